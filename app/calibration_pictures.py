@@ -10,7 +10,7 @@ from typing import Final
 from app import forms
 from app.history import training_set
 from app.history.history import History
-from app.inspector import Inspector
+from app.inspection.inspector import Inspector
 from app.problems import Problem
 from app.renewing import Measured, UnfitPicturesError, expect_fit_to_calibrate
 from flows.fastflow.detector import Detector

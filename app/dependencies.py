@@ -7,17 +7,18 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
 
-from app.admission import Admission
 from app.audit import Audit
-from app.batcher import Batcher
 from app.draining import Draining
 from app.feed.feed import Feed
 from app.history.drift import Drift
 from app.history.history import History
-from app.inspector import Inspector
+from app.inspection.inspector import Inspector
+from app.inspection.predictor import Predictor
 from app.keyring import Keyring
 from app.keys import Keys
 from app.residency import Residency
+from app.scheduling.admission import Admission
+from app.scheduling.batcher import Batcher
 from app.sessions import Sessions
 from app.settings import Settings
 from app.store import Store
@@ -38,6 +39,7 @@ FeedPart = Annotated[Feed, _part("feed")]
 DriftPart = Annotated[Drift, _part("drift")]
 StorePart = Annotated[Store, _part("store")]
 InspectorPart = Annotated[Inspector, _part("inspector")]
+PredictorPart = Annotated[Predictor, _part("predictor")]
 SettingsPart = Annotated[Settings, _part("settings")]
 AdmissionPart = Annotated[Admission, _part("admission")]
 BatcherPart = Annotated[Batcher, _part("batcher")]

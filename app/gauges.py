@@ -5,8 +5,6 @@ from typing import Final
 
 import torch
 
-from app.admission import Admission
-from app.batcher import Batcher
 from app.database import clock
 from app.database.engine import Database
 from app.feed.feed import Feed
@@ -16,6 +14,8 @@ from app.history.history import History
 from app.history.rates import escape, overkill
 from app.history.reports import Span, complete, shifts
 from app.residency import Residency
+from app.scheduling.admission import Admission
+from app.scheduling.batcher import Batcher
 from app.sinks.delivery import Delivery
 from app.telemetry import Telemetry
 

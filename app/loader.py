@@ -15,8 +15,8 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 from app.calibrations import CalibrationFiles
 from app.problems import Problem, ProblemName
 from app.renewals import Slot
+from app.scheduling.thread_pool import FairThreadPool, Timed
 from app.settings import Settings
-from app.turns import Timed, Turns
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import (
@@ -126,7 +126,7 @@ class Loader:
         self._calibrations = CalibrationFiles(models)
         # One thread: two categories never build the same backbone twice. What a line waits for goes before
         # what somebody asks for by name, and uploads.
-        self._turns = Turns(1, "loader", first="active")
+        self._turns = FairThreadPool(1, "loader", first="active")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
         self._begun: dict[Path, Future[Timed[Resident | None]]] = {}
         self._extractors: WeakSet[FrozenBackbone] = WeakSet()
@@ -190,7 +190,7 @@ class Loader:
 
     async def _try(self, function: Callable[[Path], T], folder: Path, lane: Lane) -> T:
         try:
-            return (await self._turns.do(lane, partial(_failing, function, folder))).value
+            return (await self._turns.run(lane, partial(_failing, function, folder))).value
         # Reading a damaged file can fail in any way; none of them may reach the other models.
         except Exception as error:
             raise self._refused(folder, error) from error

@@ -12,9 +12,7 @@ from fastapi import FastAPI
 
 from app import gauges, openapi, problem_answers
 from app.acts import Observer
-from app.admission import Admission
 from app.audit import Audit
-from app.batcher import Batcher
 from app.calibrations import CalibrationFiles
 from app.category_settings import SettingsFiles
 from app.draining import Draining
@@ -25,8 +23,8 @@ from app.history.drift import Drift
 from app.history.history import History
 from app.history.references import References, latest
 from app.history.retention import Retention
-from app.inference import Inference
-from app.inspector import Inspector
+from app.inspection.inspector import Inspector
+from app.inspection.predictor import Predictor
 from app.keyring import Keyring
 from app.keys import Keys
 from app.lingering_close import LingeringClose
@@ -34,6 +32,8 @@ from app.loader import Loader
 from app.request_context import RequestContext
 from app.residency import Residency
 from app.routing import ROUTES
+from app.scheduling.admission import Admission
+from app.scheduling.batcher import Batcher
 from app.security_headers import SecurityHeaders
 from app.sessions import Sessions
 from app.settings import Settings, unknown_variables
@@ -114,21 +114,24 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
             state.store = store = Store(settings.models, residency, settings.max_bundle_bytes, calibrations)
             stack.callback(store.close)
             await asyncio.to_thread(store.sweep)
-            state.admission = Admission(settings.queue_images, settings.queue_bytes)
+            state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
             # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a
             # PNG by now, which of noise is longer than they are; so is what the history kept of them.
             largest = max(settings.max_bytes, uncompressed_bytes(settings.max_pixels))
-            inference = Inference(Limits(largest, settings.max_pixels), settings.decode_threads)
-            stack.callback(inference.close)
+            limits = Limits(largest, settings.max_pixels)
             state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
             stack.callback(batcher.close)
-            gauges.watch_work(telemetry, state.admission, batcher)
+            state.inspector = inspector = Inspector(
+                limits, settings.decode_threads, batcher, store, history, telemetry
+            )
+            stack.callback(inspector.close)
+            state.predictor = Predictor(settings, admission, batcher, residency, inspector, history)
+            gauges.watch_work(telemetry, admission, batcher)
             gauges.watch_models(telemetry, residency)
             gauges.watch_history(telemetry, history, settings.max_bytes)
             gauges.watch_drift(telemetry, drift)
             gauges.watch_feed(telemetry, feed)
             gauges.watch_sinks(telemetry, sinks.deliveries)
-            state.inspector = Inspector(inference, batcher, store, history, telemetry)
             # In the background: the process answers /health/live and /docs while models load.
             preloading = asyncio.create_task(residency.preload()) if settings.preload else None
             # Beside it, not in the first request. In a thread, so that the first model can begin to load.

@@ -7,8 +7,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.admission import Reservation
 from app.patience import Patience
+from app.scheduling.admission import Reservation
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.still_welcome import StillWelcome
 
@@ -108,7 +108,7 @@ class Accounted(InPieces):
         super().__init__(response.body, response.status_code)
         self.raw_headers = response.raw_headers
         self._room = room
-        room.turn_into(len(response.body))
+        room.keep_answer_only(len(response.body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; as of `InPieces`."""

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from app.admission import Reservation
 from app.forms import FILE, File, Form, Upload, too_large
 from app.patience import LEAST_RATE, Patience
 from app.problems import Problem
+from app.scheduling.admission import Reservation
 
 # What multipart/form-data may add to the file: boundaries, part headers, four texts of four-byte
 # characters.

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Row
 
-from app.admission import Admission
 from app.history.pictures import Pictures
+from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow import heatmap, images, resizing
 

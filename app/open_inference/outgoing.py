@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inspection import Answer, Drawing
+from app.inspection.answer import Answer
+from app.inspection.drawings import Drawing
 from app.problems import Problem
 from app.schemas.open_inference import Datatype, InferenceResponse, OutputTensor
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request, Response
 from app import calibration_pictures, uploads, verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
-from app.admission import CALIBRATIONS
 from app.calibration_pictures import MAX_PICTURES, Picture
 from app.calibrations import or_own
 from app.category_settings import CategorySettings
@@ -32,6 +31,7 @@ from app.renewals import InForce, Renewal, Slot
 from app.renewing import renewal, say_unlike, unlike
 from app.routes.spans import Time
 from app.routes.stations import StationOfCalibration
+from app.scheduling.admission import CALIBRATIONS
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import calibrations as schemas
 from app.store import Store

@@ -35,5 +35,5 @@ async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: Draini
     """
     draining.expect_not_begun()
     residency.expect_ready()
-    batcher.expect_alive()
+    batcher.require_alive()
     return Health(status="ready")

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -11,22 +12,24 @@ from starlette.responses import Response
 
 from app import uploads
 from app.access import AnyCaller, MayPredict, MaySeeModels
-from app.admission import Reservation
 from app.dependencies import (
     Category,
+    PredictorPart,
     ResidencyPart,
     SettingsPart,
     Version,
     expect_not_draining,
 )
 from app.forms import File, Upload
-from app.inspection import Answer
+from app.inspection.answer import Answer
+from app.inspection.params import Params, PredictParams
+from app.inspection.predictor import PROBLEMS, Predictor, ProtocolRequest
 from app.known_query import expect_known_query
 from app.open_inference import incoming, outgoing
 from app.openapi import documented
 from app.openapi_bodies import INFER_EXTRA
-from app.predictor import PROBLEMS, Asked, Translator
 from app.problems import Problem
+from app.scheduling.admission import Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import open_inference as schemas
 from app.settings import Settings
@@ -116,13 +119,13 @@ async def _loaded(request: Request, load: Coroutine[Any, Any, Detector], setting
     openapi_extra=INFER_EXTRA,
     dependencies=[Depends(expect_not_draining)],
 )
-async def infer(category: Category, predictor: Translator) -> Response:
+async def infer(request: Request, category: Category, params: Params, predictor: PredictorPart) -> Response:
     """Inspect pictures with the active version.
 
     The input is `image`, BYTES [N]: files; or `pixels`, UINT8 [N, H, W, 3]: RGB, kept in the history as PNG.
     A picture that cannot be inspected is the answer to all; others may have been kept by then.
     """
-    return await predictor.translated(category, None, partial(_understand, predictor, category))
+    return await _infer(request, category, params, predictor)
 
 
 @router.post(
@@ -132,13 +135,21 @@ async def infer(category: Category, predictor: Translator) -> Response:
     openapi_extra=INFER_EXTRA,
     dependencies=[Depends(expect_not_draining)],
 )
-async def infer_with_version(category: Category, version: Version, predictor: Translator) -> Response:
+async def infer_with_version(
+    request: Request, category: Category, version: Version, params: Params, predictor: PredictorPart
+) -> Response:
     """Inspect pictures with a version named here, whichever is active; else as without one."""
-    return await predictor.translated(category, version, partial(_understand, predictor, category))
+    return await _infer(request, category, replace(params, version=version), predictor)
 
 
-async def _understand(predictor: Translator, category: str, room: Reservation) -> Asked:
-    request, settings = predictor.request, predictor.settings
+async def _infer(request: Request, category: str, params: PredictParams, predictor: Predictor) -> Response:
+    read = partial(_read, request, category, predictor)
+    return await predictor.predict_protocol(request, category, params, read)
+
+
+async def _read(request: Request, category: str, predictor: Predictor, room: Reservation) -> ProtocolRequest:
+    """Read the body and take it apart."""
+    settings = predictor.settings
     if "content-encoding" in request.headers:
         raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")
     limit = max(settings.max_bytes, settings.queue_bytes // 2)
@@ -159,7 +170,7 @@ async def _understand(predictor: Translator, category: str, room: Reservation) -
         files = [image if isinstance(image, bytes) else heatmap.encode_png(image) for image in found.images]
         return found, [File(None, file) for file in files]
 
-    found, files = await predictor.inspector.off_loop(category, take_apart)
+    found, files = await predictor.inspector.run_in_thread(category, take_apart)
 
     def respond(answers: list[Answer]) -> Response:
         answer, json_length = outgoing.encode(answers, found.outputs, found.id)
@@ -168,7 +179,7 @@ async def _understand(predictor: Translator, category: str, room: Reservation) -
         headers = {outgoing.LENGTH: str(json_length)}
         return Response(answer, headers=headers, media_type="application/octet-stream")
 
-    return Asked(Upload(files, found.texts), outgoing.drawings(list(found.outputs)), respond)
+    return ProtocolRequest(Upload(files, found.texts), outgoing.drawings(list(found.outputs)), respond)
 
 
 def _metadata(settings: Settings, category: str, version: str | None) -> schemas.ModelMetadata:

@@ -23,5 +23,5 @@ async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: Draini
     """Answer 200 when every active model is loaded, as /health/ready."""
     draining.expect_not_begun()
     residency.expect_ready()
-    batcher.expect_alive()
+    batcher.require_alive()
     return Ready(ready=True)

@@ -1,12 +1,15 @@
 """Inspecting images: an upload in; a decision, the overlay that explains it, or the map out."""
 
-from fastapi import APIRouter
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.dependencies import Category, Version
+from app.dependencies import Category, PredictorPart, Version
+from app.inspection.params import ParamsWithInline
+from app.inspection.predictor import PROBLEMS
 from app.openapi import documented
 from app.openapi_bodies import BATCH_EXTRA, PREDICT_ANSWER, PREDICT_EXTRA
-from app.predictor import PROBLEMS, Predictor
 from app.schemas import predict as schemas
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["predict"])
@@ -21,14 +24,16 @@ _DOCUMENTED = {**PREDICT_ANSWER, **_PROBLEMS}
     responses=_DOCUMENTED,
     openapi_extra=PREDICT_EXTRA,
 )
-async def predict(category: Category, predictor: Predictor) -> Response:
+async def predict(
+    request: Request, category: Category, params: ParamsWithInline, predictor: PredictorPart
+) -> Response:
     """Inspect an image with the category's active version.
 
     `Accept` chooses the answer: application/json (the default), image/png for the overlay itself,
     or application/x-npy for the float32 map of the whole upload, which has another size than that: the
     model's input size where `fit` is stretch, else one of the upload's aspect ratio.
     """
-    return await predictor.one(category, None)
+    return await predictor.predict(request, category, params)
 
 
 @router.post(
@@ -37,9 +42,11 @@ async def predict(category: Category, predictor: Predictor) -> Response:
     responses=_DOCUMENTED,
     openapi_extra=PREDICT_EXTRA,
 )
-async def predict_with_version(category: Category, version: Version, predictor: Predictor) -> Response:
+async def predict_with_version(
+    request: Request, category: Category, version: Version, params: ParamsWithInline, predictor: PredictorPart
+) -> Response:
     """Inspect an image with a version named here, whichever is active; else as without one."""
-    return await predictor.one(category, version)
+    return await predictor.predict(request, category, replace(params, version=version))
 
 
 @router.post(
@@ -48,10 +55,12 @@ async def predict_with_version(category: Category, version: Version, predictor: 
     responses=_PROBLEMS,
     openapi_extra=BATCH_EXTRA,
 )
-async def predict_batch(category: Category, predictor: Predictor) -> Response:
+async def predict_batch(
+    request: Request, category: Category, params: ParamsWithInline, predictor: PredictorPart
+) -> Response:
     """Inspect several images of a form, such as the views of one part.
 
     Every image has a status of its own: a damaged one fails alone, and so does one that is not done in time.
     Fields such as `part_id` hold for all of them, and an `Idempotency-Key` for each with its index.
     """
-    return await predictor.several(category)
+    return await predictor.predict_batch(request, category, params)

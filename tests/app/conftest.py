@@ -21,11 +21,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.access import COMMAND_LINE, Role
-from app.admission import Reservation
 from app.database.engine import Database
 from app.history.history import History
 from app.keys import Keys
 from app.main import create_app
+from app.scheduling.admission import Reservation
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.conftest import trained_once

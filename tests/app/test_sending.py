@@ -8,8 +8,8 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from app import sending, still_welcome
-from app.admission import Admission
 from app.problems import Problem
+from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.sending import PIECE_BYTES, Accounted, FewAtATime
 from tests import jumping
@@ -39,7 +39,7 @@ def send(
 ) -> None:
     room = client.admission.reserve("tiny")
     room.hold(7)
-    room.wait_in_line()
+    room.hold_images(1)
     run(Accounted(response, room)({"type": "http"}, receive, client.send))
 
 

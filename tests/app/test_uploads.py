@@ -7,9 +7,9 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from app.admission import Admission
 from app.forms import MAX_TEXT, File, Upload
 from app.problems import Problem
+from app.scheduling.admission import Admission
 from app.uploads import chunks, read, read_many
 from tests import jumping
 

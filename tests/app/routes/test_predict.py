@@ -19,6 +19,7 @@ from app.schemas.predict import Inspection
 from app.settings import Settings
 from flows.fastflow import heatmap, images, models_folder
 from flows.fastflow.detector import Detector
+from flows.fastflow.scorer import Scorer
 
 Images = dict[str, list[bytes]]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]
@@ -281,7 +282,7 @@ def test_a_failure_in_the_model_is_internal_and_tells_nothing(
 
     headers = RAW | {"X-Request-ID": "find-me"}
     with monkeypatch.context() as patch:
-        patch.setattr(Detector, "predict_features", predict)
+        patch.setattr(Scorer, "score_features", predict)
         response = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
     assert response.status_code == 500
     assert response.json()["type"] == "internal"

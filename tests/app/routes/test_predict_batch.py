@@ -1,6 +1,4 @@
-import asyncio
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +6,9 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app.inference import Inference
 from app.main import create_app
 from app.schemas.predict import BatchAnswer
 from app.settings import Settings
-from flows.fastflow.detector import Detector
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 from tests.conftest import picture, png
@@ -238,52 +234,10 @@ class TestFailures:
         expect_problem(client.get("/v1/parts/late"), 404, "unknown-inspection")
         assert free(client)
 
-    def test_an_image_that_was_decoded_as_the_deadline_passed_is_not_held_for_ever(
-        self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        decode = Inference.decode
-        assert len(answer(post(client, *tiny_images["good"][:4])).items) == 4  # the model is loaded
-
-        async def decoded_at_that_moment(self: Inference, *given: Any, **options: Any) -> Any:
-            for _ in range(2):  # the image is given up, and then the request
-                with suppress(asyncio.CancelledError):
-                    await asyncio.Event().wait()
-            return await decode(self, *given, **options)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Inference, "decode", decoded_at_that_moment)
-            response = post(client, *tiny_images["good"][:4], query="?timeout_ms=300")
-        expect_problem(response, 504, "deadline-exceeded")
-        assert len(answer(post(client, *tiny_images["good"][:4])).items) == 4
-        assert free(client)
-
     @pytest.mark.parametrize("category", ["bottel", "%00", ".."])
     def test_unknown_models(self, client: TestClient, tiny_images: Images, category: str) -> None:
         path = f"/v1/models/{category}/predict:batch".replace("..", "%2e%2e")
         assert client.post(path, files={"file": tiny_images["good"][0]}).status_code == 404
-
-    def test_an_image_that_the_model_fails_on_fails_alone_and_tells_nothing(
-        self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        predict = Detector.predict_features
-        failed: list[Detector] = []
-
-        def broken(self: Detector, maps: Any, regions: Any = None, layouts: Any = None) -> Any:
-            if not failed:
-                if len(maps[0]) == 1:  # one of a batch that failed is tried alone
-                    failed.append(self)
-                raise RuntimeError("CUDA error at /usr/lib/secret.so")
-            return predict(self, maps, regions, layouts)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Detector, "predict_features", broken)
-            response = post(client, *tiny_images["good"][:3])
-        assert sorted(item.status for item in answer(response).items) == [200, 200, 500]
-        [problem] = [item.problem for item in answer(response).items if item.problem]
-        assert problem.type == "internal"
-        assert answer(response).decision is None
-        assert "secret" not in response.text
-        assert free(client)
 
 
 def test_roles_and_categories(keyed: Keyed, store: Path, tiny_images: Images) -> None:

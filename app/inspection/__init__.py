@@ -1,0 +1,1 @@
+"""Inspecting images: parameters, decoding, scores, decision, drawings, the history's entry, the answer."""

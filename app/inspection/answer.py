@@ -1,0 +1,155 @@
+"""The answer on an inspected image: its decision as JSON, the history's entry, the HTTP response."""
+
+import base64
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from starlette.responses import Response
+
+from app.database import clock
+from app.history.entry import Entry
+from app.inspection.decoding import Decoded
+from app.inspection.drawings import Explanation, Files
+from app.inspection.params import PredictRequest
+from app.scheduling.batch import BatchResult
+from app.scheduling.thread_pool import Timed
+from app.schemas import predict as schemas
+from app.verdict import shown
+from flows.fastflow.calibration import Thresholds
+
+MediaType = Literal["application/json", "image/png", "application/x-npy"]
+MEDIA_TYPES: Final[tuple[MediaType, ...]] = ("application/json", "image/png", "application/x-npy")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An inspection with its drawings: a new one, or the one that a repeated request got before."""
+
+    inspection: schemas.Inspection
+    files: Files
+    replayed: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the drawings."""
+        return sum(map(len, self.files.values()))
+
+    def respond(self, media_type: MediaType, inline: Collection[schemas.Picture]) -> Response:
+        """Make the response.
+
+        Args:
+            media_type: the form of the answer.
+            inline: pictures to put into the JSON.
+        """
+        headers = {"Idempotency-Replayed": "true"} if self.replayed else {}
+        if media_type == "application/json":
+            body = self.with_pictures(inline).model_dump_json(exclude=None if inline else {"inline"})
+            return Response(body, headers=headers, media_type=media_type)
+        content = self.files["overlay" if media_type == "image/png" else "map"]
+        return Response(content, headers=self._headers() | headers, media_type=media_type)
+
+    def with_pictures(self, inline: Collection[schemas.Picture]) -> schemas.Inspection:
+        """The inspection with pictures in it, as base64."""
+        if not inline:
+            return self.inspection
+        pictures = {name: base64.b64encode(self.files[name]).decode() for name in inline}
+        return self.inspection.model_copy(update={"inline": pictures})
+
+    def _headers(self) -> dict[str, str]:
+        inspection = self.inspection
+        return {
+            "X-Inspection-ID": inspection.inspection_id,
+            "X-Decision": inspection.decision,
+            "X-Score": repr(inspection.score),
+            "X-P-Value": repr(inspection.p_value),
+            "X-Model-Version": inspection.model.version,
+            "X-Image-Width": str(inspection.image.width),
+            "X-Image-Height": str(inspection.image.height),
+        }
+
+
+def make_inspection(
+    request: PredictRequest,
+    decoded: Timed[Decoded],
+    result: BatchResult,
+    explained: Timed[Explanation],
+    used: Thresholds,
+    settings: schemas.SettingsUsed,
+) -> schemas.Inspection:
+    """Decide, and make the JSON of the answer.
+
+    Raises:
+        ValueError: the score is not finite; NaN, above no threshold, would pass.
+    """
+    manifest, params, texts = request.detector.manifest, request.params, request.texts
+    score = used.calibrator.score(result.scored)
+    height, width = decoded.value.size
+    identifier = clock.new_id()
+    return schemas.Inspection(
+        inspection_id=identifier,
+        part_id=texts.get("part_id"),
+        product_id=texts.get("product_id"),
+        recipe_id=texts.get("recipe_id"),
+        station=texts.get("station"),
+        model=schemas.ModelUsed(
+            category=manifest.category, version=manifest.version, sha256=request.detector.sha256
+        ),
+        decision=used.decide(score),
+        score=score,
+        p_value=used.calibrator.p_value(score),
+        threshold=shown(used),
+        settings=settings,
+        regions=explained.value.regions,
+        anomalous_area_fraction=explained.value.area_fraction,
+        image=schemas.ImageInfo(
+            width=width, height=height, sha256=decoded.value.sha256, sample_bits=manifest.sample_bits
+        ),
+        links=schemas.links_of(identifier) if params.store else None,
+        timing_ms=schemas.Timing(
+            decode=1000 * decoded.took,
+            queue=1000 * (decoded.waited + result.waited + explained.waited),
+            infer=1000 * result.took,
+            render=1000 * explained.took,
+            total=1000 * (time.perf_counter() - params.start),
+        ),
+        batch_size=result.batch_size,
+        engine=request.detector.engine,
+    )
+
+
+def make_entry(
+    request: PredictRequest,
+    inspection: schemas.Inspection,
+    data: bytes,
+    result: BatchResult,
+    used: Thresholds,
+    digest: str | None,
+) -> Entry:
+    """Make what the history keeps of an inspection."""
+    scale = used.calibrator.colour_scale
+    row = {
+        "id": inspection.inspection_id,
+        "created_ms": clock.time_of(inspection.inspection_id),
+        "category": inspection.model.category,
+        "version": inspection.model.version,
+        "precision": request.detector.scorer.precision,
+        "decision": inspection.decision,
+        "score": inspection.score,
+        "p_value": inspection.p_value,
+        "part_id": inspection.part_id,
+        "product_id": inspection.product_id,
+        "recipe_id": inspection.recipe_id,
+        "station": inspection.station,
+        "image_sha256": inspection.image.sha256,
+        "map_low": scale.low,
+        "map_middle": scale.middle,
+        "features": list(result.scored.statistics),
+        "answer": inspection.model_dump_json(exclude={"inline"}),
+        "key_id": request.params.key_id,
+        "request_id": request.params.request_id,
+        "idempotency_key": request.idempotency_key,
+        "request_sha256": digest,
+    }
+    return Entry(row, data, result.scored.score_map)

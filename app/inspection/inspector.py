@@ -1,0 +1,182 @@
+"""Inspecting one image: decode, score in a batch, decide, explain, keep."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.category_settings import CategorySettings
+from app.history.history import History
+from app.history.losses import lost
+from app.history.queries import Earlier
+from app.inspection.answer import Answer, make_entry, make_inspection
+from app.inspection.decoding import Decoded, decode
+from app.inspection.drawings import Explanation, draw, explain
+from app.inspection.idempotency import Idempotency
+from app.inspection.params import PredictRequest
+from app.problems import Problem
+from app.scheduling.admission import Reservation
+from app.scheduling.batch import BatchResult
+from app.scheduling.batcher import Batcher
+from app.scheduling.thread_pool import FairThreadPool, Timed
+from app.schemas import predict as schemas
+from app.store import Store
+from app.telemetry import Telemetry
+from app.verdict import expect_detectable, thresholds
+from flows.fastflow.calibration import Measurement, measure
+from flows.fastflow.detector import Detector
+from flows.fastflow.heatmap import ColourScale
+from flows.fastflow.images import Limits
+
+T = TypeVar("T")
+
+# Of a map that the event loop may look through: a tenth of a millisecond.
+_AT_ONCE_PIXELS: Final = 2**18
+
+
+class Inspector:
+    """Takes images through the parts of the service.
+
+    Args:
+        limits: on the images to decode.
+        threads: images decoded at a time; and so many drawn, in threads of their own, or what was decided
+            first would be answered last.
+        batcher: scores images.
+        store: has the settings and calibrations of the categories.
+        history: keeps inspections.
+        telemetry: counts decisions.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        threads: int,
+        batcher: Batcher,
+        store: Store,
+        history: History,
+        telemetry: Telemetry,
+    ) -> None:
+        self._limits = limits
+        self._decoding = FairThreadPool(threads, "decode")
+        self._drawing = FairThreadPool(threads, "draw")
+        self._batcher = batcher
+        self._store = store
+        self._history = history
+        self._telemetry = telemetry
+        self._idempotency = Idempotency(history)
+
+    def close(self) -> None:
+        """Finish what runs, drop what waits, end the threads."""
+        self._decoding.close()
+        self._drawing.close()
+
+    async def inspect(self, request: PredictRequest, data: bytes, room: Reservation) -> Answer:
+        """Inspect an image.
+
+        Args:
+            request: for the image.
+            data: the upload's bytes, counted in `room`.
+            room: counts what else is held.
+
+        Raises:
+            Problem: too-large, unsupported-media-type, undecodable-image, deadline-exceeded, queue-full,
+                history-unavailable or idempotency-key-reused; model-loading where the model could tell no
+                defect in the station's region; unknown-inspection or files-lost where the map of one that was
+                inspected before is not there.
+        """
+        decoded = await self._decode(request.detector, data, keep_pixels="overlay" in request.drawings)
+        room.hold(decoded.value.nbytes)
+        if request.idempotency_key is None:
+            return await self._inspect_new(request, data, decoded, None)
+        digest = request.digest(decoded.value.sha256)
+        claim = self._idempotency.claim(request.params.key_id, request.idempotency_key, digest)
+        async with claim as earlier:
+            if earlier is not None:
+                return await self._replay(request, earlier, decoded.value)
+            return await self._inspect_new(request, data, decoded, digest)
+
+    async def measure(self, detector: Detector, data: bytes) -> Measurement:
+        """Score a good image for a calibration. The whole image counts, and it is kept nowhere.
+
+        Raises:
+            Problem: as of its decoding; draining.
+        """
+        decoded = await self._decode(detector, data, keep_pixels=False)
+        return measure((await self._batcher.score(detector, decoded.value.prepared)).scored)
+
+    async def run_in_thread(self, category: str, function: Callable[[], T]) -> T:
+        """Call what takes too long for the event loop, in a thread, when it is the category's turn."""
+        return (await self._drawing.run(category, function)).value
+
+    async def _decode(self, detector: Detector, data: bytes, *, keep_pixels: bool) -> Timed[Decoded]:
+        bits = detector.manifest.sample_bits
+        job = partial(decode, data, self._limits, bits, detector.prepare, keep_pixels=keep_pixels)
+        return await self._decoding.run(detector.manifest.category, job)
+
+    async def _inspect_new(
+        self, request: PredictRequest, data: bytes, decoded: Timed[Decoded], digest: str | None
+    ) -> Answer:
+        detector, params = request.detector, request.params
+        if params.store:  # before the model has worked for nothing
+            self._history.expect_room(len(data))
+        settings = self._store.settings(request.category)
+        station = request.texts.get("station")
+        used = thresholds(self._store.calibrations.get(detector, station), settings)
+        region = await self._region(request.category, settings, station, decoded.value.prepared.layout.size)
+        if region is not None:
+            expect_detectable(detector, region)
+        result = await self._batcher.score(detector, decoded.value.prepared, region, params.deadline)
+        explained = await self._explain(request, decoded.value, result, used.calibrator.colour_scale)
+        whose, area = settings.region_of(station)
+        region_used = None if area is None else schemas.RegionUsed(station=whose, revision=area.revision)
+        settings_used = schemas.SettingsUsed(revision=settings.revision, region=region_used)
+        inspection = make_inspection(request, decoded, result, explained, used, settings_used)
+        if params.store:
+            await self._history.record(make_entry(request, inspection, data, result, used, digest))
+        self._telemetry.decided(inspection)
+        return Answer(inspection, explained.value.files)
+
+    async def _region(
+        self, category: str, settings: CategorySettings, station: str | None, size: tuple[int, int]
+    ) -> NDArray[np.bool_] | None:
+        """The mask of the region of interest. Drawing it for the first time takes a while."""
+        region = settings.known_region_mask(station, size)
+        if region is None and settings.region_of(station)[1] is not None:
+            region = await self.run_in_thread(category, partial(settings.region_mask, station, size))
+        return region
+
+    async def _explain(
+        self, request: PredictRequest, decoded: Decoded, result: BatchResult, scale: ColourScale
+    ) -> Timed[Explanation]:
+        """Draw and find regions; in a thread unless there is nothing to draw or find."""
+        begun = time.perf_counter()
+        score_map, with_regions = result.scored.score_map, request.params.regions
+        if not request.drawings and score_map.size <= _AT_ONCE_PIXELS:
+            # Neither holds of NaN, which is for `explain` to refuse.
+            is_quiet = score_map.max() <= scale.middle and np.isfinite(score_map.min())
+            if is_quiet:
+                quiet = Explanation({}, [] if with_regions else None, 0.0)
+                return Timed(quiet, 0.0, time.perf_counter() - begun)
+        input_size = request.detector.manifest.input_size if with_regions else None
+        job = partial(explain, score_map, scale, decoded.size, decoded.pixels, request.drawings, input_size)
+        return await self._drawing.run(request.category, job)
+
+    async def _replay(self, request: PredictRequest, earlier: Earlier, decoded: Decoded) -> Answer:
+        """Give the answer that was given before, with drawings made anew from the map that was kept."""
+        inspection = schemas.Inspection.model_validate_json(earlier.answer)
+        if not request.drawings:
+            return Answer(inspection, {}, replayed=True)
+        await self._history.settled(earlier.id)  # before, its map is not in its place
+        score_map = await asyncio.to_thread(self._history.pictures.score_map, earlier.id)
+        if score_map is None:
+            problem = await asyncio.to_thread(lost, self._history.database, earlier.id)
+            raise Problem(
+                problem.name, f"This was inspected before; accept application/json. {problem.detail}"
+            )
+        scale = ColourScale(earlier.map_low, earlier.map_middle)
+        job = partial(draw, score_map, scale, decoded.size, decoded.pixels, request.drawings)
+        return Answer(inspection, await self.run_in_thread(request.category, job), replayed=True)

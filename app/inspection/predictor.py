@@ -1,0 +1,293 @@
+"""A predict request from its admission to its response: deadline, upload, images, one answer."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
+
+from fastapi import Request
+from starlette.responses import Response
+
+from app import accept, forms, problem_answers, uploads
+from app.history.history import History
+from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
+from app.inspection.drawings import Drawing
+from app.inspection.inspector import Inspector
+from app.inspection.params import PredictParams, PredictRequest
+from app.problems import Problem, ProblemName
+from app.residency import Residency
+from app.scheduling.admission import Admission, Reservation
+from app.scheduling.batcher import Batcher
+from app.scheduling.disconnect import cancel_on_disconnect
+from app.schemas import predict as schemas
+from app.sending import Accounted
+from app.settings import Settings
+from app.verdict import worst
+
+T = TypeVar("T")
+
+# What a predict request can end with in any protocol; those of keys come before any route.
+PROBLEMS: Final[tuple[ProblemName, ...]] = (
+    "invalid-request",
+    "unknown-model",
+    "unknown-inspection",
+    "upload-stalled",
+    "files-lost",
+    "idempotency-key-reused",
+    "too-large",
+    "unsupported-media-type",
+    "undecodable-image",
+    "rejected-bundle",
+    "internal",
+    "queue-full",
+    "model-loading",
+    "history-unavailable",
+    "draining",
+    "deadline-exceeded",
+)
+
+_DRAWINGS: Final[dict[MediaType, frozenset[Drawing]]] = {
+    "image/png": frozenset({"overlay"}),
+    "application/x-npy": frozenset({"map"}),
+}
+# An accepted request must be in time although batches are slower than their average at times.
+_MARGIN: Final = 2.0
+# The share of a request's time that is left for putting together the answers on several images.
+_TO_ANSWER: Final = 0.05
+
+
+class ProtocolRequest(NamedTuple):
+    """A request of another protocol.
+
+    Attributes:
+        upload: the images, and the texts that hold for all.
+        drawings: of each image.
+        respond: makes the response of the answers; work for a thread.
+    """
+
+    upload: forms.Upload
+    drawings: frozenset[Drawing]
+    respond: Callable[[list[Answer]], Response]
+
+
+class Predictor:
+    """Answers predict requests.
+
+    All methods raise the problems of `PROBLEMS`, and ClientDisconnect when the client has left.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        admission: Admission,
+        batcher: Batcher,
+        residency: Residency,
+        inspector: Inspector,
+        history: History,
+    ) -> None:
+        self.settings = settings
+        self.inspector = inspector
+        self._admission = admission
+        self._batcher = batcher
+        self._residency = residency
+        self._history = history
+
+    async def predict(self, request: Request, category: str, params: PredictParams) -> Response:
+        """Inspect the image of a request."""
+        media_type = _negotiate(request, MEDIA_TYPES)
+        drawings = _DRAWINGS.get(media_type, params.inline)
+
+        async def work(room: Reservation) -> Response:
+            detector = await self._residency.get(category, params.version)
+            limits = self.settings.max_bytes, self.settings.upload_idle_seconds
+            upload = await uploads.read(request, room, *limits)
+            self._admit(category, params, room, 1)
+            image = PredictRequest(params, detector, upload.texts, drawings)
+            answer = await cancel_on_disconnect(request, self._inspect(image, upload.files[0], room))
+            room.add_answer(answer.nbytes)
+            respond = partial(answer.respond, media_type, params.inline)
+            if not params.inline:
+                return respond()
+            # Megabytes of base64 are no work for the event loop, and in the JSON they are there twice.
+            room.add_answer(2 * answer.nbytes)
+            return await self.inspector.run_in_thread(category, respond)
+
+        return await self._respond_in_time(request, category, params, work)
+
+    async def predict_protocol(
+        self,
+        request: Request,
+        category: str,
+        params: PredictParams,
+        read: Callable[[Reservation], Awaitable[ProtocolRequest]],
+    ) -> Response:
+        """Inspect the images of another protocol's request. One that fails is the answer to all.
+
+        Args:
+            request: its body has not been read.
+            category: of the model.
+            params: of the request.
+            read: reads the body, and holds in the reservation what it keeps.
+        """
+
+        async def work(room: Reservation) -> Response:
+            detector = await self._residency.get(category, params.version)
+            upload, drawings, respond = await read(room)
+            number = len(upload.files)
+            self._admit(category, params, room, number)
+
+            async def inspect(index: int) -> Answer:
+                place = None if number == 1 else index
+                image = PredictRequest(params, detector, upload.texts, drawings, place)
+                answer = await self._inspect(image, upload.files[index], room)
+                room.add_answer(answer.nbytes)  # until the response is made of all
+                return answer
+
+            answers = await cancel_on_disconnect(request, _gather([inspect(i) for i in range(number)]))
+            # The response beside them; as JSON it may be a third more.
+            room.add_answer(sum(answer.nbytes for answer in answers))
+            return await self.inspector.run_in_thread(category, partial(respond, answers))
+
+        return await self._respond_in_time(request, category, params, work)
+
+    async def predict_batch(self, request: Request, category: str, params: PredictParams) -> Response:
+        """Inspect the images of a form. Each fails alone, be it that the time did not suffice for it."""
+        media_type = _negotiate(request, MEDIA_TYPES[:1])
+        settings = self.settings
+
+        async def work(room: Reservation) -> Response:
+            detector = await self._residency.get(category)
+            upload = await uploads.read_many(
+                request,
+                room,
+                settings.max_bytes,
+                settings.max_items,
+                max(settings.max_bytes, settings.queue_bytes // 2),
+                settings.upload_idle_seconds,
+            )
+            self._admit(category, params, room, len(upload.files))
+            jobs = [
+                self._batch_item(
+                    request, PredictRequest(params, detector, upload.texts, params.inline, index), file, room
+                )
+                for index, file in enumerate(upload.files)
+            ]
+            items = await cancel_on_disconnect(request, _gather(jobs))
+            if all(item.problem is not None and item.problem.type == "deadline-exceeded" for item in items):
+                raise _deadline_exceeded(params)
+            decisions = [item.inspection.decision for item in items if item.inspection is not None]
+            is_known = len(decisions) == len(items) or "REJECT" in decisions
+            answer = schemas.BatchAnswer(decision=worst(decisions) if is_known else None, items=items)
+            body = await self.inspector.run_in_thread(category, answer.model_dump_json)
+            return Response(body, media_type=media_type)
+
+        return await self._respond_in_time(request, category, params, work)
+
+    async def _batch_item(
+        self, request: Request, image: PredictRequest, file: forms.File, room: Reservation
+    ) -> schemas.BatchItem:
+        params, index = image.params, image.index or 0
+        until = params.deadline - _TO_ANSWER * params.timeout_ms / 1000
+        status, inspection, problem = 200, None, None
+        try:
+            async with _deadline(params, until):
+                answer = await self._inspect(image, file, room)
+                draw = partial(answer.with_pictures, params.inline)
+                inspection = await self.inspector.run_in_thread(image.category, draw)
+                # Until the last of them is done, and it is counted as a part of the answer.
+                room.add_answer(sum(map(len, (inspection.inline or {}).values())))
+        # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
+        except Exception as error:
+            found = problem_answers.of(error)
+            status, problem = found.status, problem_answers.details(request, found.name, found.detail)
+        return schemas.BatchItem(
+            index=index, filename=file.name, status=status, inspection=inspection, problem=problem
+        )
+
+    async def _inspect(self, image: PredictRequest, file: forms.File, room: Reservation) -> Answer:
+        if isinstance(file.data, Problem):
+            raise file.data
+        return await self.inspector.inspect(image, file.data, room)
+
+    async def _respond_in_time(
+        self,
+        request: Request,
+        category: str,
+        params: PredictParams,
+        work: Callable[[Reservation], Awaitable[Response]],
+    ) -> Response:
+        """Do the work with room for it, within the deadline. Sending the response gives the room back."""
+        async with _deadline(params, params.deadline):
+            with ExitStack() as stack:
+                room = stack.enter_context(self._admission.reserve(category))
+                self._require_time(category, params, 1)
+                self._require_history(request, params)
+                response = Accounted(await work(room), room)
+                stack.pop_all()
+        return response
+
+    def _admit(self, category: str, params: PredictParams, room: Reservation, images: int) -> None:
+        """Count the images of a request that has arrived; meanwhile many may have come, all at once."""
+        self._require_time(category, params, images)
+        room.hold_images(images)
+
+    def _require_time(self, category: str, params: PredictParams, images: int) -> None:
+        """Refuse at once what could not be answered in time: the client can go elsewhere with it."""
+        held = self._admission.images_held
+        seconds = _MARGIN * self._batcher.expected_seconds(category, images, held)
+        late = seconds - (params.deadline - time.monotonic())
+        if seconds > 0 and late > 0:  # where nothing waits, it is the deadline that has passed
+            raise Problem(
+                "queue-full",
+                f"An answer would take about {seconds:.1f} s, longer than the {params.timeout_ms} ms that "
+                "the request has; try again later.",
+                retry_after=math.ceil(late),
+            )
+
+    def _require_history(self, request: Request, params: PredictParams) -> None:
+        """Refuse before its upload what could not be kept; a repeated request can be answered all the same.
+
+        In the event loop: a thread would take longer, and requests that wait for one are counted nowhere yet.
+        """
+        if params.store and params.idempotency_key is None:
+            self._history.expect_room(min(uploads.declared_size(request), self.settings.max_bytes))
+
+
+def _negotiate(request: Request, offers: tuple[MediaType, ...]) -> MediaType:
+    header = ", ".join(request.headers.getlist("accept"))
+    media_type = accept.negotiate(header, offers)
+    if media_type is None:
+        raise Problem("not-acceptable", f"Accept was {header[:200]!r}; given are {', '.join(offers)}.")
+    return media_type
+
+
+@asynccontextmanager
+async def _deadline(params: PredictParams, until: float) -> AsyncIterator[None]:
+    """Cancel what is done within at a time of time.monotonic(), and raise the problem deadline-exceeded."""
+    try:
+        async with asyncio.timeout(until - time.monotonic()) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise _deadline_exceeded(params) from error
+
+
+def _deadline_exceeded(params: PredictParams) -> Problem:
+    return Problem(
+        "deadline-exceeded",
+        f"Not done within {params.timeout_ms} ms; what still waited is not computed.",
+    )
+
+
+async def _gather(jobs: list[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, or the first failure; then what has not begun is not computed."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(job) for job in jobs]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

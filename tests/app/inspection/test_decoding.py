@@ -1,0 +1,47 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from app.inspection.decoding import Pixels, decode
+from app.problems import Problem, ProblemName
+from flows.fastflow import images
+from flows.fastflow.geometry import Geometry, Prepared
+
+Images = dict[str, list[bytes]]
+LIMITS = images.Limits(max_bytes=200_000, max_pixels=100_000)
+
+
+def halve(pixels: Pixels) -> Prepared:
+    """What a model might take."""
+    size = pixels.shape[0] // 2, pixels.shape[1] // 2
+    return Geometry().layout(pixels.shape[:2], size, (1,)).prepare(pixels)
+
+
+@pytest.mark.parametrize("keep_pixels", [True, False])
+def test_upload_is_decoded_and_prepared(tiny_images: Images, keep_pixels: bool) -> None:
+    data = tiny_images["good"][0]
+    pixels = images.decode(data)
+    decoded = decode(data, LIMITS, images.MAX_SAMPLE_BITS, halve, keep_pixels=keep_pixels)
+    np.testing.assert_array_equal(decoded.prepared.pixels, halve(pixels).pixels)
+    assert decoded.size == pixels.shape[:2]
+    assert decoded.sha256 == hashlib.sha256(data).hexdigest()
+    if keep_pixels:
+        np.testing.assert_array_equal(decoded.pixels, pixels)
+    assert decoded.nbytes == decoded.prepared.nbytes + (pixels.nbytes if keep_pixels else 0)
+    assert (decoded.pixels is None) != keep_pixels
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"", "unsupported-media-type"),
+        (b"GIF89a" + bytes(50), "unsupported-media-type"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "undecodable-image"),
+        (bytes(200_001), "too-large"),
+    ],
+)
+def test_what_is_no_image_is_refused(data: bytes, name: ProblemName) -> None:
+    with pytest.raises(Problem) as caught:
+        decode(data, LIMITS, images.MAX_SAMPLE_BITS, halve, keep_pixels=False)
+    assert (caught.value.name, bool(caught.value.detail)) == (name, True)

@@ -1,0 +1,175 @@
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from app.database.tables import inspections
+from app.history.entry import Entry
+from app.history.history import History
+from app.history.journal import Journal
+from app.history.record import Record
+from app.inspection.idempotency import Idempotency
+from app.problems import Problem
+from app.settings import Settings
+from tests.app.history.conftest import MakeEntry, make_entry
+from tests.postgres import Postgres
+
+__all__ = ["make_entry"]
+
+REQUEST = "a" * 64
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(history=tmp_path / "history")
+
+
+@pytest.fixture
+def keyed(make_entry: MakeEntry) -> Callable[..., Entry]:
+    """Inspections with an idempotency key."""
+
+    def make(key: str = "P-1", key_id: str | None = None) -> Entry:
+        return make_entry(idempotency_key=key, key_id=key_id, request_sha256=REQUEST)
+
+    return make
+
+
+class Line:
+    """Sends requests as the inspector does: without an earlier answer, it inspects and keeps."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.idempotency = Idempotency(history)
+
+    async def send(self, entry: Entry, request_sha256: str = REQUEST) -> str:
+        """The id of the inspection that answers."""
+        row = entry.row
+        claim = self.idempotency.claim(row.get("key_id"), row["idempotency_key"], request_sha256)
+        async with claim as earlier:
+            if earlier is not None:
+                return earlier.id
+            await self.history.record(entry)
+            identifier: str = row["id"]
+            return identifier
+
+    def kept(self) -> Sequence[str]:
+        with self.history.database.read() as connection:
+            return connection.scalars(select(inspections.c.id).order_by(inspections.c.id)).all()
+
+
+def use(settings: Settings, work: Callable[[Line], Awaitable[None]]) -> None:
+    async def do() -> None:
+        history = History(settings)
+        await history.open()
+        try:
+            await work(Line(history))
+        finally:
+            await history.close()
+
+    asyncio.run(do())
+
+
+def test_repeated_requests_get_the_first_answer_also_at_once(
+    settings: Settings, keyed: Callable[..., Entry]
+) -> None:
+    async def work(line: Line) -> None:
+        answers = await asyncio.gather(*(line.send(keyed()) for _ in range(20)))
+        answers.append(await line.send(keyed()))
+        assert len(set(answers)) == 1
+        assert line.kept() == answers[:1]
+
+    use(settings, work)
+
+
+def test_another_request_under_the_same_key_is_refused(
+    settings: Settings, keyed: Callable[..., Entry]
+) -> None:
+    async def work(line: Line) -> None:
+        await line.send(keyed())
+        with pytest.raises(Problem) as refused:
+            await line.send(keyed(), "b" * 64)
+        assert refused.value.name == "idempotency-key-reused"
+        assert len(line.kept()) == 1
+
+    use(settings, work)
+
+
+def test_keys_of_two_callers_are_independent(settings: Settings, keyed: Callable[..., Entry]) -> None:
+    async def work(line: Line) -> None:
+        entries = [keyed(key_id=key_id) for key_id in (None, "k1", "k2")]
+        answers = await asyncio.gather(*map(line.send, entries))
+        assert answers == [entry.row["id"] for entry in entries]
+
+    use(settings, work)
+
+
+def test_failed_request_leaves_the_key_to_the_next(settings: Settings, keyed: Callable[..., Entry]) -> None:
+    async def work(line: Line) -> None:
+        async def fail() -> None:
+            async with line.idempotency.claim(None, "P-1", REQUEST):
+                raise KeyError("a fault of its own")
+
+        with pytest.raises(KeyError):
+            await fail()
+        entry = keyed()
+        assert await line.send(entry) == entry.row["id"]
+
+    use(settings, work)
+
+
+def test_request_cancelled_while_it_is_written_is_not_inspected_again(
+    settings: Settings, keyed: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk stalls; the client has no answer and sends the request once more."""
+    first = keyed()
+    writing, release, append = threading.Event(), threading.Event(), Journal.append
+
+    def stalled(journal: Journal, record: Record) -> int:
+        writing.set()
+        assert release.wait(60)
+        return append(journal, record)
+
+    monkeypatch.setattr(Journal, "append", stalled)
+
+    async def work(line: Line) -> None:
+        sent = asyncio.create_task(line.send(first))
+        assert await asyncio.to_thread(writing.wait, 60)
+        sent.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sent
+        again = asyncio.create_task(line.send(keyed()))
+        await asyncio.sleep(0)
+        release.set()
+        assert await again == first.row["id"]
+        assert line.kept() == [first.row["id"]]
+
+    use(settings, work)
+
+
+def test_line_goes_on_while_the_database_is_away(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., Entry]
+) -> None:
+    before, during = keyed("before"), keyed("during")
+
+    async def work(line: Line) -> None:
+        await line.send(before)
+        await line.history.settled(before.row["id"])
+        postgres.stop()
+        try:
+            # Unknown, at once by several: inspected, once. What was answered before is remembered.
+            answers = await asyncio.gather(line.send(during), *(line.send(keyed("during")) for _ in range(5)))
+            assert answers == [during.row["id"]] * 6
+            assert await line.send(keyed("before")) == before.row["id"]
+            with pytest.raises(Problem) as refused:
+                await line.send(keyed("before"), "b" * 64)
+            assert refused.value.name == "idempotency-key-reused"
+        finally:
+            postgres.start()
+        await line.history.settled(during.row["id"])
+        assert line.kept() == [before.row["id"], during.row["id"]]
+
+    with postgres.database() as url:
+        use(Settings(history=tmp_path, database=url), work)

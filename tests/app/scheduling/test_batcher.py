@@ -1,0 +1,620 @@
+import asyncio
+import copy
+import gc
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.problems import Problem
+from app.scheduling import batch, batcher
+from app.scheduling.batch import BatchResult
+from app.scheduling.batcher import Batcher, Observer
+from flows.fastflow import images, models_folder
+from flows.fastflow.detector import Detector
+from flows.fastflow.gaussian import PositionGaussian
+from flows.fastflow.geometry import Geometry, Prepared
+from flows.fastflow.scorer import Scorer
+from tests.app.gate import Gate
+from tests.waiting import until
+
+Images = dict[str, list[bytes]]
+T = TypeVar("T")
+Scenario = Callable[[Batcher], Coroutine[Any, Any, T]]
+Call = Coroutine[Any, Any, BatchResult]
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prepared(detector: Detector, tiny_images: Images) -> list[Prepared]:
+    return [
+        detector.prepare(images.decode(data)) for kind in ("good", "defect") for data in tiny_images[kind]
+    ]
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Every pass of the backbone waits here for permission."""
+    made = Gate(monkeypatch)
+    yield made
+    made.open()
+
+
+def run(scenario: Scenario[T], *, max_batch: int = 16, observer: Observer | None = None) -> T:
+    async def main() -> T:
+        batcher = Batcher(max_batch, observer)
+        try:
+            return await scenario(batcher)
+        finally:
+            batcher.close()
+
+    return asyncio.run(main())
+
+
+def of_category(detector: Detector, category: str, size: tuple[int, int] | None = None) -> Detector:
+    """The same model as another category's, perhaps at another input size."""
+    scorer = detector.scorer
+    size = size or scorer.input_size
+    manifest = detector.manifest.model_copy(update={"category": category, "input_size": size})
+    head = scorer.head
+    if size != scorer.input_size:  # whose positions have no means of their own
+        head = copy.deepcopy(head)
+        head.gaussian = PositionGaussian(scorer.extractor.channels)
+    own = Scorer(scorer.extractor, head, size, scorer.rule, scorer.geometry)
+    return Detector(manifest, detector.sha256, own)
+
+
+async def problem(call: Awaitable[object]) -> str:
+    with pytest.raises(Problem) as caught:
+        await call
+    return caught.value.name
+
+
+async def enter(gate: Gate, call: Call) -> "asyncio.Task[BatchResult]":
+    """Begin a call, and wait until its batch is being computed."""
+    task = asyncio.create_task(call)
+    await gate.wait_until_entered()
+    return task
+
+
+async def after(batcher: Batcher, gate: Gate, first: Call, calls: Sequence[Call]) -> list[Any]:
+    """Let calls wait while a first one is computed, then let all be; results or errors of the calls."""
+    running = await enter(gate, first)
+    rest = [asyncio.create_task(call) for call in calls]
+    await until(lambda: batcher.pending == 1 + len(rest))
+    gate.open()
+    await running
+    return await asyncio.gather(*rest, return_exceptions=True)
+
+
+def expect_alone(result: BatchResult, detector: Detector, image: Prepared, region: Any = None) -> None:
+    """A result is as if the image had been scored by itself."""
+    [alone] = detector.scorer.score_prepared([image], [region])
+    assert result.scored.score == pytest.approx(alone.score, rel=1e-5)
+    np.testing.assert_allclose(result.scored.score_map, alone.score_map, rtol=1e-4, atol=1e-5)
+
+
+def test_single_image_is_scored_as_by_the_detector(detector: Detector, prepared: list[Prepared]) -> None:
+    async def scenario(batcher: Batcher) -> BatchResult:
+        return await batcher.score(detector, prepared[0], None, time.monotonic() + 600)
+
+    result = run(scenario)
+    [alone] = detector.scorer.score_prepared([prepared[0]])
+    assert result.scored.score == alone.score
+    np.testing.assert_array_equal(result.scored.score_map, alone.score_map)
+    assert result.batch_size == 1
+    assert result.waited >= 0
+    assert result.took > 0
+
+
+class TestBatches:
+    def test_categories_share_a_pass_and_each_image_gets_its_own_answer_and_region(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        region = np.zeros((64, 64), np.bool_)
+        region[:20] = True
+        a, b = of_category(detector, "a"), of_category(detector, "b")
+        jobs = [(a, prepared[1], None), (b, prepared[2], region), (a, prepared[3], None)]
+        seen: list[tuple[int, Counter[str]]] = []
+
+        async def scenario(batcher: Batcher) -> list[BatchResult]:
+            calls = [batcher.score(*job) for job in jobs]
+            results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+            assert (batcher.passes, batcher.pending) == (2, 0)
+            return results
+
+        results = run(scenario, observer=lambda size, _, names: seen.append((size, Counter(names))))
+        assert [result.batch_size for result in results] == [3, 3, 3]
+        for result, job in zip(results, jobs, strict=True):
+            expect_alone(result, *job)
+        assert not results[1].scored.score_map[20:].any()
+        assert seen == [(1, Counter(["tiny"])), (3, Counter(a=2, b=1))]
+
+    @pytest.mark.parametrize("other", [{"name": "another"}, {"mean": (0.1,) * 3}, {"std": (0.9,) * 3}])
+    def test_backbones_that_see_images_otherwise_are_computed_apart(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate, other: dict[str, object]
+    ) -> None:
+        """As efficientnet_lite0 and tf_efficientnet_lite0, which pad and scale differently."""
+        scorer, extractor = detector.scorer, copy.copy(detector.scorer.extractor)
+        vars(extractor).update(other)
+        manifest = detector.manifest.model_copy(update={"category": "other"})
+        own = Scorer(extractor, scorer.head, scorer.input_size, scorer.rule, scorer.geometry)
+        models = [detector, Detector(manifest, detector.sha256, own), of_category(detector, "third")]
+
+        async def scenario(batcher: Batcher) -> list[BatchResult]:
+            calls = [batcher.score(one, prepared[0]) for one in models]
+            return await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+
+        assert [result.batch_size for result in run(scenario)] == [2, 1, 2]
+
+    def test_batch_has_one_input_size_and_at_most_so_many_images(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        wide = of_category(detector, "wide", (64, 96))
+        image = wide.prepare(prepared[0].pixels)
+
+        async def scenario(batcher: Batcher) -> list[BatchResult]:
+            calls = [batcher.score(detector, prepared[i]) for i in range(5)] + [batcher.score(wide, image)]
+            return await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+
+        results = run(scenario, max_batch=3)
+        assert [result.batch_size for result in results] == [3, 3, 3, 2, 2, 1]
+        assert results[-1].scored.score_map.shape == (64, 96)
+
+    def test_flood_of_one_category_delays_another_by_a_batch(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        quiet = of_category(detector, "quiet")
+        seen: list[Sequence[str]] = []
+
+        async def scenario(batcher: Batcher) -> None:
+            calls = [batcher.score(detector, prepared[0]) for _ in range(40)]
+            calls.append(batcher.score(quiet, prepared[1]))
+            await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+            await until(lambda: sum(map(len, seen)) == 42)
+
+        run(scenario, max_batch=8, observer=lambda _size, _seconds, names: seen.append(names))
+        # After the batch that was running.
+        assert "quiet" in seen[1]
+
+    def test_failing_observer_does_no_harm(self, detector: Detector, prepared: list[Prepared]) -> None:
+        def fails(*_: object) -> None:
+            raise RuntimeError("telemetry")
+
+        async def scenario(batcher: Batcher) -> int:
+            heard: list[object] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+            for image in prepared[:2]:
+                await batcher.score(detector, image)
+            await until(lambda: len(heard) == 2)
+            return len(heard)
+
+        assert run(scenario, observer=fails) == 2
+
+
+class Clock:
+    """The batcher's clock, which moves as images are computed: so many seconds for each of an input size."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[int, int], float]) -> None:
+        self.now = 1000.0
+        features = Scorer.features
+
+        def takes(scorer: Scorer, tiles: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
+            self.now += len(tiles) * seconds[scorer.input_size]
+            return features(scorer, tiles)
+
+        monkeypatch.setattr(Scorer, "features", takes)
+        monkeypatch.setattr(batcher, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+SMALL, WIDE = (64, 64), (64, 96)
+
+
+class TestTime:
+    def test_models_of_other_groups_share_the_time(
+        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An image of the slow model takes ten times as long: the other one has ten computed for each."""
+        Clock(monkeypatch, {SMALL: 0.01, WIDE: 0.1})
+        gate = Gate(monkeypatch)
+        slow = of_category(detector, "slow", WIDE)
+        image = slow.prepare(prepared[0].pixels)
+        seen: list[tuple[str, int]] = []
+
+        async def scenario(batcher: Batcher) -> None:
+            for model, one in ((detector, prepared[0]), (slow, image)):  # so that their costs are known
+                gate.let_one_through()
+                await batcher.score(model, one)
+                await gate.wait_until_entered()
+            calls = [batcher.score(slow, image) for _ in range(8)]
+            calls += [batcher.score(detector, prepared[0]) for _ in range(90)]
+            await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+            await until(lambda: sum(size for _, size in seen) == 101)
+
+        run(scenario, observer=lambda size, _, names: seen.append((names[0], size)))
+        # Others wait for at most a quarter of a second of the slow one, in which it has two images computed.
+        assert max(size for name, size in seen if name == "slow") == 2
+        done = Counter[str]()
+        for name, size in seen[3:]:
+            done[name] += size
+            if done["tiny"] < 80:  # as long as both wait, within the longest batches of both
+                assert abs(10 * done["slow"] - done["tiny"]) <= 20 + 16
+
+    @pytest.mark.parametrize(("later", "size"), [(3590.0, 2), (3610.0, 8)])
+    def test_batches_are_short_only_while_another_group_is_served(
+        self,
+        detector: Detector,
+        prepared: list[Prepared],
+        monkeypatch: pytest.MonkeyPatch,
+        later: float,
+        size: int,
+    ) -> None:
+        clock = Clock(monkeypatch, {SMALL: 0.01, WIDE: 0.1})
+        gate = Gate(monkeypatch)
+        slow = of_category(detector, "slow", WIDE)
+        image = slow.prepare(prepared[0].pixels)
+
+        async def scenario(batcher: Batcher) -> list[BatchResult]:
+            for model, one in ((slow, image), (detector, prepared[0])):
+                gate.let_one_through()
+                await batcher.score(model, one)
+                await gate.wait_until_entered()
+            clock.now += later
+            calls = [batcher.score(slow, image) for _ in range(8)]
+            return await after(batcher, gate, batcher.score(slow, image), calls)
+
+        assert [result.batch_size for result in run(scenario, max_batch=8)][:2] == [size, size]
+
+    def test_expected_seconds_grow_with_what_waits_and_spare_those_who_send_little(
+        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock(monkeypatch, {SMALL: 0.1})
+        gate = Gate(monkeypatch)
+
+        async def scenario(batcher: Batcher) -> None:
+            assert batcher.expected_seconds("tiny", 100, {}) == 0
+            gate.let_one_through()
+            await batcher.score(detector, prepared[0])
+            await gate.wait_until_entered()
+            assert batcher.expected_seconds("tiny", 100, {}) == batcher.expected_wait() == 0
+            assert batcher.expected_seconds("tiny", 1, {"tiny": 3}) == pytest.approx(0.4 + 0.1)
+            running = await enter(gate, batcher.score(detector, prepared[0]))
+            assert batcher.expected_wait() == pytest.approx(0.1)
+            clock.now += 0.06
+            assert batcher.expected_wait() == pytest.approx(0.04)
+            flood = [asyncio.create_task(batcher.score(detector, prepared[0])) for _ in range(40)]
+            await until(lambda: batcher.pending == 41)
+            assert batcher.expected_wait() == pytest.approx(4.04)
+            # The running batch, its own line, the batch that it comes with.
+            assert batcher.expected_seconds("tiny", 1, {}) == pytest.approx(0.04 + 4.1 + 0.1)
+            few = batcher.expected_seconds("few", 1, {"tiny": 60})
+            assert few == pytest.approx(0.04 + 0.1 + 0.1)
+            gate.open()
+            await asyncio.gather(running, *flood)
+
+        run(scenario)
+
+
+class TestDeadlines:
+    def test_passed_deadline_is_refused_at_once(self, detector: Detector, prepared: list[Prepared]) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            assert await problem(batcher.score(detector, prepared[0], None, time.monotonic())) == (
+                "deadline-exceeded"
+            )
+            assert batcher.passes == 0
+
+        run(scenario)
+
+    def test_waiting_image_is_answered_at_its_deadline_and_never_computed(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            first = await enter(gate, batcher.score(detector, prepared[0]))
+            late = batcher.score(detector, prepared[1], None, time.monotonic() + 0.05)
+            assert await problem(late) == "deadline-exceeded"
+            assert batcher.pending == 1
+            gate.open()
+            await first
+            assert batcher.passes == 1
+
+        run(scenario)
+
+    def test_running_image_is_answered_at_its_deadline(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            late = await enter(gate, batcher.score(detector, prepared[1], None, time.monotonic() + 0.5))
+            assert await problem(late) == "deadline-exceeded"
+            gate.open()
+
+        run(scenario)
+
+    def test_expired_image_is_not_computed_although_no_timer_fired(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            first = await enter(gate, batcher.score(detector, prepared[0]))
+            deadline = time.monotonic() + 0.05
+            late = asyncio.create_task(batcher.score(detector, prepared[1], None, deadline))
+            await until(lambda: batcher.pending == 2)
+            while time.monotonic() <= deadline:  # a busy event loop
+                pass
+            gate.open()
+            while batcher.pending:
+                pass
+            assert await problem(late) == "deadline-exceeded"
+            await first
+            assert batcher.passes == 1
+
+        run(scenario)
+
+
+class TestCancelled:
+    def test_waiting_image_leaves_the_queue(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            first = await enter(gate, batcher.score(detector, prepared[0]))
+            left = asyncio.create_task(batcher.score(detector, prepared[1]))
+            await until(lambda: batcher.pending == 2)
+            left.cancel()
+            await until(lambda: batcher.pending == 1)
+            gate.open()
+            await first
+            assert batcher.passes == 1
+
+        run(scenario)
+
+    def test_running_image_leaves_the_others_their_answers(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> list[object]:
+            heard: list[object] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+            left = await enter(gate, batcher.score(detector, prepared[0]))
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
+            gate.open()
+            await batcher.score(detector, prepared[1])
+            return heard
+
+        assert run(scenario) == []
+
+
+class TestTiles:
+    @pytest.fixture
+    def tiled(self, detector: Detector) -> Detector:
+        scorer, tile = detector.scorer, Geometry(fit="tile")
+        manifest = detector.manifest.model_copy(update={"category": "tiled", "geometry": tile})
+        cut = Scorer(scorer.extractor, scorer.head, scorer.input_size, scorer.rule, geometry=tile)
+        return Detector(manifest, detector.sha256, cut)
+
+    @pytest.fixture
+    def four_tiles(self, tiled: Detector) -> Prepared:
+        pixels = np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+        cut = tiled.prepare(pixels)
+        assert len(cut.layout) == 4
+        return cut
+
+    @pytest.mark.parametrize(("max_batch", "sizes"), [(16, [3, 3, 3]), (8, [2, 1, 2])])
+    def test_tiles_share_a_pass_and_count_as_so_many_images(
+        self,
+        detector: Detector,
+        tiled: Detector,
+        four_tiles: Prepared,
+        prepared: list[Prepared],
+        gate: Gate,
+        max_batch: int,
+        sizes: list[int],
+    ) -> None:
+        jobs = [(tiled, four_tiles), (detector, prepared[1]), (tiled, four_tiles)]
+        if max_batch == 8:
+            jobs[1] = jobs[0]
+
+        async def scenario(batcher: Batcher) -> list[BatchResult]:
+            calls = [batcher.score(*job) for job in jobs]
+            return await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+
+        results = run(scenario, max_batch=max_batch)
+        assert sorted(result.batch_size for result in results) == sorted(sizes)
+        for result, job in zip(results, jobs, strict=True):
+            expect_alone(result, *job)
+
+    def test_image_of_too_many_tiles_for_a_pass_is_alone_in_several(
+        self,
+        detector: Detector,
+        tiled: Detector,
+        four_tiles: Prepared,
+        prepared: list[Prepared],
+        gate: Gate,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("flows.fastflow.scorer._CHUNK_PIXELS", 3 * 64 * 64)
+
+        async def scenario(batcher: Batcher) -> list[BatchResult]:
+            calls = [batcher.score(tiled, four_tiles), batcher.score(detector, prepared[1])]
+            results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+            assert batcher.passes == 1 + 2 + 1
+            return results
+
+        large, small = run(scenario)
+        assert (large.batch_size, small.batch_size) == (1, 1)
+        expect_alone(large, tiled, four_tiles)
+
+
+class TestFailures:
+    @pytest.mark.parametrize("where", ["backbone", "head"])
+    def test_bad_image_fails_alone(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate, where: str
+    ) -> None:
+        other = of_category(detector, "other")
+        bad, region = prepared[3], None
+        if where == "backbone":
+            bad = replace(bad, pixels=bad.pixels.astype(np.float32))
+        else:
+            region = np.zeros((64, 64), np.bool_)  # a region without a pixel is refused
+
+        async def scenario(batcher: Batcher) -> list[Any]:
+            calls = [
+                batcher.score(detector, prepared[1]),
+                batcher.score(other, bad, region),
+                batcher.score(other, prepared[2]),
+            ]
+            results = await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
+            assert batcher.passes == 1 + 1 + 3
+            return results
+
+        good, refused, also_good = run(scenario)
+        assert isinstance(refused, ValueError)
+        expect_alone(good, detector, prepared[1])
+        expect_alone(also_good, other, prepared[2])
+
+    @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration(), GeneratorExit()])
+    def test_nothing_ends_the_thread(
+        self,
+        detector: Detector,
+        prepared: list[Prepared],
+        error: BaseException,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def dies(*_: object) -> list[Tensor]:
+            raise error
+
+        async def scenario(batcher: Batcher) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(Scorer, "features", dies)
+                jobs = [batcher.score(detector, image) for image in prepared[:4]]
+                results = await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 30)
+            assert all(isinstance(result, RuntimeError) for result in results)
+            assert (await batcher.score(detector, prepared[0])).batch_size == 1
+
+        run(scenario)
+
+    @pytest.mark.parametrize("still", [True, False])
+    def test_device_that_computes_no_more_is_reported_for_good(
+        self,
+        detector: Detector,
+        prepared: list[Prepared],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        still: bool,
+    ) -> None:
+        def explode(*_: object) -> list[Tensor]:
+            raise RuntimeError("CUDA error: an illegal memory access")
+
+        monkeypatch.setattr(batcher, "computes", lambda _: still)
+
+        async def scenario(batcher: Batcher) -> None:
+            await batcher.score(detector, prepared[0])
+            for _ in range(2):
+                with monkeypatch.context() as patch:
+                    patch.setattr(Scorer, "features", explode)
+                    with pytest.raises(RuntimeError):
+                        await batcher.score(detector, prepared[0])
+            if still:
+                batcher.require_alive()
+                return
+            assert batcher.lost == "cpu does not compute any more: the server must be restarted."
+            with pytest.raises(Problem, match="must be restarted"):
+                batcher.require_alive()
+
+        run(scenario)
+        assert caplog.text.count("does not compute any more") == (0 if still else 1)
+
+    def test_device_is_asked_whether_it_computes(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert batch.computes(torch.device("cpu"))
+        assert not batch.computes(torch.device("cuda:99"))
+        assert "cuda:99" in caplog.text
+
+
+def test_batch_that_does_not_end_is_reported_and_does_not_hold_up_the_end(
+    detector: Detector,
+    prepared: list[Prepared],
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(batcher, "_CLOSE_SECONDS", 0.01)
+
+    async def scenario(tested: Batcher) -> None:
+        running = await enter(gate, tested.score(detector, prepared[0]))
+        tested.require_alive()
+        with monkeypatch.context() as patch:
+            patch.setattr(batcher, "_HANGS_SECONDS", 0.0)
+            with pytest.raises(Problem, match="A batch has taken"):
+                tested.require_alive()
+        tested.close()
+        assert "the running batch has not ended" in caplog.text
+        gate.open()
+        await running
+
+    run(scenario)
+
+
+def test_closing_answers_what_waits_and_finishes_what_runs(
+    detector: Detector, prepared: list[Prepared], gate: Gate
+) -> None:
+    async def main() -> None:
+        batcher = Batcher(16)
+        first = await enter(gate, batcher.score(detector, prepared[0]))
+        waiting = [asyncio.create_task(batcher.score(detector, p)) for p in prepared[1:4]]
+        await until(lambda: batcher.pending == 4)
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        assert [await problem(job) for job in waiting] == ["draining"] * 3
+        gate.open()
+        assert (await first).batch_size == 1
+        await closing
+        assert await problem(batcher.score(detector, prepared[0])) == "draining"
+        assert batcher.pending == 0
+
+    before = set(threading.enumerate())
+    asyncio.run(main())
+    assert set(threading.enumerate()) <= before
+
+
+def test_closing_after_its_event_loop_is_no_failure(
+    detector: Detector, prepared: list[Prepared], gate: Gate
+) -> None:
+    async def main() -> Batcher:
+        batcher = Batcher(16)
+        await enter(gate, batcher.score(detector, prepared[0]))
+        return batcher
+
+    batcher = asyncio.run(main())
+    gate.open()
+    batcher.close()
+
+
+def test_unloaded_model_leaves_memory_although_nothing_follows(
+    detector: Detector, prepared: list[Prepared]
+) -> None:
+    async def scenario(batcher: Batcher) -> None:
+        mine = of_category(detector, "mine")
+        gone = weakref.ref(mine)
+        await batcher.score(mine, prepared[0])
+        del mine
+
+        def freed() -> bool:
+            gc.collect()
+            return gone() is None
+
+        await until(freed)  # the thread drops it some time after its answer
+
+    run(scenario)
