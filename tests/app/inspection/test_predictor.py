@@ -15,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.inspection import inspector, predictor
-from app.inspection.drawings import Explanation
+from app.inspection.drawings import Explanation, explain
 from app.main import create_app
 from app.scheduling.thread_pool import FairThreadPool
 from app.settings import Settings
@@ -135,7 +135,7 @@ def test_categories_take_turns_at_drawing(
 ) -> None:
     data, release, drawn = tiny_images["good"][0], threading.Event(), list[tuple[int, int]]()
     pools: list[FairThreadPool] = []
-    explain, run = inspector.explain, FairThreadPool.run
+    run = FairThreadPool.run
 
     def held(score_map: Any, scale: Any, size: tuple[int, int], *args: Any) -> Explanation:
         drawn.append(size)
