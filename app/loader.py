@@ -1,15 +1,13 @@
 """Loading models, in a thread of its own, and saying why one is refused."""
 
 import logging
-import math
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from app.calibrations import CalibrationFiles
@@ -31,7 +29,7 @@ from flows.fastflow.engines import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.manifest import Precision
 from flows.fastflow.recorded_backbone import FrozenBackbone, fits
-from flows.fastflow.scorer import NotNumbersError, Scorer, TogetherError
+from flows.fastflow.scorer import NotNumbersError, Scorer
 from flows.fastflow.weights import WeightsError
 
 logger = logging.getLogger("flowgauge.loader")
@@ -39,9 +37,6 @@ logger = logging.getLogger("flowgauge.loader")
 T = TypeVar("T")
 # Who waits for a load: a line, or an administrator who activates; who asks for a version by name; an upload.
 Lane = Literal["active", "named", "upload"]
-
-# What was compiled is deleted at most so often: its files may be damaged again in a server's lifetime.
-_FORGET_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -132,19 +127,17 @@ class Loader:
         self._extractors: WeakSet[FrozenBackbone] = WeakSet()
         self._replayed: set[str] = set()
         self._renewed_for_others: set[str] = set()  # what that was said of
-        self._forgotten = -math.inf  # time.monotonic()
-        self._damaged: set[str] = set()  # sha256 of the manifests of models that failed with all made anew
         # By backbone the shapes of models that the engine is ready for.
         self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
 
     def begin(self, folder: Path) -> None:
         """Begin to load a bundle that `load` will be called for first, before there is an event loop.
 
-        Nothing else may have been loaded before. Only if its backbone is compiled: otherwise it would take
+        Nothing else may have been loaded before. Only if its backbone is converted: otherwise it would take
         longer than what it is to fill the time of, and a start that is refused meanwhile would have to wait
         for it.
         """
-        self._begun[folder] = self._turns.submit("active", partial(self._load_if_compiled, folder))
+        self._begun[folder] = self._turns.submit("active", partial(self._load_if_converted, folder))
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -168,7 +161,7 @@ class Loader:
             resident = await self._try(lambda _: begun.result().value, folder, lane)
             if resident is not None:
                 return resident
-        return await self._try(partial(self._load, may_forget=lane == "active"), folder, lane)
+        return await self._try(self._load, folder, lane)
 
     async def check(self, folder: Path) -> str:
         """Load a bundle as `load` does, to see that it is good; gives its manifest's sha256.
@@ -222,29 +215,17 @@ class Loader:
         sha256 = bundle.manifest_sha256(folder, manifest)
         # No picture is judged by it.
         without = own_calibrator(manifest, sha256, "float32")
-        return self._load(folder, without, may_forget=False).detector.sha256
+        return self._load(folder, without).detector.sha256
 
-    def _load_if_compiled(self, folder: Path) -> Resident | None:
+    def _load_if_converted(self, folder: Path) -> Resident | None:
         manifest = bundle.read_manifest(folder)
-        is_compiled = self._engine.has_compiled(manifest.backbone, manifest.input_size)
-        return self._load(folder) if is_compiled else None
+        is_converted = self._engine.has_converted(manifest.backbone, manifest.input_size)
+        return self._load(folder) if is_converted else None
 
-    def _load(self, folder: Path, without: Calibrator | None = None, *, may_forget: bool = True) -> Resident:
-        try:
-            detector = self._prepare(folder, without)
-        except GoldenError as error:
-            # Perhaps not the model is damaged, but what was compiled of it. Only for what a line waits for,
-            # and neither again and again nor twice for one model: meanwhile all models compile anew.
-            now, sha256 = time.monotonic(), bundle.manifest_sha256(folder, bundle.read_manifest(folder))
-            tried = now - self._forgotten < _FORGET_SECONDS or sha256 in self._damaged
-            if not may_forget or tried or not self._engine.forget():
-                raise
-            self._forgotten = now
-            self._warm.clear()
-            logger.warning("%s; all that was compiled is deleted, and made anew", error)
-            self._damaged.add(sha256)
-            detector = self._prepare(folder, without)
-            self._damaged.discard(sha256)
+    def _load(self, folder: Path, without: Calibrator | None = None) -> Resident:
+        detector = self._read(folder, without)
+        detector.scorer.let_go()
+        self._warm_up(detector)
         self._extractors.add(detector.scorer.extractor)
         self._replayed.add(detector.sha256)
         self._say_if_renewed_for_others(Slot.of(detector))
@@ -252,12 +233,6 @@ class Loader:
         with suppress(RuntimeError):  # it closes
             self._specialising.submit(_specialise, ref(detector.scorer), folder)
         return Resident(detector, detector.nbytes)
-
-    def _prepare(self, folder: Path, without: Calibrator | None) -> Detector:
-        detector = self._read(folder, without)
-        detector.scorer.let_go()
-        self._warm_up(detector)
-        return detector
 
     def _read(self, folder: Path, without: Calibrator | None) -> Detector:
         manifest = bundle.read_manifest(folder)
@@ -296,7 +271,7 @@ class Loader:
         if shape not in warm:
             try:
                 scorer.warm_up()
-            except (TogetherError, NotNumbersError) as error:
+            except NotNumbersError as error:
                 raise GoldenError(f"{error}; it will not be served") from error
             warm.add(shape)
 

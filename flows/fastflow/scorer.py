@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flows.fastflow.alike import are_alike
 from flows.fastflow.blending import Blend
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.finish import Pixels, combine, finish, whole_part
@@ -24,18 +23,6 @@ from flows.fastflow.regions import Regions, expect_usable, one_each
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, picture_part, pixel_energies
 from flows.fastflow.scored import Scored, put_together, statistics_of
 
-# By what share what is found for pictures together may differ from what is for one: convolutions of another
-# order or shape round otherwise, and on a GPU those of float32 may be in TF32.
-_FEATURES_DIFFER: Final[dict[Precision, float]] = {
-    "float32": 1e-2,
-    "bfloat16": 5e-2,
-    "openvino-bfloat16": 5e-2,
-}
-_FOUND_DIFFERS: Final[dict[Precision, float]] = {
-    "float32": 5e-2,
-    "bfloat16": 0.2,
-    "openvino-bfloat16": 0.2,
-}
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
 _CHUNK_PIXELS = 2**20
 _NOT_NUMBERS: Final = "the model's energies of a picture are not numbers"
@@ -57,10 +44,6 @@ class _Found(NamedTuple):
 
 class NotNumbersError(ValueError):
     """What a head gives for a picture are no numbers: what was compiled of it is damaged, or the head is."""
-
-
-class TogetherError(ValueError):
-    """Pictures are not scored together as each alone: what was compiled for several is damaged."""
 
 
 class Scorer:
@@ -140,29 +123,17 @@ class Scorer:
     def warm_up(self) -> None:
         """Let the engine prepare for first batches; it takes long for the first model of its shape.
 
-        What is compiled for several pictures is compared with what is for one, which golden pictures are
-        scored by.
-
         Raises:
-            TogetherError: they differ by more than rounding.
+            NotNumbersError: the model's energies are not numbers.
         """
-        picture = np.random.default_rng(0).integers(0, 256, (*self.input_size, 3), np.uint8)
-        alone = self.features([picture])
-        for n in set(self._backbone.batches) - {1}:
-            _expect_alike(alone, self.features([picture] * n), _FEATURES_DIFFER[self.precision])
-        makes_pixels = self.layout(self.input_size).is_whole
-
-        def found(n: int) -> list[Tensor]:
-            maps = [m.expand(n, *m.shape[1:]) for m in alone]
-            energies = self._energies(maps)
-            if not makes_pixels:
-                return list(self._found(energies))
-            scored = self._score_whole(energies, [None] * n)
-            return [torch.from_numpy(np.stack([one.score_map for one in scored]))]
-
-        one = found(1)
-        for n in set(self.engine.batches) - {1}:
-            _expect_alike(one, found(n), _FOUND_DIFFERS[self.precision])
+        image = np.random.default_rng(0).integers(0, 256, (*self.input_size, 3), np.uint8)
+        for n in self._backbone.batches:
+            maps = self.features([image] * n)
+        is_whole = self.layout(self.input_size).is_whole
+        for n in self.engine.batches:
+            energies = self._energies([m[:1].expand(n, *m.shape[1:]) for m in maps])
+            if is_whole:
+                self._score_whole(energies, [None] * n)
 
     def let_go(self) -> None:
         """Keep of the head what computes, and not the form in which it was fitted, half of its memory.
@@ -192,9 +163,8 @@ class Scorer:
     def features(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """Run the backbone over tiles: per scale (N, C_i, H_i, W_i), on the model's device.
 
-        Float32, or bfloat16 where that is what the engine's heads take. Tiles are (height, width, 3) uint8 of
-        the input size, see `Prepared.tiles`. The maps are the same for every head that shares the extractor,
-        the input size and the precision.
+        Tiles are (height, width, 3) uint8 of the input size, see `Prepared.tiles`. The maps are the same for
+        every head that shares the extractor, the input size and the precision.
         """
         return self._backbone(torch.from_numpy(np.stack(tiles)))
 
@@ -380,21 +350,3 @@ def _wholes(pictures: Tensor, rule: ScoreRule, masks: Regions) -> list[float | N
 def _of_tiles(blend: Blend, picture: Tensor, moments: Tensor) -> _Found:
     """What was found in a picture's tiles, as of one: the strangest tile speaks for the whole picture."""
     return _Found(blend.result(), picture.amax(0, keepdim=True), moments.mean(0, keepdim=True))
-
-
-def _expect_alike(alone: Sequence[Tensor], together: Sequence[Tensor], differ: float) -> None:
-    """Compare every row with the only one.
-
-    Args:
-        alone: each (1, ...).
-        together: each (n, ...).
-        differ: share of the norm of what is alone.
-
-    Raises:
-        TogetherError: a row differs by more, or has what is no number.
-    """
-    for one, several in zip(alone, together, strict=True):
-        if not are_alike(several, one, differ):
-            raise TogetherError(
-                "pictures are not scored together as one alone: what was compiled is damaged, or the model is"
-            )

@@ -58,21 +58,15 @@ class Engine(Protocol):
         Pixels may be written over.
         """
 
-    def has_compiled(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:
+    def has_converted(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:
         """Whether a backbone for images of one size, (H, W), need not be built of its layers any more."""
-
-    def forget(self) -> bool:
-        """Delete what is kept on disk, of whatever model; whether there is a disk in it at all.
-
-        What runs goes on.
-        """
 
 
 class RunningBackbone(Protocol):
     """Computes a backbone's maps.
 
     Attributes:
-        batches: sizes of batches after which it is ready for all; the last is 1.
+        batches: sizes of batches after which it is ready for all.
         nbytes: memory of the weights that it holds, which it may share with others of the same backbone.
     """
 
@@ -80,10 +74,7 @@ class RunningBackbone(Protocol):
     nbytes: int
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Per scale (N, C_i, H_i, W_i), of images (N, H, W, 3) uint8 RGB.
-
-        Float32; bfloat16, which numpy does not know, from an engine whose heads take that.
-        """
+        """Per scale (N, C_i, H_i, W_i) float32, of images (N, H, W, 3) uint8 RGB."""
 
 
 class RunningHead(Protocol):
@@ -119,7 +110,7 @@ def pick_engine(
         precision: whose calibration shall count; one that names its engine needs no `kind`.
         device: where to compute.
         kind: "auto" is OpenVINO for float32 on a CPU, where it is installed, and else torch.
-        cache: a folder for what OpenVINO compiles, so that the next start need not do it again.
+        cache: a folder for converted backbones, so that the next start need not convert them again.
 
     Raises:
         EngineError: it is not installed, or not made for that device or precision.

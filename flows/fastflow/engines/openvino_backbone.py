@@ -1,18 +1,12 @@
-"""A backbone as a graph of OpenVINO: converted once, and kept on disk for the next start."""
+"""A backbone as a graph of OpenVINO."""
 
-import hashlib
-import logging
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 from openvino.frontend import FrontEndManager
@@ -20,50 +14,15 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.engines.openvino_maps import maps_of
-from flows.fastflow.engines.openvino_parts import data_of, let_end, shared, streams_of
-from flows.fastflow.manifest import Backbone
-from flows.fastflow.plain_files import temporary_directory
-from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
+from flows.fastflow.engines.openvino_parts import let_end, shared
+from flows.fastflow.recorded_backbone import FrozenBackbone
 
 if TYPE_CHECKING:
     from flows.fastflow.features import FeatureExtractor
 
-logger = logging.getLogger("flowgauge.openvino")
-
 # Pictures that are begun at once, at most, or buffers for what they give would grow without bound. It is
 # whole rounds of 2, 3 or 4 streams.
 _AT_ONCE: Final = 24
-
-
-def converted(core: Any, cache: Path | None, extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
-    """What `convert` gives, from a folder where it was kept if it is there, and kept for the next time.
-
-    Args:
-        core: OpenVINO's.
-        cache: the folder; None keeps nothing.
-        extractor: the backbone.
-        size: (height, width) of the pictures.
-
-    Raises:
-        EngineError: OpenVINO cannot convert it.
-        WeightsError, BundleError: as `RecordedBackbone.layers`.
-    """
-    if cache is None:
-        return convert(extractor, size)
-    try:
-        return core.read_model(kept_as(cache, record_of(extractor), size))
-    except RuntimeError:  # it is not there, or damaged
-        model = convert(extractor, size)
-    # Named anew: timm is imported by now, and known by the version that converted.
-    path = kept_as(cache, record_of(extractor), size)
-    try:
-        _keep(model, path)
-        # As the next start will have it, or what is compiled now would be compiled again then.
-        return core.read_model(path)
-    except (OSError, RuntimeError) as error:  # such as a full disk, for which no model is refused
-        logger.warning("%s cannot be kept (%s): the next start converts it again", path, error)
-        return model
 
 
 def convert(extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
@@ -100,20 +59,11 @@ def convert(extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
     return model
 
 
-def _keep(model: Any, path: Path) -> None:
-    with temporary_directory(path.parent) as temporary:
-        ov.save_model(model, temporary / path.name, compress_to_fp16=False)
-        # The weights first: who finds the graph must find them.
-        for suffix in (".bin", ".xml"):
-            (temporary / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
-
-
 class OpenVinoBackbone:
     """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
 
     Pictures of a batch are computed beside each other, each by a share of the threads, which then need not
-    wait for each other after every layer; what is left over, and a single picture, by all threads. Maps come
-    as float32, or as `openvino_maps` hands them over.
+    wait for each other after every layer; what is left over, and a single picture, by all threads.
 
     Args:
         alone: the graph for one picture by all threads, or two of which the second goes on where the first
@@ -125,22 +75,22 @@ class OpenVinoBackbone:
 
     def __init__(self, alone: Sequence[Any], together: Sequence[Any], nbytes: int) -> None:
         self._alone, self._together = _Requests(alone), _Requests(together)
-        self._streams = streams_of(together[0]) if together else 1
+        self._streams = int(together[0].get_property("NUM_STREAMS")) if together else 1
         self.batches: tuple[int, ...] = (1,) if self._streams == 1 else (self._streams, 1)
         self.nbytes = nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         pictures = images.numpy()
-        maps: list[NDArray[Any]] = []
+        maps: list[NDArray[np.float32]] = []
         for start, end in self._rounds(len(pictures)):
             requests = self._alone if end - start == 1 else self._together
             with requests.of(end - start) as taken:
                 for i, found in enumerate(_computed(taken, pictures[start:end]), start):
-                    maps = maps or [np.empty((len(pictures), *m.shape[1:]), m.dtype) for m in found]
+                    maps = maps or [np.empty((len(pictures), *m.shape[1:]), np.float32) for m in found]
                     # Copied: the next batch overwrites them.
                     for whole, [one] in zip(maps, found, strict=True):
                         whole[i] = one
-        return [maps_of(whole) if whole.dtype == np.uint16 else torch.from_numpy(whole) for whole in maps]
+        return [torch.from_numpy(whole) for whole in maps]
 
     def _rounds(self, n: int) -> Iterator[tuple[int, int]]:
         """Which of n pictures are computed at once: (start, end) of each round."""
@@ -183,8 +133,10 @@ class _Requests:
             return [graph.create_infer_request() for graph in self._graphs]
 
 
-def _computed(taken: Sequence[Sequence[Any]], pictures: NDArray[np.uint8]) -> Iterator[list[Any]]:
-    """Of each picture its maps, (1, C_i, H_i, W_i) or handed over, in the requests' own memory."""
+def _computed(
+    taken: Sequence[Sequence[Any]], pictures: NDArray[np.uint8]
+) -> Iterator[list[NDArray[np.float32]]]:
+    """Maps of each picture, (1, C_i, H_i, W_i), in the requests' own memory."""
     found: list[list[Any]] = [[] for _ in taken]
     parts = list(zip(*taken, strict=True))
     for request, picture in zip(parts[0], pictures, strict=True):
@@ -199,7 +151,7 @@ def _computed(taken: Sequence[Sequence[Any]], pictures: NDArray[np.uint8]) -> It
             after.start_async()
     for request, early in zip(parts[-1], found, strict=True):
         request.wait()
-        yield [data_of(output) for output in (*early, *request.output_tensors)]
+        yield [output.data for output in (*early, *request.output_tensors)]
 
 
 class _Traceable(nn.Module):
@@ -211,15 +163,3 @@ class _Traceable(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.layers.compute(images))
-
-
-def kept_as(cache: Path, backbone: Backbone, size: tuple[int, int]) -> Path:
-    """The file of a converted backbone, named by its weights, its stages, and all that had a part in it.
-
-    What is recorded of it, too: a graph under this name was made of layers that had it all.
-    """
-    # What is imported may be older than what is installed by now.
-    timm = sys.modules["timm"].__version__ if "timm" in sys.modules else version("timm")
-    parts = (backbone, size, ov.__version__, timm, torch.__version__)
-    digest = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return cache / f"{backbone.name}-{digest[:24]}.xml"

@@ -1,91 +1,81 @@
-"""The folder in which converted backbones and compiled graphs are kept from start to start.
+"""Converted backbones on disk, with their checksums, so that the next start need not convert them again.
 
-Another version of OpenVINO finds nothing of what this one kept, so each has a folder of its own within it.
+Converting takes seconds, most of which timm takes to import. Compiling what was converted takes a fraction of
+one, so compiled graphs are not kept.
 """
 
+import hashlib
 import logging
-import re
-import shutil
-import time
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import openvino as ov
+import torch
 
-from flows.fastflow.plain_files import remove_directory, sweep, temporary_directory
+from flows.fastflow.manifest import Backbone
+from flows.fastflow.plain_files import sweep, temporary_directory
 
 logger = logging.getLogger("flowgauge.openvino")
 
-_PREFIX: Final = "openvino-"
-_OF_A_VERSION: Final = re.compile(rf"{_PREFIX}\d{{4}}\.\d.*")
-_SUFFIXES: Final = ("xml", "bin", "blob", "safetensors")
-_UNUSED_SECONDS: Final = 90 * 24 * 3600
+# Of one backbone: the graph, its weights, and the sha256 of both, which is written last.
+_SUFFIXES: Final = (".xml", ".bin", ".sha256")
 
 
-def opened(folder: Path | None) -> Path | None:
-    """Where to keep what this version compiles, made if need be.
-
-    What other versions kept, and no start has used for 90 days, is deleted.
+def path_of(folder: Path, backbone: Backbone, size: tuple[int, int]) -> Path:
+    """The file of a converted backbone's graph, named by what it was made of and what converted it.
 
     Args:
-        folder: of all versions; nothing else in it is touched.
-
-    Returns:
-        A folder in it. None, and a word in the log, where nothing can be kept there.
+        folder: of all converted backbones.
+        backbone: what is recorded of it.
+        size: (height, width) of the images.
     """
-    if folder is None:
-        return None
-    place = of_this_version(folder)
+    # What is imported may be older than what is installed by now.
+    timm = sys.modules["timm"].__version__ if "timm" in sys.modules else version("timm")
+    made_of, made_by = _digest(backbone, size), _digest(ov.__version__, timm, torch.__version__)
+    return folder / f"{backbone.name}-{made_of}-{made_by}.xml"
+
+
+def read(core: Any, path: Path) -> Any | None:
+    """The graph that `keep` wrote; None if it is missing or damaged."""
     try:
-        with temporary_directory(place):  # which tells by the folder's time that it is in use
-            sweep(place)  # what killed conversions left
-        sweep(folder)  # and what a killed deletion did
-    except OSError as error:
-        logger.warning("compiled models cannot be kept in %s (%s): each start compiles them", folder, error)
+        xml, weights, sha256 = (path.with_suffix(suffix).read_bytes() for suffix in _SUFFIXES)
+    except OSError:
         return None
-    _discard_unused(folder)
-    return place
+    if hashlib.sha256(xml + weights).hexdigest().encode() != sha256:
+        logger.warning("%s is damaged: the backbone is converted again", path)
+        return None
+    return core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
 
 
-def of_this_version(folder: Path) -> Path:
-    """Where `opened` keeps things."""
-    return folder / f"{_PREFIX}{re.sub(r'[^0-9A-Za-z.]+', '-', ov.__version__)}"
+def keep(model: Any, path: Path) -> None:
+    """Write a graph, in the place of what other versions of the libraries wrote of the same backbone.
+
+    What cannot be written, on a full disk for instance, is logged and costs the next start some seconds.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)  # what killed conversions left
+        with temporary_directory(path.parent) as temporary:
+            made = temporary / path.name
+            ov.save_model(model, made, compress_to_fp16=False)
+            xml, weights = (made.with_suffix(suffix).read_bytes() for suffix in _SUFFIXES[:2])
+            made.with_suffix(".sha256").write_text(hashlib.sha256(xml + weights).hexdigest())
+            for file in _files_of_all_versions(path):
+                file.unlink(missing_ok=True)
+            for suffix in _SUFFIXES:
+                made.with_suffix(suffix).replace(path.with_suffix(suffix))
+    except (OSError, RuntimeError) as error:
+        logger.warning("%s cannot be kept (%s): the next start converts it again", path, error)
 
 
-def clear(place: Path) -> None:
-    """Delete all that was kept in what `opened` gave."""
-    for suffix in _SUFFIXES:
-        for path in place.glob(f"*.{suffix}"):
-            with suppress(OSError):  # another server's, or already gone
-                path.unlink()
+def _files_of_all_versions(path: Path) -> Iterator[Path]:
+    backbone, _ = path.stem.rsplit("-", 1)
+    return (file for suffix in _SUFFIXES for file in path.parent.glob(f"{backbone}-*{suffix}"))
 
 
-def blobs(place: Path) -> frozenset[str]:
-    """Names of the compiled graphs that are kept there."""
-    return frozenset(path.name for path in place.glob("*.blob"))
-
-
-def warn_of_none_kept(place: Path) -> None:
-    """Say that what was just compiled is not kept, and how much room there is."""
-    free = shutil.disk_usage(place).free // 2**20
-    logger.warning(
-        "a compiled backbone could not be kept in %s (%d MiB free): each start compiles it", place, free
-    )
-
-
-def _discard_unused(folder: Path) -> None:
-    oldest = time.time() - _UNUSED_SECONDS
-    for path in folder.glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # somebody else's, or gone meanwhile: in nobody's way
-            if path.stat().st_mtime < oldest and _is_ours(path):
-                remove_directory(path)
-                logger.info("deleted %s: no start has used it for 90 days", path)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether it can only be what a version kept: the folder may have been somebody's before."""
-    if not _OF_A_VERSION.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
-        return False
-    known = {f".{suffix}" for suffix in (*_SUFFIXES, "part")}
-    return all(one.suffix in known and not one.is_symlink() for one in path.iterdir())
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -12,14 +12,7 @@ import openvino as ov
 import openvino.opset13 as op
 from torch import Tensor, nn
 
-from flows.fastflow.engines.openvino_maps import (
-    channels_first,
-    channels_last,
-    mean_over_positions,
-    taken_over,
-)
-from flows.fastflow.engines.openvino_parts import constant, numbered
-from flows.fastflow.engines.openvino_scale import exp_tanh
+from flows.fastflow.engines.openvino_parts import constant
 from flows.fastflow.fused import FusedHead, Step, Steps, Turns
 
 # Of each map that a head takes, (N, C, H, W).
@@ -32,27 +25,16 @@ def weights_of(head: FusedHead) -> dict[str, Tensor]:
     return {name: weight for name, weight in head.named_buffers() if not name.endswith(".lowest")}
 
 
-def build(
-    head: FusedHead,
-    sizes: Sizes,
-    *,
-    own: bool = False,
-    bfloat16: bool = False,
-    scales: Sequence[int] | None = None,
-) -> ov.Model:
+def build(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.Model:
     """The graph of heads that have this one's shape.
 
     Inputs are feature maps, per scale, and then what `weights_of` gives. Outputs are `Energies`, one after
-    the other; without energies of whole pictures where they are of none of the scales.
+    the other.
 
     Args:
         head: one of that shape.
         sizes: of the maps, (N, C_i, H_i, W_i).
         own: the graph is this head's alone, and its weights are in it, not inputs.
-        bfloat16: it is to be computed in bfloat16, the flow's halves and squares included, and with scales
-            that are near enough for that. Maps are taken over from a backbone, see `openvino_maps`.
-        scales: of the head that a graph of its own computes, in their order; None computes all. Shared graphs
-            compute all, or they would have inputs for nobody.
 
     Raises:
         ValueError: there are other scales or channels.
@@ -60,20 +42,20 @@ def build(
     found = tuple(c for _, c, *_ in sizes)
     if found != tuple(head.channels):
         raise ValueError(f"expected feature maps of {tuple(head.channels)} channels; got {found}")
-    graph = _Graph(head, own, bfloat16)
-    chosen = range(len(sizes)) if scales is None else scales
-    made = {i: graph.scale(i, sizes[i]) for i in chosen}
-    flow = [graph.flow(f"scales.{i}", head.scales[i], one.features) for i, one in made.items()]
-    gaussian = [graph.gaussian(i, one.features) for i, one in made.items()]
-    picture = [graph.picture(i, one) for i, one in made.items() if i >= head.picture.first]
-    seen = zip(*(one.seen for one in made.values()), strict=True)
+    graph = _Graph(head, own)
+    scales = [graph.scale(i, size) for i, size in enumerate(sizes)]
+    flow = [graph.flow(f"scales.{i}", head.scales[i], one.features) for i, one in enumerate(scales)]
+    gaussian = [graph.gaussian(i, one.features) for i, one in enumerate(scales)]
+    first = head.picture.first
+    picture = [graph.picture(i, one) for i, one in enumerate(scales[first:], first)]
+    seen = zip(*(one.seen for one in scales), strict=True)
     results = [
         *flow,
         *gaussian,
-        *([_beside(picture)] if picture else []),
+        _beside(picture),
         *(_beside([_mean(x, (1,)) for x in of_all]) for of_all in seen),
     ]
-    return numbered(ov.Model(results, [*(one.given for one in made.values()), *graph.inputs], "head"))
+    return ov.Model(results, [*(one.given for one in scales), *graph.inputs], "head")
 
 
 class _Scale(NamedTuple):
@@ -97,53 +79,30 @@ class _Scale(NamedTuple):
 class _Graph:
     """Builds parts of the graph; weights are inputs, or constants."""
 
-    def __init__(self, head: FusedHead, own: bool, bfloat16: bool) -> None:
-        self._head, self._own, self._bfloat16 = head, own, bfloat16
+    def __init__(self, head: FusedHead, own: bool) -> None:
+        self._head, self._own = head, own
         make = _constant_of if own else _input_of
         self._weights = {name: make(tensor) for name, tensor in weights_of(head).items()}
         self.inputs = [] if own else list(self._weights.values())
 
     def scale(self, i: int, size: tuple[int, ...]) -> _Scale:
-        if self._bfloat16:
-            return self._taken_over(i, size)
         given = op.parameter(list(size), np.float32)
         x = self._pooled(i, given)
         if self._head.normaliser.mode == "layer":
-            return self._by_layer(given, given, x)
-        mean, std = self._statistics(i)
+            return self._by_layer(given, x)
+        mean, std = self._weight(f"normaliser.mean_{i}"), self._weight(f"normaliser.std_{i}")
         features = op.divide(op.subtract(x, _per_channel(mean)), _per_channel(std))
         mean, square = _moments(features)
         # Of channels near 0 the difference has its digits, and takes no further pass over the maps.
         variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
         return _Scale(given, features, mean, variance, (mean, square))
 
-    def _taken_over(self, i: int, size: tuple[int, ...]) -> _Scale:
-        given, x = taken_over(size)
-        if self._head.normaliser.mode == "layer":
-            maps = channels_first(x)
-            return self._by_layer(given, maps, self._pooled(i, maps))
-        # While channels are last; a mean of neighbours is the same after it as before.
-        mean, std = self._statistics(i)
-        x = op.divide(op.subtract(x, mean), std)
-        features = self._pooled(i, channels_first(x))
-        if self._head.normaliser.windows[i] > 1:
-            x = channels_last(features)
-        mean = mean_over_positions(x)
-        # Squares are rounded before they are added up: those of what lies far from 0 would tell nothing.
-        offset = op.subtract(x, op.unsqueeze(mean, constant([1, 2], np.int64)))
-        variance = mean_over_positions(op.multiply(offset, offset))
-        square = op.add(variance, op.multiply(mean, mean))
-        return _Scale(given, features, mean, variance, (mean, square))
-
-    def _by_layer(self, given: Any, maps: Any, pooled: Any) -> _Scale:
+    def _by_layer(self, given: Any, pooled: Any) -> _Scale:
         features = op.mvn(pooled, constant([1, 2, 3], np.int64), True, 1e-5, "inside_sqrt")
         mean = _mean(features, (2, 3))
         offset = op.subtract(features, op.unsqueeze(mean, constant([2, 3], np.int64)))
         variance = _mean(op.multiply(offset, offset), (2, 3))
-        return _Scale(given, features, mean, variance, _moments(maps))
-
-    def _statistics(self, i: int) -> tuple[Any, Any]:
-        return self._weight(f"normaliser.mean_{i}"), self._weight(f"normaliser.std_{i}")
+        return _Scale(given, features, mean, variance, _moments(given))
 
     def _pooled(self, i: int, x: Any) -> Any:
         side = self._head.normaliser.windows[i]
@@ -154,7 +113,10 @@ class _Graph:
 
     def flow(self, name: str, flow: nn.Module, x: Any) -> Any:
         if isinstance(flow, Turns):
-            halves = [self._half(name, flow, half, x) for half in ("first", "second")]
+            halves = [
+                op.gather(x, self._weight(f"{name}.{half}"), constant(1, np.int64))
+                for half in ("first", "second")
+            ]
             for i, step in enumerate(cast(Sequence[Step], flow.steps)):
                 seen, changed = i % 2, 1 - i % 2
                 halves[changed] = self._step(f"{name}.steps.{i}", step, halves[seen], halves[changed])
@@ -183,15 +145,6 @@ class _Graph:
         z = op.matmul(centred, self._weight(f"picture.whitening_{place}"), False, False)
         return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
 
-    def _half(self, name: str, flow: Turns, half: str, x: Any) -> Any:
-        """The channels of a half."""
-        if not (self._own and self._bfloat16):
-            return op.gather(x, self._weight(f"{name}.{half}"), constant(1, np.int64))
-        # Where products of matrices are fast, one with ones and zeros costs less than laying out anew what
-        # was gathered.
-        chosen = np.eye(flow.channels, dtype=np.float32)[flow.get_buffer(half).numpy()]
-        return _convolve(x, op.constant(chosen[:, :, None, None]))
-
     def _step(self, name: str, step: Step, seen: Any, x: Any) -> Any:
         def get(part: str) -> Any:
             return self._weight(f"{name}.{part}")
@@ -203,19 +156,12 @@ class _Graph:
         a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
         if step.has_before:
             x = op.add(x, get("before"))
-        scaled = op.multiply(op.multiply(x, get("gain")), self._scale(a, step.slope))
-        return op.add(scaled, shift)
-
-    def _scale(self, a: Any, slope: float) -> Any:
-        """exp(c tanh(a / 2)), where the slope is 2 c."""
-        if self._bfloat16:
-            scale = exp_tanh(a, slope / 2)
-            if scale is not None:
-                return scale
-        # Less a half, and so around 0, where bfloat16 is as fine as of tanh. In a head's own graph OpenVINO
-        # computes both in the convolution before, where tanh took four times as long as that.
+        # exp(c tanh(a / 2)), where the slope is 2 c. Less a half, and so around 0, where bfloat16 is as fine
+        # as of tanh. In a head's own graph OpenVINO computes both in the convolution before, where tanh took
+        # four times as long as that.
         gate = op.subtract(op.sigmoid(a), constant(0.5))
-        return op.exp(op.multiply(gate, constant(slope)))
+        scale = op.exp(op.multiply(gate, constant(step.slope)))
+        return op.add(op.multiply(op.multiply(x, get("gain")), scale), shift)
 
     def _last_of(self, hidden: Any, weight: Any, bias: Any, n: int) -> list[Any]:
         """What the last convolution makes, 2 n channels, in two halves."""
@@ -232,18 +178,9 @@ class _Graph:
 
     def _energy(self, parts: Sequence[Any], channels: int) -> Any:
         """q = 1/2 mean_C z^2 of z whose channels lie in several maps: (N, H, W)."""
-        sums = [self._sum(op.multiply(z, z)) for z in parts]
+        sums = [op.reduce_sum(op.multiply(z, z), constant([1], np.int64), False) for z in parts]
         total = sums[0] if len(sums) == 1 else op.add(*sums)
-        return op.multiply(op.squeeze(total, constant([1], np.int64)), constant(0.5 / channels))
-
-    def _sum(self, x: Any) -> Any:
-        """Over channels, (N, 1, H, W)."""
-        if not self._bfloat16:
-            return op.reduce_sum(x, constant([1], np.int64), True)
-        # OpenVINO leaves in float32 whatever leads to an output past every convolution: from step to step,
-        # the halves, which it would turn to bfloat16 for every convolution of them.
-        channels = x.get_output_partial_shape(0)[1].get_length()
-        return _convolve(x, op.constant(np.ones((1, channels, 1, 1), np.float32)))
+        return op.multiply(total, constant(0.5 / channels))
 
     def _weight(self, name: str) -> Any:
         return self._weights[name]

@@ -16,7 +16,7 @@ import openvino as ov
 import openvino.opset13 as op
 from numpy.typing import NDArray
 
-from flows.fastflow.engines.openvino_parts import constant, infer, numbered, shared
+from flows.fastflow.engines.openvino_parts import constant, infer, shared
 from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
 from flows.fastflow.finish import square_roots
 
@@ -40,7 +40,7 @@ def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: En
     both = [op.multiply(op.power(q, rest), op.power(e, share)) for q, e in pairs]
     product = _product([_enlarged(x, size, "linear") for x in flow], floor)
     score_map = _map([_enlarged(x, size, enlarging) for x in both], sharpness)
-    return numbered(ov.Model([product, score_map], [*flow, *gaussian, share, floor, sharpness], "pixels"))
+    return ov.Model([product, score_map], [*flow, *gaussian, share, floor, sharpness], "pixels")
 
 
 def _enlarged(x: Any, size: tuple[int, int], how: Enlarging) -> Any:

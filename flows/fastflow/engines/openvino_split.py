@@ -11,7 +11,6 @@ from typing import Any
 import openvino as ov
 from openvino import opset13
 
-from flows.fastflow.engines.openvino_convolutions import users_of
 from flows.fastflow.head import stays_exact
 
 
@@ -27,7 +26,7 @@ def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
         are those of the model. None where there is no such map that all the rest is computed from alone.
     """
     order = model.get_ordered_ops()
-    parting = joint(model, size)
+    parting = _joint(model, size)
     if parting is None:
         return None
     names = [op.get_name() for op in order]
@@ -48,7 +47,7 @@ def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
     return first, ov.Model(late, [rest])
 
 
-def joint(model: Any, size: tuple[int, int]) -> Any | None:
+def _joint(model: Any, size: tuple[int, int]) -> Any | None:
     """What makes the map to part at, None where there is none.
 
     Of the maps of the first size that is small enough that of the fewest numbers, the first of equals, if no
@@ -108,7 +107,7 @@ def _leads_out(op: Any) -> bool:
         return True
     if op.get_type_name() != "Convert":
         return False
-    users = users_of(op)
+    users = [target.get_node() for target in op.output(0).get_target_inputs()]
     return bool(users) and all(user.get_type_name() == "Result" for user in users)
 
 
