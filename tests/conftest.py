@@ -31,7 +31,7 @@ from sqlalchemy import Connection, event, inspect
 
 from app.database import engine
 from app.database.engine import Database
-from flows.fastflow import models_folder, rounding
+from flows.fastflow import models_folder
 from flows.fastflow.weights import NAMED
 from tests import mosquitto
 from tests import postgres as postgres_server
@@ -70,7 +70,6 @@ _INTEGRATION = (
     "training/test_run.py",
 )
 _INTEGRATION_FIXTURES = {"browser", "broker", "postgres", "shared_data", "tiny_bundle_store", "tiny_data"}
-_MOST_WORK = rounding._MOST_WORK
 _MIGRATE = engine._migrate
 # On a busy machine any example may take long, once.
 settings.register_profile("no deadline", deadline=None)
@@ -135,24 +134,6 @@ def ascii_locale() -> Iterator[None]:
     locale.setlocale(locale.LC_CTYPE, "C")
     yield
     locale.setlocale(locale.LC_CTYPE, before)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def little_time_to_round() -> Iterator[None]:
-    """Engines in bfloat16 round no convolutions together, or every test with one would take seconds.
-
-    What rounding does is for tests/flows/fastflow, which has some time for it, and for those of its tests
-    that take `time_to_round`.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounding, "_MOST_WORK", 0)
-        yield
-
-
-@pytest.fixture
-def time_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rounding as everywhere but in tests."""
-    monkeypatch.setattr(rounding, "_MOST_WORK", _MOST_WORK)
 
 
 @pytest.fixture(autouse=True, scope="session")

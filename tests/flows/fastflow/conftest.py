@@ -1,26 +1,17 @@
 """What the tests of the detector share."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow import backbones, hub, rounding
+from flows.fastflow import backbones, hub
 from flows.fastflow.bundle import read_manifest
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.images import decode
 from flows.fastflow.models_folder import BACKBONES, resolve
-
-
-@pytest.fixture(autouse=True, scope="module")
-def some_time_to_round() -> Iterator[None]:
-    """Engines in bfloat16 round small convolutions together, as those of users do larger ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounding, "_MOST_WORK", 3e7)
-        yield
 
 
 @pytest.fixture(autouse=True)

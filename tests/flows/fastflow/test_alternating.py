@@ -32,8 +32,7 @@ def found(of: Compose, x: Tensor, weight: Tensor, *, fast: bool) -> tuple[Tensor
     return z, log_det, list(torch.autograd.grad(loss, [x, *of.parameters()]))
 
 
-@pytest.mark.parametrize("channels", [2, 3, 7, 8])
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize(("channels", "steps"), [(2, 1), (3, 2), (8, 2), (7, 5)])
 @pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
 def test_it_is_the_plain_pass(channels: int, steps: int, kernels: str) -> None:
     of, x = flow(channels, steps=steps, kernels=kernels), picture(channels)
@@ -44,25 +43,6 @@ def test_it_is_the_plain_pass(channels: int, steps: int, kernels: str) -> None:
     torch.testing.assert_close(fast[1], plain[1], rtol=1e-11, atol=1e-11)
     assert fast[1].shape == (3,)
     for mine, theirs in zip(fast[2], plain[2], strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
-def test_its_gradients_are_those_of_finite_differences(kernels: str) -> None:
-    of, x = flow(4, steps=3, kernels=kernels), picture(4)
-    assert torch.autograd.gradcheck(lambda x: alternating.forward(of, x), x)
-
-
-@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
-def test_a_gradient_of_the_log_determinant_alone_is_that_of_the_plain_pass(kernels: str) -> None:
-    of, x = flow(6, kernels=kernels), picture(6)
-    fast, plain = (
-        torch.autograd.grad(
-            forward(of, x)[1].sum(), [x, *of.parameters()], allow_unused=True, materialize_grads=True
-        )
-        for forward in (alternating.forward, Compose.forward)
-    )
-    for mine, theirs in zip(fast, plain, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
 
 
@@ -106,17 +86,6 @@ def test_in_bfloat16_gradients_are_near_those_of_single_precision(kernels: str) 
 
 
 @pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
-def test_in_single_precision_it_agrees_to_rounding(kernels: str) -> None:
-    of, x = flow(8, kernels=kernels), picture(8).detach()
-    exact, _ = of.forward(x)
-    single, _ = alternating.forward(of.float(), x.float())
-    assert single.dtype == torch.float32
-    torch.testing.assert_close(
-        single.double(), exact, rtol=1e-4, atol=1e-4 * float(exact.detach().abs().max())
-    )
-
-
-@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
 def test_under_autocast_the_law_and_the_log_determinant_stay_in_single_precision(kernels: str) -> None:
     of, x = flow(8, kernels=kernels).float(), picture(8).detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
@@ -125,15 +94,6 @@ def test_under_autocast_the_law_and_the_log_determinant_stay_in_single_precision
     for gradient in torch.autograd.grad(z.square().sum() - log_det.sum(), list(of.parameters())):
         assert gradient.dtype == torch.float32
         assert gradient.isfinite().all()
-
-
-def test_nothing_is_changed_in_place() -> None:
-    of, x = flow(6), picture(6)
-    before, state = x.detach().clone(), {k: v.clone() for k, v in of.state_dict().items()}
-    with torch.inference_mode():
-        alternating.forward(of, x)
-    assert torch.equal(x, before)
-    assert all(torch.equal(v, state[k]) for k, v in of.state_dict().items())
 
 
 def test_a_model_of_alternating_halves_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,9 +122,7 @@ def test_other_flows_do_not_alternate() -> None:
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("side", [5, 7])
-@pytest.mark.parametrize("channels", [2, 160])
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (33, 32)])
+@pytest.mark.parametrize(("side", "channels", "size"), [(5, 2, (1, 1)), (7, 160, (2, 3)), (5, 160, (33, 32))])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_gradient_of_depthwise_kernels_is_the_same_block_by_block(
     precision: torch.dtype, side: int, channels: int, size: tuple[int, int], layout: torch.memory_format

@@ -52,7 +52,7 @@ NORMALISATIONS = (
 @pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: f"{n.mode}-{n.pooled}")
 @pytest.mark.parametrize("permutation", ["halves", "index"])
 @pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("steps", [1, 3])
 def test_energies_are_those_of_the_training_form(
     normalisation: Normalisation,
     permutation: Literal["halves", "index"],
@@ -94,23 +94,6 @@ def test_every_preset_has_an_inference_form(name: str) -> None:
     _, latents = head(raw)
     for q, z in zip(FusedHead(head)(raw).flow, latents, strict=True):
         torch.testing.assert_close(q, z.square().mean(1) / 2, rtol=1e-5, atol=1e-5)
-
-
-def test_log_scales_at_their_bounds() -> None:
-    """Where the function that they are taken from is as good as constant."""
-    head = made(FlowConfig(steps=2, clamp=2.0), NORMALISATIONS[0], std=3.0)
-    raw = maps()
-    _, latents = head(raw)
-    for q, z in zip(FusedHead(head)(raw).flow, latents, strict=True):
-        torch.testing.assert_close(q, z.square().mean(1) / 2, rtol=1e-4, atol=1e-3)
-
-
-def test_of_the_training_set_the_gaussians_energies_are_near_a_half() -> None:
-    head = made(FlowConfig(steps=2), NORMALISATIONS[0])
-    found = FusedHead(head)(maps(n=8, seed=1))
-    assert found.gaussian[0].mean().item() == pytest.approx(0.5, rel=0.2)
-    assert [q.shape for q in found.flow] == [e.shape for e in found.gaussian]
-    assert found.picture.shape == (8, 2)
 
 
 def test_the_head_is_left_as_it_was() -> None:

@@ -61,11 +61,6 @@ def test_bfloat16_of_torch_is_not_that_of_openvino() -> None:
         pick_engine("bfloat16", CPU, "openvino")
 
 
-def test_every_precision_has_an_engine() -> None:
-    pytest.importorskip("openvino")
-    assert {pick_engine(precision, CPU).precision for precision in PRECISIONS} == set(PRECISIONS)
-
-
 @pytest.mark.parametrize(("has", "slower"), [(False, True), (True, False)])
 def test_a_precision_that_the_processor_has_not_is_slower(
     monkeypatch: pytest.MonkeyPatch, without_bfloat16: None, has: bool, slower: bool
@@ -76,14 +71,6 @@ def test_a_precision_that_the_processor_has_not_is_slower(
         why = slower_here(precision, CPU)
         assert (why is not None) == slower
         assert why is None or precision in why
-
-
-def test_on_a_gpu_it_is_the_gpu_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
-    why = slower_here("bfloat16", CUDA)
-    assert why is not None
-    assert "on this GPU" in why
 
 
 def test_of_an_unknown_processor_nothing_is_said(

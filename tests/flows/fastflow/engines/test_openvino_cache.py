@@ -1,80 +1,101 @@
-"""The folder of compiled graphs: what no version uses any more goes, whatever else lies there stays."""
+"""Converted backbones are kept on disk, and what is damaged there is made anew."""
 
 import logging
-import os
-import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
+
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.recorded_backbone import record_of
+from tests.app.full_disk import files_of_at_most
+from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_cache
-from flows.fastflow.engines.openvino_cache import of_this_version
+from flows.fastflow.engines import openvino_cache, openvino_engine
+from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 
-DAY = 24 * 3600
-
-
-def age(path: Path, days: float) -> Path:
-    """Let a path have changed so long ago."""
-    os.utime(path, 2 * (time.time() - days * DAY,))
-    return path
+SIZE = (64, 64)
+IMAGES = torch.randint(0, 256, (1, *SIZE, 3), dtype=torch.uint8)
 
 
-def kept_by(folder: Path, name: str, days: float) -> Path:
-    """What a version kept, and was last started so long ago."""
-    place = folder / name
-    place.mkdir()
-    for file in ("net-0123.xml", "net-0123.bin", "456.blob"):
-        (place / file).write_bytes(b"x")
-    return age(place, days)
+@pytest.fixture(scope="module")
+def extractor() -> FeatureExtractor:
+    """A backbone that is compiled in an instant; its files are larger than what a full disk takes."""
+    return FeatureExtractor(weights(), (1, 2))
 
 
-def test_what_no_start_has_used_for_long_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    unused, recent = kept_by(tmp_path, "openvino-2024.1", 91), kept_by(tmp_path, "openvino-2025.1", 89)
-    others = [kept_by(tmp_path, name, 400) for name in ("models", "openvino-notebooks")]
-    others.append(kept_by(tmp_path, "openvino-2023.1-mine", 400))
-    (others[-1] / "work").mkdir()
-    age(others[-1], 400)
-    for name in ("model.xml", "model.bin", "1234.blob", "openvino-notes.txt"):
-        (tmp_path / name).write_bytes(b"x")
-        others.append(age(tmp_path / name, 400))
-    elsewhere = kept_by(tmp_path.parent, f"{tmp_path.name}-elsewhere", 400)
-    (tmp_path / "openvino-link").symlink_to(elsewhere)
-    with caplog.at_level(logging.INFO, "flowgauge.openvino"):
-        place = openvino_cache.opened(tmp_path)
-    assert place == of_this_version(tmp_path)
-    assert not unused.exists()
-    assert [str(unused) in line for line in caplog.messages] == [True]
-    assert all(path.exists() for path in (recent, *others, elsewhere / "456.blob"))
-    assert len(list(recent.iterdir())) == 3
+def maps(extractor: FeatureExtractor, cache: Path) -> list[Tensor]:
+    """The maps of one image, as a start with this cache computes them."""
+    return OpenVinoEngine("float32", cache).backbone(extractor, SIZE)(IMAGES)
 
 
-def test_what_this_start_uses_stays_however_long_ago_the_last_was(tmp_path: Path) -> None:
-    place = kept_by(tmp_path, of_this_version(tmp_path).name, 400)
-    for path in place.iterdir():
-        age(path, 400)
-    assert openvino_cache.opened(tmp_path) == place
-    assert len(list(place.iterdir())) == 3
-    # Nor does another version delete it, which starts right after.
-    assert place.stat().st_mtime > time.time() - DAY
+def are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-def test_all_of_this_version_goes_when_asked(tmp_path: Path) -> None:
-    place = kept_by(tmp_path, of_this_version(tmp_path).name, 0)
-    (place / "notes.txt").touch()
-    other = kept_by(tmp_path, "openvino-2025.1", 0)
-    openvino_cache.clear(place)
-    assert list(place.iterdir()) == [place / "notes.txt"]
-    assert len(list(other.iterdir())) == 3
-
-
-def test_a_folder_that_cannot_be_made_is_none_and_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_converted_backbone_is_not_converted_again(
+    tmp_path: Path, extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine = OpenVinoEngine("float32", tmp_path / "new")
+    assert not engine.has_converted(record_of(extractor), SIZE)
+    expected = engine.backbone(extractor, SIZE)(IMAGES)
+    assert engine.has_converted(record_of(extractor), SIZE)
+    monkeypatch.setattr(openvino_engine, "convert", lambda *_: pytest.fail("converted again"))
+    assert are_equal(maps(extractor, tmp_path / "new"), expected)
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin", ".sha256"])
+@pytest.mark.parametrize("damage", ["a flipped bit", "half of it", "missing"])
+def test_a_damaged_one_is_converted_again(
+    tmp_path: Path, extractor: FeatureExtractor, suffix: str, damage: str
+) -> None:
+    expected = maps(extractor, tmp_path)
+    [path] = tmp_path.glob(f"*{suffix}")
+    good = path.read_bytes()
+    if damage == "a flipped bit":
+        place = len(good) // 2
+        path.write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1 :])
+    elif damage == "half of it":
+        path.write_bytes(good[: len(good) // 2])
+    else:
+        path.unlink()
+    assert are_equal(maps(extractor, tmp_path), expected)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_other_weights_stages_and_sizes_have_other_files(tmp_path: Path, extractor: FeatureExtractor) -> None:
+    others = FeatureExtractor(weights(1), (1, 2)), FeatureExtractor(weights(), (2, 3))
+    paths = {openvino_cache.path_of(tmp_path, record_of(one), SIZE) for one in (extractor, *others)}
+    paths.add(openvino_cache.path_of(tmp_path, record_of(extractor), (64, 96)))
+    assert len(paths) == 4
+
+
+def test_another_version_takes_the_place_of_what_this_one_converted(
+    tmp_path: Path, extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps(extractor, tmp_path)
+    (tmp_path / "of-others.xml").touch()
+    before = {path.name for path in tmp_path.iterdir()}
+    monkeypatch.setattr("openvino.__version__", "2030.0")
+    maps(extractor, tmp_path)
+    after = {path.name for path in tmp_path.iterdir()}
+    assert len(after) == len(before)
+    assert before & after == {"of-others.xml"}
+
+
+def test_where_nothing_can_be_written_it_is_computed_and_said(
+    tmp_path: Path, extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = maps(extractor, tmp_path / "good")
     (tmp_path / "file").touch()
-    blocked = tmp_path / "file" / "folder"
     with caplog.at_level(logging.WARNING):
-        assert openvino_cache.opened(blocked) is None
-    assert str(blocked) in caplog.text
-    assert openvino_cache.opened(None) is None
+        with files_of_at_most(10_000):
+            on_a_full_disk = maps(extractor, tmp_path / "full")
+        below_a_file = maps(extractor, tmp_path / "file" / "cache")
+    assert [("cannot be kept" in line) for line in caplog.messages] == [True, True]
+    assert are_equal(on_a_full_disk, expected)
+    assert are_equal(below_a_file, expected)
+    assert not list((tmp_path / "full").iterdir())

@@ -1,8 +1,7 @@
 """Pixels by OpenVINO are those of numpy, for any rule and any number of scales and pictures."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from flows.fastflow.score import ScoreRule
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_engine, openvino_pixels
+from flows.fastflow.engines import openvino_engine
 
 pytestmark = pytest.mark.threads(2)
 
@@ -107,27 +106,6 @@ def test_pictures_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.Monkey
     expect_as_numpy(some_energies(pictures=3), ScoreRule())
 
 
-def test_rules_share_a_graph_and_sizes_and_ways_to_enlarge_do_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    built: list[tuple[object, ...]] = []
-    build = openvino_pixels.build
-
-    def counted(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging) -> Any:
-        built.append((size, enlarging))
-        return build(sizes, size, enlarging)
-
-    monkeypatch.setattr(openvino_pixels, "build", counted)
-    engine = pick_engine("float32", torch.device("cpu"), "openvino")
-    for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
-        for size in (SIZE, (32, 32)):
-            list(engine.pixels(rule, size)(some_energies()))
-    assert built == [(SIZE, "spline"), ((32, 32), "spline")]
-    for rule in (ScoreRule(enlarging="linear"), ScoreRule(sharpness=2)):
-        list(engine.pixels(rule, SIZE)(some_energies()))
-    assert built[2:] == [(SIZE, "linear")]
-
-
 def test_models_that_share_a_graph_may_compute_at_once() -> None:
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
     size = (256, 256)
@@ -141,13 +119,3 @@ def test_models_that_share_a_graph_may_compute_at_once() -> None:
 
     with ThreadPoolExecutor(len(of_each)) as threads:
         assert all(threads.map(often, range(len(of_each))))
-
-
-def test_what_was_found_is_not_overwritten_by_the_next() -> None:
-    engine = pick_engine("float32", torch.device("cpu"), "openvino")
-    run = engine.pixels(ScoreRule(), SIZE)
-    [first] = run(some_energies())
-    kept = first.product.copy(), first.score_map.copy()
-    list(run(some_energies(factor=7.0)))
-    np.testing.assert_array_equal(first.product, kept[0])
-    np.testing.assert_array_equal(first.score_map, kept[1])

@@ -98,7 +98,6 @@ def test_only_what_comes_after_is_rounded(monkeypatch: pytest.MonkeyPatch) -> No
     images = torch.randint(0, 256, (3, *SIZE, 3), dtype=torch.uint8)
     found = pick_engine("openvino-bfloat16", CPU).backbone(backbone, SIZE)(images)
     expected = pick_engine("float32", CPU, "openvino").backbone(backbone, SIZE)(images)
-    # Before them, what tells how weights are rounded.
     (first, exact), (second, rounded), (whole, of_whole) = hints[-3:]
     assert (exact, rounded, of_whole) == ("f32", "bf16", "f32")
     assert first < second < whole

@@ -5,19 +5,13 @@ import threading
 from collections import defaultdict
 from weakref import ref
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flows.fastflow import rounding
-from flows.fastflow.backbones import find_weights
-from flows.fastflow.engines import pick_engine, torch_engine
+from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.fused import FusedHead
 from flows.fastflow.model import FlowConfig
-from flows.fastflow.rounding import nearest, probe
 from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
 from tests.flows.fastflow.untrained import weights
 
@@ -36,15 +30,6 @@ def test_of_bfloat16_only_the_flows_are_rounded() -> None:
         assert torch.equal(a, b)
 
 
-def test_weights_are_laid_out_for_computing_and_the_heads_stay_as_they_are() -> None:
-    head = made(FlowConfig(steps=2), NORMALISATIONS[0])
-    before = {name: value.clone() for name, value in head.state_dict().items()}
-    running = pick_engine("float32", CPU).head(head)
-    assert running.nbytes > 0
-    assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
-    torch.testing.assert_close(running(maps()).picture, FusedHead(head)(maps()).picture)
-
-
 class TestFirstLayers:
     """Of a backbone in bfloat16."""
 
@@ -61,7 +46,6 @@ class TestFirstLayers:
         images = torch.randint(0, 256, (2, *self.SIZE, 3), dtype=torch.uint8)
         try:
             running = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)
-            given.clear()  # what was computed to round weights
             maps = running(images)
         finally:
             for handle in handles:
@@ -76,13 +60,6 @@ class TestFirstLayers:
         assert large < given.keys()
         for side, dtypes in given.items():
             assert dtypes == {torch.float32 if side in large else torch.bfloat16}
-
-    def test_and_nothing_of_it_stays_behind(self, tiny_extractor: FeatureExtractor) -> None:
-        images = torch.randint(0, 256, (2, *self.SIZE, 3), dtype=torch.uint8)
-        before = tiny_extractor(images)
-        self.seen(tiny_extractor)
-        assert not torch.is_autocast_enabled("cpu")
-        assert all(torch.equal(a, b) for a, b in zip(tiny_extractor(images), before, strict=True))
 
     def test_nor_after_a_failure(
         self, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
@@ -158,68 +135,3 @@ class TestFirstLayers:
             assert weight() is None
         finally:
             gc.enable()
-
-
-class TestRoundedWeights:
-    """Of a backbone in bfloat16."""
-
-    SIZE = (64, 64)
-
-    def noise(self, extractor: FeatureExtractor) -> float:
-        """Root mean square of what rounding does to the last map, in its deviations."""
-        images = torch.from_numpy(np.stack([probe(100 + i, self.SIZE) for i in range(4)]))
-        exact, found = (
-            pick_engine(precision, CPU).backbone(extractor, self.SIZE)(images)[-1]
-            for precision in ("float32", "bfloat16")
-        )
-        return float(((found - exact) / exact.std((0, 2, 3), keepdim=True)).square().mean().sqrt())
-
-    @pytest.mark.usefixtures("time_to_round")
-    def test_change_features_less_than_each_rounded_by_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = find_weights("tf_efficientnet_lite0")
-        together = self.noise(FeatureExtractor(found, (2, 3)))
-        monkeypatch.setattr(torch_engine, "round_together", lambda weight, _: nearest(weight))
-        assert 0 < together < 0.9 * self.noise(FeatureExtractor(found, (2, 3)))
-
-    def test_are_rounded_once_for_all_who_share_the_backbone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        extractor = FeatureExtractor(weights(), (1, 2))
-        images = torch.from_numpy(probe(100, self.SIZE)[None])
-        expected = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)(images)
-        monkeypatch.setattr(torch_engine, "round_together", lambda *_: pytest.fail("rounded again"))
-        found = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)(images)
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-    @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t"])
-    def test_are_its_own_and_the_backbones_stay_as_they_are(self, name: str) -> None:
-        extractor = FeatureExtractor(weights(name=name), (1, 2))
-        before = {key: value.clone() for key, value in extractor.state_dict().items()}
-        running = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)
-        assert all(torch.equal(value, before[key]) for key, value in extractor.state_dict().items())
-        assert extractor.nbytes < running.nbytes < 2 * extractor.nbytes
-
-    def test_for_which_there_is_no_time_are_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(rounding, "_MOST_WORK", 0)
-        extractor = FeatureExtractor(weights(), (1, 2))
-        assert pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE).nbytes == extractor.nbytes
-
-    def test_are_the_same_in_portions(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        images = torch.from_numpy(probe(100, self.SIZE)[None])
-        expected, found = (
-            pick_engine("bfloat16", CPU).backbone(FeatureExtractor(weights(), (1, 2)), self.SIZE)(images)
-            for held in (2**28, 2**12)
-            if monkeypatch.setattr(rounding, "_HELD", held) is None
-        )
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-    def test_of_a_transformer_there_are_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Its only convolution takes the picture, and each made-up one may cost it seconds."""
-        asked: list[int] = []
-
-        def counted(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-            asked.append(number)
-            return probe(number, size)
-
-        monkeypatch.setattr(torch_engine, "probe", counted)
-        extractor = FeatureExtractor(weights(name="test_vit"), (1,), self.SIZE)
-        assert pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE).nbytes == extractor.nbytes
-        assert asked == [0]
