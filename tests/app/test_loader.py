@@ -263,7 +263,7 @@ class TestGolden:
 
 @pytest.fixture(scope="module")
 def compiled(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What OpenVINO has compiled of the tiny model, which takes seconds. Not to be changed: copy it."""
+    """What OpenVINO has converted of the tiny model, which takes seconds. Not to be changed: copy it."""
     pytest.importorskip("openvino")
     cache = tmp_path_factory.mktemp("compiled") / "engines"
     loader = Loader(tiny_bundle_store, "cpu", "float32", "openvino", cache)
@@ -277,12 +277,12 @@ class Compiled:
 
     @pytest.fixture
     def engines(self, compiled: Path, tmp_path: Path) -> Path:
-        """A folder of the test's own, with what was compiled of the tiny model."""
+        """A folder of the test's own, with what was converted of the tiny model."""
         return shutil.copytree(compiled, tmp_path / "engines")
 
     @pytest.fixture
     def loader(self, store: Path, engines: Path) -> Iterator[Loader]:
-        """Of an engine that has the backbone compiled."""
+        """Of an engine that has the backbone converted."""
         loader = Loader(store, "cpu", "float32", "openvino", engines)
         yield loader
         loader.close()
@@ -291,8 +291,6 @@ class Compiled:
 @pytest.mark.threads(2)
 class TestSpecialising(Compiled):
     def test_one_that_is_loaded_again_gets_graphs_of_its_own_too(self, loader: Loader, folder: Path) -> None:
-        from flows.fastflow.engines.openvino_engine import _OpenVinoHead
-
         async def scenario() -> None:
             # The second has no picture replayed and no batch made ready: that was done with the first.
             residents = [await loader.load(folder) for _ in range(2)]
@@ -369,146 +367,6 @@ class TestBegin(Compiled):
         loader.begin(folder)
         loader.close()
         assert loader._begun[folder].done()
-
-
-@pytest.mark.threads(2)
-class TestDamagedCache(Compiled):
-    """Files that OpenVINO reads without complaint, and that are not what was compiled."""
-
-    @staticmethod
-    def load(models: Path, folder: Path, cache: Path) -> str:
-        async def main() -> str:
-            loader = Loader(models, "cpu", "float32", "openvino", cache)
-            try:
-                await loader.load(folder)
-            except Refused as error:
-                return str(error)
-            finally:
-                loader.close()
-            return "loaded"
-
-        return asyncio.run(main())
-
-    def test_is_deleted_and_made_anew(
-        self, store: Path, folder: Path, engines: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        for path in engines.rglob("*.blob"):
-            path.unlink()
-        [weights] = engines.rglob("*.bin")
-        good = weights.read_bytes()
-        half = len(good) // 2
-        weights.write_bytes(good[:half] + bytes(half // 2) + good[half + half // 2 :])
-        assert self.load(store, folder, engines) == "loaded"
-        assert "all that was compiled is deleted" in caplog.text
-        assert weights.read_bytes() == good
-
-    def test_one_that_gives_no_numbers_is_made_anew_too(
-        self, store: Path, folder: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
-        damaged = [True]
-        compute, forget = engine._OpenVinoHead.__call__, engine.OpenVinoEngine.forget
-
-        def computing(self: Any, maps: Any) -> Any:
-            found = compute(self, maps)
-            if damaged:
-                found.flow[0].fill_(torch.nan)
-            return found
-
-        def forgetting(self: Any) -> bool:
-            damaged.clear()
-            forgotten: bool = forget(self)
-            return forgotten
-
-        monkeypatch.setattr(engine._OpenVinoHead, "__call__", computing)
-        monkeypatch.setattr(engine.OpenVinoEngine, "forget", forgetting)
-        assert self.load(store, folder, engines) == "loaded"
-        assert not damaged
-
-    @pytest.mark.parametrize("part", ["_OpenVinoHead", "OpenVinoBackbone"])
-    def test_one_that_is_wrong_for_pictures_together_alone_is_made_anew_too(
-        self, store: Path, folder: Path, engines: Path, monkeypatch: pytest.MonkeyPatch, part: str
-    ) -> None:
-        """Golden pictures are scored one at a time, by graphs of their own."""
-        engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
-        damaged = [True]
-        kind = getattr(engine, part)
-        compute, forget = kind.__call__, engine.OpenVinoEngine.forget
-
-        def computing(self: Any, maps: Any) -> Any:
-            found = compute(self, maps)
-            if damaged and len(maps if part == "OpenVinoBackbone" else maps[0]) > 1:
-                (found if part == "OpenVinoBackbone" else found.flow)[0][-1].mul_(1.5)
-            return found
-
-        def forgetting(self: Any) -> bool:
-            damaged.clear()
-            forgotten: bool = forget(self)
-            return forgotten
-
-        monkeypatch.setattr(kind, "__call__", computing)
-        monkeypatch.setattr(engine.OpenVinoEngine, "forget", forgetting)
-        assert self.load(store, folder, engines) == "loaded"
-        assert not damaged
-
-    def test_where_all_made_anew_is_wrong_too_the_model_is_refused(
-        self, store: Path, folder: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
-        compute = engine._OpenVinoHead.__call__
-
-        def computing(self: Any, maps: Any) -> Any:
-            found = compute(self, maps)
-            if len(maps[0]) > 1:
-                found.flow[0][-1].fill_(torch.nan)
-            return found
-
-        monkeypatch.setattr(engine._OpenVinoHead, "__call__", computing)
-        assert "it will not be served" in self.load(store, folder, engines)
-
-    def test_an_upload_or_one_asked_for_by_name_deletes_nothing(
-        self, loader: Loader, folder: Path, engines: Path
-    ) -> None:
-        """Its golden pictures may be anything, and other models are served by what is compiled."""
-        openvino_cache = pytest.importorskip("flows.fastflow.engines.openvino_cache")
-        edit(folder, lambda manifest: manifest["golden"][0].update(score=1e3))
-        place = openvino_cache.of_this_version(engines)
-        (place / "of-others.blob").write_bytes(b"")
-
-        async def scenario() -> None:
-            assert "it will not be served" in await refused(loader.check(folder))
-            assert "it will not be served" in await refused(loader.load(folder, "named"))
-
-        asyncio.run(scenario())
-        assert (place / "of-others.blob").exists()
-
-    def test_a_model_that_is_damaged_itself_is_refused_and_deletes_it_once(
-        self, loader: Loader, folder: Path, engines: Path
-    ) -> None:
-        openvino_cache = pytest.importorskip("flows.fastflow.engines.openvino_cache")
-        edit(folder, lambda manifest: manifest["golden"][0].update(score=1e3))
-        place = openvino_cache.of_this_version(engines)
-
-        async def scenario() -> None:
-            for there in (False, True, True):
-                (place / "of-others.blob").write_bytes(b"")
-                assert "it will not be served" in await refused(loader.load(folder))
-                assert (place / "of-others.blob").exists() == there
-                loader._forgotten -= there * 3600.0  # as an hour later: it is known not to help
-
-        asyncio.run(scenario())
-
-    def test_sizes_of_batches_are_made_ready_again(self, loader: Loader, store: Path, folder: Path) -> None:
-        damaged = again(store, "v1", "nut")
-        edit(damaged, lambda manifest: manifest["golden"][0].update(score=1e3))
-
-        async def scenario() -> None:
-            resident = await loader.load(folder)
-            assert len(loader._warm[resident.detector.scorer.extractor]) == 1
-            await refused(loader.load(damaged))
-            assert not loader._warm
-
-        asyncio.run(scenario())
 
 
 class TestWhatIsNoException:
