@@ -43,8 +43,8 @@ class Settings(BaseSettings):
     )
     engine_cache: Path | None = Field(
         None,
-        description="Folder of the backbones that OpenVINO converted; unset: one in the history folder. Who can "
-        "write there decides what is computed.",
+        description="Folder of the backbones that OpenVINO converted; unset: one in the history folder. "
+        "Who can write there decides what is computed.",
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads that compute; unset is what torch takes."

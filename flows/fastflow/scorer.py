@@ -43,7 +43,7 @@ class _Found(NamedTuple):
 
 
 class NotNumbersError(ValueError):
-    """What a head gives for a picture are no numbers: what was compiled of it is damaged, or the head is."""
+    """What a head gives for an image are no numbers: the model is damaged."""
 
 
 class Scorer:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -296,13 +295,7 @@ class TestSpecialising(Compiled):
             residents = [await loader.load(folder) for _ in range(2)]
             await asyncio.to_thread(loader._specialising.shutdown)
             for resident in residents:
-                scorer = resident.detector.scorer
-                head = scorer._running
-                picture = np.zeros((*scorer.input_size, 3), np.uint8)
-                sizes = [tuple(m.shape) for m in scorer.features([picture])]
-                assert isinstance(head, _OpenVinoHead)
-                assert head._own is not None
-                assert head._own[0] == tuple(sizes)
+                assert resident.detector.scorer._running.own_bytes > 0  # type: ignore[attr-defined]
 
         asyncio.run(scenario())
 
