@@ -34,7 +34,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from . import containers
+from . import containers, decoder_messages
 
 T = TypeVar("T")
 
@@ -159,10 +159,11 @@ def _opened(data: bytes, limits: Limits, make: Callable[[ImageFile, containers.S
         raise UnsupportedFormat(f"The file is not a PNG, JPEG, BMP, TIFF or WEBP picture: {came}.")
     _ignore_pillow_warnings()
     try:
-        file = containers.strip(reader.format, data)
-        header = reader(io.BytesIO(file.data))
-        _check(header, file, limits)
-        return make(header, file)
+        with decoder_messages.silenced():
+            file = containers.strip(reader.format, data)
+            header = reader(io.BytesIO(file.data))
+            _check(header, file, limits)
+            return make(header, file)
     except ImageError:
         raise
     except containers.Refused as error:
