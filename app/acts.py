@@ -2,24 +2,17 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from functools import partial
-from typing import Any, Final
+from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Request
 
 from app.access import SERVER, Caller
 from app.audit import Audit
-from app.database import clock
-from app.database.engine import DatabaseUnavailable
 from app.problems import Problem
 
 logger = logging.getLogger("flowgauge.audit")
-
-_AGAIN_SECONDS: Final = 5.0
-_CLOSE_SECONDS: Final = 5.0
 
 
 @asynccontextmanager
@@ -65,8 +58,7 @@ async def audited(
 class Observer:
     """Notes in the audit log which version serves from when on, whoever has activated it.
 
-    A training container, say, activates what it publishes, and nobody has asked this service for it. What the
-    database does not take waits for it, in order.
+    A training container, say, activates what it publishes, and nobody has asked this service for it.
 
     Args:
         audit: the log.
@@ -74,38 +66,21 @@ class Observer:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._left: deque[tuple[str, Mapping[str, Any], int]] = deque()
-        self._closing = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._writing: set[asyncio.Task[None]] = set()
 
     def serves(self, category: str, version: str, sha256: str, previous: str | None) -> None:
         """Note that requests get a version from now on; in the event loop."""
         detail = {"sha256": sha256, "previous": previous}
-        self._left.append((f"{category}/{version}", detail, clock.now_ms()))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._write())
+        task = asyncio.create_task(self._write(f"{category}/{version}", detail))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     async def close(self) -> None:
-        """Write what is left to be written, if the database takes it, and soon."""
-        self._closing.set()
-        if self._task is not None:
-            await asyncio.wait((self._task,), timeout=_CLOSE_SECONDS)
-        for target, *_ in self._left:
-            logger.error("model.serves %s may not have been written down", target)
+        """Wait for what is being written."""
+        await asyncio.gather(*self._writing)
 
-    async def _write(self) -> None:
-        while self._left:
-            target, detail, at_ms = self._left[0]
-            write = partial(self._audit.write, SERVER, "model.serves", target, "done", detail, at_ms=at_ms)
-            try:
-                await asyncio.to_thread(write)
-            except DatabaseUnavailable as error:
-                if self._closing.is_set():
-                    return
-                logger.warning("model.serves %s waits to be written down: %s", target, error)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._closing.wait(), _AGAIN_SECONDS)
-                continue
-            except Exception:  # every inspection has its version all the same
-                logger.exception("model.serves %s could not be written down", target)
-            self._left.popleft()
+    async def _write(self, target: str, detail: Mapping[str, Any]) -> None:
+        try:
+            await asyncio.to_thread(self._audit.write, SERVER, "model.serves", target, "done", detail)
+        except Exception:  # every inspection has its version all the same
+            logger.exception("model.serves %s could not be written down", target)

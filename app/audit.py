@@ -65,7 +65,6 @@ class Audit:
         outcome: Outcome,
         detail: Mapping[str, Any] | None = None,
         request_id: str | None = None,
-        at_ms: int | None = None,
     ) -> int:
         """Add an entry, and a line to the log; gives the entry's number.
 
@@ -76,10 +75,9 @@ class Audit:
             outcome: whether it is begun, or was done or refused.
             detail: what else there is to know, as JSON. Never a secret.
             request_id: of the request that asked for it.
-            at_ms: when it was, milliseconds since 1970; None is now.
         """
         with self._database.write() as connection:
-            return self.add(connection, caller, action, target, outcome, detail, request_id, at_ms)
+            return self.add(connection, caller, action, target, outcome, detail, request_id)
 
     def add(
         self,
@@ -90,10 +88,9 @@ class Audit:
         outcome: Outcome,
         detail: Mapping[str, Any] | None = None,
         request_id: str | None = None,
-        at_ms: int | None = None,
     ) -> int:
         """Add an entry as `write` does, in the transaction that the act itself is part of."""
-        created_ms = clock.now_ms() if at_ms is None else at_ms
+        created_ms = clock.now_ms()
         values = {
             "created_ms": created_ms,
             "actor": _plain(caller.actor),

@@ -4,7 +4,6 @@ import hmac
 import logging
 import re
 import threading
-import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +18,6 @@ logger = logging.getLogger("flowgauge.keys")
 
 # What was changed from a command line or by another server is seen within so many seconds.
 RELOAD_SECONDS: Final = 2.0
-_REMIND_SECONDS: Final = 60.0
 # The digest of no secret, compared with where there is no key, so that both take the same time.
 _NOTHING: Final = "0" * 64
 
@@ -109,16 +107,15 @@ class Keyring:
         return key
 
     def _keep_reloading(self) -> None:
-        said: float | None = None
+        failing = False
         while not self._stopping.wait(RELOAD_SECONDS):
             try:
                 self.reload()
             except Exception:
-                now = time.monotonic()
-                if said is None or now - said >= _REMIND_SECONDS:
-                    said = now
+                if not failing:
                     logger.exception("the keys cannot be read; those known stay, changes are not seen")
+                failing = True
             else:
-                if said is not None:
+                if failing:
                     logger.warning("the keys can be read again")
-                said = None
+                failing = False

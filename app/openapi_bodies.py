@@ -15,9 +15,11 @@ _URL = "http://127.0.0.1:8000/v1/models/bottle/predict"
 _RAW_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp")
 
 
-def _form_body(file: dict[str, Any], curl: str, value: object) -> dict[str, Any]:
+def _form_body(file: dict[str, Any], curl: str, texts: dict[str, str]) -> dict[str, Any]:
     text = {"type": "string", "maxLength": forms.MAX_TEXT, "pattern": forms.TEXT_PATTERN}
-    properties = {name: {**text, "examples": [example]} for name, example in _TEXTS.items()}
+    properties = {name: {**text, "examples": [example]} for name, example in texts.items()}
+    value = "(the bytes of part.png)"
+    example = {forms.FILE: [value] if file["type"] == "array" else value, **texts}
     return {
         "schema": {
             "type": "object",
@@ -26,7 +28,7 @@ def _form_body(file: dict[str, Any], curl: str, value: object) -> dict[str, Any]
             "additionalProperties": False,
         },
         "encoding": {forms.FILE: {"contentType": "image/*, application/octet-stream"}},
-        "examples": {"part": {"summary": curl, "value": {forms.FILE: value, **_TEXTS}}},
+        "examples": {"part": {"summary": curl, "value": example}},
     }
 
 
@@ -44,6 +46,8 @@ _IMAGE: Final = {
     "description": "A PNG, JPEG, BMP, TIFF or WEBP; its content decides which, not its name.",
 }
 
+_IMAGES: Final = {"type": "array", "items": _IMAGE, "minItems": 1}
+
 # `openapi_extra` of the predict routes: their body is read by hand, so that limits hold while it
 # streams.
 PREDICT_EXTRA: Final[dict[str, Any]] = {
@@ -52,7 +56,7 @@ PREDICT_EXTRA: Final[dict[str, Any]] = {
         "description": "The image, as a form's part `file` or as the body itself.",
         "content": {
             "multipart/form-data": _form_body(
-                _IMAGE, f"curl -F file=@part.png -F part_id=P-000123 {_URL}", "(the bytes of part.png)"
+                _IMAGE, f"curl -F file=@part.png -F part_id=P-000123 {_URL}", _TEXTS
             ),
             **{kind: _raw_body(kind) for kind in (*_RAW_TYPES, "application/octet-stream")},
         },
@@ -95,9 +99,7 @@ BATCH_EXTRA: Final[dict[str, Any]] = {
         "description": "The images, each as a part named `file`.",
         "content": {
             "multipart/form-data": _form_body(
-                {"type": "array", "items": _IMAGE, "minItems": 1},
-                f"curl -F file=@top.png -F file=@side.png -F part_id=P-000123 {_URL}:batch",
-                ["(the bytes of top.png)", "(the bytes of side.png)"],
+                _IMAGES, f"curl -F file=@top.png -F file=@side.png -F part_id=P-000123 {_URL}:batch", _TEXTS
             )
         },
     }
@@ -109,22 +111,12 @@ CALIBRATION_EXTRA: Final[dict[str, Any]] = {
         "required": False,
         "description": "The images, each as a part named `file`. With `reviewed=true` there need be none.",
         "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [forms.FILE],
-                    "properties": {forms.FILE: {"type": "array", "items": _IMAGE, "minItems": 1}},
-                    "additionalProperties": False,
-                },
-                "encoding": {forms.FILE: {"contentType": "image/*, application/octet-stream"}},
-                "examples": {
-                    "good parts": {
-                        "summary": "curl -H 'If-Match: *' -F file=@good1.png -F file=@good2.png "
-                        "'http://127.0.0.1:8000/v1/models/bottle/calibrations?station=line-3&reason=new+lamp'",
-                        "value": {forms.FILE: ["(the bytes of good1.png)", "(the bytes of good2.png)"]},
-                    }
-                },
-            }
+            "multipart/form-data": _form_body(
+                _IMAGES,
+                "curl -H 'If-Match: *' -F file=@good1.png -F file=@good2.png "
+                "'http://127.0.0.1:8000/v1/models/bottle/calibrations?station=line-3&reason=new+lamp'",
+                {},
+            )
         },
     }
 }

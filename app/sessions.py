@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, delete, insert, or_, select
+from sqlalchemy import Connection, delete, insert, select
 
 from app.database import clock
 from app.database.engine import Database
@@ -20,8 +20,6 @@ from app.keys import sha256
 
 COOKIE: Final = "flowgauge_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
-# A key in the hands of somebody who logs in for ever must not fill the database.
-MOST_PER_KEY: Final = 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Sessions:
         self._database = database
 
     def open(self, key_id: str, hours: float) -> str:
-        """Begin a session. The oldest of the key ends when there would be too many.
+        """Begin a session, and delete those that have expired.
 
         Args:
             key_id: the key that came.
@@ -60,17 +58,9 @@ class Sessions:
         secret = secrets.token_urlsafe(32)
         now = clock.now_ms()
         row = Session(sha256(secret), key_id, now, now + round(hours * 3_600_000))
-        surplus = (
-            select(sessions.c.secret_sha256)
-            .where(sessions.c.key_id == key_id)
-            .order_by(sessions.c.created_ms.desc(), sessions.c.secret_sha256)
-            .offset(MOST_PER_KEY)
-            .limit(1000)
-        )
         with self._database.write() as connection:
             connection.execute(insert(sessions).values(vars(row)))
-            ended = or_(sessions.c.expires_ms <= now, sessions.c.secret_sha256.in_(surplus))
-            connection.execute(delete(sessions).where(ended))
+            connection.execute(delete(sessions).where(sessions.c.expires_ms <= now))
         return secret
 
     def close(self, secret: str) -> None:

@@ -151,15 +151,14 @@ def _service(report: Report, models: Path) -> "AsServed | None":
             report.problems.append(f"{_NOT_SERVED}: {error.at_start}")
         except (CertificateError, ExposureError, DatabaseError) as error:
             report.problems.append(f"{_NOT_SERVED}: {' '.join(str(error).split())}")
-        except OSError as error:  # as of a folder above that may not be entered
-            report.problems.append(f"{_NOT_SERVED}: the history cannot be read: {error.strerror}")
     try:
         next(models.iterdir(), None)
     except FileNotFoundError:  # as before the first training
         report.serves = False
         report.warnings.append(f"{_NOT_SERVED} yet: there is no folder {models}; flowgauge train makes it")
     except OSError as error:
-        report.problems.append(_unreadable(error))
+        report.problems.append(f"{_NOT_SERVED}: the models folder cannot be read: {error.strerror}")
+        return None
     device = served.device
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     report.device = f"{device.type}{name}"
@@ -170,10 +169,6 @@ def _service(report: Report, models: Path) -> "AsServed | None":
     return served
 
 
-def _unreadable(error: OSError) -> str:
-    return f"{_NOT_SERVED}: the models folder cannot be read: {error.strerror}"
-
-
 def _weights(report: Report, models: Path) -> None:
     from app.commands.backbones import SUGGESTED
     from flows.fastflow.backbones import weight_sources
@@ -181,10 +176,7 @@ def _weights(report: Report, models: Path) -> None:
     from flows.fastflow.presets import DEFAULT_BACKBONE
 
     for name in SUGGESTED:
-        try:
-            sources = weight_sources(name, models / BACKBONES)
-        except OSError:  # as of a models folder that may not be read; packages may have them all the same
-            sources = weight_sources(name, None)
+        sources = weight_sources(name, models / BACKBONES)
         found = [source.description for source in sources if source.found]
         ways = [source.how for source in reversed(sources)]
         report.weights.append(Weights(name, found, [] if found else ways))
@@ -198,13 +190,8 @@ def _weights(report: Report, models: Path) -> None:
 def _models(report: Report, models: Path, served: "AsServed") -> None:
     from flows.fastflow import models_folder
 
-    try:
-        there = {name: len(models_folder.versions(models, name)) for name in models_folder.categories(models)}
-    except OSError as error:  # of the folder itself that is said already
-        if (said := _unreadable(error)) not in report.problems:
-            report.problems.append(said)
-        return
-    for category, count in there.items():
+    for category in models_folder.categories(models):
+        count = len(models_folder.versions(models, category))
         active, fault = models_folder.active_version(models, category), None
         if active is None and not os.path.lexists(models / category / models_folder.ACTIVE):
             # As after an upload: the others are served all the same.
@@ -222,12 +209,8 @@ def _models(report: Report, models: Path, served: "AsServed") -> None:
 
 def _disk(report: Report, folder: Path, purpose: str) -> None:
     wanted = folder.resolve()
-    try:
-        there = next(p for p in (wanted, *wanted.parents) if p.exists())
-        free = report.free_bytes[str(wanted)] = shutil.disk_usage(there).free
-    except OSError as error:  # as of a folder above that may not be entered
-        report.problems.append(f"{wanted} cannot be looked at ({error.strerror}): {purpose}")
-        return
+    there = next(p for p in (wanted, *wanted.parents) if p.exists())
+    free = report.free_bytes[str(wanted)] = shutil.disk_usage(there).free
     if free < LEAST_FREE_BYTES:
         report.problems.append(
             f"{free / 2**30:.1f} GiB free for {wanted}: {purpose}; make room or use another folder"

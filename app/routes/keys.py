@@ -54,15 +54,18 @@ def create_key(
         )
         _refused(audit, caller, "key.create", new.name, problem, request)
         raise problem
-    key, text = keys.create(
-        caller,
-        new.role,
-        new.name,
-        categories=new.categories,
-        expires_days=new.expires_days,
-        requests_per_minute=new.requests_per_minute,
-        request_id=request.state.request_id,
-    )
+    try:
+        key, text = keys.create(
+            caller,
+            new.role,
+            new.name,
+            categories=new.categories,
+            expires_days=new.expires_days,
+            requests_per_minute=new.requests_per_minute,
+            request_id=request.state.request_id,
+        )
+    except KeysError as error:
+        raise Problem("invalid-request", f"{error}.") from error
     keyring.reload()
     response.headers["Location"] = f"{router.prefix}/{key.id}"
     return schemas.CreatedKey(**_shown(key).model_dump(), key=text)

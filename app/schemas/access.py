@@ -22,7 +22,6 @@ class NewKey(Body):
         description="What people call it: visible characters.",
         min_length=1,
         max_length=keys.MAX_NAME,
-        pattern=keys.NAME_PATTERN,
         examples=["line 3"],
     )
     categories: list[CategoryName] | None = Field(

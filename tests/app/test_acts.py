@@ -11,10 +11,9 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from app.access import ANONYMOUS
-from app.acts import Observer, audited
+from app.acts import audited
 from app.audit import Audit
-from app.database import clock
-from app.database.engine import Database, DatabaseUnavailable
+from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
@@ -116,44 +115,6 @@ def test_what_serves_is_noted_whoever_has_activated_it(
     ]
     sha256 = bundle.manifest_sha256(second, bundle.read_manifest(second))
     assert noted[1]["detail"] == {"sha256": sha256, "previous": first}
-
-
-def test_what_serves_waits_for_a_database_that_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("app.acts._AGAIN_SECONDS", 0.01)
-    database = Database(f"sqlite:///{tmp_path / 'x.sqlite'}")
-    database.upgrade()
-    audit = Audit(database)
-    add, left = Audit.add, [3]
-
-    def fail(*arguments: Any, **more: Any) -> int:
-        if left[0]:
-            left[0] -= 1
-            raise DatabaseUnavailable("away")
-        return add(*arguments, **more)
-
-    monkeypatch.setattr(Audit, "add", fail)
-
-    async def scenario(times: int) -> None:
-        left[0] = times
-        observer = Observer(audit)
-        observer.serves("tiny", "a", "0" * 64, None)
-        observer.serves("tiny", "b", "1" * 64, "a")
-        served.append(clock.now_ms())
-        while not audit.page(10) and left[0] < 1000:
-            await asyncio.sleep(0.01)
-        await observer.close()
-
-    served: list[int] = []
-    asyncio.run(scenario(3))
-    noted = [*reversed(audit.page(10))]
-    assert [entry.target for entry in noted] == ["tiny/a", "tiny/b"]
-    assert max(entry.created_ms for entry in noted) <= served[0]  # and not when the database was back
-    asyncio.run(scenario(10_000))  # a stop does not wait for it
-    assert len(audit.page(10)) == 2
-    assert caplog.text.count("may not have been written down") == 2
-    database.close()
 
 
 def test_acts_on_models_name_them_by_content(

@@ -3,7 +3,7 @@ import logging
 import pytest
 from sqlalchemy import select
 
-from app.access import ANONYMOUS, COMMAND_LINE, Caller, Role
+from app.access import ANONYMOUS, Caller, Role
 from app.audit import Audit
 from app.database import clock
 from app.database.engine import Database
@@ -27,17 +27,6 @@ def test_keeps_all_that_an_auditor_asks(audit: Audit) -> None:
     assert (entry.detail, entry.request_id) == ({"previous": "v0"}, "r-1")
 
 
-def test_refusals_and_acts_without_a_request_are_kept_too(audit: Audit) -> None:
-    audit.write(COMMAND_LINE, "model.delete", "bottle/v1", "refused")
-    [entry] = audit.page(10)
-    assert (entry.actor, entry.outcome, entry.detail, entry.request_id) == (
-        "command line",
-        "refused",
-        {},
-        None,
-    )
-
-
 def test_pages_from_the_latest_to_the_first(audit: Audit) -> None:
     for i in range(7):
         audit.write(ANONYMOUS, "a", str(i), "done")
@@ -46,14 +35,6 @@ def test_pages_from_the_latest_to_the_first(audit: Audit) -> None:
         pages.append([int(entry.target) for entry in entries])
         before = entries[-1].number
     assert pages == [[6, 5, 4], [3, 2, 1], [0]]
-
-
-def test_what_is_written_meanwhile_does_not_shift_a_page(audit: Audit) -> None:
-    for i in range(4):
-        audit.write(ANONYMOUS, "a", str(i), "done")
-    first = audit.page(2)
-    audit.write(ANONYMOUS, "a", "new", "done")
-    assert [entry.target for entry in audit.page(2, first[-1].number)] == ["1", "0"]
 
 
 def test_filters(audit: Audit) -> None:

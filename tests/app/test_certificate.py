@@ -25,10 +25,6 @@ def test_a_certificate_and_its_key(made: Certificate) -> None:
     expect_certificate(Settings(tls_certificate=made.certificate, tls_key=made.key))
 
 
-def test_without_tls_there_is_nothing_to_look_at() -> None:
-    expect_certificate(Settings())
-
-
 def test_files_that_are_not_there(made: Certificate, tmp_path: Path) -> None:
     assert "cannot be read: No such file or directory" in complaint(made.certificate, tmp_path / "no.key")
 

@@ -1,5 +1,3 @@
-import logging
-
 import httpx
 import pytest
 
@@ -38,15 +36,3 @@ def test_needs_what_get_needs(keyed: Keyed) -> None:
     assert keyed.client.head("/v1/keys", headers=keyed.show("admin")).status_code == 200
     page = keyed.client.head("/scores", headers={"Accept": "text/html"}, follow_redirects=False)
     assert page.headers["location"] == "/login?next=/scores"
-
-
-def test_stands_in_the_log_as_what_it_is(keyed: Keyed, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "flowgauge.requests"):
-        keyed.client.head("/health/live")
-    (record,) = caplog.records
-    assert (record.fields["method"], record.fields["route"]) == ("HEAD", "/health/live")  # type: ignore[attr-defined]
-
-
-def test_stands_in_no_document(keyed: Keyed) -> None:
-    paths = keyed.client.get("/openapi.json").json()["paths"]
-    assert not [path for path, operations in paths.items() if "head" in operations]

@@ -1,17 +1,14 @@
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import Connection, delete, text, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import delete, text, update
 
 from app import keyring as module
-from app import keys as keys_module
 from app.access import COMMAND_LINE, Role
 from app.database import clock, tables
-from app.database.engine import Database, DatabaseError
+from app.database.engine import Database
 from app.keyring import Keyring
 from app.keys import Keys
 from app.problems import Problem
@@ -111,22 +108,6 @@ def test_a_session_expires_exactly_at_its_time(
     assert "has ended" in detail(lambda: keyring.expect_session(session))
 
 
-def test_no_session_outlives_its_key(database: Database, keys: Keys) -> None:
-    key, _ = keys.create(COMMAND_LINE, Role.VIEWER, "name")
-    keys.revoke(COMMAND_LINE, key.id)
-    session = Sessions(database).open(key.id, 1)  # by a server that has not seen it yet
-    keyring = Keyring(database)
-    assert "has ended" in detail(lambda: keyring.expect_session(session))
-
-
-@pytest.mark.parametrize("secret", ["", "x", "x" * 43, "ÿ", "x" * 1_000_000])
-def test_there_is_no_such_session(database: Database, keys: Keys, secret: str) -> None:
-    key, _ = keys.create(COMMAND_LINE, Role.VIEWER, "name")
-    Sessions(database).open(key.id, 1)
-    keyring = Keyring(database)
-    assert "has ended" in detail(lambda: keyring.expect_session(secret))
-
-
 def test_keys_are_asked_for_from_the_first_on_for_ever(database: Database, keys: Keys) -> None:
     keyring = Keyring(database)
     assert not keyring.required
@@ -162,10 +143,6 @@ def test_sees_what_another_process_changes(running: Keyring, keys: Keys, databas
     detail(lambda: running.expect_session(session))
 
 
-def test_reloads_within_two_seconds() -> None:
-    assert module.RELOAD_SECONDS <= 2
-
-
 def test_a_database_that_fails_changes_nothing_and_the_log_says_so(
     running: Keyring, keys: Keys, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,40 +165,6 @@ def test_a_database_that_fails_changes_nothing_and_the_log_says_so(
     assert "has been revoked" in detail(lambda: running.expect_key(key_text))
 
 
-def test_does_not_begin_without_a_database_it_can_read(database: Database) -> None:
-    with database.write() as connection:
-        connection.execute(text("ALTER TABLE keys RENAME TO hidden"))
-    with pytest.raises((DatabaseError, SQLAlchemyError)):
-        Keyring(database)
-
-
-def test_a_slow_reload_never_brings_a_revoked_key_back(
-    database: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key, key_text = keys.create(COMMAND_LINE, Role.ADMIN, "name")
-    keyring = Keyring(database)
-    has_read, may_go_on = threading.Event(), threading.Event()
-    read_all = keys_module.read_all
-
-    def slow(connection: Connection) -> object:
-        found = read_all(connection)
-        if threading.current_thread() is background:
-            has_read.set()
-            may_go_on.wait(10)
-        return found
-
-    monkeypatch.setattr(keys_module, "read_all", slow)
-    background = threading.Thread(target=keyring.reload)
-    background.start()
-    assert has_read.wait(10)
-    keys.revoke(COMMAND_LINE, key.id)
-    threading.Timer(0.1, may_go_on.set).start()
-    keyring.reload()
-    assert "has been revoked" in detail(lambda: keyring.expect_key(key_text))
-    background.join()
-    assert "has been revoked" in detail(lambda: keyring.expect_key(key_text))
-
-
 def test_stops_when_it_is_closed(database: Database) -> None:
     before = set(threading.enumerate())
     keyring = Keyring(database)
@@ -231,11 +174,3 @@ def test_stops_when_it_is_closed(database: Database) -> None:
     keyring.close()
     assert set(threading.enumerate()) <= before
     Keyring(database).close()  # never started
-
-
-def test_the_log_has_no_secret(running: Keyring, keys: Keys, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    _, key_text = keys.create(COMMAND_LINE, Role.ADMIN, "name")
-    eventually(lambda: running.required)
-    running.expect_key(key_text)
-    assert key_text.split("_", 2)[2] not in caplog.text

@@ -89,13 +89,6 @@ def test_refuses_what_is_out_of_range(keys: Keys, wrong: dict[str, Any], message
     assert keys.list() == []
 
 
-def test_expires_exactly_at_its_time(keys: Keys) -> None:
-    key, _ = keys.create(COMMAND_LINE, Role.LINE, "name", expires_days=1)
-    assert key.expires_ms is not None
-    assert key.fault(key.expires_ms - 1) is None
-    assert key.fault(key.expires_ms) == "has expired"
-
-
 def test_is_revoked_once_and_stays_in_the_list(keys: Keys, database: Database) -> None:
     key, _ = keys.create(COMMAND_LINE, Role.LINE, "name")
     other, _ = keys.create(COMMAND_LINE, Role.LINE, "other")

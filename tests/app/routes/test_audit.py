@@ -71,9 +71,3 @@ def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, str]) -> No
 @pytest.mark.parametrize("role", ["line", "viewer", "operator", "limited"])
 def test_is_for_administrators_of_everything_alone(keyed: Keyed, role: str) -> None:
     expect_problem(keyed.client.get(URL, headers=keyed.show(role)), 403, "forbidden")
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_nobody_writes_to_it(keyed: Keyed, method: str) -> None:
-    response = keyed.client.request(method, URL, headers=keyed.show("admin"))
-    expect_problem(response, 405, "method-not-allowed")

@@ -1,11 +1,8 @@
-import asyncio
-import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio.to_thread
 import pytest
 from starlette.testclient import TestClient
 
@@ -18,12 +15,6 @@ from tests.waiting import eventually
 
 def wait_until_ready(client: TestClient) -> None:
     eventually(lambda: client.get("/health/ready").status_code == 200)
-
-
-def test_lives(service: TestClient) -> None:
-    response = service.get("/health/live")
-    assert response.status_code == 200
-    assert response.json() == {"status": "live"}
 
 
 def test_becomes_ready(service: TestClient) -> None:
@@ -48,34 +39,6 @@ def test_lives_and_is_not_ready_while_models_load(store: Path, monkeypatch: pyte
         assert client.get("/v1/models").status_code == 200
         go_on.set()
         wait_until_ready(client)
-
-
-def test_is_ready_while_every_shared_thread_waits(store: Path) -> None:
-    """As they do while a database hangs."""
-    with TestClient(create_app(Settings(models=store, preload=False))) as client:
-        assert client.portal is not None
-        free, all_taken = threading.Event(), threading.Semaphore(0)
-
-        def wait() -> None:
-            all_taken.release()
-            free.wait()
-
-        try:
-            limiter = client.portal.call(anyio.to_thread.current_default_thread_limiter)
-            for _ in range(int(limiter.total_tokens)):
-                client.portal.start_task_soon(anyio.to_thread.run_sync, wait)
-                assert all_taken.acquire(timeout=30)
-            for _ in range(min(32, (os.cpu_count() or 1) + 4)):
-                client.portal.start_task_soon(asyncio.to_thread, wait)
-                assert all_taken.acquire(timeout=30)
-            assert client.get("/health/ready").status_code == 200
-        finally:
-            free.set()
-
-
-def test_without_preloading_it_is_ready_at_once(store: Path) -> None:
-    with TestClient(create_app(Settings(models=store, preload=False))) as client:
-        assert client.get("/health/ready").status_code == 200
 
 
 def test_a_damaged_model_keeps_it_from_ready_but_not_the_others_from_serving(
