@@ -164,23 +164,21 @@ def evaluate(
     """
     rows: list[Row] = []
     seconds: list[float] = []
-    with Measurement() as measurement:
-        for sample in samples:
-            image = read(sample.path, sample_bits=detector.manifest.sample_bits)
-            prepared = detector.prepare(image)  # as those that it may be compared with are, before the clock
-            start = time.perf_counter()
-            [prediction] = detector.predict_prepared([prepared])
-            seconds.append(time.perf_counter() - start)
-            score = prediction.score
-            rows.append(Row(sample, score, prediction.p_value, prediction.decision))
-            measurement.add(sample, (image.shape[0], image.shape[1]), score, prediction.score_map)
-            advance(1)
-        figures = measurement.figures()
+    measurement = Measurement()
+    for sample in samples:
+        image = read(sample.path, sample_bits=detector.manifest.sample_bits)
+        prepared = detector.prepare(image)  # as those that it may be compared with are, before the clock
+        start = time.perf_counter()
+        [prediction] = detector.predict_prepared([prepared])
+        seconds.append(time.perf_counter() - start)
+        rows.append(Row(sample, prediction.score, prediction.p_value, prediction.decision))
+        measurement.add(sample, (image.shape[0], image.shape[1]), prediction.score, prediction.score_map)
+        advance(1)
     good = [row for row in rows if row.defect is None]
     defective = [row for row in rows if row.defect is not None]
     return Evaluation(
         rows=rows,
-        figures=figures,
+        figures=measurement.figures(),
         false_rejects=_share(good, "REJECT"),
         escapes=_share(defective, "PASS"),
         recall=_share(defective, "REJECT"),

@@ -1,8 +1,6 @@
 """Scores and maps of a test set against the truth, whatever model they are from."""
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
@@ -39,7 +37,7 @@ class Figures:
 
 
 class Measurement:
-    """Takes scores and maps picture by picture, holds no map, and measures them. Use it in a `with`.
+    """Takes scores and maps picture by picture, holds no map, and measures them.
 
     Pixels count where they are known: those of good parts, and of defects that have a mask with something in
     it, for each kind that the picture is in.
@@ -51,14 +49,6 @@ class Measurement:
         self._masked = 0
         self._good_pixels = False  # whether any was added
         self._pixels = PixelMetrics()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pixels.close()
 
     def add(
         self, sample: Sample, image_size: tuple[int, int], score: float, score_map: NDArray[np.float32]

@@ -251,15 +251,14 @@ def _measured(
     scores: NDArray[np.float64] = np.load(folder / f"{model}-test.npy")
     maps: NDArray[np.float32] = np.load(folder / f"{model}-maps.npy", mmap_mode="r")
     limit = threshold(np.load(folder / f"{model}-calibration.npy"), target_fpr).reject
-    with Measurement() as measurement:
-        for sample, size, score, score_map in zip(samples, sizes, scores, maps, strict=True):
-            measurement.add(sample, size, float(score), np.asarray(score_map))
-        figures = measurement.figures()
+    measurement = Measurement()
+    for sample, size, score, score_map in zip(samples, sizes, scores, maps, strict=True):
+        measurement.add(sample, size, float(score), np.asarray(score_map))
     defective = np.array([sample.defect is not None for sample in samples])
     rejected = scores > limit
     return {
         "model": model,
-        **metrics(figures),
+        **metrics(measurement.figures()),
         "recall": float(rejected[defective].mean()) if defective.any() else None,
         "false_rejects": float(rejected[~defective].mean()) if not defective.all() else None,
         **json.loads((folder / f"{model}.json").read_text()),

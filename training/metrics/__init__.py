@@ -1,13 +1,13 @@
 """How well scores and maps tell good parts from defective ones.
 
 Of images: `image_auroc`, `image_average_precision`, `image_f1_max`. Of pixels: `PixelMetrics`, which takes
-one map after another and holds none, and `pixel_figures` and `aupro` for maps that are in memory anyway. All
-are exact: every distinct score is a threshold. docs/metrics.md says what each of them means.
+one map after another and holds none, and `pixel_figures` for maps that are in memory anyway.
+docs/metrics.md says what each of them means.
 """
 
 from training.metrics.errors import MetricError
 from training.metrics.images import F1Max, image_auroc, image_average_precision, image_f1_max
-from training.metrics.pixels import PixelCurves, PixelFigures, PixelMetrics, aupro, pixel_figures
+from training.metrics.pixels import PixelCurves, PixelFigures, PixelMetrics, pixel_figures
 
 __all__ = [
     "F1Max",
@@ -15,7 +15,6 @@ __all__ = [
     "PixelCurves",
     "PixelFigures",
     "PixelMetrics",
-    "aupro",
     "image_auroc",
     "image_average_precision",
     "image_f1_max",

@@ -1,22 +1,22 @@
-"""Metrics of pixels: maps against masks, exactly, without holding the maps."""
+"""Metrics of pixels: maps against masks, without holding the maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics.aupimo import aupimo
+from training.metrics.aupimo import aupimo, kept_scores
 from training.metrics.errors import MetricError
+from training.metrics.histogram import MAX_BINS, ScoreHistogram
 from training.metrics.images import F1Max
-from training.metrics.sorted_runs import SortedRuns, descending
-from training.metrics.sweep import FPR_GRID, Sweep
 
 AUPRO_LIMITS = (0.3, 0.05)
-_ONE_KIND = "pixel metrics need defective and good pixels; the masks have one kind only"
+# For curves that are drawn: even, and finer where a line lives.
+FPR_GRID = np.unique(
+    np.concatenate([np.linspace(0, 1, 201), np.linspace(0, 0.05, 101), np.geomspace(1e-6, 1, 181)])
+)
 
 
 @dataclass(frozen=True)
@@ -60,42 +60,30 @@ class PixelFigures:
 
 
 class PixelMetrics:
-    """Takes maps and masks one by one and measures them together.
+    """Takes maps and masks one by one and measures them together, in bounded memory.
 
-    Sorted scores go to a temporary file (in TMPDIR; 8 bytes a good pixel, 16 a defective one, none below 64
-    MiB); memory is bounded by a few millions of pixels at a time. Close it, or use it in a `with`.
+    Scores are counted in bins, see `ScoreHistogram`: figures are exact where there are at most a quarter of a million
+    distinct scores, and otherwise to far less than 1e-4.
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> with PixelMetrics() as metrics:
-        ...     for defective in (False, True):
-        ...         mask = np.zeros((64, 64), dtype=bool)
-        ...         mask[:8, :8] = defective
-        ...         metrics.update((mask + rng.random((64, 64))).astype(np.float32), mask)
-        ...     figures = metrics.compute()
+        >>> metrics = PixelMetrics()
+        >>> for defective in (False, True):
+        ...     mask = np.zeros((64, 64), dtype=bool)
+        ...     mask[:8, :8] = defective
+        ...     metrics.update((mask + rng.random((64, 64))).astype(np.float32), mask)
+        >>> figures = metrics.compute()
         >>> figures.auroc, figures.aupro[0.3], figures.regions
         (1.0, 1.0, 1)
     """
 
-    def __init__(self) -> None:
-        self._good = SortedRuns()  # all pixels of good pictures
-        self._around = SortedRuns()  # of defective pictures, the pixels beside the defects
-        self._defects = SortedRuns(weighted=True)  # and the defects; a pixel weighs 1 / pixels of its region
-        self._good_sizes: list[int] = []
+    def __init__(self, max_bins: int = MAX_BINS) -> None:
+        # Of each bin: good pixels, defective pixels, their weights of 1 / pixels of the region, and the
+        # weights of 1 / pixels of the picture of pixels in good pictures.
+        self._histogram = ScoreHistogram(4, max_bins)
+        self._defects: list[NDArray[np.float32]] = []  # of each defective picture
+        self._good_pictures = 0
         self._regions = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Delete the temporary files."""
-        for runs in (self._good, self._around, self._defects):
-            runs.close()
 
     def update(self, score_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
         """Add a picture.
@@ -110,13 +98,14 @@ class PixelMetrics:
         _check(score_map, mask)
         score_map = score_map.astype(np.float32, copy=False)
         if not mask.any():
-            self._good.append(score_map.ravel())
-            self._good_sizes.append(mask.size)
+            self._histogram.add(score_map.ravel(), [1.0, 0.0, 0.0, 1 / mask.size])
+            self._good_pictures += 1
             return
         weights, regions = _region_weights(mask)
         self._regions += regions
-        self._defects.append(score_map[mask], weights)
-        self._around.append(score_map[~mask])
+        self._histogram.add(score_map[mask], [0.0, 1.0, weights, 0.0])
+        self._histogram.add(score_map[~mask], [1.0, 0.0, 0.0, 0.0])
+        self._defects.append(kept_scores(score_map[mask]))
 
     def compute(self) -> PixelFigures:
         """Measure what was added so far.
@@ -124,29 +113,37 @@ class PixelMetrics:
         Raises:
             MetricError: no pixel is defective, or none is good.
         """
-        negatives, positives = self._good.pixels + self._around.pixels, self._defects.pixels
-        if not (negatives and positives):
-            raise MetricError(_ONE_KIND)
-        sweep = Sweep(negatives, positives, self._regions, AUPRO_LIMITS)
-        for good, around, defects in descending([self._good, self._around, self._defects]):
-            sweep.advance(
-                (np.concatenate([good.values, around.values]), np.concatenate([good.counts, around.counts])),
-                (defects.values, defects.counts, defects.weights),
-            )
-        sweep.finish()
-        try:
-            overlaps = aupimo(self._good, np.asarray(self._good_sizes, dtype=np.int64), self._defects)
-        except MetricError:  # too few good pixels: the other metrics stand
-            overlaps = None
+        scores, sums = self._histogram.falling()
+        # At or above the lowest score of each bin.
+        fp, tp, overlap = np.cumsum(sums[:, :3], axis=0).T
+        if not (len(scores) and fp[-1] and tp[-1]):
+            raise MetricError("pixel metrics need defective and good pixels; the masks have one kind only")
+        fpr, tpr, pro = (
+            np.append(0, x) / total for x, total in ((fp, fp[-1]), (tp, tp[-1]), (overlap, self._regions))
+        )
+        f1 = 2 * tp / (tp + fp + tp[-1])
+        best = int(np.argmax(f1))
+        overlaps = self._aupimo(scores, sums[:, 3])
         return PixelFigures(
-            auroc=sweep.roc_area,
-            average_precision=sweep.average_precision,
-            f1_max=sweep.f1_max,
-            aupro=dict(zip(AUPRO_LIMITS, sweep.pro_areas, strict=True)),
+            auroc=_area_up_to(1.0, fpr, tpr),
+            average_precision=float(sums[:, 1] @ (tp / (tp + fp))) / float(tp[-1]),
+            f1_max=F1Max(float(f1[best]), float(scores[best])),
+            aupro={limit: _area_up_to(limit, fpr, pro) / limit for limit in AUPRO_LIMITS},
             aupimo=None if overlaps is None else float(overlaps.mean()),
             aupimo_per_picture=overlaps,
             regions=self._regions,
-            curves=PixelCurves(FPR_GRID.copy(), sweep.tpr_curve, sweep.pro_curve),
+            curves=PixelCurves(FPR_GRID.copy(), *(np.interp(FPR_GRID, fpr, y) for y in (tpr, pro))),
+        )
+
+    def _aupimo(
+        self, scores: NDArray[np.float32], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64] | None:
+        of_good = weights > 0
+        lowest = scores[of_good]
+        return aupimo(
+            (lowest, self._histogram.above(lowest)),
+            weights[of_good] / max(1, self._good_pictures),
+            self._defects,
         )
 
 
@@ -156,40 +153,10 @@ def pixel_figures(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[n
     Raises:
         MetricError: a map does not fit its mask, or no pixel is defective, or none is good.
     """
-    with PixelMetrics() as metrics:
-        for score_map, mask in zip(maps, masks, strict=True):
-            metrics.update(score_map, mask)
-        return metrics.compute()
-
-
-def aupro(
-    maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]], fpr_limit: float = 0.3
-) -> float:
-    """AUPRO alone, in memory: `PixelFigures.aupro` of maps (H, W) and masks (H, W), several times faster.
-
-    Raises:
-        MetricError: a map does not fit its mask, or no pixel is defective, or none is good.
-    """
-    regions = 0
-    good, defective, weights = [], [], []
+    metrics = PixelMetrics()
     for score_map, mask in zip(maps, masks, strict=True):
-        _check(score_map, mask)
-        good.append(score_map[~mask])
-        if mask.any():
-            of_pixels, found = _region_weights(mask)
-            regions += found
-            defective.append(score_map[mask])
-            weights.append(of_pixels)
-    negatives = sum(map(len, good))
-    if not (negatives and regions):
-        raise MetricError(_ONE_KIND)
-    scores = np.concatenate(defective).astype(np.float32, copy=False)
-    sweep = Sweep(negatives, len(scores), regions, (fpr_limit,))
-    sweep.advance(
-        (np.concatenate(good).astype(np.float32, copy=False), None), (scores, None, np.concatenate(weights))
-    )
-    sweep.finish()
-    return sweep.pro_areas[0]
+        metrics.update(score_map, mask)
+    return metrics.compute()
 
 
 def _check(score_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
@@ -211,3 +178,13 @@ def _region_weights(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     found = labels[mask]
     return 1 / np.bincount(found)[found], count - 1
+
+
+def _area_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Area under straight lines through (x, y), x rising, from x[0] to the limit."""
+    inside = x[:-1] < limit
+    x0, x1, y0, y1 = (side[inside] for side in (x[:-1], x[1:], y[:-1], y[1:]))
+    ends = np.minimum(x1, limit)
+    width = x1 - x0
+    reached = np.divide(ends - x0, width, out=np.zeros_like(width), where=width > 0)
+    return float((ends - x0) @ (y0 + 0.5 * (y1 - y0) * reached))
