@@ -188,6 +188,7 @@ class RunConfig(_Section):
     calibration: CalibrationConfig = CalibrationConfig()
     augment: AugmentConfig = AugmentConfig()
     feature_cache: FeatureCacheConfig = FeatureCacheConfig()
+    tensorboard: Path | None = Field(default=None, description="folder that TensorBoard reads; none, no logs")
 
     @field_validator("normalisation", mode="before")
     @classmethod
@@ -212,10 +213,11 @@ class RunConfig(_Section):
         return self
 
 
-Override = Literal["seed", "device", "epochs", "threads", "target_fpr"]
+Override = Literal["seed", "device", "tensorboard", "epochs", "threads", "target_fpr"]
 _OVERRIDES: dict[Override, str | None] = {
     "seed": None,
     "device": None,
+    "tensorboard": None,
     "epochs": "fit",
     "threads": "fit",
     "target_fpr": "calibration",
@@ -238,7 +240,7 @@ def load_config(
         path: the YAML file, or None for the defaults.
         category: what is learned; None leaves `categories` out.
         preset: the base under the file's own fields, before the file's own `preset`; see `over_preset`.
-        overrides: seed, device, epochs, threads, target_fpr; None leaves the file's value.
+        overrides: seed, device, tensorboard, epochs, threads, target_fpr; None leaves the file's value.
 
     Raises:
         ConfigError: the file is missing, is not YAML, says a thing twice, or has a field that is unknown or

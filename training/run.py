@@ -35,6 +35,7 @@ from training.publication import DATA_CHECK
 from training.run_folder import alone_in, begin, given_up, identify, not_resumed, reusable
 from training.split import too_few
 from training.stages import Run
+from training.tensorboard_log import TensorBoardLog
 from training.unused import unused
 
 
@@ -81,7 +82,7 @@ def train(
 
     Raises:
         ConfigError, DatasetError, PartsError, FileError, ImageError, AugmentError, WeightsError, EngineError,
-            CacheError, FitError, BundleError: with the reason.
+            CacheError, FitError, TensorBoardError, BundleError: with the reason.
         OSError: a folder cannot be written to.
     """
     start = time.monotonic()
@@ -109,6 +110,8 @@ def train(
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
         extractor = _describable(backbones.extractor(config.backbone, config.input_size, device))
         expect_whole_positions(config.input_size, extractor.strides, weights.name)
+        logs = config.tensorboard
+        log = None if logs is None else TensorBoardLog(logs / category / folder.name)
         if (said := _earlier_work(folder, resume=resume, finished=earlier is not None)) is not None:
             progress.say(said)
         run = Run(
@@ -124,6 +127,7 @@ def train(
             extractor=extractor,
             resume=resume,
             progress=progress,
+            log=log,
         )
         features, views = stages.compute_features(run)
         begin(folder, _as_fitted(config, device), resume=resume)

@@ -65,6 +65,7 @@ def identify(
         "backbone": {"weights"},
         "device": True,
         "feature_cache": True,
+        "tensorboard": True,
     }
     settings = config.model_dump(mode="json", exclude=never | later)
     settings["fit"]["precision"] = precision_on(config.fit.precision, device)

@@ -7,7 +7,7 @@ import yaml
 _INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _MISREAD = {"tag:yaml.org,2002:bool", _INT, _FLOAT}
-_PATH = "weights"  # the setting for which any text would do
+_PATHS = {"tensorboard", "weights"}  # the settings for which any text would do
 
 
 class RunLoader(yaml.SafeLoader):
@@ -42,7 +42,7 @@ class RunLoader(yaml.SafeLoader):
                 )
             lines[key.value] = key.start_mark.line + 1
             plain = isinstance(value, yaml.ScalarNode) and value.style is None
-            if key.value == _PATH and plain and value.value.lower() in self.bool_values:
+            if key.value in _PATHS and plain and value.value.lower() in self.bool_values:
                 raise yaml.MarkedYAMLError(
                     problem=f"{key.value}: {value.value!r} is no file or folder; write null for none, "
                     "or quotes around the name if it is one",

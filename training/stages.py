@@ -24,6 +24,7 @@ from training.pictures import Pictures
 from training.progress import Progress, duration
 from training.publication import publish_model
 from training.run_folder import Identity, finish
+from training.tensorboard_log import TensorBoardLog
 from training.tiles import choose
 
 
@@ -44,6 +45,7 @@ class Run:
         extractor: the backbone.
         resume: whether a checkpoint is continued.
         progress: where to tell about it.
+        log: for TensorBoard, or None.
     """
 
     config: RunConfig
@@ -58,6 +60,7 @@ class Run:
     extractor: FeatureExtractor
     resume: bool
     progress: Progress
+    log: TensorBoardLog | None
 
 
 def compute_features(run: Run) -> tuple[Features, list[View]]:
@@ -87,6 +90,8 @@ def fit_flows(run: Run, features: Features, views: Sequence[View]) -> Head:
 
     def tell(row: EpochMetrics) -> None:
         run.progress.say(_line(row, epochs))
+        if run.log is not None:
+            run.log.epoch(row)
 
     with run.progress.stage("fit", settings.batches_of(len(rows.fit)) * epochs) as advance:
         return fit(

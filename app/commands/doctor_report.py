@@ -14,6 +14,7 @@ OPTIONAL = {
     "openvino": ("up to four times the speed on a CPU", "openvino"),
     "onnx": ("flowgauge models export", "onnx onnxscript"),
     "aiomqtt": ("inspections to MQTT", "aiomqtt"),
+    "tensorboard": ("logs of training", "tensorboard"),
     "matplotlib": ("flowgauge flows gallery", "matplotlib"),
 }
 

@@ -83,6 +83,7 @@ OTHER: dict[str, Any] = {
         "copies": 2,
     },
     "feature_cache": {"max_gib": 1.5},
+    "tensorboard": "logs",
 }
 
 

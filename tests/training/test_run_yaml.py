@@ -70,9 +70,8 @@ def test_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
     assert (fit.gradient_clip, fit.noise) == (10.5, 0.5)
 
 
-@pytest.mark.parametrize("word", ["off", "Yes"])
-def test_a_truth_value_is_no_file_or_folder(tmp_path: Path, word: str) -> None:
-    text = "backbone:\n  weights: {}"
+@pytest.mark.parametrize(("text", "word"), [("tensorboard: {}", "off"), ("backbone:\n  weights: {}", "Yes")])
+def test_a_truth_value_is_no_file_or_folder(tmp_path: Path, text: str, word: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s)'{word}' is no file or folder.*null for none.*line"):
         load_config(write(tmp_path, text.format(word)))
 

@@ -37,6 +37,9 @@ def train(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Log for TensorBoard into this folder; needs the package tensorboard.")
+    ] = None,
 ) -> None:
     """Learn a category from pictures of good parts, calibrate it and publish it.
 
@@ -76,6 +79,7 @@ def train(
             target_fpr=target_fpr,
             threads=threads,
             device=device,
+            tensorboard=None if tensorboard is None else str(tensorboard),
         )
         for name in names
     }

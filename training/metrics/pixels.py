@@ -62,8 +62,8 @@ class PixelFigures:
 class PixelMetrics:
     """Takes maps and masks one by one and measures them together, in bounded memory.
 
-    Scores are counted in bins, see `ScoreHistogram`: figures are exact where there are at most a quarter of a million
-    distinct scores, and otherwise to far less than 1e-4.
+    Scores are counted in bins, see `ScoreHistogram`: figures are exact where there are at most a quarter of
+    a million distinct scores, and otherwise to far less than 1e-4.
 
     Example:
         >>> rng = np.random.default_rng(0)
