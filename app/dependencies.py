@@ -10,8 +10,10 @@ from fastapi import Depends, Path, Request
 from app.audit import Audit
 from app.draining import Draining
 from app.feed.feed import Feed
+from app.history.deletions import DeletionGuard
 from app.history.drift import Drift
 from app.history.history import History
+from app.history.retention import Retention
 from app.inspection.inspector import Inspector
 from app.inspection.predictor import Predictor
 from app.keyring import Keyring
@@ -36,6 +38,8 @@ def _part(name: str) -> Any:
 
 HistoryPart = Annotated[History, _part("history")]
 FeedPart = Annotated[Feed, _part("feed")]
+DeletionsPart = Annotated[DeletionGuard, _part("deletions")]
+RetentionPart = Annotated[Retention, _part("retention")]
 DriftPart = Annotated[Drift, _part("drift")]
 StorePart = Annotated[Store, _part("store")]
 InspectorPart = Annotated[Inspector, _part("inspector")]

@@ -9,6 +9,7 @@ from app.database import clock
 from app.database.engine import Database
 from app.feed.feed import Feed
 from app.free_disk import free_bytes
+from app.history.deletions import KINDS, DeletionGuard
 from app.history.drift import Drift
 from app.history.history import History
 from app.history.rates import escape, overkill
@@ -97,6 +98,21 @@ def watch_history(telemetry: Telemetry, history: History, max_bytes: int) -> Non
         lambda: _rates(history.database),
         labels=("category", "kind"),
         every=_RATES_EVERY,
+    )
+
+
+def watch_deletions(telemetry: Telemetry, guard: DeletionGuard) -> None:
+    """Watch whether a deletion waits for a person."""
+
+    def held() -> dict[str, float]:
+        kinds = {one.kind for one in guard.held()}
+        return {kind: float(kind in kinds) for kind in KINDS}
+
+    telemetry.watch(
+        "deletion_held",
+        "1 while retention would delete so much that an administrator must confirm it.",
+        held,
+        labels=("kind",),
     )
 
 

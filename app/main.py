@@ -19,6 +19,7 @@ from app.draining import Draining
 from app.feed.feed import Feed
 from app.guard import Guard
 from app.head_requests import HeadRequests
+from app.history.deletions import DeletionGuard
 from app.history.drift import Drift
 from app.history.history import History
 from app.history.references import References, latest
@@ -89,7 +90,8 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
                 references.categories,
                 references.stations,
             )
-            retention = Retention(settings, history.database, history.pictures, history.in_writer)
+            state.deletions = deletions = DeletionGuard()
+            state.retention = retention = Retention(settings, history, deletions)
             history.on_filed(drift.on_filed)
             history.on_filed(retention.on_filed)
             state.feed = feed = Feed(history.database, settings.max_readers)
@@ -129,6 +131,7 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
             gauges.watch_work(telemetry, admission, batcher)
             gauges.watch_models(telemetry, residency)
             gauges.watch_history(telemetry, history, settings.max_bytes)
+            gauges.watch_deletions(telemetry, deletions)
             gauges.watch_drift(telemetry, drift)
             gauges.watch_feed(telemetry, feed)
             gauges.watch_sinks(telemetry, sinks.deliveries)

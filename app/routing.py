@@ -14,6 +14,7 @@ from app.known_query import expect_known_query
 from app.routes import (
     audit,
     calibrations,
+    deletions,
     events,
     health,
     inspection_files,
@@ -56,6 +57,7 @@ def _put_together() -> tuple[BaseRoute, ...]:
         calibrations,
         keys,
         audit,
+        deletions,
         inspections,
         inspection_files,
         parts,

@@ -18,7 +18,7 @@ os.environ.setdefault("FLOWGAUGE_ENGINE", "torch")
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import cv2
 import numpy as np
@@ -27,9 +27,7 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 from numpy.typing import NDArray
-from sqlalchemy import Connection, event, inspect
 
-from app.database import engine
 from app.database.engine import Database
 from flows.fastflow import models_folder
 from flows.fastflow.weights import NAMED
@@ -70,7 +68,6 @@ _INTEGRATION = (
     "training/test_run.py",
 )
 _INTEGRATION_FIXTURES = {"browser", "broker", "postgres", "shared_data", "tiny_bundle_store", "tiny_data"}
-_MIGRATE = engine._migrate
 # On a busy machine any example may take long, once.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
@@ -136,44 +133,6 @@ def ascii_locale() -> Iterator[None]:
     locale.setlocale(locale.LC_CTYPE, before)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def tables_as_before() -> Iterator[None]:
-    """An empty database gets its tables by what the migrations said to the first one of its kind.
-
-    Nearly every service that tests start has one, and Alembic takes half of such a start. What migrations do
-    is for tests that take `real_migrations`.
-    """
-    statements: dict[str, list[tuple[str, Any]]] = {}
-
-    def migrate(connection: Connection) -> None:
-        kind = connection.dialect.name
-        is_empty = not inspect(connection).get_table_names()
-        if is_empty and kind in statements:
-            for statement, parameters in statements[kind]:
-                connection.exec_driver_sql(statement, parameters or None).close()
-            return
-        said: list[tuple[str, Any]] = []
-
-        def hear(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
-            said.append((statement, parameters))
-
-        event.listen(connection, "before_cursor_execute", hear)
-        _MIGRATE(connection)
-        event.remove(connection, "before_cursor_execute", hear)
-        if is_empty:
-            statements[kind] = said
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_migrate", migrate)
-        yield
-
-
-@pytest.fixture
-def real_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables by migrations, as everywhere but in tests."""
-    monkeypatch.setattr(engine, "_migrate", _MIGRATE)
-
-
 @pytest.fixture
 def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on an x86 processor that has no instructions for bfloat16."""
@@ -209,11 +168,24 @@ def broker() -> Iterator[mosquitto.Mosquitto]:
         yield broker
 
 
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """An empty SQLite database of the test's own."""
+    return f"sqlite:///{tmp_path / 'database.sqlite'}"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A SQLite database with all tables."""
+    with _with_tables(database_url) as database:
+        yield database
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of the test's own, once of each kind."""
+def each_database_url(request: pytest.FixtureRequest, database_url: str) -> Iterator[str]:
+    """An empty database, once of each kind: for tests of what the kinds do differently."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'database.sqlite'}"
+        yield database_url
         return
     server: postgres_server.Postgres = request.getfixturevalue("postgres")
     with server.database() as url:
@@ -221,9 +193,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
+def each_database(each_database_url: str) -> Iterator[Database]:
     """A database with all tables, once of each kind."""
-    database = Database(database_url)
+    with _with_tables(each_database_url) as database:
+        yield database
+
+
+@contextmanager
+def _with_tables(url: str) -> Iterator[Database]:
+    database = Database(url)
     database.upgrade()
     yield database
     database.close()

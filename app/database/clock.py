@@ -1,19 +1,13 @@
 """Times and ids of the history: milliseconds since 1970, UTC, and UUIDs that sort by them."""
 
-import logging
 import os
 import threading
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Final
-
-logger = logging.getLogger("flowgauge.clock")
 
 _lock = threading.Lock()
 _last = 0
-# Ids so far ahead of the clock were made while it was wrong. A clock that is merely corrected moves less.
-_AHEAD_MS: Final = 10_000
 
 
 def now_ms() -> int:
@@ -25,19 +19,11 @@ def new_id() -> str:
     """A UUID of version 7 (RFC 9562, section 5.7), greater than every one this process has made before.
 
     48 bits of milliseconds and 12 bits that count up within one (method 1 of section 6.2); when the clock is
-    set back by a few seconds, the count goes on where it was. When it is set back by more, it was wrong
-    before: ids begin again at the clock, or they would lie in the future until a restart.
+    set back, the count goes on where it was.
     """
     global _last
     with _lock:
-        now = now_ms()
-        if (ahead := (_last >> 12) - now) > _AHEAD_MS:
-            logger.error(
-                "the clock has gone back by %.0f s: inspections made before it did have times in the future",
-                ahead / 1000,
-            )
-            _last = 0
-        _last = max(_last + 1, now << 12)
+        _last = max(_last + 1, now_ms() << 12)
         ticks = _last
     random = int.from_bytes(os.urandom(8), "big") & (2**62 - 1)
     return str(uuid.UUID(int=(ticks >> 12 << 80) | (7 << 76) | ((ticks & 0xFFF) << 64) | (2 << 62) | random))

@@ -139,7 +139,11 @@ class Database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         self.engine = _sqlite(parsed) if self.is_sqlite else _postgresql(parsed)
         self._closed = False
+        # Which file it is, so that another one in its place is noticed; None before the first connection.
+        self._file_id: tuple[int, int] | None = None
         event.listen(self.engine, "checkin", self._take_back)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", self._note_file)
 
     def upgrade(self) -> None:
         """Bring the tables to this version of FlowGauge, all steps or none.
@@ -207,6 +211,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the database fails, on entering or within.
         """
+        self._expect_own_file()
         level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         with self._translated(), self.engine.connect() as connection:
             connection.execution_options(**level)
@@ -218,17 +223,36 @@ class Database:
         """A transaction: all of it happens, or nothing.
 
         Raises:
-            DatabaseUnavailable: the database fails, on entering, within, or when it is to commit.
+            DatabaseUnavailable: the database fails, on entering, within, or when it is to commit; or the file
+                is no longer the one at its path, and what was written is lost with it.
         """
+        self._expect_own_file()
         with self._translated(), self.engine.connect() as connection:
             connection.execution_options(flowgauge_write=True)
             with connection.begin():
                 yield connection
+        self._expect_own_file()
 
     def close(self) -> None:
         """Give all connections back; one that a thread still uses, as soon as it has done."""
         self._closed = True
         self.engine.dispose()
+
+    def _expect_own_file(self) -> None:
+        """Refuse to go on where SQLite's file was removed or replaced since it was opened.
+
+        SQLite would go on reading and writing the old file, which nobody ever finds again.
+        """
+        if self._file_id is not None and self._file_id != _file_id(self.engine.url):
+            raise DatabaseFileUnavailable(
+                f"the database {self.engine.url.database} was removed or replaced while it was in use: put "
+                "it back, or restart the server to go on with what is there now; what was answered since "
+                "waits in the journal until then"
+            )
+
+    def _note_file(self, *_: object) -> None:
+        if self._file_id is None:
+            self._file_id = _file_id(self.engine.url)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -244,12 +268,19 @@ class Database:
                 raise DatabaseUnavailable(said) from error
             if _code(error.orig) not in _DAMAGED:
                 raise
-            raise DatabaseDamaged(
-                f"{self.engine.url.database} is damaged ({error.orig}), which no start will mend. Move it "
-                "and the files beside it whose names begin like its own away, and bring the newest snapshot "
-                "back into a new folder with `flowgauge backup restore`; its --journal takes along what was "
-                "answered since and waits in the old folder's journal, where alone it is"
-            ) from error
+            raise self._damaged(error.orig) from error
+        except UnicodeDecodeError as error:  # of what SQLite says of a name that is no text
+            if not self.is_sqlite:
+                raise
+            raise self._damaged(error) from error
+
+    def _damaged(self, reason: object) -> DatabaseDamaged:
+        return DatabaseDamaged(
+            f"{self.engine.url.database} is damaged ({reason}), which no start will mend. Move it and the "
+            "files beside it whose names begin like its own away, and bring the newest snapshot back into a "
+            "new folder with `flowgauge backup restore`; what was answered since waits in the old folder's "
+            "journal, where alone it is"
+        )
 
     def _why(self, fault: sqlite3.OperationalError) -> str:
         """What SQLite says of its file, in a sentence."""
@@ -265,6 +296,15 @@ class Database:
         """The pool that was disposed of would keep it open for nobody."""
         if self._closed and connection is not None:
             record.invalidate()
+
+
+def _file_id(url: URL) -> tuple[int, int] | None:
+    """Device and inode of a SQLite file, None where there is none."""
+    try:
+        found = Path(url.database or "").stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _code(fault: BaseException | None) -> int:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 # Of the last step in migrations/versions, which leaves the tables as they are here.
-REVISION: Final = "0004"
+REVISION: Final = "0001"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -80,16 +80,13 @@ inspections = Table(
     # The latest review: how many there are, and its verdict.
     Column("review_revision", Integer, nullable=False),
     Column("verdict", String(8)),  # good, defect
-    # Where the id does not tell the age: when retention saw the inspection first, in the time of `watch`, and
-    # 0 until then; null for all others. See app/history/ageless.py.
-    Column("seen_ms", BigInteger),
-    # Of the engine that scored: others' scores do not compare. Null of inspections from before it was kept.
-    Column("precision", String(32)),
+    # Of the engine that scored: scores of other precisions do not compare.
+    Column("precision", String(32), nullable=False),
     # The columns after the id decide within the index whether a row is wanted at all.
     Index("ix_inspections_category", "category", "id", "decision", "verdict"),
     Index("ix_inspections_category_decision", "category", "decision", "id"),
     Index("ix_inspections_category_station", "category", "station", "id", "decision"),
-    Index("ix_inspections_decision", "decision", "id", "seen_ms"),
+    Index("ix_inspections_decision", "decision", "id"),
     Index("ix_inspections_station", "station", "id", "decision"),
     _index_where("ix_inspections_part_id", "part_id IS NOT NULL", "part_id", "id"),
     _index_where("ix_inspections_verdict", "verdict IS NOT NULL", "verdict", "id"),
@@ -103,12 +100,8 @@ inspections = Table(
         "ix_inspections_pictured",
         "decision",
         "id",
-        "seen_ms",
         sqlite_where=text("has_pictures = 1"),
         postgresql_where=text("has_pictures"),
-    ),
-    _index_where(
-        "ix_inspections_ageless", "seen_ms IS NOT NULL", "decision", "seen_ms", "id", "has_pictures"
     ),
 )
 
@@ -163,7 +156,7 @@ audit = Table(
     Column("request_id", String(128)),
 )
 
-# One row, once a server has used the database: which history's it is, see app/history/identity.py.
+# One row, made when a server first opens the database: which history this is.
 identity = Table("identity", metadata, Column("id", String(36), primary_key=True))
 
 # Up to when inspections with a decision have been deleted by age: before it, counts are no longer comparable.
@@ -173,9 +166,6 @@ retention = Table(
     Column("decision", String(8), primary_key=True),
     Column("deleted_before_ms", BigInteger, nullable=False),
 )
-
-# One row, since there are inspections whose ids do not tell their age: how long a server has run with them.
-watch = Table("watch", metadata, Column("ran_ms", BigInteger, primary_key=True, autoincrement=False))
 
 # What happened, in the order in which it was committed: see app/feed/log.py. Complete in itself, so that it
 # can be told when retention has removed the inspection. The oldest are deleted, never the newest.

@@ -18,9 +18,7 @@ from app.history.record import Record
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 # What follows from the rest, or from later events.
-_DERIVED: Final = frozenset(
-    {"image_bytes", "has_pictures", "map_bytes", "review_revision", "verdict", "seen_ms"}
-)
+_DERIVED: Final = frozenset({"image_bytes", "has_pictures", "map_bytes", "review_revision", "verdict"})
 _HALF_MAX: Final = float(np.finfo(np.float16).max)
 
 
@@ -30,8 +28,7 @@ class Entry:
 
     Args:
         row: columns of the table `inspections`, `features` as a list of numbers. Those that may be null may
-            be left out; image_bytes, has_pictures, map_bytes, review_revision, verdict and seen_ms are not
-            among them.
+            be left out; image_bytes, has_pictures, map_bytes, review_revision and verdict are not among them.
         picture: the upload's bytes.
         score_map: anomaly scores, (h, w); kept as float16.
     """

@@ -10,16 +10,14 @@ from typing import Final, TypeVar
 from filelock import FileLock, Timeout
 
 from app.database.engine import Database, DatabaseUnavailable
-from app.history import queries
-from app.history.appending import Appender
+from app.history import identity, queries
 from app.history.drawing import Drawer
 from app.history.entry import Entry
-from app.history.identity import IdentityError, expect_together
+from app.history.filed import FiledPosition
 from app.history.journal import Journal, JournalFull
 from app.history.pictures import Pictures
 from app.history.recent_answers import RecentAnswers
 from app.history.recorder import Recorder, Rows
-from app.history.settling import Settling
 from app.problems import Problem
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
@@ -50,8 +48,8 @@ class History:
     """Inspections in a database, their pictures and maps in a folder, and a journal in front of both.
 
     `record` returns when the journal has an inspection; a thread files it a moment later. `database` is for
-    reading at any time; rows of inspections and files are deleted through `in_writer` alone. `identity`, from
-    `open` on, is that of this history alone.
+    reading at any time; rows of inspections and files are deleted through `in_writer` alone. `identity`
+    is that of the database, known from `open` on.
 
     Args:
         settings: history, database and journal_bytes matter.
@@ -80,8 +78,7 @@ class History:
         """Bring the tables to this version, and begin to file what an earlier process has left.
 
         Raises:
-            HistoryError: another server has the folder, the folder belongs to another database, the database
-                does not answer, or the disk refuses.
+            HistoryError: another server has the folder, the database does not answer, or the disk refuses.
             DatabaseError: a later version of FlowGauge has made the database.
         """
         await asyncio.to_thread(self._open)
@@ -114,52 +111,48 @@ class History:
             Problem: history-unavailable; it is not kept.
             ValueError: the entry is not one.
         """
-        await self._appender.append(entry)
+        await asyncio.wrap_future(self._appending.submit(self._append, entry))
 
-    async def settled(self, inspection_id: str) -> None:
-        """Wait until an inspection, if it was just answered, is in the database.
-
-        Raises:
-            Problem: history-unavailable, if that takes too long.
-        """
-        await self._settling.wait(("inspection", inspection_id))
-
-    async def part_settled(self, part_id: str) -> None:
-        """Wait until all that was just answered of a part is in the database.
+    async def settled(self) -> None:
+        """Wait until all that was answered so far is in the database.
 
         Raises:
             Problem: history-unavailable, if that takes too long.
         """
-        await self._settling.wait(("part", part_id))
+        await self._filed.wait(await self._appended())
 
     async def find_idempotent(self, key_id: str | None, key: str) -> queries.Earlier | None:
         """The inspection that a key's idempotency key has led to, or None.
 
-        While the database is away, as far as it is remembered: a line rather has a picture inspected twice
+        While the database is away, as far as it is remembered: a line rather has an image inspected twice
         than not at all.
 
         Raises:
             Problem: history-unavailable, if it may not be filed yet.
         """
-        if self._recorder.database_is_away:  # to ask it could take as long as a connection that is not made
-            return self._recent.find(key_id, key)
+        # One whose caller has left may be on its way into the journal.
+        await self._appended()
+        recent = self._recent.find(key_id, key)
+        remembered = None if recent is None else recent.earlier
+        if self._recorder.database_is_away or (recent and recent.position > self._filed.reached):
+            return remembered
         try:
-            await self._settling.wait(("idempotency key", key_id, key))
+            await self._filed.wait(self._left_over)
         except Problem:
-            if (known := self._recent.find(key_id, key)) is not None or self._recorder.database_is_away:
-                return known
+            if self._recorder.database_is_away:
+                return remembered
             raise
 
         def find() -> queries.Earlier | None:
             if self._recorder.database_is_away:  # found while this one waited for a thread
-                return self._recent.find(key_id, key)
+                return remembered
             try:
                 with self.database.read() as connection:
                     return queries.find_idempotent(connection, key_id, key)
             except DatabaseUnavailable as error:
                 self._recorder.database_is_away = True
                 logger.warning("idempotency keys are looked up in memory: %s (%s)", error, error.__cause__)
-                return self._recent.find(key_id, key)
+                return remembered
 
         return await asyncio.get_running_loop().run_in_executor(self._finders, find)
 
@@ -208,18 +201,10 @@ class History:
             self.database.upgrade()
             self.pictures.open()
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
-            self.identity = expect_together(
-                self.folder,
-                self.database,
-                has_files=self.pictures.has_files(),
-                has_journal=self._journal.backlog > 0,
-            )
+            self.identity = identity.ensure(self.database)
         except DatabaseUnavailable as error:
             self._let_go()
             raise HistoryError(error.at_start) from error
-        except IdentityError as error:
-            self._let_go()
-            raise HistoryError(str(error)) from error
         except OSError as error:
             self._let_go()
             raise HistoryError(f"the history {self.folder} cannot be used: {error}") from error
@@ -228,16 +213,36 @@ class History:
             raise
         if self._journal.backlog:
             logger.info("filing %d bytes that an earlier process has left", self._journal.backlog)
-        self._settling = Settling(self._journal.appended)
-        self._recorder = Recorder(self.database, self.pictures, self._journal, self._settling)
+        self._left_over = self._journal.appended
+        self._filed = FiledPosition()
+        self._recorder = Recorder(self.database, self.pictures, self._journal, self._filed)
         self._recorder.callbacks = self._callbacks
         self._recent = RecentAnswers()
-        self._appender = Appender(self._journal, self._settling, self._recent, self._recorder.wake)
+        # One thread: what arrives is in the journal in the order in which it arrives.
+        self._appending = ThreadPoolExecutor(1, "journal")
         self._recorder.start()
+
+    def _append(self, entry: Entry) -> None:
+        record = entry.record()
+        try:
+            position = self._journal.append(record)
+        except JournalFull as error:
+            logger.warning("an inspection could not be kept: %s", error, exc_info=error.__cause__)
+            raise Problem(
+                "history-unavailable",
+                f"The history takes no more: {error}. The image was inspected and is not kept, so it gets no "
+                "answer; store=false inspects without keeping.",
+            ) from error
+        self._recent.add(entry.row, position)
+        self._recorder.wake()
+
+    async def _appended(self) -> int:
+        """The end of all records that were begun so far, when they are in the journal."""
+        return await asyncio.wrap_future(self._appending.submit(lambda: self._journal.appended))
 
     def _close(self) -> None:
         self.drawer.close()
-        self._appender.close()
+        self._appending.shutdown()
         ended = self._recorder.stop(_CLOSE_SECONDS)
         self._journal.close()
         if self._journal.backlog:

@@ -4,31 +4,26 @@ A record is written before its inspection is answered, so a process that is kill
 are read again at the next start. They are written, not synced; loss of power is outside the promise.
 """
 
-import errno
 import logging
 import os
 import re
 import threading
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from app.free_disk import SPARE_BYTES, free_bytes
-from app.history.record import MARK_BYTES, NotARecord, Record, find_mark, find_next, new_mark, read_record
+from app.history.record import DamagedRecord, Record, TornRecord
 
 logger = logging.getLogger("flowgauge.history")
 
 _SEGMENT_NAME: Final = re.compile(r"[0-9]{12}\.journal")
 # What has a number: segments, and what was set aside of them.
-NUMBERED: Final = re.compile(r"([0-9]{12})(?:\.journal|-[0-9]{12}\.damaged)")
+_NUMBERED: Final = re.compile(r"([0-9]{12})(?:\.journal|-[0-9]{12}\.damaged)")
 
 SEGMENT_BYTES: Final = 32 * 1024 * 1024
-# After so many attempts, which the recorder makes within a minute, a place on the disk is given up.
-_READ_ATTEMPTS: Final = 10
-_BLOCK: Final = 4096  # bytes that are lost together
 
 
 class JournalFull(Exception):  # noqa: N818  (a state, which may pass)
@@ -37,16 +32,11 @@ class JournalFull(Exception):  # noqa: N818  (a state, which may pass)
 
 @dataclass
 class _Segment:
-    """A file of records: `size` bytes of whole ones, of which the first `filed` are in the database.
-
-    `mark` is that of its records, empty until one is read; `failed` how often the disk could not read it.
-    """
+    """A file of records: `size` bytes of whole ones, of which the first `filed` are in the database."""
 
     path: Path
     size: int
     filed: int = 0
-    mark: bytes = b""
-    failed: int = 0
 
 
 class Journal:
@@ -69,7 +59,7 @@ class Journal:
         left = sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))
         self._segments = deque(_Segment(path, path.stat().st_size) for path in left)
         # Never a number that damage was kept under, or that could be overwritten.
-        numbers = [int(found[1]) for path in folder.iterdir() if (found := NUMBERED.fullmatch(path.name))]
+        numbers = [int(found[1]) for path in folder.iterdir() if (found := _NUMBERED.fullmatch(path.name))]
         self._next = max(numbers, default=0) + 1
         # Positions in all that was ever appended, in bytes. Read without a lock.
         self.appended = sum(segment.size for segment in self._segments)
@@ -77,7 +67,6 @@ class Journal:
         self.refused = False  # whether the disk took nothing of the last record; expect_room does not tell
         # The last segment, open for appending; one that an earlier process has left never is.
         self._file: int | None = None
-        self._mark = b""
         self._writing = threading.Lock()  # held while the file is written, begun or ended
         self._lock = threading.Lock()  # held for moments, for the numbers
 
@@ -110,7 +99,7 @@ class Journal:
         with self._writing:
             try:
                 file = self._file if self._file is not None else self._begin()
-                _write(file, record.encode(self._mark))
+                _write(file, record.encode())
             except OSError as error:
                 self.refused = True
                 self._take_back()
@@ -128,26 +117,12 @@ class Journal:
     def read(self, max_bytes: int, max_records: int) -> list[Record]:
         """The records that wait longest: one at least, if any waits, and not many more bytes than wanted.
 
-        A record that was not finished is passed over: it was never answered. One that was damaged on the disk
-        is an error in the log, and its bytes are kept in a file of their own. So is one that the disk has not
-        read after several attempts.
+        A record that was not finished is left out: it was never answered. A damaged one is an error in the
+        log, and it and what follows in its file are kept in a file of their own.
 
         Raises:
             OSError: the disk does not read; another attempt can help.
         """
-        try:
-            return self._read(max_bytes, max_records)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            segment = self._segments[0]
-            segment.failed += 1
-            if segment.failed < _READ_ATTEMPTS:
-                raise
-            self._salvage(segment)
-            return self._read(max_bytes, max_records)
-
-    def _read(self, max_bytes: int, max_records: int) -> list[Record]:
         while True:
             with self._lock:
                 if not self._segments:
@@ -161,18 +136,13 @@ class Journal:
             records: list[Record] = []
             position = begin
             with segment.path.open("rb") as file:
-                mark = segment.mark = segment.mark or file.read(MARK_BYTES)
                 file.seek(begin)
                 while position < end and position - begin < max_bytes and len(records) < max_records:
                     try:
-                        record = read_record(file, mark, end - position)
-                    except NotARecord as error:
+                        record = Record.read(file, end - position)
+                    except (TornRecord, DamagedRecord) as error:
                         if not records:
-                            file.seek(begin)
-                            rest = file.read(end - begin)
-                            segment.mark = find_mark(rest, mark)
-                            if segment.mark == mark:  # else once more, by the right one
-                                self._pass_over(segment, rest, mark, end, torn=error.torn)
+                            self._give_up(segment, torn=isinstance(error, TornRecord))
                         break
                     records.append(record)
                     position += record.size
@@ -220,60 +190,31 @@ class Journal:
         segment.path.unlink()
         return True
 
-    def _pass_over(self, segment: _Segment, rest: bytes, mark: bytes, end: int, *, torn: bool) -> None:
-        """Go on after what is no record, at the first segment's next one or at its end."""
-        following = None if torn else find_next(rest, mark)
-        position = end if following is None else segment.filed + following
+    def _give_up(self, segment: _Segment, *, torn: bool) -> None:
+        """Go on behind the first segment, of whose rest nothing can be filed."""
+        with self._writing:
+            if self._segments[-1] is segment:  # what is appended goes on in another file
+                self._end()
+        size = segment.size - segment.filed
         if torn:
             logger.warning(
                 "the last record of %s, %d bytes, is unfinished and was not answered: left out",
                 segment.path,
-                len(rest),
+                size,
             )
         else:
-            lost = rest[:following]
-            kept = _keep(segment, lost)
-            logger.error(
-                "%d bytes of the journal are damaged and cannot be filed; kept as %s", len(lost), kept
-            )
+            with segment.path.open("rb") as file:
+                file.seek(segment.filed)
+                kept = _keep(segment, file.read())
+            logger.error("%d bytes of the journal are damaged and cannot be filed; kept as %s", size, kept)
         with self._lock:
-            self.dropped += position - segment.filed
-            segment.filed = position
-
-    def _salvage(self, segment: _Segment) -> None:
-        """Put a file in the first segment's place that has zeros where the disk does not read; keep that one.
-
-        Raises:
-            OSError: the disk reads nothing of any file, or takes nothing.
-        """
-        with self._writing:
-            if self._segments[-1] is segment:  # what is appended goes on in another file
-                self._end()
-        data, lost = _readable(segment.path, segment.size)
-        part = segment.path.with_suffix(".part")
-        try:
-            _write_and_read(part, data)  # a disk that does not may come back
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        # No record begins at the end, so nothing else is ever kept under that name.
-        kept = segment.path.with_name(f"{segment.path.stem}-{segment.size:012}.damaged")
-        with suppress(FileExistsError):  # by a process that was killed here
-            kept.hardlink_to(segment.path)
-        part.replace(segment.path)
-        logger.error(
-            "%d bytes of the journal cannot be read from the disk; the file is kept as %s", lost, kept
-        )
-        if lost == segment.size:
-            with self._lock:
-                self.dropped += segment.size - segment.filed
-                segment.filed = segment.size
+            self.dropped += size
+            segment.filed = segment.size
 
     def _begin(self) -> int:
         path = self._folder / f"{self._next:012}.journal"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._next += 1
-        self._mark = new_mark()
         with self._lock:
             self._segments.append(_Segment(path, 0))
         return self._file
@@ -301,41 +242,6 @@ def _keep(segment: _Segment, data: bytes) -> Path:
     kept = segment.path.with_name(f"{segment.path.stem}-{segment.filed:012}.damaged")
     kept.write_bytes(data)
     return kept
-
-
-def _readable(path: Path, size: int) -> tuple[bytes, int]:
-    """The bytes of a file, with zeros where the disk does not read; and how many those are."""
-    data, lost = bytearray(), 0
-    with path.open("rb", buffering=0) as file:
-        while len(data) < size:
-            file.seek(len(data))
-            try:
-                block = file.read(min(_BLOCK, size - len(data)))
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                block = bytes(min(_BLOCK, size - len(data)))
-                lost += len(block)
-            if not block:
-                break
-            data += block
-    return bytes(data), lost
-
-
-def _write_and_read(path: Path, data: bytes) -> None:
-    """Write a file, and read its beginning from the disk, not from memory.
-
-    Raises:
-        OSError: the disk fails.
-    """
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):  # macOS has none
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    with path.open("rb", buffering=0) as file:
-        file.read(_BLOCK)
 
 
 def _write(file: int, data: bytes) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -88,9 +89,18 @@ class Pictures:
         for folder in (self._pictures, self._maps, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def has_files(self) -> bool:
-        """Whether there is any picture or map."""
-        return any(path.is_file() for folder in (self._pictures, self._maps) for path in folder.glob("*/*"))
+    def folders(self) -> Iterator[Path]:
+        """The folders of pictures and of maps, each with some of them."""
+        for root in (self._pictures, self._maps):
+            yield from (folder for folder in sorted(root.iterdir()) if folder.is_dir())
+
+    def is_picture(self, path: Path) -> bool:
+        """Whether a file in these folders is a picture."""
+        return path.parent.parent == self._pictures and is_picture_name(path.name)
+
+    def is_map(self, path: Path) -> bool:
+        """Whether a file in these folders is a map."""
+        return path.parent.parent == self._maps and is_map_name(path.stem)
 
     def picture_path(self, sha256: str) -> Path:
         """Where a picture is, or would be."""

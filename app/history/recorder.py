@@ -16,11 +16,10 @@ from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
 from app.feed.happenings import inspected
 from app.feed.log import append
-from app.history.ageless import mark
+from app.history.filed import FiledPosition
 from app.history.journal import Journal
 from app.history.pictures import Pictures
 from app.history.record import Record
-from app.history.settling import Settling
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -48,11 +47,13 @@ class Recorder:
     database refuses is set aside, so that it does not keep the others waiting.
     """
 
-    def __init__(self, database: Database, pictures: Pictures, journal: Journal, settling: Settling) -> None:
+    def __init__(
+        self, database: Database, pictures: Pictures, journal: Journal, filed: FiledPosition
+    ) -> None:
         self._database = database
         self._pictures = pictures
         self._journal = journal
-        self._settling = settling
+        self._filed = filed
         # Why nothing can be filed at present, for people; None while all is well.
         self.failure: str | None = None
         # Until something is filed; set here, or by whoever else finds that it does not answer.
@@ -155,7 +156,7 @@ class Recorder:
         # First: who waited for an inspection finds it in all that is drawn from it, such as drift.
         if filed:
             self._tell(filed)
-        self._settling.reach(self._journal.dropped)  # even without a record: what is none was passed over
+        self._filed.reach(self._journal.dropped)  # even without a record: what is none was passed over
         return bool(records)
 
     def _file_some(self, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -176,8 +177,7 @@ class Recorder:
         Raises:
             _Refused: the database does not take one of them; none is filed.
         """
-        # A journal may hold records from before there was this column.
-        rows: list[dict[str, Any]] = [{"precision": None} | json.loads(record.row) for record in records]
+        rows: list[dict[str, Any]] = [json.loads(record.row) for record in records]
         with self._database.read() as connection:
             ids = [row["id"] for row in rows]
             known = set(connection.scalars(select(inspections.c.id).where(inspections.c.id.in_(ids))))
@@ -189,7 +189,6 @@ class Recorder:
         filed = [row for row, _ in new]
         if filed:
             with self._database.write() as connection:
-                mark(connection, filed)
                 try:
                     connection.execute(insert(inspections), filed)
                 except (IntegrityError, DataError) as error:

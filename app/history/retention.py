@@ -1,27 +1,29 @@
-"""Letting go of inspections: by age and decision, and of their pictures by bytes; never of what was reviewed.
+"""Deletes inspections by age and decision, images and maps by size, and files without an inspection.
 
-Rows go first, in a transaction that leaves out what has been reviewed by then; then the files that no row
-needs any more. A process that is killed in between leaves files without a row, which are swept up later.
+Never what was reviewed. Files go in the transaction that deletes their rows: a process that is killed in
+between leaves the rows, and the next pass deletes them again.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from app.database.clock import first_id, now_ms, time_of
-from app.database.engine import Database, DatabaseUnavailable
+from app.database.clock import first_id, now_ms
+from app.database.engine import DatabaseUnavailable
 from app.database.tables import inspections, retention
 from app.feed import log
-from app.history.ageless import let_pass
-from app.history.orphans import remove, sweep, unused
-from app.history.pictures import Pictures
+from app.history.deletions import DeletionGuard, HeldDeletion, Kind
+from app.history.history import History
 from app.history.rates import DECISIONS
-from app.history.steady_clock import SteadyClock, monotonic_ms
+from app.history.sweep import find_orphans, remove, still_orphans, unused
+from app.problems import Problem
 from app.schemas.predict import Decision
 from app.settings import Settings
 
@@ -30,14 +32,12 @@ logger = logging.getLogger("flowgauge.retention")
 _COLUMNS = inspections.columns
 _DAY_MS: Final = 24 * 3_600_000
 _EVERY_SECONDS: Final = 60.0
+_SWEEP_SECONDS: Final = 24 * 3600.0
 # Inspections deleted at a time: what waits to be filed waits as long.
 _CHUNK: Final = 200
 _CHUNK_EVENTS: Final = 5_000
 # When there is too much, a little more than that goes, so that not every minute begins with a count of all.
 _DOWN_TO: Final = 0.95
-# When nothing but reviewed pictures is left and they are too many, every look reads all of them: so many
-# rounds, about an hour, go by without one.
-_ROUNDS_OFF: Final = 60
 
 
 class Retention:
@@ -46,18 +46,11 @@ class Retention:
     Args:
         settings: retention_pass_days, retention_review_days, retention_reject_days, retention_bytes and
             events_kept.
-        database: of the history.
-        pictures: its files.
-        in_writer: calls a function in the thread that files, see `History.in_writer`.
+        history: of the service; deletes in the thread that files.
+        guard: holds what would delete much.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        pictures: Pictures,
-        in_writer: Callable[[Callable[[], bool]], "Future[bool]"],
-    ) -> None:
+    def __init__(self, settings: Settings, history: History, guard: DeletionGuard) -> None:
         days: dict[Decision, float | None] = {
             "PASS": settings.retention_pass_days,
             "REVIEW": settings.retention_review_days,
@@ -66,23 +59,16 @@ class Retention:
         self._kept_ms = {d: kept * _DAY_MS for d, kept in days.items() if kept is not None}
         self._most_bytes = settings.retention_bytes
         self._events_kept = settings.events_kept
-        self._database = database
-        self._pictures = pictures
-        self._in_writer = in_writer
-        # At least what is there; None until it was counted.
+        self._history = history
+        self._database = history.database
+        self._pictures = history.pictures
+        self._guard = guard
+        self._wake = asyncio.Event()
+        self._next_sweep = 0.0  # of the monotonic clock
+        # Bytes when they were last counted, None before, and of what was filed since.
         self._bytes: int | None = None
         self._filed_bytes = 0
-        self._to_free = 0
-        self._rounds_off = 0
         self._complained = False
-        self._started_ms = now_ms()
-        self._clock: SteadyClock | None = None
-        self._now_ms = 0  # as of this round
-        # What time it is for inspections without an age, and when that was looked at; None before the first.
-        self._ran_ms = 0
-        self._looked_ms: int | None = None
-        # The next folder to look through, from another one on after every start.
-        self._folder = self._started_ms // 1000 % 256
 
     def on_filed(self, rows: Sequence[dict[str, Any]]) -> None:
         """Count inspections that were filed; to be called in the writer's thread."""
@@ -91,77 +77,73 @@ class Retention:
     async def run(self) -> None:
         """Delete once a minute, until cancelled."""
         while True:
+            self._wake.clear()
             try:
                 await self.once()
-            except DatabaseUnavailable:
-                logger.warning("nothing could be deleted: the database does not answer")
+            except (DatabaseUnavailable, Problem) as error:
+                logger.warning("nothing could be deleted: %s", error)
             except Exception:  # whatever it was, there is a next minute
                 logger.exception("nothing could be deleted")
-            await asyncio.sleep(_EVERY_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _EVERY_SECONDS)
+
+    def confirm(self, kind: Kind) -> HeldDeletion:
+        """Delete what is held, soon.
+
+        Raises:
+            Problem: conflict, if nothing of this kind is held.
+        """
+        held = self._guard.confirm(kind)
+        self._wake.set()
+        return held
 
     async def once(self) -> None:
-        """Delete all that the settings do not keep at this moment, and look for files without a row.
+        """Delete all that the settings do not keep at this moment, and once a day files without a row.
 
         Raises:
             DatabaseUnavailable: the rest is for the next time.
+            Problem: history-unavailable, likewise.
             RuntimeError: the history is closed.
         """
-        await self._repeat(self._let_pass)
         if self._kept_ms:
-            await self._repeat(self._tell_time)
-            for decision, kept_ms in self._kept_ms.items():
-                before_ms = int(self._now_ms - kept_ms)
-                by_id = and_(_COLUMNS.seen_ms.is_(None), _COLUMNS.id < first_id(before_ms))
-                await self._repeat(partial(self._delete_rows, decision, by_id, before_ms))
-                ageless = _COLUMNS.seen_ms.between(1, int(self._ran_ms - kept_ms))
-                await self._repeat(partial(self._delete_rows, decision, ageless, before_ms))
+            await self._delete_old({d: int(now_ms() - kept) for d, kept in self._kept_ms.items()})
         if self._most_bytes is not None:
             await self._free(self._most_bytes)
         await self._repeat(self._trim_events)
-        folder, self._folder = f"{self._folder:02x}", (self._folder + 1) % 256
-        await self._repeat(partial(sweep, self._database, self._pictures, folder))
+        if time.monotonic() >= self._next_sweep or self._guard.is_confirmed("orphans"):
+            await self._sweep()
+            self._next_sweep = time.monotonic() + _SWEEP_SECONDS
+
+    async def _repeat(self, step: Callable[[], bool]) -> None:
+        """Take a step in the writer's thread, between its batches, until there is nothing left to do."""
+        while await asyncio.wrap_future(self._history.in_writer(step)):
+            pass
 
     def _trim_events(self) -> bool:
         """Delete the oldest events, a few at a time; whether there are more."""
         with self._database.write() as connection:
             return log.trim(connection, self._events_kept, _CHUNK_EVENTS) == _CHUNK_EVENTS
 
-    def _let_pass(self) -> bool:
-        """Let inspections without an age grow older by what has passed since the last round."""
-        looked, self._looked_ms = self._looked_ms, monotonic_ms()
-        passed = 0 if looked is None else self._looked_ms - looked
-        with self._database.write() as connection:
-            ran_ms = let_pass(connection, passed)
-            if ran_ms and not self._ran_ms:
-                logger.warning(
-                    "%d inspections have ids that do not tell their age, made while the clock was behind or "
-                    "after others from the future: they are kept by how long the server runs",
-                    connection.scalar(select(func.count()).where(_COLUMNS.seen_ms.is_not(None))),
-                )
-            self._ran_ms = ran_ms
-        return False
+    async def _delete_old(self, before_ms: Mapping[Decision, int]) -> None:
+        """Delete inspections made before a time, by decision."""
 
-    def _tell_time(self) -> bool:
-        """Look at the clock; at first, at the newest inspection that an earlier process has made too."""
-        if self._clock is None:
-            query = select(func.max(_COLUMNS.id)).where(_COLUMNS.id < first_id(self._started_ms))
+        def count() -> tuple[int, int]:
+            counted = select(func.count()).select_from(inspections)
             with self._database.read() as connection:
-                newest = connection.scalar(query)
-            self._clock = SteadyClock(None if newest is None else time_of(newest))
-        self._now_ms = self._clock.now_ms()
-        return False
+                old = sum(connection.scalar(counted.where(*_old(d, ms))) or 0 for d, ms in before_ms.items())
+                return old, (connection.scalar(counted) or 0) if old else 0
 
-    async def _repeat(self, step: Callable[[], bool]) -> None:
-        """Take a step in the writer's thread, between its batches, until there is nothing left to do."""
-        while await asyncio.wrap_future(self._in_writer(step)):
-            pass
+        if self._guard.allows("age", *await asyncio.to_thread(count)):
+            for decision, ms in before_ms.items():
+                await self._repeat(partial(self._delete_some, decision, ms))
 
-    def _delete_rows(self, decision: Decision, old: ColumnElement[bool], before_ms: int) -> bool:
+    def _delete_some(self, decision: Decision, before_ms: int) -> bool:
         """Delete old inspections with a decision, with their files; whether there may be more."""
-        wanted = _COLUMNS.decision == decision, old, _COLUMNS.review_revision == 0
-        query = select(_COLUMNS.id).where(*wanted).order_by(_COLUMNS.id).limit(_CHUNK)
+        wanted = _old(decision, before_ms)
         with self._database.write() as connection:
-            ids = connection.scalars(query).all()
+            ids = connection.scalars(
+                select(_COLUMNS.id).where(*wanted).order_by(_COLUMNS.id).limit(_CHUNK)
+            ).all()
             if not ids:
                 return False
             gone = connection.execute(
@@ -169,36 +151,52 @@ class Retention:
                 .where(_COLUMNS.id.in_(ids), _COLUMNS.review_revision == 0)
                 .returning(_COLUMNS.id, _COLUMNS.image_sha256)
             ).all()
-            unneeded = unused(connection, {sha256 for _, sha256 in gone})
             _note(connection, decision, before_ms)
-        self._remove_files([identifier for identifier, _ in gone], unneeded)
+            self._remove_files(
+                [row.id for row in gone], unused(connection, {row.image_sha256 for row in gone})
+            )
         logger.info("deleted %d inspections (%s) by age", len(gone), decision)
         return len(ids) == _CHUNK
 
     async def _free(self, most_bytes: int) -> None:
-        if self._rounds_off:
-            self._rounds_off -= 1
-        elif self._bytes is None or self._bytes + self._filed_bytes > most_bytes:
-            # What is filed meanwhile is counted twice, rather than not at all.
-            self._filed_bytes = 0
-            self._bytes = await asyncio.to_thread(self._count_bytes)
-            if self._bytes <= most_bytes:
-                self._complained = False
-            else:
-                self._to_free = self._bytes - int(_DOWN_TO * most_bytes)
-                await self._repeat(partial(self._free_some, most_bytes))
+        """Delete the files of the oldest inspections where all take more room than they may."""
+        if self._bytes is not None and self._bytes + self._filed_bytes <= most_bytes:
+            return
+        # What is filed meanwhile is counted twice, rather than not at all.
+        self._filed_bytes = 0
+        self._bytes, deletable = await asyncio.to_thread(self._count_bytes)
+        keep = int(_DOWN_TO * most_bytes)
+        too_many = self._bytes > most_bytes
+        to_free = min(self._bytes - keep, deletable) if too_many else 0
+        if self._guard.allows("size", to_free, self._bytes) and to_free:
+            await self._repeat(partial(self._free_some, keep))
+        if too_many and not deletable and not self._complained:
+            logger.warning(
+                "%d bytes of images and maps are more than retention_bytes, %d, but all belong to reviewed "
+                "inspections, which are kept",
+                self._bytes,
+                most_bytes,
+            )
+        self._complained = too_many and not deletable
 
-    def _count_bytes(self) -> int:
+    def _count_bytes(self) -> tuple[int, int]:
+        """The bytes of all images and maps, and at most how many of them may be deleted."""
         kept = _COLUMNS.has_pictures
         once = select(func.max(_COLUMNS.image_bytes).label("n")).where(kept).group_by(_COLUMNS.image_sha256)
+        maps = select(func.sum(_COLUMNS.map_bytes)).where(kept)
+        images = select(func.sum(once.subquery().c.n))
+        unreviewed = select(func.sum(_COLUMNS.map_bytes + _COLUMNS.image_bytes)).where(
+            kept, _COLUMNS.review_revision == 0
+        )
         with self._database.read() as connection:
-            maps = connection.scalar(select(func.sum(_COLUMNS.map_bytes)).where(kept)) or 0
-            return int(maps) + int(connection.scalar(select(func.sum(once.subquery().c.n))) or 0)
+            total = sum(int(connection.scalar(query) or 0) for query in (maps, images))
+            return total, min(total, int(connection.scalar(unreviewed) or 0))
 
-    def _free_some(self, most_bytes: int) -> bool:
+    def _free_some(self, keep: int) -> bool:
         """Delete the files of the oldest inspections, passed ones first; whether there may be more to do."""
+        total = self._bytes or 0
         with self._database.write() as connection:
-            ids = self._oldest(connection)
+            ids = _oldest(connection, total - keep)
             gone = connection.execute(
                 update(inspections)
                 .where(_COLUMNS.id.in_(ids), _COLUMNS.review_revision == 0)
@@ -207,63 +205,61 @@ class Retention:
             ).all()
             sizes = {row.image_sha256: row.image_bytes for row in gone}
             unneeded = unused(connection, sizes.keys())
-        self._remove_files([row.id for row in gone], unneeded)
+            self._remove_files([row.id for row in gone], unneeded)
         freed = sum(row.map_bytes for row in gone) + sum(sizes[sha256] for sha256 in unneeded)
-        self._bytes = (self._bytes or 0) - freed
-        self._to_free -= freed
+        self._bytes = total - freed
         if gone:
-            logger.info("deleted the pictures of %d inspections, %d bytes", len(gone), freed)
-        if not ids and self._bytes > most_bytes:
-            self._rounds_off = _ROUNDS_OFF
-            if not self._complained:
-                self._complained = True
-                logger.warning(
-                    "%d bytes of pictures and maps are more than retention_bytes, %d, but all belong to "
-                    "reviewed inspections, which are kept",
-                    self._bytes,
-                    most_bytes,
-                )
-        return bool(ids) and self._to_free > 0
+            logger.info("deleted the images of %d inspections, %d bytes", len(gone), freed)
+        return bool(ids) and self._bytes > keep
 
-    def _oldest(self, connection: Connection) -> list[str]:
-        """The inspections whose files are to go next, as many as may be needed."""
-        ids: list[str] = []
-        left = self._to_free
-        for decision in DECISIONS:
-            for identifier, size in self._by_age(connection, decision, _CHUNK - len(ids)):
-                if left <= 0:
-                    return ids
-                ids.append(identifier)
-                left -= size
-            if len(ids) == _CHUNK:
-                return ids
-        return ids
+    async def _sweep(self) -> None:
+        """Delete files without an inspection, as processes leave them that are killed."""
+        # What an earlier process has left is filed first: its files may be there already.
+        await self._history.settled()
+        found, total = await asyncio.to_thread(find_orphans, self._database, self._pictures)
 
-    def _by_age(self, connection: Connection, decision: Decision, most: int) -> list[tuple[str, int]]:
-        """The oldest inspections with a decision that have files and no review; ids and bytes."""
+        def confirm_and_remove() -> bool:
+            # Once more, while nothing is being filed.
+            orphans = still_orphans(self._database, self._pictures, found)
+            if self._guard.allows("orphans", len(orphans), total):
+                for path in orphans:
+                    logger.info("%s belongs to no inspection: removed", path)
+                remove(orphans)
+            return False
+
+        await self._repeat(confirm_and_remove)
+
+    def _remove_files(self, ids: Sequence[str], images: Sequence[str]) -> None:
+        files: list[Path] = [self._pictures.map_path(identifier) for identifier in ids]
+        remove([*files, *(self._pictures.picture_path(sha256) for sha256 in images)])
+
+
+def _old(decision: Decision, before_ms: int) -> list[ColumnElement[bool]]:
+    return [
+        _COLUMNS.decision == decision,
+        _COLUMNS.id < first_id(before_ms),
+        _COLUMNS.review_revision == 0,
+    ]
+
+
+def _oldest(connection: Connection, to_free: int) -> list[str]:
+    """The inspections whose files are to go next, passed ones first, as many as may be needed."""
+    ids: list[str] = []
+    for decision in DECISIONS:
         query = (
-            select(_COLUMNS.id, _COLUMNS.map_bytes + _COLUMNS.image_bytes, _COLUMNS.seen_ms)
+            select(_COLUMNS.id, (_COLUMNS.map_bytes + _COLUMNS.image_bytes).label("size"))
             .where(_COLUMNS.decision == decision, _COLUMNS.has_pictures, _COLUMNS.review_revision == 0)
-            .limit(most)
+            .order_by(_COLUMNS.id)
+            .limit(_CHUNK - len(ids))
         )
-        by_id = connection.execute(query.where(_COLUMNS.seen_ms.is_(None)).order_by(_COLUMNS.id)).all()
-        ageless = connection.execute(
-            query.where(_COLUMNS.seen_ms > 0).order_by(_COLUMNS.seen_ms, _COLUMNS.id)
-        ).all()
-        if not ageless:
-            return [(identifier, size) for identifier, size, _ in by_id]
-        # As if the clock had been right: they were seen so long before the newest, or before now.
-        newest = time_of(connection.scalars(select(func.max(_COLUMNS.id))).one())
-        behind = max(newest, now_ms()) - self._ran_ms
-        merged = [(time_of(identifier), identifier, size) for identifier, size, _ in by_id]
-        merged += [(seen_ms + behind, identifier, size) for identifier, size, seen_ms in ageless]
-        return [(identifier, size) for _, identifier, size in sorted(merged)[:most]]
-
-    def _remove_files(self, ids: Collection[str], pictures: Collection[str]) -> None:
-        for identifier in ids:
-            remove(self._pictures.map_path(identifier))
-        for sha256 in pictures:
-            remove(self._pictures.picture_path(sha256))
+        for row in connection.execute(query):
+            if to_free <= 0:
+                return ids
+            ids.append(row.id)
+            to_free -= row.size
+        if len(ids) == _CHUNK:
+            break
+    return ids
 
 
 def _note(connection: Connection, decision: Decision, before_ms: int) -> None:
@@ -272,5 +268,5 @@ def _note(connection: Connection, decision: Decision, before_ms: int) -> None:
     known = connection.scalar(select(retention.c.deleted_before_ms).where(row))
     if known is None:
         connection.execute(insert(retention).values(decision=decision, deleted_before_ms=before_ms))
-    elif known < before_ms or known > now_ms():  # noted by a clock that was wrong
+    elif known < before_ms:
         connection.execute(update(retention).where(row).values(deleted_before_ms=before_ms))

@@ -170,7 +170,7 @@ class Inspector:
         inspection = schemas.Inspection.model_validate_json(earlier.answer)
         if not request.drawings:
             return Answer(inspection, {}, replayed=True)
-        await self._history.settled(earlier.id)  # before, its map is not in its place
+        await self._history.settled()  # before, its map is not in its place
         score_map = await asyncio.to_thread(self._history.pictures.score_map, earlier.id)
         if score_map is None:
             problem = await asyncio.to_thread(lost, self._history.database, earlier.id)

@@ -31,8 +31,10 @@ async def _known_inspection(
 
     row = None
     if _ID.fullmatch(inspection_id):
-        await history.settled(inspection_id)
         row = await run_in_threadpool(find)
+        if row is None:
+            await history.settled()
+            row = await run_in_threadpool(find)
     if row is None:
         raise Problem(
             "unknown-inspection",

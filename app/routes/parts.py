@@ -78,7 +78,7 @@ async def get_part(
             counts = queries.part_decisions(connection, part_id, caller.categories)
             return counts, queries.page(connection, wanted, _MOST_IMAGES)
 
-    await history.part_settled(part_id)
+    await history.settled()
     counts, rows = await run_in_threadpool(find)
     if not counts:
         raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")

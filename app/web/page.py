@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from app import problem_answers, problems
 from app.access import PERMISSIONS, Caller, Permission
 from app.database import clock
+from app.history.deletions import DeletionGuard, HeldDeletion
 from app.problems import Problem
 from app.sessions import csrf_token
 from app.web import messages
@@ -49,13 +50,19 @@ class Page:
         """Whether who looks at it may do something: a page offers nothing that would be refused."""
         return self.caller is not None and Permission(permission) in PERMISSIONS[self.caller.role]
 
+    def held_deletions(self) -> list[HeldDeletion]:
+        """The deletions that wait for a person, for those who may see the history."""
+        guard: DeletionGuard | None = getattr(self._request.app.state, "deletions", None)
+        return guard.held() if guard is not None and self.may(Permission.HISTORY) else []
+
     def render(self, template: str, status: int = 200, **context: Any) -> Response:
         """Fill a template.
 
         Args:
             template: its file.
             status: of the answer.
-            context: what it shows, besides `t`, `static`, `may`, `caller`, `csrf`, `theme`, `languages`.
+            context: what it shows, besides `t`, `static`, `may`, `caller`, `csrf`, `theme`, `languages`
+                and `held_deletions`.
         """
         secret: str | None = getattr(self._request.state, "session", None)
         theme = self._request.cookies.get(THEME_COOKIE)
@@ -67,6 +74,7 @@ class Page:
                 static=static_files().address,
                 may=self.may,
                 caller=self.caller,
+                held_deletions=self.held_deletions(),
                 csrf="" if secret is None else csrf_token(secret),
                 theme=theme if theme in ("light", "dark") else "auto",
                 languages={code: one("language") for code, one in messages.languages().items()},

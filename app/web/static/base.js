@@ -64,5 +64,25 @@ document.getElementById("leave")?.addEventListener("click", async () => {
   return location.assign("/login");
 });
 
+// The second click confirms: what is deleted does not come back.
+for (const button of document.querySelectorAll(".confirm-deletion")) {
+  button.addEventListener("click", async () => {
+    if (!button.dataset.asked) {
+      button.dataset.asked = "yes";
+      button.textContent = t("script.deletion.sure");
+      return;
+    }
+    button.disabled = true;
+    try {
+      await api(`/v1/deletions/${button.dataset.kind}/confirm`, { method: "POST" });
+      location.reload();
+    } catch (error) {
+      button.disabled = false;
+      announce(error.message);
+      button.after(" ", error.message);
+    }
+  });
+}
+
 addEventListener("offline", () => showOffline("network", true));
 addEventListener("online", () => ["network", "logout"].forEach((who) => showOffline(who, false)));

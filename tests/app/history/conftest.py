@@ -1,9 +1,9 @@
-"""A history for tests, once over each kind of database, and inspections to put into it."""
+"""A history for tests, and inspections to put into it."""
 
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from app.database import clock
-from app.database.engine import Database
 from app.history.entry import Entry
 from app.settings import Settings
 
@@ -20,17 +19,8 @@ MakeEntry = Callable[..., Entry]
 
 @pytest.fixture
 def history_settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings of a history in a folder of the test's own, over each kind of database."""
+    """Settings of a history in a folder of the test's own."""
     return Settings(history=tmp_path / "history", database=database_url)
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    """An empty database of SQLite, whose plans are in words."""
-    database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
-    database.upgrade()
-    yield database
-    database.close()
 
 
 @pytest.fixture

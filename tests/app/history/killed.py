@@ -21,6 +21,7 @@ def entries(line: int) -> Iterator[Entry]:
             "created_ms": clock.time_of(identifier),
             "category": f"line{line}",
             "version": "v1",
+            "precision": "float32",
             "decision": "PASS",
             "score": 1.0,
             "p_value": 0.5,

@@ -25,6 +25,7 @@ def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) 
         "created_ms": clock.time_of(identifier),
         "category": "tiny",
         "version": "v1",
+        "precision": "float32",
         "decision": "PASS",
         "score": 1.5,
         "p_value": 0.5,
@@ -53,5 +54,5 @@ def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) 
 def add(database: Database, *added: dict[str, Any]) -> list[str]:
     """Insert rows; gives their ids."""
     with database.write() as connection:
-        connection.execute(insert(inspections), [{"precision": None} | one for one in added])
+        connection.execute(insert(inspections), list(added))
     return [one["id"] for one in added]

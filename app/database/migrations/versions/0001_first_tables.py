@@ -28,6 +28,33 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name=op.f("pk_audit")),
     )
     op.create_table(
+        "deliveries",
+        sa.Column("sink", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("attempted", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sink", name=op.f("pk_deliveries")),
+    )
+    op.create_table(
+        "events",
+        sa.Column(
+            "number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("category", sa.String(length=64), nullable=False),
+        sa.Column("station", sa.String(length=256), nullable=True),
+        sa.Column("decision", sa.String(length=8), nullable=True),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_events")),
+    )
+    op.create_table(
+        "failed_deliveries",
+        sa.Column("sink", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("failed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("sink", "number", name=op.f("pk_failed_deliveries")),
+    )
+    op.create_table(
         "identity",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_identity")),
@@ -63,6 +90,7 @@ def upgrade() -> None:
         sa.Column("answer", sa.Text(), nullable=False),
         sa.Column("review_revision", sa.Integer(), nullable=False),
         sa.Column("verdict", sa.String(length=8), nullable=True),
+        sa.Column("precision", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_inspections")),
     )
     for name, columns in {
@@ -139,8 +167,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["key_id"], ["keys.id"], name=op.f("fk_sessions_key_id")),
         sa.PrimaryKeyConstraint("secret_sha256", name=op.f("pk_sessions")),
     )
-
-
-def downgrade() -> None:
-    for table in ("sessions", "reviews", "retention", "keys", "inspections", "identity", "audit"):
-        op.drop_table(table)

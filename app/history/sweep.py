@@ -1,0 +1,72 @@
+"""Files of the history that no inspection of the database has."""
+
+import logging
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from sqlalchemy import Column, Connection, select
+
+from app.database.engine import Database
+from app.database.tables import inspections
+from app.history.pictures import Pictures
+
+logger = logging.getLogger("flowgauge.retention")
+
+_COLUMNS = inspections.columns
+
+
+def find_orphans(database: Database, pictures: Pictures) -> tuple[list[Path], int]:
+    """Look through all folders for files that no inspection has.
+
+    A file that is being filed may be among them: it is there before its row.
+
+    Returns:
+        The files, and how many files there are in all.
+    """
+    found: list[Path] = []
+    total = 0
+    for folder in pictures.folders():
+        files = [path for path in folder.iterdir() if path.is_file()]
+        total += len(files)
+        found += still_orphans(database, pictures, files)
+    return found, total
+
+
+def still_orphans(database: Database, pictures: Pictures, files: Iterable[Path]) -> list[Path]:
+    """Those of some files that no inspection has."""
+    images: dict[str, Path] = {}
+    maps: dict[str, Path] = {}
+    for path in files:
+        if pictures.is_picture(path):
+            images[path.name] = path
+        elif pictures.is_map(path):
+            maps[path.stem] = path
+    with database.read() as connection:
+        unused_images = unused(connection, images.keys())
+        unused_maps = _unknown(connection, _COLUMNS.id, maps.keys())
+    return [*(images[name] for name in unused_images), *(maps[name] for name in unused_maps)]
+
+
+def unused(connection: Connection, images: Collection[str]) -> list[str]:
+    """Those of some images, by sha256, that no inspection has."""
+    return _unknown(connection, _COLUMNS.image_sha256, images)
+
+
+def remove(files: Iterable[Path]) -> None:
+    """Delete files; one that is gone already does not matter.
+
+    Raises:
+        OSError: one cannot be deleted.
+    """
+    for path in files:
+        path.unlink(missing_ok=True)
+
+
+def _unknown(connection: Connection, column: Column[str], values: Collection[str]) -> list[str]:
+    """The values that a column has in no inspection with files."""
+    ordered = sorted(values)
+    known: set[str] = set()
+    for i in range(0, len(ordered), 500):
+        some = column.in_(ordered[i : i + 500])
+        known.update(connection.scalars(select(column).where(some, _COLUMNS.has_pictures)))
+    return [value for value in ordered if value not in known]

@@ -1,0 +1,47 @@
+"""Deletions that are held until a person confirms them."""
+
+from fastapi import APIRouter, Request
+
+from app.access import MayAdminister, MaySeeHistory
+from app.acts import audited
+from app.database import clock
+from app.dependencies import AuditPart, DeletionsPart, RetentionPart
+from app.history import deletions as guard
+from app.openapi import documented
+from app.schemas import deletions as schemas
+
+router = APIRouter(prefix="/v1/deletions", tags=["history"])
+
+
+@router.get("", responses=documented("internal"))
+async def list_deletions(_: MaySeeHistory, deletions: DeletionsPart) -> schemas.HeldDeletions:
+    """List the deletions that wait for a person.
+
+    Retention deletes small shares of the history by itself. A pass that would delete more than a tenth of it,
+    or files that belong to no inspection, is held: the clock, a setting or the database may be wrong.
+    """
+    return schemas.HeldDeletions(deletions=[_shown(held) for held in deletions.held()])
+
+
+@router.post(
+    "/{kind}/confirm",
+    responses=documented("invalid-request", "conflict", "internal", "history-unavailable"),
+)
+async def confirm_deletion(
+    kind: guard.Kind, request: Request, caller: MayAdminister, audit: AuditPart, retention: RetentionPart
+) -> schemas.HeldDeletion:
+    """Let a held deletion go on. It begins at once, and cannot be undone."""
+    async with audited(request, audit, caller, "history.delete", kind) as detail:
+        held = retention.confirm(kind)
+        detail |= {"count": held.count, "total": held.total}
+    return _shown(held)
+
+
+def _shown(held: guard.HeldDeletion) -> schemas.HeldDeletion:
+    return schemas.HeldDeletion(
+        kind=held.kind,
+        count=held.count,
+        total=held.total,
+        since=clock.iso(held.since_ms),
+        reason=held.reason,
+    )
