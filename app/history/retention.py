@@ -164,17 +164,18 @@ class Retention:
             return
         # What is filed meanwhile is counted twice, rather than not at all.
         self._filed_bytes = 0
-        self._bytes, deletable = await asyncio.to_thread(self._count_bytes)
+        total, deletable = await asyncio.to_thread(self._count_bytes)
+        self._bytes = total
         keep = int(_DOWN_TO * most_bytes)
-        too_many = self._bytes > most_bytes
-        to_free = min(self._bytes - keep, deletable) if too_many else 0
-        if self._guard.allows("size", to_free, self._bytes) and to_free:
+        too_many = total > most_bytes
+        to_free = min(total - keep, deletable) if too_many else 0
+        if self._guard.allows("size", to_free, total) and to_free:
             await self._repeat(partial(self._free_some, keep))
         if too_many and not deletable and not self._complained:
             logger.warning(
                 "%d bytes of images and maps are more than retention_bytes, %d, but all belong to reviewed "
                 "inspections, which are kept",
-                self._bytes,
+                total,
                 most_bytes,
             )
         self._complained = too_many and not deletable

@@ -1,5 +1,6 @@
 """The service for tests: in memory, and over real HTTP."""
 
+import asyncio
 import io
 import json
 import shutil
@@ -22,7 +23,9 @@ from starlette.testclient import TestClient
 
 from app.access import COMMAND_LINE, Role
 from app.database.engine import Database
+from app.history.deletions import DeletionGuard
 from app.history.history import History
+from app.history.retention import Retention
 from app.keys import Keys
 from app.main import create_app
 from app.scheduling.admission import Reservation
@@ -99,6 +102,16 @@ def history_of(client: TestClient) -> History:
     app: Any = client.app
     history: History = app.state.history
     return history
+
+
+def remove_files(history: History) -> None:
+    """Let retention remove every image and map that it may."""
+    guard = DeletionGuard()
+    retention = Retention(Settings(retention_bytes=1), history, guard)
+    asyncio.run(retention.once())
+    for held in guard.held():
+        retention.confirm(held.kind)
+    asyncio.run(retention.once())
 
 
 @pytest.fixture

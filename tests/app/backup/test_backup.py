@@ -24,9 +24,7 @@ from app.backup.verify import verify
 from app.database.engine import Database, DatabaseError
 from app.database.tables import inspections
 from app.history.history import History, HistoryError
-from app.history.identity import IDENTITY
 from app.history.pictures import Pictures
-from app.history.record import new_mark
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
@@ -200,8 +198,7 @@ def test_journal_of_a_broken_history_comes_along(
     entries = [make_entry() for _ in range(3)]
 
     def write(number: int, index: int) -> None:
-        mark = new_mark()
-        (journal / f"{number:012}.journal").write_bytes(entries[index].record().encode(mark))
+        (journal / f"{number:012}.journal").write_bytes(entries[index].record().encode())
 
     kept_after_start(old)
     write(1, 0)
@@ -214,16 +211,6 @@ def test_journal_of_a_broken_history_comes_along(
     assert kept_after_start(new) == sorted(entry.row["id"] for entry in entries)
     with pytest.raises(BackupError, match="is no journal"):
         restore(place(tmp_path / "other"), folder, name, tmp_path)
-
-
-def test_both_histories_run_and_neither_takes_the_others_database(plant: Plant) -> None:
-    restore(plant.empty, plant.folder, create(plant.settings, plant.folder).name)
-    kept_after_start(plant.empty)
-    kept_after_start(plant.settings)
-    first, second = ((one.history / IDENTITY).read_text() for one in (plant.settings, plant.empty))
-    assert first != second
-    with pytest.raises(HistoryError, match="belongs to another database"):
-        kept_after_start(plant.empty.model_copy(update={"database": plant.settings.database_url}))
 
 
 def test_keys_are_restored_and_sessions_are_not(plant: Plant) -> None:

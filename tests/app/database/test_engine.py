@@ -2,6 +2,7 @@ import sqlite3
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -9,13 +10,10 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import delete, func, insert, inspect, make_url, select, text
-from sqlalchemy.exc import DatabaseError as AnyDatabaseError
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy import func, insert, make_url, select, text
+from sqlalchemy.exc import IntegrityError
 
 from app.database.engine import (
-    _MIGRATIONS,
     Database,
     DatabaseDamaged,
     DatabaseError,
@@ -28,19 +26,17 @@ from app.database.tables import REVISION, audit, inspections, metadata
 from tests.postgres import Postgres
 from tests.rights import without_roots_rights
 
-pytestmark = pytest.mark.usefixtures("real_migrations")
-
 ACT = {"created_ms": 1, "actor": "a", "action": "b", "target": "c", "outcome": "done"}
 
 
-def test_the_migrations_make_the_tables_as_they_are_declared(database: Database) -> None:
-    with database.read() as connection:
+def test_the_migrations_make_the_tables_as_they_are_declared(each_database: Database) -> None:
+    with each_database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
 
 
 def test_the_migrations_make_the_declared_indexes_with_their_conditions(
-    database: Database, database_url: str, tmp_path: Path, postgres: Postgres
+    each_database: Database, tmp_path: Path, postgres: Postgres
 ) -> None:
     """Alembic's comparison passes over the conditions of partial indexes."""
 
@@ -62,28 +58,17 @@ def test_the_migrations_make_the_declared_indexes_with_their_conditions(
         other.close()
         return indexes
 
-    if database.is_sqlite:
+    if each_database.is_sqlite:
         wanted = declared(f"sqlite:///{tmp_path / 'declared.sqlite'}")
     else:
         with postgres.database() as url:
             wanted = declared(url)
     assert any("WHERE" in sql for sql in wanted.values())
-    assert conditions(database) == wanted
+    assert conditions(each_database) == wanted
 
 
-def test_upgrading_again_changes_nothing(database: Database) -> None:
-    before = database.revision
-    database.upgrade()
-    assert database.revision == before == REVISION
-
-
-def test_the_revision_is_that_of_the_last_migration() -> None:
-    """Else a start would take older tables for these, or migrate at each."""
-    assert ScriptDirectory(str(_MIGRATIONS)).get_heads() == [REVISION]
-
-
-def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
-    databases = [Database(database_url) for _ in range(4)]
+def test_two_servers_may_upgrade_at_once(each_database_url: str) -> None:
+    databases = [Database(each_database_url) for _ in range(4)]
     errors = []
 
     def upgrade(database: Database) -> None:
@@ -118,53 +103,45 @@ def test_a_new_file_that_another_connection_is_writing_is_waited_for(tmp_path: P
         database.close()
 
 
-def test_a_database_of_a_later_version_is_refused_and_left(database: Database) -> None:
-    with database.write() as connection:
+def test_a_database_of_a_later_version_is_refused_and_left(each_database: Database) -> None:
+    with each_database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseError, match="later version of FlowGauge"):
-        database.upgrade()
-    assert database.revision == "9999"
+        each_database.upgrade()
+    assert each_database.revision == "9999"
 
 
-def test_a_new_database_has_no_revision(database_url: str) -> None:
-    database = Database(database_url)
-    assert database.revision is None
-    with database.read() as connection:
-        assert inspect(connection).get_table_names() == []
-    database.close()
-
-
-def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+def test_a_transaction_that_fails_leaves_nothing(each_database: Database) -> None:
     def fail_half_way() -> None:
-        with database.write() as connection:
+        with each_database.write() as connection:
             connection.execute(insert(audit), [ACT])
             connection.execute(insert(audit), [{"number": 1, **ACT}, {"number": 1, **ACT}])
 
     with pytest.raises(IntegrityError):
         fail_half_way()
-    with database.read() as connection:
+    with each_database.read() as connection:
         assert connection.scalar(select(func.count()).select_from(audit)) == 0
 
 
-def test_a_reader_sees_one_state(database: Database) -> None:
+def test_a_reader_sees_one_state(each_database: Database) -> None:
     count = select(func.count()).select_from(audit)
-    with database.read() as reader:
+    with each_database.read() as reader:
         assert reader.scalar(count) == 0
-        with database.write() as writer:
+        with each_database.write() as writer:
             writer.execute(insert(audit), [ACT])
         assert reader.scalar(count) == 0
-    with database.read() as reader:
+    with each_database.read() as reader:
         assert reader.scalar(count) == 1
 
 
-def test_writers_wait_for_each_other(database: Database) -> None:
+def test_writers_wait_for_each_other(each_database: Database) -> None:
     """Each reads and then writes, which SQLite refuses where another one has written in between."""
-    with database.write() as connection:
+    with each_database.write() as connection:
         connection.execute(insert(audit), [{**ACT, "created_ms": 0}])
 
     def count_up() -> None:
         for _ in range(20):
-            with database.write() as connection:
+            with each_database.write() as connection:
                 connection.execute(select(func.max(audit.c.number))).scalar_one()
                 connection.execute(audit.update().values(created_ms=audit.c.created_ms + 1))
 
@@ -173,19 +150,20 @@ def test_writers_wait_for_each_other(database: Database) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    with database.read() as connection:
+    with each_database.read() as connection:
         assert connection.scalar(select(audit.c.created_ms)) == 80
 
 
-def test_foreign_keys_hold(database: Database) -> None:
+def test_foreign_keys_hold(each_database: Database) -> None:
     values = {"inspection_id": "x", "revision": 1, "created_ms": 1, "verdict": "good"}
-    with pytest.raises(IntegrityError), database.write() as connection:
+    with pytest.raises(IntegrityError), each_database.write() as connection:
         connection.execute(insert(metadata.tables["reviews"]), [values])
 
 
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
+        ("oracle://me:secret@host/name", "got 'oracle'$"),
         ("mysql://host/name", "got 'mysql'"),
         ("nonsense", "cannot be read"),
         ("postgresql+asyncpg://host/name", "got 'postgresql.asyncpg'"),
@@ -246,20 +224,6 @@ def test_an_option_may_have_an_at(url: str, option: str, value: str) -> None:
     assert (read.host, read.database, read.query[option]) == ("host", "name", value)
 
 
-def test_the_path_of_a_file_may_have_an_at(tmp_path: Path) -> None:
-    path = tmp_path / "a@b:c" / "history.sqlite"
-    database = Database(f"sqlite:///{path}")
-    database.upgrade()
-    database.close()
-    assert path.is_file()
-
-
-def test_the_password_is_in_no_error() -> None:
-    with pytest.raises(DatabaseError) as caught:
-        Database("oracle://me:secret@host/name")
-    assert "secret" not in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -294,27 +258,6 @@ def test_a_server_that_is_down_is_unavailable_and_comes_back(postgres: Postgres)
         database.close()
 
 
-def test_a_server_that_stops_within_a_transaction_is_unavailable(postgres: Postgres) -> None:
-    with postgres.database() as url:
-        database = Database(url)
-        database.upgrade()
-
-        def stop_half_way() -> None:
-            with database.write() as connection:
-                connection.execute(insert(audit), [ACT])
-                postgres.stop()
-                connection.execute(delete(audit))
-
-        try:
-            with pytest.raises(DatabaseUnavailable):
-                stop_half_way()
-        finally:
-            postgres.start()
-        with database.read() as connection:
-            assert connection.scalar(select(func.count()).select_from(audit)) == 0
-        database.close()
-
-
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_a_database_that_cannot_hold_every_text_is_not_begun_in(postgres: Postgres, encoding: str) -> None:
     with postgres.database(encoding) as url:
@@ -323,25 +266,6 @@ def test_a_database_that_cannot_hold_every_text_is_not_begun_in(postgres: Postgr
             with pytest.raises(DatabaseError, match=rf"encoding is {encoding}, .*createdb --encoding UTF8"):
                 begin()
         assert database.revision is None
-        database.close()
-
-
-def test_one_that_was_begun_in_goes_on_and_refuses_what_it_cannot_hold(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a value that it does not take, and not as a fault that passes: a batch would be tried for ever."""
-    with postgres.database("LATIN1") as url:
-        database = Database(url)
-        with monkeypatch.context() as patch:
-            patch.setattr(Database, "_expect_utf8", lambda *_: None)  # as versions before have begun in it
-            database.upgrade()
-        database.upgrade()
-        with database.write() as connection:
-            connection.execute(insert(audit), [{**ACT, "target": "Größe"}])
-        with pytest.raises(DataError), database.write() as connection:
-            connection.execute(insert(audit), [{**ACT, "target": "Halle \u2192 3"}])
-        with database.read() as connection:
-            assert connection.scalars(select(audit.c.target)).all() == ["Größe"]
         database.close()
 
 
@@ -368,24 +292,6 @@ def test_a_lock_that_somebody_holds_for_too_long_is_told(
         second.close()
 
 
-def test_a_start_waits_for_another_servers_migrations_however_long(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.database.engine._BUSY_SECONDS", 1)
-    with postgres.database() as url:
-        first, second = Database(url), Database(url)
-        with first.write() as connection:
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
-            starting = threading.Thread(target=second.upgrade)
-            starting.start()
-            starting.join(2)
-            assert starting.is_alive()
-        starting.join(30)
-        assert (starting.is_alive(), second.revision is None) == (False, False)
-        first.close()
-        second.close()
-
-
 def test_a_database_that_takes_no_writes_is_unavailable(postgres: Postgres) -> None:
     """A standby whose name was taken over, or one whose disk is full where it is hosted."""
     with postgres.database() as url:
@@ -398,51 +304,6 @@ def test_a_database_that_takes_no_writes_is_unavailable(postgres: Postgres) -> N
         with standby.read() as connection:
             assert connection.scalars(select(audit)).all() == []
         standby.close()
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "history.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(
-        DatabaseDamaged, match=r"history.sqlite is damaged \(file is not a database\)"
-    ) as caught:
-        Database(f"sqlite:///{tmp_path / 'history.sqlite'}").upgrade()
-    assert "flowgauge backup restore" in caught.value.at_start
-    # What was answered since is nowhere else.
-    assert "into a new folder" in caught.value.at_start
-    assert "--journal" in caught.value.at_start
-
-
-def test_a_file_that_is_damaged_within_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "history.sqlite"
-    database = Database(f"sqlite:///{path}")
-    database.upgrade()
-    database.close()
-    content = bytearray(path.read_bytes())
-    content[4096:] = bytes(len(content) - 4096)
-    path.write_bytes(content)
-    damaged = Database(f"sqlite:///{path}")
-    with pytest.raises(DatabaseDamaged, match="malformed"), damaged.read() as connection:
-        connection.execute(select(inspections)).all()
-    damaged.close()
-
-
-def test_an_index_that_is_damaged_is_damage_too(tmp_path: Path) -> None:
-    """It has a code of its own, of which that of damage is the lowest byte."""
-    error = sqlite3.DatabaseError("database disk image is malformed")
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT_INDEX
-    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
-    with pytest.raises(DatabaseDamaged), database.read():
-        raise AnyDatabaseError("DELETE", {}, error)
-    error.sqlite_errorcode = sqlite3.SQLITE_ERROR
-    with pytest.raises(AnyDatabaseError), database.read():
-        raise AnyDatabaseError("DELETE", {}, error)
-    database.close()
-
-
-def test_a_folder_that_may_not_be_written_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "history.sqlite").mkdir()
-    with pytest.raises(DatabaseUnavailable):
-        Database(f"sqlite:///{tmp_path / 'history.sqlite'}").upgrade()
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o000])
@@ -463,24 +324,10 @@ def test_a_file_that_this_user_may_not_write_is_told_as_one(mode: int) -> None:
     assert not any(word in said for word in ("sqlalche", "sqlite3.", "FLOWGAUGE_DATABASE"))
 
 
-def test_a_file_that_takes_no_more_is_told_as_one(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
-    full = sqlite3.OperationalError("database or disk is full")
-    full.sqlite_errorcode = sqlite3.SQLITE_FULL
-    with (
-        pytest.raises(
-            DatabaseFileUnavailable, match=r"history.sqlite .* takes no more \(database or disk is full"
-        ),
-        database.read(),
-    ):
-        raise OperationalError("INSERT", {}, full)
-    database.close()
-
-
-def test_a_connection_in_use_while_all_are_given_back_is_closed_after(database: Database) -> None:
-    with database.read() as connection:
+def test_a_connection_in_use_while_all_are_given_back_is_closed_after(each_database: Database) -> None:
+    with each_database.read() as connection:
         driver = connection.connection.driver_connection
-        database.close()
+        each_database.close()
         assert connection.scalar(text("SELECT 1")) == 1
     if isinstance(driver, sqlite3.Connection):
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
@@ -488,3 +335,69 @@ def test_a_connection_in_use_while_all_are_given_back_is_closed_after(database: 
     else:
         assert isinstance(driver, psycopg.Connection)
         assert driver.closed
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+
+
+def zeros_within(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:] = bytes(len(content) - 4096)
+    path.write_bytes(content)
+
+
+def name_that_is_no_text(path: Path) -> None:
+    """SQLite says the damaged name in its error, which Python cannot read."""
+    content = path.read_bytes()
+    assert b"CREATE TABLE sessions" in content
+    path.write_bytes(content.replace(b"CREATE TABLE sessions", b"CREATE TABLX \xff\xfeions"))
+
+
+@pytest.mark.parametrize("damage", [no_database, zeros_within, name_that_is_no_text])
+def test_damaged_file_is_told_with_the_way_out(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    path = tmp_path / "history.sqlite"
+    database = Database(f"sqlite:///{path}")
+    database.upgrade()
+    database.close()
+    damage(path)
+    damaged = Database(f"sqlite:///{path}")
+
+    def read_all() -> None:
+        damaged.upgrade()
+        with damaged.read() as connection:
+            connection.execute(select(inspections)).all()
+
+    with pytest.raises(DatabaseDamaged, match=r"history\.sqlite is damaged") as caught:
+        read_all()
+    damaged.close()
+    assert "flowgauge backup restore" in caught.value.at_start
+    # What was answered since is nowhere else.
+    assert "into a new folder" in caught.value.at_start
+    assert "journal" in caught.value.at_start
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_file_that_was_removed_or_replaced_is_unavailable(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "history.sqlite"
+    database = Database(f"sqlite:///{path}")
+    database.upgrade()
+    away = path.rename(tmp_path / "away")
+    if replaced:
+        path.write_bytes(away.read_bytes())
+    for use in (database.read, database.write):
+        with pytest.raises(DatabaseFileUnavailable, match="removed or replaced"), use():
+            pass
+    assert path.exists() == replaced
+    away.replace(path)
+    with database.read() as connection:
+        assert connection.scalars(select(audit)).all() == []
+
+    def lose_what_was_committed() -> None:
+        with database.write() as connection:
+            connection.execute(insert(audit), [ACT])
+            path.rename(away)
+
+    with pytest.raises(DatabaseFileUnavailable):
+        lose_what_was_committed()
+    database.close()

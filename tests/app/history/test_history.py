@@ -482,7 +482,12 @@ def test_closing_does_not_wait_for_a_database_that_never_answers(
 
     async def hold(history: History) -> None:
         held = threading.Event()
-        done.extend((history, history.in_writer(lambda: (held.set(), release.wait(60)))))
+
+        def wait() -> bool:
+            held.set()
+            return release.wait(60)
+
+        done.extend((history, history.in_writer(wait)))
         assert await asyncio.to_thread(held.wait, 30)
 
     done: list[Any] = []

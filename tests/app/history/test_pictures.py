@@ -62,35 +62,17 @@ def test_a_picture_with_other_bytes_is_none(pictures: Pictures, identifier: str,
         b"",
         b"\x93NUMPY\1\0",
         encoded(SCORES)[:-1],
-        encoded(SCORES)[:70],
-        bytes(200),
-        b"PK\3\4" + bytes(100),
         encoded(np.zeros((2, 3, 4), np.float16)),
         encoded(np.zeros((4, 6), np.float64)),
-        encoded(np.zeros((4, 6), np.complex128)),
         encoded(np.zeros((0, 6), np.float16)),
         encoded(np.full((4, 6), np.inf, np.float16)),
-        encoded(np.array([[0, 1], [np.nan, 1]], np.float16)),
         encoded(SCORES).replace(b"(4, 6)", b"(4, 9)"),
-        encoded(SCORES).replace(b"(4, 6)", b"[4, 6)"),
         encoded(SCORES).replace(b"shape", b"shap\xff"),
-        encoded(SCORES).replace(b"(4, 6), }   ", b"(4000000000,"),
     ],
 )
 def test_a_map_that_is_none_any_more_is_none(pictures: Pictures, identifier: str, found: bytes) -> None:
     pictures.map_path(identifier).write_bytes(found)
     assert pictures.score_map(identifier) is None
-
-
-def test_every_bit_of_a_maps_header_may_turn(pictures: Pictures, identifier: str) -> None:
-    """Nothing is raised, whatever NumPy says of it."""
-    data = encoded(SCORES)
-    for position in range(len(data) - SCORES.nbytes):
-        for bit in range(8):
-            damaged = bytearray(data)
-            damaged[position] ^= 1 << bit
-            pictures.map_path(identifier).write_bytes(damaged)
-            pictures.score_map(identifier)
 
 
 def test_something_else_in_a_files_place_is_none(pictures: Pictures, identifier: str) -> None:
@@ -99,19 +81,6 @@ def test_something_else_in_a_files_place_is_none(pictures: Pictures, identifier:
         path.mkdir()
     assert pictures.picture(SHA256) is None
     assert pictures.score_map(identifier) is None
-
-
-def test_whether_there_are_files(pictures: Pictures, tmp_path: Path) -> None:
-    assert not pictures.has_files()
-    (tmp_path / "pictures" / "ab").mkdir()
-    assert not pictures.has_files()
-    identifier = clock.new_id()
-    pictures.store(SHA256, PICTURE, identifier, b"map")
-    assert pictures.has_files()
-    pictures.picture_path(SHA256).unlink()
-    assert pictures.has_files()
-    pictures.map_path(identifier).unlink()
-    assert not pictures.has_files()
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])

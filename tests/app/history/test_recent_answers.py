@@ -16,19 +16,18 @@ def row(identifier: str, key: str | None, key_id: str | None = None, answer: str
 
 
 def found(recent: RecentAnswers, key: str, key_id: str | None = None) -> str | None:
-    earlier = recent.find(key_id, key)
-    return None if earlier is None else earlier.id
+    answer = recent.find(key_id, key)
+    return None if answer is None else answer.earlier.id
 
 
 def test_the_first_of_a_key_is_remembered_and_nothing_of_other_callers() -> None:
     recent = RecentAnswers()
-    for one in (row("1", "k"), row("2", "k"), row("3", "k", "caller"), row("4", None)):
-        recent.add(one)
+    for position, one in enumerate((row("1", "k"), row("2", "k"), row("3", "k", "caller"), row("4", None))):
+        recent.add(one, position)
     assert [found(recent, "k"), found(recent, "k", "caller"), found(recent, "k", "other")] == ["1", "3", None]
-    earlier = recent.find(None, "k")
-    assert earlier is not None
-    assert (earlier.request_sha256, earlier.answer) == ("a" * 64, "{}")
-    assert (earlier.map_low, earlier.map_middle) == (0.5, 2.0)
+    answer = recent.find("caller", "k")
+    assert answer is not None
+    assert (answer.earlier.request_sha256, answer.earlier.answer, answer.position) == ("a" * 64, "{}", 2)
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
@@ -36,5 +35,5 @@ def test_the_oldest_are_forgotten(repeats: int) -> None:
     recent = RecentAnswers(max_bytes=100)
     for number in range(5):
         for _ in range(repeats):  # counted once
-            recent.add(row(str(number), f"k{number}", answer="x" * 40))
+            recent.add(row(str(number), f"k{number}", answer="x" * 40), number)
     assert [found(recent, f"k{number}") for number in range(5)] == [None, None, None, "3", "4"]

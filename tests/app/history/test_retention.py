@@ -310,8 +310,8 @@ def test_history_that_is_old_by_a_wrong_clock_waits_for_a_person(
     ids = [kept.add(days) for days in range(10)]
     settings = {"retention_pass_days": 30, "retention_reject_days": 400}
     with monkeypatch.context() as patch:
-        patch.setattr("time.time_ns", lambda: clock_ns + 365 * DAY * 1_000_000)
-        clock_ns = 1_000_000 * clock.time_of(ids[0])
+        now_ns = 1_000_000 * (clock.time_of(ids[0]) + 365 * DAY)
+        patch.setattr("time.time_ns", lambda: now_ns)
         kept.add(0)
         [held] = kept.held_by(**settings)
         assert (held.kind, held.count, held.total) == ("age", 10, 11)

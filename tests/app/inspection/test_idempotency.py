@@ -156,7 +156,7 @@ def test_line_goes_on_while_the_database_is_away(
 
     async def work(line: Line) -> None:
         await line.send(before)
-        await line.history.settled(before.row["id"])
+        await line.history.settled()
         postgres.stop()
         try:
             # Unknown, at once by several: inspected, once. What was answered before is remembered.
@@ -168,7 +168,7 @@ def test_line_goes_on_while_the_database_is_away(
             assert refused.value.name == "idempotency-key-reused"
         finally:
             postgres.start()
-        await line.history.settled(during.row["id"])
+        await line.history.settled()
         assert line.kept() == [before.row["id"], during.row["id"]]
 
     with postgres.database() as url:

@@ -1,6 +1,5 @@
 """Predictions and the history: asked for twice, answered once; what is kept, and what is not."""
 
-import asyncio
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from app.history.retention import Retention
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import models_folder
-from tests.app.conftest import Keyed, history_of
+from tests.app.conftest import Keyed, history_of, remove_files
 from tests.app.guarded import expect_problem
 from tests.conftest import picture, png
 from tests.waiting import eventually
@@ -180,9 +178,7 @@ class TestIdempotency:
         data = tiny_images["good"][0]
         first = post(client, data, "k").json()
         kept(client)
-        history = history_of(client)
-        settings = Settings(retention_bytes=1)
-        asyncio.run(Retention(settings, history.database, history.pictures, history.in_writer).once())
+        remove_files(history_of(client))
         for accept in ("image/png", "application/x-npy"):
             detail = expect_problem(post(client, data, "k", Accept=accept), 404, "unknown-inspection")
             assert "application/json" in detail

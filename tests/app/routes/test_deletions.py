@@ -1,0 +1,75 @@
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.database import clock
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import Keyed, history_of
+from tests.app.history.rows import add, row
+
+DAY = 24 * 3_600_000
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[TestClient]:
+    """A service whose retention would delete all but one inspection."""
+    (tmp_path / "models").mkdir()
+    settings = Settings(models=tmp_path / "models", history=tmp_path / "history", retention_pass_days=1)
+    with TestClient(create_app(settings)):
+        pass
+    with TestClient(create_app(settings.model_copy(update={"retention_pass_days": None}))) as client:
+        old = clock.now_ms() - 2 * DAY
+        add(history_of(client).database, *(row(old, has_pictures=False) for _ in range(9)), row())
+    with TestClient(create_app(settings)) as client:
+        while not client.get("/v1/deletions").json()["deletions"]:
+            time.sleep(0.01)
+        yield client
+
+
+def rows(client: TestClient) -> int:
+    return len(client.get("/v1/inspections").json()["inspections"])
+
+
+def test_held_deletion_is_shown_everywhere_and_goes_on_when_confirmed(held: TestClient) -> None:
+    [shown] = held.get("/v1/deletions").json()["deletions"]
+    assert (shown["kind"], shown["count"], shown["total"]) == ("age", 9, 10)
+    assert "is the clock right" in shown["reason"]
+    metrics = held.get("/metrics").text
+    assert 'flowgauge_deletion_held{kind="age"} 1' in metrics
+    assert 'flowgauge_deletion_held{kind="size"} 0' in metrics
+    page = held.get("/models", headers={"Accept": "text/html"}).text
+    assert 'class="confirm-deletion" data-kind="age"' in page
+    assert "9 of 10 inspections" in page
+    assert rows(held) == 10
+
+    answer = held.post("/v1/deletions/age/confirm")
+    assert (answer.status_code, answer.json()["count"]) == (200, 9)
+    while rows(held) != 1:
+        time.sleep(0.01)
+    assert held.get("/v1/deletions").json() == {"deletions": []}
+    assert "confirm-deletion" not in held.get("/models").text
+    entries = held.get("/v1/audit").json()["entries"]
+    acts = [(entry["target"], entry["outcome"]) for entry in entries if entry["action"] == "history.delete"]
+    assert acts == [("age", "done"), ("age", "begun")]
+    assert held.post("/v1/deletions/age/confirm").json()["type"] == "conflict"
+
+
+def test_only_administrators_confirm(keyed: Keyed) -> None:
+    statuses = {
+        role: [
+            keyed.client.get("/v1/deletions", headers=keyed.show(role)).status_code,
+            keyed.client.post("/v1/deletions/age/confirm", headers=keyed.show(role)).status_code,
+        ]
+        for role in keyed.keys
+    }
+    assert statuses == {
+        "line": [403, 403],
+        "viewer": [200, 403],
+        "operator": [200, 403],
+        "admin": [200, 409],
+        "limited": [200, 403],
+    }
