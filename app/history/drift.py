@@ -200,8 +200,7 @@ class Drift:
         for row in rows:
             if row["version"] != window.reference.version or row["id"] in window.ids:
                 continue
-            # It is not known of inspections from before it was kept.
-            if row.get("precision") not in (None, window.reference.precision):
+            if row["precision"] != window.reference.precision:
                 continue
             if len(window.rows) == self.window:
                 window.ids.discard(window.rows[0][0])

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, case, func, or_, select
+from sqlalchemy import Connection, case, func, select
 
 from app.database.clock import first_id, time_of
 from app.database.tables import inspections
@@ -45,7 +45,7 @@ class Kept:
     Attributes:
         category: theirs.
         version: the version that scored them; scores of others mean something else.
-        precision: of the engine that scored them, likewise; inspections count, too, from before it was kept.
+        precision: of the engine that scored them, likewise.
         span: the time.
         last: how many at most, the latest of the category; those of other versions, engines or stations
             among them are left out.
@@ -136,7 +136,7 @@ def _count(connection: Connection, kept: Kept, scores: Sequence[float]) -> tuple
         *(func.sum(case((latest.score > score, 1), else_=0)) for score in scores),
     ).where(
         latest.version == kept.version,
-        or_(latest.precision == kept.precision, latest.precision.is_(None)),
+        latest.precision == kept.precision,
     )
     if kept.without:
         query = query.where(elsewhere(latest.station, kept.without))

@@ -23,7 +23,7 @@ from app.backup.restore import restore
 from app.backup.verify import verify
 from app.database.engine import Database, DatabaseError
 from app.database.tables import inspections
-from app.history.history import History, HistoryError
+from app.history.history import History
 from app.history.pictures import Pictures
 from app.keys import Keys
 from app.main import create_app
@@ -415,21 +415,6 @@ class TestDamage:
                 restore(plant.empty, plant.folder, name)
         restore(plant.empty, plant.folder, name)
         expect_same_service(plant, plant.empty)
-
-    def test_server_does_not_start_on_files_without_their_database(
-        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        name = create(plant.settings, plant.folder).name
-
-        def kill(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Database, "upgrade", kill)
-            with pytest.raises(KeyboardInterrupt):
-                restore(plant.empty, plant.folder, name)
-        with pytest.raises(HistoryError, match="restored only in part"):
-            kept_after_start(plant.empty)
 
     def test_damaged_database_is_not_copied(self, plant: Plant) -> None:
         path = plant.settings.history / "history.sqlite"

@@ -137,12 +137,12 @@ def test_scores_of_another_engine_do_not_compare(database: Database) -> None:
         row(score=9.0, precision="bfloat16"),
         row(score=9.0, precision="bfloat16"),
         row(score=9.0, precision="float32"),
-        row(score=1.0),  # from before it was kept
+        row(score=1.0, precision="float32"),
     )
     position = Limits(3.0, None)
     assert look(database, position).positions[0].decisions == {"PASS": 1, "REVIEW": 0, "REJECT": 1}
     reduced = look(database, position, precision="bfloat16").positions[0]
-    assert reduced.decisions == {"PASS": 1, "REVIEW": 0, "REJECT": 2}
+    assert reduced.decisions == {"PASS": 0, "REVIEW": 0, "REJECT": 2}
 
 
 def test_the_latest_alone_are_looked_through(database: Database) -> None:
@@ -180,12 +180,12 @@ def test_very_many_stations_may_have_been_changed(database: Database) -> None:
     assert sum(seen.positions[0].changes.values()) == 12
 
 
-def test_the_plan_reads_no_more_than_the_latest(sqlite: Database) -> None:
+def test_the_plan_reads_no_more_than_the_latest(database: Database) -> None:
     """The rows come in the order of an index, so that the limit ends the reading; SQLite says so in words."""
-    add(sqlite, *(row() for _ in range(10)))
-    with sqlite.write() as connection:
+    add(database, *(row() for _ in range(10)))
+    with database.write() as connection:
         connection.exec_driver_sql("ANALYZE")
-    with plans_of(sqlite) as plans, sqlite.read() as connection:
+    with plans_of(database) as plans, database.read() as connection:
         outlook.look(connection, kept(last=5), [Limits(1.0, None)])
     [plan] = plans
     inner = next(line for line in plan if "inspections" in line)

@@ -34,8 +34,8 @@ def index_for(names: tuple[str, ...]) -> str:
     return by_index(", ".join(name for name in ("category", rarest) if name in names))
 
 
-def test_each_combination_of_filters_has_its_index(sqlite: Database) -> None:
-    with plans_of(sqlite) as plans, sqlite.read() as connection:
+def test_each_combination_of_filters_has_its_index(database: Database) -> None:
+    with plans_of(database) as plans, database.read() as connection:
         for names in COMBINATIONS:
             queries.page(connection, Filter(**{name: GIVEN[name] for name in names}), 50)
     assert dict(zip(COMBINATIONS, plans, strict=True)) == {
@@ -58,19 +58,19 @@ def test_whatever_index_is_read_the_rows_are_those_of_the_filter(database: Datab
         assert found == [one["id"] for one in reversed(rows) if wanted.items() <= one.items()]
 
 
-def test_the_decisions_on_a_part_are_found_by_the_part(sqlite: Database) -> None:
-    add(sqlite, row(part_id="P-7"), row(part_id="P-7", category="b"), row(part_id="P-8"))
-    with plans_of(sqlite) as plans, sqlite.read() as connection:
+def test_the_decisions_on_a_part_are_found_by_the_part(database: Database) -> None:
+    add(database, row(part_id="P-7"), row(part_id="P-7", category="b"), row(part_id="P-8"))
+    with plans_of(database) as plans, database.read() as connection:
         assert queries.part_decisions(connection, "P-7", {"tiny"}) == {"PASS": 1}
         assert queries.part_decisions(connection, "P-7", None) == {"PASS": 2}
     assert [lines[0] for lines in plans] == [by_index("part_id")] * 2
 
 
-def test_what_is_said_elsewhere_of_good_pictures_is_found_by_the_picture(sqlite: Database) -> None:
-    add(sqlite, row(verdict="good"))
-    with plans_of(sqlite) as plans:
-        list(good_pictures(sqlite, "tiny"))
-        list(pictures_of_parts(sqlite, "tiny", ["P-7"]))
+def test_what_is_said_elsewhere_of_good_pictures_is_found_by_the_picture(database: Database) -> None:
+    add(database, row(verdict="good"))
+    with plans_of(database) as plans:
+        list(good_pictures(database, "tiny"))
+        list(pictures_of_parts(database, "tiny", ["P-7"]))
     assert [lines[0] for lines in plans] == [
         by_index("category, verdict").replace(")", " AND id>?)"),
         by_index("image_sha256"),

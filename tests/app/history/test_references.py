@@ -34,12 +34,12 @@ MakeReferences = Callable[..., References]
 
 
 @pytest.fixture
-def make_references(store: Path, sqlite: Database) -> MakeReferences:
+def make_references(store: Path, database: Database) -> MakeReferences:
     """References of one's own, that have read nothing; by default of an engine with a calibration."""
 
     def make(precision: Precision = "float32") -> References:
         settings = SettingsFiles(store).get
-        return References(store, settings, precision, lambda _: None, CalibrationFiles(store), sqlite)
+        return References(store, settings, precision, lambda _: None, CalibrationFiles(store), database)
 
     return make
 
@@ -206,7 +206,7 @@ def test_a_window_that_goes_on_after_a_restart_has_no_scores_of_another_engine(
     version = models_folder.resolve(store, "tiny").name
     with TestClient(create_app(settings)) as client:
         app: Any = client.app
-        for precision in ("bfloat16", "float32", None, "bfloat16"):
+        for precision in ("bfloat16", "float32", "float32", "bfloat16"):
             add(app.state.history.database, row(version=version, precision=precision))
     with TestClient(create_app(settings)) as client:
         assert client.get("/v1/models/tiny/drift").json()["inspections"] == 2
@@ -243,36 +243,36 @@ def test_an_alarm_outlives_a_restart_after_changes_that_it_does_not_depend_on(
 class TestLatest:
     @staticmethod
     def ids(
-        sqlite: Database, limit: int, station: str | None = None, *without: str, since_ms: int = 0
+        database: Database, limit: int, station: str | None = None, *without: str, since_ms: int = 0
     ) -> list[str]:
-        return [one["id"] for one in latest(sqlite, "tiny", limit, station, without, first_id(since_ms))]
+        return [one["id"] for one in latest(database, "tiny", limit, station, without, first_id(since_ms))]
 
-    def test_they_are_the_last_ones_of_the_category_oldest_first(self, sqlite: Database) -> None:
+    def test_they_are_the_last_ones_of_the_category_oldest_first(self, database: Database) -> None:
         stations = ("a", "b", None, "b", "a")
-        ids = add(sqlite, *(row(AT + i, station=name) for i, name in enumerate(stations)))
-        add(sqlite, row(AT + 9, category="other"))
-        assert self.ids(sqlite, 3) == ids[2:]
-        assert self.ids(sqlite, 3, "a") == [ids[0], ids[4]]
-        assert self.ids(sqlite, 1, "a") == ids[4:]
-        assert self.ids(sqlite, 2, None, "a") == [ids[2], ids[3]]
-        assert self.ids(sqlite, 9, None, "a", "b") == [ids[2]]
+        ids = add(database, *(row(AT + i, station=name) for i, name in enumerate(stations)))
+        add(database, row(AT + 9, category="other"))
+        assert self.ids(database, 3) == ids[2:]
+        assert self.ids(database, 3, "a") == [ids[0], ids[4]]
+        assert self.ids(database, 1, "a") == ids[4:]
+        assert self.ids(database, 2, None, "a") == [ids[2], ids[3]]
+        assert self.ids(database, 9, None, "a", "b") == [ids[2]]
 
     @pytest.mark.parametrize(("station", "without"), [(None, ()), (None, ("b",)), ("a", ())])
     def test_none_is_of_before_the_moment_from_which_on_they_are_wanted(
-        self, sqlite: Database, station: str | None, without: tuple[str, ...]
+        self, database: Database, station: str | None, without: tuple[str, ...]
     ) -> None:
-        ids = add(sqlite, *(row(AT + i, station="a") for i in range(5)))
-        assert self.ids(sqlite, 9, station, *without, since_ms=AT + 3) == ids[3:]
-        assert self.ids(sqlite, 9, station, *without, since_ms=AT + 5) == []
+        ids = add(database, *(row(AT + i, station="a") for i in range(5)))
+        assert self.ids(database, 9, station, *without, since_ms=AT + 3) == ids[3:]
+        assert self.ids(database, 9, station, *without, since_ms=AT + 5) == []
 
-    def test_those_of_no_such_station_are_looked_for_among_the_latest(self, sqlite: Database) -> None:
+    def test_those_of_no_such_station_are_looked_for_among_the_latest(self, database: Database) -> None:
         """Where each station has a calibration of its own there are none: all was read to find that out."""
-        elsewhere = add(sqlite, *(row(AT + i, station="b") for i in range(2)))
-        add(sqlite, *(row(AT + 2 + i, station="a") for i in range(39)))
-        assert self.ids(sqlite, 2, None, "a") == elsewhere[1:]  # within 2 * 20
-        assert self.ids(sqlite, 1, None, "a") == []
-        assert self.ids(sqlite, 3, None, "a") == elsewhere
-        assert self.ids(sqlite, 2, "b") == elsewhere
+        elsewhere = add(database, *(row(AT + i, station="b") for i in range(2)))
+        add(database, *(row(AT + 2 + i, station="a") for i in range(39)))
+        assert self.ids(database, 2, None, "a") == elsewhere[1:]  # within 2 * 20
+        assert self.ids(database, 1, None, "a") == []
+        assert self.ids(database, 3, None, "a") == elsewhere
+        assert self.ids(database, 2, "b") == elsewhere
 
     @pytest.mark.parametrize(
         ("station", "without", "index", "then"),
@@ -291,13 +291,13 @@ class TestLatest:
         ],
     )
     def test_the_plan_reads_no_more_than_those(
-        self, sqlite: Database, station: str | None, without: tuple[str, ...], index: str, then: list[str]
+        self, database: Database, station: str | None, without: tuple[str, ...], index: str, then: list[str]
     ) -> None:
         """They come in the order of an index, and it ends where they do; SQLite says so in words."""
-        add(sqlite, *(row(AT + i, station="abc"[i % 3]) for i in range(30)))
-        with sqlite.write() as connection:
+        add(database, *(row(AT + i, station="abc"[i % 3]) for i in range(30)))
+        with database.write() as connection:
             connection.exec_driver_sql("ANALYZE")
-        with plans_of(sqlite) as plans:
-            self.ids(sqlite, 5, station, *without, since_ms=AT)
+        with plans_of(database) as plans:
+            self.ids(database, 5, station, *without, since_ms=AT)
         [plan] = plans
         assert plan == [f"SEARCH inspections USING INDEX {index}", *then]

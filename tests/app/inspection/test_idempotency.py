@@ -79,6 +79,7 @@ def test_repeated_requests_get_the_first_answer_also_at_once(
         answers = await asyncio.gather(*(line.send(keyed()) for _ in range(20)))
         answers.append(await line.send(keyed()))
         assert len(set(answers)) == 1
+        await line.history.settled()
         assert line.kept() == answers[:1]
 
     use(settings, work)
@@ -92,6 +93,7 @@ def test_another_request_under_the_same_key_is_refused(
         with pytest.raises(Problem) as refused:
             await line.send(keyed(), "b" * 64)
         assert refused.value.name == "idempotency-key-reused"
+        await line.history.settled()
         assert len(line.kept()) == 1
 
     use(settings, work)
@@ -144,6 +146,7 @@ def test_request_cancelled_while_it_is_written_is_not_inspected_again(
         await asyncio.sleep(0)
         release.set()
         assert await again == first.row["id"]
+        await line.history.settled()
         assert line.kept() == [first.row["id"]]
 
     use(settings, work)
