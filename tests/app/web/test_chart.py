@@ -30,12 +30,6 @@ def test_ticks_are_round(low: float, high: float, ticks: list[float], digits: in
     assert axis.digits == digits
 
 
-@pytest.mark.parametrize("high", [1.0, 0.5, float("nan")])
-def test_an_axis_needs_a_length(high: float) -> None:
-    with pytest.raises(ValueError, match="low < high"):
-        Axis(1.0, high, 0, 1)
-
-
 def test_there_is_no_chart_of_nothing() -> None:
     assert Chart.of([]) is None
 
@@ -71,7 +65,7 @@ def test_says_where_a_version_begins() -> None:
     assert [point.x for point in chart.changes] == [chart.x.at(2), chart.x.at(3)]
 
 
-@pytest.mark.parametrize(("score", "reject"), [(3.0, 3.0), (30.0, 3.0), (-5.0, 3.0), (0.0, 0.0), (2.0, -1.0)])
+@pytest.mark.parametrize(("score", "reject"), [(3.0, 3.0), (30.0, 3.0), (0.0, 0.0), (2.0, -1.0)])
 def test_a_scale_shows_score_and_limit_apart_in_their_order(score: float, reject: float) -> None:
     scale = Scale.of(score, reject, reject - 1, [scored(reject + 1)])
     assert scale.review is not None

@@ -3,8 +3,6 @@
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-import pytest
-
 from app.database import clock
 from app.history.reports import Span
 from app.history.shift_details import HOUR_MS
@@ -70,14 +68,3 @@ def test_where_midnight_is_within_an_hour_of_utc_the_first_day_is_that_of_the_ti
     begins = [begin, *(begin + n * 24 * HOUR_MS + HOUR_MS // 2 for n in (1, 2))]
     assert [one.begin for one in made.bars] == [clock.iso(ms) for ms in begins]
     assert [one.total for one in made.bars] == [3, 1, 1]
-
-
-def test_two_days_are_still_hours() -> None:
-    assert len(bars([], Span(BEGIN, BEGIN + 48 * HOUR_MS)).bars) == 48
-    assert bars([], Span(BEGIN, BEGIN + 48 * HOUR_MS + 1)).daily
-
-
-@pytest.mark.parametrize("length", [0, 1, HOUR_MS])
-def test_a_short_time_is_one_hour(length: int) -> None:
-    (only,) = bars([], Span(BEGIN, BEGIN + length)).bars
-    assert only.parts == []

@@ -69,12 +69,6 @@ def test_leads_to_its_neighbours_among_those_that_were_chosen(keyed: Keyed) -> N
     assert beside(shown(keyed, d, category="other", decision="REJECT")) == {}
 
 
-def test_a_key_of_one_category_is_led_to_neighbours_of_that(keyed: Keyed) -> None:
-    a, _, c = kept(keyed, *(answered(category=name) for name in ("tiny", "secret", "tiny")))
-    assert beside(shown(keyed, a, "limited")) == {"newer": c}
-    assert beside(shown(keyed, c, "limited")) == {"older": a}
-
-
 def test_a_line_sees_the_inspection_and_nothing_of_the_history(keyed: Keyed) -> None:
     a, _ = kept(keyed, answered(), answered())
     text = shown(keyed, a, "line")
@@ -100,14 +94,6 @@ def test_stays_when_its_picture_has_gone(keyed: Keyed) -> None:
     text = shown(keyed, identifier)
     assert "The picture is no longer kept" in text
     assert ".jpg" not in text
-
-
-def test_an_answer_without_regions_is_shown_too(keyed: Keyed) -> None:
-    row = answered()
-    answer = json.loads(row["answer"])
-    row["answer"] = json.dumps(answer | {"regions": None})
-    [identifier] = kept(keyed, row)
-    assert "<polygon" not in shown(keyed, identifier)
 
 
 def test_what_cannot_be_promised_is_not(keyed: Keyed) -> None:

@@ -1,12 +1,8 @@
 """The report on a shift as a page."""
 
-import asyncio
 import re
-import threading
-import tomllib
 import zoneinfo
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
@@ -45,31 +41,6 @@ def test_nothing_inspected(keyed: Keyed) -> None:
     shown = text(keyed)
     assert "Nothing was inspected in this time." in shown
     assert "Nothing was changed" in shown
-
-
-def test_more_stations_than_are_shown(keyed: Keyed) -> None:
-    kept(keyed, *(row(station=f"s{i:03}") for i in range(200)))
-    assert "There are more stations" not in text(keyed)
-    kept(keyed, row(station="one more"))
-    assert "There are more stations" in text(keyed)
-
-
-def test_it_is_read_beside_the_threads_that_predictions_need(keyed: Keyed) -> None:
-    """They are few, and some reports take seconds: where all of them are busy, a report is still made."""
-    free = threading.Event()
-
-    async def occupy() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        loop.run_in_executor(None, free.wait)
-
-    assert keyed.client.portal is not None
-    keyed.client.portal.call(occupy)
-    with ThreadPoolExecutor(1) as asking:
-        try:
-            assert asking.submit(page, keyed).result(timeout=60).status_code == 200
-        finally:
-            free.set()
 
 
 def test_a_shift_in_figures(keyed: Keyed) -> None:
@@ -119,16 +90,6 @@ def test_a_region_that_was_set_and_one_that_was_removed(keyed: Keyed) -> None:
     assert cells == ["none", "set", "set", "none"]
 
 
-def test_more_changes_than_are_shown(keyed: Keyed) -> None:
-    app: Any = keyed.app
-    log = Audit(app.state.database)
-    for _ in range(100):
-        log.write(ANONYMOUS, "model.rollback", "tiny", "done")
-    assert "There are earlier changes" not in text(keyed)
-    log.write(ANONYMOUS, "model.rollback", "tiny", "done")
-    assert "There are earlier changes" in text(keyed)
-
-
 def test_of_a_station(keyed: Keyed) -> None:
     kept(keyed, row(station="line-3"), row(station="line-4"), row(station="line-4"))
     shown = text(keyed, station="line-4")
@@ -167,18 +128,11 @@ def no_zones_of_the_machine() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_zones_of_the_machine")
-@pytest.mark.parametrize(
-    "zone", ["Asia/Calcutta", "America/Buenos_Aires", "Asia/Saigon", "Europe/Kiev", "Europe/Berlin"]
-)
+@pytest.mark.parametrize("zone", ["Asia/Calcutta", "Europe/Berlin"])
 def test_zones_by_the_names_that_browsers_give_them_are_known_on_any_machine(keyed: Keyed, zone: str) -> None:
     kept(keyed, row(clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))))
     asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z"}
     assert f"Days of the time zone {zone}" in text(keyed, **asked, tz=zone)
-
-
-def test_the_zones_are_installed_with_it() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert [one for one in project["dependencies"] if re.match(r"tzdata\b", one)]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +149,7 @@ def test_times_that_are_none(keyed: Keyed, query: dict[str, str]) -> None:
     assert "This address is not valid" in response.text
 
 
-@pytest.mark.parametrize("zone", ["Europe/Atlantis", "Etc/Unknown", "../../etc/passwd", "Europe", ""])
+@pytest.mark.parametrize("zone", ["Europe/Atlantis", "../../etc/passwd", ""])
 def test_days_of_a_zone_that_is_not_known_here_are_those_of_utc(keyed: Keyed, zone: str) -> None:
     kept(keyed, row(clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))))
     asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z"}

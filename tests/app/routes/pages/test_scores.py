@@ -25,11 +25,6 @@ def test_draws_the_latest_in_the_order_of_time_each_with_its_link(keyed: Keyed) 
     assert [identifier for identifier, _ in points(scores(keyed, category="tiny", last=2))] == made[2:]
 
 
-def test_only_of_the_station_that_was_chosen(keyed: Keyed) -> None:
-    a, _ = add(keyed.app.state.history.database, answered(station="one"), answered(station="two"))
-    assert [identifier for identifier, _ in points(scores(keyed, category="tiny", station="one"))] == [a]
-
-
 def test_thresholds_are_those_of_their_time(keyed: Keyed) -> None:
     rows = [answered(reject=3.0), answered(reject=3.0), answered(reject=5.0, review=4.0, version="v2")]
     add(keyed.app.state.history.database, *rows)
@@ -55,12 +50,3 @@ def test_says_when_there_is_nothing(keyed: Keyed) -> None:
         text = scores(keyed, **query)
         assert "Nothing has been inspected yet" in text
         assert '<path class="point' not in text
-
-
-def test_the_table_says_how_many_it_has(keyed: Keyed) -> None:
-    add(keyed.app.state.history.database, *(answered() for _ in range(101)))
-    text = scores(keyed, category="tiny")
-    assert len(points(text)) == 101
-    assert text.count('<tr><td><a href="/inspections/') == 100
-    assert "the table below has the newest 100" in text
-    assert "<summary>The newest 100 as a table</summary>" in text

@@ -24,7 +24,3 @@ def test_there_is_nothing_else(keyed: Keyed) -> None:
     for name in ("nothing.css", "..%2Fpage.py", "%2e%2e/page.py", "page.py"):
         response = keyed.client.get(f"/static/{static_files().build}/{name}")
         expect_problem(response, 404, "not-found")
-
-
-def test_only_reading_is_open(keyed: Keyed) -> None:
-    assert keyed.client.post(static_files().address("base.css")).status_code == 405

@@ -33,13 +33,6 @@ def test_the_newest_come_first_and_no_more_than_fit(keyed: Keyed) -> None:
     assert "wall.js" in text
 
 
-def test_says_when_there_is_nothing(keyed: Keyed) -> None:
-    text = wall(keyed)
-    assert '<p id="nothing" class="card">' in text
-    kept(keyed, answered())
-    assert '<p id="nothing" class="card" hidden>' in wall(keyed)
-
-
 def test_shows_what_was_chosen_and_links_carry_it_along(keyed: Keyed) -> None:
     wanted, *_ = kept(
         keyed,
