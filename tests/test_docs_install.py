@@ -4,8 +4,6 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.py"))]
 COMPOSE = [ROOT / "docker-compose.yml", ROOT / "docker-compose.gpu.yml"]
@@ -31,18 +29,6 @@ def test_what_is_installed_from_the_checkout_are_extras_that_there_are() -> None
     for extras in found:
         for extra in extras.split(","):
             assert re.search(rf"^{extra} = \[", project, re.MULTILINE), extra
-
-
-def test_what_an_evaluation_in_docker_writes_is_on_a_volume() -> None:
-    commands = re.findall(
-        r'--entrypoint "flowgauge evaluate" [^`\n]*', "\n".join(p.read_text() for p in PAGES)
-    )
-    assert commands
-    volumes = yaml.safe_load(COMPOSE[0].read_text())["services"]["train"]["volumes"]
-    for command in commands:
-        out = re.search(r"--out (/\w+)", command)
-        assert out is not None, command
-        assert any(volume.endswith(f":{out[1]}") for volume in volumes), command
 
 
 def test_a_file_of_compose_that_is_added_does_not_leave_the_override_out() -> None:

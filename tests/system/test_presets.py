@@ -1,6 +1,6 @@
 """Every preset as it is used: weights from the hub, a run on top of it, a bundle, a server that answers.
 
-The weights are made here, by chance, and reach the models folder through `flowgauge backbones pull` and the
+The weights are random, and reach the models folder through `flowgauge backbones pull` and the
 real client of the hub, against a stand-in of it.
 """
 
@@ -26,6 +26,7 @@ from training.config import load_config
 from training.progress import Silent
 from training.run import train
 
+pytestmark = pytest.mark.slow
 # A step of one batch on four pictures, one more to calibrate with.
 PICTURES = 5
 ONE_STEP: dict[str, Any] = {
@@ -58,7 +59,7 @@ def few(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 def pull(hub: Hub, tmp_path: Path, *backbones: str) -> None:
-    """Put weights of chance on the hub, and fetch them into the models folder with the command."""
+    """Put random weights on the hub, and fetch them into the models folder with the command."""
     for name in backbones:
         hub.put(name, random_weights(name))
     done = subprocess.run(
@@ -113,7 +114,6 @@ def test_a_resnet_and_a_transformer(hub: Hub, few: Path, tmp_path: Path, silent:
     assert found.flow.hidden_ratio == 0.5
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_preset(backbone: str, hub: Hub, few: Path, tmp_path: Path, silent: Silent) -> None:

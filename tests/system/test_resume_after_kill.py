@@ -4,7 +4,7 @@ import hashlib
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,10 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.models_folder import active_version, categories, resolve, versions
 from tests.system.processes import FlowGauge
 
+Moment = Callable[[str], bool]
 
-def killed_when(
-    flowgauge: FlowGauge, command: list[str], moment: Callable[[str], bool], delay: float
-) -> tuple[int, str]:
+
+def killed_when(flowgauge: FlowGauge, command: list[str], moment: Moment, delay: float) -> tuple[int, str]:
     """Run a command and kill it so many seconds after a moment, which is told what was printed.
 
     Returns:
@@ -52,22 +52,28 @@ def command(tiny_data: Path, tiny_yaml: Path) -> list[str]:
     return ["train", *options, "--epochs", "12"]
 
 
+def said(text: str) -> Moment:
+    """The moment when the command has printed a text."""
+    return lambda output: text in output
+
+
+def exists(folder: Path, pattern: str) -> Moment:
+    """The moment when a folder has such a file."""
+    return lambda _: any(folder.glob(pattern))
+
+
+def test_killed_training_resumes_to_the_same_weights(flowgauge: FlowGauge, command: list[str]) -> None:
+    assert check_resumed(flowgauge, command, [(said("epoch   2/12"), 0)]) == 1
+
+
 @pytest.mark.slow
-def test_a_training_killed_again_and_again_gives_the_same_weights(
+def test_training_killed_in_every_stage_resumes_to_the_same_weights(
     flowgauge: FlowGauge, command: list[str]
 ) -> None:
-    flowgauge.run(*command, "--models", "undisturbed/models", "--runs", "undisturbed/runs")
     models, runs = flowgauge.cwd / "models", flowgauge.cwd / "runs"
-
-    def said(text: str) -> Callable[[str], bool]:
-        return lambda output: text in output
-
-    def exists(folder: Path, pattern: str) -> Callable[[str], bool]:
-        return lambda _: any(folder.glob(pattern))
-
     # What is meant is not hit to the millisecond, and delays are drawn anew every time.
     rng = random.Random()
-    moments: list[tuple[Callable[[str], bool], float]] = [
+    moments: list[tuple[Moment, float]] = [
         (exists(runs, "features/.*.part/scale_0.npy"), rng.uniform(0, 0.2)),
         (said("fit ..."), rng.uniform(0, 0.5)),
         (said("epoch   2/12"), rng.uniform(0, 0.5)),
@@ -76,14 +82,23 @@ def test_a_training_killed_again_and_again_gives_the_same_weights(
         (exists(models, "backbones"), 0),  # its weights are being written
         (exists(models, "tiny"), 0),  # the bundle is being written
     ]
+    assert check_resumed(flowgauge, command, moments) >= 5
+
+
+def check_resumed(flowgauge: FlowGauge, command: list[str], moments: Sequence[tuple[Moment, float]]) -> int:
+    """Kill a training at these moments, resume it each time, and compare it with an undisturbed one.
+
+    Returns:
+        How many kills came before the end.
+    """
+    flowgauge.run(*command, "--models", "undisturbed/models", "--runs", "undisturbed/runs")
+    models, runs = flowgauge.cwd / "models", flowgauge.cwd / "runs"
     codes = []
     for moment, delay in moments:
         code, output = killed_when(flowgauge, [*command, "--resume"], moment, delay)
         assert code in (-signal.SIGKILL, 0), output
         codes.append(code)
         expect_nothing_half_written(models)
-
-    assert codes.count(-signal.SIGKILL) >= 5, codes
 
     flowgauge.run(*command, "--resume")
     expect_nothing_half_written(models)
@@ -101,6 +116,7 @@ def test_a_training_killed_again_and_again_gives_the_same_weights(
     assert [f'"epoch": {n},' in line for n, line in enumerate(lines, 1)] == [True] * 12
     # What killed runs left of the features, which may be large, is gone.
     assert list(runs.glob("features/.*")) == []
+    return codes.count(-signal.SIGKILL)
 
 
 def sha256(bundle: Path) -> str:
