@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -76,7 +75,7 @@ def main() -> int:
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
-        print(json.dumps(train_ours(options.child, options)))
+        print(json.dumps(asdict(train_ours(options.child, options))))
         return 0
     if options.epochs < 2:
         parser.error("--epochs must be 2 or more: the first does not count")
@@ -94,26 +93,17 @@ def main() -> int:
 
 
 def measured(command: Sequence[str], threads: int) -> Run:
-    """Run a training in a process of its own; its last line is JSON with `epochs`, `cpu` and `caching`."""
+    """Run a training in a process of its own, whose last line is a `Run` in JSON."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    memory = 0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None  # noqa: S101
-        with ThreadPoolExecutor(1) as reader:
-            reading = reader.submit(process.stdout.read)
-            # Read while it runs: the figure at its end counts pages that it shared with us before exec.
-            while not reading.done():
-                memory = max(memory, peak_bytes(process.pid))
-                wait([reading], timeout=0.05)
-            said = reading.result()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{said}")
-    run = Run(**json.loads(said.splitlines()[-1]), memory=memory)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}")
+    run = Run(**json.loads(done.stdout.splitlines()[-1]))
     print(f"{command[-1]}: {run.epoch:.2f} s an epoch", file=sys.stderr, flush=True)
     return run
 
 
-def train_ours(folder: Path, options: argparse.Namespace) -> dict[str, object]:
+def train_ours(folder: Path, options: argparse.Namespace) -> Run:
     """Train as `flowgauge train` does, with nothing cached."""
     import flowgauge
 
@@ -145,7 +135,7 @@ def train_ours(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     watch = Stopwatch()
     data, models = folder / "data", folder / "models"
     train(config, data, "part", models=models, runs=runs, resume=False, progress=watch)
-    return watch.times()
+    return watch.run()
 
 
 class Stopwatch:
@@ -155,10 +145,10 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
         self.marks: list[tuple[float, float]] = []
 
-    def times(self) -> dict[str, object]:
-        """Seconds and CPU seconds of every epoch, and the seconds of the features."""
+    def run(self) -> Run:
+        """Cost of the training so far, in this process."""
         wall, cpu = ([b - a for a, b in pairwise(marks)] for marks in zip(*self.marks, strict=True))
-        return {"epochs": wall, "cpu": cpu, "caching": self.seconds["features"]}
+        return Run(wall, cpu, self.seconds["features"], peak_bytes(os.getpid()))
 
     def say(self, line: str) -> None:
         """Note the end of an epoch."""

@@ -71,7 +71,7 @@ def freia_glow(steps: int, hidden: int) -> Any:
     return chain
 
 
-MODELS = {"FlowGauge": our_glow, "normflows": normflows_glow, "FrEIA": freia_glow}
+GLOWS = {"FlowGauge": our_glow, "normflows": normflows_glow, "FrEIA": freia_glow}
 
 
 def training_step(model: nn.Module, x: Tensor) -> float:
@@ -90,14 +90,14 @@ def run(*, quick: bool) -> Report:
     for steps, hidden, batch in [(2, 16, 4)] if quick else [(16, 64, 16), (8, 256, 16)]:
         torch.manual_seed(0)
         x = torch.randn(batch, CHANNELS, SIZE, SIZE)
-        models = {name: make(steps, hidden).train() for name, make in MODELS.items()}
+        models = {name: make(steps, hidden).train() for name, make in GLOWS.items()}
         ways = {name: partial(training_step, model, x) for name, model in models.items()}
         in_turns(ways, 2)  # warms up, and sets the activation norms
         seconds = in_turns(ways, report.settings["rounds"])
         size = f"{steps} steps of {hidden} channels, batches of {batch}"
         report.ratios += [
             ratio(f"{size}: {name} over FlowGauge", seconds[name], seconds["FlowGauge"])
-            for name in MODELS
+            for name in GLOWS
             if name != "FlowGauge"
         ]
         report.notes.append(f"{size}: FlowGauge {1000 * statistics.median(seconds['FlowGauge']):.0f} ms")

@@ -1,4 +1,4 @@
-"""`kill -9` under load, again and again on the same folders: what was answered is kept, and no litter."""
+"""`kill -9` under load, again and again: every answer is in the history, and nothing half-written stays."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ _EXPECTED = (200, 201, 204, 404, 409)
 
 @dataclass(frozen=True)
 class _Given:
-    """What an answer said, and what the picture was."""
+    """An answer, and the digest of its image."""
 
     sha256: str
     score: float
@@ -92,7 +92,7 @@ def run(
 
 
 class _Load:
-    """What goes on while a server is killed."""
+    """Requests that go on while a server is killed."""
 
     def __init__(self, server: Server, fleet: Fleet, archive: bytes, numbers: Iterator[int]) -> None:
         self._server = server
@@ -105,13 +105,7 @@ class _Load:
         self.changes = 0
 
     async def until_killed(self, clients: int, answers: int, later: float) -> dict[str, _Given]:
-        """Send pictures and change models until the server is killed; returns what it has answered.
-
-        Args:
-            clients: that send pictures.
-            answers: to pictures, that are waited for.
-            later: seconds from the last of them to the kill.
-        """
+        """Kill the server `later` seconds after so many answers; returns what it has answered."""
         async with asyncio.TaskGroup() as group:
             for number in range(clients):
                 group.create_task(self._send(number))

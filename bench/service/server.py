@@ -1,4 +1,4 @@
-"""`flowgauge serve` in a process of its own, and what /proc says of it."""
+"""`flowgauge serve` in a process of its own, and its CPU time and memory by /proc."""
 
 import os
 import signal
@@ -35,8 +35,7 @@ class Server:
         self.models = models
         self.history = work / "history"
         self.log = work / "server.log"
-        # Nothing of the user's own settings: a figure must mean the same everywhere.
-        # No setting comes from outside but a folder of what was compiled before, where somebody names one.
+        # Settings of the user would change what a figure means; the folder of compiled graphs may be shared.
         outside = {
             name: value
             for name, value in os.environ.items()
@@ -105,15 +104,14 @@ class Server:
                 time.sleep(0.02)
         return time.monotonic() - begun
 
-    def stop(self) -> float:
-        """Stop it as a service manager does; returns the seconds that took.
+    def stop(self) -> None:
+        """Stop it as a service manager does.
 
         Raises:
             ServerError: it did not end with exit code 0.
         """
         if self._process is None:
-            return 0.0
-        begun = time.monotonic()
+            return
         self._process.send_signal(signal.SIGTERM)
         try:
             code = self._process.wait(_STOP_SECONDS)
@@ -124,7 +122,6 @@ class Server:
             raise ServerError(
                 f"the server ended with exit code {code}; the end of its log:\n{self.log_end()}"
             )
-        return time.monotonic() - begun
 
     def kill(self) -> None:
         """Kill it, as `kill -9` does."""

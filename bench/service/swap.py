@@ -3,9 +3,9 @@
 import asyncio
 import math
 import random
-import statistics
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bench.report import Figures, milliseconds
@@ -16,9 +16,9 @@ from bench.service.server import Server
 
 _MIB = 2**20
 _TOLERANCE = 1e-4
-# Memory is flat if it grows by no more than this share between the first and the last quarter.
+# Memory may grow by this share after the warm-up, in a run that is long enough to tell.
 _MOST_GROWTH = 0.05
-_SAMPLES_TO_JUDGE = 60
+_SECONDS_TO_JUDGE = 90
 # For how long a run goes on where nothing was activated, or nothing rolled back.
 _LONGER_SECONDS = 120
 
@@ -51,12 +51,11 @@ class Timeline:
 
 @dataclass
 class _Seen:
-    """Changes of versions, and memory of the server."""
+    """Changes of versions, with their seconds, and the server's memory after warm-up and at the end."""
 
     timelines: dict[str, Timeline]
     switches: dict[str, list[float]] = field(default_factory=lambda: {"activate": [], "rollback": []})
     failures: list[str] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
     resident: list[int] = field(default_factory=list)
 
 
@@ -79,17 +78,18 @@ def run(
         every: seconds from one change of a version to the next.
         warm_up: seconds after which memory should be flat.
     """
+    warm_up = min(warm_up, seconds / 4)
     fleet = fleet.copy(work / "models")
     scores = fleet.scores()
     seen = _Seen({category: Timeline(versions[0]) for category, versions in fleet.versions.items()})
     with Server(fleet.models, work) as server:
         before = server.metrics()
-        shots = asyncio.run(_drive(server, fleet, seen, clients, seconds, every))
+        shots = asyncio.run(_drive(server, fleet, seen, clients, (warm_up, seconds), every))
         after = server.metrics()
     failures = seen.failures + [found for shot in shots if (found := fault(shot, scores, seen.timelines))]
-    memory = _memory(seen, warm_up)
-    if memory["judged"] and memory["growth_percent"] > 100 * _MOST_GROWTH:
-        failures.append(f"memory grew by {memory['growth_percent']} % after the warm-up")
+    begin, end = seen.resident
+    if seconds >= _SECONDS_TO_JUDGE and end > (1 + _MOST_GROWTH) * begin:
+        failures.append(f"memory grew from {begin / _MIB:.0f} to {end / _MIB:.0f} MiB after the warm-up")
     if not all(seen.switches.values()):
         failures.append("the run was too short: there was no activation, or no rollback")
     batches = after["flowgauge_batch_images_count"] - before["flowgauge_batch_images_count"]
@@ -103,28 +103,32 @@ def run(
         "mean_batch": round(len(shots) / batches, 2),
         "changes": {name: len(times) for name, times in seen.switches.items()},
         "change_ms": {name: milliseconds(times) for name, times in seen.switches.items()},
-        "memory": memory,
+        "memory_mib": {"after_warm_up": round(begin / _MIB), "end": round(end / _MIB)},
     }
     return figures, failures
 
 
 async def _drive(
-    server: Server, fleet: Fleet, seen: _Seen, clients: int, seconds: float, every: float
+    server: Server, fleet: Fleet, seen: _Seen, clients: int, times: tuple[float, float], every: float
 ) -> list[Shot]:
+    warm_up, seconds = times
     switching = asyncio.create_task(_switch(server.port, fleet, seen, every))
-    beside = [switching, asyncio.create_task(_watch(server, seen))]
+    send = partial(closed_loop, server.port, fleet, clients=clients)
     try:
-        shots = await closed_loop(server.port, fleet, clients=clients, seconds=seconds)
+        shots = await send(seconds=warm_up)
+        seen.resident.append(server.resident_bytes())
+        shots += await send(seconds=seconds - warm_up)
         longest = time.monotonic() + _LONGER_SECONDS
         # On a slow machine an activation alone may take as long.
         while not (all(seen.switches.values()) or switching.done() or time.monotonic() > longest):
-            shots += await closed_loop(server.port, fleet, clients=clients, seconds=1)
+            shots += await send(seconds=1)
+        seen.resident.append(server.resident_bytes())
         return shots
     finally:
-        for task in beside:
-            task.cancel()
-        ends = await asyncio.gather(*beside, return_exceptions=True)
-        seen.failures += [repr(end) for end in ends if isinstance(end, Exception)]
+        switching.cancel()
+        [end] = await asyncio.gather(switching, return_exceptions=True)
+        if isinstance(end, Exception):
+            seen.failures.append(repr(end))
 
 
 async def _switch(port: int, fleet: Fleet, seen: _Seen, every: float) -> None:
@@ -155,14 +159,6 @@ async def _switch(port: int, fleet: Fleet, seen: _Seen, every: float) -> None:
             seen.switches[action].append(answered - asked)
 
 
-async def _watch(server: Server, seen: _Seen) -> None:
-    begun = time.monotonic()
-    while True:
-        seen.times.append(time.monotonic() - begun)
-        seen.resident.append(server.resident_bytes())
-        await asyncio.sleep(1)
-
-
 def fault(shot: Shot, scores: dict[tuple[str, str], list[float]], timelines: dict[str, Timeline]) -> str:
     """Describe what is wrong with an answer; empty if nothing is."""
     if shot.answer is None:
@@ -179,21 +175,3 @@ def fault(shot: Shot, scores: dict[tuple[str, str], list[float]], timelines: dic
     if not math.isclose(said["score"], expected, rel_tol=_TOLERANCE):
         return f"{category}/{version}: picture {shot.picture} scored {said['score']} and not {expected}"
     return ""
-
-
-def _memory(seen: _Seen, warm_up: float) -> Figures:
-    first = next((i for i, t in enumerate(seen.times) if t >= warm_up), len(seen.times))
-    resident = [value / _MIB for value in seen.resident[first:]]
-    quarter = max(1, len(resident) // 4)
-    begin, end = (
-        round(statistics.median(part), 1) if part else 0.0
-        for part in (resident[:quarter], resident[-quarter:])
-    )
-    return {
-        "start_mib": round(seen.resident[0] / _MIB, 1),
-        "largest_mib": round(max(seen.resident) / _MIB, 1),
-        "after_warm_up_mib": begin,
-        "end_mib": end,
-        "growth_percent": round(100 * (end - begin) / begin, 2) if begin else 0.0,
-        "judged": len(resident) >= _SAMPLES_TO_JUDGE,
-    }
