@@ -1,11 +1,13 @@
-"""Asks the server about a picture, and tells whose fault it is when there is no answer.
+"""Asks the server about an image, and tells whose fault it is when there is no answer.
 
-What is no picture's fault stops them all (`Wait`), what may be this one's own delays it alone (`Later`).
+What is no image's fault stops them all (`Wait`), what may be this one's own delays it alone (`Later`).
 """
 
 import hashlib
 import json
 import re
+from dataclasses import dataclass
+from typing import Final
 
 from ...schemas.predict import Inspection
 from ..calls import Wishes
@@ -26,10 +28,14 @@ from ..errors import (
     UploadStalledError,
 )
 from ..sync import Client
-from .folder import UNDECODED_TIMES, Found, printable
+from .folder import MOST_BYTES, UNDECODED_TIMES, Found, Stamp, printable
 from .job import Job, Listener
-from .outcome import Outcome, foreign, unspeakable
-from .trouble import Trouble, is_a_refusal, is_too_late, may_be_its_own
+from .outcome import Outcome, problem
+
+# Attempts at an image before it is set aside, where it may be to blame; and before it counts as stuck.
+MOST_ATTEMPTS: Final = 5
+_TOO_LATE: Final = 408  # a proxy's word for a request that stalled on its way
+_TOO_BUSY: Final = (429, 503)
 
 
 class Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
@@ -41,16 +47,52 @@ class Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
 
 
 class Later(Wait):
-    """Nothing goes on with one picture; the others do."""
+    """Nothing goes on with one image; the others do."""
+
+
+@dataclass
+class Attempts:
+    """The attempts at an image that came to nothing.
+
+    Attributes:
+        stamp: of the image as it was.
+        count: how many there were.
+        again: when there is to be another, by the clock.
+        refusals: those that may be the image's own fault.
+        before: how many images had been inspected at the first refusal.
+        needs_quiet: seconds without a change before there is to be another.
+        said: the last reason that was said of it.
+    """
+
+    stamp: Stamp
+    count: int = 0
+    again: float = 0.0
+    refusals: int = 0
+    before: int = 0
+    needs_quiet: float = 0.0
+    said: str | None = None
+
+    def refuse(self, inspected: int) -> bool:
+        """Count a refusal that may be the image's own fault; whether to set it aside.
+
+        Whoever refuses may as well refuse everything, so others must have come through since the first time.
+
+        Args:
+            inspected: how many images were, of all that there were.
+        """
+        if not self.refusals:
+            self.before = inspected
+        self.refusals += 1
+        return self.refusals >= MOST_ATTEMPTS and inspected > self.before
 
 
 class Asking:
-    """Has pictures inspected.
+    """Has images inspected.
 
     Args:
         client: of the server.
         job: what to do.
-        listener: is told when a picture is inspected without the part that it was to have.
+        listener: is told when an image is inspected without the part that it was to have.
     """
 
     def __init__(self, client: Client, job: Job, listener: Listener) -> None:
@@ -59,34 +101,39 @@ class Asking:
         self._listener = listener
         self._has_warned = False
 
-    def outcome(
-        self, found: Found, data: bytes, sha256: str, identity: str, trouble: Trouble, inspected: int
-    ) -> Outcome | None:
-        """Have a picture inspected; None where it may not be whole yet.
+    def outcome(self, found: Found, identity: str, attempts: Attempts, inspected: int) -> Outcome | None:
+        """Have an image inspected; None where it may not be whole yet.
 
         Args:
-            found: the picture.
-            data: its bytes.
-            sha256: of these.
+            found: the image.
             identity: of its folder.
-            trouble: what stood in its way; what does now is counted there.
-            inspected: how many pictures were, of all that there were.
+            attempts: at this image; refusals are counted there.
+            inspected: how many images were, of all that there were.
 
         Raises:
             Later: this one is to be tried later.
-            Wait: no picture can be inspected at present.
+            Wait: no image can be inspected at present.
+            OSError: it cannot be read.
         """
-        wishes = self._wishes(found.name, sha256, identity)
-        part_id = wishes["part_id"] or ""
-        if part_id != printable(part_id):
-            return Outcome(found, sha256, None, unspeakable(part_id))
+        if found.is_oversized:
+            detail = f"The file has {found.stamp.size} bytes, and none of more than {MOST_BYTES} is read."
+            return Outcome(found, None, None, problem("Too large to be read", 413, detail))
+        data = found.read()
+        if data is None:
+            return None
+        sha256 = hashlib.sha256(data).hexdigest()
+        part_id = None if self._job.part is None else _part_id(self._job.part, found.name)
+        if part_id is not None and part_id != printable(part_id):
+            detail = f"The part's id in the name is {printable(part_id)}, which is not UTF-8."
+            return Outcome(found, sha256, None, problem("The part's id is not UTF-8", 400, detail))
         try:
-            inspection = self._client.inspect(self._job.category, data, **wishes)
+            inspection = self._client.inspect(
+                self._job.category, data, **self._wishes(found.name, part_id, sha256, identity)
+            )
         except (UndecodableImageError, UnsupportedMediaTypeError) as error:
-            # The same bytes would be refused again, and once it is written to it is another one. The last
-            # attempt is for what was written unseen, where times are coarse.
-            trouble.needs_quiet = UNDECODED_TIMES * self._job.settle
-            if found.quiet < trouble.needs_quiet:
+            # The same bytes would be refused again, and once it is written to it is another one.
+            attempts.needs_quiet = UNDECODED_TIMES * self._job.settle
+            if found.quiet < attempts.needs_quiet:
                 return None
             return Outcome(found, sha256, None, error.details)
         except (RejectedBundleError, NotAcceptableError, MethodNotAllowedError) as error:
@@ -94,76 +141,50 @@ class Asking:
         except (RefusedError, IdempotencyKeyReusedError) as error:
             return Outcome(found, sha256, None, error.details)
         except InternalError as error:
-            if trouble.refuse(inspected):
+            if attempts.refuse(inspected):
                 return Outcome(found, sha256, None, error.details)
             raise Later(f"{found.name}: {error} (request {error.request_id})") from error
         except UnexpectedAnswerError as error:
-            return self._refused_on_the_way(found, trouble, sha256, inspected, error)
+            return self._refused_on_the_way(found, sha256, attempts, inspected, error)
         except (DeadlineExceededError, UploadStalledError) as error:
-            trouble.delay()
             raise Later(f"{found.name}: {error}") from error
         except UnreachableError as error:
-            self._expect_server(error)
-            trouble.delay()
+            self._require_server(error)
             raise Later(f"{found.name}: {error}") from error
-        except FlowGaugeError as error:  # no picture's fault
+        except FlowGaugeError as error:  # no image's fault
             raise Wait(str(error)) from error
         if not part_id:
             self._warn(found.name)
-        return self._with_overlay(found, trouble, sha256, inspection)
-
-    def _warn(self, name: str) -> None:
-        """Say that a picture has no part where it was to have one; once, as it may be so of all of them."""
-        if self._job.part is None or self._has_warned:
-            return
-        self._has_warned = True
-        told = f"{name}: --part finds no id in it; it is inspected without a part, as are others like it"
-        self._listener.warns(printable(told))
-
-    def _with_overlay(self, found: Found, trouble: Trouble, sha256: str, inspection: Inspection) -> Outcome:
-        """What was said of a picture, with its overlay where one is wanted and can be had."""
-        overlay = None
-        if self._job.overlay:
-            try:
-                overlay = self._client.overlay(inspection.inspection_id)
-            except UnknownError:  # retention was faster, or the server's disk has lost what it is drawn from
-                pass
-            except (InternalError, DeadlineExceededError) as error:
-                if not trouble.fail():  # else it goes on without
-                    raise Later(f"{found.name}: {error} (request {error.request_id})") from error
-            except UnexpectedAnswerError as error:
-                # The inspection was answered just now, so the server is there.
-                if not is_a_refusal(error):
-                    raise Wait(str(error)) from error
-                if not trouble.fail():
-                    raise Later(f"{found.name}: {error}") from error
-            except UnreachableError as error:
-                self._expect_server(error)
-                if not trouble.fail():
-                    raise Later(f"{found.name}: {error}") from error
-            except FlowGaugeError as error:
-                raise Wait(str(error)) from error
-        return Outcome(found, sha256, inspection, None, overlay)
+        return Outcome(found, sha256, inspection, None, self._overlay(found, attempts, inspection))
 
     def _refused_on_the_way(
-        self, found: Found, trouble: Trouble, sha256: str, inspected: int, error: UnexpectedAnswerError
+        self, found: Found, sha256: str, attempts: Attempts, inspected: int, error: UnexpectedAnswerError
     ) -> Outcome:
-        """Deal with a picture for which something before the server has answered, as that it is too large."""
-        if is_too_late(error):
-            trouble.delay()
-            raise Later(f"{found.name}: {error}") from error
-        if not is_a_refusal(error) and not may_be_its_own(error):
+        """Deal with an image for which something before the server has answered, as that it is too large."""
+        if error.status in _TOO_BUSY or error.status < 400:
             raise Wait(str(error)) from error
-        self._expect_server(error)
-        if not is_a_refusal(error):
-            trouble.delay()
-            raise Later(f"{found.name}: {error}") from error
-        if trouble.refuse(inspected):
-            return Outcome(found, sha256, None, foreign(error))
+        self._require_server(error)
+        if error.status < 500 and error.status != _TOO_LATE and attempts.refuse(inspected):
+            title = f"Status {error.status}, from something between here and the server"
+            return Outcome(found, sha256, None, problem(title, error.status, str(error)))
         raise Later(f"{found.name}: {error}") from error
 
-    def _expect_server(self, error: FlowGaugeError) -> None:
-        """Expect that the server is there, so that what went wrong may be for this picture's own sake.
+    def _overlay(self, found: Found, attempts: Attempts, inspection: Inspection) -> bytes | None:
+        """The overlay, where one is wanted and can be had; after several attempts it goes on without."""
+        if not self._job.overlay:
+            return None
+        try:
+            return self._client.overlay(inspection.inspection_id)
+        except UnknownError:  # retention was faster, or the server's disk has lost what it is drawn from
+            return None
+        except FlowGaugeError as error:
+            self._require_server(error)
+            if attempts.count + 1 < MOST_ATTEMPTS:
+                raise Later(f"{found.name}: {error}") from error
+            return None
+
+    def _require_server(self, error: FlowGaugeError) -> None:
+        """Require that the server is there, so that what went wrong may be for this image's own sake.
 
         Raises:
             Wait: it is away, or something answers in its place.
@@ -173,16 +194,22 @@ class Asking:
         except FlowGaugeError:
             raise Wait(str(error)) from error
 
-    def _wishes(self, name: str, sha256: str, identity: str) -> Wishes:
-        job = self._job
-        part_id = None if job.part is None else _part_id(job.part, name)
+    def _warn(self, name: str) -> None:
+        """Say that an image has no part where it was to have one; once, as it may be so of all of them."""
+        if self._job.part is None or self._has_warned:
+            return
+        self._has_warned = True
+        told = f"{name}: --part finds no id in it; it is inspected without a part, as are others like it"
+        self._listener.warns(printable(told))
+
+    def _wishes(self, name: str, part_id: str | None, sha256: str, identity: str) -> Wishes:
         # All that the server compares before it answers with what it has.
-        what = [identity, job.category, job.station, part_id, name, sha256]
+        what = [identity, self._job.category, self._job.station, part_id, name, sha256]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-        return {"station": job.station, "part_id": part_id, "idempotency_key": f"watch-{key}"}
+        return {"station": self._job.station, "part_id": part_id, "idempotency_key": f"watch-{key}"}
 
 
 def _part_id(expression: re.Pattern[str], name: str) -> str | None:
-    """The part's id in a picture's name, without its folders: dates and the like are often numbers, too."""
+    """The part's id in an image's name, without its folders: dates and the like are often numbers, too."""
     match = expression.search(name.rpartition("/")[2]) or expression.search(name)
     return None if match is None else match[1]

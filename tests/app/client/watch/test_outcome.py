@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.client.watch import outcome
-from app.client.watch.folder import PATTERNS, Folder, Found, Stamp
+from app.client.watch.folder import Found, Stamp
 from app.client.watch.outcome import Outcome
 from app.schemas.predict import Inspection
 from app.schemas.problem import ProblemDetails
@@ -35,7 +35,7 @@ def make(folder: Path, name: str, content: bytes, said: Inspection | ProblemDeta
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    found = Found(name, path, Stamp.of(path.stat()), 1.0)
+    found = Found(name, path, Stamp.of(path), 1.0)
     sha256 = hashlib.sha256(content).hexdigest()
     if isinstance(said, Inspection):
         return Outcome(found, sha256, said, None, b"overlay")
@@ -57,22 +57,6 @@ def test_left_where_it_is(tmp_path: Path, inspection: Inspection) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.png.json", "a.png.overlay.png"]
 
 
-def test_the_json_tells_whether_this_very_picture_was_dealt_with(
-    tmp_path: Path, inspection: Inspection
-) -> None:
-    made = make(tmp_path, "a.png", b"one", inspection)
-    found, sha256 = made.file, made.sha256
-    assert not outcome.is_dealt_with(found, sha256)
-    made.leave()
-    assert outcome.is_dealt_with(found, sha256)
-    assert not outcome.is_dealt_with(found, hashlib.sha256(b"two").hexdigest())
-    os.utime(found.path, ns=(1, 1))
-    assert not outcome.is_dealt_with(replace(found, stamp=Stamp.of(found.path.stat())), sha256)
-    for damaged in (b"", b"{", b"[]", b"{}", b'{"file": 1}', b'{"file": {"bytes": 3}}', b"\xff"):
-        (tmp_path / "a.png.json").write_bytes(damaged)
-        assert not outcome.is_dealt_with(found, sha256)
-
-
 @pytest.mark.parametrize("there", [b'{"camera": "exposure 3 ms"}', b"[1]", b'{"file": {"name": "a.png"}}'])
 def test_a_json_of_the_camera_is_not_written_over(
     tmp_path: Path, inspection: Inspection, there: bytes
@@ -92,7 +76,7 @@ def test_its_own_json_is_written_anew_whatever_state_it_is_in(tmp_path: Path, in
         if there is not None:
             (tmp_path / "a.png.json").write_bytes(there)
         made.leave()
-        assert (tmp_path / "a.png.json").read_bytes() == made.sidecar()
+        assert json.loads((tmp_path / "a.png.json").read_bytes())["file"]["sha256"] == made.sha256
 
 
 def test_moved(tmp_path: Path, inspection: Inspection) -> None:
@@ -139,87 +123,23 @@ def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None
 
 
 @pytest.mark.parametrize("letter", ["x", "\u691c"])
-@pytest.mark.parametrize("spare", [11, 5, 4, 0])
-def test_a_name_to_which_nothing_can_be_appended(
-    tmp_path: Path, inspection: Inspection, letter: str, spare: int
+@pytest.mark.parametrize("length", [243, 244, 255])
+def test_long_name_is_cut_where_nothing_can_be_appended(
+    tmp_path: Path, inspection: Inspection, letter: str, length: int
 ) -> None:
-    """An overlay is left out from 11 bytes that are spare on, and a JSON's name is made shorter for 4."""
-    length = os.pathconf(tmp_path, "PC_NAME_MAX") - spare - len(".png")
     size = len(letter.encode())
-    name = letter * (length // size) + "-" * (length % size) + ".png"
-    made = make(tmp_path / "stay", name, b"one", inspection)
-    made.leave()
-    (tmp_path / "stay" / name).stat()
-    json_of = [path.name for path in (tmp_path / "stay").glob("*.json")]
-    assert len(json_of) == 1
-    assert (json_of == [name + ".json"]) is (spare >= 5)
-    assert json.loads((tmp_path / "stay" / json_of[0]).read_bytes())["file"]["name"] == name
-    assert list((tmp_path / "stay").glob("*.overlay.png")) == []
-    assert outcome.is_dealt_with(made.file, made.sha256)
-    outcome.expect_own(made.file.path)
-    made = make(tmp_path / "camera", name, b"one", inspection)
-    moved = made.move(tmp_path / "out")
-    assert (moved.name == name) is (spare >= 5)
-    assert (moved.read_bytes(), moved.suffix) == (b"one", ".png")
-    assert moved.with_name(moved.name + ".json").is_file()
-    # The name is taken, and there is no room for more of it.
-    other = make(tmp_path / "camera", name, b"two", inspection).move(tmp_path / "out")
-    assert (other.read_bytes(), moved.read_bytes()) == (b"two", b"one")
-    assert other.stem.endswith(hashlib.sha256(b"two").hexdigest()[:12])
-    assert other.with_name(other.name + ".overlay.png").is_file()
-
-
-def test_nothing_of_a_cut_name_becomes_a_picture(tmp_path: Path, inspection: Inspection) -> None:
-    name = "x" * (os.pathconf(tmp_path, "PC_NAME_MAX") - len(".png")) + ".png"
-    make(tmp_path, name, b"one", inspection).leave()
-    for path in tmp_path.glob("*.json"):
-        path.unlink()
-    folder = Folder(tmp_path, PATTERNS, 0.0)
-    assert [found.name for found in folder.look()[0]] == [name]
-
-
-def test_long_names_that_begin_alike_keep_a_json_each(tmp_path: Path, inspection: Inspection) -> None:
-    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
-    names = [f"{'x' * (longest - 5)}{i}.png" for i in range(2)]
-    made = [make(tmp_path, name, b"one", inspection) for name in names]
-    for one in made:
-        one.leave()
-    assert all(outcome.is_dealt_with(one.file, one.sha256) for one in made)
-    told = [json.loads(path.read_bytes())["file"]["name"] for path in tmp_path.glob("*.json")]
-    assert sorted(told) == names
-
-
-def test_a_suffix_that_is_none_is_cut_too(tmp_path: Path, inspection: Inspection) -> None:
-    name = "a." + "x" * (os.pathconf(tmp_path, "PC_NAME_MAX") - 2)
-    made = make(tmp_path / "camera", name, b"one", inspection)
-    assert made.move(tmp_path / "out").name.startswith("a.xxx")
-
-
-def test_where_the_system_does_not_tell_the_longest_name(
-    tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(os, "pathconf")
-    made = make(tmp_path, "x" * 250 + ".png", b"one", inspection)
-    made.leave()
-    assert outcome.is_dealt_with(made.file, made.sha256)
-
-
-@pytest.mark.parametrize("told", [0, -1, 1530])
-def test_where_a_share_tells_no_usable_longest_name(
-    tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, told: int
-) -> None:
-    monkeypatch.setattr(os, "pathconf", lambda *_: told)
-    short = make(tmp_path, "a.png", b"one", inspection)
-    short.leave()
-    assert (tmp_path / "a.png.json").is_file()
-    long = make(tmp_path, "x" * 250 + ".png", b"one", inspection)
-    long.leave()
-    assert outcome.is_dealt_with(long.file, long.sha256)
-
-
-def test_a_name_without_room_for_anything_of_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "pathconf", lambda *_: 14)
-    assert outcome._sidecar(tmp_path / "long-enough.png").name.endswith(".png.json")
+    name = letter * ((length - 4) // size) + "-" * ((length - 4) % size) + ".png"
+    make(tmp_path / "stay", name, b"one", inspection).leave()
+    [sidecar] = (tmp_path / "stay").glob("*.json")
+    assert (sidecar.name == name + ".json") is (length == 243)
+    assert json.loads(sidecar.read_bytes())["file"]["name"] == name
+    first = make(tmp_path / "camera", name, b"one", inspection).move(tmp_path / "out")
+    second = make(tmp_path / "camera", name, b"two", inspection).move(tmp_path / "out")
+    assert (first.name == name) is (length == 243)
+    for path, content in ((first, b"one"), (second, b"two")):
+        assert (path.read_bytes(), path.suffix) == (content, ".png")
+        assert path.with_name(f"{path.name}.json").is_file()
+        assert path.with_name(f"{path.name}.overlay.png").is_file()
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -233,10 +153,10 @@ def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     )
     move = outcome._move
 
-    def overtaken(source: Path, target: Path, beside: list[Path]) -> None:
+    def overtaken(source: Path, target: Path) -> None:
         if source == first.file.path:
             second.move(out)
-        move(source, target, beside)
+        move(source, target)
 
     def link(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "as on FAT", source, None, target)
@@ -249,7 +169,8 @@ def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     other = out / f"a-{second.sha256[:12]}.png"
     for path, said in ((moved, first), (other, second)):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == said.sha256
-        assert path.with_name(f"{path.name}.json").read_bytes() == said.sidecar()
+        told = json.loads(path.with_name(f"{path.name}.json").read_bytes())
+        assert told["file"]["sha256"] == said.sha256
         assert path.with_name(f"{path.name}.overlay.png").exists()
     assert len(list(out.iterdir())) == 6
 
@@ -264,22 +185,6 @@ def test_a_json_of_another_is_left_as_it_is(tmp_path: Path, inspection: Inspecti
     assert (tmp_path / "out" / "a.png.json").read_bytes() == there
 
 
-def test_two_processes_may_write_one_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of two containers may have the same number."""
-    path = tmp_path / "a.json"
-    rename = Path.replace
-
-    def overtaken(self: Path, target: Path) -> Path:
-        monkeypatch.setattr(Path, "replace", rename)
-        outcome.replace(path, b"two")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "replace", overtaken)
-    outcome.replace(path, b"one")
-    assert path.read_bytes() == b"one"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspection) -> None:
     out = other_disk / "out"
     made = make(tmp_path, "a.png", b"one", inspection)
@@ -288,58 +193,6 @@ def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspectio
     assert target.stat().st_mtime_ns == made.file.stamp.modified_ns
     assert not made.file.path.exists()
     assert {path.name for path in out.iterdir()} == {"a.png", "a.png.json", "a.png.overlay.png"}
-
-
-def test_to_a_share_on_which_files_are_somebody_elses(
-    tmp_path: Path, other_disk: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Their times cannot be set there."""
-
-    def refuses(path: Path, *_: object, **__: object) -> None:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
-
-    made = make(tmp_path, "a.png", b"one", inspection)
-    monkeypatch.setattr(os, "utime", refuses)
-    assert made.move(other_disk).read_bytes() == b"one"
-    assert not made.file.path.exists()
-
-
-def test_a_picture_is_on_another_disk_before_it_is_gone_here(
-    tmp_path: Path, other_disk: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = make(tmp_path, "a.png", b"one", inspection)
-    kept: list[Path] = []
-    sync = os.fsync
-
-    def syncing(number: int) -> None:
-        assert made.file.path.exists()
-        kept.append(Path(f"/proc/self/fd/{number}").readlink())
-        sync(number)
-
-    monkeypatch.setattr(os, "fsync", syncing)
-    target = made.move(other_disk)
-    temporary, *rest = kept
-    assert temporary.parent == target.parent
-    assert rest == [
-        target.with_name("a.png.json"),
-        target.with_name("a.png.overlay.png"),
-        target.parent,
-    ]
-
-
-def test_who_takes_the_json_at_once_gets_no_picture_twice(
-    tmp_path: Path, other_disk: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = make(tmp_path, "a.png", b"one", inspection)
-    copy = outcome._copy
-
-    def overtaken(source: Path, target: Path) -> None:
-        copy(source, target)
-        (other_disk / "a.png.json").unlink()
-
-    monkeypatch.setattr(outcome, "_copy", overtaken)
-    assert made.move(other_disk).read_bytes() == b"one"
-    assert not made.file.path.exists()
 
 
 @pytest.mark.parametrize(("number", "done"), [(errno.EINVAL, True), (errno.EIO, False)])
@@ -378,12 +231,3 @@ def test_a_picture_is_not_moved_before_its_json_is_there(tmp_path: Path, inspect
         made.move(tmp_path / "out")
     assert made.file.path.read_bytes() == b"one"
     assert not (tmp_path / "out" / "a.png").exists()
-
-
-def test_what_is_larger_than_another_disk_is_not_copied_there(tmp_path: Path, other_disk: Path) -> None:
-    made = make(tmp_path, "a.png", b"one", PROBLEM)
-    os.truncate(made.file.path, 2**42)  # a hole
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        replace(made, sha256=None).move(other_disk)
-    assert made.file.path.exists()
-    assert [path.name for path in (other_disk / "failed").iterdir()] == ["a.png.json"]

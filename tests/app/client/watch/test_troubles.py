@@ -1,6 +1,5 @@
 """What stands in the way of pictures: whose fault it is, and that one holds up no other."""
 
-import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -19,15 +18,10 @@ from app.client import (
     ProblemError,
     UploadStalledError,
 )
-from app.client.watch import watcher as module
-from app.client.watch.folder import Found, Stamp
-from app.client.watch.watcher import Watcher
 from app.main import create_app
 from app.schemas.predict import Inspection
 from app.settings import Settings
-from tests.app.client.conftest import Network
 from tests.app.client.watch.conftest import (
-    Heard,
     behind,
     ids,
     job,
@@ -79,21 +73,6 @@ class TestRefusedOnTheWay:
             heard, complete = once(client, job(folder, "none", move_to=tmp_path / "out"))
         assert (complete, len(ids(heard))) == (True, 2)
 
-    def test_one_that_waits_is_set_aside_when_another_comes_through(
-        self, url: str, folder: Path, pictures: list[bytes]
-    ) -> None:
-        (folder / "b.png").unlink()
-        with (
-            behind(url, 413, lambda request: request.content == pictures[0]) as (client, proxy),
-            watching(client, job(folder, "later")) as heard,
-        ):
-            eventually(lambda: proxy.refused >= 7)
-            assert heard.outcomes == []
-            (folder / "b.png").write_bytes(pictures[1])
-            eventually(lambda: len(heard.outcomes) >= 2)
-        assert [one.file.name for one in heard.outcomes] == ["b.png", "a.png"]
-        assert heard.outcomes[1].problem is not None
-
     @pytest.mark.parametrize("status", [404, 403, 429, 502, 503, 200, 302])
     def test_something_in_the_place_of_the_server_is_no_pictures_fault(
         self, url: str, folder: Path, pictures: list[bytes], status: int
@@ -111,21 +90,6 @@ class TestRefusedOnTheWay:
             eventually(lambda: len(heard.outcomes) >= 2)
         assert len(ids(heard)) == 2
         assert len(pictures) == 2
-
-    @pytest.mark.parametrize("status", [408, 429])
-    def test_nor_is_what_came_too_late_or_too_often(
-        self, url: str, folder: Path, pictures: list[bytes], status: int
-    ) -> None:
-        def refuses(request: httpx.Request) -> bool:
-            return request.content == pictures[0] and proxy.refused < 8
-
-        with (
-            behind(url, status, refuses) as (client, proxy),
-            watching(client, job(folder, f"late-{status}")) as heard,
-        ):
-            eventually(lambda: len(heard.outcomes) >= 2)
-        assert len(ids(heard)) == 2
-        assert proxy.refused == 8
 
     def test_once_ends_where_one_comes_too_late_again_and_again(
         self, url: str, folder: Path, tmp_path: Path, pictures: list[bytes]
@@ -183,19 +147,6 @@ class TestFailures:
         heard, complete = once(client, job(folder, "all", move_to=out))
         assert (complete, len(ids(heard))) == (True, 2)
 
-    def test_one_that_waits_is_set_aside_when_another_comes_through(
-        self, client: Client, folder: Path, pictures: list[bytes], broken: dict[bytes, int]
-    ) -> None:
-        (folder / "b.png").unlink()
-        broken[pictures[0]] = 0
-        with watching(client, job(folder, "waits")) as heard:
-            eventually(lambda: broken[pictures[0]] >= 7)
-            assert heard.outcomes == []
-            (folder / "b.png").write_bytes(pictures[1])
-            eventually(lambda: len(heard.outcomes) >= 2)
-        assert [one.file.name for one in heard.outcomes] == ["b.png", "a.png"]
-        assert heard.outcomes[1].problem is not None
-
 
 @pytest.mark.parametrize(
     ("name", "error"), [("upload-stalled", UploadStalledError), ("deadline-exceeded", DeadlineExceededError)]
@@ -222,53 +173,6 @@ def test_once_ends_where_the_server_has_too_little_time_again_and_again(
     assert not list(folder.rglob("*.json"))
 
 
-def test_an_upload_that_stalls_is_no_pictures_fault(
-    tiny_bundle_store: Path,
-    folder: Path,
-    tmp_path: Path,
-    tiny_images: Images,
-    serve_http: Serve,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.01)
-    (folder / "a.png").write_bytes(tiny_images["good"][0])
-    (folder / "b.png").write_bytes(tiny_images["good"][1])
-    app = create_app(Settings(models=tiny_bundle_store, history=tmp_path / "stalls", upload_idle_seconds=0.2))
-    with (
-        serve_http(app) as url,
-        Network(url, stalled=7) as network,  # both in turn, neither so often that it counts as stuck
-        Client(network.url, patience=0) as client,
-    ):
-        heard, complete = once(client, job(folder, "stalls", move_to=tmp_path / "out"))
-    assert complete
-    assert sorted(one.file.name for one in heard.outcomes if one.inspection is not None) == ["a.png", "b.png"]
-    assert not (tmp_path / "out" / "failed").exists()
-    assert any("stalled" in reason for reason in heard.reasons)
-
-
-def test_one_that_is_tried_for_days_is_tried_again(
-    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch, pictures: list[bytes]
-) -> None:
-    """A pause that doubles every time has no number after a thousand times."""
-    (folder / "b.png").unlink()
-    heard = Heard()
-    watcher = Watcher(client, job(folder, "days"), heard)
-    path = folder / "a.png"
-    trouble = watcher._troubles.of(Found("a.png", path, Stamp.of(path.stat()), 1.0))
-    trouble.attempts = 5000
-
-    inspect = Client.inspect
-
-    def stalls(*_: object, **__: object) -> NoReturn:
-        monkeypatch.setattr(Client, "inspect", inspect)  # the first one alone
-        raise UploadStalledError(problem("upload-stalled"))
-
-    monkeypatch.setattr(Client, "inspect", stalls)
-    assert watcher.run(threading.Event(), once=True)
-    assert trouble.attempts == 5001
-    assert [one.sha256 for one in heard.outcomes] == [hashlib.sha256(pictures[0]).hexdigest()]
-
-
 class TestOverlays:
     def test_one_that_the_servers_disk_has_lost_is_gone_on_without(
         self, tiny_bundle_store: Path, folder: Path, tmp_path: Path, serve_http: Serve, pictures: list[bytes]
@@ -278,7 +182,7 @@ class TestOverlays:
         with serve_http(create_app(settings)) as url, Client(url, patience=0) as client:
             [identifier] = ids(once(client, job(folder, "lost"))[0])
             client.inspection(identifier)  # filed
-            (folder / "a.png.json").unlink()
+            (folder / "a.png").touch()
             [score_map] = (settings.history / "maps").rglob("*.npy")
             score_map.unlink()
             (folder / "b.png").write_bytes(pictures[1])
@@ -326,12 +230,3 @@ class TestOverlays:
         assert complete, heard.reasons
         assert (len(ids(heard)), [one.overlay for one in heard.outcomes]) == (2, [None, None])
         assert proxy.refused == 5 * len(pictures)
-
-    @pytest.mark.parametrize("status", [429, 502])
-    def test_one_for_which_the_way_is_too_busy_is_waited_for(
-        self, url: str, folder: Path, pictures: list[bytes], status: int
-    ) -> None:
-        with behind(url, status, lambda request: request.url.path.endswith(".png")) as (client, _):
-            heard, complete = once(client, job(folder, f"busy-{status}", overlay=True))
-        assert (complete, heard.outcomes) == (False, [])
-        assert len(pictures) == 2

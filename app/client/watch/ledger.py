@@ -1,0 +1,172 @@
+"""What the watcher remembers of a folder over restarts: one SQLite file in the folder's `.flowgauge`."""
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from .folder import Stamp
+
+OWN: Final = ".flowgauge"
+_FILE: Final = "watch.sqlite"
+_TAKEN: Final = "taken"
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS folder (identity TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS done (
+    name BLOB PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, inode TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS taken (file BLOB PRIMARY KEY, name BLOB NOT NULL);
+"""
+
+
+class LedgerError(OSError):
+    """The ledger cannot be used; the message names the file and the reason."""
+
+
+class Ledger:
+    """The ledger of one folder, locked for this process; the system lets go of it however the process ends.
+
+        folder    what tells this folder from all others: part of the idempotency keys
+        done      images that are dealt with and stay where they are
+        taken     images that were renamed into `.flowgauge/taken` and are not dealt with yet
+
+    Args:
+        root: the watched folder.
+
+    Attributes:
+        identity: of the folder.
+
+    Raises:
+        LedgerError: another watcher is at work in the folder, or the file cannot be used.
+        OSError: the folder is not there, or cannot be written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / OWN / _FILE
+        self._taken = root / OWN / _TAKEN
+        self._path.parent.mkdir(exist_ok=True)  # never the root, whose disk may be away
+        self._taken.mkdir(exist_ok=True)
+        with self._errors():
+            # Without a statement in progress SQLite commits by itself, on the disk when it returns.
+            self._database = sqlite3.connect(
+                self._path, timeout=1, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._errors():
+                self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+                self._database.execute("PRAGMA synchronous=FULL")
+                self._database.executescript(f"BEGIN EXCLUSIVE;{_TABLES}COMMIT;")
+                self.identity = self._read_identity()
+                self._done = self._read_done()
+                self._forget_untaken()
+            status = self._path.stat()
+        except BaseException:
+            self.close()
+            raise
+        self._place: tuple[int, int] | None = (status.st_dev, status.st_ino)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether this is still the folder's ledger: a share may have been mounted over the folder."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._place and self._taken.is_dir()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._place = None
+        self._database.close()
+
+    def is_done(self, name: str, stamp: Stamp) -> bool:
+        """Whether this very state of an image that stays where it is was dealt with."""
+        return self._done.get(name) == stamp
+
+    def finish(self, name: str, stamp: Stamp) -> None:
+        """Remember that an image that stays where it is was dealt with."""
+        with self._errors():
+            self._database.execute(
+                "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?)",
+                (os.fsencode(name), stamp.size, stamp.modified_ns, str(stamp.inode)),
+            )
+        self._done[name] = stamp
+
+    def take(self, name: str, source: Path) -> Path:
+        """Rename an image out of the camera's reach; where it is then.
+
+        Raises:
+            OSError: it cannot be renamed, and stays where it is.
+        """
+        target = self._taken / f"{uuid.uuid4().hex}{source.suffix}"
+        with self._errors():
+            row = os.fsencode(target.name), os.fsencode(name)
+            self._database.execute("INSERT INTO taken VALUES (?, ?)", row)
+        try:
+            source.rename(target)
+        except OSError:
+            self.release(target)
+            raise
+        return target
+
+    def name_of(self, taken: Path) -> str:
+        """The name that an image had before it was taken; its own, where that is not known any more."""
+        with self._errors():
+            query = "SELECT name FROM taken WHERE file = ?"
+            row = self._database.execute(query, (os.fsencode(taken.name),)).fetchone()
+        return taken.name if row is None else os.fsdecode(row[0])
+
+    def release(self, taken: Path) -> None:
+        """Forget an image that was taken and is dealt with."""
+        with self._errors():
+            self._database.execute("DELETE FROM taken WHERE file = ?", (os.fsencode(taken.name),))
+
+    def put_back(self, root: Path) -> None:
+        """Give all taken images back to the folder, for a watcher that moves nothing.
+
+        Raises:
+            FileExistsError: another image has come under a name by now.
+            OSError: one cannot be moved.
+        """
+        for taken in sorted(self._taken.iterdir()):
+            target = root / self.name_of(taken)
+            if os.path.lexists(target):
+                raise FileExistsError(
+                    f"{target} was taken to be moved before, and another file has this name by now: let a "
+                    "watcher with --move-to deal with it first"
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            taken.rename(target)
+            self.release(taken)
+
+    def _read_identity(self) -> str:
+        row = self._database.execute("SELECT identity FROM folder").fetchone()
+        if row is None:
+            row = (uuid.uuid4().hex,)
+            self._database.execute("INSERT INTO folder VALUES (?)", row)
+        return str(row[0])
+
+    def _read_done(self) -> dict[str, Stamp]:
+        rows = self._database.execute("SELECT name, size, modified_ns, inode FROM done")
+        return {os.fsdecode(name): Stamp(size, at, int(inode)) for name, size, at, inode in rows}
+
+    def _forget_untaken(self) -> None:
+        """Forget what was about to be taken when a process was killed, and so was not; or was moved on."""
+        for [file] in self._database.execute("SELECT file FROM taken").fetchall():
+            taken = self._taken / os.fsdecode(file)
+            if not os.path.lexists(taken):
+                self.release(taken)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise LedgerError(
+                    f"{self._path}: another watcher is at work in this folder; give each its own folder"
+                ) from error
+            raise LedgerError(f"{self._path} cannot be used: {error}") from error

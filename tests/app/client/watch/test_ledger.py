@@ -1,0 +1,116 @@
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from app.client.watch.folder import Stamp
+from app.client.watch.ledger import OWN, Ledger, LedgerError
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with closing(Ledger(tmp_path)) as ledger:
+        yield ledger
+
+
+def again(ledger: Ledger, root: Path) -> Ledger:
+    """The ledger that the next process opens."""
+    ledger.close()
+    return Ledger(root)
+
+
+def test_identity_and_what_is_done_outlast_the_process(tmp_path: Path, ledger: Ledger) -> None:
+    name = os.fsdecode(b"day/P\xfc.png")
+    stamp = Stamp(3, 10**18 + 1, 2**64 - 1)
+    assert not ledger.is_done(name, stamp)
+    ledger.finish(name, Stamp(1, 2, 3))
+    ledger.finish(name, stamp)
+    with closing(again(ledger, tmp_path)) as second:
+        assert second.identity == ledger.identity
+        assert second.is_done(name, stamp)
+        assert not second.is_done(name, Stamp(1, 2, 3))
+        assert not second.is_done("other.png", stamp)
+    (tmp_path / "other").mkdir()
+    with closing(Ledger(tmp_path / "other")) as other:
+        assert other.identity != ledger.identity
+
+
+def test_taken_image_outlasts_the_process(tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "a.png").write_bytes(b"first")
+    taken = ledger.take("a.png", tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(b"second")
+    with closing(again(ledger, tmp_path)) as second:
+        assert (taken.read_bytes(), taken.suffix, second.name_of(taken)) == (b"first", ".png", "a.png")
+        other = second.take("a.png", tmp_path / "a.png")
+        assert (other.read_bytes(), taken.read_bytes()) == (b"second", b"first")
+        second.release(taken)
+        assert second.name_of(taken) == taken.name
+
+
+@pytest.mark.parametrize("moved_on", [False, True])
+def test_entry_without_its_file_is_forgotten(tmp_path: Path, ledger: Ledger, moved_on: bool) -> None:
+    """The process was killed before the image was renamed, or after it was moved to its target."""
+    if moved_on:
+        (tmp_path / "a.png").write_bytes(b"x")
+        ledger.take("a.png", tmp_path / "a.png").unlink()
+    else:
+        with pytest.raises(FileNotFoundError):
+            ledger.take("a.png", tmp_path / "a.png")
+    again(ledger, tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / OWN / "watch.sqlite")) as database:
+        assert database.execute("SELECT count(*) FROM taken").fetchone() == (0,)
+
+
+def test_taken_images_are_put_back_but_over_no_other(tmp_path: Path, ledger: Ledger) -> None:
+    (tmp_path / "day").mkdir()
+    (tmp_path / "day" / "a.png").write_bytes(b"first")
+    ledger.take("day/a.png", tmp_path / "day" / "a.png")
+    (tmp_path / "day" / "a.png").write_bytes(b"second")
+    with pytest.raises(FileExistsError, match=r"day/a\.png was taken to be moved before"):
+        ledger.put_back(tmp_path)
+    shutil.rmtree(tmp_path / "day")
+    ledger.put_back(tmp_path)
+    assert (tmp_path / "day" / "a.png").read_bytes() == b"first"
+    assert list((tmp_path / OWN / "taken").iterdir()) == []
+
+
+def test_second_watcher_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys, time\n"
+        "from app.client.watch.ledger import Ledger\n"
+        "ledger = Ledger(pathlib.Path(sys.argv[1])); print('open', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"open\n"
+        with pytest.raises(LedgerError, match="another watcher is at work in this folder"):
+            Ledger(tmp_path)
+        first.kill()
+    Ledger(tmp_path).close()
+
+
+def test_damaged_ledger_is_told(tmp_path: Path) -> None:
+    (tmp_path / OWN).mkdir()
+    (tmp_path / OWN / "watch.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(LedgerError, match=r"watch\.sqlite cannot be used: file is not a database"):
+        Ledger(tmp_path)
+
+
+def test_ledger_is_no_longer_in_place_when_another_folder_is(tmp_path: Path) -> None:
+    root, share = tmp_path / "root", tmp_path / "share"
+    root.mkdir()
+    share.mkdir()
+    with closing(Ledger(root)) as ledger:
+        assert ledger.is_in_place
+        root.rename(tmp_path / "below")
+        assert not ledger.is_in_place
+        Ledger(share).close()
+        share.rename(root)
+        assert not ledger.is_in_place
