@@ -51,29 +51,10 @@ def test_a_backup_is_of_what_the_service_has_and_goes_where_it_may_write() -> No
     assert backup["Service"]["ExecStartPre"] == disk
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in DEPLOY.glob("*.service")))
-def test_what_is_not_there_yet_is_a_failure_and_not_silence(name: str) -> None:
-    """A unit whose mount cannot be had is never started: no restart and no `--failed` know of it."""
-    assert not {"requires", "requiresmountsfor", "bindsto", "requisite"} & set(read(name)["Unit"])
-
-
 def test_nothing_hides_a_gpu_from_the_service() -> None:
     """ProtectClock was a DeviceAllow before systemd 252.8, so all other devices were denied."""
     service = read("flowgauge.service")["Service"]
     assert not {"protectclock", "privatedevices", "deviceallow", "devicepolicy"} & set(service)
-
-
-def test_the_timer_makes_up_for_nights_that_the_machine_was_off() -> None:
-    timer = read("flowgauge-backup.timer")
-    assert (timer["Timer"]["Persistent"], timer["Install"]["WantedBy"]) == ("yes", "timers.target")
-
-
-def test_the_watcher_comes_back_however_long_its_folder_takes() -> None:
-    """`flowgauge watch` ends with 2 where it is not there, see its tests."""
-    unit = read("flowgauge-watch.service")
-    assert (unit["Service"]["Restart"], unit["Unit"]["StartLimitIntervalSec"]) == ("always", "0")
-    assert int(unit["Service"]["RestartSec"]) >= 1
-    assert "RestartPreventExitStatus" not in unit["Service"]
 
 
 def test_the_watcher_takes_what_the_unit_gives_it_and_may_write_there() -> None:
@@ -86,14 +67,6 @@ def test_the_watcher_takes_what_the_unit_gives_it_and_may_write_there() -> None:
     given = typer.main.get_command(commands).make_context("watch", arguments).params
     assert [str(given["folder"]), str(given["move_to"])] == service["ReadWritePaths"].split()
     assert given["key"] is None  # everybody can read a command line
-
-
-def test_the_watcher_may_do_no_more_than_the_service() -> None:
-    service, watcher = read("flowgauge.service")["Service"], read("flowgauge-watch.service")["Service"]
-    assert watcher["User"] != service["User"]
-    held = [name for name in service if re.match("protect|private|restrict|nonew|capab", name)]
-    assert len(held) == 10
-    assert [watcher[name] for name in held] == [service[name] for name in held]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd")

@@ -55,8 +55,8 @@ def doctor(
 
     Every active model is loaded and its golden pictures are scored, as the server does at start.
 
-    With --url it looks at a server instead, as a line PC sees it: network, TLS, versions, clocks, readiness,
-    the key's role, and whether each active model answers. Nothing that is sent is kept there.
+    With --url it looks at a server instead, as a line PC sees it: network, TLS, versions, readiness, the
+    key's role, and whether each active model answers. Nothing that is sent is kept there.
 
     Exit code 0: ready to train, and to serve once there is a models folder; or the server can be used. 1:
     something essential is missing; what is wrong for serving alone says so.

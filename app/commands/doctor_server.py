@@ -7,7 +7,6 @@ import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,7 +21,6 @@ from app.loopback import is_loopback
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 60  # a model may have to be loaded first
 _LEAST_DAYS: Final = 30  # a certificate that ends sooner is noted
-_MOST_SKEW_SECONDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def examine_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check
             httpx.URL(way.url), way.arguments["verify"], client, bool(key and key.strip()), ca is not None
         )
         needed = (server.network, server.tls, server.service)
-        for step in (*needed, server.clock, server.readiness, server.who, server.models):
+        for step in (*needed, server.readiness, server.who, server.models):
             failed = False
             try:
                 for check in step():
@@ -159,23 +157,6 @@ class _Server:
             yield Check("version", "ok", ours)
         else:
             yield Check("version", "note", f"{theirs} there, {ours} here")
-
-    def clock(self) -> Iterator[Check]:
-        """Compare the server's clock, which is told in whole seconds, with ours."""
-        sent = time.time()
-        response = self.client.get("/health/live")
-        received = time.time()
-        theirs = parsedate_to_datetime(response.headers["Date"]).timestamp()
-        skew = max(theirs - received, sent - theirs - 1, 0.0)
-        if skew <= _MOST_SKEW_SECONDS:
-            yield Check("clock", "ok", "agrees with this machine's")
-            return
-        which = "ahead of" if theirs > received else "behind"
-        yield Check(
-            "clock",
-            "problem",
-            f"the server's clock is {skew:.0f} s {which} this one, so times of parts will not match: use NTP",
-        )
 
     def readiness(self) -> Iterator[Check]:
         response = self.client.get("/health/ready")

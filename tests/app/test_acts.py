@@ -115,17 +115,3 @@ def test_what_serves_is_noted_whoever_has_activated_it(
     ]
     sha256 = bundle.manifest_sha256(second, bundle.read_manifest(second))
     assert noted[1]["detail"] == {"sha256": sha256, "previous": first}
-
-
-def test_acts_on_models_name_them_by_content(
-    client: TestClient, store: Path, add_version: AddVersion
-) -> None:
-    other = add_version(store, "tiny", "other")
-    sha256 = bundle.manifest_sha256(other, bundle.read_manifest(other))
-    first = models_folder.resolve(store, "tiny").name
-    assert client.post("/v1/models/tiny/versions/other:activate").status_code == 200
-    assert client.post("/v1/models/tiny:rollback").status_code == 200
-    assert client.delete("/v1/models/tiny/versions/other").status_code == 204
-    assert entries(client, "model.activate")[-1]["detail"]["sha256"] == sha256
-    assert entries(client, "model.rollback")[-1]["detail"]["active"] == first
-    assert entries(client, "model.delete")[-1]["detail"]["sha256"] == sha256

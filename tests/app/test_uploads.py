@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 import pytest
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import Message
 
 from app.forms import MAX_TEXT, File, Upload
@@ -57,17 +57,16 @@ FILE = part("file", PICTURE, '; filename="photo.txt"\r\nContent-Type: text/plain
     [
         {"Content-Type": "image/png"},
         {"Content-Type": "IMAGE/JPEG; whatever=1"},
-        {"Content-Type": "image/x-unheard-of"},
         {"Content-Type": "application/octet-stream"},
         {},
     ],
 )
-@pytest.mark.parametrize("step", [1, 7, 10_000])
+@pytest.mark.parametrize("step", [1, 10_000])
 def test_raw_body(headers: dict[str, str], step: int) -> None:
     assert upload(PICTURE, headers, step=step) == Upload([File(None, PICTURE)])
 
 
-@pytest.mark.parametrize("step", [1, 2, 7, 64, 10_000])
+@pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_form(step: int) -> None:
     body = part("part_id", b"P-1") + FILE + part("station", "Linie ä".encode()) + END
     assert upload(body, FORM, step=step) == Upload(
@@ -77,7 +76,7 @@ def test_form(step: int) -> None:
 
 @pytest.mark.parametrize(
     "media_type",
-    ["text/plain", "application/json", "application/x-www-form-urlencoded", "multipart/mixed", "junk", ""],
+    ["text/plain", "multipart/mixed", ""],
 )
 def test_refuses_other_content_types(media_type: str) -> None:
     with pytest.raises(Problem, match="multipart/form-data with a part named 'file'") as caught:
@@ -91,15 +90,11 @@ def test_refuses_other_content_types(media_type: str) -> None:
     [
         (b"", "ends before its closing boundary"),
         (FILE, "ends before its closing boundary"),
-        (FILE[:-10], "ends before its closing boundary"),
         (part("part_id", b"P-1") + END, "no part named 'file'"),
-        (END, "no part named 'file'"),
         (part("picture", PICTURE) + END, "'picture' is unknown; parts are file, part_id"),
-        (FILE + part("part-id", b"1") + END, "'part-id' is unknown"),
         (FILE + FILE + END, "'file' came more than once"),
         (FILE + part("station", b"1") + part("station", b"2") + END, "'station' came more than once"),
         (FILE + part("station", b"\xff\xfe") + END, "'station' is not UTF-8"),
-        (FILE + part("station", b"a\nb") + END, "none of them control"),
         (FILE + part("station", b"a\0b") + END, "none of them control"),
         (FILE + part("station", b"x" * (MAX_TEXT + 1)) + END, "at most 256"),
         (FILE + part("station", b"x" * 1100) + END, "longer than 256"),
@@ -137,14 +132,14 @@ def test_the_limit_is_on_the_image_to_the_byte() -> None:
         assert caught.value.name == "too-large"
 
 
-@pytest.mark.parametrize("length", ["2001", "9" * 400, "1000000"])
+@pytest.mark.parametrize("length", ["2001", "9" * 400])
 def test_a_declared_size_beyond_the_limit_is_refused_unread(length: str) -> None:
     with pytest.raises(Problem) as caught:
         upload(b"", RAW | {"Content-Length": length}, ends=False)
     assert caught.value.name == "too-large"
 
 
-@pytest.mark.parametrize("length", ["3", "0", "-1", "many", ""])
+@pytest.mark.parametrize("length", ["3", "-1", "many"])
 def test_a_declared_size_that_lies_changes_nothing(length: str) -> None:
     assert upload(b"x" * LIMIT, RAW | {"Content-Length": length}).files == [File(None, b"x" * LIMIT)]
     with pytest.raises(Problem) as caught:
@@ -158,11 +153,6 @@ def test_bytes_are_counted_while_they_stream() -> None:
         upload(b"x" * 1000, RAW, admission=admission)
     assert caught.value.name == "queue-full"
     assert admission.bytes == 0
-
-
-def test_a_client_that_leaves_ends_the_reading() -> None:
-    with pytest.raises(ClientDisconnect):
-        upload(PICTURE, RAW, ends=False)
 
 
 @pytest.mark.parametrize("headers", [RAW, FORM])
@@ -261,10 +251,3 @@ def test_several_files_are_bounded_together() -> None:
     with pytest.raises(Problem, match=f"more than {len(body) - 1} bytes") as caught:
         many(body, FORM, max_total=len(body) - 1)
     assert caught.value.name == "too-large"
-
-
-@pytest.mark.parametrize("media_type", ["image/png", "application/octet-stream", "text/plain", ""])
-def test_several_files_come_as_a_form(media_type: str) -> None:
-    with pytest.raises(Problem, match="a part named 'file' for every image") as caught:
-        many(PICTURE, {"Content-Type": media_type})
-    assert caught.value.name == "unsupported-media-type"

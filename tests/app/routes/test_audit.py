@@ -54,12 +54,8 @@ def test_pages_and_filters(keyed: Keyed, audit: Audit) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"limit": "0"},
         {"limit": "501"},
         {"cursor": "x"},
-        {"cursor": "-1"},
-        {"cursor": "9" * 19},
-        {"action": "x" * 65},
         {"target": "x" * 257},
     ],
 )
