@@ -52,8 +52,6 @@ RECIPES = {
     ),
     "maf": Recipe(recipes.maf, "layers", {"hidden": [128] * 2, "alpha": _ALPHA}, multiscale=False),
 }
-# The library's own names of the functions are taken too.
-_OTHER_NAMES = {"real_nvp": "realnvp", "neural_spline": "spline"}
 
 
 def recipe_name(name: str) -> str:
@@ -62,10 +60,9 @@ def recipe_name(name: str) -> str:
     Raises:
         RecipeError: none is.
     """
-    known = _OTHER_NAMES.get(name, name)
-    if known not in RECIPES:
+    if name not in RECIPES:
         raise RecipeError(f"there is no recipe {name!r}; there are: {', '.join(RECIPES)}")
-    return known
+    return name
 
 
 def arguments(

@@ -148,8 +148,8 @@ def files(path: Path) -> list[Path]:
     return found
 
 
-def read(file: Path, size: int, channels: int, mixed: resizing.Mixed = "area") -> NDArray[np.uint8]:
-    """A picture at size x size, (C, size, size), C = 1 for grey or 3; `mixed` see `resizing.resize`.
+def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """A picture at size x size, (C, size, size), C = 1 for grey or 3.
 
     Raises:
         ImageError: it cannot be decoded; the message names it.
@@ -157,7 +157,7 @@ def read(file: Path, size: int, channels: int, mixed: resizing.Mixed = "area") -
     pixels = images.read(file)  # (H, W, 3)
     if channels == 1:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None]
-    resized = resizing.resize(pixels, (size, size), mixed=mixed).reshape(size, size, channels)
+    resized = resizing.resize(pixels, (size, size), mixed="area").reshape(size, size, channels)
     return np.ascontiguousarray(resized.transpose(2, 0, 1))
 
 

@@ -10,7 +10,6 @@ The two pictures may take long, and come when the rest is there: a run is whole 
 """
 
 import hashlib
-import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,15 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
-from torch.nn import Module
-from torch.nn.modules.module import (
-    register_module_buffer_registration_hook,
-    register_module_parameter_registration_hook,
-)
 
 from flows import Flow
 from flows.fastflow.plain_files import FileError, read_file, temporary_directory
-from flows.fastflow.resizing import Mixed
 from training.density.fit import batch_rows
 from training.density.named import RecipeError, build, recipe_name
 from training.density.pictures import Pictures
@@ -49,9 +42,6 @@ _MAX_RECIPE = 2**20
 _BATCH = 256
 _MAX_WEIGHTS = 4 * 2**30
 MAX_SIDE = 1024  # of pictures, in pixels
-# A flow holds what its file has, and buffers that are worked out anew; in bytes.
-_BUFFERS, _SMALL = 8, 2**24
-
 # Bounds of what is asked for at all. A flow within them may still be larger than all memory: `load` compares
 # it with the file of its weights before it is built.
 _Channels = Annotated[int, Field(ge=1, le=3)]
@@ -108,7 +98,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1, 2, 3] = 3
+    format: Literal[1] = 1
     recipe: str
     arguments: dict[str, _Argument]
     event_shape: tuple[_Channels, _Side, _Side]
@@ -119,11 +109,6 @@ class Record(BaseModel):
     weights_sha256: str = ""
     created: str = ""
     libraries: dict[str, str] = {}
-
-    @property
-    def mixed(self) -> Mixed:
-        """How the pictures of a folder were resized for the fit, see `flows.fastflow.resizing.resize`."""
-        return "linear" if self.format < 3 else "area"
 
 
 @dataclass(frozen=True)
@@ -164,47 +149,23 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-@dataclass
-class NewRun:
-    """A run that is being written.
-
-    Attributes:
-        filling: the folder to write it into.
-        folder: what that will be, and in the end is, named.
-    """
-
-    filling: Path
-    folder: Path
-
-
 @contextmanager
-def new_run(folder: Path, *, overwrite: bool) -> Iterator[NewRun]:
+def new_run(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder to fill, which takes its name when all is done; if anything fails all is as it was.
 
-    Where the name is taken while it is filled, the run becomes `NAME-2`, or the next that is free.
-
     Raises:
-        SavedFlowError: the name is taken from the beginning.
+        SavedFlowError: the name is taken, at the beginning or in the end.
         OSError: nothing can be written there.
     """
     check_target(folder, overwrite=overwrite)
     with temporary_directory(folder.absolute().parent) as temporary:
-        run, old = NewRun(temporary / "new", folder), temporary / "old"
-        run.filling.mkdir()
-        yield run
-        try:
-            check_target(folder, overwrite=overwrite)
-        except SavedFlowError:
-            names = (folder.with_name(f"{folder.name}-{i}") for i in itertools.count(2))
-            run.folder = next(name for name in names if not _is_there(name))
-        try:
-            if _is_there(run.folder):
-                run.folder.rename(old)
-            run.filling.rename(run.folder)
-        except BaseException:
-            if _is_there(old) and not _is_there(run.folder):
-                old.rename(run.folder)
-            raise
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        yield new
+        check_target(folder, overwrite=overwrite)
+        if _is_there(folder):
+            folder.rename(old)
+        new.rename(folder)
 
 
 def save(folder: Path, flow: Flow, record: Record) -> None:
@@ -234,10 +195,9 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Saved:
 
     Raises:
         SavedFlowError: a file is missing, damaged or changed, the recipe is unknown, or the weights do not
-            fit it, or it is a masked flow of before whose masks were others. The message names what.
+            fit it. The message names what.
     """
     record = read_record(folder)
-    _expect_same_masks(folder, record)
     data = _read(folder / WEIGHTS, _MAX_WEIGHTS)
     if hashlib.sha256(data).hexdigest() != record.weights_sha256:
         raise SavedFlowError(f"{folder / WEIGHTS} is damaged: its sha256 is not the one in {RECIPE}")
@@ -249,15 +209,12 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Saved:
         # Fresh weights are drawn and thrown away; the caller's random numbers stay as they are.
         with torch.random.fork_rng(devices=[]):
             # First without memory for the weights: what the recipe asks for must be what the file has.
-            with torch.device("meta"), _holding_at_most(_BUFFERS * len(data) + _SMALL):
+            with torch.device("meta"):
                 shapes = build(record.recipe, record.event_shape, record.levels, record.arguments)
             # Of the precision that the file has, whatever torch's default is.
             doubles = {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float64}
             precision = torch.float64 if doubles else torch.float32
-            expected = shapes.to(precision).state_dict()
-            if record.format < 3:
-                _add_centers(expected, tensors)
-            _expect_fit(folder, expected, tensors)
+            _expect_fit(folder, shapes.to(precision).state_dict(), tensors)
             flow = build(record.recipe, record.event_shape, record.levels, record.arguments).to(precision)
     except RecipeError as error:
         raise SavedFlowError(f"{folder / RECIPE}: {error}") from error
@@ -310,32 +267,6 @@ def _is_there(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-@contextmanager
-def _holding_at_most(limit: int) -> Iterator[None]:
-    """Modules that are built meanwhile, in any thread, may hold so many bytes, or RecipeError is raised.
-
-    Some values (permutations, matrices of a few channels) are worked out on the CPU for the meta device too;
-    and layers without end would take all of the time.
-    """
-    held = 0
-
-    def count(_module: Module, _name: str, tensor: Tensor | None) -> None:
-        nonlocal held
-        held += 0 if tensor is None else tensor.numel() * tensor.element_size()
-        if held > limit:
-            raise RecipeError(f"it would be far larger than its {WEIGHTS}")
-
-    hooks = [
-        register_module_parameter_registration_hook(count),
-        register_module_buffer_registration_hook(count),
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def _read(path: Path, limit: int) -> bytes:
     try:
         return read_file(path, limit)
@@ -345,24 +276,6 @@ def _read(path: Path, limit: int) -> bytes:
         ) from error
     except FileError as error:
         raise SavedFlowError(str(error)) from error
-
-
-def _expect_same_masks(folder: Path, record: Record) -> None:
-    # Masks are no part of the weights; in format 1 those of narrow layers left most dimensions out.
-    dimensions, hidden = math.prod(record.event_shape), record.arguments.get("hidden")
-    wide = isinstance(hidden, list) and all(width >= dimensions - 1 for width in hidden)
-    if record.format == 1 and record.recipe == "maf" and not wide:
-        raise SavedFlowError(
-            f"{folder} is of an earlier version, whose masks of hidden layers narrower than {dimensions - 1} "
-            f"units were others; fit it again with `flowgauge flows train maf`"
-        )
-
-
-def _add_centers(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    # Before format 3 an `ActNorm` had no center, which is one of 0.
-    for key, wanted in expected.items():
-        if key.endswith(".center") and key not in found:
-            found[key] = torch.zeros(wanted.shape, dtype=wanted.dtype)
 
 
 def _expect_fit(folder: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

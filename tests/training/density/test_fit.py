@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from flows import MLP, ActNorm, ChannelAffine, ConditionalDiagonalNormal, Flow, StandardNormal
-from flows.recipes import glow, maf, neural_spline, nice, planar, radial, real_nvp
-from training.density.fit import DensityFitError, FitPoint, FitSettings, batch_rows, fit, mean_log_prob
+from flows import MLP, ChannelAffine, ConditionalDiagonalNormal, Flow, StandardNormal
+from flows.recipes import glow, maf, neural_spline, nice, real_nvp
+from training.density.fit import DensityFitError, FitPoint, FitSettings, fit, mean_log_prob
 
 
 def samples(n: int, seed: int) -> Tensor:
@@ -84,25 +84,6 @@ def test_a_seed_gives_the_same_bits_and_leaves_the_generator() -> None:
     assert torch.equal(after, torch.rand(()))
 
 
-def test_a_step_waits_for_its_loss_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To look at a number is to wait for the GPU that computes it; on a CPU the looks can be counted."""
-    looks = []
-    of_number, of_truth = torch.Tensor.item, torch.Tensor.__bool__
-
-    def number(self: Tensor) -> float:
-        looks.extend([1] if self.requires_grad else [])
-        return of_number(self)
-
-    def truth(self: Tensor) -> bool:
-        looks.append(1)
-        return of_truth(self)
-
-    monkeypatch.setattr(torch.Tensor, "item", number)
-    monkeypatch.setattr(torch.Tensor, "__bool__", truth)
-    fit(affine(), samples(50, 0), samples(50, 1), FitSettings(steps=9, batch_size=16))
-    assert len(looks) == 9
-
-
 def test_every_sample_is_seen_once_an_epoch() -> None:
     class Seen(StandardNormal):
         rows: list[float]
@@ -157,77 +138,6 @@ CONDITIONAL: dict[str, Callable[..., Flow]] = {
 NO_CONTEXT = "^the flow depends on no context; make it with context=K$"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
-@pytest.mark.parametrize("event", [(4,), (1, 4, 4)])
-@pytest.mark.parametrize("name", CONDITIONAL)
-def test_a_context_that_the_flow_would_throw_away_is_refused(
-    name: str, event: tuple[int, ...], dtype: torch.dtype
-) -> None:
-    """p(x) would be learned in silence, where p(x | context) was meant. A flow that takes one is fitted."""
-    x, context = torch.randn(12, *event), torch.arange(24).view(12, 2).to(dtype)
-    settings = FitSettings(steps=1, batch_size=6)
-    contexts: dict[str, Any] = {"context": context, "validation_context": context}
-    with pytest.raises(DensityFitError, match=NO_CONTEXT):
-        fit(CONDITIONAL[name](event), x, x, settings, **contexts)
-    points = fit(CONDITIONAL[name](event, context=2), x, x, settings, **contexts)
-    assert len(points) == 1
-    with pytest.raises(DensityFitError, match=r"refuses a training batch of 6: expected a context"):
-        fit(CONDITIONAL[name](event, context=3), x, x, settings, **contexts)
-
-
-@pytest.mark.parametrize("recipe", [planar, radial])
-def test_recipes_that_take_no_context_refuse_one(recipe: Callable[..., Flow]) -> None:
-    x, context = samples(10, 0), torch.zeros(10, 1)
-    with pytest.raises(DensityFitError, match=NO_CONTEXT):
-        fit(recipe(2, depth=1), x, x, FitSettings(steps=1), context=context, validation_context=context)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
-def test_a_context_of_classes_is_one(dtype: torch.dtype) -> None:
-    """No gradient reaches what is rounded to a class, and yet the density depends on it."""
-
-    class Classes(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = torch.nn.Embedding(3, 4)
-            torch.nn.init.zeros_(self.table.weight)
-
-        def forward(self, context: Tensor) -> Tensor:
-            found: Tensor = self.table(context.long())
-            return found
-
-    flow = Flow(ChannelAffine(2), ConditionalDiagonalNormal((2,), Classes()))
-    x, classes = samples(30, 0), torch.arange(30).to(dtype) % 3
-    fit(flow, x, x, FitSettings(steps=2), context=classes, validation_context=classes)
-    assert flow.state_dict()["base.network.table.weight"].abs().min() > 0
-
-
-def test_the_look_at_a_context_changes_no_bit_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the noise of dequantisation, what `ActNorm` is set by, nor a gradient."""
-    x = torch.randint(16, (40, 1, 4, 4), generator=torch.Generator().manual_seed(0)).float()
-    context, settings = x.mean((2, 3)), FitSettings(steps=3, batch_size=16)
-    found = []
-    for looks in (True, False):
-        if not looks:
-            monkeypatch.setattr("training.density.fit._expect_use", lambda *_: None)
-        torch.manual_seed(0)
-        flow = glow((1, 4, 4), steps=1, hidden=4, levels=16, context=1, recompute=True)
-        fit(flow, x, x[:9], settings, context=context, validation_context=context[:9])
-        found.append(flow.state_dict())
-    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
-
-
-def test_batches_of_the_mean_change_nothing() -> None:
-    flow, x = affine(), samples(70, 0)
-    assert mean_log_prob(flow, x, batch=9) == pytest.approx(mean_log_prob(flow, x), rel=1e-6)
-
-
-def test_large_samples_are_looked_at_a_few_at_a_time() -> None:
-    assert batch_rows(64) == 1000
-    assert batch_rows(3 * 256**2) == 5
-    assert batch_rows(3 * 4096**2) == 1
-
-
 class Sized(StandardNormal):
     """Keeps how many samples were looked at together."""
 
@@ -237,17 +147,6 @@ class Sized(StandardNormal):
         if not self.training:
             self.rows.append(len(z))
         return super().log_prob(z, context)
-
-
-def test_a_look_takes_no_more_samples_than_a_step_or_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = Sized((2,))
-    base.rows = []
-    flow = Flow(ChannelAffine(2), base)
-    monkeypatch.setattr("training.density.fit._ELEMENTS", 6)
-    fit(flow, samples(10, 0), samples(10, 1), FitSettings(steps=1, batch_size=4))
-    fit(flow, samples(10, 0), samples(10, 1), FitSettings(steps=1, batch_size=2))
-    mean_log_prob(flow, samples(4, 0))
-    assert base.rows == [4, 4, 2, 3, 3, 3, 1, 3, 1]
 
 
 @pytest.mark.parametrize(("train", "validation"), [(0, 5), (5, 0)])
@@ -291,21 +190,6 @@ def test_integers_of_another_range_are_refused(name: str, dtype: torch.dtype) ->
     assert len(fit(flow, good, good, settings)) == 1
 
 
-def test_truth_values_are_integers_of_two_levels() -> None:
-    x = torch.rand(6, 1, 4, 4) > 0.5
-    assert len(fit(CONDITIONAL["nice"]((1, 4, 4), levels=2), x, x, FitSettings(steps=1))) == 1
-
-
-def test_pictures_between_0_and_1_are_no_integers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given to 256 levels they all are in the first cell, and 0.6 bits per dimension were told."""
-    monkeypatch.setattr("training.density.fit._ELEMENTS", 2 * 16)  # they are looked at two by two
-    x = torch.zeros(5, 1, 4, 4)
-    x[3, 0, 0, 1] = 0.5
-    said = r"^row 3 of the training samples has the value 0.5; the flow takes integers 0 ... 255$"
-    with pytest.raises(DensityFitError, match=said):
-        fit(CONDITIONAL["nice"]((1, 4, 4), levels=256), x, x, FitSettings(steps=1))
-
-
 @pytest.mark.parametrize(
     ("samples_are", "flow_is", "said"),
     [
@@ -342,18 +226,6 @@ def test_a_likelihood_that_is_not_finite_ends_it_in_words() -> None:
     base.broken = False
     with pytest.raises(DensityFitError, match="validation samples was finite at no look"):
         fit(flow, x, x, FitSettings(steps=3))
-
-
-@pytest.mark.parametrize(("rows", "batch_size"), [(1, 256), (9, 1)])
-def test_a_first_batch_that_the_flow_refuses_ends_it_in_words(rows: int, batch_size: int) -> None:
-    """A single vector tells `ActNorm` no deviation; of a picture one has many values for each channel."""
-    settings = FitSettings(steps=2, batch_size=batch_size)
-    refused = "refuses a training batch of 1: ActNorm expected a first training batch of several values"
-    with pytest.raises(DensityFitError, match=refused):
-        fit(planar(2, depth=1), samples(rows, 0), samples(5, 1), settings)
-    x = torch.randn(rows, 1, 4, 4)
-    points = fit(Flow(ActNorm(1), StandardNormal((1, 4, 4))), x, x, settings)
-    assert [point.step for point in points] == [2]
 
 
 def test_what_was_best_is_kept_where_the_likelihood_ends_later() -> None:

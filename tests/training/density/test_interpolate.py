@@ -25,31 +25,6 @@ def test_the_ends_are_the_pictures(recipe: str) -> None:
     assert torch.equal(ways[:, -1], x[6:])
 
 
-def test_all_points_are_inverted_together_as_far_as_memory_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    flow = build("maf", (1, 4, 4), 17, arguments("maf", hidden=8, depth=1)).eval()
-    x = torch.randint(17, (12, 1, 4, 4)).float()
-    sizes: list[int] = []
-    inverse = flow.transform.inverse
-
-    def counted(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        sizes.append(len(z))
-        return inverse(z)
-
-    monkeypatch.setattr(flow.transform, "inverse", counted)
-    interpolate(flow, x[:6], x[6:], 10)
-    assert sizes == [60]
-    monkeypatch.setattr("training.density.fit._ELEMENTS", 40 * 16)
-    interpolate(flow, x[:6], x[6:], 10)
-    assert sizes == [60, 40, 20]
-
-
-@pytest.mark.parametrize("points", [1, 0])
-def test_a_way_has_both_its_ends(points: int) -> None:
-    flow = build("maf", (1, 4, 4), 17, arguments("maf", hidden=8, depth=1)).eval()
-    with pytest.raises(ValueError, match=f"at least 2 points, its ends; got {points}"):
-        interpolate(flow, torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), points)
-
-
 def test_the_way_stays_at_the_latents_distance() -> None:
     a, b = torch.randn(2, 50, 200, dtype=torch.float64)
     b = b * a.norm(dim=1, keepdim=True) / b.norm(dim=1, keepdim=True)
@@ -70,7 +45,3 @@ def test_ends_in_one_line_are_joined_by_it(factor: float) -> None:
     a = torch.randn(4, 8)
     found = slerp(a, factor * a, 0.25)
     torch.testing.assert_close(found, 0.75 * a + 0.25 * factor * a, atol=1e-3, rtol=1e-3)
-
-
-def test_the_centre_has_no_direction_and_does_no_harm() -> None:
-    assert slerp(torch.zeros(1, 8), torch.ones(1, 8), 0.5).isfinite().all()

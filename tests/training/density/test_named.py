@@ -3,20 +3,14 @@
 import inspect
 
 import pytest
-import torch
 
-from training.density.named import RECIPES, RecipeError, arguments, build, halvings, recipe_name
+from training.density.named import RECIPES, RecipeError, arguments, build, halvings
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_arguments_are_written_down(name: str) -> None:
     given = set(inspect.signature(RECIPES[name].build).parameters)
     assert set(arguments(name)) == given - {"event_shape", "levels", "context", "recompute", "law"}
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_logit_of_pictures_is_the_one_that_does_best(name: str) -> None:
-    assert arguments(name)["alpha"] == 0.01
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -41,19 +35,6 @@ def test_pictures_that_can_be_halved_so_often_do(name: str, scales: int, times: 
     if times:
         with pytest.raises(RecipeError, match="cannot be built"):
             build(name, (1, side // 2, side // 2), 256, chosen)
-
-
-def test_recipes_of_vectors_need_no_halving() -> None:
-    assert halvings("maf", arguments("maf")) == 0
-    flow = build("maf", (1, 3, 5), 4, arguments("maf", hidden=8))
-    assert flow.log_prob(torch.zeros(2, 1, 3, 5)).shape == (2,)
-
-
-def test_the_librarys_names_are_taken_too() -> None:
-    assert recipe_name("neural_spline") == "spline"
-    assert recipe_name("real_nvp") == "realnvp"
-    with pytest.raises(RecipeError, match="no recipe 'ffjord'; there are: nice, realnvp, glow, spline, maf"):
-        recipe_name("ffjord")
 
 
 def test_what_a_recipe_does_not_take_is_refused() -> None:

@@ -1,6 +1,5 @@
 """Digits and folders as data: integers, three parts without a picture in common, always the same ones."""
 
-import doctest
 from pathlib import Path
 
 import cv2
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 from flows.fastflow.images import ImageError
-from training.density import pictures
 from training.density.pictures import Pictures, digits, folder
 
 
@@ -52,22 +50,6 @@ def test_the_split_of_digits_is_fixed_and_stratified() -> None:
     assert [len(part) for part in parts(first)] == [1198, 299, 300]
 
 
-def test_no_digit_is_in_two_parts() -> None:
-    values = torch.cat(parts(digits())).flatten(1)
-    assert len(set(map(tuple, values.tolist()))) == len(values)
-
-
-def test_the_callers_random_numbers_stay_as_they_are() -> None:
-    torch.manual_seed(3)
-    np.random.seed(3)
-    expected = torch.rand(2), np.random.rand(2)
-    torch.manual_seed(3)
-    np.random.seed(3)
-    digits()
-    assert torch.equal(torch.rand(2), expected[0])
-    assert np.array_equal(np.random.rand(2), expected[1])
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_folder_is_resized_and_divided(tmp_path: Path, channels: int) -> None:
     fill(tmp_path, 30)
@@ -84,14 +66,6 @@ def test_a_folder_is_resized_and_divided(tmp_path: Path, channels: int) -> None:
     assert values.max() <= 255
     again = folder(tmp_path, 8, channels)
     assert all(torch.equal(a, b) for a, b in zip(parts(data), parts(again), strict=True))
-
-
-def test_grey_pictures_keep_their_grey(tmp_path: Path) -> None:
-    for value in range(0, 240, 20):
-        cv2.imwrite(str(tmp_path / f"{value:03}.png"), np.full((16, 16), value, np.uint8))
-    found = torch.cat(parts(folder(tmp_path, 4, 1)))
-    assert sorted(found[:, 0, 0, 0].tolist()) == list(range(0, 240, 20))
-    assert (found == found[:, :, :1, :1]).all()
 
 
 def test_copies_are_taken_once(tmp_path: Path) -> None:
@@ -134,7 +108,3 @@ def test_sizes_that_no_flow_can_halve(
     fill(tmp_path, 8)
     with pytest.raises(ValueError, match=message):
         folder(tmp_path, size, channels, scales=scales)
-
-
-def test_its_examples_run() -> None:
-    assert doctest.testmod(pictures).failed == 0

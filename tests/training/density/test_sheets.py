@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.density.sheets import GAP, SheetError, default_columns, png, sheet, sheet_size, to_pixels
+from training.density.sheets import GAP, SheetError, sheet, sheet_size, to_pixels
 
 
 def decoded(data: bytes) -> NDArray[np.uint8]:
@@ -38,17 +38,6 @@ def test_small_pictures_are_enlarged_pixel_by_pixel() -> None:
     found = decoded(sheet(x, 17))
     assert found.shape == (48 + 2 * GAP, 48 + 2 * GAP)
     assert np.array_equal(found[GAP + 3 : -GAP : 6, GAP + 3 : -GAP : 6], to_pixels(x, 17)[0, ..., 0])
-
-
-@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (9, 3), (10, 4), (64, 8)])
-def test_a_sheet_is_about_square(count: int, columns: int) -> None:
-    assert default_columns(count) == columns
-
-
-def test_single_pictures_keep_their_pixels() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    assert np.array_equal(decoded(png(pixels)), pixels)
-    assert np.array_equal(decoded(png(pixels[..., :1])), pixels[..., 0])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -72,26 +72,6 @@ def test_the_samples_fall_where_the_density_says(target: Target) -> None:
     assert statistic < freedom + 6 * math.sqrt(2 * freedom)
 
 
-@every_target
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shapes_and_dtypes(target: Target, dtype: torch.dtype) -> None:
-    x = target.sample(7, torch.Generator().manual_seed(2))
-    assert x.shape == (7, 2)
-    assert x.dtype == torch.get_default_dtype()
-    log_prob = target.log_prob(x.to(dtype))
-    assert log_prob.shape == (7,)
-    assert log_prob.dtype == dtype
-    assert target.sample(0).shape == (0, 2)
-    assert target.log_prob(x[:0]).shape == (0,)
-
-
-@every_target
-def test_a_generator_makes_samples_repeatable(target: Target) -> None:
-    first, again, other = (target.sample(5, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
 def test_the_checkerboard_is_empty_between_its_squares() -> None:
     board = TARGETS["checkerboard"]
     x = torch.tensor([[-1.5, -1.5], [-0.5, -1.5], [2.5, 1.5]])

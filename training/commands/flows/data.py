@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.images import ImageError
-from flows.fastflow.resizing import Mixed
 from training.density import pictures
 from training.density.pictures import Pictures
 
@@ -42,7 +41,7 @@ def to_fit(data: str, *, size: int | None, channels: int | None, halvings: int) 
 
 
 def to_score(
-    data: str, event_shape: tuple[int, int, int], levels: int, mixed: Mixed
+    data: str, event_shape: tuple[int, int, int], levels: int
 ) -> tuple[list[str], Tensor, dict[str, str]]:
     """Pictures to be scored, and what to call them: the test part of the digits, all of a folder.
 
@@ -50,7 +49,6 @@ def to_score(
         data: "digits", or the path of a folder.
         event_shape: (C, H, W) that the flow takes.
         levels: that it takes.
-        mixed: how pictures of a folder were resized for its fit.
 
     Returns:
         N names, pictures (N, C, H, W), and why a file is not among them, by its name.
@@ -75,7 +73,7 @@ def to_score(
     failures: dict[str, str] = {}
     for file in pictures.files(Path(data)):
         try:
-            found[file.name] = torch.from_numpy(pictures.read(file, size, channels, mixed))
+            found[file.name] = torch.from_numpy(pictures.read(file, size, channels))
         except ImageError as error:
             failures[file.name] = str(error).removeprefix(f"{file}: ")
         except OSError as error:

@@ -65,7 +65,7 @@ def score(
     where = pick_device(device)
     loaded = saved.load(run, where)
     record = loaded.record
-    names, pictures, failures = to_score(data, record.event_shape, record.levels, record.mixed)
+    names, pictures, failures = to_score(data, record.event_shape, record.levels)
     dimensions = math.prod(loaded.record.event_shape) * math.log(2)
     surprise = negative_log_likelihood(loaded.flow, pictures.to(where), draws=draws, seed=seed).cpu()
     usual = torch.tensor([loaded.record.validation_bits_per_dim * dimensions], dtype=torch.float64)

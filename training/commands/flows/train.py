@@ -56,8 +56,8 @@ def train(
 
     The folder has flow.safetensors, recipe.json, metrics.jsonl, samples.png, and interpolations.png: the way
     between held-out pictures through the latents. It appears when the fit is done, and the pictures, which
-    may take long, follow. Where its name is taken meanwhile it gets a number. Where the likelihood is no
-    longer finite the fit ends early, with the best weights until then.
+    may take long, follow. Where the likelihood is no longer finite the fit ends early, with the best weights
+    until then.
 
     Example: flowgauge flows train glow --data digits
     """
@@ -106,7 +106,7 @@ def train(
     start = time.monotonic()
     with (
         saved.new_run(target, overwrite=overwrite) as run,
-        (run.filling / saved.METRICS).open("w", buffering=1) as metrics,  # a line is there when it is written
+        (run / saved.METRICS).open("w", buffering=1) as metrics,  # a line is there when it is written
     ):
         with progress.stage("fit", steps) as advance:
             shown = 0
@@ -148,15 +148,13 @@ def train(
             ),
             validation_bits_per_dim=bits,
         )
-        saved.save(run.filling, flow, record)
+        saved.save(run, flow, record)
     progress.say(f"{bits:.3f} bits/dim of held-out pictures, after {seconds:.0f} s")
-    if run.folder != target:
-        progress.say(f"{target} was taken meanwhile; this run has another name")
-    progress.say(f"kept: {run.folder}")
+    progress.say(f"kept: {target}")
 
     def draw(name: str, drawn: torch.Tensor, columns: int) -> None:
         try:
-            replace_file(run.folder / name, sheet(drawn, pictures.levels, columns=columns))
+            replace_file(target / name, sheet(drawn, pictures.levels, columns=columns))
         except SheetError as error:
             progress.say(f"no {name}: {error}")
 
@@ -172,7 +170,7 @@ def train(
         "flowgauge",
         "flows",
         "sample",
-        str(run.folder),
+        str(target),
         "--temperature",
         "0.7",
         "--out",

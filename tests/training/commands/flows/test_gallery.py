@@ -47,12 +47,6 @@ def test_it_draws_both_figures(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("coarse")
-def test_without_targets_nothing_is_fitted(tmp_path: Path) -> None:
-    assert run(tmp_path, "--targets", "none").exit_code == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["planar_radial.png"]
-
-
-@pytest.mark.usefixtures("coarse")
 def test_a_fit_that_fails_takes_no_other_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverging(recipe: str, target: Target, **options: Any) -> Learned:
         if target.name == "banana":
@@ -92,20 +86,6 @@ def test_what_is_wrong_is_said_before_anything_is_drawn(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("seed", ["-1", str(2**63)])
-def test_a_seed_that_torch_does_not_take_is_wrong_usage(tmp_path: Path, seed: str) -> None:
-    result = run(tmp_path / "out", "--targets", "banana", "--steps", "3", "--seed", seed)
-    assert result.exit_code == 2
-    assert not (tmp_path / "out").exists()
-
-
-def test_all_and_none_are_among_the_names(tmp_path: Path) -> None:
-    result = run(tmp_path / "out", "--targets", "all,two_moons")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: there is no target 'all'; there are: eight_gaussians, ")
-    assert result.stderr.endswith("; and all of them: all, no fits: none\n")
-
-
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run(tmp_path / "out")
@@ -129,8 +109,3 @@ def test_help_explains_and_costs_nothing(command: list[str]) -> None:
     loaded = done.stderr.partition("loaded:")[2].split()
     assert "typer" in loaded
     assert [name for name in ("torch", "matplotlib", "numpy", "sklearn", "cv2") if name in loaded] == []
-
-
-def test_a_sub_command_must_be_named() -> None:
-    assert CliRunner().invoke(flowgauge.app, ["flows"]).exit_code == 2
-    assert CliRunner().invoke(flowgauge.app, ["flows", "grow"]).exit_code == 2

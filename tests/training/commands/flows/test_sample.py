@@ -2,12 +2,10 @@
 
 import importlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -44,19 +42,6 @@ def test_another_name_is_a_folder_of_pictures_as_they_are(digits_run: Path, tmp_
     assert set(np.unique(found)) <= {round(255 * level / 16) for level in range(17)}
 
 
-def test_a_seed_decides_all(digits_run: Path, tmp_path: Path) -> None:
-    for name, seed in (("a.png", "1"), ("b.png", "1"), ("c.png", "2")):
-        assert run(digits_run, tmp_path / name, "-n", "4", "--seed", seed).exit_code == 0
-    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
-    assert a == b
-    assert a != c
-
-
-def test_without_temperature_all_pictures_are_alike(digits_run: Path, tmp_path: Path) -> None:
-    assert run(digits_run, tmp_path / "cold", "-n", "2", "--temperature", "0").exit_code == 0
-    assert (tmp_path / "cold/0000.png").read_bytes() == (tmp_path / "cold/0001.png").read_bytes()
-
-
 @pytest.mark.parametrize("name", ["there.png", "there"])
 def test_files_that_are_there_are_kept_unless_they_are_to_be_replaced(
     digits_run: Path, tmp_path: Path, name: str
@@ -72,38 +57,6 @@ def test_files_that_are_there_are_kept_unless_they_are_to_be_replaced(
     assert {path: path.read_bytes() for path in first} != first
 
 
-def test_a_folder_never_holds_pictures_of_two_draws(digits_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "many"
-    assert run(digits_run, out, "-n", "3").exit_code == 0
-    first = {path.name: path.read_bytes() for path in out.iterdir()}
-    result = run(digits_run, out, "-n", "2", "--seed", "9", "--overwrite")
-    assert result.exit_code == 1
-    assert f"{out} holds 0002.png of another draw, which 2 pictures would not replace" in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
-    (out / "notes.txt").touch()
-    assert run(digits_run, out, "-n", "4", "--seed", "9", "--overwrite").exit_code == 0
-    assert sorted(path.name for path in out.iterdir()) == [
-        *(f"000{i}.png" for i in range(4)),
-        "notes.txt",
-    ]
-
-
-def test_samples_that_are_no_numbers_leave_nothing(
-    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def drawn(*_: object, **__: object) -> Iterator[torch.Tensor]:
-        yield torch.zeros(1, 1, 8, 8)
-        yield torch.full((1, 1, 8, 8), torch.nan)
-
-    monkeypatch.setattr("training.density.saved.draw", drawn)
-    for name in ("many", "sheet.png"):
-        result = run(digits_run, tmp_path / name, "-n", "2")
-        assert result.exit_code == 1
-        assert result.stderr.startswith("error: the flow's samples are not finite numbers")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_sheet_that_is_too_large_is_refused(
     digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,15 +67,6 @@ def test_a_sheet_that_is_too_large_is_refused(
     assert result.exit_code == 1
     assert "a sheet of 5 pictures would have 152 x 102 pixels; draw fewer, or into a folder" in result.stderr
     assert run(digits_run, tmp_path / "b", "-n", "5").exit_code == 0
-
-
-def test_a_folder_and_a_file_are_told_apart(digits_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.png").mkdir()
-    (tmp_path / "b").touch()
-    for name, said in (("a.png", "is a folder"), ("b", "is no folder")):
-        result = run(digits_run, tmp_path / name, "--overwrite")
-        assert result.exit_code == 1
-        assert said in result.stderr
 
 
 def test_what_is_no_run_or_a_damaged_one_is_refused(digits_run: Path, tmp_path: Path) -> None:
@@ -137,10 +81,3 @@ def test_what_is_no_run_or_a_damaged_one_is_refused(digits_run: Path, tmp_path: 
     assert result.exit_code == 1
     assert "flow.safetensors is damaged: its sha256 is not the one in recipe.json" in result.stderr
     assert not (tmp_path / "a.png").exists()
-
-
-@pytest.mark.parametrize(
-    "options", [["-n", "0"], ["-n", "many"], ["--temperature", "-1"], ["--seed", "-1"], ["surplus"]]
-)
-def test_wrong_usage_exits_2(digits_run: Path, tmp_path: Path, options: list[str]) -> None:
-    assert run(digits_run, tmp_path / "a.png", *options).exit_code == 2

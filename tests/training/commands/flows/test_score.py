@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from training.commands.flows.data import to_score
 from training.density import saved
 from training.density.outliers import negative_log_likelihood
 from training.density.pictures import digits
@@ -68,30 +67,6 @@ def test_by_likelihood_the_least_likely_comes_first(digits_run: Path, tmp_path: 
     assert len(result.stdout.splitlines()) == 302
 
 
-@pytest.mark.parametrize("by", ["typicality", "likelihood"])
-def test_noise_is_stranger_than_parts(parts_run: Path, parts: Path, by: str) -> None:
-    result = run(parts_run, parts, "--by", by)
-    assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[1].split()[-1] == "noise.png"
-    assert len(result.stdout.splitlines()) == 10
-
-
-def test_names_that_a_spreadsheet_would_run_are_quoted(parts_run: Path, parts: Path, tmp_path: Path) -> None:
-    odd = ["=1+1.png", "+2.png", "-3.png", "@x.png", "＝4.png", "a;=5.png", "good.png", "li\nne\x1b[1m.png"]  # noqa: RUF001
-    for name in odd:
-        shutil.copy(parts / "noise.png", parts / name)
-    out = tmp_path / "s.csv"
-    result = run(parts_run, parts, "--out", str(out))
-    assert result.exit_code == 0, result.output
-    names = {row["picture"] for row in rows(out)}
-    expected = {
-        *("'=1+1.png", "'+2.png", "'-3.png", "'@x.png", "'＝4.png", "a;'=5.png", "good.png"),  # noqa: RUF001
-        "li\N{REPLACEMENT CHARACTER}ne\N{REPLACEMENT CHARACTER}[1m.png",
-    }
-    assert expected <= names
-    assert "\x1b" not in result.stdout
-
-
 def test_pictures_of_another_kind_are_refused(digits_run: Path, parts_run: Path, parts: Path) -> None:
     result = run(parts_run, "digits")
     assert result.exit_code == 1
@@ -130,37 +105,3 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_scored(
     assert said[0].startswith("a\N{REPLACEMENT CHARACTER}b.png: ")
     assert said[1:] == [f"1 of {count + 1} not scored"]
     assert len(rows(out)) == count
-
-
-def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(digits_run: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(digits_run, tmp_path / "run")
-    weights = (folder / "flow.safetensors").read_bytes()
-    result = run(folder, "digits", "--out", str(folder / "flow.safetensors"))
-    assert result.exit_code == 1
-    assert "is there already; choose another --out, or replace it: --overwrite" in result.stderr
-    assert result.stdout == ""  # before anything is scored
-    assert (folder / "flow.safetensors").read_bytes() == weights
-    result = run(folder, "digits", "--out", str(tmp_path), "--overwrite")
-    assert result.exit_code == 1
-    assert result.stderr == f"error: {tmp_path} is a folder; --out is the name of a CSV file\n"
-    assert result.stdout == ""
-    out = tmp_path / "s.csv"
-    out.touch()
-    assert run(folder, "digits", "--out", str(out), "--overwrite").exit_code == 0
-    assert len(rows(out)) == 300
-
-
-@pytest.mark.parametrize("options", [["--by", "beauty"], ["--top", "-1"], ["--draws", "0"], ["surplus"]])
-def test_wrong_usage_exits_2(digits_run: Path, options: list[str]) -> None:
-    assert run(digits_run, "digits", *options).exit_code == 2
-
-
-def test_a_flow_of_before_sees_pictures_as_it_was_fitted_to_them(tmp_path: Path) -> None:
-    """Of one that is longer than its input one way and shorter the other rows were passed over."""
-    cv2.imwrite(str(tmp_path / "strip.png"), np.random.default_rng(0).integers(0, 256, (100, 10), np.uint8))
-    (_, now, _), (_, before, _) = (
-        to_score(str(tmp_path), (1, 16, 16), 256, mixed) for mixed in ("area", "linear")
-    )
-    assert (now != before).any()
-    pixels = cv2.imread(str(tmp_path / "strip.png"), cv2.IMREAD_GRAYSCALE)
-    assert (before[0, 0].numpy() == cv2.resize(np.asarray(pixels), (16, 16))).all()
