@@ -1,12 +1,10 @@
 """`flowgauge predict`: inspect a file or a folder, here or by a server."""
 
-import base64
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -17,34 +15,18 @@ from rich.table import Table
 from rich.text import Text
 
 from app.commands import remote
+from app.commands.predict_sources import (
+    AwayError,
+    Finding,
+    Inspect,
+    NotInspectedError,
+    inspect_here,
+    inspect_remotely,
+)
 from app.schemas.texts import text_fault
 
-# In which a server that is busy is asked again.
-_PATIENCE_SECONDS: Final = 5.0
 # Images in a row for which it was away, after which no other is tried.
 _AWAY: Final = 3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was said of one image; the overlay is the bytes of a PNG, if one was asked for."""
-
-    score: float
-    decision: str
-    p_value: float
-    version: str
-    overlay: bytes | None
-
-
-class AwayError(ValueError):
-    """The server does not answer, or takes nothing, or nothing by this key: no other would be inspected."""
-
-
-class NotInspectedError(ValueError):
-    """An image could not be inspected, or none because no server answers; the message is for people."""
-
-
-Inspect = Callable[[bytes], Finding]
 
 
 def predict(
@@ -95,76 +77,119 @@ def predict(
     folder could not be read, or an overlay could not be written (the others are inspected all the same), or
     the model or the server could not be used; 2 when what was asked for is wrong.
     """
-    from flows.fastflow.images import read_bytes
-
     if url is None and no_store:
         raise typer.BadParameter("is for --url; here nothing is kept anyway", param_hint="--no-store")
     if station is not None and (fault := text_fault(station)):
         raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
-    files, closed = _files(path, out)
-    errors = Console(stderr=True)
-    findings: dict[str, Finding] = {}
-    failures = dict(closed)
-    unwritten: dict[str, str] = {}  # inspected, but without an overlay
+    files, unreadable = _files(path, out)
     drawn = out is not None
     if url is None:
-        connection = _local(models, category, version, station, threads, device, precision, drawn)
+        connection = inspect_here(models, category, version, station, threads, device, precision, drawn)
     else:
-        connection = _remote(url, key, ca, category, version, station, drawn, not no_store)
-    away = 0  # in a row
-    progress = Progress(console=errors, transient=True, disable=as_json)
+        connection = inspect_remotely(url, key, ca, category, version, station, drawn, not no_store)
+    report = _Report(as_json, unreadable, len(files))
+    progress = Progress(console=Console(stderr=True), transient=True, disable=as_json)
     with connection as inspect, progress:
-        if as_json:
-            for name, reason in closed.items():
-                typer.echo(_json_line(name, None, reason, None))
+        report.begin()
         try:
             for name, file in progress.track(files.items(), description="Inspecting"):
-                try:
-                    found = inspect(read_bytes(file))
-                except OSError as error:
-                    failures[name] = error.strerror or str(error)
-                except NotInspectedError as error:
-                    failures[name] = str(error)
-                    away = 0
-                except AwayError as error:
-                    failures[name] = str(error)
-                    away += 1
-                else:
-                    away = 0
-                    if out is not None and found.overlay is not None:
-                        failed = _write_overlay(out / f"{name}.overlay.png", found.overlay)
-                        unwritten |= {} if failed is None else {name: failed}
-                    # Overlays of a large folder would fill the memory.
-                    findings[name] = replace(found, overlay=None)
-                if as_json:
-                    typer.echo(_json_line(name, findings.get(name), failures.get(name), unwritten.get(name)))
-                if away == _AWAY:
+                report.add(name, inspect, file, None if out is None else out / f"{name}.overlay.png")
+                if report.away == _AWAY:
                     break
         except KeyboardInterrupt:
-            if not as_json:  # what was found is worth something
-                _tell(findings, failures | unwritten)
+            report.print_table()  # what was found is worth something
             raise
-    untried = len(files) + len(closed) - len(findings) - len(failures)
-    if not as_json:
-        _tell(findings, failures | unwritten)
-    if untried:
-        typer.secho(f"{untried} more were not tried, as none would be inspected now", fg="red", err=True)
-    if failures:
-        typer.secho(f"{len(failures)} of {len(files) + len(closed)} not inspected", fg="red", err=True)
-    if unwritten:
-        typer.secho(f"{len(unwritten)} of {len(files)} without their overlay", fg="red", err=True)
-    if failures or unwritten:
+    report.print_table()
+    if not report.summarise():
         raise typer.Exit(1)
 
 
-def _tell(findings: Mapping[str, Finding], reasons: Mapping[str, str]) -> None:
-    Console().print(_table(findings))
-    for name, reason in reasons.items():
-        typer.secho(f"{name}: {reason}", fg="red", err=True)
+class _Report:
+    """What was said of the images, and why some were not inspected or have no overlay.
+
+    Args:
+        as_json: print each image at once as a line of JSON; otherwise `print_table` prints all.
+        unreadable: folders that cannot be read, and why.
+        images: how many are to be inspected.
+
+    Attributes:
+        away: images in a row for which the server was away.
+    """
+
+    def __init__(self, as_json: bool, unreadable: Mapping[str, str], images: int) -> None:
+        self._as_json = as_json
+        self._images = images
+        self._unreadable = unreadable
+        self._findings: dict[str, Finding] = {}
+        self._failures = dict(unreadable)
+        self._unwritten: dict[str, str] = {}  # inspected, but without an overlay
+        self.away = 0
+
+    def begin(self) -> None:
+        """Print the folders that cannot be read."""
+        for name in self._unreadable:
+            self._print_line(name)
+
+    def add(self, name: str, inspect: Inspect, file: Path, overlay: Path | None) -> None:
+        """Inspect an image and write its overlay."""
+        from flows.fastflow.images import read_bytes
+
+        try:
+            found = inspect(read_bytes(file))
+        except OSError as error:
+            self._failures[name] = error.strerror or str(error)
+        except AwayError as error:
+            self._failures[name] = str(error)
+            self.away += 1
+        except NotInspectedError as error:
+            self._failures[name] = str(error)
+            self.away = 0
+        else:
+            self.away = 0
+            if overlay is not None and found.overlay is not None:
+                failed = _write_overlay(overlay, found.overlay)
+                self._unwritten |= {} if failed is None else {name: failed}
+            # Overlays of a large folder would fill the memory.
+            self._findings[name] = replace(found, overlay=None)
+        self._print_line(name)
+
+    def print_table(self) -> None:
+        """Print what was found, unless it was printed as JSON."""
+        if self._as_json:
+            return
+        Console().print(_table(self._findings))
+        for name, reason in (self._failures | self._unwritten).items():
+            typer.secho(f"{name}: {reason}", fg="red", err=True)
+
+    def summarise(self) -> bool:
+        """Print how many failed. Returns whether none did."""
+        total = self._images + len(self._unreadable)
+        untried = total - len(self._findings) - len(self._failures)
+        if untried:
+            typer.secho(f"{untried} more were not tried, as none would be inspected now", fg="red", err=True)
+        if self._failures:
+            typer.secho(f"{len(self._failures)} of {total} not inspected", fg="red", err=True)
+        if self._unwritten:
+            number = len(self._unwritten)
+            typer.secho(f"{number} of {self._images} without their overlay", fg="red", err=True)
+        return not (self._failures or self._unwritten)
+
+    def _print_line(self, name: str) -> None:
+        if not self._as_json:
+            return
+        line: dict[str, object] = {"file": name}
+        if (found := self._findings.get(name)) is None:
+            line["error"] = self._failures.get(name)
+        else:
+            line |= {"score": found.score, "decision": found.decision}
+            line |= {"p_value": found.p_value, "version": found.version}
+            if name in self._unwritten:
+                line["overlay_error"] = self._unwritten[name]
+        typer.echo(json.dumps(line))
 
 
 def _write_overlay(path: Path, overlay: bytes) -> str | None:
-    """Write an overlay; the answer is why it could not be, or None."""
+    """Write an overlay. Returns why it could not be written, or None."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(overlay)
@@ -174,9 +199,9 @@ def _write_overlay(path: Path, overlay: bytes) -> str | None:
 
 
 def _files(path: Path, out: Path | None) -> tuple[dict[str, Path], dict[str, str]]:
-    """The images by the name they are reported under, and the folders that cannot be read, and why.
+    """Find the images by the name they are reported under, and the folders that cannot be read, and why.
 
-    What lies in a folder of overlays within the images' own is an earlier run's, and no image.
+    A folder of overlays within the folder of images is skipped: it is an earlier run's.
     """
     from flows.fastflow.images import IMAGE_SUFFIXES
     from flows.fastflow.picture_files import pictures_below
@@ -201,156 +226,6 @@ def _files(path: Path, out: Path | None) -> tuple[dict[str, Path], dict[str, str
         for error in errors
     }
     return {escaped(name): file for name, file in found.items()}, closed
-
-
-@contextmanager
-def _local(
-    models: Path,
-    category: str,
-    version: str | None,
-    station: str | None,
-    threads: int | None,
-    device: str,
-    precision: str,
-    drawn: bool,
-) -> Iterator[Inspect]:
-    # Here and not above: torch takes seconds, which --help and --url should not.
-    import torch
-
-    from app import verdict
-    from app.calibrations import CalibrationFiles
-    from app.category_settings import SettingsFiles
-    from app.problems import Problem
-    from flows.fastflow import heatmap, images, models_folder
-    from flows.fastflow.detector import Detector
-    from flows.fastflow.manifest import PRECISIONS
-
-    try:
-        folder = models_folder.resolve(models, category, version)
-    except models_folder.UnknownModelError as error:
-        raise typer.BadParameter(str(error), param_hint=_asked_for(version)) from error
-    engine = next((known for known in PRECISIONS if known == precision), None)
-    if engine is None:
-        raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    calibrations = CalibrationFiles(models)
-    try:
-        detector = Detector.load(
-            folder, device=device, precision=engine, fallback=calibrations.instead(folder, engine)
-        )
-        settings = SettingsFiles(models).get(category)
-        thresholds = verdict.thresholds(calibrations.get(detector, station), settings)
-    except Problem as problem:
-        raise NotInspectedError(problem.detail) from problem
-    calibrator = thresholds.calibrator
-
-    def inspect(data: bytes) -> Finding:
-        try:
-            image = images.decode(data, images.FILE_LIMITS, detector.manifest.sample_bits)
-        except images.ImageError as error:
-            raise NotInspectedError(str(error)) from error
-        prepared = detector.prepare(image)
-        try:
-            region = settings.region_mask(station, prepared.layout.size)
-            if region is not None:
-                verdict.expect_detectable(detector, region)
-        except Problem as problem:
-            raise NotInspectedError(problem.detail) from problem
-        [prediction] = detector.predict_prepared([prepared], [region])
-        overlay = None
-        if drawn:
-            picture = heatmap.overlay(image, prediction.score_map, calibrator.colour_scale)
-            overlay = heatmap.encode_png(picture)
-        score = calibrator.score(prediction)
-        used = detector.manifest.version
-        return Finding(score, thresholds.decide(score), calibrator.p_value(score), used, overlay)
-
-    yield inspect
-
-
-@contextmanager
-def _remote(
-    url: str,
-    key: str | None,
-    ca: Path | None,
-    category: str,
-    version: str | None,
-    station: str | None,
-    drawn: bool,
-    store: bool,
-) -> Iterator[Inspect]:
-    from app import client as clients
-
-    try:
-        client = clients.Client(url, key, ca=ca, patience=_PATIENCE_SECONDS)
-    except clients.AddressError as error:
-        raise typer.BadParameter(str(error), param_hint=f"--{error.what}") from error
-    with client:
-        try:
-            there = [known.version for known in client.model(category).versions]
-        except clients.UnknownModelError as error:
-            raise typer.BadParameter(str(error), param_hint="--category") from error
-        except (clients.AccessError, clients.RateLimitedError) as error:
-            raise typer.BadParameter(str(error), param_hint="--key") from error
-        except clients.UnreachableError as error:
-            raise NotInspectedError(f"{error}. Start a server there: flowgauge serve") from error
-        except clients.UnexpectedAnswerError as error:
-            if _is_away(error):
-                raise NotInspectedError(str(error)) from error
-            raise typer.BadParameter(f"{url} is no FlowGauge server: {error}", param_hint="--url") from error
-        if version is not None and version not in there:
-            raise typer.BadParameter(
-                f"{category!r} has no version {version!r}; there are: {', '.join(there)}",
-                param_hint=_asked_for(version),
-            )
-
-        def inspect(data: bytes) -> Finding:
-            inline: list[clients.Picture] = ["overlay"] if drawn else []
-            try:
-                found = client.inspect(
-                    category, data, version=version, station=station, inline=inline, store=store
-                )
-            except clients.FlowGaugeError as error:
-                raise (AwayError if _is_away(error) else NotInspectedError)(str(error)) from error
-            overlay = base64.b64decode(found.inline["overlay"]) if found.inline else None
-            return Finding(found.score, found.decision, found.p_value, found.model.version, overlay)
-
-        yield inspect
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether others would not be inspected either; one that is merely busy has more time for the next."""
-    from app import client as clients
-
-    if isinstance(error, clients.UnexpectedAnswerError):
-        return error.server_is_away
-    return isinstance(
-        error,
-        clients.UnreachableError
-        | clients.AccessError
-        | clients.DrainingError
-        | clients.HistoryUnavailableError,
-    )
-
-
-def _asked_for(version: str | None) -> str:
-    return "--category" if version is None else "--version"
-
-
-def _json_line(name: str, finding: Finding | None, failure: str | None, unwritten: str | None) -> str:
-    if failure is not None or finding is None:
-        return json.dumps({"file": name, "error": failure})
-    return json.dumps(
-        {
-            "file": name,
-            "score": finding.score,
-            "decision": finding.decision,
-            "p_value": finding.p_value,
-            "version": finding.version,
-            **({} if unwritten is None else {"overlay_error": unwritten}),
-        }
-    )
 
 
 def _table(findings: Mapping[str, Finding]) -> Table:

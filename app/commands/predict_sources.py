@@ -1,0 +1,172 @@
+"""Where `flowgauge predict` has its images inspected: in this process, or by a server."""
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import typer
+
+# For how long a busy server is asked again.
+_PATIENCE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer on one image. The overlay is the bytes of a PNG, if one was asked for."""
+
+    score: float
+    decision: str
+    p_value: float
+    version: str
+    overlay: bytes | None
+
+
+class AwayError(ValueError):
+    """The server is away or takes nothing by this key, so no other image would be inspected."""
+
+
+class NotInspectedError(ValueError):
+    """An image could not be inspected, or none because no server answers. The message is for people."""
+
+
+Inspect = Callable[[bytes], Finding]
+
+
+@contextmanager
+def inspect_here(
+    models: Path,
+    category: str,
+    version: str | None,
+    station: str | None,
+    threads: int | None,
+    device: str,
+    precision: str,
+    drawn: bool,
+) -> Iterator[Inspect]:
+    """Load a model and score images with it in this process."""
+    # Here and not above: torch takes seconds, which --help and --url should not.
+    import torch
+
+    from app import verdict
+    from app.calibrations import CalibrationFiles
+    from app.category_settings import SettingsFiles
+    from app.problems import Problem
+    from flows.fastflow import heatmap, images, models_folder
+    from flows.fastflow.detector import Detector
+    from flows.fastflow.manifest import PRECISIONS
+
+    try:
+        folder = models_folder.resolve(models, category, version)
+    except models_folder.UnknownModelError as error:
+        raise typer.BadParameter(str(error), param_hint=_asked_for(version)) from error
+    engine = next((known for known in PRECISIONS if known == precision), None)
+    if engine is None:
+        raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    calibrations = CalibrationFiles(models)
+    try:
+        detector = Detector.load(
+            folder, device=device, precision=engine, fallback=calibrations.instead(folder, engine)
+        )
+        settings = SettingsFiles(models).get(category)
+        thresholds = verdict.thresholds(calibrations.get(detector, station), settings)
+    except Problem as problem:
+        raise NotInspectedError(problem.detail) from problem
+    calibrator = thresholds.calibrator
+
+    def inspect(data: bytes) -> Finding:
+        try:
+            image = images.decode(data, images.FILE_LIMITS, detector.manifest.sample_bits)
+        except images.ImageError as error:
+            raise NotInspectedError(str(error)) from error
+        prepared = detector.prepare(image)
+        try:
+            region = settings.region_mask(station, prepared.layout.size)
+            if region is not None:
+                verdict.expect_detectable(detector, region)
+        except Problem as problem:
+            raise NotInspectedError(problem.detail) from problem
+        [scored] = detector.scorer.score_prepared([prepared], [region])
+        overlay = None
+        if drawn:
+            picture = heatmap.overlay(image, scored.score_map, calibrator.colour_scale)
+            overlay = heatmap.encode_png(picture)
+        score = calibrator.score(scored)
+        used = detector.manifest.version
+        return Finding(score, thresholds.decide(score), calibrator.p_value(score), used, overlay)
+
+    yield inspect
+
+
+@contextmanager
+def inspect_remotely(
+    url: str,
+    key: str | None,
+    ca: Path | None,
+    category: str,
+    version: str | None,
+    station: str | None,
+    drawn: bool,
+    store: bool,
+) -> Iterator[Inspect]:
+    """Have images inspected by the server at a URL."""
+    from app import client as clients
+
+    try:
+        client = clients.Client(url, key, ca=ca, patience=_PATIENCE_SECONDS)
+    except clients.AddressError as error:
+        raise typer.BadParameter(str(error), param_hint=f"--{error.what}") from error
+    with client:
+        try:
+            there = [known.version for known in client.model(category).versions]
+        except clients.UnknownModelError as error:
+            raise typer.BadParameter(str(error), param_hint="--category") from error
+        except (clients.AccessError, clients.RateLimitedError) as error:
+            raise typer.BadParameter(str(error), param_hint="--key") from error
+        except clients.UnreachableError as error:
+            raise NotInspectedError(f"{error}. Start a server there: flowgauge serve") from error
+        except clients.UnexpectedAnswerError as error:
+            if _is_away(error):
+                raise NotInspectedError(str(error)) from error
+            raise typer.BadParameter(f"{url} is no FlowGauge server: {error}", param_hint="--url") from error
+        if version is not None and version not in there:
+            raise typer.BadParameter(
+                f"{category!r} has no version {version!r}; there are: {', '.join(there)}",
+                param_hint=_asked_for(version),
+            )
+
+        def inspect(data: bytes) -> Finding:
+            inline: list[clients.Picture] = ["overlay"] if drawn else []
+            try:
+                found = client.inspect(
+                    category, data, version=version, station=station, inline=inline, store=store
+                )
+            except clients.FlowGaugeError as error:
+                raise (AwayError if _is_away(error) else NotInspectedError)(str(error)) from error
+            overlay = base64.b64decode(found.inline["overlay"]) if found.inline else None
+            return Finding(found.score, found.decision, found.p_value, found.model.version, overlay)
+
+        yield inspect
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether other images would fail, too. A server that is merely busy has more time for the next."""
+    from app import client as clients
+
+    if isinstance(error, clients.UnexpectedAnswerError):
+        return error.server_is_away
+    return isinstance(
+        error,
+        clients.UnreachableError
+        | clients.AccessError
+        | clients.DrainingError
+        | clients.HistoryUnavailableError,
+    )
+
+
+def _asked_for(version: str | None) -> str:
+    return "--category" if version is None else "--version"
