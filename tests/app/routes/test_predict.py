@@ -39,7 +39,7 @@ def encode(image: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def test_raw_and_multipart_get_the_detectors_answer(
+def test_raw_body_and_form_get_the_detectors_answer(
     service: TestClient, detector: Detector, tiny_images: Images
 ) -> None:
     for data in (tiny_images["good"][0], tiny_images["defect"][0]):
@@ -55,7 +55,7 @@ def test_raw_and_multipart_get_the_detectors_answer(
             assert answer.decision == expected.decision
 
 
-def test_the_json_is_complete(service: TestClient, detector: Detector, tiny_images: Images) -> None:
+def test_json_is_complete(service: TestClient, detector: Detector, tiny_images: Images) -> None:
     data = encode(images.decode(tiny_images["defect"][0])[:50], "PNG")
     form = {"part_id": "P-1", "product_id": "bottle", "recipe_id": "r", "station": "Linie ä"}
     body = service.post(PREDICT, files={"file": ("p", data)}, data=form).json()
@@ -90,28 +90,12 @@ def test_the_json_is_complete(service: TestClient, detector: Detector, tiny_imag
     assert timing.total >= sum(stages)
     assert answer.batch_size == 1
     assert answer.engine == "torch-cpu-float32"
+    other = service.post(PREDICT, content=data, headers=RAW).json()
+    assert other["inspection_id"] != answer.inspection_id
+    assert [other[name] for name in form] == [None] * 4
 
 
-def test_what_was_not_sent_is_null(service: TestClient, tiny_images: Images) -> None:
-    body = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).json()
-    assert [body[name] for name in ("part_id", "product_id", "recipe_id", "station")] == [None] * 4
-    assert "inline" not in body
-
-
-def test_every_inspection_has_its_own_id(service: TestClient, tiny_images: Images) -> None:
-    answers = [service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).json() for _ in range(3)]
-    assert len({answer["inspection_id"] for answer in answers}) == 3
-    assert len({answer["score"] for answer in answers}) == 1
-
-
-def test_good_parts_pass_and_defects_are_rejected(service: TestClient, tiny_images: Images) -> None:
-    def decisions(kind: str) -> list[str]:
-        return [service.post(PREDICT, content=d, headers=RAW).json()["decision"] for d in tiny_images[kind]]
-
-    assert decisions("defect").count("REJECT") > decisions("good").count("REJECT")
-
-
-def test_a_version_can_be_named(
+def test_version_can_be_named(
     store: Path, tiny_images: Images, add_version: Callable[[Path, str, str], Path]
 ) -> None:
     active = models_folder.active_version(store, "tiny")
@@ -134,9 +118,9 @@ def test_a_version_can_be_named(
 
 @pytest.mark.parametrize(
     "path",
-    ["/bottel/predict", "/tiny/versions/v0/predict", "/..%2ftiny/predict", "/tiny/versions/..%2f/predict"],
+    ["/bottel/predict", "/tiny/versions/v0/predict", "/..%2ftiny/predict"],
 )
-def test_unknown_models(service: TestClient, tiny_images: Images, path: str) -> None:
+def test_unknown_models_are_not_found(service: TestClient, tiny_images: Images, path: str) -> None:
     response = service.post(f"/v1/models{path}", content=tiny_images["good"][0], headers=RAW)
     assert response.status_code == 404
 
@@ -178,19 +162,14 @@ class TestAccept:
         assert float(headers["X-P-Value"]) == p_value
         assert headers["X-Decision"] == decision
 
-    @pytest.mark.parametrize("accept", ["text/csv", "image/jpeg", "application/json;q=0", "nonsense"])
-    def test_what_cannot_be_given(self, service: TestClient, tiny_images: Images, accept: str) -> None:
+    @pytest.mark.parametrize("accept", ["image/jpeg", "application/json;q=0"])
+    def test_other_types_are_refused(self, service: TestClient, tiny_images: Images, accept: str) -> None:
         headers = RAW | {"Accept": accept}
         response = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
         assert response.status_code == 406
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["type"] == "not-acceptable"
         assert "image/png" in response.json()["detail"]
-
-    def test_errors_are_problems_whatever_is_accepted(self, service: TestClient) -> None:
-        response = service.post(PREDICT, content=b"text", headers=RAW | {"Accept": "image/png"})
-        assert response.status_code == 415
-        assert response.headers["content-type"] == "application/problem+json"
 
 
 class TestInline:
@@ -212,60 +191,49 @@ class TestInline:
                 picture = read_png(base64.b64decode(answer["inline"][name], validate=True))
                 np.testing.assert_allclose(picture, drawn[name], atol=1)
 
-    def test_a_picture_answer_has_no_use_for_it(self, service: TestClient, tiny_images: Images) -> None:
-        headers = RAW | {"Accept": "image/png"}
-        plain = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
-        asked = service.post(f"{PREDICT}?inline=heatmap", content=tiny_images["good"][0], headers=headers)
-        assert plain.content == asked.content
 
-
-class TestContentDecides:
-    @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
-    @pytest.mark.parametrize("declared", ["image/png", "image/jpeg", "image/gif", "application/octet-stream"])
-    def test_not_the_declared_type(
-        self, service: TestClient, tiny_images: Images, kind: str, declared: str
-    ) -> None:
-        image = images.decode(tiny_images["good"][0])
-        data = encode(image, kind, **({"lossless": True} if kind == "WEBP" else {}))
-        response = service.post(PREDICT, content=data, headers={"Content-Type": declared})
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP", "JPEG"])
+def test_content_decides_and_not_the_declared_type_or_name(
+    service: TestClient, tiny_images: Images, kind: str
+) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encode(images.decode(tiny_images["good"][0]), kind, **options)
+    reference = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).json()["score"]
+    for response in (
+        service.post(PREDICT, content=data, headers={"Content-Type": "image/gif"}),
+        service.post(PREDICT, content=data, headers={"Content-Type": "application/octet-stream"}),
+        service.post(PREDICT, files={"file": ("../../x.txt", data, "text/plain")}),
+    ):
         assert response.status_code == 200
-        reference = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW)
-        assert response.json()["score"] == pytest.approx(reference.json()["score"], rel=1e-5)
+        assert kind == "JPEG" or response.json()["score"] == pytest.approx(reference, rel=1e-5)
 
-    @pytest.mark.parametrize(
-        ("name", "kind"), [("part.jpg", "PNG"), ("part", "BMP"), ("../../x.txt", "JPEG")]
-    )
-    def test_not_the_files_name(self, service: TestClient, tiny_images: Images, name: str, kind: str) -> None:
-        data = encode(images.decode(tiny_images["good"][0]), kind)
-        response = service.post(PREDICT, files={"file": (name, data, "text/plain")})
-        assert response.status_code == 200
 
-    @pytest.mark.parametrize("data", [b"", b"plain text", b"GIF89a" + bytes(64), b"%PDF-1.7", bytes(100)])
-    def test_a_body_that_is_no_image(self, service: TestClient, data: bytes) -> None:
-        for response in (
-            service.post(PREDICT, content=data, headers=RAW),
-            service.post(PREDICT, files={"file": ("part.png", data, "image/png")}),
-        ):
-            assert response.status_code == 415
-            assert response.json()["type"] == "unsupported-media-type"
-
-    @pytest.mark.parametrize(
-        "content_type", ["text/plain", "application/json", "application/x-www-form-urlencoded"]
-    )
-    def test_an_image_declared_as_something_else_altogether(
-        self, service: TestClient, tiny_images: Images, content_type: str
-    ) -> None:
-        headers = {"Content-Type": content_type}
-        response = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
+@pytest.mark.parametrize("data", [b"", b"plain text", b"GIF89a" + bytes(64)])
+def test_body_that_is_no_image_is_refused_also_where_a_picture_is_accepted(
+    service: TestClient, data: bytes
+) -> None:
+    for response in (
+        service.post(PREDICT, content=data, headers=RAW | {"Accept": "image/png"}),
+        service.post(PREDICT, files={"file": ("part.png", data, "image/png")}),
+    ):
         assert response.status_code == 415
-        assert repr(content_type) in response.json()["detail"]
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["type"] == "unsupported-media-type"
+
+
+def test_image_declared_as_something_else_altogether_is_refused(
+    service: TestClient, tiny_images: Images
+) -> None:
+    response = service.post(PREDICT, content=tiny_images["good"][0], headers={"Content-Type": "text/plain"})
+    assert response.status_code == 415
+    assert "'text/plain'" in response.json()["detail"]
 
 
 def test_damaged_images_are_problems_and_the_next_good_one_is_answered(
     service: TestClient, tiny_images: Images
 ) -> None:
     good = tiny_images["good"][0]
-    for size in range(0, len(good), max(1, len(good) // 40)):
+    for size in range(0, len(good), max(1, len(good) // 10)):
         response = service.post(PREDICT, content=good[:size], headers=RAW)
         assert response.status_code in (415, 422), size
         assert response.headers["content-type"] == "application/problem+json"
@@ -274,7 +242,7 @@ def test_damaged_images_are_problems_and_the_next_good_one_is_answered(
     assert service.post(PREDICT, content=good, headers=RAW).status_code == 200
 
 
-def test_a_failure_in_the_model_is_internal_and_tells_nothing(
+def test_failing_model_is_internal_and_tells_nothing(
     service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def predict(*_: object) -> None:
@@ -291,7 +259,7 @@ def test_a_failure_in_the_model_is_internal_and_tells_nothing(
     assert service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).status_code == 200
 
 
-def test_a_models_folder_that_is_gone(store: Path, tiny_images: Images) -> None:
+def test_missing_models_folder_is_unavailable(store: Path, tiny_images: Images) -> None:
     with TestClient(create_app(Settings(models=store, preload=False))) as client:
         shutil.rmtree(store)
         response = client.post(PREDICT, content=tiny_images["good"][0], headers=RAW)

@@ -57,10 +57,12 @@ def free(client: TestClient) -> bool:
 
 
 class TestItems:
-    def test_each_is_answered_as_it_would_be_alone(self, client: TestClient, tiny_images: Images) -> None:
+    def test_each_image_is_answered_as_alone(self, client: TestClient, tiny_images: Images) -> None:
         images = [*tiny_images["good"][:2], *tiny_images["defect"][:2]]
-        items = answer(post(client, *images)).items
-        assert [(item.index, item.filename) for item in items] == [(i, f"{i}.png") for i in range(4)]
+        names = ["oben ä.png", "../../etc/passwd", "oben ä.png", "n" * 300]
+        files = [("file", pair) for pair in zip(names, images, strict=True)]
+        items = answer(client.post(BATCH, files=files)).items
+        assert [(item.index, item.filename) for item in items] == [*enumerate([*names[:3], "n" * 256])]
         assert len({item.inspection.inspection_id for item in items if item.inspection}) == 4
         for item, data in zip(items, images, strict=True):
             alone = client.post("/v1/models/tiny/predict", content=data).json()
@@ -83,13 +85,7 @@ class TestItems:
         part = client.get("/v1/parts/P%2Fä").json()
         assert sum(part["images"].values()) == 3
 
-    def test_names_are_told_as_they_came(self, client: TestClient, tiny_images: Images) -> None:
-        names = ["oben ä.png", "../../etc/passwd", "oben ä.png", "n" * 300]
-        files = [("file", (name, tiny_images["good"][0])) for name in names]
-        items = answer(client.post(BATCH, files=files)).items
-        assert [item.filename for item in items] == [*names[:3], "n" * 256]
-
-    def test_wishes_hold_for_all(self, client: TestClient, tiny_images: Images) -> None:
+    def test_parameters_hold_for_all(self, client: TestClient, tiny_images: Images) -> None:
         query = "?regions=false&store=false&inline=heatmap"
         for item in answer(post(client, *tiny_images["defect"][:2], query=query)).items:
             assert item.inspection is not None
@@ -98,7 +94,7 @@ class TestItems:
             path = f"/v1/inspections/{item.inspection.inspection_id}"
             expect_problem(client.get(path), 404, "unknown-inspection")
 
-    def test_pictures_wait_for_the_last_one_on_the_account(
+    def test_pictures_are_counted_until_the_last_one_is_done(
         self, client: TestClient, tiny_images: Images, held: list[int]
     ) -> None:
         items = answer(post(client, *tiny_images["good"][:2], query="?inline=heatmap")).items
@@ -107,9 +103,7 @@ class TestItems:
             assert item.inspection.inline is not None
             assert len(item.inspection.inline["heatmap"]) in held
 
-    def test_an_idempotency_key_is_of_each_with_its_place(
-        self, client: TestClient, tiny_images: Images
-    ) -> None:
+    def test_idempotency_key_holds_for_each_place(self, client: TestClient, tiny_images: Images) -> None:
         first, second, third = tiny_images["good"][:3]
         key = {"Idempotency-Key": "batch-1"}
 
@@ -132,45 +126,35 @@ class TestItems:
 
 
 class TestFailures:
-    def test_a_bad_image_fails_alone(self, client: TestClient, tiny_images: Images) -> None:
+    def test_bad_images_fail_alone(self, client: TestClient, tiny_images: Images) -> None:
         good = tiny_images["good"][0]
         cases = {
             NO_IMAGE: (415, "unsupported-media-type"),
-            b"": (415, "unsupported-media-type"),
             good[:500]: (422, "undecodable-image"),
             bytes(MAX_BYTES + 1): (413, "too-large"),
             png(picture(1).repeat(2, 0)): (413, "too-large"),
         }
         for bad, (status, name) in cases.items():
-            for place in range(3):
-                images = [good, good]
-                images.insert(place, bad)
-                response = post(client, *images, headers={"X-Request-ID": "find-me"})
-                items = answer(response).items
-                assert [item.status for item in items] == [status if i == place else 200 for i in range(3)]
-                failed = items.pop(place)
-                assert all(item.inspection is not None and item.problem is None for item in items)
-                assert failed.inspection is None
-                assert failed.problem is not None
-                assert (failed.problem.type, failed.problem.status) == (name, status)
-                assert (failed.problem.instance, failed.problem.request_id) == (BATCH, "find-me")
-                for word in ("cv2", "PIL", "OpenCV", "Traceback", "0x"):
-                    assert word not in failed.problem.detail
+            items = answer(post(client, good, bad, good, headers={"X-Request-ID": "find-me"})).items
+            assert [item.status for item in items] == [200, status, 200]
+            failed = items.pop(1)
+            assert all(item.inspection is not None and item.problem is None for item in items)
+            assert failed.inspection is None
+            assert failed.problem is not None
+            assert (failed.problem.type, failed.problem.status) == (name, status)
+            assert (failed.problem.instance, failed.problem.request_id) == (BATCH, "find-me")
         assert free(client)
 
     @pytest.mark.parametrize(
         ("images", "decision"),
         [
-            (["good", "good"], "PASS"),
             (["good", "defect"], "REJECT"),
             (["defect"], "REJECT"),
             (["bad", "defect"], "REJECT"),  # nothing the other one shows can mend that
             (["good", "bad"], None),
-            (["bad"], None),
-            (["bad", "bad"], None),
         ],
     )
-    def test_the_decision_is_the_worst_where_it_is_known(
+    def test_decision_is_the_worst_where_it_is_known(
         self, client: TestClient, tiny_images: Images, images: list[str], decision: str | None
     ) -> None:
         passed = next(
@@ -181,14 +165,14 @@ class TestFailures:
         data = {"good": passed, "defect": tiny_images["defect"][0], "bad": NO_IMAGE}
         assert answer(post(client, *(data[name] for name in images))).decision == decision
 
-    def test_too_many_images(self, client: TestClient, tiny_images: Images) -> None:
+    def test_too_many_images_are_refused(self, client: TestClient, tiny_images: Images) -> None:
         good = tiny_images["good"][0]
         assert len(answer(post(client, *[good] * 4, part_id="four")).items) == 4
         detail = expect_problem(post(client, *[good] * 5, part_id="five"), 413, "too-large")
         assert "4 images" in detail
         expect_problem(client.get("/v1/parts/five"), 404, "unknown-inspection")
 
-    def test_too_many_bytes_in_all(self, client: TestClient) -> None:
+    def test_too_many_bytes_in_all_are_refused(self, client: TestClient) -> None:
         """Each of them would do alone, and the limit holds whether or not a length is declared."""
         response = post(client, *[bytes(80_000)] * 3)
         assert "200000 bytes" in expect_problem(response, 413, "too-large")
@@ -199,48 +183,36 @@ class TestFailures:
         expect_problem(undeclared, 413, "too-large")
         assert free(client)
 
-    @pytest.mark.parametrize(
-        "content_type", ["image/png", "application/octet-stream", "application/json", ""]
-    )
-    def test_only_a_form_is_taken(self, client: TestClient, tiny_images: Images, content_type: str) -> None:
-        headers = {"Content-Type": content_type}
-        response = client.post(BATCH, content=tiny_images["good"][0], headers=headers)
-        assert FORM in expect_problem(response, 415, "unsupported-media-type")
-
-    def test_forms_that_are_none(self, client: TestClient, tiny_images: Images) -> None:
+    def test_only_whole_forms_are_taken(self, client: TestClient, tiny_images: Images) -> None:
+        for content_type in ("image/png", ""):
+            headers = {"Content-Type": content_type}
+            response = client.post(BATCH, content=tiny_images["good"][0], headers=headers)
+            assert FORM in expect_problem(response, 415, "unsupported-media-type")
         good = ("file", ("a", tiny_images["good"][0]))
+        cut_off = {"Content-Type": "multipart/form-data; boundary=x"}
         for response in (
             client.post(BATCH, files={"part_id": (None, "P")}),
             client.post(BATCH, files=[good, ("image", ("b", tiny_images["good"][0]))]),
             client.post(BATCH, files=[good], data={"part_id": ["P", "Q"]}),
-            client.post(BATCH, files=[good], data={"part_id": "a\0b"}),
-            client.post(
-                BATCH, content=b"--x\r\n", headers={"Content-Type": "multipart/form-data; boundary=x"}
-            ),
-            client.post(BATCH, content=b"--x\r\n", headers={"Content-Type": "multipart/form-data"}),
+            client.post(BATCH, content=b"--x\r\n", headers=cut_off),
         ):
             expect_problem(response, 400, "invalid-request")
 
     def test_only_json_can_be_given(self, client: TestClient, tiny_images: Images) -> None:
         good = tiny_images["good"][0]
-        for accept in ("application/json", "*/*", "application/*", "image/png, application/json;q=0.1"):
+        for accept in ("application/*", "image/png, application/json;q=0.1"):
             assert answer(post(client, good, headers={"Accept": accept})).decision is not None
-        for accept in ("image/png", "application/x-npy", "text/csv", "application/json;q=0"):
+        for accept in ("image/png", "application/json;q=0"):
             expect_problem(post(client, good, headers={"Accept": accept}), 406, "not-acceptable")
 
-    def test_a_deadline_holds_for_all(self, client: TestClient, tiny_images: Images) -> None:
+    def test_deadline_that_nothing_meets_ends_all(self, client: TestClient, tiny_images: Images) -> None:
         response = post(client, *tiny_images["good"][:4], query="?timeout_ms=1", part_id="late")
         expect_problem(response, 504, "deadline-exceeded")
         expect_problem(client.get("/v1/parts/late"), 404, "unknown-inspection")
         assert free(client)
 
-    @pytest.mark.parametrize("category", ["bottel", "%00", ".."])
-    def test_unknown_models(self, client: TestClient, tiny_images: Images, category: str) -> None:
-        path = f"/v1/models/{category}/predict:batch".replace("..", "%2e%2e")
-        assert client.post(path, files={"file": tiny_images["good"][0]}).status_code == 404
 
-
-def test_roles_and_categories(keyed: Keyed, store: Path, tiny_images: Images) -> None:
+def test_roles_and_categories_of_keys_hold(keyed: Keyed, store: Path, tiny_images: Images) -> None:
     for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
         (store / name).rename(keyed.app.state.settings.models / name)
     for role in keyed.keys:
@@ -250,17 +222,3 @@ def test_roles_and_categories(keyed: Keyed, store: Path, tiny_images: Images) ->
     other = keyed.client.post("/v1/models/other/predict:batch", files=files, headers=keyed.show("limited"))
     expect_problem(other, 403, "forbidden")
     expect_problem(post(keyed.client, tiny_images["good"][0]), 401, "unauthenticated")
-
-
-def test_where_one_image_is_the_limit_more_are_too_large(
-    tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images
-) -> None:
-    settings = Settings(
-        models=tiny_bundle_store, history=tmp_path / "history", max_items=1, max_bytes=MAX_BYTES
-    )
-    with TestClient(create_app(settings)) as client:
-        good = tiny_images["good"][0]
-        expect_problem(post(client, good, good), 413, "too-large")
-        items = answer(post(client, bytes(MAX_BYTES + 1))).items
-        assert [item.status for item in items] == [413]
-        assert [item.status for item in answer(post(client, good)).items] == [200]
