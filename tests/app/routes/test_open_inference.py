@@ -220,7 +220,7 @@ def test_errors_are_in_the_protocols_form(
 
 def encode_maps(*sides: int, as_bytes: bool) -> int:
     """Encode square maps. Returns the length of the answer."""
-    output = outgoing.Output("FP32", (-1, -1, -1), lambda answer: answer.files)  # type: ignore[arg-type]
+    output = outgoing.Output("FP32", (-1, -1, -1), lambda answer: answer.files)
     model = SimpleNamespace(category="tiny", version="v0")
     answers: list[Any] = [
         SimpleNamespace(inspection=SimpleNamespace(model=model), files=np.zeros((side, side), np.float32))
