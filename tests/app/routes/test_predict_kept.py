@@ -17,7 +17,6 @@ from tests.app.guarded import expect_problem
 from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
-AddVersion = Callable[[Path, str, str], Path]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]
 
 PREDICT = "/v1/models/tiny/predict"
