@@ -18,7 +18,6 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -55,8 +54,6 @@ _HOT = 1e-4  # share of samples
 _PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
 MAX_SAMPLE_BITS = 16
 _MAX_JPEG_SCANS = 30  # of the largest picture allowed, and more of smaller ones
-_MAX_SCANS_OF_A_STRIP = 4  # of a JPEG in a TIFF: one for each of its samples, where they are not interleaved
-_JPEG_IN_TIFF = 7  # the older 6 is decoded in one pass whatever comes
 _SCAN = b"\xff\xda"  # begins one: in what is coded a zero follows 0xff (ITU-T T.81, B.1.1.5)
 _PILLOW_MODULES = re.compile(r"PIL\.")
 
@@ -268,17 +265,6 @@ def _check(header: ImageFile, file: containers.Stripped, limits: Limits) -> None
         # Decoded whole, however small the picture that is cut out of it.
         sides = header.tag_v2.get(Tag.TileWidth, 0), header.tag_v2.get(Tag.TileLength, 0)
         _check_size("A tile of the picture", *sides, limits)
-        # Once for each plane of samples in a sound file. Strips beyond the last row begin again at the top,
-        # and all may lie in the same bytes.
-        planes = max(1, header.tag_v2.get(Tag.SamplesPerPixel, 1))
-        covered = 0
-        for tile in header.tile:
-            left, upper, right, lower = tile.extents or (0, 0, 0, 0)
-            covered += (right - left) * (lower - upper)
-        if covered > planes * header.width * header.height:
-            raise Undecodable("The TIFF's strips or tiles cover the picture several times.")
-        if header.tag_v2.get(Tag.Compression) == _JPEG_IN_TIFF:
-            _check_strips(header, file.data, limits)
     if file.is_animated or getattr(header, "is_animated", False):
         raise Undecodable("The file holds several frames or pages; send one picture a file.")
     if header.mode not in _MODES:
@@ -292,26 +278,6 @@ def _check(header: ImageFile, file: containers.Stripped, limits: Limits) -> None
     scans = file.data.count(_SCAN) if header.format == "JPEG" else 0
     if scans * header.width * header.height > _MAX_JPEG_SCANS * limits.max_pixels:
         raise Undecodable(f"The JPEG picture has {scans:,} scans, too many for its size.")
-
-
-def _check_strips(header: TiffImageFile, data: bytes, limits: Limits) -> None:
-    """Refuse JPEGs with many scans in a TIFF, of which libtiff would do a hundred of each plane."""
-    tags = header.tag_v2
-    places = [tags[tag] for tag in (Tag.StripOffsets, Tag.TileOffsets) if tag in tags]
-    sizes = [tags[tag] for tag in (Tag.StripByteCounts, Tag.TileByteCounts) if tag in tags]
-    if len(places) != 1 or len(sizes) != 1:  # which of two is taken differs
-        raise Undecodable("A TIFF must have either strips or tiles, and say how many bytes each has.")
-    looked_at = 0
-    for place, size in zip_longest(places[0], sizes[0][: len(places[0])], fillvalue=0):
-        end = min(place + size, len(data)) if size else len(data)
-        looked_at += max(0, end - place)
-        if looked_at > limits.max_bytes:  # all of them may lie in the same bytes
-            raise Undecodable("The TIFF's strips or tiles have more bytes together than a file may have.")
-        if (scans := data.count(_SCAN, place, end)) > _MAX_SCANS_OF_A_STRIP:
-            raise Undecodable(
-                f"The TIFF has a JPEG of {scans:,} scans in it, more than {_MAX_SCANS_OF_A_STRIP}, as "
-                "progressive ones have; save it as a JPEG, or as a TIFF of another compression."
-            )
 
 
 def _check_size(what: str, width: int, height: int, limits: Limits) -> None:

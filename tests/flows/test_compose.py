@@ -36,20 +36,6 @@ def test_the_first_transform_is_applied_first() -> None:
     assert log_det.exp().item() == pytest.approx(1 / 6)
 
 
-def test_nesting_changes_nothing() -> None:
-    parts: list[Transform] = [scale_and_shift(k + 1, k) for k in range(4)]
-    flat, nested = Compose(parts), Compose([Compose(parts[:1]), Compose([Compose(parts[1:3]), parts[3]])])
-    x = torch.randn(3, 1, dtype=torch.float64)
-    for one, two in ((flat.forward(x), nested.forward(x)), (flat.inverse(x), nested.inverse(x))):
-        torch.testing.assert_close(one, two, rtol=1e-14, atol=1e-14)
-
-
-def test_it_takes_any_iterable() -> None:
-    both = Compose(Permutation([1, 0]) for _ in range(2))
-    x = torch.randn(1, 2)
-    assert torch.equal(both.forward(x)[0], x)
-
-
 def test_nothing_to_compose_is_refused() -> None:
     with pytest.raises(ValueError, match="Compose expected at least one transform; got none"):
         Compose([])
@@ -76,15 +62,3 @@ def test_a_context_reaches_every_step() -> None:
         assert not torch.equal(flow.forward(x, context)[0], flow.forward(x, context + 1)[0])
         with pytest.raises(ValueError, match="expected a context"):
             flow.inverse(x)
-
-
-def test_a_compiled_step_is_a_step() -> None:
-    step = scale_and_shift(2, 1)
-    compiled = torch.compile(step, backend="eager")
-    x = torch.tensor([[5.0]], dtype=torch.float64)
-    assert Compose([compiled]).forward(x)[0].item() == pytest.approx(11)  # type: ignore[list-item]
-
-
-def test_what_has_no_inverse_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected transforms; got Linear, which has no inverse"):
-        Compose([torch.nn.Linear(2, 2)])  # type: ignore[list-item]

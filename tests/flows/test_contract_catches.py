@@ -27,11 +27,6 @@ def test_a_wrong_transform_fails(name: str, check: str) -> None:
         CHECKS[check](case, setting(case))
 
 
-def test_there_are_errors_enough() -> None:
-    """The list of deliberate errors, which the documentation counts."""
-    assert len(WRONG) == 52
-
-
 def test_every_check_is_there_for_some_error() -> None:
     assert {check for _, checks in WRONG.values() for check in checks} == set(CHECKS)
 

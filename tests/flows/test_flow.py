@@ -73,18 +73,6 @@ def test_samples_come_with_their_own_density(event: Shape) -> None:
     assert torch.equal(one.sample(20, generator=torch.Generator().manual_seed(3)), x)
 
 
-def test_the_mean_of_a_density_ratio_is_one() -> None:
-    """E_p[q / p] = 1: samples, their density, and another density agree, without any grid."""
-    event = (3, 2, 2)
-    p = flow(event, spread=0.3)
-    x, log_p = p.sample_and_log_prob(20_000, generator=torch.Generator().manual_seed(0))
-    # q is p's own density with a lighter base, whose ratio to p is bounded.
-    z, log_det = p.transform.forward(x)
-    log_q = StandardNormal(event).log_prob(z / 0.9) - z[0].numel() * math.log(0.9) + log_det
-    ratio = (log_q - log_p).exp().detach()
-    assert ratio.mean().item() == pytest.approx(1, abs=4 * ratio.std().item() / math.sqrt(len(x)))
-
-
 def test_fitting_raises_the_likelihood_of_the_data() -> None:
     torch.manual_seed(0)
     data = torch.randn(200, 2, dtype=torch.float64) * torch.tensor([0.2, 2.0]) + 1.5
@@ -139,16 +127,6 @@ def test_drawing_sets_nothing(n: int) -> None:
     assert not torch.equal(one.log_prob(x), before)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_drawing_is_traced_whole(training: bool) -> None:
-    """Training by samples compiles as well."""
-    one = real_nvp((4,), couplings=2, hidden=4).train(training)
-    torch.compiler.reset()
-    compiled = torch.compile(one.sample_and_log_prob, backend="eager", fullgraph=True)
-    x, log_prob = compiled(3)
-    torch.testing.assert_close(one.eval().log_prob(x), log_prob, rtol=1e-4, atol=1e-4)
-
-
 def test_a_conditional_flow_learns_what_the_context_says() -> None:
     """x given c is N(c, (0.1 + c^2)^2)."""
     torch.manual_seed(0)
@@ -187,38 +165,6 @@ def test_a_context_of_other_rows_is_refused_whether_it_is_used_or_not(
     assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
 
 
-def test_data_without_rows_take_a_context_without_rows() -> None:
-    one = glow((4,), steps=1, hidden=4, context=2).eval()
-    assert one.log_prob(torch.zeros(0, 4), torch.zeros(0, 2)).shape == (0,)
-    with pytest.raises(ValueError, match="expected"):
-        one.log_prob(torch.zeros(()), torch.zeros(3, 2))
-
-
-@pytest.mark.parametrize("recipe", [nice, real_nvp, glow, neural_spline, maf])
-@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64, torch.bfloat16])
-def test_a_context_of_another_dtype_becomes_that_of_the_data(
-    recipe: Callable[..., Flow], dtype: torch.dtype
-) -> None:
-    """NumPy's numbers are double, one-hot vectors integers."""
-    torch.manual_seed(0)
-    one = recipe((4,), context=3)
-    with torch.no_grad():
-        for parameter in one.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    context = torch.eye(3)[[0, 2, 2, 1, 0]]
-    for flow in (one.eval(), one.double().eval(), one.bfloat16().eval()):
-        data = next(flow.parameters()).dtype
-        x = torch.randn(5, 4).to(data)
-        found = flow.log_prob(x, context.to(dtype))
-        assert found.dtype == data
-        assert torch.equal(found, flow.log_prob(x, context.to(data)))
-        samples = [
-            flow.sample(5, context=context.to(kind), generator=torch.Generator().manual_seed(0))
-            for kind in (dtype, data)
-        ]
-        assert torch.equal(*samples)
-
-
 @pytest.mark.parametrize("recipe", [nice, real_nvp, glow, neural_spline, maf])
 def test_safetensors_bring_a_flow_back_to_the_bit(recipe: Callable[..., Flow], tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -228,13 +174,6 @@ def test_safetensors_bring_a_flow_back_to_the_bit(recipe: Callable[..., Flow], t
     save_file(one.state_dict(), tmp_path / "flow.safetensors")
     two.load_state_dict(load_file(tmp_path / "flow.safetensors"))
     assert torch.equal(one.eval().log_prob(x), two.log_prob(x))
-
-
-def test_calling_a_flow_gives_its_log_prob() -> None:
-    """What wraps a module calls its forward."""
-    one = flow((3,))
-    x = torch.randn(4, 3, dtype=torch.float64)
-    assert torch.equal(one(x), one.log_prob(x))
 
 
 def of_a_context() -> Flow:

@@ -7,14 +7,6 @@ import torch
 from flows import ChannelAffine, Scaling
 
 
-@pytest.mark.parametrize("size", [(), (2, 3)])
-def test_it_starts_as_the_identity(size: tuple[int, ...]) -> None:
-    x = torch.randn(2, 4, *size)
-    z, log_det = ChannelAffine(4).forward(x)
-    assert torch.equal(z, x)
-    assert log_det.tolist() == [0, 0]
-
-
 @pytest.mark.parametrize(("size", "positions"), [((), 1), ((2, 3), 6), ((5, 1), 5)])
 def test_it_is_the_formula(size: tuple[int, ...], positions: int) -> None:
     rng = np.random.default_rng(0)
@@ -28,14 +20,6 @@ def test_it_is_the_formula(size: tuple[int, ...], positions: int) -> None:
             z[:, c].detach().numpy(), np.exp(log_scale[c]) * x[:, c] + shift[c], rtol=1e-14
         )
     np.testing.assert_allclose(log_det.detach().numpy(), 3 * [positions * log_scale.sum()], rtol=1e-14)
-
-
-def test_single_precision_keeps_small_scales() -> None:
-    """Multiplying with exp(-s) instead of dividing by exp(s) costs no digit."""
-    affine = ChannelAffine(1)
-    torch.nn.init.constant_(affine.log_scale, 40.0)
-    x = torch.randn(5, 1)
-    torch.testing.assert_close(affine.inverse(affine.forward(x)[0])[0], x, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(("size", "positions"), [((), 1), ((2, 3), 6)])

@@ -8,7 +8,6 @@ import torch
 from flows import (
     ActNorm,
     ChannelAffine,
-    Flatten,
     InvertibleConv1x1,
     MaskedAutoregressive,
     Planar,
@@ -36,11 +35,6 @@ SIZED: list[Callable[[int], Transform]] = [
 def test_no_channels_are_refused(make: Callable[[int], Transform], channels: int) -> None:
     with pytest.raises(ValueError, match=f"expected at least 1 channel or feature; got {channels}"):
         make(channels)
-
-
-def test_an_empty_event_is_refused() -> None:
-    with pytest.raises(ValueError, match="Flatten expected at least 1 channel or feature; got 0"):
-        Flatten((2, 0, 3))
 
 
 @pytest.mark.parametrize("way", ["forward", "inverse"])

@@ -1,15 +1,14 @@
-"""Which way up a picture is, by its EXIF or XMP; and the directory of tags that EXIF has from TIFF.
+"""Which way up a picture is, by its EXIF; and the directory of tags that EXIF has from TIFF.
 
 Pillow makes an object of every value of a tag, so that megabytes of fractions become gigabytes of
 memory. Here values stay bytes: a pass over the entries, at most 65,535 of EXIF, is all it costs.
 
 Sources: TIFF 6.0 (Adobe, 1992), section 2; BigTIFF (libtiff.gitlab.io/libtiff/specification/bigtiff.html);
-Exif 2.32 (CIPA DC-008), 4.6.4; XMP, part 1 (ISO 16684-1) with the TIFF namespace of part 2.
+Exif 2.32 (CIPA DC-008), 4.6.4.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ _UPRIGHT = 1
 _BYTE_ORDERS = {b"II*\0": "<", b"II\0*": "<", b"MM\0*": ">", b"MM*\0": ">", b"II+\0": "<", b"MM\0+": ">"}
 _INTEGERS = {3: "H", 4: "I"}
 _EXIF_PREFIX = b"Exif\0\0"
-_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-_MAX_XMP = 2**20
 
 
 class Entry(NamedTuple):
@@ -94,27 +91,20 @@ def read_directory(data: bytes | memoryview) -> Directory:
     return Directory(order, number, offset, struct.Struct(order + entry), start, count)
 
 
-def orientation(exif: bytes | memoryview, xmp: bytes | memoryview) -> int:
+def orientation(exif: bytes | memoryview) -> int:
     """1 to 8 as EXIF numbers them; 1 is upright, as is a picture whose metadata are damaged or absent.
-
-    EXIF decides where it names an orientation, as in Pillow's ``getexif()``.
 
     Args:
         exif: a TIFF file without pixels, after up to two prefixes ``Exif\\0\\0``; may be empty.
-        xmp: a packet, of which the first megabyte is searched; may be empty.
     """
     for _ in range(2):
         exif = exif[6:] if exif[:6] == _EXIF_PREFIX else exif
     try:
-        value = read_directory(exif).orientation(exif)
+        return valid(read_directory(exif).orientation(exif))
     except (ValueError, struct.error):
-        value = None
-    return known(value, xmp)
+        return _UPRIGHT
 
 
-def known(value: int | None, xmp: bytes | memoryview) -> int:
-    """``value``, or where there is none that of XMP; 1 in place of one that does not exist."""
-    if value is None:
-        found = _XMP_ORIENTATION.search(xmp[:_MAX_XMP])
-        value = int(found[1]) if found else _UPRIGHT
-    return value if 1 <= value <= 8 else _UPRIGHT
+def valid(value: int | None) -> int:
+    """``value``, or 1 in place of none and of one that does not exist."""
+    return value if value is not None and 1 <= value <= 8 else _UPRIGHT

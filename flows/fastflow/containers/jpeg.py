@@ -19,7 +19,7 @@ _TABLES = {*range(0xC0, 0xD0), 0xDB, 0xDD} - {0xC8}
 _METADATA = {*range(0xE0, 0xF0), 0xFE, 0xDC}  # APPn, comments; a number of lines makes no sense here
 # APP0 of JFIF (T.871) and APP14 of Adobe say which colours the components are.
 _COLOURS = {(0xE0, b"JFIF\0"), (0xEE, b"Adobe")}
-_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_EXIF = b"Exif\0\0"
 
 
 def strip(data: bytes) -> Stripped:
@@ -32,7 +32,6 @@ def strip(data: bytes) -> Stripped:
     view = memoryview(data)
     kept, tables = [view[:2]], 0
     exif_data: list[memoryview] = []
-    xmp = view[:0]
     at = 2
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(data, at, at + MAX_FILL)
@@ -44,7 +43,7 @@ def strip(data: bytes) -> Stripped:
         marker = data[at - 1]
         if marker == _START_OF_SCAN:
             kept.append(view[start:])
-            return Stripped(b"".join(kept), exif.orientation(b"".join(exif_data), xmp))
+            return Stripped(b"".join(kept), exif.orientation(b"".join(exif_data)))
         if marker in _WITHOUT_LENGTH:
             continue
         length = int.from_bytes(data[at : at + 2], "big")
@@ -61,6 +60,4 @@ def strip(data: bytes) -> Stripped:
             raise OSError(f"marker {marker:#x} before the pixels")
         elif marker == _APP1 and body[: len(_EXIF)] == _EXIF:
             exif_data.append(body[len(_EXIF) :])
-        elif marker == _APP1 and body[: len(_XMP)] == _XMP:
-            xmp = body
     raise Refused("JPEG", f"more than {MAX_SEGMENTS:,} segments before its pixels")

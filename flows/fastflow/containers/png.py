@@ -17,10 +17,6 @@ _PIXELS = {b"IDAT", b"fdAT"}
 _ONCE = {b"IHDR", b"PLTE", b"tRNS", b"IEND"}
 _LONGEST = 768  # bytes: a palette of 256 colours
 _ANCILLARY = 0x20  # the bit in the first letter of a chunk that a decoder may ignore (5.4)
-_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
-_MAX_TEXT = 2**20
-
-Texts = dict[bytes, tuple[bytes, memoryview]]
 
 
 def strip(data: bytes) -> Stripped:
@@ -35,7 +31,6 @@ def strip(data: bytes) -> Stripped:
     """
     kept = [memoryview(data)[:_SIGNATURE]]
     seen: set[bytes] = set()
-    texts: Texts = {}  # of those with the same keyword, the last
     exif_data = memoryview(b"")
     frames, before = 0, b""
     for name, chunk in _chunks(data):
@@ -56,15 +51,12 @@ def strip(data: bytes) -> Stripped:
             raise OSError(f"the checksum of a chunk {name!r} is wrong")
         elif name == b"eXIf":
             exif_data = body
-        elif name in _TEXTS:
-            keyword = bytes(body[:80]).partition(b"\0")[0]
-            texts[keyword] = name, body[len(keyword) + 1 :]
         elif name == b"acTL" and b"IDAT" not in seen:
             frames = max(frames, int.from_bytes(body[:4], "big"))
         seen.add(name)
         before = name
     bare = data if sum(map(len, kept)) == len(data) else b"".join(kept)
-    return Stripped(bare, _orientation(exif_data, texts), is_animated=frames > 1)
+    return Stripped(bare, exif.orientation(exif_data), is_animated=frames > 1)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
@@ -89,36 +81,3 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
             raise Refused("PNG", f"more than {MAX_SEGMENTS:,} chunks beside those of pixels")
         yield name, view[at:end]
         at = end
-
-
-def _orientation(exif_data: bytes | memoryview, texts: Texts) -> int:
-    if not exif_data and b"Raw profile type exif" in texts:
-        # Of ImageMagick: an empty line, "exif", the length, then hexadecimal digits in lines.
-        lines = _text(*texts[b"Raw profile type exif"]).split(b"\n", 3)
-        try:
-            exif_data = bytes.fromhex(lines[3].decode("ascii"))
-        except (IndexError, ValueError):
-            exif_data = b""
-    xmp = _text(*texts[b"XML:com.adobe.xmp"]) if b"XML:com.adobe.xmp" in texts else b""
-    return exif.orientation(exif_data, xmp)
-
-
-def _text(name: bytes, body: memoryview) -> bytes:
-    """The first megabyte of the text behind a keyword; nothing where it is damaged."""
-    is_compressed, text = name == b"zTXt", body
-    if name == b"zTXt":
-        text = body[1:]  # without the method of compression, of which there is one
-    elif name == b"iTXt":
-        # Before the text: whether and how it is compressed, then the language and the keyword in it,
-        # which end in a zero.
-        head = bytes(body[:256])
-        language, _, rest = head[2:].partition(b"\0")
-        translated = rest.partition(b"\0")[0]
-        is_compressed = head[:1] == b"\1"
-        text = body[2 + len(language) + 1 + len(translated) + 1 :]
-    if not is_compressed:
-        return bytes(text[:_MAX_TEXT])
-    try:
-        return zlib.decompressobj().decompress(text, _MAX_TEXT)
-    except zlib.error:
-        return b""

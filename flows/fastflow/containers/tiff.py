@@ -12,7 +12,6 @@ MAX_VALUES = 64
 # Where strips or tiles are: one for each row of four planes at most. Palettes of 16 bits. JPEG tables.
 MAX_VALUES_OF = {273: 65_536, 279: 65_536, 324: 65_536, 325: 65_536, 320: 3 * 65_536, 347: 65_536}
 
-_XMP = 700
 # Size and kind of the pixels, compression, where they are, palette; inks, samples, old JPEG, YCbCr.
 _PIXELS = frozenset(
     {*range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
@@ -39,17 +38,13 @@ def strip(data: bytes) -> Stripped:
     if end > len(data):
         raise OSError("the directory is cut off")
     kept: dict[int, memoryview] = {}  # of a tag that comes twice the first, as decoders do
-    xmp = view[:0]
     for at, entry in zip(range(directory.first, end, size), directory.entries(data), strict=True):
         if entry.tag in _PIXELS and entry.tag not in kept:
             most = MAX_VALUES_OF.get(entry.tag, MAX_VALUES)
             if entry.n_values > most:
                 raise Refused("TIFF", f"{entry.n_values:,} values in tag {entry.tag}, more than {most:,}")
             kept[entry.tag] = view[at : at + size]
-        elif entry.tag == _XMP:
-            (start,) = offset.unpack(entry.value)
-            xmp = view[start : start + entry.n_values]
     number = struct.pack(directory.order + directory.number, len(kept))
     new = b"".join([number, *kept.values(), view[end : end + offset.size]])
     stripped = b"".join([view[: directory.start], new, view[directory.start + len(new) :]])
-    return Stripped(stripped, exif.known(directory.orientation(data), xmp))
+    return Stripped(stripped, exif.valid(directory.orientation(data)))

@@ -8,7 +8,7 @@ from . import exif
 from .stripped import MAX_SEGMENTS, Refused, Stripped
 
 _HEADER = 12  # RIFF, the size of what follows, WEBP
-_HAS_EXIF, _HAS_XMP = 0x08, 0x04
+_HAS_EXIF = 0x08
 
 
 def strip(data: bytes) -> Stripped:
@@ -18,17 +18,15 @@ def strip(data: bytes) -> Stripped:
         Refused: too many chunks.
     """
     view = memoryview(data)
-    exif_data = xmp = view[:0]
+    exif_data = view[:0]
     flags = data[20] if data[12:16] == b"VP8X" and len(data) > 20 else 0
     at, end = _HEADER, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
     for _ in range(MAX_SEGMENTS):
         if at + 8 > end:
-            return Stripped(data, exif.orientation(exif_data, xmp))
+            return Stripped(data, exif.orientation(exif_data))
         name, length = struct.unpack_from("<4sI", data, at)
         body = view[at + 8 : at + 8 + length]
         if name == b"EXIF" and flags & _HAS_EXIF:
             exif_data = exif_data or body
-        elif name == b"XMP " and flags & _HAS_XMP:
-            xmp = xmp or body
         at += 8 + length + length % 2
     raise Refused("WEBP", f"more than {MAX_SEGMENTS:,} chunks")

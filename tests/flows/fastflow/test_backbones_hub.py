@@ -16,7 +16,7 @@ import pytest
 import timm
 import torch
 
-from flows.fastflow import backbones, hub
+from flows.fastflow import hub
 from flows.fastflow.weights import State, digest
 from tests import stand_in_hub
 from tests.stand_in_hub import Hub, path_of
@@ -119,17 +119,6 @@ def test_pull_fetches_the_weights_once(online: Online, server: Hub, state: State
     assert list(online.folder.iterdir()) == [path]
 
 
-def test_what_was_pulled_is_found_where_there_is_no_hub(online: Online, state: State) -> None:
-    found = backbones.find_weights(MODEL, folder=online.folder, sha256=digest(state))
-    assert found.source == str(online.folder / f"{MODEL}-{found.sha256[:12]}.safetensors")
-    assert all(torch.equal(found.state[key], state[key]) for key in state)
-    assert [s.found for s in backbones.weight_sources(MODEL, online.folder)] == [True]
-
-
-def test_training_can_go_to_the_hub_itself(online: Online) -> None:
-    assert online.results[2]["ok"] == "timm hub"
-
-
 @pytest.mark.parametrize("index", [3, 4], ids=["weights of another model", "no such repository"])
 def test_a_hub_without_the_weights_is_an_error(online: Online, index: int) -> None:
     result = online.results[index]
@@ -145,13 +134,6 @@ def test_weights_behind_a_licence_say_how_to_get_them(online: Online, index: int
     assert f"the weights of '{name}' only to those who have accepted their licence" in result["message"]
     assert f"https://huggingface.co/timm/{name}.r160_in1k" in result["message"]
     assert "HF_TOKEN" in result["message"]
-
-
-def test_a_repository_that_hides_is_told(online: Online) -> None:
-    assert (
-        "no repository timm/test_convnext.r160_in1k for 'test_convnext', or hides it"
-        in (online.results[7]["message"])
-    )
 
 
 def test_training_names_all_ways_and_what_the_hub_said(online: Online) -> None:

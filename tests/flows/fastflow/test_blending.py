@@ -55,24 +55,8 @@ def test_where_tiles_differ_there_is_no_step() -> None:
     torch.testing.assert_close(found[where.lefts[1] - where.inside[1].start :][:overlap], window)
 
 
-def test_a_lone_tile_is_cropped_and_nothing_else() -> None:
-    where = Geometry(fit="pad").layout((50, 100), (64, 64), (8,))
-    torch.manual_seed(1)
-    tile = torch.rand(1, 2, 64, 64)
-    rows, columns = where.inside
-    assert torch.equal(blended(where, tile), tile[:, :, rows, columns])
-
-
 def test_chunks_make_no_difference() -> None:
     where = layout()
     torch.manual_seed(2)
     tiles = torch.rand(len(where), 2, 64, 64)
     assert torch.equal(blended(where, tiles), blended(where, tiles, chunk=3))
-
-
-def test_what_lies_between_two_tiles_is_between_what_they_say() -> None:
-    where = layout(overlap=0.7)
-    torch.manual_seed(3)
-    found = blended(where, torch.rand(len(where), 1, 64, 64) + 5)
-    assert found.min() >= 5
-    assert found.max() <= 6

@@ -1,20 +1,16 @@
 """Every kind of damage to a bundle is refused with the reason."""
 
-import copy
 import hashlib
 import json
 import os
-import resource
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from flows.fastflow import plain_files
 from flows.fastflow.bundle import (
     BundleError,
     manifest_sha256,
@@ -23,7 +19,6 @@ from flows.fastflow.bundle import (
     read_verified,
     verify,
 )
-from flows.fastflow.manifest import Manifest
 from tests.flows.fastflow.manifests import edit, made
 
 Change = Callable[[dict[str, Any]], object]
@@ -130,37 +125,6 @@ def test_a_manifest_that_is_not_valid_says_where(bundle: Path, name: str) -> Non
             look(bundle)
 
 
-def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where something stands in a document; of a list, where its first entry does."""
-    if path:
-        yield path
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from places(inner, (*path, name))
-    elif isinstance(value, list) and value:
-        yield from places(value[0], (*path, 0))
-
-
-def test_a_list_of_thousands_that_are_wrong_is_a_few_errors_wherever_it_stands(bundle: Path) -> None:
-    """Each would take memory and time, of a file whose archive has a thousandth of its bytes."""
-    document = json.loads((bundle / "manifest.json").read_text())
-    document["calibration"] |= {"statistics": [[1.0]], "pictures": [1.0]}
-    document["gaussian"] = {"sizes": [[1, 1]]}
-    document["golden"][0]["reduced"] = {"bfloat16": 1.0}
-    document["reduced"] = {"bfloat16": document["calibration"]}
-    lists: list[Any] = [[""] * 1000, [[""] * 100] * 100, [[1.0] * 100] * 100, [{}] * 1000]
-    for path in places(document):
-        for bad in lists:
-            changed = copy.deepcopy(document)
-            within = changed
-            for name in path[:-1]:
-                within = within[name]
-            within[path[-1]] = bad
-            with pytest.raises(ValidationError) as caught:
-                Manifest.model_validate(changed)
-            assert caught.value.error_count() < 10, path
-
-
 @pytest.mark.parametrize(
     ("begin", "more", "times", "end", "reason"),
     [
@@ -177,13 +141,6 @@ def test_a_manifest_of_more_than_any_has(begin: str, more: str, times: int, end:
         parse_manifest(f"{begin}{many}{end}".encode(), "it")
 
 
-def test_what_came_is_in_no_traceback_of_a_manifest_that_is_not_valid() -> None:
-    with pytest.raises(BundleError) as caught:
-        parse_manifest(b'{"schema_version": 1, "wings": ["secret"]}', "it")
-    assert "wings" in str(caught.value.__cause__)
-    assert "secret" not in str(caught.value.__cause__)
-
-
 NO_DOCUMENTS = {
     "empty": b"",
     "cut": b"{",
@@ -194,13 +151,6 @@ NO_DOCUMENTS = {
     "binary": b"\xff\xfe\x00",
     "bottomless": b"[" * 100_000,
 }
-
-
-@pytest.mark.parametrize("name", NO_DOCUMENTS)
-def test_a_manifest_that_is_no_document(bundle: Path, name: str) -> None:
-    (bundle / "manifest.json").write_bytes(NO_DOCUMENTS[name])
-    with pytest.raises(BundleError, match=r"manifest\.json is not valid"):
-        verify(bundle)
 
 
 def test_a_truncated_manifest_is_refused_at_every_length(bundle: Path) -> None:
@@ -226,11 +176,6 @@ def test_a_bundle_under_another_name(bundle: Path, target: str, tmp_path: Path) 
     bundle.rename(tmp_path / target)
     with pytest.raises(BundleError, match="it was moved or renamed"):
         verify(tmp_path / target)
-
-
-def test_a_whole_models_folder_may_be_moved(bundle: Path, tmp_path: Path) -> None:
-    shutil.copytree(tmp_path / "screw", tmp_path / "elsewhere" / "screw")
-    verify(tmp_path / "elsewhere" / "screw" / bundle.name)
 
 
 def _missing(bundle: Path) -> None:
@@ -367,14 +312,6 @@ def test_files_that_are_not_those_of_the_manifest(bundle: Path, name: str) -> No
     assert str(bundle) in str(caught.value)
 
 
-def test_nothing_of_a_giant_is_read(bundle: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _giant_manifest(bundle)
-    with pytest.raises(BundleError, match="larger than"):
-        verify(bundle)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -415,10 +352,6 @@ class TestChangesBetween:
         with pytest.raises(BundleError, match=r"golden/0\.png cannot be read"):
             read_verified(bundle, found, "golden/0.png", 9)
 
-    def test_a_file_that_is_not_listed(self, bundle: Path) -> None:
-        with pytest.raises(BundleError, match=r"manifest\.json was changed"):
-            read_verified(bundle, verify(bundle), "manifest.json", 10**6)
-
     def test_the_manifest(self, bundle: Path) -> None:
         found = verify(bundle)
         sha256 = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
@@ -426,21 +359,6 @@ class TestChangesBetween:
         edit(bundle, lambda d: d["metrics"].update(fit_nll=0.5))
         with pytest.raises(BundleError, match="was changed while it was read"):
             manifest_sha256(bundle, found)
-
-    def test_a_file_that_grows_while_it_is_hashed(
-        self, bundle: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        sizes = plain_files.sizes
-
-        def grow(folder: Path, most: int) -> dict[str, int]:
-            found = sizes(folder, most)
-            with (folder / "flow.safetensors").open("ab") as file:
-                file.write(b"more")
-            return found
-
-        monkeypatch.setattr("flows.fastflow.bundle.sizes", grow)
-        with pytest.raises(BundleError, match=r"flow\.safetensors was changed while it was read"):
-            verify(bundle)
 
 
 def test_the_manifest_alone_can_be_read_of_a_damaged_bundle(bundle: Path) -> None:

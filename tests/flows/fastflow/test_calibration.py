@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from flows.fastflow import conformal, heatmap
-from flows.fastflow.calibration import Calibrator, Measurement, calibrate, measure
+from flows.fastflow.calibration import Calibrator, Measurement, calibrate
 from flows.fastflow.manifest import Calibration
 from flows.fastflow.scored import Scored
 
@@ -19,15 +19,6 @@ def measurements(scores: list[float]) -> list[Measurement]:
 def found(score: float, picture: float | None = 0.5) -> Scored:
     score_map = np.array([[0.0, 1.0], [2.0, 5.0]], np.float32)
     return Scored(score, score_map, picture, (3.0, 4.0))
-
-
-def test_a_measurement_takes_score_peak_and_median() -> None:
-    assert measure(found(1.5)) == Measurement(1.5, 0.5, 5.0, 1.5, (3.0, 4.0))
-
-
-def test_of_a_region_nothing_is_calibrated() -> None:
-    with pytest.raises(ValueError, match="made of whole pictures"):
-        measure(found(1.0, picture=None))
 
 
 def test_a_calibration_sorts_scores_and_all_that_belongs_to_them() -> None:
@@ -68,11 +59,6 @@ class TestSplit:
         assert made.score(found(4.0)) == 4.0
         assert made.colour_scale.middle == made.calibration.map_threshold
 
-    def test_its_scores_cannot_be_written_to(self) -> None:
-        made = Calibrator(calibrate(measurements([1.0, 2.0]), 0.1), 0.1, identifier="x")
-        with pytest.raises(ValueError, match="read-only"):
-            made.scores[0] = 9.0
-
     def test_a_region_is_ranked_among_pictures_without_their_whole(self) -> None:
         rng = np.random.default_rng(0)
         pixels, wholes = rng.normal(4, 0.3, 99), rng.normal(0.8, 0.1, 99)
@@ -87,13 +73,6 @@ class TestSplit:
             assert (score > made.threshold.reject) == (value > alone.reject)
         beyond = [made.score(found(value, picture=None)) for value in (9.0, 10.0)]
         assert beyond[1] - beyond[0] == pytest.approx(1)
-
-    def test_of_equal_pixels_a_region_gets_the_lowest_score(self) -> None:
-        taken = [Measurement(3.0 + w, w, 1.0, 0.5, ()) for w in (0.25, 0.5)]
-        made = Calibrator(calibrate(taken, 0.1), 0.1, identifier="x")
-        assert made.score(found(3.0, picture=None)) == 3.25
-        assert made.score(found(2.0, picture=None)) == 2.25
-        assert made.score(found(4.0, picture=None)) == 4.5
 
     def test_a_region_keeps_its_score_where_the_parts_were_not_recorded(self) -> None:
         record = calibrate(measurements([1.0, 2.0]), 0.1).model_dump(exclude={"pictures"})

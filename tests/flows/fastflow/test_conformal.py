@@ -40,14 +40,6 @@ def test_threshold_is_the_lth_largest_score() -> None:
     )
 
 
-@pytest.mark.parametrize("percent", range(1, 100))
-def test_floating_point_loses_no_rank(percent: int) -> None:
-    # 0.29 * 100 is 28.999999999999996, and 0.57 and 0.58 fare no better.
-    made = threshold(np.arange(99.0), percent / 100)
-    assert made.reject == 99 - percent
-    assert made.achievable_fpr == percent / 100
-
-
 @pytest.mark.parametrize("n", [2, 5, 9, 48, 97, 999, 99_999])
 def test_the_smallest_certifiable_rate_is_one_in_n_plus_one(n: int) -> None:
     calibration = np.arange(float(n))
@@ -67,17 +59,6 @@ def test_too_few_images_are_said_to_be_too_few() -> None:
     )
 
 
-def test_a_target_between_two_ranks_takes_the_stricter() -> None:
-    made = threshold(np.arange(99.0), 0.0599)
-    assert made.reject == 94.0
-    assert made.achievable_fpr == 0.05
-
-
-@pytest.mark.parametrize("target", [0.999999, math.nextafter(1, 0)])
-def test_a_target_next_to_one_takes_the_lowest_score(target: float) -> None:
-    assert threshold(np.arange(9.0), target).reject == 0.0
-
-
 @given(calibration=CALIBRATIONS, target=RATES, score=SCORES)
 def test_rejecting_by_threshold_is_rejecting_by_p_value(
     calibration: list[float], target: float, score: float
@@ -89,36 +70,6 @@ def test_rejecting_by_threshold_is_rejecting_by_p_value(
         # 0.29 means 29/100 and not the double below it, hence the 1e-9.
         exact_p = Fraction(round(p * (len(calibration) + 1)), len(calibration) + 1)
         assert (score > made.reject) == (exact_p <= Fraction(target) * Fraction(1 + 1e-9))
-
-
-@given(calibration=CALIBRATIONS, target=RATES)
-def test_the_scores_of_the_calibration_itself_seldom_exceed_the_threshold(
-    calibration: list[float], target: float
-) -> None:
-    made = threshold(calibration, target)
-    exceeding = sum(score > made.reject for score in calibration)
-    assert exceeding <= target * len(calibration)
-    assert made.reject in calibration
-
-
-@given(calibration=CALIBRATIONS, low=RATES, high=RATES)
-def test_a_stricter_target_rejects_no_more(calibration: list[float], low: float, high: float) -> None:
-    low, high = min(low, high), max(low, high)
-    assert threshold(calibration, low).reject >= threshold(calibration, high).reject
-
-
-@given(calibration=CALIBRATIONS, score=SCORES)
-def test_order_and_container_do_not_matter(calibration: list[float], score: float) -> None:
-    shuffled = np.array(calibration)[::-1]
-    assert p_value(score, calibration) == p_value(score, shuffled)
-    assert threshold(calibration, 0.1) == threshold(shuffled, 0.1)
-    assert threshold(calibration, 0.1) == threshold(tuple(calibration), 0.1)
-
-
-def test_the_calibration_is_left_as_it_was() -> None:
-    calibration = np.array([3.0, 1.0, 2.0])
-    threshold(calibration, 0.3)
-    np.testing.assert_array_equal(calibration, [3.0, 1.0, 2.0])
 
 
 def counts_of_false_rejects(
@@ -159,12 +110,6 @@ def test_false_rejects_follow_the_beta_binomial_law(n: int, n_test: int, target:
     assert inside > 0.99 - 4 * math.sqrt(0.99 * 0.01 / draws)
 
 
-def test_ties_only_lower_the_rate() -> None:
-    rng = np.random.default_rng(2)
-    counts = counts_of_false_rejects(99, 100, 0.10, 5_000, rng, ties=True)
-    assert counts.mean() / 100 < 0.10
-
-
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.99, 0.999])
 @pytest.mark.parametrize(("n", "n_test", "target"), [(282, 377, 0.05), (9, 40, 0.01), (500, 1, 0.3)])
 def test_the_band_is_the_narrowest_central_one(n: int, n_test: int, target: float, confidence: float) -> None:
@@ -176,11 +121,6 @@ def test_the_band_is_the_narrowest_central_one(n: int, n_test: int, target: floa
     assert law.cdf(low - 1) < tail <= law.cdf(low)
     assert law.sf(high) <= tail + 1e-12
     assert law.sf(high - 1) > tail
-
-
-def test_the_band_narrows_with_more_calibration_images() -> None:
-    few, many = false_reject_band(100, 1000, 0.05), false_reject_band(10_000, 1000, 0.05)
-    assert few[0] < many[0] < 50 < many[1] < few[1]
 
 
 @pytest.mark.parametrize(
@@ -231,9 +171,3 @@ def test_the_realised_range_is_that_of_the_beta_law() -> None:
     low, high = realised_range(226, 0.01, confidence=0.9)
     law = beta(2, 225)
     assert (low, high) == pytest.approx((law.ppf(0.05), law.ppf(0.95)))
-
-
-@pytest.mark.parametrize(("n", "rate", "confidence"), [(0, 0.1, 0.9), (5, 0, 0.9), (5, 0.1, 1), (5, 1, 0.9)])
-def test_a_realised_range_that_is_none(n: int, rate: float, confidence: float) -> None:
-    with pytest.raises(ValueError, match=r"images|confidence|target_fpr"):
-        realised_range(n, rate, confidence)

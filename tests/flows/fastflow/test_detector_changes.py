@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load, save_file
 
 from flows.fastflow import detector
-from flows.fastflow.bundle import FLOW, MANIFEST, BundleError, verify
+from flows.fastflow.bundle import FLOW, BundleError, verify
 from flows.fastflow.detector import Detector
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import Manifest
@@ -79,14 +79,6 @@ class TestFlow:
         ):
             Detector.load(tiny, device="cpu", backbone=tiny_extractor)
 
-    @pytest.mark.parametrize("shape", [[0, 2**63], [0, 2**64 - 1], [0] * 1000])
-    def test_shapes_that_no_tensor_can_have(
-        self, tiny: Path, tiny_extractor: FeatureExtractor, shape: list[int]
-    ) -> None:
-        write_header(tiny, {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]})
-        with pytest.raises(BundleError, match="does not fit its manifest"):
-            Detector.load(tiny, device="cpu", backbone=tiny_extractor)
-
 
 @pytest.mark.parametrize("sides", [(16_384, 16_384), (60_000, 60_000), (16_385, 1)])
 def test_a_golden_picture_that_would_fill_the_memory(
@@ -100,12 +92,3 @@ def test_a_golden_picture_that_would_fill_the_memory(
     rehash(tiny)
     with pytest.raises(BundleError, match=r"golden picture golden/0\.png: .* pixels; at most"):
         Detector.load(tiny, device="cpu", backbone=tiny_extractor)
-
-
-def test_the_sha256_is_that_of_the_manifest_that_was_loaded(
-    tiny: Path, tiny_extractor: FeatureExtractor
-) -> None:
-    first = Detector.load(tiny, device="cpu", backbone=tiny_extractor).sha256
-    text = (tiny / MANIFEST).read_text()
-    (tiny / MANIFEST).write_text(text + "\n")
-    assert Detector.load(tiny, device="cpu", backbone=tiny_extractor).sha256 != first

@@ -28,9 +28,3 @@ def test_what_is_flat_stays_so_and_nothing_goes_beyond_the_values(n: int, m: int
     assert (weights >= 0).all()
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
     np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-6)
-
-
-def test_they_are_computed_once_and_nobody_can_change_them() -> None:
-    assert spline_weights(4, 9) is spline_weights(4, 9)
-    with pytest.raises(ValueError, match="read-only"):
-        spline_weights(4, 9)[0, 0] = 1

@@ -97,8 +97,3 @@ def test_what_no_single_graph_can_hold_is_refused(detector: Detector, tmp_path: 
         with pytest.raises(ExportError, match=why):
             export_onnx(Detector(detector.manifest, detector.sha256, other), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_file_that_is_there_is_replaced_and_nothing_is_left_beside_it(exported: Path) -> None:
-    assert list(exported.parent.iterdir()) == [exported]
-    assert exported.stat().st_size > 1000

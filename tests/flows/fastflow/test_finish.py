@@ -69,12 +69,6 @@ def test_any_way_to_enlarge_and_any_sharpness(enlarging: Enlarging, sharpness: f
     np.testing.assert_allclose(score_map, expected_map, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("top_fraction", [1e-9, 0.001, 0.01, 0.3, 1.0])
-def test_any_share_of_pixels(top_fraction: float) -> None:
-    (score, _), (expected, _) = both(ScoreRule(top_fraction=top_fraction))
-    assert score == pytest.approx(expected, rel=1e-6)
-
-
 @pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30, 1e34])
 def test_however_small_or_large(factor: float) -> None:
     (score, score_map), (expected, expected_map) = both(ScoreRule(), factor=factor)
@@ -106,42 +100,6 @@ def test_a_region_never_raises_a_score_be_it_by_a_bit() -> None:
             for mask in (None, region)
         ]
         assert scores[1] <= scores[0]
-
-
-def test_pixels_that_are_all_equal() -> None:
-    """Where no guess can divide those that count from those that do not."""
-    rule = ScoreRule(picture=0.0)
-    planes = [np.full(SIZE, 0.5, np.float32) for _ in range(6)]
-    score, score_map = finish(combine(planes, rule), np.zeros(2, np.float32), rule)
-    assert score == pytest.approx(np.log1p(50.0), rel=1e-6)
-    np.testing.assert_allclose(score_map, 0.5, rtol=1e-6)
-
-
-def test_a_pattern_that_repeats_itself() -> None:
-    """Every 61st pixel is far out, and these are the ones that the guess looks at."""
-    rule = ScoreRule(picture=0.0)
-    values = np.random.default_rng(0).uniform(0.1, 0.2, SIZE).astype(np.float32)
-    values.reshape(-1)[::61] += 5
-    planes = torch.from_numpy(np.stack([values, values]))[None]
-    score, _ = finish(combine([*values[None].repeat(4, 0)], rule), np.zeros(2, np.float32), rule)
-    assert score == pytest.approx(image_score(planes, rule, torch.zeros(1, 2)).item(), rel=1e-6)
-
-
-def test_blended_planes_as_those_of_an_input() -> None:
-    rule, (flow, gaussian) = ScoreRule(), energies(3)
-    [pixels] = pixels_of(of_one(flow, gaussian, torch.zeros(1, 2)), rule, SIZE)
-    combined = combine(list(pixel_energies(flow, gaussian, rule, SIZE)[0].numpy()), rule)
-    assert pixels.scales == combined.scales == 3
-    for a, b in zip(pixels[:2], combined[:2], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
-
-
-def test_maps_of_a_few_pixels() -> None:
-    rule = ScoreRule(picture=0.0)
-    planes = [np.asarray([[0.1, 0.7]], np.float32) for _ in range(2)]
-    assert finish(combine(planes, rule), np.zeros(1, np.float32), rule)[0] == pytest.approx(
-        np.log1p(70.0), rel=1e-6
-    )
 
 
 @pytest.mark.parametrize("at", [0, 61, 100])

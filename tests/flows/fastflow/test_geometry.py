@@ -72,11 +72,6 @@ def test_what_is_filled_is_the_pictures_reflection() -> None:
     np.testing.assert_array_equal(prepared.pixels, wanted)
 
 
-def test_a_picture_one_pixel_wide_is_repeated() -> None:
-    prepared = Geometry(fit="pad").layout((256, 1), INPUT, STRIDES).prepare(picture(256, 1))
-    assert (prepared.pixels == prepared.pixels[:, :1]).all()
-
-
 @pytest.mark.parametrize(
     "asked",
     [{"fit": "stretch"}, {"fit": "pad"}, {"fit": "tile", "working_size": 300}],
@@ -111,13 +106,6 @@ def test_tiles_show_the_picture_at_its_own_scale() -> None:
         assert tile.shape == (*INPUT, 3)
         assert np.shares_memory(tile, prepared.pixels)
         np.testing.assert_array_equal(tile, prepared.pixels[top : top + 256, left : left + 256])
-
-
-def test_a_picture_smaller_than_a_tile_has_one() -> None:
-    image = picture(40, 60)
-    layout = Geometry(fit="tile").layout((40, 60), INPUT, STRIDES)
-    assert (layout.size, len(layout), layout.canvas) == ((40, 60), 1, INPUT)
-    np.testing.assert_array_equal(layout.prepare(image).pixels[layout.inside], image)
 
 
 @given(
@@ -167,12 +155,6 @@ def test_the_working_scale(asked: dict[str, Any], size: tuple[int, int]) -> None
     assert layout.size == size
 
 
-def test_with_a_working_size_pictures_of_all_sizes_look_alike() -> None:
-    geometry = Geometry(fit="tile", working_size=600)
-    layouts = [geometry.layout(size, INPUT, STRIDES) for size in [(100, 200), (1000, 2000), (8000, 16000)]]
-    assert len({layout.size for layout in layouts}) == 1
-
-
 @given(st.integers(1, 16_384), st.integers(1, 16_384), st.sampled_from([None, 4.0]))
 def test_no_picture_costs_more_than_is_allowed(height: int, width: int, scale: float | None) -> None:
     geometry = Geometry(fit="tile", scale=scale)
@@ -182,20 +164,6 @@ def test_no_picture_costs_more_than_is_allowed(height: int, width: int, scale: f
     assert len(layout) <= 200
     if min(layout.size) > 32:
         assert layout.size[0] / layout.size[1] == pytest.approx(height / width, rel=0.05)
-
-
-def test_a_strip_of_one_to_fifty_loses_nothing_in_tiles() -> None:
-    layout = Geometry(fit="tile").layout((100, 5000), INPUT, STRIDES)
-    assert layout.size == (100, 5000)
-    assert len(layout.tops) == 1
-    assert covered(layout).min() >= 1
-
-
-def test_bytes_of_a_tiled_picture_count_its_map() -> None:
-    small = Geometry().layout((90, 90), INPUT, STRIDES).prepare(picture(90, 90))
-    assert small.nbytes == 3 * 256 * 256
-    large = Geometry(fit="tile").layout((600, 600), INPUT, STRIDES).prepare(picture(600, 600))
-    assert large.nbytes == large.pixels.nbytes + 4 * 600 * 600
 
 
 @pytest.mark.parametrize(
@@ -221,18 +189,7 @@ def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any], said: st
         Geometry.model_validate(asked)
 
 
-def test_what_was_dumped_is_read_again() -> None:
-    for geometry in (Geometry(), Geometry(fit="pad", margin=8), Geometry(fit="tile", working_size=900)):
-        assert Geometry.model_validate(geometry.model_dump(mode="json")) == geometry
-
-
 def test_margins_must_leave_half_of_the_input() -> None:
     Geometry(margin=16).expect_room((64, 96))
     with pytest.raises(ValueError, match=r"a geometry\.margin of 17 .* set at most 16"):
         Geometry(margin=17).layout((100, 100), (64, 96), STRIDES)
-
-
-@pytest.mark.parametrize("image_size", [(0, 10), (10, 0), (-1, 5)])
-def test_a_picture_of_nothing_is_refused(image_size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="each at least 1"):
-        Geometry(fit="tile").layout(image_size, INPUT, STRIDES)

@@ -1,7 +1,5 @@
 """The calibration pictures that a threshold hangs on."""
 
-import pytest
-
 from flows.fastflow.highest import highest, say_highest
 
 SCORES = [1.0, 9.0, 3.0, 2.0, 5.0, 4.0]
@@ -28,16 +26,3 @@ def test_what_the_promise_needs_is_said() -> None:
     more = [*scores, 99.0]
     said = say_highest(highest([str(i) for i in range(100)], more), more, 0.01)
     assert "without 99 the threshold would be 98, not 99." in said
-
-
-def test_a_single_picture_has_no_threshold_without_it() -> None:
-    assert (
-        say_highest(["a"], [1.5], 0.01)
-        == "highest of 1 good pictures to calibrate: a 1.5. Is a really good? "
-        "Take it away only if it is defective, not because it scores high."
-    )
-
-
-def test_scores_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(ValueError, match="finite"):
-        say_highest(["a"], [1.0, float("nan")], 0.01)

@@ -1,7 +1,6 @@
 """A backbone that is known by its record, and built when its layers are asked for."""
 
 import gc
-import shutil
 import subprocess
 import sys
 import weakref
@@ -54,31 +53,6 @@ class TestLayers:
         assert gone() is None
         assert recorded.layers().channels == recorded.channels
 
-    def test_they_are_for_its_size(self, tmp_path: Path) -> None:
-        of_vit = weights(name="test_vit")
-        save_weights(of_vit, tmp_path)
-        record = record_of(FeatureExtractor(of_vit, (1,), (64, 96)))
-        recorded = RecordedBackbone(record, (64, 96), tmp_path, CPU)
-        assert recorded.layers().input_size == (64, 96)
-        assert [recorded.takes(size) for size in ((64, 96), (96, 64))] == [True, False]
-
-    def test_weights_are_read_once_if_they_are_asked_for_at_once(
-        self, recorded: RecordedBackbone, folder: Path
-    ) -> None:
-        shutil.rmtree(folder)
-        assert recorded.layers().name == NAME
-
-    def test_and_again_if_that_comes_later(self, recorded: RecordedBackbone, folder: Path) -> None:
-        recorded.let_go()
-        assert recorded.layers().name == NAME
-        shutil.rmtree(folder)
-        with pytest.raises(WeightsError, match="no weights with digest"):
-            recorded.layers()
-
-    def test_an_extractor_is_its_own(self, extractor: FeatureExtractor) -> None:
-        assert extractor.layers() is extractor
-        assert extractor.device == CPU
-
     @pytest.mark.parametrize(
         "values",
         [{"channels": [24, 32]}, {"strides": [8, 32]}, {"mean": [0.4] * 3}, {"std": [0.4] * 3}],
@@ -95,12 +69,6 @@ class TestLayers:
                 recorded.layers()
         assert difference(recorded, record) is None
         assert str(difference(extractor, record)).startswith(what)
-
-
-def test_it_is_what_was_recorded(extractor: FeatureExtractor, recorded: RecordedBackbone) -> None:
-    assert difference(recorded, record_of(extractor)) is None
-    for name in ("name", "weights_sha256", "out_indices", "channels", "strides", "mean", "std", "device"):
-        assert getattr(recorded, name) == getattr(extractor, name)
 
 
 def test_it_fits_bundles_with_its_weights_stages_and_size(tiny_bundle_store: Path) -> None:

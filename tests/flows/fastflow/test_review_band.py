@@ -31,11 +31,6 @@ def test_too_few_pictures_for_two_rates_are_told_and_enough_are_not() -> None:
     assert say_empty_band(200, 0.01, 0.03) is None
 
 
-def test_without_a_band_none_is_empty() -> None:
-    assert say_empty_band(5, 0.01, None) is None
-    assert say_empty_band(5, 0.01, 0.01) is None
-
-
 @pytest.mark.parametrize(("target", "review"), RATES)
 def test_it_is_said_where_no_score_lies_between_the_thresholds(target: float, review: float) -> None:
     for count in range(1, 300):

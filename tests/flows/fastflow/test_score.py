@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from flows.fastflow.enlarging import spline_weights
@@ -39,10 +38,6 @@ class TestFlowEnergies:
         for z, q in zip(latents, flow_energies(latents), strict=True):
             assert q.shape == (2, *z.shape[2:])
             np.testing.assert_allclose(q.numpy(), 0.5 * (z.numpy() ** 2).mean(1), rtol=1e-5)
-
-    def test_they_are_near_a_half_for_standard_normal_latents(self) -> None:
-        z = torch.randn((4, 64, 16, 16), generator=torch.Generator().manual_seed(0))
-        assert flow_energies([z])[0].mean().item() == pytest.approx(0.5, abs=0.01)
 
 
 class TestPixelEnergies:
@@ -84,13 +79,6 @@ class TestPixelEnergies:
         rows, columns = (spline_weights(n, m) for n, m in zip(source, target, strict=True))
         np.testing.assert_allclose(found[0, 1].numpy(), rows @ both[0].numpy() @ columns.T, rtol=1e-5)
 
-    def test_the_scales_of_the_flow_come_first_and_then_those_of_the_product(self) -> None:
-        flow = [torch.full((2, 8, 8), 0.5), torch.full((2, 3, 4), 2.0), torch.full((2, 1, 1), 4.5)]
-        gaussian = [torch.full((2, 8, 8), 0.25), torch.full((2, 3, 4), 8.0), torch.full((2, 1, 1), 4.5)]
-        q = pixel_energies(flow, gaussian, ScoreRule(gaussian=0.5), (16, 20))
-        assert q.shape == (2, 6, 16, 20)
-        assert q[0, :, 5, 7].tolist() == pytest.approx([0.5, 2.0, 4.5, 0.125**0.5, 4.0, 4.5])
-
     @settings(max_examples=50)
     @given(w=st.floats(0, 1), q=magnitudes, e=magnitudes, seed=st.integers(0, 100))
     def test_the_map_is_made_of_the_products_of_positions(
@@ -107,34 +95,6 @@ class TestPixelEnergies:
         stranger = pixel_energies([flow], [1.1 * gaussian], rule, (3, 4))
         assert (larger[:, 1] >= found[:, 1] * (1 - 1e-6)).all()
         assert (stranger[:, 1] >= found[:, 1] * (1 - 1e-6)).all()
-
-    def test_without_a_share_the_gaussian_is_not_looked_at(self) -> None:
-        flow = [field(0, 1, (4, 4))[0], torch.zeros(1, 2, 2)]
-        nonsense = [torch.full((1, 4, 4), math.nan), torch.full((1, 2, 2), math.inf)]
-        found = pixel_energies(flow, nonsense, ScoreRule(gaussian=0, enlarging="linear"), (8, 8))
-        assert torch.equal(found[:, :2], found[:, 2:])
-        assert found.isfinite().all()
-
-    def test_with_the_whole_share_the_map_is_the_gaussians(self) -> None:
-        flow, gaussian = 100 * field(0, 1, (8, 8))[0], field(1, 1, (8, 8))[0]
-        found = pixel_energies([flow], [gaussian], ScoreRule(gaussian=1, enlarging="linear"), (8, 8))
-        assert torch.equal(found[:, 0], flow)
-        torch.testing.assert_close(found[:, 1], gaussian)
-
-    def test_what_the_flow_shrinks_the_gaussian_remembers(self) -> None:
-        """And the other way round: neither of them hides a defect that the other sees."""
-        good, seen, shrunk = (
-            torch.full((1, 1, 1), 0.5),
-            torch.full((1, 1, 1), 500.0),
-            torch.full((1, 1, 1), 0.1),
-        )
-        for flow, gaussian in ((shrunk, seen), (seen, shrunk)):
-            [_, both] = pixel_energies([flow], [gaussian], RULE, (1, 1)).flatten().tolist()
-            assert both > pixel_energies([good], [good], RULE, (1, 1))[0, 1].item()
-
-    def test_a_scale_without_its_gaussian_is_an_error(self) -> None:
-        with pytest.raises(ValueError, match="zip"):
-            pixel_energies([field(0, 1)[0], field(1, 1)[0]], [field(0, 1)[0]], RULE, (8, 8))
 
 
 class TestImageScore:
@@ -158,12 +118,6 @@ class TestImageScore:
         assert before.isfinite().all()
         assert (after > before).all()
 
-    @pytest.mark.parametrize("exponent", range(-6, 5))
-    def test_it_does_so_at_the_size_of_real_maps(self, exponent: int) -> None:
-        q = 10.0**exponent * field(0, 3, (256, 256))
-        raised = q * torch.tensor([1.001, 1, 1]).view(1, 3, 1, 1)
-        assert score(raised).item() > score(q).item()
-
     def test_it_is_the_mean_of_the_top_share_of_pixels(self) -> None:
         q = 100 * field(1, 3, (40, 30))
         pixels = np.log1p(q[0].double().numpy() / 0.01).mean(0).ravel()
@@ -171,27 +125,6 @@ class TestImageScore:
         assert score(q, whole=0).item() == pytest.approx(expected, rel=1e-5)
         everything = score(q, ScoreRule(top_fraction=1), whole=0)
         assert everything.item() == pytest.approx(pixels.mean(), rel=1e-5)
-
-    def test_at_least_one_pixel_counts(self) -> None:
-        q = torch.zeros(1, 1, 2, 2)
-        q[0, 0, 1, 1] = 5.0
-        found = score(q, ScoreRule(top_fraction=1e-6), whole=0)
-        assert found.item() == pytest.approx(math.log(1 + 500))
-
-    def test_it_is_zero_only_where_everything_is(self) -> None:
-        assert score(torch.zeros(2, 3, 4, 4), whole=0).tolist() == [0, 0]
-        assert score(torch.full((1, 3, 4, 4), 1e-38), whole=0).item() > 0
-        assert score(torch.zeros(1, 3, 4, 4), whole=1e-38).item() > 0
-
-    @pytest.mark.parametrize("q", [0.0, 1e-38, 1.0, 104.0, 1e4, 1e12, 1e36])
-    def test_it_is_finite(self, q: float) -> None:
-        assert score(torch.full((1, 2, 3, 3), q), whole=q).isfinite().all()
-
-    def test_pictures_of_a_batch_are_scored_apart(self) -> None:
-        q = torch.cat([field(i, 2) * 10**i for i in range(4)])
-        apart = [score(q[i : i + 1]).item() for i in range(4)]
-        assert score(q).tolist() == pytest.approx(apart)
-        assert sorted(apart) == apart
 
     def test_the_whole_picture_adds_the_sum_of_its_logarithms(self) -> None:
         q = 100 * field(1, 3).repeat(3, 1, 1, 1)
@@ -201,20 +134,6 @@ class TestImageScore:
             added = image_score(q, rule, picture) - image_score(q, rule, torch.zeros(3, 2))
             expected = weight * np.log1p(picture.double().numpy() / 0.01).sum(1)
             np.testing.assert_allclose(added.numpy(), expected, rtol=1e-4)
-
-    def test_a_stranger_whole_picture_scores_higher_at_any_scale(self) -> None:
-        q = field(1, 3).repeat(3, 1, 1, 1)
-        usual, one, other = image_score(q, RULE, torch.tensor([[0.5, 0.5], [0.6, 0.5], [0.5, 0.6]])).tolist()
-        assert usual < one == other
-
-    def test_without_a_weight_the_whole_picture_is_not_counted(self) -> None:
-        q, rule = field(1, 3), ScoreRule(picture=0)
-        assert torch.equal(score(q, rule, whole=1e6), score(q, whole=0))
-
-    def test_a_single_scale_of_the_whole_picture_will_do(self) -> None:
-        q = field(1, 1)
-        added = image_score(q, RULE, torch.full((1, 1), 0.5)) - score(q, whole=0)
-        assert added.item() == pytest.approx(0.1 * math.log(51), rel=1e-5)
 
     @settings(max_examples=100)
     @given(
@@ -254,10 +173,6 @@ class TestImageScore:
         assert score(q, region=region).item() == pytest.approx(pixels.sum().item() / 12, rel=1e-5)
         assert score(q, region=torch.zeros_like(region)).item() == 0
 
-    def test_a_region_of_everything_changes_no_bit(self) -> None:
-        q = 100 * field(1, 3, (40, 30))
-        assert torch.equal(score(q, region=torch.ones(1, 40, 30, dtype=torch.bool)), score(q))
-
     def test_what_is_outside_a_region_may_be_anything(self) -> None:
         q = field(1, 2)
         region = torch.ones(1, 12, 9, dtype=torch.bool)
@@ -265,17 +180,6 @@ class TestImageScore:
         expected = score(q, region=region)
         q[0, :, 3, 3] = math.inf
         assert torch.equal(score(q, region=region, whole=math.inf), expected)
-
-    def test_every_picture_of_a_batch_has_its_own_region(self) -> None:
-        q = field(1, 2).repeat(3, 1, 1, 1)
-        region = torch.zeros(3, 12, 9, dtype=torch.bool)
-        region[0, :6] = True
-        region[1, 6:] = True
-        region[2] = True
-        apart = [score(q[:1], region=region[i : i + 1]).item() for i in range(3)]
-        assert score(q, region=region).tolist() == apart
-        assert len(set(apart)) == 3
-        assert apart[2] == score(q[:1]).item()
 
 
 class TestAnomalyMap:
@@ -299,20 +203,6 @@ class TestAnomalyMap:
         np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
 
     @settings(max_examples=50)
-    @given(q=st.floats(1e-3, 1e4), scales=st.integers(1, 4), seed=st.integers(0, 1000))
-    def test_it_lies_between_the_least_and_the_mean(self, q: float, scales: int, seed: int) -> None:
-        """At most log S / s above the least of the scales that are looked at."""
-        drawn = q * field(seed, scales)
-        found = mapped(drawn)
-        finer = drawn[:, : max(1, scales - 1)]
-        room = 1 + 1e-5
-        assert (found * room + 1e-6 >= (drawn.amin(1) + finer.amin(1)) / 2).all()
-        assert (found <= (drawn.mean(1) + finer.mean(1)) / 2 * room + 1e-6).all()
-        assert (
-            found <= ((drawn.amin(1) + finer.amin(1)) / 2 + math.log(scales) / RULE.sharpness) * room + 1e-6
-        ).all()
-
-    @settings(max_examples=50)
     @given(
         q=st.floats(1e-3, 1e4),
         scales=st.integers(1, 4),
@@ -327,56 +217,6 @@ class TestAnomalyMap:
         raised = drawn.clone()
         raised[:, which % scales] *= rise
         assert (mapped(raised) >= mapped(drawn) * (1 - 1e-5) - 1e-6).all()
-
-    @pytest.mark.parametrize("exponent", range(-3, 5))
-    def test_more_energy_in_all_scales_raises_it(self, exponent: int) -> None:
-        drawn = 10.0**exponent * field(0, 3, (64, 64))
-        assert (mapped(1.001 * drawn) > mapped(drawn)).all()
-
-    def test_it_ranks_much_as_the_published_map_where_that_does_not_saturate(self) -> None:
-        """mean -exp(-q), as the paper's implementations combine scales."""
-        drawn = 3 * torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-        published = (-np.exp(-drawn.double().numpy())).mean(1).ravel()
-        assert spearmanr(published, mapped(drawn).numpy().ravel()).statistic > 0.85
-
-    def test_it_does_not_saturate_where_that_one_does(self) -> None:
-        """The published map is exactly 0 from q = 104 on in single precision."""
-        q = torch.tensor([104.0, 200.0, 200.1, 1e3, 1e4]).view(1, 1, 1, -1).expand(1, 3, 1, -1)
-        assert (-q).exp().count_nonzero() == 0
-        found = mapped(q)[0, 0]
-        assert (found.diff() > 0).all()
-        torch.testing.assert_close(found, q[0, 0, 0], rtol=1e-6, atol=0)
-
-    def test_a_pixel_counts_as_far_as_its_most_ordinary_scale_allows(self) -> None:
-        """So a coarse scale's wide halo, with nothing behind it in the finest, stays out of the map."""
-        q = torch.tensor([0.5, 1e4, 1e4]).view(1, 3, 1, 1)
-        assert mapped(q).item() == pytest.approx(
-            0.5 + (math.log(3) + math.log(2)) / (2 * RULE.sharpness), rel=1e-5
-        )
-
-    def test_finer_scales_need_not_wait_for_a_coarsest_one_that_is_blind(self) -> None:
-        blind = torch.tensor([100.0, 80.0, 0.5]).view(1, 3, 1, 1)
-        assert mapped(blind).item() == pytest.approx((80.5 + math.log(6) / RULE.sharpness) / 2)
-        seen = torch.tensor([100.0, 80.0, 90.0]).view(1, 3, 1, 1)
-        assert mapped(seen).item() > 1.9 * mapped(blind).item()
-
-    def test_a_single_scale_is_its_own_map(self) -> None:
-        q = 10 * field(0, 1)
-        torch.testing.assert_close(mapped(q), q[:, 0])
-
-    @pytest.mark.parametrize("scales", range(1, 9))
-    @pytest.mark.parametrize("q", [0.0, 1e-12, 1e-7, 1e-3])
-    def test_it_is_never_negative(self, scales: int, q: float) -> None:
-        assert mapped(torch.full((1, scales, 2, 2), q)).min().item() >= 0
-
-    @pytest.mark.parametrize("q", [0.0, 1e-38, 1.0, 1e4, 1e36])
-    def test_it_is_finite(self, q: float) -> None:
-        mixed = torch.tensor([q, 0.5, q]).view(1, 3, 1, 1)
-        assert mapped(mixed).isfinite().all()
-        assert mapped(mixed.expand(1, 3, 2, 2).clone().fill_(q)).isfinite().all()
-
-    def test_its_shape_is_one_map_per_picture(self) -> None:
-        assert mapped(torch.zeros(2, 3, 5, 7)).shape == (2, 5, 7)
 
     def test_it_is_zero_outside_a_region_and_unchanged_inside(self) -> None:
         q = field(2, 3)

@@ -1,10 +1,9 @@
 """What is found in a picture, put together."""
 
-import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.scored import put_together, statistics_of
+from flows.fastflow.scored import statistics_of
 
 
 def test_statistics_are_means_and_deviations_scale_by_scale() -> None:
@@ -20,11 +19,3 @@ def test_a_deviation_is_never_the_root_of_a_rounding_below_0() -> None:
     [(average, deviation)] = statistics_of(mean, mean.square() - 1)
     assert average == pytest.approx(1000.1)
     assert deviation == 0
-
-
-def test_what_is_found_is_put_together_picture_by_picture() -> None:
-    maps = [np.full((2, 2), i, np.float32) for i in range(2)]
-    first, second = put_together([(1.0, maps[0]), (2.0, maps[1])], [0.5, None], [(0.1, 0.2), (0.3, 0.4)])
-    assert (first.score, first.raw_score, first.picture, first.statistics) == (1.0, 1.0, 0.5, (0.1, 0.2))
-    assert second.score_map is maps[1]
-    assert second.picture is None

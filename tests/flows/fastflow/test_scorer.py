@@ -17,12 +17,11 @@ from flows.fastflow.engines import pick_engine
 from flows.fastflow.enlarging import spline_weights
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.head import Head, channels_last
+from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.regions import Regions
-from flows.fastflow.resizing import resize
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import NotNumbersError, Scorer, _finished_there, _Found
 
@@ -88,46 +87,6 @@ def test_it_computes_what_the_parts_compute_in_double_precision(
     )
 
 
-def test_batches_of_one_and_of_eight_agree(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    pictures = tiny_pictures["good"]
-    together = scorer.score(pictures)
-    for scored, picture in zip(together, pictures, strict=True):
-        assert scored.score_map.shape == (64, 64)
-        assert scored.score_map.dtype == np.float32
-        [alone] = scorer.score([picture])
-        assert scored.score == pytest.approx(alone.score, rel=1e-5)
-        assert scored.statistics == pytest.approx(alone.statistics, rel=1e-5, abs=1e-6)
-
-
-def test_pictures_are_resized_one_by_one(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    [picture] = tiny_pictures["good"][:1]
-    large = resize(picture, (200, 130))
-    together = scorer.score([picture, large])
-    [alone] = scorer.score([resize(large, (64, 64))])
-    assert together[1].score == pytest.approx(alone.score, rel=1e-5)
-    assert scorer.prepare(large).pixels.shape == (64, 64, 3)
-
-
-def test_the_head_is_frozen_and_in_evaluation(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    assert not any(p.requires_grad for p in scorer.head.parameters())
-    assert not any(m.training for m in scorer.head.modules())
-    before = {key: value.clone() for key, value in scorer.head.state_dict().items()}
-    scorer.score(tiny_pictures["defect"])
-    assert all(torch.equal(before[key], value) for key, value in scorer.head.state_dict().items())
-
-
-def test_the_layout_of_weights_changes_no_value() -> None:
-    # Of 3x3 kernels over several channels: others lie in memory in one way alone.
-    plain = Head((6,), Normalisation(mode="channel", pooling=3), FlowConfig(steps=2, kernels="3"))
-    laid_out = channels_last(copy.deepcopy(plain))
-    state = laid_out.state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in plain.state_dict().items())
-    assert any(
-        v.ndim == 4 and v.is_contiguous(memory_format=torch.channels_last) and not v.is_contiguous()
-        for v in state.values()
-    )
-
-
 def test_two_heads_may_share_a_backbone(scorer: Scorer, tiny_pictures: Pictures) -> None:
     before = scores(scorer, tiny_pictures["good"])
     torch.manual_seed(0)
@@ -157,42 +116,6 @@ def test_what_was_fitted_may_go_and_what_computes_stays(
     assert scores(one, tiny_pictures["good"][:3]) == before
     one.specialise()
     assert scores(one, tiny_pictures["good"][:3]) == pytest.approx(before, rel=1e-4)
-
-
-def test_real_features_come_back_from_their_latents(
-    tiny_bundle_store: Path, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
-) -> None:
-    """The trained flow backwards: latents of real pictures to the features they came from."""
-    trained = head(tiny_bundle_store).eval()
-    raw = tiny_extractor(torch.from_numpy(np.stack(tiny_pictures["good"] + tiny_pictures["defect"])))
-    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
-        trained = trained.to(dtype)
-        with torch.no_grad():
-            features = trained.normaliser([m.to(dtype) for m in raw])
-            latents, there = trained.flow(features)
-            back, again = trained.flow.inverse(latents)
-        for x, y, z in zip(features, back, latents, strict=True):
-            assert not torch.allclose(z, x, atol=0.1)  # it was trained, and is not the identity
-            scale = float(x.abs().max())
-            torch.testing.assert_close(y, x, rtol=0, atol=tolerance * scale)
-        for one, other in zip(there, again, strict=True):
-            torch.testing.assert_close(one, -other, rtol=10 * tolerance, atol=10 * tolerance)
-
-
-def test_sampled_latents_become_features_like_the_real_ones(
-    tiny_bundle_store: Path, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
-) -> None:
-    """Features made from noise lie where the training's do, within an order of magnitude."""
-    trained = head(tiny_bundle_store).eval()
-    raw = tiny_extractor(torch.from_numpy(np.stack(tiny_pictures["good"])))
-    with torch.no_grad():
-        real = trained.normaliser(raw)
-        generator = torch.Generator().manual_seed(0)
-        noise = [torch.randn(x.shape, generator=generator) for x in real]
-        made, _ = trained.flow.inverse(noise)
-    for x, y in zip(real, made, strict=True):
-        assert y.isfinite().all()
-        assert 0.1 < float(y.std() / x.std()) < 10
 
 
 def everything(size: tuple[int, int] = (64, 64)) -> NDArray[np.bool_]:
@@ -240,19 +163,6 @@ def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
     # To the last bit, or a picture would not have the rank that it has itself among those of a calibration.
     differences = [s.score - s.picture for s in added if s.picture is not None]
     assert differences == alone
-
-
-def test_regions_of_a_batch_are_those_of_their_pictures(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    half = everything()
-    half[:32] = False
-    half.setflags(write=False)  # as a cached one is
-    features = scorer.features(tiny_pictures["defect"][:3])
-    whole = scorer.score_features(features)
-    found = scorer.score_features(features, [None, half, everything()])
-    assert [found[0].score, found[2].score] == [whole[0].score, whole[2].score]
-    assert found[1].score < whole[1].score
-    assert not found[1].score_map[:32].any()
-    assert [s.score for s in scorer.score_features(features, [None] * 3)] == [s.score for s in whole]
 
 
 @pytest.mark.parametrize(
@@ -304,24 +214,6 @@ def test_statistics_tell_a_dark_picture_whatever_the_normalisation(
     good = np.array([s.statistics for s in normalised.score(tiny_pictures["good"])])
     [dark] = normalised.score([tiny_pictures["good"][0] // 3])
     assert (np.abs(dark.statistics - good.mean(0)) > 5 * good.std(0)).any()
-
-
-def test_features_are_the_backbones_of_prepared_pictures(
-    scorer: Scorer, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
-) -> None:
-    large = resize(tiny_pictures["good"][0], (90, 70))
-    prepared = [*scorer.prepare(large).tiles(), *tiny_pictures["good"][1:3]]
-    for found, expected in zip(
-        scorer.features(prepared), tiny_extractor(torch.from_numpy(np.stack(prepared))), strict=True
-    ):
-        assert torch.equal(found, expected)
-
-
-def test_pictures_that_were_not_prepared_are_refused(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    with pytest.raises(ValueError, match="same shape"):
-        scorer.features([tiny_pictures["good"][0], resize(tiny_pictures["good"][1], (90, 70))])
-    with pytest.raises(ValueError, match="expected uint8 images"):
-        scorer.features([tiny_pictures["good"][0][..., 0]])
 
 
 def test_energies_that_are_no_numbers_are_an_error_and_no_decision(

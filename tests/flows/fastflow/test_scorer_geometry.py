@@ -1,6 +1,5 @@
 """Scores and maps of pictures of any size: padded, in tiles, with margins, and all in one batch."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +34,6 @@ def texture(height: int, width: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     grey = 120 + 30 * np.sin(x / 7 + y / 11) + 20 * np.sin(x / 5 - y / 9)
     return np.repeat(grey[..., None], 3, 2).astype(np.uint8)
-
-
-@pytest.mark.parametrize("geometry", [Geometry(fit="pad"), Geometry(fit="tile")], ids=lambda g: g.fit)
-def test_a_picture_of_the_input_size_is_seen_as_it_is(
-    trained: Scorer, tiny_pictures: Pictures, geometry: Geometry
-) -> None:
-    wanted = scorer(trained, Geometry()).score(tiny_pictures["defect"])
-    for one, two in zip(wanted, scorer(trained, geometry).score(tiny_pictures["defect"]), strict=True):
-        assert one.score == two.score
-        assert one.statistics == two.statistics
-        np.testing.assert_array_equal(one.score_map, two.score_map)
 
 
 def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pictures: Pictures) -> None:
@@ -83,16 +71,6 @@ def test_a_picture_that_fills_one_tile_by_its_scale_is_seen_whole(
     assert [s.score for s in found] == pytest.approx([s.score for s in in_region], rel=1e-6)
 
 
-def test_a_tile_with_a_margin_may_be_as_large_as_the_input(trained: Scorer) -> None:
-    """It takes several tiles then."""
-    model = scorer(trained, Geometry(fit="tile", margin=8))
-    prepared = model.prepare(texture(64, 64))
-    assert len(prepared.layout) == 4
-    [found] = model.score_prepared([prepared])
-    assert found.score_map.shape == (64, 64)
-    assert math.isfinite(found.score)
-
-
 def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
     """One part of another shade among many is as strange as alone."""
     image = np.tile(tiny_pictures["good"][0], (1, 8, 1))
@@ -110,17 +88,6 @@ def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_p
     assert (strangest > 1.5 * picture.median(0).values).all()
     [one], [other] = with_it.score([image]), without.score([image])
     assert one.score - other.score == pytest.approx(float((strangest / 0.01).log1p().sum()), rel=1e-4)
-
-
-def test_maps_are_in_the_pictures_aspect_ratio(trained: Scorer) -> None:
-    sizes = [(40, 80), (80, 40), (1, 90), (90, 1), (10, 500), (64, 64), (1, 1)]
-    padded = scorer(trained, Geometry(fit="pad")).score([texture(*size) for size in sizes])
-    assert [s.score_map.shape for s in padded] == [
-        (32, 64), (64, 32), (1, 64), (64, 1), (1, 64), (64, 64), (64, 64),
-    ]  # fmt: skip
-    tiled = scorer(trained, Geometry(fit="tile")).score([texture(*size) for size in sizes])
-    assert [s.score_map.shape for s in tiled] == sizes
-    assert all(np.isfinite(s.score_map).all() and math.isfinite(s.score) for s in (*padded, *tiled))
 
 
 @pytest.mark.parametrize(
@@ -193,19 +160,6 @@ def test_the_map_of_tiles_shows_no_seam(trained: Scorer) -> None:
     assert steps(beside, list(layout.lefts[1:])) > 3
 
 
-def test_where_the_tiles_lie_hardly_shows(trained: Scorer) -> None:
-    """A texture that moved under the tiles has the map that moved with it, but for its outer edges."""
-    model = scorer(trained, Geometry(fit="tile", overlap=0.75))
-    image = texture(64, 432)
-    stride = max(trained.extractor.strides)
-    moved = image[:, 2 * stride :]
-    assert model.layout((64, 432)).before[1] % stride == model.layout(moved.shape[:2]).before[1] % stride
-    [whole], [part] = model.score([image]), model.score([moved])
-    one, two = whole.score_map[:, 2 * stride :][:, 64:-64], part.score_map[:, 64:-64]
-    assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.9
-    assert np.abs(one - two).mean() < 0.1 * one.mean()
-
-
 def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
     """The score averages the pixels of one tile's share, however many tiles there are."""
     model = scorer(trained, Geometry(fit="tile"))
@@ -219,21 +173,6 @@ def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_
     k = round(model.rule_for((320, 320)).top_fraction * 320 * 320)
     assert k == round(RULE.top_fraction * 64 * 64)
     assert model.rule_for((32, 64)) == RULE  # of fewer pixels, the same share
-
-
-def test_a_defect_that_a_resize_blurs_away_is_seen_in_tiles(trained: Scorer, tiny_pictures: Pictures) -> None:
-    large = np.tile(tiny_pictures["good"][0], (8, 8, 1))
-    with_defect = large.copy()
-    with_defect[256:320, 256:320] = tiny_pictures["defect"][0]
-    rise = {}
-    for fit in (Geometry(), Geometry(fit="tile")):
-        model = scorer(trained, fit)
-        [before], [after] = model.score([large]), model.score([with_defect])
-        place = (slice(256, 320), slice(256, 320))
-        maps = [resize(s.score_map, (512, 512))[place].max() for s in (before, after)]
-        rise[fit.fit] = maps[1] / maps[0]
-    assert rise["tile"] > 2
-    assert rise["tile"] > rise["stretch"]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 63)])
@@ -255,8 +194,3 @@ def test_layouts_and_regions_must_be_those_of_the_maps(trained: Scorer) -> None:
         model.score_features(maps, [None, None], [prepared.layout])
     with pytest.raises(ValueError, match="a region or None for each of 1 pictures; got 0"):
         model.score_prepared([prepared], [])
-
-
-def test_margins_that_leave_nothing_are_refused(trained: Scorer) -> None:
-    with pytest.raises(ValueError, match="set at most 16"):
-        scorer(trained, Geometry(margin=40))

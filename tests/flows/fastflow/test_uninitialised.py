@@ -1,16 +1,12 @@
 """What is built to be filled draws nothing: no time for it, and no numbers that others would have drawn."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from flows.fastflow.detector import Detector
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.models_folder import resolve
 from flows.fastflow.uninitialised import Uninitialised
 from tests.flows.fastflow.untrained import weights
 
@@ -37,18 +33,6 @@ def test_tensors_keep_what_they_hold(draw: Callable[[Tensor], Tensor]) -> None:
     assert not torch.equal(kept, torch.ones(8, 8))
 
 
-def test_what_is_computed_is_computed() -> None:
-    with Uninitialised():
-        batch_norm = nn.BatchNorm2d(3)
-        assert nn.init.constant_(torch.empty(2), 3.0).tolist() == [3.0, 3.0]
-    assert batch_norm.weight.tolist() == [1.0, 1.0, 1.0]
-
-
-def test_other_threads_draw_meanwhile() -> None:
-    with ThreadPoolExecutor(1) as pool, Uninitialised():
-        assert pool.submit(lambda: torch.zeros(8).normal_()).result().abs().sum() > 0
-
-
 @pytest.mark.parametrize(
     ("name", "out_indices"),
     [("tf_efficientnet_lite0", (2, 3)), ("resnet10t", (1, 2)), ("vit_tiny_patch16_224", (1, 3))],
@@ -65,10 +49,3 @@ def test_a_backbone_holds_its_weights_and_nothing_of_chance(name: str, out_indic
     assert held
     for key, value in held.items():
         assert torch.equal(value, known[key.removeprefix(prefix)]), key
-
-
-def test_a_model_is_loaded_without_a_draw(tiny_bundle_store: Path) -> None:
-    folder = resolve(tiny_bundle_store, "tiny")
-    before = torch.get_rng_state()
-    Detector.load(folder, device="cpu")
-    assert torch.equal(torch.get_rng_state(), before)
