@@ -23,7 +23,7 @@ from flows.fastflow.calibration import Calibrator, Decision
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.geometry import Layout, Prepared
 from flows.fastflow.head import Head
-from flows.fastflow.images import FILE_LIMITS, ImageError, decode, size_of
+from flows.fastflow.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
@@ -36,9 +36,6 @@ from flows.fastflow.uninitialised import Uninitialised
 # something else than what was calibrated.
 # In bfloat16, whose numbers lie 1 in 256 apart, they agree to as much as one rounding more or less moves.
 GOLDEN_TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 2e-2, "openvino-bfloat16": 2e-2}
-# Pixels of tiles that golden pictures are scored by. `flowgauge train` takes three pictures, and none, at the
-# largest geometry and whatever strides, needs more than a third of this.
-_MOST_GOLDEN_PIXELS = 3 * 2**30
 
 
 class GoldenError(BundleError):
@@ -248,7 +245,6 @@ class Detector:
         return self.scorer.nbytes
 
     def _replay_golden(self, bundle: Path) -> None:
-        self._expect_payable(bundle)
         scorer, precision = self.scorer, self.scorer.precision
         if not all(precision == "float32" or precision in golden.reduced for golden in self.manifest.golden):
             # A precision that nobody thought of when the bundle was made: that it is the model can be told.
@@ -275,22 +271,6 @@ class Detector:
                     f"{bundle}: golden picture {golden.file} scores {score:.6g} here, "
                     f"{expected:.6g} when the model was made; it will not be served"
                 )
-
-    def _expect_payable(self, bundle: Path) -> None:
-        """Refuse, before anything is scored, golden pictures that would keep the loader for hours."""
-        pixels = 0
-        for golden in self.manifest.golden:
-            data = read_verified(bundle, self.manifest, golden.file, FILE_LIMITS.max_bytes)
-            try:
-                layout = self.scorer.layout(size_of(data, FILE_LIMITS))
-            except ValueError as error:
-                raise BundleError(f"{bundle}: golden picture {golden.file}: {error}") from error
-            pixels += len(layout) * math.prod(layout.tile)
-        if pixels > _MOST_GOLDEN_PIXELS:
-            raise BundleError(
-                f"{bundle}: its {len(self.manifest.golden)} golden pictures are {pixels:,} pixels in tiles "
-                f"of its geometry; at most {_MOST_GOLDEN_PIXELS:,} are scored, more than three pictures need"
-            )
 
 
 # Building a head takes most of loading it, and the models of a server mostly have one architecture.

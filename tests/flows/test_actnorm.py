@@ -62,31 +62,12 @@ def test_it_is_the_formula(size: tuple[int, ...]) -> None:
     torch.testing.assert_close(log_det, (x[0, 0].numel() * layer.log_scale.sum()).expand(5))
 
 
-def test_far_from_0_single_precision_keeps_its_digits() -> None:
-    """exp(s) x and t are near a million there, and of their sum few digits would be left."""
-    x = 1e5 + 0.1 * torch.randn(200, 2, dtype=torch.float64).float()
-    layer = set_by(x)
-    z, _ = layer.forward(x)
-    exact = (x.double() - layer.center.double()) * layer.log_scale.double().exp()
-    torch.testing.assert_close(z.double(), exact, rtol=1e-6, atol=1e-6)
-    assert torch.equal(layer.inverse(z)[0], x)
-
-
 def test_a_constant_channel_keeps_its_scale() -> None:
     layer = ActNorm(2).train()
     x = torch.stack([torch.full((9,), 4.0), torch.arange(9.0)], 1)
     z, _ = layer.forward(x)
     assert z[:, 0].tolist() == 9 * [0]
     assert layer.log_scale[0].item() == 0
-
-
-@pytest.mark.parametrize("unit", [1e-9, 1e-7, 1e9])
-def test_data_of_any_unit_are_brought_to_deviation_1(unit: float) -> None:
-    """An absolute floor took what is small for a constant."""
-    x = unit * (5 + torch.randn(500, 2))
-    z, _ = set_by(x).forward(x)
-    assert z.mean(0).tolist() == pytest.approx([0, 0], abs=1e-4)
-    assert z.std(0, correction=0).tolist() == pytest.approx([1, 1], rel=1e-4)
 
 
 def test_a_first_batch_of_one_value_is_refused() -> None:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from flows import MaskedAutoregressive
-from flows.recipes import maf
 
 
 def made(features: int, context: int = 0) -> MaskedAutoregressive:
@@ -66,13 +65,6 @@ def test_a_context_reaches_every_dimension_the_first_too(features: int) -> None:
     torch.testing.assert_close(flow.inverse(z, context)[0], x)
 
 
-def test_without_its_context_it_says_so() -> None:
-    flow = made(3, context=2)
-    for context in (None, torch.zeros(1, 3, dtype=torch.float64)):
-        with pytest.raises(ValueError, match=r"expected a context of shape \(1, 2\); got"):
-            flow.forward(torch.zeros(1, 3, dtype=torch.float64), context)
-
-
 def test_autocast_leaves_the_inverse_that_of_what_was_computed() -> None:
     flow = made(5).float()
     x = torch.randn(50, 5)
@@ -84,25 +76,3 @@ def test_autocast_leaves_the_inverse_that_of_what_was_computed() -> None:
     assert log_det.dtype == undone.dtype == torch.float32
     torch.testing.assert_close(back, x, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(undone, -log_det, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("assign", [False, True])
-@pytest.mark.parametrize("context", [0, 2])
-def test_one_made_without_memory_is_whole_once_its_state_is_loaded(context: int, assign: bool) -> None:
-    """Made on "meta", as large models are, given memory that holds anything, and then its weights."""
-    one = maf((5,), layers=2, hidden=(7, 3), context=context).eval()
-    x, rows = torch.randn(20, 5), torch.randn(20, context) if context else None
-    state = one.state_dict()
-    assert not any("mask" in name for name in state)
-    with torch.device("meta"):
-        two = maf((5,), layers=2, hidden=(7, 3), context=context).eval()
-    if not assign:
-        two.to_empty(device="cpu")
-        masks = [buffer for name, buffer in two.named_buffers() if name.endswith(".mask")]
-        assert len(masks) == 6
-        for mask in masks:
-            mask.copy_(torch.rand(mask.shape) < 0.5)
-    two.load_state_dict(state, assign=assign)
-    assert torch.equal(two.log_prob(x, rows), one.log_prob(x, rows))
-    z, _ = two.transform.forward(x, rows)
-    torch.testing.assert_close(two.transform.inverse(z, rows)[0], x, rtol=1e-4, atol=1e-4)

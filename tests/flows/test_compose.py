@@ -36,11 +36,6 @@ def test_the_first_transform_is_applied_first() -> None:
     assert log_det.exp().item() == pytest.approx(1 / 6)
 
 
-def test_nothing_to_compose_is_refused() -> None:
-    with pytest.raises(ValueError, match="Compose expected at least one transform; got none"):
-        Compose([])
-
-
 def test_the_inverse_of_a_transform_is_its_other_direction() -> None:
     inner = scale_and_shift(2, 1)
     turned = Inverse(inner)

@@ -16,13 +16,9 @@ from flows import (
     Compose,
     ConditionalDiagonalNormal,
     Flow,
-    Inverse,
-    Logit,
-    StandardLogistic,
     StandardNormal,
-    UniformDequantization,
 )
-from flows.recipes import glow, maf, neural_spline, nice, planar, real_nvp
+from flows.recipes import glow, maf, neural_spline, nice, real_nvp
 from tests.flows.cases import Case, Shape, coupling, steps
 from tests.flows.contract import Setting
 
@@ -90,16 +86,6 @@ def test_fitting_raises_the_likelihood_of_the_data() -> None:
     assert after == pytest.approx(-float(best), abs=0.15)
 
 
-def test_bits_per_dimension_are_those_of_a_code() -> None:
-    """Uniform integers 0 ... 15 cost 4 bits each: log_prob is -D log 16 for a flow that is the uniform."""
-    flow = Flow(Logit(0.0), StandardLogistic((3, 2, 2))).double()
-    x = torch.rand(5, 3, 2, 2, dtype=torch.float64)
-    assert flow.bits_per_dim(x).tolist() == pytest.approx(5 * [0], abs=1e-12)
-    integers = Flow(Compose([UniformDequantization(16), Logit(0.0)]), StandardLogistic((3, 2, 2))).double()
-    levels = torch.randint(16, (5, 3, 2, 2))
-    assert integers.bits_per_dim(levels.double()).tolist() == pytest.approx(5 * [4], abs=1e-9)
-
-
 def test_a_temperature_below_1_draws_likelier_samples() -> None:
     one = flow((5,))
     hot, cold = (
@@ -109,22 +95,6 @@ def test_a_temperature_below_1_draws_likelier_samples() -> None:
     assert cold[1].mean() > hot[1].mean() + 1
     # The densities are the flow's own, whatever the temperature.
     torch.testing.assert_close(one.log_prob(cold[0]), cold[1], rtol=1e-8, atol=1e-8)
-
-
-@pytest.mark.parametrize("n", [1, 2])
-def test_drawing_sets_nothing(n: int) -> None:
-    """The way of an `Inverse` to its samples is a forward pass, which in training mode sets an `ActNorm`."""
-    torch.manual_seed(0)
-    one = Flow(Inverse(planar(2, depth=4).transform), StandardNormal((2,))).train()
-    x = torch.randn(5, 2)
-    before = one.log_prob(x)
-    one.sample(n)
-    drawn, log_prob = one.sample_and_log_prob(n)
-    assert torch.equal(one.log_prob(x), before)
-    torch.testing.assert_close(one.log_prob(drawn), log_prob, rtol=1e-4, atol=1e-4)
-    # What comes next is as before: a batch of latents through the transform itself sets it.
-    one.transform.inverse(torch.randn(5, 2))
-    assert not torch.equal(one.log_prob(x), before)
 
 
 def test_a_conditional_flow_learns_what_the_context_says() -> None:
@@ -174,54 +144,3 @@ def test_safetensors_bring_a_flow_back_to_the_bit(recipe: Callable[..., Flow], t
     save_file(one.state_dict(), tmp_path / "flow.safetensors")
     two.load_state_dict(load_file(tmp_path / "flow.safetensors"))
     assert torch.equal(one.eval().log_prob(x), two.log_prob(x))
-
-
-def of_a_context() -> Flow:
-    """One whose couplings and base see it."""
-    base = ConditionalDiagonalNormal((4,), torch.nn.Linear(2, 8))
-    return Flow(real_nvp((4,), couplings=2, hidden=4, context=2).transform, base)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: nice((4,), hidden=(4,)),
-        lambda: real_nvp((1, 4, 4), hidden=4, blocks=1),
-        lambda: glow((4,), steps=1, hidden=4),
-        lambda: neural_spline((4,), steps=1, hidden=4, bins=3),
-        lambda: Flow(Inverse(neural_spline((4,), steps=1, hidden=4, bins=3).transform), StandardNormal((4,))),
-        lambda: maf((4,), layers=2, hidden=(5,)),
-        lambda: Flow(Inverse(maf((4,), layers=1, hidden=(5,)).transform), StandardNormal((4,))),
-        lambda: planar(4, depth=2),
-        of_a_context,
-    ],
-    ids=[
-        "nice",
-        "realnvp",
-        "glow",
-        "spline",
-        "spline-inverse",
-        "maf",
-        "maf-inverse",
-        "planar",
-        "conditional",
-    ],
-)
-def test_an_exported_flow_takes_batches_of_every_size(make: Callable[[], Flow]) -> None:
-    torch.manual_seed(0)
-    one = make().eval()
-    conditional, event = isinstance(one.base, ConditionalDiagonalNormal), one.base.event_shape
-    with torch.no_grad():
-        for parameter in one.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-
-    def batch(rows: int) -> tuple[torch.Tensor, ...]:
-        x = torch.randn(rows, *event)
-        return (x, torch.randn(rows, 2)) if conditional else (x,)
-
-    rows = torch.export.Dim("rows", min=1, max=1000)
-    at = batch(3)
-    exported = torch.export.export(one, at, dynamic_shapes=tuple({0: rows} for _ in at)).module()
-    for size in (1, 7):
-        at = batch(size)
-        torch.testing.assert_close(exported(*at), one.log_prob(*at))

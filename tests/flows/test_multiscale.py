@@ -14,8 +14,3 @@ def test_the_first_half_goes_on_and_the_other_is_finished() -> None:
     torch.testing.assert_close(z[:, :2], x[:, :2] * torch.tensor(0.5).exp())
     assert torch.equal(z[:, 2:], x[:, 2:])
     assert log_det.tolist() == pytest.approx(3 * [4 * 2 * 0.5])
-
-
-def test_one_channel_cannot_be_divided() -> None:
-    with pytest.raises(ValueError, match="expected at least 2 channels to divide; got 1"):
-        FactorOut(1, ChannelAffine(1))

@@ -94,11 +94,6 @@ def test_is_what_opencv_gives_at_many_sizes(parts: list[int]) -> None:
     assert len(parts) > pictures + 10
 
 
-def test_a_view_of_a_larger_picture_is_taken() -> None:
-    image = noise((1000, 1000, 3))[50:950, 50:950]
-    np.testing.assert_array_equal(area.average(image, (256, 256)), expected(image, (256, 256)))
-
-
 def test_nobody_waits_for_helpers_that_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise((900, 900, 3))
     go_on = Event()
@@ -109,14 +104,6 @@ def test_nobody_waits_for_helpers_that_are_busy(monkeypatch: pytest.MonkeyPatch)
         assert not busy.done()
         go_on.set()
     np.testing.assert_array_equal(found, expected(image, (256, 256)))
-
-
-def test_where_no_thread_can_be_started_one_computes_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    helpers = ThreadPoolExecutor(1)
-    helpers.shutdown()
-    monkeypatch.setattr(area, "_helpers", helpers)
-    image = noise((900, 900, 3))
-    np.testing.assert_array_equal(area.average(image, (256, 256)), expected(image, (256, 256)))
 
 
 def test_a_forked_child_has_helpers_of_its_own() -> None:
@@ -135,8 +122,3 @@ def test_a_forked_child_has_helpers_of_its_own() -> None:
         "raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
-
-
-def test_a_kind_that_opencv_does_not_reduce_is_refused() -> None:
-    with pytest.raises(cv2.error):
-        area.average(noise((900, 900)).astype(np.int64), (256, 256))

@@ -57,13 +57,6 @@ class TestOrder:
         with pytest.raises(WeightsNotFoundError, match="the model was trained on"):
             backbones.find_weights(NAME, sha256="0" * 64)
 
-    def test_a_server_does_not_ask_the_hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backbones, "download", lambda _: pytest.fail("it was asked"))
-        with pytest.raises(WeightsNotFoundError, match=f"no weights found for the backbone {NAME}"):
-            backbones.find_weights(NAME, folder=tmp_path, hub=False)
-        save_weights(weights(), tmp_path)
-        assert backbones.find_weights(NAME, folder=tmp_path, hub=False).sha256 == weights().sha256
-
     def test_a_folder_with_several_does_not_choose(self, tmp_path: Path) -> None:
         one, two = (save_weights(weights(seed), tmp_path) for seed in (0, 1))
         with pytest.raises(WeightsError, match=f"holds several weights of {NAME}: .*say which") as caught:

@@ -74,11 +74,6 @@ class TestSplit:
         beyond = [made.score(found(value, picture=None)) for value in (9.0, 10.0)]
         assert beyond[1] - beyond[0] == pytest.approx(1)
 
-    def test_a_region_keeps_its_score_where_the_parts_were_not_recorded(self) -> None:
-        record = calibrate(measurements([1.0, 2.0]), 0.1).model_dump(exclude={"pictures"})
-        made = Calibrator(Calibration.model_validate(record), 0.1, identifier="x")
-        assert made.score(found(4.0, picture=None)) == 4.0
-
 
 def test_every_score_has_its_pictures_part_or_none_has() -> None:
     record = calibrate(measurements([1.0, 2.0]), 0.1).model_dump() | {"pictures": [0.1]}

@@ -75,33 +75,10 @@ def test_it_is_frozen_and_stays_in_evaluation(extractor: FeatureExtractor) -> No
     assert all(torch.equal(a, b) for a, b in zip(first, extractor(images(4, 64, 64)), strict=True))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        images(2, 8, 8).float(),
-        images(2, 8, 8).permute(0, 3, 1, 2),
-        images(8, 8),
-        torch.zeros(1, 8, 8, 4, dtype=torch.uint8),
-        torch.zeros(1, 8, 8, 1, dtype=torch.uint8),
-    ],
-)
-def test_other_input_than_pictures_is_refused(extractor: FeatureExtractor, wrong: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"expected uint8 images of shape \(N, H, W, 3\); got") as caught:
-        extractor(wrong)
-    assert str(tuple(wrong.shape)) in str(caught.value)
-
-
 @pytest.mark.parametrize("indices", [(), (3, 2), (2, 2), (-1,), (-2, 1)])
 def test_indices_must_rise(indices: tuple[int, ...]) -> None:
     """timm would give (3, 2) in the other order, and describe it in this one."""
     with pytest.raises(WeightsError, match="out_indices must rise"):
-        FeatureExtractor(weights(), indices)
-
-
-@pytest.mark.parametrize("indices", [(7,), (0, 99)])
-def test_a_stage_that_is_not_there_is_an_error(indices: tuple[int, ...]) -> None:
-    stages = "it has stages 0 to 4, of strides 2, 4, 8, 16, 32$"
-    with pytest.raises(WeightsError, match=f"test_resnet gives no feature maps at out_indices .*: {stages}"):
         FeatureExtractor(weights(), indices)
 
 

@@ -76,13 +76,6 @@ def test_positions_are_resampled_where_the_grid_has_as_many_patches() -> None:
     assert not torch.allclose(positions[0], positions[1])
 
 
-def test_it_takes_the_size_that_it_was_built_for_alone() -> None:
-    extractor = FeatureExtractor(random_weights("test_vit"), (1,), (64, 96))
-    assert (extractor.takes((64, 96)), extractor.takes((96, 64))) == (True, False)
-    with pytest.raises(ValueError, match=r"built for pictures of \(64, 96\) .*; got \(96, 64\)"):
-        extractor(pictures(1, 96, 64))
-
-
 @pytest.mark.parametrize(
     ("name", "size", "said"),
     [

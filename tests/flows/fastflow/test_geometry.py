@@ -1,8 +1,7 @@
 """Pictures of any size before a model of one: sizes, tiles, reflection, and settings that make no sense."""
 
 import math
-from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.fastflow.geometry import Geometry, Layout
-from flows.fastflow.resizing import Mixed, Shrink, resize
+from flows.fastflow.resizing import resize
 
 STRIDES = (8, 16, 32)
 INPUT = (256, 256)
@@ -72,20 +71,6 @@ def test_what_is_filled_is_the_pictures_reflection() -> None:
     np.testing.assert_array_equal(prepared.pixels, wanted)
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [{"fit": "stretch"}, {"fit": "pad"}, {"fit": "tile", "working_size": 300}],
-    ids=lambda a: a["fit"],
-)
-def test_pictures_are_reduced_as_was_asked(asked: dict[str, Any]) -> None:
-    for size in ((900, 700), (900, 200)):
-        image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-        for shrink, mixed in product(get_args(Shrink), get_args(Mixed)):
-            layout = Geometry(**asked, shrink=shrink, mixed=mixed).layout(size, (256, 256), (8,))
-            inside = layout.prepare(image).pixels[layout.inside]
-            np.testing.assert_array_equal(inside, resize(image, layout.size, shrink, mixed))
-
-
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_a_margin_is_reflected_and_does_not_count(fit: Any) -> None:
     layout = Geometry(fit=fit, margin=16).layout((300, 300), INPUT, STRIDES)
@@ -130,13 +115,6 @@ def test_tiles_cover_every_pixel_and_overlap_as_was_asked(
     for before, size, canvas in zip(layout.before, layout.size, layout.canvas, strict=True):
         assert before >= margin or canvas in tile
         assert canvas - size - before >= margin or canvas in tile
-
-
-def test_tiles_begin_at_multiples_of_all_strides_where_they_can() -> None:
-    layout = Geometry(fit="tile").layout((1000, 1000), INPUT, STRIDES)
-    assert all(start % 32 == 0 for start in layout.tops)
-    fine = Geometry(fit="tile").layout((1000, 1000), (33, 33), STRIDES)  # a tile of one position
-    assert len(fine.tops) > 1
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,40 +99,28 @@ def pillow(data: bytes) -> NDArray[np.uint8]:
 
 
 BGR = np.ascontiguousarray(RGB[..., ::-1])
-GREYS = b"".join(bytes([i, 255 - i, i * 7 % 256, 0]) for i in range(256))
 FIVE = (RGB >> 3).astype("<u2")
-RLE8 = b"".join(b"".join(bytes([1, v]) for v in row) + b"\0\0" for row in RGB[::-1, :, 0]) + b"\0\1"
 
 EXACT = {
     "png": save(PHOTO, "PNG"),
     "png grey": save(PHOTO.convert("L"), "PNG"),
     "png 1-bit": save(PHOTO.convert("1"), "PNG"),
     "png palette": save(PALETTE, "PNG"),
-    "png palette 2-bit": save(PHOTO.quantize(4), "PNG", bits=2),
     "png alpha": save(ALPHA, "PNG"),
     "png grey alpha": save(ALPHA.convert("LA"), "PNG"),
     "png palette transparent": save(PALETTE, "PNG", transparency=bytes(range(0, 160, 10))),
-    "png grey transparent": save(PHOTO.convert("L"), "PNG", transparency=7),
     "png one apng frame": save(PHOTO, "PNG", save_all=True),
     "webp lossless": save(PHOTO, "WEBP", lossless=True),
     "webp alpha": save(ALPHA, "WEBP", lossless=True, exact=True),
     "bmp": save(PHOTO, "BMP"),
-    "bmp grey": save(PHOTO.convert("L"), "BMP"),
-    "bmp 1-bit": save(PHOTO.convert("1"), "BMP"),
     "bmp palette": save(PALETTE, "BMP"),
-    "bmp 4-bit palette": bmp(4, bytes(i * i % 251 for i in range(28 * HEIGHT)), extra=GREYS[:64]),
-    "bmp coloured palette": bmp(8, bmp_rows(RGB[..., 0]), extra=GREYS),
-    "bmp rle": bmp(8, RLE8, compression=1, extra=GREYS),
     "bmp alpha": save(ALPHA, "BMP"),
-    "bmp top down": bmp(24, bmp_rows(BGR[::-1]), flip=-1),
-    "bmp 32-bit": bmp(32, bmp_rows(np.dstack([BGR, RGB[..., :1]]))),
     "bmp 32-bit masks, red last": bmp(
         32,
         bmp_rows(np.dstack([RGB, RGB[..., :1]])),
         compression=3,
         extra=struct.pack("<4I", 0xFF, 0xFF00, 0xFF0000, 0xFF000000),
     ),
-    "bmp 555": bmp(16, bmp_rows(FIVE[..., 0] << 10 | FIVE[..., 1] << 5 | FIVE[..., 2])),
     "bmp 565": bmp(
         16,
         bmp_rows(FIVE[..., 0] << 11 | FIVE[..., 1] << 6 | FIVE[..., 2]),
@@ -141,11 +128,9 @@ EXACT = {
         extra=struct.pack("<3I", 0xF800, 0x7E0, 0x1F),
     ),
     "tiff alpha": save(ALPHA, "TIFF"),
-    "tiff grey alpha": save(ALPHA.convert("LA"), "TIFF"),
     "tiff alpha lzw": save(ALPHA, "TIFF", compression="tiff_lzw"),
     "tiff palette": save(PALETTE, "TIFF"),
     "tiff 1-bit": save(PHOTO.convert("1"), "TIFF"),
-    "tiff 1-bit fax": save(PHOTO.convert("1"), "TIFF", compression="group4"),
     "tiff cmyk": save(PHOTO.convert("CMYK"), "TIFF"),
     "tiff zero is white": tiff_with(save(PHOTO.convert("L"), "TIFF"), {262: 0}),
     **{
@@ -218,15 +203,6 @@ def test_of_sixteen_bits_the_high_byte_is_kept(data: bytes, samples: NDArray[np.
     np.testing.assert_array_equal(decode(data), np.broadcast_to(samples >> 8, RGB.shape))
 
 
-def test_cmyk_is_converted_whether_or_not_the_file_says_it_is_inverted() -> None:
-    marker = CMYK.index(b"\xff\xee")
-    plain = CMYK[:marker] + CMYK[marker + 16 :]
-    assert b"Adobe" not in plain
-    for data in (CMYK, plain):
-        assert np.abs(decode(data).astype(int) - pillow(data)).max() <= 2
-    assert np.abs(decode(CMYK).astype(int) - RGB).mean() < 15
-
-
 def oriented(kind: str, orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -273,12 +249,6 @@ def test_a_truncated_file_is_never_partly_filled(name: str) -> None:
             assert cut >= len(data) - 4, f"accepted with {cut} of {len(data)} bytes"
             assert name.startswith(("bmp", "tiff", "jpeg"))
             np.testing.assert_array_equal(image, whole)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_bytes_after_the_end_are_ignored(name: str) -> None:
-    for tail in (b"\0", b"\xff\xd9 and then some", ALL[name]):
-        np.testing.assert_array_equal(decode(ALL[name] + tail), decode(ALL[name]))
 
 
 @pytest.mark.parametrize(
@@ -438,19 +408,6 @@ def test_whatever_the_bytes_are_a_picture_or_an_image_error_comes_out(name: str,
         assert image.flags.writeable
 
 
-def test_pillows_warnings_stay_inside() -> None:
-    data = tiff_with(EXACT["tiff RGB raw"], {262: 2}).replace(
-        struct.pack("<HHI", 278, 4, 1), struct.pack("<HHI", 278, 4, 2)
-    )
-    with pytest.warns(UserWarning, match="tag 278 had too many entries"):
-        Image.open(io.BytesIO(data))
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        decode(data)
-        decode(ALL["png"])
-    assert not seen
-
-
 def outcome(data: bytes) -> NDArray[np.uint8] | str:
     try:
         return decode(data)
@@ -503,13 +460,6 @@ def test_of_fewer_bits_the_upper_8_are_kept_and_more_is_white(kind: str, bits: i
     assert found.tolist() == np.repeat(wanted[..., None], 3, 2).tolist()
 
 
-@pytest.mark.parametrize("channels", [3, 4])
-def test_of_fewer_bits_in_colour(channels: int) -> None:
-    samples = np.dstack([RGB.astype(np.uint16) << 4 | 5, np.full((HEIGHT, WIDTH), 9, np.uint16)])
-    found = decode(png_of(samples[..., :channels], {3: 2, 4: 6}[channels]), sample_bits=12)
-    assert found.tolist() == RGB.tolist()
-
-
 def test_a_tiff_of_which_the_high_byte_alone_would_come_is_refused() -> None:
     data = cv2.imencode(".tif", DEEP)[1].tobytes()
     with pytest.raises(Undecodable, match="several channels of 16 bits, 12 of them used, is not read; send"):
@@ -521,23 +471,6 @@ def test_other_pictures_have_no_bits_to_count() -> None:
     for data in (save(PHOTO, "PNG"), save(PHOTO, "TIFF"), save(PHOTO, "JPEG"), save(PALETTE, "PNG"), b"BM"):
         assert bits_used(data) is None
     assert bits_used(cv2.imencode(".tif", DEEP)[1].tobytes()) is None
-
-
-def test_a_tiff_of_packed_12_bits_is_taken_as_such() -> None:
-    rows = np.full((HEIGHT, 2 * 27), 0, np.uint16)
-    rows[:, :WIDTH] = RGB[..., 0].astype(np.uint16) << 4
-    pairs = rows.reshape(-1, 2)
-    packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
-    strip = packed.astype(np.uint8).reshape(HEIGHT, -1)[:, : (WIDTH * 12 + 7) // 8].tobytes()
-    tags = [(256, WIDTH), (257, HEIGHT), (258, 12), (259, 1), (262, 1), (273, 0), (277, 1), (278, HEIGHT)]
-    tags.append((279, len(strip)))
-    start = 8 + 2 + 12 * len(tags) + 4
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
-    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + strip
-    assert (
-        decode(data)[..., 0].tolist() == decode(data, sample_bits=12)[..., 0].tolist() == RGB[..., 0].tolist()
-    )
-    assert bits_used(data) is None
 
 
 def test_no_more_is_read_of_a_file_than_shows_that_it_is_too_large(tmp_path: Path) -> None:

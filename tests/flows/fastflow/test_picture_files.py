@@ -24,15 +24,6 @@ def test_pictures_lie_at_any_depth_but_in_hidden_folders(tmp_path: Path) -> None
     assert list(found.items()) == [(name, tmp_path / name) for name in ("a/c/x.png", "b/z.png", "b.png")]
 
 
-def test_links_to_folders_are_followed_and_lead_in_no_circle(tmp_path: Path) -> None:
-    touch(tmp_path, "disk/1.png", "in/b/2.png", "in/b/c/3.png")
-    (tmp_path / "in/linked").symlink_to(tmp_path / "disk")
-    (tmp_path / "in/b/c/back").symlink_to(tmp_path / "in")
-    (tmp_path / "in/a").symlink_to(tmp_path / "in/b")
-    (tmp_path / "in/nowhere").symlink_to(tmp_path / "gone")
-    assert list(pictures_below(tmp_path / "in")) == ["b/2.png", "b/c/3.png", "linked/1.png"]
-
-
 @pytest.mark.parametrize("mode", [0, 0o644], ids=["closed", "listed but not entered"])
 def test_a_folder_that_cannot_be_read_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int

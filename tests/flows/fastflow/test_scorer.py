@@ -18,12 +18,10 @@ from flows.fastflow.enlarging import spline_weights
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
-from flows.fastflow.manifest import Normalisation
-from flows.fastflow.model import FlowConfig
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.regions import Regions
 from flows.fastflow.score import ScoreRule
-from flows.fastflow.scorer import NotNumbersError, Scorer, _finished_there, _Found
+from flows.fastflow.scorer import Scorer
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 STRETCH = Geometry()
@@ -85,15 +83,6 @@ def test_it_computes_what_the_parts_compute_in_double_precision(
     np.testing.assert_allclose(
         [s.score_map for s in found], ((fine + soft) / 2).numpy(), rtol=1e-3, atol=1e-3
     )
-
-
-def test_two_heads_may_share_a_backbone(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    before = scores(scorer, tiny_pictures["good"])
-    torch.manual_seed(0)
-    other = Head(scorer.extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=1))
-    found = Scorer(scorer.extractor, other, (96, 64), ScoreRule(), STRETCH).score(tiny_pictures["defect"])
-    assert {s.score_map.shape for s in found} == {(96, 64)}
-    assert scores(scorer, tiny_pictures["good"]) == before
 
 
 @pytest.mark.threads(2)
@@ -201,21 +190,6 @@ def test_statistics_are_the_moments_of_the_normalised_features(
         assert scored.statistics == pytest.approx([0, 1, 0, 1], abs=0.5)
 
 
-@pytest.mark.parametrize("mode", ["channel", "layer"])
-def test_statistics_tell_a_dark_picture_whatever_the_normalisation(
-    scorer: Scorer, tiny_pictures: Pictures, mode: Literal["channel", "layer"]
-) -> None:
-    """Layer norm takes brightness and contrast out of the features: there the backbone's own are measured."""
-    flow = FlowConfig(steps=1)
-    other = Head(scorer.extractor.channels, Normalisation(mode=mode, pooling=3), flow)
-    normalised = (
-        scorer if mode == "channel" else Scorer(scorer.extractor, other, (64, 64), scorer.rule, STRETCH)
-    )
-    good = np.array([s.statistics for s in normalised.score(tiny_pictures["good"])])
-    [dark] = normalised.score([tiny_pictures["good"][0] // 3])
-    assert (np.abs(dark.statistics - good.mean(0)) > 5 * good.std(0)).any()
-
-
 def test_energies_that_are_no_numbers_are_an_error_and_no_decision(
     scorer: Scorer, tiny_pictures: Pictures
 ) -> None:
@@ -223,18 +197,3 @@ def test_energies_that_are_no_numbers_are_an_error_and_no_decision(
     maps[-1][1, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="energies of a picture are not numbers"):
         scorer.score_features(maps)
-
-
-@pytest.mark.parametrize("part", ["flow", "gaussian", "picture"])
-def test_nor_do_they_pass_where_another_device_computes(scorer: Scorer, part: str) -> None:
-    """There scores and maps are looked at: a map may be of no numbers where its score is one."""
-    height, width = scorer.input_size
-    pixels, picture = torch.rand(2, 4, height, width), torch.rand(2, 1)
-    found = _Found(pixels, picture, torch.zeros(2, 2, 2))
-    assert len(_finished_there(found, scorer.rule, None)) == 2
-    if part == "picture":
-        picture[1] = torch.nan
-    else:
-        pixels[1, 0 if part == "flow" else 2, 0, 0] = torch.nan
-    with pytest.raises(NotNumbersError):
-        _finished_there(found, scorer.rule, None)

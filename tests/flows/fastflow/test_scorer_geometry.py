@@ -12,7 +12,6 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.models_folder import resolve
-from flows.fastflow.resizing import resize
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
 from flows.fastflow.scorer import Scorer
 
@@ -48,27 +47,6 @@ def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pi
     assert found.score_map.shape == (32, 64)
     assert found.score == pytest.approx(float(image_score(flow, RULE, energies.picture)), rel=1e-6)
     np.testing.assert_allclose(found.score_map, anomaly_map(both, RULE)[0].numpy(), rtol=1e-6)
-
-
-def test_a_picture_that_fills_one_tile_by_its_scale_is_seen_whole(
-    trained: Scorer, tiny_pictures: Pictures
-) -> None:
-    """Alone, beside others of its size, and beside those of several tiles; also in a region."""
-    images = [resize(image, (128, 128)) for image in tiny_pictures["defect"][:2]]
-    tiles = scorer(trained, Geometry(fit="tile", scale=0.5))
-    wanted = scorer(trained, Geometry()).score(images)
-    corner = np.zeros((64, 64), np.bool_)
-    corner[40:, 20:] = True
-    maps = tiles.features([tile for image in images for tile in tiles.prepare(image).tiles()])
-    in_region = scorer(trained, Geometry()).score_features(maps, [corner, None])
-    mixed = [*images, texture(200, 300)]
-    for one, two, three in zip(wanted, tiles.score(images), tiles.score(mixed), strict=False):
-        assert one.score == two.score == pytest.approx(three.score, rel=1e-6)
-        np.testing.assert_array_equal(one.score_map, two.score_map)
-    prepared = [tiles.prepare(image) for image in mixed]
-    assert len(prepared[0].layout) == 1
-    found = tiles.score_prepared(prepared[:2], [corner, None])
-    assert [s.score for s in found] == pytest.approx([s.score for s in in_region], rel=1e-6)
 
 
 def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
@@ -137,29 +115,6 @@ def test_many_tiles_are_computed_a_chunk_at_a_time_to_the_same_score(
     assert not chunks[2].score_map[150:].any()
 
 
-def test_the_map_of_tiles_shows_no_seam(trained: Scorer) -> None:
-    """Where tiles begin and end it is as smooth as elsewhere; laid side by side, the tiles' maps are not."""
-    model = scorer(trained, Geometry(fit="tile", overlap=0.5))
-    image = texture(64, 400)
-    layout = model.layout((64, 400))
-    assert len(layout) > 8
-    [found] = model.score([image])
-    prepared = layout.prepare(image)
-    apart = [s.score_map for s in scorer(trained, Geometry()).score(prepared.tiles())]
-    step = layout.lefts[1]
-    beside = np.concatenate([m[:, :step] for m in apart], 1)
-
-    def steps(score_map: NDArray[np.float32], edges: list[int]) -> float:
-        """Mean change over the edges, over that of everywhere."""
-        slope = np.abs(np.diff(score_map.astype(np.float64), axis=1))
-        return float(slope[:, [edge - 1 for edge in edges]].mean() / slope.mean())
-
-    edges = [left - layout.before[1] for left in layout.lefts[1:]]
-    edges += [left + 64 - layout.before[1] for left in layout.lefts[:-1]]
-    assert steps(found.score_map, [edge for edge in edges if 0 < edge < 400]) < 1.5
-    assert steps(beside, list(layout.lefts[1:])) > 3
-
-
 def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
     """The score averages the pixels of one tile's share, however many tiles there are."""
     model = scorer(trained, Geometry(fit="tile"))
@@ -173,14 +128,6 @@ def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_
     k = round(model.rule_for((320, 320)).top_fraction * 320 * 320)
     assert k == round(RULE.top_fraction * 64 * 64)
     assert model.rule_for((32, 64)) == RULE  # of fewer pixels, the same share
-
-
-@pytest.mark.parametrize("size", [(64, 64), (32, 63)])
-def test_a_region_must_have_the_size_of_the_map(trained: Scorer, size: tuple[int, int]) -> None:
-    model = scorer(trained, Geometry(fit="pad"))
-    region = np.ones(size, np.bool_)
-    with pytest.raises(ValueError, match=r"of the size of the map, \(32, 64\); got bool of shape"):
-        model.score_prepared([model.prepare(texture(40, 80))], [region])
 
 
 def test_layouts_and_regions_must_be_those_of_the_maps(trained: Scorer) -> None:

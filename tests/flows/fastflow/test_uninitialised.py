@@ -1,13 +1,10 @@
 """What is built to be filled draws nothing: no time for it, and no numbers that others would have drawn."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.uninitialised import Uninitialised
 from tests.flows.fastflow.untrained import weights
 
 DRAW = (
@@ -19,18 +16,6 @@ DRAW = (
     Tensor.normal_,
     Tensor.uniform_,
 )
-
-
-@pytest.mark.parametrize("draw", DRAW, ids=lambda f: str(f.__qualname__))
-def test_tensors_keep_what_they_hold(draw: Callable[[Tensor], Tensor]) -> None:
-    before = torch.get_rng_state()
-    kept = torch.ones(8, 8)
-    with Uninitialised():
-        assert draw(kept) is kept
-    assert torch.equal(kept, torch.ones(8, 8))
-    assert torch.equal(torch.get_rng_state(), before)
-    draw(kept)
-    assert not torch.equal(kept, torch.ones(8, 8))
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,3 @@ def test_a_precision_that_the_processor_has_not_is_slower(
         why = slower_here(precision, CPU)
         assert (why is not None) == slower
         assert why is None or precision in why
-
-
-def test_of_an_unknown_processor_nothing_is_said(
-    monkeypatch: pytest.MonkeyPatch, without_bfloat16: None
-) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert slower_here("bfloat16", CPU) is None

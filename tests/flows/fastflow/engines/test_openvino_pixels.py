@@ -1,6 +1,5 @@
 """Pixels by OpenVINO are those of numpy, for any rule and any number of scales and pictures."""
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
 import numpy as np
@@ -104,18 +103,3 @@ def test_pictures_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.Monkey
     expect_as_numpy(some_energies(pictures=7), ScoreRule())
     monkeypatch.setattr(openvino_engine, "_PORTION_PIXELS", 1)
     expect_as_numpy(some_energies(pictures=3), ScoreRule())
-
-
-def test_models_that_share_a_graph_may_compute_at_once() -> None:
-    engine = pick_engine("float32", torch.device("cpu"), "openvino")
-    size = (256, 256)
-    of_each = [some_energies(factor=factor) for factor in (0.1, 1.0, 10.0, 100.0)]
-    runs = [engine.pixels(ScoreRule(), size) for _ in of_each]
-    expected = [next(iter(run(energies))) for run, energies in zip(runs, of_each, strict=True)]
-
-    def often(i: int) -> bool:
-        found = [next(iter(runs[i](of_each[i]))) for _ in range(50)]
-        return all(np.array_equal(one.score_map, expected[i].score_map) for one in found)
-
-    with ThreadPoolExecutor(len(of_each)) as threads:
-        assert all(threads.map(often, range(len(of_each))))

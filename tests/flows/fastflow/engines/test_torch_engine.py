@@ -1,9 +1,7 @@
 """Torch as an engine: flows in fewer bits where asked for, all else in float32."""
 
-import gc
 import threading
 from collections import defaultdict
-from weakref import ref
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.model import FlowConfig
 from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
-from tests.flows.fastflow.untrained import weights
 
 CPU = torch.device("cpu")
 
@@ -61,27 +58,6 @@ class TestFirstLayers:
         for side, dtypes in given.items():
             assert dtypes == {torch.float32 if side in large else torch.bfloat16}
 
-    def test_nor_after_a_failure(
-        self, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        conv = next(m for m in tiny_extractor.modules() if isinstance(m, nn.Conv2d))
-        compute, full = conv.forward, threading.Event()
-
-        def fail(x: Tensor) -> Tensor:
-            if full.is_set():
-                raise RuntimeError("no memory")
-            return compute(x)
-
-        images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
-        with monkeypatch.context() as patch:
-            patch.setattr(conv, "forward", fail)
-            run = pick_engine("bfloat16", CPU).backbone(tiny_extractor, self.SIZE)
-            full.set()
-            with pytest.raises(RuntimeError, match="no memory"):
-                run(images)
-        assert not torch.is_autocast_enabled("cpu")
-        assert not any(m._forward_hooks or m._forward_pre_hooks for m in tiny_extractor.modules())
-
     def test_are_as_many_where_the_sides_are_no_multiples_of_four(
         self, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -121,17 +97,3 @@ class TestFirstLayers:
         assert not torch.is_autocast_enabled("cpu")
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
         assert all(torch.equal(a, b) for a, b in zip(rounded[0], rounding(images), strict=True))
-
-    def test_are_let_go_with_the_engine(self) -> None:
-        """Nothing of them waits for a collection of cycles, or models would leave memory late."""
-        extractor = FeatureExtractor(weights(), (1, 2))
-        running = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)
-        weight = ref(next(extractor.parameters()))
-        gc.disable()
-        try:
-            del extractor
-            assert weight() is not None
-            del running
-            assert weight() is None
-        finally:
-            gc.enable()
