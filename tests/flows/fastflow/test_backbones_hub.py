@@ -16,7 +16,6 @@ import pytest
 import timm
 import torch
 
-from flows.fastflow import hub
 from flows.fastflow.weights import State, digest
 from tests import stand_in_hub
 from tests.stand_in_hub import Hub, path_of
@@ -152,16 +151,3 @@ def test_without_a_hub_the_answer_is_prompt_and_clear(online: Online, tmp_path: 
     # What the client fetched before is still there for it.
     assert kept["ok"] == "timm hub"
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "found", "said"),
-    [
-        ("resnet18", "apache-2.0", "weights of resnet18: licence apache-2.0"),
-        ("vit_small_patch16_dinov3", "dinov3-license", "ai.meta.com/resources/models-and-libraries/dinov3"),
-        ("resnet18.fb_swsl_ig1b_ft_in1k", "cc-by-nc-4.0", "it may rule out commercial use"),
-    ],
-)
-def test_the_terms_of_weights_are_told(name: str, found: str, said: str) -> None:
-    assert hub.licence(name) == found
-    assert said in hub.notice(name)

@@ -109,23 +109,6 @@ class TestPosition:
             torch.testing.assert_close(model.get_buffer(f"mean_{i}"), mean.float(), rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
 
-    @pytest.mark.parametrize("deviation", [0.1, 1.0, 10.0])
-    def test_the_share_of_the_variance_that_lies_between_positions(self, deviation: float) -> None:
-        """Against the variances themselves, whatever is correlated with what."""
-        channels, sizes = (6, 4, 5), [(8, 6), (4, 3), (2, 2)]
-        generator = torch.Generator().manual_seed(0)
-        places = [torch.randn(c, *s, generator=generator) for c, s in zip(channels, sizes, strict=True)]
-        fitted = [deviation * x + place for x, place in zip(pyramid(n=60), places, strict=True)]
-        model = PositionGaussian(channels, sizes)
-        model.fit(batches(fitted, 13))
-        shares = []
-        for x in fitted:
-            mean = x.double().mean(0)
-            within = (x - mean).square().sum((0, 2, 3)) / ((len(x) - 1) * mean[0].numel())
-            between = mean.flatten(1).var(1, correction=0)
-            shares.append((between.sum() / (between + within).sum()).item())
-        assert model.position_share() == pytest.approx(sum(shares) / 3, rel=1e-4)
-
     def test_maps_of_other_sizes_than_there_are_means_for_are_refused(self) -> None:
         model = PositionGaussian((6,), [(4, 4)])
         with pytest.raises(ValueError, match=r"expected maps of \(\(4, 4\),\); got \(\(4, 5\),\)"):

@@ -255,20 +255,12 @@ def test_a_truncated_file_is_never_partly_filled(name: str) -> None:
     "data",
     [
         b"",
-        b"\0",
-        bytes(1000),
         b"a text that someone named .png",
         b"BMW builds cars, and this is no bitmap, however it begins.",
-        b"MM. II. RIFF",
         b"<!DOCTYPE html><html><body>404</body></html>",
-        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
-        b"%PDF-1.7 ...",
-        b"PK\3\4 ...",
         b"RIFF\x24\0\0\0WAVEfmt ",
         b"\x89PNG\n\x1a\n",  # what a transfer as text makes of a PNG
         save(PHOTO, "GIF"),
-        save(PHOTO, "PPM"),
-        save(PHOTO, "ICO"),
         save(PHOTO, "JPEG2000"),
     ],
 )

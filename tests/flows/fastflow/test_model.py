@@ -23,12 +23,6 @@ def config(**values: object) -> FlowConfig:
     return FlowConfig.model_validate({**published, **values})
 
 
-def count(channels: Sequence[int], settings: FlowConfig) -> int:
-    """Trained parameters, without allocating them."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in FastFlow(channels, settings).parameters())
-
-
 def randomised(channels: Sequence[int], settings: FlowConfig, seed: int = 0, spread: float = 0.2) -> FastFlow:
     """A model in double precision with random parameters."""
     torch.manual_seed(seed)
@@ -43,18 +37,6 @@ def couplings(model: FastFlow, scale: int = 0) -> list[Coupling]:
     """The coupling layers of a scale."""
     transforms = cast(Compose, model.scales[scale]).transforms
     return [t for t in transforms if isinstance(t, Coupling)]
-
-
-@pytest.mark.parametrize("permutation", ["index", "halves"])
-@pytest.mark.parametrize(
-    ("channels", "kernels", "expected"),
-    [(RESNET18, "3", 4_657_408), (RESNET18, "3-1", 2_593_024), (WIDE_RESNET50, "3-1", 41_337_856)],
-)
-def test_parameters_count_as_published(
-    channels: Sequence[int], kernels: str, expected: int, permutation: str
-) -> None:
-    """2.7 M, 4.9 M and 41.3 M in the paper, which counts the layer norms that ours does not train."""
-    assert count(channels, config(kernels=kernels, permutation=permutation)) == expected
 
 
 @pytest.mark.parametrize("channels", [2, 5, 40])
@@ -120,19 +102,12 @@ def test_it_comes_back_with_random_parameters(
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"steps": 0}, "greater than or equal to 1"),
         ({"steps": 65}, "less than or equal to 64"),
-        ({"steps": 1.5}, "valid integer"),
         ({"kernels": "5"}, "'3-1', '3' or 'depthwise-5'"),
-        ({"hidden_ratio": 0}, "greater than 0"),
-        ({"hidden_ratio": float("nan")}, "hidden_ratio"),
         ({"hidden_ratio": 9}, "less than or equal to 8"),
-        ({"hidden_limit": 0}, "greater than or equal to 1"),
-        ({"clamp": 0}, "greater than 0"),
         ({"clamp": 21}, "less than or equal to 20"),
         ({"clamp_formula": "c*tanh(0.1*a)"}, r"c\*tanh\(a/c\)"),
         ({"permutation": "matrix"}, "'index' or 'halves'"),
-        ({"step": 8}, "Extra inputs are not permitted"),
     ],
 )
 def test_a_config_out_of_range_is_refused(values: dict[str, Any], reason: str) -> None:
