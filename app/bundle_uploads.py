@@ -12,8 +12,8 @@ from app.packing import Archive, ArchiveError
 from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle, models_folder
+from flows.fastflow.atomic_files import sweep, temporary_directory
 from flows.fastflow.manifest import Manifest
-from flows.fastflow.plain_files import sweep, temporary_directory
 
 MAX_UPLOADS: Final = 2  # at a time: each takes disk twice, and the loader's time
 _BUFFER: Final = 4 * 1024 * 1024

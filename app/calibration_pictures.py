@@ -12,7 +12,7 @@ from app.history import training_set
 from app.history.history import History
 from app.inspection.inspector import Inspector
 from app.problems import Problem
-from app.renewing import Measured, UnfitPicturesError, expect_fit_to_calibrate
+from app.recalibration import Measured, UnfitPicturesError, expect_fit_to_calibrate
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 

@@ -1,11 +1,9 @@
-"""What an operator has set for a category: rates, and the region of interest of each station.
+"""The settings of a category: false-reject rates, and the region of interest of each station.
 
-models/<category>/settings.json is replaced atomically and read again when it has changed. It holds for every
-version of the category: rates, not scores, so that thresholds stay certified when a version is replaced.
+models/<category>/settings.json holds for every version of the category: rates, not scores, so that thresholds
+stay certified when a version is replaced.
 """
 
-import errno
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,31 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from app.file_cache import DamagedFileError, FileCache
 from app.problems import Problem
 from app.schemas.body import Body
 from flows.fastflow import models_folder, regions
+from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.bundle import first_fault
-from flows.fastflow.plain_files import read_file, replace_file, stamp_of
-
-logger = logging.getLogger("flowgauge.settings")
+from flows.fastflow.plain_files import read_file
 
 SETTINGS: Final = "settings.json"
 MAX_STATIONS: Final = 256
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
-_TAKES_NOTHING: Final = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-)
-_MAX_BYTES = 16 * 2**20
-_MASK_BYTES = 64 * 2**20  # of a category's masks; 256 stations at 512 px
+_MAX_BYTES: Final = 16 * 2**20
+_MAX_MASKS: Final = 256  # of a category; 64 MiB at 512 px
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(ge=0, le=65_535)]]
-# Of thousands of corners that are none, one is told.
 Polygon = Annotated[list[Point], Field(min_length=3, max_length=500, fail_fast=True)]
 
 
@@ -95,7 +84,7 @@ class Region(Area):
 
 
 class CategorySettings(_Record):
-    """The settings of a category. Where there is no file: the bundle's own rate, no review band, all pixels.
+    """The settings of a category. Without a file: the bundle's own rates, all pixels.
 
     Attributes:
         revision: counts every change of the settings.
@@ -121,51 +110,37 @@ class CategorySettings(_Record):
     )
 
     def region_mask(self, station: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """Which pixels of a map count.
+        """Return which pixels of a map count.
 
         Args:
-            station: as it came with the picture, or None.
+            station: as it came with the image, or None.
             size: (height, width).
 
         Returns:
             (height, width), True where a pixel counts, at least once, not writeable; None where all count.
 
         Raises:
-            Problem: model-loading, if no pixel of this size lies inside the region: every part would pass.
+            Problem: model-loading if no pixel of this size lies inside the region: every part would pass.
         """
-        whose, region = self.region_of(station)
+        owner, region = self.region_of(station)
         if region is None:
             return None
-        known = self._known_mask(whose, region, size)
-        if known is None:
-            known = _mask(region, size)
-            self._masks[whose, size] = region, known
-            self._forget_masks()
-        return known
+        mask = self.known_region_mask(station, size)
+        if mask is None:
+            mask = _mask(region, size)
+            if len(self._masks) >= _MAX_MASKS:  # images of many sizes make many
+                self._masks.clear()
+            self._masks[owner, size] = region, mask
+        return mask
 
     def known_region_mask(self, station: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """The same at once, where it was made before; None where it was not, or where all pixels count."""
-        whose, region = self.region_of(station)
-        return None if region is None else self._known_mask(whose, region, size)
-
-    def _known_mask(
-        self, whose: str | None, region: Region, size: tuple[int, int]
-    ) -> NDArray[np.bool_] | None:
-        known = self._masks.get((whose, size))
+        """Return the mask if it was made before; None if not, or where all pixels count."""
+        owner, region = self.region_of(station)
+        known = self._masks.get((owner, size))
         return None if known is None or known[0] is not region else known[1]
 
-    def _forget_masks(self) -> None:
-        """Keep the latest masks alone, where pictures of many sizes make many."""
-        masks = list(self._masks.items())
-        total = sum(mask.nbytes for _, (_, mask) in masks)
-        for key, (_, mask) in masks[:-1]:
-            if total <= _MASK_BYTES:
-                break
-            self._masks.pop(key, None)  # another thread may have been faster
-            total -= mask.nbytes
-
     def region_of(self, station: str | None) -> tuple[str | None, Region | None]:
-        """The region of interest in force at a station, and whose it is: None for that of all others."""
+        """Return the region of interest in force at a station, and its owner: None for that of all others."""
         own = self.stations.get(station) if station is not None else None
         return (None, self.region) if own is None else (station, own)
 
@@ -175,64 +150,44 @@ class SettingsFiles:
 
     def __init__(self, models: Path) -> None:
         self._models = models
-        self._known: dict[str, tuple[tuple[int, ...], CategorySettings]] = {}
-        self._broken: dict[str, tuple[int, ...]] = {}
-        self._change = threading.Lock()
+        self._files: FileCache[CategorySettings] = FileCache()
+        self._changing = threading.Lock()
 
     def get(self, category: str) -> CategorySettings:
-        """The settings of a category; costs a look at the file's times as long as it stays the same.
+        """Return the settings of a category.
 
-        A file that cannot be read is never taken for no settings, which would decide by other thresholds than
-        were set: those read before stay in force, and the log says so.
+        A damaged file never counts as no settings, which would decide by other thresholds than were set:
+        those read before stay in force, and the log says so.
 
         Raises:
-            Problem: unknown-model, if it cannot be a category; model-loading, if the settings cannot be read
-                and never could.
+            Problem: unknown-model; model-loading if the settings cannot be read and never could.
         """
-        known = self._known.get(category)
-        if known is None and not models_folder.is_category(category):
-            raise _unknown(category)
-        path = self._models / category / SETTINGS
-        stamp: tuple[int, ...] = ()
+        path = self._path(category)
         try:
-            stamp = stamp_of(path, path.parent)
-            if known is not None and known[0] == stamp:
-                return known[1]
-            settings = _read(path) if stamp else CategorySettings()
-        except (OSError, ValueError) as error:
-            if known is None and self._models.is_dir() and not path.parent.exists():
+            return self._files.get(path, _read, path.parent) or CategorySettings()
+        except DamagedFileError as error:
+            if self._models.is_dir() and not path.parent.exists():
                 raise _unknown(category) from error
-            self._complain(category, stamp, error)
-            if known is not None:
-                return known[1]
             raise _unreadable(category, "no decision can be taken") from error
-        if known is not None and not stamp:
-            logger.warning("the settings of %s are gone: the bundle's own rates apply", category)
-        self._broken.pop(category, None)
-        self._known[category] = stamp, settings
-        return settings
 
     def change(self, category: str, edit: Callable[[CategorySettings], CategorySettings]) -> CategorySettings:
         """Replace the settings of a category by an edited copy, under the next revision.
 
         Args:
             category: one that has a folder.
-            edit: gets the settings with the new revision already counted; may raise to refuse.
+            edit: receives the settings with the new revision already counted; may raise to refuse.
 
         Raises:
-            Problem: as `get`; conflict, if another process has been changing the category for long; or what
+            Problem: as `get`; conflict if another process has been changing the category for long; or what
                 `edit` raises.
         """
-        path = self._models / category / SETTINGS
-        if not models_folder.is_category(category) or not path.parent.is_dir():
+        path = self._path(category)
+        if not path.parent.is_dir():
             raise _unknown(category)
-        with self._change, locked(self._models, category):
-            # What `get` remembers may be older than the file: other threads look at it without the lock, and
-            # two files written within a tick of the clock can have one stamp.
+        with self._changing, locked(self._models, category):
             try:
-                before = _read(path) if stamp_of(path, path.parent) else CategorySettings()
+                before = _read(path) if path.exists() else CategorySettings()
             except (OSError, ValueError) as error:
-                self._complain(category, (), error)
                 raise _unreadable(category, "nothing was changed") from error
             after = edit(before.model_copy(update={"revision": before.revision + 1}))
             after = CategorySettings.model_validate(after.model_dump())
@@ -242,15 +197,14 @@ class SettingsFiles:
                     "conflict",
                     f"The settings of {category!r} would be too large; remove regions of stations.",
                 )
-            replace_file(path, data)
-            # To stay in force even if the file is damaged next.
-            self._known[category] = stamp_of(path, path.parent), after
+            replace_file(path, data, sync=True)
+            self._files.put(path, after)
         return after
 
-    def _complain(self, category: str, stamp: tuple[int, ...], error: Exception) -> None:
-        if self._broken.get(category) != stamp:
-            self._broken[category] = stamp
-            logger.error("the settings of %s cannot be read; those before stay", category, exc_info=error)
+    def _path(self, category: str) -> Path:
+        if not models_folder.is_category(category):
+            raise _unknown(category)
+        return self._models / category / SETTINGS
 
 
 @contextmanager
@@ -258,32 +212,13 @@ def locked(models: Path, category: str) -> Iterator[None]:
     """Hold a category against other processes that change it too.
 
     Raises:
-        Problem: conflict, if another one has held it for long.
-    """
-    with telling_conflicts(), models_folder.locked(models, category):
-        yield
-
-
-@contextmanager
-def telling_conflicts() -> Iterator[None]:
-    """Tell what keeps a category from being changed as the service tells it.
-
-    Raises:
-        Problem: conflict: another one changes it, or its disk takes nothing.
+        Problem: conflict if another one has held it for long.
     """
     try:
-        yield
+        with models_folder.locked(models, category):
+            yield
     except models_folder.ConflictError as error:
         raise Problem("conflict", str(error)) from error
-    except OSError as error:
-        if error.errno not in _TAKES_NOTHING:
-            raise
-        logger.exception("the models folder takes nothing")
-        raise Problem(
-            "conflict",
-            "The models folder takes nothing: its disk is full, or may not be written to. Nothing was "
-            "changed.",
-        ) from error
 
 
 def _unknown(category: str) -> Problem:
@@ -313,7 +248,7 @@ def _area(polygon: list[Point]) -> float:
 
 
 def _crosses_itself(polygon: list[Point]) -> bool:
-    """Whether two of its sides cross, each with its ends on both sides of the other."""
+    """Tell whether two sides cross, each with its ends on both sides of the other."""
     start = np.array(polygon)  # (n, 2)
     side = np.roll(start, -1, axis=0) - start
     to = start[None, :] - start[:, None]  # (n, n, 2): from where side i starts to each corner j

@@ -47,12 +47,11 @@ from flows.fastflow.images import Limits, uncompressed_bytes
 logger = logging.getLogger("flowgauge.start")
 
 
-def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """Make the service. Two of them share nothing.
 
     Args:
         settings: what it is to be.
-        loader: `Loader.of(settings)`, which may have begun; by default a new one.
     """
 
     @asynccontextmanager
@@ -72,7 +71,7 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
                 telemetry.serves(category)
 
             state.residency = residency = Residency(
-                settings.models, loader or Loader.of(settings), settings.model_bytes, serves
+                settings.models, Loader.of(settings), settings.model_bytes, serves
             )
             calibrations = CalibrationFiles(settings.models)
             references = References(
@@ -114,7 +113,6 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
             stack.callback(keyring.close)
             stack.callback(residency.close)
             state.store = store = Store(settings.models, residency, settings.max_bundle_bytes, calibrations)
-            stack.callback(store.close)
             await asyncio.to_thread(store.sweep)
             state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
             # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a

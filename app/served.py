@@ -44,7 +44,7 @@ class AsServed:
             device=str(self.device),
             backbone=self._backbone,
             engine=self.engine,
-            fallback=self._calibrations.instead(folder, self.engine.precision),
+            fallback=self._calibrations.fallback(folder, self.engine.precision),
         )
         self._backbone = detector.scorer.extractor
         return detector

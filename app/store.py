@@ -3,28 +3,21 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from app import verdict
 from app.bundle_uploads import BundleUploads, Uploaded
 from app.calibrations import CalibrationFiles
 from app.catalogue import expect_readable
-from app.category_settings import CategorySettings, SettingsFiles, telling_conflicts
+from app.category_settings import CategorySettings, SettingsFiles
 from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle, models_folder
-from flows.fastflow.plain_files import sweep
+from flows.fastflow.atomic_files import sweep
 
 logger = logging.getLogger("flowgauge.store")
-
-# After a version was loaded and activated, requests get it at once, unless memory is so short that it was
-# dropped again in between.
-_ATTEMPTS: Final = 500
-_PAUSE: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -39,8 +32,8 @@ class Activated:
 class Store:
     """The models folder of a running service.
 
-    Changes of one category happen one after the other; a version is loaded and has reproduced its golden
-    pictures before it can become active.
+    Changes of one category happen one after the other. A version is loaded and has reproduced its golden
+    images before it can become active.
 
     Args:
         models: the models folder.
@@ -58,28 +51,21 @@ class Store:
         self._residency = residency
         self._settings = SettingsFiles(models)
         self.calibrations = calibrations
-        # One after the other, and what waits for its turn keeps no thread from other work.
-        self._settings_thread = ThreadPoolExecutor(1, "settings")
         self._uploads = BundleUploads(models, residency, max_bundle_bytes)
         self._locks: dict[str, asyncio.Lock] = {}
 
     def settings(self, category: str) -> CategorySettings:
-        """The settings of a category, see `SettingsFiles.get`."""
+        """Return the settings of a category, see `SettingsFiles.get`."""
         return self._settings.get(category)
 
     async def change_settings(
         self, category: str, edit: Callable[[CategorySettings], CategorySettings]
     ) -> CategorySettings:
         """Change the settings of a category, see `SettingsFiles.change`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._settings_thread, self._settings.change, category, edit)
-
-    def close(self) -> None:
-        """Finish a change that runs, and end the thread."""
-        self._settings_thread.shutdown(cancel_futures=True)
+        return await asyncio.to_thread(self._settings.change, category, edit)
 
     def sweep(self) -> None:
-        """Remove what killed writers have left, a day after they were at it."""
+        """Remove what killed writers left behind more than a day ago."""
         # A folder that cannot be read is no reason not to start; readiness tells it.
         with suppress(OSError):
             categories = (self.models / category for category in models_folder.categories(self.models))
@@ -94,7 +80,8 @@ class Store:
         """Make a version the one that serves; on return new requests get it.
 
         Raises:
-            Problem: unknown-model; rejected-bundle, with the reason, and the version before goes on serving.
+            Problem: unknown-model; rejected-bundle, with the reason, and the version before goes on serving;
+                conflict if another process is changing the category.
         """
         await asyncio.to_thread(resolve, self.models, category, version)
         async with self._lock(category):
@@ -104,9 +91,9 @@ class Store:
         """Activate the version that served before the active one, which becomes the one to roll back to.
 
         Raises:
-            Problem: as `activate`; conflict, where no version served before or it was deleted.
+            Problem: as `activate`; conflict if no version served before or it was deleted.
         """
-        # The active one need not be there any more: that is a reason to go back.
+        # The active version need not exist any more: that is a reason to go back.
         if await asyncio.to_thread(models_folder.active_version, self.models, category) is None:
             await asyncio.to_thread(resolve, self.models, category, None)
         async with self._lock(category):
@@ -138,17 +125,12 @@ class Store:
             The sha256 of its manifest; None if that cannot be read.
 
         Raises:
-            Problem: unknown-model; conflict, if it is the active one, or serves in its place.
+            Problem: unknown-model; conflict if it is the active one or serves.
         """
         await asyncio.to_thread(resolve, self.models, category, version)
         async with self._lock(category):
-            active = await asyncio.to_thread(models_folder.active_version, self.models, category)
-            if version != active and version == self._residency.serving(category):
-                raise Problem(
-                    "conflict",
-                    f"{category}/{version} serves in place of {active}, the active one; activate another "
-                    "version first",
-                )
+            if version == self._residency.serving(category):
+                raise Problem("conflict", f"{category}/{version} is serving; activate another version first.")
             sha256 = await asyncio.to_thread(self._delete, category, version)
             self._residency.unload(category, version)
         return sha256
@@ -158,26 +140,16 @@ class Store:
         settings = await asyncio.to_thread(self._settings.get, category)
         await asyncio.to_thread(verdict.expect_settings, detector, settings)
         before = await asyncio.to_thread(self._point_to, category, version)
-        for _ in range(_ATTEMPTS):
-            serving = await self._residency.get(category)
-            if serving.manifest.version == version:
-                return Activated(version, serving.sha256, before)
-            if await asyncio.to_thread(models_folder.active_version, self.models, category) != version:
-                raise Problem(
-                    "conflict", f"Another version of {category!r} was activated at the same time. Look again."
-                )
-            await self._residency.load(category, version)
-            await asyncio.sleep(_PAUSE)
-        raise Problem(
-            "model-loading", f"Version {version!r} is active, but was dropped from memory again and again."
-        )
+        self._residency.serve(category, detector)
+        return Activated(version, detector.sha256, before)
 
     def _point_to(self, category: str, version: str) -> str | None:
         try:
-            with telling_conflicts():
-                before = models_folder.activate(self.models, category, version)
+            before = models_folder.activate(self.models, category, version)
         except models_folder.UnknownModelError as error:
             raise unknown(category, version) from error
+        except models_folder.ConflictError as error:
+            raise Problem("conflict", str(error)) from error
         for line in models_folder.left_behind(self.models, category, before, version):
             logger.warning("%s: %s", category, line)
         return before
@@ -188,10 +160,11 @@ class Store:
         with suppress(bundle.BundleError):
             sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
         try:
-            with telling_conflicts():
-                models_folder.delete(self.models, category, version)
+            models_folder.delete(self.models, category, version)
         except models_folder.UnknownModelError as error:
             raise unknown(category, version) from error
+        except models_folder.ConflictError as error:
+            raise Problem("conflict", str(error)) from error
         return sha256
 
     def _lock(self, category: str) -> asyncio.Lock:
@@ -199,10 +172,10 @@ class Store:
 
 
 def resolve(models: Path, category: str, version: str | None) -> Path:
-    """The folder of a version; of the active one for None.
+    """Return the folder of a version; of the active one for None.
 
     Raises:
-        Problem: unknown-model, or model-loading where the models folder cannot be read.
+        Problem: unknown-model; model-loading if the models folder cannot be read.
     """
     try:
         return models_folder.resolve(models, category, version)
@@ -212,7 +185,7 @@ def resolve(models: Path, category: str, version: str | None) -> Path:
 
 
 def unknown(category: str, version: str | None) -> Problem:
-    """The problem of a category or version that is not there."""
+    """Return the problem of a category or version that does not exist."""
     there = f"GET /v1/models/{category[:64]} lists those there are"
     if version is None:
         return Problem("unknown-model", f"Category {category[:64]!r} has no active version; {there}.")

@@ -14,6 +14,7 @@ import errno
 import hashlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ from typing import BinaryIO, Final, Literal, NamedTuple
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from flows.fastflow.plain_files import FileError, open_plain, read_file
+from flows.fastflow.plain_files import FileError, read_file, require_plain
 
 MANIFEST: Final = "manifest"
 SNAPSHOT: Final = "snapshot.json"
@@ -180,7 +181,8 @@ class BackupFolder:
         """
         part = self._incoming / "part"
         try:
-            with open_plain(source) as file, part.open("wb") as copy:
+            require_plain(source, sys.maxsize)
+            with source.open("rb") as file, part.open("wb") as copy:
                 sha256, size = copy_hashed(file, copy)
         except OSError as error:
             if error.errno in _NO_ROOM:

@@ -1,8 +1,8 @@
 """`flowgauge calibrate`: new thresholds for a model from good pictures of the line, without training."""
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -10,10 +10,20 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from app.commands.auditing import audited
 from app.schemas.texts import text_fault
 
 if TYPE_CHECKING:
-    from app.renewing import Measured
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from app.calibrations import Slot
+    from app.category_settings import CategorySettings
+    from app.recalibration import Measured
+    from flows.fastflow.calibration import Calibrator
+    from flows.fastflow.detector import Detector
+    from flows.fastflow.fit_pictures import FitPictures
+    from flows.fastflow.manifest import Precision
     from flows.fastflow.scorer import Scorer
 
 _LEVELS: Final = 4  # above the pictures' folder, in which a parts.txt is looked for
@@ -58,22 +68,8 @@ def calibrate(
     """
     import torch
 
-    from app import verdict
-    from app.access import COMMAND_LINE
-    from app.calibrations import CalibrationFiles
-    from app.category_settings import SettingsFiles
-    from app.commands.auditing import audited
-    from app.problems import Problem
-    from app.renewals import InForce, Renewal, Slot
-    from app.renewing import UnfitPicturesError, expect_fit_to_calibrate, renewal, say_unlike, unlike
-    from flows.fastflow import fit_pictures, models_folder
-    from flows.fastflow.detector import Detector, own_calibrator
-    from flows.fastflow.engines import pick_engine, slower_here
-    from flows.fastflow.highest import highest, say_highest
     from flows.fastflow.manifest import PRECISIONS
-    from flows.fastflow.parts import numbered, one_of_each
-    from flows.fastflow.plain_files import file_hashes
-    from flows.fastflow.review_band import say_empty_band
+    from flows.fastflow.parts import numbered
 
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
@@ -83,101 +79,155 @@ def calibrate(
     if station is not None and (fault := text_fault(station)):
         raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
     files = _files(images, recursive=recursive)
-    told_by = _parts_file(images)
-    # Before anything that takes long.
-    parts = numbered([file.name for file in files.values()], images if told_by is None else told_by.parent)
+    parts_file = _parts_file(images)
+    parts = numbered([f.name for f in files.values()], images if parts_file is None else parts_file.parent)
     if threads is not None:
         torch.set_num_threads(threads)
-    folder = models_folder.resolve(models, category, version)
-    # By float32, which every bundle can be checked by; the engine may have no calibration yet.
-    loaded = Detector.load(folder, device=device)
-    scorer = loaded.scorer.with_engine(pick_engine(engine, loaded.device))
-    slot = Slot(loaded.manifest, loaded.sha256, engine, station)
-    calibrations = CalibrationFiles(models)
-    try:
-        calibrations.expect_served(slot)  # before anything is scored in vain
-    except Problem as problem:
-        raise UnfitPicturesError(problem.detail) from problem
-    fitted = fit_pictures.load(folder, loaded.manifest)
-    target_fpr = loaded.calibrator.target_fpr
-    if target_fpr > 0.5:  # as training refuses, see `training.config`
-        raise UnfitPicturesError(
-            f"{category}/{folder.name} was made to reject up to {target_fpr:.0%} of good parts. Above half "
-            "of them there is no pixel threshold to speak of: train it again with --target-fpr 0.5 or less"
-        )
-    known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
+    target = _Target.load(models, category, version, engine, station, device)
+    known = {"station": station, "reason": reason, "version": target.folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
-        hashes = file_hashes(list(files.values()))
-        # Of a part also those that are not drawn: if one was fitted, all are.
-        expect_fit_to_calibrate(list(zip(files, hashes, strict=True)), fitted)
-        names, rows = list(files), one_of_each(parts, hashes).tolist()
-        chosen = [names[i] for i in rows]
-        drawn = [(files[names[i]], hashes[i]) for i in rows]
-        measured = _measured(drawn, scorer, loaded.manifest.sample_bits, quiet=as_json)
-
-        def edit(_: InForce | None) -> Renewal:
-            # Measuring may have taken minutes. Nothing is activated from here on: this has its lock.
-            if version is None and models_folder.active_version(models, category) != folder.name:
-                raise Problem(
-                    "conflict",
-                    f"Another version was activated since {category}/{folder.name} was loaded; nothing was "
-                    "changed. Start again, or name that one by --version.",
-                )
-            return renewal(slot, measured, target_fpr=target_fpr, by=COMMAND_LINE.actor, reason=reason)
-
-        try:
-            settings = SettingsFiles(models).get(category)
-            found = calibrations.find(slot)
-            after = calibrations.change(slot, edit)
-        except Problem as problem:
-            raise UnfitPicturesError(problem.detail) from problem
-        assert after is not None  # noqa: S101  (edit gives one)
-        before = own_calibrator(loaded.manifest, loaded.sha256, engine) if found is None else found.calibrator
-        warnings = []
-        if before is not None:
-            warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
-        if fitted is None:
-            warnings.append("the version does not say which pictures it was fitted to; use none of those")
-        renewed = calibrations.precisions(slot)
-        if others := [
-            other
-            for other in PRECISIONS
-            if other != engine and (other in renewed or loaded.manifest.calibration_of(other) is not None)
-        ]:
-            warnings.append(
-                f"engines of {engine} alone decide by this, those of {' and '.join(others)} as before: the "
-                "server's is its FLOWGAUGE_PRECISION"
-            )
-        if slower := slower_here(engine, loaded.device):
-            warnings.append(slower)
-        band = verdict.review_fpr(after.calibrator, settings)
-        shown = verdict.shown(verdict.thresholds(after.calibrator, settings))
-        if empty := say_empty_band(shown.n_calibration, shown.target_fpr, band):
-            warnings.append(empty)
+        chosen, measured = _measured(files, parts, target, quiet=as_json)
         told = {
             "category": category,
-            "calibration": after.calibrator.identifier,
+            **_recalibrate(target, measured, reason),
             "pictures": len(measured),
             "of_parts": len(chosen) < len(files),
-            "parts_file": None if told_by is None else str(told_by),
-            "fingerprint": after.renewal.pictures,
-            "before": None
-            if before is None
-            else verdict.shown(verdict.thresholds(before, settings)).model_dump(),
-            "threshold": shown.model_dump(),
-            "warnings": warnings,
+            "parts_file": None if parts_file is None else str(parts_file),
         }
         detail |= told
     if as_json:
         typer.echo(json.dumps({**known, **told}, indent=1))
     else:
-        _print({**known, **told})
-        scores = [one.measurement.score for one in measured]
-        typer.echo(say_highest(highest(chosen, scores), scores, shown.target_fpr))
+        _print({**known, **told}, chosen, [one.measurement.score for one in measured])
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The version to calibrate, loaded.
+
+    Attributes:
+        models: the models folder.
+        folder: of the version.
+        must_stay_active: whether the version was chosen because it is the active one.
+        slot: what the new calibration is for.
+        loaded: the version in float32, which every bundle can be checked by.
+        scorer: the same by the engine to calibrate, for which there may be no calibration yet.
+        fitted: images that the version was fitted to, None if it does not say.
+    """
+
+    models: Path
+    folder: Path
+    must_stay_active: bool
+    slot: "Slot"
+    loaded: "Detector"
+    scorer: "Scorer"
+    fitted: "FitPictures | None"
+
+    @classmethod
+    def load(
+        cls,
+        models: Path,
+        category: str,
+        version: str | None,
+        engine: "Precision",
+        station: str | None,
+        device: str,
+    ) -> "_Target":
+        from app.calibrations import Slot
+        from app.recalibration import UnfitPicturesError
+        from flows.fastflow import fit_pictures, models_folder
+        from flows.fastflow.detector import Detector
+        from flows.fastflow.engines import pick_engine
+
+        folder = models_folder.resolve(models, category, version)
+        loaded = Detector.load(folder, device=device)
+        if loaded.calibrator.target_fpr > 0.5:  # as training refuses, see `training.config`
+            raise UnfitPicturesError(
+                f"{category}/{folder.name} was made to reject up to {loaded.calibrator.target_fpr:.0%} of "
+                "good parts. Above half of them there is no pixel threshold to speak of: train it again with "
+                "--target-fpr 0.5 or less"
+            )
+        return cls(
+            models,
+            folder,
+            version is None,
+            Slot(loaded.manifest, loaded.sha256, engine, station),
+            loaded,
+            loaded.scorer.with_engine(pick_engine(engine, loaded.device)),
+            fit_pictures.load(folder, loaded.manifest),
+        )
+
+
+def _recalibrate(target: _Target, measured: Sequence["Measured"], reason: str) -> dict[str, Any]:
+    """Put a new calibration in force; returns what changed, JSON."""
+    from app import verdict
+    from app.access import COMMAND_LINE
+    from app.calibrations import CalibrationFiles, InForce, Renewal
+    from app.category_settings import SettingsFiles
+    from app.problems import Problem
+    from app.recalibration import UnfitPicturesError, renewal
+    from flows.fastflow import models_folder
+    from flows.fastflow.detector import own_calibrator
+
+    slot, category = target.slot, target.slot.manifest.category
+    calibrations = CalibrationFiles(target.models)
+
+    def edit(_: InForce | None) -> Renewal:
+        # Measuring may have taken minutes. Nothing is activated from here on: this has its lock.
+        active = models_folder.active_version(target.models, category)
+        if target.must_stay_active and active != target.folder.name:
+            raise Problem(
+                "conflict",
+                f"Another version was activated since {category}/{target.folder.name} was loaded; nothing "
+                "was changed. Start again, or name that one by --version.",
+            )
+        asked = target.loaded.calibrator.target_fpr
+        return renewal(slot, measured, target_fpr=asked, by=COMMAND_LINE.actor, reason=reason)
+
+    try:
+        settings = SettingsFiles(target.models).get(category)
+        found = calibrations.find(slot)
+        after = calibrations.change(slot, edit)
+    except Problem as problem:
+        raise UnfitPicturesError(problem.detail) from problem
+    assert after is not None  # noqa: S101  (edit gives one)
+    own = own_calibrator(slot.manifest, slot.sha256, slot.precision)
+    before = own if found is None else found.calibrator
+    shown = verdict.shown(verdict.thresholds(after.calibrator, settings))
+    was = None if before is None else verdict.shown(verdict.thresholds(before, settings)).model_dump()
+    return {
+        "calibration": after.calibrator.identifier,
+        "fingerprint": after.renewal.pictures,
+        "before": was,
+        "threshold": shown.model_dump(),
+        "warnings": _warnings(target, before, after.calibrator, settings),
+    }
+
+
+def _warnings(
+    target: _Target, before: "Calibrator | None", after: "Calibrator", settings: "CategorySettings"
+) -> list[str]:
+    """Return sentences about the new calibration that a person should read."""
+    from app.calibrations import CalibrationFiles
+    from app.recalibration import warnings_of
+    from flows.fastflow.engines import slower_here
+    from flows.fastflow.manifest import PRECISIONS
+
+    engine = target.slot.precision
+    warnings = warnings_of(before, after, settings, target.fitted)
+    calibrated = {*CalibrationFiles(target.models).precisions(target.slot), *target.slot.manifest.thresholds}
+    if others := [one for one in PRECISIONS if one != engine and one in calibrated]:
+        warnings.append(
+            f"engines of {engine} alone decide by this, those of {' and '.join(others)} as before: the "
+            "server's is its FLOWGAUGE_PRECISION"
+        )
+    if slower := slower_here(engine, target.loaded.device):
+        warnings.append(slower)
+    return warnings
 
 
 def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
-    """The pictures of the folder, by their names in it. Below it defective parts and masks may lie."""
+    """Return the images of a folder by their names in it. Below it defective parts and masks may lie."""
     from flows.fastflow.images import IMAGE_SUFFIXES
     from flows.fastflow.parts import PARTS
     from flows.fastflow.picture_files import pictures_below
@@ -200,11 +250,9 @@ def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
             f"{folder} has folders with pictures in it, such as {escaped(below[0])}: name the one with the "
             "good parts, or add --recursive if all of them are good"
         )
-    if odd := [name for name in map(escaped, files) if name not in files]:
-        raise wrong(f"the name of {odd[0]} is not in UTF-8: give it another one")
     inner = {folder / above for name in below for above in PurePosixPath(name).parents[:-1]}
-    # Parts of these pictures are told there, and taken for parts of their own they would promise too much.
-    if told := sorted(one for one in inner if os.path.lexists(one / PARTS)):
+    # Its pictures of one part would be taken for several parts, and promise too much.
+    if told := sorted(one for one in inner if (one / PARTS).exists()):
         raise wrong(
             f"{told[0] / PARTS} tells which of the pictures below it show the same part, and is not read for "
             f"{folder}: name the folder of the {PARTS}, {told[0]}"
@@ -213,49 +261,63 @@ def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
 
 
 def _parts_file(folder: Path) -> Path | None:
-    """The parts.txt that tells which pictures show the same part: the nearest, in the folder or above it.
+    """Return the nearest parts.txt, in the folder or above it: it tells which images show the same part.
 
     It lies in the category's folder: two levels above validation/good, three above Data/Images/Normal.
     """
     from flows.fastflow.parts import PARTS
 
-    # Of a link the folders that it lies in come first: they are the ones that were named.
-    named, real = Path(os.path.abspath(folder)), folder.resolve()  # noqa: PTH100  (keeps links)
-    looked = [folder, *named.parents[:_LEVELS], *real.parents[:_LEVELS]]
-    return next((one / PARTS for one in looked if os.path.lexists(one / PARTS)), None)
+    looked = [folder, *folder.absolute().parents[:_LEVELS]]
+    return next((one / PARTS for one in looked if (one / PARTS).exists()), None)
 
 
 def _measured(
-    files: Sequence[tuple[Path, str]], scorer: "Scorer", sample_bits: int, *, quiet: bool
-) -> list["Measured"]:
-    """Score pictures, each with its sha256, one by one, as parts on the line come.
+    files: Mapping[str, Path], parts: "NDArray[np.int64]", target: _Target, *, quiet: bool
+) -> tuple[list[str], list["Measured"]]:
+    """Score one image of each part, one by one, as parts on the line come.
+
+    Args:
+        files: the images by name.
+        parts: the number of the part that each shows.
+        target: the model.
+        quiet: show no progress.
+
+    Returns:
+        The names of the images that were taken, and their measurements.
 
     Raises:
-        UnfitPicturesError: some cannot be read; they are named.
+        UnfitPicturesError: an image may not be used or cannot be read; it is named.
     """
-    from app.renewing import Measured, UnfitPicturesError
+    from app.recalibration import Measured, UnfitPicturesError, expect_fit_to_calibrate
     from flows.fastflow.calibration import measure
     from flows.fastflow.images import ImageError, read
+    from flows.fastflow.parts import one_of_each
+    from flows.fastflow.plain_files import file_hashes
 
+    names = list(files)
+    hashes = file_hashes(list(files.values()))
+    # Of a part also those that are not drawn: if one was fitted, all are.
+    expect_fit_to_calibrate(list(zip(names, hashes, strict=True)), target.fitted)
+    rows = one_of_each(parts, hashes).tolist()
     measured, unreadable = [], []
-    steps = track(files, "Scoring", console=Console(stderr=True), transient=True, disable=quiet)
-    for file, sha256 in steps:
+    for row in track(rows, "Scoring", console=Console(stderr=True), transient=True, disable=quiet):
+        file = files[names[row]]
         try:
-            [scored] = scorer.score([read(file, sample_bits=sample_bits)])
+            [scored] = target.scorer.score([read(file, sample_bits=target.slot.manifest.sample_bits)])
         except ImageError as error:
             unreadable.append(str(error))
             continue
-        measurement = measure(scored)
-        measured.append(Measured(str(file), sha256, measurement))
+        measured.append(Measured(str(file), hashes[row], measure(scored)))
     if unreadable:
         raise UnfitPicturesError(
             "\n".join(["these pictures cannot be read, nothing was changed:", *unreadable])
         )
-    return measured
+    return [names[row] for row in rows], measured
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(told: Mapping[str, Any], names: Sequence[str], scores: Sequence[float]) -> None:
     from flows.fastflow.conformal import realised_range
+    from flows.fastflow.highest import highest, say_highest
 
     whose = "all stations" if told["station"] is None else f"station {told['station']}"
     each = ", one of each part" if told["of_parts"] else ""
@@ -284,3 +346,4 @@ def _print(told: dict[str, Any]) -> None:
         typer.echo("nothing goes to a person: both thresholds are the same score")
     for warning in told["warnings"]:
         typer.secho(f"look: {warning}", fg="yellow", err=True)
+    typer.echo(say_highest(highest(names, scores), scores, after["target_fpr"]))

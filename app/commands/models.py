@@ -81,25 +81,17 @@ def verify(
     Exit code 1: one of them would be refused.
     """
     from app.served import AsServed
-    from flows.fastflow import models_folder
 
-    if category is None:
-        found = {c: models_folder.versions(models, c) for c in models_folder.categories(models)}
-        folders = [models / c / v for c, versions in found.items() for v in versions]
-    elif version is None:
-        models_folder.resolve(models, category, next(iter(models_folder.versions(models, category)), None))
-        folders = [models / category / v for v in models_folder.versions(models, category)]
-    else:
-        folders = [models_folder.resolve(models, category, version)]
+    folders = _folders(models, category, version)
+    if not folders:
+        typer.echo(f"There are no models in {models}.", err=True)
+        raise typer.Exit(1)
     served = AsServed(settings_from(models=models, device=device))
     refused = 0
     for folder in folders:
         fault = _fault(served, folder)
         refused += fault is not None
         typer.echo(f"{folder.parent.name}/{folder.name}  {fault or 'good'}")
-    if not folders:
-        typer.echo(f"There are no models in {models}.", err=True)
-        raise typer.Exit(1)
     if refused:
         typer.echo(f"{refused} of {len(folders)} would be refused.", err=True)
         raise typer.Exit(1)
@@ -118,15 +110,12 @@ def pack(
     """
     from app import packing
     from flows.fastflow import models_folder
-    from flows.fastflow.plain_files import temporary_directory
+    from flows.fastflow.atomic_files import replacing
 
     folder = models_folder.resolve(models, category, version)
     target = _file(output, f"{category}-{folder.name}.zip")
-    with temporary_directory(target.absolute().parent) as temporary:
-        whole = temporary / target.name
-        with whole.open("wb") as file:
-            packing.pack(folder, file)
-        whole.replace(target)
+    with replacing(target.absolute(), sync=False) as temporary, temporary.open("wb") as file:
+        packing.pack(folder, file)
     typer.echo(str(target))
 
 
@@ -195,30 +184,28 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
 
 
 @app.command("delete")
-def delete(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
-    """Delete a version that does not serve; the one before the active one only if that passes `verify`."""
-    from app.served import AsServed
+def delete(category: Category, version: Version, models: Models = _FOLDER) -> None:
+    """Delete a version that is not active."""
     from flows.fastflow import models_folder
 
     with audited("model.delete", f"{category}/{version}"):
-        active, fault = None, None
-        if version == models_folder.previous_version(models, category):
-            active = models_folder.active_version(models, category)
-        # Before the folder is locked: to load a model takes longer than others wait for the lock.
-        if active is not None and (models / category / active).is_dir():
-            fault = _fault(AsServed(settings_from(models=models, device=device)), models / category / active)
-
-        def expect(name: str) -> None:
-            if name != active:
-                raise models_folder.ConflictError(f"{category}/{name} was activated meanwhile; start again")
-            if fault is not None:
-                raise models_folder.ConflictError(
-                    f"{category}/{version} serves as long as {name}, the active one, is refused; activate "
-                    f"another version first. Why it is refused: {fault}"
-                )
-
-        models_folder.delete(models, category, version, expect)
+        models_folder.delete(models, category, version)
     typer.echo(f"{category}/{version} is deleted.")
+
+
+def _folders(models: Path, category: str | None, version: str | None) -> list[Path]:
+    """Return the folders of a version, of a category's versions, or of all."""
+    from flows.fastflow import models_folder
+
+    if category is None:
+        names = models_folder.categories(models)
+    elif version is None:
+        names = [category]
+        if not models_folder.versions(models, category):
+            models_folder.resolve(models, category)  # says which categories there are
+    else:
+        return [models_folder.resolve(models, category, version)]
+    return [models / name / one for name in names for one in models_folder.versions(models, name)]
 
 
 def _say_active(models: Path, category: str, before: str | None, version: str) -> None:

@@ -70,7 +70,7 @@ def inspect_here(
     calibrations = CalibrationFiles(models)
     try:
         detector = Detector.load(
-            folder, device=device, precision=engine, fallback=calibrations.instead(folder, engine)
+            folder, device=device, precision=engine, fallback=calibrations.fallback(folder, engine)
         )
         settings = SettingsFiles(models).get(category)
         thresholds = verdict.thresholds(calibrations.get(detector, station), settings)

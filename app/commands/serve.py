@@ -6,9 +6,8 @@ import json
 import logging
 import math
 import socket
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -20,7 +19,6 @@ from app.settings import Settings, SettingsError, settings_from
 if TYPE_CHECKING:
     import torch
 
-    from app.loader import Loader
 
 logger = logging.getLogger("flowgauge.serve")
 
@@ -66,7 +64,6 @@ def serve(
     with _importing():
         import torch
 
-        from app.loader import Loader
         from flows.fastflow import models_folder
         from flows.fastflow.detector import DeviceError, pick_device
         from flows.fastflow.engines import pick_engine
@@ -99,32 +96,10 @@ def serve(
         )
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    loader = Loader.of(settings)
-    try:
-        _begin(loader, settings, categories)
-        _serve(loader, settings, categories, torch_device)
-    finally:
-        loader.close()
+    _serve(settings, categories, torch_device)
 
 
-def _begin(loader: "Loader", settings: Settings, categories: Sequence[str]) -> None:
-    """Begin to load the first model: the second core has nothing to do while the service is imported.
-
-    Not before there is a folder of what is compiled, which the history makes.
-    """
-    from app import logs
-    from flows.fastflow import models_folder
-    from flows.fastflow.bundle import BundleError
-
-    if not (categories and settings.preload and settings.compiled.is_dir()):
-        return
-    with suppress(OSError, BundleError):  # of one category; it is said when the service loads all
-        folder = models_folder.resolve(settings.models, categories[0])
-        logs.configure(settings.log_format)  # the loader may have something to say
-        loader.begin(folder)
-
-
-def _serve(loader: "Loader", settings: Settings, categories: list[str], device: "torch.device") -> None:
+def _serve(settings: Settings, categories: list[str], device: "torch.device") -> None:
     with _importing():
         import uvicorn
 
@@ -157,7 +132,7 @@ def _serve(loader: "Loader", settings: Settings, categories: list[str], device: 
     _log(settings)
     if slower := slower_here(settings.precision, device):
         logger.warning("FLOWGAUGE_PRECISION: %s", slower)
-    app = create_app(settings, loader)
+    app = create_app(settings)
     gc.freeze()  # what was imported stays: no collection need walk through it while somebody waits
     proxies = settings.trusted_proxies.strip(" ,")
     config = uvicorn.Config(
@@ -195,19 +170,12 @@ def _serve(loader: "Loader", settings: Settings, categories: list[str], device: 
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Import fast, and let a model load meanwhile.
-
-    Nobody looks for cyclic garbage among a million objects that imports make: a seventh of their time.
-    """
-    interval = sys.getswitchinterval()
-    # Who loads a model gives the interpreter away at each call of torch, and would get it back after 5 ms.
-    sys.setswitchinterval(0.0005)
+    """Import without the garbage collector, which would take a seventh of the time."""
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
-        sys.setswitchinterval(interval)
 
 
 def _variables() -> str:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from sqlalchemy import ColumnElement, func, literal, select
 
-from app.calibrations import CalibrationFiles
+from app.calibrations import CalibrationFiles, Slot
 from app.category_settings import CategorySettings
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
@@ -18,7 +18,6 @@ from app.history.drift import Reference, Row
 from app.history.queries import elsewhere
 from app.history.unchanged import unchanged_since
 from app.problems import Problem
-from app.renewals import Slot
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
 

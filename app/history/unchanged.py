@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from app.calibrations import Slot
 from app.category_settings import SETTINGS
 from app.database import clock
 from app.history.changes import CALIBRATION, REGION, THRESHOLDS, Act
-from app.renewals import Slot
 from flows.fastflow import models_folder
 
 # A share's clock may differ from ours by so much.

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,8 +11,7 @@ from app import calibration_pictures, uploads, verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.calibration_pictures import MAX_PICTURES, Picture
-from app.calibrations import or_own
-from app.category_settings import CategorySettings
+from app.calibrations import InForce, Renewal, Slot, or_own
 from app.database import clock
 from app.dependencies import (
     AdmissionPart,
@@ -23,24 +23,22 @@ from app.dependencies import (
     SettingsPart,
     StorePart,
 )
+from app.history.history import History
 from app.openapi import documented
 from app.openapi_bodies import CALIBRATION_EXTRA
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
 from app.problems import Problem
-from app.renewals import InForce, Renewal, Slot
-from app.renewing import renewal, say_unlike, unlike
+from app.recalibration import renewal, warnings_of
 from app.routes.spans import Time
 from app.routes.stations import StationOfCalibration
 from app.scheduling.admission import CALIBRATIONS
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import calibrations as schemas
 from app.store import Store
-from flows.fastflow import fit_pictures, models_folder
+from flows.fastflow import fit_pictures
 from flows.fastflow.bundle import BundleError
-from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
-from flows.fastflow.review_band import say_empty_band
 
 router = APIRouter(prefix="/v1/models/{category}/calibrations", tags=["models"])
 
@@ -140,11 +138,9 @@ async def renew_calibration(
     """
     known = {"station": station, "reason": reason, "reviewed": reviewed}
     async with audited(request, audit, caller, "model.calibrate", category, known) as detail:
-        # What is active need not be what serves: as long as neither changes, a stand-in may be renewed, too.
-        active = await asyncio.to_thread(_active, store, category)
         detector = await residency.get(category)
         slot = Slot.of(detector, station)
-        # Before megabytes are sent in vain; what counts is the look that follows.
+        # Before megabytes are sent in vain; the check that counts is in `edit`.
         expect_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
@@ -159,39 +155,32 @@ async def renew_calibration(
                     settings.upload_idle_seconds,
                 )
                 pictures = await asyncio.to_thread(calibration_pictures.uploaded, upload)
-            found: list[Picture] = []
+            found = []
             if reviewed:
-                since_ms = 0 if since is None else clock.from_datetime(since)
-                others = (
-                    ()
-                    if station is not None
-                    else await asyncio.to_thread(store.calibrations.stations, Slot.of(detector))
-                )
-                found = await asyncio.to_thread(
-                    calibration_pictures.reviewed, history, category, station, others, since_ms
-                )
-            # Of hundreds of thousands that were reviewed it takes long.
+                found = await asyncio.to_thread(_reviewed, store, history, slot, since)
             chosen = await asyncio.to_thread(calibration_pictures.choose, pictures, found, fitted)
             work = calibration_pictures.measure(chosen, detector, inspector, history)
             measured = await cancel_on_disconnect(request, work)
-        # All that may take minutes, and scores of a version that went say nothing of the one that serves.
-        if (await residency.get(category)).sha256 != detector.sha256:
-            raise _replaced()
-        before = await asyncio.to_thread(store.calibrations.get, detector, station)
-        tuned = await asyncio.to_thread(store.settings, category)
-        was = verdict.shown(verdict.thresholds(before, tuned))
 
         def edit(there: InForce | None) -> Renewal:
-            # Again, under the lock that an activation takes.
-            if _active(store, category) != active:
-                raise _replaced()
+            # Images may take minutes, and scores of a version that went say nothing of the one that serves.
+            if residency.serving(category) != detector.manifest.version:
+                raise Problem(
+                    "conflict",
+                    "Another version serves since the images were sent; nothing was changed. Send again.",
+                )
             expect_match(if_match, _tag(there))
             asked = detector.calibrator.target_fpr
             return renewal(slot, measured, target_fpr=asked, by=caller.actor, reason=reason)
 
+        before = await asyncio.to_thread(store.calibrations.get, detector, station)
+        tuned = await asyncio.to_thread(store.settings, category)
         after = await asyncio.to_thread(store.calibrations.change, slot, edit)
+        was = verdict.shown(verdict.thresholds(before, tuned))
         in_force = await asyncio.to_thread(told, store, detector, station)
-        warnings = _warnings(before, after, tuned, fitted, reviewed=bool(found))
+        warnings = [] if after is None else warnings_of(before, after.calibrator, tuned, fitted)
+        if found:
+            warnings.append(_REVIEWED_WARNING)
         detail |= {
             "version": detector.manifest.version,
             "engine": detector.engine,
@@ -246,12 +235,6 @@ async def delete_calibration(
         detail |= {"version": detector.manifest.version, "engine": detector.engine, **held}
 
 
-def _replaced() -> Problem:
-    return Problem(
-        "conflict", "Another version serves since the images were sent; nothing was changed. Send them again."
-    )
-
-
 def _tag(there: InForce | None) -> str:
     return _NOTHING if there is None else there.calibrator.identifier
 
@@ -261,27 +244,15 @@ def told(store: Store, detector: Detector, station: str | None) -> schemas.Calib
     return _told(store, detector, station, store.calibrations.stations(Slot.of(detector)))
 
 
-def _active(store: Store, category: str) -> str | None:
-    try:
-        return models_folder.active_version(store.models, category)
-    except OSError as error:  # of a share, say, that is away for a moment
-        raise Problem("model-loading", f"Which version of {category!r} is active cannot be read.") from error
-
-
 def all_told(store: Store, detector: Detector) -> tuple[list[schemas.CalibrationInForce], list[str]]:
     """The calibration of all stations that have none of their own, and after it those that some have.
 
     Returns:
-        Them, and what is wrong with those of stations that cannot be read.
+        The calibrations, and why those of some stations cannot be read.
     """
-    slot = Slot.of(detector)
-    stations = store.calibrations.stations(slot)
+    stations = store.calibrations.stations(Slot.of(detector))
     found = [_told(store, detector, None, stations)]
-    troubles = [
-        "A station's own calibration cannot be read, so no decision can be taken there: "
-        f"{file} of version {detector.manifest.version!r}. Delete it; then that of all others holds there."
-        for file in store.calibrations.nobodys(slot)
-    ]
+    troubles = []
     for station in stations:
         try:
             found.append(_told(store, detector, station, stations))
@@ -311,32 +282,16 @@ def _told(
     )
 
 
+def _reviewed(store: Store, history: History, slot: Slot, since: datetime | None) -> list[Picture]:
+    """Read the reviewed images of a station; for the line those of all stations without a calibration."""
+    since_ms = 0 if since is None else clock.from_datetime(since)
+    others = store.calibrations.stations(slot) if slot.station is None else ()
+    return calibration_pictures.reviewed(history, slot.manifest.category, slot.station, others, since_ms)
+
+
 def _fitted(store: Store, detector: Detector) -> FitPictures | None:
     manifest = detector.manifest
     try:
         return fit_pictures.load(store.models / manifest.category / manifest.version, manifest)
     except BundleError as error:
         raise Problem("rejected-bundle", "Its list of fitted pictures was changed or is gone.") from error
-
-
-def _warnings(
-    before: Calibrator,
-    after: InForce | None,
-    tuned: CategorySettings,
-    fitted: FitPictures | None,
-    *,
-    reviewed: bool,
-) -> list[str]:
-    """Sentences about a new calibration that a person should read."""
-    warnings = []
-    if after is not None:
-        warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
-        rejected = verdict.thresholds(after.calibrator, tuned).reject
-        band = verdict.review_fpr(after.calibrator, tuned)
-        empty = say_empty_band(rejected.n_calibration, rejected.target_fpr, band)
-        warnings += [f"{empty[0].upper()}{empty[1:]}."] if empty else []
-    if reviewed:
-        warnings.append(_REVIEWED_WARNING)
-    if fitted is None:
-        warnings.append("The version does not say which images it was fitted to; use none of those.")
-    return warnings

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app import verdict
 from app.access import MaySeeHistory
-from app.calibrations import or_own
+from app.calibrations import Slot, or_own
 from app.category_settings import CategorySettings
 from app.database import clock
 from app.dependencies import Category, HistoryPart, ResidencyPart, StorePart
@@ -18,7 +18,6 @@ from app.history.reports import Span
 from app.openapi import documented
 from app.preconditions import READING_PROBLEMS
 from app.problems import Problem
-from app.renewals import Slot
 from app.routes.reports import shown_counts, shown_rate
 from app.routes.spans import From, To, span
 from app.routes.stations import StationOfCalibration

@@ -7,23 +7,18 @@ models/backbones/               weights of frozen backbones, shared by all categ
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from flows.fastflow.bundle import MANIFEST, BundleError, verify, write
+from flows.fastflow.atomic_files import remove_directory, replace_file, sweep, temporary_directory
+from flows.fastflow.bundle import MANIFEST, BundleError, write
 from flows.fastflow.manifest import Manifest
-from flows.fastflow.plain_files import (
-    FileError,
-    read_file,
-    remove_directory,
-    replace_file,
-    sweep,
-    temporary_directory,
-)
+from flows.fastflow.plain_files import FileError, read_file
 
 BACKBONES = "backbones"
 ACTIVE = "active"
@@ -31,6 +26,13 @@ CALIBRATIONS = "calibrations"
 _LOCK_SECONDS = 30
 _CATEGORY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Pointer(NamedTuple):
+    """The content of a file `active`: the version that serves, and the one that served before it."""
+
+    active: str | None = None
+    previous: str | None = None
 
 
 class UnknownModelError(BundleError):
@@ -79,18 +81,39 @@ def versions(models: Path, category: str) -> list[str]:
     folder = models / category
     if not is_category(category) or not folder.is_dir():
         return []
-    return sorted(d.name for d in folder.iterdir() if _is_there(models, category, d.name))
+    return sorted(d.name for d in folder.iterdir() if _exists(models, category, d.name))
 
 
 def active_version(models: Path, category: str) -> str | None:
-    """The version that serves, or None if none was activated or the file holds no version's name."""
-    return _pointer(models, category)[0]
+    """Return the version that serves, None if none was activated or the file `active` is damaged."""
+    return _pointer(models, category).active
 
 
 def previous_version(models: Path, category: str) -> str | None:
-    """The version that served before the active one, or None if there is none or it was deleted."""
-    previous = _pointer(models, category)[1]
-    return previous if previous and _is_there(models, category, previous) else None
+    """Return the version that served before the active one, None if there is none or it was deleted."""
+    previous = _pointer(models, category).previous
+    return previous if previous and _exists(models, category, previous) else None
+
+
+def read_pointer(path: Path) -> Pointer:
+    """Read a file `active`.
+
+    Raises:
+        FileError: it names no version.
+        OSError: it does not exist or cannot be read.
+    """
+    found = parse_pointer(read_file(path, 1000).decode(errors="replace"))
+    if found.active is None:
+        raise FileError(f"{path} names no version")
+    return found
+
+
+def parse_pointer(text: str) -> Pointer:
+    """Parse the content of a file `active`; what it does not name is None."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    if not 1 <= len(lines) <= 2 or not all(map(is_version, lines)):
+        return Pointer()
+    return Pointer(*lines)
 
 
 def resolve(models: Path, category: str, version: str | None = None) -> Path:
@@ -100,7 +123,7 @@ def resolve(models: Path, category: str, version: str | None = None) -> Path:
         UnknownModelError: there is no such category or version.
     """
     wanted = version or active_version(models, category)
-    if wanted is not None and _is_there(models, category, wanted):
+    if wanted is not None and _exists(models, category, wanted):
         return models / category / wanted
     known = versions(models, category)
     if not known:
@@ -128,40 +151,22 @@ def activate(models: Path, category: str, version: str) -> str | None:
         before = active_version(models, category)
         if before != version:
             lines = [version, *([before] if before else [])]
-            replace_file(models / category / ACTIVE, "\n".join(lines).encode())
+            replace_file(models / category / ACTIVE, "\n".join(lines).encode(), sync=True)
     return before
 
 
-def delete(models: Path, category: str, version: str, expect: Callable[[str], None] = lambda _: None) -> None:
-    """Remove a version that does not serve, as far as the folder tells.
-
-    Args:
-        models: the models folder.
-        category: of the version.
-        version: its name.
-        expect: is called with the active version's name where the one before it is to go, which would serve
-            in its place; it raises where the active one, whose files are good, could not serve.
+def delete(models: Path, category: str, version: str) -> None:
+    """Remove a version that is not active, and the calibrations that were made for it.
 
     Raises:
         UnknownModelError: there is no such category or version.
-        ConflictError: it is the active one, or the one before it and the active one is damaged.
+        ConflictError: it is the active one.
     """
     resolve(models, category, version)
     with locked(models, category):
         folder = resolve(models, category, version)
-        active, previous = _pointer(models, category)
-        if version == active:
+        if version == active_version(models, category):
             raise ConflictError(f"{category}/{version} is active; activate another version first")
-        if version == previous and active is not None:
-            try:
-                verify(models / category / active)
-            except BundleError as error:
-                # Without what was wrong, which names paths: a service passes this on.
-                raise ConflictError(
-                    f"{category}/{version} serves as long as {active}, the active one, is damaged; activate "
-                    "another version first"
-                ) from error
-            expect(active)
         remove_directory(folder)
         renewed = renewals_of(folder)
         if renewed.is_dir():
@@ -213,7 +218,7 @@ def publish(
         BundleError: a name cannot be used.
         ConflictError: the version exists.
     """
-    _expect_free(models, manifest)
+    _require_free(models, manifest)
     sweep(models / manifest.category)
     with temporary_directory(models / manifest.category) as temporary:
         write(temporary, manifest, tensors, files)
@@ -230,23 +235,15 @@ def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
         BundleError: a name cannot be used.
         ConflictError: the version exists.
     """
-    target = _expect_free(models, manifest)
+    target = _require_free(models, manifest)
     target.parent.mkdir(parents=True, exist_ok=True)
     staged.chmod(0o755)
     try:
         staged.rename(target)
     except OSError:
-        _expect_free(models, manifest)  # somebody else was faster
+        _require_free(models, manifest)  # somebody else was faster
         raise
     return target
-
-
-def pointer(text: str) -> tuple[str | None, str | None]:
-    """The active version and the one before, as a file `active` says; None for what it does not."""
-    lines = [line.strip() for line in text.strip().splitlines()]
-    if not 1 <= len(lines) <= 2 or not all(map(is_version, lines)):
-        return None, None
-    return lines[0], lines[1] if len(lines) == 2 else None
 
 
 @contextmanager
@@ -263,23 +260,22 @@ def locked(models: Path, category: str) -> Iterator[None]:
         raise ConflictError(f"another process has been changing {category!r} for long; try again") from error
 
 
-def _pointer(models: Path, category: str) -> tuple[str | None, str | None]:
-    """The active version and the one before, as the file says; None for what it does not."""
+def _pointer(models: Path, category: str) -> Pointer:
     if not is_category(category):
-        return None, None
+        return Pointer()
     try:
-        return pointer(read_file(models / category / ACTIVE, 1000).decode(errors="replace"))
+        return read_pointer(models / category / ACTIVE)
     except (FileError, FileNotFoundError, NotADirectoryError):
-        return None, None
+        return Pointer()
 
 
-def _is_there(models: Path, category: str, version: str) -> bool:
+def _exists(models: Path, category: str, version: str) -> bool:
     return (
         is_category(category) and is_version(version) and (models / category / version / MANIFEST).is_file()
     )
 
 
-def _expect_free(models: Path, manifest: Manifest) -> Path:
+def _require_free(models: Path, manifest: Manifest) -> Path:
     check_category(manifest.category)
     if not is_version(manifest.version):
         raise BundleError(

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app import renewals
-from app.renewals import Renewal, Slot
+from app import calibrations
+from app.calibrations import Renewal, Slot
 from flows.fastflow.manifest import Calibration
 from flows.fastflow.plain_files import read_file
 from tests.conftest import picture, png
@@ -46,7 +46,7 @@ def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return read_file(path, max_bytes)
 
-    monkeypatch.setattr(renewals, "read_file", reading)
+    monkeypatch.setattr(calibrations, "read_file", reading)
     return names
 
 

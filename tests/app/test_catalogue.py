@@ -1,4 +1,4 @@
-"""Which versions there are, asked for every request; tests/app/test_residency.py has the unknown ones."""
+"""Which versions exist, looked up for every request."""
 
 import asyncio
 import os
@@ -31,66 +31,35 @@ def find(catalogue: Catalogue, category: str = "screw", version: str | None = No
     return asyncio.run(catalogue.find(category, version))
 
 
-def unknown(catalogue: Catalogue, category: str = "screw", version: str | None = None) -> str:
+def problem(catalogue: Catalogue, category: str = "screw", version: str | None = None) -> tuple[str, str]:
     with pytest.raises(Problem) as caught:
         find(catalogue, category, version)
-    assert caught.value.name == "unknown-model"
-    return caught.value.detail
+    return caught.value.name, caught.value.detail
 
 
-def test_the_active_one_by_default_and_any_by_its_name(catalogue: Catalogue) -> None:
-    assert find(catalogue) == "a"
-    assert find(catalogue, version="b") == "b"
-
-
-def test_whatever_is_activated_counts_at_once(models: Path, catalogue: Catalogue) -> None:
-    """Also where the file keeps its length and its time of change."""
+def test_changes_of_the_folder_count_at_once(models: Path, catalogue: Catalogue) -> None:
+    assert (find(catalogue), find(catalogue, version="b")) == ("a", "b")
     stamp = (models / "screw" / models_folder.ACTIVE).stat()
-    for version in ("b", "a") * 5:
+    for version in ("b", "a") * 5:  # also where the file keeps its length and its time of change
         models_folder.activate(models, "screw", version)
         os.utime(models / "screw" / models_folder.ACTIVE, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         assert find(catalogue) == version
-
-
-def test_the_file_is_read_only_when_it_has_changed(
-    models: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read, times = models_folder.active_version, list[str]()
-
-    def counted(folder: Path, category: str) -> str | None:
-        times.append(category)
-        return read(folder, category)
-
-    monkeypatch.setattr(models_folder, "active_version", counted)
-    for _ in range(5):
-        find(catalogue)
-    assert len(times) == 1
-    models_folder.activate(models, "screw", "b")
-    times.clear()
-    for _ in range(5):
-        assert find(catalogue) == "b"
-    assert len(times) == 1
-
-
-def test_what_is_published_or_deleted_counts_at_once(models: Path, catalogue: Catalogue) -> None:
     made(models, version="c")
     assert find(catalogue, version="c") == "c"
     models_folder.delete(models, "screw", "c")
-    assert unknown(catalogue, version="c") == "Category 'screw' has no version 'c'; there are: a, b."
+    assert problem(catalogue, version="c")[1] == "Category 'screw' has no version 'c'; there are: a, b."
 
 
-def test_an_active_version_whose_folder_is_gone(models: Path, catalogue: Catalogue) -> None:
-    """It is still the active one: what serves in its place, if anything, is not for the catalogue to say."""
-    assert catalogue.has("screw", "a")
+def test_an_active_version_need_not_exist(models: Path, catalogue: Catalogue) -> None:
     shutil.rmtree(models / "screw" / "a")
     assert find(catalogue) == "a"
     assert not catalogue.has("screw", "a")
-    assert unknown(catalogue, version="a") == "Category 'screw' has no version 'a'; there are: b."
 
 
-@pytest.mark.parametrize("kind", ["gone", "folder", "pipe", "link", "nonsense"])
-def test_a_file_active_that_is_none(models: Path, catalogue: Catalogue, kind: str) -> None:
-    """A pipe is not waited for, a link is not followed, and what was read before is not kept."""
+@pytest.mark.parametrize("kind", ["empty", "bytes", "path", "three lines", "folder", "pipe", "link"])
+def test_a_damaged_file_active_leaves_the_version_before_active(
+    models: Path, catalogue: Catalogue, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     assert find(catalogue) == "a"
     active = models / "screw" / models_folder.ACTIVE
     active.rename(models / "elsewhere")
@@ -101,60 +70,68 @@ def test_a_file_active_that_is_none(models: Path, catalogue: Catalogue, kind: st
             os.mkfifo(active)
         case "link":
             active.symlink_to(models / "elsewhere")
-        case "nonsense":
-            active.write_bytes(b"a\nb\nc")
-    assert "has no active version" in unknown(catalogue)
-    active.rmdir() if kind == "folder" else active.unlink(missing_ok=True)
-    (models / "elsewhere").rename(active)
-    assert find(catalogue) == "a"
+        case _:
+            content = {"empty": b"", "bytes": b"\xff\xfe", "path": b"../b", "three lines": b"a\nb\nc"}
+            active.write_bytes(content[kind])
+    assert [find(catalogue) for _ in range(3)] == ["a"] * 3
+    [record] = caplog.records
+    assert (record.levelname, str(active) in record.getMessage()) == ("ERROR", True)
+    name, detail = problem(Catalogue(models))  # as after a restart
+    assert name == "model-loading"
+    assert detail.startswith("The file 'active' of category 'screw' is damaged")
 
 
-def test_a_folder_that_is_being_written_is_no_version(models: Path, catalogue: Catalogue) -> None:
+def test_a_category_without_the_file_active_has_no_active_version(models: Path) -> None:
+    (models / "screw" / models_folder.ACTIVE).unlink()
+    assert problem(Catalogue(models)) == (
+        "unknown-model",
+        "Category 'screw' has no active version; there are: a, b.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("category", "version", "detail"),
+    [
+        ("bottel", None, "There is no model of category 'bottel'; GET /v1/models lists them."),
+        ("backbones", None, "There is no model of category 'backbones'"),
+        ("../screw", None, "There is no model of category"),
+        ("s" * 5000, None, "There is no model of category"),
+        ("a\0b", None, "There is no model of category"),
+        ("screw", "v0", "Category 'screw' has no version 'v0'; there are: a, b."),
+        ("screw", "..", "Category 'screw' has no version '..'"),
+        ("screw", "active", "Category 'screw' has no version 'active'"),
+        ("screw", "v" * 5000, "Category 'screw' has no version"),
+    ],
+)
+def test_unknown_models(
+    models: Path, catalogue: Catalogue, category: str, version: str | None, detail: str
+) -> None:
+    name, told = problem(catalogue, category, version)
+    assert (name, told[: len(detail)]) == ("unknown-model", detail)
+    assert str(models) not in told
+    assert len(told) < 300
+
+
+def test_an_unfinished_folder_is_no_version(models: Path, catalogue: Catalogue) -> None:
     (models / "screw" / "c").mkdir()
-    assert "there are: a, b." in unknown(catalogue, version="c")
     shutil.copytree(models / "screw" / "a", models / "screw" / ".x.part")
-    assert "there are: a, b." in unknown(catalogue, version=".x.part")
+    for version in ("c", ".x.part"):
+        assert "there are: a, b." in problem(catalogue, version=version)[1]
 
 
-@pytest.mark.parametrize("names", [("s" * 5000, None), ("screw", "v" * 5000), ("s\n" * 500, "v\n" * 500)])
-def test_names_that_are_no_names_are_cut_short(catalogue: Catalogue, names: tuple[str, str | None]) -> None:
-    detail = unknown(catalogue, *names)
-    assert len(detail) < 300
-    assert "\n" not in detail
+def test_categories_are_those_with_a_version(models: Path, catalogue: Catalogue) -> None:
+    made(models, "nut", "v1")
+    for name in ("empty", "Not-One", models_folder.BACKBONES):
+        (models / name).mkdir()
+    assert catalogue.categories() == {"screw", "nut"}
 
 
-class TestCategories:
-    def test_those_that_have_a_version(self, models: Path, catalogue: Catalogue) -> None:
-        made(models, "nut", "v1")
-        (models / "empty").mkdir()
-        (models / "Not-One").mkdir()
-        (models / models_folder.BACKBONES).mkdir()
-        assert catalogue.categories() == {"screw", "nut"}
-
-    def test_of_an_empty_folder(self, tmp_path: Path) -> None:
-        assert Catalogue(tmp_path).categories() == set()
-
-
-class TestReadable:
-    @pytest.mark.parametrize("kind", ["gone", "file", "link to nowhere"])
-    def test_a_folder_that_cannot_be_read_is_no_empty_one(self, tmp_path: Path, kind: str) -> None:
-        folder = tmp_path / "models"
-        match kind:
-            case "file":
-                folder.touch()
-            case "link to nowhere":
-                folder.symlink_to(tmp_path / "nowhere")
-        catalogue = Catalogue(folder)
-        for call in (lambda: expect_readable(folder), catalogue.categories, lambda: find(catalogue)):
-            with pytest.raises(Problem) as caught:
-                call()
-            assert caught.value.name == "model-loading"
-            assert caught.value.detail == "The models folder cannot be read."
-
-    def test_one_that_comes_back_is_as_before(self, models: Path, catalogue: Catalogue) -> None:
-        assert find(catalogue) == "a"
-        models.rename(models.with_name("elsewhere"))
-        with pytest.raises(Problem):
-            find(catalogue)
-        models.with_name("elsewhere").rename(models)
-        assert find(catalogue) == "a"
+def test_a_models_folder_that_is_gone_is_no_empty_one(models: Path, catalogue: Catalogue) -> None:
+    assert find(catalogue) == "a"
+    models.rename(models.with_name("elsewhere"))
+    for call in (lambda: expect_readable(models), catalogue.categories, lambda: find(catalogue)):
+        with pytest.raises(Problem) as caught:
+            call()
+        assert caught.value.name == "model-loading"
+    models.with_name("elsewhere").rename(models)
+    assert find(catalogue) == "a"

@@ -25,7 +25,6 @@ from typer.testing import CliRunner, Result
 
 from app.access import Role
 from app.commands.serve import serve, warnings_of
-from app.loader import Loader
 from app.settings import Settings, settings_from
 from flows.fastflow import bundle, models_folder
 from tests.certificates import make_certificate
@@ -81,24 +80,6 @@ class TestRefusals:
         assert "FLOWGAUGE_DATABASE" in complaint
         assert "127.0.0.1" in complaint
         assert "hunter2" not in complaint
-
-    def test_a_database_that_is_away_while_a_model_is_loading(
-        self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        away = "postgresql://me:hunter2@127.0.0.1:1/quality"
-        begun: list[tuple[Loader, Path]] = []
-        begin = Loader.begin
-
-        def recording(self: Loader, folder: Path) -> None:
-            begun.append((self, folder))
-            begin(self, folder)
-
-        monkeypatch.setattr(Loader, "begin", recording)
-        complaint = self.refused(1, MODELS=str(store), DATABASE=away, ENGINE_CACHE=str(tmp_path))
-        assert complaint.startswith("flowgauge serve: the database of the history does not answer")
-        [(loader, folder)] = begun
-        assert folder.parent == store / "tiny"
-        assert not any(thread.is_alive() for thread in loader._turns._threads._threads)
 
     def test_a_database_that_is_away_where_the_first_category_has_no_active_version(
         self, store: Path, tmp_path: Path
@@ -290,25 +271,15 @@ def logged_json(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactor
         return Ended(started.stop(), started.log)
 
 
-# Tells when a model begins to load, and whether the service is imported by then.
-TELLING = (
-    "import sys; from app.loader import Loader; begin = Loader.begin; "
-    "Loader.begin = lambda self, folder: ("
-    "print('begins', folder.parent.name, 'fastapi' in sys.modules, file=sys.stderr), "
-    "begin(self, folder)); "
-)
-
-
 def test_serves_says_where_to_go_and_stops_cleanly(
     tmp_path: Path,
     store: Path,
     tiny_images: dict[str, list[bytes]],
     add_version: Callable[[Path, str, str], Path],
 ) -> None:
-    """Nothing is compiled yet: no model begins to load before the service is imported."""
     (add_version(store, "bad", "v1") / bundle.FLOW).write_bytes(b"damaged")
     models_folder.activate(store, "bad", "v1")
-    with starting(tmp_path, store, before=TELLING) as started:
+    with starting(tmp_path, store) as started:
         assert f"curl -F file=@part.png {started.url}/v1/models/bad/predict" in started.said
         response = httpx.post(
             f"{started.url}/v1/models/tiny/predict",
@@ -324,16 +295,13 @@ def test_serves_says_where_to_go_and_stops_cleanly(
     assert "id=in-the-log" in log
     assert "bad/v1 was refused" in log
     assert "sha256" in log
-    assert "begins" not in log
     assert log.count("flowgauge.residency: loaded tiny/") == 1
 
 
-def test_a_compiled_model_is_loading_while_the_service_is_imported_and_work_outlives_sigterm(
-    tmp_path: Path, store: Path, tiny_images: dict[str, list[bytes]]
-) -> None:
+def test_work_outlives_sigterm(tmp_path: Path, store: Path, tiny_images: dict[str, list[bytes]]) -> None:
     data = tiny_images["good"][0]
     (tmp_path / "engines").mkdir()  # of torch, nothing more need be there
-    with starting(tmp_path, store, {"ENGINE_CACHE": str(tmp_path / "engines")}, before=TELLING) as started:
+    with starting(tmp_path, store, {"ENGINE_CACHE": str(tmp_path / "engines")}) as started:
 
         def slowly() -> Iterator[bytes]:
             yield data[:100]
@@ -353,7 +321,6 @@ def test_a_compiled_model_is_loading_while_the_service_is_imported_and_work_outl
         assert response.status_code == 200
         started.process.wait(timeout=60)
     assert started.process.returncode == 0, started.log
-    assert started.log.count("begins tiny False") == started.log.count("begins") == 1
     assert started.log.count("flowgauge.residency: loaded tiny/") == 1
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from app.calibrations import Slot
 from app.category_settings import SETTINGS
 from app.database import clock
 from app.history.changes import CALIBRATION, REGION, THRESHOLDS, Act
 from app.history.unchanged import unchanged_since
-from app.renewals import Slot
 from flows.fastflow import bundle, models_folder
 
 ACTIVE = 1_000_000  # when the active version was changed, in milliseconds

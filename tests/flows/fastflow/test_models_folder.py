@@ -1,19 +1,34 @@
-"""The models folder: bundles appear whole or not at all, are found by name, one of them is active."""
+"""The models folder: bundles appear whole or not at all, one of them is active, others come and go."""
 
+import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.bundle import BundleError
-from flows.fastflow.models_folder import UnknownModelError
-from tests.flows.fastflow.manifests import made
+from flows.fastflow.models_folder import ConflictError, UnknownModelError
+from tests.flows.fastflow.manifests import made, manifest
 
 ROOT = Path(__file__).parents[3]
-NO_NAMES = ["", ".", "..", "../x", "a/b", "/etc", "a b", "ä", "-a", "_a", ".a", "a\n", "a" * 65, "a\0", "*"]
+NO_NAMES = ["", "..", "../x", "a/b", "/etc", "a b", "ä", "-a", ".a", "a\n", "a" * 65, "a\0"]
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A models folder with three versions of a category, none of them active."""
+    for version in "123":
+        made(tmp_path, version=version)
+    return tmp_path
+
+
+def pointer(models: Path) -> tuple[str | None, str | None]:
+    """The active version and the one before it."""
+    return models_folder.active_version(models, "screw"), models_folder.previous_version(models, "screw")
 
 
 class TestPublish:
@@ -21,7 +36,6 @@ class TestPublish:
         """A temporary directory is private; the server may run as somebody else."""
         path = made(tmp_path)
         assert stat.S_IMODE(path.stat().st_mode) == 0o755
-        assert stat.S_IMODE(path.parent.stat().st_mode) & 0o055
 
     def test_a_version_is_never_overwritten(self, tmp_path: Path) -> None:
         path = made(tmp_path)
@@ -37,26 +51,19 @@ class TestPublish:
             made(tmp_path, category=category)
         assert list(tmp_path.rglob("*")) == []
 
-    @pytest.mark.parametrize("version", [*NO_NAMES, "active"])
-    def test_so_is_a_version(self, tmp_path: Path, version: str) -> None:
+    @pytest.mark.parametrize("version", [*NO_NAMES, "active", "calibrations", "settings.json"])
+    def test_a_version_is_a_plain_name(self, tmp_path: Path, version: str) -> None:
         with pytest.raises(BundleError, match="cannot be a version: up to 64 letters"):
             made(tmp_path, version=version)
         assert list(tmp_path.rglob("*")) == []
 
-
-class TestInterruption:
-    @pytest.mark.parametrize("write", range(4))
-    def test_a_full_disk_leaves_nothing(
-        self, tmp_path: Path, write: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        done: list[Path] = []
+    def test_a_full_disk_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_bytes = Path.write_bytes
 
         def full(self: Path, data: bytes) -> int:
-            if len(done) == write:
+            if self.name == bundle.MANIFEST:
                 write_bytes(self, data[: len(data) // 2])
                 raise OSError(28, "No space left on device")
-            done.append(self)
             return write_bytes(self, data)
 
         monkeypatch.setattr(Path, "write_bytes", full)
@@ -65,6 +72,7 @@ class TestInterruption:
         assert models_folder.categories(tmp_path) == []
         assert list((tmp_path / "screw").iterdir()) == []
 
+    @pytest.mark.slow
     def test_a_kill_at_any_moment_leaves_nothing_visible(self, tmp_path: Path) -> None:
         """The signal that no program sees comes before each write and around the renaming."""
         code = """
@@ -106,11 +114,7 @@ for moment in range(7):
             models = tmp_path / str(moment)
             assert models_folder.categories(models) == (["screw"] if code_ == 0 else [])
             if code_ != 0:
-                assert models_folder.versions(models, "screw") == []
-                with pytest.raises(UnknownModelError):
-                    models_folder.resolve(models, "screw")
-                # What was left over is in nobody's way.
-                bundle.verify(made(models))
+                bundle.verify(made(models))  # what was left over is in nobody's way
 
 
 class TestListing:
@@ -121,91 +125,154 @@ class TestListing:
         assert models_folder.versions(tmp_path, "a") == ["09", "10"]
         assert models_folder.versions(tmp_path, "b") == ["1", "2"]
 
-    def test_what_is_no_model_is_not_listed(self, tmp_path: Path) -> None:
+    def test_other_files_are_not_listed(self, tmp_path: Path) -> None:
         made(tmp_path)
-        (tmp_path / "backbones" / "v").mkdir(parents=True)
-        (tmp_path / "backbones" / "v" / "manifest.json").touch()
-        (tmp_path / "empty").mkdir()
+        for name in ("backbones/v", "Upper/v", "screw/.x.part"):
+            (tmp_path / name).mkdir(parents=True)
+            (tmp_path / name / "manifest.json").touch()
+        for name in ("empty", "screw/unfinished"):
+            (tmp_path / name).mkdir()
         (tmp_path / "file").touch()
-        (tmp_path / "Upper" / "v").mkdir(parents=True)
-        (tmp_path / "Upper" / "v" / "manifest.json").touch()
-        (tmp_path / "screw" / "unfinished").mkdir()
-        (tmp_path / "screw" / ".x.part").mkdir()
-        (tmp_path / "screw" / ".x.part" / "manifest.json").touch()
         assert models_folder.categories(tmp_path) == ["screw"]
         assert models_folder.versions(tmp_path, "screw") == ["20260101T000000-abcdef"]
 
-    @pytest.mark.parametrize("category", [*NO_NAMES, "nut", "backbones"])
-    def test_an_unknown_category_has_nothing(self, tmp_path: Path, category: str) -> None:
-        assert models_folder.categories(tmp_path / "absent") == []
-        assert models_folder.versions(tmp_path, category) == []
-        assert models_folder.active_version(tmp_path, category) is None
+    @pytest.mark.parametrize("category", ["..", "a/b", "a\0", "nut", "backbones"])
+    def test_an_unknown_category_has_nothing(self, models: Path, category: str) -> None:
+        assert models_folder.versions(models, category) == []
+        assert models_folder.active_version(models, category) is None
+        with pytest.raises(UnknownModelError, match="there are: screw") as caught:
+            models_folder.resolve(models, category)
+        assert repr(category) in str(caught.value)
 
 
 class TestActive:
-    def test_the_active_version_is_the_default(self, tmp_path: Path) -> None:
-        one, two = made(tmp_path, version="1"), made(tmp_path, version="2")
-        assert models_folder.active_version(tmp_path, "screw") is None
-        with pytest.raises(UnknownModelError, match=r"has no active version; there are: \['1', '2'\]"):
-            models_folder.resolve(tmp_path, "screw")
-        models_folder.activate(tmp_path, "screw", "2")
-        assert models_folder.resolve(tmp_path, "screw") == two
-        models_folder.activate(tmp_path, "screw", "1")
-        assert models_folder.active_version(tmp_path, "screw") == "1"
-        assert models_folder.resolve(tmp_path, "screw") == one
-        assert models_folder.resolve(tmp_path, "screw", "2") == two
-        assert sorted(p.name for p in (tmp_path / "screw").iterdir()) == [".lock", "1", "2", "active"]
-        assert stat.S_IMODE((tmp_path / "screw" / "active").stat().st_mode) == 0o644
+    def test_the_active_version_is_the_default(self, models: Path) -> None:
+        with pytest.raises(UnknownModelError, match=r"has no active version; there are: \['1', '2', '3'\]"):
+            models_folder.resolve(models, "screw")
+        assert models_folder.activate(models, "screw", "2") is None
+        assert models_folder.resolve(models, "screw") == models / "screw" / "2"
+        assert models_folder.activate(models, "screw", "1") == "2"
+        assert models_folder.resolve(models, "screw") == models / "screw" / "1"
+        assert models_folder.resolve(models, "screw", "2") == models / "screw" / "2"
+        assert stat.S_IMODE((models / "screw" / "active").stat().st_mode) == 0o644
+
+    def test_the_one_before_is_remembered(self, models: Path) -> None:
+        for version, expected in (
+            ("1", ("1", None)),
+            ("2", ("2", "1")),
+            ("2", ("2", "1")),
+            ("1", ("1", "2")),
+        ):
+            models_folder.activate(models, "screw", version)
+            assert pointer(models) == expected
+        models_folder.delete(models, "screw", "2")
+        assert pointer(models) == ("1", None)
 
     def test_an_interrupted_activation_leaves_the_active_version(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, models: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made(tmp_path, version="1")
-        made(tmp_path, version="2")
-        models_folder.activate(tmp_path, "screw", "1")
+        models_folder.activate(models, "screw", "1")
 
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(Path, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            models_folder.activate(tmp_path, "screw", "2")
-        assert models_folder.active_version(tmp_path, "screw") == "1"
-        assert models_folder.versions(tmp_path, "screw") == ["1", "2"]
+            models_folder.activate(models, "screw", "2")
+        assert pointer(models) == ("1", None)
 
-    @pytest.mark.parametrize("version", ["3", "", "..", "../screw/1", "active", "1/golden"])
-    def test_an_unknown_version_is_not_activated(self, tmp_path: Path, version: str) -> None:
-        made(tmp_path, version="1")
-        models_folder.activate(tmp_path, "screw", "1")
-        if version:
-            with pytest.raises(UnknownModelError, match=r"has no version .*; there are: \['1'\]"):
-                models_folder.activate(tmp_path, "screw", version)
-        assert models_folder.active_version(tmp_path, "screw") == "1"
+    @pytest.mark.parametrize("version", ["4", "..", "../screw/1", "active", "1/golden"])
+    def test_an_unknown_version_is_not_activated(self, models: Path, version: str) -> None:
+        with pytest.raises(UnknownModelError, match="has no version"):
+            models_folder.activate(models, "screw", version)
+        assert models_folder.active_version(models, "screw") is None
 
-    @pytest.mark.parametrize(
-        "content", [b"2", b"../../etc", b"\xff\xfe", b"1\n2\n3", b"1\n/", b"/", b"", b"active"]
-    )
-    def test_a_pointer_to_nothing_resolves_to_nothing(self, tmp_path: Path, content: bytes) -> None:
-        made(tmp_path, version="1")
-        (tmp_path / "screw" / "active").write_bytes(content)
-        assert models_folder.active_version(tmp_path, "screw") == ("2" if content == b"2" else None)
-        with pytest.raises(
-            UnknownModelError, match=r"has no (version '2'|active version); there are: \['1'\]"
-        ):
-            models_folder.resolve(tmp_path, "screw")
-        assert models_folder.resolve(tmp_path, "screw", "1").name == "1"
+    @pytest.mark.parametrize("content", [b"../../etc", b"\xff\xfe", b"1\n2\n3", b"1\n/", b"", b"active"])
+    def test_a_damaged_pointer_names_nothing(self, models: Path, content: bytes) -> None:
+        path = models / "screw" / "active"
+        path.write_bytes(content)
+        assert models_folder.active_version(models, "screw") is None
+        with pytest.raises(ValueError, match="names no version"):
+            models_folder.read_pointer(path)
+        models_folder.activate(models, "screw", "1")
+        assert pointer(models) == ("1", None)
 
-    @pytest.mark.parametrize("content", [b"1", b"1\n", b" 1 \r\n", b"1\n2", b"1\r\n2\r\n"])
-    def test_a_pointer_may_be_written_by_hand(self, tmp_path: Path, content: bytes) -> None:
-        made(tmp_path, version="1")
-        (tmp_path / "screw" / "active").write_bytes(content)
-        assert models_folder.resolve(tmp_path, "screw").name == "1"
+    @pytest.mark.parametrize("content", [b"1", b" 1 \r\n", b"1\r\n2\r\n"])
+    def test_a_pointer_may_be_written_by_hand(self, models: Path, content: bytes) -> None:
+        (models / "screw" / "active").write_bytes(content)
+        assert models_folder.resolve(models, "screw").name == "1"
 
-    @pytest.mark.parametrize("category", [*NO_NAMES, "nut", "backbones"])
-    def test_an_unknown_category_is_an_error_that_names_the_known(
-        self, tmp_path: Path, category: str
+    def test_activations_at_once_lose_no_step(self, models: Path) -> None:
+        models_folder.activate(models, "screw", "1")
+        barrier = threading.Barrier(2)
+
+        def activate(version: str) -> None:
+            barrier.wait()
+            models_folder.activate(models, "screw", version)
+
+        for _ in range(10):
+            threads = [threading.Thread(target=activate, args=version) for version in "23"]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert pointer(models) in (("2", "3"), ("3", "2"))
+
+
+class TestDelete:
+    def test_takes_all_of_it_and_its_calibrations_away(self, models: Path) -> None:
+        renewals = models_folder.renewals_of(models / "screw" / "2")
+        renewals.mkdir(parents=True)
+        models_folder.delete(models, "screw", "2")
+        assert models_folder.versions(models, "screw") == ["1", "3"]
+        assert not renewals.exists()
+        assert not list((models / "screw").glob(".*.part"))
+
+    def test_never_the_active_one(self, models: Path) -> None:
+        models_folder.activate(models, "screw", "2")
+        with pytest.raises(ConflictError, match="screw/2 is active; activate another version first"):
+            models_folder.delete(models, "screw", "2")
+        bundle.verify(models / "screw" / "2")
+
+    @pytest.mark.parametrize("version", ["4", "..", "../nut/1", "active"])
+    def test_an_unknown_version(self, models: Path, version: str) -> None:
+        made(models, "nut", "1")
+        with pytest.raises(UnknownModelError):
+            models_folder.delete(models, "screw", version)
+        assert models_folder.categories(models) == ["nut", "screw"]
+
+    def test_a_category_that_another_process_holds(
+        self, models: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        made(tmp_path)
-        with pytest.raises(UnknownModelError, match="there are: screw") as caught:
-            models_folder.resolve(tmp_path, category)
-        assert repr(category) in str(caught.value)
+        monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.1)
+        with models_folder.locked(models, "screw"):
+            for change in (models_folder.delete, models_folder.activate):
+                with pytest.raises(ConflictError, match="another process has been changing 'screw'"):
+                    change(models, "screw", "1")
+        assert models_folder.versions(models, "screw") == ["1", "2", "3"]
+
+
+class TestMoveIntoPlace:
+    def test_never_over_another_one(self, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for version in "14":
+            staged = models / ".upload" / "screw" / version
+            shutil.copytree(models / "screw" / "1", staged)
+        with pytest.raises(ConflictError, match="versions are never overwritten"):
+            models_folder.move_into_place(staged.with_name("1"), models, manifest(version="1"))
+        rename = Path.rename
+
+        def late(self: Path, target: Path) -> Path:
+            monkeypatch.undo()
+            made(models, version="4")  # somebody else is faster
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", late)
+        with pytest.raises(ConflictError, match="versions are never overwritten"):
+            models_folder.move_into_place(staged, models, manifest(version="4"))
+        bundle.verify(models / "screw" / "4")
+
+    @pytest.mark.parametrize("names", [("..", "1"), ("screw", ".."), ("backbones", "1")])
+    def test_never_elsewhere(self, models: Path, names: tuple[str, str]) -> None:
+        with pytest.raises(BundleError, match="cannot be a"):
+            models_folder.move_into_place(models / "screw" / "1", models, manifest(*names))
+        assert models_folder.versions(models, "screw") == ["1", "2", "3"]

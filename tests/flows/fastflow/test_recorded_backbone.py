@@ -79,7 +79,7 @@ from flows.fastflow.images import read
 
 folder, cache, picture = map(Path, sys.argv[1:])
 loader = Loader(folder.parents[1], "cpu", "float32", "openvino", cache)
-detector = asyncio.run(loader.load(folder)).detector
+detector = asyncio.run(loader.load(folder))
 loader.close()
 print("timm" in sys.modules, "torch._dynamo" in sys.modules, detector.predict([read(picture)])[0].score)
 """

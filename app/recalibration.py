@@ -1,4 +1,4 @@
-"""Renewing a calibration without training again: what may go into it, and what came of it."""
+"""Recalibration with good images, without training: which images are allowed, and how they differ."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,13 +8,16 @@ from typing import Final
 
 import numpy as np
 
+from app import verdict
+from app.calibrations import Renewal, Slot
+from app.category_settings import CategorySettings
 from app.history.comparison import Comparison, compare
 from app.history.references import samples
-from app.renewals import Renewal, Slot
-from flows.fastflow.calibration import Measurement, calibrate
+from flows.fastflow.calibration import Calibrator, Measurement, calibrate
 from flows.fastflow.fit_pictures import FitPictures, fingerprint
 from flows.fastflow.listing import some
 from flows.fastflow.manifest import Calibration
+from flows.fastflow.review_band import say_empty_band
 
 _NAMED: Final = 5  # of pictures that are refused, in a message
 
@@ -66,7 +69,7 @@ def expect_fit_to_calibrate(pictures: Sequence[tuple[str, str]], fitted: FitPict
 
 
 def renewal(slot: Slot, pictures: Sequence[Measured], *, target_fpr: float, by: str, reason: str) -> Renewal:
-    """Make a calibration of good pictures that no fit has seen."""
+    """Calibrate with good images that the model was not fitted to."""
     return Renewal(
         category=slot.manifest.category,
         version=slot.manifest.version,
@@ -83,7 +86,7 @@ def renewal(slot: Slot, pictures: Sequence[Measured], *, target_fpr: float, by: 
 
 
 def unlike(before: Calibration, after: Calibration) -> list[Comparison]:
-    """The statistics by which the new pictures differ from those that the calibration before was made of.
+    """Return the statistics in which the new images differ from those of the calibration before.
 
     Scores, and mean and deviation of every scale's features, by the two-sample Kolmogorov-Smirnov test,
     Bonferroni over them: where both sets come from one law, the chance that any is named is at most 1 %. A
@@ -94,6 +97,29 @@ def unlike(before: Calibration, after: Calibration) -> list[Comparison]:
     shared = [name for name in old if name in new]
     compared = [compare(name, old[name], np.asarray(new[name]), len(shared), rising=False) for name in shared]
     return [one for one in compared if one.reaches()]
+
+
+def warnings_of(
+    before: Calibrator | None, after: Calibrator, settings: CategorySettings, fitted: FitPictures | None
+) -> list[str]:
+    """Return sentences about a new calibration that a person should read.
+
+    Args:
+        before: the calibration that it replaces; None where there was none.
+        after: the new one.
+        settings: of the category.
+        fitted: images that the model was fitted to; None where nobody knows.
+    """
+    warnings = []
+    if before is not None:
+        warnings = [say_unlike(one) for one in unlike(before.calibration, after.calibration)]
+    rejected = verdict.thresholds(after, settings).reject
+    band = verdict.review_fpr(after, settings)
+    if empty := say_empty_band(rejected.n_calibration, rejected.target_fpr, band):
+        warnings.append(f"{empty[0].upper()}{empty[1:]}.")
+    if fitted is None:
+        warnings.append("The version does not say which images it was fitted to; use none of those.")
+    return warnings
 
 
 def say_unlike(one: Comparison) -> str:

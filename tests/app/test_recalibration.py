@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.renewing import UnfitPicturesError, expect_fit_to_calibrate, say_unlike, unlike
+from app.recalibration import UnfitPicturesError, expect_fit_to_calibrate, say_unlike, unlike
 from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.manifest import Calibration
 
@@ -17,29 +17,23 @@ def calibration(scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", **change
     return Calibration.model_validate({**known, **changes})
 
 
-def test_fresh_pictures_may() -> None:
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ([], "none came"),
+        ([("a.png", SHA[0]), ("b.png", "f" * 64)], r"was fitted to b\.png"),
+        ([("a.png", SHA[0]), ("b.png", SHA[1]), ("c.png", SHA[0])], r"byte for byte: a\.png, c\.png"),
+        ([(str(i), "f" * 64) for i in range(8)], "0, 1, 2, 3, 4 and 3 more"),
+    ],
+)
+def test_images_that_void_the_promise_are_named(images: list[tuple[str, str]], said: str) -> None:
+    with pytest.raises(UnfitPicturesError, match=said):
+        expect_fit_to_calibrate(images, FITTED)
+
+
+def test_fresh_images_are_accepted() -> None:
     expect_fit_to_calibrate([(f"{i}.png", sha256) for i, sha256 in enumerate(SHA)], FITTED)
     expect_fit_to_calibrate([("a.png", "f" * 64)], None)  # a version that does not say what it was fitted to
-
-
-def test_no_pictures_calibrate_nothing() -> None:
-    with pytest.raises(UnfitPicturesError, match="none came"):
-        expect_fit_to_calibrate([], FITTED)
-
-
-def test_pictures_of_the_fit_are_named() -> None:
-    with pytest.raises(UnfitPicturesError, match=r"was fitted to b\.png"):
-        expect_fit_to_calibrate([("a.png", SHA[0]), ("b.png", "f" * 64)], FITTED)
-
-
-def test_copies_are_named() -> None:
-    with pytest.raises(UnfitPicturesError, match=r"copies of each other, byte for byte: a\.png, c\.png"):
-        expect_fit_to_calibrate([("a.png", SHA[0]), ("b.png", SHA[1]), ("c.png", SHA[0])], FITTED)
-
-
-def test_of_many_the_first_are_named() -> None:
-    with pytest.raises(UnfitPicturesError, match="0, 1, 2, 3, 4 and 3 more"):
-        expect_fit_to_calibrate([(str(i), "f" * 64) for i in range(8)], FITTED)
 
 
 def test_pictures_like_those_before_are_no_news() -> None:

@@ -1,0 +1,80 @@
+"""Parsed files that are read again when they change; the last good content outlives damage."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+logger = logging.getLogger("flowgauge.files")
+
+T = TypeVar("T")
+_Stamp = tuple[int, ...]
+
+
+class DamagedFileError(ValueError):
+    """A file cannot be read, and no good content of it was read before."""
+
+
+@dataclass(frozen=True)
+class _Entry(Generic[T]):
+    stamp: _Stamp
+    value: T | None
+
+
+class FileCache(Generic[T]):
+    """Contents of small files by path. May be used from several threads at once.
+
+    A file that becomes unreadable never counts as missing: what was read before stays in force, and the log
+    has one error.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, _Entry[T]] = {}
+        self._damaged: dict[Path, _Stamp] = {}
+
+    def get(self, path: Path, parse: Callable[[Path], T], root: Path) -> T | None:
+        """Return the parsed file, None if it does not exist; costs one stat while it stays the same.
+
+        Args:
+            path: the file.
+            parse: raises OSError or ValueError if the file is damaged.
+            root: a folder above it that must exist: a share that is gone for a moment is no missing file.
+
+        Raises:
+            DamagedFileError: it cannot be read and never could.
+        """
+        known = self._known.get(path)
+        stamp: _Stamp = (0,)
+        try:
+            stamp = _stamp(path, root)
+            if known is not None and stamp in (known.stamp, self._damaged.get(path)):
+                return known.value
+            value = parse(path) if stamp else None
+        except (OSError, ValueError) as error:
+            if self._damaged.get(path) != stamp:
+                self._damaged[path] = stamp
+                kept = "there was nothing before" if known is None else "what was read before stays in force"
+                logger.exception("%s cannot be read; %s", path, kept)
+            if known is None:
+                raise DamagedFileError(f"{path} cannot be read") from error
+            return known.value
+        if known is not None and known.value is not None and value is None:
+            logger.warning("%s is gone", path)
+        self._damaged.pop(path, None)
+        self._known[path] = _Entry(stamp, value)
+        return value
+
+    def put(self, path: Path, value: T) -> None:
+        """Remember the content of a file that was just written."""
+        self._known[path] = _Entry(_stamp(path, path.parent), value)
+
+
+def _stamp(path: Path, root: Path) -> _Stamp:
+    """Numbers that change when a file is replaced; empty if it does not exist."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        root.stat()
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,0 +1,73 @@
+"""Files and directories that are written whole or not at all: under a temporary name, then renamed."""
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+# Temporary names; the leading dot keeps them out of every listing until they are renamed.
+_PREFIX: Final = "."
+_SUFFIX: Final = ".part"
+_PART: Final = re.compile(r"\..+\.part")
+_ABANDONED_SECONDS: Final = 24 * 3600
+
+
+def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Replace a file's content in one step; arguments as of `replacing`."""
+    with replacing(path, sync=sync) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool) -> Iterator[Path]:
+    """Yield a temporary path to write to; it is renamed into place unless an error is raised.
+
+    Args:
+        path: the file; its folder must exist.
+        sync: write it to the disk before it is renamed, so that a power cut leaves the old content or the
+            new one. Without it a power cut may leave an empty file.
+    """
+    with temporary_directory(path.parent) as folder:
+        temporary = folder / path.name
+        yield temporary
+        if sync:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextmanager
+def temporary_directory(parent: Path) -> Iterator[Path]:
+    """Create a directory to fill and rename; if it is still there at the end it is removed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_PREFIX, suffix=_SUFFIX))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory in one step: a reader finds all of it or nothing."""
+    with temporary_directory(path.parent) as temporary:
+        path.rename(temporary / path.name)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder more than a day ago."""
+    oldest = time.time() - _ABANDONED_SECONDS
+    for path in folder.glob(".*"):
+        try:
+            if not _PART.fullmatch(path.name) or path.lstat().st_mtime > oldest:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError:
+            continue  # somebody else's, or gone meanwhile: in nobody's way
