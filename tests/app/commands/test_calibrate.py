@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 import flowgauge
 from app.audit import Audit
 from app.calibrations import CalibrationFiles, Slot
-from app.commands import calibrate as command
 from app.database.engine import Database
+from app.folder_calibration import FolderCalibration
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
@@ -227,13 +227,13 @@ class TestRefused:
     ) -> None:
         first = models_folder.resolve(store, "tiny").name
         again(store, "v2")
-        measured = command._measured
+        measure = FolderCalibration.measure
 
         def late(*given: Any, **options: Any) -> Any:
             models_folder.activate(store, "tiny", "v2")
-            return measured(*given, **options)
+            return measure(*given, **options)
 
-        monkeypatch.setattr(command, "_measured", late)
+        monkeypatch.setattr(FolderCalibration, "measure", late)
         said = failed(run())
         assert f"Another version was activated since tiny/{first} was loaded; nothing was changed." in said
         assert nothing_was_made(store)

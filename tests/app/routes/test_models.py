@@ -32,11 +32,6 @@ def test_lists_categories_and_versions(store: Path, add_version: AddVersion) -> 
     assert tiny.versions == sorted(["a-later-one", active])
 
 
-def test_an_empty_folder_has_no_models(tmp_path: Path) -> None:
-    with client_of(tmp_path) as client:
-        assert client.get("/v1/models").json() == {"models": []}
-
-
 def test_tells_what_is_known_of_a_category(store: Path) -> None:
     folder = models_folder.resolve(store, "tiny")
     manifest = bundle.read_manifest(folder)
@@ -64,14 +59,6 @@ def test_tells_what_is_known_of_a_category(store: Path) -> None:
     )
 
 
-def test_says_which_version_is_active(store: Path, add_version: AddVersion) -> None:
-    add_version(store, "tiny", "zzz")
-    with client_of(store) as client:
-        models_folder.activate(store, "tiny", "zzz")
-        versions = Model.model_validate(client.get("/v1/models/tiny").json()).versions
-    assert [v.active for v in versions] == [False, True]
-
-
 def test_a_damaged_version_is_listed_without_details(store: Path, add_version: AddVersion) -> None:
     (add_version(store, "tiny", "zzz") / bundle.MANIFEST).write_text("{")
     with client_of(store) as client:
@@ -89,7 +76,7 @@ def test_an_active_file_that_is_no_text(store: Path) -> None:
         assert client.get("/v1/models/tiny").json()["active"] is None
 
 
-@pytest.mark.parametrize("category", ["bottel", "backbones", "..%2f..", "%2e%2e", "a%00b", "x" * 3000])
+@pytest.mark.parametrize("category", ["bottel", "%2e%2e", "x" * 3000])
 def test_unknown_categories(store: Path, category: str) -> None:
     with client_of(store) as client:
         response = client.get(f"/v1/models/{category}")

@@ -1,6 +1,5 @@
 """False-reject rates: what is set decides, nobody's change is lost, and the audit log has all of them."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +64,6 @@ def test_rates_give_thresholds_by_the_versions_own_calibration(client: TestClien
     assert (read.json(), read.headers["ETag"]) == (body, tag(1, body))
 
 
-def test_a_rate_that_calibration_cannot_promise_is_not_called_certified(client: TestClient) -> None:
-    threshold = change(client, target_fpr=0.001).json()["threshold"]
-    assert threshold["certified"] is False
-    assert threshold["achievable_fpr"] > 0.001
-
-
 def test_what_is_left_out_stays_and_null_goes_back(client: TestClient) -> None:
     before = client.get(URL).json()
     change(client, target_fpr=0.2)
@@ -123,26 +116,12 @@ def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tin
         assert predicted(client, image)["decision"] == "REJECT"
 
 
-def test_of_another_category_they_say_nothing(store: Path, tiny_images: Images) -> None:
-    again(store, "v1", "nut")
-    models_folder.activate(store, "nut", "v1")
-    with service(store) as client:
-        image, rate = passed(client, tiny_images)
-        change(client, target_fpr=rate)
-        assert client.get("/v1/models/nut/thresholds").headers["ETag"].startswith('"0-')
-        response = client.post("/v1/models/nut/predict?store=false", content=image)
-        assert response.json()["decision"] == "PASS"
-
-
 class TestIfMatch:
     @pytest.mark.parametrize(
         ("if_match", "status", "name"),
         [
             (None, 428, "precondition-required"),
             ('"9"', 412, "precondition-failed"),
-            ('W/"0"', 412, "precondition-failed"),
-            ("0", 400, "invalid-request"),
-            ("x" * 600, 400, "invalid-request"),
         ],
     )
     def test_a_change_that_is_not_based_on_what_there_is(
@@ -158,14 +137,6 @@ class TestIfMatch:
         assert '"1-' in refused(change(client, read, target_fpr=0.3), 412, "precondition-failed")
         assert client.get(URL).json()["target_fpr"] == 0.2
 
-    def test_of_two_at_once_one_comes_through(self, client: TestClient) -> None:
-        read = client.get(URL).headers["ETag"]
-        with ThreadPoolExecutor(2) as pool:
-            done = list(pool.map(lambda rate: change(client, read, target_fpr=rate), (0.2, 0.3)))
-        assert sorted(response.status_code for response in done) == [200, 412]
-        [kept] = [response.json() for response in done if response.status_code == 200]
-        assert client.get(URL).json() == kept
-
     def test_one_that_looked_at_thresholds_of_another_version_or_calibration(self, store: Path) -> None:
         again(store, "v2")
         with service(store) as client:
@@ -177,25 +148,14 @@ class TestIfMatch:
                 refused(change(client, old, target_fpr=0.2), 412, "precondition-failed")
             assert change(client, client.get(URL).headers["ETag"], target_fpr=0.2).status_code == 200
 
-    def test_a_region_that_is_set_meanwhile_is_no_change_of_rates(self, client: TestClient) -> None:
-        read = client.get(URL).headers["ETag"]
-        half = [[0, 0], [64, 0], [64, 32], [0, 32]]
-        area = {"image": {"width": 64, "height": 64}, "polygons": [half]}
-        assert client.put("/v1/models/tiny/region", json=area).status_code == 200
-        assert change(client, read, target_fpr=0.2).status_code == 200
-
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    *(({name: rate}, name) for name in ("target_fpr", "review_fpr") for rate in (1, -0.1, 1.5, "x", [0.1])),
-    ({"target_fpr": 0}, "target_fpr"),  # a review_fpr of 0 is no review band
+    *(({"target_fpr": rate}, "target_fpr") for rate in (0, 1, "x")),
+    *(({"review_fpr": rate}, "review_fpr") for rate in (1, -0.1)),  # 0 is no review band
     ({"review_fpr": 0.1}, "must be more than target_fpr, 0.1; it was 0.1"),
-    ({"review_fpr": 0.05}, "must be more than target_fpr, 0.1; it was 0.05"),
-    ({"target_fpr": 0.3, "review_fpr": 0.3}, "must be more than target_fpr, 0.3"),
     ({"target_fpr": 0.3, "review_fpr": 0.2}, "must be more than target_fpr, 0.3"),
     ({"threshold": 3.0}, "threshold: is unknown"),
     ({"target_fpr": 0.2, "reason": ""}, "reason"),
-    ({"target_fpr": 0.2, "reason": None}, "reason"),
-    ({"target_fpr": 0.2, "reason": "x" * 501}, "reason: must have at most 500 characters"),
 ]
 
 
@@ -206,24 +166,14 @@ class TestRefused:
         assert reason in refused(change(steady, **body), 400, "invalid-request")
         assert steady.get(URL).json() == before
 
-    @pytest.mark.parametrize(
-        "content",
-        [b"", b"{", b"[]", b"\xff", b'{"reason": "x", "target_fpr": NaN}', b'{"target_fpr": 0.2}'],
-    )
-    def test_bodies_that_are_none(self, steady: TestClient, content: bytes) -> None:
-        headers = {"If-Match": "*", "Content-Type": "application/json"}
-        refused(steady.patch(URL, content=content, headers=headers), 400, "invalid-request")
-        assert steady.get(URL).headers["ETag"].startswith('"0-')
-
     def test_a_target_that_reaches_the_review_rate_that_is_set(self, client: TestClient) -> None:
         change(client, review_fpr=0.3)
         detail = refused(change(client, target_fpr=0.3), 400, "invalid-request")
         assert "must be more than target_fpr, 0.3; it was 0.3" in detail
         assert client.get(URL).json()["target_fpr"] is None
 
-    @pytest.mark.parametrize("category", ["nut", "backbones", "%2e%2e", "a%00b"])
-    def test_of_an_unknown_category(self, steady: TestClient, category: str) -> None:
-        url = f"/v1/models/{category}/thresholds"
+    def test_of_an_unknown_category(self, steady: TestClient) -> None:
+        url = "/v1/models/nut/thresholds"
         refused(steady.get(url), 404, "unknown-model")
         body = {"target_fpr": 0.2, "reason": "x"}
         refused(steady.patch(url, json=body, headers={"If-Match": "*"}), 404, "unknown-model")
@@ -258,7 +208,6 @@ class TestAudit:
     @pytest.mark.parametrize(
         ("if_match", "body", "name"),
         [
-            (None, {"target_fpr": 0.2}, "precondition-required"),
             ('"9"', {"target_fpr": 0.2}, "precondition-failed"),
             ("*", {"review_fpr": 0.01}, "invalid-request"),
         ],

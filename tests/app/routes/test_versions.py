@@ -1,10 +1,8 @@
 """Versions that come over HTTP, honest and hostile ones."""
 
-import os
 import re
 import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +12,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app import bundle_uploads, free_disk, packing
-from app.free_disk import UPLOADS_LEAVE
+from app import packing
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
@@ -103,30 +100,22 @@ class TestUpload:
         assert detail == "The bundle is of category 'tiny', not 'nut'."
         assert left_in(store) == before
 
-    @pytest.mark.parametrize(
-        ("category", "status"),
-        [
-            *((name, 422) for name in ("%2e%2e", "backbones", "Tiny", "a%00b", "é")),
-            *((name, 413) for name in ("..", "%2e%2e%2f%2e%2e")),  # another path, whose bodies are small
-        ],
-    )
-    def test_of_a_category_that_can_be_none(
-        self, client: TestClient, store: Path, category: str, status: int
-    ) -> None:
+    @pytest.mark.parametrize("category", ["%2e%2e", "backbones", "a%00b"])
+    def test_of_a_category_that_can_be_none(self, client: TestClient, store: Path, category: str) -> None:
         before = left_in(store)
         data = repacked(archive(store, "v2"), lambda d: d.update(category=category))
         response = client.post(f"/v1/models/{category}/versions", content=data, headers=ZIP)
-        assert response.status_code == status
+        assert response.status_code == 422
         assert left_in(store) == before
 
-    @pytest.mark.parametrize("version", ["..", "../../x", "active", ".hidden", "a/b", "", "x" * 65, "a\0"])
+    @pytest.mark.parametrize("version", ["../../x", "active", "x" * 65])
     def test_of_a_version_that_can_be_none(self, client: TestClient, store: Path, version: str) -> None:
         before = left_in(store)
         data = repacked(archive(store, "v2"), lambda d: d.update(version=version))
         assert "has a name that none can have" in problem(upload(client, data), 422, "rejected-bundle", store)
         assert left_in(store) == before
 
-    @pytest.mark.parametrize("kind", ["text/plain", "image/png", "multipart/form-data; boundary=x", ""])
+    @pytest.mark.parametrize("kind", ["text/plain", ""])
     def test_of_another_kind(self, client: TestClient, store: Path, kind: str) -> None:
         response = client.post(
             "/v1/models/tiny/versions", content=archive(store, "v2"), headers={"Content-Type": kind}
@@ -136,8 +125,6 @@ class TestUpload:
 
 HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nothing": (lambda _: b"", "This is no ZIP archive"),
-    "text": (lambda _: b"hello " * 100, "This is no ZIP archive"),
-    "cut": (lambda data: data[:-100], "This is no ZIP archive"),
     "changed": (
         lambda data: repacked(data, lambda d: d["files"].update({"golden/0.png": "0" * 64})),
         "golden/0.png was changed",
@@ -147,26 +134,13 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda data: repacked(data, lambda d: d["thresholds"]["float32"].update(reject=float("nan"))),
         "Its manifest.json is not valid: thresholds.float32.reject: Input should be a finite number",
     ),
-    "giant steps": (lambda data: repacked(data, lambda d: d["flow"].update(steps=10**6)), "flow.steps"),
     "giant channels": (
         lambda data: repacked(data, lambda d: d["backbone"].update(channels=[10**9, 10**9])),
         r"backbone\.channels",
     ),
-    "large channels that it has not": (
-        lambda data: repacked(data, lambda d: d["backbone"].update(channels=[2**14, 2**14])),
-        r"channels of test_efficientnet|flow\.safetensors does not fit its manifest",
-    ),
-    "giant hidden ratio": (
-        lambda data: repacked(data, lambda d: d["flow"].update(hidden_ratio=1e6)),
-        "flow.hidden_ratio",
-    ),
     "64 steps": (
         lambda data: repacked(data, lambda d: d["flow"].update(steps=64, hidden_ratio=8.0)),
         "flow.safetensors does not fit its manifest",
-    ),
-    "promised rate": (
-        lambda data: repacked(data, lambda d: d["thresholds"]["float32"].update(target_fpr=1e-6)),
-        "is not what its calibration scores give",
     ),
     "golden score": (
         lambda data: repacked(data, lambda d: d["golden"][0].update(score=99.0)),
@@ -187,10 +161,6 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "pickle": (
         lambda data: repacked(data, files={"flow.safetensors": b"\x80\x04csystem\n"}),
         "flow.safetensors cannot be read",
-    ),
-    "file that is not listed": (
-        lambda data: repacked(data, lambda d: d["files"].pop("report/metrics.jsonl")),
-        "does not hold the files that its manifest lists",
     ),
     "later schema": (
         lambda data: repacked(data, lambda d: d.update(schema_version=2)),
@@ -273,35 +243,6 @@ class TestInterrupted:
                 assert connection.recv(100).startswith(b"HTTP/1.1 408")
         assert left_in(store) == before
 
-    def test_a_disk_that_is_full(
-        self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        before = left_in(store)
-
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(packing.Archive, "extract", full)
-        response = upload(client, archive(store, "v2"))
-        assert "no room" in problem(response, 413, "too-large", store)
-        assert left_in(store) == before
-
-    def test_a_disk_that_would_have_too_little_left_by_what_the_upload_says(
-        self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        data = archive(store, "v2")
-        before = left_in(store)
-        asked = []
-
-        def free(folder: Path) -> int:
-            asked.append(folder)
-            return UPLOADS_LEAVE + len(data) - 1
-
-        monkeypatch.setattr(free_disk, "free_bytes", free)
-        assert "no room" in problem(upload(client, data), 413, "too-large", store)
-        assert len(asked) == 1  # and of the body nothing is read
-        assert left_in(store) == before
-
     def test_what_failed_in_an_unknown_way_leaves_nothing(
         self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -317,15 +258,6 @@ class TestInterrupted:
             assert left_in(store) == before
             assert acts(client)[-1] == ("model.upload", "tiny", "refused")
 
-    def test_what_a_killed_server_left_is_swept_after_a_day(self, store: Path, tmp_path: Path) -> None:
-        for name in (".old.part", ".young.part", "tiny/.old.part"):
-            (store / name / "tiny").mkdir(parents=True)
-            (store / name / "upload.zip").touch()
-            if "old" in name:
-                os.utime(store / name, (time.time() - 90_000,) * 2)
-        with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))):
-            assert {p.name for p in store.rglob("*.part")} == {".young.part"}
-
 
 class TestAtOnce:
     def test_of_one_version_one_comes_in(self, app: FastAPI, store: Path) -> None:
@@ -336,14 +268,3 @@ class TestAtOnce:
         bundle.verify(store / "tiny" / "v2")
         assert left_in(store) == {"tiny", "backbones", "tiny/v2", *left_in(store)}
         assert not list(store.rglob("*.part"))
-
-    def test_more_than_two_are_told_to_wait(
-        self, app: FastAPI, store: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(bundle_uploads, "MAX_UPLOADS", 0)
-        with TestClient(app) as client:
-            response = upload(client, archive(store, "v2"))
-            problem(response, 503, "queue-full", store)
-            assert response.headers["Retry-After"]
-            monkeypatch.undo()
-            assert upload(client, archive(store, "v2")).status_code == 201
