@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.images import ImageError, read
+from flows.fastflow.images import read
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.scorer import Scorer
 from tests.training.pins import pins
 from training.calibrate import Calibrated, calibrate
-from training.datasets.sample import DatasetError
 
 
 @pytest.fixture(scope="module")
@@ -73,23 +72,6 @@ def test_the_pixel_threshold_bounds_the_maps_peaks_the_same_way(
     assert calibrated.calibration.map_typical < calibrated.calibration.map_threshold
 
 
-def test_too_few_pictures_are_said_to_certify_nothing(
-    scorer: Scorer, pictures: list[Path], calibrated: Calibrated
-) -> None:
-    found = calibrate(scorer, pins(pictures), 0.01, ignore, 16)
-    assert not found.threshold.certified
-    assert found.threshold.reject == max(found.scores)
-    assert found.threshold.achievable_fpr == 1 / 9
-    assert found.threshold.target_fpr == 0.01
-    assert found.scores == calibrated.scores
-
-
-def test_one_picture_is_enough_for_a_threshold(scorer: Scorer, pictures: list[Path]) -> None:
-    found = calibrate(scorer, pins(pictures[:1]), 0.5, ignore, 16)
-    assert found.threshold.certified
-    assert found.threshold.reject == found.scores[0]
-
-
 def test_defects_score_above_the_threshold(
     scorer: Scorer, calibrated: Calibrated, tiny_images: dict[str, list[bytes]], tmp_path: Path
 ) -> None:
@@ -97,29 +79,3 @@ def test_defects_score_above_the_threshold(
     path.write_bytes(tiny_images["defect"][0])
     [scored] = scorer.score([read(path)])
     assert scored.score > calibrated.threshold.reject
-
-
-def test_every_picture_is_told(scorer: Scorer, pictures: list[Path]) -> None:
-    steps: list[int] = []
-    calibrate(scorer, pins(pictures[:3]), 0.5, steps.append, 16)
-    assert steps == [1, 1, 1]
-
-
-def test_a_picture_that_cannot_be_read_is_named(scorer: Scorer, pictures: list[Path], tmp_path: Path) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(pictures[0].read_bytes()[:100])
-    both = pins([pictures[0], broken])
-    with pytest.raises(ImageError, match=r"broken\.png"):
-        calibrate(scorer, both, 0.5, ignore, 16)
-
-
-def test_a_picture_that_was_changed_since_the_run_began_calibrates_nothing(
-    scorer: Scorer, pictures: list[Path], tmp_path: Path
-) -> None:
-    """It could be one that the fit has seen."""
-    path = tmp_path / "good.png"
-    path.write_bytes(pictures[0].read_bytes())
-    pinned = pins([path])
-    path.write_bytes(pictures[1].read_bytes())
-    with pytest.raises(DatasetError, match=r"good\.png was changed since the run began"):
-        calibrate(scorer, pinned, 0.5, ignore, 16)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flows.fastflow.presets import PRESETS, PresetError
+from flows.fastflow.presets import PresetError
 from training.category_settings import over_general
 from training.config import RunConfig
 from training.presets import over_preset
@@ -32,13 +32,6 @@ def test_its_own_settings_win_over_its_preset() -> None:
     assert (found.flow.steps, found.flow.hidden_ratio, found.input_size) == (2, 0.5, (192, 192))
 
 
-def test_its_preset_takes_the_place_of_that_of_all() -> None:
-    found = config({"preset": "fastflow-paper/resnet18", "fit": {"noise": 0.02}}, {"preset": "resnet18"})
-    wanted = config({"preset": "resnet18", "fit": {"noise": 0.02}}, {})
-    assert found == wanted
-    assert config({"preset": VIT}, {"preset": None}) == RunConfig()
-
-
 @pytest.mark.parametrize("own", [{}, {"batch_size": 4}])
 def test_without_the_preset_of_all_nothing_of_its_backbone_stays(own: dict[str, Any]) -> None:
     general = {"preset": "resnet18", "backbone": {"out_indices": [1, 2], "weights": "r18.pth"}}
@@ -48,11 +41,6 @@ def test_without_the_preset_of_all_nothing_of_its_backbone_stays(own: dict[str, 
     general["backbone"] = {"name": "resnet18", "out_indices": [1, 2]}
     assert config(general, {"preset": None}).backbone.name == "resnet18"
     assert config(general, {"preset": None}).backbone.out_indices == (1, 2)
-
-
-def test_updates_of_its_own_win_over_the_epochs_of_its_preset() -> None:
-    fit = config({"fit": {"epochs": 3}}, {"preset": "fastflow-paper/resnet18", "fit": {"steps": 30}}).fit
-    assert (fit.epochs, fit.steps, fit.batch_size) == (None, 30, 32)
 
 
 @pytest.mark.parametrize("own", [{}, {"preset": VIT}])
@@ -84,21 +72,3 @@ def test_weights_of_another_backbone_are_not_its_own() -> None:
     assert str(config(general, {"backbone": {"batch_size": 4}}).backbone.weights) == "r18.pth"
     own = {"backbone": {"name": "resnet50", "out_indices": [1], "weights": "r50.pth"}}
     assert str(config(general, own).backbone.weights) == "r50.pth"
-
-
-def test_other_weights_of_the_same_backbone_have_its_stages() -> None:
-    found = config(
-        {"backbone": {"name": "resnet18", "out_indices": [1, 2]}}, {"backbone": {"name": "resnet18.a1_in1k"}}
-    )
-    assert found.backbone.out_indices == (1, 2)
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_of_one_category_is_that_of_a_run(name: str) -> None:
-    assert config({}, {"preset": name}) == config({"preset": name}, {})
-
-
-@pytest.mark.parametrize(("general", "own"), [({"backbone": 3}, {}), ({}, {"backbone": 3})])
-def test_a_section_that_is_none_is_for_the_validation(general: dict[str, Any], own: dict[str, Any]) -> None:
-    merged = over_general({"backbone": STAGES} | general, {"backbone": {"batch_size": 2}} | own)
-    assert merged["backbone"] is not None

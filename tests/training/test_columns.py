@@ -1,7 +1,5 @@
 """Tables on a terminal."""
 
-import pytest
-
 from training.columns import aligned
 
 TABLE = [["category", "n", "why"], ["a", "1,000", ""], ["bb", "20", "it is late"]]
@@ -14,8 +12,3 @@ def test_text_is_to_the_left_and_numbers_are_to_the_right() -> None:
         "bb           20  it is late",
     ]
     assert aligned([row[:2] for row in TABLE]) == ["category      n", "a         1,000", "bb           20"]
-
-
-def test_rows_of_other_numbers_of_cells_are_refused() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        aligned([["a", "b"], ["a"]])

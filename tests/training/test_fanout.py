@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 from safetensors.torch import save_file
 
-from flows.fastflow.backbones import find_weights
 from flows.fastflow.bundle import read_manifest
-from flows.fastflow.detector import Detector
 from flows.fastflow.models_folder import activate, active_version
-from flows.fastflow.weights import digest
 from tests.flows.fastflow import untrained
 from training.config import RunConfig
 from training.fanout import SUMMARY, Result, table, train_each
@@ -106,36 +102,6 @@ def test_one_that_fails_does_not_stop_the_others(data: Path, config: RunConfig) 
     assert [Result(**row) for row in summary(data)] == results
 
 
-@pytest.mark.parametrize("order", ["ac", "ca"])
-def test_weights_that_one_category_names_are_of_no_other(data: Path, order: str) -> None:
-    packaged = find_weights("tf_efficientnet_lite0")
-    other = {key: value * 1.05 if value.ndim == 4 else value for key, value in packaged.state.items()}
-    save_file({key: value.contiguous() for key, value in other.items()}, data.parent / "mine.safetensors")
-    settings: dict[str, Any] = {
-        "device": "cpu",
-        "input_size": [64, 64],
-        "backbone": {"out_indices": [1]},
-        "flow": {"steps": 2},
-        "fit": {"epochs": 1, "threads": 1},
-        "calibration": {"fraction": 0.3, "target_fpr": 0.3},
-    }
-    named = {"out_indices": [1], "weights": data.parent / "mine.safetensors"}
-    configs = {
-        "a": RunConfig.model_validate(settings | {"backbone": named}),
-        "c": RunConfig.model_validate(settings),
-    }
-    for resume in (False, True):  # in one command, and in another that finds what the first has kept
-        results = run(data, {name: configs[name] for name in order}, resume=resume)
-        assert [r.status for r in results] == ["reused" if resume else "trained"] * 2
-    manifests = {
-        r.category: read_manifest(data.parent / "models" / r.category / str(r.version)) for r in results
-    }
-    assert manifests["a"].backbone.weights_sha256 == digest(other)
-    assert manifests["c"].backbone.weights_sha256 == packaged.sha256
-    for name in "ac":
-        Detector.load(data.parent / "models" / name / manifests[name].version, device="cpu")
-
-
 def test_resume_passes_over_what_is_done_and_tries_the_rest(
     data: Path, config: RunConfig, tiny_data: Path
 ) -> None:
@@ -160,20 +126,6 @@ def test_resume_leaves_what_serves(data: Path, config: RunConfig) -> None:
     assert active_version(models, "a") == "other"
     [told] = [line for line in said.lines if line.startswith("other stays the active version")]
     assert told.endswith(f": flowgauge models activate a {first.version}")
-
-
-def test_the_backbone_is_built_once(data: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[str] = []
-    create = timm.create_model
-
-    def counted(name: str, **settings: Any) -> Any:
-        built.append(name)
-        return create(name, **settings)
-
-    monkeypatch.setattr(timm, "create_model", counted)
-    run(data, dict.fromkeys("ac", config))
-    # Once to learn the names of its weights, once to be used.
-    assert len(built) == 2
 
 
 def test_interrupted_no_further_one_is_begun(data: Path, config: RunConfig) -> None:
@@ -201,13 +153,6 @@ def test_a_failure_that_nobody_expected_stays_with_its_category_too(
     assert results[0].reason == "ZeroDivisionError: a defect of ours"
     assert results[0].traceback is not None
     assert "in broken" in results[0].traceback
-
-
-@pytest.mark.parametrize("name", ["missing", "Upper"])
-def test_a_category_that_is_none_fails_alone(data: Path, config: RunConfig, name: str) -> None:
-    results = run(data, {name: config, "a": config})
-    assert [r.status for r in results] == ["failed", "trained"]
-    assert name in str(results[0].reason)
 
 
 def test_the_table_is_aligned_and_says_why() -> None:

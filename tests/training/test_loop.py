@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 from flows.fastflow.head import Head
-from flows.fastflow.manifest import Precision
 from tests.app.full_disk import files_of_at_most
 from training.config import RunConfig
 from training.feature_cache import Features
@@ -165,34 +163,12 @@ def test_held_out_pictures_do_not_touch_the_weights(whole: tuple[Head, Path], tm
     assert lines(tmp_path)[-1]["held_out_nll"] != lines(whole[1])[-1]["held_out_nll"]
 
 
-def test_every_batch_and_epoch_is_told(tmp_path: Path) -> None:
-    watch = Watch()
-    run(tmp_path, watch=watch)
-    assert watch.batches == EPOCHS * math.ceil(len(FIT) / 4)
-    assert [row.epoch for row in watch.epochs] == [1, 2, 3, 4]
-
-
 def test_the_same_run_twice_gives_the_same_bits(whole: tuple[Head, Path], tmp_path: Path) -> None:
     torch.manual_seed(12345)  # the state of the process does not matter
     np.random.default_rng()
     torch.rand(7)
     assert_same_bits(run(tmp_path), whole[0])
     assert lines(tmp_path) == lines(whole[1])
-
-
-def test_a_batchs_losses_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each fetch waits for a GPU; those of losses that autograd still holds were the second."""
-    fetched = []
-    tolist = torch.Tensor.tolist
-
-    def watched(self: torch.Tensor) -> Any:
-        fetched.append(self.requires_grad)
-        return tolist(self)
-
-    monkeypatch.setattr(torch.Tensor, "tolist", watched)
-    run(tmp_path)
-    assert fetched
-    assert not any(fetched)
 
 
 def test_another_seed_gives_another_model(whole: tuple[Head, Path], tmp_path: Path) -> None:
@@ -230,15 +206,6 @@ def test_a_run_stopped_within_an_epoch_continues_from_its_start(
     assert lines(tmp_path) == lines(whole[1])
 
 
-def test_a_run_stopped_again_and_again_gets_there(whole: tuple[Head, Path], tmp_path: Path) -> None:
-    # Told batches count from the run's start, those before the checkpoint included.
-    for watch in (Watch(at_batch=2), Watch(at_batch=6), Watch(at_batch=7), Watch(at_epoch=3)):
-        with pytest.raises(Killed):
-            run(tmp_path, resume=True, watch=watch)
-    assert_same_bits(run(tmp_path, resume=True), whole[0])
-    assert lines(tmp_path) == lines(whole[1])
-
-
 @pytest.mark.parametrize("left", [None, "", '{"epoch": 1, "fit_n'])
 def test_a_run_killed_between_checkpoint_and_metrics_loses_no_line(
     whole: tuple[Head, Path], tmp_path: Path, left: str | None
@@ -249,34 +216,6 @@ def test_a_run_killed_between_checkpoint_and_metrics_loses_no_line(
         (tmp_path / METRICS).write_text(left)
     assert_same_bits(run(tmp_path, resume=True), whole[0])
     assert lines(tmp_path) == lines(whole[1])
-
-
-def test_a_half_written_checkpoint_is_never_under_the_checkpoints_name(
-    whole: tuple[Head, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The third checkpoint is cut off as a kill would: the second is what the run continues from."""
-    saves = 0
-    save: Callable[..., None] = torch.save
-
-    def cut_off(state: object, path: Path) -> None:
-        nonlocal saves
-        saves += 1
-        save(state, path)
-        if saves == 3:
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-            raise Killed
-
-    monkeypatch.setattr(torch, "save", cut_off)
-    with pytest.raises(Killed):
-        run(tmp_path)
-    monkeypatch.undo()
-    assert len(lines(tmp_path)) == 2
-    assert_same_bits(run(tmp_path, resume=True), whole[0])
-    assert lines(tmp_path) == lines(whole[1])
-
-
-def test_resume_without_a_checkpoint_starts(whole: tuple[Head, Path], tmp_path: Path) -> None:
-    assert_same_bits(run(tmp_path, resume=True), whole[0])
 
 
 def test_without_resume_a_checkpoint_is_not_looked_at(whole: tuple[Head, Path], tmp_path: Path) -> None:
@@ -346,12 +285,6 @@ def test_a_step_that_diverges_is_told(tmp_path: Path) -> None:
         run(tmp_path, config(learning_rate=1e30))
 
 
-def test_one_batch_and_one_epoch_are_enough(tmp_path: Path) -> None:
-    run(tmp_path, config(epochs=1, batch_size=64))
-    [row] = lines(tmp_path)
-    assert row["epoch"] == 1
-
-
 def test_a_single_update_is_as_large_as_was_asked_for(tmp_path: Path) -> None:
     """Of one step the schedule is its end."""
     run(tmp_path, config(epochs=1, batch_size=64, learning_rate=1e-3))
@@ -365,13 +298,6 @@ def test_the_learning_rate_rises_and_ends_near_zero(tmp_path: Path) -> None:
     assert max(rates) <= 1e-3
     assert rates.index(max(rates)) in (1, 2, 3)
     assert rates[-1] < 1e-5
-
-
-def test_the_number_of_threads_is_left_alone(tmp_path: Path) -> None:
-    """Results depend on it, so it is set once, by the run."""
-    before = torch.get_num_threads()
-    run(tmp_path, config(epochs=1, threads=1))
-    assert torch.get_num_threads() == before
 
 
 def test_gradients_are_clipped(tmp_path: Path) -> None:
@@ -412,44 +338,11 @@ def test_updates_decide_the_number_of_epochs(tmp_path: Path) -> None:
 
 
 class TestNoise:
-    @pytest.mark.slow
-    def test_flows_fitted_with_it_bear_noise_better(self, tmp_path: Path) -> None:
-        for name in ("plain", "noisy"):
-            (tmp_path / name).mkdir()
-        plain = run(tmp_path / "plain", config(epochs=40, noise=0.0))
-        noisy = run(tmp_path / "noisy", config(epochs=40, noise=0.3))
-        generator = torch.Generator().manual_seed(1)
-        maps = [torch.from_numpy(array[HELD_OUT]) for array in features()]
-
-        noise = [0.3 * torch.randn(x.shape, generator=generator) for x in maps]
-
-        def loss(head: Head) -> float:
-            inputs = [x + n for x, n in zip(head.normaliser(maps), noise, strict=True)]
-            with torch.no_grad():
-                return sum(value.item() for value in head.flow.nll(inputs))
-
-        assert loss(noisy) < loss(plain)
-
     def test_every_epoch_has_its_own(self, tmp_path: Path) -> None:
         """Of one picture again and again, and weights that stand still, epochs differ in nothing else."""
         alike = Split(np.full_like(FIT, FIT[0]), HELD_OUT)
         run(tmp_path, config(schedule="constant", learning_rate=1e-30, noise=0.3), rows=alike)
         assert len({tuple(row["fit_nll"]) for row in lines(tmp_path)}) == EPOCHS
-
-    def test_none_is_none(self, whole: tuple[Head, Path], tmp_path: Path) -> None:
-        silent = run(tmp_path, config(noise=0.0))
-        again = run(tmp_path, config(noise=0.0))
-        assert_same_bits(silent, again)
-        with pytest.raises(AssertionError):
-            assert_same_bits(silent, whole[0])
-
-    def test_statistics_are_of_features_without_it(self, whole: tuple[Head, Path], tmp_path: Path) -> None:
-        silent = run(tmp_path, config(noise=0.0))
-        for part in ("normaliser", "gaussian", "picture"):
-            for a, b in zip(
-                silent.get_submodule(part).buffers(), whole[0].get_submodule(part).buffers(), strict=True
-            ):
-                assert torch.equal(a, b)
 
 
 class TestPrecision:
@@ -470,15 +363,6 @@ class TestPrecision:
             assert ours["fit_nll"] == pytest.approx(theirs["fit_nll"], abs=0.01)
             assert ours["held_out_nll"] == pytest.approx(theirs["held_out_nll"], abs=0.01)
 
-    def test_it_continues_to_the_same_bits(self, tmp_path: Path) -> None:
-        settings = config(precision="bfloat16")
-        for name in "ab":
-            (tmp_path / name).mkdir()
-        undisturbed = run(tmp_path / "a", settings)
-        with pytest.raises(Killed):
-            run(tmp_path / "b", settings, watch=Watch(at_batch=6))
-        assert_same_bits(run(tmp_path / "b", settings, resume=True), undisturbed)
-
     @pytest.mark.parametrize(("has", "precision"), [(False, "float32"), (True, "bfloat16")])
     def test_auto_is_bfloat16_where_the_processor_computes_it(
         self, monkeypatch: pytest.MonkeyPatch, has: bool, precision: str
@@ -488,21 +372,6 @@ class TestPrecision:
         assert precision_on("auto", CPU) == precision
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has)
         assert precision_on("auto", torch.device("cuda")) == precision
-
-    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-    @pytest.mark.parametrize("has", [False, True])
-    def test_what_is_asked_for_is_not_overruled(
-        self, monkeypatch: pytest.MonkeyPatch, precision: Precision, has: bool
-    ) -> None:
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
-        assert precision_on(precision, CPU) == precision
-
-    def test_auto_computes_what_it_comes_to(self, tmp_path: Path) -> None:
-        found = []
-        for precision in ("auto", precision_on("auto", CPU)):
-            (tmp_path / precision).mkdir()
-            found.append(run(tmp_path / precision, config(precision=precision)))
-        assert_same_bits(*found)
 
 
 PATIENCE = 3
@@ -530,12 +399,6 @@ class TestStopping:
         assert len(judged) == best + 1 + PATIENCE
         for epoch in range(best):  # and no sooner
             assert min(judged[epoch + 1 : epoch + 1 + PATIENCE]) < min(judged[: epoch + 1])
-
-    def test_an_epoch_that_is_no_better_is_not_the_best(self, tmp_path: Path) -> None:
-        settings = until_it_stops().model_dump()
-        settings["fit"]["learning_rate"] = 1e-30  # no weight moves, so that all are alike
-        run(tmp_path, RunConfig.model_validate(settings), rows=WATCHED)
-        assert len(lines(tmp_path)) == 1 + PATIENCE
 
     def test_the_weights_are_those_of_the_best_epoch(
         self, stopped: tuple[Head, Path], tmp_path: Path
@@ -570,42 +433,6 @@ class TestStopping:
         assert_same_bits(resumed, stopped[0])
         assert lines(tmp_path) == lines(stopped[1])
         assert [row.epoch for row in watch.epochs] == list(range(1, total + 1))
-
-    def test_a_run_that_ends_before_has_the_best_weights_too(
-        self, stopped: tuple[Head, Path], tmp_path: Path
-    ) -> None:
-        """Its last epoch is one past the best: there is none left for the patience to run out."""
-        plain = until_it_stops().model_dump()
-        plain["fit"]["epochs"] = len(lines(stopped[1])) - PATIENCE + 1
-        head = run(tmp_path, RunConfig.model_validate(plain), rows=WATCHED)
-        assert len(lines(tmp_path)) == plain["fit"]["epochs"]
-        assert_same_bits(head, stopped[0])
-
-    def test_calibration_pictures_decide_nothing(self, stopped: tuple[Head, Path], tmp_path: Path) -> None:
-        spoilt = features()
-        for array in spoilt:
-            array[HELD_OUT] *= -3
-        assert_same_bits(run(tmp_path, until_it_stops(), rows=WATCHED, data=spoilt), stopped[0])
-
-    def test_pictures_that_judge_touch_no_statistics(
-        self, stopped: tuple[Head, Path], tmp_path: Path
-    ) -> None:
-        spoilt = features()
-        for array in spoilt:
-            array[WATCHED.validation] *= 2
-        head = run(tmp_path, until_it_stops(), rows=WATCHED, data=spoilt)
-        learned = {name for name, _ in head.named_parameters()}
-        fitted = stopped[0].state_dict()
-        statistics = [name for name in fitted if name not in learned]
-        assert statistics
-        assert all(torch.equal(head.state_dict()[name], fitted[name]) for name in statistics)
-        assert lines(tmp_path)[0]["fit_nll"] == lines(stopped[1])[0]["fit_nll"]
-        assert lines(tmp_path)[0]["validation_nll"] != lines(stopped[1])[0]["validation_nll"]
-
-    def test_a_loss_that_is_not_finite_ends_the_run(self, tmp_path: Path) -> None:
-        spoilt = with_value(WATCHED.validation[0], math.nan)
-        with pytest.raises(FitError, match="not finite in epoch 1"):
-            run(tmp_path, until_it_stops(), rows=WATCHED, data=spoilt)
 
 
 @pytest.mark.parametrize(("channels", "together"), [(8, 64), (4096, 16), (10**6, 1)])

@@ -46,35 +46,6 @@ def test_a_scratch_does_not_fall_apart(width: int) -> None:
     assert small.mean() < 0.02
 
 
-@pytest.mark.parametrize("tilt", [2, 3, 6])
-def test_of_a_scratch_stays_more_than_a_dot(tilt: int) -> None:
-    """Nearly upright, it lies on a column that is sampled for a part of its length only."""
-    drawn = cv2.line(np.zeros((1024, 1024), np.uint8), (404 - tilt, 100), (404, 800), 1, 1)
-    nearest = cv2.resize(drawn, (256, 256), interpolation=cv2.INTER_NEAREST)
-    assert 1 <= nearest.sum() < 88
-    small = reduced(drawn.astype(np.bool_), (256, 256))
-    assert _regions(small) == 1
-    assert np.flatnonzero(small.any(axis=1)).tolist() == list(range(25, 201))
-
-
-@pytest.mark.parametrize("size", [(1000, 150), (400, 150), (150, 1000), (150, 110)])
-def test_a_scratch_does_not_fall_apart_where_a_side_grows(size: tuple[int, int]) -> None:
-    drawn = cv2.line(np.zeros(size, np.uint8), (5, 5), (size[1] - 6, size[0] - 6), 1, 1)
-    small = reduced(drawn.astype(np.bool_), (256, 256))
-    assert _regions(small) == 1
-    assert small.mean() < 0.06
-
-
-def test_what_stays_whole_beside_one_that_would_not_is_left_as_it_is() -> None:
-    mask = _empty(900, 900)
-    mask[100:400, 200:500] = True
-    whole = reduced(mask, (256, 256))
-    mask[700, 700:703] = True
-    both = reduced(mask, (256, 256))
-    assert np.array_equal(both[:150], whole[:150])
-    assert _regions(both) == 2
-
-
 @pytest.mark.parametrize("size", [(40, 30), (40, 90), (123, 30), (300, 200)])
 @pytest.mark.parametrize("seed", range(5))
 def test_each_defect_is_there_whatever_the_sizes(size: tuple[int, int], seed: int) -> None:
@@ -94,11 +65,6 @@ def test_each_defect_is_there_whatever_the_sizes(size: tuple[int, int], seed: in
             hit |= set(labels[rows, columns].ravel().tolist())
     assert hit - {0} == set(range(1, labels.max() + 1))
     assert not (small & ~covered).any()
-
-
-def test_nothing_stays_nothing() -> None:
-    assert not reduced(_empty(120, 80), (30, 30)).any()
-    assert reduced(~_empty(120, 80), (30, 30)).all()
 
 
 def _sample(folder: Path, defect: str | None, *, row: int | None) -> Sample:

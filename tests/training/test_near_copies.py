@@ -13,7 +13,7 @@ from flows.fastflow.images import read
 from flows.fastflow.parts import PARTS, PartsError
 from tests.conftest import png
 from training.datasets.check.survey import thumbnail_of
-from training.near_copies import NearCopies, few_enough, near_copies, of_version, say_near_copies
+from training.near_copies import NearCopies, near_copies, of_version, say_near_copies
 
 
 def texture(seed: int) -> NDArray[np.uint8]:
@@ -84,13 +84,6 @@ def test_only_what_the_version_knows_counts(test: list[Path], train: list[Path],
     assert looked(test, train, [], tmp_path) == looked(test, [], train, tmp_path) == NearCopies([], 0)
 
 
-def test_what_cannot_be_read_is_passed_over(test: list[Path], train: list[Path], tmp_path: Path) -> None:
-    of_version = train[:]
-    (tmp_path / "train/good/x.png").write_bytes(b"no picture")
-    found = looked(test, [*train, tmp_path / "train/good/x.png", tmp_path / "gone.png"], of_version, tmp_path)
-    assert found.compared_with == 30
-
-
 def test_what_is_usual_is_among_parts(test: list[Path], train: list[Path], tmp_path: Path) -> None:
     """Names of test pictures need not tell a part, and a single part has no others."""
     (tmp_path / PARTS).write_text(r"^(\d)\d")
@@ -100,24 +93,6 @@ def test_what_is_usual_is_among_parts(test: list[Path], train: list[Path], tmp_p
     (tmp_path / PARTS).write_text("(")
     with pytest.raises(PartsError):
         looked(test, train, train, tmp_path)
-
-
-def test_those_of_the_version_are_found_among_many_others(train: list[Path], tmp_path: Path) -> None:
-    """Before a share of them is taken: else it would be a share of what came into the folder since."""
-    (tmp_path / "folder.png").mkdir()
-    paths = [tmp_path / "gone.png", *train, tmp_path / "folder.png"]
-    assert of_version(paths, known(train[10:15])) == train[10:15]
-    assert of_version(paths, []) == []
-
-
-@pytest.mark.parametrize(
-    ("learned", "tested", "left"), [(0, 5, 0), (50, 5, 50), (51, 5, 26), (9, 0, 1), (5000, 2, 20)]
-)
-def test_looking_for_them_has_an_end(learned: int, tested: int, left: int) -> None:
-    paths = [Path(str(i)) for i in range(learned)]
-    some = few_enough(paths, tested)
-    assert len(some) == left
-    assert len(set(some)) == left
 
 
 def test_what_is_said() -> None:

@@ -42,14 +42,6 @@ def test_the_rate_of_the_calibration_is_among_them_once() -> None:
     assert len(points_of(calibrator(0.05), [0.5], [False])) == len(RATES)
 
 
-def test_what_is_not_there_has_no_share() -> None:
-    [first, *_] = points_of(calibrator(), [0.5], [False])
-    assert first.recall is None
-    assert first.false_rejects is not None
-    [first, *_] = points_of(calibrator(), [0.5], [True])
-    assert first.false_rejects is None
-
-
 def test_intervals_are_those_of_clopper_and_pearson() -> None:
     rng = np.random.default_rng(0)
     scores = rng.uniform(0, 1.2, 60)
@@ -58,13 +50,6 @@ def test_intervals_are_those_of_clopper_and_pearson() -> None:
         assert point.recall is not None
         assert point.recall.low == pytest.approx(beta.ppf(0.025, k, 61 - k))
         assert point.recall.high == pytest.approx(beta.ppf(0.975, k + 1, 60 - k))
-
-
-def test_nothing_seen_is_no_proof_of_nothing() -> None:
-    [first, *_] = points_of(calibrator(), [0.0] * 20, [False] * 20)
-    assert first.false_rejects is not None
-    assert (first.false_rejects.value, first.false_rejects.low) == (0, 0)
-    assert first.false_rejects.high == pytest.approx(1 - 0.025 ** (1 / 20))
 
 
 def test_of_pictures_of_the_same_parts_no_interval_is_known() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.fastflow.parts import PARTS, PartsError
+from flows.fastflow.parts import PARTS
 from tests.conftest import picture, png
 from training.augment import AugmentConfig
 from training.config import RunConfig
@@ -54,30 +54,6 @@ def test_pictures_that_judge_when_to_stop_are_taken_from_those_to_fit(tiny_data:
     assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 8)
 
 
-def test_without_augmentation_views_are_the_pictures(tiny_data: Path) -> None:
-    pictures = gather(CONFIG, tiny_data, "tiny")
-    views = pictures.views(AugmentConfig(), 0, UNTILED)
-    assert [view.path for view in views] == list(pictures.paths)
-    assert all((view.variant, view.tile) == (None, 0) for view in views)
-    rows, part = pictures.rows(views), pictures.split
-    np.testing.assert_array_equal(rows.fit, part.fit)
-    np.testing.assert_array_equal(rows.calibration, part.calibration)
-    assert len(rows.validation) == 0
-
-
-def test_changed_copies_are_fitted_and_never_of_pictures_held_out(tiny_data: Path) -> None:
-    pictures = gather(CONFIG, tiny_data, "tiny")
-    views = pictures.views(CHANGED, 0, UNTILED)
-    assert len(views) == 32 + 3 * 24
-    assert all(view.variant is None for view in views[:32])
-    assert all(view.variant is not None for view in views[32:])
-    rows, part = pictures.rows(views), pictures.split
-    fitted = {views[row].path for row in rows.fit}
-    assert fitted == {pictures.paths[i] for i in part.fit}
-    assert fitted.isdisjoint(pictures.held_out)
-    assert len(rows.fit) == 4 * 24
-
-
 # Pictures of one tile, of three, of five, and so on again.
 TILES = [Tile(picture, number) for picture in range(32) for number in range(1 + 2 * (picture % 3))]
 
@@ -112,34 +88,6 @@ def test_views_of_a_picture_are_fitted_or_held_out_as_the_picture_is(
         assert len(getattr(own, name)) == tiles_of[getattr(part, name)].sum()
         assert all(views[i].variant is None for i in getattr(own, name))
     assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
-
-
-def test_pictures_that_judge_are_not_changed(tiny_data: Path) -> None:
-    pictures = gather(STOPPING, tiny_data, "tiny")
-    changed = {view.picture for view in pictures.views(CHANGED, 0, UNTILED) if view.variant is not None}
-    assert changed == set(pictures.split.fit.tolist())
-
-
-def test_too_few_pictures_to_judge_are_told(tiny_data: Path, tmp_path: Path) -> None:
-    good = tmp_path / "tiny/train/good"
-    good.mkdir(parents=True)
-    for number in range(3):
-        shutil.copy(tiny_data / f"tiny/train/good/{number:03}.png", good)
-    assert len(gather(CONFIG, tmp_path, "tiny").paths) == 3
-    with pytest.raises(
-        DatasetError, match=r"2 good pictures to fit are too few to hold 1 back for fit\.stopp"
-    ):
-        gather(STOPPING, tmp_path, "tiny")
-
-
-def test_too_few_pictures_are_told(tiny_data: Path, tmp_path: Path) -> None:
-    good = tmp_path / "tiny/train/good"
-    good.mkdir(parents=True)
-    for name in ("000.png", "001.png"):
-        shutil.copy(tiny_data / "tiny/train/good" / name, good)
-    with pytest.raises(DatasetError, match="2 good pictures are too few") as raised:
-        gather(CONFIG, tmp_path, "tiny")
-    assert str(raised.value).endswith("to calibrate with")
 
 
 def test_too_few_pictures_because_the_others_are_copies_or_kept_for_the_test(
@@ -191,14 +139,6 @@ class TestParts:
         assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 2)
         assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
 
-    def test_too_few_are_said_to_be_parts(self, data: Path) -> None:
-        (data / "tiny" / PARTS).write_text("^part")
-        with pytest.raises(
-            DatasetError,
-            match=r"1 good pictures are too few.*Each part counts as one: by parts\.txt, 32 pictures show 1",
-        ):
-            gather(CONFIG, data, "tiny")
-
     def test_others_of_a_part_to_calibrate_are_known_and_have_no_use(self, data: Path) -> None:
         pictures = gather(CONFIG, data, "tiny")
         part = pictures.split
@@ -211,10 +151,6 @@ class TestParts:
         assert {view.picture for view in views} == {*part.fit.tolist(), *part.calibration.tolist()}
         rows = pictures.rows(views)
         assert [views[row].picture for row in rows.calibration] == part.calibration.tolist()
-
-    def test_of_pictures_that_show_other_parts_those_held_out_are_known(self, tiny_data: Path) -> None:
-        pictures = gather(CONFIG, tiny_data, "tiny")
-        assert pictures.known.tolist() == pictures.split.calibration.tolist()
 
     def test_copies_that_are_said_to_show_other_parts_are_refused(self, data: Path) -> None:
         good = data / "tiny/train/good"
@@ -238,20 +174,3 @@ class TestParts:
         for part in range(8):
             of_part = [sha for sha, k in zip(before.hashes, before.shown, strict=True) if k == part]
             assert len({shown[sha] for sha in of_part}) == 1
-
-    def test_copies_within_a_part_are_copies(self, data: Path) -> None:
-        good = data / "tiny/train/good"
-        shutil.copy(good / "part0_0.png", good / "part0_9.png")
-        pictures = gather(CONFIG, data, "tiny")
-        assert (len(pictures.paths), pictures.copies, pictures.distinct) == (32, 1, 8)
-
-    def test_without_the_file_each_is_one(self, data: Path) -> None:
-        (data / "tiny" / PARTS).unlink()
-        pictures = gather(CONFIG, data, "tiny")
-        assert pictures.distinct is None
-        assert pictures.shown.tolist() == list(range(32))
-
-    def test_a_name_that_does_not_fit_is_refused(self, data: Path) -> None:
-        (data / "tiny/train/good/part0_0.png").rename(data / "tiny/train/good/odd.png")
-        with pytest.raises(PartsError, match=r"does not say which part odd\.png shows"):
-            gather(CONFIG, data, "tiny")

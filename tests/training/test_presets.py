@@ -8,7 +8,7 @@ import yaml
 
 from flows.fastflow.presets import PAPER, PRESETS
 from tests.training.run_yaml import write
-from training.config import ConfigError, RunConfig, dump_config, load_config
+from training.config import ConfigError, RunConfig, load_config
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -27,30 +27,6 @@ def test_a_preset_is_a_run(name: str, tmp_path: Path) -> None:
     assert (found.score == RunConfig().score) == (not name.startswith(PAPER))
 
 
-def test_the_papers_training_is_complete() -> None:
-    paper = load_config(None, preset="fastflow-paper/resnet18")
-    fit = paper.fit
-    assert (fit.epochs, fit.batch_size, fit.learning_rate, fit.weight_decay) == (500, 32, 1e-3, 1e-5)
-    assert (fit.schedule, fit.precision, fit.stopping) == ("constant", "float32", None)
-    assert [fit.epochs_for(pictures) for pictures in (3, 10_000)] == [500, 500]
-    assert (paper.score.gaussian, paper.score.picture) == (0, 0)
-
-
-@pytest.mark.parametrize("name", [name.removeprefix(PAPER) for name in PRESETS if name.startswith(PAPER)])
-def test_a_published_architecture_has_our_training_at_the_rate_of_its_kernels(name: str) -> None:
-    ours = load_config(None, preset=name)
-    assert ours.fit == RunConfig().fit.model_copy(update={"learning_rate": 2e-3})
-    assert ours.normalisation == RunConfig().normalisation
-    assert ours.score == RunConfig().score
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_that_says_how_wide_conditioners_are_is_not_limited(name: str) -> None:
-    flow = load_config(None, preset=name).flow
-    says = "hidden_ratio" in PRESETS[name].sections.get("flow", {})
-    assert flow.hidden_limit == (None if says else RunConfig().flow.hidden_limit)
-
-
 def test_what_the_file_says_wins_field_by_field(tmp_path: Path) -> None:
     text = "preset: fastflow-paper/resnet18\nflow: {steps: 4}\nfit: {epochs: 3}\ninput_size: [128, 128]\n"
     found = load_config(write(tmp_path, text), epochs=2)
@@ -66,13 +42,6 @@ def test_what_the_file_says_wins_field_by_field(tmp_path: Path) -> None:
 def test_the_command_lines_preset_goes_before_the_files(tmp_path: Path) -> None:
     found = load_config(write(tmp_path, "preset: resnet18\nseed: 3"), preset="wide_resnet50_2")
     assert (found.backbone.name, found.seed, found.flow.kernels) == ("wide_resnet50_2", 3, "3-1")
-
-
-def test_what_is_dumped_is_the_whole_run_and_names_no_preset(tmp_path: Path) -> None:
-    config = load_config(None, preset="fastflow-paper/cait_m48_448")
-    text = dump_config(config)
-    assert "preset" not in yaml.safe_load(text)
-    assert load_config(write(tmp_path, text)) == config
 
 
 @pytest.mark.parametrize("key", ["out_indices", "blocks"])
@@ -106,8 +75,3 @@ def test_what_is_wrong_is_named(tmp_path: Path, data: dict[str, Any], said: str)
         load_config(write(tmp_path, yaml.safe_dump(data)))
     assert said in str(caught.value)
     assert str(tmp_path / "run.yaml") in str(caught.value)
-
-
-def test_the_default_backbone_needs_no_stages(tmp_path: Path) -> None:
-    found = load_config(write(tmp_path, "backbone: {name: tf_efficientnet_lite0, batch_size: 4}"))
-    assert found.backbone.out_indices == RunConfig().backbone.out_indices

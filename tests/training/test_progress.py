@@ -32,34 +32,9 @@ def test_a_terminal_gets_a_bar_that_counts() -> None:
     assert "features ..." not in out.getvalue()
 
 
-def test_lines_appear_above_the_bar() -> None:
-    shown, out = progress(terminal=True)
-    with shown.stage("fit", 2) as advance:
-        advance(1)
-        shown.say("epoch 1")
-        advance(1)
-    assert "epoch 1" in out.getvalue()
-
-
 @pytest.mark.parametrize("line", ["[bold]x[/]", "C:\\models\\[1]", "[/]", "/a path/with 'quotes'", "50 %"])
 def test_what_is_said_is_shown_as_it_is(line: str) -> None:
     """A path may look like the markup of rich, which would swallow it or raise."""
     shown, out = progress(terminal=False)
     shown.say(line)
     assert out.getvalue() == line + "\n"
-
-
-def test_a_long_line_is_not_broken() -> None:
-    """Paths are copied from it, and tools read it."""
-    shown, out = progress(terminal=False, width=20)
-    shown.say("x" * 50 + " " + "y" * 50)
-    assert out.getvalue() == "x" * 50 + " " + "y" * 50 + "\n"
-
-
-@pytest.mark.parametrize("terminal", [False, True])
-def test_an_error_within_a_stage_passes_through(terminal: bool) -> None:
-    shown, out = progress(terminal=terminal)
-    with pytest.raises(KeyError), shown.stage("fit", 2):
-        raise KeyError
-    shown.say("after")
-    assert out.getvalue().endswith("after\n")

@@ -18,7 +18,6 @@ from training.run_folder import (
     finish,
     given_up,
     identify,
-    not_resumed,
     reusable,
 )
 
@@ -67,16 +66,6 @@ def test_what_decides_the_fit_makes_another_run(settings: dict[str, Any]) -> Non
 def test_which_pictures_show_the_same_part_makes_another_run() -> None:
     runs = [identify(RunConfig(), ("a", "b", "c"), "w", CPU, parts) for parts in (None, [0, 0, 1], [0, 1, 1])]
     assert len({run.fit for run in runs}) == 3
-
-
-@pytest.mark.parametrize("has", [False, True])
-def test_the_precision_counts_by_what_it_comes_to(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    asked = {name: identity(fit={"precision": name}) for name in ("auto", "float32", "bfloat16")}
-    assert asked["float32"].fit != asked["bfloat16"].fit
-    assert asked["auto"] == asked["bfloat16" if has else "float32"]
-    assert asked["auto"] == identity()
 
 
 @pytest.mark.parametrize(
@@ -133,23 +122,6 @@ def test_what_is_given_up_is_said(tmp_path: Path) -> None:
     assert given_up(tmp_path, finished=False) == said.format("has made 1 epoch", "go on from there")
     (tmp_path / CHECKPOINT).unlink()
     assert given_up(tmp_path, finished=True) == said.format("is finished", "take its model")
-
-
-def test_a_run_that_resumes_nothing_names_what_is_left_unfinished_beside_it(tmp_path: Path) -> None:
-    for name, done in (("mine", 0), ("other", 7), ("once", 1), ("none", 0), ("finished", 3)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / METRICS).write_text("{}\n" * done)
-        if done:
-            (tmp_path / name / CHECKPOINT).touch()
-    (tmp_path / "summary.json").touch()
-    finish(tmp_path / "finished", identity(), "v")
-    assert not_resumed(tmp_path / "mine") == (
-        "--resume found no epoch of these settings, pictures and libraries: this run begins anew. "
-        f"Unfinished in {tmp_path}: once with 1 epoch, other with 7 epochs (settings in {CONFIG})"
-    )
-    for name in ("other", "once"):
-        finish(tmp_path / name, identity(), "v")
-    assert not_resumed(tmp_path / "mine") is None
 
 
 def test_one_process_works_in_a_folder(tmp_path: Path) -> None:

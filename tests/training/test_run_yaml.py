@@ -26,16 +26,6 @@ def test_what_is_said_twice_is_refused(tmp_path: Path, text: str, said: str) -> 
         load_config(write(tmp_path, text), "grid")
 
 
-def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
-    text = """
-fit: &base {steps: 9, tiles: 2}
-categories:
-  grid: {fit: {<<: *base, steps: 8}}
-"""
-    found = load_config(write(tmp_path, text), "grid").fit
-    assert (found.steps, found.tiles) == (8, 2)
-
-
 @pytest.mark.parametrize(
     ("text", "field"),
     [
@@ -57,10 +47,6 @@ categories:
 def test_what_is_no_number_is_none(tmp_path: Path, text: str, field: str) -> None:
     with pytest.raises(ConfigError, match=f"{field}: Input should be a valid"):
         load_config(write(tmp_path, text))
-
-
-def test_a_leading_zero_makes_no_octal_number(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, "seed: 010")).seed == 10
 
 
 def test_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:

@@ -22,27 +22,12 @@ def test_parts_are_disjoint_and_complete(count: int, fraction: float) -> None:
         assert len(parts.calibration) == max(1, round(fraction * count))
 
 
-def test_parts_keep_the_order_of_the_pictures() -> None:
-    parts = split(50, 0.4, 3)
-    assert (np.diff(parts.fit) > 0).all()
-    assert (np.diff(parts.calibration) > 0).all()
-
-
 def test_it_is_by_seed_and_by_nothing_else() -> None:
     drawn = {tuple(split(40, 0.25, seed).calibration) for seed in range(20)}
     assert len(drawn) == 20
     np.random.default_rng(0).random()
     torch.rand(3)
     assert tuple(split(40, 0.25, 0).calibration) == tuple(split(40, 0.25, 0).calibration)
-
-
-def test_every_picture_is_held_out_by_some_seed() -> None:
-    """The draw is not a slice: early, late and middle pictures come up equally often."""
-    counts = np.zeros(30)
-    for seed in range(400):
-        counts[split(30, 0.2, seed).calibration] += 1
-    assert counts.min() > 45  # 80 expected, deviation 8
-    assert counts.max() < 115
 
 
 @pytest.mark.parametrize(("count", "fraction", "held_out"), [(1, 0.2, 1), (2, 0.2, 1), (10, 0.9, 9)])
@@ -65,13 +50,6 @@ def test_pictures_to_judge_by_come_from_those_to_fit(count: int, fraction: float
     assert parts.seen.tolist() == whole.seen.tolist() == whole.fit.tolist()
 
 
-def test_they_are_drawn_by_seed_and_differ_from_seed_to_seed() -> None:
-    parts = split(50, 0.2, 0)
-    drawn = {tuple(parts.with_validation(0.2, seed).validation) for seed in range(20)}
-    assert len(drawn) == 20
-    assert tuple(parts.with_validation(0.2, 3).validation) in drawn
-
-
 def test_their_draw_is_not_that_of_the_calibration() -> None:
     for seed in range(5):
         parts = split(50, 0.2, seed)
@@ -79,29 +57,11 @@ def test_their_draw_is_not_that_of_the_calibration() -> None:
         assert parts.with_validation(0.2, seed).validation.tolist() != again.tolist()
 
 
-@pytest.mark.parametrize(("count", "fraction", "back"), [(2, 0.1, 1), (3, 0.5, 2), (10, 0.9, 9)])
-def test_too_few_to_judge_are_told(count: int, fraction: float, back: int) -> None:
-    message = f"{count} good pictures to fit are too few to hold {back} back for fit.stopping"
-    with pytest.raises(DatasetError, match=message):
-        Split(np.arange(count), np.arange(5)).with_validation(fraction, 0)
-
-
 def test_of_copies_the_first_is_kept_and_the_order_too() -> None:
     paths = [Path(name) for name in "abcdef"]
     kept, hashes = without_copies(paths, ["1", "2", "1", "3", "2", "1"])
     assert kept == [Path("a"), Path("b"), Path("d")]
     assert hashes == ["1", "2", "3"]
-
-
-def test_the_same_file_twice_is_once() -> None:
-    paths = [Path(name) for name in "abab"]
-    assert without_copies(paths, ["1", "2", "1", "2"]) == ([Path("a"), Path("b")], ["1", "2"])
-
-
-def test_where_there_are_no_copies_nothing_is_left_out() -> None:
-    paths = [Path(name) for name in "abc"]
-    assert without_copies(paths, ["3", "1", "2"]) == (paths, ["3", "1", "2"])
-    assert without_copies([], []) == ([], [])
 
 
 def test_parts_are_divided_whole_and_calibrate_by_one_picture() -> None:
@@ -112,13 +72,6 @@ def test_parts_are_divided_whole_and_calibrate_by_one_picture() -> None:
     assert pictures.fit.tolist() == [0, 2, 3]
     assert pictures.calibration.tolist() == [4, 5]
     assert pictures.validation.tolist() == [6, 7]
-
-
-def test_where_each_picture_shows_another_part_nothing_changes() -> None:
-    parts = split(50, 0.2, 0).with_validation(0.1, 0)
-    pictures = parts.of_pictures(np.arange(50), np.arange(50))
-    for name in ("fit", "calibration", "validation"):
-        np.testing.assert_array_equal(getattr(pictures, name), getattr(parts, name))
 
 
 def distances(points: NDArray[np.float64], fitted: NDArray[np.float64]) -> NDArray[np.float64]:

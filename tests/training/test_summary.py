@@ -17,14 +17,6 @@ def test_means_are_over_those_that_have_the_figure() -> None:
     assert set(found) == {*METRICS, "recall", "false_rejects"}
 
 
-def test_a_zero_counts() -> None:
-    assert means([summary(false_rejects=0.0), summary(false_rejects=0.5)])["false_rejects"] == 0.25
-
-
-def test_nothing_has_no_means() -> None:
-    assert set(means([]).values()) == {None}
-
-
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
     [

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import ImageError
 from tests.training.pins import pins
-from training.datasets.sample import DatasetError
 from training.pinned import Pinned
 from training.tiles import Tile, choose
 
@@ -49,19 +47,3 @@ def test_of_many_tiles_some_are_taken_once_each_and_others_of_the_next_picture(p
     by_picture = [{t.number for t in tiles if t.picture == i} for i in range(30)]
     assert all(max(numbers) - min(numbers) >= 6 for numbers in by_picture)  # over the whole picture
     assert choose(same, TILE, SIZE, STRIDES, 3) == tiles
-
-
-def test_a_picture_that_cannot_be_read_is_named(paths: list[Path]) -> None:
-    paths[1].write_bytes(b"no picture")
-    pictures = pins(paths)
-    with pytest.raises(ImageError, match=r"1\.png"):
-        choose(pictures, TILE, SIZE, STRIDES, 3)
-
-
-def test_a_picture_that_is_gone_or_changed_since_is_named(paths: list[Path]) -> None:
-    pictures = pins(paths)
-    paths[1].rename(paths[2])
-    with pytest.raises(DatasetError, match=r"1\.png: No such file"):
-        choose(pictures, TILE, SIZE, STRIDES, 3)
-    with pytest.raises(DatasetError, match=r"2\.png was changed"):
-        choose(pictures[2:], TILE, SIZE, STRIDES, 3)

@@ -56,17 +56,3 @@ def test_a_preset_sets_nothing_that_does_nothing(tmp_path: Path, name: str) -> N
     assert unused(config) == []
     (tmp_path / "run.yaml").write_text(dump_config(config))
     assert unused(load_config(tmp_path / "run.yaml")) == []  # as a bundle has it
-
-
-def test_updates_that_the_epochs_of_a_preset_leave_nothing_to_do_are_said(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text("preset: fastflow-paper/resnet18\nfit: {steps: 100}\n")
-    assert unused(load_config(path)) == ["fit.steps is 100, but fit.epochs is 500, not null: it does nothing"]
-    path.write_text("preset: fastflow-paper/resnet18\nfit: {steps: 100, epochs: null}\n")
-    assert unused(load_config(path)) == []
-
-
-def test_what_is_of_one_category_alone_fails_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "run.yaml"
-    path.write_text("fit: {tiles: 4}\ncategories: {a: {geometry: {fit: tile}}}\n")
-    assert [len(unused(load_config(path, name))) for name in "ab"] == [0, 1]

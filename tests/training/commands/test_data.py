@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from flows.fastflow.parts import PARTS
 from tests.training.datasets.check.parts import category
 
 
@@ -33,18 +32,6 @@ def test_a_folder_of_that_name_with_something_else_is_an_error(tmp_path: Path) -
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
     assert "remove or rename" in result.stderr
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    result = CliRunner().invoke(flowgauge.app, ["data", "elpv", "--out", str(tmp_path / "file/x")])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: Not a directory")
-
-
-def test_a_data_set_must_be_named() -> None:
-    assert CliRunner().invoke(flowgauge.app, ["data"]).exit_code == 2
-    assert CliRunner().invoke(flowgauge.app, ["data", "cifar"]).exit_code == 2
 
 
 def check(root: Path, *options: str) -> Result:
@@ -74,16 +61,6 @@ def test_a_check_says_what_deserves_a_look_and_writes_all_of_it(tmp_path: Path) 
         "of them, 495 good pictures to learn from in all",
     ]
     assert json.loads((tmp_path / "found.json").read_text())["counts"] == {"leak": 3}
-
-
-@pytest.mark.usefixtures("ascii_locale")
-def test_names_are_written_in_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
-    folder = category(tmp_path, train=6)
-    shutil.copy(folder / "train/good/000.png", folder / "test/good/grün.png")
-    result = check(tmp_path, "--json", str(tmp_path / "found.json"))
-    assert result.exit_code == 0, result.output
-    [found] = json.loads((tmp_path / "found.json").read_bytes())["findings"]
-    assert found["files"] == ["test/good/grün.png", "train/good/000.png"]
 
 
 def test_a_check_of_pictures_that_cannot_be_trained_on_ends_with_1(tmp_path: Path) -> None:
@@ -129,35 +106,6 @@ def test_it_says_what_so_few_pictures_cannot_do(tmp_path: Path, count: int, said
     lines = [line for line in result.stdout.splitlines() if "fewer than" in line or "too few" in line]
     assert len(lines) == len(said), result.stdout
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True)), lines
-
-
-def test_of_several_pictures_of_a_part_it_is_parts_that_count(tmp_path: Path) -> None:
-    """And copies count once, as in a run."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "cap").mkdir()
-    (tmp_path / "cap" / PARTS).write_text(r"^(\d+)_")
-    for i in range(40):
-        name = f"cap/{i % 10}_{i // 10}.png"
-        assert cv2.imwrite(str(tmp_path / name), rng.integers(0, 255, (16, 16, 3), np.uint8))
-    for i in range(3):
-        shutil.copy(tmp_path / "cap/0_0.png", tmp_path / f"cap/{20 + i}_9.png")
-    which = ["--data", str(tmp_path), "--category", "cap"]
-    result = CliRunner().invoke(flowgauge.app, ["data", "check", *which])
-    assert result.exit_code == 0, result.output
-    assert "fewer than" not in result.stdout
-    # Of ten parts two are held out.
-    said = "2 held-out parts can promise 33.33% false rejects at best; it takes 99 of them, 495 good parts to"
-    assert said in result.stdout
-
-
-def test_a_check_of_what_is_not_there_is_an_error(tmp_path: Path) -> None:
-    result = check(tmp_path)
-    assert result.exit_code == 1
-    assert "there is no category 'disc'" in result.stderr
-    category(tmp_path, train=3, good=0)
-    result = check(tmp_path, "--json", str(tmp_path / "nowhere/found.json"))
-    assert result.exit_code == 1
-    assert "No such file or directory" in result.stderr
 
 
 def test_a_name_that_no_model_can_have_is_an_error(tmp_path: Path) -> None:

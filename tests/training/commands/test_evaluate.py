@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
@@ -23,10 +22,7 @@ from flows.fastflow.models_folder import resolve
 from flows.fastflow.parts import PARTS
 from tests.flows.fastflow.manifests import edit
 from tests.training.comparison.stand_in import interpreter
-from training.config import RunConfig
 from training.metrics import image_f1_max
-from training.progress import Silent
-from training.run import train
 
 ONE_THREAD = ("--threads", "1")  # as in all tests
 
@@ -109,11 +105,6 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
         f"report: {folder / 'report.html'}",
         f"all categories: {out / 'index.html'}",
     ]
-
-
-def test_the_line_of_the_image_auroc_is_for_tools_too(evaluated: Result) -> None:
-    [found] = re.findall(r"^image AUROC ([01]\.\d{3})$", evaluated.stdout, re.MULTILINE)
-    assert float(found) > 0.9
 
 
 def test_every_score_goes_through_the_file_without_losing_a_bit(
@@ -210,68 +201,6 @@ def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
     assert all(Path(row["path"]).is_file() for row in rows(folder))
 
 
-def test_masks_that_lie_elsewhere_than_looked_for_are_told(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    masks = few / "tiny/masks/of/scratch"
-    masks.mkdir(parents=True)
-    assert cv2.imwrite(str(masks / "000_mask.png"), np.full((64, 64), 255, np.uint8))
-    said = run(few, tiny_bundle_store, tmp_path / "out").stdout.splitlines()
-    tiny = few / "tiny"
-    assert said[0] == (
-        f"of 1 pictures in {tiny}/masks none is taken for a mask: {tiny}/masks/scratch/000_mask.png would be "
-        f"that of {tiny}/test/scratch/000.png"
-    )
-    assert "pixel AUROC not measured: no defect has a mask" in said
-
-
-def test_pictures_that_lie_too_deep_or_loose_in_the_test_are_told(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    """Else the defects that were found would be all there are."""
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    test = data / "tiny/test"
-    (test / "dent/cam1").mkdir(parents=True)
-    for i in range(3):
-        (test / f"scratch/00{i}.png").rename(test / f"dent/cam1/{i}.png")
-    (test / "scratch/003.png").rename(test / "loose.png")
-    (data / "tiny/validation/good").mkdir(parents=True)
-    shutil.copy(test / "good/000.png", data / "tiny/validation/good")
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert lines[0] == (
-        f"passed over in the test's folders: {test}: 1 where none are looked for; "
-        f"{test}/dent/cam1: 3 where none are looked for"
-    )
-    assert "8 good and 4 defective test pictures" in result.stdout
-    said = "4 pictures in the test's folders had no part in this: they lie where none are looked for"
-    assert f"{said}, or cannot be read; the data check says where" in lines
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    assert json.loads((folder / "summary.json").read_text())["passed_over"] == 4
-    assert said in (folder / "report.html").read_text().replace("&#39;", "'")
-
-
-def test_masks_that_mark_all_leave_no_figures_of_pixels_but_all_others(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    """Without good pictures there is no good pixel to compare with."""
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    shutil.rmtree(data / "tiny/test/good")
-    masks = data / "tiny/ground_truth/scratch"
-    masks.mkdir(parents=True)
-    for path in (data / "tiny/test/scratch").iterdir():
-        cv2.imwrite(str(masks / f"{path.stem}_mask.png"), np.full((64, 64), 255, np.uint8))
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    assert "pixel AUROC not measured: no pixel is good" in result.stdout
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["pixel_auroc"], summary["aupimo"], summary["with_mask"]) == (None, None, 8)
-    assert summary["recall"] is not None
-    assert len(rows(folder)) == 8
-
-
 def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
@@ -311,57 +240,6 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     assert rows(folder) == found
 
 
-def test_a_review_band_that_is_empty_is_said_to_be_so(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    """A share of 0 in it would look as if the model were sure of every part."""
-    models = shutil.copytree(tiny_bundle_store, tmp_path / "models")
-    version = resolve(models, "tiny")
-    edit(version, lambda document: document.update(review_fpr=0.15))
-    result = run(few, models, tmp_path / "out")
-    said = (
-        "he review band is empty: 10 pictures to calibrate with do not tell 10.00% and 15.00% apart, so "
-        "nothing goes to a person; it takes 13"
-    )
-    assert f"t{said}" in result.stdout.splitlines()
-    assert "review band from" not in result.stdout
-    folder = tmp_path / "out/tiny" / version.name
-    assert f"T{said}." in (folder / "report.html").read_text()
-
-
-def test_a_version_can_be_named(few: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
-    version = resolve(tiny_bundle_store, "tiny").name
-    assert run(few, tiny_bundle_store, tmp_path, "--version", version).exit_code == 0
-    result = run(few, tiny_bundle_store, tmp_path / "none", "--version", "20200101T000000-abcdef")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: category 'tiny' has no version '20200101T000000-abcdef'; there")
-    assert not (tmp_path / "none").exists()
-
-
-def test_good_parts_that_are_unlike_those_of_the_calibration_are_told(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    """As under another lamp: a certified threshold then keeps no promise, and its report must not look so."""
-    usual = _folder(tiny_data, tiny_bundle_store, tmp_path / "out")
-    more = "MORE good parts are rejected than chance lets expect"
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    for path in (data / "tiny/test/good").iterdir():
-        lit = np.clip(1.6 * read(path).astype(np.float64) + 30, 0, 255).astype(np.uint8)
-        assert cv2.imwrite(str(path), lit)
-    before = (usual / "report.html").read_text()
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    said = result.stdout.splitlines()
-    assert "the evaluation that this one replaces was on other test pictures, labels or masks" in said
-    summary = json.loads((usual / "summary.json").read_text())
-    assert summary["false_rejects"] == 1
-    assert summary["expected_rejects"][1] < 8
-    assert more in result.stdout
-    page = (usual / "report.html").read_text()
-    assert "More good parts are rejected than chance lets expect" in page
-    assert summary["test_fingerprint"][:16] in page
-    assert "than chance lets expect" not in before
-
-
 def test_what_is_measured_on_is_told_by_what_it_shows(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
@@ -389,19 +267,6 @@ def test_what_is_measured_on_is_told_by_what_it_shows(
     assert len({first, renamed, masked, measured(data)}) == 4
 
 
-def test_test_pictures_of_parts_that_are_learned_from_are_counted(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    (data / "tiny" / PARTS).write_text(r"^(\d\d\d)")  # counters begin anew in each folder here
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    said = "8 good test pictures show parts of which there are training pictures"
-    assert f"{said}, as their names tell: figures on them flatter" in result.stdout
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    assert json.loads((folder / "summary.json").read_text())["same_parts"] == 8
-    assert said in (folder / "report.html").read_text()
-
-
 def test_test_pictures_that_nearly_are_training_pictures_are_told_and_measured(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
@@ -421,48 +286,6 @@ def test_test_pictures_that_nearly_are_training_pictures_are_told_and_measured(
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["near_copies"], summary["good"]) == ([named], 9)
     assert f"{said}." in (folder / "report.html").read_text()
-
-
-def test_where_training_pictures_are_not_there_it_is_said_that_none_were_looked_for(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    for path in (few / "tiny/train/good").iterdir():  # others than those of the fit
-        path.write_bytes(path.read_bytes() + b" ")
-    result = run(few, tiny_bundle_store, tmp_path / "out")
-    said = "hether test pictures nearly are training pictures was not looked for: too few of those that "
-    assert f"w{said}the version was fitted to are known and in the data folder" in result.stdout
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    assert json.loads((folder / "summary.json").read_text())["compared_with"] == 0
-    assert f"W{said}" in (folder / "report.html").read_text()
-
-
-def test_masks_that_are_folders_are_said_not_to_compare_with_published_figures(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    mask = np.zeros((64, 64), np.uint8)
-    mask[:9, :9] = 255
-    for path in sorted((few / "tiny/test/scratch").iterdir())[:2]:
-        masks = few / "tiny/ground_truth/scratch" / path.stem
-        masks.mkdir(parents=True)
-        for part in (mask, mask[::-1]):
-            assert cv2.imwrite(str(masks / f"{part[0, 0]}.png"), part)
-    result = run(few, tiny_bundle_store, tmp_path / "out")
-    said = (
-        "he masks of 2 test pictures are folders, whose pictures are united: AUPRO does not compare with the "
-    )
-    assert f"t{said}sPRO that is published for MVTec LOCO AD" in result.stdout
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    assert json.loads((folder / "summary.json").read_text())["mask_folders"] == 2
-    assert f"T{said}" in (folder / "report.html").read_text()
-
-
-def test_a_second_evaluation_replaces_the_first(
-    evaluated: Result, folder: Path, tiny_data: Path, tiny_bundle_store: Path, out: Path
-) -> None:
-    before = (folder / "scores.csv").read_bytes()
-    (folder / "scores.csv").write_text("old")
-    assert run(tiny_data, tiny_bundle_store, out).stdout == evaluated.stdout
-    assert (folder / "scores.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -531,28 +354,6 @@ def test_without_a_category_all_that_have_a_model_are_measured(
     assert "untrained" not in index
 
 
-def test_a_category_of_good_parts_alone_is_no_failure_unless_it_is_named(
-    two: tuple[Path, Path], tmp_path: Path
-) -> None:
-    data, models = two
-    bare = shutil.copytree(data, tmp_path / "data")
-    for folder in (bare / "another/test").iterdir():
-        shutil.rmtree(folder)
-    out = tmp_path / "out"
-    result = run_all(bare, models, out)
-    assert result.exit_code == 0, result.output
-    assert "another is passed over: no pictures in the folders of " in result.stdout
-    assert (out / "tiny").is_dir()
-    result = run_all(bare, models, out, "--category", "another", "--category", "tiny")
-    assert result.exit_code == 1
-    assert "another failed: no pictures in the folders of " in result.stdout
-    for folder in (bare / "tiny/test").iterdir():
-        shutil.rmtree(folder)
-    result = run_all(bare, models, out)  # nothing was measured
-    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
-    assert result.stdout.count(" is passed over: no pictures in the folders of ") == 2
-
-
 def test_one_category_that_fails_does_not_stop_the_others(two: tuple[Path, Path], tmp_path: Path) -> None:
     result = run_all(*two, tmp_path, "--category", "untrained", "--category", "tiny", "--category", "tiny")
     assert result.exit_code == 1
@@ -561,37 +362,6 @@ def test_one_category_that_fails_does_not_stop_the_others(two: tuple[Path, Path]
     assert "1 of 2 categories failed:" in result.stdout
     assert (tmp_path / "tiny").is_dir()
     assert not (tmp_path / "untrained").exists()
-
-
-def test_a_version_is_of_one_category(two: tuple[Path, Path], tmp_path: Path) -> None:
-    result = run_all(*two, tmp_path, "--version", "20200101T000000-abcdef")
-    assert result.exit_code == 2
-    assert "a version belongs to one category" in result.stderr
-
-
-@pytest.mark.parametrize("option", [("--compare-python", "python3"), ("--compare-coreset", "0.01")])
-def test_how_to_compare_is_of_a_comparison(
-    two: tuple[Path, Path], tmp_path: Path, option: tuple[str, str]
-) -> None:
-    result = run(two[0], two[1], tmp_path, *option)
-    assert result.exit_code == 2
-    assert option[0] in result.output
-    assert "add --compare" in result.output
-
-
-def test_data_without_any_model_is_an_error(tiny_data: Path, tmp_path: Path) -> None:
-    result = run_all(tiny_data, tmp_path / "none", tmp_path)
-    assert result.exit_code == 1
-    assert re.match(
-        r"error: no category of .* has a published model in .*; categories there: tiny\.", result.stderr
-    )
-
-
-def test_an_unknown_category_is_an_error(two: tuple[Path, Path], tmp_path: Path) -> None:
-    result = run_all(*two, tmp_path / "out", "--category", "tinny")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: no model of category 'tinny' in ")
-    assert not (tmp_path / "out").exists()
 
 
 def test_good_pictures_alone_give_the_false_rejects(
@@ -678,16 +448,6 @@ def _measured(data: Path, models: Path, folder: Path) -> dict[str, Any]:
     return summary
 
 
-def test_a_picture_that_is_good_and_defective_is_kept_as_both(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    shutil.copy(data / "tiny/test/good/000.png", data / "tiny/test/scratch/good.png")
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert "8 good and 9 defective test pictures" in result.stdout
-    assert "left out" not in result.stdout
-
-
 def test_of_pictures_of_the_same_parts_chance_is_not_known(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
@@ -705,48 +465,6 @@ def test_of_pictures_of_the_same_parts_chance_is_not_known(
     assert "so intervals are not known" in page
     assert "Several of them show the same part" in page
     assert "95 % of calibrations" not in page
-
-
-def test_parts_that_cannot_be_told_are_refused(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    (data / "tiny" / PARTS).write_text("^(a")
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert result.exit_code == 1
-    assert "is no regular expression" in result.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_others_of_a_part_that_calibrates_are_left_out(
-    tiny_data: Path, tiny_config: RunConfig, silent: Silent, tmp_path: Path
-) -> None:
-    """In a plain folder all good pictures are there to train with, until some are set aside."""
-    cap = tmp_path / "data/cap"
-    (cap / "good").mkdir(parents=True)
-    for i, path in enumerate(sorted((tiny_data / "tiny/train/good").iterdir())):
-        shutil.copy(path, cap / "good" / f"{i % 16}_{i // 16}.png")
-    (cap / PARTS).write_text("^(.+)_")
-    models = tmp_path / "models"
-    train(
-        tiny_config, cap.parent, "cap", models=models, runs=tmp_path / "runs", resume=False, progress=silent
-    )
-    shutil.copytree(tiny_data / "tiny/test/scratch", cap / "bad")
-    result = run(cap.parent, models, tmp_path / "out", category="cap")
-    assert result.exit_code == 0, result.output
-    assert "0 good and 8 defective test pictures" in result.stdout
-
-
-def test_a_test_set_that_the_model_had_is_no_test_set(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    shutil.rmtree(data / "tiny/test")
-    shutil.copytree(data / "tiny/train", data / "tiny/test")
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert result.exit_code == 1
-    assert "was fitted to or calibrated with every one of the" in result.stderr
-    assert not (tmp_path / "out").exists()
 
 
 def test_all_that_cannot_be_used_is_named_before_anything_is_scored(
@@ -778,22 +496,6 @@ def test_another_engine_is_measured_by_its_own_calibration(
     assert "`flowgauge train --resume`" in result.stderr
     assert "flowgauge calibrate" not in result.stderr  # an evaluation goes past renewed calibrations
     assert run(tiny_data, tiny_bundle_store, tmp_path / "out", "--precision", "half").exit_code == 2
-
-
-def test_the_precision_of_the_server_is_not_that_of_an_evaluation(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
-    assert run(few, tiny_bundle_store, tmp_path / "out").exit_code == 0
-
-
-def test_a_damaged_model_is_refused(tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
-    models = shutil.copytree(tiny_bundle_store, tmp_path / "models")
-    weights = resolve(models, "tiny") / "flow.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    result = run(tiny_data, models, tmp_path / "out")
-    assert result.exit_code == 1
-    assert "its sha256 is not the manifest's" in result.stderr
 
 
 @pytest.mark.parametrize("options", [["--threads", "0"], ["--threads", "two"], ["surplus"]])
@@ -828,34 +530,6 @@ def test_a_comparison_is_printed_kept_and_shown(few: Path, tiny_bundle_store: Pa
     assert "<h2>Side by side</h2>" in file.with_name("report.html").read_text()
 
 
-def test_a_time_on_a_gpu_is_not_put_beside_those_on_a_cpu(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    load = Detector.load
-
-    def elsewhere(*arguments: Any, **options: Any) -> Detector:
-        """A detector that takes where it computes for a GPU, so that none is needed."""
-        detector = load(*arguments, **options)
-        detector.device, detector.engine = torch.device("cuda", 0), "torch-cuda-float32"
-        return detector
-
-    monkeypatch.setattr(Detector, "load", elsewhere)
-    python = interpreter(tmp_path / "stand-in")
-    result = run(few, tiny_bundle_store, tmp_path / "out", "--compare", "--compare-python", str(python))
-    assert result.exit_code == 0, result.output
-    [file] = (tmp_path / "out").rglob("summary.json")
-    summary = json.loads(file.read_text())
-    rows = summary["comparison"]
-    assert [row["milliseconds"] is None for row in rows] == [True, False, False]
-    assert [row["engine"] for row in rows] == ["torch-cuda-float32", *["torch-cpu-float32"] * 2]
-    assert summary["milliseconds"] > 0  # what was measured is kept
-    [line] = [line for line in result.stdout.splitlines() if line.startswith("  FlowGauge ")]
-    assert line.split()[-2:] == ["-", "torch-cuda-float32"]
-    said = "that of FlowGauge is left out, for by torch-cuda-float32 it does not compare with those by a CPU"
-    assert f"and the model's for a picture; {said}\n" in result.stdout
-    assert said in file.with_name("report.html").read_text()
-
-
 def test_a_comparison_that_cannot_be_made_leaves_nothing(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
@@ -865,18 +539,3 @@ def test_a_comparison_that_cannot_be_made_leaves_nothing(
     assert result.exit_code == 1
     assert result.stderr.startswith("error: nowhere/python cannot be run: No such file")
     assert not (tmp_path / "out").exists()
-
-
-def test_what_was_measured_is_kept_if_the_comparison_fails(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    python = interpreter(tmp_path / "stand-in")
-    compare = ("--compare", "--compare-python", str(python), "--compare-coreset", "0.5")
-    result = run(few, tiny_bundle_store, tmp_path / "out", *compare)
-    assert result.exit_code == 1
-    assert "half a coreset is too much" in result.stderr
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    assert len(rows(folder)) == 6
-    assert "comparison" not in json.loads((folder / "summary.json").read_text())
-    assert (folder / "report.html").exists()
-    assert f"its own figures are in {folder / 'report.html'}; now" in result.stdout

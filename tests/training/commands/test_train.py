@@ -13,8 +13,7 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from flows.fastflow.bundle import read_manifest, verify
-from flows.fastflow.models_folder import activate, active_version, categories, resolve, versions
-from tests.odd_names import renamed
+from flows.fastflow.models_folder import categories, resolve, versions
 from training.config import RunConfig, dump_config, load_config
 
 
@@ -68,15 +67,6 @@ def test_it_says_what_was_done_and_what_comes_next(trained: Result, tiny_data: P
     assert trained.stderr == ""
 
 
-def test_without_test_pictures_serving_comes_next(
-    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(tiny_data / "tiny/train/good", tmp_path / "tiny")
-    alone = run(tmp_path, root, "--config", str(yaml_file), "--resume")
-    assert alone.exit_code == 0, alone.output
-    assert alone.stdout.splitlines()[-1] == f"next: flowgauge serve --models {root / 'models'}"
-
-
 def test_again_with_resume_reuses_it(trained: Result, tiny_data: Path, yaml_file: Path, root: Path) -> None:
     before = versions(root / "models", "tiny")
     again = run(tiny_data, root, "--config", str(yaml_file), "--resume")
@@ -87,19 +77,6 @@ def test_again_with_resume_reuses_it(trained: Result, tiny_data: Path, yaml_file
     assert "it took" not in again.stdout
     assert again.stdout.splitlines()[-3:] == trained.stdout.splitlines()[-3:]
     assert versions(root / "models", "tiny") == before
-
-
-def test_one_that_is_asked_for_by_name_is_active_again(
-    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
-) -> None:
-    place = shutil.copytree(root, tmp_path / "copy")
-    [version] = versions(place / "models", "tiny")
-    shutil.copytree(place / "models/tiny" / version, place / "models/tiny/other")
-    activate(place / "models", "tiny", "other")
-    again = run(tiny_data, place, "--config", str(yaml_file), "--resume")
-    assert again.exit_code == 0
-    assert f"{version} is active again, in the place of other\n" in again.stdout
-    assert active_version(place / "models", "tiny") == version
 
 
 def test_several_end_in_a_table_and_one_that_failed_in_exit_1(
@@ -123,28 +100,6 @@ def test_several_end_in_a_table_and_one_that_failed_in_exit_1(
     assert result.stderr == ""
 
 
-def test_all_names_the_folders_of_pictures_that_it_passes_over(tiny_data: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    for name in ("cap/left", "notes/photos/old", ".hidden/good"):
-        (data / name).mkdir(parents=True)
-        shutil.copy(tiny_data / "tiny/train/good/000.png", data / name)
-    for name in ("thumbs/.small", os.fsdecode(b"ca\xff/good")):
-        (data / name).mkdir(parents=True)  # hidden ones, and what nobody can ask for
-        shutil.copy(tiny_data / "tiny/train/good/000.png", data / name)
-    (data / "few/good").mkdir(parents=True)
-    shutil.copy(tiny_data / "tiny/train/good/000.png", data / "few/good")
-    (data / "texts").mkdir()
-    (data / "texts/readme.txt").write_text("no picture")
-    places = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
-    result = CliRunner().invoke(flowgauge.app, ["train", "--data", str(data), "--all", *places])
-    said = [line for line in result.stdout.splitlines() if line.startswith("note: ")]
-    assert said == [
-        f"note: passed over is {name}, whose pictures are in none of the layouts: "
-        f"--category {name} says which"
-        for name in ("cap", "notes")
-    ]
-
-
 def test_all_is_every_category_of_the_folder(
     trained: Result, tiny_data: Path, yaml_file: Path, root: Path
 ) -> None:
@@ -155,18 +110,6 @@ def test_all_is_every_category_of_the_folder(
     assert "[1/1] tiny" in result.stdout
     [row] = json.loads((root / "runs/summary.json").read_text())
     assert (row["category"], row["status"], row["pictures"]) == ("tiny", "reused", 32)
-
-
-def test_a_folder_of_an_old_share_beside_it_is_no_trouble(
-    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
-) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    renamed(shutil.copytree(data / "tiny", data / "older"))
-    special = tmp_path / "special.yaml"
-    special.write_text(yaml_file.read_text() + "categories: {teeny: {seed: 2}}\n")
-    result = run(data, root, "--config", str(special), "--resume")
-    assert result.exit_code == 0, result.output
-    assert result.stdout.startswith(f"note: {special} has settings for 'teeny', which {data} does not hold")
 
 
 def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made(
@@ -205,24 +148,6 @@ def test_a_review_band_that_is_empty_is_said_before_the_fit_and_at_the_end(
         assert result.stdout.splitlines().count(said) == times
 
 
-def test_the_folders_may_be_set_by_the_environment(
-    trained: Result,
-    tiny_data: Path,
-    yaml_file: Path,
-    root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("FLOWGAUGE_MODELS", str(tmp_path / "m"))
-    monkeypatch.setenv("FLOWGAUGE_RUNS", str(root / "runs"))
-    monkeypatch.chdir(tmp_path)
-    arguments = ["train", "--data", str(tiny_data), "--category", "tiny", "--config", str(yaml_file)]
-    result = CliRunner().invoke(flowgauge.app, arguments)
-    assert result.exit_code == 0, result.output
-    assert categories(tmp_path / "m") == ["tiny"]
-    assert [p.name for p in tmp_path.iterdir()] == ["m"]
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -253,35 +178,6 @@ def test_what_is_wrong_is_said_in_a_line_and_exits_1(
 @pytest.mark.parametrize("options", [["--epochs", "many"], ["--no-such-option"], ["surplus"]])
 def test_wrong_usage_exits_2(tiny_data: Path, tmp_path: Path, options: list[str]) -> None:
     assert run(tiny_data, tmp_path, *options).exit_code == 2
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["--category", "x"], "--data"),
-        (["--data", "x"], "say what to learn"),
-        (["--data", "x", "--category", "x", "--all"], "say what to learn"),
-    ],
-)
-def test_data_and_what_to_learn_must_be_given(given: list[str], said: str) -> None:
-    result = CliRunner().invoke(flowgauge.app, ["train", *given])
-    assert result.exit_code == 2
-    assert said in result.stderr
-
-
-def test_all_of_a_folder_without_categories_is_told(tmp_path: Path) -> None:
-    result = CliRunner().invoke(flowgauge.app, ["train", "--data", str(tmp_path), "--all"])
-    assert result.exit_code == 1
-    assert f"error: there are no categories in {tmp_path}" in result.stderr
-
-
-def test_all_of_what_is_no_data_folder_says_what_it_is(tmp_path: Path) -> None:
-    (tmp_path / "five" / "good").mkdir(parents=True)
-    (tmp_path / "five" / "good" / "0.png").touch()
-    for folder, said in (("nope", "there is no data folder"), ("five", "holds one category itself")):
-        result = CliRunner().invoke(flowgauge.app, ["train", "--data", str(tmp_path / folder), "--all"])
-        assert result.exit_code == 1
-        assert said in result.stderr
 
 
 def test_ctrl_c_leaves_nothing_broken_and_resume_goes_on(

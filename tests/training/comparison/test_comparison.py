@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.resizing import resize
-from tests.app.full_disk import files_of_at_most
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, compare, planned
 from training.config import RunConfig, dump_config, load_config
@@ -156,12 +154,6 @@ def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
         assert set(METRICS) < set(row)
 
 
-def test_the_others_keep_freed_memory_as_we_do(compared: Compared, failed: Compared) -> None:
-    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "THP_MEM_ALLOC_ENABLE": "1"}
-    assert (compared.error, compared.settings) == ("", kept)
-    assert failed.settings == {}
-
-
 def test_without_anomalib_it_says_how_to_get_it(
     detector: Detector, bundle: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -172,13 +164,6 @@ def test_without_anomalib_it_says_how_to_get_it(
             planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1))
 
 
-def test_an_interpreter_that_is_not_there_is_named(
-    detector: Detector, bundle: Path, tiny_data: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ComparisonError, match="nowhere/python cannot be run: No such file"):
-        planned(detector, bundle, tiny_data, "tiny", Peers(tmp_path / "nowhere/python", 0.01, 1))
-
-
 def test_other_training_pictures_are_refused(
     detector: Detector, bundle: Path, tiny_data: Path, python: Path, tmp_path: Path
 ) -> None:
@@ -186,26 +171,6 @@ def test_other_training_pictures_are_refused(
     next((data / "tiny/train/good").iterdir()).unlink()
     with pytest.raises(ComparisonError, match=r"are not those that .* was trained on"):
         planned(detector, bundle, data, "tiny", Peers(python, 0.01, 1))
-
-
-def test_the_same_pictures_under_other_names_are_refused(
-    detector: Detector, bundle: Path, tiny_data: Path, python: Path, tmp_path: Path
-) -> None:
-    """They would be divided in another way, so that others were fitted to what calibrated the version."""
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    good = sorted((data / "tiny/train/good").iterdir())
-    for i, path in enumerate(good):
-        path.rename(path.with_name(f"{len(good) - i:03}-renamed{path.suffix}"))
-    with pytest.raises(ComparisonError, match="or have other names"):
-        planned(detector, bundle, data, "tiny", Peers(python, 0.01, 1))
-
-
-@pytest.mark.parametrize("coreset", [0.0, -1.0, 1.5])
-def test_a_coreset_is_a_share(
-    detector: Detector, bundle: Path, tiny_data: Path, python: Path, coreset: float
-) -> None:
-    with pytest.raises(ComparisonError, match=r"a share of the patches in \(0, 1\]"):
-        planned(detector, bundle, tiny_data, "tiny", Peers(python, coreset, 1))
 
 
 def test_what_fails_over_there_is_said_here(failed: Compared) -> None:
@@ -236,27 +201,3 @@ def test_what_the_others_do_not_know_is_refused(
     (other / "report/config.yaml").write_text(dump_config(RunConfig.model_validate(config)))
     with pytest.raises(ComparisonError, match="changed copies of its pictures or has margins"):
         planned(detector, other, tiny_data, "tiny", Peers(python, 0.01, 1))
-
-
-def test_a_full_disk_is_an_error_and_leaves_nothing(
-    detector: Detector,
-    bundle: Path,
-    tiny_data: Path,
-    samples: list[Sample],
-    python: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A write fails; a mapped page would end the process by a signal."""
-    done: list[int] = []
-
-    class Steps(Silent):
-        def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-            return nullcontext(done.append)
-
-    plan = planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with files_of_at_most(100_000), pytest.raises(OSError, match="File too large"):
-        compare(plan, detector, samples, Steps())
-    assert 0 < len(done) <= 1 + 100_000 // (64 * 64 * 3)
-    assert list(tmp_path.iterdir()) == []

@@ -1,12 +1,9 @@
 """Which layout a folder has, and what is said when it has none."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.odd_names import ESCAPED, renamed
-from tests.rights import without_roots_rights
 from tests.training.datasets.trees import names, touch
 from training.datasets import layout
 from training.datasets.sample import DatasetError
@@ -50,13 +47,6 @@ def test_pictures_are_found_whatever_the_layout(tmp_path: Path) -> None:
     assert layout.masks(tmp_path, "cap") == []
 
 
-@pytest.mark.parametrize("files", [MVTEC, VISA, ("good/0.png", "crack/1.png"), ("0.png", "1.png")])
-def test_a_category_given_as_the_data_folder_is_noticed(tmp_path: Path, files: tuple[str, ...]) -> None:
-    touch(tmp_path / "part", *files)
-    with pytest.raises(DatasetError, match=r"holds one category itself.*'part' as the category"):
-        layout.train_images(tmp_path / "part", "part")
-
-
 def test_a_folder_of_no_layout_is_told_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
     touch(tmp_path / "part", *(f"{i}/x/0.png" for i in range(10)), "notes.txt")
     with pytest.raises(DatasetError) as caught:
@@ -67,19 +57,6 @@ def test_a_folder_of_no_layout_is_told_what_was_looked_for_and_what_is_there(tmp
     assert message.endswith("Found: 0/, 1/, 2/, 3/, 4/, 5/, 6/, 7/ and 2 more.")
 
 
-def test_an_empty_folder_is_no_category(tmp_path: Path) -> None:
-    (tmp_path / "part").mkdir()
-    with pytest.raises(DatasetError, match=r"(?s)none of the known layouts.*no folders and no pictures"):
-        layout.find(tmp_path, "part")
-    assert layout.categories(tmp_path) == []
-
-
-def test_a_missing_data_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"there is no data folder .*/nowhere"):
-        layout.train_images(tmp_path / "nowhere", "bottle")
-    assert layout.categories(tmp_path / "nowhere") == []
-
-
 def test_a_missing_category_is_told_with_those_there_are(tmp_path: Path) -> None:
     touch(tmp_path, "tile/train/good/1.png", "bottle/train/good/1.png", "readme.txt", "preview.png")
     touch(tmp_path, ".hidden/train/good/1.png", "other/1.txt")
@@ -88,40 +65,10 @@ def test_a_missing_category_is_told_with_those_there_are(tmp_path: Path) -> None
             find(tmp_path, "botle")
 
 
-def test_what_an_old_share_has_beside_a_category_is_no_trouble_to_it(tmp_path: Path) -> None:
-    """Names that are not in UTF-8: of a folder that nobody asks for, and within another category."""
-    touch(tmp_path, "tile/train/good/1.png", "bottle/good/1.png", "bottle/old/1.png", "older/good/1.png")
-    renamed(tmp_path / "older")
-    odd = renamed(tmp_path / "bottle/old")
-    assert layout.categories(tmp_path) == ["bottle", "tile"]
-    assert names(tmp_path, layout.train_images(tmp_path, "tile")) == ["tile/train/good/1.png"]
-    with pytest.raises(DatasetError, match=r"no category 'botle' in .*; found: bottle, tile$"):
-        layout.find(tmp_path, "botle")
-    with pytest.raises(DatasetError, match=re.escape(f"{ESCAPED} is not in UTF-8")):
-        layout.find(tmp_path, "bottle")
-    with pytest.raises(DatasetError, match=re.escape(f"{ESCAPED} is not in UTF-8")):
-        layout.find(tmp_path, odd.name)
-
-
 def test_a_data_folder_without_any_category_is_told_the_layouts(tmp_path: Path) -> None:
     touch(tmp_path, "a/b/c/1.png")
     with pytest.raises(DatasetError, match=r"(?s)no category 'x' in .*, nor any other.*Found: a/\."):
         layout.find(tmp_path, "x")
-
-
-def test_a_folder_that_cannot_be_read_holds_up_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As root's lost+found on any disk; another one fails by itself when it is asked for."""
-    touch(tmp_path, "cap/good/0.png")
-    for name in ("lost+found", "secret"):
-        (tmp_path / name).mkdir(mode=0)
-    monkeypatch.chdir(tmp_path)  # what is above it may be root's alone
-    tmp_path.chmod(0o755)
-    with without_roots_rights():
-        assert layout.categories(Path()) == ["cap", "secret"]
-        with pytest.raises(DatasetError, match=r"no category 'cup' in .*; found: cap, secret"):
-            layout.find(Path(), "cup")
 
 
 def test_the_licence_is_the_first_line_of_its_file(tmp_path: Path) -> None:

@@ -14,12 +14,6 @@ def test_its_file_has_either_name_in_any_case(tmp_path: Path, name: str) -> None
     assert licence(tmp_path) == "CC0-1.0"
 
 
-def test_of_two_files_one_is_read(tmp_path: Path) -> None:
-    (tmp_path / "license.txt").write_text("MIT")
-    (tmp_path / "licence.txt").write_text("CC0-1.0")
-    assert licence(tmp_path) == "CC0-1.0"
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -42,11 +36,6 @@ def test_of_two_files_one_is_read(tmp_path: Path) -> None:
 def test_it_is_the_first_line_and_what_forbids_commerce(tmp_path: Path, text: str, said: str | None) -> None:
     (tmp_path / "licence.txt").write_text(text, newline="")
     assert licence(tmp_path) == said
-
-
-def test_another_encoding_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    (tmp_path / "licence.txt").write_bytes("\xa9 A Company\nnon-commercial".encode("latin-1"))
-    assert licence(tmp_path) == "\N{REPLACEMENT CHARACTER} A Company; non-commercial"
 
 
 @pytest.mark.parametrize(

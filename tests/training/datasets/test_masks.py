@@ -57,11 +57,6 @@ def test_the_masks_in_a_folder_are_united(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "0", SIZE).ravel().tolist() == [True, True] + [False] * 46
 
 
-def test_an_empty_folder_is_no_mask(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="holds no picture"):
-        read_mask(tmp_path, SIZE)
-
-
 @pytest.mark.parametrize("in_a_folder", [False, True])
 def test_another_size_is_told_with_both(tmp_path: Path, in_a_folder: bool) -> None:
     path = draw(tmp_path / "0/000.png", 255)
@@ -74,15 +69,3 @@ def test_a_damaged_mask_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ImageError, match=r"0\.png"):
         read_mask(path, SIZE)
-
-
-def test_a_small_mark_with_soft_edges_is_as_large_in_16_bits(tmp_path: Path) -> None:
-    """Its brightest pixels are fewer than hot ones of a camera may be."""
-    distance = np.hypot(*np.mgrid[-256:256, -256:256]) - 3
-    soft = np.clip(1 - distance / 4, 0, 1)
-    assert 0 < (soft == 1).sum() < 1e-3 * soft.size
-    found = []
-    for name, white, kind in (("8.png", 255, np.uint8), ("16.png", 65535, np.uint16)):
-        assert cv2.imwrite(str(tmp_path / name), np.round(soft * white).astype(kind))
-        found.append(read_mask(tmp_path / name, (512, 512)).sum())
-    assert found[0] == found[1] == (np.round(soft * 255) > 127.5).sum()

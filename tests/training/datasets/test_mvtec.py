@@ -16,13 +16,6 @@ def test_training_pictures_are_sorted_and_of_any_known_suffix(tmp_path: Path) ->
     assert names(tmp_path / good, found) == ["a.jpg", "b.PNG", "c.bmp", "d.TiFf", "e.JPEG"]
 
 
-def test_what_is_no_picture_is_passed_over(tmp_path: Path) -> None:
-    touch(tmp_path, "bottle/train/good/1.png", "bottle/train/good/Thumbs.db")
-    touch(tmp_path, "bottle/train/good/._1.png", "bottle/train/good/notes.txt")
-    touch(tmp_path, "bottle/train/good/folder.png/2.png")
-    assert names(tmp_path, mvtec.train_images(tmp_path, "bottle")) == ["bottle/train/good/1.png"]
-
-
 def test_training_never_looks_at_the_test_pictures(tmp_path: Path) -> None:
     touch(tmp_path, "bottle/train/good/1.png", "bottle/train/broken/2.png")
     (tmp_path / "bottle" / "test").touch()  # a file: any attempt to list it would fail
@@ -40,11 +33,6 @@ def test_test_pictures_come_good_first_with_defect_and_mask(tmp_path: Path) -> N
         Sample(tile / "test/blob/3.jpg", "blob", tile / "ground_truth/blob/3_mask.PNG"),
         Sample(tile / "test/crack/1.png", "crack", tile / "ground_truth/crack/1.png"),
     ]
-
-
-def test_masks_may_be_missing_altogether(tmp_path: Path) -> None:
-    touch(tmp_path, "cell/test/good/0.png", "cell/test/defective/1.png")
-    assert [s.mask for s in mvtec.test_samples(tmp_path, "cell")] == [None, None]
 
 
 def test_masks_under_other_names_are_an_error_not_silence(tmp_path: Path) -> None:
@@ -66,28 +54,6 @@ def test_no_training_pictures_is_an_error(tmp_path: Path, present: tuple[str, ..
     touch(tmp_path, *present)
     with pytest.raises(DatasetError, match=r"no pictures in .*train/good: expected the layout"):
         mvtec.train_images(tmp_path, "bottle")
-
-
-def test_training_pictures_elsewhere_in_train_are_counted(tmp_path: Path) -> None:
-    """As those of MVTec 3D-AD are, a level too deep, or of who knows no other kind."""
-    train = tmp_path / "bagel/train"
-    touch(train, "good/rgb/0.png", "good/rgb/1.png", "good/xyz/0.tiff", "0.png", "good/notes.txt")
-    with pytest.raises(DatasetError) as caught:
-        mvtec.train_images(tmp_path, "bagel")
-    assert str(caught.value).endswith(
-        f". There are 1 in {train}, 2 in {train}/good/rgb, 1 in {train}/good/xyz"
-    )
-    (tmp_path / "none/train").mkdir(parents=True)
-    with pytest.raises(DatasetError, match=r"\.webp$"):
-        mvtec.train_images(tmp_path, "none")
-
-
-@pytest.mark.parametrize("present", [(), ("bottle/test/1.png",), ("bottle/test/good/1.txt",)])
-def test_no_test_pictures_is_an_error(tmp_path: Path, present: tuple[str, ...]) -> None:
-    (tmp_path / "bottle").mkdir()
-    touch(tmp_path, *present)
-    with pytest.raises(DatasetError, match=r"no pictures in the folders of .*test: expected"):
-        mvtec.test_samples(tmp_path, "bottle")
 
 
 def test_btad_calls_them_ok_and_ko(tmp_path: Path) -> None:
@@ -116,12 +82,6 @@ def test_loco_keeps_the_masks_of_a_picture_in_a_folder(tmp_path: Path) -> None:
     assert mvtec.masks(tmp_path, "pins") == [mask]
 
 
-def test_a_folder_of_masks_under_another_name_is_an_error_too(tmp_path: Path) -> None:
-    touch(tmp_path, "pins/test/a/000.png", "pins/ground_truth/a/7/000.png")
-    with pytest.raises(DatasetError, match=r"the first is 7, but 000_mask\.png was expected"):
-        mvtec.test_samples(tmp_path, "pins")
-
-
 def test_ad_2_keeps_masks_inside_its_public_test(tmp_path: Path) -> None:
     can = tmp_path / "can"
     touch(can, "train/good/000_regular.png", "validation/good/000_regular.png", "test_private/000.png")
@@ -134,55 +94,6 @@ def test_ad_2_keeps_masks_inside_its_public_test(tmp_path: Path) -> None:
         Sample(can / "test_public/bad/001_shift_1.png", "bad", mask),
     ]
     assert mvtec.masks(tmp_path, "can") == [mask]
-
-
-@pytest.mark.parametrize("name", ["masks", "mask", "Masks"])
-def test_masks_beside_the_test_are_masks_by_other_names_too(tmp_path: Path, name: str) -> None:
-    tile = tmp_path / "tile"
-    touch(tile, "test/crack/1.png", "test/dent/1.png", "test/masks/1.png", f"{name}/crack/1_mask.png")
-    assert mvtec.test_samples(tmp_path, "tile") == [
-        Sample(tile / "test/crack/1.png", "crack", tile / f"{name}/crack/1_mask.png"),
-        Sample(tile / "test/dent/1.png", "dent", None),
-    ]
-    assert mvtec.masks(tmp_path, "tile") == [tile / f"{name}/crack/1_mask.png"]
-    for usual in ("test/ground_truth", "ground_truth"):  # wins, wherever it is
-        touch(tile, f"{usual}/crack/1.png")
-        assert mvtec.test_samples(tmp_path, "tile")[0].mask == tile / usual / "crack/1.png"
-
-
-def test_a_folder_in_the_test_that_is_called_masks_is_none_of_masks(tmp_path: Path) -> None:
-    touch(tmp_path, "tile/test/crack/1.png", "tile/test/masks/1.png", "tile/test/masks/crack/1.png")
-    assert [s.mask for s in mvtec.test_samples(tmp_path, "tile")] == [None]
-
-
-def test_kinds_and_their_masks_may_differ_in_case(tmp_path: Path) -> None:
-    tile = tmp_path / "tile"
-    touch(tile, "test/Bad/1.png", "ground_truth/bad/1_mask.png", "test/dent/1.png")
-    assert [s.mask for s in mvtec.test_samples(tmp_path, "tile")] == [
-        tile / "ground_truth/bad/1_mask.png",
-        None,
-    ]
-
-
-@pytest.mark.parametrize("other", ["test/BAD/1.png", "ground_truth/BAD/1.png"])
-def test_kinds_that_differ_in_case_alone_have_their_own_masks(tmp_path: Path, other: str) -> None:
-    tile = tmp_path / "tile"
-    touch(tile, "test/Bad/1.png", "ground_truth/bad/1.png", other)
-    if len(list((tile / "test").iterdir()) + list((tile / "ground_truth").iterdir())) < 3:
-        pytest.skip("one folder, where case does not count")
-    assert {s.mask for s in mvtec.test_samples(tmp_path, "tile")} == {None}
-
-
-def test_the_masks_of_a_single_kind_need_no_folder_of_their_own(tmp_path: Path) -> None:
-    tile = tmp_path / "tile"
-    touch(tile, "test/good/1.png", "test/bad/2.png", "test/bad/3.png", "test/empty/notes.txt")
-    touch(tile, "ground_truth/2_mask.png", "ground_truth/4.png")
-    tested = mvtec.test_samples(tmp_path, "tile")
-    assert [s.mask for s in tested] == [None, tile / "ground_truth/2_mask.png", None]
-    assert layout.unused_masks(tmp_path, "tile", tested) is None
-    assert names(tile, mvtec.masks(tmp_path, "tile")) == ["ground_truth/2_mask.png", "ground_truth/4.png"]
-    touch(tile, "test/dent/2.png")  # whose is the mask?
-    assert {s.mask for s in mvtec.test_samples(tmp_path, "tile")} == {None}
 
 
 @pytest.mark.parametrize("where", ["ground_truth", "masks/a/b", "test/ground_truth"])
@@ -215,18 +126,3 @@ def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:
     for find in (mvtec.train_images, mvtec.test_samples):
         with pytest.raises(DatasetError, match=r"_mask\.png is named as the mask of \d\.png"):
             find(tmp_path, "tile")
-
-
-def test_all_masks_are_listed_whether_or_not_they_have_a_picture(tmp_path: Path) -> None:
-    touch(tmp_path, "tile/test/crack/1.png", "tile/ground_truth/crack/1_mask.png")
-    touch(tmp_path, "tile/ground_truth/crack/2_mask.png", "tile/ground_truth/notes/3.txt")
-    assert names(tmp_path / "tile/ground_truth/crack", mvtec.masks(tmp_path, "tile")) == [
-        "1_mask.png",
-        "2_mask.png",
-    ]
-    assert mvtec.masks(tmp_path, "none") == []
-
-
-def test_a_public_test_beside_an_ordinary_one_is_passed_over(tmp_path: Path) -> None:
-    touch(tmp_path, "can/test/crack/0.png", "can/test_public/bad/1.png")
-    assert [s.defect for s in mvtec.test_samples(tmp_path, "can")] == ["crack"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.datasets.trees import names, touch
-from training.datasets import layout, visa
+from training.datasets import visa
 from training.datasets.sample import DatasetError, Sample
 
 HEADER = "object,split,label,image,mask"
@@ -40,13 +40,6 @@ def test_the_split_says_what_is_learned_from_and_what_is_tested_on(tmp_path: Pat
     assert names(tmp_path, visa.masks(tmp_path, "candle")) == [f"{MASKS}/001.png"]
 
 
-def test_other_line_ends_a_mark_and_blank_lines_are_read(tmp_path: Path) -> None:
-    lay_out(tmp_path)
-    text = "\r\n".join([HEADER, *ROWS, ""])
-    (tmp_path / visa.SPLIT).write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\r\n")
-    assert len(visa.train_images(tmp_path, "candle")) == 2
-
-
 def test_training_needs_no_file_of_the_test(tmp_path: Path) -> None:
     lay_out(tmp_path, *ROWS)
     (tmp_path / ANOMALY / "001.JPG").unlink()
@@ -62,21 +55,6 @@ def test_a_mask_that_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / MASKS / "001.png").unlink()
     with pytest.raises(DatasetError, match=rf"names 1 files .*{MASKS}/001\.png"):
         visa.test_samples(tmp_path, "candle")
-
-
-def test_of_many_missing_files_some_are_named_and_all_counted(tmp_path: Path) -> None:
-    lay_out(tmp_path, *(f"candle,train,normal,{NORMAL}/9{i:03}.JPG," for i in range(7)))
-    with pytest.raises(
-        DatasetError, match=r"names 7 files .*9000\.JPG \(line 2\), .*9002\.JPG \(line 4\) and 4 more$"
-    ):
-        visa.train_images(tmp_path, "candle")
-
-
-def test_without_the_split_its_place_is_named(tmp_path: Path) -> None:
-    lay_out(tmp_path, *ROWS)
-    (tmp_path / visa.SPLIT).unlink()
-    with pytest.raises(DatasetError, match=r"laid out as in VisA, but .*split_csv/1cls\.csv is missing"):
-        visa.train_images(tmp_path, "candle")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -108,32 +86,3 @@ def test_a_damaged_row_is_told_by_its_line(tmp_path: Path, row: str, message: st
     lay_out(tmp_path, row)
     with pytest.raises(DatasetError, match=message):
         visa.train_images(tmp_path, "candle")
-
-
-@pytest.mark.parametrize("second", ["train,normal", "test,normal"])
-def test_a_picture_that_is_there_twice_is_told(tmp_path: Path, second: str) -> None:
-    """It would be on both sides of a split, or learned from and tested on."""
-    lay_out(tmp_path, f"candle,train,normal,{NORMAL}/0001.JPG,", f"candle,{second},{NORMAL}/0001.JPG,")
-    with pytest.raises(DatasetError, match=r"line 3: '.*/0001\.JPG' is there twice, first in line 2"):
-        visa.train_images(tmp_path, "candle")
-
-
-@pytest.mark.parametrize("header", ["", "image,label", f"x{HEADER}"])
-def test_another_table_is_not_read_as_a_split(tmp_path: Path, header: str) -> None:
-    lay_out(tmp_path, *ROWS, header=header)
-    with pytest.raises(DatasetError, match="must begin with object,split,label,image,mask"):
-        visa.train_images(tmp_path, "candle")
-
-
-def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
-    lay_out(tmp_path)
-    (tmp_path / visa.SPLIT).write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DatasetError, match="not a text in UTF-8"):
-        visa.train_images(tmp_path, "candle")
-
-
-def test_of_masks_that_the_split_does_not_name_no_place_is_expected(tmp_path: Path) -> None:
-    lay_out(tmp_path, *ROWS[:3], *ROWS[4:])
-    tested = layout.test_samples(tmp_path, "candle")
-    assert {sample.mask for sample in tested} == {None}
-    assert layout.unused_masks(tmp_path, "candle", tested) is None

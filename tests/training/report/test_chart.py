@@ -2,10 +2,9 @@
 
 import re
 
-import numpy as np
 import pytest
 
-from training.report.chart import Chart, nice_ticks, padded
+from training.report.chart import Chart, nice_ticks
 
 
 def chart(**options: object) -> Chart:
@@ -85,32 +84,3 @@ def test_a_band_goes_there_and_back() -> None:
     left, top, right, bottom = drawn.frame
     drawn.band("a", [0, 10], [0, 0], [1, 1], 1)
     assert points(drawn.marks[0].path) == [(left, bottom), (right, bottom), (right, top), (left, top)]
-
-
-def test_a_rule_crosses_the_chart() -> None:
-    drawn = chart()
-    left, top, right, bottom = drawn.frame
-    drawn.rule("a", 5)
-    assert points(drawn.marks[0].path) == [((left + right) / 2, bottom), ((left + right) / 2, top)]
-
-
-def test_nothing_leaves_the_frame() -> None:
-    drawn = chart()
-    left, top, right, bottom = drawn.frame
-    drawn.line("a", [-100, 5, 100], [-1, 7, 0.5], 1)
-    for x, y in points(drawn.marks[0].path):
-        assert left <= x <= right
-        assert top <= y <= bottom
-
-
-def test_points_on_one_spot_are_drawn_once() -> None:
-    drawn = chart()
-    drawn.line("a", np.linspace(0, 10, 100_000), np.zeros(100_000), 1)
-    assert len(points(drawn.marks[0].path)) < 5000
-
-
-@pytest.mark.parametrize("values", [[3.0], [0.0], [5.0, 5.0], [-2.0, 7.0], [1e-30, 2e-30]])
-def test_a_range_is_never_empty_and_holds_its_values(values: list[float]) -> None:
-    low, high = padded(values)
-    assert low < min(values)
-    assert high > max(values)

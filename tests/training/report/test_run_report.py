@@ -1,13 +1,11 @@
 """The report: complete in itself, whatever names pictures have, and true to the evaluation."""
 
-import copy
 import dataclasses
 import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,7 +20,7 @@ from flows.fastflow.images import read
 from training.datasets.sample import Sample
 from training.evaluation import evaluate
 from training.publication import HIGHEST
-from training.report import mistakes, write_report
+from training.report import write_report
 from training.summary import METRICS, summarise
 
 HOSTILE = '<script>alert("1")</script>&\''
@@ -136,28 +134,6 @@ def test_good_pictures_that_the_threshold_hangs_on_are_named(html: str, bundle: 
     )
 
 
-def test_other_rates_are_there_with_intervals(html: str, detector: Detector, samples: list[Sample]) -> None:
-    text = " ".join(Page(html).text)
-    point = evaluate(detector, samples, lambda _: None).operating_points[-1]
-    assert point.recall is not None
-    assert point.recall.low is not None
-    assert point.recall.high is not None
-    value, low, high = (f"{100 * x:.1f}%" for x in (point.recall.value, point.recall.low, point.recall.high))
-    assert f"{value}({low}to{high})" in text.replace("\xa0", " ").replace(" ", "")
-
-
-def test_a_bundle_of_before_names_none(write: Write, samples: list[Sample], detector: Detector) -> None:
-    files = {name: file for name, file in detector.manifest.files.items() if name != HIGHEST}
-    older = copy.copy(detector)
-    older.manifest = detector.manifest.model_copy(update={"files": files})
-    assert "good pictures to calibrate:" not in write(samples, detector=older)
-
-
-def test_long_names_of_defects_break_at_their_underscores(write: Write, samples: list[Sample]) -> None:
-    named = [replace(sample, defect=sample.defect and "metal_<b>_flake") for sample in samples]
-    assert "<th>metal_<wbr>&lt;b&gt;_<wbr>flake</th>" in write(named)
-
-
 def test_every_chart_is_an_svg_with_labels_and_data(html: str) -> None:
     parts = html.split('<svg class="chart"')[1:]
     assert len(parts) == 6
@@ -228,18 +204,6 @@ def test_a_defect_with_a_mask_is_outlined(write: Write, samples: list[Sample]) -
     assert said not in " ".join(Page(write([dataclasses.replace(s, mask=None) for s in samples])).text)
 
 
-def test_an_outline_goes_around_the_mask_and_hides_nothing_of_it() -> None:
-    grey = np.full((20, 20, 3), 90, dtype=np.uint8)
-    mask = np.zeros((20, 20), dtype=np.bool_)
-    mask[8:12, 8:12] = True
-    outlined = mistakes._outlined(grey, mask)
-    changed = (outlined != grey).any(2)
-    assert not (changed & mask).any()
-    assert changed[6:14, 6:14].sum() == 28  # the rim of 8 x 8
-    assert changed.sum() == 28
-    assert (grey == 90).all()
-
-
 def test_mistakes_are_the_worst_first(write: Write, samples: list[Sample]) -> None:
     """Told the truth the wrong way round, every decision is a mistake."""
     swapped = [dataclasses.replace(s, defect=None if s.defect else "d", mask=None) for s in samples]
@@ -255,19 +219,6 @@ def test_mistakes_are_the_worst_first(write: Write, samples: list[Sample]) -> No
     assert "Where are the defects?" not in text  # nothing has a mask
 
 
-@pytest.mark.parametrize("kind", ["good", "defective"])
-def test_one_kind_of_pictures_is_enough(write: Write, samples: list[Sample], kind: str) -> None:
-    chosen = samples[:4] if kind == "good" else samples[4:]
-    page = Page(write(chosen))
-    assert page.open == []
-    text = " ".join(page.text)
-    assert ("no good test pictures" in text) == (kind == "defective")
-    assert ("no defective test pictures" in text) == (kind == "good")
-    assert "ROC" not in text.split("Which parts are defective?")[1].split("Does the threshold")[0].replace(
-        "AUROC", ""
-    )
-
-
 def test_a_threshold_that_certifies_nothing_is_said(
     write: Write, samples: list[Sample], bundle: Path
 ) -> None:
@@ -278,26 +229,6 @@ def test_a_threshold_that_certifies_nothing_is_said(
     text = " ".join(Page(write(samples, detector=other)).text)
     assert "is not certified" in text
     assert "10 held-out good pictures cannot promise 0.10 % false rejects" in text
-
-
-@pytest.mark.parametrize(
-    ("licence", "said"),
-    [
-        ("Test data, CC-BY-NC-SA-4.0", True),
-        ("for non-commercial use", True),
-        ("CC-BY-4.0", False),
-        ("NCSA", False),
-    ],
-)
-def test_a_licence_that_forbids_commerce_is_said(
-    write: Write, samples: list[Sample], bundle: Path, licence: str, said: bool
-) -> None:
-    other = Detector.load(bundle, device="cpu")
-    data = other.manifest.data.model_copy(update={"licence": licence})
-    other.manifest = other.manifest.model_copy(update={"data": data})
-    text = " ".join(Page(write(samples, detector=other)).text)
-    assert ("Not for commercial use" in text) == said
-    assert licence in text
 
 
 @pytest.mark.parametrize(
@@ -329,61 +260,6 @@ def test_the_check_of_the_data_is_shown(
     text = " ".join(" ".join(Page(html).text).split())
     assert said in text
     assert "No check of the training pictures" not in text
-
-
-def test_the_epoch_that_was_chosen_is_told_with_what_chose_it(
-    write: Write, html: str, samples: list[Sample], bundle: Path, tmp_path: Path
-) -> None:
-    copied = shutil.copytree(bundle, tmp_path / "models" / "tiny" / bundle.name)
-    shutil.copytree(bundle.parent.parent / "backbones", tmp_path / "models" / "backbones")
-    judged = [[1.4], [1.2], [1.3], [1.35]]
-    rows = [
-        {
-            "epoch": i + 1,
-            "fit_nll": [1.5 - 0.1 * i],
-            "held_out_nll": nll,
-            "validation_nll": nll,
-            "seconds": 2.0,
-        }
-        for i, nll in enumerate(judged)
-    ]
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    (copied / "report/metrics.jsonl").write_bytes(data)
-    manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["files"]["report/metrics.jsonl"] = hashlib.sha256(data).hexdigest()
-    (copied / "manifest.json").write_text(json.dumps(manifest))
-    page = write(samples, bundle=copied, detector=Detector.load(copied, device="cpu"))
-    text = " ".join(" ".join(Page(page).text).split())
-    assert "4 epochs, the weights of epoch 2, 8.0 s" in text
-    assert "to fit and to choose the epoch by" in text
-    assert "chose the epoch" in text
-    assert "the weights of epoch" not in html
-    assert "chose the epoch" not in html
-
-
-def test_a_version_without_a_check_says_so(
-    write: Write, samples: list[Sample], bundle: Path, tmp_path: Path
-) -> None:
-    copied = shutil.copytree(bundle, tmp_path / "models" / "tiny" / bundle.name)
-    shutil.copytree(bundle.parent.parent / "backbones", tmp_path / "models" / "backbones")
-    (copied / "report/data_check.json").unlink()
-    manifest = json.loads((copied / "manifest.json").read_text())
-    del manifest["files"]["report/data_check.json"]
-    (copied / "manifest.json").write_text(json.dumps(manifest))
-    html = write(samples, bundle=copied, detector=Detector.load(copied, device="cpu"))
-    assert "No check of the training pictures is recorded" in html
-
-
-def test_a_single_escape_among_many_is_not_rounded_away(
-    bundle: Path, detector: Detector, samples: list[Sample], tmp_path: Path
-) -> None:
-    evaluation = evaluate(detector, samples, lambda _: None)
-    [kind] = evaluation.defects
-    found = replace(evaluation, defects=[replace(kind, count=715, recall=714 / 715)])
-    summary = summarise("tiny", bundle.name, detector.engine, detector.calibrator.threshold, found)
-    html = write_report(tmp_path, bundle, detector, found, summary).read_text()
-    assert "<td>715</td>" in html
-    assert "<td>99.9\xa0%</td>" in html
 
 
 def test_a_comparison_is_a_table_with_the_best_in_bold(write: Write, samples: list[Sample]) -> None:

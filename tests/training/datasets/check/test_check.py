@@ -1,8 +1,7 @@
 """The whole check: each fault of a category is found and named, and nothing else is."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,11 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.fastflow.images import read
-from flows.fastflow.parts import PARTS, PartsError
+from flows.fastflow.parts import PARTS
 from tests.training.datasets.check.parts import SIZE, category, part, write
 from training.datasets.check import DataCheck, check
 from training.datasets.check.findings import TITLES
-from training.datasets.check.survey import Undecodable, survey
 from training.datasets.sample import DatasetError
 
 
@@ -71,21 +69,6 @@ def test_every_corrupt_file_is_named_and_only_those_of_training_are_errors(disc:
     assert "test/good" not in str(told.value)
 
 
-def test_a_file_that_cannot_be_opened_is_named_with_the_reason(disc: Path) -> None:
-    """Not by its permissions, which root does not heed: by being gone between listing and reading."""
-    [gone] = survey([disc / "gone.png"], threads=1, advance=lambda _: None, sample_bits=16)
-    assert isinstance(gone, Undecodable)
-    assert gone.reason == "The file cannot be read: No such file or directory."
-
-
-def test_when_nothing_can_be_decoded_all_of_it_is_told(disc: Path) -> None:
-    for path in (disc / "train/good").iterdir():
-        path.write_bytes(b"\x89PNG\r\n\x1a\n")
-    checked = check(disc.parent, "disc", test=False)
-    assert checked.counts == {"undecodable": 30}
-    assert checked.sizes == []
-
-
 def test_copies_are_found_within_training_and_across_to_the_test(disc: Path) -> None:
     good = disc / "train/good"
     shutil.copy(good / "002.png", good / "900.png")
@@ -95,17 +78,6 @@ def test_copies_are_found_within_training_and_across_to_the_test(disc: Path) -> 
         "duplicate": [["train/good/002.png", "train/good/900.png"]],
     }
     assert found(disc, test=False) == {"duplicate": [["train/good/002.png", "train/good/900.png"]]}
-
-
-def test_copies_within_the_test_are_told_and_those_of_a_leak_for_each_file(disc: Path) -> None:
-    test = disc / "test/good"
-    shutil.copy(test / "000.png", test / "900.png")
-    for name in ("901.png", "902.png"):
-        shutil.copy(disc / "train/good/005.png", test / name)
-    assert found(disc) == {
-        "leak": [[f"test/good/{name}", "train/good/005.png"] for name in ("901.png", "902.png")],
-        "duplicate": [["test/good/000.png", "test/good/900.png"], ["test/good/901.png", "test/good/902.png"]],
-    }
 
 
 def brighter(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -145,36 +117,6 @@ def test_several_photographs_of_one_part_are_told_as_one_group(disc: Path) -> No
     }
 
 
-def test_of_many_that_are_the_same_the_message_names_a_few_and_the_finding_all(disc: Path) -> None:
-    good = disc / "train/good"
-    for i in range(10):
-        shutil.copy(good / "002.png", good / f"9{i:02}.png")
-        # The same pixels in other bytes.
-        (good / f"8{i:02}.png").write_bytes((good / "004.png").read_bytes() + b" " * (i + 1))
-    [same, near] = check(disc.parent, "disc", test=False).findings
-    assert (same.kind, near.kind) == ("duplicate", "near_duplicate")
-    assert same.files == ["train/good/002.png", *(f"train/good/9{i:02}.png" for i in range(10))]
-    assert same.message.startswith("train/good/002.png = train/good/900.png = ")
-    assert same.message.endswith("train/good/903.png and 6 more, byte for byte")
-    assert len(near.files) == 11
-    assert near.message.endswith("train/good/803.png and 6 more (distance 0.00 of the usual)")
-
-
-def test_photographs_that_names_say_show_one_part_are_no_finding(disc: Path) -> None:
-    good = disc / "train/good"
-    for name, quality in (("002-b.jpg", 95), ("900.jpg", 94)):
-        write(good / name, noisy(read(good / "002.png")), cv2.IMWRITE_JPEG_QUALITY, quality)
-    (disc / PARTS).write_text(r"^\d+")
-    checked = check(disc.parent, "disc", test=False)
-    [finding] = checked.findings
-    assert finding.kind == "near_duplicate"
-    assert {"train/good/900.jpg"} < set(finding.files)
-    assert checked.parts == 31
-    assert checked.lines()[0].startswith("data check: 32 training pictures of 31 parts; 0 errors, 1 warn")
-    (good / "900.jpg").unlink()
-    assert check(disc.parent, "disc", test=False).findings == []
-
-
 def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_pictures_differ(disc: Path) -> None:
     (disc / "test/good/002.png").rename(disc / "test/good/017-b.png")
     for i in (0, 1, 3):
@@ -184,44 +126,6 @@ def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_picture
     (disc / PARTS).write_text(r"^\d+")
     assert found(disc) == {"leak": [["test/good/017-b.png", "train/good/017-c.png"]]}
     assert found(disc, test=False) == {}
-
-
-def test_several_pictures_of_each_part_hide_nothing(disc: Path) -> None:
-    """Neighbours are pictures of other parts, else each would be near its own."""
-    good = disc / "train/good"
-    for path in sorted(good.iterdir()):
-        for frame in range(6):
-            shown = np.random.default_rng(frame).normal(0, 3, (SIZE, SIZE, 3)) + read(path)
-            write(good / f"{path.stem}-{frame}.png", shown.clip(0, 255).astype(np.uint8))
-        path.unlink()
-    for frame in range(6):
-        odd = np.rot90(read(good / f"003-{frame}.png") // 3)
-        write(good / f"900-{frame}.png", np.ascontiguousarray(odd))
-    write(disc / "test/good/905.jpg", noisy(read(good / "005-0.png")), cv2.IMWRITE_JPEG_QUALITY, 80)
-    (disc / PARTS).write_text(r"^(\d+)-")
-    checked = check(disc.parent, "disc")
-    outliers = [f.files[0] for f in checked.findings if f.kind == "outlier"]
-    assert sorted(outliers) == [f"train/good/900-{frame}.png" for frame in range(6)]
-    [leak] = [f.files for f in checked.findings if f.kind == "leak"]
-    assert leak[0] == "test/good/905.jpg"
-    assert leak[1].startswith("train/good/005-")
-    assert checked.parts == 31
-
-
-def test_test_pictures_whose_names_do_not_tell_are_no_error(disc: Path) -> None:
-    (disc / "test/good/000.png").rename(disc / "test/good/odd.png")
-    (disc / "test/good/001.png").rename(disc / "test/good/017-b.png")
-    (disc / "train/good/017.png").rename(disc / "train/good/017-c.png")
-    for i in (2, 3):
-        (disc / f"test/good/{i:03}.png").rename(disc / f"test/good/9{i:02}.png")
-    (disc / PARTS).write_text(r"^\d+")
-    assert found(disc) == {"leak": [["test/good/017-b.png", "train/good/017-c.png"]]}
-
-
-def test_parts_that_cannot_be_told_are_refused(disc: Path) -> None:
-    (disc / PARTS).write_text("^part")
-    with pytest.raises(PartsError, match=r"does not say which part 000\.png shows"):
-        check(disc.parent, "disc")
 
 
 def test_odd_ones_are_told_by_what_is_odd(disc: Path) -> None:
@@ -268,20 +172,6 @@ def test_a_picture_unlike_the_other_good_ones_is_suspicious(
     assert [f.files for f in checked.findings if f.kind == "outlier"] == [["train/good/900.png"]]
 
 
-def test_too_few_pictures_have_no_outliers(tmp_path: Path) -> None:
-    folder = category(tmp_path, train=19, good=0)
-    write(folder / "train/good/000.png", moved(part(0)))
-    assert found(folder) == {}
-
-
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_a_handful_of_pictures_is_checked_too(tmp_path: Path, count: int) -> None:
-    folder = category(tmp_path, train=count, good=1)
-    assert found(folder) == {}
-    (folder / "train/good/000.png").write_bytes(b"")
-    assert found(folder) == {"undecodable": [["train/good/000.png"]]}
-
-
 def test_without_test_pictures_it_is_said_and_goes_on(tmp_path: Path) -> None:
     folder = category(tmp_path, good=0)
     checked = check(tmp_path, "disc")
@@ -300,48 +190,6 @@ def test_test_pictures_are_not_looked_at_unless_asked_for(disc: Path) -> None:
     (disc / "test").write_bytes(b"no folder: listing it would fail")
     checked = check(disc.parent, "disc", test=False)
     assert (checked.test, checked.no_test, checked.masks, checked.findings) == (None, None, 0, [])
-
-
-def test_progress_is_told_picture_by_picture(faultless: Path) -> None:
-    told: list[tuple[str, int]] = []
-    steps: list[int] = []
-
-    @contextmanager
-    def stage(title: str, total: int) -> Iterator[Callable[[int], None]]:
-        told.append((title, total))
-        yield steps.append
-
-    check(faultless, "disc", stage=stage)
-    assert told == [("check", 37)]
-    assert sum(steps) == 37
-
-
-def test_threads_do_not_change_what_is_found(disc: Path) -> None:
-    write(disc / "train/good/900.png", moved(part(900)))
-    one, four = (check(disc.parent, "disc", threads=n) for n in (1, 4))
-    assert one.findings == four.findings
-    assert one.findings
-
-
-@pytest.mark.shared_data
-@pytest.mark.parametrize("name", ["bottle", "grid"])
-def test_real_pictures_of_a_clean_set_raise_no_alarm(shared_data: Path, name: str) -> None:
-    assert check(shared_data / "mvtec", name).lines(10)[1:] == []
-
-
-@pytest.mark.shared_data
-def test_real_copies_are_found_among_parts_that_look_alike(shared_data: Path, tmp_path: Path) -> None:
-    bottles = sorted((shared_data / "mvtec/bottle/train/good").iterdir())[:60]
-    folder = tmp_path / "bottle"
-    for path in bottles:
-        (folder / "train/good").mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / "train/good" / path.name)
-    for path in bottles[:5]:
-        half = cv2.resize(read(path), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        write(folder / "test/good" / path.name, np.asarray(half, np.uint8), cv2.IMWRITE_JPEG_QUALITY, 60)
-    assert sorted(found(folder)["leak"]) == [
-        [f"test/good/{path.name}", f"train/good/{path.name}"] for path in bottles[:5]
-    ]
 
 
 def test_every_kind_has_its_words() -> None:

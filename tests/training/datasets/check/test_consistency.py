@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes, sizes
+from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes
 from training.datasets.check.findings import Finding
 from training.datasets.check.survey import Picture
 
@@ -32,12 +32,6 @@ def named(pictures: list[Picture]) -> list[tuple[str, Picture]]:
 
 def files(findings: list[Finding]) -> list[str]:
     return [name for finding in findings for name in finding.files]
-
-
-def test_sizes_are_counted_most_frequent_first() -> None:
-    pictures = [replace(USUAL, size=(10, 20)), USUAL, USUAL]
-    assert [(s.width, s.height, s.count) for s in sizes(pictures)] == [(200, 100, 2), (20, 10, 1)]
-    assert len(sizes([replace(USUAL, size=(i, 1)) for i in range(1, 30)], shown=4)) == 4
 
 
 def test_another_size_than_nearly_all_is_odd() -> None:
@@ -67,11 +61,6 @@ def test_grey_among_coloured_ones_and_the_reverse(usual: float, other: float, sa
     [finding] = odd_colours(pictures, named(pictures))
     assert finding.files == ["9"]
     assert finding.message.startswith(f"9 is {said}, the rest ")
-
-
-def test_where_both_are_usual_neither_is_odd() -> None:
-    pictures = [USUAL] * 5 + [replace(USUAL, colourfulness=0)] * 5
-    assert odd_colours(pictures, named(pictures)) == []
 
 
 def test_light_that_is_off_by_little_or_within_the_usual_spread_is_not_odd() -> None:

@@ -55,10 +55,6 @@ def test_lines_count_everything_and_show_some() -> None:
     ]
 
 
-def test_without_a_test_nothing_is_said_of_one() -> None:
-    assert checked(test=None).lines() == ["data check: 20 training pictures; 0 errors, 0 warnings (1.2 s)"]
-
-
 def test_json_holds_all_of_it_and_the_counts() -> None:
     original = checked(finding(1), finding(2, kind="outlier", measure=5.5), finding(3))
     text = original.model_dump_json()

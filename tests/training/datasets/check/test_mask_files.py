@@ -71,22 +71,6 @@ def test_a_defect_without_a_mask_is_told_where_others_have_one(disc: Path) -> No
     assert findings(disc) == []
 
 
-def test_the_masks_of_a_folder_are_one(disc: Path) -> None:
-    parts = disc / "ground_truth/scratch/001"
-    parts.mkdir()
-    mask(disc, 1).rename(parts / "000.png")
-    write(parts / "001.png", np.zeros((SIZE, SIZE), np.uint8))
-    assert findings(disc) == []
-    write(parts / "002.png", np.zeros((SIZE, 3), np.uint8))
-    [found] = findings(disc)
-    assert found.files == ["ground_truth/scratch/001", "test/scratch/001.png"]
-
-
-def test_a_mask_of_a_corrupt_picture_is_not_blamed(disc: Path) -> None:
-    (disc / "test/scratch/001.png").write_bytes(b"")
-    assert [f.kind for f in findings(disc)] == ["undecodable"]
-
-
 def test_a_mask_that_marks_all_is_told(disc: Path) -> None:
     """As of one that is white all over and drawn in its alpha channel."""
     alpha = np.full((SIZE, SIZE, 4), 255, np.uint8)
@@ -105,21 +89,6 @@ def test_a_mask_whose_darker_shades_do_not_count_is_told(disc: Path) -> None:
     [found] = findings(disc)
     assert found.kind == "mask_shades"
     assert "37% of what is drawn in ground_truth/scratch/001_mask.png" in found.message
-
-
-@pytest.mark.parametrize("how", ["numbers", "smooth", "lossy"])
-def test_a_mask_that_counts_as_it_was_drawn_raises_no_alarm(disc: Path, how: str) -> None:
-    drawn = np.zeros((SIZE, SIZE), np.uint8)
-    drawn[40:50, 20:70] = 255
-    if how == "numbers":
-        drawn[40:50, 20:45], drawn[40:50, 45:70] = 1, 9
-        write(mask(disc, 1), drawn)
-    elif how == "smooth":
-        write(mask(disc, 1), np.asarray(cv2.GaussianBlur(drawn, (5, 5), 2), dtype=np.uint8))
-    else:
-        mask(disc, 1).unlink()
-        write(mask(disc, 1).with_suffix(".jpg"), drawn, cv2.IMWRITE_JPEG_QUALITY, 60)
-    assert findings(disc) == []
 
 
 BLACK = np.zeros((SIZE, SIZE), np.uint8)
@@ -149,18 +118,6 @@ def test_masks_of_good_parts_are_passed_over_where_they_are_black(disc: Path, pl
     assert findings(plain) == []
 
 
-def test_black_masks_of_good_parts_may_lie_beside_those_of_the_only_kind(plain: Path) -> None:
-    for path in (plain / "masks/scratch").iterdir():
-        path.rename(plain / "masks" / path.name)
-    (plain / "masks/scratch").rmdir()
-    for i in range(3, 10):
-        write(plain / f"masks/{i:03}.png", BLACK)
-    assert findings(plain) == []
-    write(plain / "masks/009.png", MARKED)  # of a good part, or of one whose picture is gone
-    [found] = findings(plain)
-    assert (found.kind, found.files) == ("mask_without_picture", ["masks/009.png"])
-
-
 def test_a_good_part_in_which_a_mask_marks_something_is_told(disc: Path, plain: Path) -> None:
     write(disc / "ground_truth/good/000_mask.png", MARKED)
     [found] = findings(disc)
@@ -175,11 +132,6 @@ def test_a_good_part_in_which_a_mask_marks_something_is_told(disc: Path, plain: 
         write(plain / f"masks/good/{i:03}.png", MARKED)
     told = sorted((f.kind, *f.files) for f in findings(plain))
     assert told == [("mask_of_good", f"masks/good/{i:03}.png", f"good/{i:03}.png") for i in range(10)]
-
-
-def test_a_damaged_mask_of_a_good_part_is_told(disc: Path) -> None:
-    write(disc / "ground_truth/good/000.png", BLACK).write_bytes(b"no picture")
-    assert [f.kind for f in findings(disc)] == ["mask_unusable"]
 
 
 def turned(path: Path, orientation: int) -> None:
@@ -205,16 +157,3 @@ def test_masks_that_are_not_turned_as_their_pictures_are_told(disc: Path, orient
         "test/scratch/000.png is turned by its EXIF orientation and ground_truth/scratch/000_mask.png "
         "is not: was it drawn on the upright picture?"
     )
-
-
-def test_where_a_turned_picture_has_another_size_the_size_tells(disc: Path) -> None:
-    for number in range(3):
-        picture = disc / f"test/scratch/{number:03}.png"
-        write(picture, part(2000 + number)[:50])
-        turned(picture, 6)
-        write(mask(disc, number), MARKED[:, :50])  # of the upright picture
-    assert {f.kind for f in findings(disc)} == {"size"}  # than the others
-    write(mask(disc, 0), MARKED[:50])
-    [found] = [f for f in findings(disc) if f.kind != "size"]
-    assert found.kind == "mask_unusable"
-    assert f"its picture 50x{SIZE}, perhaps turned by its EXIF orientation" in found.message

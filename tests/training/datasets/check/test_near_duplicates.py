@@ -32,11 +32,6 @@ def test_distances_are_those_of_pictures_without_mean_and_spread(monkeypatch: py
     assert found.pairs == []
 
 
-def test_the_neighbourhood_grows_with_the_pictures() -> None:
-    found = neighbours(thumbnails(200))
-    assert (found.usual > found.fifth).all()  # the tenth nearest, not the fifth
-
-
 def test_a_pair_is_found_once_with_its_ratio() -> None:
     pictures = thumbnails(40)
     pictures[31] = nearly(pictures[4], 1)
@@ -53,11 +48,6 @@ def test_a_burst_of_photographs_of_one_part_is_found_pair_by_pair() -> None:
     assert {(i, j) for i, j, _ in pairs} == {(i, j) for i in range(5) for j in range(i + 1, 5)}
 
 
-def test_parts_that_all_look_alike_are_not_duplicates_of_each_other() -> None:
-    part = thumbnails(1)[0]
-    assert neighbours(np.stack([nearly(part, i) for i in range(40)])).pairs == []
-
-
 def test_pictures_that_are_all_the_same_are_each_paired_with_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -69,20 +59,6 @@ def test_pictures_that_are_all_the_same_are_each_paired_with_the_first(
     pairs = neighbours(pictures).pairs
     assert sorted(pairs) == sorted([*((3, i, 0.0) for i in frozen[1:]), *((8, i, 0.0) for i in dark[1:])])
     assert len(neighbours(np.repeat(pictures[:1], 6, axis=0)).pairs) == 5
-
-
-def test_the_same_pictures_of_two_parts_are_all_paired() -> None:
-    pairs = neighbours(np.repeat(thumbnails(1), 4, axis=0), np.array([0, 0, 1, 1])).pairs
-    assert {i for pair in pairs for i in pair[:2]} == {0, 1, 2, 3}
-    assert len(pairs) == 3
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_few_pictures_are_compared_with_what_there_is(count: int) -> None:
-    found = neighbours(thumbnails(count))
-    assert found.fifth.shape == (count,)
-    assert np.isfinite(found.fifth).all()
-    assert found.pairs == []
 
 
 def test_each_test_picture_is_told_its_closest_training_picture(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,49 +98,9 @@ def still(parts: int, frames: int, seed: int = 0) -> tuple[NDArray[np.uint8], ND
     return noisy.astype(np.uint8), np.repeat(np.arange(parts), frames)
 
 
-@pytest.mark.parametrize(("parts", "frames"), [(40, 5), (20, 10), (10, 20), (15, 14), (4, 50)])
-def test_photographs_of_still_parts_are_found_however_many_there_are_of_each(parts: int, frames: int) -> None:
-    pictures, shown = still(parts, frames)
-    found = neighbours(pictures)
-    assert {i for pair in found.pairs for i in pair[:2]} == set(range(parts * frames))
-    assert all(shown[i] == shown[j] for i, j, _ in found.pairs)
-    others = np.random.default_rng(9).integers(20, 236, (20, 16, 16)).astype(np.uint8)
-    _, ratio = nearest_in_training(np.concatenate([pictures[::frames] + 1, others]), pictures, found.usual)
-    assert (ratio[:parts] <= LIMIT).all()
-    assert (ratio[parts:] > LIMIT).all()
-
-
-def test_photographs_of_a_part_are_found_beside_a_copy_of_one_of_them() -> None:
-    pictures, shown = still(10, 20)
-    pictures[1] = pictures[0]
-    pairs = neighbours(pictures).pairs
-    assert {i for pair in pairs for i in pair[:2]} == set(range(200))
-    assert all(shown[i] == shown[j] for i, j, _ in pairs)
-
-
 def test_variants_of_parts_that_look_alike_are_no_photographs_of_one_part() -> None:
     """What leaps is the way from one variant to the next, but more than noise tells the parts apart."""
     rng = np.random.default_rng(0)
     variants = np.repeat(rng.integers(20, 236, (5, 16, 16)), 40, axis=0)
     parts = (variants + rng.normal(0, 4, variants.shape)).round().clip(0, 255).astype(np.uint8)
     assert neighbours(parts).pairs == []
-
-
-def test_pictures_of_a_part_leave_few_pairs_that_link_them_all() -> None:
-    pictures, _ = still(5, 100)
-    pairs = neighbours(pictures).pairs
-    assert len(pairs) <= 17 * 500
-    for part in range(5):
-        linked, own = {100 * part}, [pair[:2] for pair in pairs if pair[0] // 100 == part]
-        for i, j in sorted(own):
-            if i in linked:
-                linked.add(j)
-        assert linked == set(range(100 * part, 100 * part + 100))
-
-
-def test_photographs_of_parts_that_are_told_are_no_leap() -> None:
-    """Others of its part are no neighbours of a picture; what is usual is among other parts."""
-    pictures, shown = still(10, 20)
-    found = neighbours(pictures, shown)
-    assert found.pairs == []
-    assert (found.usual > 0.5).all()
