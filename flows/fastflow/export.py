@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from flows.fastflow.atomic_files import temporary_directory
 from flows.fastflow.detector import Detector
 from flows.fastflow.fused import FusedHead
-from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.score import anomaly_map, image_score, pixel_energies
 
 
@@ -116,7 +116,6 @@ def describe(detector: Detector) -> Mapping[str, str]:
         "backbone": manifest.backbone.name,
         "sample_bits": str(manifest.sample_bits),
         "shrink": detector.scorer.geometry.shrink,
-        "mixed": detector.scorer.geometry.mixed,
         "reject_above": repr(threshold.reject),
         "target_fpr": repr(threshold.target_fpr),
         "certified": str(threshold.certified).lower(),

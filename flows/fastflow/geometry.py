@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flows.fastflow.resizing import Mixed, Shrink, resize
+from flows.fastflow.resizing import Shrink, resize
 
 _LONGEST = 16_384  # side of a picture in pixels of the model
 
@@ -37,11 +37,6 @@ class Geometry(BaseModel):
         default="halves-area",
         description="how larger pictures are reduced: area, all pixels count alike; halves-area, very large "
         "ones are halved first, which is faster; halves, halved and then interpolated, faster still",
-    )
-    mixed: Mixed = Field(
-        default="area",
-        description="how a side becomes shorter where the other grows: area, as shrink says; linear, as in "
-        "earlier versions, which pass over pixels; of no effect with shrink halves",
     )
     margin: int = Field(
         default=0,
@@ -125,7 +120,6 @@ class Geometry(BaseModel):
             lefts=axes[1][1],
             tile=input_size,
             shrink=self.shrink,
-            mixed=self.mixed,
         )
 
     def _scaled(self, image_size: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int]:
@@ -168,7 +162,6 @@ class Layout:
         lefts: first columns, likewise; there is a tile for each top and left, row by row.
         tile: (height, width) of a tile, the model's input size.
         shrink: how a larger picture is reduced, see `resizing.resize`.
-        mixed: how one is that is longer one way and shorter the other, likewise.
     """
 
     size: tuple[int, int]
@@ -177,7 +170,6 @@ class Layout:
     lefts: tuple[int, ...]
     tile: tuple[int, int]
     shrink: Shrink
-    mixed: Mixed
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -205,7 +197,7 @@ class Layout:
 
     def prepare(self, image: NDArray[np.uint8]) -> "Prepared":
         """Scale a picture (H, W, 3) and surround it by its reflection."""
-        pixels = resize(image, self.size, self.shrink, self.mixed)
+        pixels = resize(image, self.size, self.shrink)
         (top, left), (height, width) = self.before, self.canvas
         bottom, right = height - top - self.size[0], width - left - self.size[1]
         if any((top, bottom, left, right)):

@@ -12,16 +12,13 @@ from .area import average
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 Shrink = Literal["area", "halves-area", "halves"]
-Mixed = Literal["area", "linear"]
 
 # How many times as long as wanted a side must be to be halved first. To average twice with nearly the same
 # step blurs in a pattern, from which fine textures suffer: where area follows, the steps are far apart.
 _HALVED_FROM: dict[Shrink, int] = {"halves-area": 4, "halves": 2}
 
 
-def resize(
-    image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area", mixed: Mixed = "area"
-) -> NDArray[Pixel]:
+def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area") -> NDArray[Pixel]:
     """``image`` (H, W) or (H, W, C) at ``size`` = (height, width); the aspect ratio may change.
 
     With ``area`` every pixel counts by what of it lies in the new one (area average). With ``halves-area`` a
@@ -34,9 +31,6 @@ def resize(
         image: the picture.
         size: wanted.
         shrink: how a side becomes shorter.
-        mixed: how it does beside one that grows. With ``linear``, as of models made before there was a
-            choice, the whole picture is interpolated: of a side that is twice to four times as long as wanted
-            rows of pixels are passed over.
 
     Raises:
         ValueError: a side of ``size`` is less than a pixel.
@@ -47,7 +41,7 @@ def resize(
     if (times := _HALVED_FROM.get(shrink)) is not None:
         image = _halved(image, (times * height, times * width))
     grows = height > image.shape[0] or width > image.shape[1]
-    if grows and mixed == "area" and shrink != "halves":
+    if grows and shrink != "halves":
         least = min(height, image.shape[0]), min(width, image.shape[1])
         if least != image.shape[:2]:
             image = average(image, least)

@@ -218,7 +218,6 @@ class Scorer:
                 lefts=(0,),
                 tile=self.input_size,
                 shrink=self.geometry.shrink,
-                mixed=self.geometry.mixed,
             )
             layouts = [whole] * n
         ends = np.cumsum([0, *map(len, layouts)]).tolist()

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from flows.fastflow.plain_files import sweep, temporary_directory
+from flows.fastflow.atomic_files import sweep, temporary_directory
 
 State = dict[str, Tensor]
 

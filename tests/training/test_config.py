@@ -27,7 +27,6 @@ OTHER: dict[str, Any] = {
     "geometry": {
         "fit": "tile",
         "shrink": "halves",
-        "mixed": "linear",
         "margin": 8,
         "overlap": 0.5,
         "scale": 0.5,

@@ -196,7 +196,7 @@ def _write_pictures(
         write_header(file, np.dtype(np.uint8), (len(pictures), height, width, 3))
         for picture in pictures:
             image = read(picture, sample_bits=detector.manifest.sample_bits)
-            file.write(resize(image, (height, width), geometry.shrink, geometry.mixed).tobytes())
+            file.write(resize(image, (height, width), geometry.shrink).tobytes())
             sizes.append((image.shape[0], image.shape[1]))
             advance(1)
     return sizes

@@ -157,7 +157,7 @@ def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
     pixels = images.read(file)  # (H, W, 3)
     if channels == 1:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None]
-    resized = resizing.resize(pixels, (size, size), mixed="area").reshape(size, size, channels)
+    resized = resizing.resize(pixels, (size, size)).reshape(size, size, channels)
     return np.ascontiguousarray(resized.transpose(2, 0, 1))
 
 

@@ -18,7 +18,7 @@ from flows.fastflow.engines.torch_engine import TorchEngine
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies
 from flows.fastflow.head import Head
-from flows.fastflow.manifest import Backbone, Precision
+from flows.fastflow.manifest import Precision
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
 
@@ -57,9 +57,6 @@ class Engine(Protocol):
 
         Pixels may be written over.
         """
-
-    def has_converted(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:
-        """Whether a backbone for images of one size, (H, W), need not be built of its layers any more."""
 
 
 class RunningBackbone(Protocol):

@@ -16,8 +16,8 @@ import numpy as np
 import openvino as ov
 import torch
 
+from flows.fastflow.atomic_files import sweep, temporary_directory
 from flows.fastflow.manifest import Backbone
-from flows.fastflow.plain_files import sweep, temporary_directory
 
 logger = logging.getLogger("flowgauge.openvino")
 

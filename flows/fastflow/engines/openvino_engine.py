@@ -29,7 +29,7 @@ from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
-from flows.fastflow.manifest import Backbone, Precision
+from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 from flows.fastflow.score import ScoreRule
@@ -126,10 +126,6 @@ class OpenVinoEngine:
                     yield Pixels(product, score_map, len(sizes))
 
         return run
-
-    def has_converted(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:
-        """See `Engine`."""
-        return self._cache is not None and openvino_cache.path_of(self._cache, backbone, input_size).is_file()
 
     def shared_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
         """The compiled graph of heads of this one's shape, for maps of these sizes."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head, computing, stays_exact
-from flows.fastflow.manifest import Backbone, Precision
+from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
@@ -47,10 +47,6 @@ class TorchEngine:
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
         """See `Engine`."""
         return partial(pixels_of, rule=rule, size=size)
-
-    def has_converted(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:
-        """See `Engine`: it computes with the layers."""
-        return False
 
 
 class _TorchBackbone:

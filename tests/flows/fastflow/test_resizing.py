@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import get_args
 
-import cv2
 import numpy as np
 import pytest
 
@@ -77,12 +76,6 @@ class TestOneSideGrows:
         image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
         shorter = resize(image, (min(shape[0], 256), min(shape[1], 256)))
         np.testing.assert_array_equal(resize(image, (256, 256)), resize(shorter, (256, 256)))
-
-    def test_models_of_before_go_on_as_they_did(self) -> None:
-        image = np.random.default_rng(0).integers(0, 256, (630, 230, 3), np.uint8)
-        wanted = cv2.resize(image, (256, 256))
-        np.testing.assert_array_equal(resize(image, (256, 256), "area", "linear"), wanted)
-        assert (resize(image, (256, 256)) != wanted).any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (HEIGHT, WIDTH), (HEIGHT, 10), (100, 200)])
