@@ -80,7 +80,6 @@ def create_app(settings: Settings) -> FastAPI:
                 settings.precision,
                 residency.serving,
                 calibrations,
-                database,
             )
             state.drift = drift = Drift(
                 settings.drift_window,

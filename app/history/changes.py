@@ -1,9 +1,7 @@
 """What was changed about a category's models and decisions, and when, by the audit log."""
 
 import json
-import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, func, or_, select
@@ -21,19 +19,6 @@ _SWITCHES: Final = ("model.activate", "model.rollback")
 ACTIONS: Final = (THRESHOLDS, REGION, CALIBRATION, *_SWITCHES)
 # An act is done so soon after the version that it activates began to serve.
 _ACT_MS: Final = 600_000
-# What writes into the folder of a category.
-WRITING: Final = (*ACTIONS, "model.upload", "model.delete")
-
-
-@dataclass(frozen=True)
-class Act:
-    """An entry of the audit log, see `app.audit.Entry`: the begin of an act, or its end, which names that."""
-
-    number: int
-    action: str
-    outcome: str
-    created_ms: int
-    detail: Mapping[str, Any]
 
 
 def changes(
@@ -59,64 +44,49 @@ def changes(
 def _unannounced(
     connection: Connection, span: Span, categories: Collection[str] | None
 ) -> list[dict[str, Any]]:
-    """Of a time the rows of `SERVES` by which another version serves, where no act tells it.
+    """The rows of `SERVES` in a time by which another version serves, where no act tells it.
 
-    An act that activates it lies between the last time that a version of the category began to serve and the
-    next. What was activated while no server ran has no previous one of its own, but that last time names it.
+    An act that activates it lies between the last time that a version of the category began to serve and a
+    few minutes after this. What was activated while no server ran is told by the version before.
     """
-    columns, done = audit.c, _done_of(categories)
-    served = select(audit).where(columns.action == SERVES, *done)
-    before = (
-        select(func.max(columns.number), columns.target)
-        .where(columns.action == SERVES, columns.created_ms < span.from_ms, *done)
-        .group_by(columns.target)
+    columns = audit.c
+    served = select(audit).where(columns.action == SERVES, *_done_of(categories))
+    last = dict[str, tuple[int, str]]()
+    before = select(func.max(columns.number)).where(
+        columns.action == SERVES, columns.created_ms < span.from_ms, *_done_of(categories)
     )
-    # Of each category, when a version began to serve the last time, and which.
-    last: dict[str, tuple[int, str]] = {}
-    for number, target in sorted(tuple(row) for row in connection.execute(before)):
-        category, _, version = target.partition("/")
-        last[category] = number, version
-    found: list[_Beginning] = []
-    open_ended: dict[str, _Beginning] = {}
-    for row in connection.execute(served.where(*_during(span)).order_by(columns.number)).mappings():
+    earlier = served.where(columns.number.in_(before.group_by(columns.target))).order_by(columns.number)
+    during = served.where(*_during(span)).order_by(columns.number)
+    for row in connection.execute(earlier).mappings():
+        category, _, version = row["target"].partition("/")
+        last[category] = row["number"], version
+    found = []
+    for row in [dict(row) for row in connection.execute(during).mappings()]:
         category, _, version = row["target"].partition("/")
         after, known = last.get(category, (0, None))
-        previous = detail(dict(row)).get("previous") or known
         last[category] = row["number"], version
-        if (one := open_ended.pop(category, None)) is not None:
-            one.until = row["number"]
-        # Most are of models that were let go of and loaded again.
-        if previous is not None and previous != version:
-            open_ended[category] = _Beginning(dict(row), previous, after)
-            found.append(open_ended[category])
-    if not found:
-        return []
+        previous = detail(row).get("previous") or known
+        # Most are of models that were unloaded and loaded again.
+        if previous in (None, version) or _is_told(connection, row, after):
+            continue
+        found.append(row | {"detail": json.dumps({**detail(row), "previous": previous})})
+    return found
+
+
+def _is_told(connection: Connection, row: Mapping[str, Any], after: int) -> bool:
+    """Whether an act activates the version that began to serve."""
+    category, _, version = row["target"].partition("/")
     acted = select(audit).where(
-        columns.action.in_(_SWITCHES), columns.created_ms < span.to_ms + _ACT_MS, *done
+        audit.c.action.in_(_SWITCHES),
+        audit.c.number > after,
+        audit.c.created_ms < row["created_ms"] + _ACT_MS,
+        *_done_of([category]),
     )
-    acts = [dict(row) for row in connection.execute(acted).mappings()]
-    return [one.told() for one in found if not any(one.is_told_by(act) for act in acts)]
-
-
-@dataclass
-class _Beginning:
-    """That another version of a category serves: its row, what it replaced, and between what acts tell it."""
-
-    row: dict[str, Any]
-    previous: str
-    after: int
-    until: float = math.inf
-
-    def is_told_by(self, act: Mapping[str, Any]) -> bool:
-        category, _, version = self.row["target"].partition("/")
-        if act["target"].partition("/")[0] != category or not self.after < act["number"] < self.until:
-            return False
-        # One that activates what serves already tells nothing.
+    for act in [dict(row) for row in connection.execute(acted).mappings()]:
         was, now = held(act["action"], act["target"], detail(act))
-        return now == {"version": version} != was
-
-    def told(self) -> dict[str, Any]:
-        return self.row | {"detail": json.dumps({**detail(self.row), "previous": self.previous})}
+        if now == {"version": version} != was:  # one that activates what serves already tells nothing
+            return True
+    return False
 
 
 def _during(span: Span) -> list[ColumnElement[bool]]:
@@ -144,28 +114,6 @@ def changed_ms(connection: Connection, category: str, action: str) -> dict[str |
     for row in connection.execute(done).mappings():
         found.setdefault(detail(dict(row)).get("station"), row["created_ms"])
     return found
-
-
-def acts(connection: Connection, category: str, limit: int = 200) -> list[Act]:
-    """What wrote, or was to write, into the folder of a category, the latest first.
-
-    Args:
-        connection: where to read.
-        category: whose.
-        limit: how many at most.
-    """
-    columns = audit.c
-    query = (
-        select(columns.number, columns.action, columns.outcome, columns.created_ms, columns.detail)
-        .where(columns.action.in_(WRITING), _of([category]))
-        .order_by(columns.number.desc())
-        .limit(limit)
-    )
-    rows = connection.execute(query).mappings()
-    return [
-        Act(row["number"], row["action"], row["outcome"], row["created_ms"], detail(dict(row)))
-        for row in rows
-    ]
 
 
 def _of(categories: Collection[str]) -> ColumnElement[bool]:

@@ -1,92 +1,113 @@
 """A statistic of the latest inspections against the same of the calibration images."""
 
-import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from app.history import kolmogorov
+from scipy.stats import ks_2samp
 
 # The chance of an alarm that all comparisons in a window share, where nothing has changed.
 FALSE_ALARMS: Final = 0.01
 # What is certain but smaller than this is no alarm: it takes more than one inspection in ten that changed.
 LEAST_DISTANCE: Final = 0.1
+# Beyond so many pairs of values the asymptotic law is used: the exact one takes long there.
+_LARGEST_EXACT: Final = 200_000
+
+Values = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """One statistic of the inspections in the window, against the calibration images.
 
     Attributes:
         name: "score", or which feature.
-        inspections: how many inspections were compared.
-        n_calibration: with how many calibration images.
-        steps: their distance in steps of 1 / (inspections n_calibration).
-        needed: the steps that raise the alarm; None where no distance is certain enough.
-        shift: the chance that an inspection is above a calibration image less the chance that it is below
-            (Cliff's delta), in [-1, 1].
+        values: the statistic in the inspections, sorted; at least one.
+        sample: its values in the calibration images, sorted.
         rising: whether only the upward distance counts.
         tests: how many comparisons share the chance of a false alarm.
+        distance: the largest difference of the two distributions, in [0, 1].
     """
 
     name: str
-    inspections: int
-    n_calibration: int
-    steps: int
-    needed: int | None
-    shift: float
+    values: Values
+    sample: Values
     rising: bool
     tests: int
+    distance: float
 
     @property
-    def distance(self) -> float:
-        """The largest difference of the two distributions, in [0, 1]."""
-        return self.steps / (self.inspections * self.n_calibration)
+    def inspections(self) -> int:
+        """How many inspections were compared."""
+        return len(self.values)
+
+    @property
+    def n_calibration(self) -> int:
+        """With how many calibration images."""
+        return len(self.sample)
 
     @property
     def alarm_distance(self) -> float | None:
         """The distance that raises the alarm; None where none is certain enough."""
-        return None if self.needed is None else self.needed / (self.inspections * self.n_calibration)
+        return _alarm_distance(FALSE_ALARMS / self.tests, self.inspections, self.n_calibration, self.rising)
 
     @property
     def p_value(self) -> float:
         """The chance of such a distance without drift, times the looks at all statistics of a window."""
-        single = kolmogorov.p_value(self.steps, self.inspections, self.n_calibration, rising=self.rising)
-        return min(1.0, self.tests * single)
+        return min(1.0, self.tests * _p_value(self.values, self.sample, rising=self.rising))
+
+    @property
+    def shift(self) -> float:
+        """The chance that an inspection is above a calibration image less that it is below, in [-1, 1].
+
+        Cliff's delta.
+        """
+        below = int(np.searchsorted(self.sample, self.values, side="left").sum())
+        not_above = int(np.searchsorted(self.sample, self.values, side="right").sum())
+        pairs = self.inspections * self.n_calibration
+        return (below - (pairs - not_above)) / pairs
 
     def reaches(self, share: float = 1.0) -> bool:
         """Whether the distance is at least a share of what raises the alarm."""
-        return self.needed is not None and self.steps >= share * self.needed
+        return self.alarm_distance is not None and self.distance >= share * self.alarm_distance
 
 
-def compare(
-    name: str, sample: NDArray[np.float64], values: NDArray[np.float64], tests: int, *, rising: bool
-) -> Comparison:
-    """Compare.
-
-    Args:
-        name: of the statistic.
-        sample: its values in the calibration images, sorted.
-        values: in the inspections, in any order; at least one.
-        tests: how many comparisons share the chance of a false alarm.
-        rising: whether only the upward distance counts.
-    """
-    m, n = len(values), len(sample)
+def compare(name: str, sample: Values, values: Values, tests: int, *, rising: bool) -> Comparison:
+    """Compare the values of a statistic in inspections, in any order, with a sorted sample of calibration."""
     values = np.sort(values)
-    needed = kolmogorov.critical(FALSE_ALARMS / tests, m, n, rising=rising)
-    if needed is not None:
-        needed = max(needed, math.ceil(LEAST_DISTANCE * m * n))
-    below = int(np.searchsorted(sample, values, side="left").sum())
-    above = m * n - int(np.searchsorted(sample, values, side="right").sum())
-    return Comparison(
-        name=name,
-        inspections=m,
-        n_calibration=n,
-        steps=kolmogorov.steps(sample, values, rising=rising),
-        needed=needed,
-        shift=(below - above) / (m * n),
-        rising=rising,
-        tests=tests,
+    points = np.concatenate([sample, values])
+    of_values = np.searchsorted(values, points, side="right") / len(values)
+    difference = np.searchsorted(sample, points, side="right") / len(sample) - of_values
+    distance = float(max(0.0, difference.max()) if rising else np.abs(difference).max())
+    return Comparison(name, values, sample, rising, tests, distance)
+
+
+def _p_value(values: Values, sample: Values, *, rising: bool) -> float:
+    """The chance of such a distance between samples of one law, by the two-sample Kolmogorov-Smirnov test."""
+    method = "exact" if len(values) * len(sample) <= _LARGEST_EXACT else "asymp"
+    return float(
+        ks_2samp(values, sample, alternative="less" if rising else "two-sided", method=method).pvalue
     )
+
+
+@lru_cache(maxsize=4096)
+def _alarm_distance(level: float, m: int, n: int, rising: bool) -> float | None:
+    """The least distance, in steps of 1 / m, that is certain at a level and not small; None without one."""
+    low, high = 0, m
+    if _p_value(*_samples_apart(m, n, m), rising=rising) > level:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _p_value(*_samples_apart(m, n, middle), rising=rising) <= level:
+            high = middle
+        else:
+            low = middle
+    return max(high / m, LEAST_DISTANCE)
+
+
+def _samples_apart(m: int, n: int, steps: int) -> tuple[Values, Values]:
+    """Samples of m and n values whose distance is steps / m: so many above all, the others spread evenly."""
+    spread = np.arange(m - steps) * n // max(1, m - steps)
+    return np.concatenate([spread, np.full(steps, n)]).astype(np.float64), np.arange(n, dtype=np.float64)

@@ -10,13 +10,12 @@ import numpy as np
 from sqlalchemy import ColumnElement, func, literal, select
 
 from app.calibrations import CalibrationFiles, Slot
-from app.category_settings import CategorySettings
-from app.database.engine import Database, DatabaseUnavailable
+from app.category_settings import SETTINGS, CategorySettings
+from app.database.clock import now_ms
+from app.database.engine import Database
 from app.database.tables import inspections
-from app.history.changes import Act, acts
 from app.history.drift import Reference, Row
 from app.history.queries import elsewhere
-from app.history.unchanged import unchanged_since
 from app.problems import Problem
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
@@ -37,7 +36,6 @@ class References:
         serving: gives the version that answers for a category, see `Residency.serving`; None where none does
             yet, and the active one will.
         calibrations: those beside the bundles, to be read once for all who ask.
-        database: with the audit log, which tells what was changed.
     """
 
     def __init__(
@@ -47,14 +45,12 @@ class References:
         precision: Precision,
         serving: Callable[[str], str | None],
         calibrations: CalibrationFiles,
-        database: Database,
     ) -> None:
         self._models = models
         self._settings = settings
         self._precision = precision
         self._serving = serving
         self._calibrations = calibrations
-        self._database = database
         self._slots: dict[str, Slot] = {}
         self._known: dict[tuple[str, str | None], Reference] = {}
         self._broken: set[str] = set()
@@ -113,27 +109,34 @@ class References:
                 calibration = found.renewal.calibration
             if calibration is None:
                 return None
-            since_ms = unchanged_since(
-                self._models,
-                replace(slot, station=whose),
-                settings.revision,
-                self._acts(category),
-                self._calibrations.stations(slot),
-                renewed=found is not None,
-            )
+            since_ms = self._unchanged_since_ms(replace(slot, station=whose), renewed=found is not None)
             known = Reference(
                 version, made, bool(regions), samples(calibration), since_ms, whose, self._precision
             )
             self._known[category, whose] = known
         return known
 
-    def _acts(self, category: str) -> list[Act]:
-        try:
-            with self._database.read() as connection:
-                return acts(connection, category)
-        except DatabaseUnavailable:
-            # The files alone tell too late a time rather than too early a one.
-            return []
+    def _unchanged_since_ms(self, slot: Slot, *, renewed: bool) -> int:
+        """Since when the version, the regions and the calibration may have been as they are, by their files.
+
+        A rate that was changed is in the file of the regions, and counts too.
+        """
+        folder = self._models / slot.manifest.category
+        renewals = models_folder.renewals_of(folder / slot.manifest.version)
+        files = [folder / models_folder.ACTIVE, folder / SETTINGS]
+        if renewed:
+            files.append(renewals / slot.file)
+        if slot.station is None:  # a station that has none of its own any more is among all others
+            files.append(renewals)
+        return min(max(_changed_ms(path) for path in files), now_ms())
+
+
+def _changed_ms(path: Path) -> int:
+    """When a file or a folder was changed, 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns // 1_000_000
+    except FileNotFoundError:
+        return 0
 
 
 def samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:

@@ -8,7 +8,7 @@ from app.access import ANONYMOUS, SERVER
 from app.audit import Audit
 from app.database import clock
 from app.database.engine import Database
-from app.history.changes import CALIBRATION, REGION, SERVES, Act, acts, changed_ms, changes, detail, held
+from app.history.changes import CALIBRATION, REGION, SERVES, changed_ms, changes, detail, held
 from app.history.reports import Span
 
 EVER = Span(0, 2**45)
@@ -38,14 +38,6 @@ def test_only_of_the_categories_that_are_wanted(database: Database) -> None:
         log.write(ANONYMOUS, "model.activate", target, "done")
     assert [target for _, target in told(database, ["a_b"])] == ["a_b", "a_b/v1"]
     assert told(database, []) == []
-
-
-def test_only_of_the_time_that_is_wanted(database: Database) -> None:
-    Audit(database).write(ANONYMOUS, "model.rollback", "bottle", "done")
-    now = clock.now_ms()
-    with database.read() as connection:
-        assert changes(connection, Span(now + 1000, now + 2000), None, 10) == []
-        assert changes(connection, Span(0, now - 60_000), None, 10) == []
 
 
 def serves(log: Audit, version: str, previous: str | None = None, category: str = "bottle") -> None:
@@ -142,20 +134,6 @@ def test_what_explains_a_version_may_lie_outside_the_time(database: Database) ->
     serves(log, "v2", "v1")
     serves(log, "v3", "v2")
     assert versions(database, Span(begin, 2**45)) == [(SERVES, "v2", "v3")]
-
-
-def test_what_wrote_into_the_folder_of_a_category_the_latest_first(database: Database) -> None:
-    log = Audit(database)
-    log.write(ANONYMOUS, "model.delete", "a_b/v1", "begun")
-    log.write(ANONYMOUS, REGION, "a_b", "done", {"revision": 3})
-    for action, target in ((REGION, "axb"), ("model.serves", "a_b/v1"), ("model.unload", "a_b/v1")):
-        log.write(ANONYMOUS, action, target, "done")
-    with database.read() as connection:
-        found = acts(connection, "a_b")
-        assert acts(connection, "a_b", 1) == found[:1]
-    last, first = found
-    assert last == Act(last.number, REGION, "done", last.created_ms, {"revision": 3})
-    assert first == Act(first.number, "model.delete", "begun", first.created_ms, {})
 
 
 def test_the_last_change_of_a_region(database: Database) -> None:

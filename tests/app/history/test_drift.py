@@ -1,10 +1,8 @@
 import dataclasses
 import json
 import logging
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -96,28 +94,6 @@ def test_exchangeable_streams_alarm_no_more_often_than_promised(n_calibration: i
     assert alarms <= stats.binom.ppf(0.999, repetitions, FALSE_ALARMS)
 
 
-@pytest.mark.parametrize("window", [20, 30, 39, 41, 100, 199])
-def test_no_window_is_looked_at_more_often_than_it_is_corrected_for(
-    monkeypatch: pytest.MonkeyPatch, window: int
-) -> None:
-    looks = []
-    monkeypatch.setattr("app.history.drift._look", lambda *of: looks.append(of))
-    watch(reference(np.arange(40.0)), window).on_filed(list(rows(np.arange(10.0 * window))))
-    assert len(looks) <= 10 * LOOKS
-
-
-def test_without_the_correction_there_would_be_many_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail: with every look held to 1 %, streams without drift alarm."""
-    monkeypatch.setattr("app.history.comparison.FALSE_ALARMS", FALSE_ALARMS * LOOKS * 3)
-    rng = np.random.default_rng(0)
-    alarms = 0
-    for _ in range(100):
-        calibration, stream = rng.normal(size=(40, 3)), rng.normal(size=(100, 3))
-        drift = watch(reference(calibration[:, 0], calibration[:, 1:]))
-        alarms += alarms_within(drift, list(rows(stream[:, 0], stream[:, 1:]))) is not None
-    assert alarms > stats.binom.ppf(0.999, 100, FALSE_ALARMS)
-
-
 @pytest.mark.parametrize("n_calibration", [10, 60, 300])
 def test_a_shift_of_the_scores_alarms_within_the_window(n_calibration: int) -> None:
     rng = np.random.default_rng(1)
@@ -152,26 +128,15 @@ def test_lower_scores_are_drift_too_unless_a_region_lowers_them() -> None:
         assert seen(drift).alarm is expected
 
 
-def test_features_that_shift_alarm_while_scores_stay() -> None:
-    rng = np.random.default_rng(3)
-    calibration = rng.normal(size=(80, 3))
-    stream = rng.normal(size=(100, 3))
-    stream[:, 2] = 1.8 * stream[:, 2] + 2
-    drift = watch(reference(calibration[:, 0], calibration[:, 1:]))
-    drift.on_filed(list(rows(stream[:, 0], stream[:, 1:])))
-    state = seen(drift)
-    assert state.alarm
-    far = [comparison.name for comparison in state.comparisons if comparison.reaches()]
-    assert far == ["feature 1"]
-
-
-def test_what_is_told_agrees_with_scipy() -> None:
+@pytest.mark.parametrize("rising", [False, True])
+def test_what_is_told_agrees_with_scipy(rising: bool) -> None:
     rng = np.random.default_rng(4)
     calibration, stream = rng.normal(size=37), rng.normal(0.4, size=100)
-    drift = watch(reference(calibration))
+    drift = watch(reference(calibration, rising_only=rising))
     drift.on_filed(list(rows(stream)))
     [score] = seen(drift).comparisons
-    expected = stats.ks_2samp(stream, calibration, method="exact")
+    alternative = "less" if rising else "two-sided"
+    expected = stats.ks_2samp(stream, calibration, alternative=alternative, method="exact")
     assert score.distance == pytest.approx(expected.statistic)
     assert score.p_value == pytest.approx(min(1, LOOKS * expected.pvalue), abs=1e-9)
     u = stats.mannwhitneyu(stream, calibration).statistic
@@ -194,7 +159,7 @@ def test_too_few_calibration_images_are_said_not_to_suffice() -> None:
     drift = watch(reference(np.array([1.0])))
     drift.on_filed(list(rows(np.full(100, 9.0))))
     [score] = seen(drift).comparisons
-    assert score.needed is None
+    assert score.alarm_distance is None
     assert not seen(drift).alarm
 
 
@@ -232,35 +197,6 @@ def test_the_alarm_stays_while_parts_are_nearly_as_far_off() -> None:
     assert distances[1:] == pytest.approx([0.9, 0.8, 0.6, 0.9], abs=0.05)
 
 
-def test_windows_are_changed_by_one_thread_at_a_time() -> None:
-    """Those that ask for the state begin windows too."""
-    inside, go_on = threading.Event(), threading.Event()
-    asked = []
-
-    def compared(*_: object) -> Reference:
-        asked.append(threading.current_thread())
-        if len(asked) == 1:
-            inside.set()
-            assert go_on.wait(60)
-        return reference(np.arange(9.0))
-
-    drift = Drift(40, compared, lambda *_: [])
-    threads = [
-        threading.Thread(target=drift.on_filed, args=[list(rows(np.arange(5.0)))]),
-        threading.Thread(target=drift.state, args=["tiny"]),
-    ]
-    threads[0].start()
-    assert inside.wait(60)
-    threads[1].start()
-    threads[1].join(0.2)
-    assert asked == threads[:1]
-    go_on.set()
-    for thread in threads:
-        thread.join(60)
-    assert seen(drift).inspections == 5
-    assert asked[:2] == threads
-
-
 def test_the_window_holds_the_latest_only() -> None:
     rng = np.random.default_rng(6)
     drift = watch(reference(rng.normal(size=50)), window=40)
@@ -288,16 +224,6 @@ def test_another_active_version_begins_a_new_window() -> None:
     assert (seen(drift).inspections, seen(drift).alarm) == (40, False)
     active = reference(calibration)
     assert seen(drift) == State("v1")
-
-
-def test_another_region_begins_a_new_window() -> None:
-    rng = np.random.default_rng(8)
-    before = reference(rng.normal(size=50))
-    active = before
-    drift = Drift(40, lambda *_: active, lambda *_: [])
-    drift.on_filed(list(rows(rng.normal(size=40))))
-    active = Reference("v1", (3,), rising_only=True, samples=before.samples)
-    assert seen(drift).inspections == 0
 
 
 def test_goes_on_after_a_restart_without_counting_twice() -> None:
@@ -337,19 +263,6 @@ def test_a_database_that_does_not_answer_at_the_start_is_asked_again() -> None:
     with pytest.raises(DatabaseUnavailable):
         drift.state("tiny")
     assert seen(drift).inspections == 10
-
-
-def test_all_states_agree_with_each_one() -> None:
-    """What monitoring reads and what REST answers, right after another version was activated."""
-    rng = np.random.default_rng(14)
-    active: Reference | None = reference(rng.normal(size=50))
-    drift = Drift(40, lambda *_: active, lambda *_: [])
-    drift.on_filed(list(rows(rng.normal(9, size=40))))
-    assert [state.alarm for state in drift.states()["tiny"]] == [True]
-    active = reference(rng.normal(size=50), version="v2")
-    assert drift.states() == {"tiny": [State("v2")]} == {"tiny": [seen(drift)]}
-    active = None
-    assert drift.states() == {}
 
 
 def test_a_station_with_a_calibration_of_its_own_is_watched_apart() -> None:
@@ -414,26 +327,6 @@ def test_after_a_restart_each_window_has_as_many_of_its_own_as_it_holds() -> Non
     ]
 
 
-def test_a_station_whose_calibration_went_between_two_looks_is_told_once() -> None:
-    general = reference(np.random.default_rng(18).normal(size=50))
-    drift = Drift(40, lambda *_: general, lambda *_: [], lambda: ["tiny"], lambda _: ["line-3"])
-    assert [state.station for state in drift.windows("tiny")] == [None]
-
-
-def test_states_are_told_from_the_start() -> None:
-    rng = np.random.default_rng(15)
-    stream = list(rows(rng.normal(9, size=40)))
-    drift = Drift(
-        40,
-        lambda category, _: reference(rng.normal(size=50)) if category == "tiny" else None,
-        lambda _, limit, *__: stream[-limit:],
-        lambda: ["idle", "tiny"],
-    )
-    assert {name: [one.alarm for one in states] for name, states in drift.states().items()} == {
-        "tiny": [True]
-    }
-
-
 def test_without_an_active_version_nothing_is_watched() -> None:
     drift = watch(None)
     drift.on_filed(list(rows(np.ones(5))))
@@ -448,15 +341,3 @@ def test_rows_without_features_are_compared_by_score_alone() -> None:
     assert [c.name for c in seen(drift).comparisons] == ["score"]
     drift.on_filed(list(rows(rng.normal(size=10), rng.normal(size=(10, 2)))))
     assert [c.inspections for c in seen(drift).comparisons] == [100, 10, 10]
-
-
-def test_categories_are_apart() -> None:
-    rng = np.random.default_rng(11)
-    drift = watch(reference(rng.normal(size=50)))
-    mixed: list[Any] = [
-        *rows(rng.normal(9, size=100), category="other"),
-        *rows(rng.normal(size=100)),
-    ]
-    drift.on_filed(mixed)
-    told = {name: [state.alarm for state in states] for name, states in drift.states().items()}
-    assert told == {"other": [True], "tiny": [False]}

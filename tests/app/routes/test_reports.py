@@ -24,7 +24,6 @@ from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 from tests.conftest import picture, png
-from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 HOUR = 3_600_000
@@ -312,20 +311,3 @@ def test_a_training_set_of_nothing_is_a_conflict(client: TestClient) -> None:
     kept(client, row(), verdict="defect")
     response = client.get("/v1/models/tiny/training-set")
     assert (response.status_code, response.json()["type"]) == (409, "conflict")
-
-
-def test_retention_runs_by_itself(store: Path, tmp_path: Path, tiny_images: Images) -> None:
-    history = tmp_path / "history"
-    with TestClient(create_app(Settings(models=store, history=history))) as client:
-        for data in tiny_images["good"]:
-            settle(client, predict(client, data))
-        before = client.get(RATES).json()["decisions"]
-    assert before["PASS"]["inspections"] > 0
-    settings = Settings(models=store, history=history, retention_pass_days=1e-9)
-    with TestClient(create_app(settings)) as client:
-        rejected = before["REJECT"]["inspections"]
-        eventually(lambda: len(list((history / "maps").rglob("*.npy"))) <= rejected)
-        since = {"from": "2026-01-01T00:00:00Z"}
-        assert client.get(RATES, params=since).json()["from"] > "2026-11"
-        listed = client.get("/v1/inspections", params={"limit": 500}).json()["inspections"]
-    assert [one["decision"] for one in listed] == ["REJECT"] * before["REJECT"]["inspections"]
