@@ -57,9 +57,9 @@ def _unannounced(
     )
     earlier = served.where(columns.number.in_(before.group_by(columns.target))).order_by(columns.number)
     during = served.where(*_during(span)).order_by(columns.number)
-    for row in connection.execute(earlier).mappings():
-        category, _, version = row["target"].partition("/")
-        last[category] = row["number"], version
+    for one in connection.execute(earlier):
+        category, _, version = one.target.partition("/")
+        last[category] = one.number, version
     found = []
     for row in [dict(row) for row in connection.execute(during).mappings()]:
         category, _, version = row["target"].partition("/")
