@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
 
 # The chance of an alarm that all comparisons in a window share, where nothing has changed.
 FALSE_ALARMS: Final = 0.01
@@ -86,6 +85,8 @@ def compare(name: str, sample: Values, values: Values, tests: int, *, rising: bo
 
 def _p_value(values: Values, sample: Values, *, rising: bool) -> float:
     """The chance of such a distance between samples of one law, by the two-sample Kolmogorov-Smirnov test."""
+    from scipy.stats import ks_2samp  # takes a second, which a start need not wait for
+
     method = "exact" if len(values) * len(sample) <= _LARGEST_EXACT else "asymp"
     return float(
         ks_2samp(values, sample, alternative="less" if rising else "two-sided", method=method).pvalue
