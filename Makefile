@@ -54,10 +54,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy --strict --num-workers 2 $(SOURCES)
 
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-dev $(if $(ANOMALIB_PYTHON),,.bench-venv/.installed)
 	$(BIN)/python -m bench.inference all
 
-bench-gpu: $(VENV)/.installed-dev
+bench-gpu: $(VENV)/.installed-dev $(if $(ANOMALIB_PYTHON),,.bench-venv/.installed)
 	$(BIN)/python -m bench.inference model anomalib --device cuda --out bench-results/inference-gpu
 
 bench-service: $(VENV)/.installed-dev
@@ -98,6 +98,12 @@ $(VENV)/.installed-demo: pyproject.toml $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# anomalib needs other versions of libraries than FlowGauge.
+.bench-venv/.installed: $(VENV)/.created
+	$(BIN)/python -m venv .bench-venv
+	.bench-venv/bin/python -m pip install --disable-pip-version-check --quiet 'anomalib[cpu,openvino]==2.7.*'
 	@touch $@
 
 # An environment that works is kept as it is, whoever made it.

@@ -25,7 +25,7 @@ def answer(load: Callable[[], Works]) -> None:
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         os.dup2(2, 1)
         works = load()
-        answers.write(json.dumps({"works": {name: images for name, (_, images) in works.items()}}) + "\n")
+        answers.write(json.dumps({name: images for name, (_, images) in works.items()}) + "\n")
         for line in sys.stdin:
             request = json.loads(line)
             call, _ = works[request["work"]]

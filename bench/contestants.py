@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Self
 
 from bench.memory import peak_bytes
@@ -28,13 +27,7 @@ class ContestantError(ValueError):
 
 @dataclass(frozen=True)
 class Turn:
-    """Durations of the calls of one turn.
-
-    Attributes:
-        seconds: of each call.
-        cpu: CPU seconds of all calls, over all threads.
-        images: inspected by each call.
-    """
+    """Seconds of each call of a turn, CPU seconds of all of them, and the images that a call inspects."""
 
     seconds: Sequence[float]
     cpu: float
@@ -61,7 +54,7 @@ class Contestant:
         threads: of OpenMP.
 
     Attributes:
-        about: what it says of itself; `works` maps what it can do to the images of a call.
+        works: what it can do, and the images of each call.
 
     Raises:
         ContestantError: it ended before it was loaded.
@@ -85,7 +78,7 @@ class Contestant:
                 bufsize=1,
             )
         try:
-            self.about = self._read()
+            self.works: dict[str, int] = self._read()
         except BaseException:
             self._end()
             raise
@@ -101,15 +94,13 @@ class Contestant:
         Raises:
             ContestantError: the process ended.
         """
-        if self._process.returncode is not None:
-            raise ContestantError(self._why())
+        request = {"work": work, "seconds": seconds, "least": least}
         try:
-            request = {"work": work, "seconds": seconds, "least": least}
             self._pipe(self._process.stdin).write(json.dumps(request) + "\n")
-        except BrokenPipeError as error:
+        except (BrokenPipeError, ValueError) as error:  # it has ended, or its pipe was closed after it had
             raise ContestantError(self._why()) from error
         said = self._read()
-        return Turn(said["seconds"], said["cpu"], self.about["works"][work])
+        return Turn(said["seconds"], said["cpu"], self.works[work])
 
     def _read(self) -> dict[str, Any]:
         line = self._pipe(self._process.stdout).readline()
@@ -136,12 +127,7 @@ class Contestant:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     @staticmethod
@@ -152,12 +138,7 @@ class Contestant:
 
 @dataclass
 class Results:
-    """All turns of some contestants.
-
-    Attributes:
-        turns: by contestant and work, one per round.
-        peaks: the largest resident set of each contestant, in bytes.
-    """
+    """Turns by contestant and work, one per round, and each contestant's peak of memory in bytes."""
 
     turns: dict[tuple[str, str], list[Turn]]
     peaks: dict[str, int]
@@ -171,13 +152,7 @@ class Results:
         return [turn.cpu_milliseconds for turn in self.turns[name, work]]
 
     def table(self, title: str, single: str, heading: str) -> Table:
-        """A line per contestant: batches, the single work, and memory.
-
-        Args:
-            title: of the table.
-            single: the work beside "batch".
-            heading: of the column of the single work.
-        """
+        """A line per contestant: batches, another work under its own heading, and memory."""
         header = ["", "batch of 8: ms an image", "images a second", "CPU ms an image"]
         rows = []
         for name, peak in self.peaks.items():

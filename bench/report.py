@@ -42,11 +42,7 @@ class Ratio:
 
 
 def ratio(what: str, over: Sequence[float], under: Sequence[float]) -> Ratio:
-    """Divide two figures that were taken in the same rounds.
-
-    Raises:
-        ValueError: there are none, not as many of each, or a divisor is not positive.
-    """
+    """Divide two figures of the same rounds; ValueError where that cannot be done."""
     if not over or len(over) != len(under):
         raise ValueError(f"a ratio needs both figures of every round; got {len(over)} and {len(under)}")
     if min(under) <= 0:
@@ -126,14 +122,9 @@ class Report:
 
 
 def figures_table(figures: Figures) -> Table:
-    """A table of named figures; those of nested dictionaries share a line."""
-
-    def text(value: object) -> str:
-        if isinstance(value, dict):
-            return ", ".join(f"{name} {text(inner)}" for name, inner in value.items())
-        return str(value)
-
-    return Table("Figures", ["figure", "value"], [[name, text(value)] for name, value in figures.items()])
+    """A table of named figures."""
+    rows = [[name, json.dumps(value).strip("{}").replace('"', "")] for name, value in figures.items()]
+    return Table("Figures", ["figure", "value"], rows)
 
 
 def milliseconds(seconds: Collection[float]) -> Figures:

@@ -15,6 +15,7 @@ venv.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from bench.anomalib_environment import anomalib_python
 from bench.memory import peak_bytes
-from bench.report import RESULTS, Ratio, Report, Table, ratio
+from bench.report import RESULTS, Report, Table, ratio
 from bench.turns import in_turns
 
 _THEIRS = Path(__file__).with_name("anomalib_training.py")
@@ -38,14 +39,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Run:
-    """Cost of one training.
-
-    Attributes:
-        epochs: seconds of each epoch.
-        cpu: CPU seconds of each epoch, over all threads.
-        caching: seconds of the backbone's pass over all images, before the first epoch.
-        memory: largest resident set in bytes.
-    """
+    """Seconds and CPU seconds of each epoch, seconds of the caching pass, and peak of memory in bytes."""
 
     epochs: list[float]
     cpu: list[float]
@@ -109,8 +103,6 @@ def train_ours(folder: Path, options: argparse.Namespace) -> Run:
 
     flowgauge.keep_freed_memory()
     flowgauge.spin_briefly()
-    import shutil
-
     from safetensors.torch import save_file
 
     from bench.random_weights import random_weights
@@ -168,63 +160,42 @@ class Stopwatch:
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Write `count` + 1 noisy discs of the models' input size, unless they are there."""
-    import cv2
-    import numpy as np
+    """Write `count` + 1 synthetic parts of the models' input size."""
+    from bench.service.fleet import jpeg, part
 
-    if folder.exists() and len(list(folder.iterdir())) == count + 1:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
-    y, x = np.mgrid[:_SIZE, :_SIZE]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for number in range(count + 1):
-        rng = np.random.default_rng(number)
-        disc = np.hypot(x - _SIZE / 2, y - _SIZE / 2) < rng.uniform(0.3, 0.4) * _SIZE
-        grey = 60 + 80 * disc[..., None] + rng.normal(0, 6, (_SIZE, _SIZE, 3))
-        cv2.imwrite(str(folder / f"{number:03}.png"), grey.clip(0, 255).astype(np.uint8))
+        (folder / f"{number:03}.jpg").write_bytes(jpeg(part(number, _SIZE)))
 
 
 def report(runs: Mapping[str, Sequence[Run]], images: int, batch: int) -> Report:
     """Medians over the rounds, and anomalib over each of ours."""
     from training.config import FitConfig
 
-    def median(values: Iterator[float]) -> str:
-        return f"{statistics.median(values):.2f}"
-
+    length = FitConfig(batch_size=batch).epochs_for(images)
+    costs: dict[str, Callable[[Run], float]] = {
+        "s an epoch": lambda run: run.epoch,
+        "CPU s an epoch": lambda run: run.epoch_cpu,
+        f"s of {length} epochs and caching": lambda run: run.epoch * length + run.caching,
+        "peak MiB": lambda run: run.memory / 2**20,
+    }
     rows = [
-        [
-            name,
-            median(run.epoch for run in of_one),
-            median(run.epoch_cpu for run in of_one),
-            median(run.caching for run in of_one),
-            median(run.memory / 2**20 for run in of_one),
-        ]
+        [name, *(f"{statistics.median(map(cost, of_one)):.2f}" for cost in costs.values())]
         for name, of_one in runs.items()
     ]
     *ours, theirs = runs
-    length = FitConfig(batch_size=batch).epochs_for(images)
-    header = ["", "s an epoch", "CPU s an epoch", "s of caching", "peak MiB"]
     return Report(
         "training_time",
         {"images": images, "batch": batch, "rounds": len(runs[theirs])},
-        [Table("Medians of the rounds", header, rows)],
-        [one for name in ours for one in _ratios(name, runs[name], runs[theirs], length)],
+        [Table("Medians of the rounds", ["", *costs], rows)],
+        [
+            ratio(f"anomalib over {name}, {what}", [*map(cost, runs[theirs])], [*map(cost, runs[name])])
+            for name in ours
+            for what, cost in costs.items()
+        ],
         figures={name: [asdict(run) for run in of_one] for name, of_one in runs.items()},
     )
-
-
-def _ratios(name: str, ours: Sequence[Run], theirs: Sequence[Run], length: int) -> list[Ratio]:
-    costs: dict[str, Callable[[Run], float]] = {
-        "an epoch": lambda run: run.epoch,
-        "CPU time of an epoch": lambda run: run.epoch_cpu,
-        f"{length} epochs with the caching pass": lambda run: run.epoch * length + run.caching,
-        "memory": lambda run: run.memory,
-    }
-    return [
-        ratio(f"anomalib over {name}, {what}", [cost(run) for run in theirs], [cost(run) for run in ours])
-        for what, cost in costs.items()
-    ]
 
 
 if __name__ == "__main__":

@@ -70,36 +70,26 @@ def fitted_losses(model: nn.Module, samples: Samples, steps: int, seed: int) -> 
     return losses(model, samples)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """By how many nats ours is better, over the seeds, with the standard error of that mean."""
+def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[str, str]:
+    """By how many nats ours is better, as text, and the verdict: equal within two standard errors.
 
-    mean: float
-    error: float
-
-    @property
-    def verdict(self) -> str:
-        """Within two standard errors of 0 the two are equal."""
-        if not math.isfinite(self.mean) or abs(self.mean) > 2 * self.error:
-            return "better" if self.mean > 0 else "worse"
-        return "equal"
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} ± {self.error:.3f} {self.verdict}"
-
-
-def difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Difference:
-    """Compare the losses of two flows, one tensor per seed; a fit of ours that failed is worse."""
+    Args:
+        ours: losses of our flow, one tensor per seed; one that is not finite is of a fit that failed.
+        theirs: of another library's.
+    """
     if not all(one.isfinite().all() for one in ours):
-        return Difference(-math.inf, 0.0)
+        return "ours failed", "worse"
     if not all(one.isfinite().all() for one in theirs):
-        return Difference(math.inf, 0.0)
+        return "theirs failed", "better"
     paired = [other - one for one, other in zip(ours, theirs, strict=True)]
     means = [one.mean().item() for one in paired]
+    mean = statistics.fmean(means)
     # The spread over two seeds alone is often far too small by chance: the error of the finite number of
     # test samples is added.
     test = sum(one.var().item() / len(one) for one in paired) / len(paired) ** 2
-    return Difference(statistics.fmean(means), math.sqrt(statistics.variance(means) / len(means) + test))
+    error = math.sqrt(statistics.variance(means) / len(means) + test)
+    verdict = "equal" if abs(mean) <= 2 * error else "better" if mean > 0 else "worse"
+    return f"{mean:+.3f} ± {error:.3f} {verdict}", verdict
 
 
 def run(*, quick: bool) -> Report:
@@ -120,14 +110,14 @@ def run(*, quick: bool) -> Report:
                 found[name].append(fitted_losses(MODELS[family][library](), samples, steps, seed))
         kl = {name: [one.mean().item() for one in by_seed] for name, by_seed in found.items()}
         pairs = {
-            name: difference(found[f"{name.split(', ')[0]}, {OURS}"], found[name])
+            name: compare(found[f"{name.split(', ')[0]}, {OURS}"], found[name])
             for name in names
             if not name.endswith(OURS)
         }
         rows.append([target, *(f"{statistics.fmean(kl[name]):.3f}" for name in names)])
-        compared.append([target, *map(str, pairs.values())])
-        verdicts += [pair.verdict for pair in pairs.values()]
-        report.figures[target] = {"kl_nats": kl, "pairs": {name: str(pair) for name, pair in pairs.items()}}
+        compared.append([target, *(text for text, _ in pairs.values())])
+        verdicts += [verdict for _, verdict in pairs.values()]
+        report.figures[target] = {"kl_nats": kl, "pairs": pairs}
         print(f"{target} is done", file=sys.stderr, flush=True)
     torch.set_num_threads(threads)
     theirs = [name for name in names if not name.endswith(OURS)]

@@ -11,6 +11,7 @@ counts. The machine should have nothing else to do.
 import argparse
 import importlib
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import flowgauge
@@ -32,8 +33,8 @@ def main() -> int:
     parser.add_argument(
         "--anomalib-python",
         type=Path,
-        help="an interpreter with anomalib[openvino] 2.7; by default that of the variable ANOMALIB_PYTHON,\n"
-        "and where that is not set an environment made in .bench-venv",
+        dest="anomalib",
+        help="with anomalib[openvino] 2.7; by default that of ANOMALIB_PYTHON, or of .bench-venv",
     )
     parser.add_argument("--folder", type=Path, default=_RESULTS, help="of models that runs use again")
     parser.add_argument("--out", type=Path, default=_RESULTS)
@@ -60,15 +61,8 @@ def _run(arguments: argparse.Namespace, parts: tuple[str, ...]) -> int:
     if engine not in engines.ENGINES:
         print(f"error: no engine {engine!r}; there are: {', '.join(engines.ENGINES)}", file=sys.stderr)
         return 2
-    options = Options(
-        folder=arguments.folder,
-        rounds=arguments.rounds,
-        seconds=arguments.seconds,
-        threads=arguments.threads,
-        device=arguments.device,
-        engine=engine,
-        anomalib=arguments.anomalib_python,
-    )
+    arguments.engine = engine
+    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
     code = 0
     for name in parts:
         try:

@@ -66,7 +66,7 @@ def run(options: Options) -> Report:
         for name in theirs
     ]
     with ExitStack() as stack:
-        contestants = load_all(stack, commands, options.logs, options.threads)
+        contestants = load_all(stack, commands, options.folder / "logs", options.threads)
         results = compete(contestants, ["batch", "jpg"], options.rounds, options.seconds)
     return Report(
         "anomalib",
@@ -89,13 +89,7 @@ def _their_command(
 
 
 def ratios(results: Results, ours: Sequence[str], theirs: Sequence[str]) -> list[Ratio]:
-    """How many times as fast FlowGauge is: their milliseconds over ours, round by round.
-
-    Args:
-        results: what was timed.
-        ours: FlowGauge's engines.
-        theirs: anomalib's.
-    """
+    """How many times as fast FlowGauge is on some engines: their milliseconds over ours, round by round."""
     found = _of_batches(results, "FastFlow", _SAME, ours, theirs)
     for title in _MODELS.values():
         found += _of_batches(results, title, _DEFAULT, ours, theirs)

@@ -5,10 +5,9 @@
 
 Runs where anomalib is installed; nothing of FlowGauge is imported. The backbone is resnet18 with the weights
 of the file; all other weights are random. FastFlow has anomalib's defaults: 8 steps, 3x3 and 1x1 kernels in
-turn, hidden ratio 1. PatchCore has a bank of random patches, by default as many as a tenth of those of 200
-images. Exports for OpenVINO are kept in the work folder: of a fixed size for batches, and of any size for
-files, which its inferencer does not resize itself. PatchCore's takes one image: its batches are computed one
-by one.
+turn, hidden ratio 1. PatchCore has a bank of random patches. Exports for OpenVINO are kept in the work
+folder: of a fixed size for batches, and of any size for files, which its inferencer does not resize itself.
+PatchCore's takes one image: its batches are computed one by one.
 """
 
 import argparse
@@ -22,6 +21,7 @@ from bench.answering import Works, answer
 BATCH = 8
 SIZE = 256
 _LAYERS = ("layer2", "layer3")
+_BANK = 20_480  # a tenth of the patches of 200 images
 _CHANNELS = 128 + 256  # of those layers together
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -34,7 +34,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--bank", type=int, default=20_480)
     parser.add_argument("--file", type=Path, action="append", default=[])
     options = parser.parse_args()
     options.weights, options.file = options.weights.absolute(), [file.absolute() for file in options.file]
@@ -74,7 +73,7 @@ def _on_torch(options: argparse.Namespace) -> Any:
     import torch
     from anomalib.deploy import TorchInferencer
 
-    name = f"{options.model}-{options.bank}"
+    name = f"{options.model}-{_BANK}"
     path = Path(name) / "weights" / "torch" / "model.pt"
     if not path.exists():
         _model(options).to_torch(name)
@@ -94,7 +93,7 @@ def _on_torch(options: argparse.Namespace) -> Any:
 def _on_openvino(options: argparse.Namespace, precision: str, size: tuple[int, int] | None) -> Any:
     from anomalib.deploy import OpenVINOInferencer
 
-    name = f"{options.model}-{options.bank}-{'any-size' if size is None else size[0]}"
+    name = f"{options.model}-{_BANK}-{'any-size' if size is None else size[0]}"
     path = Path(name) / "weights" / "openvino" / "model.xml"
     if not path.exists():
         # What may vary, other than anomalib's own exports have it: of its PatchCore they fix a batch of two.
@@ -119,7 +118,7 @@ def _model(options: argparse.Namespace) -> Any:
         from anomalib.models import Patchcore
 
         model = Patchcore(backbone="resnet18", layers=_LAYERS, pre_trained=False)
-        model.model.memory_bank = torch.randn(options.bank, _CHANNELS)
+        model.model.memory_bank = torch.randn(_BANK, _CHANNELS)
         backbone = model.model.feature_extractor.feature_extractor
     missing = backbone.load_state_dict(load_file(options.weights), strict=False).missing_keys
     if missing:

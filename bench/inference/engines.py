@@ -42,23 +42,19 @@ def default() -> str:
 def available(device: str) -> tuple[list[str], list[str]]:
     """Engines that can run here, and a line for each that cannot."""
     found, missing = [], []
+    # Emulated, bfloat16 takes torch half a second an image on AVX2.
+    emulated = device == "cpu" and slower_here("bfloat16", torch.device(device)) is not None
     for engine in ENGINES:
         runtime, _ = split(engine)
         if device != "cpu" and runtime != "torch":
             missing.append(f"{engine} was left out: it computes on the CPU alone")
         elif runtime == "openvino" and not has_openvino():
             missing.append(f"{engine} was left out: openvino is not installed")
-        elif is_emulated(engine, device):
+        elif emulated and engine.endswith("bfloat16"):
             missing.append(f"{engine} was left out: there are no instructions for bfloat16 here")
         else:
             found.append(engine)
     return found, missing
-
-
-def is_emulated(engine: str, device: str) -> bool:
-    """Whether bfloat16 has no instructions here: torch takes half a second an image on AVX2."""
-    slow = device == "cpu" and slower_here("bfloat16", torch.device(device)) is not None
-    return slow and engine.endswith("bfloat16")
 
 
 def load(bundle: Path, engine: str, device: str = "cpu") -> Detector:

@@ -26,7 +26,7 @@ def run(options: Options) -> Report:
         for name in names
     ]
     with ExitStack() as stack:
-        contestants = load_all(stack, commands, options.logs, options.threads)
+        contestants = load_all(stack, commands, options.folder / "logs", options.threads)
         results = compete(contestants, ["batch", "one"], options.rounds, options.seconds)
         by_name = {one.name: one for one in contestants}
         pairs = {

@@ -1,5 +1,6 @@
 """Models to time, trained for a minute on synthetic parts."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -37,10 +38,6 @@ def trained_model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = 
         backbone: the default one with its ImageNet weights; or resnet18 with random weights.
         as_anomalib: with flows of the kernels and widths that anomalib's have, instead of the default ones.
     """
-    # The name holds the images' size: to a model of another size everything is an anomaly.
-    weights = "" if backbone == DEFAULT else "-random"
-    place = folder / f"{backbone}{weights}{'-as-anomalib' if as_anomalib else ''}-{PHOTOGRAPH}"
-    models = place / "models"
     settings: dict[str, object] = {
         "input_size": [SIZE, SIZE],
         "device": "cpu",
@@ -48,7 +45,11 @@ def trained_model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = 
         "fit": {"epochs": 1, "batch_size": 4},
         "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
     }
-    if not _is_there(models, RunConfig.model_validate(settings)):
+    # Other settings or defaults, or images of another size, are another model.
+    described = f"{PHOTOGRAPH} {RunConfig.model_validate(settings).model_dump_json()}"
+    place = folder / f"{backbone}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+    models = place / "models"
+    if models_folder.active_version(models, CATEGORY) is None:
         print(f"training a model on {backbone}", file=sys.stderr, flush=True)
         good = place / "data" / CATEGORY / "train" / "good"
         good.mkdir(parents=True, exist_ok=True)
@@ -71,19 +72,6 @@ def trained_model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = 
 def _precisions() -> list[Precision]:
     """Of all engines that there are here."""
     return [name for name in PRECISIONS if has_openvino() or not name.startswith("openvino")]
-
-
-def _is_there(models: Path, config: RunConfig) -> bool:
-    """Whether there is a model that computes as one of these settings would, calibrated for all engines."""
-    if models_folder.active_version(models, CATEGORY) is None:
-        return False
-    found = read_manifest(models_folder.resolve(models, CATEGORY))
-    parts = ("flow", "geometry", "normalisation")
-    as_today = all(getattr(found, name) == getattr(config, name) for name in parts)
-    # The Gaussian's share is None where the fit chooses it.
-    as_today &= config.score.model_dump(exclude_none=True).items() <= found.score.model_dump().items()
-    as_today &= (found.gaussian.sizes is None) == (config.gaussian.means == "channel")
-    return as_today and set(_precisions()) <= found.thresholds.keys()
 
 
 def _with_random_weights(folder: Path, backbone: str) -> dict[str, object]:

@@ -18,7 +18,7 @@ class Options:
         threads: of every contestant and of the server.
         device: of the models: cpu or cuda.
         engine: of the server.
-        anomalib: an interpreter with anomalib 2.7; None to find or make one.
+        anomalib: an interpreter with anomalib 2.7; None for that of the environment.
     """
 
     folder: Path
@@ -28,11 +28,6 @@ class Options:
     device: str
     engine: str
     anomalib: Path | None
-
-    @property
-    def logs(self) -> Path:
-        """Folder of the logs of contestants."""
-        return self.folder / "logs"
 
     def our_command(self, kind: str, bundle: Path, engine: str, *files: Path) -> list[str]:
         """The command of `our_contestant`: FlowGauge or a bare backbone."""

@@ -11,8 +11,8 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import httpx
 
@@ -30,30 +30,17 @@ _UPLOADED = "uploaded"  # the version that comes and goes while the server is ki
 _EXPECTED = (200, 201, 204, 404, 409)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """An answer, and the digest of its image."""
-
-    sha256: str
-    score: float
-    decision: str
+# Digest of an image, score and decision of its answer.
+_Given: TypeAlias = tuple[str, float, str]
 
 
 def run(
     fleet: Fleet, work: Path, *, kills: int = 20, clients: int = 16, most: int = 100, seed: int = 0
 ) -> tuple[Figures, list[str]]:
-    """Run the scenario and return its figures and failures.
+    """Kill the server while clients send images and versions change; figures and failures.
 
-    Images are sent all the time; versions are activated, uploaded and deleted beside.
-
-    Args:
-        fleet: what is served; a copy of it is changed.
-        work: an empty folder.
-        kills: how many.
-        clients: that send images, each one after the other.
-        most: answers between a start and a kill, at most; the number is random and may be 0. Answers and not
-            seconds, so that a slow machine works as much before it is killed as a fast one.
-        seed: of the numbers.
+    A kill comes after a random number of answers, `most` at most: after seconds, a slow machine would have
+    worked less.
     """
     fleet = fleet.copy(work / "models")
     archive = _archive(fleet)
@@ -138,7 +125,7 @@ class _Load:
                     continue
                 said = answer.json()
                 sha256 = hashlib.sha256(picture).hexdigest()
-                self._given[said["inspection_id"]] = _Given(sha256, said["score"], said["decision"])
+                self._given[said["inspection_id"]] = (sha256, said["score"], said["decision"])
 
     async def _change(self) -> None:
         category = self._fleet.categories[0]
@@ -169,7 +156,7 @@ def _archive(fleet: Fleet) -> bytes:
 
 
 def _missing(server: Server, given: dict[str, _Given]) -> list[str]:
-    """Answers that the history does not have, or has otherwise."""
+    """Find answers that the history does not have, or has otherwise."""
     with server.client() as client:
         return [fault for identifier, g in given.items() if (fault := _fault(client, identifier, g))]
 
@@ -179,16 +166,17 @@ def _fault(client: httpx.Client, identifier: str, given: _Given) -> str:
     if kept.status_code != 200:
         return f"{identifier} was answered, and is {kept.status_code} {kept.text[:200]}"
     said = kept.json()
-    if (said["score"], said["decision"]) != (given.score, given.decision):
+    sha256, *answered = given
+    if [said["score"], said["decision"]] != answered:
         return f"{identifier} was answered {given}, and is kept as {said['score']} {said['decision']}"
     source = client.get(f"/v1/inspections/{identifier}/source")
-    if source.status_code != 200 or hashlib.sha256(source.content).hexdigest() != given.sha256:
+    if source.status_code != 200 or hashlib.sha256(source.content).hexdigest() != sha256:
         return f"{identifier}: its picture is not what was sent ({source.status_code})"
     return ""
 
 
 def loose_ends(history: Path, answered: Collection[str]) -> tuple[int, list[str]]:
-    """How many rows there are, and what in the folder does not fit them, seen without the service's code."""
+    """Count the rows, and find files that do not fit them, without the service's code."""
     connection = sqlite3.connect(f"file:{history / 'history.sqlite'}?mode=ro", uri=True)
     with contextlib.closing(connection):
         (whole,) = connection.execute("PRAGMA integrity_check").fetchone()
@@ -214,7 +202,7 @@ def loose_ends(history: Path, answered: Collection[str]) -> tuple[int, list[str]
 
 
 def _broken_models(fleet: Fleet) -> list[str]:
-    """Versions that do not verify, and categories whose active version is not there."""
+    """Find versions that do not verify, and categories that have lost one."""
     faults = []
     for category in fleet.categories:
         try:

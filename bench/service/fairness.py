@@ -23,15 +23,9 @@ def run(
     every: float = 0.2,
     timeout_ms: int = 2000,
 ) -> tuple[Figures, list[str]]:
-    """Run the scenario and return its figures and failures.
+    """Flood one category, and send to another one every few moments; figures and failures.
 
-    Args:
-        fleet: what is served: the first category floods, the second one sends little.
-        work: an empty folder.
-        clients: that flood, each one request after the other; refused, a client waits as it is told.
-        seconds: for how long.
-        every: seconds from one request of the other category to the next.
-        timeout_ms: deadline of every request.
+    Clients of the flood send one request after the other; refused, they wait as they are told.
     """
 
     async def drive(port: int) -> tuple[list[Shot], list[Shot]]:

@@ -16,14 +16,9 @@ _JPEG = {"Content-Type": "image/jpeg"}
 
 @dataclass(frozen=True)
 class Shot:
-    """A request and its answer.
+    """A request with an image of the fleet, and its answer; None if the connection was lost.
 
-    Attributes:
-        category: whose model was asked.
-        picture: index into the fleet's images.
-        begun: time.monotonic() when it was to be sent.
-        ended: time.monotonic() when there was an answer, or the connection was lost.
-        answer: None if the connection was lost.
+    Times are of time.monotonic(): when it was to be sent, and when there was an answer or would be none.
     """
 
     category: str
@@ -77,7 +72,7 @@ async def closed_loop(
     categories: Sequence[str] = (),
     every: float | None = None,
 ) -> list[Shot]:
-    """Let clients send images one after the other, each to a category of its own.
+    """Let clients send images one after the other for some seconds, each to a category of its own.
 
     Args:
         port: of the server.
@@ -86,8 +81,7 @@ async def closed_loop(
         seconds: after which none sends another.
         query: of the requests, such as `?store=false`.
         categories: to ask; all by default.
-        every: seconds from an answer to the next request, or more where a refusal says so; by default none,
-            whatever it says.
+        every: seconds from an answer to the next request, or more where a refusal says so.
     """
     names = list(categories) or fleet.categories
     until = time.monotonic() + seconds

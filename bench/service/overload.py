@@ -27,17 +27,7 @@ def run(
     seconds: float = 30,
     timeout_ms: int = 2000,
 ) -> tuple[Figures, list[str]]:
-    """Run the scenario and return its figures and failures.
-
-    Args:
-        fleet: what is served.
-        work: an empty folder.
-        clients: that measure the capacity, each one request after the other.
-        measure_seconds: for how long they do.
-        times: the capacity, to overload with.
-        seconds: of overload.
-        timeout_ms: deadline of every request.
-    """
+    """Measure the capacity with some clients, then send so many times as much; figures and failures."""
     query = f"?timeout_ms={timeout_ms}"
     with Server(fleet.models, work) as server:
         alone = asyncio.run(_alone(server.port, fleet))

@@ -1,8 +1,8 @@
 """Versions are activated and rolled back under load: no answer fails, and each is of an active version."""
 
 import asyncio
+import itertools
 import math
-import random
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,15 +68,9 @@ def run(
     every: float = 5,
     warm_up: float = 30,
 ) -> tuple[Figures, list[str]]:
-    """Run the scenario and return its figures and failures.
+    """Change a version every few seconds while clients send images; figures and failures.
 
-    Args:
-        fleet: what is served; a copy of it is changed.
-        work: an empty folder.
-        clients: that send images, each one after the other.
-        seconds: for how long.
-        every: seconds from one change of a version to the next.
-        warm_up: seconds after which memory should be flat.
+    After a warm-up in seconds the server's memory should be flat.
     """
     warm_up = min(warm_up, seconds / 4)
     fleet = fleet.copy(work / "models")
@@ -132,31 +126,26 @@ async def _drive(
 
 
 async def _switch(port: int, fleet: Fleet, seen: _Seen, every: float) -> None:
-    rng = random.Random(1)  # noqa: S311
-    previous: dict[str, str] = {}
+    """Activate the next version of a category and roll it back, category by category."""
     async with Connection(port) as connection:
-        while True:
-            await asyncio.sleep(every)
-            # The first is taken back at once: on a slow machine there may not be a third one.
-            first = len(previous) == 1 and not seen.switches["rollback"]
-            category = next(iter(previous)) if first else rng.choice(fleet.categories)
-            timeline = seen.timelines[category]
-            if first or (category in previous and rng.random() < 0.5):
-                action, version = "rollback", previous[category]
-                path = f"/v1/models/{category}:rollback"
-            else:
-                others = [name for name in fleet.versions[category] if name != timeline.active]
-                action, version = "activate", rng.choice(others)
-                path = f"/v1/models/{category}/versions/{version}:activate"
-            asked = time.monotonic()
-            answer = await connection.request("POST", path)
-            answered = time.monotonic()
-            if answer.status != 200 or answer.json()["active"] != version:
-                seen.failures.append(f"{action} of {category}: {answer.status} {answer.body[:300]!r}")
-                continue
-            previous[category] = timeline.active
-            timeline.switch(version, asked, answered)
-            seen.switches[action].append(answered - asked)
+        for category in itertools.cycle(fleet.categories):
+            timeline, models = seen.timelines[category], f"/v1/models/{category}"
+            before = timeline.active
+            after = next(name for name in fleet.versions[category] if name != before)
+            changes = (
+                ("activate", f"{models}/versions/{after}:activate", after),
+                ("rollback", f"{models}:rollback", before),
+            )
+            for action, path, version in changes:
+                await asyncio.sleep(every)
+                asked = time.monotonic()
+                answer = await connection.request("POST", path)
+                answered = time.monotonic()
+                if answer.status != 200 or answer.json()["active"] != version:
+                    seen.failures.append(f"{action} of {category}: {answer.status} {answer.body[:300]!r}")
+                    continue
+                timeline.switch(version, asked, answered)
+                seen.switches[action].append(answered - asked)
 
 
 def fault(shot: Shot, scores: dict[tuple[str, str], list[float]], timelines: dict[str, Timeline]) -> str:

@@ -29,7 +29,7 @@ COMMAND = [sys.executable, "-c", _PROGRAM]
 
 def test_turn_has_the_seconds_of_each_call(tmp_path: Path) -> None:
     with Contestant("one", COMMAND, tmp_path / "one.log", 1) as one:
-        assert one.about["works"] == {"fast": 1, "batch": 8, "death": 1}
+        assert one.works == {"fast": 1, "batch": 8, "death": 1}
         turn = one.turn("batch", 0.0, least=4)
         assert len(turn.seconds) == 4
         assert min(turn.seconds) >= 0.008
@@ -58,7 +58,7 @@ def test_settings_of_the_user_do_not_reach_it(tmp_path: Path, monkeypatch: pytes
         "answer(lambda: {n: (None, 1) for n in [*names, os.environ['OMP_NUM_THREADS']]})"
     )
     with Contestant("one", [sys.executable, "-c", program], tmp_path / "log", 3) as one:
-        assert one.about == {"works": {"3": 1}}
+        assert one.works == {"3": 1}
 
 
 def test_all_do_every_work_in_every_round(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.flows.density import difference, draw, losses
+from bench.flows.density import compare, draw, losses
 from bench.flows.models import MODELS, OURS, Density, parameters
 from bench.flows.speed import CHANNELS, GLOWS, SIZE
 from training.density.targets import TARGETS
@@ -35,20 +35,20 @@ def test_exact_density_has_no_divergence_from_itself(name: str) -> None:
     assert (found.abs() < 1e-2).double().mean() > 0.999
 
 
-def test_difference_is_equal_within_two_standard_errors() -> None:
+def test_pair_is_equal_within_two_standard_errors() -> None:
     zeros = torch.zeros(1_000)
     noise = torch.randn(1_000, generator=torch.Generator().manual_seed(0))
-    assert difference([zeros, zeros], [zeros + 9, zeros + 11]).verdict == "better"
-    assert difference([zeros, zeros], [zeros - 9, zeros - 11]).verdict == "worse"
-    assert difference([zeros, zeros], [zeros, zeros + 2]).verdict == "equal"
+    assert compare([zeros, zeros], [zeros + 9, zeros + 11])[1] == "better"
+    assert compare([zeros, zeros], [zeros - 9, zeros - 11])[1] == "worse"
+    assert compare([zeros, zeros], [zeros, zeros + 2])[1] == "equal"
     # The error of the finite number of test samples counts, too.
-    assert difference([zeros, zeros], [zeros + noise, zeros + noise]).verdict == "equal"
+    assert compare([zeros, zeros], [zeros + noise, zeros + noise])[1] == "equal"
 
 
 def test_failed_fit_is_a_verdict() -> None:
     zeros, failed = torch.zeros(10), torch.full((10,), math.inf)
-    assert difference([zeros, zeros], [zeros, failed]).verdict == "better"
-    assert difference([zeros, failed], [failed, failed]).verdict == "worse"
+    assert compare([zeros, zeros], [zeros, failed])[1] == "better"
+    assert compare([zeros, failed], [failed, failed])[1] == "worse"
 
 
 @pytest.mark.usefixtures("_libraries")

@@ -10,8 +10,6 @@ import torch
 
 from bench.contestants import Results, Turn
 from bench.inference import anomalib, engines, http, model
-from bench.service.client import Answer
-from bench.service.load import Shot
 
 
 def timed(milliseconds: dict[tuple[str, str], float]) -> Results:
@@ -66,18 +64,13 @@ def test_anomalib_is_divided_by_ours_engine_by_engine_and_in_files_at_the_best()
 
 
 def test_server_is_divided_by_the_floor() -> None:
-    def rounds(slower: int) -> list[http.Round]:
-        turns = {"jpg": Turn([0.01 * slower], 0), "png": Turn([0.02 * slower], 0)}
-        return [http.Round(turns | {"jpg by 8": Turn([0.1], 0.08 * slower, 8)})]
+    def turns(slower: int) -> dict[str, list[Turn]]:
+        alone = {kind: [Turn([0.01 * slower], 0)] for kind in ("jpg", "png")}
+        return {**alone, "jpg by 8": [Turn([0.1], 0.08 * slower, 8)]}
 
-    assert [one.median for one in http.ratios(rounds(3), rounds(2))] == pytest.approx([1.5, 1.5, 1.5])
-
-
-def test_answer_of_another_engine_is_an_error() -> None:
-    shot = Shot("part", 0, 1.0, 2.0, Answer(200, {}, b'{"engine": "torch-cpu-float32"}'))
-    http.check_engine([shot], "torch-float32")
-    with pytest.raises(http.AnswerError, match=r"openvino-float32 was asked for.* on torch-cpu-float32"):
-        http.check_engine([shot], "openvino-float32")
+    by_name = {http.SERVER: turns(3), "floor": turns(2)}
+    results = Results({(name, work): t for name, works in by_name.items() for work, t in works.items()}, {})
+    assert [one.median for one in http.ratios(results, "floor")] == pytest.approx([1.5, 1.5, 1.5])
 
 
 def test_engines_that_cannot_run_are_named() -> None:

@@ -46,7 +46,7 @@ def test_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFix
     assert report.write(tmp_path / "new") == 0
     text = (tmp_path / "new" / "model.md").read_text()
     assert capsys.readouterr().out == text + "\n"
-    for line in ("rounds 3.", "| A | 1.0 |", "| latency | p50 1.5, p95 2 |", "- bfloat16 was left out"):
+    for line in ("rounds 3.", "| A | 1.0 |", "| latency | p50: 1.5, p95: 2 |", "- bfloat16 was left out"):
         assert line in text
     assert "| a over b | 1.50 | 1.50 to 1.50 |" in text
     written = json.loads((tmp_path / "new" / "model.json").read_text())
