@@ -25,45 +25,9 @@ def report_lines(found: Assessed) -> list[str]:
     summary, threshold = found.summary, found.threshold
     lines = [
         f"{found.bundle}: {summary['good']} good and {summary['defective']} defective test pictures",
+        *_left_out(summary),
+        *_ranking(summary),
     ]
-    if summary["seen"]:
-        lines.append(
-            f"left out: {summary['seen']} test pictures that the model was fitted to or calibrated with"
-        )
-    if summary["same_parts"]:
-        lines.append(
-            f"{summary['same_parts']} good test pictures show parts of which there are training pictures, as "
-            "their names tell: figures on them flatter"
-        )
-    if (said := say_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
-        lines.append(said)
-    if summary["copies"]:
-        lines.append(f"left out: {summary['copies']} test pictures that are copies of others, byte for byte")
-    if (said := say_passed_over(summary)) is not None:
-        lines.append(said)
-    if summary["image_auroc"] is None:
-        lines.append("image AUROC not measured: it needs good and defective test pictures")
-    else:
-        lines.append(f"image AUROC {summary['image_auroc']:.3f}")
-        lines.append(
-            f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}"
-        )
-    if summary["pixel_auroc"] is None:
-        why = "no pixel is good" if summary["with_mask"] else "no defect has a mask"
-        lines.append(f"pixel AUROC not measured: {why}")
-    else:
-        without = summary["defective"] - summary["with_mask"]
-        left_out = f" ({without} defective pictures without a mask left out)" if without else ""
-        lines.append(f"pixel AUROC {summary['pixel_auroc']:.3f}{left_out}")
-        aupimo = (
-            "not measured, too few good pixels" if summary["aupimo"] is None else f"{summary['aupimo']:.3f}"
-        )
-        lines.append(
-            f"pixel AP {summary['pixel_average_precision']:.3f}, F1-max {summary['pixel_f1_max']:.3f}, "
-            f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
-            f"AUPIMO {aupimo}"
-        )
-        lines += [] if (said := say_mask_folders(summary)) is None else [said]
     if summary["false_rejects"] is not None:
         lines += _kept(summary, threshold, independent=found.evaluation.independent)
     if summary["escapes"] is not None:
@@ -82,24 +46,74 @@ def report_lines(found: Assessed) -> list[str]:
     lines.append(f"thresholds of other rates{intervals}:")
     lines += _indented(_rates(found.evaluation.operating_points))
     if "comparison" in summary:
-        rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms", "engine"]]
-        rows += [
-            [
-                peer["model"],
-                *(_figure(peer[key]) for key in METRICS),
-                _percent(peer["recall"]),
-                _percent(peer["false_rejects"]),
-                f"{peer['fit_seconds']:.0f}",
-                "-" if peer["milliseconds"] is None else f"{peer['milliseconds']:.0f}",
-                peer["engine"],
-            ]
-            for peer in summary["comparison"]
-        ]
-        lines += ["same pictures, backbone, stages and size; thresholds by the same rule:", *_indented(rows)]
-        lines.append(say_times(summary["comparison"]))
+        lines += _side_by_side(summary["comparison"])
     lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
     lines.append(f"report: {found.report}")
     return lines
+
+
+def _left_out(summary: dict[str, Any]) -> list[str]:
+    """Which test images are left out, and which flatter."""
+    lines = []
+    if summary["seen"]:
+        lines.append(
+            f"left out: {summary['seen']} test pictures that the model was fitted to or calibrated with"
+        )
+    if summary["same_parts"]:
+        lines.append(
+            f"{summary['same_parts']} good test pictures show parts of which there are training pictures, as "
+            "their names tell: figures on them flatter"
+        )
+    if (said := say_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
+        lines.append(said)
+    if summary["copies"]:
+        lines.append(f"left out: {summary['copies']} test pictures that are copies of others, byte for byte")
+    if (said := say_passed_over(summary)) is not None:
+        lines.append(said)
+    return lines
+
+
+def _ranking(summary: dict[str, Any]) -> list[str]:
+    """How well scores rank images, and maps pixels."""
+    if summary["image_auroc"] is None:
+        lines = ["image AUROC not measured: it needs good and defective test pictures"]
+    else:
+        lines = [
+            f"image AUROC {summary['image_auroc']:.3f}",
+            f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}",
+        ]
+    if summary["pixel_auroc"] is None:
+        why = "no pixel is good" if summary["with_mask"] else "no defect has a mask"
+        return [*lines, f"pixel AUROC not measured: {why}"]
+    without = summary["defective"] - summary["with_mask"]
+    left_out = f" ({without} defective pictures without a mask left out)" if without else ""
+    lines.append(f"pixel AUROC {summary['pixel_auroc']:.3f}{left_out}")
+    too_few = summary["aupimo"] is None
+    aupimo = "not measured, too few good pixels" if too_few else f"{summary['aupimo']:.3f}"
+    lines.append(
+        f"pixel AP {summary['pixel_average_precision']:.3f}, F1-max {summary['pixel_f1_max']:.3f}, "
+        f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
+        f"AUPIMO {aupimo}"
+    )
+    return lines if (said := say_mask_folders(summary)) is None else [*lines, said]
+
+
+def _side_by_side(comparison: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms", "engine"]]
+    rows += [
+        [
+            peer["model"],
+            *(_figure(peer[key]) for key in METRICS),
+            _percent(peer["recall"]),
+            _percent(peer["false_rejects"]),
+            f"{peer['fit_seconds']:.0f}",
+            "-" if peer["milliseconds"] is None else f"{peer['milliseconds']:.0f}",
+            peer["engine"],
+        ]
+        for peer in comparison
+    ]
+    told = "same pictures, backbone, stages and size; thresholds by the same rule:"
+    return [told, *_indented(rows), say_times(comparison)]
 
 
 def _kept(summary: dict[str, Any], threshold: Threshold, *, independent: bool) -> list[str]:

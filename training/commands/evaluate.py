@@ -1,5 +1,6 @@
 """`flowgauge evaluate`: measure published models on test pictures."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from training.assessment import Assessed
+    from training.progress import Progress
 
 
 def evaluate(
@@ -70,11 +72,8 @@ def evaluate(
 
     from flows.fastflow.manifest import PRECISIONS
     from training.assessment import assess, with_models
-    from training.assessment_text import overview, report_lines
     from training.comparison.comparison import Peers
-    from training.datasets.sample import NoTestPicturesError
     from training.progress import ConsoleProgress
-    from training.report import write_index
 
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
@@ -90,34 +89,55 @@ def evaluate(
     coreset = 0.01 if compare_coreset is None else compare_coreset
     peers = Peers(compare_python, coreset, torch.get_num_threads()) if compare else None
     progress = ConsoleProgress(Console())
+
+    def measure(name: str) -> "Assessed":
+        return assess(
+            data,
+            name,
+            version,
+            models=models,
+            out=out,
+            device=device,
+            precision=engine,
+            peers=peers,
+            progress=progress,
+        )
+
+    _measure_each(names, measure, out, progress, is_named=bool(category))
+
+
+def _measure_each(
+    names: Sequence[str],
+    measure: Callable[[str], "Assessed"],
+    out: Path,
+    progress: "Progress",
+    *,
+    is_named: bool,
+) -> None:
+    """Measure categories in turn, say what was found, and write the page over them; exit 1 if one failed.
+
+    Of several, one that fails does not keep the others from being measured.
+    """
+    from training.assessment_text import overview, report_lines
+    from training.datasets.sample import NoTestPicturesError
+    from training.report import write_index
+
     done: list[Assessed] = []
     failed: dict[str, str] = {}
     for name in names:
         try:
-            found = assess(
-                data,
-                name,
-                version,
-                models=models,
-                out=out,
-                device=device,
-                precision=engine,
-                peers=peers,
-                progress=progress,
-            )
+            done.append(measure(name))
         except (ValueError, OSError) as error:
-            # One that fails must not keep the others from being measured.
             if len(names) == 1:
                 raise
             # Good parts alone do for a model: of those that nobody has named it is no failure.
-            if isinstance(error, NoTestPicturesError) and not category:
+            if isinstance(error, NoTestPicturesError) and not is_named:
                 progress.say(f"{name} is passed over: {error}")
                 continue
             failed[name] = str(error)
             progress.say(f"{name} failed: {error}")
             continue
-        done.append(found)
-        for line in report_lines(found):
+        for line in report_lines(done[-1]):
             progress.say(line)
     if done:
         progress.say(f"all categories: {write_index(out)}")

@@ -2,9 +2,16 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from flows import Flow
+    from training.density.fit import FitSettings
+    from training.progress import Progress
 
 
 def train(
@@ -62,21 +69,13 @@ def train(
     Example: flowgauge flows train glow --data digits
     """
     # Imported here: torch takes seconds, and --help must not.
-    import json
-    import math
-    import time
-
     import torch
     from rich.console import Console
 
     from flows.fastflow.detector import pick_device
-    from flows.fastflow.plain_files import replace_file
     from training.commands.flows.data import to_fit
     from training.density import named, saved
-    from training.density.fit import FitPoint, FitSettings, fit
-    from training.density.interpolate import interpolate
-    from training.density.outliers import negative_log_likelihood
-    from training.density.sheets import SheetError, sheet
+    from training.density.fit import FitSettings
     from training.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
@@ -89,11 +88,11 @@ def train(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     flow = named.build(recipe, pictures.shape, pictures.levels, chosen).to(where)
-    parts = [part.to(where) for part in (pictures.train, pictures.validation)]
+    train, validation = (part.to(where) for part in (pictures.train, pictures.validation))
     progress.say(
         f"{recipe}, {sum(p.numel() for p in flow.parameters()):,} parameters, on {where}; "
-        f"{len(parts[0])} pictures of {pictures.shape} and {pictures.levels} levels to fit, "
-        f"{len(parts[1])} held out"
+        f"{len(train)} pictures of {pictures.shape} and {pictures.levels} levels to fit, "
+        f"{len(validation)} held out"
     )
     settings = FitSettings(
         steps=steps,
@@ -102,36 +101,8 @@ def train(
         every=max(1, min(100, steps // 10)),
         seed=seed,
     )
-    per_bit = math.prod(pictures.shape) * math.log(2)
-    start = time.monotonic()
-    with (
-        saved.new_run(target, overwrite=overwrite) as run,
-        (run / saved.METRICS).open("w", buffering=1) as metrics,  # a line is there when it is written
-    ):
-        with progress.stage("fit", steps) as advance:
-            shown = 0
-
-            def on_point(point: FitPoint) -> None:
-                nonlocal shown
-                row = {"train": point.train / per_bit, "validation": point.validation / per_bit}
-                progress.say(
-                    f"step {point.step:>{len(str(steps))}}/{steps}  bits/dim: train {row['train']:.3f}, "
-                    f"validation {row['validation']:.3f}  ({time.monotonic() - start:.0f} s)"
-                )
-                metrics.write(json.dumps({"step": point.step, "bits_per_dim": row}) + "\n")
-                advance(point.step - shown)
-                shown = point.step
-
-            points = fit(flow, parts[0], parts[1], settings, on_point=on_point)
-        seconds = time.monotonic() - start
-        if points[-1].step < steps:
-            progress.say(
-                f"the fit ended after step {points[-1].step}: the likelihood was no longer finite; the best "
-                f"weights until then are kept, and a lower --learning-rate helps"
-            )
-        bits = negative_log_likelihood(flow, parts[1], seed=seed).mean().item() / per_bit
-        if not math.isfinite(bits):  # by other noise than at the looks; the best of those was finite
-            bits = min(point.validation for point in points if math.isfinite(point.validation)) / per_bit
+    with saved.new_run(target, overwrite=overwrite) as run:
+        bits, seconds = _fit(flow, train, validation, settings, run / saved.METRICS, progress)
         record = saved.Record(
             recipe=recipe,
             arguments=chosen,
@@ -151,29 +122,80 @@ def train(
         saved.save(run, flow, record)
     progress.say(f"{bits:.3f} bits/dim of held-out pictures, after {seconds:.0f} s")
     progress.say(f"kept: {target}")
+    _draw(flow, validation, pictures.levels, target, seed, progress)
+    following = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]
+    progress.say(f"next: {shlex.join(following)}")
+
+
+def _fit(
+    flow: "Flow",
+    train: "Tensor",
+    validation: "Tensor",
+    settings: "FitSettings",
+    metrics_file: Path,
+    progress: "Progress",
+) -> tuple[float, float]:
+    """Fit the flow, a line for every look at it; its bits per dimension of held-out pictures, and seconds."""
+    import json
+    import math
+    import time
+
+    from training.density.fit import FitPoint, fit
+    from training.density.outliers import negative_log_likelihood
+
+    per_bit = math.prod(train.shape[1:]) * math.log(2)
+    start = time.monotonic()
+    steps = settings.steps
+    # A line is there when it is written.
+    with metrics_file.open("w", buffering=1) as metrics, progress.stage("fit", steps) as advance:
+        shown = 0
+
+        def on_point(point: FitPoint) -> None:
+            nonlocal shown
+            row = {"train": point.train / per_bit, "validation": point.validation / per_bit}
+            progress.say(
+                f"step {point.step:>{len(str(steps))}}/{steps}  bits/dim: train {row['train']:.3f}, "
+                f"validation {row['validation']:.3f}  ({time.monotonic() - start:.0f} s)"
+            )
+            metrics.write(json.dumps({"step": point.step, "bits_per_dim": row}) + "\n")
+            advance(point.step - shown)
+            shown = point.step
+
+        points = fit(flow, train, validation, settings, on_point=on_point)
+    seconds = time.monotonic() - start
+    if points[-1].step < steps:
+        progress.say(
+            f"the fit ended after step {points[-1].step}: the likelihood was no longer finite; the best "
+            f"weights until then are kept, and a lower --learning-rate helps"
+        )
+    bits = negative_log_likelihood(flow, validation, seed=settings.seed).mean().item() / per_bit
+    if not math.isfinite(bits):  # by other noise than at the looks; the best of those was finite
+        bits = min(point.validation for point in points if math.isfinite(point.validation)) / per_bit
+    return bits, seconds
+
+
+def _draw(
+    flow: "Flow", validation: "Tensor", levels: int, folder: Path, seed: int, progress: "Progress"
+) -> None:
+    """Write sheets of samples and interpolations, where they can be drawn."""
+    import torch
+
+    from flows.fastflow.plain_files import replace_file
+    from training.density import saved
+    from training.density.interpolate import interpolate
+    from training.density.sheets import SheetError, sheet
 
     def draw(name: str, drawn: torch.Tensor, columns: int) -> None:
         try:
-            replace_file(target / name, sheet(drawn, pictures.levels, columns=columns))
+            replace_file(folder / name, sheet(drawn, levels, columns=columns))
         except SheetError as error:
             progress.say(f"no {name}: {error}")
 
     with progress.stage("pictures", 2) as advance:
         draw(saved.SAMPLES, torch.cat(list(saved.draw(flow, 64, seed=seed))), 8)
         advance(1)
-        rows, along = min(8, len(parts[1]) // 2), 10
+        rows, along = min(8, len(validation) // 2), 10
         if rows:
-            ways = interpolate(flow, parts[1][:rows], parts[1][rows : 2 * rows], along)
+            ways = interpolate(flow, validation[:rows], validation[rows : 2 * rows], along)
             draw(saved.INTERPOLATIONS, ways.flatten(0, 1), along)
         advance(1)
-    following = [
-        "flowgauge",
-        "flows",
-        "sample",
-        str(target),
-        "--temperature",
-        "0.7",
-        "--out",
-        "samples.png",
-    ]
-    progress.say(f"next: {shlex.join(following)}")
