@@ -5,18 +5,18 @@ import errno
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from app.free_disk import expect_room_for_upload
 from app.packing import Archive, ArchiveError
 from app.problems import Problem
 from app.residency import Residency
+from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.atomic_files import sweep, temporary_directory
 from flows.fastflow.manifest import Manifest
 
 MAX_UPLOADS: Final = 2  # at a time: each takes disk twice, and the loader's time
-_BUFFER: Final = 4 * 1024 * 1024
 _ARCHIVE: Final = "upload.zip"
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -41,51 +41,39 @@ class BundleUploads:
         self._models = models
         self._residency = residency
         self._max_bytes = max_bytes
-        self._running = 0
+        self._limit = ConcurrencyLimit(MAX_UPLOADS, "uploads are under way")
 
     async def receive(self, category: str, chunks: AsyncIterator[bytes], declared: int = 0) -> Uploaded:
         """Take in a version. Of an upload that ends early or is refused nothing is left.
 
         Args:
-            category: which the bundle must be of.
+            category: the category that the bundle must be of.
             chunks: the archive's bytes.
             declared: how many will come, as far as it is known.
 
         Raises:
-            Problem: rejected-bundle, with the reason; conflict, if the version exists; queue-full, if too
-                many uploads are under way; too-large, if the disk is full, or would have too little left for
+            Problem: rejected-bundle, with the reason; conflict if the version exists; queue-full if too many
+                uploads are under way; too-large if the disk is full, or would have too little left for
                 inspections; or what `chunks` raises.
         """
-        if self._running >= MAX_UPLOADS:
-            raise Problem("queue-full", f"{self._running} uploads are under way, the limit; try again later.")
-        self._running += 1
         with ExitStack() as cleanup:
-            cleanup.callback(self._leave)
+            cleanup.enter_context(self._limit.hold(None))
             await asyncio.to_thread(sweep, self._models)
             # Not in the thread: one that is no longer waited for would make a directory that nobody removes.
             staging = cleanup.enter_context(temporary_directory(self._models))
             await self._save(chunks, staging / _ARCHIVE, declared)
-            # What is complete is tried out and let in, or refused, even if nobody waits for the answer: a
+            # A complete archive is tried out and let in, or refused, even if nobody waits for the answer: a
             # thread that unpacks cannot be stopped.
             work = asyncio.create_task(self._let_in(category, staging, cleanup.pop_all()))
         return await asyncio.shield(work)
 
     async def _save(self, chunks: AsyncIterator[bytes], path: Path, declared: int) -> None:
-        def write(data: bytes) -> None:
-            expect_room_for_upload(path.parent, len(data))
-            file.write(data)
-
-        buffer = bytearray()
         # Around all of it: the last bytes may reach the disk only when the file is closed.
         try:
             await asyncio.to_thread(expect_room_for_upload, path.parent, min(declared, self._max_bytes))
             with path.open("xb") as file:
                 async for chunk in chunks:
-                    buffer += chunk
-                    if len(buffer) >= _BUFFER:
-                        await asyncio.to_thread(write, bytes(buffer))
-                        buffer.clear()
-                await asyncio.to_thread(write, bytes(buffer))
+                    await asyncio.to_thread(_append, file, path.parent, chunk)
         except OSError as error:
             raise _no_room(error) from error
 
@@ -94,7 +82,10 @@ class BundleUploads:
             manifest = await asyncio.to_thread(self._unpack, category, staging)
             folder = staging / manifest.category / manifest.version
             sha256 = await self._residency.check(folder)
-            await asyncio.to_thread(self._move, folder, manifest)
+            try:
+                await asyncio.to_thread(models_folder.move_into_place, folder, self._models, manifest)
+            except models_folder.ConflictError as error:
+                raise _exists(manifest) from error
             return Uploaded(manifest.version, sha256)
 
     def _unpack(self, category: str, staging: Path) -> Manifest:
@@ -120,14 +111,10 @@ class BundleUploads:
         if (self._models / category / manifest.version).exists():
             raise _exists(manifest)
 
-    def _move(self, folder: Path, manifest: Manifest) -> None:
-        try:
-            models_folder.move_into_place(folder, self._models, manifest)
-        except models_folder.ConflictError as error:
-            raise _exists(manifest) from error
 
-    def _leave(self) -> None:
-        self._running -= 1
+def _append(file: BinaryIO, folder: Path, data: bytes) -> None:
+    expect_room_for_upload(folder, len(data))
+    file.write(data)
 
 
 def _no_room(error: OSError) -> Exception:

@@ -1,4 +1,4 @@
-"""The pictures that a calibration is renewed with, uploaded or reviewed as good: checked, then scored."""
+"""The images of a recalibration over HTTP, uploaded or reviewed as good: chosen, then scored."""
 
 import asyncio
 import hashlib
@@ -21,14 +21,14 @@ MAX_PICTURES: Final = 2000  # of one calibration: enough to promise 0.05 %
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to calibrate with.
+    """An image to calibrate with.
 
     Attributes:
         name: for messages.
         sha256: of its bytes.
         data: of an upload, its bytes; None of one that the history has.
-        part_id: of one that the history has, the part that it shows, where that was said.
-        of_part: sha256 of all pictures of that part that the history knows of, its own among them.
+        part_id: of one that the history has, the part that it shows, if known.
+        of_part: sha256 of all images of that part in the history, its own among them.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Picture:
 
 
 def uploaded(upload: forms.Upload) -> list[Picture]:
-    """The pictures of a request.
+    """Return the images of a request.
 
     Raises:
         Problem: one of them is too large, or there are texts beside them.
@@ -60,25 +60,25 @@ def uploaded(upload: forms.Upload) -> list[Picture]:
 def reviewed(
     history: History, category: str, station: str | None, without: Sequence[str], since_ms: int
 ) -> list[Picture]:
-    """The pictures of the history that belong into a training set, each once, oldest first.
+    """Return the images whose latest review is good, each once, oldest first.
 
     Args:
         history: all that was inspected.
-        category: of the pictures.
+        category: of the images.
         station: only those inspected there; None for all but those `without`.
-        without: stations with a calibration of their own, whose pictures say nothing of the others.
+        without: stations with a calibration of their own, whose images say nothing of the others.
         since_ms: only those inspected then or later, in milliseconds since 1970, UTC.
     """
-    chosen = training_set.good_pictures(
-        history.database, category, station=station, without=without, since_ms=since_ms
+    database = history.database
+    found = list(
+        training_set.good_pictures(database, category, station=station, without=without, since_ms=since_ms)
     )
-    found = list(chosen)
     parts = {one.part_id for one in found if one.part_id is not None}
     of_part: defaultdict[str | None, set[str]] = defaultdict(set)
-    # Those of other stations and times, too: a model that was fitted to one of them knows the part.
-    for part, sha256 in training_set.pictures_of_parts(history.database, category, parts):
+    # Also those of other stations and times: a model that was fitted to one of them knows the part.
+    for part, sha256 in training_set.pictures_of_parts(database, category, parts):
         of_part[part].add(sha256)
-    # One set for all pictures of a part: of one that was inspected every day there are thousands.
+    # One set for all images of a part: of one that was inspected every day there are thousands.
     sets = {part: frozenset(of_part[part]) for part in parts}
     return [
         Picture(
@@ -92,62 +92,46 @@ def reviewed(
 
 
 def choose(beside: Sequence[Picture], found: Sequence[Picture], fitted: FitPictures | None) -> list[Picture]:
-    """The pictures that a calibration is made of: those uploaded, and of those of the history what is fresh.
+    """Return the uploaded images, and the latest reviewed ones that may be used and that there is room for.
+
+    Of the images of a part one is taken, see `flows.fastflow.parts`: that of the least sha256, which nobody
+    chooses; none if any of them was uploaded or fitted. An image without a part_id is of a part of its own.
 
     Raises:
-        Problem: as `expect_fit`.
+        Problem: invalid-request, naming images that a calibration must not be made of; too-large if there are
+            too many.
     """
-    chosen = [*beside, *fresh(found, beside, fitted)]
-    expect_fit(chosen, fitted)
-    return chosen
-
-
-def fresh(found: Sequence[Picture], beside: Sequence[Picture], fitted: FitPictures | None) -> list[Picture]:
-    """Those of the history that may be taken beside the uploaded ones: the latest that there is room for.
-
-    Of the pictures of a part one is taken, see `flows.fastflow.parts`: that of the least sha256, which nobody
-    chooses; and none where one of them, wherever it was inspected, is known. Without a part_id each is
-    of a part of its own.
-    """
-    uploaded = {picture.sha256 for picture in beside}
+    if len(beside) > MAX_PICTURES:
+        raise Problem("too-large", f"There are {len(beside)} images; the limit is {MAX_PICTURES}.")
+    uploads = {picture.sha256 for picture in beside}
 
     def is_known(sha256: str) -> bool:
-        return sha256 in uploaded or (fitted is not None and sha256 in fitted)
+        return sha256 in uploads or (fitted is not None and sha256 in fitted)
 
-    known = {one.sha256 for one in found if is_known(one.sha256)}
     parts = {one.part_id: one.of_part for one in found if one.part_id is not None}
-    known_parts = {part for part, pictures in parts.items() if any(map(is_known, pictures))}
+    known_parts = {part for part, images in parts.items() if any(map(is_known, images))}
     least: dict[str, str] = {}
     for one in found:
         if one.part_id is not None:
             least[one.part_id] = min(one.sha256, least.get(one.part_id, one.sha256))
-    fit = [
+    fresh = [
         one
         for one in found
-        if one.sha256 not in known
+        if not is_known(one.sha256)
         and (one.part_id is None or (one.part_id not in known_parts and one.sha256 == least[one.part_id]))
     ]
-    return fit[max(0, len(fit) + len(beside) - MAX_PICTURES) :]
-
-
-def expect_fit(pictures: Sequence[Picture], fitted: FitPictures | None) -> None:
-    """Refuse pictures that a calibration must not be made of.
-
-    Raises:
-        Problem: invalid-request, naming them; too-large where there are too many.
-    """
-    if len(pictures) > MAX_PICTURES:
-        raise Problem("too-large", f"There are {len(pictures)} images; the limit is {MAX_PICTURES}.")
+    chosen = [*beside, *fresh[max(0, len(fresh) + len(beside) - MAX_PICTURES) :]]
     try:
-        expect_fit_to_calibrate([(picture.name, picture.sha256) for picture in pictures], fitted)
+        expect_fit_to_calibrate([(picture.name, picture.sha256) for picture in chosen], fitted)
     except UnfitPicturesError as error:
         raise Problem("invalid-request", str(error)) from error
+    return chosen
 
 
 async def measure(
     pictures: Sequence[Picture], detector: Detector, inspector: Inspector, history: History
 ) -> list[Measured]:
-    """Score pictures one by one, in line with what is inspected meanwhile; those that are gone are left out.
+    """Score images one by one, in line with other inspections; those that are gone are left out.
 
     Raises:
         Problem: undecodable-image or another of an image, naming it; draining.

@@ -1,8 +1,6 @@
-"""Which reviewed pictures a calibration is made of, and what holding them takes."""
+"""The reviewed images that a calibration is made of."""
 
-import tracemalloc
-
-from app.calibration_pictures import fresh, reviewed
+from app.calibration_pictures import reviewed
 from app.history.history import History
 from tests.app.history.rows import add, row
 
@@ -20,20 +18,3 @@ class TestReviewed:
         assert names(None) == ids
         assert names(None, "line-3", "line-4") == [ids[0], ids[2]]
         assert names("line-3", "line-3") == [ids[1]]
-
-    def test_a_part_that_is_inspected_every_day_takes_no_memory_for_each_of_its_reviews(
-        self, history: History
-    ) -> None:
-        add(
-            history.database,
-            *(row(part_id="master", verdict="good" if i < 300 else None) for i in range(3000)),
-        )
-        tracemalloc.start()
-        found = reviewed(history, "tiny", None, (), 0)
-        chosen = fresh(found, [], None)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert (len(found), len(chosen)) == (300, 1)
-        assert {len(one.of_part) for one in found} == {3000}
-        assert len({id(one.of_part) for one in found}) == 1
-        assert peak < 20 * 2**20  # a set of 3000 for each of 300 takes 40 MiB

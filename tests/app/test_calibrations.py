@@ -76,13 +76,6 @@ class TestFind:
         assert files.find(replace(slot, precision="bfloat16")) is None
         assert files.precisions(slot) == files.precisions(replace(slot, precision="bfloat16")) == ["float32"]
 
-    def test_of_another_version_it_says_nothing(
-        self, models: Path, files: CalibrationFiles, slot: Slot
-    ) -> None:
-        put(files, slot, 1.0)
-        other = bundle.read_manifest(made(models, version="20270101T000000-abcdef"))
-        assert files.find(replace(slot, manifest=other)) is None
-
     def test_of_another_bundle_of_the_same_name_it_says_nothing(
         self, files: CalibrationFiles, slot: Slot
     ) -> None:
@@ -130,10 +123,6 @@ class TestFind:
 
 class TestFallback:
     """What a bundle is loaded by that has none for its engine."""
-
-    def test_a_category_that_is_not_there_yet_has_none(self, models: Path, tmp_path: Path) -> None:
-        staged = made(tmp_path / ".upload", "nut", "1")
-        assert CalibrationFiles(models).fallback(staged, "bfloat16") is None
 
     def test_one_that_cannot_be_read_is_not_taken_for_none(
         self, models: Path, files: CalibrationFiles, slot: Slot
@@ -189,26 +178,6 @@ class TestDamage:
 
 
 class TestChange:
-    def test_while_another_process_changes_the_category(
-        self, models: Path, files: CalibrationFiles, slot: Slot, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
-        with models_folder.locked(models, "screw"), pytest.raises(Problem, match="another process") as caught:
-            put(files, slot, 1.0)
-        assert caught.value.name == "conflict"
-        assert in_force(files, slot) is None
-
-    def test_is_told_what_there_is_and_may_refuse(self, files: CalibrationFiles, slot: Slot) -> None:
-        first = put(files, slot, 1.0)
-
-        def refuse(there: InForce | None) -> Renewal:
-            assert there == first
-            raise Problem("precondition-failed", "no")
-
-        with pytest.raises(Problem, match="no"):
-            files.change(slot, refuse)
-        assert in_force(files, slot) == [1.0]
-
     def test_what_could_not_be_used_is_not_written(
         self, models: Path, files: CalibrationFiles, slot: Slot
     ) -> None:
@@ -259,13 +228,3 @@ class TestChange:
         assert caught.value.name == "conflict"
         put(files, replace(slot, station="b"), 2.0)
         put(files, slot, 3.0)
-
-
-def test_calibrations_are_no_version_and_no_version_may_be_called_so(
-    models: Path, files: CalibrationFiles, slot: Slot
-) -> None:
-    put(files, slot, 1.0)
-    assert models_folder.versions(models, "screw") == [slot.manifest.version]
-    assert not models_folder.is_version(models_folder.CALIBRATIONS)
-    with pytest.raises(bundle.BundleError, match="cannot be a version"):
-        made(models, version=models_folder.CALIBRATIONS)

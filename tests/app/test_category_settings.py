@@ -40,11 +40,6 @@ def set_rate(files: SettingsFiles, rate: float | None) -> CategorySettings:
 
 
 class TestGet:
-    def test_without_a_file_the_bundles_own(self, files: SettingsFiles) -> None:
-        settings = files.get("screw")
-        assert (settings.revision, settings.target_fpr, settings.review_fpr) == (0, None, None)
-        assert settings.region_mask("line-3", (64, 64)) is None
-
     def test_reads_it_again_when_it_was_replaced(self, models: Path, files: SettingsFiles) -> None:
         for revision, rate in ((1, 0.01), (2, 0.02)):
             write(models, revision=revision, target_fpr=rate)
@@ -177,17 +172,6 @@ class TestRegion:
         assert before is not None
         assert after is not None
         np.testing.assert_array_equal(after, before.T)
-
-    def test_masks_of_many_sizes_do_not_fill_the_memory(
-        self, models: Path, files: SettingsFiles, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("app.category_settings._MAX_MASKS", 3)
-        write(models, revision=1, region={"revision": 1, **UPPER_HALF})
-        settings = files.get("screw")
-        for width in range(8, 20):
-            settings.region_mask(None, (8, width))
-        known = [settings.known_region_mask(None, (8, width)) for width in range(8, 20)]
-        assert 1 <= sum(mask is not None for mask in known) <= 3
 
     def test_one_without_a_pixel_passes_nothing(self, models: Path, files: SettingsFiles) -> None:
         sliver = [[[0.0, 40.0], [1000.0, 40.0], [1000.0, 41.0], [0.0, 41.0]]]

@@ -91,18 +91,6 @@ class TestShared:
 
         run(store, scenario)
 
-    def test_another_of_its_stages_needs_its_own(self, store: Path, folder: Path) -> None:
-        """It is refused for the manifest's other claims, which are compared with that extractor."""
-        other = again(store, "v2")
-        edit(other, lambda d: d["backbone"].update(out_indices=[2, 3]))
-
-        async def scenario(loader: Loader) -> None:
-            kept = await loader.load(folder)
-            assert "channels of test_efficientnet" in await refused(loader.load(other))
-            assert (await loader.load(folder)).scorer.extractor is kept.scorer.extractor
-
-        run(store, scenario)
-
     def test_models_of_a_shape_are_warmed_up_once(
         self, store: Path, folder: Path, warmed: list[Scorer]
     ) -> None:
@@ -225,9 +213,6 @@ class TestReasons:
         assert weights.name in found
         assert str(store) not in found
 
-    def test_of_a_device_that_does_not_exist(self, store: Path, folder: Path) -> None:
-        assert "'cuda:99' was asked for" in reason(store, folder, device="cuda:99")
-
     def test_of_an_unexpected_error_only_the_kind(
         self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -239,18 +224,6 @@ class TestReasons:
             "Loading the bundle ended with MemoryError; the server's log has more."
         )
         assert "/secret" in caplog.text
-
-
-def test_a_refusal_does_not_touch_the_next_load(store: Path, folder: Path) -> None:
-    damage(again(store, "v2"))
-
-    async def scenario(loader: Loader) -> None:
-        calls = loader.load(store / "tiny" / "v2"), loader.load(folder)
-        failed, good = await asyncio.gather(*calls, return_exceptions=True)
-        assert isinstance(failed, Problem)
-        assert isinstance(good, Detector)
-
-    run(store, scenario)
 
 
 def test_a_bundle_is_checked_without_a_calibration_for_the_engine(store: Path, folder: Path) -> None:

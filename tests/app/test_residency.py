@@ -126,13 +126,6 @@ class TestLoading:
         run(store, scenario, model_bytes=1)
         assert len(loads) == 3
 
-    def test_an_unknown_model_is_none(self, store: Path) -> None:
-        async def scenario(residency: Residency) -> None:
-            for category, version in (("bottel", None), ("tiny", "v0")):
-                assert (await problem(residency.get(category, version))).name == "unknown-model"
-
-        run(store, scenario)
-
     def test_a_models_folder_that_is_gone_is_no_unknown_model(self, store: Path) -> None:
         async def scenario(residency: Residency) -> None:
             shutil.move(store, store.with_name("elsewhere"))
@@ -172,19 +165,6 @@ class TestWhileAnotherBecomesActive:
             assert old() is None
 
         run(store, scenario)
-
-    def test_a_version_in_memory_is_not_loaded_again(
-        self, store: Path, add_version: AddVersion, loads: list[str]
-    ) -> None:
-        add_version(store, "tiny", "next")
-
-        async def scenario(residency: Residency) -> None:
-            by_name = await residency.get("tiny", "next")
-            models_folder.activate(store, "tiny", "next")
-            assert await residency.get("tiny") is by_name
-
-        run(store, scenario)
-        assert loads == ["next"]
 
     def test_the_old_one_stays_if_the_new_one_is_refused(
         self,
@@ -252,14 +232,6 @@ class TestWhileAnotherBecomesActive:
 
         run(store, scenario)
 
-    def test_a_version_that_does_not_exist_changes_nothing(self, store: Path, first: str) -> None:
-        async def scenario(residency: Residency) -> None:
-            await residency.get("tiny")
-            (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
-            assert [await served(residency) for _ in range(3)] == [first] * 3
-
-        run(store, scenario)
-
 
 class TestDamagedFileActive:
     def test_the_version_in_memory_goes_on_serving(
@@ -319,19 +291,6 @@ class TestRefused:
         run(store, scenario)
         assert loads == ["bad", first]
 
-    def test_once_repaired_it_is_served(self, store: Path, first: str, quick_retries: None) -> None:
-        flow = store / "tiny" / first / bundle.FLOW
-        good = flow.read_bytes()
-        damage(flow.parent)
-
-        async def scenario(residency: Residency) -> None:
-            await problem(residency.get("tiny"))
-            flow.write_bytes(good)
-            await asyncio.sleep(0.02)
-            assert await served(residency) == first
-
-        run(store, scenario)
-
 
 class TestPreload:
     def test_loads_what_is_active_and_is_ready_then(
@@ -368,23 +327,6 @@ class TestPreload:
             flow.write_bytes(good)
             await asyncio.wait_for(preloading, 30)
             residency.expect_ready()
-
-        run(store, scenario)
-
-    def test_a_good_version_in_place_of_a_damaged_one_makes_it_ready(
-        self, store: Path, add_version: AddVersion, first: str
-    ) -> None:
-        add_version(store, "tiny", "good")
-        damage(store / "tiny" / first)
-
-        async def scenario(residency: Residency) -> None:
-            preloading = asyncio.create_task(residency.preload())
-            await problem(residency.get("tiny"))
-            assert unready(residency)
-            models_folder.activate(store, "tiny", "good")
-            await residency.get("tiny")
-            residency.expect_ready()
-            preloading.cancel()
 
         run(store, scenario)
 

@@ -46,16 +46,6 @@ class TestActivate:
         run(store, scenario)
         assert models_folder.active_version(store, "tiny") == "v2"
 
-    def test_the_first_one_of_a_category(self, store: Path) -> None:
-        again(store, "v1", "nut")
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            await problem(residency.get("nut"), "unknown-model")
-            assert steps(await changes.activate("nut", "v1")) == (None, "v1")
-            assert (await residency.get("nut")).manifest.version == "v1"
-
-        run(store, scenario)
-
     def test_the_active_one_once_more_forgets_nothing(self, store: Path, first: str) -> None:
         again(store, "v2")
 
@@ -129,35 +119,6 @@ class TestActivate:
         run(store, scenario)
         assert models_folder.active_version(store, "tiny") == first
 
-    def test_one_that_leaves_memory_meanwhile_serves_all_the_same(
-        self, store: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        again(store, "v2")
-        load = Residency.load
-
-        async def load_and_drop(residency: Residency, category: str, version: str) -> Detector:
-            detector = await load(residency, category, version)
-            assert residency.unload(category, version)
-            return detector
-
-        monkeypatch.setattr(Residency, "load", load_and_drop)
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            await changes.activate("tiny", "v2")
-            assert await serving(residency) == "v2"
-
-        run(store, scenario)
-
-    def test_settings_that_cannot_be_read_refuse_every_version(self, store: Path, first: str) -> None:
-        again(store, "v2")
-        (store / "tiny" / SETTINGS).write_text("{")
-
-        async def scenario(changes: Store, _: Residency) -> None:
-            await problem(changes.activate("tiny", "v2"), "model-loading")
-
-        run(store, scenario)
-        assert models_folder.active_version(store, "tiny") == first
-
     @pytest.mark.parametrize("station", [None, "line-3"])
     def test_one_without_a_pixel_in_a_region_would_pass_every_part(
         self, store: Path, first: str, station: str | None
@@ -192,15 +153,6 @@ class TestRollback:
 
         run(store, scenario)
 
-    def test_from_an_active_one_that_does_not_exist(self, store: Path, first: str) -> None:
-        (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            assert (await changes.rollback("tiny")).version == first
-            assert await serving(residency) == first
-
-        run(store, scenario)
-
     def test_without_a_good_one_before_nothing_changes(self, store: Path, first: str) -> None:
         again(store, "v2")
 
@@ -215,18 +167,6 @@ class TestRollback:
             assert await serving(residency) == "v2"
 
         run(store, scenario)
-
-
-def test_an_unloaded_version_is_loaded_again_when_asked_for(store: Path, first: str) -> None:
-    async def scenario(changes: Store, residency: Residency) -> None:
-        assert await changes.unload("tiny", first) is False
-        await residency.get("tiny")
-        assert await changes.unload("tiny", first) is True
-        assert residency.loaded() == []
-        assert await serving(residency) == first
-        assert residency.loads == 2
-
-    run(store, scenario)
 
 
 class TestDelete:

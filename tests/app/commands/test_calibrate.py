@@ -21,16 +21,12 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.conformal import threshold
-from flows.fastflow.detector import Detector
-from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
 from flows.fastflow.parts import PARTS
 from tests.app.bundles import again
 from tests.app.calibrating import URL, good
 from tests.app.stores import change
 from tests.conftest import png
-from tests.flows.fastflow.manifests import see_by
-from tests.rights import without_roots_rights
 
 Run = Callable[..., Result]
 
@@ -139,22 +135,6 @@ def test_parts_are_told_from_the_folder_of_the_category(
     assert json.loads(run("--json", images=folder).stdout)["parts_file"] == str(told_by)
 
 
-def test_the_nearest_parts_tell_and_none_from_far_above(run: Run, pictures: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "a/b/c/d/e"
-    shutil.copytree(pictures, folder)
-    (tmp_path / PARTS).write_text(r"^\d")
-    assert "calibrated by 19 pictures (" in run(images=folder).stdout
-    (tmp_path / "a/b/c" / PARTS).write_text(r"^\d")
-    (folder.parent / PARTS).write_text(r"^\d\d")
-    assert f"told by {folder.parent / PARTS}" in run(images=folder).stdout
-
-
-def test_parts_that_cannot_be_told_change_nothing(run: Run, store: Path, pictures: Path) -> None:
-    (pictures / PARTS).write_text("^part")
-    assert "does not say which part 00.png shows" in failed(run())
-    assert nothing_was_made(store)
-
-
 def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
     run: Run, store: Path, tiny_images: dict[str, list[bytes]], without_bfloat16: None
 ) -> None:
@@ -190,18 +170,6 @@ def test_it_says_which_engines_go_on_as_before(run: Run, store: Path, without_bf
     result = run("--station", "line-3")
     assert result.exit_code == 0, result.output
     assert "look: engines of float32 alone decide by this, those of bfloat16 as before" in result.stderr
-
-
-def test_pictures_are_seen_as_the_model_sees_them(run: Run, store: Path, pictures: Path) -> None:
-    folder = models_folder.resolve(store, "tiny")
-    see_by(folder, Geometry(margin=12))
-    result = run()
-    assert result.exit_code == 0, result.output
-    manifest = bundle.read_manifest(folder)
-    made = CalibrationFiles(store).find(Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32"))
-    assert made is not None
-    served = Detector.load(folder, device="cpu").predict([read(path) for path in pictures.glob("[0-9]*.png")])
-    assert sorted(made.renewal.calibration.scores) == pytest.approx(sorted(p.score for p in served), rel=1e-5)
 
 
 def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
@@ -246,11 +214,6 @@ class TestRefused:
         assert "train it again with --target-fpr 0.5 or less" in failed(run())
         assert nothing_was_made(store)
 
-    def test_pictures_of_the_fit(self, run: Run, store: Path, tiny_data: Path) -> None:
-        said = failed(run(images=tiny_data / "tiny/train/good"))
-        assert "The model was fitted to" in said
-        assert nothing_was_made(store)
-
     def test_a_part_of_which_one_picture_was_fitted(
         self, run: Run, store: Path, pictures: Path, tiny_data: Path
     ) -> None:
@@ -267,11 +230,6 @@ class TestRefused:
         said = failed(run())
         assert "a.png" in said
         assert "b.png" in said
-        assert nothing_was_made(store)
-
-    def test_copies(self, run: Run, store: Path, pictures: Path) -> None:
-        shutil.copy(pictures / "00.png", pictures / "copy.png")
-        assert "copies of each other" in failed(run())
         assert nothing_was_made(store)
 
     def test_what_is_not_there(self, run: Run, tmp_path: Path) -> None:
@@ -316,16 +274,3 @@ def test_parts_that_are_told_below_are_not_passed_over(
     assert nothing_was_made(store)
     result = run("--recursive", images=line / "cap")
     assert "calibrated by 2 pictures, one of each part" in result.stdout
-
-
-def test_a_folder_that_cannot_be_read_is_told(
-    run: Run, store: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (pictures / "locked").mkdir(mode=0)
-    pictures.parent.chmod(0o755)
-    monkeypatch.chdir(pictures.parent)  # what is above it may be root's alone
-    with without_roots_rights():
-        told = failed(run("--recursive", images=Path(pictures.name)))
-    assert told == "error: Permission denied: good/locked"
-    assert nothing_was_made(store)
-    assert run().exit_code == 0  # only the folder's own pictures are asked for

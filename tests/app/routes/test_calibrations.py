@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ from app import calibration_pictures, forms
 from app.calibrations import CalibrationFiles, Slot
 from flows.fastflow import bundle, conformal, images, models_folder
 from flows.fastflow.detector import Detector
-from flows.fastflow.fit_pictures import FIT_PICTURES
 from tests.app.bundles import again, archive
 from tests.app.calibrating import URL, good, renewal, send
 from tests.app.tuned import acts, keyed_service, predicted, refused, service
-from tests.flows.fastflow.manifests import edit
 
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
@@ -95,17 +92,6 @@ class TestRenewal:
         assert client.get(URL).json()["threshold"]["calibration"]["source"] == "bundle"
         assert client.get(URL).json()["origin"] is None
 
-    def test_rates_that_are_set_stay_set(self, client: TestClient) -> None:
-        change = {"target_fpr": 0.2, "review_fpr": 0.4, "reason": "x"}
-        client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
-        threshold = send(client, good(19)).json()["threshold"]
-        assert (threshold["target_fpr"], threshold["achievable_fpr"]) == (0.2, 0.2)
-        assert threshold["review"] < threshold["reject"]
-
-    def test_too_few_pictures_are_said_to_promise_less(self, client: TestClient) -> None:
-        threshold = send(client, good(3)).json()["threshold"]
-        assert (threshold["certified"], threshold["achievable_fpr"]) == (False, 0.25)
-
     def test_it_outlives_the_process_and_is_of_one_version(self, store: Path, tiny_images: Images) -> None:
         first = models_folder.resolve(store, "tiny").name
         again(store, "v2")
@@ -124,11 +110,6 @@ class TestRenewal:
             assert client.delete("/v1/models/tiny/versions/v2").status_code == 204
         made = store / "tiny" / models_folder.CALIBRATIONS
         assert [path.name for path in made.iterdir()] == [first]
-
-    def test_what_is_unlike_is_said_and_done_all_the_same(self, client: TestClient) -> None:
-        body = send(client, [brighter(data) for data in good(19)]).json()
-        assert any("than in the calibration before" in warning for warning in body["warnings"])
-        assert client.get(URL).json()["threshold"] == body["threshold"]
 
     def test_drift_is_told_by_the_calibration_in_force(self, client: TestClient, tiny_images: Images) -> None:
         def window(**query: str) -> dict[str, Any]:
@@ -260,12 +241,6 @@ class TestWhereTheVersionHasNone:
             answer = client.post(f"/v1/models/{category}/predict", content=tiny_images["good"][0])
             assert answer.json()["engine"] == "torch-cpu-bfloat16"
 
-    def test_predictions_say_what_is_missing(self, store: Path, tiny_images: Images) -> None:
-        version = models_folder.resolve(store, "tiny").name
-        with service(store, precision="bfloat16") as client:
-            response = client.post(PREDICT, content=tiny_images["good"][0])
-            assert self.ADVICE.format("tiny", version) in refused(response, 422, "rejected-bundle")
-
     def test_the_lines_stays_and_a_stations_goes(self, store: Path, made: Path) -> None:
         with service(store, precision="bfloat16") as client:
             tag = client.get(URL).headers["ETag"]
@@ -317,14 +292,6 @@ class TestIfMatch:
         assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()
         assert acts(client, "model.calibrate")[-1]["outcome"] == "refused"
 
-    def test_of_two_at_once_one_holds_and_the_other_is_told(self, client: TestClient) -> None:
-        with ThreadPoolExecutor(2) as pool:
-            both = list(pool.map(lambda seed: send(client, good(6, seed), if_match='"0"'), (5000, 6000)))
-        done, late = sorted(both, key=lambda response: response.status_code)
-        assert done.status_code == 201
-        refused(late, 412, "precondition-failed")
-        assert client.get(URL).json()["threshold"] == done.json()["threshold"]
-
 
 class TestRefused:
     def test_pictures_that_the_model_was_fitted_to(self, steady: TestClient, tiny_data: Path) -> None:
@@ -333,17 +300,6 @@ class TestRefused:
         detail = refused(send(steady, pictures), 400, "invalid-request")
         assert "The model was fitted to " in detail
         assert " 0.png" not in detail
-
-    def test_copies(self, steady: TestClient) -> None:
-        detail = refused(send(steady, [*good(2), *good(1)]), 400, "invalid-request")
-        assert "copies of each other, byte for byte: 0.png, 2.png" in detail
-
-    def test_pictures_that_are_too_large(self, steady: TestClient) -> None:
-        assert refused(send(steady, [*good(1), bytes(60_000)]), 413, "too-large").startswith("1.png: ")
-
-    def test_too_many(self, steady: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(calibration_pictures, "MAX_PICTURES", 2)
-        refused(send(steady, good(3)), 413, "too-large")
 
     def test_no_pictures_or_no_form(self, steady: TestClient) -> None:
         match = {"If-Match": "*"}
@@ -359,12 +315,6 @@ class TestRefused:
         response = steady.post(URL, params={"reason": "x", **query}, files=files, headers={"If-Match": "*"})
         refused(response, 400, "invalid-request")
 
-    def test_of_an_unknown_category(self, steady: TestClient) -> None:
-        url = "/v1/models/nut/calibrations"
-        refused(steady.get(url), 404, "unknown-model")
-        response = steady.post(f"{url}?reason=x", files={"file": ("a", b"x")}, headers={"If-Match": "*"})
-        refused(response, 404, "unknown-model")
-
     def test_damage_decides_nothing_and_says_what_to_do(self, store: Path, tiny_images: Images) -> None:
         with service(store) as client:
             send(client, good(2))
@@ -377,14 +327,6 @@ class TestRefused:
             refused(send(client, good(2)), 503, "model-loading")
             file.unlink()
             assert send(client, good(2)).status_code == 201
-
-    def test_a_version_that_does_not_know_its_fit_says_so(self, store: Path) -> None:
-        folder = models_folder.resolve(store, "tiny")
-        (folder / FIT_PICTURES).unlink()
-        edit(folder, lambda document: document["files"].pop(FIT_PICTURES))
-        with service(store) as client:
-            warnings = send(client, good(2)).json()["warnings"]
-        assert any("does not say which images it was fitted to" in warning for warning in warnings)
 
 
 class TestAccess:

@@ -7,7 +7,6 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app.category_settings import SETTINGS
 from app.routes import regions
 from tests.app.bundles import again
 from tests.app.tuned import acts, keyed_service, predicted, refused, service
@@ -138,12 +137,6 @@ class TestIfMatch:
         assert get(client, station).json() == changed.json()
         assert delete(client, station, changed.headers["ETag"]).status_code == 204
 
-    def test_deleted_and_set_again_it_is_another_one(self, client: TestClient) -> None:
-        read = put(client, LEFT).headers["ETag"]
-        delete(client)
-        assert put(client, MIDDLE).headers["ETag"] != read
-        refused(put(client, LEFT, None, read), 412, "precondition-failed")
-
 
 def area(*polygons: Any, side: int = 64) -> dict[str, Any]:
     return {"image": {"width": side, "height": side}, "polygons": list(polygons)}
@@ -177,27 +170,9 @@ class TestRefused:
         refused(get(steady, station), 404, "not-found")
 
     @pytest.mark.parametrize("station", [None, "3"])
-    def test_one_that_is_refused_is_never_used(
-        self, store: Path, tiny_images: Images, station: str | None
-    ) -> None:
-        """Also not where the one that is set has not been used yet."""
-        with service(store) as client:
-            put(client, MIDDLE, station)
-        with service(store) as client:
-            refused(put(client, WRONG["too small"][0], station, "*"), 400, "invalid-request")
-            assert decision(client, tiny_images["defect"][STRONG], **of(station)) == "REJECT"
-            assert put(client, LEFT, station, "*").json()["share"] == 1 / 8
-            assert decision(client, tiny_images["defect"][STRONG], **of(station)) == "PASS"
-
-    @pytest.mark.parametrize("station", [None, "3"])
     def test_what_is_not_set_cannot_be_deleted(self, steady: TestClient, station: str | None) -> None:
         whose = "stations without one" if station is None else "station '3'"
         assert whose in refused(delete(steady, station), 404, "not-found")
-
-    def test_of_an_unknown_category(self, steady: TestClient) -> None:
-        url = "/v1/models/nut/region"
-        for response in (steady.get(url), steady.put(url, json=LEFT), steady.delete(url)):
-            refused(response, 404, "unknown-model")
 
     def test_more_stations_than_anybody_has(
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch
@@ -210,14 +185,6 @@ class TestRefused:
         assert put(client, MIDDLE).status_code == 200
         delete(client, "1")
         assert put(client, LEFT, "3").status_code == 200
-
-    def test_settings_that_are_damaged(self, store: Path, tiny_images: Images) -> None:
-        (store / "tiny" / SETTINGS).write_text("{")
-        with service(store) as client:
-            for response in (get(client), put(client, LEFT), delete(client)):
-                refused(response, 503, "model-loading")
-            response = client.post("/v1/models/tiny/predict", content=tiny_images["defect"][STRONG])
-            refused(response, 503, "model-loading")
 
 
 class TestAudit:
@@ -235,20 +202,6 @@ class TestAudit:
             {**LEFT, "revision": 1},
             {**MIDDLE, "revision": 2},
         ]
-
-    def test_has_what_was_refused_too(self, client: TestClient) -> None:
-        put(client, WRONG["too small"][0])
-        put(client, LEFT, None, '"9"')
-        delete(client, "3")
-        entries = acts(client, "model.region")
-        assert [(entry["outcome"], entry["detail"]["problem"]) for entry in entries] == [
-            ("refused", "invalid-request"),
-            ("refused", "precondition-failed"),
-            ("refused", "not-found"),
-        ]
-        # Not what it was to be: a client that repeats it would fill the log with corners.
-        assert [entry["detail"].get("corners") for entry in entries] == [4, 4, None]
-        assert not any("to" in entry["detail"] and entry["detail"]["to"] for entry in entries)
 
 
 def test_roles(store: Path, tmp_path: Path) -> None:

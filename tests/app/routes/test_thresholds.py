@@ -7,7 +7,6 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app.category_settings import SETTINGS
 from flows.fastflow import bundle, conformal, models_folder
 from tests.app.bundles import again
 from tests.app.calibrating import good, send
@@ -131,12 +130,6 @@ class TestIfMatch:
         assert steady.get(URL).headers["ETag"].startswith('"0-')
         assert steady.get(URL).json()["target_fpr"] is None
 
-    def test_one_that_somebody_else_was_faster_with(self, client: TestClient) -> None:
-        read = client.get(URL).headers["ETag"]
-        assert change(client, read, target_fpr=0.2).headers["ETag"] != read
-        assert '"1-' in refused(change(client, read, target_fpr=0.3), 412, "precondition-failed")
-        assert client.get(URL).json()["target_fpr"] == 0.2
-
     def test_one_that_looked_at_thresholds_of_another_version_or_calibration(self, store: Path) -> None:
         again(store, "v2")
         with service(store) as client:
@@ -165,25 +158,6 @@ class TestRefused:
         before = steady.get(URL).json()
         assert reason in refused(change(steady, **body), 400, "invalid-request")
         assert steady.get(URL).json() == before
-
-    def test_a_target_that_reaches_the_review_rate_that_is_set(self, client: TestClient) -> None:
-        change(client, review_fpr=0.3)
-        detail = refused(change(client, target_fpr=0.3), 400, "invalid-request")
-        assert "must be more than target_fpr, 0.3; it was 0.3" in detail
-        assert client.get(URL).json()["target_fpr"] is None
-
-    def test_of_an_unknown_category(self, steady: TestClient) -> None:
-        url = "/v1/models/nut/thresholds"
-        refused(steady.get(url), 404, "unknown-model")
-        body = {"target_fpr": 0.2, "reason": "x"}
-        refused(steady.patch(url, json=body, headers={"If-Match": "*"}), 404, "unknown-model")
-
-    def test_settings_that_are_damaged(self, store: Path) -> None:
-        (store / "tiny" / SETTINGS).write_text("{")
-        with service(store) as client:
-            refused(client.get(URL), 503, "model-loading")
-            refused(change(client, target_fpr=0.2), 503, "model-loading")
-        assert (store / "tiny" / SETTINGS).read_text() == "{"
 
 
 class TestAudit:
