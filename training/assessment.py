@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
+from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.listing import some
 from flows.fastflow.manifest import Precision
 from flows.fastflow.models_folder import active_version, is_category, renewals_of, resolve
-from flows.fastflow.plain_files import escaped, replace_file
+from flows.fastflow.plain_files import escaped
 from training.comparison.comparison import Peers, compare, planned
 from training.datasets.check.passed_over import idle_in_test
 from training.datasets.layout import categories, test_samples, unused_masks
@@ -193,7 +194,7 @@ def _write_figures(
     folder: Path, bundle: Path, detector: Detector, evaluation: Evaluation, summary: dict[str, Any]
 ) -> Path:
     """The summary and the report, whose path is returned."""
-    replace_file(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+    replace_file(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode(), sync=False)
     return write_report(folder, bundle, detector, evaluation, summary)
 
 
@@ -204,7 +205,7 @@ def _write_scores(path: Path, rows: Sequence[Row]) -> None:
     for row in rows:
         kinds = "/".join(kind or "" for kind in row.sample.masks)  # no folder's name holds a slash
         writer.writerow([row.path, kinds, repr(row.score), repr(row.p_value), row.decision])
-    replace_file(path, file.getvalue().encode())
+    replace_file(path, file.getvalue().encode(), sync=False)
 
 
 def _beside_others(bundle: Path, detector: Detector, evaluation: Evaluation) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.bundle import read_manifest
 from flows.fastflow.models_folder import BACKBONES
-from flows.fastflow.plain_files import replace_file
 from training.backbone import BackboneLoader
 from training.columns import aligned
 from training.config import RunConfig
@@ -151,4 +151,4 @@ def _failure(category: str, error: Exception, seconds: float) -> Result:
 def _write(runs: Path, results: Sequence[Result]) -> None:
     runs.mkdir(parents=True, exist_ok=True)
     text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
-    replace_file(runs / SUMMARY, text.encode())
+    replace_file(runs / SUMMARY, text.encode(), sync=False)

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flows.fastflow.atomic_files import remove_directory, sweep, temporary_directory
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.plain_files import remove_directory, sweep, temporary_directory
 from training.augment import AugmentError, Variant
 from training.pinned import Pinned, read
 from training.versions import library_versions

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flows.fastflow.atomic_files import replace_file, replacing
 from flows.fastflow.engines import computes_bfloat16
 from flows.fastflow.head import Head, channels_last, computing
 from flows.fastflow.manifest import Precision
@@ -321,22 +322,19 @@ def of_final_weights(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
     # Whole at every epoch, so that a continued run neither repeats nor loses a line.
-    temporary = path.with_suffix(".part")
-    temporary.write_text("".join(json.dumps(asdict(row)) + "\n" for row in history))
-    temporary.replace(path)
+    text = "".join(json.dumps(asdict(row)) + "\n" for row in history)
+    replace_file(path, text.encode(), sync=False)
 
 
 def _save(path: Path, state: dict[str, object]) -> None:
-    temporary = path.with_suffix(".part")
     try:
-        torch.save(state, temporary)
+        with replacing(path, sync=False) as temporary:
+            torch.save(state, temporary)
     except RuntimeError as error:  # what torch makes of a write that fails
-        temporary.unlink(missing_ok=True)
         raise FitError(
             f"the checkpoint {path} cannot be written, is the disk full? With room for it, --resume "
             f"continues from the epoch before ({str(error).splitlines()[0]})"
         ) from error
-    temporary.replace(path)
 
 
 def _load(path: Path, identity: str, device: torch.device) -> dict[str, Any] | None:

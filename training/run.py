@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
+from flows.fastflow.atomic_files import temporary_directory
 from flows.fastflow.bundle import BundleError, first_fault, read_manifest
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
@@ -20,7 +21,6 @@ from flows.fastflow.models_folder import (
     left_behind,
     versions,
 )
-from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.review_band import say_empty_band
 from training import stages

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
@@ -92,8 +93,8 @@ def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
 
     Unless the run is resumed, forget too how far it had come, and that it ended before.
     """
-    for left in folder.glob("*.part"):
-        left.unlink()
+    for left in folder.glob(".*.part"):
+        shutil.rmtree(left, ignore_errors=True)
     if not resume:
         (folder / FINISHED).unlink(missing_ok=True)
         (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from flows.fastflow.atomic_files import sweep
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine
 from flows.fastflow.features import FeatureExtractor
@@ -13,7 +14,6 @@ from flows.fastflow.head import Head
 from flows.fastflow.highest import highest, say_highest
 from flows.fastflow.manifest import Precision
 from flows.fastflow.models_folder import BACKBONES, activate, left_behind
-from flows.fastflow.plain_files import sweep
 from flows.fastflow.scorer import Scorer
 from flows.fastflow.weights import Weights, save_weights
 from training.calibrate import Calibrated, calibrate

@@ -27,7 +27,8 @@ from app.history import identity
 from app.history.pictures import Pictures
 from app.settings import Settings
 from flows.fastflow import models_folder
-from flows.fastflow.plain_files import FileError, file_hashes, temporary_directory
+from flows.fastflow.atomic_files import temporary_directory
+from flows.fastflow.plain_files import FileError, file_hashes
 
 _COLUMNS = inspections.columns
 _ROWS: Final = 1000

@@ -17,7 +17,7 @@ _PART: Final = re.compile(r"\..+\.part")
 _ABANDONED_SECONDS: Final = 24 * 3600
 
 
-def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
+def replace_file(path: Path, data: bytes, *, sync: bool) -> None:
     """Replace a file's content in one step; arguments as of `replacing`."""
     with replacing(path, sync=sync) as temporary:
         temporary.write_bytes(data)
@@ -35,6 +35,7 @@ def replacing(path: Path, *, sync: bool) -> Iterator[Path]:
     with temporary_directory(path.parent) as folder:
         temporary = folder / path.name
         yield temporary
+        temporary.chmod(0o644)
         if sync:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())

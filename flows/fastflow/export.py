@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from flows.fastflow.atomic_files import temporary_directory
+from flows.fastflow.atomic_files import replacing
 from flows.fastflow.detector import Detector
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.score import anomaly_map, image_score, pixel_energies
@@ -94,12 +94,12 @@ def export_onnx(detector: Detector, path: Path) -> None:
         )
     if program is None:
         raise ExportError("torch.onnx gave no program")
-    with temporary_directory(path.parent) as temporary:
-        program.save(temporary / path.name)
-        written = onnx.load(temporary / path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, sync=False) as temporary:
+        program.save(temporary)
+        written = onnx.load(temporary)
         onnx.helper.set_model_props(written, dict(describe(detector)))
-        onnx.save(written, temporary / path.name)
-        (temporary / path.name).replace(path)
+        onnx.save(written, temporary)
 
 
 def describe(detector: Detector) -> Mapping[str, str]:

@@ -6,10 +6,6 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.fastflow.atomic_files import remove_directory as remove_directory
-from flows.fastflow.atomic_files import replace_file as replace_file
-from flows.fastflow.atomic_files import sweep as sweep
-from flows.fastflow.atomic_files import temporary_directory as temporary_directory
 from flows.fastflow.listing import lines
 
 _CHUNK = 1024 * 1024

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from flows.fastflow.atomic_files import sweep, temporary_directory
+from flows.fastflow.atomic_files import replacing, sweep
 
 State = dict[str, Tensor]
 
@@ -76,14 +76,12 @@ def save_weights(weights: Weights, folder: Path) -> Path:
     there = path.exists()
     if kept_weights(weights.name, folder, weights.sha256) is None:
         sweep(folder)
-        with temporary_directory(folder) as temporary:
-            file = temporary / path.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path, sync=False) as temporary:
             # Not `save_file`: of a full disk it tells by a SafetensorError, not an OSError.
-            file.write_bytes(save({k: v.contiguous() for k, v in weights.state.items()}))
-            file.chmod(0o644)
+            temporary.write_bytes(save({k: v.contiguous() for k, v in weights.state.items()}))
             if weights.named and not there:
                 _mark(path).write_text(_NAMED_TEXT)
-            file.replace(path)
     return path
 
 

@@ -96,8 +96,8 @@ def test_what_a_run_did_before_is_known_until_it_starts_over(tmp_path: Path) -> 
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
-    for name in ("checkpoint.part", "metrics.part"):
-        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".a1b2.part").mkdir()
+    (tmp_path / ".a1b2.part" / CHECKPOINT).write_bytes(b"half")
     begin(tmp_path, RunConfig(), resume=True)
     assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
 

@@ -12,12 +12,12 @@ The photographs are copied as they are, with their licence (CC BY-NC-SA 4.0) bes
 import importlib.metadata
 import importlib.util
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from sklearn.model_selection import train_test_split
 
+from flows.fastflow.atomic_files import temporary_directory
 from training.datasets.folders import images
 from training.datasets.sample import DatasetError
 
@@ -67,14 +67,10 @@ def lay_out(out: Path) -> Path:
     layout = split(package_folder())
     folder = out / CATEGORY
     if not folder.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out, prefix=f".{CATEGORY}-"))
-        try:
+        with temporary_directory(out) as temporary:
             _write(temporary, layout)
             temporary.chmod(0o755)
             temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     _check(folder, layout)
     return folder
 

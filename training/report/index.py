@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from flows.fastflow.plain_files import replace_file
+from flows.fastflow.atomic_files import replace_file
 from training.report.pages import render
 from training.report.run_report import REPORT
 from training.summary import AVERAGED, METRICS, means
@@ -37,7 +37,7 @@ def write_index(out: Path) -> Path:
     rows = [latest[category] for category in sorted(latest)]
     page = render("index.html.j2", rows=rows, means=means(rows), metrics=METRICS)
     path = out / INDEX
-    replace_file(path, page.encode())
+    replace_file(path, page.encode(), sync=False)
     return path
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.bundle import read_verified
 from flows.fastflow.detector import Detector
 from flows.fastflow.highest import say_highest
 from flows.fastflow.manifest import Manifest
-from flows.fastflow.plain_files import replace_file
 from flows.fastflow.review_band import say_empty_band
 from training.datasets.licence import forbids_commerce
 from training.evaluation import Evaluation
@@ -87,7 +87,7 @@ def write_report(
         best={key: max((r[key] for r in comparison if r[key] is not None), default=None) for key in METRICS},
     )
     path = folder / REPORT
-    replace_file(path, page.encode())
+    replace_file(path, page.encode(), sync=False)
     return path
 
 

@@ -41,7 +41,7 @@ def gallery(
     import torch
     from rich.console import Console
 
-    from flows.fastflow.plain_files import replace_file
+    from flows.fastflow.atomic_files import replace_file
     from training.density import gallery as drawings
     from training.density.fit import DensityFitError
     from training.density.plane import TargetError, fit_target, plane_recipe, target_named
@@ -57,7 +57,7 @@ def gallery(
         raise TargetError(f"{error}; and all of them: all, no fits: none") from error
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    replace_file(out / "planar_radial.png", drawings.planar_and_radial())
+    replace_file(out / "planar_radial.png", drawings.planar_and_radial(), sync=False)
     progress.say(f"drawn: {out / 'planar_radial.png'}")
     if not chosen:
         return
@@ -72,7 +72,7 @@ def gallery(
             progress.say(f"{target.name}: KL {results[-1].divergence:.3f} nats")
     if results:
         title = f"{recipe}: densities learned from samples, {steps} steps each"
-        replace_file(out / "densities.png", drawings.learned_densities(results, title))
+        replace_file(out / "densities.png", drawings.learned_densities(results, title), sync=False)
         progress.say(f"drawn: {out / 'densities.png'}")
     if len(results) < len(chosen):
         raise typer.Exit(1)

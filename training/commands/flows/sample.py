@@ -33,8 +33,8 @@ def sample(
 
     import torch
 
+    from flows.fastflow.atomic_files import replace_file, temporary_directory
     from flows.fastflow.detector import pick_device
-    from flows.fastflow.plain_files import replace_file, temporary_directory
     from training.density import saved
     from training.density.sheets import SheetError, default_columns, png, sheet, sheet_size, to_pixels
 
@@ -68,7 +68,7 @@ def sample(
     if single:
         data = sheet(torch.cat(list(batches)), levels)
         out.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(out, data)
+        replace_file(out, data, sync=False)
     else:
         # Written as they come, and named when all are there.
         with temporary_directory(out if out.is_dir() else out.parent) as temporary:

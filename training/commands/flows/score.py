@@ -49,8 +49,8 @@ def score(
 
     import torch
 
+    from flows.fastflow.atomic_files import replace_file
     from flows.fastflow.detector import pick_device
-    from flows.fastflow.plain_files import replace_file
     from training.commands.flows.data import to_score
     from training.density import saved
     from training.density.outliers import negative_log_likelihood, typicality
@@ -86,7 +86,7 @@ def score(
         writer.writerow(_HEADER)
         writer.writerows([rank, _safe(name), *map(repr, figures)] for rank, name, *figures in rows)
         out.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(out, file.getvalue().encode())
+        replace_file(out, file.getvalue().encode(), sync=False)
         typer.echo(f"scores of every picture: {out}")
     for name, reason in failures.items():
         typer.secho(_printable(f"{name}: {reason}"), fg="red", err=True)

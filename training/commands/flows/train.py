@@ -180,14 +180,14 @@ def _draw(
     """Write sheets of samples and interpolations, where they can be drawn."""
     import torch
 
-    from flows.fastflow.plain_files import replace_file
+    from flows.fastflow.atomic_files import replace_file
     from training.density import saved
     from training.density.interpolate import interpolate
     from training.density.sheets import SheetError, sheet
 
     def draw(name: str, drawn: torch.Tensor, columns: int) -> None:
         try:
-            replace_file(folder / name, sheet(drawn, levels, columns=columns))
+            replace_file(folder / name, sheet(drawn, levels, columns=columns), sync=False)
         except SheetError as error:
             progress.say(f"no {name}: {error}")
 
