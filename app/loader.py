@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
+import torch
+
 from app.calibrations import CalibrationFiles
 from app.problems import Problem
 from app.settings import Settings
@@ -97,6 +99,50 @@ class Loader:
         self._loading.shutdown(cancel_futures=True)
         self._specialising.shutdown()
 
+    @cached_property
+    def device(self) -> torch.device:
+        """Where models compute.
+
+        Raises:
+            DeviceError: it is not there.
+        """
+        return pick_device(self._device)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of all models, which share what it compiles.
+
+        Raises:
+            DeviceError: see `device`.
+            EngineError: there is no engine of that kind and precision.
+        """
+        return pick_engine(self._precision, self.device, self._kind, self._cache)
+
+    def read(self, folder: Path, fallback: Calibrator | None = None) -> Detector:
+        """Load a bundle in this thread, as commands beside a server do.
+
+        Args:
+            folder: .../<category>/<version>.
+            fallback: a calibration for a bundle that has none for the engine.
+
+        Raises:
+            BundleError, WeightsError, DeviceError, EngineError: a server would refuse it.
+            Problem: its calibrations cannot be read.
+        """
+        manifest = bundle.read_manifest(folder)
+        detector = Detector.load(
+            folder,
+            device=self._device,
+            backbone=next((one for one in self._backbones if fits(one, manifest)), None),
+            backbones=self._models / models_folder.BACKBONES,
+            replayed=self._replayed,
+            engine=self.engine,
+            fallback=self._calibrations.fallback(folder, self._precision) or fallback,
+        )
+        self._backbones.add(detector.scorer.extractor)
+        self._replayed.add(detector.sha256)
+        return detector
+
     async def _run(self, function: Callable[[Path], T], folder: Path) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._loading, function, folder)
@@ -114,11 +160,6 @@ class Loader:
                 f"Loading the bundle ended with {type(error).__name__}; the server's log has more.",
             ) from error
 
-    @cached_property
-    def _engine(self) -> Engine:
-        """The engine of all models, which share what it compiles; picked when the first of them is loaded."""
-        return pick_engine(self._precision, pick_device(self._device), self._kind, self._cache)
-
     def _check(self, folder: Path) -> str:
         manifest = bundle.read_manifest(folder)
         # No image is judged by it.
@@ -126,20 +167,9 @@ class Loader:
         return self._load(folder, stand_in).sha256
 
     def _load(self, folder: Path, fallback: Calibrator | None = None) -> Detector:
-        manifest = bundle.read_manifest(folder)
-        detector = Detector.load(
-            folder,
-            device=self._device,
-            backbone=next((one for one in self._backbones if fits(one, manifest)), None),
-            backbones=self._models / models_folder.BACKBONES,
-            replayed=self._replayed,
-            engine=self._engine,
-            fallback=self._calibrations.fallback(folder, self._precision) or fallback,
-        )
+        detector = self.read(folder, fallback)
         detector.scorer.let_go()
         self._warm_up(detector)
-        self._backbones.add(detector.scorer.extractor)
-        self._replayed.add(detector.sha256)
         # It serves meanwhile.
         with suppress(RuntimeError):  # the loader is closed
             self._specialising.submit(_specialise, ref(detector.scorer), folder)

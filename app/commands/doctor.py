@@ -16,7 +16,7 @@ from app.commands import doctor_report, remote
 from app.commands.doctor_report import Model, Report, Weights
 
 if TYPE_CHECKING:
-    from app.served import AsServed
+    from app.loader import Loader
 
 # Distribution and module of what nothing works without.
 LIBRARIES = {
@@ -96,10 +96,10 @@ def examine(models: Path, runs: Path) -> Report:
     report = Report(models_folder=str(models.resolve()), elpv=_version("elpv-dataset"))
     _libraries(report)
     if not report.problems:
-        served = _service(report, models)
+        loader = _service(report, models)
         _weights(report, models)
-        if served is not None:
-            _models(report, models, served)
+        if loader is not None:
+            _models(report, models, loader)
     _disk(report, models, "models are published there")
     _disk(report, runs, "training keeps features there")
     return report
@@ -121,14 +121,14 @@ def _libraries(report: Report) -> None:
 # What needs those libraries is imported only when they are known to be there.
 
 
-def _service(report: Report, models: Path) -> "AsServed | None":
+def _service(report: Report, models: Path) -> "Loader | None":
     """What a server would compute with; None where it would not start, as the report then says."""
     import torch
 
     from app.certificate import CertificateError, expect_certificate
     from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
     from app.exposure import ExposureError, expect_keys_on_network
-    from app.served import AsServed
+    from app.loader import Loader
     from app.settings import SettingsError, settings_from
     from app.sinks.errors import SinkError
     from app.sinks.sinks import describe
@@ -140,7 +140,8 @@ def _service(report: Report, models: Path) -> "AsServed | None":
         settings = settings_from(models=models)
         report.sinks = describe(settings)
         read_url(settings.database_url)
-        served = AsServed(settings)
+        loader = Loader.of(settings)
+        engine = loader.engine
     except (SettingsError, SinkError, DatabaseError, DeviceError, EngineError) as error:
         report.problems += [f"{_NOT_SERVED}: {line}" for line in str(error).splitlines()]
         return None
@@ -159,14 +160,14 @@ def _service(report: Report, models: Path) -> "AsServed | None":
     except OSError as error:
         report.problems.append(f"{_NOT_SERVED}: the models folder cannot be read: {error.strerror}")
         return None
-    device = served.device
+    device = loader.device
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     report.device = f"{device.type}{name}"
-    report.engine = served.engine.name
+    report.engine = engine.name
     report.threads = settings.threads or torch.get_num_threads()
     if slower := slower_here(settings.precision, device):
         report.warnings.append(slower)
-    return served
+    return loader
 
 
 def _weights(report: Report, models: Path) -> None:
@@ -187,7 +188,7 @@ def _weights(report: Report, models: Path) -> None:
             )
 
 
-def _models(report: Report, models: Path, served: "AsServed") -> None:
+def _models(report: Report, models: Path, loader: "Loader") -> None:
     from flows.fastflow import models_folder
 
     for category in models_folder.categories(models):
@@ -199,7 +200,7 @@ def _models(report: Report, models: Path, served: "AsServed") -> None:
             report.models.append(Model(category, count, None, None))
             continue
         try:
-            served.load(models_folder.resolve(models, category))
+            loader.read(models_folder.resolve(models, category))
         # Whatever is wrong with one model, the report goes on with the next.
         except Exception as error:
             fault = str(error)

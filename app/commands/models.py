@@ -10,7 +10,7 @@ from app.commands.auditing import audited
 from app.settings import settings_from
 
 if TYPE_CHECKING:
-    from app.served import AsServed
+    from app.loader import Loader
 
 Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder.")]
 Category = Annotated[str, typer.Argument(help="The category, as `flowgauge models list` names it.")]
@@ -80,16 +80,16 @@ def verify(
 
     Exit code 1: one of them would be refused.
     """
-    from app.served import AsServed
+    from app.loader import Loader
 
     folders = _folders(models, category, version)
     if not folders:
         typer.echo(f"There are no models in {models}.", err=True)
         raise typer.Exit(1)
-    served = AsServed(settings_from(models=models, device=device))
+    loader = Loader.of(settings_from(models=models, device=device))
     refused = 0
     for folder in folders:
-        fault = _fault(served, folder)
+        fault = _fault(loader, folder)
         refused += fault is not None
         typer.echo(f"{folder.parent.name}/{folder.name}  {fault or 'good'}")
     if refused:
@@ -219,19 +219,19 @@ def _say_active(models: Path, category: str, before: str | None, version: str) -
 def _expect_good(models: Path, category: str, version: str, device: str) -> None:
     from app import verdict
     from app.category_settings import SettingsFiles
+    from app.loader import Loader
     from app.problems import Problem
-    from app.served import AsServed
     from flows.fastflow import models_folder
 
     try:
-        served = AsServed(settings_from(models=models, device=device))
-        detector = served.load(models_folder.resolve(models, category, version))
+        loader = Loader.of(settings_from(models=models, device=device))
+        detector = loader.read(models_folder.resolve(models, category, version))
         verdict.expect_settings(detector, SettingsFiles(models).get(category))
     except Problem as problem:
         raise models_folder.ConflictError(problem.detail) from problem
 
 
-def _fault(served: "AsServed", folder: Path) -> str | None:
+def _fault(loader: "Loader", folder: Path) -> str | None:
     """Why a server would refuse a version, or None."""
     from app.problems import Problem
     from flows.fastflow.bundle import BundleError
@@ -239,7 +239,7 @@ def _fault(served: "AsServed", folder: Path) -> str | None:
     from flows.fastflow.weights import WeightsError
 
     try:
-        served.load(folder)
+        loader.read(folder)
     except (BundleError, WeightsError, EngineError) as error:
         return str(error)
     except Problem as problem:
