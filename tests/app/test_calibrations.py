@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from app import calibrations
 from app.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.problems import Problem
 from flows.fastflow import bundle, models_folder
@@ -216,15 +215,3 @@ class TestChange:
             put(files, slot, 2.0)
         assert caught.value.name == "unknown-model"
         assert not folder_of(models, slot).exists()
-
-    def test_stations_have_a_limit(
-        self, files: CalibrationFiles, slot: Slot, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(calibrations, "MAX_STATIONS", 2)
-        for station in ("a", "b"):
-            put(files, replace(slot, station=station), 1.0)
-        with pytest.raises(Problem, match="limit") as caught:
-            put(files, replace(slot, station="c"), 1.0)
-        assert caught.value.name == "conflict"
-        put(files, replace(slot, station="b"), 2.0)
-        put(files, slot, 3.0)

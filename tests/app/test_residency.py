@@ -198,20 +198,6 @@ class TestWhileAnotherBecomesActive:
         [said] = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
         assert said.startswith(f"tiny/bad was refused; {first} goes on serving. The bundle was refused: flow")
 
-    def test_the_new_one_is_waited_for_where_the_old_one_cannot_be_loaded_again(
-        self, store: Path, add_version: AddVersion, first: str
-    ) -> None:
-        add_version(store, "tiny", "zzz-new")
-
-        async def scenario(residency: Residency) -> None:
-            await residency.get("tiny")
-            residency.unload("tiny", first)
-            damage(store / "tiny" / first)
-            models_folder.activate(store, "tiny", "zzz-new")
-            assert await served(residency) == "zzz-new"
-
-        run(store, scenario)
-
     def test_a_version_overtaken_while_it_loads_never_serves(
         self, store: Path, add_version: AddVersion
     ) -> None:

@@ -46,16 +46,6 @@ class TestActivate:
         run(store, scenario)
         assert models_folder.active_version(store, "tiny") == "v2"
 
-    def test_the_active_one_once_more_forgets_nothing(self, store: Path, first: str) -> None:
-        again(store, "v2")
-
-        async def scenario(changes: Store, _: Residency) -> None:
-            for _i in range(2):
-                assert (await changes.activate("tiny", "v2")).version == "v2"
-            assert (await changes.rollback("tiny")).version == first
-
-        run(store, scenario)
-
     @pytest.mark.parametrize(
         ("change", "reason"),
         [

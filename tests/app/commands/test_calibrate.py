@@ -88,27 +88,6 @@ def test_it_says_what_is_promised_and_how_the_threshold_moved(run: Run) -> None:
     assert " from " in result.stdout
 
 
-def test_it_names_the_pictures_that_the_threshold_hangs_on(run: Run, store: Path, pictures: Path) -> None:
-    odd = pictures / "overexposed.png"
-    odd.write_bytes(good(20)[-1])
-    image = read(odd)
-    odd.write_bytes(png(np.clip(image.astype(np.int16) + 120, 0, 255).astype(np.uint8)))
-    result = run()
-    assert result.exit_code == 0, result.output
-    last = result.stdout.splitlines()[-1]
-    assert last.startswith("highest of 20 good pictures to calibrate: overexposed.png ")
-    assert last.endswith(
-        "Is overexposed.png really good? Take it away only if it is defective, not because it scores high."
-    )
-    folder = models_folder.resolve(store, "tiny")
-    manifest = bundle.read_manifest(folder)
-    made = CalibrationFiles(store).find(Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32"))
-    assert made is not None
-    scores = made.renewal.calibration.scores
-    without, of_all = threshold(scores[:-1], 0.1).reject, threshold(scores, 0.1).reject
-    assert f"the threshold would be {without:.4g}, not {of_all:.4g}" in last
-
-
 def test_of_pictures_of_one_part_one_counts(run: Run, pictures: Path) -> None:
     for path in sorted(pictures.glob("[0-9]*.png")):
         image = read(path)

@@ -118,16 +118,6 @@ class TestVerify:
         assert reason in bad
         assert result.stderr == "1 of 2 would be refused.\n"
 
-    @pytest.mark.parametrize(
-        ("arguments", "reason"),
-        [
-            (["nut"], "no model of category 'nut'"),
-            (["tiny", "v9"], "category 'tiny' has no version 'v9'"),
-        ],
-    )
-    def test_what_is_not_there(self, run: Run, arguments: list[str], reason: str) -> None:
-        assert reason in failed(run("verify", *arguments))
-
 
 class TestPack:
     def test_what_is_packed_here_is_uploaded_and_serves_there(
@@ -168,12 +158,6 @@ class TestPack:
         assert target.read_bytes() == Path(f"tiny-{first}.zip").read_bytes()
         assert [p.name for p in target.parent.iterdir()] == ["bundle.zip"]
         assert said(run("pack", "tiny", "-o", str(target.parent))) == f"{target.parent}/tiny-{first}.zip\n"
-
-    def test_a_damaged_or_unknown_one_leaves_no_file(self, run: Run, store: Path) -> None:
-        damage(again(store, "x9"))
-        assert "was changed" in failed(run("pack", "tiny", "x9"))
-        assert "has no version 'v9'" in failed(run("pack", "tiny", "v9"))
-        assert not list(Path().iterdir())
 
 
 @pytest.mark.usefixtures("entries")

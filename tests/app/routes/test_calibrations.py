@@ -198,15 +198,6 @@ class TestReviewed:
         assert (full["pictures"], full["left_out"]) == (4, 9)
         refused(send(client, good(5, 9000), reviewed="true"), 413, "too-large")
 
-    def test_pictures_that_are_gone_are_left_out(self, client: TestClient, store: Path) -> None:
-        for data in good(2):
-            self.inspect(client, data)
-        next((store.parent / "history" / "pictures").glob("*/*")).unlink()
-        assert (body := send(client, [], reviewed="true").json())["pictures"] == 1
-        assert body["left_out"] == 1
-        next((store.parent / "history" / "pictures").glob("*/*")).unlink()
-        refused(send(client, [], reviewed="true"), 409, "conflict")
-
 
 class TestWhereTheVersionHasNone:
     """In a precision that it was not calibrated for, it serves by a renewal alone."""
@@ -251,15 +242,6 @@ class TestWhereTheVersionHasNone:
             assert client.delete(f"{URL}?station=s1", headers={"If-Match": "*"}).status_code == 204
         assert made.exists()
 
-    def test_one_that_somebody_removed_decides_nothing_any_more(
-        self, store: Path, made: Path, tiny_images: Images
-    ) -> None:
-        with service(store, precision="bfloat16") as client:
-            predicted(client, tiny_images["good"][0])
-            made.unlink()
-            for response in (client.post(PREDICT, content=tiny_images["good"][0]), client.get(URL)):
-                assert "is gone" in refused(response, 503, "model-loading")
-
 
 class TestIfMatch:
     def test_is_needed_and_must_fit(self, client: TestClient) -> None:
@@ -300,20 +282,6 @@ class TestRefused:
         detail = refused(send(steady, pictures), 400, "invalid-request")
         assert "The model was fitted to " in detail
         assert " 0.png" not in detail
-
-    def test_no_pictures_or_no_form(self, steady: TestClient) -> None:
-        match = {"If-Match": "*"}
-        refused(steady.post(f"{URL}?reason=x", headers=match), 415, "unsupported-media-type")
-        refused(steady.post(f"{URL}?reason=x", content=b"x", headers=match), 415, "unsupported-media-type")
-        files = {"file": ("a.png", good(1)[0])}
-        body = steady.post(f"{URL}?reason=x", files=files, data={"station": "line-3"}, headers=match)
-        assert "station is in the query" in refused(body, 400, "invalid-request")
-
-    @pytest.mark.parametrize("query", [{"reason": ""}, {"reason": "x" * 501}, {"station": "a\n"}])
-    def test_queries_that_cannot_be(self, steady: TestClient, query: dict[str, str]) -> None:
-        files = {"file": ("a.png", good(1)[0])}
-        response = steady.post(URL, params={"reason": "x", **query}, files=files, headers={"If-Match": "*"})
-        refused(response, 400, "invalid-request")
 
     def test_damage_decides_nothing_and_says_what_to_do(self, store: Path, tiny_images: Images) -> None:
         with service(store) as client:

@@ -11,7 +11,6 @@ from flows.fastflow import bundle, conformal, models_folder
 from tests.app.bundles import again
 from tests.app.calibrating import good, send
 from tests.app.tuned import acts, keyed_service, predicted, refused, service
-from tests.flows.fastflow.manifests import edit
 
 Images = dict[str, list[bytes]]
 URL = "/v1/models/tiny/thresholds"
@@ -85,19 +84,6 @@ def test_the_decision_changes_and_the_score_does_not(client: TestClient, tiny_im
     version = f"/v1/models/tiny/versions/{before['model']['version']}/predict?store=false"
     assert client.post(version, content=image).json()["decision"] == "REJECT"
     assert {each["score"] for each in (before, between, after)} == {before["score"]}
-
-
-def test_a_review_band_of_the_version_can_be_changed_and_switched_off(store: Path) -> None:
-    edit(models_folder.resolve(store, "tiny"), lambda document: document.update(review_fpr=0.4))
-    with service(store) as client:
-        read = client.get(URL).json()
-        assert (read["review_fpr"], read["threshold"]["review"] < read["threshold"]["reject"]) == (None, True)
-        other = change(client, review_fpr=0.8).json()["threshold"]["review"]
-        assert other < read["threshold"]["review"]
-        assert change(client, review_fpr=0).json()["threshold"]["review"] is None
-        assert change(client, review_fpr=None).json() == read
-        # A target beyond the version's band leaves nothing of it.
-        assert change(client, target_fpr=0.5).json()["threshold"]["review"] is None
 
 
 def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tiny_images: Images) -> None:

@@ -13,7 +13,6 @@ from app.main import create_app
 from app.routes.version_reports import MOST_BYTES
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from tests.app.conftest import Keyed
 
 
 @pytest.fixture
@@ -92,25 +91,3 @@ def test_a_file_that_was_changed_is_refused(client: TestClient, folder: Path) ->
     add(folder, "report/large.txt", b" " * (MOST_BYTES + 1))
     response = get(client, folder, "large.txt")
     assert (response.status_code, response.json()["type"]) == (422, "rejected-bundle")
-
-
-def test_a_link_in_a_bundle_leads_nowhere(client: TestClient, folder: Path, tmp_path: Path) -> None:
-    secret = tmp_path / "secret.txt"
-    secret.write_text("secret")
-    add(folder, "report/link.txt", b"secret")
-    (folder / "report/link.txt").unlink()
-    (folder / "report/link.txt").symlink_to(secret)
-    assert get(client, folder, "link.txt").status_code == 422
-
-
-def test_versions_that_are_not_there(client: TestClient) -> None:
-    for path in ("tiny/versions/v0", "other/versions/v1", "tiny/versions/%2e%2e"):
-        response = client.get(f"/v1/models/{path}/report/config.yaml")
-        assert response.status_code == 404
-
-
-def test_a_key_for_another_category_sees_none(keyed: Keyed) -> None:
-    path = "/v1/models/other/versions/v1/report/config.yaml"
-    assert keyed.client.get(path, headers=keyed.show("limited")).status_code == 403
-    assert keyed.client.get(path, headers=keyed.show("viewer")).status_code == 404
-    assert keyed.client.get(path).status_code == 401
