@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 _lock = threading.Lock()
 _last = 0
+# Ids so far ahead of the clock were made while it was wrong. A clock that is merely corrected moves less.
+_AHEAD_MS = 10_000
 
 
 def now_ms() -> int:
@@ -19,11 +21,15 @@ def new_id() -> str:
     """A UUID of version 7 (RFC 9562, section 5.7), greater than every one this process has made before.
 
     48 bits of milliseconds and 12 bits that count up within one (method 1 of section 6.2); when the clock is
-    set back, the count goes on where it was.
+    set back by a few seconds, the count goes on where it was. When by more, it was wrong before: ids begin
+    again at the clock, or they would lie in the future until a restart.
     """
     global _last
     with _lock:
-        _last = max(_last + 1, now_ms() << 12)
+        now = now_ms()
+        if (_last >> 12) - now > _AHEAD_MS:
+            _last = 0
+        _last = max(_last + 1, now << 12)
         ticks = _last
     random = int.from_bytes(os.urandom(8), "big") & (2**62 - 1)
     return str(uuid.UUID(int=(ticks >> 12 << 80) | (7 << 76) | ((ticks & 0xFFF) << 64) | (2 << 62) | random))

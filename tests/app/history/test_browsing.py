@@ -42,18 +42,12 @@ def test_stations_are_found_once_each(database: Database) -> None:
         assert browsing.stations(connection, frozenset()) == []
 
 
-def test_stations_without_end_are_no_list_without_end(database: Database) -> None:
-    add(database, *(row(station=f"{i:04}") for i in range(browsing._MOST_STATIONS + 50)))
-    with database.read() as connection:
-        assert len(browsing.stations(connection, None)) == browsing._MOST_STATIONS
-
-
 @pytest.mark.parametrize("limit", [2, 10])
-def test_a_trace_has_the_latest_with_their_thresholds(database: Database, limit: int) -> None:
+def test_a_trace_has_the_latest_with_their_thresholds(each_database: Database, limit: int) -> None:
     rows = [answered(reject=3.5, review=None if i else 2.25, score=float(i)) for i in range(4)]
-    made = add(database, *rows)
-    add(database, answered(category="other"))
-    with database.read() as connection:
+    made = add(each_database, *rows)
+    add(each_database, answered(category="other"))
+    with each_database.read() as connection:
         found = browsing.trace(connection, Filter(category="tiny"), limit)
         assert ids(found) == made[-limit:]
         assert {one.reject for one in found} == {3.5}

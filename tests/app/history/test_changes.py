@@ -1,7 +1,5 @@
 """Changes from the audit log, of the categories and the time that are wanted."""
 
-import time
-
 from sqlalchemy import event
 
 from app.access import ANONYMOUS, SERVER
@@ -102,14 +100,6 @@ def test_what_an_act_tells_is_told_once(database: Database) -> None:
     assert versions(database)[4:] == [(SERVES, "v2", "v4"), (SERVES, "v4", "v2")]
 
 
-def test_an_act_that_activates_what_serves_already_explains_nothing(database: Database) -> None:
-    log = Audit(database)
-    serves(log, "v1")
-    serves(log, "v2", "v1")
-    log.write(ANONYMOUS, "model.activate", "bottle/v2", "done", {"previous": "v2"})
-    assert versions(database) == [(SERVES, "v1", "v2"), ("model.activate", "v2", "v2")]
-
-
 def test_models_that_are_loaded_again_and_again_cost_little(database: Database) -> None:
     """Where there is room for few models, every row of many tells nothing."""
     log = Audit(database)
@@ -123,17 +113,6 @@ def test_models_that_are_loaded_again_and_again_cost_little(database: Database) 
     event.listen(database.engine, "before_cursor_execute", note)
     assert versions(database) == []
     assert len([text for text in asked if text.startswith("SELECT")]) <= 4
-
-
-def test_what_explains_a_version_may_lie_outside_the_time(database: Database) -> None:
-    log = Audit(database)
-    serves(log, "v1")
-    log.write(ANONYMOUS, "model.activate", "bottle/v2", "done", {"previous": "v1"})
-    time.sleep(0.01)
-    begin = clock.now_ms()
-    serves(log, "v2", "v1")
-    serves(log, "v3", "v2")
-    assert versions(database, Span(begin, 2**45)) == [(SERVES, "v2", "v3")]
 
 
 def test_the_last_change_of_a_region(database: Database) -> None:

@@ -18,7 +18,6 @@ from app.history.drawing import Drawer, Drawing, Source, View
 from app.history.pictures import Pictures
 from app.problems import Problem
 from flows.fastflow.heatmap import ColourScale
-from flows.fastflow.images import DEFAULT_LIMITS
 
 SCALE = ColourScale(0.0, 1.0)
 # Left nothing is unusual, right everything is as bad as the scale goes.
@@ -136,33 +135,12 @@ def test_a_heatmap_has_the_uploads_size_and_the_colours_of_the_scale(
     assert (drawn[:, -10:] == WHITE).all()
 
 
-@pytest.mark.parametrize("kind", get_args(Drawing))
-def test_what_is_larger_than_is_accepted_by_now_is_drawn(
-    drawer: Drawer, pictures: Pictures, read_png: Read, kind: Drawing
-) -> None:
-    longer = DEFAULT_LIMITS.max_side + 1
-    data = draw(drawer, kind, keep(pictures, encoded(longer, 2)))
-    assert data is not None
-    assert read_png(data).shape == (2, longer, 3)
-
-
-@pytest.mark.parametrize("side", [60, 61, 1000])
-@pytest.mark.parametrize("kind", get_args(View))
-def test_a_small_picture_is_looked_at_in_its_size(
-    drawer: Drawer, pictures: Pictures, kind: View, side: int
-) -> None:
-    assert read_jpeg(view(drawer, kind, keep(pictures, encoded(60, 40)), side)).shape == (40, 60, 3)
-
-
 @pytest.mark.parametrize(
     ("size", "side", "wanted"),
     [
         ((60, 40), 59, (59, 39)),
         ((60, 40), 30, (30, 20)),
-        ((40, 60), 30, (20, 30)),
-        ((50, 50), 20, (20, 20)),
         ((400, 1), 40, (40, 1)),  # of its shorter side a pixel stays
-        ((1, 400), 40, (1, 40)),
     ],
 )
 @pytest.mark.parametrize("kind", get_args(View))
@@ -194,13 +172,6 @@ def test_a_view_has_the_colours_of_what_it_shows(drawer: Drawer, pictures: Pictu
         np.testing.assert_allclose(drawn[-1, -1], right, atol=6)
 
 
-def test_a_view_shows_something_before_all_of_it_has_come(drawer: Drawer, pictures: Pictures) -> None:
-    data = view(drawer, "picture", keep(pictures, encoded(60, 40)))
-    assert data is not None
-    with Image.open(io.BytesIO(data)) as image:
-        assert image.info.get("progressive") == 1
-
-
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
 def test_a_picture_of_any_format_is_looked_at_as_jpeg(drawer: Drawer, pictures: Pictures, kind: str) -> None:
     drawn = read_jpeg(view(drawer, "picture", keep(pictures, encoded(60, 40, kind))))
@@ -212,13 +183,6 @@ def nothing_is_drawn(drawer: Drawer, kept: Source) -> bool:
     drawn = [draw(drawer, kind, kept) for kind in get_args(Drawing)]
     looked_at = [view(drawer, kind, kept) for kind in get_args(View)]
     return all(one is None for one in drawn + looked_at)
-
-
-def test_of_a_picture_that_is_missing_nothing_is_drawn(drawer: Drawer, pictures: Pictures) -> None:
-    kept = keep(pictures, encoded(60, 40))
-    assert not nothing_is_drawn(drawer, kept)
-    pictures.picture_path(kept.sha256).unlink()
-    assert nothing_is_drawn(drawer, kept)
 
 
 @pytest.mark.parametrize("found", [b"", encoded(60, 40)[:-9], encoded(40, 60)])
@@ -316,47 +280,6 @@ def test_a_key_leaves_places_to_others(waiting: Drawer, held: Held) -> None:
     run(work())
 
 
-def test_one_is_drawn_at_a_time_and_not_in_the_loops_thread(waiting: Drawer, held: Held) -> None:
-    async def work() -> None:
-        assert await drawn(held, await fill(waiting, held, keep(held, encoded(60, 40))))
-
-    run(work())
-    assert len(held.readers) == MOST
-    (thread,) = set(held.readers)
-    assert thread is not threading.current_thread()
-
-
-def test_what_fails_gives_its_place_back(waiting: Drawer, held: Held) -> None:
-    """No JPEG has so many rows; that is an error of the program, and not a picture that is missing."""
-    long = keep(held, encoded(1, 2**16))
-    kept = keep(held, encoded(60, 40))
-
-    async def work() -> None:
-        held.let_go.set()
-        for _ in range(MOST + 1):
-            with pytest.raises(RuntimeError, match="could not encode"):
-                await waiting.view("picture", long, SCALE, 2**16)
-        asked = await fill(waiting, held, kept)
-        await refused(waiting, kept)
-        assert await drawn(held, asked)
-
-    run(work())
-
-
-def test_what_is_not_there_gives_its_place_back(waiting: Drawer, held: Held) -> None:
-    kept = keep(held, encoded(60, 40))
-
-    async def work() -> None:
-        held.let_go.set()
-        for _ in range(MOST + 1):
-            assert await waiting.draw("overlay", Source(clock.new_id(), "0" * 64), SCALE) is None
-        asked = await fill(waiting, held, kept)
-        await refused(waiting, kept)
-        assert await drawn(held, asked)
-
-    run(work())
-
-
 def test_who_leaves_makes_room_for_one_and_is_not_drawn_for(waiting: Drawer, held: Held) -> None:
     async def work() -> None:
         kept = keep(held, encoded(60, 40))
@@ -370,34 +293,3 @@ def test_who_leaves_makes_room_for_one_and_is_not_drawn_for(waiting: Drawer, hel
 
     run(work())
     assert len(held.readers) == MOST
-
-
-def test_closing_finishes_what_is_being_drawn_and_nothing_else(waiting: Drawer, held: Held) -> None:
-    async def work() -> None:
-        kept = keep(held, encoded(60, 40))
-        first, *others = await fill(waiting, held, kept)
-        (thread,) = held.readers
-
-        def close() -> bool:
-            waiting.close()
-            return thread.is_alive()
-
-        closing = asyncio.create_task(asyncio.to_thread(close))
-        for other in others:  # are told so while the first is still held
-            with pytest.raises(asyncio.CancelledError):
-                await other
-        assert await drawn(held, [first])
-        assert await closing is False
-        assert held.readers == [thread]
-
-    run(work())
-
-
-def test_a_drawer_that_is_closed_draws_no_more(drawer: Drawer, pictures: Pictures) -> None:
-    kept = keep(pictures, encoded(60, 40))
-    assert draw(drawer, "heatmap", kept) is not None
-    drawer.close()
-    drawer.close()  # as often as one likes
-    for _ in range(MOST + 1):  # and never says that too many wait
-        with pytest.raises(RuntimeError, match="after shutdown"):
-            draw(drawer, "heatmap", kept)

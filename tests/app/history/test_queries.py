@@ -43,16 +43,16 @@ def test_each_combination_of_filters_has_its_index(database: Database) -> None:
     }
 
 
-def test_whatever_index_is_read_the_rows_are_those_of_the_filter(database: Database) -> None:
+def test_whatever_index_is_read_the_rows_are_those_of_the_filter(each_database: Database) -> None:
     others = {"category": "b", "decision": "REJECT", "part_id": None, "station": None, "verdict": None}
     rows = [
         row(**dict(zip(GIVEN, values, strict=True)))
         for values in product(*zip(GIVEN.values(), others.values(), strict=True))
     ]
-    add(database, *rows)
+    add(each_database, *rows)
     for names in COMBINATIONS:
         wanted = {name: GIVEN[name] for name in names}
-        with database.read() as connection:
+        with each_database.read() as connection:
             found = [one.id for one in queries.page(connection, Filter(**wanted), 50)]
         assert len(found) == 2 ** (5 - len(names))
         assert found == [one["id"] for one in reversed(rows) if wanted.items() <= one.items()]

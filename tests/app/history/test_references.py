@@ -20,8 +20,8 @@ from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Precision
 from tests.app.bundles import again
 from tests.app.calibrating import renewal
+from tests.app.conftest import history_of
 from tests.app.history.rows import add, row
-from tests.app.plans import plans_of
 from tests.app.stores import damage
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
@@ -74,7 +74,9 @@ def test_what_serves_in_place_of_the_active_version_is_watched(
         def inspect() -> None:
             answer = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
             assert answer.json()["model"]["version"] == first
-            assert client.get(answer.json()["links"]["inspection"]).status_code == 200  # it is filed
+            assert answer.status_code == 200
+            assert client.portal is not None
+            client.portal.call(history_of(client).settled)
 
         inspect()
         damage(again(store, "v2"))
@@ -140,15 +142,6 @@ def test_a_renewed_calibration_is_what_its_stations_are_compared_with(
     assert references("tiny", "line-3") is after
 
 
-def test_an_engine_without_a_calibration_has_no_reference(make_references: MakeReferences) -> None:
-    assert make_references("bfloat16")("tiny") is None
-
-
-def test_what_has_no_active_version_has_no_reference(references: References) -> None:
-    assert references("other") is None
-    assert references.categories() == ["tiny"]
-
-
 @pytest.mark.parametrize("broken", ["manifest", "settings"])
 def test_what_cannot_be_read_is_said_once(
     make_references: MakeReferences, store: Path, broken: str, caplog: pytest.LogCaptureFixture
@@ -180,7 +173,9 @@ def test_a_window_that_goes_on_after_a_restart_does_not_span_a_change_of_the_reg
             answer = client.post(
                 "/v1/models/tiny/predict", content=data, headers={"Content-Type": "image/png"}
             )
-            assert client.get(answer.json()["links"]["inspection"]).status_code == 200  # it is filed
+            assert answer.status_code == 200
+            assert client.portal is not None
+            client.portal.call(history_of(client).settled)
 
     def window(client: TestClient) -> int:
         inspections: int = client.get("/v1/models/tiny/drift").json()["inspections"]
@@ -225,31 +220,3 @@ class TestLatest:
         assert self.ids(database, 1, None, "a") == []
         assert self.ids(database, 3, None, "a") == elsewhere
         assert self.ids(database, 2, "b") == elsewhere
-
-    @pytest.mark.parametrize(
-        ("station", "without", "index", "then"),
-        [
-            (None, (), "ix_inspections_category (category=? AND id>?)", []),
-            ("a", (), "ix_inspections_category_station (category=? AND station=? AND id>?)", []),
-            (
-                None,
-                ("b", "c"),
-                "ix_inspections_category (category=? AND id>?)",
-                [
-                    "SCALAR SUBQUERY 1",  # where so many windows begin
-                    "SEARCH inspections USING COVERING INDEX ix_inspections_category (category=? AND id>?)",
-                ],
-            ),
-        ],
-    )
-    def test_the_plan_reads_no_more_than_those(
-        self, database: Database, station: str | None, without: tuple[str, ...], index: str, then: list[str]
-    ) -> None:
-        """They come in the order of an index, and it ends where they do; SQLite says so in words."""
-        add(database, *(row(AT + i, station="abc"[i % 3]) for i in range(30)))
-        with database.write() as connection:
-            connection.exec_driver_sql("ANALYZE")
-        with plans_of(database) as plans:
-            self.ids(database, 5, station, *without, since_ms=AT)
-        [plan] = plans
-        assert plan == [f"SEARCH inspections USING INDEX {index}", *then]

@@ -1,7 +1,6 @@
 from sqlalchemy import insert
 
 from app.access import ANONYMOUS
-from app.database import clock
 from app.database.engine import Database
 from app.database.tables import retention
 from app.history import reports, reviews
@@ -56,16 +55,16 @@ def test_other_categories_and_stations_are_not_counted(database: Database) -> No
         assert reports.strata(connection, "tiny", DAY, "c")["PASS"] == Stratum()
 
 
-def test_a_shift_by_category_and_version(database: Database) -> None:
+def test_a_shift_by_category_and_version(each_database: Database) -> None:
     add(
-        database,
+        each_database,
         row(NOON, version="v1"),
         row(NOON + 1, version="v2"),
         row(NOON + 2, version="v2", decision="REVIEW", station="a"),
         row(NOON + 3, category="other"),
         row(NOON - 1, category="early"),
     )
-    with database.read() as connection:
+    with each_database.read() as connection:
         everything = reports.shifts(connection, DAY, None)
         allowed = reports.shifts(connection, DAY, {"other", "early"})
         station = reports.shifts(connection, DAY, None, "a")
@@ -92,17 +91,3 @@ def test_counts_begin_where_nothing_has_been_deleted_by_age(database: Database) 
     with database.read() as connection:
         assert reports.complete(connection, DAY) == Span(NOON + HOUR, DAY.to_ms)
         assert reports.complete(connection, Span(NOON - 9, NOON)) == Span(NOON, NOON)
-
-
-def test_a_time_yet_to_come_before_which_all_was_deleted_is_ignored(database: Database) -> None:
-    """A clock that was wrong has noted it: reports would be empty until then."""
-    future = clock.now_ms() + 400 * 24 * HOUR
-    with database.write() as connection:
-        connection.execute(insert(retention), [{"decision": "PASS", "deleted_before_ms": future}])
-    with database.read() as connection:
-        assert reports.complete(connection, DAY) == DAY
-    with database.write() as connection:
-        right = {"decision": "REJECT", "deleted_before_ms": NOON + HOUR}
-        connection.execute(insert(retention), [right])
-    with database.read() as connection:
-        assert reports.complete(connection, DAY) == Span(NOON + HOUR, DAY.to_ms)

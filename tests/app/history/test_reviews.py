@@ -2,12 +2,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from app.access import ANONYMOUS, Caller, Role
 from app.database import clock
 from app.database.engine import Database
-from app.database.tables import inspections, keys
+from app.database.tables import inspections
 from app.history import reviews
 from app.problems import Problem
 from tests.app.history.rows import add, row
@@ -28,13 +28,6 @@ def test_the_latest_review_counts_and_all_are_kept(database: Database) -> None:
     assert tuple(summary) == (2, "good")
 
 
-def test_a_review_names_the_key_it_came_with(database: Database) -> None:
-    [identifier] = add(database, row(category="other"))
-    review = reviews.add(database, OTHER, identifier, "good", 0)
-    assert reviews.of(database, OTHER, identifier) == [review]
-    assert review.key_id == "k1"
-
-
 @pytest.mark.parametrize("expected", [0, 2])
 def test_another_revision_than_expected_is_a_conflict(database: Database, expected: int) -> None:
     [identifier] = add(database, row())
@@ -47,14 +40,16 @@ def test_another_revision_than_expected_is_a_conflict(database: Database, expect
     assert reviews.of(database, ANONYMOUS, identifier) == [kept]
 
 
-def test_of_reviewers_at_the_same_time_one_succeeds(database: Database) -> None:
-    identifiers = add(database, *(row() for _ in range(5)))
+def test_of_reviewers_at_the_same_time_one_succeeds(each_database: Database) -> None:
+    identifiers = add(each_database, *(row() for _ in range(5)))
     together = threading.Barrier(4)
 
     def review(number: int, identifier: str) -> bool:
         together.wait()
         try:
-            reviews.add(database, ANONYMOUS, identifier, "good" if number % 2 else "defect", 0, str(number))
+            reviews.add(
+                each_database, ANONYMOUS, identifier, "good" if number % 2 else "defect", 0, str(number)
+            )
         except Problem as problem:
             assert problem.name == "conflict"  # noqa: PT017
             return False
@@ -64,7 +59,7 @@ def test_of_reviewers_at_the_same_time_one_succeeds(database: Database) -> None:
         for identifier in identifiers:
             won = list(pool.map(review, range(4), [identifier] * 4))
             assert sum(won) == 1
-            [kept] = reviews.of(database, ANONYMOUS, identifier)
+            [kept] = reviews.of(each_database, ANONYMOUS, identifier)
             assert kept.reviewer == str(won.index(True))
 
 
@@ -90,35 +85,22 @@ def test_an_inspection_of_another_category_is_forbidden(database: Database) -> N
     assert reviews.of(database, ANONYMOUS, identifier) == []
 
 
-def test_an_inspection_that_is_being_deleted(database: Database) -> None:
+def test_an_inspection_that_is_being_deleted(each_database: Database) -> None:
     """Whoever comes first: a review keeps the inspection, or finds it gone."""
-    [identifier] = add(database, row())
+    [identifier] = add(each_database, row())
     begun = threading.Event()
 
     def review() -> str:
         begun.set()
         try:
-            reviews.add(database, ANONYMOUS, identifier, "good", 0)
+            reviews.add(each_database, ANONYMOUS, identifier, "good", 0)
         except Problem as problem:
             return problem.name
         return "reviewed"
 
     with ThreadPoolExecutor(1) as pool:
-        with database.write() as connection:
+        with each_database.write() as connection:
             connection.execute(delete(inspections).where(inspections.c.review_revision == 0))
             outcome = pool.submit(review)
             begun.wait()
         assert outcome.result() == "unknown-inspection"
-
-
-def test_keys_are_not_needed_to_exist(database: Database) -> None:
-    """A key that was deleted by hand still stands in the reviews that came with it."""
-    with database.write() as connection:
-        connection.execute(
-            insert(keys).values(id="k1", name="n", role="operator", secret_sha256="0" * 64, created_ms=1)
-        )
-    [identifier] = add(database, row(category="other"))
-    reviews.add(database, OTHER, identifier, "good", 0)
-    with database.write() as connection:
-        connection.execute(delete(keys))
-    assert [review.key_id for review in reviews.of(database, OTHER, identifier)] == ["k1"]

@@ -12,7 +12,6 @@ from app.history import reviews, training_set
 from app.history.pictures import Pictures
 from app.schemas.history import Verdict
 from app.sending import PIECE_BYTES
-from flows.fastflow import images
 from flows.fastflow.parts import numbered
 from tests.app.history.rows import add, row
 from training.datasets import layout
@@ -123,11 +122,6 @@ def test_pictures_of_parts_are_those_of_all_stations_and_verdicts(
     )
 
 
-def test_pictures_that_retention_has_removed_cannot_be_in_it(kept: Kept) -> None:
-    kept.add(b"gone", "good", has_pictures=False)
-    assert kept.names() == []
-
-
 def test_every_page_is_read(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_set, "_PAGE", 3)
     ids = [kept.add(b"%d" % i, "good") for i in range(9)]
@@ -149,16 +143,6 @@ def test_a_training_reads_the_archive(
     assert [path.read_bytes() for path in found] == tiny_images["good"]
 
 
-@pytest.mark.parametrize(("year", "told"), [(1971, 1980), (2107, 2107), (2110, 2107)])
-def test_a_clock_that_was_far_off_does_not_end_the_archive(kept: Kept, year: int, told: int) -> None:
-    at = datetime(year, 6, 1, tzinfo=UTC)
-    identifier = kept.add(b"one", "good", created_ms=int(at.timestamp()) * 1000)
-    with kept.archive() as file:
-        assert file.testzip() is None
-        assert [info.date_time[0] for info in file.infolist()] == [told]
-    assert kept.names() == [identifier]
-
-
 def test_the_archive_tells_which_pictures_show_one_part(kept: Kept, tmp_path: Path) -> None:
     """By part_id, whatever that is; and what somebody puts beside them is of parts of its own."""
     for picture, part in enumerate(["../a\n", "b", "../a\n", None, "b", None]):
@@ -172,38 +156,9 @@ def test_the_archive_tells_which_pictures_show_one_part(kept: Kept, tmp_path: Pa
     assert numbered(names, tmp_path / "data/tiny").tolist() == [0, 1, 0, 2, 1, 3, 4, 5]
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
-def test_suffixes_follow_the_content(kept: Kept, suffix: str) -> None:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix))
-    identifier = kept.add(file.getvalue(), "good")
-    images.decode(file.getvalue(), images.DEFAULT_LIMITS)
-    with kept.archive() as archive:
-        assert archive.namelist() == [f"tiny/train/good/{identifier}.{suffix}"]
-
-
 def test_a_missing_file_is_told_and_passed_over(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
     damaged, whole = kept.add(b"a", "good"), kept.add(b"b", "good")
     kept.pictures.picture_path(row(AT, b"a")["image_sha256"]).unlink()
     with kept.archive() as archive:
         assert archive.namelist() == [f"tiny/train/good/{whole}.tif"]
     assert damaged in caplog.text
-
-
-def test_a_damaged_file_is_told_and_passed_over(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
-    damaged, whole = kept.add(b"a", "good"), kept.add(b"b", "good")
-    kept.pictures.picture_path(row(AT, b"a")["image_sha256"]).write_bytes(b"x")
-    with kept.archive() as archive:
-        assert archive.namelist() == [f"tiny/train/good/{whole}.tif"]
-    assert damaged in caplog.text
-
-
-def test_pieces_are_no_larger_than_a_picture(kept: Kept) -> None:
-    for i in range(5):
-        kept.add(bytes([i]) * 10_000, "good")
-    chosen = training_set.good_pictures(kept.database, "tiny")
-    pieces = list(training_set.archive(chosen, kept.pictures, "tiny"))
-    assert len(pieces) == 6
-    assert max(map(len, pieces)) < 11_000

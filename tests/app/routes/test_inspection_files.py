@@ -1,8 +1,6 @@
-import asyncio
 import base64
 import io
 import logging
-import resource
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,29 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from sqlalchemy import delete
-from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
-from starlette.types import Message, Send
 
-from app import sending
-from app.database import clock
-from app.database.tables import inspections
-from app.history import losses
-from app.history.drawing import MOST_WAITING
-from app.history.history import MAX_DOWNLOADS, History
+from app.history.history import MAX_DOWNLOADS
 from app.main import create_app
-from app.patience import Patience
-from app.problems import Problem
-from app.routes import inspection_files
-from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
 from flows.fastflow import images
-from tests import jumping
 from tests.app.conftest import Keyed, history_of, remove_files
 from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
-from tests.app.stalling import Stalling, receive
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -91,13 +75,6 @@ class TestContent:
         assert given.shape == (100, 128, 3)
         expect_alike(read_png(response.content), given)
 
-    def test_the_overlay_is_that_of_an_answer_in_png(
-        self, service: TestClient, tiny_images: Images, read_png: ReadPng
-    ) -> None:
-        given = predict(service, tiny_images["defect"][1], Accept="image/png")
-        kept = service.get(f"/v1/inspections/{given.headers['X-Inspection-ID']}/overlay.png")
-        expect_alike(read_png(kept.content), read_png(given.content))
-
     def test_the_map_is_that_of_an_answer_in_npy_in_half_precision(
         self, service: TestClient, tiny_images: Images
     ) -> None:
@@ -124,11 +101,6 @@ class TestContent:
         assert response.headers["content-length"] == str(len(data))
         assert response.headers["x-content-type-options"] == "nosniff"
         assert read_png(service.get(f"{path}/overlay.png").content).shape == (64, 40, 3)
-
-    def test_a_large_source_comes_whole(self, service: TestClient) -> None:
-        data = png(np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8))
-        assert len(data) > 3 * 64 * 1024
-        assert service.get(f"{inspected(service, data)}/source").content == data
 
     def test_pictures_stand_as_the_upload_was_turned(self, service: TestClient, read_png: ReadPng) -> None:
         exif = Image.Exif()
@@ -160,19 +132,6 @@ class TestCaching:
             again = service.get(path, headers={"If-None-Match": unknown})
             assert (again.status_code, again.content) == (200, first.content), unknown
 
-    def test_tags_tell_files_and_inspections_apart(self, service: TestClient, tiny_images: Images) -> None:
-        paths = [inspected(service, tiny_images["good"][i]) for i in (0, 0, 1)]
-        tags = [[service.get(f"{path}/{name}").headers["etag"] for name in NAMES] for path in paths]
-        assert len(set(tags[0])) == len(NAMES)
-        for first, again, other in zip(*tags, strict=True):
-            assert other not in (first, again)
-        # The same upload is the same source, whichever inspection it belongs to.
-        assert [a == b for a, b in zip(*tags[:2], strict=True)] == [False, False, True, False]
-
-    def test_problems_are_not_cached(self, service: TestClient) -> None:
-        response = service.get(f"/v1/inspections/{clock.new_id()}/source", headers={"If-None-Match": "*"})
-        expect_problem(response, 404, "unknown-inspection")
-
 
 class TestDownloads:
     """Each holds an open file; who stalls must not use them up."""
@@ -188,89 +147,8 @@ class TestDownloads:
         for _ in range(MAX_DOWNLOADS + 1):  # each gives its place back
             assert own.get(f"{path}/{name}").status_code == 200
 
-    def test_a_client_that_stalls_is_left(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
-        (tmp_path / "picture").write_bytes(bytes(1_000_000))
-        file, places = (tmp_path / "picture").open("rb"), ConcurrencyLimit(1, "files")
-        download = inspection_files._Download(places, None, file, may_go_on=lambda: True)
-        with pytest.raises(ClientDisconnect):
-            asyncio.run(download({"type": "http"}, receive, Stalling(3).send))
-        assert file.closed
-        assert places.held == 0
-
-    def test_a_slow_line_gets_a_large_picture(self, tmp_path: Path) -> None:
-        """16 MB at 1 Mbit/s, which take two minutes on a clock that jumps to what is waited for."""
-
-        (tmp_path / "picture").write_bytes(bytes(16_000_000))
-        file, sent = (tmp_path / "picture").open("rb"), 0
-
-        async def send(message: Message) -> None:
-            nonlocal sent
-            size = len(message.get("body", b""))
-            await asyncio.sleep(size / 125_000)
-            sent += size
-
-        async def take() -> float:
-            download = inspection_files._Download(
-                ConcurrencyLimit(1, "files"), None, file, may_go_on=lambda: True
-            )
-            await download({"type": "http"}, receive, send)
-            return asyncio.get_running_loop().time()
-
-        assert jumping.run(take()) > 120
-        assert sent == 16_000_000
-
-    def test_a_file_for_which_there_is_none_left_is_not_lost(self, tmp_path: Path) -> None:
-        (tmp_path / "map").write_bytes(b"map")
-        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
-        try:
-            with pytest.raises(Problem) as refused:
-                inspection_files._open(tmp_path / "map", 3, None)
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert refused.value.name == "history-unavailable"
-        assert inspection_files._open(tmp_path / "absent", 3, None) is None
-
 
 class TestGone:
-    def test_drawn_files_are_counted_until_they_are_sent(
-        self, own: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Or many slow clients would each keep one in memory; the line's own room is not touched."""
-        path, account = inspected(own, tiny_images["good"][0]), history_of(own).drawer.unsent
-        counted: list[int] = []
-        send_message = sending._send
-
-        async def watched(message: Message, send: Send, patience: Patience) -> None:
-            counted.append(account.bytes)
-            await send_message(message, send, patience)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(sending, "_send", watched)
-            for name in ("overlay.png", "heatmap.png"):
-                counted.clear()
-                response = own.get(f"{path}/{name}")
-                assert response.status_code == 200
-                assert set(counted) == {len(response.content)}
-                assert account.bytes == 0
-        account.count("overlay", 0, account.max_bytes)
-        refused = own.get(f"{path}/overlay.png")
-        assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
-        assert own.get(f"{path}/source").status_code == 200
-        predict(own, tiny_images["good"][1])
-        account.count("overlay", 0, -account.max_bytes)
-        assert own.get(f"{path}/overlay.png").status_code == 200
-
-    @pytest.mark.parametrize("held", ["overlay", "heatmap"])
-    def test_the_largest_drawing_that_is_taken_slowly_leaves_room_for_others(
-        self, own: TestClient, tiny_images: Images, held: str
-    ) -> None:
-        path, account = inspected(own, tiny_images["good"][0]), history_of(own).drawer.unsent
-        account.count(held, 0, 3 * Settings().max_pixels)
-        for name in ("overlay.png", "heatmap.png"):
-            assert own.get(f"{path}/{name}").status_code == 200
-
     def test_what_retention_has_removed(self, own: TestClient, tiny_images: Images) -> None:
         path = inspected(own, tiny_images["good"][0])
         tags = [own.get(f"{path}/{name}").headers["etag"] for name in NAMES]
@@ -282,18 +160,7 @@ class TestGone:
         kept = own.get(path)
         assert (kept.status_code, kept.json()["has_pictures"]) == (200, False)
 
-    def test_what_was_reviewed_stays(self, own: TestClient, tiny_images: Images) -> None:
-        path = inspected(own, tiny_images["good"][0])
-        other = inspected(own, tiny_images["good"][0])
-        body = {"verdict": "good", "expected_revision": 0}
-        assert own.post(f"{path}/reviews", json=body).status_code == 201
-        assert own.get(other).status_code == 200  # it is filed
-        remove_pictures(own)
-        assert [own.get(f"{path}/{name}").status_code for name in NAMES] == [200] * 4
-        # The other one's picture is there still, for it is the same, but it is no longer its own.
-        assert [own.get(f"{other}/{name}").status_code for name in NAMES] == [404] * 4
-
-    @pytest.mark.parametrize("left", [None, b"", b"other bytes"])
+    @pytest.mark.parametrize("left", [None, b"other bytes"])
     @pytest.mark.parametrize(("lost", "whole"), [("source", "map.npy"), ("map.npy", "source")])
     def test_a_file_that_the_disk_has_lost(
         self, own: TestClient, tiny_images: Images, lost: str, whole: str, left: bytes | None
@@ -337,7 +204,7 @@ class TestGone:
         assert own.get(predict(own, tiny_images["good"][0]).json()["links"]["inspection"]).status_code == 200
         assert own.get(f"{path}/source").content == tiny_images["good"][0]
 
-    @pytest.mark.parametrize("left", ["zeros", "infinite"])
+    @pytest.mark.parametrize("left", ["infinite"])
     def test_a_map_of_the_same_size_that_is_none_any_more(
         self, own: TestClient, tiny_images: Images, left: str, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -355,59 +222,15 @@ class TestGone:
         assert own.get(f"{path}/map.npy", headers={"If-None-Match": tag}).status_code == 304
         assert own.get(f"{path}/source").content == tiny_images["good"][0]
 
-    @pytest.mark.parametrize("by", ["bytes", "age"])
-    def test_files_that_retention_removes_after_the_row_was_read(
-        self, own: TestClient, tiny_images: Images, by: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Their row says by then that it was retention."""
-        answer = predict(own, tiny_images["good"][0]).json()
-        history = history_of(own)
-        assert own.get(answer["links"]["inspection"]).status_code == 200  # it is filed
-        if by == "bytes":
-            remove_pictures(own)
-        else:
-            with history.database.write() as connection:
-                connection.execute(delete(inspections))
-        problem = losses.lost(history.database, answer["inspection_id"])
-        assert problem.name == "unknown-inspection"
-        assert "Retention" in problem.detail
-        assert "missing or damaged" not in caplog.text
-
-    def test_what_was_not_stored(self, own: TestClient, tiny_images: Images) -> None:
-        answer = predict(own, tiny_images["good"][0], "?store=false").json()
-        assert answer["links"] is None
-        for name in NAMES:
-            response = own.get(f"/v1/inspections/{answer['inspection_id']}/{name}")
-            expect_problem(response, 404, "unknown-inspection")
-
-    @pytest.mark.parametrize("identifier", ["x", "%00", "0" * 36, "..%2f..%2fhistory.sqlite"])
+    @pytest.mark.parametrize("identifier", ["x", "0" * 36, "..%2f..%2fhistory.sqlite"])
     @pytest.mark.parametrize("name", NAMES)
     def test_what_never_was(self, service: TestClient, identifier: str, name: str) -> None:
         response = service.get(f"/v1/inspections/{identifier}/{name}")
         assert response.status_code == 404
         assert response.json()["type"] in ("unknown-inspection", "not-found")
 
-    @pytest.mark.parametrize("name", ["map", "overlay", "source.png", "map.npy/", "..", "map.npz"])
-    def test_files_that_there_are_not(self, service: TestClient, tiny_images: Images, name: str) -> None:
-        path = inspected(service, tiny_images["good"][0])
-        assert service.get(f"{path}/{name}".replace("..", "%2e%2e")).status_code == 404
-
 
 class TestAccess:
-    def test_a_key_that_takes_drawings_slowly_leaves_room_to_others(
-        self, keyed: Keyed, store: Path, tiny_images: Images
-    ) -> None:
-        for name in ("backbones", "tiny"):
-            (store / name).rename(keyed.app.state.settings.models / name)
-        path = inspected(keyed.client, tiny_images["good"][0], **keyed.show("line"))
-        account = keyed.app.state.history.drawer.unsent
-        account.count(keyed.key_id("viewer"), 0, account.max_bytes * 3 // 4)
-        status = {
-            role: keyed.client.get(f"{path}/overlay.png", headers=keyed.show(role)).status_code
-            for role in ("viewer", "operator")
-        }
-        assert status == {"viewer": 503, "operator": 200}
-
     def test_who_may_see_files(self, keyed: Keyed, store: Path, tiny_images: Images) -> None:
         for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
             (store / name).rename(keyed.app.state.settings.models / name)
@@ -416,33 +239,6 @@ class TestAccess:
             for role in keyed.keys:
                 assert keyed.client.get(f"{path}/{name}", headers=keyed.show(role)).status_code == 200
             expect_problem(keyed.client.get(f"{path}/{name}"), 401, "unauthenticated")
-
-    def test_a_key_leaves_places_to_others(self, keyed: Keyed, store: Path, tiny_images: Images) -> None:
-        for name in ("backbones", "tiny"):
-            (store / name).rename(keyed.app.state.settings.models / name)
-        path = inspected(keyed.client, tiny_images["good"][0], **keyed.show("line"))
-        history: History = keyed.app.state.history
-        page = f"{path.removeprefix('/v1')}/thumbnail.jpg"
-        for places, most, what, names in (
-            (history.downloads, MAX_DOWNLOADS, "files are being sent", (f"{path}/source", f"{path}/map.npy")),
-            (
-                history.drawer._places,
-                MOST_WAITING,
-                "pictures wait",
-                (f"{path}/overlay.png", f"{path}/heatmap.png", page),
-            ),
-        ):
-            with ExitStack() as stack:
-                for _ in range(most // 2):
-                    stack.enter_context(places.hold(keyed.key_id("viewer")))
-                for name in names:
-                    refused = keyed.client.get(name, headers=keyed.show("viewer"))
-                    assert (refused.status_code, name) == (503, name)
-                    if name != page:
-                        assert refused.json()["type"] == "queue-full"
-                        assert f"{most // 2} {what}" in refused.json()["detail"]
-                        assert "with this key" in refused.json()["detail"]
-                    assert keyed.client.get(name, headers=keyed.show("operator")).status_code == 200
 
     def test_of_another_category_is_forbidden(self, keyed: Keyed) -> None:
         [identifier] = add(keyed.app.state.history.database, row(category="other"))

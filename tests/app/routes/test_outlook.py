@@ -74,20 +74,6 @@ def test_what_would_have_been_decided(client: TestClient, version: str) -> None:
     assert there["overkill"]["value"] == pytest.approx(0.1)
 
 
-def test_the_same_rate_that_rates_tell(client: TestClient, version: str) -> None:
-    """As long as the thresholds were in force all the time."""
-    limit = client.get("/v1/models/tiny/thresholds").json()["threshold"]["reject"]
-    for score, decision, counts in ((limit - 50, "PASS", (30, 6, 1)), (limit + 50, "REJECT", (4, 2, 3))):
-        for verdict, n in zip((None, "good", "defect"), counts, strict=True):
-            same = {"version": version, "score": score, "decision": decision, "verdict": verdict}
-            kept(client, *(row(**same) for _ in range(n)))
-    there = next(one for one in get(client)["positions"] if one["in_force"])
-    told = client.get("/v1/models/tiny/rates").json()
-    assert {name: there[name] for name in ("overkill", "escape")} == {
-        name: told[name] for name in ("overkill", "escape")
-    }
-
-
 def test_a_review_band_is_told_as_if_it_were_set(client: TestClient) -> None:
     assert get(client)["review_fpr"] is None
     answer = get(client, review_fpr=0.3)
@@ -97,11 +83,6 @@ def test_a_review_band_is_told_as_if_it_were_set(client: TestClient) -> None:
     wider = get(client, review_fpr=0.1)["positions"]
     assert {one["target_fpr"] for one in wider if not one["settable"]} == {0.1, 0.15, 0.2}
     assert client.get("/v1/models/tiny/thresholds").json()["review_fpr"] is None
-
-
-def test_rates_of_ones_own(client: TestClient) -> None:
-    answer = get(client, target_fpr=[0.3, 0.25])
-    assert [one["target_fpr"] for one in answer["positions"]] == [0.1, 0.25, 0.3]
 
 
 def test_a_station_with_a_calibration_of_its_own_is_told_apart(client: TestClient, version: str) -> None:
@@ -144,24 +125,6 @@ def test_a_region_may_lower_the_rate_that_is_to_be_expected_by_any_amount(client
     assert expected(station="t") == lowered
 
 
-def test_a_region_of_a_station_that_is_told_apart_is_no_matter_of_the_others(
-    client: TestClient, version: str
-) -> None:
-    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
-    assert send(client, good(12), station="s").status_code == 201
-    before = get(client)["positions"][-1]["expected"]
-    assert before["low"] > 0
-    assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
-    assert get(client)["positions"][-1]["expected"] == before
-    assert get(client, station="t")["positions"][-1]["expected"] == before
-    assert get(client, station="s")["positions"][-1]["expected"]["low"] == 0
-    # Whole maps give the others' scores, which no calibration changes.
-    kept(client, row(version=version), row(version=version, station="s"), row(version=version, station="t"))
-    assert send(client, good(12, 6000)).status_code == 201
-    assert get(client)["window"]["inspections"] == 2
-    assert get(client, station="t")["window"]["inspections"] == 1
-
-
 def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
     client: TestClient, version: str
 ) -> None:
@@ -176,22 +139,6 @@ def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
     match = {"If-Match": "*"}
     assert client.delete("/v1/models/tiny/calibrations", headers=match).status_code == 204
     assert get(client, station="s")["window"]["inspections"] == 0  # they were made by the one that is gone
-
-
-def test_scores_of_a_region_by_a_stations_own_calibration_compare_with_it_alone(
-    client: TestClient, version: str
-) -> None:
-    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
-    assert client.put("/v1/models/tiny/region", json=square).status_code == 200
-    assert send(client, good(12), station="s").status_code == 201
-    kept(client, row(version=version, station="s"), row(version=version, station="t"))
-    assert send(client, good(12, 6000)).status_code == 201
-    assert get(client, station="s")["window"]["inspections"] == 1  # of its own nothing has changed
-    kept(client, row(version=version, station="t"))
-    own = "/v1/models/tiny/calibrations?station=s"
-    assert client.delete(own, headers={"If-Match": "*"}).status_code == 204
-    assert get(client, station="s")["window"]["inspections"] == 0
-    assert get(client)["window"]["inspections"] == 1
 
 
 @pytest.mark.parametrize(

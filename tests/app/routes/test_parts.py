@@ -93,22 +93,6 @@ def test_a_part_is_as_bad_as_its_worst_image(client: TestClient, tiny_images: Im
             assert [one.inspection_id for one in part.inspections] == ids[::-1]
 
 
-def test_the_images_of_one_request(client: TestClient, tiny_images: Images) -> None:
-    examples = by_decision(client, tiny_images)
-    files = [("file", (name, data)) for name, data in examples.items()]
-    response = client.post(f"{PREDICT}:batch", files=files, data={"part_id": "P"})
-    assert response.json()["decision"] == "REJECT"
-    part = get(client, "P").json()
-    assert (part["decision"], part["images"]) == ("REJECT", {"PASS": 1, "REVIEW": 1, "REJECT": 1})
-
-
-def test_of_a_raw_body_the_query_names_the_part(client: TestClient, tiny_images: Images) -> None:
-    response = client.post(PREDICT, content=tiny_images["good"][0], params={"part_id": "P/ä&1"})
-    assert response.status_code == 200
-    [one] = get(client, "P/ä&1").json()["inspections"]
-    assert one["inspection_id"] == response.json()["inspection_id"]
-
-
 def test_any_text_is_the_id_of_a_part(live_service: httpx.Client, tiny_images: Images) -> None:
     """Over a real connection: starlette's TestClient decodes a path twice."""
     good = {"file": tiny_images["good"][0]}
@@ -124,11 +108,6 @@ def test_any_text_is_the_id_of_a_part(live_service: httpx.Client, tiny_images: I
         assert [one["inspection_id"] for one in part["inspections"]] == [identifier]
         listed = live_service.get("/v1/inspections", params={"part_id": part_id}).json()["inspections"]
         assert listed == part["inspections"]
-
-
-def test_slashes_need_not_be_encoded(client: TestClient, tiny_images: Images) -> None:
-    predict(client, tiny_images["good"][0], "P/2026/1")
-    assert client.get("/v1/parts/P/2026/1").json()["part_id"] == "P/2026/1"
 
 
 def test_images_that_are_not_kept_do_not_count(client: TestClient, tiny_images: Images) -> None:
@@ -161,11 +140,6 @@ def test_a_part_of_which_views_are_missing_is_not_decided(client: TestClient, ti
     expect_problem(client.get("/v1/parts/P2", params={"expect": 2}), 404, "unknown-inspection")
 
 
-@pytest.mark.parametrize("expect", ["0", "1001", "-1", "1.5", "many", ""])
-def test_how_many_views_cannot_be_expected(service: TestClient, expect: str) -> None:
-    expect_problem(service.get("/v1/parts/P", params={"expect": expect}), 400, "invalid-request")
-
-
 def test_a_part_that_is_not_there(keyed: Keyed) -> None:
     add(keyed.app.state.history.database, row(part_id="P-1"), row(part_id=None))
     for part_id in ("P-0", "P/", "p-1", "P-1 ", "P-%", "P-_", ""):
@@ -177,14 +151,6 @@ def test_a_part_that_is_not_there(keyed: Keyed) -> None:
 def test_what_can_be_no_id_of_a_part(service: TestClient, part_id: str) -> None:
     response = get(service, part_id)
     assert "part_id" in expect_problem(response, 400, "invalid-request")
-
-
-def test_a_part_of_very_many_images_shows_the_latest(keyed: Keyed) -> None:
-    rows = [row(part_id="P", decision="REJECT"), *(row(part_id="P") for _ in range(500))]
-    ids = add(keyed.app.state.history.database, *rows)
-    part = get(keyed.client, "P", **keyed.show("viewer")).json()
-    assert (part["decision"], part["images"]) == ("REJECT", {"PASS": 500, "REVIEW": 0, "REJECT": 1})
-    assert [one["inspection_id"] for one in part["inspections"]] == ids[:0:-1]
 
 
 def test_who_may_ask(keyed: Keyed, store: Path, tiny_images: Images) -> None:

@@ -108,15 +108,6 @@ def test_who_may_review_and_who_may_read(keyed: Keyed) -> None:
     assert status(keyed.client.get(path(identifier))) == 401
 
 
-def test_an_inspection_of_another_category_is_forbidden(keyed: Keyed) -> None:
-    identifier = added(keyed, category="other")
-    for response in (
-        keyed.client.post(path(identifier), json=GOOD, headers=keyed.show("limited")),
-        keyed.client.get(path(identifier), headers=keyed.show("limited")),
-    ):
-        assert (response.status_code, response.json()["type"]) == (403, "forbidden")
-
-
 @pytest.mark.parametrize("identifier", [pytest.param(clock.new_id(), id="unknown"), "x", "%00", "..%2f"])
 def test_an_inspection_that_is_not_there(keyed: Keyed, identifier: str) -> None:
     for response in (

@@ -57,27 +57,6 @@ def test_stations_and_hours_are_counted(client: TestClient) -> None:
     assert [one["decisions"] for one in own["hours"]] == [{"REVIEW": 1}]
 
 
-def test_the_least_likely_rejects_come_first(client: TestClient) -> None:
-    ids = kept(
-        client,
-        row(decision="REJECT", p_value=0.01, score=5.0),
-        row(decision="REJECT", p_value=0.01, score=9.0),
-        row(decision="REJECT", p_value=0.002, score=4.0, version="v2"),
-        row(decision="PASS", p_value=0.001),
-    )
-    kept(client, *(row(decision="REJECT", p_value=0.1) for _ in range(8)))
-    (category,) = report(client)["categories"]
-    assert [one["inspection_id"] for one in category["rejects"]][:3] == [ids[2], ids[1], ids[0]]
-    assert len(category["rejects"]) == 6
-    assert category["rejects"][0]["links"]["overlay"].endswith(f"{ids[2]}/overlay.png")
-
-
-def test_drift_is_told_where_a_version_is_active(client: TestClient) -> None:
-    kept(client, row(), row(category="retired"))
-    drifts = {one["category"]: one["drift"] for one in report(client)["categories"]}
-    assert drifts == {"tiny": {"alarm": False, "alarm_since": None, "station": None}, "retired": None}
-
-
 def test_what_was_changed_meanwhile(
     client: TestClient, store: Path, add_version: Callable[[Path, str, str], Path]
 ) -> None:
@@ -177,11 +156,3 @@ def test_of_many_changes_the_latest_hundred_are_told(client: TestClient) -> None
     answer = report(client)
     assert [one["target"] for one in answer["changes"]] == [f"tiny/v{n}" for n in range(1, 101)]
     assert answer["more_changes"]
-
-
-def test_a_month_in_which_summer_time_ends_is_one(client: TestClient) -> None:
-    report(client, **{"from": "2026-10-01T00:00:00+02:00", "to": "2026-11-01T00:00:00+01:00"})
-    longer = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T03:00:00Z"}
-    response = client.get(SHIFT, params=longer)
-    assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
-    assert "31 days at most" in response.json()["detail"]
