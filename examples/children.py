@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 
@@ -66,22 +65,6 @@ def reserved_port() -> tuple[socket.socket, int]:
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
     return holder, holder.getsockname()[1]
-
-
-@contextmanager
-def serving_here(models: Path) -> Iterator[httpx.Client]:
-    """A client of a server of `models` on a free port of this machine, once it is ready.
-
-    Raises:
-        ChildError: the server did not get ready, or did not end well.
-    """
-    holder, port = reserved_port()
-    with holder, serving("--models", str(models), "--port", str(port)) as server:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_ready(url, server)
-        # Proxies of the environment have no business with this machine's own address.
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            yield client
 
 
 def wait_until_ready(url: str, server: subprocess.Popen[bytes], seconds: float = 120) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,14 +26,6 @@ STUBBORN = [
 def flowgauge(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Put a script in the place of the flowgauge command."""
     monkeypatch.setattr(children, "FLOWGAUGE", (sys.executable, "-c", code))
-
-
-def test_a_command_that_succeeds_is_shown_and_returns(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    flowgauge(monkeypatch, "import sys; print('did', *sys.argv[1:])")
-    children.run("data", "elpv", "--out", "my data")
-    assert capfd.readouterr().out == ("$ flowgauge data elpv --out 'my data'\ndid data elpv --out my data\n")
 
 
 def test_a_command_that_fails_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,13 +79,6 @@ def test_a_child_that_ignores_us_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
         assert child.returncode == -signal.SIGKILL
 
 
-def test_ending_what_has_ended_does_nothing() -> None:
-    child = children.start([sys.executable, "-c", "raise SystemExit(5)"])
-    child.wait()
-    children.end(child, signal.SIGTERM)
-    assert child.returncode == 5
-
-
 def stopping_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """A server that touches the file it is given when it is up, and ends with a code on SIGTERM."""
     flowgauge(
@@ -109,13 +93,6 @@ def stopping_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 def wait_for(file: Path) -> None:
     while not file.exists():
         time.sleep(0.01)
-
-
-def test_a_server_that_stops_well_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stopping_with(monkeypatch, 0)
-    with children.serving(str(tmp_path / "up")) as server:
-        wait_for(tmp_path / "up")
-    assert server.returncode == 0
 
 
 def test_a_server_that_stops_badly_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -171,31 +148,6 @@ def test_it_waits_until_the_models_are_loaded(moody: str, sleeping: subprocess.P
     Moody.answers = [503, 503, 200]
     children.wait_until_ready(moody, sleeping, seconds=30)
     assert Moody.answers == [200]
-
-
-def test_a_server_that_never_gets_ready_is_quoted(moody: str, sleeping: subprocess.Popen[bytes]) -> None:
-    Moody.answers = [503]
-    with pytest.raises(children.ChildError, match="it answered 503 1 of 2 models is not loaded"):
-        children.wait_until_ready(moody, sleeping, seconds=0.5)
-
-
-def test_a_server_that_does_not_answer_is_an_error(sleeping: subprocess.Popen[bytes]) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(children.ChildError, match=r"within 0 s: it did not answer"):
-            children.wait_until_ready(url, sleeping, seconds=0.3)
-
-
-def test_a_reserved_port_is_taken_by_who_is_told_of_it_alone() -> None:
-    holder, port = children.reserved_port()
-    with holder, socket.socket() as other:
-        with pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))
-        for _ in range(2):  # a server, and the one that takes its place
-            with socket.create_server(("127.0.0.1", port)) as server:
-                socket.create_connection(("127.0.0.1", port)).close()
-                server.accept()[0].close()
 
 
 def test_a_server_that_ended_is_noticed_at_once() -> None:

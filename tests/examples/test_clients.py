@@ -1,19 +1,13 @@
 """The examples of clients, run as their users would, against a real service."""
 
-import asyncio
-import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import aiomqtt
 import pytest
 from fastapi import FastAPI
 
@@ -23,7 +17,6 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from examples.children import reserved_port
 from tests.app.conftest import serve_http as serve_http
 
 ROOT = Path(__file__).parents[2]
@@ -82,9 +75,6 @@ class TestCurl:
             code, out, error = self.ask(picture, url, category)
             assert (code, out) == (22, "")
             assert said in error
-
-    def test_an_address_may_end_in_a_slash(self, camera: Path, url: str) -> None:
-        assert self.ask(camera / "defect.png", f"{url}/")[:2] == (20, "REJECT\n")
 
     @pytest.mark.parametrize("name", ["a,b;type=x.png", 'say "x".png', "back\\slash.png"])
     def test_any_name_is_a_picture(self, camera: Path, url: str, name: str) -> None:
@@ -145,88 +135,3 @@ def test_the_python_client_needs_no_overlay_to_decide(camera: Path, url: str) ->
     done = run(sys.executable, "examples/inspect_part.py", "tiny", "P-10", camera / "defect.png", url=url)
     assert (done.returncode, "no overlay: " in done.stdout) == (1, True)
     assert done.stdout.endswith("P-10: REJECT\n")
-
-
-@contextmanager
-def broker(port: int) -> Iterator[None]:
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        reason = "there is no mosquitto; on Debian: apt-get install mosquitto"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    process = subprocess.Popen([program, "-p", str(port)], stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait()
-
-
-async def exchange(port: int, payloads: list[bytes]) -> tuple[str, list[dict[str, object]]]:
-    """Publish triggers when the gateway is there; gives what it says of itself, and its decisions."""
-    async with aiomqtt.Client("127.0.0.1", port) as plc:
-        await plc.subscribe("line-3/#", qos=1)
-        decisions: list[dict[str, object]] = []
-        state = ""
-        async for message in plc.messages:
-            assert isinstance(message.payload, bytes)
-            if message.topic.matches("line-3/gateway"):
-                state = message.payload.decode()
-                if state == "online":
-                    for payload in payloads:
-                        await plc.publish("line-3/trigger", payload, qos=1)
-            elif message.topic.matches("line-3/decision"):
-                decisions.append(json.loads(message.payload))
-                if len(decisions) == len(payloads):
-                    break
-        return state, decisions
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    holder, free = reserved_port()
-    with holder:
-        yield free
-
-
-def test_a_plc_gets_a_decision_for_every_trigger(camera: Path, url: str, port: int) -> None:
-    """Through a real broker, which goes away and comes back in between."""
-    command = [sys.executable, "-m", "examples.plc_gateway", "--category", "tiny", "--pictures", str(camera)]
-    command += ["--line", "line-3", "--port", str(port), "--url", url]
-    (camera.parent / "secret.png").write_bytes((camera / "good.png").read_bytes())
-    triggers = [
-        {"part_id": "P-1", "file": "defect.png"},
-        {"part_id": "P-1", "file": "defect.png"},  # delivered twice
-        {"part_id": "P-2", "file": "bad.png"},
-        {"part_id": "P-3", "file": "missing.png"},
-        {"part_id": "P-4", "file": "../secret.png"},
-    ]
-    with broker(port):
-        gateway = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        payloads = [*(json.dumps(one).encode() for one in triggers), b"nonsense"]
-        state, decisions = asyncio.run(exchange(port, payloads))
-    try:
-        assert state == "online"
-        assert [one["decision"] for one in decisions] == ["REJECT", "REJECT", *["UNKNOWN"] * 4]
-        assert decisions[0] == decisions[1]
-        assert [one["part_id"] for one in decisions] == ["P-1", "P-1", "P-2", "P-3", "P-4", None]
-        assert "not in the folder" in str(decisions[4]["reason"])
-        with Client(url) as client:
-            client.inspection(str(decisions[0]["inspection_id"]))
-            assert len(list(client.inspections(part_id="P-1"))) == 1
-        with broker(port):
-            again = exchange(port, [b'{"part_id": "P-5", "file": "defect.png"}'])
-            _, decisions = asyncio.run(again)
-        assert decisions[0]["decision"] == "REJECT"
-    finally:
-        gateway.send_signal(signal.SIGINT)
-        said, _ = gateway.communicate(timeout=30)
-    assert said.endswith("stopped\n")
-    assert "the broker: " in said

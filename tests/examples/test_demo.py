@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from examples import demo
-from training.datasets.sample import DatasetError, Sample
+from training.datasets.sample import Sample
 
 
 def samples(**counts: int) -> list[Sample]:
@@ -39,19 +39,6 @@ def test_pictures_are_spread_over_the_kinds_of_defect() -> None:
     assert names(chosen[3:]) == ["a/002.png", "c/002.png", "e/002.png"]
 
 
-def test_few_pictures_are_all_taken_and_none_twice() -> None:
-    assert names(demo.choose(samples(good=1, a=1, b=1))) == ["good/000.png", "a/000.png", "b/000.png"]
-    for good in range(1, 9):
-        chosen = names(demo.choose(samples(good=good, a=good)))
-        assert len(chosen) == len(set(chosen)) == 2 * min(good, 3)
-
-
-@pytest.mark.parametrize("counts", [{"good": 3}, {"crack": 3}])
-def test_a_test_set_of_one_class_is_refused(counts: dict[str, int]) -> None:
-    with pytest.raises(DatasetError, match="a detector is measured on both"):
-        demo.choose(samples(**counts))
-
-
 def test_a_port_that_is_taken_is_told_before_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as other:
         other.bind((demo.HOST, 0))
@@ -62,11 +49,6 @@ def test_a_port_that_is_taken_is_told_before_anything_else(capsys: pytest.Captur
         assert demo.main(["--port", str(port), "--data", "/nowhere"]) == 1
     assert capsys.readouterr().out.startswith(f"error: port {port} of 127.0.0.1 cannot be had")
     demo.expect_free(port)
-
-
-def test_a_port_that_cannot_be_is_an_error() -> None:
-    with pytest.raises(demo.DemoError, match="port 70000"):
-        demo.expect_free(70000)
 
 
 @pytest.mark.parametrize("category", [None, "botle"])
@@ -80,14 +62,6 @@ def test_an_unknown_category_is_told_with_those_there_are(
     said = capsys.readouterr().out.splitlines()[-1]
     assert said.startswith("error: ")
     assert said.endswith("found: bottle, grid")
-
-
-@pytest.mark.parametrize("category", [[], ["--category", "bottle"]])
-def test_a_data_folder_that_is_not_there_is_an_error(
-    category: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert demo.main(["--data", "/nowhere", "--port", "0", *category]) == 1
-    assert "error: there is no data folder /nowhere" in capsys.readouterr().out
 
 
 def test_the_next_commands_survive_a_shell() -> None:
