@@ -42,26 +42,13 @@ class AsyncClient:
         self._http = httpx.AsyncClient(**self._connection.arguments)
 
     async def inspect(self, category: str, image: Image, **wishes: Unpack[Wishes]) -> Inspection:
-        """Inspect an image. However often that is tried, the server inspects and keeps it once.
-
-        Args:
-            category: which model.
-            image: bytes of a PNG, JPEG, BMP, TIFF or WEBP; or the path of such a file.
-            wishes: what else may be said: part_id, station, store and others, see `Wishes`.
-
-        Raises:
-            FlowGaugeError: as app/client/errors.py draws them.
-            OSError: the file cannot be read.
-        """
+        """As `Client.inspect`."""
         return await self.send(calls.inspect(category, image, wishes))
 
     async def inspect_all(
         self, category: str, images: Mapping[str, Image], **wishes: Unpack[Wishes]
     ) -> BatchAnswer:
-        """Inspect several images by their names, such as the views of one part; each may fail alone.
-
-        The idempotency key holds for each with its place among them. Else as `inspect`.
-        """
+        """As `Client.inspect_all`."""
         return await self.send(calls.inspect_all(category, images, wishes))
 
     async def models(self) -> list[ModelSummary]:
@@ -75,13 +62,7 @@ class AsyncClient:
     async def inspections(
         self, *, page: int = 100, **search: Unpack[Search]
     ) -> AsyncIterator[InspectionSummary]:
-        """All inspections of the history that a filter lets through, newest first, read page by page.
-
-        Args:
-            page: how many to ask for at a time, at most 500.
-            search: the filter: category, decision, made_from (a datetime, or a text as "2026-11-30") and
-                others, see `Search`.
-        """
+        """As `Client.inspections`."""
         cursor = None
         while True:
             found = await self.send(calls.page(search, page, cursor))
@@ -96,13 +77,7 @@ class AsyncClient:
         return await self.send(calls.inspection(inspection_id))
 
     async def part(self, part_id: str, *, expect: int | None = None) -> Part:
-        """The decision on a part: the worst of its images.
-
-        Args:
-            part_id: of the part.
-            expect: how many images it has at least; the decision is None as long as fewer are kept and
-                none is a REJECT. One that could not be inspected is not kept.
-        """
+        """As `Client.part`."""
         return await self.send(calls.part(part_id, expect))
 
     async def overlay(self, inspection_id: str) -> bytes:
@@ -134,25 +109,11 @@ class AsyncClient:
         reviewer: str | None = None,
         note: str | None = None,
     ) -> Review:
-        """Say whether the part is good. An answer that was lost is not asked for again: look at `reviews`.
-
-        Raises:
-            ConflictError: there are more reviews than `expected_revision`: read them first.
-        """
+        """As `Client.review`."""
         return await self.send(calls.review(inspection_id, verdict, expected_revision, reviewer, note))
 
     async def events(self, **wanted: Unpack[Listening]) -> AsyncIterator[Event]:
-        """Hear what happens, without end: inspections, reviews, models, thresholds.
-
-        Where the connection is lost, it is made again, and what was missed comes first. The id of an event
-        leads a program that was restarted to all that followed it: `events(after=...)`.
-
-        Args:
-            wanted: which events: category, station, decision, after, positions; see `Listening`.
-
-        Raises:
-            FlowGaugeError: the server does not let us listen, or has been away for longer than our patience.
-        """
+        """As `Client.events`."""
         stream = Stream(wanted)
         reconnecting = Reconnecting(self._patience)
         while True:
@@ -186,11 +147,7 @@ class AsyncClient:
             raise no_answer(self._connection.url, error) from error
 
     async def send(self, call: Call[T]) -> T:
-        """Send a call of app/client/calls.py, again where that helps, and read its answer.
-
-        Raises:
-            FlowGaugeError: the last attempt's.
-        """
+        """As `Client.send`."""
         attempts = Attempts(self._patience, repeatable=call.repeatable)
         while True:
             try:

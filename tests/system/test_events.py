@@ -101,14 +101,3 @@ def test_fifty_hear_everything_once_and_in_one_order(
     for listener in (*listeners, one_station):
         listener.join(30)
         assert not listener.is_alive()
-
-
-def test_links_work_at_once(tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path) -> None:
-    line = make_line(tiny_bundle_store, tiny_images, tmp_path)
-    with line.server, line.server.client() as client, listening(client) as events:
-        next(events)
-        with line.inspecting(STATIONS, 5), line.server.client() as other:
-            for _ in range(15):
-                event = next(event for event in events if event.kind == "inspection")
-                answers = {name: other.get(link).status_code for name, link in event.data["links"].items()}
-                assert set(answers.values()) == {200}, answers

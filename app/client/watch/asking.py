@@ -126,10 +126,26 @@ class Asking:
         if part_id is not None and part_id != printable(part_id):
             detail = f"The part's id in the name is {printable(part_id)}, which is not UTF-8."
             return Outcome(found, sha256, None, problem("The part's id is not UTF-8", 400, detail))
+        wishes = self._wishes(found.name, part_id, sha256, identity)
+        result = self._inspect(found, data, sha256, wishes, attempts, inspected)
+        if not isinstance(result, Inspection):
+            return result
+        if not part_id:
+            self._warn(found.name)
+        return Outcome(found, sha256, result, None, self._overlay(found, attempts, result))
+
+    def _inspect(
+        self,
+        found: Found,
+        data: bytes,
+        sha256: str,
+        wishes: Wishes,
+        attempts: Attempts,
+        inspected: int,
+    ) -> Inspection | Outcome | None:
+        """Ask the server; else how the image is set aside, or None where it may not be whole yet."""
         try:
-            inspection = self._client.inspect(
-                self._job.category, data, **self._wishes(found.name, part_id, sha256, identity)
-            )
+            return self._client.inspect(self._job.category, data, **wishes)
         except (UndecodableImageError, UnsupportedMediaTypeError) as error:
             # The same bytes would be refused again, and once it is written to it is another one.
             attempts.needs_quiet = UNDECODED_TIMES * self._job.settle
@@ -153,9 +169,6 @@ class Asking:
             raise Later(f"{found.name}: {error}") from error
         except FlowGaugeError as error:  # no image's fault
             raise Wait(str(error)) from error
-        if not part_id:
-            self._warn(found.name)
-        return Outcome(found, sha256, inspection, None, self._overlay(found, attempts, inspection))
 
     def _refused_on_the_way(
         self, found: Found, sha256: str, attempts: Attempts, inspected: int, error: UnexpectedAnswerError

@@ -104,13 +104,6 @@ def impatient(
         yield url
 
 
-def test_a_part_of_which_views_are_missing(ask: Ask, url: str, tiny_images: Images) -> None:
-    answer = ask(url, "inspect", "tiny", tiny_images["good"][0], part_id="one of many")
-    assert ask(url, "part", "one of many").decision == answer.decision
-    assert ask(url, "part", "one of many", expect=1).decision == answer.decision
-    assert ask(url, "part", "one of many", expect=1000).decision is None
-
-
 def test_an_upload_that_stalled_is_sent_again(ask: Ask, impatient: str, tiny_images: Images) -> None:
     station = f"stalled-{ask.__name__}"
     with Network(impatient, stalled=1) as network:
@@ -122,21 +115,6 @@ def test_an_upload_that_stalled_is_sent_again(ask: Ask, impatient: str, tiny_ima
     assert [one.inspection_id for one in ask(impatient, "inspections", station=station)] == [
         answer.inspection_id
     ]
-
-
-def test_without_patience_it_is_said(ask: Ask, impatient: str, tiny_images: Images) -> None:
-    for call in (("inspect", "tiny", tiny_images["good"][0]), ("inspect_all", "tiny", {"a": b"x" * 9})):
-        with Network(impatient, stalled=1) as network, pytest.raises(package.UploadStalledError) as caught:
-            ask(network.url, *call, patience=0)
-        assert (caught.value.type, caught.value.status) == ("upload-stalled", 408)
-        assert caught.value.retry_after == 1
-
-
-def test_so_is_a_review_that_stalled(ask: Ask, impatient: str, tiny_images: Images) -> None:
-    """Nothing was done, so it is sent again although its answer must not be lost."""
-    identifier = ask(impatient, "inspect", "tiny", tiny_images["good"][0]).inspection_id
-    with Network(impatient, stalled=1) as network:
-        assert ask(network.url, "review", identifier, "good", expected_revision=0).revision == 1
 
 
 def test_files_of_an_inspection(ask: Ask, url: str, tiny_images: Images) -> None:
@@ -213,13 +191,6 @@ def test_what_is_wrong_is_an_error_of_its_own(
     assert str(caught.value) == caught.value.details.detail
 
 
-def test_a_parameter_that_is_none(ask: Ask, url: str) -> None:
-    with pytest.raises(package.InvalidRequestError, match="part_id"):
-        ask(url, "inspect", "tiny", b"x", part_id="a\nb")
-    with pytest.raises(FileNotFoundError):
-        ask(url, "inspect", "tiny", "nowhere.png")
-
-
 @pytest.mark.parametrize("wish", ["idempotency_key", "request_id"])
 @pytest.mark.parametrize("value", ["a\nb", "ü", " a", "a\x7f"])
 def test_a_header_that_cannot_be_sent(ask: Ask, wish: str, value: str) -> None:
@@ -248,22 +219,6 @@ class TestRetries:
             ask(network.url, "review", identifier, "good", expected_revision=0)
         assert caught.value.sent
         assert len(ask(url, "reviews", identifier)) == 1
-
-    def test_without_patience_there_is_one_attempt(self, ask: Ask, url: str, losing: Losing) -> None:
-        with losing(url, 1) as network, pytest.raises(package.UnreachableError):
-            ask(network.url, "models", patience=0)
-        assert network.passed == 0
-
-    def test_a_program_that_asks_again_gets_the_first_answer(
-        self, ask: Ask, url: str, tiny_images: Images
-    ) -> None:
-        key = f"P-1-{ask.__name__}"
-        first, second = (
-            ask(url, "inspect", "tiny", tiny_images["good"][0], idempotency_key=key) for _ in range(2)
-        )
-        assert first == second
-        with pytest.raises(package.IdempotencyKeyReusedError):
-            ask(url, "inspect", "tiny", tiny_images["good"][1], idempotency_key=key)
 
     def test_nobody_there(self, ask: Ask) -> None:
         with pytest.raises(package.UnreachableError, match=r"127\.0\.0\.1:1 ") as caught:
@@ -338,21 +293,6 @@ def test_an_answer_of_somebody_else(ask: Ask, serve_http: Serve) -> None:
             with pytest.raises(package.UnexpectedAnswerError, match="no answer of FlowGauge") as caught:
                 ask(url, *call)
         assert caught.value.status == 500
-
-
-def test_an_answer_that_cannot_be_unpacked(ask: Ask, serve_http: Serve) -> None:
-    """A proxy hands on the header of an answer of which it has lost the body."""
-    other = FastAPI(openapi_url=None)
-
-    @other.get("/{path:path}")
-    async def page(path: str) -> Response:
-        return Response(f"<html>{path}</html>", 502, {"Content-Encoding": "gzip"})
-
-    with serve_http(other) as url:
-        for call in ("models", "events"):
-            with pytest.raises(package.UnreachableError, match="no answer from") as caught:
-                ask(url, call, patience=0.2)
-            assert caught.value.sent
 
 
 def test_a_page_in_the_place_of_a_file_or_of_events(ask: Ask, serve_http: Serve) -> None:

@@ -1,13 +1,10 @@
 import asyncio
 import socketserver
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -24,11 +21,8 @@ from app.client import (
     Position,
     ReviewEvent,
     UnreachableError,
-    sync,
 )
-from app.client import asynchronous as asynchronous_module
 from app.client.events import Stream
-from app.client.retries import Reconnecting
 from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
@@ -69,38 +63,6 @@ def test_what_is_no_event_is_passed_over() -> None:
     list(stream.feed(b"id: half"))
     stream.request()  # the connection broke
     assert next(iter(stream.feed(_GAP))).id == "P2"
-
-
-def test_no_server_is_asked_again_at_once() -> None:
-    """One that ends every connection in order would otherwise be asked without a pause."""
-    stream = Stream({})
-    assert stream.pause == 0.5
-    list(stream.feed(b"retry: 0\n\n"))
-    assert stream.pause == 0.5
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_quiet_line_is_not_taken_for_a_lost_one(url: str, tiny_images: Images, asynchronous: bool) -> None:
-    station = f"short-{asynchronous}"
-    heard: list[Event] = []
-
-    def listen() -> None:
-        with Client(url, timeout=0.2, patience=0.5) as client:
-            heard.append(next(client.events(station=station, after="beginning")))
-
-    async def listen_too() -> None:
-        async with AsyncClient(url, timeout=0.2, patience=0.5) as client:
-            heard.append(await anext(client.events(station=station, after="beginning")))
-
-    listener = threading.Thread(
-        target=lambda: asyncio.run(listen_too()) if asynchronous else listen(), daemon=True
-    )
-    listener.start()
-    time.sleep(2)  # quiet, for longer than timeout and patience
-    with Client(url) as client:
-        client.inspect("tiny", tiny_images["good"][0], station=station)
-    listener.join(60)
-    assert heard
 
 
 def test_what_happens_is_heard(url: str, tiny_images: Images) -> None:
@@ -187,32 +149,6 @@ def test_a_server_that_is_restarted_loses_no_event(
     assert [e.data.inspection_id for e in heard if isinstance(e.data, InspectionEvent)] == made
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_server_that_tells_where_it_is_and_breaks_is_as_good_as_away(asynchronous: bool) -> None:
-    """Or who listens for positions, too, would come back to it ten times a second for ever."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Breaking) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-
-        def listen() -> None:
-            with Client(url, patience=0.5) as client:
-                for number, event in enumerate(client.events(positions=True)):
-                    assert isinstance(event.data, Position)
-                    assert number < 50
-
-        async def listen_too() -> None:
-            async with AsyncClient(url, patience=0.5) as client:
-                number = 0
-                async for event in client.events(positions=True):
-                    assert isinstance(event.data, Position)
-                    number += 1
-                    assert number < 50
-
-        with pytest.raises(UnreachableError):
-            asyncio.run(listen_too()) if asynchronous else listen()
-        server.shutdown()
-
-
 class _Breaking(socketserver.StreamRequestHandler):
     """Begins a stream of events, and ends the connection in the middle of it."""
 
@@ -221,52 +157,6 @@ class _Breaking(socketserver.StreamRequestHandler):
             pass
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
         self.wfile.write(head + b"%x\r\n%s\r\n" % (len(_POSITION), _POSITION))
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_patience_begins_when_the_server_goes_and_not_with_the_last_event(
-    tiny_bundle_store: Path,
-    tmp_path: Path,
-    tiny_images: Images,
-    asynchronous: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """After a quiet weekend a restart is a restart, not the end."""
-    patience, weekend = 60.0, 0.0
-    clocked = partial(Reconnecting, clock=lambda: time.monotonic() + weekend)
-    for module in (sync, asynchronous_module):
-        monkeypatch.setattr(module, "Reconnecting", clocked)
-    settings = Settings(models=tiny_bundle_store, history=tmp_path / "quiet")
-    heard: list[Event] = []
-
-    def listen(url: str) -> None:
-        with Client(url, patience=patience) as client:
-            heard.append(next(client.events(station="late")))
-
-    async def listen_too(url: str) -> None:
-        async with AsyncClient(url, patience=patience) as client:
-            async for event in client.events(station="late"):
-                heard.append(event)
-                return
-
-    with serving(settings, 0) as port:
-        url = f"http://127.0.0.1:{port}"
-        listener = threading.Thread(
-            target=lambda: asyncio.run(listen_too(url)) if asynchronous else listen(url)
-        )
-        listener.start()
-        eventually(lambda: "flowgauge_event_readers 1.0" in httpx.get(f"{url}/metrics", trust_env=False).text)
-        weekend = 2 * 24 * 3600
-    with serving(settings, port), Client(url) as client:
-        time.sleep(0.5)
-        for _ in range(100):
-            client.inspect("tiny", tiny_images["good"][0], station="late")
-            listener.join(0.3)
-            if not listener.is_alive():
-                break
-    listener.join(0)
-    assert not listener.is_alive()
-    assert heard
 
 
 def test_without_the_permission_nothing_is_heard(tmp_path: Path) -> None:

@@ -72,11 +72,6 @@ def test_what_is_sent_again(error: errors.FlowGaugeError, repeatable: bool, agai
     assert caught.value is error
 
 
-def test_no_patience_is_one_attempt() -> None:
-    with pytest.raises(errors.UnreachableError):
-        Attempts(0, repeatable=True, clock=Clock()).pause(errors.UnreachableError("", sent=False))
-
-
 def test_patience_counts_from_when_a_connection_is_lost_that_stood() -> None:
     clock = Clock()
     lost = errors.UnreachableError("", sent=True)

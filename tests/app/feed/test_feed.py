@@ -62,19 +62,6 @@ async def take(follow: AsyncIterator[tuple[int, list[Event]]], count: int) -> li
     return taken
 
 
-def test_events_come_as_they_are_committed(database: Database) -> None:
-    async def work(feed: Feed) -> None:
-        async with aclosing(feed.follow(feed.position, ALL)) as follow:
-            assert await anext(follow) == (feed.position, [])
-            for names in (["a"], ["b", "c"]):
-                add(database, *names)
-                feed.wake()
-                assert await take(follow, len(names)) == names
-
-    add(database, "before")
-    use(database, work)
-
-
 def test_what_nobody_tells_of_is_seen_as_well(database: Database) -> None:
     async def work(feed: Feed) -> None:
         async with aclosing(feed.follow(feed.position, ALL)) as follow:
@@ -106,27 +93,6 @@ def test_replay_goes_over_into_live_without_a_gap(
 
     add(database, *expected[:20])
     use(database, work, kept=1000)
-
-
-def test_a_replay_for_hardly_anything_looks_at_so_many_at_a_time(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(feeds, "_LOOKED_AT", 8)
-
-    async def work(feed: Feed) -> None:
-        async with aclosing(feed.follow(0, Wanted(category="grid"))) as follow:
-            steps = [await anext(follow) for _ in range(4)]
-            assert [(number, name(events)) for number, events in steps] == [
-                (8, []),
-                (16, ["wanted"]),
-                (21, []),
-                (21, []),
-            ]
-
-    add(database, *map(str, range(12)))
-    add(database, "wanted", category="grid")
-    add(database, *map(str, range(12, 20)))
-    use(database, work)
 
 
 def test_a_replay_that_takes_long_keeps_nobody_waiting(
@@ -164,39 +130,6 @@ def test_a_replay_that_takes_long_keeps_nobody_waiting(
             assert all(names[:12] == before for names in await asyncio.gather(*replays))
 
     add(database, *map(str, range(12)))
-    use(database, work)
-
-
-def test_a_filter_lets_through_what_is_wanted_and_the_place_moves_on(database: Database) -> None:
-    async def work(feed: Feed) -> None:
-        async with aclosing(feed.follow(0, Wanted(category="grid"))) as follow:
-            number, events = await anext(follow)
-            assert (number, name(events)) == (3, ["b"])
-            assert await anext(follow) == (3, [])
-            add(database, "d")
-            add(database, "e", category="grid")
-            feed.wake()
-            number, events = await anext(follow)
-            assert (number, name(events)) == (5, ["e"])
-
-    add(database, "a")
-    add(database, "b", category="grid")
-    add(database, "c")
-    use(database, work)
-
-
-def test_when_nothing_happens_it_says_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "HEARTBEAT_SECONDS", 0.01)
-
-    async def work(feed: Feed) -> None:
-        async with aclosing(feed.follow(feed.position, Wanted(category="grid"))) as follow:
-            assert await anext(follow) == (0, [])
-            assert await anext(follow) == (0, [])
-            add(database, "a")
-            feed.wake()
-            while (await anext(follow))[0] != 1:
-                pass
-
     use(database, work)
 
 
@@ -283,21 +216,6 @@ def test_no_more_listen_than_may(database: Database) -> None:
         assert (feed.readers, feed.dropped["turned_away"]) == (0, 1)
         with feed.reader():
             assert feed.readers == 1
-
-    use(database, work)
-
-
-def test_a_key_leaves_places_to_others(database: Database) -> None:
-    async def work(feed: Feed) -> None:
-        with feed.reader("one"), feed.reader("one"):
-            with pytest.raises(Problem) as caught, feed.reader("one"):
-                pass
-            assert caught.value.name == "queue-full"
-            assert "with this key" in caught.value.detail
-            with feed.reader("other"):
-                assert feed.readers == 3
-        with feed.reader("one"):
-            assert (feed.readers, feed.dropped["turned_away"]) == (1, 1)
 
     use(database, work)
 

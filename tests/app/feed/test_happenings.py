@@ -6,7 +6,7 @@ from app.access import ANONYMOUS
 from app.audit import Audit
 from app.database.engine import Database
 from app.feed import log
-from app.feed.happenings import done, inspected, reviewed
+from app.feed.happenings import done, inspected
 from app.feed.log import Event
 from app.history import reviews
 from tests.app.history.rows import add, row
@@ -37,12 +37,6 @@ def test_an_inspection() -> None:
     }
 
 
-def test_free_text_stays_on_its_line() -> None:
-    happening = inspected(row(station="a\nb\u2028c\r", part_id='"\n\ndata: {}'))
-    assert not {"\n", "\r"} & set(happening.data)
-    assert json.loads(happening.data)["station"] == "a\nb\u2028c\r"
-
-
 def test_a_review_is_an_event_of_its_transaction(database: Database) -> None:
     [identifier] = add(database, row(category="bottle", station="s", decision="REVIEW"))
     review = reviews.add(database, ANONYMOUS, identifier, "good", 0, "somebody", "a note")
@@ -55,17 +49,6 @@ def test_a_review_is_an_event_of_its_transaction(database: Database) -> None:
     with pytest.raises(Exception, match="revision 1"):
         reviews.add(database, ANONYMOUS, identifier, "good", 0)
     assert len(events(database)) == 1
-
-
-def test_reviewed_is_what_the_review_says() -> None:
-    one = row(station=None)
-    data = json.loads(reviewed(one, 0, 3, "defect").data)
-    assert (data["created_at"], data["revision"], data["verdict"], data["station"]) == (
-        "1970-01-01T00:00:00.000Z",
-        3,
-        "defect",
-        None,
-    )
 
 
 @pytest.mark.parametrize(

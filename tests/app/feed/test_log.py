@@ -42,18 +42,6 @@ def test_events_are_read_in_the_order_in_which_they_were_added(database: Databas
         assert log.newest(connection) == events[2].number
 
 
-def test_an_act_that_fails_is_no_event(database: Database) -> None:
-    def fail() -> None:
-        with database.write() as connection:
-            log.append(connection, [happening("never")])
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    add(database, happening("a"))
-    assert names(read(database)) == ["a"]
-
-
 CASES = [
     (Wanted(), "abcdef"),
     (Wanted(category="bottle"), "abcf"),
@@ -93,15 +81,6 @@ def test_the_oldest_are_deleted_and_numbers_go_on(database: Database) -> None:
     add(database, happening("next"))
     assert names(read(database)) == ["7", "8", "9", "next"]
     assert read(database)[-1].number > before[-1].number
-
-
-def test_nothing_is_deleted_of_few_or_none(database: Database) -> None:
-    with database.write() as connection:
-        assert log.trim(connection, keep=1, most=4) == 0
-        assert (log.forgotten(connection), log.newest(connection)) == (0, 0)
-    add(database, happening("a"))
-    with database.write() as connection:
-        assert log.trim(connection, keep=1, most=4) == 0
 
 
 def test_whoever_has_read_a_number_has_seen_all_before_it(database: Database) -> None:

@@ -9,12 +9,10 @@ from starlette.types import Message
 
 from app import still_welcome
 from app.database.engine import Database
-from app.feed import feed as feeds
 from app.feed import log, stream
 from app.feed.feed import Feed
 from app.feed.log import Happening, Wanted
 from app.feed.stream import EventStream
-from app.problems import Problem
 from tests.app.databases import with_identity
 
 
@@ -117,22 +115,6 @@ def test_one_that_takes_nothing_is_sent_away(database: Database, monkeypatch: py
         use(database, Client(takes=3))
 
 
-def test_that_is_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "STALLED_SECONDS", 0.05)
-    add(database, 500)
-
-    async def do() -> None:
-        feed = Feed(database, 1, 100)
-        await feed.open()
-        client = Client(takes=3)
-        with pytest.raises(ClientDisconnect):
-            await EventStream(feed, Wanted(), 0, None, lambda: True)({}, client.receive, client.send)
-        assert (feed.dropped["slow"], feed.readers) == (1, 0)
-        await feed.close()
-
-    asyncio.run(do())
-
-
 def test_one_that_leaves_is_let_go(database: Database) -> None:
     client = Client()
     with pytest.raises(ClientDisconnect):
@@ -147,34 +129,3 @@ def test_one_that_may_no_longer_listen_hears_no_event_more(
     client = Client()
     use(database, client, may=lambda: False)
     assert client.text == "retry: 2000\n\n: the key is no longer valid\n\n"
-
-
-def test_the_place_moves_on_while_nothing_is_wanted(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(feeds, "HEARTBEAT_SECONDS", 0.01)
-
-    async def do() -> None:
-        feed = Feed(database, 1, 100)
-        await feed.open()
-        client = Client()
-        response = EventStream(feed, Wanted(category="grid"), 0, None, lambda: True)
-        sending = asyncio.create_task(response({}, client.receive, client.send))
-        add(database, 2)
-        async with asyncio.timeout(30):
-            # Told again and again: a script hears no comments, so it could not tell silence from an end.
-            while client.text.count(f"id: {feed.cursors.at(2)}\nevent: position\ndata: {{}}\n\n") < 3:
-                await asyncio.sleep(0.01)
-            feed.end()
-            await sending
-        await feed.close()
-
-    asyncio.run(do())
-
-
-def test_where_there_are_too_many_nothing_is_sent(database: Database) -> None:
-    client = Client()
-    with pytest.raises(Problem) as caught:
-        use(database, client, readers=0)
-    assert caught.value.name == "queue-full"
-    assert client.messages == []

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,6 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Serve
 from tests.support.event_stream import Heard, listening
-from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 
@@ -71,16 +69,6 @@ def test_an_inspection_is_heard_and_its_links_work(line: Line, tiny_images: Imag
         assert line.client.get(link).status_code == 200
 
 
-def test_the_answers_headers(line: Line) -> None:
-    with line.client.stream("GET", "/v1/events") as answer:
-        assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-        assert answer.headers["Cache-Control"] == "no-store, no-transform"
-        assert answer.headers["X-Accel-Buffering"] == "no"
-        assert answer.headers["X-Request-ID"]
-        assert "Content-Length" not in answer.headers
-        assert next(answer.iter_lines()) == "retry: 2000"
-
-
 def test_who_comes_back_gets_what_was_missed_once_and_goes_on_live(line: Line, tiny_images: Images) -> None:
     image = tiny_images["good"][0]
     with listening(line.client) as heard:
@@ -99,15 +87,6 @@ def test_who_comes_back_gets_what_was_missed_once_and_goes_on_live(line: Line, t
             assert inspections(heard, 1)[0].data["inspection_id"] == first["inspection_id"]
         with listening(line.client, last=event.id, **query) as heard:
             assert inspections(heard, 1)[0].data["inspection_id"] == missed[0]["inspection_id"]
-
-
-def test_what_is_not_kept_is_not_heard(line: Line, tiny_images: Images) -> None:
-    with listening(line.client) as heard:
-        next(heard)
-        line.predict(tiny_images["good"][0], store=False)
-        kept = line.predict(tiny_images["good"][0])
-        (event,) = inspections(heard, 1)
-    assert event.data["inspection_id"] == kept["inspection_id"]
 
 
 def test_filters(line: Line, tiny_images: Images) -> None:
@@ -235,21 +214,6 @@ def test_an_id_of_an_event_that_the_loss_of_power_took_has_a_gap(line: Line, tin
 def _keep(app: FastAPI, count: int) -> None:
     with app.state.database.write() as connection:
         log.trim(connection, count, 1000)
-
-
-def test_no_more_listen_than_may(line: Line) -> None:
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(listening(line.client)) for _ in range(3)]
-        assert [next(heard).kind for heard in listeners] == ["position"] * 3
-        answer = line.client.get("/v1/events")
-        assert (answer.status_code, answer.json()["type"]) == (503, "queue-full")
-        assert answer.headers["Retry-After"]
-        metrics = line.client.get("/metrics").text
-        assert "flowgauge_event_readers 3.0" in metrics
-        assert 'flowgauge_event_readers_dropped_total{reason="turned_away"} 1.0' in metrics
-    eventually(lambda: "flowgauge_event_readers 0.0" in line.client.get("/metrics").text)
-    with listening(line.client) as heard:
-        next(heard)
 
 
 @pytest.fixture

@@ -58,14 +58,3 @@ def test_while_the_server_is_away_the_others_are_not_sent_to_it(
         heard, complete = once(client, job(folder, f"away-{status}"))
     assert (complete, heard.outcomes, len(heard.reasons)) == (False, [], 1)
     assert pictures[1] not in asked
-
-
-def test_those_that_are_lost_in_turn_are_said_once_each(
-    url: str, folder: Path, pictures: list[bytes]
-) -> None:
-    with (
-        behind(url, None, lambda request: request.content in pictures) as (client, proxy),
-        watching(client, job(folder, "in turn")) as heard,
-    ):
-        eventually(lambda: proxy.refused >= 12)
-    assert sorted(reason.partition(":")[0] for reason in heard.reasons) == ["a.png", "b.png"]

@@ -1,7 +1,6 @@
 """What stands in the way of pictures: whose fault it is, and that one holds up no other."""
 
 import json
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -28,9 +27,7 @@ from tests.app.client.watch.conftest import (
     once,
     once_in_time,
     problem,
-    watching,
 )
-from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -72,24 +69,6 @@ class TestRefusedOnTheWay:
         with Client(url) as client:  # mended
             heard, complete = once(client, job(folder, "none", move_to=tmp_path / "out"))
         assert (complete, len(ids(heard))) == (True, 2)
-
-    @pytest.mark.parametrize("status", [404, 403, 429, 502, 503, 200, 302])
-    def test_something_in_the_place_of_the_server_is_no_pictures_fault(
-        self, url: str, folder: Path, pictures: list[bytes], status: int
-    ) -> None:
-        """A router says 404 while there is nothing behind it."""
-        away = threading.Event()
-        away.set()
-        with (
-            behind(url, status, lambda _: away.is_set()) as (client, proxy),
-            watching(client, job(folder, f"away-{status}")) as heard,
-        ):
-            eventually(lambda: proxy.refused >= 25)
-            assert heard.outcomes == []
-            away.clear()
-            eventually(lambda: len(heard.outcomes) >= 2)
-        assert len(ids(heard)) == 2
-        assert len(pictures) == 2
 
     def test_once_ends_where_one_comes_too_late_again_and_again(
         self, url: str, folder: Path, tmp_path: Path, pictures: list[bytes]

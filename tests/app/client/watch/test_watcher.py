@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -181,24 +180,6 @@ def test_a_part_is_searched_in_the_name_and_then_in_the_path(
     assert {one.inspection.part_id for one in heard.outcomes if one.inspection is not None} == expected
 
 
-def test_that_names_have_no_part_is_told_once(
-    client: Client, folder: Path, tmp_path: Path, tiny_images: Images
-) -> None:
-    (folder / "day").mkdir()
-    for name in ("day/P-1.png", "day/top.png", "side.png"):
-        (folder / name).write_bytes(tiny_images["good"][0])
-        time.sleep(0.01)
-    options = {"part": re.compile("^P-(.)"), "move_to": tmp_path / "out"}
-    heard, stop = Heard(), threading.Event()
-    watcher = Watcher(client, job(folder, "no part", **options), heard)
-    assert watcher.run(stop, once=True)
-    (folder / "late.png").write_bytes(tiny_images["good"][0])
-    assert watcher.run(stop, once=True)
-    assert (len(ids(heard)), heard.reasons) == (4, [])
-    [warning] = heard.warnings
-    assert warning.startswith("day/top.png: --part finds no id in it; it is inspected without a part")
-
-
 def test_a_lost_answer_is_asked_for_again(
     url: str, client: Client, folder: Path, tiny_images: Images, losing: Losing
 ) -> None:
@@ -367,19 +348,6 @@ def test_what_was_taken_before_is_dealt_with_whatever_is_asked_for_now(
     heard, complete = once(client, job(folder, station, **options))
     assert (complete, len(ids(heard))) == (True, 1)
     assert ((out if options else folder) / "a.png").read_bytes() == tiny_images["good"][0]
-
-
-@pytest.mark.parametrize("moved", [False, True])
-def test_names_that_are_nearly_too_long_are_dealt_with(
-    client: Client, folder: Path, tmp_path: Path, tiny_images: Images, moved: bool
-) -> None:
-    for length in (244, 250, 255):  # as long as an overlay's name, and a JSON's, and the picture's own may be
-        (folder / ("x" * (length - 4) + ".png")).write_bytes(tiny_images["good"][0])
-    out = tmp_path / "out" if moved else None
-    for inspected in (3, 0):
-        heard, complete = once(client, job(folder, f"long-{moved}", move_to=out, overlay=True))
-        assert (complete, len(ids(heard)), heard.reasons) == (True, inspected, [])
-    assert len(list((folder if out is None else out).glob("*.json"))) == 3
 
 
 def test_a_name_that_is_not_utf_8(client: Client, folder: Path, tmp_path: Path, tiny_images: Images) -> None:
