@@ -98,24 +98,28 @@ class Network:
                     self.passed += 1
                     client.sendall(answer)
 
+    @classmethod
+    def _request(cls, client: socket.socket) -> bytes:
+        head, body = cls._message(client)
+        return head + b"\r\nConnection: close\r\n\r\n" + body
+
+    @classmethod
+    def _answer(cls, server: socket.socket) -> bytes:
+        head, body = cls._message(server)
+        return head + b"\r\n\r\n" + body
+
     @staticmethod
-    def _request(client: socket.socket) -> bytes:
+    def _message(sender: socket.socket) -> tuple[bytes, bytes]:
+        """Head and body of what is sent; not to the connection's end, for which a server may wait."""
         data = b""
         while b"\r\n\r\n" not in data:
-            data += client.recv(65536)
+            data += sender.recv(65536)
         head, _, body = data.partition(b"\r\n\r\n")
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         length = int(lengths[0].split(b":")[1]) if lengths else 0
         while len(body) < length:
-            body += client.recv(65536)
-        return head + b"\r\nConnection: close\r\n\r\n" + body
-
-    @staticmethod
-    def _answer(server: socket.socket) -> bytes:
-        pieces = []
-        while piece := server.recv(65536):
-            pieces.append(piece)
-        return b"".join(pieces)
+            body += sender.recv(65536)
+        return head, body
 
 
 @pytest.fixture(scope="session")
