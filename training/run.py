@@ -32,7 +32,7 @@ from training.loop import precision_on
 from training.pictures import Pictures, gather
 from training.progress import Progress, duration
 from training.publication import DATA_CHECK
-from training.run_folder import alone_in, begin, given_up, identify, not_resumed, reusable
+from training.run_folder import alone_in, begin, given_up, identify, reusable
 from training.split import too_few
 from training.stages import Run
 from training.tensorboard_log import TensorBoardLog
@@ -112,8 +112,8 @@ def train(
         expect_whole_positions(config.input_size, extractor.strides, weights.name)
         logs = config.tensorboard
         log = None if logs is None else TensorBoardLog(logs / category / folder.name)
-        if (said := _earlier_work(folder, resume=resume, finished=earlier is not None)) is not None:
-            progress.say(said)
+        if not resume and (lost := given_up(folder, finished=earlier is not None)) is not None:
+            progress.say(lost)
         run = Run(
             config=config,
             category=category,
@@ -210,11 +210,6 @@ def _say_plan(
         progress.say(said)
     if device.type == "cpu" and (said := _said_of_threads(config.fit.threads)):
         progress.say(said)
-
-
-def _earlier_work(folder: Path, *, resume: bool, finished: bool) -> str | None:
-    """A line where a run gives up what an earlier one has done, or finds nothing to continue."""
-    return not_resumed(folder) if resume else given_up(folder, finished=finished)
 
 
 def _as_fitted(config: RunConfig, device: torch.device) -> RunConfig:

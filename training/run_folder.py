@@ -120,28 +120,6 @@ def given_up(folder: Path, *, finished: bool) -> str | None:
     )
 
 
-def not_resumed(folder: Path) -> str | None:
-    """What a run says that was to be resumed and begins anew, as those left unfinished are others.
-
-    Args:
-        folder: of the run.
-
-    Returns:
-        None where epochs were made in the folder, or no other run is unfinished.
-    """
-    if epochs_done(folder):
-        return None
-    others = sorted(other for other in folder.parent.iterdir() if other != folder and other.is_dir())
-    unfinished = {one.name: epochs_done(one) for one in others if not (one / FINISHED).exists()}
-    left = [f"{name} with {_epochs(epochs)}" for name, epochs in unfinished.items() if epochs]
-    if not left:
-        return None
-    return (
-        "--resume found no epoch of these settings, pictures and libraries: this run begins anew. "
-        f"Unfinished in {folder.parent}: {', '.join(left)} (settings in {CONFIG})"
-    )
-
-
 def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
 

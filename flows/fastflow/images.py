@@ -137,15 +137,6 @@ def size_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     return _opened(data, limits, size)
 
 
-def orientation_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> int:
-    """By which EXIF orientation :func:`decode` turns a file's pixels, 1 to 8; 1 leaves them as they are.
-
-    Raises:
-        TooLarge, UnsupportedFormat, Undecodable: as :func:`decode`, as far as the header tells.
-    """
-    return _opened(data, limits, lambda _, file: file.orientation)
-
-
 def _opened(data: bytes, limits: Limits, make: Callable[[ImageFile, containers.Stripped], T]) -> T:
     """What is made of a file whose header was looked at; whatever goes wrong is an ImageError."""
     if len(data) > limits.max_bytes:

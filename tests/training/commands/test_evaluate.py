@@ -61,11 +61,6 @@ def _first_three(data: Path) -> Path:
     return data
 
 
-def _folder(data: Path, models: Path, out: Path) -> Path:
-    assert run(data, models, out).exit_code == 0
-    return out / "tiny" / resolve(models, "tiny").name
-
-
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "scores.csv").open(newline="") as file:
         return list(csv.DictReader(file))

@@ -135,18 +135,6 @@ CONDITIONAL: dict[str, Callable[..., Flow]] = {
     "neural_spline": lambda event, **k: neural_spline(event, steps=1, hidden=4, bins=3, **k),
     "maf": lambda event, **k: maf(event, layers=1, hidden=(4,), **k),
 }
-NO_CONTEXT = "^the flow depends on no context; make it with context=K$"
-
-
-class Sized(StandardNormal):
-    """Keeps how many samples were looked at together."""
-
-    rows: list[int]
-
-    def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        if not self.training:
-            self.rows.append(len(z))
-        return super().log_prob(z, context)
 
 
 @pytest.mark.parametrize(("train", "validation"), [(0, 5), (5, 0)])

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from flows.fastflow.images import FILE_LIMITS, orientation_of, read, read_bytes
+from flows.fastflow.images import read
 from training.datasets.check.findings import Finding, Kind, within
 from training.datasets.check.survey import Picture
 from training.datasets.folders import MASKS, is_good, masks_of
-from training.datasets.masks import files_of, read_mask, uncounted
+from training.datasets.masks import read_mask, uncounted
 from training.datasets.sample import Sample
 
 _NEARLY_ALL = 0.95  # of a picture's pixels
@@ -46,7 +46,6 @@ def check_masks(
         try:
             marked = float(read_mask(sample.mask, picture.size).mean())
             dark = uncounted(sample.mask)
-            turned = _may_lie_elsewhere(picture, sample.mask)
         except (ValueError, OSError) as error:
             said = within(str(error), folder)
             return _warning("mask_unusable", files, f"{files[0]} cannot be used: {said}")
@@ -67,13 +66,6 @@ def check_masks(
                 files,
                 f"{dark:.0%} of what is drawn in {files[0]} is darker than half of the brightest, in areas: "
                 "that does not count as defective",
-            )
-        if turned:
-            return _warning(
-                "mask_turned",
-                files,
-                f"{files[1]} is turned by its EXIF orientation and {files[0]} is not: was it drawn on the "
-                "upright picture?",
             )
         return None
 
@@ -116,17 +108,6 @@ def _marks_nothing(mask: Path) -> bool:
         return not read(mask).any()
     except (ValueError, OSError):
         return False
-
-
-def _may_lie_elsewhere(picture: Picture, mask: Path) -> bool:
-    """Whether a picture is turned by EXIF and its mask is not: on the file's own pixels that lies elsewhere.
-
-    Where a quarter turn changes the size, a mask that fits is one of the upright picture.
-    """
-    height, width = picture.size
-    if picture.orientation == 1 or (picture.orientation >= 5 and height != width):
-        return False
-    return any(orientation_of(read_bytes(file), FILE_LIMITS) == 1 for file in files_of(mask))
 
 
 def _warning(kind: Kind, files: list[str], message: str) -> Finding:

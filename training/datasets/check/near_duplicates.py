@@ -5,12 +5,6 @@ closer than what is usual: at most 0.15 of each picture's distance to its k-th n
 a twentieth of all pictures. Distances are root mean squares between thumbnails without their mean and
 spread, so that a brighter copy is a copy.
 
-Of a part that was photographed more than k times the k-th neighbour is that part, too. So where a picture's
-sorted distances leap, from one that noise explains (3 grey levels) to one that is 1 / 0.15 times as large,
-before a quarter of all pictures is reached, what lies beyond the leap is usual. Parts of several variants
-have leaps as well, but are not that much alike. A larger quantile instead of k takes too large a scale: at a
-quarter it names 103 pairs of magnetic tiles and 52 of solar cells where k names 7 and 3.
-
 On the development set the closest pairs of bottles and of grids are at 0.27 and 0.28; copies of them as JPEG
 of quality 50, at half the size, with noise, or of grids brighter by a tenth, are at 0.10 and less. The pairs
 that the limit names among magnetic tiles and solar cells show one tile under another light, or cells that
@@ -25,8 +19,6 @@ from numpy.typing import NDArray
 
 LIMIT = 0.15
 _K_SHARE, _K_LEAST = 1 / 20, 5
-_REACH = 1 / 4  # of all pictures, as far as which a leap is looked for
-_NOISE = 3  # grey levels, root mean square over a thumbnail
 _PAIRS = 16  # of one picture
 _ROWS, _COLUMNS = 512, 2048
 
@@ -37,8 +29,7 @@ class Neighbours:
 
     Attributes:
         fifth: (N,) distance to the fifth nearest one of another part, or the furthest where there are fewer.
-        usual: (N,) distance to the k-th nearest, or to the nearest that is no photograph of the same part,
-            against which pairs are measured.
+        usual: (N,) distance to the k-th nearest, against which pairs are measured.
         pairs: (i, j, ratio) with i < j of those that are closer than `LIMIT` times what is usual for both. Of
             pictures that are all the same each is paired with the first of them alone, of another part; of
             more than 16 such j, i is with the next and the 16 closest.
@@ -59,7 +50,7 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
     parts = np.arange(len(thumbnails)) if parts is None else parts
     count, others = len(thumbnails), others_than(parts)
     fifth, k = min(5, others), min(max(_K_LEAST, math.ceil(_K_SHARE * count)), others)
-    reach = max(k, min(math.ceil(_REACH * count), others))
+    reach = max(k, fifth)
     ordered = np.empty((count, 2), dtype=np.float32)
     candidates: list[tuple[int, int, float]] = []
     equal: set[tuple[int, int]] = set()
@@ -69,8 +60,7 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
         # A picture is no neighbour of itself, nor of others of its part.
         rows[parts[own, None] == parts] = np.inf
         nearest = np.sort(np.partition(rows, reach - 1, axis=1)[:, :reach], axis=1)
-        beyond = _beyond_noise(nearest, np.float32(_NOISE) / _spread(thumbnails[own]))
-        ordered[own, 0], ordered[own, 1] = nearest[:, fifth - 1], np.maximum(nearest[:, k - 1], beyond)
+        ordered[own, 0], ordered[own, 1] = nearest[:, fifth - 1], nearest[:, k - 1]
         same = rows == 0
         # A camera that froze gives thousands of the same: their pairs would be millions.
         twins = np.flatnonzero(same.any(1))
@@ -121,23 +111,6 @@ def nearest_in_training(
     return index, ratio
 
 
-def _beyond_noise(nearest: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Where the distances of a picture leap from noise to something else, what is there; 0 where they do not.
-
-    Of several leaps the first: variants of parts lie behind photographs of one part. Copies are no noise.
-
-    Args:
-        nearest: (R, K) distances to the nearest pictures, rising.
-        noise: (R,) the largest distance that noise explains.
-    """
-    before, after = nearest[:, :-1], nearest[:, 1:]
-    leaps = (before > 0) & (before <= noise[:, None]) & (before <= LIMIT * after)
-    if leaps.shape[1] == 0:
-        return np.zeros(len(nearest), dtype=np.float32)
-    first = leaps.argmax(1)
-    return np.where(leaps.any(1), after[np.arange(len(nearest)), first], np.float32(0))
-
-
 def _some(close: NDArray[np.intp], distances: NDArray[np.float32]) -> NDArray[np.intp]:
     """Of many pictures that are close to one, the first, which links them all, and the closest.
 
@@ -165,11 +138,5 @@ def _distances(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[n
 def _standardised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
-    return np.asarray(flat / _spread(thumbnails)[:, None], dtype=np.float32)
-
-
-def _spread(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Grey levels (N,) that a distance of 1 is."""
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     # Two grey levels are noise: a picture with nothing in it is not blown up to full contrast.
-    return np.asarray(flat.std(1) + 2, dtype=np.float32)
+    return np.asarray(flat / (flat.std(1, keepdims=True) + 2), dtype=np.float32)

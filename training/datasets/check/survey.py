@@ -17,7 +17,6 @@ from flows.fastflow.images import (
     ImageError,
     bits_used,
     decode,
-    orientation_of,
     read_bytes,
 )
 from flows.fastflow.resizing import resize
@@ -36,7 +35,6 @@ class Picture:
         path: its file.
         sha256: of the file's bytes.
         size: (height, width) in pixels.
-        orientation: by which EXIF turns the file's pixels, see `images.orientation_of`.
         bits: that its samples take, see `images.bits_used`.
         brightness: mean lightness, 0 to 255.
         darkest, brightest: lightness that 5 % of the pixels are below, and above.
@@ -51,7 +49,6 @@ class Picture:
     path: Path
     sha256: str
     size: tuple[int, int]
-    orientation: int
     bits: BitsUsed | None
     brightness: float
     darkest: float
@@ -130,7 +127,6 @@ def _look(path: Path, sample_bits: int) -> Picture | Undecodable:
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         size=(image.shape[0], image.shape[1]),
-        orientation=orientation_of(data, FILE_LIMITS),
         bits=bits_used(data),
         brightness=float(mean[0]),
         darkest=percentiles[0],

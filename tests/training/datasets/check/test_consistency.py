@@ -14,7 +14,6 @@ USUAL = Picture(
     path=Path("0.png"),
     sha256="",
     size=(100, 200),
-    orientation=1,
     bits=None,
     brightness=120,
     darkest=40,

@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
 
 from tests.training.datasets.check.parts import SIZE, category, part, write
 from training.datasets.check import Finding, check
@@ -132,28 +131,3 @@ def test_a_good_part_in_which_a_mask_marks_something_is_told(disc: Path, plain: 
         write(plain / f"masks/good/{i:03}.png", MARKED)
     told = sorted((f.kind, *f.files) for f in findings(plain))
     assert told == [("mask_of_good", f"masks/good/{i:03}.png", f"good/{i:03}.png") for i in range(10)]
-
-
-def turned(path: Path, orientation: int) -> None:
-    """Give a picture's file an EXIF orientation; its pixels stay where they are."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = orientation
-    with Image.open(path) as image:
-        image.load()
-        image.save(path, exif=exif)
-
-
-@pytest.mark.parametrize("orientation", [2, 3, 6])
-def test_masks_that_are_not_turned_as_their_pictures_are_told(disc: Path, orientation: int) -> None:
-    for number in range(2):
-        turned(disc / f"test/scratch/{number:03}.png", orientation)
-    turned(mask(disc, 1), orientation)  # drawn by a tool that keeps the orientation
-    [found] = findings(disc)
-    assert (found.kind, found.files) == (
-        "mask_turned",
-        ["ground_truth/scratch/000_mask.png", "test/scratch/000.png"],
-    )
-    assert found.message == (
-        "test/scratch/000.png is turned by its EXIF orientation and ground_truth/scratch/000_mask.png "
-        "is not: was it drawn on the upright picture?"
-    )

@@ -90,14 +90,6 @@ def test_the_limit_lies_at_a_seventh_of_what_is_usual(noise: float, near: bool) 
     assert (ratio[0] <= LIMIT) == near
 
 
-def still(parts: int, frames: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Photographs of parts that nothing but noise tells apart, and of which part each is."""
-    rng = np.random.default_rng(seed)
-    exact = np.repeat(rng.integers(20, 236, (parts, 16, 16)), frames, axis=0)
-    noisy = (exact + rng.normal(0, 0.7, exact.shape)).round()
-    return noisy.astype(np.uint8), np.repeat(np.arange(parts), frames)
-
-
 def test_variants_of_parts_that_look_alike_are_no_photographs_of_one_part() -> None:
     """What leaps is the way from one variant to the next, but more than noise tells the parts apart."""
     rng = np.random.default_rng(0)
