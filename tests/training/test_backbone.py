@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import save_file
 
-from flows.fastflow.weights import WeightsNotFoundError
 from tests.flows.fastflow import untrained
 from training.backbone import BackboneLoader
 from training.config import BackboneConfig
@@ -37,11 +35,3 @@ def test_other_stages_or_weights_are_another(tmp_path: Path) -> None:
     other = loader.extractor(config(tmp_path, 2, seed=1), SIZE, CPU)
     assert other.weights_sha256 != first.weights_sha256
     assert loader.extractor(config(tmp_path, 1, 2), SIZE, CPU) is not first  # one is kept
-
-
-def test_missing_weights_leave_what_was_loaded(tmp_path: Path) -> None:
-    loader = BackboneLoader(tmp_path)
-    kept = loader.extractor(config(tmp_path, 1), SIZE, CPU)
-    with pytest.raises(WeightsNotFoundError):
-        loader.weights(BackboneConfig(name=untrained.NAME, weights=tmp_path / "none.safetensors"))
-    assert loader.extractor(config(tmp_path, 1), SIZE, CPU) is kept

@@ -43,20 +43,6 @@ def test_without_the_preset_of_all_nothing_of_its_backbone_stays(own: dict[str, 
     assert config(general, {"preset": None}).backbone.out_indices == (1, 2)
 
 
-@pytest.mark.parametrize("own", [{}, {"preset": VIT}])
-def test_the_preset_of_the_command_line_goes_before_both(own: dict[str, Any]) -> None:
-    found = config({"preset": "resnet18", "fit": {"noise": 0.02}}, own, "wide_resnet50_2")
-    assert found == config({"preset": "wide_resnet50_2", "fit": {"noise": 0.02}}, {})
-
-
-@pytest.mark.parametrize("general", [STAGES, {"name": "tf_efficientnet_lite1", "blocks": [2, 3]}])
-@pytest.mark.parametrize("key", ["out_indices", "blocks"])
-def test_its_blocks_win_over_the_stages_of_all(general: dict[str, Any], key: str) -> None:
-    found = config({"backbone": general}, {"backbone": {"name": "vit_tiny_patch16_224", key: [7]}})
-    assert (found.backbone.name, found.backbone.out_indices) == ("vit_tiny_patch16_224", (7,))
-    assert config({"backbone": general}, {"backbone": {key: [4]}}).backbone.out_indices == (4,)
-
-
 def test_stages_of_another_backbone_are_not_its_own() -> None:
     with pytest.raises(PresetError, match=r"backbone\.name is 'resnet18': say which of its feature maps"):
         config({"backbone": STAGES}, {"backbone": {"name": "resnet18"}})

@@ -102,10 +102,6 @@ def at(value: Any, path: tuple[str, ...]) -> Any:
     return value
 
 
-def test_without_a_file_there_are_defaults() -> None:
-    assert load_config(None) == RunConfig()
-
-
 @pytest.mark.parametrize(
     "path",
     [path for path in leaves(RunConfig) if path != ("geometry", "working_size")],  # or a scale, not both
@@ -123,12 +119,6 @@ def test_a_file_is_read_as_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_bytes("# für die Linie\nbackbone: {weights: prüfung}\n".encode())
     assert load_config(path).backbone.weights == Path("prüfung")
-
-
-def test_a_file_may_say_one_thing_and_leave_the_rest(tmp_path: Path) -> None:
-    found = load_config(write(tmp_path, "fit: {epochs: 3}"))
-    assert found.fit.epochs == 3
-    assert found == RunConfig.model_validate({"fit": {"epochs": 3}})
 
 
 @pytest.mark.parametrize(
@@ -164,52 +154,24 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
         ("epoch: 3", "epoch: there is no such setting"),
         ("fit: {epoch: 3}", "fit.epoch: there is no such setting"),
         ("fit: {epochs: 0}", "fit.epochs: Input should be greater than or equal to 1"),
-        ("fit: {tiles: 0}", "fit.tiles: Input should be greater than or equal to 1"),
         ("geometry: {fit: crop}", "geometry.fit: Input should be 'stretch', 'pad' or 'tile'"),
-        (
-            "geometry: {fit: tile, overlap: 0}",
-            "geometry.overlap: Input should be greater than or equal to 0.125",
-        ),
         ("geometry: {fit: tile, scale: 1, working_size: 900}", "contradict each other; set one of them"),
         ("geometry: {overlap: 0.5}", "geometry.overlap is of tiles alone; set geometry.fit to tile"),
         ("geometry: {margin: 65}", "a geometry.margin of 65 on each side leaves less than half of the input"),
         ("fit: {epochs: many}", "fit.epochs: Input should be a valid integer"),
-        ("fit: {epochs: 2.5}", "fit.epochs: Input should be a valid integer"),
         ("fit: {learning_rate: 0}", "fit.learning_rate: Input should be greater than 0"),
         ("fit: {learning_rate: .nan}", "fit.learning_rate: Input should be a finite number"),
-        ("fit: {weight_decay: -1}", "fit.weight_decay: "),
-        ("fit: {threads: 0}", "fit.threads: "),
         ("fit: 12", "fit: Input should be a valid dictionary"),
-        ("fit:", "fit: Input should be a valid dictionary"),
-        ("calibration: {fraction: 1}", "calibration.fraction: Input should be less than 1"),
-        (
-            "calibration: {target_fpr: 1.5}",
-            "calibration.target_fpr: Input should be less than or equal to 0.5",
-        ),
         ("calibration: {target_fpr: 0.51}", "target_fpr: Input should be less than or equal to 0.5"),
-        ("calibration: {target_fpr: 0}", "calibration.target_fpr: Input should be greater than 0"),
         ("seed: -1", "seed: Input should be greater than or equal to 0"),
-        ("input_size: [256]", "input_size.1: Field required"),
-        ("input_size: 256", "input_size: Input should be a valid tuple"),
         ("input_size: [16, 256]", "input_size must lie between 32 and 4096; got (16, 256)"),
         ("input_size: [3000, 2000]", "input_size may have at most 4,194,304 pixels; got (3000, 2000)"),
-        ("backbone: {out_indices: [0, 1, 2, 3, 4, 5, 6, 7, 8]}", "backbone.out_indices: "),
-        ("backbone: {out_indices: []}", "backbone.out_indices: "),
         ("backbone: {out_indices: [4, 2]}", "backbone.out_indices must rise; got (4, 2)"),
-        ("backbone: {out_indices: [2, 2]}", "backbone.out_indices must rise; got (2, 2)"),
-        ("backbone: {out_indices: [-1]}", "backbone.out_indices.0: "),
-        (
-            "normalisation: {mode: batch, pooling: 3}",
-            "normalisation.mode: Input should be 'channel' or 'layer'",
-        ),
         ("normalisation: {mood: layer}", "normalisation.mood: there is no such setting"),
         (
             "normalisation: {mode: layer, pooling: 4}",
             "normalisation.pooling: must be odd; got 4",
         ),
-        ("flow: {kernels: 5}", "flow.kernels: Input should be '3-1', '3' or 'depthwise-5'"),
-        ("flow: {clamp_formula: tanh}", "flow.clamp_formula: "),
-        ("score: {top_fraction: 0}", "score.top_fraction: "),
         ("1: 2", "1: "),
     ],
 )
@@ -238,26 +200,13 @@ def test_a_size_that_strides_do_not_divide_is_refused_with_those_that_fit(
     expect_whole_positions((288, 4096), (8, 16, 32), "lite")
 
 
-def test_all_wrong_settings_are_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_config(write(tmp_path, "fit: {epochs: 0, threads: 0}\nsed: 1"))
-    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == [
-        "fit.epochs",
-        "fit.threads",
-        "sed",
-    ]
-
-
 @pytest.mark.parametrize(
     ("data", "said"),
     [
         (b"fit: {epochs: 3", "is not YAML"),
-        (b"fit: [1\n  epochs: 3", "is not YAML"),
         (b"seed: !!python/object/apply:os.getcwd []", "is not YAML"),
         (b"\xff\xfe\x00", "is not YAML"),
         (b"- 1\n- 2\n", "must hold a mapping of settings; got list"),
-        (b"just words", "must hold a mapping of settings; got str"),
-        (b"0", "must hold a mapping of settings; got int"),
     ],
 )
 def test_what_is_no_yaml_mapping_is_told(tmp_path: Path, data: bytes, said: str) -> None:

@@ -16,7 +16,6 @@ from tests.flows.fastflow import untrained
 from training.config import RunConfig
 from training.fanout import SUMMARY, Result, table, train_each
 from training.progress import Silent
-from training.publication import publish_model
 
 
 class Said(Silent):
@@ -135,24 +134,6 @@ def test_interrupted_no_further_one_is_begun(data: Path, config: RunConfig) -> N
     assert "[2/3] b" not in said.lines
     assert [row["status"] for row in summary(data)] == ["begun", "not begun", "not begun"]
     assert not (data.parent / "models").exists()
-
-
-def test_a_failure_that_nobody_expected_stays_with_its_category_too(
-    data: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish = publish_model
-
-    def broken(config: RunConfig, category: str, *rest: Any) -> Path:
-        if category == "a":
-            raise ZeroDivisionError("a defect of ours")
-        return publish(config, category, *rest)
-
-    monkeypatch.setattr("training.stages.publish_model", broken)
-    results = run(data, dict.fromkeys("ac", config))
-    assert [r.status for r in results] == ["failed", "trained"]
-    assert results[0].reason == "ZeroDivisionError: a defect of ours"
-    assert results[0].traceback is not None
-    assert "in broken" in results[0].traceback
 
 
 def test_the_table_is_aligned_and_says_why() -> None:

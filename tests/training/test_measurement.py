@@ -38,14 +38,6 @@ def test_a_spot_smaller_than_a_pixel_of_the_map_does_not_vanish(seed: int) -> No
     assert small[tuple(touched)].any()
 
 
-@pytest.mark.parametrize("width", [1, 2, 3])
-def test_a_scratch_does_not_fall_apart(width: int) -> None:
-    drawn = cv2.line(np.zeros((1024, 800), np.uint8), (50, 30), (700, 980), 1, width)
-    small = reduced(drawn.astype(np.bool_), (256, 200))
-    assert _regions(small) == 1
-    assert small.mean() < 0.02
-
-
 @pytest.mark.parametrize("size", [(40, 30), (40, 90), (123, 30), (300, 200)])
 @pytest.mark.parametrize("seed", range(5))
 def test_each_defect_is_there_whatever_the_sizes(size: tuple[int, int], seed: int) -> None:

@@ -11,7 +11,6 @@ from flows.fastflow.parts import PARTS
 from tests.conftest import picture, png
 from training.augment import AugmentConfig
 from training.config import RunConfig
-from training.datasets import layout
 from training.datasets.sample import DatasetError
 from training.pictures import gather
 from training.tiles import Tile
@@ -88,30 +87,6 @@ def test_views_of_a_picture_are_fitted_or_held_out_as_the_picture_is(
         assert len(getattr(own, name)) == tiles_of[getattr(part, name)].sum()
         assert all(views[i].variant is None for i in getattr(own, name))
     assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
-
-
-def test_too_few_pictures_because_the_others_are_copies_or_kept_for_the_test(
-    tiny_data: Path, tmp_path: Path
-) -> None:
-    for folder in ("good", "scratch"):
-        (tmp_path / "part" / folder).mkdir(parents=True)
-    for number in range(3):
-        shutil.copy(tiny_data / f"tiny/train/good/{number:03}.png", tmp_path / "part/good")
-    for number in range(4):
-        shutil.copy(tiny_data / "tiny/train/good/009.png", tmp_path / f"part/scratch/{number}.png")
-    [kept] = [s.path for s in layout.test_samples(tmp_path, "part") if s.defect is None]
-    few = "2 good pictures are too few: at least 2 to fit and 1 to calibrate with"
-    with pytest.raises(DatasetError) as raised:
-        gather(CONFIG, tmp_path, "part")
-    assert str(raised.value) == f"{few}. Kept for the test: 1 more"
-    [first, second] = sorted({*(tmp_path / "part/good").iterdir()} - {kept})
-    shutil.copy(first, second)
-    with pytest.raises(DatasetError) as raised:
-        gather(CONFIG, tmp_path, "part")
-    assert str(raised.value) == (
-        "1 good pictures are too few: at least 2 to fit and 1 to calibrate with. Copies count once: of 2 "
-        "files, 1 are the same as another, byte for byte. Kept for the test: 1 more"
-    )
 
 
 class TestParts:

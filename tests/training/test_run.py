@@ -214,15 +214,6 @@ class TestPublished:
             [prediction] = detector.predict([read(outcome.bundle / golden.file)])
             assert prediction.score == pytest.approx(golden.score, rel=1e-5)
 
-    def test_the_report_holds_the_metrics_of_every_epoch(
-        self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
-    ) -> None:
-        text = (finished[1].bundle / "report/metrics.jsonl").read_text()
-        rows = [json.loads(line) for line in text.splitlines()]
-        assert [row["epoch"] for row in rows] == [1, 2]
-        for name in ("fit_nll", "held_out_nll"):
-            assert manifest.metrics[name] == pytest.approx(np.mean(rows[-1][name]))
-
     def test_it_names_the_good_pictures_that_the_threshold_hangs_on(
         self, finished: tuple[Place, Outcome, Recorder]
     ) -> None:
@@ -379,15 +370,6 @@ class TestAgain:
         assert not list(place.runs.glob(f"tiny/*/{FINISHED}"))
         # Meanwhile the model of before serves on.
         assert active_version(place.models, "tiny") == finished[1].bundle.name
-
-    @pytest.mark.parametrize("left", ['{"identity": "4f', "null"])
-    def test_a_half_written_note_of_the_end_is_none(self, place: Place, left: str) -> None:
-        [note] = place.runs.glob(f"tiny/*/{FINISHED}")
-        note.write_text(left)
-        recorder = Recorder(kill_in="calibrate")
-        with pytest.raises(Killed):
-            place.train(resume=True, progress=recorder)
-        assert recorder.stages["fit"] == (12, 12)  # from the last checkpoint: nothing was fitted again
 
     @pytest.mark.parametrize("changes", [{"seed": 1}, {"calibration": {"fraction": 0.4}}])
     def test_a_finished_run_with_other_settings_is_no_obstacle(

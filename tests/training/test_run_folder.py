@@ -7,11 +7,10 @@ import pytest
 import torch
 from filelock import FileLock
 
-from training.config import RunConfig, load_config
+from training.config import RunConfig
 from training.loop import CHECKPOINT, METRICS, FitError
 from training.publication import CONFIG
 from training.run_folder import (
-    FINISHED,
     alone_in,
     begin,
     epochs_done,
@@ -81,18 +80,6 @@ def test_which_pictures_show_the_same_part_makes_another_run() -> None:
 def test_what_comes_after_the_fit_makes_another_bundle_of_the_same_fit(settings: dict[str, Any]) -> None:
     assert identity(**settings).fit == identity().fit
     assert identity(**settings).bundle != identity().bundle
-
-
-def test_what_a_run_did_before_is_known_until_it_starts_over(tmp_path: Path) -> None:
-    (tmp_path / CHECKPOINT).touch()
-    finish(tmp_path, identity(), "v")
-    begin(tmp_path, RunConfig(seed=3), resume=True)
-    assert (tmp_path / CHECKPOINT).exists()
-    assert (tmp_path / FINISHED).exists()
-    assert load_config(tmp_path / CONFIG).seed == 3
-    begin(tmp_path, RunConfig(seed=3), resume=False)
-    assert not (tmp_path / CHECKPOINT).exists()
-    assert not (tmp_path / FINISHED).exists()
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:

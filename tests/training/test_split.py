@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from flows.fastflow.conformal import threshold
 from training.config import CalibrationConfig
@@ -72,36 +71,6 @@ def test_parts_are_divided_whole_and_calibrate_by_one_picture() -> None:
     assert pictures.fit.tolist() == [0, 2, 3]
     assert pictures.calibration.tolist() == [4, 5]
     assert pictures.validation.tolist() == [6, 7]
-
-
-def distances(points: NDArray[np.float64], fitted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """To the nearest of those fitted: a score that knows by heart what it was fitted to."""
-    apart: NDArray[np.float64] = np.linalg.norm(points[:, None] - fitted[None], axis=2).min(1)
-    return apart
-
-
-@pytest.mark.parametrize("alpha", [0.1, 0.2])
-def test_by_parts_thresholds_hold_of_new_parts_and_by_pictures_they_do_not(alpha: float) -> None:
-    rng = np.random.default_rng(0)
-    parts, frames, refits = 60, 5, 60
-    shown = np.repeat(np.arange(parts), frames)
-    rejected: dict[str, list[float]] = {"parts": [], "pictures": []}
-    for seed in range(refits):
-        # Pictures of a part lie close together.
-        lie = rng.normal(size=(parts + 40, 1, 6)) + 0.05 * rng.normal(size=(parts + 40, frames, 6))
-        known, new = lie[:parts].reshape(-1, 6), lie[parts:].reshape(-1, 6)
-        drawn = np.arange(parts) * frames + rng.integers(0, frames, parts)
-        splits = {
-            "parts": split(parts, 0.33, seed).of_pictures(shown, drawn),
-            "pictures": split(len(known), 0.33, seed),
-        }
-        for name, divided in splits.items():
-            fitted = known[divided.fit]
-            at = threshold(distances(known[divided.calibration], fitted).tolist(), alpha).reject
-            rejected[name].append(float((distances(new, fitted) > at).mean()))
-    error = np.std(rejected["parts"]) / refits**0.5
-    assert alpha / 2 < np.mean(rejected["parts"]) < alpha + 2 * error
-    assert np.mean(rejected["pictures"]) > 0.9
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.summary import METRICS, means, percentage
+from training.summary import METRICS, means, more_than_chance, percentage
 
 
 def summary(**figures: float) -> dict[str, object]:
@@ -31,3 +31,13 @@ def test_means_are_over_those_that_have_the_figure() -> None:
 )
 def test_only_all_is_a_hundred_percent_and_only_nothing_none(value: float, digits: int, text: str) -> None:
     assert percentage(value, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("rejected", "expected", "told"), [(3, [0, 2], True), (2, [0, 2], False), (9, None, False)]
+)
+def test_more_rejects_than_the_calibration_lets_expect(
+    rejected: int, expected: list[int] | None, told: bool
+) -> None:
+    summary = {"expected_rejects": expected, "false_rejects": rejected / 20, "good": 20}
+    assert more_than_chance(summary) == told

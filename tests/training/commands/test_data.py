@@ -4,9 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
@@ -71,41 +68,6 @@ def test_a_check_of_pictures_that_cannot_be_trained_on_ends_with_1(tmp_path: Pat
     assert "no test pictures: no pictures in the folders of disc/test" in result.stdout
     assert "1 errors, 0 warnings" in result.stdout
     assert "  train/good/001.png: The file is not a PNG" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("count", "said"),
-    [
-        (
-            2,
-            ["fewer than 20: ", "training would refuse them: 2 good pictures are too few: at least 2 to fit"],
-        ),
-        (
-            12,
-            [
-                "fewer than 20: ",
-                "too few for 1.00%: 2 held-out pictures can promise 33.33% false rejects at ",
-            ],
-        ),
-        (
-            30,
-            ["too few for 1.00%: 6 held-out pictures can promise 14.29% false rejects at best; it takes 99 "],
-        ),
-        (494, []),  # of which 99 are held out
-    ],
-)
-def test_it_says_what_so_few_pictures_cannot_do(tmp_path: Path, count: int, said: list[str]) -> None:
-    rng = np.random.default_rng(0)
-    (tmp_path / "cap").mkdir()
-    for i in range(count):
-        assert cv2.imwrite(str(tmp_path / f"cap/{i}.png"), rng.integers(0, 255, (16, 16, 3), np.uint8))
-    result = CliRunner().invoke(
-        flowgauge.app, ["data", "check", "--data", str(tmp_path), "--category", "cap"]
-    )
-    assert result.exit_code == 0
-    lines = [line for line in result.stdout.splitlines() if "fewer than" in line or "too few" in line]
-    assert len(lines) == len(said), result.stdout
-    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True)), lines
 
 
 def test_a_name_that_no_model_can_have_is_an_error(tmp_path: Path) -> None:

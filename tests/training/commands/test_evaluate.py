@@ -19,7 +19,6 @@ from flows.fastflow.conformal import false_reject_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from flows.fastflow.models_folder import resolve
-from flows.fastflow.parts import PARTS
 from tests.flows.fastflow.manifests import edit
 from tests.training.comparison.stand_in import interpreter
 from training.metrics import image_f1_max
@@ -349,16 +348,6 @@ def test_without_a_category_all_that_have_a_model_are_measured(
     assert "untrained" not in index
 
 
-def test_one_category_that_fails_does_not_stop_the_others(two: tuple[Path, Path], tmp_path: Path) -> None:
-    result = run_all(*two, tmp_path, "--category", "untrained", "--category", "tiny", "--category", "tiny")
-    assert result.exit_code == 1
-    assert "untrained failed: no model of category 'untrained' in" in result.stdout
-    assert result.stdout.count("3 good and 3 defective test pictures") == 1
-    assert "1 of 2 categories failed:" in result.stdout
-    assert (tmp_path / "tiny").is_dir()
-    assert not (tmp_path / "untrained").exists()
-
-
 def test_good_pictures_alone_give_the_false_rejects(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
@@ -443,25 +432,6 @@ def _measured(data: Path, models: Path, folder: Path) -> dict[str, Any]:
     return summary
 
 
-def test_of_pictures_of_the_same_parts_chance_is_not_known(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    (data / "tiny" / PARTS).write_text(r"^\d\d")
-    for kind in ("good", "scratch"):  # names of test pictures need not tell
-        (data / "tiny/test" / kind / "000.png").rename(data / "tiny/test" / kind / "odd.png")
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert "several test pictures show the same part" in result.stdout
-    assert "95 %" not in result.stdout
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    points = json.loads((folder / "summary.json").read_text())["operating_points"]
-    assert all(point[share]["low"] is None for point in points for share in ("recall", "false_rejects"))
-    page = (folder / "report.html").read_text()
-    assert "so intervals are not known" in page
-    assert "Several of them show the same part" in page
-    assert "95 % of calibrations" not in page
-
-
 def test_all_that_cannot_be_used_is_named_before_anything_is_scored(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
@@ -493,13 +463,6 @@ def test_another_engine_is_measured_by_its_own_calibration(
     assert run(tiny_data, tiny_bundle_store, tmp_path / "out", "--precision", "half").exit_code == 2
 
 
-@pytest.mark.parametrize("options", [["--threads", "0"], ["--threads", "two"], ["surplus"]])
-def test_wrong_usage_exits_2(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path, options: list[str]
-) -> None:
-    assert run(tiny_data, tiny_bundle_store, tmp_path, *options).exit_code == 2
-
-
 def test_a_comparison_is_printed_kept_and_shown(few: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
     python = interpreter(tmp_path / "stand-in")
     result = run(few, tiny_bundle_store, tmp_path / "out", "--compare", "--compare-python", str(python))
@@ -523,14 +486,3 @@ def test_a_comparison_is_printed_kept_and_shown(few: Path, tiny_bundle_store: Pa
     )
     assert "is left out" not in lines[at + 5]
     assert "<h2>Side by side</h2>" in file.with_name("report.html").read_text()
-
-
-def test_a_comparison_that_cannot_be_made_leaves_nothing(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    result = run(
-        tiny_data, tiny_bundle_store, tmp_path / "out", "--compare", "--compare-python", "nowhere/python"
-    )
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: nowhere/python cannot be run: No such file")
-    assert not (tmp_path / "out").exists()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -130,24 +129,6 @@ def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made
     assert len(versions(root / "models", "tiny")) == 2
 
 
-def test_a_review_band_that_is_empty_is_said_before_the_fit_and_at_the_end(
-    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
-) -> None:
-    place = shutil.copytree(root, tmp_path / "copy")
-    config = load_config(yaml_file)
-    said = (
-        "the review band is empty: 10 pictures to calibrate with do not tell 10.00% and 15.00% apart, so "
-        "nothing goes to a person; it takes 13"
-    )
-    for review_fpr, times in ((0.15, 2), (0.3, 0)):
-        calibration = config.calibration.model_copy(update={"review_fpr": review_fpr})
-        path = tmp_path / "run.yaml"
-        path.write_text(dump_config(config.model_copy(update={"calibration": calibration})))
-        result = run(tiny_data, place, "--config", str(path), "--resume")  # which fits nothing anew
-        assert result.exit_code == 0, result.output
-        assert result.stdout.splitlines().count(said) == times
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -173,11 +154,6 @@ def test_what_is_wrong_is_said_in_a_line_and_exits_1(
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "models").exists()
-
-
-@pytest.mark.parametrize("options", [["--epochs", "many"], ["--no-such-option"], ["surplus"]])
-def test_wrong_usage_exits_2(tiny_data: Path, tmp_path: Path, options: list[str]) -> None:
-    assert run(tiny_data, tmp_path, *options).exit_code == 2
 
 
 def test_ctrl_c_leaves_nothing_broken_and_resume_goes_on(

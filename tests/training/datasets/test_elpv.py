@@ -57,16 +57,6 @@ def test_a_folder_with_other_pictures_is_refused(laid_out: Path, tmp_path: Path)
         elpv.lay_out(tmp_path)
 
 
-def test_an_interrupted_layout_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(source: Path, target: Path) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(shutil, "copyfile", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        elpv.lay_out(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_without_the_package_the_way_to_get_it_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.datasets.trees import names, touch
-from training.datasets import layout, mvtec
+from training.datasets import mvtec
 from training.datasets.sample import DatasetError, Sample
 
 
@@ -14,12 +14,6 @@ def test_training_pictures_are_sorted_and_of_any_known_suffix(tmp_path: Path) ->
     touch(tmp_path, *(f"{good}/{n}" for n in ("b.PNG", "a.jpg", "d.TiFf", "c.bmp", "e.JPEG")))
     found = mvtec.train_images(tmp_path, "bottle")
     assert names(tmp_path / good, found) == ["a.jpg", "b.PNG", "c.bmp", "d.TiFf", "e.JPEG"]
-
-
-def test_training_never_looks_at_the_test_pictures(tmp_path: Path) -> None:
-    touch(tmp_path, "bottle/train/good/1.png", "bottle/train/broken/2.png")
-    (tmp_path / "bottle" / "test").touch()  # a file: any attempt to list it would fail
-    assert names(tmp_path, mvtec.train_images(tmp_path, "bottle")) == ["bottle/train/good/1.png"]
 
 
 def test_test_pictures_come_good_first_with_defect_and_mask(tmp_path: Path) -> None:
@@ -39,13 +33,6 @@ def test_masks_under_other_names_are_an_error_not_silence(tmp_path: Path) -> Non
     touch(tmp_path, "tile/test/crack/1.png", "tile/ground_truth/crack/mask-of-1.png")
     with pytest.raises(DatasetError, match=r"mask-of-1\.png, but 1_mask\.png was expected"):
         mvtec.test_samples(tmp_path, "tile")
-
-
-def test_a_test_folder_may_lack_good_pictures_or_defects(tmp_path: Path) -> None:
-    touch(tmp_path, "a/test/good/0.png", "b/test/crack/0.png")
-    (tmp_path / "a" / "test" / "empty").mkdir()
-    assert [s.defect for s in mvtec.test_samples(tmp_path, "a")] == [None]
-    assert [s.defect for s in mvtec.test_samples(tmp_path, "b")] == ["crack"]
 
 
 @pytest.mark.parametrize("present", [(), ("bottle/train/good/1.gif",), ("bottle/train/1.png",)])
@@ -94,24 +81,6 @@ def test_ad_2_keeps_masks_inside_its_public_test(tmp_path: Path) -> None:
         Sample(can / "test_public/bad/001_shift_1.png", "bad", mask),
     ]
     assert mvtec.masks(tmp_path, "can") == [mask]
-
-
-@pytest.mark.parametrize("where", ["ground_truth", "masks/a/b", "test/ground_truth"])
-def test_masks_that_lie_elsewhere_are_told_with_where_they_are_looked_for(tmp_path: Path, where: str) -> None:
-    tile = tmp_path / "tile"
-    touch(tile, "test/good/1.png", "test/bad/2.png", "test/dent/2.png")
-    assert layout.unused_masks(tmp_path, "tile", layout.test_samples(tmp_path, "tile")) is None
-    (tile / where).mkdir(parents=True)
-    assert layout.unused_masks(tmp_path, "tile", layout.test_samples(tmp_path, "tile")) is None
-    touch(tile, f"{where}/2.png", f"{where}/3.png", f"{where}/notes.txt")
-    folder = tile / where.removesuffix("/a/b")
-    assert layout.unused_masks(tmp_path, "tile", layout.test_samples(tmp_path, "tile")) == (
-        f"of 2 pictures in {folder} none is taken for a mask: {folder}/bad/2_mask.png would be that of "
-        f"{tile}/test/bad/2.png"
-    )
-    for kind in ("bad", "dent"):
-        (tile / f"test/{kind}/2.png").unlink()
-    assert layout.unused_masks(tmp_path, "tile", layout.test_samples(tmp_path, "tile")) is None
 
 
 def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:

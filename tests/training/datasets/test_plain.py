@@ -33,16 +33,6 @@ def test_with_defects_a_fifth_of_the_good_parts_is_kept_for_the_test(tmp_path: P
     assert [p.name for p in plain.train_images(tmp_path, "copy")] == [p.name for p in learned]
 
 
-def test_more_pictures_leave_nearly_all_others_where_they_were(tmp_path: Path) -> None:
-    touch(tmp_path / "cap", *(f"good/{i}.png" for i in range(100)), "bad/1.png")
-    before = set(plain.train_images(tmp_path, "cap"))
-    touch(tmp_path / "cap", *(f"good/new-{i}.png" for i in range(100)))
-    after = set(plain.train_images(tmp_path, "cap"))
-    old = {path for path in after if not path.name.startswith("new")}
-    assert len(after) == 160
-    assert len(before ^ old) <= 10
-
-
 def test_all_pictures_of_a_part_are_learned_from_or_kept_for_the_test(tmp_path: Path) -> None:
     cap = tmp_path / "cap"
     touch(cap, *(f"good/{part}_{i}.png" for part in range(20) for i in range(3)), "bad/1.png")
@@ -67,20 +57,6 @@ def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:
     assert names(cap, plain.masks(tmp_path, "cap")) == ["masks/dent/1_mask.png", "dent/0_mask.png"]
 
 
-@pytest.mark.parametrize("where", ["masks/ng", "masks", "ground_truth/ng"])
-def test_each_view_has_the_mask_of_its_own_name(tmp_path: Path, where: str) -> None:
-    """And not that of the label, which is called as a mask of the other view might be."""
-    cap = tmp_path / "cap"
-    touch(cap, "good/0.png", "good/1.png", "ng/7.png", "ng/7_label.png", "ng/8.png")
-    touch(cap, *(f"{where}/{name}.png" for name in ("7", "7_label", "8_mask")))
-    found = {s.path.name: s.mask for s in plain.test_samples(tmp_path, "cap") if s.defect}
-    assert found == {
-        "7.png": cap / where / "7.png",
-        "7_label.png": cap / where / "7_label.png",
-        "8.png": cap / where / "8_mask.png",
-    }
-
-
 @pytest.mark.parametrize("where", ["good/", ""])
 def test_a_mask_among_good_parts_is_refused(tmp_path: Path, where: str) -> None:
     touch(tmp_path / "cap", *(f"{where}{i}.png" for i in range(10)), f"{where}3_mask.png")
@@ -96,23 +72,3 @@ def test_pictures_beside_folders_of_pictures_are_not_guessed_at(tmp_path: Path, 
     for find in (plain.train_images, plain.test_samples):
         with pytest.raises(DatasetError, match=rf"2 pictures beside .*\({folder}/\).*whether 0\.png is good"):
             find(tmp_path, "cap")
-
-
-def test_defective_parts_in_folders_within_theirs_are_named(tmp_path: Path) -> None:
-    """Or all good ones would be learned from, and none be left to test on."""
-    cap = tmp_path / "cap"
-    touch(cap, *(f"good/{i}.png" for i in range(10)), "defect/scratch/0.png", "defect/dent/0.png")
-    for find in (plain.train_images, plain.test_samples):
-        with pytest.raises(
-            DatasetError, match=r"no defective parts in .*cap/defect itself.*\(dent, scratch\)"
-        ):
-            find(tmp_path, "cap")
-    touch(cap, "defect/0.png")  # those within are then told by the data check
-    assert len(plain.train_images(tmp_path, "cap")) == 8
-
-
-def test_pictures_in_folders_within_good_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, "cap/good/2026-01/0.png", "cap/good/2026-01/1.png", "cap/good/2026-02/0.png")
-    wanted = r"looked for in .*good itself, .* there are 2 in .*2026-01, 1 in .*2026-02\. Move them up"
-    with pytest.raises(DatasetError, match=wanted):
-        plain.train_images(tmp_path, "cap")

@@ -63,26 +63,3 @@ def test_a_category_that_the_split_does_not_know_is_an_error(tmp_path: Path, spl
     find = visa.train_images if split == "train" else visa.test_samples
     with pytest.raises(DatasetError, match=rf"1cls\.csv has no rows of the category for {split}$"):
         find(tmp_path, "candle")
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("candle,train,normal", r"line 2: expected 5 columns; got 3"),
-        (f"candle,valid,normal,{NORMAL}/0001.JPG,", r"line 2: the split must be train or test.*got 'valid'"),
-        (f"candle,train,good,{NORMAL}/0001.JPG,", r"line 2: .*the label normal or anomaly.*'good'"),
-        ("candle,train,normal,,", r"line 2: no picture is named"),
-        (
-            "candle,train,normal,/etc/passwd,",
-            r"line 2: '/etc/passwd' is not in the category's folder, candle/",
-        ),
-        ("candle,train,normal,other/x.JPG,", r"line 2: 'other/x\.JPG' is not in the category's folder"),
-        ("candle,train,normal,candle/../../x.JPG,", r"line 2: .* is not in the category's folder"),
-        (f"candle,train,normal,{NORMAL}/0001.JPG,../m.png", r"line 2: '\.\./m\.png' is not in the"),
-        (f"candle,train,anomaly,{ANOMALY}/001.JPG,", r"line 2 puts a picture with the label 'anomaly' into"),
-    ],
-)
-def test_a_damaged_row_is_told_by_its_line(tmp_path: Path, row: str, message: str) -> None:
-    lay_out(tmp_path, row)
-    with pytest.raises(DatasetError, match=message):
-        visa.train_images(tmp_path, "candle")

@@ -4,7 +4,6 @@ import copy
 import math
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from flows import MLP, ChannelAffine, ConditionalDiagonalNormal, Flow, StandardNormal
 from flows.recipes import glow, maf, neural_spline, nice, real_nvp
-from training.density.fit import DensityFitError, FitPoint, FitSettings, fit, mean_log_prob
+from training.density.fit import DensityFitError, FitPoint, FitSettings, fit
 
 
 def samples(n: int, seed: int) -> Tensor:
@@ -34,25 +33,6 @@ def test_it_finds_the_normal_that_the_samples_have() -> None:
     assert [point.step for point in points] == list(range(100, 1201, 100))
     assert points[-1].validation < points[0].train
     assert not flow.training
-
-
-def test_a_look_gives_the_mean_since_the_last_one() -> None:
-    class Kept(Flow):
-        losses: list[float]
-
-        def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-            found = super().log_prob(x, context)
-            if self.training:
-                self.losses.append(-found.mean().item())
-            return found
-
-    flow = Kept(ChannelAffine(2), StandardNormal((2,)))
-    flow.losses = []
-    settings = FitSettings(steps=5, every=2, learning_rate=0.1)
-    points = fit(flow, samples(50, 0), samples(50, 1), settings)
-    one, two, three, four, five = flow.losses
-    assert [point.train for point in points] == pytest.approx([(one + two) / 2, (three + four) / 2, five])
-    assert five < three < one
 
 
 def test_the_weights_that_did_best_on_validation_are_kept() -> None:
@@ -109,21 +89,6 @@ def test_contexts_go_with_their_samples() -> None:
     fit(flow, x, x[::5], settings, context=context, validation_context=context[::5])
     drawn = flow.sample(2, context=torch.tensor([[-0.8], [0.8]])).detach()
     assert drawn.flatten().tolist() == pytest.approx([-4, 4], abs=0.8)
-
-
-@pytest.mark.parametrize("rows", [(5, 1), (), (11, 1)])
-def test_a_context_of_other_rows_is_refused(rows: tuple[int, ...]) -> None:
-    """Of more rows the first would be paired with the samples, as if they were theirs."""
-    flow = Flow(ChannelAffine(2), ConditionalDiagonalNormal((2,), MLP(1, (4,), 4)))
-    train, validation, context = samples(10, 0), samples(8, 1), torch.zeros(rows)
-    settings = FitSettings(steps=1, batch_size=4)
-    got = re.escape(f"got {rows}")
-    with pytest.raises(DensityFitError, match=f"context of 10 rows for its training samples; {got}"):
-        fit(flow, train, validation, settings, context=context, validation_context=torch.zeros(8, 1))
-    with pytest.raises(DensityFitError, match=f"context of 8 rows for its validation samples; {got}"):
-        fit(flow, train, validation, settings, context=torch.zeros(10, 1), validation_context=context)
-    with pytest.raises(ValueError, match=f"expected a context of 10 rows; {got}"):
-        mean_log_prob(flow, train, context, batch=4)
 
 
 CONDITIONAL: dict[str, Callable[..., Flow]] = {
@@ -197,25 +162,6 @@ def test_samples_of_another_dtype_than_the_flow_are_refused(
         fit(flow, good, bad, settings)
 
 
-def test_a_likelihood_that_is_not_finite_ends_it_in_words() -> None:
-    class Broken(StandardNormal):
-        """Without a likelihood in one mode."""
-
-        broken: bool
-
-        def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-            return super().log_prob(z, context) * (math.nan if self.training is self.broken else 1)
-
-    base = Broken((2,))
-    flow, x = Flow(ChannelAffine(2), base), torch.zeros(4, 2)
-    base.broken = True
-    with pytest.raises(DensityFitError, match="no longer finite at step 1"):
-        fit(flow, x, x, FitSettings(steps=3))
-    base.broken = False
-    with pytest.raises(DensityFitError, match="validation samples was finite at no look"):
-        fit(flow, x, x, FitSettings(steps=3))
-
-
 def test_what_was_best_is_kept_where_the_likelihood_ends_later() -> None:
     kept: list[dict[str, Tensor]] = []
 
@@ -233,19 +179,3 @@ def test_what_was_best_is_kept_where_the_likelihood_ends_later() -> None:
     assert [point.step for point in points] == [10, 20]
     assert all(torch.equal(value, kept[1][name]) for name, value in flow.state_dict().items())
     assert not flow.training
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"steps": 0}, "steps of at least 1; got 0"),
-        ({"batch_size": 0}, "batch_size of at least 1; got 0"),
-        ({"every": -1}, "every of at least 1; got -1"),
-        ({"learning_rate": 0.0}, "learning_rate above 0 and finite; got 0.0"),
-        ({"learning_rate": math.nan}, "got nan"),
-        ({"learning_rate": math.inf}, "got inf"),
-    ],
-)
-def test_settings_of_no_fit_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(DensityFitError, match=said):
-        FitSettings(**{"steps": 1, **changes})

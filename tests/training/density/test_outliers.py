@@ -64,24 +64,8 @@ def test_pictures_of_other_values_have_no_score(value: float, said: str) -> None
         negative_log_likelihood(small_flow(), x)
 
 
-def test_the_seed_decides_and_the_callers_numbers_stay() -> None:
-    flow, x = small_flow(), pictures()
-    torch.manual_seed(1)
-    expected = torch.rand(1)
-    torch.manual_seed(1)
-    first = negative_log_likelihood(flow, x)
-    assert torch.equal(torch.rand(1), expected)
-    assert torch.equal(first, negative_log_likelihood(flow, x))
-    assert not torch.equal(first, negative_log_likelihood(flow, x, seed=1))
-
-
 def test_typicality_is_two_sided() -> None:
     found = typicality(torch.tensor([1.0, 3.0, 6.0]), torch.tensor([2.0, 4.0]))
     assert found.tolist() == [2.0, 0.0, 3.0]
     with pytest.raises(ValueError, match="got none"):
         typicality(torch.zeros(1), torch.zeros(0))
-
-
-def test_no_draws_are_no_likelihood() -> None:
-    with pytest.raises(ValueError, match="at least 1 draw"):
-        negative_log_likelihood(small_flow(), pictures(), draws=0)

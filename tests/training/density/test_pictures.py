@@ -80,31 +80,3 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "004.png").write_bytes((tmp_path / "004.png").read_bytes()[:200])
     with pytest.raises(ImageError, match=r"004\.png"):
         folder(tmp_path, 8)
-
-
-def test_a_folder_that_is_not_there_or_empty(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no folder of pictures .*nowhere"):
-        folder(tmp_path / "nowhere", 8)
-    with pytest.raises(ValueError, match=r"no pictures in .*\.png"):
-        folder(tmp_path, 8)
-    fill(tmp_path, 5)
-    with pytest.raises(ValueError, match="5 different pictures; at least 6"):
-        folder(tmp_path, 8)
-
-
-@pytest.mark.parametrize(
-    ("size", "channels", "scales", "message"),
-    [
-        (10, 3, 2, "multiple of 4; got 10"),
-        (0, 3, 2, "multiple of 4; got 0"),
-        (-4, 3, 2, "got -4"),
-        (12, 3, 3, "multiple of 8; got 12"),
-        (8, 2, 2, "1 channel .grey. or 3 .RGB.; got 2"),
-    ],
-)
-def test_sizes_that_no_flow_can_halve(
-    tmp_path: Path, size: int, channels: int, scales: int, message: str
-) -> None:
-    fill(tmp_path, 8)
-    with pytest.raises(ValueError, match=message):
-        folder(tmp_path, size, channels, scales=scales)

@@ -30,20 +30,6 @@ def test_ticks_are_round_and_inside(low: float, high: float, about: int, ticks: 
     assert nice_ticks(low, high, about) == pytest.approx(ticks, rel=1e-9, abs=1e-12)
 
 
-def test_ticks_say_shares_as_percent_and_whole_numbers_without_a_point() -> None:
-    shares = chart(x_range=(0.0, 0.3), percent="x")
-    assert [t.text for t in shares.x_ticks] == [f"{k}\N{NO-BREAK SPACE}%" for k in (0, 5, 10, 15, 20, 25, 30)]
-    epochs = chart(x_range=(1.0, 3.0), whole=True)
-    assert [t.text.rstrip("0").rstrip(".") for t in epochs.x_ticks] == ["1", "2", "3"]
-    assert [t.text for t in chart(y_range=(-0.004, 0.004)).y_ticks] == [
-        "-0.004",
-        "-0.002",
-        "0.000",
-        "0.002",
-        "0.004",
-    ]
-
-
 def test_a_line_goes_through_its_points() -> None:
     drawn = chart()
     left, top, right, bottom = drawn.frame
@@ -77,10 +63,3 @@ def test_bars_are_as_high_as_their_shares_and_stand_on_the_axis() -> None:
         (right, bottom),
     ]
     assert drawn.marks[0].path.endswith("Z")
-
-
-def test_a_band_goes_there_and_back() -> None:
-    drawn = chart()
-    left, top, right, bottom = drawn.frame
-    drawn.band("a", [0, 10], [0, 0], [1, 1], 1)
-    assert points(drawn.marks[0].path) == [(left, bottom), (right, bottom), (right, top), (left, top)]

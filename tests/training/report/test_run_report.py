@@ -19,7 +19,6 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from training.datasets.sample import Sample
 from training.evaluation import evaluate
-from training.publication import HIGHEST
 from training.report import write_report
 from training.summary import METRICS, summarise
 
@@ -124,16 +123,6 @@ def test_names_are_text_wherever_they_come(html: str) -> None:
     assert "defect/<img src=x onerror=alert(0)>.png" in text
 
 
-def test_good_pictures_that_the_threshold_hangs_on_are_named(html: str, bundle: Path) -> None:
-    names = json.loads((bundle / HIGHEST).read_text())
-    [said] = [text for text in Page(html).text if "good pictures to calibrate" in text]
-    assert said.startswith("In float32, highest of 10 good pictures to calibrate: ")
-    assert all(name in said for name in names)
-    assert said.endswith(
-        f"Is {names[0]} really good? Take it away only if it is defective, not because it scores high."
-    )
-
-
 def test_every_chart_is_an_svg_with_labels_and_data(html: str) -> None:
     parts = html.split('<svg class="chart"')[1:]
     assert len(parts) == 6
@@ -164,25 +153,6 @@ def test_it_says_what_was_found(html: str, bundle: Path, detector: Detector) -> 
     assert "No check of the training pictures is recorded" not in text
     assert "Not for commercial use" not in text
     assert "is certified" in text
-
-
-def test_a_review_band_is_told_where_there_is_one(
-    write: Write, html: str, detector: Detector, samples: list[Sample]
-) -> None:
-    manifest = detector.manifest.model_copy(update={"review_fpr": 0.9})
-    banded = Detector(manifest, detector.sha256, detector.scorer)
-    found = evaluate(banded, samples, lambda _: None)
-    reviewed = [row for row in found.rows if row.defect is None and row.decision == "REVIEW"]
-    page = write(samples, detector=banded)
-    text = " ".join(Page(page).text)
-    assert reviewed
-    assert f"on average; {len(reviewed)} more go to a person" in text
-    assert "0 of 4 defective parts escape, 0 go to a person" in text
-    assert re.search(rf"Good parts in the review band\s+{100 * len(reviewed) / 4:.1f} %", text)
-    # Of the closest calls, those that a person would see carry that tag.
-    assert page.count('<span class="tag ok">to review</span>') == min(3, len(reviewed))
-    assert "review band" not in html
-    assert "to review" not in html
 
 
 def test_pictures_are_embedded_with_their_heatmaps(html: str) -> None:

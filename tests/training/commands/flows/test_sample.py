@@ -1,6 +1,5 @@
 """`flowgauge flows sample`: the right number of pictures, of the right size, again the same."""
 
-import importlib
 import shutil
 from pathlib import Path
 
@@ -55,18 +54,6 @@ def test_files_that_are_there_are_kept_unless_they_are_to_be_replaced(
     assert {path: path.read_bytes() for path in first} == first
     assert run(digits_run, out, "-n", "2", "--seed", "9", "--overwrite").exit_code == 0
     assert {path: path.read_bytes() for path in first} != first
-
-
-def test_a_sheet_that_is_too_large_is_refused(
-    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Not by its name: the package has the command there, not the module.
-    monkeypatch.setattr(importlib.import_module("training.commands.flows.sample"), "_MAX_SHEET", 102**2)
-    assert run(digits_run, tmp_path / "a.png", "-n", "4").exit_code == 0
-    result = run(digits_run, tmp_path / "b.png", "-n", "5")
-    assert result.exit_code == 1
-    assert "a sheet of 5 pictures would have 152 x 102 pixels; draw fewer, or into a folder" in result.stderr
-    assert run(digits_run, tmp_path / "b", "-n", "5").exit_code == 0
 
 
 def test_what_is_no_run_or_a_damaged_one_is_refused(digits_run: Path, tmp_path: Path) -> None:

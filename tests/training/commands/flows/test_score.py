@@ -60,13 +60,6 @@ def test_every_digit_gets_its_likelihood_the_strangest_first(digits_run: Path, t
     ]
 
 
-def test_by_likelihood_the_least_likely_comes_first(digits_run: Path, tmp_path: Path) -> None:
-    result = run(digits_run, "digits", "--by", "likelihood", "--top", "0", "--out", str(tmp_path / "s.csv"))
-    nats = [float(row["log_likelihood_nats"]) for row in rows(tmp_path / "s.csv")]
-    assert nats == sorted(nats)
-    assert len(result.stdout.splitlines()) == 302
-
-
 def test_pictures_of_another_kind_are_refused(digits_run: Path, parts_run: Path, parts: Path) -> None:
     result = run(parts_run, "digits")
     assert result.exit_code == 1
@@ -74,23 +67,6 @@ def test_pictures_of_another_kind_are_refused(digits_run: Path, parts_run: Path,
     result = run(digits_run, parts)
     assert result.exit_code == 1
     assert "this flow takes pictures of 17 levels, as the digits" in result.stderr
-
-
-def test_what_is_not_there_is_said_in_a_line(parts_run: Path, parts: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad/zz.png").write_text("no picture")
-    for folder, data, said in (
-        (tmp_path / "none", parts, "error: there is no folder "),
-        (parts_run, tmp_path / "none", "error: there is no folder of pictures "),
-        (parts_run, tmp_path / "empty", "error: there are no pictures in "),
-        (parts_run, tmp_path / "bad", f"error: none of the 1 pictures in {tmp_path}/bad can be read; 'zz.p"),
-    ):
-        result = run(folder, data, "--out", str(tmp_path / "s.csv"))
-        assert result.exit_code == 1
-        assert result.stderr.startswith(said)
-        assert result.stderr.count("\n") == 1
-    assert not (tmp_path / "s.csv").exists()
 
 
 def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_scored(

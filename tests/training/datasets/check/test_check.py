@@ -106,17 +106,6 @@ def test_a_copy_saved_anew_is_a_near_duplicate(
     ]
 
 
-def test_several_photographs_of_one_part_are_told_as_one_group(disc: Path) -> None:
-    good = disc / "train/good"
-    for i in range(3):
-        write(good / f"90{i}.jpg", noisy(read(good / "002.png")), cv2.IMWRITE_JPEG_QUALITY, 95 - i)
-    assert found(disc, test=False) == {
-        "near_duplicate": [
-            ["train/good/002.png", "train/good/900.jpg", "train/good/901.jpg", "train/good/902.jpg"]
-        ]
-    }
-
-
 def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_pictures_differ(disc: Path) -> None:
     (disc / "test/good/002.png").rename(disc / "test/good/017-b.png")
     for i in (0, 1, 3):
@@ -183,13 +172,6 @@ def test_without_test_pictures_it_is_said_and_goes_on(tmp_path: Path) -> None:
     (folder / "test").mkdir()
     with pytest.raises(DatasetError, match="no pictures in"):
         check(tmp_path, "disc")
-
-
-def test_test_pictures_are_not_looked_at_unless_asked_for(disc: Path) -> None:
-    shutil.rmtree(disc / "test")
-    (disc / "test").write_bytes(b"no folder: listing it would fail")
-    checked = check(disc.parent, "disc", test=False)
-    assert (checked.test, checked.no_test, checked.masks, checked.findings) == (None, None, 0, [])
 
 
 def test_every_kind_has_its_words() -> None:

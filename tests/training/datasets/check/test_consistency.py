@@ -70,27 +70,3 @@ def test_light_that_is_off_by_little_or_within_the_usual_spread_is_not_odd() -> 
     bright = [*alike[:20], replace(USUAL, brightness=150)]
     [finding] = odd_light(bright, named(bright))
     assert finding.message == "20 is brighter than the rest: mean 150 of 255, usually 121"
-
-
-BLACK = {"brightness": 4, "darkest": 0, "brightest": 8, "spread": 3}
-WHITE = {"brightness": 250, "darkest": 246, "brightest": 255, "spread": 3}
-BLANK = {"brightness": 120, "darkest": 119, "brightest": 121, "spread": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("light", "kind", "said"),
-    [
-        (BLACK, "exposure", "black nearly all over"),
-        (WHITE, "exposure", "white nearly all over"),
-        (BLANK, "blank", "one shade all over (120 of 255)"),
-    ],
-)
-def test_a_picture_that_shows_nothing_is_odd_unless_all_do(
-    light: dict[str, float], kind: str, said: str
-) -> None:
-    odd = Picture(**{**vars(USUAL), **light})
-    pictures = [USUAL] * 9 + [odd]
-    [finding] = odd_light(pictures, named(pictures))
-    assert (finding.kind, finding.files) == (kind, ["9"])
-    assert said in finding.message
-    assert odd_light([odd] * 9, named([odd] * 9)) == []

@@ -34,15 +34,6 @@ def test_folders_in_a_folder_of_good_parts(disc: Path) -> None:
     assert messages(disc, test=False) == ["train/good/cam2: 2 where none are looked for"]
 
 
-def test_kinds_that_are_not_read_and_links_to_nothing(disc: Path) -> None:
-    (disc / "train/good/9.GIF").write_bytes(b"GIF89a")
-    (disc / "train/good/10.png").symlink_to(disc / "gone.png")
-    assert messages(disc) == [
-        "train/good: 1 that are links to nothing",
-        "train/good: 1 with the suffix .gif, which is not read",
-    ]
-
-
 def test_plain_folders(tmp_path: Path) -> None:
     for i in range(4):
         write(tmp_path / f"cap/{i}.png", part(i))
@@ -78,11 +69,3 @@ def test_in_the_test_of_mvtec_it_is_what_lies_there_or_among_its_masks(tmp_path:
     for path in train:
         (tmp_path / "tile" / path).unlink()
     assert idle(tmp_path, "tile", without_masks=True) == of_test  # a test set may come alone
-
-
-def test_in_the_test_of_plain_folders_it_is_all_that_training_does_not_tell(tmp_path: Path) -> None:
-    good = [f"good/{i}.png" for i in range(5)]
-    masks = ("masks/dent/0.png", "masks/dent/a/b/0.png")
-    touch(tmp_path / "cap", *good, "good/cam1/0.png", "dent/0.png", "scratch/cam1/0.png", *masks)
-    assert idle(tmp_path, "cap") == [("masks/dent/a/b", 1), ("scratch/cam1", 1)]
-    assert idle(tmp_path, "cap", without_masks=True) == [("scratch/cam1", 1)]
