@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,9 +24,6 @@ from app.commands.predict_sources import (
     inspect_remotely,
 )
 from app.schemas.texts import text_fault
-
-# Images in a row for which it was away, after which no other is tried.
-_AWAY: Final = 3
 
 
 def predict(
@@ -71,11 +68,11 @@ def predict(
     A high score is an anomaly; the p-value is the share of good parts that score at least as high. With --url
     the server keeps every image and its answer, as if a line had sent it; --no-store has it keep nothing.
 
-    Where the server is away, or takes nothing, for three images in a row the others are not tried.
+    When the server goes away, or takes nothing, the other images are not tried.
 
-    Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be, or a
-    folder could not be read, or an overlay could not be written (the others are inspected all the same), or
-    the model or the server could not be used; 2 when what was asked for is wrong.
+    Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be (the others
+    are inspected all the same), or a folder could not be read, an overlay could not be written, or the model
+    or the server could not be used; 2 when what was asked for is wrong.
     """
     if url is None and no_store:
         raise typer.BadParameter("is for --url; here nothing is kept anyway", param_hint="--no-store")
@@ -87,115 +84,67 @@ def predict(
         connection = inspect_here(models, category, version, station, threads, device, precision, drawn)
     else:
         connection = inspect_remotely(url, key, ca, category, version, station, drawn, not no_store)
-    report = _Report(as_json, unreadable, len(files))
+    findings: dict[str, Finding] = {}
+    failures = dict(unreadable)
     progress = Progress(console=Console(stderr=True), transient=True, disable=as_json)
     with connection as inspect, progress:
-        report.begin()
         try:
+            for name in unreadable:
+                _print_line(as_json, name, failures[name])
             for name, file in progress.track(files.items(), description="Inspecting"):
-                report.add(name, inspect, file, None if out is None else out / f"{name}.overlay.png")
-                if report.away == _AWAY:
+                outcome, is_away = _try(inspect, file)
+                if isinstance(outcome, Finding):
+                    findings[name] = _with_overlay_saved(outcome, name, out)
+                else:
+                    failures[name] = outcome
+                _print_line(as_json, name, outcome)
+                if is_away:
                     break
-        except KeyboardInterrupt:
-            report.print_table()  # what was found is worth something
-            raise
-    report.print_table()
-    if not report.summarise():
+        finally:  # also after Ctrl-C or on a full disk: what was found is worth something
+            if not as_json:
+                _print_table(findings, failures)
+    total = len(files) + len(unreadable)
+    untried = total - len(findings) - len(failures)
+    if untried:
+        typer.secho(f"{untried} more were not tried, as none would be inspected now", fg="red", err=True)
+    if failures:
+        typer.secho(f"{len(failures)} of {total} not inspected", fg="red", err=True)
         raise typer.Exit(1)
 
 
-class _Report:
-    """What was said of the images, and why some were not inspected or have no overlay.
+def _try(inspect: Inspect, file: Path) -> tuple[Finding | str, bool]:
+    """Inspect an image. Returns the finding or why there is none, and whether others would fail, too."""
+    from flows.fastflow.images import read_bytes
 
-    Args:
-        as_json: print each image at once as a line of JSON; otherwise `print_table` prints all.
-        unreadable: folders that cannot be read, and why.
-        images: how many are to be inspected.
-
-    Attributes:
-        away: images in a row for which the server was away.
-    """
-
-    def __init__(self, as_json: bool, unreadable: Mapping[str, str], images: int) -> None:
-        self._as_json = as_json
-        self._images = images
-        self._unreadable = unreadable
-        self._findings: dict[str, Finding] = {}
-        self._failures = dict(unreadable)
-        self._unwritten: dict[str, str] = {}  # inspected, but without an overlay
-        self.away = 0
-
-    def begin(self) -> None:
-        """Print the folders that cannot be read."""
-        for name in self._unreadable:
-            self._print_line(name)
-
-    def add(self, name: str, inspect: Inspect, file: Path, overlay: Path | None) -> None:
-        """Inspect an image and write its overlay."""
-        from flows.fastflow.images import read_bytes
-
-        try:
-            found = inspect(read_bytes(file))
-        except OSError as error:
-            self._failures[name] = error.strerror or str(error)
-        except AwayError as error:
-            self._failures[name] = str(error)
-            self.away += 1
-        except NotInspectedError as error:
-            self._failures[name] = str(error)
-            self.away = 0
-        else:
-            self.away = 0
-            if overlay is not None and found.overlay is not None:
-                failed = _write_overlay(overlay, found.overlay)
-                self._unwritten |= {} if failed is None else {name: failed}
-            # Overlays of a large folder would fill the memory.
-            self._findings[name] = replace(found, overlay=None)
-        self._print_line(name)
-
-    def print_table(self) -> None:
-        """Print what was found, unless it was printed as JSON."""
-        if self._as_json:
-            return
-        Console().print(_table(self._findings))
-        for name, reason in (self._failures | self._unwritten).items():
-            typer.secho(f"{name}: {reason}", fg="red", err=True)
-
-    def summarise(self) -> bool:
-        """Print how many failed. Returns whether none did."""
-        total = self._images + len(self._unreadable)
-        untried = total - len(self._findings) - len(self._failures)
-        if untried:
-            typer.secho(f"{untried} more were not tried, as none would be inspected now", fg="red", err=True)
-        if self._failures:
-            typer.secho(f"{len(self._failures)} of {total} not inspected", fg="red", err=True)
-        if self._unwritten:
-            number = len(self._unwritten)
-            typer.secho(f"{number} of {self._images} without their overlay", fg="red", err=True)
-        return not (self._failures or self._unwritten)
-
-    def _print_line(self, name: str) -> None:
-        if not self._as_json:
-            return
-        line: dict[str, object] = {"file": name}
-        if (found := self._findings.get(name)) is None:
-            line["error"] = self._failures.get(name)
-        else:
-            line |= {"score": found.score, "decision": found.decision}
-            line |= {"p_value": found.p_value, "version": found.version}
-            if name in self._unwritten:
-                line["overlay_error"] = self._unwritten[name]
-        typer.echo(json.dumps(line))
-
-
-def _write_overlay(path: Path, overlay: bytes) -> str | None:
-    """Write an overlay. Returns why it could not be written, or None."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(overlay)
+        return inspect(read_bytes(file)), False
     except OSError as error:
-        return f"the overlay could not be written: {error.strerror or error}"
-    return None
+        return error.strerror or str(error), False
+    except AwayError as error:
+        return str(error), True
+    except NotInspectedError as error:
+        return str(error), False
+
+
+def _with_overlay_saved(finding: Finding, name: str, out: Path | None) -> Finding:
+    """Write a finding's overlay. Returns the finding without it: all of a folder would fill the memory."""
+    if out is not None and finding.overlay is not None:
+        path = out / f"{name}.overlay.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(finding.overlay)
+    return replace(finding, overlay=None)
+
+
+def _print_line(as_json: bool, name: str, outcome: Finding | str) -> None:
+    if not as_json:
+        return
+    line: dict[str, object] = {"file": name}
+    if isinstance(outcome, str):
+        line["error"] = outcome
+    else:
+        line |= {"score": outcome.score, "decision": outcome.decision}
+        line |= {"p_value": outcome.p_value, "version": outcome.version}
+    typer.echo(json.dumps(line))
 
 
 def _files(path: Path, out: Path | None) -> tuple[dict[str, Path], dict[str, str]]:
@@ -228,16 +177,17 @@ def _files(path: Path, out: Path | None) -> tuple[dict[str, Path], dict[str, str
     return {escaped(name): file for name, file in found.items()}, closed
 
 
-def _table(findings: Mapping[str, Finding]) -> Table:
+def _print_table(findings: Mapping[str, Finding], failures: Mapping[str, str]) -> None:
     decisions = Counter(finding.decision for finding in findings.values())
     reviewed = f", {decisions['REVIEW']} to be reviewed" if decisions["REVIEW"] else ""
     table = Table(caption=f"{len(findings)} inspected, {decisions['REJECT']} rejected{reviewed}")
     table.add_column("File", overflow="fold")
-    table.add_column("Score", justify="right")
-    table.add_column("Decision")
-    table.add_column("p-value", justify="right")
+    for column in ("Score", "Decision", "p-value"):
+        table.add_column(column, justify="left" if column == "Decision" else "right")
     for name, finding in findings.items():
         style = {"REJECT": "red", "REVIEW": "yellow"}.get(finding.decision, "green")
         decision = f"[{style}]{finding.decision}[/]"
         table.add_row(Text(name), f"{finding.score:.4f}", decision, f"{finding.p_value:.4f}")
-    return table
+    Console().print(table)
+    for name, reason in failures.items():
+        typer.secho(f"{name}: {reason}", fg="red", err=True)

@@ -5,7 +5,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, ParamSpec
@@ -24,10 +24,8 @@ logger = logging.getLogger("flowgauge.batcher")
 # Called after a batch with its images, its seconds, and the category of each image.
 Observer = Callable[[int, float, Sequence[str]], None]
 
-# A batch is to take no longer where images of other groups may come, which would wait for it.
-_SHARED_SECONDS: Final = 0.25
-# A group counts as served for so long after its latest image: a station may inspect a part now and then.
-_SERVED_SECONDS: Final = 3600.0
+# A batch is to take no longer: images of other groups wait for it. Larger ones gain nothing.
+_MOST_SECONDS: Final = 0.25
 # A batch that takes longer will not end; the default deadline of a request is a quarter of this.
 _HANGS_SECONDS: Final = 120.0
 # For the batch that runs when the server stops: requests have had their time before.
@@ -63,7 +61,6 @@ class Batcher:
         self._began = 0.0
         self._closed = False
         self._batch_seconds = MovingAverage()
-        self._served: dict[Hashable, float] = {}  # by group, time.monotonic() of its latest batch
         self.lost: str | None = None
         self.passes = 0
         # A daemon: a server whose start fails after this must be able to end.
@@ -224,25 +221,19 @@ class Batcher:
         heads = self._queue.heads()
         group = next(iter(heads.values())).group
         others = (self._queue.start(name) for name, job in heads.items() if job.group != group)
-        latest_start = min(others, default=math.inf) + _SHARED_SECONDS
-        most_seconds = self._most_seconds(group)
+        latest_start = min(others, default=math.inf) + _MOST_SECONDS
         tiles, seconds = 0, 0.0
         while own := {name: job for name, job in heads.items() if job.group == group}:
             name, job = next(iter(own.items()))
             tiles += job.tiles
             seconds += self._queue.cost(name)
-            is_full = tiles > self._max_batch or seconds > most_seconds
+            is_full = tiles > self._max_batch or seconds > _MOST_SECONDS
             is_ahead = self._queue.start(name) > latest_start
             is_alone = job.is_large or any(one.is_large for one in self._running)
             if self._running and (is_full or is_ahead or is_alone):
                 return
             self._running.append(self._queue.pop(name))
             heads = self._queue.heads()
-
-    def _most_seconds(self, group: Hashable) -> float:
-        since = time.monotonic() - _SERVED_SECONDS
-        others = any(served > since for other, served in self._served.items() if other != group)
-        return _SHARED_SECONDS if others else math.inf
 
     def _check_device(self, answers: _Answers) -> None:
         """After a failure, see whether the device still computes: after some errors of CUDA it never does."""
@@ -253,8 +244,7 @@ class Batcher:
             logger.critical("%s", self.lost)
 
     def _finish(self, computed: Sequence[Job]) -> None:
-        now = time.monotonic()
-        seconds = now - self._began
+        seconds = time.monotonic() - self._began
         tiles = sum(job.tiles for job in computed)
         with self._changed:
             for job in self._running:
@@ -263,7 +253,6 @@ class Batcher:
             self._running = []
             if computed:
                 self._batch_seconds.add(seconds)
-                self._served[computed[0].group] = now
         if computed and self._observer is not None:
             self._call(self._observer, len(computed), seconds, [job.category for job in computed])
 

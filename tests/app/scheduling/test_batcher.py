@@ -257,31 +257,6 @@ class TestTime:
             if done["tiny"] < 80:  # as long as both wait, within the longest batches of both
                 assert abs(10 * done["slow"] - done["tiny"]) <= 20 + 16
 
-    @pytest.mark.parametrize(("later", "size"), [(3590.0, 2), (3610.0, 8)])
-    def test_batches_are_short_only_while_another_group_is_served(
-        self,
-        detector: Detector,
-        prepared: list[Prepared],
-        monkeypatch: pytest.MonkeyPatch,
-        later: float,
-        size: int,
-    ) -> None:
-        clock = Clock(monkeypatch, {SMALL: 0.01, WIDE: 0.1})
-        gate = Gate(monkeypatch)
-        slow = of_category(detector, "slow", WIDE)
-        image = slow.prepare(prepared[0].pixels)
-
-        async def scenario(batcher: Batcher) -> list[BatchResult]:
-            for model, one in ((slow, image), (detector, prepared[0])):
-                gate.let_one_through()
-                await batcher.score(model, one)
-                await gate.wait_until_entered()
-            clock.now += later
-            calls = [batcher.score(slow, image) for _ in range(8)]
-            return await after(batcher, gate, batcher.score(slow, image), calls)
-
-        assert [result.batch_size for result in run(scenario, max_batch=8)][:2] == [size, size]
-
     def test_expected_seconds_grow_with_what_waits_and_spare_those_who_send_little(
         self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
     ) -> None:
