@@ -65,3 +65,11 @@ async def expect_not_draining(request: Request) -> None:
 # No pattern here: a name that cannot be one is a model that there is not, 404 like any other.
 Category = Annotated[str, Path(description="A category of /v1/models.", examples=["bottle"])]
 Version = Annotated[str, Path(description="A version of the category.", examples=["20261125T011500-3f9a2c"])]
+
+
+async def _version_in_path(version: Version) -> str:
+    return version
+
+
+# For routes with and without a version that share a function, which takes it from `request.path_params`.
+VERSION_IN_PATH = Depends(_version_in_path)

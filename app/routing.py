@@ -23,7 +23,6 @@ from app.routes import (
     metrics,
     models,
     open_inference,
-    open_inference_health,
     outlook,
     parts,
     predict,
@@ -45,7 +44,7 @@ def _put_together() -> tuple[BaseRoute, ...]:
     strict = [Depends(expect_known_query)]
     # First, for it is nearly all that is asked for.
     every.include_router(predict.router, dependencies=[*strict, Depends(expect_not_draining)])
-    for operation in (health, open_inference_health, session, metrics, reference):
+    for operation in (health, session, metrics, reference):
         every.include_router(operation.router)
     for resource in (
         models,

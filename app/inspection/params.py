@@ -150,6 +150,7 @@ async def _params(
         key_id=caller.key_id,
         request_id=request.state.request_id,
         idempotency_key=idempotency_key,
+        version=request.path_params.get("version"),
     )
 
 

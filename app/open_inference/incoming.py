@@ -1,12 +1,10 @@
 """An inference request taken apart: JSON, and after it the bytes of tensors that are not in it."""
 
 import base64
-import binascii
 import itertools
 import math
 import re
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +15,7 @@ from app.open_inference.outgoing import DEFAULT, OUTPUTS
 from app.problems import Problem
 from app.schemas.open_inference import InferenceRequest, InputTensor
 from app.schemas.texts import text_fault
+from app.settings import Settings
 from flows.fastflow.images import Limits
 
 IMAGE: Final = "image"  # BYTES [N]: files
@@ -25,25 +24,8 @@ PIXELS: Final = "pixels"  # UINT8 [N, H, W, 3]: RGB
 MAX_JSON: Final = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """What a request may have: images, bytes of a file, pixels of an image."""
-
-    max_items: int
-    max_bytes: int
-    max_pixels: int
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """What a request asks for.
-
-    Attributes:
-        id: to come back.
-        images: files, or pixels (H, W, 3) in RGB.
-        texts: part_id and the others, those that were given.
-        outputs: names of what is wanted, and whether it is to come as bytes after the JSON.
-    """
+class Incoming(NamedTuple):
+    """A request: its id, images as files or as pixels (H, W, 3), texts, and outputs with whether as bytes."""
 
     id: str | None
     images: list[bytes] | list[NDArray[np.uint8]]
@@ -52,11 +34,7 @@ class Incoming:
 
 
 def json_length(header: str | None, total: int) -> int:
-    """Where the JSON of a body ends.
-
-    Raises:
-        Problem: invalid-request or too-large.
-    """
+    """Where the JSON of a body ends."""
     length = total
     if header is not None:
         if not re.fullmatch("[0-9]{1,15}", header) or int(header) > total:
@@ -70,17 +48,8 @@ def json_length(header: str | None, total: int) -> int:
     return length
 
 
-def parse(body: bytes, length: int, bounds: Bounds) -> Incoming:
-    """Take a body apart.
-
-    Args:
-        body: the JSON, and bytes of a tensor.
-        length: of the JSON.
-        bounds: of the images.
-
-    Raises:
-        Problem: invalid-request or too-large.
-    """
+def parse(body: bytes, length: int, settings: Settings) -> Incoming:
+    """Take apart a body, whose JSON has a length; raise the problem invalid-request or too-large."""
     try:
         request = InferenceRequest.model_validate_json(body[:length])
     except ValidationError as error:
@@ -96,20 +65,23 @@ def parse(body: bytes, length: int, bounds: Bounds) -> Incoming:
         raise _bad(f"{len(binary)} bytes follow the JSON; binary_data_size of the input is {size}.")
     expected = {IMAGE: "BYTES", PIXELS: "UINT8"}.get(tensor.name)
     if expected is None or tensor.datatype != expected:
-        raise _bad(f"The input is {IMAGE!r} of BYTES or {PIXELS!r} of UINT8; it was {_told(tensor)}.")
-    images = _files(tensor, binary, bounds) if tensor.name == IMAGE else _pixels(tensor, binary, bounds)
+        raise _bad(
+            f"The input is {IMAGE!r} of BYTES or {PIXELS!r} of UINT8; it was {tensor.name[:64]!r} of "
+            f"{tensor.datatype[:16]!r}."
+        )
+    images = _files(tensor, binary, settings) if tensor.name == IMAGE else _pixels(tensor, binary, settings)
     return Incoming(request.id, images, _texts(request), _outputs(request))
 
 
-def _files(tensor: InputTensor, binary: memoryview, bounds: Bounds) -> list[bytes]:
+def _files(tensor: InputTensor, binary: memoryview, settings: Settings) -> list[bytes]:
     if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]) or tensor.shape[0] < 1:
         raise _bad(f"The shape of {IMAGE!r} is [N] or [N, 1]; it was {tensor.shape[:8]}.")
     number = tensor.shape[0]
-    _expect_items(number, bounds)
+    _require_items(number, settings)
     nested = len(tensor.shape) == 2
     files = _lengths(binary, number) if tensor.data is None else _base64(tensor.data, number, nested=nested)
-    if any(len(file) > bounds.max_bytes for file in files):
-        raise Problem("too-large", f"An image has more than {bounds.max_bytes} bytes, the limit.")
+    if any(len(file) > settings.max_bytes for file in files):
+        raise Problem("too-large", f"An image has more than {settings.max_bytes} bytes, the limit.")
     return files
 
 
@@ -126,7 +98,7 @@ def _lengths(binary: memoryview, number: int) -> list[bytes]:
             raise _bad(f"The bytes of {IMAGE!r} end in the middle of an element.")
         files.append(file)
         place += 4 + size
-    _expect_number(len(files), number)
+    _require_number(len(files), number)
     return files
 
 
@@ -137,32 +109,26 @@ def _base64(data: object, number: int, *, nested: bool) -> list[bytes]:
         elements = elements[0]
     elif nested and all(isinstance(element, list) and len(element) == 1 for element in elements):
         elements = [element for [element] in elements]
-    _expect_number(len(elements), number)
+    _require_number(len(elements), number)
     try:
-        return [base64.b64decode(_text(element), validate=True) for element in elements]
-    except binascii.Error:
+        return [base64.b64decode(element, validate=True) for element in elements]
+    except (TypeError, ValueError):
         raise _bad(f"In JSON, {IMAGE!r} is the base64 of files.") from None
 
 
-def _expect_number(came: int, number: int) -> None:
+def _require_number(came: int, number: int) -> None:
     if came != number:
         raise _bad(f"The shape of {IMAGE!r} says {number} files; {came} came.")
 
 
-def _text(element: object) -> str:
-    if not isinstance(element, str) or not element.isascii():
-        raise _bad(f"In JSON, {IMAGE!r} is the base64 of files.")
-    return element
-
-
-def _pixels(tensor: InputTensor, binary: memoryview, bounds: Bounds) -> list[NDArray[np.uint8]]:
+def _pixels(tensor: InputTensor, binary: memoryview, settings: Settings) -> list[NDArray[np.uint8]]:
     shape = [1, *tensor.shape] if len(tensor.shape) == 3 else tensor.shape
     if len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
         raise _bad(f"The shape of {PIXELS!r} is [N, H, W, 3] or [H, W, 3]; it was {tensor.shape[:8]}.")
     number, height, width, _ = shape
-    _expect_items(number, bounds)
-    if height * width > bounds.max_pixels:
-        raise Problem("too-large", f"An image has more than {bounds.max_pixels} pixels, the limit.")
+    _require_items(number, settings)
+    if height * width > settings.max_pixels:
+        raise Problem("too-large", f"An image has more than {settings.max_pixels} pixels, the limit.")
     if max(height, width) > Limits.max_side:  # the decoder's limit; far beyond it no PNG can be written
         raise Problem("too-large", f"An image has a side of more than {Limits.max_side} pixels, the limit.")
     values = np.frombuffer(binary, dtype=np.uint8) if tensor.data is None else _numbers(tensor.data)
@@ -174,22 +140,18 @@ def _pixels(tensor: InputTensor, binary: memoryview, bounds: Bounds) -> list[NDA
 def _numbers(data: object) -> NDArray[np.uint8]:
     """Numbers in lists, however deep. Not by `np.asarray`: it makes all texts as long as the longest."""
     values: list[Any] = data if isinstance(data, list) else [data]
-    while values and all(isinstance(value, list) for value in values):
-        if any(len(value) != len(values[0]) for value in values):
-            raise _no_numbers()
+    while values and isinstance(values[0], list):
+        if any(not isinstance(value, list) or len(value) != len(values[0]) for value in values):
+            break
         values = list(itertools.chain.from_iterable(values))
     if not values or set(map(type, values)) != {int} or min(values) < 0 or max(values) > 255:
-        raise _no_numbers()
+        raise _bad(f"In JSON, {PIXELS!r} is whole numbers from 0 to 255.")
     return np.array(values, dtype=np.uint8)
 
 
-def _no_numbers() -> Problem:
-    return _bad(f"In JSON, {PIXELS!r} is whole numbers from 0 to 255.")
-
-
-def _expect_items(number: int, bounds: Bounds) -> None:
-    if number > bounds.max_items:
-        raise Problem("too-large", f"The request has more than {bounds.max_items} images, the limit.")
+def _require_items(number: int, settings: Settings) -> None:
+    if number > settings.max_items:
+        raise Problem("too-large", f"The request has more than {settings.max_items} images, the limit.")
 
 
 def _texts(request: InferenceRequest) -> dict[str, str]:
@@ -211,10 +173,6 @@ def _outputs(request: InferenceRequest) -> dict[str, bool]:
         output.name: as_bytes if output.parameters.binary_data is None else output.parameters.binary_data
         for output in request.outputs
     }
-
-
-def _told(tensor: InputTensor) -> str:
-    return f"{tensor.name[:64]!r} of {tensor.datatype[:16]!r}"
 
 
 def _bad(detail: str) -> Problem:

@@ -2,8 +2,6 @@
 
 import asyncio
 import importlib.metadata
-from collections.abc import Coroutine
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -13,16 +11,18 @@ from starlette.responses import Response
 from app import uploads
 from app.access import AnyCaller, MayPredict, MaySeeModels
 from app.dependencies import (
+    VERSION_IN_PATH,
+    BatcherPart,
     Category,
+    DrainingPart,
     PredictorPart,
     ResidencyPart,
     SettingsPart,
-    Version,
     expect_not_draining,
 )
 from app.forms import File, Upload
 from app.inspection.answer import Answer
-from app.inspection.params import Params, PredictParams
+from app.inspection.params import Params
 from app.inspection.predictor import PROBLEMS, Predictor, ProtocolRequest
 from app.known_query import expect_known_query
 from app.open_inference import incoming, outgoing
@@ -32,17 +32,31 @@ from app.problems import Problem
 from app.scheduling.admission import Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import open_inference as schemas
-from app.settings import Settings
 from app.store import resolve
 from flows.fastflow import heatmap, models_folder
-from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(expect_known_query)])
 
 _documented = partial(documented, open_inference=True)
 # The JSON, as objects of Python.
 _JSON_TIMES: Final = 20
-_INFER: Final[dict[int | str, dict[str, Any]]] = _documented(*PROBLEMS)
+
+
+@router.get("/health/live", responses=_documented("internal"))
+async def live(batcher: BatcherPart) -> schemas.Live:
+    """Answer 200 as long as the process can answer, unless its device is lost: then it must be restarted."""
+    if batcher.lost is not None:
+        raise Problem("internal", batcher.lost)
+    return schemas.Live(live=True)
+
+
+@router.get("/health/ready", responses=_documented("internal", "model-loading", "draining"))
+async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> schemas.Ready:
+    """Answer 200 when every active model is loaded, as /health/ready."""
+    draining.expect_not_begun()
+    residency.expect_ready()
+    batcher.require_alive()
+    return schemas.Ready(ready=True)
 
 
 @router.get("", responses=_documented("internal"))
@@ -52,57 +66,44 @@ async def server_metadata(_: AnyCaller) -> schemas.ServerMetadata:
     return schemas.ServerMetadata(name="flowgauge", version=version, extensions=["binary_tensor_data"])
 
 
-@router.get("/models/{category}", responses=_documented("unknown-model", "internal", "model-loading"))
-def model_metadata(category: Category, settings: SettingsPart, _: MaySeeModels) -> schemas.ModelMetadata:
-    """Tell what a model takes and gives."""
-    return _metadata(settings, category, None)
+_METADATA = _documented("unknown-model", "internal", "model-loading")
 
 
-@router.get(
-    "/models/{category}/versions/{version}",
-    responses=_documented("unknown-model", "internal", "model-loading"),
-)
-def version_metadata(
-    category: Category, version: Version, settings: SettingsPart, _: MaySeeModels
+@router.get("/models/{category}", responses=_METADATA)
+@router.get("/models/{category}/versions/{version}", responses=_METADATA, dependencies=[VERSION_IN_PATH])
+def model_metadata(
+    request: Request, category: Category, settings: SettingsPart, _: MaySeeModels
 ) -> schemas.ModelMetadata:
-    """Tell what a version takes and gives."""
-    return _metadata(settings, category, version)
+    """Tell what a model, or a version of it, takes and gives."""
+    version = request.path_params.get("version")
+    resolve(settings.models, category, version)
+    versions = models_folder.versions(settings.models, category) if version is None else [version]
+    outputs = [
+        schemas.TensorMetadata(name=name, datatype=output.datatype, shape=list(output.shape))
+        for name, output in outgoing.OUTPUTS.items()
+    ]
+    inputs = [
+        schemas.TensorMetadata(name=incoming.IMAGE, datatype="BYTES", shape=[-1]),
+        schemas.TensorMetadata(name=incoming.PIXELS, datatype="UINT8", shape=[-1, -1, -1, 3]),
+    ]
+    return schemas.ModelMetadata(
+        name=category, versions=versions, platform="flowgauge", inputs=inputs, outputs=outputs
+    )
 
 
-@router.get(
-    "/models/{category}/ready",
-    responses=_documented("unknown-model", "rejected-bundle", "internal", "model-loading"),
-)
+_READY = _documented("unknown-model", "rejected-bundle", "internal", "model-loading")
+
+
+@router.get("/models/{category}/ready", responses=_READY)
+@router.get("/models/{category}/versions/{version}/ready", responses=_READY, dependencies=[VERSION_IN_PATH])
 async def model_ready(
     request: Request, category: Category, residency: ResidencyPart, settings: SettingsPart, _: MayPredict
 ) -> schemas.ModelReady:
-    """Answer 200 when the active version is loaded; if it is not, it is loaded first.
+    """Answer 200 when the active version, or the one named, is loaded; if it is not, it is loaded first.
 
     One that is not loaded within FLOWGAUGE_DEADLINE_MS is 503, and loaded all the same.
     """
-    await _loaded(request, residency.get(category), settings)
-    return schemas.ModelReady(name=category, ready=True)
-
-
-@router.get(
-    "/models/{category}/versions/{version}/ready",
-    responses=_documented("unknown-model", "rejected-bundle", "internal", "model-loading"),
-)
-async def version_ready(
-    request: Request,
-    category: Category,
-    version: Version,
-    residency: ResidencyPart,
-    settings: SettingsPart,
-    _: MayPredict,
-) -> schemas.ModelReady:
-    """Answer 200 when a version is loaded; if it is not, it is loaded first, as without a version."""
-    await _loaded(request, residency.get(category, version), settings)
-    return schemas.ModelReady(name=category, ready=True)
-
-
-async def _loaded(request: Request, load: Coroutine[Any, Any, Detector], settings: Settings) -> None:
-    """Wait for a load as long as for an inspection, and no longer than somebody listens."""
+    load = residency.get(category, request.path_params.get("version"))
     try:
         async with asyncio.timeout(settings.deadline_ms / 1000) as limit:
             await cancel_on_disconnect(request, load)
@@ -110,39 +111,28 @@ async def _loaded(request: Request, load: Coroutine[Any, Any, Detector], setting
         if not limit.expired():
             raise
         raise Problem("model-loading", "It is still being loaded.") from error
+    return schemas.ModelReady(name=category, ready=True)
 
 
+_INFER: Final[dict[str, Any]] = {
+    "response_model": schemas.InferenceResponse,
+    "responses": _documented(*PROBLEMS),
+    "openapi_extra": INFER_EXTRA,
+}
+
+
+@router.post("/models/{category}/infer", dependencies=[Depends(expect_not_draining)], **_INFER)
 @router.post(
-    "/models/{category}/infer",
-    response_model=schemas.InferenceResponse,
-    responses=_INFER,
-    openapi_extra=INFER_EXTRA,
-    dependencies=[Depends(expect_not_draining)],
+    "/models/{category}/versions/{version}/infer",
+    dependencies=[Depends(expect_not_draining), VERSION_IN_PATH],
+    **_INFER,
 )
 async def infer(request: Request, category: Category, params: Params, predictor: PredictorPart) -> Response:
-    """Inspect pictures with the active version.
+    """Inspect pictures with the active version, or with the one named.
 
     The input is `image`, BYTES [N]: files; or `pixels`, UINT8 [N, H, W, 3]: RGB, kept in the history as PNG.
     A picture that cannot be inspected is the answer to all; others may have been kept by then.
     """
-    return await _infer(request, category, params, predictor)
-
-
-@router.post(
-    "/models/{category}/versions/{version}/infer",
-    response_model=schemas.InferenceResponse,
-    responses=_INFER,
-    openapi_extra=INFER_EXTRA,
-    dependencies=[Depends(expect_not_draining)],
-)
-async def infer_with_version(
-    request: Request, category: Category, version: Version, params: Params, predictor: PredictorPart
-) -> Response:
-    """Inspect pictures with a version named here, whichever is active; else as without one."""
-    return await _infer(request, category, replace(params, version=version), predictor)
-
-
-async def _infer(request: Request, category: str, params: PredictParams, predictor: Predictor) -> Response:
     read = partial(_read, request, category, predictor)
     return await predictor.predict_protocol(request, category, params, read)
 
@@ -163,10 +153,9 @@ async def _read(request: Request, category: str, predictor: Predictor, room: Res
     length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
     # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
     room.hold(_JSON_TIMES * length + len(body) - length)
-    bounds = incoming.Bounds(settings.max_items, settings.max_bytes, settings.max_pixels)
 
     def take_apart() -> tuple[incoming.Incoming, list[File]]:
-        found = incoming.parse(body, length, bounds)
+        found = incoming.parse(body, length, settings)
         files = [image if isinstance(image, bytes) else heatmap.encode_png(image) for image in found.images]
         return found, [File(None, file) for file in files]
 
@@ -180,19 +169,3 @@ async def _read(request: Request, category: str, predictor: Predictor, room: Res
         return Response(answer, headers=headers, media_type="application/octet-stream")
 
     return ProtocolRequest(Upload(files, found.texts), outgoing.drawings(list(found.outputs)), respond)
-
-
-def _metadata(settings: Settings, category: str, version: str | None) -> schemas.ModelMetadata:
-    resolve(settings.models, category, version)
-    versions = models_folder.versions(settings.models, category) if version is None else [version]
-    outputs = [
-        schemas.TensorMetadata(name=name, datatype=output.datatype, shape=list(output.shape))
-        for name, output in outgoing.OUTPUTS.items()
-    ]
-    inputs = [
-        schemas.TensorMetadata(name=incoming.IMAGE, datatype="BYTES", shape=[-1]),
-        schemas.TensorMetadata(name=incoming.PIXELS, datatype="UINT8", shape=[-1, -1, -1, 3]),
-    ]
-    return schemas.ModelMetadata(
-        name=category, versions=versions, platform="flowgauge", inputs=inputs, outputs=outputs
-    )

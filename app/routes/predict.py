@@ -1,11 +1,11 @@
 """Inspecting images: an upload in; a decision, the overlay that explains it, or the map out."""
 
-from dataclasses import replace
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.dependencies import Category, PredictorPart, Version
+from app.dependencies import VERSION_IN_PATH, Category, PredictorPart
 from app.inspection.params import ParamsWithInline
 from app.inspection.predictor import PROBLEMS
 from app.openapi import documented
@@ -15,38 +15,25 @@ from app.schemas import predict as schemas
 router = APIRouter(prefix="/v1/models/{category}", tags=["predict"])
 
 _PROBLEMS = documented(*PROBLEMS, "not-acceptable")
-_DOCUMENTED = {**PREDICT_ANSWER, **_PROBLEMS}
+_PREDICT: Final[dict[str, Any]] = {
+    "response_model": schemas.Inspection,
+    "responses": {**PREDICT_ANSWER, **_PROBLEMS},
+    "openapi_extra": PREDICT_EXTRA,
+}
 
 
-@router.post(
-    "/predict",
-    response_model=schemas.Inspection,
-    responses=_DOCUMENTED,
-    openapi_extra=PREDICT_EXTRA,
-)
+@router.post("/predict", **_PREDICT)
+@router.post("/versions/{version}/predict", dependencies=[VERSION_IN_PATH], **_PREDICT)
 async def predict(
     request: Request, category: Category, params: ParamsWithInline, predictor: PredictorPart
 ) -> Response:
-    """Inspect an image with the category's active version.
+    """Inspect an image with the category's active version, or with the one named.
 
     `Accept` chooses the answer: application/json (the default), image/png for the overlay itself,
     or application/x-npy for the float32 map of the whole upload, which has another size than that: the
     model's input size where `fit` is stretch, else one of the upload's aspect ratio.
     """
     return await predictor.predict(request, category, params)
-
-
-@router.post(
-    "/versions/{version}/predict",
-    response_model=schemas.Inspection,
-    responses=_DOCUMENTED,
-    openapi_extra=PREDICT_EXTRA,
-)
-async def predict_with_version(
-    request: Request, category: Category, version: Version, params: ParamsWithInline, predictor: PredictorPart
-) -> Response:
-    """Inspect an image with a version named here, whichever is active; else as without one."""
-    return await predictor.predict(request, category, replace(params, version=version))
 
 
 @router.post(

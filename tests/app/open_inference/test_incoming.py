@@ -5,17 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.open_inference.incoming import MAX_JSON, Bounds, Incoming, json_length, parse
+from app.open_inference.incoming import MAX_JSON, Incoming, json_length, parse
 from app.problems import Problem
+from app.settings import Settings
 
-BOUNDS = Bounds(max_items=4, max_bytes=100, max_pixels=16)
+SETTINGS = Settings(max_items=4, max_bytes=100, max_pixels=16)
 
 
 def request(tensor: dict[str, Any], binary: bytes = b"", **more: Any) -> Incoming:
     if binary:
         tensor = {**tensor, "parameters": {"binary_data_size": len(binary)}}
     head = json.dumps({"inputs": [tensor], **more}).encode()
-    return parse(head + binary, len(head), BOUNDS)
+    return parse(head + binary, len(head), SETTINGS)
 
 
 def image(*shape: int, **more: Any) -> dict[str, Any]:
@@ -130,14 +131,14 @@ def test_too_large_tensors_are_refused(tensor: dict[str, Any], binary: bytes) ->
 )
 def test_what_is_no_request_is_refused(body: bytes, words: str) -> None:
     with pytest.raises(Problem, match=words) as caught:
-        parse(body, len(body), BOUNDS)
+        parse(body, len(body), SETTINGS)
     assert caught.value.name == "invalid-request"
 
 
 def test_bytes_that_nobody_announced_are_refused() -> None:
     head = json.dumps({"inputs": [image(1, data=["eA=="])]}).encode()
     with pytest.raises(Problem, match="1 bytes follow"):
-        parse(head + b"x", len(head), BOUNDS)
+        parse(head + b"x", len(head), SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from app.scheduling.thread_pool import FairThreadPool, Timed
 
 @pytest.fixture
 def pool() -> Iterator[FairThreadPool]:
-    pool = FairThreadPool(1, "tested", first="urgent")
+    pool = FairThreadPool(1, "tested")
     yield pool
     pool.close()
 
@@ -22,10 +22,13 @@ def pool() -> Iterator[FairThreadPool]:
 class Hold:
     """A job that keeps the pool's only thread until it is released."""
 
-    def __init__(self, pool: FairThreadPool) -> None:
+    def __init__(self) -> None:
         self._begun, self._release = threading.Event(), threading.Event()
-        self.future: Future[Timed[None]] = pool.submit("held", self._run)
-        assert self._begun.wait(60)
+
+    async def begin(self, pool: FairThreadPool) -> "asyncio.Future[Timed[None]]":
+        task = asyncio.ensure_future(pool.run("held", self._run))
+        assert await asyncio.to_thread(self._begun.wait, 60)
+        return task
 
     def _run(self) -> None:
         self._begun.set()
@@ -35,38 +38,37 @@ class Hold:
         self._release.set()
 
 
-def order(pool: FairThreadPool, *lanes: str) -> list[str]:
-    """The order in which jobs are done that all waited for the thread."""
-    hold, done = Hold(pool), list[str]()
-    jobs = [pool.submit(lane, partial(done.append, lane)) for lane in lanes]
-    hold.release()
-    for job in jobs:
-        job.result(60)
-    return done
+def held(pool: FairThreadPool, scenario: Callable[[Hold], Coroutine[Any, Any, None]]) -> None:
+    """Run a scenario while the pool's thread is held."""
+
+    async def main() -> None:
+        hold = Hold()
+        running = await hold.begin(pool)
+        await scenario(hold)
+        hold.release()
+        await running
+
+    asyncio.run(main())
 
 
-def test_lanes_take_turns(pool: FairThreadPool) -> None:
-    assert order(pool, "big", "big", "big", "small")[:2] == ["big", "small"]
+def test_categories_take_turns_and_wait_is_timed(pool: FairThreadPool) -> None:
+    async def scenario(hold: Hold) -> None:
+        done = list[str]()
+        names = ["big", "big", "big", "small"]
+        jobs = [asyncio.ensure_future(pool.run(name, partial(done.append, name))) for name in names]
+        await asyncio.sleep(0)
+        hold.release()
+        timed = await asyncio.gather(*jobs)
+        assert done[:2] == ["big", "small"]
+        assert all(one.waited > one.took >= 0 for one in timed)
 
-
-def test_first_lane_goes_before_all_others(pool: FairThreadPool) -> None:
-    assert order(pool, "a", "b", "urgent", "urgent") == ["urgent", "urgent", "a", "b"]
-
-
-def test_jobs_wait_and_work_are_timed_apart(pool: FairThreadPool) -> None:
-    hold = Hold(pool)
-    waiting = pool.submit("a", lambda: "done")
-    hold.release()
-    timed = waiting.result(60)
-    assert timed.value == "done"
-    assert timed.waited > timed.took >= 0
+    held(pool, scenario)
 
 
 def test_cancelled_jobs_are_never_run_and_forgotten_at_once(pool: FairThreadPool) -> None:
     """Uploads of clients that left would fill the memory while a thread is busy: nobody counts them."""
 
-    async def scenario() -> None:
-        hold = Hold(pool)
+    async def scenario(hold: Hold) -> None:
         upload = np.zeros(1000)
         alive = weakref.ref(upload)
         left = asyncio.ensure_future(pool.run("a", partial(len, upload)))
@@ -83,28 +85,7 @@ def test_cancelled_jobs_are_never_run_and_forgotten_at_once(pool: FairThreadPool
         hold.release()
         assert (await kept).value == "kept"
 
-    asyncio.run(scenario())
-
-
-def test_running_job_ends_although_its_caller_was_cancelled(pool: FairThreadPool) -> None:
-    begun, release, done = threading.Event(), threading.Event(), list[str]()
-
-    def work() -> None:
-        begun.set()
-        assert release.wait(60)
-        done.append("to its end")
-
-    async def scenario() -> None:
-        job = asyncio.ensure_future(pool.run("a", work))
-        assert await asyncio.to_thread(begun.wait, 60)
-        job.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await job
-        release.set()
-        await pool.run("a", lambda: None)
-        assert done == ["to its end"]
-
-    asyncio.run(scenario())
+    held(pool, scenario)
 
 
 def test_failing_job_fails_alone_and_is_freed(pool: FairThreadPool) -> None:
@@ -131,12 +112,14 @@ def test_failing_job_fails_alone_and_is_freed(pool: FairThreadPool) -> None:
 
 
 def test_closing_finishes_what_runs_and_cancels_what_waits(pool: FairThreadPool) -> None:
-    hold = Hold(pool)
-    waiting = pool.submit("a", lambda: None)
-    closing = threading.Thread(target=pool.close)
-    closing.start()
-    release: Callable[[], None] = hold.release
-    waiting.add_done_callback(lambda _: release())
-    closing.join(60)
-    assert waiting.cancelled()
-    assert hold.future.done()
+    async def scenario(hold: Hold) -> None:
+        waiting = asyncio.ensure_future(pool.run("a", lambda: None))
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(asyncio.to_thread(pool.close))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not closing.done()
+        hold.release()
+        await closing
+
+    held(pool, scenario)
