@@ -80,13 +80,3 @@ def test_a_context_counts_row_by_row(kind: int) -> None:
     if x.ndim == 4:
         maps = context[:, :, None, None].expand(-1, -1, 4, 4)
         torch.testing.assert_close(network(x, context), network(x, maps))
-
-
-@pytest.mark.parametrize("kind", range(5), ids=[*MAPS, "MLP"])
-@pytest.mark.parametrize("context", [None, torch.zeros(3, 2), torch.zeros(2, 3), torch.zeros(3, 3, 1)])
-def test_a_context_that_is_missing_or_of_another_shape_is_refused(
-    kind: int, context: torch.Tensor | None
-) -> None:
-    network, x = networks(3)[kind]
-    with pytest.raises(ValueError, match=r"expected a context of shape \(3, 3\).*; got"):
-        network(x, context)

@@ -39,12 +39,6 @@ def test_a_generator_fixes_the_samples() -> None:
     assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 1, 1), (3,)])
-def test_an_event_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"expected shape \(N, 3\); got"):
-        StandardNormal((3,)).log_prob(torch.zeros(shape))
-
-
 def test_the_logistic_is_scipys() -> None:
     z = 5 * torch.randn(6, 3, dtype=torch.float64)
     expected = stats.logistic.logpdf(z.numpy()).sum(1)

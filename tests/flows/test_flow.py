@@ -115,26 +115,6 @@ def test_a_conditional_flow_learns_what_the_context_says() -> None:
     assert samples.std(1).tolist() == pytest.approx([0.74, 0.1, 0.74], rel=0.25)
 
 
-@pytest.mark.parametrize("width", [0, 2])
-@pytest.mark.parametrize("rows", [(), (1,), (3, 2), (5, 2)])
-def test_a_context_of_other_rows_is_refused_whether_it_is_used_or_not(
-    width: int, rows: tuple[int, ...]
-) -> None:
-    one = glow((4,), steps=1, hidden=4, context=width).train()
-    x, context = torch.randn(4, 4), torch.zeros(rows)
-    state = {name: value.clone() for name, value in one.state_dict().items()}
-    for call in (
-        lambda: one.log_prob(x, context),
-        lambda: one(x, context),
-        lambda: one.bits_per_dim(x, context),
-        lambda: one.sample(4, context=context),
-        lambda: one.sample_and_log_prob(4, context=context),
-    ):
-        with pytest.raises(ValueError, match=r"Flow expected a context of 4 rows; got \("):
-            call()
-    assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
-
-
 @pytest.mark.parametrize("recipe", [nice, real_nvp, glow, neural_spline, maf])
 def test_safetensors_bring_a_flow_back_to_the_bit(recipe: Callable[..., Flow], tmp_path: Path) -> None:
     torch.manual_seed(0)

@@ -39,14 +39,6 @@ def test_gradients_are_autograds(event: tuple[int, ...], context: int, recipe: C
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
 
 
-def test_gradients_of_gradients_are_refused() -> None:
-    flow = Compose([Planar(2), Planar(2)], recompute=True)
-    x = torch.randn(3, 2, requires_grad=True)
-    log_det = flow.forward(x)[1].sum()
-    with pytest.raises(RuntimeError, match="has no gradients of gradients"):
-        torch.autograd.grad(log_det, x, create_graph=True)
-
-
 class Kept:
     """Bytes that autograd keeps for the backward pass, beyond the parameters."""
 

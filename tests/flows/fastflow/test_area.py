@@ -83,17 +83,6 @@ def test_two_threads_share_it_where_it_pays(
     assert len(parts) == (2 if threads == 2 and (before, after) in DIVIDED else 1)
 
 
-def test_is_what_opencv_gives_at_many_sizes(parts: list[int]) -> None:
-    random, pictures = np.random.default_rng(1), 60
-    for _ in range(pictures):
-        bands, (a, b, c, d) = int(random.integers(2, 16)), random.integers(2, 17, 4).tolist()
-        after = bands * a, 8 * b
-        before = after[0] + bands * 3 * c, after[1] + 40 * d
-        image = noise((*before, 3))
-        np.testing.assert_array_equal(area.average(image, after), expected(image, after))
-    assert len(parts) > pictures + 10
-
-
 def test_nobody_waits_for_helpers_that_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     image = noise((900, 900, 3))
     go_on = Event()

@@ -57,15 +57,6 @@ class TestOrder:
         with pytest.raises(WeightsNotFoundError, match="the model was trained on"):
             backbones.find_weights(NAME, sha256="0" * 64)
 
-    def test_a_folder_with_several_does_not_choose(self, tmp_path: Path) -> None:
-        one, two = (save_weights(weights(seed), tmp_path) for seed in (0, 1))
-        with pytest.raises(WeightsError, match=f"holds several weights of {NAME}: .*say which") as caught:
-            backbones.find_weights(NAME, folder=tmp_path)
-        assert one.name in str(caught.value)
-        assert two.name in str(caught.value)
-        found = backbones.find_weights(NAME, folder=tmp_path, sha256=weights(1).sha256)
-        assert found.source == str(two)
-
     def test_what_another_run_named_is_not_taken(self, tmp_path: Path) -> None:
         named = _named(tmp_path, 1)
         path = save_weights(named, tmp_path / "kept")

@@ -146,14 +146,6 @@ class TestPredictFeatures:
             detector.predict_features(features[::-1])
 
 
-def test_its_bytes_are_those_of_the_head_and_its_inference_form(
-    detector: Detector, tiny_bundle_store: Path
-) -> None:
-    bundle = resolve(tiny_bundle_store, "tiny")
-    weights_file = (bundle / "flow.safetensors").stat().st_size  # with a header of some kilobytes
-    assert weights_file < detector.nbytes < 2 * weights_file
-
-
 class TestLoad:
     def test_a_shared_backbone_and_its_own_give_the_same_scores(
         self, detector: Detector, tiny_bundle_store: Path, tiny_pictures: Pictures

@@ -1,13 +1,10 @@
 """Score and map on a CPU: those of the reference in torch, picture by picture."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import combine, enlarge, finish, pixels_of
 from flows.fastflow.fused import Energies
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
@@ -60,13 +57,6 @@ def test_as_the_reference(scales: int, gaussian: float, seed: int) -> None:
     assert score == pytest.approx(expected, rel=1e-6)
     np.testing.assert_allclose(score_map, expected_map, rtol=1e-5, atol=2e-6)
     assert score_map.dtype == np.float32
-
-
-@pytest.mark.parametrize("enlarging", get_args(Enlarging))
-@pytest.mark.parametrize("sharpness", [0.5, 2.0, 8.0])
-def test_any_way_to_enlarge_and_any_sharpness(enlarging: Enlarging, sharpness: float) -> None:
-    (_, score_map), (_, expected_map) = both(ScoreRule(enlarging=enlarging, sharpness=sharpness))
-    np.testing.assert_allclose(score_map, expected_map, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30, 1e34])

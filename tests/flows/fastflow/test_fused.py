@@ -74,15 +74,6 @@ def test_energies_are_those_of_the_training_form(
         torch.testing.assert_close(found.square[:, i], x.square().mean((1, 2, 3)), rtol=1e-5, atol=1e-6)
 
 
-def test_means_of_positions_are_those_of_the_training_form() -> None:
-    sizes = [(x.shape[2], x.shape[3]) for x in maps()]
-    head = made(FlowConfig(steps=2), NORMALISATIONS[0], sizes=sizes)
-    raw = maps(seed=3)
-    features, _ = head(raw)
-    for e, expected in zip(FusedHead(head)(raw).gaussian, head.gaussian(features), strict=True):
-        assert torch.equal(e, expected)
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_an_inference_form(name: str) -> None:
     """With the settings of the preset's flows, over fewer channels of odd and even number."""

@@ -65,17 +65,6 @@ def test_forward_gives_normalised_features_and_their_latents() -> None:
         torch.testing.assert_close(y, x, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("mode", ["channel", "layer"])
-def test_features_that_are_not_finite_are_refused(mode: str) -> None:
-    bad = maps()
-    bad[1][0, 0, 0, 0] = torch.nan
-    head = Head(CHANNELS, Normalisation.model_validate({"mode": mode, "pooling": 1}), FlowConfig(steps=1))
-    with pytest.raises(ValueError, match="scale 1: no"):
-        head.fit_statistics(lambda: [bad])
-    with pytest.raises(ValueError, match="scale 0: no"):
-        head.fit_statistics(list)
-
-
 @pytest.mark.parametrize(
     ("sides", "size", "exact"),
     [

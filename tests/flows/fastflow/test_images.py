@@ -459,12 +459,6 @@ def test_a_tiff_of_which_the_high_byte_alone_would_come_is_refused() -> None:
     assert decode(data).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_other_pictures_have_no_bits_to_count() -> None:
-    for data in (save(PHOTO, "PNG"), save(PHOTO, "TIFF"), save(PHOTO, "JPEG"), save(PALETTE, "PNG"), b"BM"):
-        assert bits_used(data) is None
-    assert bits_used(cv2.imencode(".tif", DEEP)[1].tobytes()) is None
-
-
 def test_no_more_is_read_of_a_file_than_shows_that_it_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "endless.png"
     with path.open("wb") as file:

@@ -8,7 +8,6 @@ import pytest
 from flows.fastflow.parts import (
     PARTS,
     PartsError,
-    is_own,
     numbered,
     one_of_each,
     parts_of_names,
@@ -24,12 +23,6 @@ def say(folder: Path, text: str | bytes) -> Path:
 def test_without_the_file_each_picture_shows_another_part(tmp_path: Path) -> None:
     assert parts_of_names(["a_1.png", "a_2.png"], tmp_path) is None
     assert numbered(["a_1.png", "a_2.png", "a_1.png"], tmp_path).tolist() == [0, 1, 2]
-
-
-def test_parts_are_numbered_as_they_first_appear(tmp_path: Path) -> None:
-    say(tmp_path, r"^(.+)_\d+\.")
-    names = ["p7_1.png", "p2_1.png", "p7_2.png", "p2_2.png", "p9_1.png", "p7_3.png"]
-    assert numbered(names, tmp_path).tolist() == [0, 1, 0, 1, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -55,24 +48,6 @@ def test_where_names_need_not_tell_each_that_does_not_has_a_part_of_its_own(tmp_
     assert len(set(parts)) == 4
     with pytest.raises(PartsError, match="is no regular expression"):
         parts_where_told(names, say(tmp_path, "^(a"))
-
-
-def test_an_expression_can_say_that_a_name_is_of_a_part_of_its_own(tmp_path: Path) -> None:
-    names = ["7_a.png", "odd.png", "7_b.png", "odd.png", "other.png"]
-    say(tmp_path, r"^(?:(\d+)_)?")
-    parts = parts_of_names(names, tmp_path)
-    assert parts == parts_where_told(names, tmp_path)
-    assert parts is not None
-    assert [is_own(part) for part in parts] == [False, True, False, True, True]
-    assert numbered(names, tmp_path).tolist() == [0, 1, 0, 2, 3]
-    say(tmp_path, r"^(\d*)")  # which has a part, of no letters: more likely a mistake
-    with pytest.raises(PartsError, match=r"does not say which part odd\.png shows"):
-        parts_of_names(names, tmp_path)
-
-
-def test_comments_empty_lines_and_what_windows_writes_before_them(tmp_path: Path) -> None:
-    say(tmp_path, "\ufeff# frames of a part\r\n\r\n  ^(.+)_ \r\n")
-    assert numbered(["a_1.png", "a_2.png"], tmp_path).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(

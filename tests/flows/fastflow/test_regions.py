@@ -1,6 +1,5 @@
 """Regions of interest, and regions of anomalous pixels: that both mean the same pixels of a picture."""
 
-import itertools
 import math
 
 import cv2
@@ -181,19 +180,6 @@ class TestFind:
         assert len(shares) > 50
         if image[0] > 256:
             assert min(shares) > 0.9
-
-    @pytest.mark.parametrize("seed", range(5))
-    def test_contours_lie_in_their_boxes_and_boxes_in_the_picture(self, seed: int) -> None:
-        for region in find(blobs(seed), 0.5, (333, 211)):
-            x, y, width, height = region.bbox
-            assert 0 <= x < x + width <= 211
-            assert 0 <= y < y + height <= 333
-            xs, ys = zip(*region.contour, strict=True)
-            assert (min(xs), max(xs)) >= (x, x)
-            assert max(xs) <= x + width
-            assert min(ys) >= y
-            assert max(ys) <= y + height
-            assert all(a != b for a, b in itertools.pairwise(region.contour))
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     def test_what_is_not_finite_is_refused(self, bad: float) -> None:

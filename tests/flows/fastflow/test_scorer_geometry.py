@@ -115,21 +115,6 @@ def test_many_tiles_are_computed_a_chunk_at_a_time_to_the_same_score(
     assert not chunks[2].score_map[150:].any()
 
 
-def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
-    """The score averages the pixels of one tile's share, however many tiles there are."""
-    model = scorer(trained, Geometry(fit="tile"))
-    defect, good = tiny_pictures["defect"][0], tiny_pictures["good"][0]
-    large = np.tile(good, (5, 5, 1))
-    before = model.score([large])[0].score
-    large[128:192, 128:192] = defect
-    [alone], [found] = model.score([defect]), model.score([large])
-    assert found.score > before
-    assert found.score > 0.9 * alone.score
-    k = round(model.rule_for((320, 320)).top_fraction * 320 * 320)
-    assert k == round(RULE.top_fraction * 64 * 64)
-    assert model.rule_for((32, 64)) == RULE  # of fewer pixels, the same share
-
-
 def test_layouts_and_regions_must_be_those_of_the_maps(trained: Scorer) -> None:
     model = scorer(trained, Geometry(fit="tile"))
     prepared = model.prepare(texture(100, 64))

@@ -102,22 +102,3 @@ class TestKept:
         one = weights()
         damage(save_weights(one, tmp_path))
         assert kept_weights(NAME, tmp_path, one.sha256) is None
-
-    @pytest.mark.parametrize("damage", [_cut, _others])
-    @pytest.mark.parametrize("named", [False, True])
-    def test_what_was_damaged_is_replaced_by_who_saves_it_again(
-        self, damage: Callable[[Path], object], named: bool, tmp_path: Path
-    ) -> None:
-        one = replace(weights(), named=named)
-        path = save_weights(one, tmp_path)
-        damage(path)
-        assert save_weights(one, tmp_path) == path
-        assert kept_weights(NAME, tmp_path, one.sha256) is not None
-        assert marked_files(NAME, tmp_path) == ([path] if named else [])
-
-    @pytest.mark.parametrize("name", ["?" * len(NAME), f"/{NAME}"])
-    def test_a_name_is_no_pattern_and_no_path(self, name: str, tmp_path: Path) -> None:
-        one = weights()
-        folder = tmp_path / "kept"
-        save_weights(one, folder)
-        assert kept_weights(name, folder, one.sha256) is None

@@ -81,7 +81,7 @@ def test_energies_are_those_of_the_inference_form(
     expect_equal(running(given), FusedHead(head)(given))
 
 
-@pytest.mark.parametrize(("channels", "n"), [((6,), 1), ((4, 6, 8, 2), 3), (CHANNELS, 7), (CHANNELS, 13)])
+@pytest.mark.parametrize(("channels", "n"), [((6,), 1), ((4, 6, 8, 2), 3), (CHANNELS, 13)])
 def test_any_number_of_scales_and_images(channels: Sequence[int], n: int) -> None:
     head = made(FlowConfig(steps=2), NORMALISATIONS[0], channels)
     expect_equal(openvino().head(head)(maps(channels, n=n)), FusedHead(head)(maps(channels, n=n)))
@@ -130,14 +130,6 @@ def test_room_for_graphs_of_a_heads_own_is_bounded_and_comes_back(monkeypatch: p
     assert running[0].own_bytes > 0
 
 
-def test_results_are_not_overwritten_by_the_next_batch() -> None:
-    running = openvino().head(made(FlowConfig(steps=2), NORMALISATIONS[0]))
-    first = running(maps(n=1, seed=1))
-    kept = [part.clone() for part in parts_of(first)]
-    running(maps(n=1, seed=2))
-    assert all(torch.equal(a, b) for a, b in zip(parts_of(first), kept, strict=True))
-
-
 def test_batches_do_not_wait_for_a_backbone_that_is_compiled(
     small_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,14 +166,6 @@ class TestBackbone:
         for several, one, expected in zip(found, last, small_extractor(images), strict=True):
             torch.testing.assert_close(several, expected, rtol=1e-3, atol=1e-4)
             torch.testing.assert_close(several[-1:], one, rtol=1e-5, atol=1e-6)
-
-    @pytest.mark.parametrize("size", [(96, 64), (72, 100)])
-    def test_at_any_size(self, tiny_extractor: FeatureExtractor, size: tuple[int, int]) -> None:
-        """At sizes that divide and sizes that do not: padding depends on them."""
-        images = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
-        found = openvino().backbone(tiny_extractor, size)(images)
-        for a, b in zip(found, tiny_extractor(images), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
     def test_a_second_part_goes_on_with_what_the_first_one_gave(self) -> None:
         """Beside each other as alone, with a map of the first part among the results."""
