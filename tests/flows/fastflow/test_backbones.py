@@ -1,5 +1,6 @@
 """Where weights come from, in which order, and how they are kept."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,12 @@ class TestOrder:
         pulled = save_weights(weights(), path.parent)
         assert backbones.find_weights(NAME, folder=path.parent).source == str(pulled)
         assert backbones.find_weights(NAME, folder=path.parent, sha256=named.sha256).source == str(path)
+
+    def test_a_longer_name_that_begins_alike_is_another_model(self, tmp_path: Path) -> None:
+        kept = save_weights(weights(), tmp_path)
+        shutil.copy(kept, tmp_path / kept.name.replace(NAME, f"{NAME}-large"))
+        found = backbones.find_weights(NAME, folder=tmp_path)
+        assert found.source == str(kept)
 
 
 class TestNotFound:

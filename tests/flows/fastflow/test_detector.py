@@ -103,6 +103,16 @@ class TestPredict:
         assert {p.decision for p in whole} == {"PASS", "REJECT"}
         assert {p.decision for p in inside} == {"PASS"}
 
+    def test_a_score_at_the_threshold_passes(self, detector: Detector, tiny_pictures: Pictures) -> None:
+        """Strictly above rejects: that is what the p-value's >= certifies."""
+        [at] = detector.predict(tiny_pictures["good"][:1])
+        before = detector.calibrator.threshold
+        detector.calibrator.threshold = conformal.Threshold(at.score, 0.1, True, 0.1, 9)
+        try:
+            assert detector.predict(tiny_pictures["good"][:1])[0].decision == "PASS"
+        finally:
+            detector.calibrator.threshold = before
+
 
 @pytest.fixture(scope="module")
 def other(detector: Detector) -> Detector:

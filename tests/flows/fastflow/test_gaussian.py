@@ -138,6 +138,17 @@ class TestPosition:
             with pytest.raises(ValueError, match="scale 1: no covariance of 144 positions, or not a finite"):
                 model.fit(batches(bad, 5))
 
+    def test_a_direction_in_which_nothing_varies_is_kept_from_blowing_up(self) -> None:
+        """Two channels that are the same have a correlation without an inverse."""
+        x = mixed(40, 5, (16, 16))
+        x[:, 3] = x[:, 1]
+        model = PositionGaussian((5,))
+        model.fit([[x]])
+        [found] = model([x])
+        assert found.isfinite().all()
+        assert found.mean().item() == pytest.approx(0.4, rel=0.05)  # four channels of five are told apart
+        assert model.get_buffer("whitening_0").abs().max() < 2e3
+
 
 class TestPicture:
     @settings(max_examples=10)

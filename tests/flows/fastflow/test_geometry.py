@@ -61,9 +61,9 @@ def test_padding_keeps_the_aspect_ratio(image_size: tuple[int, int], size: tuple
 
 
 def test_what_is_filled_is_the_pictures_reflection() -> None:
-    image = picture(256, 100)
-    prepared = Geometry(fit="pad").layout((256, 100), INPUT, STRIDES).prepare(image)
-    wanted = np.pad(image, ((0, 0), (78, 78), (0, 0)), mode="reflect")
+    image = picture(256, 101)
+    prepared = Geometry(fit="pad").layout((256, 101), INPUT, STRIDES).prepare(image)
+    wanted = np.pad(image, ((0, 0), (77, 78), (0, 0)), mode="reflect")
     np.testing.assert_array_equal(prepared.pixels, wanted)
 
 
