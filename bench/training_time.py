@@ -105,7 +105,7 @@ def train_ours(folder: Path, options: argparse.Namespace) -> Run:
     flowgauge.spin_briefly()
     from safetensors.torch import save_file
 
-    from bench.random_weights import random_weights
+    from tests.support.random_weights import random_weights
     from training.config import RunConfig
     from training.run import train
 
@@ -161,7 +161,7 @@ class Stopwatch:
 
 def make_images(folder: Path, count: int) -> None:
     """Write `count` + 1 synthetic parts of the models' input size."""
-    from bench.service.fleet import jpeg, part
+    from tests.support.fleet import jpeg, part
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from app.database.engine import Database
 from flows.fastflow import models_folder
 from flows.fastflow.weights import NAMED
-from tests import mosquitto
-from tests import postgres as postgres_server
+from tests.support import mosquitto
+from tests.support import postgres as postgres_server
 from training.config import RunConfig
 from training.progress import Silent
 from training.run import train

@@ -11,7 +11,7 @@ import pytest
 from app.settings import Settings
 from app.sinks.signing import read_secret, sign
 from app.sinks.webhook_file import read_webhooks
-from tests.certificates import make_certificate
+from tests.support.certificates import make_certificate
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "live.md"

@@ -19,10 +19,10 @@ from bench.inference import engines
 from bench.inference.models import CATEGORY, DEFAULT, SIZE, photographs, trained_model
 from bench.inference.options import Options
 from bench.report import Ratio, Report, Table, ratio
-from bench.service.fleet import Fleet
 from bench.service.load import Shot, closed_loop, per_second
-from bench.service.server import Server
 from bench.turns import in_turns
+from tests.support.fleet import Fleet
+from tests.support.server import Server
 
 _CLIENTS = 32
 _WARM_UP_SECONDS = 3.0

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.random_weights import random_weights
-from bench.service.fleet import jpeg, part
 from flows.fastflow import models_folder
 from flows.fastflow.bundle import read_manifest
 from flows.fastflow.engines import has_openvino
@@ -17,6 +15,8 @@ from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import PRECISIONS, Precision
 from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import RecordedBackbone
+from tests.support.fleet import jpeg, part
+from tests.support.random_weights import random_weights
 from training.config import RunConfig
 from training.progress import Silent
 from training.run import train

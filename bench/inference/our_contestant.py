@@ -38,8 +38,8 @@ def _load(options: argparse.Namespace) -> Works:
     import numpy as np
     import torch
 
-    from bench.service.fleet import part
     from flows.fastflow.bundle import read_manifest
+    from tests.support.fleet import part
 
     torch.set_num_threads(options.threads)
     size = read_manifest(options.bundle).input_size

@@ -48,7 +48,7 @@ def main() -> int:
 
 def _run(name: str, options: argparse.Namespace) -> int:
     from bench.report import Report, figures_table
-    from bench.service import fleet
+    from tests.support import fleet
 
     folder = options.folder / str(options.size)
     print(f"{name}: {options.categories} categories in {folder}", flush=True)

@@ -19,9 +19,9 @@ import httpx
 from app.packing import pack
 from bench.report import Figures, milliseconds
 from bench.service.client import Connection, DisconnectedError
-from bench.service.fleet import Fleet, unique
-from bench.service.server import Server
 from flows.fastflow import bundle, models_folder
+from tests.support.fleet import Fleet, unique
+from tests.support.server import Server
 
 _PATIENCE_SECONDS = 120.0  # without a single answer
 _LATER_SECONDS = 0.25  # at most, from the last answer to the kill: it shall hit every stage of the work

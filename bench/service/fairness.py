@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench.report import Figures, milliseconds
 from bench.service import overload
-from bench.service.fleet import Fleet
 from bench.service.load import Shot, by_status, closed_loop
-from bench.service.server import Server
+from tests.support.fleet import Fleet
+from tests.support.server import Server
 
 _WARM_UP_SECONDS = 3.0
 

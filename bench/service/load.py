@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bench.report import Figures
 from bench.service.client import Answer, Connection, DisconnectedError
-from bench.service.fleet import Fleet
+from tests.support.fleet import Fleet
 
 _JPEG = {"Content-Type": "image/jpeg"}
 

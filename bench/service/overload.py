@@ -9,9 +9,9 @@ import numpy as np
 
 from bench.report import Figures, milliseconds
 from bench.service.client import Connection
-from bench.service.fleet import Fleet
 from bench.service.load import Shot, by_status, closed_loop, open_loop, per_second, shoot
-from bench.service.server import Server
+from tests.support.fleet import Fleet
+from tests.support.server import Server
 
 _WARM_UP_SECONDS = 3.0
 _ALONE = 20  # requests one after the other, to see what an idle service takes

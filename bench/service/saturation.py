@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 from bench.report import Figures, milliseconds
-from bench.service.fleet import Fleet
 from bench.service.load import closed_loop, per_second
-from bench.service.server import Server
+from tests.support.fleet import Fleet
+from tests.support.server import Server
 
 _WARM_UP_SECONDS = 3.0
 _LEAST_MEAN = 4

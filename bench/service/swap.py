@@ -10,9 +10,9 @@ from pathlib import Path
 
 from bench.report import Figures, milliseconds
 from bench.service.client import Connection
-from bench.service.fleet import Fleet
 from bench.service.load import Shot, closed_loop, per_second
-from bench.service.server import Server
+from tests.support.fleet import Fleet
+from tests.support.server import Server
 
 _MIB = 2**20
 _TOLERANCE = 1e-4

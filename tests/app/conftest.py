@@ -32,7 +32,7 @@ from app.scheduling.admission import Reservation
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.conftest import trained_once
-from tests.serving import running
+from tests.support.serving import running
 from training.config import BackboneConfig, RunConfig
 from training.progress import Silent
 

@@ -17,7 +17,7 @@ from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 AddVersion = Callable[[Path, str, str], Path]
 CHANGE = {"target_fpr": 0.3, "reason": "too strict"}

@@ -16,7 +16,7 @@ from app.residency import Residency
 from flows.fastflow import bundle
 from tests.app.bundles import again, archive, left_in, repacked
 from tests.app.full_disk import files_of_at_most
-from tests.waiting import until
+from tests.support.waiting import until
 
 T = TypeVar("T")
 Scenario = Callable[[BundleUploads, Residency], Coroutine[Any, Any, T]]

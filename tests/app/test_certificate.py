@@ -7,7 +7,7 @@ import pytest
 
 from app.certificate import CertificateError, expect_certificate
 from app.settings import Settings
-from tests.certificates import Certificate, make_certificate
+from tests.support.certificates import Certificate, make_certificate
 
 
 @pytest.fixture

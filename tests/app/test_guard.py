@@ -16,7 +16,7 @@ from app.sessions import COOKIE
 from app.settings import Settings
 from tests.app.conftest import Keyed
 from tests.app.guarded import WHO, expect_problem, filled, log_in, routes
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

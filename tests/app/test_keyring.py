@@ -13,7 +13,7 @@ from app.keyring import Keyring
 from app.keys import Keys
 from app.problems import Problem
 from app.sessions import Sessions
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from app.lingering_close import LingeringClose
-from tests.serving import running
+from tests.support.serving import running
 
 ANSWER = PlainTextResponse("too large", 413)
 

@@ -19,7 +19,7 @@ from flows.fastflow.scorer import Scorer
 from tests.app.bundles import again
 from tests.app.stores import change, damage
 from tests.flows.fastflow.manifests import edit
-from tests.waiting import until
+from tests.support.waiting import until
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def test_two_services_share_nothing(store: Path, tmp_path: Path) -> None:

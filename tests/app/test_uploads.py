@@ -11,7 +11,7 @@ from app.forms import MAX_TEXT, File, Upload
 from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.uploads import chunks, read, read_many
-from tests import jumping
+from tests.support import jumping
 
 PICTURE = b"\x89PNG\r\n\x1a\n--B\r\n--B--not yet\r\n" + bytes(range(256)) * 4
 LIMIT = 2000

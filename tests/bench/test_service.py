@@ -13,10 +13,10 @@ import pytest
 
 from bench.service import crash, fairness, overload, saturation, swap
 from bench.service.client import Answer, Connection, DisconnectedError
-from bench.service.fleet import Fleet, make, unique
 from bench.service.load import Shot, per_second
 from flows.fastflow.images import decode
 from tests.conftest import picture
+from tests.support.fleet import Fleet, make, unique
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -22,9 +22,9 @@ from app.main import create_app
 from app.settings import Settings
 from examples.plc_gateway import decide
 from tests.app.conftest import serve_http as serve_http
-from tests.certificates import make_certificate
-from tests.mosquitto import Mosquitto, Subscriber, subscribed
-from tests.waiting import eventually
+from tests.support.certificates import make_certificate
+from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 Images = dict[str, list[bytes]]

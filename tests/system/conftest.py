@@ -7,8 +7,8 @@ import pytest
 from filelock import FileLock
 
 from app.access import Role
-from bench.service import fleet
-from bench.service.server import Server
+from tests.support import fleet
+from tests.support.server import Server
 from tests.system.pages import Site, site
 from tests.system.processes import ENGINE_CACHE, FlowGauge, first_key
 from training.config import RunConfig, dump_config

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from bench.service.server import Server
+from tests.support.server import Server
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from bench.service.server import Server
+from tests.support.server import Server
 from tests.system.offline import expect_no_network, loopback_up
 from tests.system.pages import drop, inspect, opened, site
 

@@ -14,8 +14,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Route, expect
 
 from app.access import Role
-from bench.service.server import Server
-from tests.waiting import standing_still
+from tests.support.server import Server
+from tests.support.waiting import standing_still
 
 # A busy machine takes its time.
 TIMEOUT_MS = 60_000

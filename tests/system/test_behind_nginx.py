@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from app.access import Role
-from bench.service.server import Server
 from examples.children import reserved_port
-from tests.certificates import Certificate, make_certificate
+from tests.support.certificates import Certificate, make_certificate
 from tests.support.event_stream import listening
+from tests.support.server import Server
+from tests.support.waiting import eventually
 from tests.system.processes import first_key
-from tests.waiting import eventually
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 PROGRAM = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.service.fleet import Fleet
-from bench.service.server import Server
+from tests.support.fleet import Fleet
+from tests.support.server import Server
 
 ROOT = Path(__file__).parents[2]
 PACKED = tomllib.loads((ROOT / "clients" / "pyproject.toml").read_text())

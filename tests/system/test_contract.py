@@ -34,8 +34,8 @@ from app.keys import Keys
 from app.main import create_app
 from app.packing import pack
 from app.settings import Settings
-from bench.service.fleet import Fleet
-from bench.service.server import Server
+from tests.support.fleet import Fleet
+from tests.support.server import Server
 
 CHECKS: Final = [
     not_a_server_error,

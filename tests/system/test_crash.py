@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.service import crash
-from bench.service.fleet import Fleet
+from tests.support.fleet import Fleet
 
 
 def test_a_kill_loses_nothing_that_was_answered_and_leaves_no_litter(

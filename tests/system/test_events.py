@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.support.event_stream import listening
+from tests.support.waiting import eventually
 from tests.system.line import Line, make_line
-from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 STATIONS = ["s1", "s2", "s3"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.access import Role
-from bench.service.fleet import Fleet
-from bench.service.server import Server
+from tests.support.fleet import Fleet
+from tests.support.server import Server
 from tests.system.processes import first_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

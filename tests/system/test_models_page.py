@@ -14,9 +14,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from bench.service.server import Server
 from flows.fastflow import bundle, models_folder
 from tests.conftest import picture, png
+from tests.support.server import Server
 from tests.system.pages import (
     PHONE,
     TIMEOUT_MS,

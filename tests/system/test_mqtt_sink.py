@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.mosquitto import Mosquitto, Subscriber, subscribed
+from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
+from tests.support.waiting import eventually
 from tests.system.line import Line, first_of_each, make_line
-from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 STATIONS = ["s1", "s2", "s3"]

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from app.access import Role
 from app.sessions import COOKIE
-from bench.service.server import Server
+from tests.support.server import Server
 from tests.system.pages import (
     PHONE,
     TIMEOUT_MS,

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from app.access import Role
-from bench.service.server import Server
+from tests.support.server import Server
 from tests.system.pages import (
     TIMEOUT_MS,
     Site,

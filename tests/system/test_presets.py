@@ -16,11 +16,11 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from bench.random_weights import random_weights
 from flows.fastflow import bundle
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.presets import PAPER, PRESETS
-from tests.stand_in_hub import Hub, serve
+from tests.support.random_weights import random_weights
+from tests.support.stand_in_hub import Hub, serve
 from tests.system.processes import COMMAND
 from training.config import load_config
 from training.progress import Silent

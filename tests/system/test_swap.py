@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.service import swap
-from bench.service.fleet import Fleet
+from tests.support.fleet import Fleet
 
 
 def test_versions_change_and_no_answer_is_wrong(small_fleet: Fleet, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from app.client import Client
-from bench.service.fleet import Fleet, unique
-from bench.service.server import Server
+from tests.support.fleet import Fleet, unique
+from tests.support.server import Server
 
 PATIENCE = 300.0
 

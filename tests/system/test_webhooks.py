@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from tests.receiver import Answer, Message, Receiver
+from tests.support.receiver import Answer, Message, Receiver
+from tests.support.waiting import eventually
 from tests.system.line import Line, first_of_each, make_line
 from tests.system.processes import FlowGauge
-from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 STATIONS = ["s1", "s2", "s3"]

@@ -30,8 +30,8 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.backup.conftest import RAW, Plant, inspect, place
 from tests.app.history.conftest import MakeEntry, make_entry
-from tests.postgres import Postgres
-from tests.waiting import until
+from tests.support.postgres import Postgres
+from tests.support.waiting import until
 
 __all__ = ["make_entry"]
 

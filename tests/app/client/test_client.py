@@ -22,7 +22,7 @@ from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from tests.app.client.conftest import Network
-from tests.certificates import make_certificate, serving_tls
+from tests.support.certificates import make_certificate, serving_tls
 
 Ask = Callable[..., Any]
 Images = dict[str, list[bytes]]

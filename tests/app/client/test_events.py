@@ -27,8 +27,8 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from tests.serving import running
-from tests.waiting import eventually
+from tests.support.serving import running
+from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]

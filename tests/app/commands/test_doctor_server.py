@@ -21,7 +21,7 @@ from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from tests.certificates import make_certificate, serving_tls
+from tests.support.certificates import make_certificate, serving_tls
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 

@@ -12,7 +12,7 @@ from app.keys import PATTERN
 from app.main import create_app
 from app.settings import Settings
 from tests.app.guarded import WHO
-from tests.postgres import Postgres
+from tests.support.postgres import Postgres
 
 
 def run(*arguments: str) -> Result:

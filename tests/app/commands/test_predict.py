@@ -29,9 +29,9 @@ from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import good
 from tests.app.stores import change
 from tests.conftest import png
-from tests.odd_names import ESCAPED, renamed
-from tests.rights import without_roots_rights
-from tests.waiting import eventually
+from tests.support.odd_names import ESCAPED, renamed
+from tests.support.rights import without_roots_rights
+from tests.support.waiting import eventually
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 Run = Callable[..., Result]

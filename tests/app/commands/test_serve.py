@@ -27,10 +27,10 @@ from app.access import Role
 from app.commands.serve import serve, warnings_of
 from app.settings import Settings, settings_from
 from flows.fastflow import bundle, models_folder
-from tests.certificates import make_certificate
-from tests.postgres import Postgres
+from tests.support.certificates import make_certificate
+from tests.support.postgres import Postgres
+from tests.support.waiting import eventually
 from tests.system.processes import first_key, greeting
-from tests.waiting import eventually
 
 PROGRAM = "import typer, app.commands.serve as s; cli = typer.Typer(); cli.command()(s.serve); cli()"
 # As on a processor that has no bfloat16.

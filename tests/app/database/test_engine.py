@@ -22,8 +22,8 @@ from app.database.engine import (
     shown,
 )
 from app.database.tables import REVISION, audit, inspections, metadata
-from tests.postgres import Postgres
-from tests.rights import without_roots_rights
+from tests.support.postgres import Postgres
+from tests.support.rights import without_roots_rights
 
 ACT = {"created_ms": 1, "actor": "a", "action": "b", "target": "c", "outcome": "done"}
 

@@ -21,7 +21,7 @@ from app.history.history import History, HistoryError
 from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry
-from tests.postgres import Postgres
+from tests.support.postgres import Postgres
 
 
 def use(settings: Settings, work: Callable[[History], Awaitable[None]] | None = None) -> None:

@@ -21,7 +21,7 @@ from app.history.retention import Retention
 from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.rows import add, row
-from tests.postgres import Postgres
+from tests.support.postgres import Postgres
 
 DAY = 24 * 3_600_000
 PICTURE = b"p" * 900  # with its map of 100 bytes: 1000

@@ -15,7 +15,7 @@ from app.inspection.idempotency import Idempotency
 from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry, make_entry
-from tests.postgres import Postgres
+from tests.support.postgres import Postgres
 
 __all__ = ["make_entry"]
 

@@ -23,7 +23,7 @@ from flows.fastflow import models_folder
 from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
 from tests.conftest import picture, png
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 

@@ -10,7 +10,7 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 
 def wait_until_ready(client: TestClient) -> None:

@@ -12,7 +12,7 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 PNG = {"Content-Type": "image/png"}
 Scrape = Callable[..., dict[str, float]]

@@ -21,7 +21,7 @@ from app.settings import Settings
 from flows.fastflow import images, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.conftest import Keyed
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]

@@ -21,7 +21,7 @@ from PIL import Image
 from app.main import create_app
 from app.settings import Settings
 from tests.app.gate import Gate
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]

@@ -14,7 +14,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Keyed, history_of, remove_files
 from tests.app.guarded import expect_problem
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]

@@ -12,7 +12,7 @@ from app.database import clock
 from flows.fastflow import models_folder
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 HOUR = 3_600_000
 SHIFT = "/v1/reports/shift"

@@ -17,7 +17,7 @@ from flows.fastflow import bundle, models_folder
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.conftest import Serve
 from tests.conftest import picture, png
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 ZIP = {"Content-Type": "application/zip"}
 Images = dict[str, list[bytes]]

@@ -26,7 +26,7 @@ from flows.fastflow.gaussian import PositionGaussian
 from flows.fastflow.geometry import Geometry, Prepared
 from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
-from tests.waiting import until
+from tests.support.waiting import until
 
 Images = dict[str, list[bytes]]
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from app.sinks import positions
 from app.sinks.delivery import Delivery, Undelivered
 from app.sinks.positions import Position
 from tests.app.databases import with_identity
-from tests.waiting import until
+from tests.support.waiting import until
 
 INSPECTIONS = Wanted(kinds=frozenset({"inspection"}))
 

@@ -12,9 +12,9 @@ from app.feed.log import Event
 from app.sinks.delivery import Undelivered
 from app.sinks.errors import SinkError
 from app.sinks.mqtt import MqttSink
-from tests.certificates import make_certificate
-from tests.mosquitto import Mosquitto, Subscriber, subscribed
-from tests.waiting import until
+from tests.support.certificates import make_certificate
+from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
+from tests.support.waiting import until
 
 TOPIC = "flowgauge/{station}/{category}/inspection"
 STATUS = "flowgauge/status"

@@ -16,7 +16,7 @@ from app.feed.log import Event
 from app.sinks.delivery import Undelivered
 from app.sinks.webhook import WebhookSink
 from app.sinks.webhook_file import Webhook
-from tests.receiver import Receiver
+from tests.support.receiver import Receiver
 
 KEY = b"k" * 32
 SECRET = SecretStr(f"whsec_{base64.b64encode(KEY).decode()}")

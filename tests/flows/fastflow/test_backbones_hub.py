@@ -17,8 +17,8 @@ import timm
 import torch
 
 from flows.fastflow.weights import State, digest
-from tests import stand_in_hub
-from tests.stand_in_hub import Hub, path_of
+from tests.support import stand_in_hub
+from tests.support.stand_in_hub import Hub, path_of
 
 MODEL = "resnet18"
 PATH = path_of(MODEL)

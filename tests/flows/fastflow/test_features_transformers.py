@@ -7,10 +7,10 @@ import timm
 import torch
 from torch import Tensor
 
-from bench import random_weights as backbones
 from flows.fastflow.cost import on_meta
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.weights import Weights, WeightsError
+from tests.support import random_weights as backbones
 
 # timm's name, tokens that belong to no patch, side of a patch: a class token; that and a distillation token;
 # class attention, so none among the patches; a class token and four registers; those and rotary positions.

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flows.fastflow.picture_files import is_picture, pictures_below
-from tests.rights import without_roots_rights
+from tests.support.rights import without_roots_rights
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -1,7 +1,7 @@
 """Weights that nobody trained, of a timm architecture small enough to write and read in an instant."""
 
-from bench.random_weights import random_weights
 from flows.fastflow.weights import State, Weights, digest
+from tests.support.random_weights import random_weights
 
 NAME = "test_resnet"
 # Its classifier, which no map needs, has a hundred million weights, and takes seconds.

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.app.client.watch.conftest import behind, ids, job, once, once_in_time, watching
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("soon")
 

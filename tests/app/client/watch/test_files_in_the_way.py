@@ -12,7 +12,7 @@ import pytest
 from app.client import Client
 from app.schemas.predict import Inspection
 from tests.app.client.watch.conftest import full, job, once, once_in_time, shut, watching
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 

@@ -6,7 +6,7 @@ import pytest
 
 from app.client.watch.folder import PATTERNS, Folder
 from tests.app.client.watch.conftest import shut
-from tests.rights import without_roots_rights
+from tests.support.rights import without_roots_rights
 
 
 class Clock:

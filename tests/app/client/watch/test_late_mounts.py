@@ -13,7 +13,7 @@ from app.client import Client
 from app.client.watch import watcher as module
 from app.client.watch.ledger import OWN, Ledger
 from tests.app.client.watch.conftest import ids, job, once, watching
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 

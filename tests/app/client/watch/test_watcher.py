@@ -26,7 +26,7 @@ from app.client.watch.watcher import Watcher
 from app.schemas.predict import Inspection
 from tests.app.client.conftest import Network
 from tests.app.client.watch.conftest import Heard, Refuses, behind, ids, job, once, watching
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]

@@ -20,7 +20,7 @@ from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed
 from tests.app.tuned import keyed_service
 from tests.flows.fastflow.manifests import edit
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 HTML = {"Accept": "text/html"}
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.random_weights import random_weights
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.weights import Weights
+from tests.support.random_weights import random_weights
 
 
 def _maps(name: str, state: dict[str, torch.Tensor], stages: tuple[int, ...]) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-from tests.serving import running
+from tests.support.serving import running
 
 
 @dataclass(frozen=True)

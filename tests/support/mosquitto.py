@@ -18,8 +18,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from examples.children import reserved_port
-from tests.certificates import Certificate
-from tests.waiting import standing_still
+from tests.support.certificates import Certificate
+from tests.support.waiting import standing_still
 
 _START_SECONDS = 30.0
 
