@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,14 +12,15 @@ from safetensors.torch import save
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, dump
 from flows.fastflow.highest import highest
 from flows.fastflow.images import FILE_LIMITS, decode
-from flows.fastflow.manifest import DataRecord, Gaussian, Golden, Manifest, Precision
+from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
 from flows.fastflow.models_folder import publish
 from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated
 from training.config import RunConfig
 from training.loop import METRICS, final_metrics
-from training.pinned import Pinned, read_bytes
+from training.pictures import Pictures
+from training.pinned import read_bytes
 from training.versions import library_versions
 
 CONFIG = "config.yaml"
@@ -33,10 +34,7 @@ def publish_model(
     models: Path,
     engines: Mapping[Precision, Scorer],
     calibrated: Mapping[Precision, Calibrated],
-    held_out: Sequence[Pinned],
-    record: DataRecord,
-    fitted: Sequence[str],
-    calibrating: Sequence[str],
+    pictures: Pictures,
     folder: Path,
 ) -> Path:
     """Write the bundle of a run.
@@ -47,10 +45,7 @@ def publish_model(
         models: the models folder.
         engines: the fitted model as it may be served.
         calibrated: what calibration found, for each of them.
-        held_out: the pictures it was found on, in the order of its scores.
-        record: what is recorded of the data.
-        fitted: sha256 of the files of the pictures that the head was fitted to.
-        calibrating: and of those held out, with all others of their parts.
+        pictures: that it was learned from.
         folder: the run's folder, with its settings, metrics and data check.
 
     Returns:
@@ -61,6 +56,7 @@ def publish_model(
     """
     # Contiguous again: the weights were laid out channels-last to compute, safetensors knows no strides.
     reference, found = engines["float32"], calibrated["float32"]
+    held_out = pictures.pinned_held_out
     tensors = {key: value.cpu().contiguous() for key, value in reference.head.state_dict().items()}
     now = datetime.now(UTC)
     weights_id = hashlib.sha256(save(tensors)).hexdigest()[:6]
@@ -90,14 +86,15 @@ def publish_model(
         thresholds={name: one.threshold for name, one in calibrated.items()},
         review_fpr=config.calibration.review_fpr,
         metrics=final_metrics(folder),
-        data=record,
+        data=pictures.record,
         libraries=library_versions(),
         golden=[_golden(file, data, engines, config.sample_bits) for file, data in golden.items()],
         files={},
     )
     files = dict(golden)
     files["report/metrics.jsonl"] = (folder / METRICS).read_bytes()
-    files[FIT_PICTURES], files[CALIBRATION_PICTURES] = dump(fitted), dump(calibrating)
+    for name, rows in ((FIT_PICTURES, pictures.split.seen), (CALIBRATION_PICTURES, pictures.known)):
+        files[name] = dump([pictures.hashes[i] for i in rows])
     files["report/config.yaml"] = (folder / CONFIG).read_bytes()
     files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
     files[HIGHEST] = json.dumps(highest([one.path.name for one in held_out], found.scores)).encode()

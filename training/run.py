@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
 from flows.fastflow.atomic_files import temporary_directory
-from flows.fastflow.bundle import BundleError, first_fault, read_manifest
+from flows.fastflow.bundle import read_manifest
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.models_folder import (
     BACKBONES,
     activate,
@@ -21,7 +19,6 @@ from flows.fastflow.models_folder import (
     left_behind,
     versions,
 )
-from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.review_band import say_empty_band
 from training import stages
 from training.augment import expect_square
@@ -108,7 +105,7 @@ def train(
         _check_data(config, data, category, folder, progress)
         _say_plan(config, pictures, category, device, progress)
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
-        extractor = _describable(backbones.extractor(config.backbone, config.input_size, device))
+        extractor = backbones.extractor(config.backbone, config.input_size, device)
         expect_whole_positions(config.input_size, extractor.strides, weights.name)
         logs = config.tensorboard
         log = None if logs is None else TensorBoardLog(logs / category / folder.name)
@@ -243,16 +240,3 @@ def _expect_writable(folder: Path) -> None:
     # In what is there: a folder that is made and removed again can be gone under another run that begins.
     with temporary_directory(next(path for path in (folder, *folder.parents) if os.path.lexists(path))):
         pass
-
-
-def _describable(extractor: FeatureExtractor) -> FeatureExtractor:
-    """The backbone, which a bundle's manifest must be able to describe.
-
-    Raises:
-        BundleError: it cannot, for instance for too many channels.
-    """
-    try:
-        record_of(extractor)
-    except ValidationError as error:
-        raise BundleError(f"no model can have this backbone: {first_fault(error)}") from error
-    return extractor

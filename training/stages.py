@@ -144,10 +144,7 @@ def publish(
         run.models,
         engines,
         calibrated,
-        run.pictures.pinned_held_out,
-        run.pictures.record,
-        [run.pictures.hashes[i] for i in run.pictures.split.seen],
-        [run.pictures.hashes[i] for i in run.pictures.known],
+        run.pictures,
         run.folder,
     )
     # As a server will load it: a bundle that would be refused there must not become the active one.

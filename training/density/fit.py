@@ -4,13 +4,10 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from flows import Compose, Flow, UniformDequantization
 
@@ -104,8 +101,8 @@ def fit(
         DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look,
             there are no samples, or they are of another dtype than the flow (but integers of a flow over
             them), a context has other rows than they, a number in either is not finite, a sample of a flow
-            over integers is none of its integers, the flow depends on no context and is given one, or it
-            refuses a training batch, as `ActNorm` does a first one of a single value per channel.
+            over integers is none of its integers, or the flow refuses a training batch, as `ActNorm` does a
+            first one of a single value per channel.
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
@@ -130,8 +127,6 @@ def fit(
         if rows is not None:
             expect_finite(rows, f"{name} context")
     with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
-        if context is not None:
-            _expect_use(flow, train[:2], context[:2])
         torch.manual_seed(settings.seed)
         return _fit(flow, train, validation, settings, context, validation_context, on_point)
 
@@ -213,42 +208,6 @@ def _expect_dtype(samples: Tensor, flow: Flow, name: str) -> None:
     if samples.is_floating_point():
         told += f", or flow.{_CASTS.get(samples.dtype, f'to({samples.dtype})')}"
     raise DensityFitError(f"the {name} are {came} and the flow {wanted}: {told}")
-
-
-@torch.no_grad()
-def _expect_use(flow: Flow, samples: Tensor, context: Tensor) -> None:
-    """Raise DensityFitError if the flow never looks at a context: it would learn p(x) for p(x | context).
-
-    Not by gradients: a network may embed integers, or round numbers to classes. Evaluation mode sets nothing.
-    """
-    flow.eval()
-    try:
-        with _Uses(context) as uses:
-            flow.log_prob(samples, context)
-    except ValueError:
-        return  # what it says of the first batch is told there
-    if not uses.found:
-        raise DensityFitError("the flow depends on no context; make it with context=K")
-
-
-class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Whether anything is computed from a tensor within it; to ask for its shape is not.
-
-    Args:
-        tensor: looked for.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.tensor = tensor
-        self.found = False
-
-    def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        self.found |= any(leaf is self.tensor for leaf in tree_leaves((args, kwargs)))
-        return func(*args, **kwargs)
 
 
 def expect_finite(values: Tensor, name: str) -> None:
