@@ -1,22 +1,24 @@
 """`flowgauge doctor`: what is installed, what will be used, what is missing and how to get it."""
 
 import importlib
-import json
 import os
+import platform
 import shutil
-from dataclasses import asdict
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from app.commands import doctor_report, remote
-from app.commands.doctor_report import Model, Report, Weights
+from app.commands import remote
+from app.commands.checks import Check, show
 
 if TYPE_CHECKING:
+    import torch
+
     from app.loader import Loader
+    from app.settings import Settings
 
 # Distribution and module of what nothing works without.
 LIBRARIES = {
@@ -32,8 +34,16 @@ LIBRARIES = {
     "fastapi": "fastapi",
     "uvicorn": "uvicorn",
 }
+# What more there may be: what it is for, and the packages that bring it.
+OPTIONAL = {
+    "openvino": ("up to four times the speed on a CPU", "openvino"),
+    "onnx": ("flowgauge models export", "onnx onnxscript"),
+    "aiomqtt": ("inspections to MQTT", "aiomqtt"),
+    "tensorboard": ("logs of training", "tensorboard"),
+    "matplotlib": ("flowgauge flows gallery", "matplotlib"),
+    "elpv-dataset": ("the example data", "elpv-dataset"),
+}
 LEAST_FREE_BYTES = 2**30
-_NOT_SERVED = "flowgauge serve would not start"
 
 
 def doctor(
@@ -58,73 +68,55 @@ def doctor(
     With --url it looks at a server instead, as a line PC sees it: network, TLS, versions, readiness, the
     key's role, and whether each active model answers. Nothing that is sent is kept there.
 
-    Exit code 0: ready to train, and to serve once there is a models folder; or the server can be used. 1:
-    something essential is missing; what is wrong for serving alone says so.
+    Exit code 1: something essential is missing; what is wrong for serving alone says so.
     """
     if url is not None:
-        _look_at_server(url, key, ca, as_json)
-        return
-    report = examine(models, runs)
-    if as_json:
-        typer.echo(json.dumps(asdict(report), indent=1))
+        from app.commands.doctor_server import examine_server
+
+        show(examine_server(url, key, ca), as_json=as_json)
     else:
-        doctor_report.show(report)
-    if report.problems:
-        raise typer.Exit(1)
+        show(examine(models, runs), as_json=as_json)
 
 
-def _look_at_server(url: str, key: str | None, ca: Path | None, as_json: bool) -> None:
-    from app.commands.doctor_server import examine_server
-
-    checks = []
-    console = Console(highlight=False)
-    styles = {"ok": "green", "note": "yellow", "problem": "red"}
-    for check in examine_server(url, key, ca):
-        checks.append(check)
-        if not as_json:
-            console.print(
-                f"{check.state:8}{check.name}: {check.said}", style=styles[check.state], markup=False
-            )
-    if as_json:
-        typer.echo(json.dumps([asdict(check) for check in checks], indent=1))
-    if any(check.state == "problem" for check in checks):
-        raise typer.Exit(1)
-
-
-def examine(models: Path, runs: Path) -> Report:
+def examine(models: Path, runs: Path) -> Iterator[Check]:
     """Look at this machine, a models folder and a folder of runs; changes nothing."""
-    report = Report(models_folder=str(models.resolve()), elpv=_version("elpv-dataset"))
-    _libraries(report)
-    if not report.problems:
-        loader = _service(report, models)
-        _weights(report, models)
-        if loader is not None:
-            _models(report, models, loader)
-    _disk(report, models, "models are published there")
-    _disk(report, runs, "training keeps features there")
-    return report
+    python = f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count() or 1} cores"
+    yield Check("flowgauge", "ok", f"{version('flowgauge')}, {python}")
+    libraries = list(_libraries())
+    yield from libraries
+    yield from _optional()
+    if all(check.state == "ok" for check in libraries):
+        yield from _serving(models)
+        yield from _weights(models)
+    yield from _disk(models, "models are published there")
+    yield from _disk(runs, "training keeps features there")
 
 
-def _libraries(report: Report) -> None:
+def _libraries() -> Iterator[Check]:
     for distribution, module in LIBRARIES.items():
-        report.libraries[distribution] = _version(distribution) or "missing"
         try:
             importlib.import_module(module)
         # One that is there but broken (a wrong binary, no system library) raises anything.
         except Exception as error:
-            report.problems.append(
-                f"{module} cannot be imported ({error}): pip install --force-reinstall {distribution}"
-            )
-    report.optional = {name: _version(name) for name in doctor_report.OPTIONAL}
+            remedy = f"pip install --force-reinstall {distribution}"
+            yield Check(distribution, "problem", f"{module} cannot be imported ({error}): {remedy}")
+        else:
+            yield Check(distribution, "ok", _version(distribution) or "there")
+
+
+def _optional() -> Iterator[Check]:
+    for name, (purpose, packages) in OPTIONAL.items():
+        if (found := _version(name)) is not None:
+            yield Check(name, "ok", found)
+        else:
+            yield Check(name, "note", f"not installed; for {purpose}: pip install {packages}")
 
 
 # What needs those libraries is imported only when they are known to be there.
 
 
-def _service(report: Report, models: Path) -> "Loader | None":
-    """What a server would compute with; None where it would not start, as the report then says."""
-    import torch
-
+def _serving(models: Path) -> Iterator[Check]:
+    """What a server would compute with and load, and why it would not start."""
     from app.certificate import CertificateError, expect_certificate
     from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
     from app.exposure import ExposureError, expect_keys_on_network
@@ -133,44 +125,75 @@ def _service(report: Report, models: Path) -> "Loader | None":
     from app.sinks.errors import SinkError
     from app.sinks.sinks import describe
     from flows.fastflow.detector import DeviceError
-    from flows.fastflow.engines import slower_here
     from flows.fastflow.engines.errors import EngineError
 
     try:
         settings = settings_from(models=models)
-        report.sinks = describe(settings)
+        sinks = describe(settings)
         read_url(settings.database_url)
         loader = Loader.of(settings)
         engine = loader.engine
+        next(models.iterdir(), None)
+    except FileNotFoundError:  # as before the first training
+        yield Check(
+            "serve", "note", f"would not start yet: there is no folder {models}; flowgauge train makes it"
+        )
+        return
     except (SettingsError, SinkError, DatabaseError, DeviceError, EngineError) as error:
-        report.problems += [f"{_NOT_SERVED}: {line}" for line in str(error).splitlines()]
-        return None
+        for line in str(error).splitlines():
+            yield Check("serve", "problem", f"would not start: {line}")
+        return
+    except OSError as error:
+        yield Check("serve", "problem", f"would not start: {models} cannot be read: {error.strerror}")
+        return
     for expect in (expect_certificate, expect_keys_on_network):
         try:
             expect(settings)
         except DatabaseUnavailable as error:
-            report.problems.append(f"{_NOT_SERVED}: {error.at_start}")
+            yield Check("serve", "problem", f"would not start: {error.at_start}")
         except (CertificateError, ExposureError, DatabaseError) as error:
-            report.problems.append(f"{_NOT_SERVED}: {' '.join(str(error).split())}")
-    try:
-        next(models.iterdir(), None)
-    except FileNotFoundError:  # as before the first training
-        report.serves = False
-        report.warnings.append(f"{_NOT_SERVED} yet: there is no folder {models}; flowgauge train makes it")
-    except OSError as error:
-        report.problems.append(f"{_NOT_SERVED}: the models folder cannot be read: {error.strerror}")
-        return None
-    device = loader.device
+            yield Check("serve", "problem", f"would not start: {' '.join(str(error).split())}")
+    yield from _device(settings, loader.device, engine.name)
+    yield Check("tells", "ok", "; ".join(sinks) or "no MQTT broker and no webhook")
+    yield from _models(models, loader)
+
+
+def _device(settings: "Settings", device: "torch.device", engine: str) -> Iterator[Check]:
+    import torch
+
+    from flows.fastflow.engines import slower_here
+
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    report.device = f"{device.type}{name}"
-    report.engine = engine.name
-    report.threads = settings.threads or torch.get_num_threads()
+    threads = settings.threads or torch.get_num_threads()
+    yield Check("device", "ok", f"{device.type}{name}, engine {engine}, {threads} threads")
     if slower := slower_here(settings.precision, device):
-        report.warnings.append(slower)
-    return loader
+        yield Check("precision", "note", slower)
 
 
-def _weights(report: Report, models: Path) -> None:
+def _models(models: Path, loader: "Loader") -> Iterator[Check]:
+    from flows.fastflow import models_folder
+
+    categories = models_folder.categories(models)
+    if not categories:
+        yield Check("models", "note", f"none yet in {models.resolve()}; flowgauge train makes one")
+    for category in categories:
+        name = f"model {category}"
+        if not os.path.lexists(models / category / models_folder.ACTIVE):
+            # As after an upload: the others are served all the same.
+            yield Check(name, "note", "no version is active: flowgauge models activate")
+            continue
+        try:
+            folder = models_folder.resolve(models, category)
+            loader.read(folder)
+        # Whatever is wrong with one model, the report goes on with the next.
+        except Exception as error:
+            yield Check(name, "problem", f"would not be served: {error}")
+        else:
+            count = len(models_folder.versions(models, category))
+            yield Check(name, "ok", f"{folder.name} of {count}, verified")
+
+
+def _weights(models: Path) -> Iterator[Check]:
     from app.commands.backbones import SUGGESTED
     from flows.fastflow.backbones import weight_sources
     from flows.fastflow.models_folder import BACKBONES
@@ -178,44 +201,30 @@ def _weights(report: Report, models: Path) -> None:
 
     for name in SUGGESTED:
         sources = weight_sources(name, models / BACKBONES)
-        found = [source.description for source in sources if source.found]
-        ways = [source.how for source in reversed(sources)]
-        report.weights.append(Weights(name, found, [] if found else ways))
-        if name == DEFAULT_BACKBONE and not found:
-            report.problems.append(
-                f"weights of the default backbone {name} not found locally: {ways[0]}; or let training fetch "
-                "them, if this machine reaches the timm hub"
+        found = ", ".join(source.description for source in sources if source.found)
+        ways = " or ".join(source.how for source in reversed(sources))
+        if found:
+            yield Check(f"weights {name}", "ok", found)
+        elif name != DEFAULT_BACKBONE:
+            yield Check(f"weights {name}", "note", f"not found locally: {ways}")
+        else:
+            yield Check(
+                f"weights {name}",
+                "problem",
+                f"of the default backbone, not found locally: {ways}; or let training fetch them, if this "
+                "machine reaches the timm hub",
             )
 
 
-def _models(report: Report, models: Path, loader: "Loader") -> None:
-    from flows.fastflow import models_folder
-
-    for category in models_folder.categories(models):
-        count = len(models_folder.versions(models, category))
-        active, fault = models_folder.active_version(models, category), None
-        if active is None and not os.path.lexists(models / category / models_folder.ACTIVE):
-            # As after an upload: the others are served all the same.
-            report.warnings.append(f"no version of {category} is active: flowgauge models activate")
-            report.models.append(Model(category, count, None, None))
-            continue
-        try:
-            loader.read(models_folder.resolve(models, category))
-        # Whatever is wrong with one model, the report goes on with the next.
-        except Exception as error:
-            fault = str(error)
-            report.problems.append(f"the model of {category} would not be served: {fault}")
-        report.models.append(Model(category, count, active, fault))
-
-
-def _disk(report: Report, folder: Path, purpose: str) -> None:
+def _disk(folder: Path, purpose: str) -> Iterator[Check]:
     wanted = folder.resolve()
     there = next(p for p in (wanted, *wanted.parents) if p.exists())
-    free = report.free_bytes[str(wanted)] = shutil.disk_usage(there).free
+    free = shutil.disk_usage(there).free
+    said = f"{free / 2**30:.1f} GiB free for {wanted}"
     if free < LEAST_FREE_BYTES:
-        report.problems.append(
-            f"{free / 2**30:.1f} GiB free for {wanted}: {purpose}; make room or use another folder"
-        )
+        yield Check("disk", "problem", f"{said}: {purpose}; make room or use another folder")
+    else:
+        yield Check("disk", "ok", said)
 
 
 def _version(distribution: str) -> str | None:

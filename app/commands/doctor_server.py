@@ -9,33 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 from PIL import Image
 
 from app.client.connection import AddressError, connection
+from app.commands.checks import Check
 from app.loopback import is_loopback
 
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 60  # a model may have to be loaded first
 _LEAST_DAYS: Final = 30  # a certificate that ends sooner is noted
-
-
-@dataclass(frozen=True)
-class Check:
-    """Something that was looked at.
-
-    Attributes:
-        name: what it was.
-        state: ok; note, when it may be meant so; problem, when the server cannot be used like this.
-        said: what was found; of a problem also what to do.
-    """
-
-    name: str
-    state: Literal["ok", "note", "problem"]
-    said: str
 
 
 def examine_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check]:
