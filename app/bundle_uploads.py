@@ -1,4 +1,4 @@
-"""New versions that come over HTTP: received beside the models, tried out there, and only then let in."""
+"""Uploads of new versions: received beside the models, tried out there, then moved into place."""
 
 import asyncio
 import errno

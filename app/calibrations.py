@@ -1,4 +1,4 @@
-"""Calibrations that were made after a version, with good images of the line or of one of its stations.
+"""Calibrations made after a version, with good images of the line or of one of its stations.
 
     models/<category>/calibrations/<version>/<precision>.json             for all stations
     models/<category>/calibrations/<version>/<precision>.<station>.json   for one: 16 digits of its name's
@@ -75,7 +75,7 @@ class Renewal(BaseModel):
 
 @dataclass(frozen=True)
 class Slot:
-    """The target of a renewal: a version, an engine, and a station; None for all without one of their own."""
+    """The target of a renewal: a version, an engine and a station, None for the line."""
 
     manifest: Manifest
     sha256: str
@@ -109,7 +109,7 @@ class InForce:
 
 
 class CalibrationFiles:
-    """The calibrations beside the bundles of a models folder. May be used from several threads at once."""
+    """The calibrations beside the bundles of a models folder. Safe to use from several threads."""
 
     def __init__(self, models: Path) -> None:
         self._models = models
@@ -117,7 +117,7 @@ class CalibrationFiles:
         self._changing = threading.Lock()
 
     def get(self, detector: Detector, station: str | None = None) -> Calibrator:
-        """Return the calibration in force for a model at a station; costs a look at one or two files' times.
+        """Return the calibration in force for a model at a station.
 
         Raises:
             Problem: model-loading if a file cannot be read and never could: nothing is decided by other

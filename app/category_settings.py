@@ -146,7 +146,7 @@ class CategorySettings(_Record):
 
 
 class SettingsFiles:
-    """The settings of a models folder's categories. May be used from several threads at once."""
+    """The settings of a models folder's categories. Safe to use from several threads."""
 
     def __init__(self, models: Path) -> None:
         self._models = models

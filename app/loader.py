@@ -101,7 +101,7 @@ class Loader:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where models compute.
+        """The device that models compute on.
 
         Raises:
             DeviceError: it is not there.

@@ -1,4 +1,4 @@
-"""Which models are in memory, and which version of a category serves."""
+"""The models in memory, and the version of each category that serves."""
 
 import asyncio
 import logging

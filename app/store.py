@@ -1,4 +1,4 @@
-"""The models folder as the service changes it: versions come, are activated, rolled back and deleted."""
+"""Changes of the models folder by the service: uploads, activation, rollback, deletion."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""`flowgauge calibrate`: new thresholds for a model from good pictures of the line, without training."""
+"""`flowgauge calibrate`: new thresholds from good images of the line, without training."""
 
 import json
 from collections.abc import Mapping

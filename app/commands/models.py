@@ -145,7 +145,7 @@ def export(
 
 
 def _file(output: Path | None, name: str) -> Path:
-    """What to write: into a folder that is there, by that name."""
+    """Return the file to write: in an existing folder, by that name."""
     target = output or Path(name)
     return target / name if target.is_dir() else target
 

@@ -1,6 +1,7 @@
-"""Renewing a category's calibration with good images of the very line, without training again."""
+"""Recalibration of a category with good images of the line, without training."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -31,9 +32,11 @@ from app.problems import Problem
 from app.recalibration import renewal, warnings_of
 from app.routes.spans import Time
 from app.routes.stations import StationOfCalibration
-from app.scheduling.admission import CALIBRATIONS
+from app.scheduling.admission import CALIBRATIONS, Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import calibrations as schemas
+from app.schemas.predict import Threshold
+from app.settings import Settings
 from app.store import Store
 from flows.fastflow import fit_pictures
 from flows.fastflow.bundle import BundleError
@@ -130,7 +133,7 @@ async def renew_calibration(
     since: Since = None,
     if_match: IfMatch = None,
 ) -> schemas.Renewed:
-    """Calibrate the active version anew, for all stations or for one, with images of good parts of the line.
+    """Recalibrate the active version, for all stations or for one, with images of good parts of the line.
 
     Nothing is trained. Thresholds, p-values and colours follow from the new images alone, at the rates that
     are set. The images must be of good parts as they come, none of them chosen, and none that the model was
@@ -146,15 +149,7 @@ async def renew_calibration(
         with admission.reserve(CALIBRATIONS) as room:
             pictures: list[Picture] = []
             if not reviewed or "content-type" in request.headers:
-                upload = await uploads.read_many(
-                    request,
-                    room,
-                    settings.max_bytes,
-                    MAX_PICTURES,
-                    max(settings.max_bytes, settings.queue_bytes // 2),
-                    settings.upload_idle_seconds,
-                )
-                pictures = await asyncio.to_thread(calibration_pictures.uploaded, upload)
+                pictures = await _uploaded(request, room, settings)
             found = []
             if reviewed:
                 found = await asyncio.to_thread(_reviewed, store, history, slot, since)
@@ -173,27 +168,23 @@ async def renew_calibration(
             asked = detector.calibrator.target_fpr
             return renewal(slot, measured, target_fpr=asked, by=caller.actor, reason=reason)
 
-        before = await asyncio.to_thread(store.calibrations.get, detector, station)
-        tuned = await asyncio.to_thread(store.settings, category)
-        after = await asyncio.to_thread(store.calibrations.change, slot, edit)
-        was = verdict.shown(verdict.thresholds(before, tuned))
-        in_force = await asyncio.to_thread(told, store, detector, station)
-        warnings = [] if after is None else warnings_of(before, after.calibrator, tuned, fitted)
+        before, after, warnings = await asyncio.to_thread(_put_in_force, store, slot, detector, edit, fitted)
         if found:
             warnings.append(_REVIEWED_WARNING)
+        in_force = await asyncio.to_thread(told, store, detector, station)
         detail |= {
-            "version": detector.manifest.version,
-            "engine": detector.engine,
+            "version": in_force.version,
+            "engine": in_force.engine,
             "calibration": after and after.calibrator.identifier,
             "pictures": len(measured),
             "fingerprint": after and after.renewal.pictures,
-            "reject": {"from": was.reject, "to": in_force.threshold.reject},
+            "reject": {"from": before.reject, "to": in_force.threshold.reject},
             "warnings": warnings,
         }
     response.headers["ETag"] = etag(_tag(after))
     return schemas.Renewed(
         **dict(in_force),
-        before=was,
+        before=before,
         pictures=len(measured),
         left_out=len(pictures) + len(found) - len(measured),
         warnings=warnings,
@@ -240,12 +231,12 @@ def _tag(there: InForce | None) -> str:
 
 
 def told(store: Store, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
-    """The calibration in force at a station; None for all that have none of their own."""
+    """Return the calibration in force at a station; None for all that have none of their own."""
     return _told(store, detector, station, store.calibrations.stations(Slot.of(detector)))
 
 
 def all_told(store: Store, detector: Detector) -> tuple[list[schemas.CalibrationInForce], list[str]]:
-    """The calibration of all stations that have none of their own, and after it those that some have.
+    """Return the calibration of all stations without one of their own, and after it those of the others.
 
     Returns:
         The calibrations, and why those of some stations cannot be read.
@@ -280,6 +271,33 @@ def _told(
         origin=origin,
         stations=stations,
     )
+
+
+async def _uploaded(request: Request, room: Reservation, settings: Settings) -> list[Picture]:
+    upload = await uploads.read_many(
+        request,
+        room,
+        settings.max_bytes,
+        MAX_PICTURES,
+        max(settings.max_bytes, settings.queue_bytes // 2),
+        settings.upload_idle_seconds,
+    )
+    return await asyncio.to_thread(calibration_pictures.uploaded, upload)
+
+
+def _put_in_force(
+    store: Store,
+    slot: Slot,
+    detector: Detector,
+    edit: Callable[[InForce | None], Renewal],
+    fitted: FitPictures | None,
+) -> tuple[Threshold, InForce | None, list[str]]:
+    """Replace a calibration; returns the threshold before, the new calibration, and warnings."""
+    before = store.calibrations.get(detector, slot.station)
+    tuned = store.settings(detector.manifest.category)
+    after = store.calibrations.change(slot, edit)
+    warnings = [] if after is None else warnings_of(before, after.calibrator, tuned, fitted)
+    return verdict.shown(verdict.thresholds(before, tuned)), after, warnings
 
 
 def _reviewed(store: Store, history: History, slot: Slot, since: datetime | None) -> list[Picture]:

@@ -1,4 +1,4 @@
-"""What models there are: categories, versions, what they were measured to do and trained on."""
+"""Categories and versions: their metrics, thresholds and training data."""
 
 import asyncio
 import logging
@@ -68,7 +68,7 @@ async def get_version(
 
 
 def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
-    """What is known of a category.
+    """Describe a category.
 
     Args:
         models: the models folder.
@@ -92,7 +92,7 @@ def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
 
 
 def told_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
-    """What is known of a version; arguments and problems as of `told`."""
+    """Describe a version; arguments and problems as of `told`."""
     resolve(models, category, version)
     return _version(
         models, category, version, version == models_folder.active_version(models, category), loaded

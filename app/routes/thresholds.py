@@ -1,4 +1,4 @@
-"""A category's thresholds: how many good parts may be rejected, and how many sent to a person besides."""
+"""A category's false-reject rates, and the thresholds that follow from them."""
 
 import asyncio
 
@@ -68,7 +68,7 @@ async def change_thresholds(
 
 
 def _tag(calibrator: Calibrator, settings: CategorySettings) -> str:
-    """Of what a change is based on: the rates, and the calibration, which is of one version alone."""
+    """Return the tag of what a change is based on: the rates, and the calibration of one version."""
     return f"{settings.rates_revision}-{calibrator.identifier}"
 
 

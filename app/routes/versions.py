@@ -1,4 +1,4 @@
-"""Changing which models there are: versions come, are activated, rolled back, unloaded and deleted."""
+"""Changes of a category's versions: upload, activation, rollback, unloading, deletion."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""What goes over the wire about calibrations that are renewed with good images of the line."""
+"""Schemas of calibrations that are renewed with good images of the line."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from app.schemas.predict import Sha256, Threshold
 
 
 class Origin(BaseModel):
-    """Where a calibration that was made after its version comes from."""
+    """The origin of a calibration that was made after its version."""
 
     created: datetime
     by: str = Field(description="Who asked for it.", examples=["4f1d8a02c7b96e35 line engineer"])

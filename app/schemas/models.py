@@ -1,4 +1,4 @@
-"""What goes over the wire about models: categories, their versions, how they were made."""
+"""Schemas of models: categories, their versions, how they were made."""
 
 from datetime import datetime
 from typing import Literal
@@ -37,7 +37,7 @@ class BackboneInfo(BaseModel):
 
 
 class TrainingData(BaseModel):
-    """What a version was trained on."""
+    """The data that a version was trained on."""
 
     licence: str | None = Field(examples=["CC BY-NC-SA 4.0"])
     fingerprint: Sha256
@@ -53,7 +53,7 @@ class GoldenResult(BaseModel):
 
 
 class VersionDetails(BaseModel):
-    """What a version's manifest says."""
+    """The content of a version's manifest."""
 
     created: datetime
     sha256: Sha256
@@ -105,7 +105,7 @@ class Model(BaseModel):
 
 
 class Activation(BaseModel):
-    """Which version serves now, and which one served before."""
+    """The version that serves now, and the one that served before."""
 
     category: str = Field(examples=["bottle"])
     active: str = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
@@ -115,7 +115,7 @@ class Activation(BaseModel):
 
 
 class Unloaded(BaseModel):
-    """What became of a version that was to leave the memory."""
+    """The result of taking a version out of memory."""
 
     was_loaded: bool = Field(description="Whether it was in memory.")
 

@@ -1,4 +1,4 @@
-"""What goes over the wire about a category's settings: false-reject rates and regions of interest."""
+"""Schemas of a category's settings: false-reject rates and regions of interest."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Files and directories that are written whole or not at all: under a temporary name, then renamed."""
+"""Files and directories written whole or not at all: under a temporary name, then renamed."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The models folder: which categories and versions there are, and which of them serves.
+"""The models folder: categories, their versions, and the active one of each.
 
 models/<category>/<version>/    a bundle, see bundle.py
 models/<category>/active        the version that serves and, in a second line, the one that served before it
@@ -40,16 +40,16 @@ class UnknownModelError(BundleError):
 
 
 class ConflictError(BundleError):
-    """What was asked for does not fit what is in the models folder."""
+    """The request does not fit the state of the models folder."""
 
 
 def is_category(name: str) -> bool:
-    """Whether a category can have this name."""
+    """Tell whether a category can have this name."""
     return name != BACKBONES and _CATEGORY.fullmatch(name) is not None
 
 
 def is_version(name: str) -> bool:
-    """Whether a version can have this name."""
+    """Tell whether a version can have this name."""
     # Files that lie beside the versions end so, such as the settings of a category.
     return (
         name not in (ACTIVE, CALIBRATIONS)
@@ -117,7 +117,7 @@ def parse_pointer(text: str) -> Pointer:
 
 
 def resolve(models: Path, category: str, version: str | None = None) -> Path:
-    """The directory of a version, by default of the active one.
+    """Return the directory of a version, by default of the active one.
 
     Raises:
         UnknownModelError: there is no such category or version.
@@ -174,12 +174,12 @@ def delete(models: Path, category: str, version: str) -> None:
 
 
 def renewals_of(version: Path) -> Path:
-    """The folder of the calibrations that were made after a version, which lies in its category's folder."""
+    """Return the folder of the calibrations that were made after a version."""
     return version.parent / CALIBRATIONS / version.name
 
 
 def left_behind(models: Path, category: str, before: str | None, version: str) -> list[str]:
-    """What is lost where a version takes another's place, a line for people; none where nothing is.
+    """Say which calibrations do not hold any more when a version takes another's place.
 
     Args:
         models: the models folder.

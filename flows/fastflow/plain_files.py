@@ -28,7 +28,7 @@ def read_file(path: Path, max_bytes: int) -> bytes:
 
 
 def require_plain(path: Path, max_bytes: int) -> None:
-    """Check that a path is a regular file: a pipe would block its reader, a link leads out of the folder.
+    """Check that a path is a regular file: a pipe would block its reader, a link leads elsewhere.
 
     Raises:
         FileError: it is a link, a pipe, a device or a directory, or larger than `max_bytes`.
