@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from app.free_disk import expect_room_for_upload
-from app.packing import Archive, ArchiveError
+from app.packing import ArchiveError, unpack
 from app.problems import Problem
 from app.residency import Residency
 from app.scheduling.concurrency_limit import ConcurrencyLimit
@@ -89,27 +89,23 @@ class BundleUploads:
             return Uploaded(manifest.version, sha256)
 
     def _unpack(self, category: str, staging: Path) -> Manifest:
+        def expect(manifest: Manifest) -> None:
+            if manifest.category != category:
+                raise Problem(
+                    "rejected-bundle",
+                    f"The bundle is of category {manifest.category[:64]!r}, not {category[:64]!r}.",
+                )
+            if not models_folder.is_category(category) or not models_folder.is_version(manifest.version):
+                raise Problem("rejected-bundle", "The category or the version has a name that none can have.")
+            if (self._models / category / manifest.version).exists():
+                raise _exists(manifest)
+
         try:
-            with Archive(staging / _ARCHIVE, self._max_bytes) as archive:
-                manifest = bundle.parse_manifest(archive.manifest(), f"Its {bundle.MANIFEST}")
-                self._expect_wanted(category, manifest)
-                archive.extract(staging / manifest.category / manifest.version)
+            return unpack(staging / _ARCHIVE, staging, self._max_bytes, expect)
         except (ArchiveError, bundle.BundleError) as error:
             raise Problem("rejected-bundle", str(error)) from error
         except OSError as error:
             raise _no_room(error) from error
-        return manifest
-
-    def _expect_wanted(self, category: str, manifest: Manifest) -> None:
-        if manifest.category != category:
-            raise Problem(
-                "rejected-bundle",
-                f"The bundle is of category {manifest.category[:64]!r}, not {category[:64]!r}.",
-            )
-        if not models_folder.is_category(category) or not models_folder.is_version(manifest.version):
-            raise Problem("rejected-bundle", "The category or the version has a name that none can have.")
-        if (self._models / category / manifest.version).exists():
-            raise _exists(manifest)
 
 
 def _append(file: BinaryIO, folder: Path, data: bytes) -> None:

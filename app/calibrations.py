@@ -28,12 +28,11 @@ from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.bundle import first_fault
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
-from flows.fastflow.manifest import PRECISIONS, Calibration, Manifest, Precision, Sha256
+from flows.fastflow.manifest import Calibration, Manifest, Precision, Sha256
 from flows.fastflow.plain_files import read_file
 
 logger = logging.getLogger("flowgauge.calibrations")
 
-MAX_STATIONS: Final = 256  # with a calibration of their own, of one version and engine
 _MAX_BYTES: Final = 64 * 2**20
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
@@ -180,11 +179,6 @@ class CalibrationFiles:
                 found.append(one.renewal.station)
         return sorted(found)
 
-    def precisions(self, slot: Slot) -> list[Precision]:
-        """Return the precisions for which the slot's version has a renewal of the line."""
-        line = replace(slot, station=None)
-        return [one for one in PRECISIONS if self._path(replace(line, precision=one)).is_file()]
-
     def change(self, slot: Slot, edit: Callable[[InForce | None], Renewal | None]) -> InForce | None:
         """Replace a renewal or remove it.
 
@@ -194,12 +188,13 @@ class CalibrationFiles:
                 raise to refuse.
 
         Raises:
-            Problem: as `get`; conflict if too many stations would have one, the new one could decide nothing,
-                the version could not serve without the old one, or another process has been changing the
-                category for long; unknown-model if the version was deleted meanwhile; or what `edit` raises.
+            Problem: as `get`; conflict if the new one could decide nothing, the version could not serve
+                without the old one, or another process has been changing the category for long; unknown-model
+                if the version was deleted meanwhile; or what `edit` raises.
         """
         path = self._path(slot)
-        with self._changing, locked(self._models, slot.manifest.category):
+        category, version = slot.manifest.category, slot.manifest.version
+        with self._changing, locked(self._models, category):
             after = edit(self.read(slot))
             if after is None:
                 if slot.station is None and slot.manifest.calibration_of(slot.precision) is None:
@@ -210,7 +205,9 @@ class CalibrationFiles:
                     )
                 path.unlink(missing_ok=True)
             else:
-                self._expect_possible(slot, path)
+                # Under the lock: a version that is deleted must not leave a calibration behind.
+                if not (self._models / category / version / bundle.MANIFEST).is_file():
+                    raise Problem("unknown-model", f"Version {version!r} of {category!r} was deleted.")
                 try:
                     put_in_force(after, slot)
                 except ValueError as error:  # a file that cannot be used would stop all decisions
@@ -221,15 +218,6 @@ class CalibrationFiles:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(path, after.model_dump_json().encode(), sync=True)
         return self.read(slot)
-
-    def _expect_possible(self, slot: Slot, path: Path) -> None:
-        category, version = slot.manifest.category, slot.manifest.version
-        # Under the lock: a version that is deleted must not leave a calibration behind.
-        if not (self._models / category / version / bundle.MANIFEST).is_file():
-            raise Problem("unknown-model", f"Version {version!r} of {category!r} was deleted.")
-        others = sum(1 for _ in path.parent.glob(f"{slot.precision}.*.json"))
-        if slot.station is not None and others >= MAX_STATIONS and not path.exists():
-            raise Problem("conflict", f"{MAX_STATIONS} stations have one of their own, the limit.")
 
     def _path(self, slot: Slot) -> Path:
         manifest = slot.manifest

@@ -38,7 +38,7 @@ class Catalogue:
                 return active
         elif self.has(category, version):
             return version
-        raise await asyncio.to_thread(self._unknown, category, version)
+        raise await asyncio.to_thread(unknown_model, self._models, category, version)
 
     def has(self, category: str, version: str) -> bool:
         """Tell whether a version exists."""
@@ -69,18 +69,34 @@ class Catalogue:
             ) from error
         return None if pointer is None else pointer.active
 
-    def _unknown(self, category: str, version: str | None) -> Problem:
-        expect_readable(self._models)
-        versions = models_folder.versions(self._models, category)
-        if not versions:
-            # The detail names no other category: the key may not be for those.
-            detail = f"There is no model of category {category[:64]!r}; GET /v1/models lists them."
-        elif version is None:
-            detail = f"Category {category!r} has no active version; there are: {', '.join(versions)}."
-        else:
-            there = ", ".join(versions)
-            detail = f"Category {category!r} has no version {version[:64]!r}; there are: {there}."
-        return Problem("unknown-model", detail)
+
+def resolve(models: Path, category: str, version: str | None) -> Path:
+    """Return the folder of a version; of the active one for None.
+
+    Raises:
+        Problem: unknown-model; model-loading if the models folder cannot be read.
+    """
+    try:
+        return models_folder.resolve(models, category, version)
+    except models_folder.UnknownModelError as error:
+        raise unknown_model(models, category, version) from error
+
+
+def unknown_model(models: Path, category: str, version: str | None) -> Problem:
+    """Return the problem of a category or version that does not exist, or of an unreadable models folder."""
+    try:
+        expect_readable(models)
+    except Problem as problem:
+        return problem
+    versions = ", ".join(models_folder.versions(models, category))
+    if not versions:
+        # The detail names no other category: the key may not be for those.
+        detail = f"There is no model of category {category[:64]!r}; GET /v1/models lists them."
+    elif version is None:
+        detail = f"Category {category!r} has no active version; there are: {versions}."
+    else:
+        detail = f"Category {category!r} has no version {version[:64]!r}; there are: {versions}."
+    return Problem("unknown-model", detail)
 
 
 def expect_readable(models: Path) -> None:

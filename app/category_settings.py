@@ -23,7 +23,6 @@ from flows.fastflow.bundle import first_fault
 from flows.fastflow.plain_files import read_file
 
 SETTINGS: Final = "settings.json"
-MAX_STATIONS: Final = 256
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
 _MAX_BYTES: Final = 16 * 2**20
 _MAX_MASKS: Final = 256  # of a category; 64 MiB at 512 px
@@ -71,9 +70,9 @@ class Area(_Record):
             if any(x > self.image.width or y > self.image.height for x, y in polygon):
                 raise ValueError(f"polygon {i} reaches beyond the picture")
             if _area(polygon) < 1:
-                if _crosses_itself(polygon):
-                    raise ValueError(f"polygon {i} crosses itself; give its corners in the outline's order")
-                raise ValueError(f"polygon {i} encloses less than a pixel")
+                raise ValueError(
+                    f"polygon {i} encloses less than a pixel; give its corners in the outline's order"
+                )
         return self
 
 
@@ -101,9 +100,7 @@ class CategorySettings(_Record):
     target_fpr: Rate | None = None
     review_fpr: Annotated[float, Field(ge=0, lt=1)] | None = None
     region: Region | None = None
-    stations: dict[Annotated[str, Field(min_length=1, max_length=256)], Region] = Field(
-        default={}, max_length=MAX_STATIONS
-    )
+    stations: dict[Annotated[str, Field(min_length=1, max_length=256)], Region] = Field(default={})
     # Copies share this dictionary and may have other regions: a mask holds for the very region beside it.
     _masks: dict[tuple[str | None, tuple[int, int]], tuple[Region, NDArray[np.bool_]]] = PrivateAttr(
         default_factory=dict
@@ -193,10 +190,7 @@ class SettingsFiles:
             after = CategorySettings.model_validate(after.model_dump())
             data = after.model_dump_json().encode()
             if len(data) > _MAX_BYTES:  # what is written must be readable
-                raise Problem(
-                    "conflict",
-                    f"The settings of {category!r} would be too large; remove regions of stations.",
-                )
+                raise Problem("conflict", "The settings would be too large; remove regions of stations.")
             replace_file(path, data, sync=True)
             self._files.put(path, after)
         return after
@@ -245,18 +239,6 @@ def _area(polygon: list[Point]) -> float:
     """The shoelace formula; a polygon that crosses itself may enclose nothing by it."""
     turned = [*polygon[1:], polygon[0]]
     return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, turned, strict=True))) / 2
-
-
-def _crosses_itself(polygon: list[Point]) -> bool:
-    """Tell whether two sides cross, each with its ends on both sides of the other."""
-    start = np.array(polygon)  # (n, 2)
-    side = np.roll(start, -1, axis=0) - start
-    to = start[None, :] - start[:, None]  # (n, n, 2): from where side i starts to each corner j
-    beside = (
-        side[:, None, 0] * to[..., 1] - side[:, None, 1] * to[..., 0]
-    )  # (n, n): its sign says where j lies
-    parted = beside * np.roll(beside, -1, axis=1) < 0  # (n, n): side j has an end on both sides of line i
-    return bool((parted & parted.T).any())
 
 
 def _mask(region: Region, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from flows.fastflow.calibration import Calibrator, measure
 from flows.fastflow.detector import Detector, own_calibrator
 from flows.fastflow.engines import pick_engine, slower_here
 from flows.fastflow.images import IMAGE_SUFFIXES, ImageError, read
-from flows.fastflow.manifest import PRECISIONS, Precision
+from flows.fastflow.manifest import Precision
 from flows.fastflow.parts import PARTS, numbered, one_of_each
 from flows.fastflow.picture_files import pictures_below
 from flows.fastflow.plain_files import escaped, file_hashes
@@ -179,25 +179,13 @@ class FolderCalibration:
         def shown(calibrator: Calibrator) -> dict[str, Any]:
             return verdict.shown(verdict.thresholds(calibrator, settings)).model_dump()
 
+        warnings = warnings_of(before, after.calibrator, settings, self._fitted)
+        if slower := slower_here(slot.precision, self._loaded.device):
+            warnings.append(slower)
         return {
             "calibration": after.calibrator.identifier,
             "fingerprint": after.renewal.pictures,
             "before": None if before is None else shown(before),
             "threshold": shown(after.calibrator),
-            "warnings": [
-                *warnings_of(before, after.calibrator, settings, self._fitted),
-                *self._engine_warnings(calibrations),
-            ],
+            "warnings": warnings,
         }
-
-    def _engine_warnings(self, calibrations: CalibrationFiles) -> list[str]:
-        engine, warnings = self._slot.precision, []
-        calibrated = {*calibrations.precisions(self._slot), *self._slot.manifest.thresholds}
-        if others := [one for one in PRECISIONS if one != engine and one in calibrated]:
-            warnings.append(
-                f"engines of {engine} alone decide by this, those of {' and '.join(others)} as before: the "
-                "server's is its FLOWGAUGE_PRECISION"
-            )
-        if slower := slower_here(engine, self._loaded.device):
-            warnings.append(slower)
-        return warnings

@@ -8,15 +8,14 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 
 from app.free_disk import expect_room_for_upload
 from flows.fastflow import bundle
-from flows.fastflow.manifest import MAX_FILES
+from flows.fastflow.manifest import MAX_FILES, Manifest
 
 _CHUNK: Final = 1024 * 1024
 # The earliest time that the format knows: the same bundle makes the same archive.
@@ -48,69 +47,51 @@ def pack(folder: Path, target: BinaryIO) -> None:
                 shutil.copyfileobj(source, member, _CHUNK)
 
 
-class Archive:
-    """An uploaded archive; a context manager.
+def unpack(
+    path: Path, staging: Path, max_bytes: int, expect: Callable[[Manifest], None] = lambda _: None
+) -> Manifest:
+    """Unpack an uploaded archive to <category>/<version> below a folder.
 
     Args:
-        path: a file.
+        path: the archive.
+        staging: the folder.
         max_bytes: bytes that all members may have together.
+        expect: called with the manifest before anything is written; may raise to refuse.
 
     Raises:
-        ArchiveError: it is no archive of a bundle; the message says why and names no path.
+        ArchiveError: it is no archive of a bundle, or damaged; the message says why and names no path.
+        BundleError: its manifest is not valid.
+        OSError: the disk is full, or would have too little left for inspections.
     """
-
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        with _damage():
-            self._archive = zipfile.ZipFile(path)
-        try:
-            self._members = _checked(self._archive.infolist(), max_bytes)
-        except ArchiveError:
-            self._archive.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._archive.close()
-
-    def manifest(self) -> bytes:
-        """Return the manifest's bytes.
-
-        Raises:
-            ArchiveError: there is none, it is too large, or damaged.
-        """
-        info = self._members.get(bundle.MANIFEST)
+    with _damage():
+        archive = zipfile.ZipFile(path)
+    with archive:
+        members = _checked(archive.infolist(), max_bytes)
+        info = members.get(bundle.MANIFEST)
         if info is None:
             raise ArchiveError(
                 f"The archive has no {bundle.MANIFEST} at its top. Make it with `flowgauge models pack`."
             )
         if info.file_size > bundle.MAX_MANIFEST:
             raise ArchiveError(f"Its {bundle.MANIFEST} has more than {bundle.MAX_MANIFEST:,} bytes.")
-        return b"".join(self._contents(info))
-
-    def extract(self, folder: Path) -> None:
-        """Write all members below a new directory.
-
-        Raises:
-            ArchiveError: a member is damaged.
-            OSError: the disk is full, or would have too little left for inspections.
-        """
+        data = b"".join(_contents(archive, info))
+        manifest = bundle.parse_manifest(data, f"Its {bundle.MANIFEST}")
+        expect(manifest)
+        folder = staging / manifest.category / manifest.version
         folder.mkdir(parents=True)
-        expect_room_for_upload(folder, sum(info.file_size for info in self._members.values()))
-        for name, info in self._members.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:
-                file.writelines(self._contents(info))
+        expect_room_for_upload(folder, sum(info.file_size for info in members.values()))
+        for name, info in members.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("xb") as file:
+                file.writelines(_contents(archive, info))
+    return manifest
 
-    def _contents(self, info: zipfile.ZipInfo) -> Iterator[bytes]:
-        # A member never gives more bytes than the size that was checked: zipfile stops there.
-        with _damage(), self._archive.open(info) as member:
-            while chunk := member.read(_CHUNK):
-                yield chunk
+
+def _contents(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    # A member never gives more bytes than the size that was checked: zipfile stops there.
+    with _damage(), archive.open(info) as member:
+        while chunk := member.read(_CHUNK):
+            yield chunk
 
 
 def _checked(infos: list[zipfile.ZipInfo], max_bytes: int) -> dict[str, zipfile.ZipInfo]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from app import verdict
 from app.bundle_uploads import BundleUploads, Uploaded
 from app.calibrations import CalibrationFiles
-from app.catalogue import expect_readable
+from app.catalogue import resolve, unknown_model
 from app.category_settings import CategorySettings, SettingsFiles
 from app.problems import Problem
 from app.residency import Residency
@@ -147,7 +147,7 @@ class Store:
         try:
             before = models_folder.activate(self.models, category, version)
         except models_folder.UnknownModelError as error:
-            raise unknown(category, version) from error
+            raise unknown_model(self.models, category, version) from error
         except models_folder.ConflictError as error:
             raise Problem("conflict", str(error)) from error
         for line in models_folder.left_behind(self.models, category, before, version):
@@ -162,31 +162,10 @@ class Store:
         try:
             models_folder.delete(self.models, category, version)
         except models_folder.UnknownModelError as error:
-            raise unknown(category, version) from error
+            raise unknown_model(self.models, category, version) from error
         except models_folder.ConflictError as error:
             raise Problem("conflict", str(error)) from error
         return sha256
 
     def _lock(self, category: str) -> asyncio.Lock:
         return self._locks.setdefault(category, asyncio.Lock())
-
-
-def resolve(models: Path, category: str, version: str | None) -> Path:
-    """Return the folder of a version; of the active one for None.
-
-    Raises:
-        Problem: unknown-model; model-loading if the models folder cannot be read.
-    """
-    try:
-        return models_folder.resolve(models, category, version)
-    except models_folder.UnknownModelError as error:
-        expect_readable(models)
-        raise unknown(category, version) from error
-
-
-def unknown(category: str, version: str | None) -> Problem:
-    """Return the problem of a category or version that does not exist."""
-    there = f"GET /v1/models/{category[:64]} lists those there are"
-    if version is None:
-        return Problem("unknown-model", f"Category {category[:64]!r} has no active version; {there}.")
-    return Problem("unknown-model", f"Category {category[:64]!r} has no version {version[:64]!r}; {there}.")

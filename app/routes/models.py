@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from app.access import MaySeeModels
-from app.catalogue import expect_readable
+from app.catalogue import expect_readable, resolve
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.loader import reason
 from app.openapi import documented
@@ -17,7 +17,6 @@ from app.residency import Residency
 from app.routes import version_reports
 from app.schemas import models as schemas
 from app.schemas import predict as predict_schemas
-from app.store import resolve
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Manifest
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app import uploads
 from app.access import AnyCaller, MayPredict, MaySeeModels
+from app.catalogue import resolve
 from app.dependencies import (
     VERSION_IN_PATH,
     BatcherPart,
@@ -32,7 +33,6 @@ from app.problems import Problem
 from app.scheduling.admission import Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import open_inference as schemas
-from app.store import resolve
 from flows.fastflow import heatmap, models_folder
 
 router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(expect_known_query)])

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app import verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
-from app.category_settings import MAX_STATIONS, Area, CategorySettings, Region
+from app.category_settings import Area, CategorySettings, Region
 from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
 from app.openapi import documented
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
@@ -132,8 +132,6 @@ def _with(settings: CategorySettings, station: str | None, region: Region | None
         return settings.model_copy(update={"region": region})
     stations = {name: value for name, value in settings.stations.items() if name != station}
     if region is not None:
-        if len(stations) >= MAX_STATIONS:
-            raise Problem("conflict", f"{MAX_STATIONS} stations have a region of their own, the limit.")
         stations[station] = region
     return settings.model_copy(update={"stations": stations})
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from sqlalchemy import Connection, select
 from starlette.responses import Response
 
-from app import guard, store
+from app import catalogue, guard
 from app.access import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
@@ -147,7 +147,7 @@ def _expect_known(connection: Connection, settings: SettingsPart, category: str)
         inspected = select(inspections.c.id).where(inspections.c.category == category).limit(1)
         if connection.scalar(inspected) is not None:
             return
-    raise store.unknown(category, None)
+    raise catalogue.unknown_model(settings.models, category, None)
 
 
 def rated(strata: Mapping[Decision, rates.Stratum]) -> dict[str, Any]:

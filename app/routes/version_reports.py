@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from app import immutable
 from app.access import MaySeeModels
+from app.catalogue import resolve
 from app.dependencies import Category, SettingsPart, Version
 from app.openapi import documented
 from app.problems import Problem
-from app.store import resolve
 from flows.fastflow import bundle
 from flows.fastflow.manifest import Manifest
 

@@ -57,7 +57,6 @@ class TestFind:
         assert files.find(slot) is None
         assert files.find(replace(slot, station="line-3")) is None
         assert files.stations(slot) == []
-        assert files.precisions(slot) == []
 
     def test_a_stations_own_goes_before_the_lines(self, files: CalibrationFiles, slot: Slot) -> None:
         third, fourth = replace(slot, station="line-3"), replace(slot, station="../line/4 ü")
@@ -73,7 +72,6 @@ class TestFind:
     def test_of_another_engine_it_says_nothing(self, files: CalibrationFiles, slot: Slot) -> None:
         put(files, slot, 1.0)
         assert files.find(replace(slot, precision="bfloat16")) is None
-        assert files.precisions(slot) == files.precisions(replace(slot, precision="bfloat16")) == ["float32"]
 
     def test_of_another_bundle_of_the_same_name_it_says_nothing(
         self, files: CalibrationFiles, slot: Slot

@@ -251,7 +251,7 @@ def test_an_unknown_version_changes_nothing(store: Path, category: str, version:
         for call in (changes.activate, changes.unload, changes.delete):
             await problem(call(category, version), "unknown-model")
         if category != "tiny":
-            assert "no active version" in await problem(changes.rollback(category), "unknown-model")
+            await problem(changes.rollback(category), "unknown-model")
 
     run(store, scenario)
     assert left_in(store) == before

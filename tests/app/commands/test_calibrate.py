@@ -139,18 +139,6 @@ def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
     assert body["threshold"]["reject"] == made.calibrator.threshold.reject
 
 
-def test_it_says_which_engines_go_on_as_before(run: Run, store: Path, without_bfloat16: None) -> None:
-    """A server of another FLOWGAUGE_PRECISION than this shell's is none the wiser."""
-    assert "as before" not in run().stderr
-    told = json.loads(run("--precision", "bfloat16", "--json").stdout)["warnings"]
-    assert any(
-        "engines of bfloat16 alone decide by this, those of float32 as before" in warning for warning in told
-    )
-    result = run("--station", "line-3")
-    assert result.exit_code == 0, result.output
-    assert "look: engines of float32 alone decide by this, those of bfloat16 as before" in result.stderr
-
-
 def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
     (tmp_path / "history").mkdir()
     database = Database(Settings().database_url)
