@@ -31,7 +31,6 @@ _CLOSE_SECONDS: Final = 10.0
 _FINDERS: Final = 4  # idempotency keys that are looked up at a time
 MAX_ARCHIVES: Final = 4  # that are sent at a time
 MAX_EXPORTS: Final = 4  # likewise, a page of rows each
-MAX_DOWNLOADS: Final = 64  # pictures and maps likewise, an open file each
 
 
 def folder_lock(folder: Path) -> FileLock:
@@ -67,7 +66,6 @@ class History:
         # Who sends an archive of pictures holds a place, and one of the pictures in memory.
         self.archives = ConcurrencyLimit(MAX_ARCHIVES, "archives are being sent")
         self.exports = ConcurrencyLimit(MAX_EXPORTS, "exports are being sent")
-        self.downloads = ConcurrencyLimit(MAX_DOWNLOADS, "files are being sent")
         self._journal_bytes = settings.journal_bytes
         # Where the database is gone, each of these waits for a timeout; what else needs a thread must not.
         self._finders = ThreadPoolExecutor(_FINDERS, "idempotency")

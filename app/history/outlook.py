@@ -10,12 +10,12 @@ The database counts: one pass over so many rows at most as are asked for, whatev
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, case, func, select
 
-from app.database.clock import first_id, time_of
+from app.database.clock import time_of
 from app.database.tables import inspections
 from app.history import rates
 from app.history.queries import elsewhere
@@ -51,7 +51,6 @@ class Kept:
             among them are left out.
         station: of this one alone; None for all.
         without: stations that are left out, because they have a calibration of their own.
-        since_ms: by station, from when on its inspections are looked at, where not all of the time.
     """
 
     category: str
@@ -61,7 +60,6 @@ class Kept:
     last: int
     station: str | None = None
     without: Collection[str] = ()
-    since_ms: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,9 +138,6 @@ def _count(connection: Connection, kept: Kept, scores: Sequence[float]) -> tuple
     )
     if kept.without:
         query = query.where(elsewhere(latest.station, kept.without))
-    late = {name: first_id(ms) for name, ms in kept.since_ms.items() if ms > kept.span.from_ms}
-    if late:  # one expression: SQLite allows a thousand within each other, and ANDs are
-        query = query.where(latest.id >= case(late, value=latest.station, else_=""))
     rows = connection.execute(query.group_by(latest.decision, latest.verdict)).all()
     counts: dict[tuple[Decision, Verdict | None], tuple[int, Mapping[float, int]]] = {}
     for decision, verdict, n, _, *above in rows:

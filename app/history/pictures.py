@@ -1,12 +1,13 @@
 """The files beside the database: pictures as they were uploaded, and score maps."""
 
 import hashlib
+import io
 import logging
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,19 +36,6 @@ FORMATS: Final = (*_FORMATS.values(), _TIFF)
 def format_of(picture: bytes) -> Format:
     """What an upload, or its first bytes, is: uploads are of five formats, so a few bytes tell them apart."""
     return next((kind for magic, kind in _FORMATS.items() if picture.startswith(magic)), _TIFF)
-
-
-def read_map(file: BinaryIO) -> NDArray[np.float32] | None:
-    """The map (h, w) that a file holds, or None where it is none by now.
-
-    Raises:
-        Exception: as NumPy, of what is no array.
-    """
-    scores = np.lib.format.read_array(file, allow_pickle=False)
-    # A bit that turned makes numbers infinite, which no map is and nobody can draw.
-    if scores.dtype != np.float16 or scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
-        return None
-    return scores.astype(np.float32)
 
 
 def is_picture_name(name: str) -> bool:
@@ -124,14 +112,25 @@ class Pictures:
 
     def score_map(self, identifier: str) -> NDArray[np.float32] | None:
         """An inspection's map (h, w), or None where it is not there, or is no map by now."""
+        data = self.map_file(identifier)
+        return None if data is None else _scores(data).astype(np.float32)
+
+    def map_file(self, identifier: str) -> bytes | None:
+        """An inspection's map as NumPy's .npy, or None as `score_map`.
+
+        No sum of it is kept, but what it holds tells whether it is a map still.
+        """
         try:
-            with self.map_path(identifier).open("rb") as file:
-                return read_map(file)
+            data = self.map_path(identifier).read_bytes()
+            scores = _scores(data)
         except FileNotFoundError:
             return None
         except Exception:  # of a damaged header NumPy makes many kinds
             logger.exception("the map of inspection %s cannot be read", identifier)
             return None
+        # A bit that turned makes numbers infinite, which no map is and nobody can draw.
+        is_map = scores.dtype == np.float16 and scores.ndim == 2 and scores.size and np.isfinite(scores).all()
+        return data if is_map else None
 
     def store(self, sha256: str, picture: bytes, identifier: str, score_map: bytes) -> None:
         """Write an inspection's files; those that are there already, with these bytes, stay.
@@ -157,3 +156,8 @@ class Pictures:
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+def _scores(data: bytes) -> NDArray[Any]:
+    scores: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    return scores

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from sqlalchemy import ColumnElement, func, literal, select
+from sqlalchemy import select
 
 from app.calibrations import CalibrationFiles, Slot
 from app.category_settings import SETTINGS, CategorySettings
@@ -15,7 +15,6 @@ from app.database.clock import now_ms
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.drift import Reference, Row
-from app.history.queries import elsewhere
 from app.problems import Problem
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
@@ -163,19 +162,13 @@ def latest(
         first: the id from which on they are wanted.
     """
     columns = inspections.c
-    since: ColumnElement[str] = literal(first)
-    where = []
-    if station is not None:
-        where.append(columns.station == station)
-    elif without:
-        # Looking for rows that are rare, or that there are not, must not read the whole history, for filing
-        # waits meanwhile. Where the latest so many begin the index tells, without a row.
-        ids = select(columns.id).where(columns.category == category, columns.id >= first)
-        oldest = ids.order_by(columns.id.desc()).limit(1).offset(limit * _WINDOWS - 1).scalar_subquery()
-        since = func.coalesce(oldest, first)
-        where.append(elsewhere(columns.station, without))
     wanted = [columns[name] for name in ("id", "version", "precision", "score", "features", "station")]
-    query = select(*wanted).where(columns.category == category, columns.id >= since, *where)
-    query = query.order_by(columns.id.desc()).limit(limit)
+    query = select(*wanted).where(columns.category == category, columns.id >= first)
+    if station is not None:
+        query = query.where(columns.station == station)
+    # Looking for rows that are rare, or that there are not, must not read the whole history, for filing waits
+    # meanwhile: so others are left out of some that were read.
+    query = query.order_by(columns.id.desc()).limit(limit * _WINDOWS if without else limit)
     with database.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()][::-1]
+        found = [dict(row) for row in connection.execute(query).mappings()]
+    return [row for row in found if row["station"] not in without][:limit][::-1]

@@ -1,7 +1,7 @@
 """Reviews: what a person says of a part after looking at it."""
 
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -14,29 +14,9 @@ from app.feed.log import append
 from app.problems import Problem
 from app.schemas.history import Verdict
 from app.schemas.predict import Decision
+from app.schemas.review import Review
 
-
-@dataclass(frozen=True)
-class Review:
-    """A review of one inspection.
-
-    Attributes:
-        inspection_id: the inspection.
-        revision: 1 for its first review; the latest one counts.
-        created_ms: when, in milliseconds since 1970, UTC.
-        verdict: what the part is.
-        reviewer: who looked at it, as the request said.
-        note: as the request said.
-        key_id: the key that it came with, None where no key was asked for.
-    """
-
-    inspection_id: str
-    revision: int
-    created_ms: int
-    verdict: Verdict
-    reviewer: str | None
-    note: str | None
-    key_id: str | None
+_SHOWN: Final = ("revision", "verdict", "reviewer", "note", "key_id")
 
 
 def add(
@@ -63,16 +43,22 @@ def add(
         Problem: unknown-inspection; forbidden, for another category than the caller's; conflict, if somebody
             else has reviewed it meanwhile.
     """
-    review = Review(
-        inspection_id, expected_revision + 1, clock.now_ms(), verdict, reviewer, note, caller.key_id
-    )
+    review: dict[str, Any] = {
+        "inspection_id": inspection_id,
+        "revision": expected_revision + 1,
+        "created_ms": clock.now_ms(),
+        "verdict": verdict,
+        "reviewer": reviewer,
+        "note": note,
+        "key_id": caller.key_id,
+    }
     with database.write() as connection:
         inspection = _summary(connection, inspection_id)
         caller.expect_category(inspection.category)
         changed = connection.execute(
             update(inspections)
             .where(inspections.c.id == inspection_id, inspections.c.review_revision == expected_revision)
-            .values(review_revision=review.revision, verdict=verdict)
+            .values(review_revision=review["revision"], verdict=verdict)
         )
         if changed.rowcount == 0:
             # Read again: the update has waited for whoever was faster.
@@ -82,9 +68,10 @@ def add(
                 f"The inspection is at revision {now.review_revision} (verdict {now.verdict or 'none'}); the "
                 f"review expected {expected_revision}. Look at its reviews before adding another.",
             )
-        connection.execute(insert(reviews).values(asdict(review)))
-        append(connection, [reviewed(inspection._asdict(), review.created_ms, review.revision, verdict)])
-    return review
+        connection.execute(insert(reviews).values(review))
+        event = reviewed(inspection._asdict(), review["created_ms"], review["revision"], verdict)
+        append(connection, [event])
+    return _shown(review)
 
 
 def of(database: Database, caller: Caller, inspection_id: str) -> list[Review]:
@@ -93,11 +80,14 @@ def of(database: Database, caller: Caller, inspection_id: str) -> list[Review]:
     Raises:
         Problem: unknown-inspection; forbidden, for another category than the caller's.
     """
-    columns = [column for column in reviews.columns if column is not reviews.c.number]
-    query = select(*columns).where(reviews.c.inspection_id == inspection_id).order_by(reviews.c.revision)
+    query = select(reviews).where(reviews.c.inspection_id == inspection_id).order_by(reviews.c.revision)
     with database.read() as connection:
         caller.expect_category(_summary(connection, inspection_id).category)
-        return [Review(**row) for row in connection.execute(query).mappings()]
+        return [_shown(dict(row)) for row in connection.execute(query).mappings()]
+
+
+def _shown(row: Mapping[str, Any]) -> Review:
+    return Review(created=clock.iso(row["created_ms"]), **{name: row[name] for name in _SHOWN})
 
 
 class _Summary(NamedTuple):

@@ -105,22 +105,16 @@ async def get_outlook(
         limits = [Limits(one.reject.reject, one.review) for one in positions]
         with history.database.read() as connection:
             complete = reports.complete(connection, asked)
-            changed = changes.changed_ms(connection, category, changes.REGION)
-            begin = max(complete.from_ms, changed.pop(None, 0))
-            # Scores of regions are made otherwise by another calibration, also by one that was removed since.
-            if _has_region(settings, station, own):
-                calibrated = changes.changed_ms(connection, category, changes.CALIBRATION)
-                of_line = calibrated.pop(None, 0)
-                if found is None or found.renewal.station is None:
-                    begin = max(begin, of_line)
-                if found is not None:  # by a command, say, beside another audit log
-                    begin = max(begin, clock.from_datetime(found.renewal.created))
-                changed |= {name: max(ms, changed.get(name, 0)) for name, ms in calibrated.items()}
+            # With a region, scores are made otherwise by another calibration.
+            has_region = _has_region(settings, station, own)
+            begin = complete.from_ms
+            for action in (changes.REGION, *([changes.CALIBRATION] if has_region else [])):
+                changed = changes.changed_ms(connection, category, action)
+                begin = max([begin, *(ms for name, ms in changed.items() if _concerns(name, station, own))])
             within = Span(min(begin, complete.to_ms), complete.to_ms)
             without = own if station is None else ()
-            since_ms = {name: ms for name, ms in changed.items() if name is not None}
             version, precision = detector.manifest.version, slot.precision
-            kept = Kept(category, version, precision, within, last, station, without, since_ms)
+            kept = Kept(category, version, precision, within, last, station, without)
             seen = outlook.look(connection, kept, limits)
         return _told(detector, calibrator, settings, positions, kept, seen, own)
 
@@ -136,6 +130,11 @@ def _positions(
     return [
         verdict.thresholds(calibrator, settings.model_copy(update={"target_fpr": rate})) for rate in wanted
     ]
+
+
+def _concerns(name: str | None, station: str | None, own: list[str]) -> bool:
+    """Whether what was changed for a station (None: for all without their own) matters to those asked for."""
+    return name is None or (name == station if station is not None else name not in own)
 
 
 def _has_region(settings: CategorySettings, station: str | None, own: list[str]) -> bool:

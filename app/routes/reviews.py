@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 
 from app.access import MayReview, MaySeeHistory
-from app.database import clock
 from app.dependencies import HistoryPart
 from app.history import reviews
 from app.openapi import documented
@@ -28,32 +27,12 @@ def add_review(
     An inspection that was reviewed is kept for good, with its picture. If somebody else was faster, the
     answer is 409: read the reviews before adding another.
     """
-    return _shown(
-        reviews.add(
-            history.database,
-            caller,
-            row.id,
-            new.verdict,
-            new.expected_revision,
-            new.reviewer,
-            new.note,
-        )
+    return reviews.add(
+        history.database, caller, row.id, new.verdict, new.expected_revision, new.reviewer, new.note
     )
 
 
 @router.get("", responses=documented("unknown-inspection", "internal", "history-unavailable"))
 def list_reviews(caller: MaySeeHistory, row: KnownInspection, history: HistoryPart) -> schemas.ReviewList:
     """List all reviews of an inspection, the first one first."""
-    found = reviews.of(history.database, caller, row.id)
-    return schemas.ReviewList(reviews=[_shown(review) for review in found])
-
-
-def _shown(review: reviews.Review) -> schemas.Review:
-    return schemas.Review(
-        revision=review.revision,
-        created=clock.iso(review.created_ms),
-        verdict=review.verdict,
-        reviewer=review.reviewer,
-        note=review.note,
-        key_id=review.key_id,
-    )
+    return schemas.ReviewList(reviews=reviews.of(history.database, caller, row.id))

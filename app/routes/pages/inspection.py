@@ -16,6 +16,7 @@ from app.history.history import History
 from app.history.queries import Filter
 from app.routes.known_inspection import KnownInspection
 from app.routes.pages.chosen import ChosenPart
+from app.schemas.review import Review
 from app.web.chart import Scale
 from app.web.page import PagePart, PageRoute
 from app.web.words import p_value_words
@@ -35,7 +36,7 @@ async def show_inspection(
     threshold = answer["threshold"]
     before: list[Scored] = []
     beside = Neighbours(None, None)
-    said: list[reviews.Review] = []
+    said: list[Review] = []
     if page.may(Permission.HISTORY):
         wanted = chosen.filter(caller)
         before, beside, said = await run_in_threadpool(_around, history, caller, row, wanted)
@@ -53,7 +54,7 @@ async def show_inspection(
 
 def _around(
     history: History, caller: Caller, row: Row[Any], wanted: Filter
-) -> tuple[list[Scored], Neighbours, list[reviews.Review]]:
+) -> tuple[list[Scored], Neighbours, list[Review]]:
     alike = Filter(category=row.category, station=row.station)
     with history.database.read() as connection:
         before = browsing.trace(connection, alike, _AMONG, row.id)

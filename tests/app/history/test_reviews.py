@@ -22,7 +22,7 @@ def test_the_latest_review_counts_and_all_are_kept(database: Database) -> None:
     assert reviews.of(database, ANONYMOUS, identifier) == [first, second]
     assert (first.revision, first.reviewer, first.note) == (1, "Ada", "a scratch, top left")
     assert (second.revision, second.reviewer, second.note) == (2, None, None)
-    assert first.created_ms <= second.created_ms <= clock.now_ms()
+    assert first.created <= second.created <= clock.iso(clock.now_ms())
     with database.read() as connection:
         summary = connection.execute(select(inspections.c.review_revision, inspections.c.verdict)).one()
     assert tuple(summary) == (2, "good")

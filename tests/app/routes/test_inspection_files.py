@@ -2,7 +2,6 @@ import base64
 import io
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.history.history import MAX_DOWNLOADS
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import images
@@ -131,21 +129,6 @@ class TestCaching:
         for unknown in ('"x"', tag.strip('"'), "", f'"{tag[1:-2]}"', '"*"'):
             again = service.get(path, headers={"If-None-Match": unknown})
             assert (again.status_code, again.content) == (200, first.content), unknown
-
-
-class TestDownloads:
-    """Each holds an open file; who stalls must not use them up."""
-
-    @pytest.mark.parametrize("name", ["source", "map.npy"])
-    def test_beyond_the_limit_they_are_refused(self, own: TestClient, tiny_images: Images, name: str) -> None:
-        path, places = inspected(own, tiny_images["good"][0]), history_of(own).downloads
-        with ExitStack() as stack:
-            for _ in range(MAX_DOWNLOADS):
-                stack.enter_context(places.hold(None))
-            refused = own.get(f"{path}/{name}")
-            assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
-        for _ in range(MAX_DOWNLOADS + 1):  # each gives its place back
-            assert own.get(f"{path}/{name}").status_code == 200
 
 
 class TestGone:
