@@ -17,7 +17,6 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.database.tables import REVISION
 
 if TYPE_CHECKING:
-    import alembic.config
     import psycopg
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -136,12 +135,8 @@ class Database:
         """
         with self.write() as connection:
             if not self.is_sqlite:
-                # Two servers that start at once would both create the tables. What the other does to them may
-                # take long, and is worth waiting for; a lock of somebody else is not.
-                before = connection.exec_driver_sql("SHOW lock_timeout").scalar()
-                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+                # Two servers that start at once would both create the tables.
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{before}'")
             found = _revision(connection)
             if found == REVISION:
                 return
@@ -260,8 +255,8 @@ class Database:
         return DatabaseDamaged(
             f"{self.engine.url.database} is damaged ({reason}), which no start will mend. Move it and the "
             "files beside it whose names begin like its own away, and bring the newest snapshot back into a "
-            "new folder with `flowgauge backup restore`; what was answered since waits in the old folder's "
-            "journal, where alone it is"
+            "new folder with `flowgauge backup restore`; its --journal takes along what was answered since, "
+            "which waits in the old folder's journal alone"
         )
 
     def _why(self, fault: sqlite3.OperationalError) -> str:
@@ -301,14 +296,6 @@ def _revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _migrations() -> "alembic.config.Config":
-    import alembic.config
-
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
-
-
 def _migrate(connection: Connection) -> None:
     """Take the steps that are missing, in the transaction of a connection.
 
@@ -317,8 +304,10 @@ def _migrate(connection: Connection) -> None:
     """
     # Here and not above: a start has nothing to migrate but once, and would wait for the import each time.
     import alembic.command
+    import alembic.config
 
-    config = _migrations()
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
         alembic.command.upgrade(config, "head")

@@ -84,29 +84,18 @@ class Drawer:
         Raises:
             Problem: queue-full.
         """
-        return await self._in_turn(lambda: self._draw(kind, source, scale), key_id)
+        return await self._in_turn(lambda: self._render(kind, source, scale, None), key_id)
 
     async def view(
-        self,
-        kind: View,
-        source: Source,
-        scale: heatmap.ColourScale,
-        side: int,
-        key_id: str | None = None,
+        self, kind: View, source: Source, scale: heatmap.ColourScale, side: int, key_id: str | None = None
     ) -> bytes | None:
-        """Draw a JPEG for looking at, small enough for a list or a phone; None as for `draw`.
+        """Draw a JPEG for looking at, small enough for a list or a phone; as `draw` but for:
 
         Args:
             kind: which picture; "picture" is the upload itself, whatever format it came in.
-            source: the inspection.
-            scale: the heatmap's colours.
             side: pixels of its longer side at most; a smaller upload keeps its size.
-            key_id: as for `draw`.
-
-        Raises:
-            Problem: queue-full.
         """
-        return await self._in_turn(lambda: self._view(kind, source, scale, side), key_id)
+        return await self._in_turn(lambda: self._render(kind, source, scale, side), key_id)
 
     def close(self) -> None:
         """Finish what is being drawn, and end the thread."""
@@ -116,29 +105,24 @@ class Drawer:
         with self._places.hold(key_id):
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _draw(self, kind: Drawing, source: Source, scale: heatmap.ColourScale) -> bytes | None:
-        image, scores = self._decoded(source), self._pictures.score_map(source.identifier)
-        if image is None or scores is None:
-            return None
-        if kind == "overlay":
-            return heatmap.encode_png(heatmap.overlay(image, scores, scale))
-        return heatmap.encode_png(heatmap.colours(scores, scale, image.shape[:2]))
-
-    def _view(self, kind: View, source: Source, scale: heatmap.ColourScale, side: int) -> bytes | None:
+    def _render(
+        self, kind: View, source: Source, scale: heatmap.ColourScale, side: int | None
+    ) -> bytes | None:
         image = self._decoded(source)
         if image is None:
             return None
-        if (longer := max(image.shape[:2])) > side:
+        if side is not None and (longer := max(image.shape[:2])) > side:
             height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
             image = resizing.resize(image, (height, width), "halves-area")
-        if kind == "picture":
-            return _jpeg(image)
-        scores = self._pictures.score_map(source.identifier)
-        if scores is None:
-            return None
-        if kind == "overlay":
-            return _jpeg(heatmap.overlay(image, scores, scale))
-        return _jpeg(heatmap.colours(scores, scale, image.shape[:2]))
+        if kind != "picture":
+            scores = self._pictures.score_map(source.identifier)
+            if scores is None:
+                return None
+            if kind == "overlay":
+                image = heatmap.overlay(image, scores, scale)
+            else:
+                image = heatmap.colours(scores, scale, image.shape[:2])
+        return heatmap.encode_png(image) if side is None else _jpeg(image)
 
     def _decoded(self, source: Source) -> NDArray[np.uint8] | None:
         data = self._pictures.picture(source.sha256)

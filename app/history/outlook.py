@@ -19,10 +19,11 @@ from app.database.clock import time_of
 from app.database.tables import inspections
 from app.history import rates
 from app.history.queries import elsewhere
-from app.history.rates import DECISIONS, Cell, Rate, Stratum
+from app.history.rates import DECISIONS, Cell, Stratum
 from app.history.reports import Span
 from app.schemas.history import Verdict
 from app.schemas.predict import Decision
+from app.schemas.reports import Rate
 from flows.fastflow.manifest import Precision
 
 _COLUMNS: Final = inspections.columns
@@ -179,7 +180,7 @@ def _rate(
     """The share of the parts with a verdict that would have had the decision `wanted`."""
     reason = rates.unknown(taken, verdict)
     if reason is not None:
-        return Rate(None, None, None, reason)
+        return Rate(value=None, low=None, high=None, reason=reason)
     cells = []
     for before, stratum in taken.items():
         # A side on which no inspection of this decision lies can have no part; with no inspection at all,

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from app.schemas.history import Verdict
 from app.schemas.predict import Decision
+from app.schemas.reports import Rate
 
 # By severity: the worst is the last.
 DECISIONS: tuple[Decision, ...] = ("PASS", "REVIEW", "REJECT")
@@ -57,16 +58,6 @@ class Stratum:
     def reviewed(self) -> int:
         """How many were reviewed."""
         return self.good + self.defect
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A rate with its interval of 95 % confidence; all three None where it cannot be known, and then why."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -123,14 +114,14 @@ def share(cells: tuple[Cell, ...]) -> Rate:
     least, most = _drawn(rng, cells, "outside"), _drawn(rng, cells, "inside")
     tail = (1 - CONFIDENCE) / 2
     low, high = float(np.quantile(least, tail)), float(np.quantile(most, 1 - tail))
-    return Rate(inside / (inside + outside), low, high, None)
+    return Rate(value=inside / (inside + outside), low=low, high=high, reason=None)
 
 
 def _rate(strata: Mapping[Decision, Stratum], wanted: Decision, verdict: Verdict) -> Rate:
     counts = {decision: strata.get(decision, Stratum()) for decision in DECISIONS}
     reason = unknown(counts, verdict)
     if reason is not None:
-        return Rate(None, None, None, reason)
+        return Rate(value=None, low=None, high=None, reason=reason)
     cells = []
     for decision, stratum in counts.items():
         found = getattr(stratum, verdict)

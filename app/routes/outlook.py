@@ -18,7 +18,7 @@ from app.history.reports import Span
 from app.openapi import documented
 from app.preconditions import READING_PROBLEMS
 from app.problems import Problem
-from app.routes.reports import shown_counts, shown_rate
+from app.routes.reports import shown_counts
 from app.routes.spans import From, To, span
 from app.routes.stations import StationOfCalibration
 from app.schemas import outlook as schemas
@@ -202,8 +202,8 @@ def _position(
             schemas.Change(taken=taken, would=other, inspections=n)
             for (taken, other), n in would.changes.items()
         ],
-        overkill=shown_rate(would.overkill),
-        escape=shown_rate(would.escape),
+        overkill=would.overkill,
+        escape=would.escape,
     )
 
 

@@ -154,8 +154,8 @@ def rated(strata: Mapping[Decision, rates.Stratum]) -> dict[str, Any]:
     """Counts by decision and the rates that they give, as they go over the wire."""
     return {
         "decisions": shown_counts(strata),
-        "overkill": shown_rate(rates.overkill(strata)),
-        "escape": shown_rate(rates.escape(strata)),
+        "overkill": rates.overkill(strata),
+        "escape": rates.escape(strata),
     }
 
 
@@ -167,11 +167,6 @@ def shown_counts(strata: Mapping[Decision, rates.Stratum]) -> dict[Decision, sch
         )
         for decision, stratum in strata.items()
     }
-
-
-def shown_rate(rate: rates.Rate) -> schemas.Rate:
-    """A rate as it goes over the wire."""
-    return schemas.Rate(value=rate.value, low=rate.low, high=rate.high, reason=rate.reason)
 
 
 def _made(inspection_id: str | None) -> str | None:
