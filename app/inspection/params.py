@@ -31,12 +31,8 @@ class PredictParams:
         start: time.perf_counter() of its arrival.
         deadline: time.monotonic() until which somebody waits for the answer.
         timeout_ms: from arrival to deadline.
-        regions: whether to find the regions above the pixel threshold.
-        store: whether the history keeps the inspection.
         texts: part_id, product_id, recipe_id and station, those that were given.
         key_id: the caller's API key.
-        request_id: of the request.
-        idempotency_key: None where an image may be inspected again.
         version: that the path names; None for the active one.
         inline: pictures to put into the JSON.
     """
@@ -56,15 +52,7 @@ class PredictParams:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """The request for one image.
-
-    Attributes:
-        params: of the HTTP request.
-        detector: the model.
-        fields: texts of the form; they go before those of the query.
-        drawings: to make.
-        index: place of the image in a request of several; None for the only one.
-    """
+    """The request for one image, the only one or the one with an index; fields are the form's texts."""
 
     params: PredictParams
     detector: Detector
@@ -79,7 +67,7 @@ class PredictRequest:
 
     @property
     def texts(self) -> dict[str, str]:
-        """part_id, product_id, recipe_id and station, those that were given."""
+        """The texts that were given; those of the form go before those of the query."""
         return {**self.params.texts, **{name: text for name, text in self.fields.items() if text}}
 
     @property

@@ -59,14 +59,8 @@ _MARGIN: Final = 2.0
 _TO_ANSWER: Final = 0.05
 
 
-class ProtocolRequest(NamedTuple):
-    """A request of another protocol.
-
-    Attributes:
-        upload: the images, and the texts that hold for all.
-        drawings: of each image.
-        respond: makes the response of the answers; work for a thread.
-    """
+class Body(NamedTuple):
+    """The body of a request: images and texts, drawings to make of each image, and how to respond."""
 
     upload: forms.Upload
     drawings: frozenset[Drawing]
@@ -99,32 +93,22 @@ class Predictor:
         """Inspect the image of a request."""
         media_type = _negotiate(request, MEDIA_TYPES)
         drawings = _DRAWINGS.get(media_type, params.inline)
+        limits = self.settings.max_bytes, self.settings.upload_idle_seconds
 
-        async def work(room: Reservation) -> Response:
-            detector = await self._residency.get(category, params.version)
-            limits = self.settings.max_bytes, self.settings.upload_idle_seconds
+        async def read(room: Reservation) -> Body:
             upload = await uploads.read(request, room, *limits)
-            self._admit(category, params, room, 1)
-            image = PredictRequest(params, detector, upload.texts, drawings)
-            answer = await cancel_on_disconnect(request, self._inspect(image, upload.files[0], room))
-            room.add_answer(answer.nbytes)
-            respond = partial(answer.respond, media_type, params.inline)
-            if not params.inline:
-                return respond()
-            # Megabytes of base64 are no work for the event loop, and in the JSON they are there twice.
-            room.add_answer(2 * answer.nbytes)
-            return await self.inspector.run_in_thread(category, respond)
+            return Body(upload, drawings, lambda answers: answers[0].respond(media_type, params.inline))
 
-        return await self._respond_in_time(request, category, params, work)
+        return await self.predict_all(request, category, params, read)
 
-    async def predict_protocol(
+    async def predict_all(
         self,
         request: Request,
         category: str,
         params: PredictParams,
-        read: Callable[[Reservation], Awaitable[ProtocolRequest]],
+        read: Callable[[Reservation], Awaitable[Body]],
     ) -> Response:
-        """Inspect the images of another protocol's request. One that fails is the answer to all.
+        """Inspect the images of a request. One that fails is the answer to all.
 
         Args:
             request: its body has not been read.
@@ -147,8 +131,10 @@ class Predictor:
                 return answer
 
             answers = await cancel_on_disconnect(request, _gather([inspect(i) for i in range(number)]))
-            # The response beside them; as JSON it may be a third more.
-            room.add_answer(sum(answer.nbytes for answer in answers))
+            if not drawings:
+                return respond(answers)
+            # Megabytes of base64 are no work for the event loop; as JSON they are longer, and there twice.
+            room.add_answer(2 * sum(answer.nbytes for answer in answers))
             return await self.inspector.run_in_thread(category, partial(respond, answers))
 
         return await self._respond_in_time(request, category, params, work)

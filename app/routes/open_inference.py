@@ -24,7 +24,7 @@ from app.dependencies import (
 from app.forms import File, Upload
 from app.inspection.answer import Answer
 from app.inspection.params import Params
-from app.inspection.predictor import PROBLEMS, Predictor, ProtocolRequest
+from app.inspection.predictor import PROBLEMS, Body, Predictor
 from app.known_query import expect_known_query
 from app.open_inference import incoming, outgoing
 from app.openapi import documented
@@ -43,20 +43,20 @@ _JSON_TIMES: Final = 20
 
 
 @router.get("/health/live", responses=_documented("internal"))
-async def live(batcher: BatcherPart) -> schemas.Live:
+async def live(batcher: BatcherPart) -> dict[str, bool]:
     """Answer 200 as long as the process can answer, unless its device is lost: then it must be restarted."""
     if batcher.lost is not None:
         raise Problem("internal", batcher.lost)
-    return schemas.Live(live=True)
+    return {"live": True}
 
 
 @router.get("/health/ready", responses=_documented("internal", "model-loading", "draining"))
-async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> schemas.Ready:
+async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> dict[str, bool]:
     """Answer 200 when every active model is loaded, as /health/ready."""
     draining.expect_not_begun()
     residency.expect_ready()
     batcher.require_alive()
-    return schemas.Ready(ready=True)
+    return {"ready": True}
 
 
 @router.get("", responses=_documented("internal"))
@@ -98,7 +98,7 @@ _READY = _documented("unknown-model", "rejected-bundle", "internal", "model-load
 @router.get("/models/{category}/versions/{version}/ready", responses=_READY, dependencies=[VERSION_IN_PATH])
 async def model_ready(
     request: Request, category: Category, residency: ResidencyPart, settings: SettingsPart, _: MayPredict
-) -> schemas.ModelReady:
+) -> dict[str, str | bool]:
     """Answer 200 when the active version, or the one named, is loaded; if it is not, it is loaded first.
 
     One that is not loaded within FLOWGAUGE_DEADLINE_MS is 503, and loaded all the same.
@@ -111,7 +111,7 @@ async def model_ready(
         if not limit.expired():
             raise
         raise Problem("model-loading", "It is still being loaded.") from error
-    return schemas.ModelReady(name=category, ready=True)
+    return {"name": category, "ready": True}
 
 
 _INFER: Final[dict[str, Any]] = {
@@ -134,10 +134,10 @@ async def infer(request: Request, category: Category, params: Params, predictor:
     A picture that cannot be inspected is the answer to all; others may have been kept by then.
     """
     read = partial(_read, request, category, predictor)
-    return await predictor.predict_protocol(request, category, params, read)
+    return await predictor.predict_all(request, category, params, read)
 
 
-async def _read(request: Request, category: str, predictor: Predictor, room: Reservation) -> ProtocolRequest:
+async def _read(request: Request, category: str, predictor: Predictor, room: Reservation) -> Body:
     """Read the body and take it apart."""
     settings = predictor.settings
     if "content-encoding" in request.headers:
@@ -168,4 +168,4 @@ async def _read(request: Request, category: str, predictor: Predictor, room: Res
         headers = {outgoing.LENGTH: str(json_length)}
         return Response(answer, headers=headers, media_type="application/octet-stream")
 
-    return ProtocolRequest(Upload(files, found.texts), outgoing.drawings(list(found.outputs)), respond)
+    return Body(Upload(files, found.texts), outgoing.drawings(list(found.outputs)), respond)

@@ -9,18 +9,6 @@ Datatype = Literal["BYTES", "UINT8", "FP32", "FP64"]
 _FEW = 16
 
 
-class Live(BaseModel):
-    """Whether the server answers."""
-
-    live: bool
-
-
-class Ready(BaseModel):
-    """Whether the server can do its work."""
-
-    ready: bool
-
-
 class ServerMetadata(BaseModel):
     """What the server is."""
 
@@ -47,13 +35,6 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata] = Field(
         description="`map` and `overlay` come only where they are asked for."
     )
-
-
-class ModelReady(BaseModel):
-    """Whether a model can be asked."""
-
-    name: str = Field(examples=["bottle"])
-    ready: bool
 
 
 class TensorParameters(BaseModel):

@@ -50,9 +50,7 @@ class Threshold(BaseModel):
         examples=[0.0047],
     )
     n_calibration: int = Field(description="Good images it was calibrated on.", examples=[210])
-    calibration: CalibrationUsed | None = Field(
-        None, description="null in answers from before there could be others than the version's own."
-    )
+    calibration: CalibrationUsed
 
 
 class Region(BaseModel):
@@ -109,9 +107,7 @@ class ImageInfo(BaseModel):
     width: int = Field(examples=[900])
     height: int = Field(examples=[900])
     sha256: Sha256
-    # With a default for answers that were given, and kept, before there was a choice.
     sample_bits: int = Field(
-        default=16,
         description="How many bits of a sample hold its value, as the model expects; of an image of 8 bits a "
         "sample it says nothing.",
     )
