@@ -53,7 +53,7 @@ def watch_models(telemetry: Telemetry, residency: Residency) -> None:
     telemetry.watch(
         "model_bytes",
         "Bytes of each loaded model; its backbone, which others may share, not counted.",
-        lambda: {(model.category, model.version): model.nbytes for model in residency.loaded()},
+        residency.loaded,
         labels=("category", "version"),
     )
     telemetry.watch(

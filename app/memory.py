@@ -2,28 +2,12 @@
 
 import logging
 import time
-from dataclasses import dataclass
 
 from flows.fastflow.detector import Detector
 
 logger = logging.getLogger("flowgauge.memory")
 
 Key = tuple[str, str]  # category, version
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A version in memory.
-
-    Attributes:
-        category: its category.
-        version: its name.
-        nbytes: of its head; the backbone is shared, and not counted.
-    """
-
-    category: str
-    version: str
-    nbytes: int
 
 
 class Memory:
@@ -60,9 +44,9 @@ class Memory:
         self._used.pop(key, None)
         return self._models.pop(key, None) is not None
 
-    def loaded(self) -> list[Loaded]:
-        """Describe the models in memory."""
-        return [Loaded(*key, detector.nbytes) for key, detector in list(self._models.items())]
+    def loaded(self) -> dict[Key, int]:
+        """Return the bytes of each model's head; the backbone is shared, and not counted."""
+        return {key: detector.nbytes for key, detector in list(self._models.items())}
 
     @property
     def nbytes(self) -> int:

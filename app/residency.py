@@ -10,7 +10,7 @@ from typing import Final
 
 from app.catalogue import Catalogue, expect_readable
 from app.loader import Loader
-from app.memory import Key, Loaded, Memory
+from app.memory import Key, Memory
 from app.problems import Problem
 from flows.fastflow.detector import Detector
 
@@ -129,8 +129,8 @@ class Residency:
         """Drop a version from memory; returns whether it was there. It is loaded again when asked for."""
         return self._memory.drop((category, version))
 
-    def loaded(self) -> list[Loaded]:
-        """Describe the models in memory. Any thread may ask."""
+    def loaded(self) -> dict[Key, int]:
+        """Return the bytes of each model in memory. Any thread may ask."""
         return self._memory.loaded()
 
     @property

@@ -230,33 +230,11 @@ def _tag(there: InForce | None) -> str:
     return _NOTHING if there is None else there.calibrator.identifier
 
 
-def told(store: Store, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
-    """Return the calibration in force at a station; None for all that have none of their own."""
-    return _told(store, detector, station, store.calibrations.stations(Slot.of(detector)))
-
-
-def all_told(store: Store, detector: Detector) -> tuple[list[schemas.CalibrationInForce], list[str]]:
-    """Return the calibration of all stations without one of their own, and after it those of the others.
-
-    Returns:
-        The calibrations, and why those of some stations cannot be read.
-    """
-    stations = store.calibrations.stations(Slot.of(detector))
-    found = [_told(store, detector, None, stations)]
-    troubles = []
-    for station in stations:
-        try:
-            found.append(_told(store, detector, station, stations))
-        except Problem as problem:
-            troubles.append(problem.detail)
-    return found, troubles
-
-
-def _told(
-    store: Store, detector: Detector, station: str | None, stations: list[str]
+def told(
+    store: Store, detector: Detector, station: str | None, stations: list[str] | None = None
 ) -> schemas.CalibrationInForce:
+    """Describe the calibration in force at a station; None for all that have none of their own."""
     found = store.calibrations.find(Slot.of(detector, station))
-    calibrator = or_own(detector, found)
     settings = store.settings(detector.manifest.category)
     origin = None
     if found is not None:
@@ -267,10 +245,16 @@ def _told(
         version=detector.manifest.version,
         engine=detector.engine,
         station=station,
-        threshold=verdict.shown(verdict.thresholds(calibrator, settings)),
+        threshold=verdict.shown(verdict.thresholds(or_own(detector, found), settings)),
         origin=origin,
-        stations=stations,
+        stations=store.calibrations.stations(Slot.of(detector)) if stations is None else stations,
     )
+
+
+def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForce]:
+    """Describe the calibration of all stations without one of their own, and then those of the others."""
+    stations = store.calibrations.stations(Slot.of(detector))
+    return [told(store, detector, station, stations) for station in (None, *stations)]
 
 
 async def _uploaded(request: Request, room: Reservation, settings: Settings) -> list[Picture]:

@@ -8,11 +8,10 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from app.access import MaySeeModels
-from app.catalogue import expect_readable, resolve
+from app.catalogue import expect_readable, resolve, unknown_model
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.loader import reason
 from app.openapi import documented
-from app.problems import Problem
 from app.residency import Residency
 from app.routes import version_reports
 from app.schemas import models as schemas
@@ -84,8 +83,7 @@ def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
         for version in models_folder.versions(models, category)
     ]
     if not versions:
-        there = "see /v1/models for those there are"
-        raise Problem("unknown-model", f"There is no model of category {category[:64]!r}; {there}.")
+        raise unknown_model(models, category, None)
     previous = models_folder.previous_version(models, category)
     return schemas.Model(category=category, active=active, previous=previous, versions=versions)
 
@@ -115,8 +113,8 @@ def _version(
 
 
 def loaded_versions(residency: Residency, category: str) -> set[str]:
-    """The versions of a category that are in memory."""
-    return {model.version for model in residency.loaded() if model.category == category}
+    """Return the versions of a category that are in memory."""
+    return {version for name, version in residency.loaded() if name == category}
 
 
 def _told(manifest: Manifest, sha256: str) -> schemas.VersionDetails:

@@ -22,13 +22,8 @@ _UPLOAD: Final[dict[str, Any]] = {
         "content": {
             kind: {
                 "schema": {"type": "string", "format": "binary"},
-                "examples": {
-                    "bundle": {
-                        "summary": f"curl -T bottle.zip -X POST -H 'Content-Type: {kind}' "
-                        "http://127.0.0.1:8000/v1/models/bottle/versions",
-                        "value": "(the bytes of bottle.zip)",
-                    }
-                },
+                "example": "curl -T bottle.zip -H 'Content-Type: application/zip' -X POST "
+                "http://127.0.0.1:8000/v1/models/bottle/versions",
             }
             for kind in _MEDIA_TYPES
         },

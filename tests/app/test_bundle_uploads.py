@@ -55,7 +55,7 @@ def test_a_version_is_let_in_and_not_kept_in_memory(store: Path) -> None:
 
     async def scenario(uploads: BundleUploads, residency: Residency) -> None:
         await uploads.receive("tiny", whole(data, 1000))
-        assert residency.loaded() == []
+        assert residency.loaded() == {}
 
     run(store, scenario)
     bundle.verify(store / "tiny" / "v2")

@@ -15,7 +15,7 @@ def detector(tiny_bundle_store: Path) -> Detector:
 
 
 def names(memory: Memory) -> set[str]:
-    return {model.category for model in memory.loaded()}
+    return {category for category, _ in memory.loaded()}
 
 
 def room_for(heads: int, detector: Detector) -> int:
@@ -33,7 +33,7 @@ def test_a_shared_backbone_counts_once(tiny_bundle_store: Path, detector: Detect
     memory = Memory(2**31)
     used(memory, "ab", detector)
     assert memory.nbytes == room_for(2, detector)
-    assert {model.nbytes for model in memory.loaded()} == {detector.nbytes}
+    assert set(memory.loaded().values()) == {detector.nbytes}
     other = Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
     used(memory, "c", other)
     assert memory.nbytes == room_for(2, detector) + room_for(1, other)

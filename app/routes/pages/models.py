@@ -60,13 +60,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Serving:
-    """What the active version decides by; `trouble` says why nothing is known of it.
-
-    `troubles` say what is wrong with calibrations of single stations.
-    """
+    """What the active version decides by; `trouble` says why nothing is known of it."""
 
     calibrations: list[CalibrationInForce]
-    troubles: list[str]
     review_fpr: float | None = None
     own_review_fpr: float | None = None
     regions: tuple[str | None, ...] = ()
@@ -101,7 +97,7 @@ async def show_model(
         detector = await residency.get(category)
         serving = await asyncio.to_thread(_serving, store, detector)
     except Problem as problem:
-        serving = Serving([], [], trouble=problem.detail)
+        serving = Serving([], trouble=problem.detail)
     windows: list[State] = []
     stations: list[str] = []
     if page.may(Permission.HISTORY):
@@ -171,7 +167,7 @@ def _serving(store: Store, detector: Detector) -> Serving:
     settings = store.settings(category)
     regions = [None] if settings.region else []
     return Serving(
-        *calibrations.all_told(store, detector),
+        calibrations.all_told(store, detector),
         verdict.review_fpr(store.calibrations.get(detector), settings),
         detector.calibrator.review_fpr,
         (*regions, *settings.stations),
