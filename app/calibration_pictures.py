@@ -149,7 +149,7 @@ async def measure(
             raise Problem(
                 problem.name, f"{picture.name[:64]}: {problem.detail}", problem.retry_after
             ) from problem
-        measured.append(Measured(picture.name, picture.sha256, measurement))
+        measured.append(Measured(picture.sha256, measurement))
     if not measured:
         raise Problem("conflict", "None of the reviewed images can be read any more.")
     return measured

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from app.catalogue import unknown_model
 from app.file_cache import DamagedFileError, FileCache
 from app.problems import Problem
 from app.schemas.body import Body
@@ -164,7 +165,7 @@ class SettingsFiles:
             return self._files.get(path, _read, path.parent) or CategorySettings()
         except DamagedFileError as error:
             if self._models.is_dir() and not path.parent.exists():
-                raise _unknown(category) from error
+                raise unknown_model(self._models, category, None) from error
             raise _unreadable(category, "no decision can be taken") from error
 
     def change(self, category: str, edit: Callable[[CategorySettings], CategorySettings]) -> CategorySettings:
@@ -180,7 +181,7 @@ class SettingsFiles:
         """
         path = self._path(category)
         if not path.parent.is_dir():
-            raise _unknown(category)
+            raise unknown_model(self._models, category, None)
         with self._changing, locked(self._models, category):
             try:
                 before = _read(path) if path.exists() else CategorySettings()
@@ -197,7 +198,7 @@ class SettingsFiles:
 
     def _path(self, category: str) -> Path:
         if not models_folder.is_category(category):
-            raise _unknown(category)
+            raise unknown_model(self._models, category, None)
         return self._models / category / SETTINGS
 
 
@@ -213,10 +214,6 @@ def locked(models: Path, category: str) -> Iterator[None]:
             yield
     except models_folder.ConflictError as error:
         raise Problem("conflict", str(error)) from error
-
-
-def _unknown(category: str) -> Problem:
-    return Problem("unknown-model", f"There is no model of category {category[:64]!r}.")
 
 
 def _unreadable(category: str, consequence: str) -> Problem:

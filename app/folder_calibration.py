@@ -48,10 +48,7 @@ def find_images(folder: Path, *, recursive: bool) -> Images:
     """
     if not folder.is_dir():
         raise FolderError(f"there is no folder {folder}")
-    closed: list[OSError] = []
-    files = pictures_below(folder, closed.append)
-    if closed and (recursive or not files):
-        raise closed[0]
+    files = pictures_below(folder)
     if not files:
         raise FolderError(f"{folder} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
     below = [name for name in files if "/" in name]
@@ -132,13 +129,13 @@ class FolderCalibration:
         measured, unreadable = {}, []
         rows = one_of_each(images.parts, hashes).tolist()
         for row in track(rows, "Scoring", console=Console(stderr=True), transient=True, disable=quiet):
-            file = images.files[names[row]]
+            image = images.files[names[row]]
             try:
-                [scored] = self._scorer.score([read(file, sample_bits=self._slot.manifest.sample_bits)])
+                [scored] = self._scorer.score([read(image, sample_bits=self._slot.manifest.sample_bits)])
             except ImageError as error:
                 unreadable.append(str(error))
                 continue
-            measured[names[row]] = Measured(str(file), hashes[row], measure(scored))
+            measured[names[row]] = Measured(hashes[row], measure(scored))
         if unreadable:
             raise UnfitPicturesError(
                 "\n".join(["these pictures cannot be read, nothing was changed:", *unreadable])

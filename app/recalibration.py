@@ -31,12 +31,10 @@ class Measured:
     """A good picture that was scored.
 
     Attributes:
-        name: for messages.
         sha256: of its file.
         measurement: what the calibration takes from it.
     """
 
-    name: str
     sha256: str
     measurement: Measurement
 
