@@ -151,3 +151,10 @@ def test_without_a_hub_the_answer_is_prompt_and_clear(online: Online, tmp_path: 
     # What the client fetched before is still there for it.
     assert kept["ok"] == "timm hub"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repository_that_hides_is_told(online: Online) -> None:
+    assert (
+        "no repository timm/test_convnext.r160_in1k for 'test_convnext', or hides it"
+        in (online.results[7]["message"])
+    )

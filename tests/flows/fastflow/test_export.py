@@ -67,7 +67,9 @@ def test_openvino(detector: Detector, exported: Path, inputs: NDArray[np.uint8])
 
 
 def test_the_threshold_decides_as_the_service_does(detector: Detector, inputs: NDArray[np.uint8]) -> None:
-    limit = float(describe(detector)["reject_above"])
+    told = describe(detector)
+    assert (told["shrink"], told["sample_bits"]) == ("halves-area", "16")
+    limit = float(told["reject_above"])
     for one in detector.predict(list(inputs)):
         assert (one.score > limit) == (one.decision == "REJECT")
 
