@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.answering import timed
 from bench.contestants import Contestant, ContestantError, Results, Turn, compete, load_all
 
 _PROGRAM = """
@@ -70,13 +69,6 @@ def test_all_do_every_work_in_every_round(tmp_path: Path) -> None:
     }  # fmt: skip
     assert results.peaks.keys() == {"one", "two of"}
     assert (tmp_path / "two-of.log").exists()
-
-
-def test_first_call_warms_up_and_does_not_count() -> None:
-    calls: list[int] = []
-    found = timed(lambda: calls.append(1), seconds=0.0, least=3)
-    assert len(calls) == 4
-    assert len(found["seconds"]) == 3
 
 
 def test_results_are_per_image() -> None:

@@ -80,12 +80,6 @@ def test_engines_that_cannot_run_are_named() -> None:
     assert "CPU alone" in missing[0]
 
 
-def test_calibration_belongs_to_the_precision() -> None:
-    assert engines.precision_of("openvino-float32") == engines.precision_of("torch-float32") == "float32"
-    assert engines.precision_of("torch-bfloat16") == "bfloat16"
-    assert engines.precision_of("openvino-bfloat16") == "openvino-bfloat16"
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_missing_gpu_is_an_error() -> None:
     command = [sys.executable, "-m", "bench.inference", "model", "--device", "cuda"]

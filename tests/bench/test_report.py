@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import Report, Table, figures_table, milliseconds, ratio
+from bench.report import Report, Table, figures_table, ratio
 
 
 def test_ratio_divides_round_by_round() -> None:
@@ -28,11 +28,6 @@ def test_rounds_that_cannot_be_divided_are_rejected(
 ) -> None:
     with pytest.raises(ValueError, match=error):
         ratio("nothing", over, under)
-
-
-def test_quantiles_are_in_milliseconds() -> None:
-    assert milliseconds([]) == {}
-    assert milliseconds([n / 1000 for n in range(101)]) == {"p50": 50, "p95": 95, "p99": 99, "max": 100}
 
 
 def test_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
