@@ -11,9 +11,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 # One thread, here and in whatever is started: tensors of tests are so small that to hand them to a second
 # takes longer than to compute with them, with bfloat16 ten times as long. tests/system drops this too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Each of the hundreds of services that tests start would convert its backbone for OpenVINO, which has tests
-# of its own; and tests/system, which drops this, runs what a user gets.
-os.environ.setdefault("FLOWGAUGE_ENGINE", "torch")
 
 from collections.abc import Iterator
 from contextlib import contextmanager
