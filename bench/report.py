@@ -67,16 +67,10 @@ class Table:
 
 @dataclass
 class Report:
-    """What a benchmark found.
+    """Findings of a benchmark, whose files have its name.
 
-    Attributes:
-        name: of the benchmark, and of its files.
-        settings: what it was run with.
-        tables: for people.
-        ratios: the figures that are worth comparing between machines.
-        notes: what was left out, and why.
-        failures: promises that were not kept, a sentence each.
-        figures: everything measured, for the JSON file.
+    Ratios compare between machines; failures are promises that were not kept, a sentence each; figures are
+    everything measured, for the JSON file.
     """
 
     name: str

@@ -9,17 +9,7 @@ from bench.report import Figures
 
 @dataclass(frozen=True)
 class Options:
-    """Options that the parts of the benchmark share.
-
-    Attributes:
-        folder: of models, exports and logs that later runs use again.
-        rounds: of turns.
-        seconds: of each turn.
-        threads: of every contestant and of the server.
-        device: of the models: cpu or cuda.
-        engine: of the server.
-        anomalib: an interpreter with anomalib 2.7; None for that of the environment.
-    """
+    """Options of the command line; `folder` keeps models, exports and logs for later runs."""
 
     folder: Path
     rounds: int

@@ -45,8 +45,8 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.delenv(f"FLOWGAUGE_{name.upper()}", raising=False)
     # Whatever a test starts keeps its history there, and not where pytest was called.
     monkeypatch.setenv("FLOWGAUGE_HISTORY", str(tmp_path / "history"))
-    # As a user may choose: graphs of OpenVINO for each of these hundreds of services would take minutes. Tests
-    # of the whole system, and of predictions where the engine matters, run what a user gets by default.
+    # As a user may choose: compiled for OpenVINO, these hundreds of services would take minutes more.
+    # tests/system runs what a user gets by default.
     monkeypatch.setenv("FLOWGAUGE_ENGINE", "torch")
 
 
