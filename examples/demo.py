@@ -15,7 +15,6 @@ import time
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -24,6 +23,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from app.client import Client, Inspection
 from examples.children import FLOWGAUGE, INTERRUPTED, run, serving, wait_until_ready
 from flows.fastflow import images
 from flows.fastflow.heatmap import contact_sheet, encode_png
@@ -36,23 +36,12 @@ MODELS = Path("models")
 OUT = Path("demo")
 
 Item = TypeVar("Item")
+Inspected = tuple[Sample, Inspection]
 console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoError(ValueError):
     """What keeps the demo from going on, and what to do about it."""
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """A test picture and what the server said of it; the pictures are PNG files."""
-
-    sample: Sample
-    score: float
-    decision: str
-    p_value: float
-    heatmap: bytes
-    overlay: bytes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,13 +86,15 @@ def demonstrate(options: argparse.Namespace) -> None:
         console.print(f"[bold]all of it took {time.monotonic() - begun:.0f} s[/]\n")
         if options.serve == "1":
             console.print("[bold]what to try next, in another terminal[/]")
-            hint(next_commands(url, category, chosen[-1].path))
+            hint(url, category, chosen[-1].path)
             console.print(f"  {url}/ in a browser\n\nserving on {url}; Ctrl-C stops it")
             _wait_for_ctrl_c(server)
     console.print("the server has stopped")
     if options.serve == "0":
         console.print("[bold]what to try next, with the server started again[/]")
-        hint([serve_command(options.port), *next_commands(url, category, chosen[-1].path)])
+        again = [*FLOWGAUGE, "serve", "--models", str(MODELS.resolve()), "--port", str(options.port)]
+        console.print(f"  {shlex.join(again)}", markup=False)
+        hint(url, category, chosen[-1].path)
 
 
 @contextmanager
@@ -154,84 +145,47 @@ def choose(samples: Sequence[Sample], count: int = 3) -> list[Sample]:
     return chosen + [_spread(kind, 1)[0] for kind in _spread(list(kinds.values()), count)]
 
 
-def inspect(url: str, category: str, samples: Sequence[Sample]) -> list[Inspection]:
+def inspect(url: str, category: str, samples: Sequence[Sample]) -> list[Inspected]:
     """Put each picture to the server and print what it decides."""
     table = Table("picture", "truth", "score", "decision", "p-value")
-    inspections = []
-    # Proxies of the environment have no business with this machine's own address.
-    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-        for sample in samples:
-            one = _inspect(client, f"/v1/models/{category}/predict", sample)
-            inspections.append(one)
-            colour = "red" if one.decision == "REJECT" else "green"
-            table.add_row(
-                sample.path.name,
-                sample.defect or "good",
-                f"{one.score:.4g}",
-                f"[{colour}]{one.decision}[/]",
-                f"{one.p_value:.4g}",
-            )
+    with Client(url) as client:
+        answers = [client.inspect(category, one.path, inline=["overlay", "heatmap"]) for one in samples]
+    for sample, answer in zip(samples, answers, strict=True):
+        colour = "red" if answer.decision == "REJECT" else "green"
+        decision = f"[{colour}]{answer.decision}[/]"
+        truth = sample.defect or "good"
+        table.add_row(sample.path.name, truth, f"{answer.score:.4g}", decision, f"{answer.p_value:.4g}")
     console.print(table)
-    return inspections
+    return list(zip(samples, answers, strict=True))
 
 
-def _inspect(client: httpx.Client, path: str, sample: Sample) -> Inspection:
-    answer = client.post(
-        path,
-        params={"inline": ["overlay", "heatmap"]},
-        files={"file": (sample.path.name, sample.path.read_bytes())},
-    )
-    if answer.is_error:
-        raise DemoError(f"the server refused {sample.path}: {answer.status_code} {answer.text}")
-    said = answer.json()
-    return Inspection(
-        sample=sample,
-        score=said["score"],
-        decision=said["decision"],
-        p_value=said["p_value"],
-        heatmap=b64decode(said["inline"]["heatmap"]),
-        overlay=b64decode(said["inline"]["overlay"]),
-    )
-
-
-def show(inspections: Sequence[Inspection]) -> None:
+def show(inspected: Sequence[Inspected]) -> None:
     """Write overlays, heatmaps and the contact sheet, in place of those of an earlier run."""
-    overlays, heatmaps, sheet = OUT / "overlays", OUT / "heatmaps", OUT / "contact_sheet.png"
-    for folder in (overlays, heatmaps):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+    sheet = OUT / "contact_sheet.png"
     rows = []
-    for one in inspections:
-        truth, stem = one.sample.defect or "good", one.sample.path.stem
-        (overlays / f"{truth}_{stem}.png").write_bytes(one.overlay)
-        (heatmaps / f"{truth}_{stem}.png").write_bytes(one.heatmap)
-        caption = f"{truth} {stem}: {one.decision}, score {one.score:.4g}, p {one.p_value:.4g}"
-        picture = images.read(one.sample.path)
-        rows.append((caption, picture, images.decode(one.heatmap), images.decode(one.overlay)))
+    for folder in ("overlays", "heatmaps"):
+        shutil.rmtree(OUT / folder, ignore_errors=True)
+        (OUT / folder).mkdir(parents=True)
+    for sample, answer in inspected:
+        truth, stem, inline = sample.defect or "good", sample.path.stem, answer.inline or {}
+        overlay, heatmap = b64decode(inline["overlay"]), b64decode(inline["heatmap"])
+        (OUT / "overlays" / f"{truth}_{stem}.png").write_bytes(overlay)
+        (OUT / "heatmaps" / f"{truth}_{stem}.png").write_bytes(heatmap)
+        caption = f"{truth} {stem}: {answer.decision}, score {answer.score:.4g}, p {answer.p_value:.4g}"
+        rows.append((caption, images.read(sample.path), images.decode(heatmap), images.decode(overlay)))
     sheet.write_bytes(encode_png(contact_sheet(rows)))
     console.print(f"input, heatmap and overlay side by side: {sheet.resolve()}")
-    console.print(f"one by one: {overlays.resolve()} and {heatmaps.resolve()}")
+    console.print(f"one by one: {(OUT / 'overlays').resolve()} and {(OUT / 'heatmaps').resolve()}")
 
 
-def serve_command(port: int) -> list[str]:
-    """The command that starts the demo's server by hand."""
-    return [*FLOWGAUGE, "serve", "--models", str(MODELS.resolve()), "--port", str(port)]
-
-
-def next_commands(url: str, category: str, picture: Path) -> list[list[str]]:
-    """Commands that work as they stand, from any folder, while the server runs."""
-    predict = f"{url}/v1/models/{category}/predict"
-    file = f"file=@{picture.resolve()}"
-    return [
+def hint(url: str, category: str, picture: Path) -> None:
+    """Print commands that work as they stand, from any folder, while the server runs."""
+    predict, file = f"{url}/v1/models/{category}/predict", f"file=@{picture.resolve()}"
+    for command in (
         ["curl", "-F", file, predict],
         ["curl", "-H", "Accept: image/png", "-F", file, "-o", "overlay.png", predict],
         ["curl", f"{url}/v1/models"],
-    ]
-
-
-def hint(commands: Sequence[Sequence[str]]) -> None:
-    """Print commands to be copied into a shell."""
-    for command in commands:
+    ):
         console.print(f"  {shlex.join(command)}", markup=False)
 
 

@@ -238,7 +238,7 @@ class Delivery:
             if self._stopping.is_set():
                 return False
             try:
-                await attempt(self.sink, event, again)
+                await self._attempt(event, again)
             except Undelivered as error:
                 attempts += error.counts
                 if error.final or attempts >= self.sink.attempts:
@@ -259,6 +259,16 @@ class Delivery:
                     logger.info("%s: delivered again", self.sink.name)
                     self.failure = None
                 return True
+
+    async def _attempt(self, event: Event, again: bool) -> None:
+        try:
+            await self.sink.deliver(event, again)
+        except Undelivered:
+            raise
+        except Exception as error:  # other events go on
+            logger.exception("%s: an attempt has failed", self.sink.name)
+            said = f"an error that was not foreseen: {type(error).__name__}"
+            raise Undelivered(said, reached=True, counts=True) from error
 
     async def _give_up(self, event: Event, reason: str) -> None:
         failed = positions.FailedDelivery(self.sink.name, event.number, clock.now_ms(), reason)
@@ -290,22 +300,6 @@ class Delivery:
         finally:
             for task in tasks:
                 task.cancel()
-
-
-async def attempt(sink: Sink, event: Event, redelivered: bool) -> None:
-    """Deliver an event, see `Sink.deliver`.
-
-    Raises:
-        Undelivered: this attempt has failed, for whatever reason: other events go on.
-    """
-    try:
-        await sink.deliver(event, redelivered)
-    except Undelivered:
-        raise
-    except Exception as error:
-        logger.exception("%s: an attempt has failed", sink.name)
-        said = f"an error that was not foreseen: {type(error).__name__}"
-        raise Undelivered(said, reached=True, counts=True) from error
 
 
 async def _true(event: asyncio.Event) -> None:

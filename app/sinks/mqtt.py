@@ -117,20 +117,18 @@ class MqttSink:
             begun = loop.time()
             try:
                 await self._session()
-            except (aiomqtt.MqttError, OSError) as error:
+            except Exception as error:  # whatever it was: if this task ended, nobody would hear of it
                 if self._closing:  # it did not hear the farewell, and its error took the cancellation's place
                     return
                 if not complained:
+                    is_known = isinstance(error, aiomqtt.MqttError | OSError)
                     logger.warning(
                         "the MQTT broker %s port %d: %s; connecting again and again",
                         self._broker.host,
                         self._broker.port,
                         str(error),  # the error itself would keep the socket of a failed handshake
+                        exc_info=not is_known,
                     )
-                complained = loop.time() - begun < _STEADY_SECONDS
-            except Exception:  # whatever it was: if this task ended, nobody would hear of it
-                if not complained:
-                    logger.exception("the connection to the MQTT broker has failed; connecting again")
                 complained = loop.time() - begun < _STEADY_SECONDS
             delay = min(max(2 * delay, FIRST_DELAY), LONGEST_DELAY / 4)
             if loop.time() - begun > _STEADY_SECONDS:

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
 from tests.support.waiting import eventually
 from tests.system.line import Line, first_of_each, make_line
@@ -33,54 +31,21 @@ def expect_all(line: Line, subscriber: Subscriber) -> None:
         assert [identifier for identifier in first_of_each(came) if identifier in set(ids)] == ids
 
 
-@pytest.mark.slow  # webhooks are delivered by the same code
-def test_nothing_is_lost_whoever_is_restarted_or_killed(
+def test_nothing_is_lost_while_the_broker_is_away(
     tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path, broker: Mosquitto
 ) -> None:
     line = make_line(tiny_bundle_store, tiny_images, tmp_path, mqtt_url=f"mqtt://127.0.0.1:{broker.port}")
     server = line.server
     with subscribed(broker) as subscriber, server:
         assert json.loads(subscriber.messages[0][1]) == {"status": "online"}
-        with line.inspecting(STATIONS, 30):
+        with line.inspecting(STATIONS, 10):
+            eventually(lambda: line.count > 5)
+            broker.kill()
             eventually(lambda: line.count > 15)
-            broker.stop()
-            eventually(lambda: line.count > 40)
             broker.start()
-        assert line.count == 90
-        expect_all(line, subscriber)
-
-        with line.inspecting(STATIONS, 1000):
-            eventually(lambda: line.count > 110)
-            server.kill()
-        server.start()
-        with line.inspecting(STATIONS, 10):
-            pass
-        expect_all(line, subscriber)
-
-        broker.kill()
-        with line.inspecting(STATIONS, 10):
-            pass
-        server.kill()
-        server.start()
-        broker.start()
+        assert line.count == 30
         expect_all(line, subscriber)
         eventually(lambda: server.metrics()['flowgauge_sink_lag_events{sink="mqtt"}'] == 0)
-        metrics = server.metrics()
-        assert metrics['flowgauge_sink_failing{sink="mqtt"}'] == 0
-        assert metrics['flowgauge_sink_deliveries_total{outcome="lost",sink="mqtt"}'] == 0
     with subscribed(broker, "flowgauge/status") as late:
         eventually(lambda: bool(late.messages))
         assert late.messages == [("flowgauge/status", b'{"status": "offline"}', True)]
-
-
-def test_without_a_broker_the_server_serves_all_the_same(
-    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path, broker: Mosquitto
-) -> None:
-    broker.kill()
-    line = make_line(tiny_bundle_store, tiny_images, tmp_path, mqtt_url=f"mqtt://127.0.0.1:{broker.port}")
-    with line.server:
-        with line.inspecting(STATIONS, 5):
-            pass
-        assert line.count == 15
-        assert line.server.metrics()['flowgauge_sink_failing{sink="mqtt"}'] == 1
-    assert "hunter2" not in line.server.log.read_text()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -152,40 +151,3 @@ def test_killed_at_any_moment_every_picture_is_inspected_once(small_fleet: Fleet
 @pytest.mark.timeout(1800)
 def test_killed_twenty_times_over_five_hundred_pictures(small_fleet: Fleet, tmp_path: Path) -> None:
     scenario(small_fleet, tmp_path, files=500, kills=20, server_kills=3, seed=2)
-
-
-@pytest.mark.slow
-def test_where_pictures_stay_they_are_inspected_once_too(small_fleet: Fleet, tmp_path: Path) -> None:
-    folder = tmp_path / "camera"
-    folder.mkdir()
-    category = small_fleet.categories[0]
-    pictures = [unique(small_fleet.pictures[i % 8], i) for i in range(30)]
-    for number, picture in enumerate(pictures):
-        (folder / f"{number}.jpg").write_bytes(picture)
-    rng = random.Random(3)
-    with Server(small_fleet.models, tmp_path / "server") as server:
-        for _ in range(3):
-            watcher = watch(server, folder, category, None)
-            time.sleep(rng.uniform(0.5, 2.5))
-            watcher.kill()
-            watcher.wait()
-        (folder / "new.jpg").write_bytes(unique(small_fleet.pictures[0], 2000))
-        watcher = watch(server, folder, category, None)
-        while not (folder / "new.jpg.json").exists():
-            time.sleep(0.02)
-        watcher.send_signal(signal.SIGTERM)
-        assert watcher.wait(PATIENCE) == 0
-        for _ in range(2):  # the second time there is nothing to do
-            assert watch(server, folder, category, None, "--once").wait(PATIENCE) == 0
-        # The same name with another picture is another file.
-        shutil.copy(folder / "1.jpg", folder / "copy.jpg")
-        (folder / "0.jpg").write_bytes(unique(small_fleet.pictures[0], 1000))
-        assert watch(server, folder, category, None, "--once").wait(PATIENCE) == 0
-        with Client(server.url) as client:
-            for path in folder.rglob("*.json"):
-                client.inspection(json.loads(path.read_bytes())["inspection"]["inspection_id"])  # it is filed
-            kept = Counter(one.image_sha256 for one in client.inspections())
-    others = [unique(small_fleet.pictures[0], number) for number in (1000, 2000)]
-    expected = Counter(hashlib.sha256(picture).hexdigest() for picture in [*pictures, *others])
-    expected[hashlib.sha256(pictures[1]).hexdigest()] += 1
-    assert kept == expected

@@ -1,6 +1,5 @@
 """Inspections at real receivers: refusing, slow, redirecting, restarted; and the server killed on the way."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import yaml
 from tests.support.receiver import Answer, Message, Receiver
 from tests.support.waiting import eventually
 from tests.system.line import Line, first_of_each, make_line
-from tests.system.processes import FlowGauge
 
 Images = dict[str, list[bytes]]
 STATIONS = ["s1", "s2", "s3"]
@@ -72,63 +70,3 @@ def test_nothing_is_lost_whoever_is_restarted_or_killed(
         expect_order(line, receiver.messages)
         assert SECRET not in server.log.read_text()
         eventually(lambda: server.metrics()['flowgauge_sink_lag_events{sink="webhook-mes"}'] == 0)
-
-
-def test_one_receiver_does_not_hold_up_another_nor_the_service(
-    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path, flowgauge: FlowGauge
-) -> None:
-    def poisoned(_: int, body: bytes) -> Answer:
-        return (500, {}) if json.loads(body)["data"]["station"] == "s2" else (204, {})
-
-    with (
-        Receiver() as good,
-        Receiver(seconds=0.2) as slow,
-        Receiver(poisoned) as broken,
-        Receiver() as elsewhere,
-        Receiver(lambda *_: (307, {"Location": elsewhere.url})) as redirecting,
-    ):
-        nobody = Receiver()
-        file = write(
-            tmp_path,
-            good={"url": good.url},
-            rejects={"url": good.url.replace("hook", "rejects"), "decisions": ["REJECT"]},
-            slow={"url": slow.url},
-            broken={"url": broken.url, "attempts": 2},
-            redirecting={"url": redirecting.url, "attempts": 2},
-            nobody={"url": nobody.url},
-            other={"url": good.url, "categories": ["grid"]},
-        )
-        line = make_line(tiny_bundle_store, tiny_images, tmp_path, webhooks=str(file))
-        with line.server as server:
-            with line.inspecting(STATIONS, 4):
-                pass
-            wanted = all_ids(line)
-            assert len(wanted) == 12
-            eventually(lambda: {m.id for m in good.messages if m.path == "/hook"} == wanted)
-            eventually(lambda: {m.id for m in slow.messages} == wanted)
-            rejected = {
-                a["inspection_id"]
-                for answers in line.answers.values()
-                for a in answers
-                if a["decision"] == "REJECT"
-            }
-            assert rejected
-            eventually(lambda: {m.id for m in good.messages if m.path == "/rejects"} == rejected)
-            options = ("--json", "--webhooks", file, "--history", server.history)
-
-            def failed(name: str) -> set[str]:
-                rows = json.loads(flowgauge.run("webhooks", "list", *options))
-                [listed] = (row["failed"] for row in rows if row["name"] == name)
-                return {row["inspection_id"] for row in listed}
-
-            eventually(lambda: failed("redirecting") == wanted)
-            eventually(lambda: failed("broken") == set(line.ids["s2"]))
-            eventually(lambda: {m.id for m in broken.accepted} == wanted - set(line.ids["s2"]))
-            metrics = server.metrics()
-            assert metrics['flowgauge_sink_failing{sink="webhook-nobody"}'] == 1
-            assert metrics['flowgauge_sink_deliveries_total{outcome="failed",sink="webhook-broken"}'] == 4
-            assert metrics['flowgauge_sink_deliveries_total{outcome="sent",sink="webhook-good"}'] == 12
-            assert metrics['flowgauge_sink_deliveries_total{outcome="sent",sink="webhook-other"}'] == 0
-        for receiver in (good, slow):
-            expect_order(line, [message for message in receiver.messages if message.path == "/hook"])
-    assert elsewhere.messages == []

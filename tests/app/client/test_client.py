@@ -241,12 +241,6 @@ class TestRetries:
                 assert time.monotonic() - start < 30
             assert ask(url.replace("127.0.0.1", "localhost"), "models", ca=made.certificate) == []
 
-    def test_a_limit_is_waited_for(self, ask: Ask, url_with_limit: tuple[str, str]) -> None:
-        url, key = url_with_limit
-        refused = exhaust(url, key)
-        assert (refused.status, refused.retry_after) == (429, 1)
-        ask(url, "models", key=key)
-
 
 def exhaust(url: str, key: str) -> package.RateLimitedError:
     """Ask until it is too much."""

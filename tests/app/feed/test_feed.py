@@ -1,13 +1,10 @@
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
 from app.database.engine import Database
 from app.feed import feed as feeds
@@ -93,44 +90,6 @@ def test_replay_goes_over_into_live_without_a_gap(
 
     add(database, *expected[:20])
     use(database, work, kept=1000)
-
-
-def test_a_replay_that_takes_long_keeps_nobody_waiting(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who is up to date hears at once, however many others read what was before."""
-    begun, release = threading.Event(), threading.Event()
-    read = log.read
-
-    def slow(connection: Connection, after: int, *args: Any) -> list[Event]:
-        if len(args) > 1:  # of a replay, which has a filter
-            begun.set()
-            assert release.wait(60)
-        return read(connection, after, *args)
-
-    async def work(feed: Feed) -> None:
-        async def replay() -> list[str]:
-            async with aclosing(feed.follow(0, ALL)) as follow:
-                return await take(follow, 12)
-
-        async with aclosing(feed.follow(feed.position, ALL)) as follow:
-            await anext(follow)
-            monkeypatch.setattr(log, "read", slow)
-            replays = [asyncio.create_task(replay()) for _ in range(20)]
-            try:
-                assert await asyncio.to_thread(begun.wait, 30)
-                add(database, "news")
-                feed.wake()
-                assert await take(follow, 1) == ["news"]
-                assert await asyncio.wait_for(asyncio.to_thread(str, "others"), 10) == "others"
-                assert not any(task.done() for task in replays)
-            finally:
-                release.set()
-            before = list(map(str, range(12)))
-            assert all(names[:12] == before for names in await asyncio.gather(*replays))
-
-    add(database, *map(str, range(12)))
-    use(database, work)
 
 
 def test_it_says_so_too_where_nothing_that_is_wanted_happens(

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.database.engine import Database, DatabaseUnavailable
+from app.database.engine import Database
 from app.database.tables import deliveries
 from app.feed import log
 from app.feed.feed import Feed
@@ -285,47 +284,6 @@ def test_the_receivers_wish_to_wait_is_honoured_and_the_next_waits_are_longer_an
         assert longest / 2 <= wait <= longest
 
 
-def test_one_that_is_not_connected_is_not_asked_and_does_not_hold_up_the_end(
-    database: Database, run: Run
-) -> None:
-    sink = Memory()
-
-    async def work(delivery: Delivery) -> None:
-        sink.connected.clear()
-        add(database, "a")
-        await until(lambda: delivery.lag == 1)
-        assert delivery.failing
-        await asyncio.sleep(0.05)
-
-    run(sink, work)
-    assert sink.asked == []
-    sink = Memory()
-
-    async def again(_: Delivery) -> None:
-        await until(lambda: len(sink.got) == 1)
-
-    run(sink, again)
-    assert sink.names == ["a"]
-
-
-def test_what_is_under_way_at_the_end_is_finished_and_counted(database: Database, run: Run) -> None:
-    sink = Memory(seconds=0.05)
-
-    async def work(_: Delivery) -> None:
-        add(database, *map(str, range(100)))
-        await until(lambda: len(sink.asked) == 3)
-
-    run(sink, work)
-    assert run.position().number == len(sink.got) < 100
-    first, rest = sink.names, Memory()
-
-    async def again(_: Delivery) -> None:
-        await until(lambda: len(first) + len(rest.got) == 100)
-
-    run(rest, again)
-    assert first + rest.names == list(map(str, range(100)))
-
-
 def leave_behind(database: Database, run: Run) -> None:
     """Ten events after a sink's place, of which the log has the last two."""
 
@@ -375,33 +333,3 @@ def test_what_one_station_has_waiting_at_the_end_is_not_passed_over_for_what_oth
     assert run.position().number == 0
     run(second, again)
     assert sorted(second.names) == ["stuck", "through"]
-
-
-@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RuntimeError("nobody foresaw it")])
-def test_while_events_cannot_be_counted_it_is_failing(
-    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """The receiver is well, and still gets nothing."""
-    monkeypatch.setattr(module, "_DATABASE_SECONDS", 0.01)
-    monkeypatch.setattr(module, "LONGEST_DELAY", 0.01)
-    sink = Memory()
-    away = threading.Event()
-    away.set()
-    move = positions.move
-
-    def fail(*arguments: object) -> None:
-        if away.is_set():
-            raise error
-        move(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(positions, "move", fail)
-
-    async def work(delivery: Delivery) -> None:
-        assert not delivery.failing
-        add(database, "a")
-        await until(lambda: delivery.failing)
-        assert sink.got == []
-        away.clear()
-        await until(lambda: len(sink.got) == 1 and not delivery.failing)
-
-    run(sink, work)

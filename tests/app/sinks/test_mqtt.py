@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import gc
 import json
 import logging
@@ -109,67 +108,6 @@ def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one
 
     with caplog.at_level(logging.WARNING):
         use(sink, work)
-
-
-class Relay:
-    """Stands before the broker, and can lose its client without telling the broker."""
-
-    def __init__(self, broker: Mosquitto) -> None:
-        self._broker = broker
-        self._pumps: list[asyncio.Task[None]] = []
-        self._clients: list[asyncio.StreamWriter] = []
-        self._sides: list[asyncio.StreamWriter] = []
-
-    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._broker.port)
-        self._clients.append(writer)
-        self._sides.append(broker_writer)
-        self._pumps.append(asyncio.create_task(self._pump(reader, broker_writer)))
-        self._pumps.append(asyncio.create_task(self._pump(broker_reader, writer)))
-
-    async def broker_ends_the_first(self) -> None:
-        await asyncio.shield(self._pumps[1])
-
-    def lose_the_client(self) -> None:
-        self._clients[0].transport.abort()
-
-    async def close(self) -> None:
-        for writer in (*self._clients, *self._sides):
-            writer.transport.abort()
-        await asyncio.gather(*self._pumps)
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(4096):
-                writer.write(data)
-
-
-def test_after_a_cut_that_the_broker_did_not_see_the_state_is_online(broker: Mosquitto) -> None:
-    with subscribed(broker) as subscriber:
-
-        async def do() -> None:
-            relay = Relay(broker)
-            server = await asyncio.start_server(relay.take, "127.0.0.1", 0)
-            port = server.sockets[0].getsockname()[1]
-            sink = MqttSink(f"mqtt://127.0.0.1:{port}", TOPIC, STATUS, IDENTITY)
-            await sink.open()
-            try:
-                # Less than 45 s, after which the broker would give up the first connection by itself.
-                async with asyncio.timeout(30):
-                    await sink.ready()
-                    relay.lose_the_client()
-                    await until(lambda: not sink.is_ready)
-                    await sink.ready()
-                    await relay.broker_ends_the_first()
-                    await sink.deliver(event(1), redelivered=False)
-                    await until(lambda: any(topic != STATUS for topic, _, _ in subscriber.messages))
-                assert states(subscriber)[-1] == ("online", False)
-            finally:
-                await sink.close()
-                server.close()
-                await relay.close()
-
-        asyncio.run(do())
 
 
 @pytest.mark.parametrize("identity", ["7b1f8f60-3b0e-4d3c-9a55-2f4b9d6d1c11", IDENTITY])

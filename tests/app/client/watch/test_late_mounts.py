@@ -11,8 +11,8 @@ import pytest
 
 from app.client import Client
 from app.client.watch import watcher as module
-from app.client.watch.ledger import OWN, Ledger
-from tests.app.client.watch.conftest import ids, job, once, watching
+from app.client.watch.ledger import OWN
+from tests.app.client.watch.conftest import ids, job, watching
 from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
@@ -58,29 +58,6 @@ def test_pictures_are_moved_after_the_folder_of_those_taken_is_gone(
         eventually(lambda: len(heard.outcomes) == 2)
     assert len(set(ids(heard))) == 2
     assert sorted(path.name for path in out.glob("*.png")) == ["a.png", "b.png"]
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["watched before", "new"])
-@pytest.mark.parametrize("moved", [True, False], ids=["moved", "left"])
-def test_a_picture_of_a_share_that_was_mounted_late_is_inspected_once(
-    client: Client, folder: Path, share: Path, tmp_path: Path, tiny_images: Images, known: bool, moved: bool
-) -> None:
-    """Where its outcome is lost, the server still knows it."""
-    picture, station = tiny_images["good"][0], f"late-{known}-{moved}"
-    out = tmp_path / "out" if moved else None
-    if known:
-        Ledger(share).close()
-    with watching(client, job(folder, station, move_to=out)) as heard:
-        mount(share, folder)
-        (folder / "a.png").write_bytes(picture)
-        eventually(lambda: bool(heard.outcomes))
-    if out is None:
-        (folder / "a.png").touch()
-    else:
-        shutil.rmtree(out)
-        (folder / "a.png").write_bytes(picture)
-    again, complete = once(client, job(folder, station, move_to=out))
-    assert (complete, ids(again)) == (True, ids(heard))
 
 
 @pytest.mark.parametrize("moved", [True, False], ids=["moved", "left"])

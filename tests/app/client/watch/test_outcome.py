@@ -1,9 +1,7 @@
-import contextlib
 import errno
 import hashlib
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,20 +93,6 @@ def test_set_aside_with_the_reason(tmp_path: Path) -> None:
     assert "inspection" not in told
 
 
-def test_what_was_not_read_takes_no_others_name(tmp_path: Path) -> None:
-    failed = tmp_path / "out" / "failed"
-    failed.mkdir(parents=True)
-    (failed / "a.png.json").write_text('{"exposure": 3}')
-    for content in (b"1", b"22"):
-        made = replace(make(tmp_path / "in", "a.png", content, PROBLEM), sha256=None)
-        target = made.move(tmp_path / "out")
-        assert target.read_bytes() == content
-        told = json.loads(target.with_name(f"{target.name}.json").read_bytes())["file"]
-        assert (told["bytes"], told["sha256"]) == (len(content), None)
-    assert (failed / "a.png.json").read_text() == '{"exposure": 3}'
-    assert sorted(path.read_bytes() for path in failed.glob("*.png")) == [b"1", b"22"]
-
-
 def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None:
     out = tmp_path / "out"
     first = make(tmp_path / "in", "a.png", b"one", inspection).move(out)
@@ -175,16 +159,6 @@ def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     assert len(list(out.iterdir())) == 6
 
 
-@pytest.mark.parametrize("there", [b"{}", b'{"file": {"sha256": "of another"}}'])
-def test_a_json_of_another_is_left_as_it_is(tmp_path: Path, inspection: Inspection, there: bytes) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a.png.json").write_bytes(there)
-    made = make(tmp_path / "in", "a.png", b"one", inspection)
-    assert made.sha256 is not None
-    assert made.move(tmp_path / "out").name == f"a-{made.sha256[:12]}.png"
-    assert (tmp_path / "out" / "a.png.json").read_bytes() == there
-
-
 def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspection) -> None:
     out = other_disk / "out"
     made = make(tmp_path, "a.png", b"one", inspection)
@@ -193,27 +167,6 @@ def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspectio
     assert target.stat().st_mtime_ns == made.file.stamp.modified_ns
     assert not made.file.path.exists()
     assert {path.name for path in out.iterdir()} == {"a.png", "a.png.json", "a.png.overlay.png"}
-
-
-@pytest.mark.parametrize(("number", "done"), [(errno.EINVAL, True), (errno.EIO, False)])
-def test_a_share_that_keeps_nothing_for_sure(
-    tmp_path: Path,
-    other_disk: Path,
-    inspection: Inspection,
-    monkeypatch: pytest.MonkeyPatch,
-    number: int,
-    done: bool,
-) -> None:
-    """One that cannot say so is taken as it is; one on which something is lost is not."""
-
-    def fails(_: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    made = make(tmp_path, "a.png", b"one", inspection)
-    monkeypatch.setattr(os, "fsync", fails)
-    with contextlib.nullcontext() if done else pytest.raises(OSError, match=os.strerror(number)):
-        made.move(other_disk)
-    assert made.file.path.exists() != done
 
 
 def test_a_folder_that_cannot_be_written_to_loses_nothing(tmp_path: Path, inspection: Inspection) -> None:

@@ -17,9 +17,7 @@ from app.client import (
     ProblemError,
     UploadStalledError,
 )
-from app.main import create_app
 from app.schemas.predict import Inspection
-from app.settings import Settings
 from tests.app.client.watch.conftest import (
     behind,
     ids,
@@ -153,26 +151,6 @@ def test_once_ends_where_the_server_has_too_little_time_again_and_again(
 
 
 class TestOverlays:
-    def test_one_that_the_servers_disk_has_lost_is_gone_on_without(
-        self, tiny_bundle_store: Path, folder: Path, tmp_path: Path, serve_http: Serve, pictures: list[bytes]
-    ) -> None:
-        settings = Settings(models=tiny_bundle_store, history=tmp_path / "history")
-        (folder / "b.png").unlink()
-        with serve_http(create_app(settings)) as url, Client(url, patience=0) as client:
-            [identifier] = ids(once(client, job(folder, "lost"))[0])
-            client.inspection(identifier)  # filed
-            (folder / "a.png").touch()
-            [score_map] = (settings.history / "maps").rglob("*.npy")
-            score_map.unlink()
-            (folder / "b.png").write_bytes(pictures[1])
-            heard, complete = once(client, job(folder, "lost", overlay=True))
-        assert complete
-        assert [one.file.name for one in heard.outcomes] == ["a.png", "b.png"]
-        assert ids(heard)[0] == identifier
-        assert heard.outcomes[0].overlay is None
-        assert (folder / "b.png.overlay.png").read_bytes().startswith(b"\x89PNG")
-        assert not (folder / "a.png.overlay.png").exists()
-
     @pytest.mark.parametrize(
         ("name", "error"), [("internal", InternalError), ("deadline-exceeded", DeadlineExceededError)]
     )
@@ -199,13 +177,3 @@ class TestOverlays:
         assert [one.overlay for one in heard.outcomes] == [None, None]
         assert sorted(map(asked.count, set(asked))) == [5, 5]
         assert len(pictures) == 2
-
-    @pytest.mark.parametrize("status", [403, 404, 413])
-    def test_one_that_something_on_the_way_refuses_is_gone_on_without(
-        self, url: str, folder: Path, pictures: list[bytes], status: int
-    ) -> None:
-        with behind(url, status, lambda request: request.url.path.endswith(".png")) as (client, proxy):
-            heard, complete = once(client, job(folder, f"refused-{status}", overlay=True))
-        assert complete, heard.reasons
-        assert (len(ids(heard)), [one.overlay for one in heard.outcomes]) == (2, [None, None])
-        assert proxy.refused == 5 * len(pictures)

@@ -11,21 +11,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import cv2
 import httpx
-import numpy as np
 import pytest
 from fastapi import FastAPI
 
 from app.client import Client
 from app.client.watch import watcher as module
-from app.client.watch.folder import Folder, Found, Stamp
-from app.client.watch.job import Job
+from app.client.watch.folder import Found, Stamp
 from app.client.watch.outcome import Outcome
 from app.client.watch.watcher import Watcher
 from app.schemas.predict import Inspection
 from tests.app.client.conftest import Network
-from tests.app.client.watch.conftest import Heard, Refuses, behind, ids, job, once, watching
+from tests.app.client.watch.conftest import Heard, Refuses, behind, ids, job, once
 from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
@@ -76,32 +73,6 @@ def test_a_name_with_another_picture_is_a_new_file(client: Client, folder: Path,
         made += ids(once(client, job(folder, "same-name"))[0])
     assert len(set(made)) == 3
     expect_kept(client, "same-name", made)
-
-
-def test_a_name_with_another_picture_of_the_same_size_and_time_is_a_new_file(
-    client: Client, folder: Path, tiny_images: Images
-) -> None:
-    """As a camera overwrites its last one on a disk whose times are coarse."""
-
-    def write(data: bytes) -> None:
-        picture = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
-        hidden = folder / ".latest.bmp"
-        hidden.write_bytes(cv2.imencode(".bmp", picture)[1].tobytes())
-        os.utime(hidden, ns=(1, 1))
-        hidden.replace(folder / "latest.bmp")
-
-    write(tiny_images["good"][0])
-    with watching(client, job(folder, "latest")) as heard:
-        eventually(lambda: len(heard.outcomes) == 1)
-        write(tiny_images["defect"][0])
-        eventually(lambda: len(heard.outcomes) == 2)
-    assert [one.inspection.decision for one in heard.outcomes if one.inspection] == ["PASS", "REJECT"]
-    told = json.loads((folder / "latest.bmp.json").read_bytes())
-    assert told["inspection"]["decision"] == "REJECT"
-    write(tiny_images["good"][1])  # while nobody watches
-    again, complete = once(client, job(folder, "latest"))
-    assert (len(again.outcomes), complete) == (1, True)
-    expect_kept(client, "latest", ids(heard) + ids(again))
 
 
 def test_what_was_dealt_with_before_is_not_read_again(
@@ -283,13 +254,6 @@ def test_what_is_written_to_again_since_it_was_found_is_waited_for(
     expect_kept(client, "again", ids(heard))
 
 
-def test_an_unknown_category_is_no_pictures_fault(client: Client, folder: Path, tiny_images: Images) -> None:
-    (folder / "a.png").write_bytes(tiny_images["good"][0])
-    heard, complete = once(client, Job(folder, "bottel", settle=0.05))
-    assert (complete, heard.outcomes) == (False, [])
-    assert "bottel" in heard.reasons[0]
-
-
 def test_a_folder_that_goes_away_and_comes_back(client: Client, folder: Path, tiny_images: Images) -> None:
     heard, stop = Heard(), threading.Event()
     watcher = Watcher(client, job(folder, "gone"), heard)
@@ -320,17 +284,6 @@ def test_a_json_that_cannot_be_written_is_tried_again(
     stop.set()
     running.join()
     expect_kept(client, "no-json", ids(heard))
-
-
-def test_what_is_written_beside_pictures_is_not_inspected(
-    client: Client, folder: Path, tiny_images: Images
-) -> None:
-    (folder / "a.png").write_bytes(tiny_images["good"][0])
-    for _ in range(2):
-        once(client, job(folder, "everything", patterns=("*",), overlay=True))
-    assert {path.name for path in folder.iterdir()} == {
-        *(".flowgauge", "a.png", "a.png.json", "a.png.overlay.png")
-    }
 
 
 @pytest.mark.parametrize("options", [{}, {"patterns": ("*.jpg",)}])
@@ -365,28 +318,3 @@ def test_a_name_that_is_not_utf_8(client: Client, folder: Path, tmp_path: Path, 
     assert told["problem"]["detail"] == r"The part's id in the name is P\udcfc, which is not UTF-8."
     heard, complete = once(client, job(folder, "latin"))
     assert (heard.outcomes, complete) == ([], True)
-
-
-def test_a_folder_that_takes_long_to_look_at_is_looked_at_less_often(
-    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of some ten thousand files a look takes half a second: a core would do nothing else."""
-    seconds = [0.0]
-    look = Folder.look
-
-    def slow(self: Folder) -> Any:
-        seconds[0] += took["seconds"]
-        return look(self)
-
-    took = {"seconds": 0.5}
-    monkeypatch.setattr(Folder, "look", slow)
-    pauses: list[float] = []
-
-    class Stop(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            pauses.append(timeout or 0.0)
-            took["seconds"] = 60 if len(pauses) == 3 else 0.5  # a share hangs
-            return len(pauses) > 5
-
-    Watcher(client, job(folder, "slow"), Heard(), lambda: seconds[0]).run(Stop())
-    assert pauses == [0, 2, 2, 30, 2, 2]  # and the camera waits no longer for that
