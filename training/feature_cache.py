@@ -19,9 +19,10 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from flows.fastflow.atomic_files import remove_directory, sweep, temporary_directory
+from flows.fastflow.atomic_files import remove_directory, temporary_directory
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
 from training.augment import AugmentError, Variant
@@ -163,14 +164,29 @@ class FeatureCache:
 
     def _compute_all(self, path: Path, advance: Callable[[int], None]) -> None:
         first = self._compute(0)
-        sweep(self.folder)
-        self._make_room(sum(int(array[0].nbytes) for array in first) * len(self.views))
-        # Under a temporary name until complete, so that a killed run leaves no half cache behind.
-        with temporary_directory(self.folder) as temporary:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):  # for a moment
+                self._sweep()
+                self._make_room(sum(int(array[0].nbytes) for array in first) * len(self.views))
+                # Under a temporary name until complete, so that a killed run leaves no half cache behind.
+                temporary = stack.enter_context(temporary_directory(self.folder))
+                lock = temporary.with_suffix(".lock")
+                stack.callback(lock.unlink, missing_ok=True)
+                stack.enter_context(FileLock(lock))
             self._write(temporary, first, advance)
             (temporary / CHECKSUMS).write_text(json.dumps(self._checksums(temporary)))
             with suppress(OSError):  # another run has finished the same work meanwhile
                 temporary.rename(path)
+
+    def _sweep(self) -> None:
+        """Remove what killed runs have left half made: nobody holds its lock."""
+        for part in self.folder.glob(".*.part"):
+            lock = part.with_suffix(".lock")
+            with suppress(Timeout):
+                with FileLock(lock, timeout=0):
+                    shutil.rmtree(part, ignore_errors=True)
+                lock.unlink(missing_ok=True)
 
     def _compute(self, start: int) -> Features:
         """The features of one batch of views, the first of which is number `start`."""
@@ -224,7 +240,6 @@ class FeatureCache:
                 f"{self.max_bytes / GIB:.2f}: raise it in the run's YAML, or take a smaller input_size, "
                 "fewer stages or fewer augment.copies"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
         caches = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         caches.sort(key=lambda path: path.stat().st_mtime)
         total = sum(map(_size, caches))

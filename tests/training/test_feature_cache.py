@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from flows.fastflow.backbones import find_weights
 from flows.fastflow.features import FeatureExtractor
@@ -240,6 +241,18 @@ def test_features_of_other_images_under_this_name_are_computed_again(
 
 def kill(_: int) -> None:
     raise Killed
+
+
+def test_what_a_killed_run_left_half_made_goes_and_what_another_is_making_stays(
+    folder: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    left, making = folder / ".left.part", folder / ".making.part"
+    for part in (left, making):
+        part.mkdir(parents=True)
+    with FileLock(making.with_suffix(".lock")):
+        cached(folder, extractor, paths)
+    assert not left.exists()
+    assert making.exists()
 
 
 def test_an_interrupted_computation_leaves_nothing(
