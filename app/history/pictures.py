@@ -5,7 +5,6 @@ import io
 import logging
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -77,10 +76,11 @@ class Pictures:
         for folder in (self._pictures, self._maps, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def folders(self) -> Iterator[Path]:
+    def folders(self) -> list[Path]:
         """The folders of pictures and of maps, each with some of them."""
-        for root in (self._pictures, self._maps):
-            yield from (folder for folder in sorted(root.iterdir()) if folder.is_dir())
+        return [
+            folder for root in (self._pictures, self._maps) for folder in root.iterdir() if folder.is_dir()
+        ]
 
     def is_picture(self, path: Path) -> bool:
         """Whether a file in these folders is a picture."""

@@ -22,7 +22,7 @@ from app.feed import log
 from app.history.deletions import DeletionGuard, HeldDeletion, Kind
 from app.history.history import History
 from app.history.rates import DECISIONS
-from app.history.sweep import find_orphans, remove, still_orphans, unused
+from app.history.sweep import orphans_in, remove, still_orphans, unused
 from app.problems import Problem
 from app.schemas.predict import Decision
 from app.settings import Settings
@@ -217,7 +217,12 @@ class Retention:
         """Delete files without an inspection, as processes leave them that are killed."""
         # What an earlier process has left is filed first: its files may be there already.
         await self._history.settled()
-        found, total = await asyncio.to_thread(find_orphans, self._database, self._pictures)
+        found: list[Path] = []
+        total = 0
+        for folder in await asyncio.to_thread(self._pictures.folders):
+            some, count = await asyncio.to_thread(orphans_in, folder, self._database, self._pictures)
+            found += some
+            total += count
 
         def confirm_and_remove() -> bool:
             # Once more, while nothing is being filed.

@@ -15,21 +15,13 @@ logger = logging.getLogger("flowgauge.retention")
 _COLUMNS = inspections.columns
 
 
-def find_orphans(database: Database, pictures: Pictures) -> tuple[list[Path], int]:
-    """Look through all folders for files that no inspection has.
+def orphans_in(folder: Path, database: Database, pictures: Pictures) -> tuple[list[Path], int]:
+    """Look through a folder for files that no inspection has; gives them, and how many files there are.
 
     A file that is being filed may be among them: it is there before its row.
-
-    Returns:
-        The files, and how many files there are in all.
     """
-    found: list[Path] = []
-    total = 0
-    for folder in pictures.folders():
-        files = [path for path in folder.iterdir() if path.is_file()]
-        total += len(files)
-        found += still_orphans(database, pictures, files)
-    return found, total
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return still_orphans(database, pictures, files), len(files)
 
 
 def still_orphans(database: Database, pictures: Pictures, files: Iterable[Path]) -> list[Path]:

@@ -30,14 +30,6 @@ def test_what_ended_is_told_in_its_order(database: Database) -> None:
     assert told(database, limit=1) == expected[1:]
 
 
-def test_only_of_the_categories_that_are_wanted(database: Database) -> None:
-    log = Audit(database)
-    for target in ("a_b", "a_b/v1", "axb", "axb/v1", "a_bc/v1"):
-        log.write(ANONYMOUS, "model.activate", target, "done")
-    assert [target for _, target in told(database, ["a_b"])] == ["a_b", "a_b/v1"]
-    assert told(database, []) == []
-
-
 def serves(log: Audit, version: str, previous: str | None = None, category: str = "bottle") -> None:
     log.write(SERVER, SERVES, f"{category}/{version}", "done", {"sha256": "0", "previous": previous})
 

@@ -185,15 +185,6 @@ def nothing_is_drawn(drawer: Drawer, kept: Source) -> bool:
     return all(one is None for one in drawn + looked_at)
 
 
-@pytest.mark.parametrize("found", [b"", encoded(60, 40)[:-9], encoded(40, 60)])
-def test_of_a_picture_with_other_bytes_nothing_is_drawn(
-    drawer: Drawer, pictures: Pictures, found: bytes
-) -> None:
-    kept = keep(pictures, encoded(60, 40))
-    pictures.picture_path(kept.sha256).write_bytes(found)
-    assert nothing_is_drawn(drawer, kept)
-
-
 @pytest.mark.parametrize("data", [b"no picture", encoded(60, 40)[:-30]])
 def test_what_is_no_picture_to_this_decoder_is_not_drawn_and_logged(
     drawer: Drawer, pictures: Pictures, data: bytes, caplog: pytest.LogCaptureFixture
@@ -259,23 +250,6 @@ def test_one_more_than_may_wait_is_refused_until_the_others_have_theirs(waiting:
             await refused(waiting, kept)  # which takes no place, and gives none away
             await refused(waiting, kept)
             assert await drawn(held, asked)
-
-    run(work())
-
-
-def test_a_key_leaves_places_to_others(waiting: Drawer, held: Held) -> None:
-    async def work() -> None:
-        kept = keep(held, encoded(60, 40))
-        held.let_go.clear()
-        asked = [asyncio.create_task(waiting.draw("overlay", kept, SCALE, "one")) for _ in range(MOST // 2)]
-        await asyncio.sleep(0)
-        with pytest.raises(Problem, match="16 pictures wait to be drawn with this key") as caught:
-            await waiting.view("picture", kept, SCALE, 30, "one")
-        assert caught.value.name == "queue-full"
-        asked.append(asyncio.create_task(waiting.draw("overlay", kept, SCALE, "other")))
-        await asyncio.sleep(0)
-        assert await drawn(held, asked)
-        assert await waiting.view("picture", kept, SCALE, 30, "one") is not None
 
     run(work())
 

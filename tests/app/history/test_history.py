@@ -121,17 +121,6 @@ def test_closing_files_all_that_was_recorded_at_once(settings: Settings, make_en
     assert len(files(settings)) == 300 + 1 + 303
 
 
-def test_invalid_entry_is_refused_and_the_next_kept(settings: Settings, make_entry: MakeEntry) -> None:
-    good, bad = make_entry(), make_entry(part_id="with a \0")
-
-    async def work(history: History) -> None:
-        outcomes = await asyncio.gather(history.record(bad), history.record(good), return_exceptions=True)
-        assert isinstance(outcomes[0], ValueError)
-
-    use(settings, work)
-    assert ids(settings) == [good.row["id"]]
-
-
 def test_idempotency_key_belongs_to_an_api_key(settings: Settings, make_entry: MakeEntry) -> None:
     with_key = make_entry(key_id="k", idempotency_key="i", request_sha256="0" * 64)
     without_key = make_entry(idempotency_key="i")
@@ -307,23 +296,6 @@ def test_nothing_is_lost_when_the_database_file_is_gone_while_serving(
     assert len(ids(settings)) == len(after) + replaced
 
 
-def test_filing_goes_on_when_the_database_file_is_put_back(settings: Settings, make_entry: MakeEntry) -> None:
-    entries = [make_entry() for _ in range(3)]
-    away = settings.sqlite_file.with_name("away")
-
-    async def work(history: History) -> None:
-        settings.sqlite_file.rename(away)
-        for entry in entries:
-            await history.record(entry)
-        await failing(history)
-        away.rename(settings.sqlite_file)
-        await history.settled()
-        assert (history.backlog, history.failure) == (0, None)
-
-    use(settings, work)
-    assert len(ids(settings)) == 3
-
-
 def test_disk_that_fails_while_filing_is_tried_again(settings: Settings, make_entry: MakeEntry) -> None:
     """A file stands where the folder of an image should be."""
     entry = make_entry()
@@ -463,14 +435,6 @@ def test_after_a_restart_who_asks_waits_for_what_was_left(settings: Settings, ma
             assert connection.scalar(select(func.count()).select_from(inspections)) == 200
 
     use(settings, work)
-
-
-def test_half_written_files_are_removed_at_start(settings: Settings) -> None:
-    half = settings.history / "incoming" / "half"
-    half.parent.mkdir(parents=True)
-    half.write_bytes(b"half")
-    use(settings)
-    assert not half.exists()
 
 
 def test_closing_does_not_wait_for_a_database_that_never_answers(

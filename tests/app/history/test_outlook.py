@@ -90,13 +90,6 @@ def test_a_review_band_by_hand(filled: Database) -> None:
     assert (band.overkill.value, band.escape.value) == (0, 0)  # what a person sees has not escaped
 
 
-def test_where_nothing_of_a_decision_was_reviewed_nothing_is_known(database: Database) -> None:
-    add(database, *several(5, "PASS", 1.0), *several(2, "REJECT", 4.0, "good"))
-    (there,) = look(database, Limits(0.5, None)).positions
-    assert there.changes == {("PASS", "REJECT"): 5}
-    assert there.overkill.reason == there.escape.reason == "nothing was reviewed of the 5 with decision PASS"
-
-
 def test_only_what_compares_is_counted(database: Database) -> None:
     add(
         database,

@@ -18,11 +18,9 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Precision
-from tests.app.bundles import again
 from tests.app.calibrating import renewal
 from tests.app.conftest import history_of
 from tests.app.history.rows import add, row
-from tests.app.stores import damage
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
 
@@ -62,28 +60,6 @@ def test_a_reference_is_of_the_active_version(
     assert other is not None
     assert other.version == "20990101T000000-abcdef"
     assert not other.same(reference)
-
-
-def test_what_serves_in_place_of_the_active_version_is_watched(
-    store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
-) -> None:
-    first = models_folder.resolve(store, "tiny").name
-    settings = Settings(models=store, history=tmp_path / "history", drift_window=20)
-    with TestClient(create_app(settings)) as client:
-
-        def inspect() -> None:
-            answer = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
-            assert answer.json()["model"]["version"] == first
-            assert answer.status_code == 200
-            assert client.portal is not None
-            client.portal.call(history_of(client).settled)
-
-        inspect()
-        damage(again(store, "v2"))
-        models_folder.activate(store, "tiny", "v2")
-        inspect()
-        drift = client.get("/v1/models/tiny/drift").json()
-        assert (drift["version"], drift["inspections"]) == (first, 2)
 
 
 def test_reference_knows_since_when_it_may_hold(make_references: MakeReferences, store: Path) -> None:

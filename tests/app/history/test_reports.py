@@ -1,8 +1,5 @@
-from sqlalchemy import insert
-
 from app.access import ANONYMOUS
 from app.database.engine import Database
-from app.database.tables import retention
 from app.history import reports, reviews
 from app.history.rates import Stratum
 from app.history.reports import Shift, Span
@@ -77,17 +74,3 @@ def test_a_shift_by_category_and_version(each_database: Database) -> None:
     assert station == [
         Shift("tiny", {"PASS": Stratum(), "REVIEW": Stratum(1), "REJECT": Stratum()}, {"v2": 1})
     ]
-
-
-def test_counts_begin_where_nothing_has_been_deleted_by_age(database: Database) -> None:
-    with database.read() as connection:
-        assert reports.complete(connection, DAY) == DAY
-    with database.write() as connection:
-        rows = [
-            {"decision": "PASS", "deleted_before_ms": NOON + HOUR},
-            {"decision": "REJECT", "deleted_before_ms": NOON - HOUR},
-        ]
-        connection.execute(insert(retention), rows)
-    with database.read() as connection:
-        assert reports.complete(connection, DAY) == Span(NOON + HOUR, DAY.to_ms)
-        assert reports.complete(connection, Span(NOON - 9, NOON)) == Span(NOON, NOON)

@@ -28,18 +28,6 @@ def test_the_latest_review_counts_and_all_are_kept(database: Database) -> None:
     assert tuple(summary) == (2, "good")
 
 
-@pytest.mark.parametrize("expected", [0, 2])
-def test_another_revision_than_expected_is_a_conflict(database: Database, expected: int) -> None:
-    [identifier] = add(database, row())
-    kept = reviews.add(database, ANONYMOUS, identifier, "good", 0)
-    with pytest.raises(
-        Problem, match=rf"at revision 1 \(verdict good\); the review expected {expected}"
-    ) as raised:
-        reviews.add(database, ANONYMOUS, identifier, "defect", expected)
-    assert raised.value.name == "conflict"
-    assert reviews.of(database, ANONYMOUS, identifier) == [kept]
-
-
 def test_of_reviewers_at_the_same_time_one_succeeds(each_database: Database) -> None:
     identifiers = add(each_database, *(row() for _ in range(5)))
     together = threading.Barrier(4)
@@ -61,16 +49,6 @@ def test_of_reviewers_at_the_same_time_one_succeeds(each_database: Database) -> 
             assert sum(won) == 1
             [kept] = reviews.of(each_database, ANONYMOUS, identifier)
             assert kept.reviewer == str(won.index(True))
-
-
-def test_an_inspection_that_is_not_there(database: Database) -> None:
-    for call in (
-        lambda: reviews.add(database, ANONYMOUS, clock.new_id(), "good", 0),
-        lambda: reviews.of(database, ANONYMOUS, clock.new_id()),
-    ):
-        with pytest.raises(Problem) as raised:
-            call()
-        assert raised.value.name == "unknown-inspection"
 
 
 def test_an_inspection_of_another_category_is_forbidden(database: Database) -> None:

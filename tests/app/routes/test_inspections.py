@@ -95,9 +95,8 @@ class TestOne:
         "name",
         [
             pytest.param(clock.new_id(), id="unknown"),
-            *("x", "%00", "..%2f", "0" * 36, "é"),
+            *("x", "..%2f"),
             pytest.param(clock.new_id().upper(), id="upper case"),
-            pytest.param(f"{clock.new_id()}x", id="too long"),
         ],
     )
     def test_that_is_not_there(self, service: TestClient, name: str) -> None:
@@ -165,12 +164,10 @@ class TestList:
         ("name", "value"),
         [
             ("decision", "pass"),
-            ("decision", ""),
             ("verdict", "fine"),
             ("from", "yesterday"),
             ("to", "2026-13-01T00:00:00Z"),
             ("part_id", "a\0b"),
-            ("category", "\x1b[31m"),
             ("station", "s" * 257),
         ],
     )

@@ -108,23 +108,6 @@ def test_scores_from_before_a_region_was_set_do_not_compare(client: TestClient, 
     assert get(client)["window"]["inspections"] == 0
 
 
-def test_a_region_may_lower_the_rate_that_is_to_be_expected_by_any_amount(client: TestClient) -> None:
-    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
-
-    def expected(**query: str) -> dict[str, float]:
-        [*_, position] = get(client, **query)["positions"]
-        found: dict[str, float] = position["expected"]
-        return found
-
-    before = expected()
-    assert 0 < before["low"] < before["high"]
-    assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
-    lowered = {"low": 0.0, "high": before["high"]}
-    assert [expected(), expected(station="s"), expected(station="t")] == [lowered, lowered, before]
-    assert client.put("/v1/models/tiny/region", json=square).status_code == 200
-    assert expected(station="t") == lowered
-
-
 def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
     client: TestClient, version: str
 ) -> None:

@@ -78,18 +78,6 @@ def test_rates_of_reviewed_inspections(client: TestClient) -> None:
     assert answer["escape"]["high"] > 0.5  # 100 of 500 without a defect do not tell much of 9 defects
 
 
-def test_escape_cannot_be_known_from_reviewed_rejects_alone(client: TestClient) -> None:
-    kept(client, *(row() for _ in range(5)))
-    kept(client, row(decision="REJECT"), verdict="defect")
-    for name in ("escape", "overkill"):
-        assert client.get(RATES).json()[name] == {
-            "value": None,
-            "low": None,
-            "high": None,
-            "reason": "nothing was reviewed of the 5 with decision PASS",
-        }
-
-
 def test_rates_begin_after_what_retention_has_deleted(client: TestClient) -> None:
     now = clock.now_ms()
     kept(client, row(now - 5 * HOUR, decision="REJECT"), row(now - 3 * HOUR))
@@ -168,12 +156,6 @@ def test_roles_and_categories(keyed: Keyed) -> None:
 def test_a_category_that_never_was(client: TestClient, category: str, what: str) -> None:
     response = client.get(f"/v1/models/{category}/{what}")
     assert (response.status_code, response.json()["type"]) == (404, "unknown-model")
-
-
-def test_a_category_whose_models_are_gone_still_has_its_rates(client: TestClient) -> None:
-    kept(client, row(category="retired"))
-    assert client.get("/v1/models/retired/rates").status_code == 200
-    assert client.get("/v1/models/retired/drift").status_code == 404
 
 
 def test_drift_is_told_from_real_inspections(client: TestClient) -> None:
@@ -260,9 +242,3 @@ def test_a_key_leaves_training_sets_to_others(keyed: Keyed) -> None:
         assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
         assert "2 archives are being sent with this key" in refused.json()["detail"]
         assert keyed.client.get(path, headers=keyed.show("admin")).status_code == 200
-
-
-def test_a_training_set_of_nothing_is_a_conflict(client: TestClient) -> None:
-    kept(client, row(), verdict="defect")
-    response = client.get("/v1/models/tiny/training-set")
-    assert (response.status_code, response.json()["type"]) == (409, "conflict")

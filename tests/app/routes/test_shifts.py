@@ -8,10 +8,9 @@ from starlette.testclient import TestClient
 
 from app.access import ANONYMOUS
 from app.audit import Audit
-from app.database import clock
 from flows.fastflow import models_folder
 from tests.app.conftest import Keyed
-from tests.app.history.rows import add, row
+from tests.app.history.rows import add
 from tests.support.waiting import eventually
 
 HOUR = 3_600_000
@@ -28,33 +27,6 @@ def report(client: TestClient, **query: str) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
-
-
-def test_stations_and_hours_are_counted(client: TestClient) -> None:
-    begin = 1_790_000_000_000 // HOUR * HOUR
-    kept(
-        client,
-        row(begin, station="b"),
-        row(begin + HOUR - 1, station="b", decision="REJECT"),
-        row(begin + HOUR, station="a", decision="REVIEW"),
-        row(begin + 3 * HOUR),
-        row(begin + 3 * HOUR),
-    )
-    asked = {"from": clock.iso(begin), "to": clock.iso(begin + 8 * HOUR)}
-    (category,) = report(client, **asked)["categories"]
-    assert category["stations"] == [
-        {"station": None, "decisions": {"PASS": 2}},
-        {"station": "a", "decisions": {"REVIEW": 1}},
-        {"station": "b", "decisions": {"PASS": 1, "REJECT": 1}},
-    ]
-    assert category["hours"] == [
-        {"from": clock.iso(begin), "decisions": {"PASS": 1, "REJECT": 1}},
-        {"from": clock.iso(begin + HOUR), "decisions": {"REVIEW": 1}},
-        {"from": clock.iso(begin + 3 * HOUR), "decisions": {"PASS": 2}},
-    ]
-    (own,) = report(client, station="a", **asked)["categories"]
-    assert [one["station"] for one in own["stations"]] == ["a"]
-    assert [one["decisions"] for one in own["hours"]] == [{"REVIEW": 1}]
 
 
 def test_what_was_changed_meanwhile(
@@ -133,16 +105,6 @@ def test_a_version_that_a_training_has_activated(
     assert (told["before"], told["after"]) == ({"version": before}, {"version": "zzz"})
     page = client.get("/report", params={"category": "tiny"}, headers={"Accept-Language": "en"}).text
     assert "activated elsewhere" in page
-
-
-def test_changes_of_other_categories_are_not_told(keyed: Keyed) -> None:
-    app: Any = keyed.app
-    for target in ("tiny", "other"):
-        Audit(app.state.database).write(ANONYMOUS, "model.thresholds", target, "done", {"reason": "why"})
-    for role, expected in (("viewer", ["tiny", "other"]), ("limited", ["tiny"])):
-        answer = keyed.client.get(SHIFT, headers=keyed.show(role)).json()
-        assert [one["target"] for one in answer["changes"]] == expected
-    assert keyed.client.get(SHIFT, headers=keyed.show("line")).status_code == 403
 
 
 def test_of_many_changes_the_latest_hundred_are_told(client: TestClient) -> None:
