@@ -67,10 +67,10 @@ class Loader:
         self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Create the loader of a service."""
-        how = settings.precision, settings.engine, settings.compiled
-        return cls(settings.models, settings.device, *how)
+    def of(cls, settings: Settings, *, keeps_converted: bool = True) -> Self:
+        """Create the loader of a service; commands beside it keep nothing in its folders."""
+        cache = settings.compiled if keeps_converted else None
+        return cls(settings.models, settings.device, settings.precision, settings.engine, cache)
 
     async def load(self, folder: Path) -> Detector:
         """Load a bundle, which may be complete but not in its place yet.

@@ -131,7 +131,7 @@ def _serving(models: Path) -> Iterator[Check]:
         settings = settings_from(models=models)
         sinks = describe(settings)
         read_url(settings.database_url)
-        loader = Loader.of(settings)
+        loader = Loader.of(settings, keeps_converted=False)
         engine = loader.engine
         next(models.iterdir(), None)
     except FileNotFoundError:  # as before the first training

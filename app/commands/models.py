@@ -86,7 +86,7 @@ def verify(
     if not folders:
         typer.echo(f"There are no models in {models}.", err=True)
         raise typer.Exit(1)
-    loader = Loader.of(settings_from(models=models, device=device))
+    loader = Loader.of(settings_from(models=models, device=device), keeps_converted=False)
     refused = 0
     for folder in folders:
         fault = _fault(loader, folder)
@@ -224,7 +224,7 @@ def _expect_good(models: Path, category: str, version: str, device: str) -> None
     from flows.fastflow import models_folder
 
     try:
-        loader = Loader.of(settings_from(models=models, device=device))
+        loader = Loader.of(settings_from(models=models, device=device), keeps_converted=False)
         detector = loader.read(models_folder.resolve(models, category, version))
         verdict.expect_settings(detector, SettingsFiles(models).get(category))
     except Problem as problem:
