@@ -1,7 +1,7 @@
 """Bringing a snapshot back into an empty place.
 
 Files are copied into a folder `.restoring` and then renamed, and the database comes last. A restore that was
-broken off is done again, and a server does not start on half of one.
+broken off while it copied is done again in the same place.
 """
 
 import errno
@@ -179,7 +179,7 @@ class _Copier:
         return sum(path.stat().st_size for path in files)
 
     def move_into_place(self, database: Path, target: _EmptyDatabase) -> None:
-        """Rename what was copied; then fill the database, without which no server starts on the files."""
+        """Rename what was copied; then fill the database."""
         for root in self._roots.values():
             for path in (root / _STAGING).iterdir():
                 if path != database:

@@ -4,10 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -111,43 +108,6 @@ def test_a_failure_beside_a_server_ends_it_and_stays_the_failure(
     with pytest.raises(ZeroDivisionError), children.serving() as server:
         raise ZeroDivisionError
     assert server.returncode == -signal.SIGTERM
-
-
-class Moody(BaseHTTPRequestHandler):
-    """Not ready at first; as long as there are answers in the list."""
-
-    answers: list[int]
-
-    def do_GET(self) -> None:
-        self.send_response(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
-        self.end_headers()
-        self.wfile.write(b"1 of 2 models is not loaded")
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def moody() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Moody) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def sleeping() -> Iterator[subprocess.Popen[bytes]]:
-    child = children.start(SLEEP)
-    yield child
-    children.end(child, signal.SIGKILL)
-
-
-def test_it_waits_until_the_models_are_loaded(moody: str, sleeping: subprocess.Popen[bytes]) -> None:
-    Moody.answers = [503, 503, 200]
-    children.wait_until_ready(moody, sleeping, seconds=30)
-    assert Moody.answers == [200]
 
 
 def test_a_server_that_ended_is_noticed_at_once() -> None:
