@@ -10,13 +10,14 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from app import gauges, openapi, problem_answers
+from app import openapi, problem_answers
 from app.acts import Observer
 from app.audit import Audit
 from app.calibrations import CalibrationFiles
 from app.category_settings import SettingsFiles
 from app.draining import Draining
 from app.feed.feed import Feed
+from app.gauges import Gauges
 from app.guard import Guard
 from app.head_requests import HeadRequests
 from app.history.deletions import DeletionGuard
@@ -125,13 +126,13 @@ def create_app(settings: Settings) -> FastAPI:
             )
             stack.callback(inspector.close)
             state.predictor = Predictor(settings, admission, batcher, residency, inspector, history)
-            gauges.watch_work(telemetry, admission, batcher)
-            gauges.watch_models(telemetry, residency)
-            gauges.watch_history(telemetry, history, settings.max_bytes)
-            gauges.watch_deletions(telemetry, deletions)
-            gauges.watch_drift(telemetry, drift)
-            gauges.watch_feed(telemetry, feed)
-            gauges.watch_sinks(telemetry, sinks.deliveries)
+            gauges = Gauges(
+                *(admission, batcher, residency, history, deletions, drift, feed),
+                deliveries=sinks.deliveries,
+                max_bytes=settings.max_bytes,
+            )
+            telemetry.registry.register(gauges)
+            stack.callback(telemetry.registry.unregister, gauges)
             # In the background: the process answers /health/live and /docs while models load.
             preloading = asyncio.create_task(residency.preload()) if settings.preload else None
             # Beside it, not in the first request. In a thread, so that the first model can begin to load.

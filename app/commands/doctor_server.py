@@ -77,26 +77,12 @@ class _Server:
         start = time.perf_counter()
         try:
             socket.create_connection((host, port), _CONNECT_SECONDS).close()
-        except socket.gaierror:
-            yield Check(
-                "network", "problem", f"the name {host} is not known here: check it, and this machine's DNS"
-            )
-        except TimeoutError:
-            yield Check(
-                "network",
-                "problem",
-                f"nothing comes back from {host} port {port}: is the machine on, is a firewall between?",
-            )
-        except ConnectionRefusedError:
-            yield Check(
-                "network",
-                "problem",
-                f"{host} refuses port {port}: is the server running there, and does it listen on the network "
-                "(FLOWGAUGE_HOST), not on 127.0.0.1 alone?",
-            )
         except OSError as error:
             yield Check(
-                "network", "problem", f"{host} port {port} cannot be reached: {error.strerror or error}"
+                "network",
+                "problem",
+                f"{host} port {port} cannot be reached ({error}): is the name right, the machine on, a firewall "
+                "between; does the server run, and listen on the network (FLOWGAUGE_HOST)?",
             )
         else:
             yield Check("network", "ok", f"{host} port {port}, {1000 * (time.perf_counter() - start):.1f} ms")

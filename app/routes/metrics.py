@@ -1,9 +1,9 @@
-"""What monitoring reads: Prometheus' text format, or OpenMetrics where that is asked for."""
+"""What monitoring reads, in Prometheus' text format."""
 
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
-from prometheus_client.exposition import choose_encoder
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import Response
 
 from app.access import MaySeeHistory
@@ -28,12 +28,8 @@ _ANSWER: Final[dict[int | str, dict[str, Any]]] = {
     response_class=Response,
     responses={**_ANSWER, **documented("unauthenticated", "forbidden", "rate-limited", "internal")},
 )
-def metrics(request: Request, telemetry: TelemetryPart, caller: MaySeeHistory) -> Response:
+def metrics(telemetry: TelemetryPart, caller: MaySeeHistory) -> Response:
     """Give all metrics, of every category; so a key that is for some categories alone may not see them."""
     if caller.categories is not None:
         raise Problem("forbidden", "Metrics are of all categories; the key is for some of them.")
-    try:
-        encode, media_type = choose_encoder(", ".join(request.headers.getlist("accept")))
-    except TypeError:  # of a version that is none
-        encode, media_type = choose_encoder("")
-    return Response(encode(telemetry.registry), headers={"Content-Type": media_type})
+    return Response(generate_latest(telemetry.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

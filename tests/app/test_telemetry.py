@@ -1,4 +1,3 @@
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -86,61 +85,6 @@ def test_counts_batches(telemetry: Telemetry) -> None:
     assert value(telemetry, "batch_images_count") == 2
     assert value(telemetry, "batch_categories_sum") == 3
     assert value(telemetry, "batch_seconds_sum") == pytest.approx(0.04)
-
-
-def test_reads_what_is_watched_when_it_is_asked_for(telemetry: Telemetry) -> None:
-    waiting = 3
-    telemetry.watch("pending", "Images that wait.", lambda: waiting)
-    assert value(telemetry, "pending") == 3
-    waiting = 5
-    assert value(telemetry, "pending") == 5
-
-
-def test_watched_values_can_have_labels_or_be_absent(telemetry: Telemetry) -> None:
-    telemetry.watch("model_bytes", "Bytes.", lambda: {"bottle": 7.0, "grid": 8.0}, labels=("category",))
-    telemetry.watch("rate", "Rate.", lambda: {("bottle", "low"): 0.1}, labels=("category", "bound"))
-    telemetry.watch("nothing", "Nothing.", lambda: None)
-    telemetry.watch("passes", "Passes.", lambda: 9, kind="counter")
-    assert value(telemetry, "model_bytes", category="grid") == 8
-    assert value(telemetry, "rate", category="bottle", bound="low") == 0.1
-    assert value(telemetry, "nothing") is None
-    assert value(telemetry, "passes_total") == 9
-
-
-def test_a_reader_that_fails_leaves_the_others_alone_and_is_logged_once(
-    telemetry: Telemetry, caplog: pytest.LogCaptureFixture
-) -> None:
-    broken = True
-
-    def read() -> float:
-        if broken:
-            raise RuntimeError("the part is gone")
-        return 1.0
-
-    telemetry.watch("broken", "Broken.", read)
-    telemetry.watch("whole", "Whole.", lambda: 2)
-    for failures in (1, 2):
-        said = samples(telemetry)
-        assert ("flowgauge_broken", frozenset()) not in said
-        assert said["flowgauge_whole", frozenset()] == 2
-        assert said["flowgauge_telemetry_failures_total", frozenset()] == failures
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert "the part is gone" in caplog.text
-    broken = False
-    assert value(telemetry, "broken") == 1
-
-
-def test_a_reading_that_costs_is_kept_for_a_while(telemetry: Telemetry) -> None:
-    read = 0
-
-    def count() -> float:
-        nonlocal read
-        read += 1
-        return read
-
-    telemetry.watch("kept", "Kept.", count, every=3600)
-    telemetry.watch("fresh", "Fresh.", lambda: 0)
-    assert [value(telemetry, "kept") for _ in range(3)] == [1, 1, 1]
 
 
 def test_tells_the_version_and_the_process(telemetry: Telemetry) -> None:

@@ -133,7 +133,7 @@ def test_nobody_listens() -> None:
         port = taken.getsockname()[1]
     found = findings(f"http://127.0.0.1:{port}")
     assert list(found) == ["network"]
-    assert "is the server running there" in found["network"][1]
+    assert "does the server run" in found["network"][1]
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1"])

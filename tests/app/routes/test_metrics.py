@@ -2,6 +2,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -136,3 +137,18 @@ def test_needs_a_key_that_may_see_the_history_of_every_category(tmp_path: Path) 
                 scrape(client, Authorization=f"Bearer {made[role]}")["flowgauge_info{'version': '0.1.0'}"]
                 == 1
             )
+
+
+def test_a_part_that_fails_leaves_the_others_alone(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app: Any = client.app
+
+    def fail() -> None:
+        raise RuntimeError("the part is gone")
+
+    monkeypatch.setattr(app.state.drift, "states", fail)
+    said = scrape(client)
+    assert said["flowgauge_telemetry_failures_total"] == 1
+    assert said["flowgauge_event_readers"] == 0
+    assert not [name for name in said if name.startswith("flowgauge_drift")]
