@@ -81,8 +81,8 @@ class _Server:
             yield Check(
                 "network",
                 "problem",
-                f"{host} port {port} cannot be reached ({error}): is the name right, the machine on, a firewall "
-                "between; does the server run, and listen on the network (FLOWGAUGE_HOST)?",
+                f"{host} port {port} cannot be reached ({error}): is the name right, the machine on, a "
+                "firewall between; does the server run, and listen on the network (FLOWGAUGE_HOST)?",
             )
         else:
             yield Check("network", "ok", f"{host} port {port}, {1000 * (time.perf_counter() - start):.1f} ms")
