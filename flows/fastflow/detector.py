@@ -16,12 +16,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 from safetensors.torch import load
-from torch import Tensor
 
 from flows.fastflow.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
 from flows.fastflow.calibration import Calibrator, Decision
 from flows.fastflow.engines import Engine, pick_engine
-from flows.fastflow.geometry import Layout, Prepared
+from flows.fastflow.geometry import Prepared
 from flows.fastflow.head import Head
 from flows.fastflow.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.manifest import Manifest, Precision
@@ -213,19 +212,6 @@ class Detector:
     ) -> list[Prediction]:
         """Inspect prepared pictures, see `Scorer.score_prepared`."""
         return [self._predict(scored) for scored in self.scorer.score_prepared(prepared, regions)]
-
-    def predict_features(
-        self, maps: Sequence[Tensor], regions: Regions | None = None, layouts: Sequence[Layout] | None = None
-    ) -> list[Prediction]:
-        """Inspect pictures by what the backbone made of them, perhaps in one pass with other categories'.
-
-        Args:
-            maps: per scale (N, C_i, H_i, W_i), raw, from `Scorer.features` of any detector with the same
-                extractor and input size.
-            regions: per picture a region of interest or None, see `Scorer.score_features`.
-            layouts: of the pictures; by default every tile is a whole picture.
-        """
-        return [self._predict(scored) for scored in self.scorer.score_features(maps, regions, layouts)]
 
     def _predict(self, scored: Scored) -> Prediction:
         score = self.calibrator.score(scored)

@@ -114,46 +114,36 @@ class TestPredict:
             detector.calibrator.threshold = before
 
 
-@pytest.fixture(scope="module")
-def other(detector: Detector) -> Detector:
-    """A detector of another category that shares the backbone and the input size."""
-    torch.manual_seed(1)
-    head = Head(
-        detector.scorer.extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=2)
-    )
-    for parameter in head.parameters():
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    scorer = Scorer(detector.scorer.extractor, head, (64, 64), ScoreRule(top_fraction=0.05), Geometry())
-    return Detector(detector.manifest.model_copy(update={"category": "other"}), "0" * 64, scorer)
-
-
-class TestPredictFeatures:
+class TestScoreFeatures:
     def test_a_mixed_batch_scores_as_each_picture_alone(
-        self, detector: Detector, other: Detector, tiny_pictures: Pictures
+        self, detector: Detector, tiny_pictures: Pictures
     ) -> None:
         """The backbone once over pictures of two categories, in turns; the heads apart."""
+        torch.manual_seed(1)
+        extractor = detector.scorer.extractor
+        head = Head(extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=2))
+        for parameter in head.parameters():
+            parameter.data += 0.02 * torch.randn_like(parameter)
+        other = Scorer(extractor, head, (64, 64), ScoreRule(top_fraction=0.05), Geometry())
         pictures = [p for pair in zip(*tiny_pictures.values(), strict=True) for p in pair][:7]
         region = np.ones((64, 64), np.bool_)
         region[:30] = False
         regions = [region if i % 3 == 0 else None for i in range(7)]
-        features = detector.scorer.features([detector.prepare(picture).pixels for picture in pictures])
-        for detects, rows in ((detector, [0, 1, 4, 6]), (other, [2, 3, 5])):
-            together = detects.predict_features([x[rows] for x in features], [regions[i] for i in rows])
-            for prediction, i in zip(together, rows, strict=True):
-                [alone] = detects.predict([pictures[i]], [regions[i]])
-                assert prediction.score == pytest.approx(alone.score, rel=1e-5)
-                assert (prediction.p_value, prediction.decision) == (alone.p_value, alone.decision)
-                assert prediction.statistics == pytest.approx(alone.statistics, rel=1e-5, abs=1e-6)
-                np.testing.assert_allclose(prediction.score_map, alone.score_map, rtol=1e-3, atol=1e-3)
+        prepared = [detector.prepare(picture) for picture in pictures]
+        features = detector.scorer.features([one.pixels for one in prepared])
+        for scorer, rows in ((detector.scorer, [0, 1, 4, 6]), (other, [2, 3, 5])):
+            together = scorer.score_features([x[rows] for x in features], [regions[i] for i in rows])
+            for scored, i in zip(together, rows, strict=True):
+                [alone] = scorer.score_prepared([prepared[i]], [regions[i]])
+                assert scored.raw_score == pytest.approx(alone.raw_score, rel=1e-5)
+                assert scored.statistics == pytest.approx(alone.statistics, rel=1e-5, abs=1e-6)
+                np.testing.assert_allclose(scored.score_map, alone.score_map, rtol=1e-3, atol=1e-3)
 
     def test_features_of_other_stages_are_refused(self, detector: Detector, tiny_pictures: Pictures) -> None:
         features = detector.scorer.features(detector.prepare(tiny_pictures["good"][0]).tiles())
-        with pytest.raises(ValueError, match="expected feature maps of"):
-            detector.predict_features(features[:1])
-        with pytest.raises(ValueError, match="expected feature maps of"):
-            detector.predict_features([*features, features[1]])
-        with pytest.raises(ValueError, match="expected feature maps of"):
-            detector.predict_features(features[::-1])
+        for wrong in (features[:1], [*features, features[1]], features[::-1]):
+            with pytest.raises(ValueError, match="expected feature maps of"):
+                detector.scorer.score_features(wrong)
 
 
 class TestLoad:
