@@ -54,7 +54,7 @@ def test_contract(case: Case, setting: str) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("spread", [1e-8, 10.0])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_extreme_parameters_come_back(case: Case, spread: float, seed: int) -> None:
     """Scales from 1e-20 to 1e20 and saturated clamps: the round trip is as good as the condition number."""
     event = next(event for event in [(3, 2, 1), (3, 2, 2), (3,), (1, 4, 4)] if case.takes(event))
@@ -62,7 +62,7 @@ def test_extreme_parameters_come_back(case: Case, spread: float, seed: int) -> N
     CHECKS["round_trip"](case, setting)
 
 
-@settings(max_examples=80)
+@settings(max_examples=60)
 @given(
     case=st.sampled_from(CASES),
     rows=st.integers(1, 2),
