@@ -70,12 +70,3 @@ def test_the_pixel_threshold_bounds_the_maps_peaks_the_same_way(
     assert calibrated.calibration.map_threshold == peaks[-2]
     assert calibrated.calibration.map_typical == np.median([np.median(m) for m in maps])
     assert calibrated.calibration.map_typical < calibrated.calibration.map_threshold
-
-
-def test_defects_score_above_the_threshold(
-    scorer: Scorer, calibrated: Calibrated, tiny_images: dict[str, list[bytes]], tmp_path: Path
-) -> None:
-    path = tmp_path / "defect.png"
-    path.write_bytes(tiny_images["defect"][0])
-    [scored] = scorer.score([read(path)])
-    assert scored.score > calibrated.threshold.reject

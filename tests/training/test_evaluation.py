@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
-from training.datasets.sample import DatasetError, Sample
+from training.datasets.sample import Sample
 from training.evaluation import Evaluation, evaluate
 
 
@@ -74,12 +74,6 @@ def test_scores_are_the_detectors_own_in_the_order_of_the_samples(
             prediction.p_value,
             prediction.decision,
         )
-
-
-def test_image_auroc_is_on_raw_scores(evaluation: Evaluation) -> None:
-    truth = [row.defect is not None for row in evaluation.rows]
-    assert evaluation.figures.image_auroc == roc_auc_score(truth, [row.score for row in evaluation.rows])
-    assert evaluation.figures.image_auroc == 1.0  # a scratch as bright as this cannot be missed
 
 
 def test_rates_are_shares_of_their_own_kind(
@@ -187,17 +181,6 @@ def test_pictures_and_masks_of_other_sizes_are_brought_to_the_models(
     area = pixel_auroc(found)
     assert area is not None
     assert area > 0.85
-
-
-def test_a_mask_of_another_size_than_its_picture_is_named(
-    detector: Detector, samples: list[Sample], tmp_path: Path
-) -> None:
-    masked = with_masks(samples, tmp_path)
-    mask = masked[3].mask
-    assert mask is not None
-    cv2.imwrite(str(mask), np.zeros((32, 64), dtype=np.uint8))
-    with pytest.raises(DatasetError, match=r"defect-0_mask\.png has size 64x32, its picture 64x64"):
-        evaluate(detector, masked, ignore)
 
 
 @pytest.mark.parametrize("kind", ["good", "defective"])

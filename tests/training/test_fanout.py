@@ -14,7 +14,7 @@ from flows.fastflow.bundle import read_manifest
 from flows.fastflow.models_folder import activate, active_version
 from tests.flows.fastflow import untrained
 from training.config import RunConfig
-from training.fanout import SUMMARY, Result, table, train_each
+from training.fanout import SUMMARY, Result, train_each
 from training.progress import Silent
 
 
@@ -134,17 +134,3 @@ def test_interrupted_no_further_one_is_begun(data: Path, config: RunConfig) -> N
     assert "[2/3] b" not in said.lines
     assert [row["status"] for row in summary(data)] == ["begun", "not begun", "not begun"]
     assert not (data.parent / "models").exists()
-
-
-def test_the_table_is_aligned_and_says_why() -> None:
-    results = [
-        Result("bottle", "trained", 209, 157.2, -0.0471, 5.8678, False, "20261125T175909-b82c2c"),
-        Result("a_long_name", "failed", seconds=0.4, reason="cannot be read:\n  and more"),
-        Result("grid", "not begun"),
-    ]
-    assert table(results) == [
-        "category     pictures  seconds  held-out nll  threshold  certified  version or reason",
-        "bottle            209      157        -0.047     5.8678         no  20261125T175909-b82c2c",
-        "a_long_name         -        0             -          -          -  failed: cannot be read:",
-        "grid                -        -             -          -          -  not begun",
-    ]

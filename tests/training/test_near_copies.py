@@ -13,7 +13,7 @@ from flows.fastflow.images import read
 from flows.fastflow.parts import PARTS, PartsError
 from tests.conftest import png
 from training.datasets.check.survey import thumbnail_of
-from training.near_copies import NearCopies, near_copies, of_version, say_near_copies
+from training.near_copies import NearCopies, near_copies, of_version
 
 
 def texture(seed: int) -> NDArray[np.uint8]:
@@ -93,20 +93,3 @@ def test_what_is_usual_is_among_parts(test: list[Path], train: list[Path], tmp_p
     (tmp_path / PARTS).write_text("(")
     with pytest.raises(PartsError):
         looked(test, train, train, tmp_path)
-
-
-def test_what_is_said() -> None:
-    assert say_near_copies([], 30) is None
-    assert say_near_copies(["a ~ b"], 30) == (
-        "1 test picture nearly is a training picture, saved anew or of the same part: figures on such "
-        "flatter (a ~ b; looked for among 30)"
-    )
-    many = [f"{i} ~ t" for i in range(7)]
-    assert say_near_copies(many, 30) == (
-        "7 test pictures nearly are training pictures, saved anew or of the same part: figures on such "
-        "flatter (0 ~ t, 1 ~ t, 2 ~ t, 3 ~ t, 4 ~ t and 2 more; looked for among 30)"
-    )
-    assert say_near_copies([], 0) == (
-        "whether test pictures nearly are training pictures was not looked for: too few of those that "
-        "the version was fitted to are known and in the data folder"
-    )

@@ -6,7 +6,7 @@ from scipy.stats import beta
 
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.manifest import Calibration
-from training.operating_points import RATES, OperatingPoint, Share, operating_points
+from training.operating_points import RATES, OperatingPoint, operating_points
 
 
 def points_of(at: Calibrator, scores: list[float], defective: list[bool]) -> list[OperatingPoint]:
@@ -50,8 +50,3 @@ def test_intervals_are_those_of_clopper_and_pearson() -> None:
         assert point.recall is not None
         assert point.recall.low == pytest.approx(beta.ppf(0.025, k, 61 - k))
         assert point.recall.high == pytest.approx(beta.ppf(0.975, k + 1, 60 - k))
-
-
-def test_of_pictures_of_the_same_parts_no_interval_is_known() -> None:
-    [first, *_] = operating_points(calibrator(), [0.0, 1.0], [True, True], independent=False)
-    assert first.recall == Share(0.5, None, None)

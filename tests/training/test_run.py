@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -299,19 +298,6 @@ def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_picture(fresh: 
     assert manifest.thresholds["float32"].achievable_fpr == 0.5
 
 
-def test_pictures_of_12_bits_are_learned_calibrated_and_inspected_as_their_upper_8(fresh: Place) -> None:
-    flat = {path: read(path) for path in sorted((fresh.folder / "train/good").iterdir())}
-    for path, pixels in flat.items():
-        assert cv2.imwrite(str(path), pixels[..., ::-1].astype(np.uint16) << 4 | 9)
-    bundle = fresh.train(sample_bits=12).bundle
-    manifest = verify(bundle)
-    assert manifest.sample_bits == 12
-    detector = Detector.load(bundle, device="cpu")  # replays its golden pictures, of 12 bits
-    scores = np.array([detector.predict([pixels])[0].score for pixels in flat.values()])
-    for score in manifest.calibration.scores:
-        assert np.isclose(scores, score, rtol=1e-6).any()
-
-
 def test_a_run_that_stops_early_tells_of_the_epoch_it_kept_and_goes_on_to_the_same_bits(
     fresh: Place,
 ) -> None:
@@ -461,6 +447,19 @@ class TestMeanwhile:
 
 class TestErrors:
     """What can be wrong is found early, named, and leaves the published models alone."""
+
+    @pytest.mark.parametrize("name", ["Tiny", "../tiny", "backbones"])
+    def test_a_category_that_no_model_can_have_is_refused(self, fresh: Place, name: str) -> None:
+        with pytest.raises(BundleError, match="cannot be a category"):
+            train(
+                fresh.config,
+                fresh.data,
+                name,
+                models=fresh.models,
+                runs=fresh.runs,
+                resume=False,
+                progress=Recorder(),
+            )
 
     def test_corrupt_training_pictures_are_all_named(self, fresh: Place) -> None:
         for name in ("017.png", "021.png"):

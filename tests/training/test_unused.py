@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from flows.fastflow.presets import PRESETS
 from training.config import RunConfig, dump_config, load_config
 from training.unused import unused
 
@@ -48,11 +47,3 @@ def test_what_does_nothing_is_said(tmp_path: Path, settings: dict[str, Any], sai
 )
 def test_what_does_something_is_not(settings: dict[str, Any]) -> None:
     assert unused(RunConfig.model_validate(settings)) == []
-
-
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_preset_sets_nothing_that_does_nothing(tmp_path: Path, name: str) -> None:
-    config = load_config(None, preset=name)
-    assert unused(config) == []
-    (tmp_path / "run.yaml").write_text(dump_config(config))
-    assert unused(load_config(tmp_path / "run.yaml")) == []  # as a bundle has it

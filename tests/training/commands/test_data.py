@@ -23,14 +23,6 @@ def test_elpv_is_laid_out_and_then_found(tmp_path: Path) -> None:
     assert "already there" in second.stdout
 
 
-def test_a_folder_of_that_name_with_something_else_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "solar_cell").mkdir()
-    result = CliRunner().invoke(flowgauge.app, ["data", "elpv", "--out", str(tmp_path)])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
-    assert "remove or rename" in result.stderr
-
-
 def check(root: Path, *options: str) -> Result:
     return CliRunner().invoke(
         flowgauge.app, ["data", "check", "--data", str(root), "--category", "disc", *options]
@@ -68,12 +60,3 @@ def test_a_check_of_pictures_that_cannot_be_trained_on_ends_with_1(tmp_path: Pat
     assert "no test pictures: no pictures in the folders of disc/test" in result.stdout
     assert "1 errors, 0 warnings" in result.stdout
     assert "  train/good/001.png: The file is not a PNG" in result.stdout
-
-
-def test_a_name_that_no_model_can_have_is_an_error(tmp_path: Path) -> None:
-    category(tmp_path, train=3).rename(tmp_path / "Deckel links")
-    arguments = ["data", "check", "--data", str(tmp_path), "--category", "Deckel links"]
-    result = CliRunner().invoke(flowgauge.app, arguments)
-    assert result.exit_code == 1
-    assert "3 training pictures" in result.stdout
-    assert "error: 'Deckel links' cannot be a category: up to 64 of a-z" in result.stderr

@@ -1,6 +1,5 @@
 """The solar cells of the package elpv-dataset, under the protocol, with their licence."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -48,13 +47,6 @@ def test_a_second_call_changes_nothing(laid_out: Path) -> None:
     assert elpv.lay_out(laid_out.parent) == laid_out
     assert state() == before
     assert [entry.name for entry in laid_out.parent.iterdir()] == ["solar_cell"]
-
-
-def test_a_folder_with_other_pictures_is_refused(laid_out: Path, tmp_path: Path) -> None:
-    shutil.copytree(laid_out, tmp_path / "solar_cell")
-    next((tmp_path / "solar_cell" / "test" / "good").iterdir()).unlink()
-    with pytest.raises(DatasetError, match=r"test/good exists and holds 376 pictures"):
-        elpv.lay_out(tmp_path)
 
 
 def test_without_the_package_the_way_to_get_it_is_named(

@@ -69,13 +69,3 @@ def test_a_data_folder_without_any_category_is_told_the_layouts(tmp_path: Path) 
     touch(tmp_path, "a/b/c/1.png")
     with pytest.raises(DatasetError, match=r"(?s)no category 'x' in .*, nor any other.*Found: a/\."):
         layout.find(tmp_path, "x")
-
-
-def test_the_licence_is_the_first_line_of_its_file(tmp_path: Path) -> None:
-    (tmp_path / "bottle").mkdir()
-    assert layout.licence(tmp_path, "bottle") is None
-    file = tmp_path / "bottle" / "licence.txt"
-    file.write_text("\n")
-    assert layout.licence(tmp_path, "bottle") is None
-    file.write_text("CC BY-NC-SA 4.0, CC-BY-NC-SA-4.0\r\nmore\n", newline="")
-    assert layout.licence(tmp_path, "bottle") == "CC BY-NC-SA 4.0, CC-BY-NC-SA-4.0"

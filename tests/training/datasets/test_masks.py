@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from flows.fastflow.images import ImageError
 from training.datasets.masks import read_mask, uncounted
 from training.datasets.sample import DatasetError
 
@@ -62,10 +61,3 @@ def test_another_size_is_told_with_both(tmp_path: Path, in_a_folder: bool) -> No
     path = draw(tmp_path / "0/000.png", 255)
     with pytest.raises(DatasetError, match=r"000\.png has size 8x6, its picture 6x8"):
         read_mask(path.parent if in_a_folder else path, (8, 6))
-
-
-def test_a_damaged_mask_is_named(tmp_path: Path) -> None:
-    path = draw(tmp_path / "0.png", 255)
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(ImageError, match=r"0\.png"):
-        read_mask(path, SIZE)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import re
 from collections.abc import Callable
 
 import pytest
@@ -108,24 +107,6 @@ def test_nothing_to_fit_is_refused(train: int, validation: int) -> None:
         fit(affine(), torch.zeros(train, 2), torch.zeros(validation, 2), FitSettings(steps=1))
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("shape", [(6, 2), (6, 1, 2, 2)])
-def test_the_first_row_that_is_not_finite_is_named(bad: float, shape: tuple[int, ...]) -> None:
-    """One such row made the likelihood NaN, and a lower learning rate was advised."""
-    flow, settings = affine(), FitSettings(steps=3)
-    good, broken = torch.zeros(shape), torch.zeros(shape)
-    broken[4, ..., 0] = broken[3, ..., 1] = bad
-    whole = torch.arange(6)  # integers are finite
-    for arguments, contexts, name in (
-        ((broken, good), (None, None), "training samples"),
-        ((good, broken), (None, None), "validation samples"),
-        ((good, good), (broken, whole), "training context"),
-        ((good, good), (whole, broken), "validation context"),
-    ):
-        with pytest.raises(DensityFitError, match=f"^row 3 of the {name} has a value that is not finite$"):
-            fit(flow, *arguments, settings, context=contexts[0], validation_context=contexts[1])
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.uint8])
 @pytest.mark.parametrize("name", ["nice", "glow"])
 def test_integers_of_another_range_are_refused(name: str, dtype: torch.dtype) -> None:
@@ -141,25 +122,6 @@ def test_integers_of_another_range_are_refused(name: str, dtype: torch.dtype) ->
         fit(flow, good, bad, settings)
     good[2:] = torch.arange(16).view(event)
     assert len(fit(flow, good, good, settings)) == 1
-
-
-@pytest.mark.parametrize(
-    ("samples_are", "flow_is", "said"),
-    [
-        (torch.float64, torch.float32, "float64 and the flow float32: samples.float(), or flow.double()"),
-        (torch.float32, torch.float64, "float32 and the flow float64: samples.double(), or flow.float()"),
-        (torch.int64, torch.float32, "int64 and the flow float32: samples.float()"),
-    ],
-)
-def test_samples_of_another_dtype_than_the_flow_are_refused(
-    samples_are: torch.dtype, flow_is: torch.dtype, said: str
-) -> None:
-    flow, settings = glow((2,), steps=1, hidden=4).to(flow_is), FitSettings(steps=1)
-    good, bad = samples(10, 0).to(flow_is), samples(10, 0).to(samples_are)
-    with pytest.raises(DensityFitError, match=f"^the training samples are {re.escape(said)}$"):
-        fit(flow, bad, good, settings)
-    with pytest.raises(DensityFitError, match=f"^the validation samples are {re.escape(said)}$"):
-        fit(flow, good, bad, settings)
 
 
 def test_what_was_best_is_kept_where_the_likelihood_ends_later() -> None:

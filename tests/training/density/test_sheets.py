@@ -3,12 +3,11 @@
 from io import BytesIO
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.density.sheets import GAP, SheetError, sheet, sheet_size, to_pixels
+from training.density.sheets import GAP, sheet, sheet_size, to_pixels
 
 
 def decoded(data: bytes) -> NDArray[np.uint8]:
@@ -38,9 +37,3 @@ def test_small_pictures_are_enlarged_pixel_by_pixel() -> None:
     found = decoded(sheet(x, 17))
     assert found.shape == (48 + 2 * GAP, 48 + 2 * GAP)
     assert np.array_equal(found[GAP + 3 : -GAP : 6, GAP + 3 : -GAP : 6], to_pixels(x, 17)[0, ..., 0])
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_no_picture(value: float) -> None:
-    with pytest.raises(SheetError, match="not finite"):
-        sheet(torch.full((1, 1, 8, 8), value), 17)

@@ -20,7 +20,7 @@ from flows.fastflow.images import read
 from training.datasets.sample import Sample
 from training.evaluation import evaluate
 from training.report import write_report
-from training.summary import METRICS, summarise
+from training.summary import summarise
 
 HOSTILE = '<script>alert("1")</script>&\''
 VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
@@ -168,12 +168,6 @@ def test_pictures_are_embedded_with_their_heatmaps(html: str) -> None:
     assert len(html) < 500_000
 
 
-def test_a_defect_with_a_mask_is_outlined(write: Write, samples: list[Sample]) -> None:
-    said = "The line is drawn around the defect as its mask has it."
-    assert said in " ".join(Page(write(samples)).text)
-    assert said not in " ".join(Page(write([dataclasses.replace(s, mask=None) for s in samples])).text)
-
-
 def test_mistakes_are_the_worst_first(write: Write, samples: list[Sample]) -> None:
     """Told the truth the wrong way round, every decision is a mistake."""
     swapped = [dataclasses.replace(s, defect=None if s.defect else "d", mask=None) for s in samples]
@@ -230,29 +224,3 @@ def test_the_check_of_the_data_is_shown(
     text = " ".join(" ".join(Page(html).text).split())
     assert said in text
     assert "No check of the training pictures" not in text
-
-
-def test_a_comparison_is_a_table_with_the_best_in_bold(write: Write, samples: list[Sample]) -> None:
-    rows = [
-        {
-            "model": model,
-            **dict.fromkeys(METRICS, figure),
-            "aupimo": None,
-            "recall": 1.0,
-            "false_rejects": 0.0,
-            "fit_seconds": 3.0,
-            "milliseconds": milliseconds,
-            "engine": engine,
-        }
-        for model, figure, milliseconds, engine in (
-            ("FlowGauge", 0.75, None, "torch-cuda-float32"),
-            ("PatchCore", 0.5, 50.0, "torch-cpu-float32"),
-        )
-    ]
-    html = write(samples, comparison=rows)
-    assert html.count('<td class="best">0.750</td>') == len(METRICS) - 1
-    assert '<td class="best">0.500</td>' not in html
-    assert "Side by side" in Page(html).text
-    assert "<td>\N{EN DASH}</td><td>torch-cuda-float32</td>" in html
-    assert "<td>50</td><td>torch-cpu-float32</td>" in html
-    assert "that of FlowGauge is left out, for by torch-cuda-float32 it does not compare" in html

@@ -3,19 +3,14 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from flows import Flow
 from training.density import saved
-from training.density.fit import FitPoint, fit
 from training.density.pictures import digits
 from training.density.sheets import sheet_size
 
@@ -99,32 +94,3 @@ def test_what_is_wrong_is_said_in_a_line_and_exits_1(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_fit_that_ends_early_keeps_its_best_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After the second of four steps; that every look is in its file at once is seen too."""
-
-    def spoilt(flow: Flow, *parts: Any, on_point: Callable[[FitPoint], None]) -> list[FitPoint]:
-        log_prob, looks = flow.log_prob, []
-
-        def look(point: FitPoint) -> None:
-            on_point(point)
-            looks.append(point)
-            (metrics,) = tmp_path.rglob("metrics.jsonl")
-            assert len(metrics.read_text().splitlines()) == point.step
-
-        def ending(*arguments: Any) -> torch.Tensor:
-            return log_prob(*arguments) * (torch.nan if flow.training and len(looks) == 2 else 1)
-
-        monkeypatch.setattr(flow, "log_prob", ending)
-        return fit(flow, *parts, on_point=look)
-
-    monkeypatch.setattr("training.density.fit.fit", spoilt)
-    result = run(tmp_path / "run")
-    assert result.exit_code == 0, result.output
-    assert (
-        "the fit ended after step 2: the likelihood was no longer finite; the best weights" in result.stdout
-    )
-    assert saved.load(tmp_path / "run").flow.log_prob(digits().test[:3]).isfinite().all()

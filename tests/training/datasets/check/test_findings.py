@@ -1,6 +1,5 @@
 """What was found, as lines for people and as JSON for the report."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -53,10 +52,3 @@ def test_lines_count_everything_and_show_some() -> None:
         "  1 is odd",
         "  and 3 more",
     ]
-
-
-def test_json_holds_all_of_it_and_the_counts() -> None:
-    original = checked(finding(1), finding(2, kind="outlier", measure=5.5), finding(3))
-    text = original.model_dump_json()
-    assert json.loads(text)["counts"] == {"size": 2, "outlier": 1}
-    assert DataCheck.model_validate_json(text) == original
