@@ -54,6 +54,7 @@ _INTEGRATION = (
     "bench/",
     "examples/",
     "flows/fastflow/engines/",
+    "flows/fastflow/test_backbones_hub.py",
     "flows/fastflow/test_export.py",
     "flows/fastflow/test_presets.py",
     "flows/recipes/",

@@ -46,6 +46,7 @@ def test_train_serve_and_inspect_without_a_network(
     assert "no weights found for the backbone resnet18. Ways to get them:" in said["refused"]
 
 
+@pytest.mark.slow
 def test_the_pages_need_nothing_from_elsewhere(
     isolated: list[str], browser: Browser, tiny_bundle_store: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_ten_categories_of_which_one_is_corrupt(
     assert len(categories(models)) == 10
 
 
+@pytest.mark.slow
 def test_ctrl_c_begins_no_further_category(
     flowgauge: FlowGauge, pictures: list[Path], tiny_yaml: Path
 ) -> None:
