@@ -1,6 +1,8 @@
 """Deletions that are held until a person confirms them."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 
 from app.access import MayAdminister, MaySeeHistory
 from app.acts import audited
@@ -11,6 +13,8 @@ from app.openapi import documented
 from app.schemas import deletions as schemas
 
 router = APIRouter(prefix="/v1/deletions", tags=["history"])
+
+Kind = Annotated[guard.Kind, Path(description="What deletes, as in /v1/deletions.", examples=["age"])]
 
 
 @router.get("", responses=documented("internal"))
@@ -28,7 +32,7 @@ async def list_deletions(_: MaySeeHistory, deletions: DeletionsPart) -> schemas.
     responses=documented("invalid-request", "conflict", "internal", "history-unavailable"),
 )
 async def confirm_deletion(
-    kind: guard.Kind, request: Request, caller: MayAdminister, audit: AuditPart, retention: RetentionPart
+    kind: Kind, request: Request, caller: MayAdminister, audit: AuditPart, retention: RetentionPart
 ) -> schemas.HeldDeletion:
     """Let a held deletion go on. It begins at once, and cannot be undone."""
     async with audited(request, audit, caller, "history.delete", kind) as detail:

@@ -47,6 +47,7 @@ ROLES = {
         GET /v1/models/{category}/thresholds/outlook
         GET /v1/models/{category}/rates
         GET /v1/models/{category}/drift
+        GET /v1/deletions
         GET /v1/inspections
         GET /v1/inspections.ndjson
         GET /v1/inspections.csv
@@ -74,6 +75,7 @@ ROLES = {
         GET /v1/keys/{key_id}
         DELETE /v1/keys/{key_id}
         GET /v1/audit
+        POST /v1/deletions/{kind}/confirm
     """,
 }
 

@@ -103,6 +103,7 @@ def plant(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "name": ["metrics.jsonl", "config.yaml"],
             "inspection_id": [answer.json()["inspection_id"] for answer in made],
             "part_id": ["P-1"],
+            "kind": ["age"],
             "station": ["line-3"],
             "key_id": [spare],
         }
