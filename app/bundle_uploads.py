@@ -85,7 +85,10 @@ class BundleUploads:
             try:
                 await asyncio.to_thread(models_folder.move_into_place, folder, self._models, manifest)
             except models_folder.ConflictError as error:
-                raise _exists(manifest) from error
+                raise Problem(
+                    "conflict",
+                    f"Version {manifest.version!r} of {category!r} exists; versions are never overwritten.",
+                ) from error
             return Uploaded(manifest.version, sha256)
 
     def _unpack(self, category: str, staging: Path) -> Manifest:
@@ -97,8 +100,6 @@ class BundleUploads:
                 )
             if not models_folder.is_category(category) or not models_folder.is_version(manifest.version):
                 raise Problem("rejected-bundle", "The category or the version has a name that none can have.")
-            if (self._models / category / manifest.version).exists():
-                raise _exists(manifest)
 
         try:
             return unpack(staging / _ARCHIVE, staging, self._max_bytes, expect)
@@ -121,10 +122,3 @@ def _no_room(error: OSError) -> Exception:
             "that nobody needs.",
         )
     return error
-
-
-def _exists(manifest: Manifest) -> Problem:
-    return Problem(
-        "conflict",
-        f"Version {manifest.version!r} of {manifest.category!r} exists; versions are never overwritten.",
-    )
