@@ -9,16 +9,11 @@ class CertificateError(ValueError):
     """The files of TLS cannot be used."""
 
 
-class CertificateUnreadable(CertificateError):  # noqa: N818  (a state, which may pass)
-    """A file is not there, or may not be read."""
-
-
 def expect_certificate(settings: Settings) -> None:
     """Refuse files of TLS that a server could not use.
 
     Raises:
-        CertificateUnreadable: they cannot be read.
-        CertificateError: they are none, do not belong together, or need a passphrase.
+        CertificateError: they cannot be read, are none, do not belong together, or need a passphrase.
     """
     if settings.tls_certificate is None or settings.tls_key is None:
         return
@@ -37,7 +32,7 @@ def expect_certificate(settings: Settings) -> None:
             f"lies between it and the authority, if anything) and its own private key: {error.reason}"
         ) from error
     except OSError as error:
-        raise CertificateUnreadable(
+        raise CertificateError(
             f"FLOWGAUGE_TLS_CERTIFICATE or FLOWGAUGE_TLS_KEY cannot be read: {error.strerror}; they are "
             f"{settings.tls_certificate} and {settings.tls_key}"
         ) from error

@@ -1,8 +1,6 @@
 """A form with images in it, multipart/form-data (RFC 7578), taken apart while it streams in."""
 
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -15,8 +13,6 @@ from app.schemas.texts import text_fault
 FILE = "file"
 # The names of OPC 40100-1, machine vision.
 TEXT_FIELDS = ("part_id", "product_id", "recipe_id", "station")
-# Of one header of a part. Versions of the parser differ in whether they have a limit, and in which.
-_MAX_HEADER_BYTES: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -76,8 +72,8 @@ class Form:
                 boundary,
                 {
                     "on_part_begin": self._begin_part,
-                    "on_header_field": partial(self._add_header, self._header),
-                    "on_header_value": partial(self._add_header, self._value),
+                    "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+                    "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
                     "on_header_end": self._end_header,
                     "on_headers_finished": self._open_part,
                     "on_part_data": self._add,
@@ -109,11 +105,6 @@ class Form:
 
     def _begin_part(self) -> None:
         self._disposition = b""
-
-    def _add_header(self, text: bytearray, data: bytes, start: int, end: int) -> None:
-        if len(self._header) + len(self._value) + end - start > _MAX_HEADER_BYTES:
-            raise _bad_form("A part's header is too long.")
-        text.extend(data[start:end])
 
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":

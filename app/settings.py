@@ -5,7 +5,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -175,15 +175,6 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", device):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return device
-
-    @field_validator("engine", mode="before")
-    @classmethod
-    def _tell_precisions_apart(cls, engine: object) -> object:
-        if engine in get_args(cls.model_fields["precision"].annotation):
-            raise ValueError(
-                f"{engine} is what is computed in: set it as the precision (FLOWGAUGE_PRECISION)"
-            )
-        return engine
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -55,7 +55,7 @@ def serve(
     """Serve the published models over HTTP until Ctrl-C or SIGTERM; a second one ends it at once.
 
     Exit codes: 0 after a clean stop; 1 when something is not there that may come, so that another start
-    can help: the address, the history, the models folder, a CUDA device, a file of TLS; 2 when what was
+    can help: the address, the history, the models folder, a CUDA device; 2 when what was
     asked for is wrong: an option, a certificate, a sink, the database's URL.
 
     Every option can be set by an environment variable instead: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
@@ -104,7 +104,7 @@ def _serve(settings: Settings, categories: list[str], device: "torch.device") ->
         import uvicorn
 
         from app import logs
-        from app.certificate import CertificateError, CertificateUnreadable, expect_certificate
+        from app.certificate import CertificateError, expect_certificate
         from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
         from app.exposure import ExposureError, expect_keys_on_network
         from app.history.history import HistoryError
@@ -123,7 +123,7 @@ def _serve(settings: Settings, categories: list[str], device: "torch.device") ->
         expect_certificate(settings)
         keyed = expect_keys_on_network(settings)
     except (CertificateError, ExposureError) as error:
-        _stop(1 if isinstance(error, CertificateUnreadable) else 2, str(error))
+        _stop(2, str(error))
     except DatabaseUnavailable as error:
         _stop(1, error.at_start)
     logs.configure(settings.log_format)

@@ -1,11 +1,8 @@
 import io
 import json
 import logging
-import re
 import subprocess
 import sys
-import time
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,18 +26,6 @@ def failure() -> dict[str, Any]:
         raise RuntimeError("broken")
     except RuntimeError:
         return {"exc_info": sys.exc_info()}
-
-
-def test_text_has_the_time_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "Asia/Kolkata")
-    time.tzset()
-    try:
-        said = line(TextFormatter(), "x").split()[0]
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said)
-    assert abs(datetime.fromisoformat(said) - datetime.now(UTC)) < timedelta(hours=1)
 
 
 def test_text_has_the_request_id_before_a_traceback() -> None:

@@ -65,11 +65,6 @@ def test_of_very_many_faults_a_few_are_told(service: TestClient) -> None:
     assert len(expect(service.put("/v1/models/tiny/region", json=corners), "invalid-request").detail) < 1000
 
 
-@pytest.mark.parametrize("path", ["/v1/model", "/v1/nothing/bottle", "/v2/nothing"])
-def test_of_what_programs_use_nothing_is_a_page(service: TestClient, path: str) -> None:
-    assert service.get(path, headers={"Accept": "text/html"}).json()
-
-
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

@@ -1,6 +1,5 @@
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -82,12 +81,6 @@ def test_refuses_values_out_of_range(name: str, value: str, monkeypatch: pytest.
     monkeypatch.setenv(f"FLOWGAUGE_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "openvino-bfloat16"])
-def test_a_precision_is_no_engine(precision: Any) -> None:
-    with pytest.raises(ValidationError, match=f"{precision} is what is computed in: .*FLOWGAUGE_PRECISION"):
-        Settings(engine=precision)
 
 
 @pytest.mark.parametrize(

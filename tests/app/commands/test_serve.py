@@ -85,7 +85,7 @@ class TestRefusals:
 
     def test_files_of_tls_that_are_not_there(self, store: Path, tmp_path: Path) -> None:
         files = {"TLS_CERTIFICATE": str(tmp_path / "no.pem"), "TLS_KEY": str(tmp_path / "no.key")}
-        complaint = self.refused(1, MODELS=str(store), **files)
+        complaint = self.refused(2, MODELS=str(store), **files)
         assert "cannot be read: No such file or directory" in complaint
         assert str(tmp_path / "no.pem") in complaint
 
@@ -316,10 +316,6 @@ def expect_to_come_from(started: Started, client: str, *, keyed: bool) -> None:
     assert f"refused a request from {client}:" in started.log
 
 
-def test_where_no_proxy_is_named_none_says_where_requests_come_from(bare: Started) -> None:
-    expect_to_come_from(bare, "127.0.0.1", keyed=False)
-
-
 def test_a_proxy_that_is_named_says_where_requests_come_from(guarded: Started) -> None:
     expect_to_come_from(guarded, "192.0.2.7", keyed=True)
 
@@ -343,13 +339,6 @@ def test_warns_where_keys_can_be_read_on_the_way() -> None:
     files = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
     assert warnings_of(network.model_copy(update=files)) == []
     assert warnings_of(network.model_copy(update={"host": "127.0.0.1"})) == []
-
-
-def test_begins_without_models_and_says_how_to_get_one(bare: Started) -> None:
-    assert "no model yet" in bare.said
-    assert "flowgauge train" in bare.said
-    assert bare.get("/health/live").status_code == 200
-    assert bare.get("/v1/models").json() == {"models": []}
 
 
 def test_logs_for_programs_are_json_to_the_last_line(logged_json: Ended) -> None:

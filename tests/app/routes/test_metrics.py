@@ -53,19 +53,6 @@ def test_inspections_are_counted(client: TestClient, tiny_images: dict[str, list
     assert said["flowgauge_telemetry_failures_total"] == 0
 
 
-def test_the_first_decision_of_a_category_is_a_rise(client: TestClient) -> None:
-    """Monitoring takes the first value that it sees for what there was already."""
-
-    def decisions() -> dict[str, float]:
-        return {name: value for name, value in scrape(client).items() if "decisions" in name}
-
-    eventually(lambda: decisions() != {})
-    assert decisions() == {
-        f"flowgauge_decisions_total{{'category': 'tiny', 'decision': '{decision}'}}": 0
-        for decision in ("PASS", "REVIEW", "REJECT")
-    }
-
-
 def test_a_disk_that_takes_nothing_is_told_until_it_takes_something(
     client: TestClient, tiny_images: dict[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,12 +72,6 @@ def test_a_disk_that_takes_nothing_is_told_until_it_takes_something(
     assert scrape(client)["flowgauge_history_accepting"] == 0
     assert predict() == 200
     assert scrape(client)["flowgauge_history_accepting"] == 1
-
-
-def test_a_history_without_room_for_the_largest_upload_is_told(store: Path) -> None:
-    settings = Settings(models=store, max_bytes=1000, journal_bytes=999)
-    with TestClient(create_app(settings)) as client:
-        assert scrape(client)["flowgauge_history_accepting"] == 0
 
 
 def test_refusals_are_counted_by_reason(client: TestClient) -> None:

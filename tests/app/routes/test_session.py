@@ -102,13 +102,3 @@ def test_a_session_lasts_as_long_as_the_settings_say(tmp_path: Path) -> None:
         app.state.keyring.reload()
         response = client.post("/login", json={"key": text})
         assert "Max-Age=1800" in response.headers["set-cookie"]
-
-
-def test_a_session_survives_a_restart(keyed: Keyed, tmp_path: Path) -> None:
-    log_in(keyed, "viewer")
-    cookie = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}
-    keyed.client.__exit__()
-    app = create_app(Settings(models=tmp_path / "no-models", history=tmp_path / "history"))
-    with TestClient(app) as client:
-        assert client.get(WHO, headers=cookie).json()["role"] == "viewer"
-    keyed.client.__enter__()
