@@ -32,17 +32,6 @@ def test_its_own_settings_win_over_its_preset() -> None:
     assert (found.flow.steps, found.flow.hidden_ratio, found.input_size) == (2, 0.5, (192, 192))
 
 
-@pytest.mark.parametrize("own", [{}, {"batch_size": 4}])
-def test_without_the_preset_of_all_nothing_of_its_backbone_stays(own: dict[str, Any]) -> None:
-    general = {"preset": "resnet18", "backbone": {"out_indices": [1, 2], "weights": "r18.pth"}}
-    found = config(general, {"preset": None, "backbone": own} if own else {"preset": None}).backbone
-    assert (found.name, found.out_indices, found.weights) == ("tf_efficientnet_lite0", (2, 3, 4), None)
-    # What names a backbone for all is another matter.
-    general["backbone"] = {"name": "resnet18", "out_indices": [1, 2]}
-    assert config(general, {"preset": None}).backbone.name == "resnet18"
-    assert config(general, {"preset": None}).backbone.out_indices == (1, 2)
-
-
 def test_stages_of_another_backbone_are_not_its_own() -> None:
     with pytest.raises(PresetError, match=r"backbone\.name is 'resnet18': say which of its feature maps"):
         config({"backbone": STAGES}, {"backbone": {"name": "resnet18"}})

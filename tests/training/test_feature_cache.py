@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,7 +19,7 @@ from flows.fastflow.resizing import resize
 from flows.fastflow.weights import Weights, digest
 from tests.app.full_disk import files_of_at_most
 from tests.training.pins import pins
-from training.augment import AugmentError, Variant
+from training.augment import Variant
 from training.datasets.sample import DatasetError
 from training.feature_cache import GIB, CacheError, FeatureCache, Features, View
 from training.tiles import choose
@@ -296,15 +295,6 @@ def test_an_image_that_was_changed_since_is_named_and_no_cache_vouches_for_it(
     with pytest.raises(DatasetError, match=f"{paths[3].name} was changed"):
         cache.features(ignore, ignore)
     assert names(folder) == []
-
-
-def test_an_image_that_cannot_be_changed_so_is_named(
-    folder: Path, extractor: CountingExtractor, paths: list[Path]
-) -> None:
-    cv2.imwrite(str(paths[1]), np.zeros((40, 60, 3), np.uint8))
-    views = [replace(view, variant=Variant(quarter_turns=1)) for view in views_of(paths)]
-    with pytest.raises(AugmentError, match=r"001\.png: .*60x40"):
-        cache_of(folder, extractor, views).features(ignore, ignore)
 
 
 def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(

@@ -270,23 +270,6 @@ def test_no_test_picture_is_read_and_the_licence_is_recorded(fresh: Place) -> No
     assert (threshold.certified, threshold.target_fpr) == (False, 0.01)
 
 
-@pytest.mark.parametrize(
-    ("cores", "told"),
-    [(1, "take many times as long"), (2, None), (3, None), (8, "more, by --threads"), (None, None)],
-)
-def test_threads_that_do_not_fit_the_cores_are_told(
-    fresh: Place, monkeypatch: pytest.MonkeyPatch, cores: int | None, told: str | None
-) -> None:
-    """More take not a little longer, but many times as long; of fewer nobody knows why it takes long."""
-    monkeypatch.setattr("training.run.os.cpu_count", lambda: cores)
-    recorder = Recorder(kill_on="backbone ")
-    with pytest.raises(Killed):
-        fresh.train(progress=recorder, device="cpu", fit={"threads": 2})
-    said = [line for line in recorder.lines if "fit.threads is 2, o" in line]
-    assert len(said) == (told is not None)
-    assert all(told is not None and told in line for line in said)
-
-
 def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_picture(fresh: Place) -> None:
     recorder = Recorder()
     (fresh.folder / PARTS).write_text(r"^\d\d")  # 000 to 031: four parts

@@ -6,7 +6,6 @@ anomalib itself is large, so that `stand_in.py` stands in for it; where it is in
 import importlib.util
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.resizing import resize
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, compare, planned
-from training.config import RunConfig, dump_config, load_config
+from training.config import RunConfig
 from training.datasets.layout import test_samples as samples_of
 from training.datasets.sample import Sample
 from training.metrics import image_auroc, pixel_figures
@@ -177,18 +176,3 @@ def test_with_the_real_anomalib(
     rows = compare(ready, detector, samples, silent)
     assert json.dumps(rows)
     assert all(row["image_auroc"] > 0.9 for row in rows)
-
-
-@pytest.mark.parametrize("change", [{"augment": {"hflip": True}}, {"geometry": {"margin": 4}}])
-def test_what_the_others_do_not_know_is_refused(
-    detector: Detector, bundle: Path, tiny_data: Path, python: Path, tmp_path: Path, change: dict[str, object]
-) -> None:
-    """Changed copies, which they would not be fitted to, and margins, which they would count."""
-    other = shutil.copytree(bundle, tmp_path / "version")
-    config = load_config(other / "report/config.yaml").model_dump()
-    for name, settings in change.items():
-        assert isinstance(settings, dict)
-        config[name] = config[name] | settings
-    (other / "report/config.yaml").write_text(dump_config(RunConfig.model_validate(config)))
-    with pytest.raises(ComparisonError, match="changed copies of its pictures or has margins"):
-        planned(detector, other, tiny_data, "tiny", Peers(python, 0.01, 1))

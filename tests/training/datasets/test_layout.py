@@ -63,9 +63,3 @@ def test_a_missing_category_is_told_with_those_there_are(tmp_path: Path) -> None
     for find in (layout.train_images, layout.test_samples):
         with pytest.raises(DatasetError, match=r"no category 'botle' in .*; found: bottle, tile$"):
             find(tmp_path, "botle")
-
-
-def test_a_data_folder_without_any_category_is_told_the_layouts(tmp_path: Path) -> None:
-    touch(tmp_path, "a/b/c/1.png")
-    with pytest.raises(DatasetError, match=r"(?s)no category 'x' in .*, nor any other.*Found: a/\."):
-        layout.find(tmp_path, "x")

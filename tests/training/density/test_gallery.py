@@ -48,14 +48,6 @@ def test_it_is_the_density_of_the_points_pushed_forward(layers: Sequence[Transfo
     torch.testing.assert_close(density(layers, y, standard_normal_log_prob), expected, atol=1e-6, rtol=1e-6)
 
 
-def test_pixels_lie_from_bottom_to_top_and_left_to_right() -> None:
-    points = gallery.grid((0.0, 2.0, 10.0, 12.0), 2)
-    assert points.shape == (16, 2)
-    of_x, of_y = gallery.pixels(points[:, 0].log(), 2), gallery.pixels(points[:, 1].log(), 2)
-    torch.testing.assert_close(of_x, torch.tensor([[0.5, 1.5], [0.5, 1.5]], dtype=torch.float64))
-    torch.testing.assert_close(of_y, torch.tensor([[10.5, 10.5], [11.5, 11.5]], dtype=torch.float64))
-
-
 def test_a_fit_comes_nearer_to_its_target_and_is_drawn() -> None:
     target = TARGETS["banana"]
     before = fit_target("maf", target, steps=1, seed=0)

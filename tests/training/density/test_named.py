@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from training.density.named import RECIPES, RecipeError, arguments, build, halvings
+from training.density.named import RECIPES, RecipeError, arguments, build
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -22,19 +22,6 @@ def test_width_and_depth_are_what_was_asked_for(name: str) -> None:
     least = size(hidden=4, depth=1)
     assert least < size(hidden=8, depth=1)
     assert least < size(hidden=4, depth=2)
-
-
-@pytest.mark.parametrize(
-    ("name", "scales", "times"), [("glow", 2, 2), ("spline", 1, 1), ("realnvp", 3, 2), ("realnvp", 1, 0)]
-)
-def test_pictures_that_can_be_halved_so_often_do(name: str, scales: int, times: int) -> None:
-    chosen = arguments(name, scales=scales, hidden=4, depth=1)
-    assert halvings(name, chosen) == times
-    side = 2**times
-    assert build(name, (1, side, side), 256, chosen).sample(1).shape == (1, 1, side, side)
-    if times:
-        with pytest.raises(RecipeError, match="cannot be built"):
-            build(name, (1, side // 2, side // 2), 256, chosen)
 
 
 def test_what_a_recipe_does_not_take_is_refused() -> None:

@@ -115,13 +115,6 @@ def test_curves_begin_as_high_as_all_that_lies_at_a_rate_of_0() -> None:
     assert curves.pro[0] == curves.pro[-1] == pytest.approx(1)
 
 
-def test_few_good_pixels_leave_only_aupimo_out() -> None:
-    found = pixel_figures(*made_up(8, pictures=2, size=16))
-    assert found.aupimo is None
-    assert found.aupimo_per_picture is None
-    assert 0 < found.auroc < 1
-
-
 @pytest.mark.parametrize("kind", [False, True])
 def test_both_kinds_are_needed(kind: bool) -> None:
     maps, masks = [np.zeros((2, 2), dtype=np.float32)], [np.full((2, 2), kind)]

@@ -55,12 +55,6 @@ def test_means_are_over_categories_that_have_the_figure(tmp_path: Path) -> None:
     assert text.count("0.625") == 3  # the category, the mean, and the card
 
 
-def test_an_evaluation_without_a_report_has_no_link(tmp_path: Path) -> None:
-    evaluated(tmp_path, "a", "20260101T000000-aaaaaa", 0.5)
-    next(tmp_path.rglob("report.html")).unlink()
-    assert Page(write_index(tmp_path).read_text()).sources == []
-
-
 def test_the_latest_is_by_when_it_was_evaluated_not_by_the_name_of_the_version(tmp_path: Path) -> None:
     evaluated(tmp_path, "bolt", "zline", 0.111, evaluated="2026-11-26T10:00:00+00:00")
     evaluated(tmp_path, "bolt", "20260101T000000-aaaaaa", 0.9, evaluated="2026-11-26T11:00:00+00:00")

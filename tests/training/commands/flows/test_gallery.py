@@ -1,7 +1,6 @@
 """`flowgauge flows gallery`: its files, its refusals, and what `flowgauge flows --help` costs."""
 
 import functools
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +59,3 @@ def test_a_fit_that_fails_takes_no_other_along(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "densities.png").unlink()
     assert run(tmp_path, "--targets", "banana", "--steps", "3", "--recipe", "nice").exit_code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["planar_radial.png"]
-
-
-def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    result = run(tmp_path / "out")
-    assert result.exit_code == 1
-    assert result.stderr == "error: drawing needs matplotlib: pip install matplotlib\n"
-    assert not (tmp_path / "out").exists()

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from flows.fastflow.images import read
 from flows.fastflow.parts import PARTS
 from tests.training.datasets.check.parts import SIZE, category, part, write
-from training.datasets.check import DataCheck, check
-from training.datasets.check.findings import TITLES
+from training.datasets.check import check
 from training.datasets.sample import DatasetError
 
 
@@ -159,24 +158,6 @@ def test_a_picture_unlike_the_other_good_ones_is_suspicious(
     write(disc / "train/good/900.png", change(part(900)))
     checked = check(disc.parent, "disc", test=False)
     assert [f.files for f in checked.findings if f.kind == "outlier"] == [["train/good/900.png"]]
-
-
-def test_without_test_pictures_it_is_said_and_goes_on(tmp_path: Path) -> None:
-    folder = category(tmp_path, good=0)
-    checked = check(tmp_path, "disc")
-    assert checked.test is None
-    assert checked.no_test is not None
-    assert checked.no_test.startswith("no pictures in the folders of disc/test")
-    assert check(tmp_path, "disc", test=False).no_test is None
-    shutil.rmtree(folder / "train")
-    (folder / "test").mkdir()
-    with pytest.raises(DatasetError, match="no pictures in"):
-        check(tmp_path, "disc")
-
-
-def test_every_kind_has_its_words() -> None:
-    kinds = DataCheck.model_json_schema()["$defs"]["Finding"]["properties"]["kind"]["enum"]
-    assert kinds == list(TITLES)
 
 
 def deep(path: Path, seed: int, bits: int) -> None:
