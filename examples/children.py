@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -54,17 +53,6 @@ def serving(*options: str) -> Iterator[subprocess.Popen[bytes]]:
         end(child, signal.SIGTERM)
     if child.returncode != 0:
         raise ChildError(f"the server ended with exit code {child.returncode}")
-
-
-def reserved_port() -> tuple[socket.socket, int]:
-    """A free port of this machine, and what keeps it: while that is open nobody gets the port by chance.
-
-    Servers may listen there all the same: they set SO_REUSEADDR, and this socket does not listen.
-    """
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
-    return holder, holder.getsockname()[1]
 
 
 def wait_until_ready(url: str, server: subprocess.Popen[bytes], seconds: float = 120) -> None:

@@ -17,8 +17,8 @@ from typing import Any, Self
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from examples.children import reserved_port
 from tests.support.certificates import Certificate
+from tests.support.ports import reserved_port
 from tests.support.waiting import standing_still
 
 _START_SECONDS = 30.0

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from examples.children import reserved_port
+from tests.support.ports import reserved_port
 
 # Status and headers; None closes the connection without an answer.
 Answer = tuple[int, Mapping[str, str]] | None

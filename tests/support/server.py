@@ -11,7 +11,8 @@ from typing import Self
 import httpx
 
 from bench.memory import peak_bytes
-from examples.children import FLOWGAUGE, reserved_port
+from examples.children import FLOWGAUGE
+from tests.support.ports import reserved_port
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 60.0

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from examples.children import reserved_port, serving, wait_until_ready
+from examples.children import serving, wait_until_ready
 from tests.conftest import picture, png
+from tests.support.ports import reserved_port
 
 PREDICT = "/v1/models/tiny/predict"
 GOOD = picture(1000)

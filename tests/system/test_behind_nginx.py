@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from app.access import Role
-from examples.children import reserved_port
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.event_stream import listening
+from tests.support.ports import reserved_port
 from tests.support.server import Server
 from tests.support.waiting import eventually
 from tests.system.processes import first_key

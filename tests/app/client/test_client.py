@@ -242,16 +242,6 @@ class TestRetries:
             assert ask(url.replace("127.0.0.1", "localhost"), "models", ca=made.certificate) == []
 
 
-def exhaust(url: str, key: str) -> package.RateLimitedError:
-    """Ask until it is too much."""
-    with Client(url, key, patience=0) as client:
-        try:
-            while True:
-                client.models()
-        except package.RateLimitedError as error:
-            return error
-
-
 @pytest.fixture
 def url_with_limit(tmp_path: Path, serve_http: Serve) -> Iterator[tuple[str, str]]:
     (tmp_path / "models").mkdir()

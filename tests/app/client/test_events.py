@@ -1,5 +1,4 @@
 import asyncio
-import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -147,16 +146,6 @@ def test_a_server_that_is_restarted_loses_no_event(
         made.append(client.inspect("tiny", tiny_images["good"][1], station="line").inspection_id)
         listener.join(60)
     assert [e.data.inspection_id for e in heard if isinstance(e.data, InspectionEvent)] == made
-
-
-class _Breaking(socketserver.StreamRequestHandler):
-    """Begins a stream of events, and ends the connection in the middle of it."""
-
-    def handle(self) -> None:
-        while self.rfile.readline().strip():
-            pass
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-        self.wfile.write(head + b"%x\r\n%s\r\n" % (len(_POSITION), _POSITION))
 
 
 def test_without_the_permission_nothing_is_heard(tmp_path: Path) -> None:
