@@ -48,7 +48,7 @@ def find_images(folder: Path, *, recursive: bool) -> Images:
     """
     if not folder.is_dir():
         raise FolderError(f"there is no folder {folder}")
-    files = pictures_below(folder)
+    files = pictures_below(folder) if recursive else pictures_below(folder, lambda _: None)
     if not files:
         raise FolderError(f"{folder} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
     below = [name for name in files if "/" in name]

@@ -113,7 +113,6 @@ def create_app(settings: Settings) -> FastAPI:
             stack.callback(keyring.close)
             stack.callback(residency.close)
             state.store = store = Store(settings.models, residency, settings.max_bundle_bytes, calibrations)
-            await asyncio.to_thread(store.sweep)
             state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
             # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a
             # PNG by now, which of noise is longer than they are; so is what the history kept of them.

@@ -15,7 +15,6 @@ from app.category_settings import CategorySettings, SettingsFiles
 from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle, models_folder
-from flows.fastflow.atomic_files import sweep
 
 logger = logging.getLogger("flowgauge.store")
 
@@ -63,14 +62,6 @@ class Store:
     ) -> CategorySettings:
         """Change the settings of a category, see `SettingsFiles.change`."""
         return await asyncio.to_thread(self._settings.change, category, edit)
-
-    def sweep(self) -> None:
-        """Remove what killed writers left behind more than a day ago."""
-        # A folder that cannot be read is no reason not to start; readiness tells it.
-        with suppress(OSError):
-            categories = (self.models / category for category in models_folder.categories(self.models))
-            for folder in (self.models, self.models / models_folder.BACKBONES, *categories):
-                sweep(folder)
 
     async def upload(self, category: str, chunks: AsyncIterator[bytes], declared: int = 0) -> Uploaded:
         """Take in a new version, see `BundleUploads.receive`."""

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,25 +259,8 @@ def test_a_models_folder_that_is_gone_is_no_unknown_model(store: Path, first: st
     shutil.move(store, store.with_name("elsewhere"))
 
     async def scenario(changes: Store, _: Residency) -> None:
-        changes.sweep()  # no reason not to start
         for call in (changes.activate, changes.unload, changes.delete):
             await problem(call("tiny", first), "model-loading")
         await problem(changes.rollback("tiny"), "model-loading")
 
     run(store, scenario)
-
-
-def test_leftovers_of_killed_writers_are_swept_after_a_day(store: Path) -> None:
-    for folder in (store, store / "tiny", store / "backbones"):
-        for name in (".old.part", ".young.part", "old.part"):
-            (folder / name).write_bytes(b"x")
-            if "old" in name:
-                os.utime(folder / name, (time.time() - 90_000,) * 2)
-
-    async def scenario(changes: Store, _: Residency) -> None:
-        changes.sweep()
-
-    run(store, scenario)
-    for folder in (store, store / "tiny", store / "backbones"):
-        left = {p.name for p in folder.iterdir() if p.name.endswith(".part")}
-        assert left == {".young.part", "old.part"}
