@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from app.database import clock
+from app.history.queries import SUMMARY
 from app.schemas import history as schemas
 from app.schemas.predict import links_of
 
@@ -16,24 +17,7 @@ from app.schemas.predict import links_of
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 # Where a comma is no separator but a mark of decimals, spreadsheets split at others, and a cell begins there.
 _LATER_FORMULA: Final = re.compile(r"([;,|\t]\s*)(?=[=+\-@])")
-_HEADER: Final = (
-    "inspection_id",
-    "created",
-    "category",
-    "version",
-    "decision",
-    "score",
-    "p_value",
-    "part_id",
-    "product_id",
-    "recipe_id",
-    "station",
-    "key_id",
-    "image_sha256",
-    "has_pictures",
-    "review_revision",
-    "verdict",
-)
+_HEADER: Final = ("inspection_id", "created", *(column.name for column in SUMMARY[2:]))
 
 
 def summary(row: Row[Any]) -> schemas.InspectionSummary:

@@ -23,25 +23,20 @@ from app.problems import Problem
 from app.schemas.predict import Decision
 
 _COLUMNS: Final = inspections.columns
-# What lists show of an inspection: all but the answer, which may be long.
-SUMMARY: Final = (
-    _COLUMNS.id,
-    _COLUMNS.created_ms,
-    _COLUMNS.category,
-    _COLUMNS.version,
-    _COLUMNS.decision,
-    _COLUMNS.score,
-    _COLUMNS.p_value,
-    _COLUMNS.part_id,
-    _COLUMNS.product_id,
-    _COLUMNS.recipe_id,
-    _COLUMNS.station,
-    _COLUMNS.key_id,
-    _COLUMNS.image_sha256,
-    _COLUMNS.has_pictures,
-    _COLUMNS.review_revision,
-    _COLUMNS.verdict,
-)
+_UNLISTED: Final = [
+    "answer",
+    "idempotency_key",
+    "features",
+    "image_bytes",
+    "map_bytes",
+    "map_low",
+    "map_middle",
+    "precision",
+    "request_id",
+    "request_sha256",
+]
+# What lists show of an inspection.
+SUMMARY: Final = tuple(column for column in _COLUMNS if column.name not in _UNLISTED)
 _EXPORT_ROWS: Final = 1000
 _PLACE_BYTES: Final = 16  # of an id, in a cursor
 # Whose index finds the fewest rows. A decision may be rarer than a station, but the stations' index has it.

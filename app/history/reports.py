@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from app.database.clock import first_id, now_ms
+from app.database.clock import first_id
 from app.database.tables import inspections, retention
 from app.history.rates import DECISIONS, Stratum
 from app.schemas.predict import Decision
@@ -53,11 +53,9 @@ class Shift:
 def complete(connection: Connection, span: Span) -> Span:
     """The latter part of a time, from which no decision's inspections have been deleted by age.
 
-    Where passed ones are gone and rejected ones are not, everything would seem to have been rejected. A time
-    yet to come was noted by a clock that was wrong: it says nothing, and would leave nothing to count.
+    Where passed ones are gone and rejected ones are not, everything would seem to have been rejected.
     """
-    before = retention.c.deleted_before_ms
-    deleted_before = connection.scalar(select(func.max(before)).where(before <= now_ms())) or 0
+    deleted_before = connection.scalar(select(func.max(retention.c.deleted_before_ms))) or 0
     return Span(min(max(span.from_ms, deleted_before), span.to_ms), span.to_ms)
 
 
