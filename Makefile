@@ -74,6 +74,7 @@ define provide
   case $$package in \
     postgresql) ls /usr/lib/postgresql/*/bin/postgres ;; \
     chromium) command -v chromium || command -v chromium-browser ;; \
+    nodejs) command -v node ;; \
     *) ls /usr/sbin/$$package || command -v $$package ;; \
   esac >/dev/null 2>&1 || missing="$$missing $$package"; \
 done; \
@@ -83,10 +84,10 @@ elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 else echo "not there, so what needs it is skipped:$$missing; on Debian: apt-get install$$missing"; fi
 endef
 
-# The tests start servers of their own from these programs, and a browser; where one cannot be had, its tests are
-# skipped.
+# The tests start servers of their own from these programs, a browser, and node for the page's scripts; where one
+# cannot be had, its tests are skipped.
 programs:
-	$(call provide,postgresql mosquitto nginx chromium)
+	$(call provide,postgresql mosquitto nginx chromium nodejs)
 
 clean:
 	rm -rf $(VENV) .bench-venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,37 +44,6 @@ def test_rooms_import_only_along_the_arrows(room: str) -> None:
     assert [s for file in files for s in strangers(file, (ROOT / file).read_text())] == []
 
 
-@pytest.mark.parametrize(
-    ("file", "source"),
-    [
-        ("app/main.py", "import training"),
-        ("app/main.py", "from training.datasets import mvtec"),
-        ("app/routes/a.py", "def f():\n    from training import run"),
-        ("app/routes/a.py", "if True:\n    import training.run as run"),
-        ("training/run.py", "import app.settings"),
-        ("flows/flow.py", "import app"),
-        ("flows/fastflow/score.py", "from training.metrics import auroc"),
-        ("flows/fastflow/score.py", "from ...training import metrics"),
-        ("flows/flow.py", "import flowgauge"),
-        ("training/run.py", "from tests import fakes"),
-    ],
-)
-def test_a_forbidden_import_would_be_seen(file: str, source: str) -> None:
-    assert strangers(Path(file), source)
-
-
-@pytest.mark.parametrize(
-    ("file", "source"),
-    [
-        ("app/main.py", "from flows.fastflow import bundle\nfrom app.settings import Settings"),
-        ("training/run.py", "from .datasets import mvtec\nimport torch"),
-        ("flows/fastflow/score.py", "from . import model\nfrom ..flow import Flow"),
-    ],
-)
-def test_an_allowed_import_is_not(file: str, source: str) -> None:
-    assert strangers(Path(file), source) == []
-
-
 def test_the_flows_need_torch_alone() -> None:
     """What `import flows` loads beyond what `import torch` loads is `flows` itself."""
     code = (

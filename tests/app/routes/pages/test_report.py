@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.access import ANONYMOUS, Caller, Role
+from app.access import Caller, Role
 from app.audit import Audit
 from app.database import clock
 from tests.app.conftest import Keyed
@@ -78,16 +78,6 @@ def test_who_changed_what_and_why(keyed: Keyed) -> None:
     assert ">the version's rate</td>" in shown
     assert "0.5% of good parts" in shown
     assert "Complaint 88" in shown
-
-
-def test_a_region_that_was_set_and_one_that_was_removed(keyed: Keyed) -> None:
-    app: Any = keyed.app
-    log = Audit(app.state.database)
-    region = {"image": {"width": 9, "height": 9}, "polygons": [[[0, 0], [9, 0], [9, 9]]]}
-    for before, after in ((None, region), (region, None)):
-        log.write(ANONYMOUS, "model.region", "tiny", "done", {"from": before, "to": after})
-    cells = re.findall(r'<td class="wrap-anywhere">(set|none)</td>', text(keyed))
-    assert cells == ["none", "set", "set", "none"]
 
 
 def test_of_a_station(keyed: Keyed) -> None:
