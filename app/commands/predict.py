@@ -120,10 +120,8 @@ def _try(inspect: Inspect, file: Path) -> tuple[Finding | str, bool]:
         return inspect(read_bytes(file)), False
     except OSError as error:
         return error.strerror or str(error), False
-    except AwayError as error:
-        return str(error), True
     except NotInspectedError as error:
-        return str(error), False
+        return str(error), isinstance(error, AwayError)
 
 
 def _with_overlay_saved(finding: Finding, name: str, out: Path | None) -> Finding:

@@ -24,12 +24,12 @@ class Finding:
     overlay: bytes | None
 
 
-class AwayError(ValueError):
-    """The server is away or takes nothing by this key, so no other image would be inspected."""
-
-
 class NotInspectedError(ValueError):
     """An image could not be inspected, or none because no server answers. The message is for people."""
+
+
+class AwayError(NotInspectedError):
+    """The server is away or takes nothing by this key, so no other image would be inspected."""
 
 
 Inspect = Callable[[bytes], Finding]

@@ -37,12 +37,7 @@ class Answer:
         return sum(map(len, self.files.values()))
 
     def respond(self, media_type: MediaType, inline: Collection[schemas.Picture]) -> Response:
-        """Make the response.
-
-        Args:
-            media_type: the form of the answer.
-            inline: pictures to put into the JSON.
-        """
+        """Make the response; JSON with pictures in it."""
         headers = {"Idempotency-Replayed": "true"} if self.replayed else {}
         if media_type == "application/json":
             body = self.with_pictures(inline).model_dump_json(exclude=None if inline else {"inline"})

@@ -23,19 +23,12 @@ _PROBLEMS: Final[dict[type[images.ImageError], ProblemName]] = {
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded upload.
+    """A decoded upload."""
 
-    Attributes:
-        size: (height, width) in pixels, after its EXIF orientation was applied.
-        prepared: the image as the model takes it.
-        pixels: RGB (height, width, 3), if they were to be kept.
-        sha256: of the upload's bytes.
-    """
-
-    size: tuple[int, int]
-    prepared: Prepared
-    pixels: Pixels | None
-    sha256: str
+    size: tuple[int, int]  # (height, width) in pixels, after its EXIF orientation was applied
+    prepared: Prepared  # as the model takes it
+    pixels: Pixels | None  # RGB (height, width, 3), if they were to be kept
+    sha256: str  # of the upload's bytes
 
     @property
     def nbytes(self) -> int:
@@ -51,14 +44,7 @@ def decode(
     *,
     keep_pixels: bool,
 ) -> Decoded:
-    """Decode an upload and prepare it for a model.
-
-    Args:
-        data: the upload's bytes.
-        limits: on the image.
-        sample_bits: that the model expects, see `images.decode`.
-        prepare: brings pixels to where the model takes them from, such as `Detector.prepare`.
-        keep_pixels: whether an overlay needs them.
+    """Decode an upload and prepare it for a model, as `images.decode` and `Detector.prepare`.
 
     Raises:
         Problem: too-large, unsupported-media-type or undecodable-image, in the decoder's words.

@@ -24,14 +24,9 @@ class Idempotency:
 
     @asynccontextmanager
     async def claim(self, key_id: str | None, key: str, request_sha256: str) -> AsyncIterator[Earlier | None]:
-        """Hold a key while its request is answered; whoever comes with the same one meanwhile waits.
+        """Hold a caller's key while its request is answered; another with the same key waits meanwhile.
 
         Gives what the same request was answered before, or None: then it is to be answered and kept now.
-
-        Args:
-            key_id: the caller's key; two callers' idempotency keys have nothing to do with each other.
-            key: the idempotency key.
-            request_sha256: of all that decides the answer.
 
         Raises:
             Problem: idempotency-key-reused, where the key belongs to another request; history-unavailable.

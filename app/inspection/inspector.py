@@ -41,14 +41,7 @@ _AT_ONCE_PIXELS: Final = 2**18
 class Inspector:
     """Takes images through the parts of the service.
 
-    Args:
-        limits: on the images to decode.
-        threads: images decoded at a time; and so many drawn, in threads of their own, or what was decided
-            first would be answered last.
-        batcher: scores images.
-        store: has the settings and calibrations of the categories.
-        history: keeps inspections.
-        telemetry: counts decisions.
+    So many threads decode, and as many draw, or what was decided first would be answered last.
     """
 
     def __init__(
@@ -75,12 +68,7 @@ class Inspector:
         self._drawing.close()
 
     async def inspect(self, request: PredictRequest, data: bytes, room: Reservation) -> Answer:
-        """Inspect an image.
-
-        Args:
-            request: for the image.
-            data: the upload's bytes, counted in `room`.
-            room: counts what else is held.
+        """Inspect an image, whose bytes are counted in `room`.
 
         Raises:
             Problem: too-large, unsupported-media-type, undecodable-image, deadline-exceeded, queue-full,

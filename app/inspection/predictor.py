@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -67,27 +68,19 @@ class Body(NamedTuple):
     respond: Callable[[list[Answer]], Response]
 
 
+@dataclass(frozen=True)
 class Predictor:
     """Answers predict requests.
 
     All methods raise the problems of `PROBLEMS`, and ClientDisconnect when the client has left.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        admission: Admission,
-        batcher: Batcher,
-        residency: Residency,
-        inspector: Inspector,
-        history: History,
-    ) -> None:
-        self.settings = settings
-        self.inspector = inspector
-        self._admission = admission
-        self._batcher = batcher
-        self._residency = residency
-        self._history = history
+    settings: Settings
+    admission: Admission
+    batcher: Batcher
+    residency: Residency
+    inspector: Inspector
+    history: History
 
     async def predict(self, request: Request, category: str, params: PredictParams) -> Response:
         """Inspect the image of a request."""
@@ -108,17 +101,10 @@ class Predictor:
         params: PredictParams,
         read: Callable[[Reservation], Awaitable[Body]],
     ) -> Response:
-        """Inspect the images of a request. One that fails is the answer to all.
-
-        Args:
-            request: its body has not been read.
-            category: of the model.
-            params: of the request.
-            read: reads the body, and holds in the reservation what it keeps.
-        """
+        """Inspect the images of a request, which `read` reads. One that fails is the answer to all."""
 
         async def work(room: Reservation) -> Response:
-            detector = await self._residency.get(category, params.version)
+            detector = await self.residency.get(category, params.version)
             upload, drawings, respond = await read(room)
             number = len(upload.files)
             self._admit(category, params, room, number)
@@ -145,7 +131,7 @@ class Predictor:
         settings = self.settings
 
         async def work(room: Reservation) -> Response:
-            detector = await self._residency.get(category)
+            detector = await self.residency.get(category)
             upload = await uploads.read_many(
                 request,
                 room,
@@ -208,7 +194,7 @@ class Predictor:
         """Do the work with room for it, within the deadline. Sending the response gives the room back."""
         async with _deadline(params, params.deadline):
             with ExitStack() as stack:
-                room = stack.enter_context(self._admission.reserve(category))
+                room = stack.enter_context(self.admission.reserve(category))
                 self._require_time(category, params, 1)
                 self._require_history(request, params)
                 response = Accounted(await work(room), room)
@@ -222,8 +208,8 @@ class Predictor:
 
     def _require_time(self, category: str, params: PredictParams, images: int) -> None:
         """Refuse at once what could not be answered in time: the client can go elsewhere with it."""
-        held = self._admission.images_held
-        seconds = _MARGIN * self._batcher.expected_seconds(category, images, held)
+        held = self.admission.images_held
+        seconds = _MARGIN * self.batcher.expected_seconds(category, images, held)
         late = seconds - (params.deadline - time.monotonic())
         if seconds > 0 and late > 0:  # where nothing waits, it is the deadline that has passed
             raise Problem(
@@ -239,7 +225,7 @@ class Predictor:
         In the event loop: a thread would take longer, and requests that wait for one are counted nowhere yet.
         """
         if params.store and params.idempotency_key is None:
-            self._history.expect_room(min(uploads.declared_size(request), self.settings.max_bytes))
+            self.history.expect_room(min(uploads.declared_size(request), self.settings.max_bytes))
 
 
 def _negotiate(request: Request, offers: tuple[MediaType, ...]) -> MediaType:

@@ -22,18 +22,11 @@ MOST_IN_JSON: Final = 2**20
 
 @dataclass(frozen=True)
 class Output:
-    """Something that can be asked for.
-
-    Attributes:
-        datatype: of its elements.
-        shape: -1 where any size will do.
-        read: an answer's part of it: text or bytes, a number, or a map (h, w).
-        drawn: what must be drawn for it.
-    """
+    """Something that can be asked for."""
 
     datatype: Datatype
-    shape: tuple[int, ...]
-    read: Callable[[Answer], Any]
+    shape: tuple[int, ...]  # -1 where any size will do
+    read: Callable[[Answer], Any]  # text or bytes, a number, or a map (h, w)
     drawn: Drawing | None = None
 
 
@@ -61,15 +54,7 @@ def drawings(names: Sequence[str]) -> frozenset[Drawing]:
 def encode(
     answers: Sequence[Answer], outputs: Mapping[str, bool], identifier: str | None
 ) -> tuple[bytes, int | None]:
-    """Make the body of a response.
-
-    Args:
-        answers: of the pictures, in their order.
-        outputs: what is wanted, and whether as bytes.
-        identifier: of the request.
-
-    Returns:
-        The body, and the length of its JSON where bytes follow that.
+    """Make the body of a response, and tell the length of its JSON where bytes follow that.
 
     Raises:
         Problem: invalid-request, where maps do not fit into one tensor, or are more than JSON should have.

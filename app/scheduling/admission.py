@@ -26,12 +26,6 @@ class Admission:
     Args:
         max_images: that may be held.
         max_bytes: of uploads, decoded pixels and answers that may be in memory.
-
-    Attributes:
-        images: held for all.
-        bytes: held for all.
-        images_held: by category, without zeros.
-        bytes_held: by category, without zeros.
     """
 
     def __init__(self, max_images: int, max_bytes: int) -> None:
@@ -39,18 +33,11 @@ class Admission:
         self.max_bytes = max_bytes
         self.images = 0
         self.bytes = 0
-        self.images_held = Counter[str]()
-        self.bytes_held = Counter[str]()
+        self.images_held = Counter[str]()  # by category, without zeros
+        self.bytes_held = Counter[str]()  # likewise
 
     def reserve(self, category: str) -> "Reservation":
-        """Open the account of one request.
-
-        Args:
-            category: whose share it takes from; it need not exist.
-
-        Raises:
-            Problem: queue-full, when not even one image would fit: better before its upload than after.
-        """
+        """Open the account of one request; queue-full before its upload if not even one image would fit."""
         room = Reservation(self, category)
         room.require(images=1, size=1)
         return room
@@ -76,20 +63,12 @@ class Reservation:
         self._closed = False
 
     def hold(self, size: int) -> None:
-        """Count bytes before they are kept.
-
-        Raises:
-            Problem: queue-full.
-        """
+        """Count bytes before they are kept, or raise the problem queue-full."""
         self.require(images=0, size=size)
         self._count(0, size)
 
     def hold_images(self, number: int) -> None:
-        """Count images that have arrived. An upload that is still coming holds bytes only.
-
-        Raises:
-            Problem: queue-full.
-        """
+        """Count images that have arrived, or raise the problem queue-full."""
         for _ in range(number):
             self.require(images=1, size=0)
             self._count(1, 0)
@@ -125,15 +104,7 @@ class Reservation:
 
 
 def _require(more: int, own: int, held: int, limit: int, what: str) -> None:
-    """Refuse what does not fit.
-
-    Args:
-        more: to be held.
-        own: held for other requests of the category.
-        held: for all.
-        limit: for all.
-        what: is held.
-    """
+    """Refuse `more` where so much is held for all, of which `own` by other requests of the category."""
     if held + more > limit:
         raise Problem("queue-full", f"{held} {what}, the limit is {limit}; try again later.")
     if more and own >= _ALPHA * (limit - held):

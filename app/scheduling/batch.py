@@ -12,7 +12,6 @@ from itertools import accumulate, groupby, pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Prepared
@@ -23,14 +22,7 @@ logger = logging.getLogger("flowgauge.batch")
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The scores of an image.
-
-    Attributes:
-        scored: by the model.
-        waited: seconds until its batch began.
-        took: seconds that its batch took.
-        batch_size: images in the batch.
-    """
+    """The scores of an image, the seconds until its batch began and that it took, and its images."""
 
     scored: Scored
     waited: float
@@ -40,23 +32,14 @@ class BatchResult:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """An image that waits for its scores.
-
-    Attributes:
-        detector: the model.
-        prepared: the image as the model takes it.
-        region: region of interest, (height, width) of its map, or None for everything.
-        deadline: time.monotonic() from which nobody wants the answer, or None.
-        future: where the answer goes.
-        submitted: time.monotonic().
-    """
+    """An image that waits for its scores; arguments as of `Batcher.score`."""
 
     detector: Detector
     prepared: Prepared
     region: NDArray[np.bool_] | None
     deadline: float | None
     future: "asyncio.Future[BatchResult]"
-    submitted: float
+    submitted: float  # time.monotonic()
 
     @property
     def category(self) -> str:
@@ -97,19 +80,14 @@ class Job:
 
 
 class Batch:
-    """Jobs of one group, scored together. An image that fails fails alone: all are then tried one by one.
+    """Jobs of one group, a large one alone, scored together.
 
-    Args:
-        jobs: of one group; a large one is alone.
-
-    Attributes:
-        jobs: as given, those of a model side by side.
-        passes: of the backbone so far.
+    An image that fails fails alone: all are then tried one by one.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs = sorted(jobs, key=lambda job: id(job.detector))
-        self.passes = 0
+        self.jobs = sorted(jobs, key=lambda job: id(job.detector))  # those of a model side by side
+        self.passes = 0  # of the backbone so far
 
     @torch.inference_mode()
     def compute(self) -> list[tuple[Job, Scored | Exception]]:
@@ -141,13 +119,10 @@ class Batch:
         ends = accumulate((sum(job.tiles for job in own) for _, own in by_model), initial=0)
         scored: list[Scored] = []
         for (detector, own), (start, end) in zip(by_model, pairwise(ends), strict=True):
-            scored += _score_head(detector, [scale[start:end] for scale in maps], own)
+            regions, layouts = [job.region for job in own], [job.prepared.layout for job in own]
+            rows = [scale[start:end] for scale in maps]
+            scored += detector.scorer.score_features(rows, regions, layouts)
         return scored
-
-
-def _score_head(detector: Detector, maps: Sequence[Tensor], jobs: Sequence[Job]) -> list[Scored]:
-    regions, layouts = [job.region for job in jobs], [job.prepared.layout for job in jobs]
-    return detector.scorer.score_features(maps, regions, layouts)
 
 
 def computes(device: torch.device) -> bool:

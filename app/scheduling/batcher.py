@@ -45,10 +45,6 @@ class Batcher:
     Args:
         max_batch: images scored together, at most; one of several tiles counts as so many.
         observer: called in the event loop after each batch.
-
-    Attributes:
-        lost: why the device computes no more; only a new process helps. None as long as it does.
-        passes: of a backbone so far.
     """
 
     def __init__(self, max_batch: int, observer: Observer | None = None) -> None:
@@ -61,8 +57,8 @@ class Batcher:
         self._began = 0.0
         self._closed = False
         self._batch_seconds = MovingAverage()
-        self.lost: str | None = None
-        self.passes = 0
+        self.lost: str | None = None  # why the device computes no more; only a new process helps
+        self.passes = 0  # of a backbone so far
         # A daemon: a server whose start fails after this must be able to end.
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -128,13 +124,8 @@ class Batcher:
     def expected_seconds(self, category: str, images: int, held: Mapping[str, int]) -> float:
         """Estimate in how many seconds so many more images of a category would be scored.
 
-        0 while nothing waits, runs or is held, whatever was measured before: only an accepted image can
-        correct a wrong estimate.
-
-        Args:
-            category: of the images. A category that sends little goes before the queue of another.
-            images: how many more.
-            held: images that the service has accepted, by category; not all of them have come here yet.
+        Not all images that the service holds, by category, have come here yet. 0 while there are none,
+        whatever was measured before: only an accepted image can correct a wrong estimate.
         """
         with self._changed:
             if not (self._queue or self._running or any(held.values())):

@@ -17,9 +17,6 @@ class ConcurrencyLimit:
         limit: holders at a time.
         holders: what they do, for the refusal, such as "exports are being sent".
         advice: what a refused client can do.
-
-    Attributes:
-        held: holders now.
     """
 
     def __init__(self, limit: int, holders: str, advice: str = "try again later") -> None:
@@ -43,14 +40,7 @@ class ConcurrencyLimit:
 
     @contextmanager
     def hold(self, key_id: str | None) -> Iterator[None]:
-        """Be one of the holders.
-
-        Args:
-            key_id: the caller's key; None without keys.
-
-        Raises:
-            Problem: queue-full.
-        """
+        """Be one of the holders, by the caller's key if there are keys; or raise the problem queue-full."""
         self.require_free(key_id)
         self.held += 1
         self._held_by_key[key_id] += 1

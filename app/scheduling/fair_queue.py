@@ -31,19 +31,12 @@ class MovingAverage:
 
 @dataclass(eq=False)
 class _Lane(Generic[T]):
-    """Items of one category, first in, first out.
-
-    Attributes:
-        items: that wait.
-        start: virtual time of its next turn, in seconds that its items took.
-        running: items that were taken and are not settled.
-        cost: seconds that one of its items takes.
-    """
+    """Items of one category, first in, first out."""
 
     items: deque[T] = field(default_factory=deque)
-    start: float = 0.0
-    running: int = 0
-    cost: MovingAverage = field(default_factory=MovingAverage)
+    start: float = 0.0  # virtual time of its next turn: seconds that its items took
+    running: int = 0  # items that were taken and are not settled
+    cost: MovingAverage = field(default_factory=MovingAverage)  # seconds of one item
 
 
 class FairQueue(Generic[T]):
@@ -124,11 +117,7 @@ class FairQueue(Generic[T]):
         return items
 
     def work(self, counts: Mapping[str, int] | None = None) -> dict[str, float]:
-        """Seconds of work by lane.
-
-        Args:
-            counts: items of a lane that are known, where more are to come than wait here.
-        """
+        """Seconds of work by lane; `counts` are items that are known where more are to come than wait."""
         counts = counts or {}
         names = {**self._lanes, **dict.fromkeys(counts)}
         waiting = {name: len(lane.items) for name, lane in self._lanes.items()}
