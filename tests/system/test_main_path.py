@@ -3,17 +3,13 @@
 import csv
 import json
 import re
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from flows.fastflow.models_folder import active_version, versions
+from flows.fastflow.models_folder import active_version
 from tests.system.processes import FlowGauge, stop
-from training.config import load_config
-from training.progress import Silent
-from training.run import train
 
 
 def posted(client: httpx.Client, picture: Path) -> dict[str, object]:
@@ -63,46 +59,4 @@ def test_train_evaluate_serve_inspect(flowgauge: FlowGauge, tiny_data: Path, tin
         assert {name: a["score"] for name, a in answers.items()} == pytest.approx(evaluated, rel=1e-5)
         assert {name: a["decision"] for name, a in answers.items()} == decided
 
-        publish_another(flowgauge, tiny_data, tiny_yaml)
-        second = active_version(models, "tiny")
-        assert versions(models, "tiny") == [first, second]
-        # The version before serves on until the new one is loaded and verified, then this one does.
-        answer = posted(client, test / "scratch/000.png")
-        while (version := version_in(answer)) != second:
-            assert version == first
-            time.sleep(0.1)
-            answer = posted(client, test / "scratch/000.png")
-        assert answer["score"] != pytest.approx(evaluated["scratch/000.png"], rel=1e-3)
-        # The version before can still be asked for by name.
-        older = client.post(
-            f"/v1/models/tiny/versions/{first}/predict", content=(test / "scratch/000.png").read_bytes()
-        ).json()
-        assert older["score"] == pytest.approx(evaluated["scratch/000.png"], rel=1e-5)
-        stop(server)
-
-    (models / "tiny/active").write_text(first)
-    with flowgauge.serve() as (server, client):
-        answers = {name: posted(client, test / name) for name in evaluated}
-        assert {name: a["score"] for name, a in answers.items()} == pytest.approx(evaluated, rel=1e-5)
-        assert {version_in(answer) for answer in answers.values()} == {first}
         assert "Traceback" not in stop(server)
-
-
-def version_in(answer: dict[str, object]) -> object:
-    """The version that gave an answer."""
-    model = answer["model"]
-    assert isinstance(model, dict)
-    return model["version"]
-
-
-def publish_another(flowgauge: FlowGauge, data: Path, config: Path) -> None:
-    """Train a second version beside the running server; not in a process of its own, to save its start."""
-    train(
-        load_config(config, seed=1, threads=2),  # as many as all tests have
-        data,
-        "tiny",
-        models=flowgauge.cwd / "models",
-        runs=flowgauge.cwd / "runs",
-        resume=False,
-        progress=Silent(),
-    )
