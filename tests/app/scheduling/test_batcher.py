@@ -191,20 +191,6 @@ class TestBatches:
         # After the batch that was running.
         assert "quiet" in seen[1]
 
-    def test_failing_observer_does_no_harm(self, detector: Detector, prepared: list[Prepared]) -> None:
-        def fails(*_: object) -> None:
-            raise RuntimeError("telemetry")
-
-        async def scenario(batcher: Batcher) -> int:
-            heard: list[object] = []
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-            for image in prepared[:2]:
-                await batcher.score(detector, image)
-            await until(lambda: len(heard) == 2)
-            return len(heard)
-
-        assert run(scenario, observer=fails) == 2
-
 
 class Clock:
     """The batcher's clock, which moves as images are computed: so many seconds for each of an input size."""
@@ -308,16 +294,6 @@ class TestDeadlines:
             gate.open()
             await first
             assert batcher.passes == 1
-
-        run(scenario)
-
-    def test_running_image_is_answered_at_its_deadline(
-        self, detector: Detector, prepared: list[Prepared], gate: Gate
-    ) -> None:
-        async def scenario(batcher: Batcher) -> None:
-            late = await enter(gate, batcher.score(detector, prepared[1], None, time.monotonic() + 0.5))
-            assert await problem(late) == "deadline-exceeded"
-            gate.open()
 
         run(scenario)
 
@@ -562,19 +538,6 @@ def test_closing_answers_what_waits_and_finishes_what_runs(
     before = set(threading.enumerate())
     asyncio.run(main())
     assert set(threading.enumerate()) <= before
-
-
-def test_closing_after_its_event_loop_is_no_failure(
-    detector: Detector, prepared: list[Prepared], gate: Gate
-) -> None:
-    async def main() -> Batcher:
-        batcher = Batcher(16)
-        await enter(gate, batcher.score(detector, prepared[0]))
-        return batcher
-
-    batcher = asyncio.run(main())
-    gate.open()
-    batcher.close()
 
 
 def test_unloaded_model_leaves_memory_although_nothing_follows(
