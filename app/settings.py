@@ -152,7 +152,10 @@ class Settings(BaseSettings):
         "With any, there must be a key, or the server does not start.",
     )
     max_connections: int = Field(
-        512, ge=2, le=1_000_000, description="Connections at a time; beyond, each is answered 503 and closed."
+        2048,
+        ge=2,
+        le=1_000_000,
+        description="Connections at a time; beyond, each is answered 503 and closed.",
     )
     drain_seconds: float = Field(
         0,
