@@ -1,4 +1,4 @@
-"""Where things stand in the drawings of scores: a line of many, and the scale of one."""
+"""Geometry of the drawings of scores: a chart of many, and the scale of one."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""Which addresses are pages, and how somebody who is not logged in comes to one."""
+"""Addresses of pages, and the way to the login for whoever is not logged in."""
 
 import re
 from typing import Final
@@ -13,7 +13,7 @@ _PAGES: Final = re.compile(r"/(|(inspect|inspections|scores|models|report)(/.*)?
 
 
 def to_login(scope: Scope, login: str) -> Response | None:
-    """The way to the login page, for a browser that has asked for a page; None for anybody else.
+    """Redirect a browser that asked for a page to the login; None for anybody else.
 
     Args:
         scope: of a request without a valid key or session.
@@ -29,7 +29,7 @@ def to_login(scope: Scope, login: str) -> Response | None:
 
 
 def local(address: str | None) -> str:
-    """An address where somebody is to be led after logging in, if it is one of our pages; else the first."""
+    """Return an address if it is one of our pages, and the first page otherwise."""
     if not address or not address.isascii() or not address.isprintable() or "\\" in address:
         return "/"
     try:

@@ -1,4 +1,4 @@
-"""The words of the page: one file for each language, and which of them a browser gets."""
+"""Texts of the page, one file per language, and the choice of a language for a request."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What every page is made with: its template, the language, who looks at it; and errors as pages."""
+"""Pages: templates rendered in the reader's language, and errors as pages."""
 
 import json
 from collections.abc import Callable, Coroutine
@@ -38,7 +38,7 @@ class Page:
 
     Attributes:
         say: the words of its language.
-        caller: who looks at it; None before a login.
+        caller: who reads it; None before a login.
     """
 
     def __init__(self, request: Request) -> None:
@@ -47,7 +47,7 @@ class Page:
         self.caller: Caller | None = getattr(request.state, "caller", None)
 
     def may(self, permission: str) -> bool:
-        """Whether who looks at it may do something: a page offers nothing that would be refused."""
+        """Tell whether the reader has a permission: a page offers nothing that would be refused."""
         return self.caller is not None and Permission(permission) in PERMISSIONS[self.caller.role]
 
     def held_deletions(self) -> list[HeldDeletion]:
@@ -96,7 +96,7 @@ PagePart = Annotated[Page, Depends(_page)]
 
 
 class PageRoute(APIRoute):
-    """A route of a page: what goes wrong is told by a page too."""
+    """A route that answers errors with pages, too."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler that turns problems into pages."""
@@ -120,7 +120,7 @@ def data(value: object) -> Markup:
 
 
 def error_page(request: Request, problem: Problem) -> Response:
-    """Show what went wrong."""
+    """Render a problem as a page."""
     kind = problems.TYPES[problem.name]
     request.state.problem = problem.name
     answer = Page(request).render(

@@ -1,4 +1,4 @@
-"""The bars of a shift: what was decided in each of its hours, or days where it is long."""
+"""The bars of a shift: decisions per hour, or per day where it is long."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Bar:
-    """What was decided in a step of a shift.
+    """Decisions in a step of a shift.
 
     Attributes:
         begin: of the step, ISO 8601.

@@ -16,7 +16,7 @@ _MEDIA_TYPES: Final = {
 
 @dataclass(frozen=True)
 class File:
-    """A file and what kind it is of."""
+    """A file and its media type."""
 
     content: bytes
     media_type: str
@@ -24,7 +24,7 @@ class File:
 
 @dataclass(frozen=True)
 class StaticFiles:
-    """All files.
+    """All files of the page.
 
     Attributes:
         files: by name.
@@ -36,11 +36,7 @@ class StaticFiles:
     build: str
 
     def address(self, name: str) -> str:
-        """Where a browser finds a file.
-
-        Raises:
-            KeyError: there is none of this name.
-        """
+        """The path of a file; KeyError if there is none of this name."""
         if name not in self.files:
             raise KeyError(name)
         return f"/static/{self.build}/{name}"
@@ -48,7 +44,7 @@ class StaticFiles:
 
 @cache
 def static_files() -> StaticFiles:
-    """Read them."""
+    """Read all files, once."""
     paths = sorted(path for path in _FOLDER.iterdir() if path.suffix in _MEDIA_TYPES)
     files = {path.name: File(path.read_bytes(), _MEDIA_TYPES[path.suffix]) for path in paths}
     digest = hashlib.sha256()

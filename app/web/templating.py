@@ -1,4 +1,4 @@
-"""How pages' templates are read: what is put into them is escaped, and what is missing is an error."""
+"""Templates of pages: values are escaped, and missing ones are errors."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def environment() -> Environment:
-    """A new one, over all templates, to which its user adds filters."""
+    """Make an environment over all templates, to which its user adds filters."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

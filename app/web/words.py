@@ -4,7 +4,7 @@ from app.web.messages import Messages
 
 
 def p_value_words(say: Messages, p_value: float, n_calibration: int) -> str:
-    """What a p-value says, as a count of the good pictures that it was counted from.
+    """Say a p-value as a count of the good images that it was counted from.
 
     A p-value is (1 + k) / (n + 1), where k of n good pictures scored at least as high.
     """

@@ -1,4 +1,4 @@
-"""What a page was asked to show: a category, a station, a decision. Links between pages carry it along."""
+"""The filter of a page: category, station and decision; links between pages carry it along."""
 
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
@@ -15,14 +15,14 @@ _TEXT: Final[Any] = Query(max_length=MAX_TEXT, pattern=TEXT_PATTERN)
 
 @dataclass(frozen=True)
 class Chosen:
-    """What was chosen; None shows all."""
+    """A filter; None shows all."""
 
     category: str | None
     station: str | None
     decision: str | None
 
     def filter(self, caller: Caller) -> Filter:
-        """The inspections that are wanted, of those that the caller may see.
+        """The matching inspections, of those that the caller may see.
 
         Raises:
             Problem: forbidden, for a category that the caller's key is not for.

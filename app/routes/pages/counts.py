@@ -1,4 +1,4 @@
-"""How many parts got which decision of late: the wall's counters, now and then asked for again."""
+"""Counts of recent decisions, which the wall shows and asks for again."""
 
 from dataclasses import replace
 from typing import Final
