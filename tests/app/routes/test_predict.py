@@ -5,6 +5,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,22 @@ def test_failing_model_is_internal_and_tells_nothing(
     assert response.json()["request_id"] == response.headers["X-Request-ID"] == "find-me"
     assert "secret" not in response.text
     assert service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).status_code == 200
+
+
+@pytest.mark.parametrize("broken", ["score", "score_map"])
+def test_score_or_map_that_is_no_number_gets_no_decision(
+    service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """NaN is above no threshold, so the part would pass."""
+    score = Scorer.score_features
+
+    def not_a_number(*given: Any) -> list[Any]:
+        return [replace(one, **{broken: np.nan * getattr(one, broken)}) for one in score(*given)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "score_features", not_a_number)
+        response = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW)
+    assert (response.status_code, response.json()["type"]) == (500, "internal")
 
 
 def test_missing_models_folder_is_unavailable(store: Path, tiny_images: Images) -> None:
