@@ -124,8 +124,9 @@ class Batcher:
     def expected_seconds(self, category: str, images: int, held: Mapping[str, int]) -> float:
         """Estimate in how many seconds so many more images of a category would be scored.
 
-        Not all images that the service holds, by category, have come here yet. 0 while there are none,
-        whatever was measured before: only an accepted image can correct a wrong estimate.
+        Of the images that the service holds, by category, some have not come here yet, and some wait here:
+        counted twice, they stand for decoding, drawing and sending, which take time, too. 0 while there are
+        none, whatever was measured before: only an accepted image can correct a wrong estimate.
         """
         with self._changed:
             if not (self._queue or self._running or any(held.values())):

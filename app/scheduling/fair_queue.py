@@ -117,11 +117,11 @@ class FairQueue(Generic[T]):
         return items
 
     def work(self, counts: Mapping[str, int] | None = None) -> dict[str, float]:
-        """Seconds of work by lane; `counts` are items that are known where more are to come than wait."""
+        """Seconds of work by lane, with so many more items to come."""
         counts = counts or {}
         names = {**self._lanes, **dict.fromkeys(counts)}
         waiting = {name: len(lane.items) for name, lane in self._lanes.items()}
-        return {name: max(waiting.get(name, 0), counts.get(name, 0)) * self.cost(name) for name in names}
+        return {name: (waiting.get(name, 0) + counts.get(name, 0)) * self.cost(name) for name in names}
 
     def work_before(self, name: str, items: int, counts: Mapping[str, int] | None = None) -> float:
         """Seconds of work until so many more items of a lane are done, these included.

@@ -91,8 +91,8 @@ def test_work_before_an_item_is_its_lanes_and_a_fair_share_of_the_others() -> No
     assert waiting.work_before("flood", 1) == pytest.approx(4.1 + 0.2)
     # Three of its own, and as many of the other lane.
     assert waiting.work_before("few", 1) == pytest.approx(0.6)
-    # More of both lanes are known to come.
-    assert waiting.work_before("few", 1, {"few": 4, "flood": 90}) == pytest.approx(1.0)
+    # More of both lanes are to come.
+    assert waiting.work_before("few", 1, {"few": 4, "flood": 90}) == pytest.approx(1.4)
     # A lane never seen costs as much as the slowest one.
     assert waiting.work_before("new", 2) == pytest.approx(0.2 + 0.2 + 0.2)
 
