@@ -210,7 +210,7 @@ class Clock:
         return self.now
 
 
-SMALL, WIDE = (64, 64), (64, 96)
+SMALL, WIDE, TALL = (64, 64), (64, 96), (96, 64)
 
 
 class TestTime:
@@ -242,6 +242,39 @@ class TestTime:
             done[name] += size
             if done["tiny"] < 80:  # as long as both wait, within the longest batches of both
                 assert abs(10 * done["slow"] - done["tiny"]) <= 20 + 16
+
+    def test_category_ahead_of_another_group_joins_no_batch_that_others_began(
+        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seconds = {SMALL: 0.01, WIDE: 0.1, TALL: 1.0}
+        Clock(monkeypatch, seconds)
+        gate = Gate(monkeypatch)
+        a, b = of_category(detector, "a"), of_category(detector, "b")
+        c, d = of_category(detector, "c", WIDE), of_category(detector, "d", TALL)
+        seen: list[list[str]] = []
+
+        async def scenario(batcher: Batcher) -> None:
+            def score(model: Detector) -> Call:
+                return batcher.score(model, model.prepare(prepared[0].pixels))
+
+            for model in (a, b, c, d):  # so that their costs are known
+                gate.let_one_through()
+                await score(model)
+                await gate.wait_until_entered()
+            tasks = [await enter(gate, score(d))]
+            tasks += [asyncio.create_task(score(model)) for model in (d, *[b] * 16)]
+            await until(lambda: batcher.pending == 18)
+            gate.let_one_through()
+            await gate.wait_until_entered()
+            seconds[SMALL] = 0.05  # so that b is ahead of those who come now, and behind d
+            tasks += [asyncio.create_task(score(model)) for model in (a, b, c)]
+            await until(lambda: batcher.pending == 20)
+            gate.open()
+            await asyncio.gather(*tasks)
+            await until(lambda: sum(map(len, seen)) == 25)
+
+        run(scenario, observer=lambda _, __, names: seen.append(list(names)))
+        assert seen[4:] == [["d"], ["b"] * 16, ["a"], ["c"], ["b"], ["d"]]
 
     def test_expected_seconds_grow_with_what_waits_and_spare_those_who_send_little(
         self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
