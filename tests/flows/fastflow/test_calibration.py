@@ -71,3 +71,16 @@ class TestSplit:
             assert (score > made.threshold.reject) == (value > alone.reject)
         beyond = [made.score(found(value, picture=None)) for value in (9.0, 10.0)]
         assert beyond[1] - beyond[0] == pytest.approx(1)
+
+
+def test_a_score_at_a_threshold_is_not_above_it() -> None:
+    made = Calibrator(calibrate(measurements([float(i) for i in range(19)]), 0.1), 0.1, identifier="x")
+    banded, plain = made.thresholds(0.1, 0.3), made.thresholds(None, None)
+    assert (banded.review, banded.reject.reject, plain.reject.reject) == (13.0, 17.0, 17.0)
+    assert [banded.decide(score) for score in (13.0, 13.5, 17.0, 17.5)] == [
+        "PASS",
+        "REVIEW",
+        "REVIEW",
+        "REJECT",
+    ]
+    assert [plain.decide(score) for score in (17.0, 17.5)] == ["PASS", "REJECT"]
