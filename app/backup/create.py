@@ -5,6 +5,7 @@ filed in between is in the database; and the database before the files, as it sa
 """
 
 import errno
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from flows.fastflow.plain_files import FileError, file_hashes
 _COLUMNS = inspections.columns
 _ROWS: Final = 1000
 _NAMED: Final = 100  # files that are missing, and named one by one
-MAPS: Final = "history/maps/"
+_MAPS: Final = "history/maps/"
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,11 @@ class _Creation:
                 self._tell_missing(f"the image {sha256}", _COLUMNS.image_sha256 == sha256)
 
     def _map_lines(self, connection: Connection) -> Iterator[Line]:
-        known = _Known(self._folder)
+        known = _known_maps(self._folder)
         query = select(_COLUMNS.id, _COLUMNS.map_bytes).where(_COLUMNS.has_pictures).order_by(_COLUMNS.id)
         for row in connection.execution_options(yield_per=_ROWS).execute(query):
-            path = f"{MAPS}{row.id[-2:]}/{row.id}.npy"
-            line = self._immutable(self._pictures.map_path(row.id), path, row.map_bytes, known.sha256(row.id))
+            path = f"{_MAPS}{row.id[-2:]}/{row.id}.npy"
+            line = self._immutable(self._pictures.map_path(row.id), path, row.map_bytes, known.get(path))
             if line is not None:
                 yield line
             else:
@@ -232,28 +233,13 @@ class _Creation:
                 continue
 
 
-class _Known:
-    """What the newest snapshot says of maps; to be asked in the order of their ids."""
-
-    def __init__(self, folder: BackupFolder) -> None:
-        names = folder.names()
-        self._lines = self._maps(folder, names[-1]) if names else iter(())
-        self._next = next(self._lines, None)
-
-    def sha256(self, identifier: str) -> str | None:
-        """The sha256 of an inspection's map, or None where it is not known."""
-        while self._next is not None and self._next[0] < identifier:
-            self._next = next(self._lines, None)
-        return self._next[1] if self._next is not None and self._next[0] == identifier else None
-
-    @staticmethod
-    def _maps(folder: BackupFolder, name: str) -> Iterator[tuple[str, str]]:
-        try:
-            for sha256, path in folder.lines(name):
-                if path.startswith(MAPS):
-                    yield Path(path).stem, sha256
-        except BackupError:  # a damaged one: all maps are read again
-            return
+def _known_maps(folder: BackupFolder) -> dict[str, str]:
+    """The sha256 of each map in the newest snapshot, by its path: known maps are not read again."""
+    try:
+        lines = itertools.chain.from_iterable(folder.lines(name) for name in folder.names()[-1:])
+        return {line.path: line.sha256 for line in lines if line.path.startswith(_MAPS)}
+    except BackupError:  # a damaged one: all maps are read again
+        return {}
 
 
 def _write(manifest: TextIO, lines: Iterator[Line] | list[Line]) -> None:

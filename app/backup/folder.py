@@ -10,7 +10,6 @@ A snapshot's folder appears by one rename after everything in it has reached the
 broken off is never taken for a whole one.
 """
 
-import errno
 import hashlib
 import re
 import shutil
@@ -23,7 +22,7 @@ from typing import BinaryIO, Final, Literal, NamedTuple
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from flows.fastflow.plain_files import FileError, read_file, require_plain
+from flows.fastflow.plain_files import FileError, file_hashes, read_file, require_plain
 
 MANIFEST: Final = "manifest"
 SNAPSHOT: Final = "snapshot.json"
@@ -31,7 +30,6 @@ _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{9}Z")
 _LINE: Final = re.compile(r"([0-9a-f]{64})  (.+)\n")
 _MAX_BYTES: Final = 16 * 2**20
 _CHUNK: Final = 2**20
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class BackupError(ValueError):
@@ -164,6 +162,26 @@ class BackupFolder:
             for line in text:
                 yield _parse(line, path)
 
+    def verify(self, name: str) -> list[str]:
+        """Read every file of a snapshot and compare it with its sha256.
+
+        Returns:
+            What is missing or damaged, a sentence each.
+
+        Raises:
+            BackupError: the snapshot itself cannot be read.
+        """
+        faults = []
+        for sha256, path in self.lines(name):
+            place = self.object_path(sha256)
+            try:
+                [found] = file_hashes([place])
+            except FileError:
+                found = ""
+            if found != sha256:
+                faults.append(f"{path} is missing or damaged: {place}")
+        return faults
+
     def object_path(self, sha256: str) -> Path:
         """Where the bytes with a sha256 are, or would be."""
         return self._objects / sha256[:2] / sha256
@@ -176,18 +194,12 @@ class BackupFolder:
 
         Raises:
             FileError: the source is no regular file.
-            OSError: it is not there, or cannot be read.
-            BackupError: the backup's disk is full.
+            OSError: it is not there or cannot be read, or the disk of the backup is full.
         """
         part = self._incoming / "part"
-        try:
-            require_plain(source, sys.maxsize)
-            with source.open("rb") as file, part.open("wb") as copy:
-                sha256, size = copy_hashed(file, copy)
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise BackupError(f"the disk of the backup {self.path} is full") from error
-            raise
+        require_plain(source, sys.maxsize)
+        with source.open("rb") as file, part.open("wb") as copy:
+            sha256, size = copy_hashed(file, copy)
         target = self.object_path(sha256)
         is_new = not target.exists()
         target.parent.mkdir(mode=0o700, exist_ok=True)

@@ -1,10 +1,9 @@
 """Bringing a snapshot back into an empty place.
 
-Files are copied into a folder `.restoring` and then renamed, and the database comes last. A restore that was
-broken off while it copied is done again in the same place.
+Files are copied into a folder `.restoring`, renamed from there, and the database comes last. So where there
+is `.restoring` and no database, a restore was broken off: the next one clears what that has left.
 """
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -34,25 +33,14 @@ class Restored:
 
     Attributes:
         snapshot: what the snapshot says of itself.
-        lost: files that the backup has lost, a sentence each.
         has_models: whether the models came back; not where the models folder has something already.
-        waiting: bytes of another journal that wait in this one now.
     """
 
     snapshot: Snapshot
-    lost: list[str]
     has_models: bool
-    waiting: int
 
 
-def restore(
-    settings: Settings,
-    folder: BackupFolder,
-    name: str,
-    journal: Path | None = None,
-    *,
-    incomplete: bool = False,
-) -> Restored:
+def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
     """Bring a snapshot back.
 
     Args:
@@ -60,8 +48,6 @@ def restore(
             database must be empty; a models folder that is not empty is left as it is.
         folder: the backup.
         name: of the snapshot.
-        journal: of the history that was used before, whose inspections wait to be filed and come along.
-        incomplete: whether files that the backup has lost are left out; never the database.
 
     Raises:
         BackupError: the snapshot is damaged, the place not empty or in use, or of the other kind of database.
@@ -71,63 +57,73 @@ def restore(
     history, models = settings.history.absolute(), settings.models.absolute()
     with folder.locked(), _locked(history):
         snapshot = folder.snapshot(name)
-        if not _is_empty(history):
+        _require_empty_database(settings.database_url, snapshot)
+        if not _is_free(history):
             raise BackupError(
                 f"the history {history} is not empty. Name a new folder by FLOWGAUGE_HISTORY or --history, "
                 "and let the service use that"
             )
-        target = _EmptyDatabase(settings, snapshot)
-        journals = [] if journal is None else _journal_files(journal)
-        has_models = _is_empty(models)
-        copier = _Copier(folder, history, models if has_models else None, incomplete=incomplete)
-        database = copier.copy(folder.lines(name))
-        if database is None:
-            raise BackupError(f"snapshot {name} has no database: it is damaged")
-        waiting = copier.append_journal(journals)
-        copier.move_into_place(database, target)
-    return Restored(snapshot, copier.lost, has_models, waiting)
+        has_models = _is_free(models)
+        roots = {"history": history} | ({"models": models} if has_models else {})
+        for root in roots.values():
+            _clear(root)
+            (root / _STAGING).mkdir(parents=True)
+        database = history / _STAGING / _DATABASE
+        for line in folder.lines(name):
+            top, _, path = line.path.partition("/")
+            if line.path == _DATABASE:
+                _copy(folder, line, database)
+            elif top in roots:
+                _copy(folder, line, roots[top] / _STAGING / path)
+        for root in roots.values():
+            for source in (root / _STAGING).iterdir():
+                if source != database:
+                    source.rename(root / source.name)
+        # Before the database: a marker that stays would have the models of a service in use cleared.
+        shutil.rmtree(models / _STAGING, ignore_errors=True)
+        os.sync()
+        _fill_database(settings.database_url, database)
+        shutil.rmtree(history / _STAGING)
+    return Restored(snapshot, has_models)
 
 
-class _EmptyDatabase:
-    """The database that settings name, which must have no tables.
+def _require_empty_database(database_url: str, snapshot: Snapshot) -> None:
+    """Require that the database has no tables and is of the snapshot's kind.
 
     Raises:
-        BackupError: it has, or it is of another kind than the snapshot's.
+        BackupError: it is not.
     """
+    url = read_url(database_url)
+    is_sqlite = url.drivername == "sqlite"
+    if is_sqlite != (snapshot.database == "sqlite"):
+        raise BackupError(
+            f"the snapshot is of a history in {snapshot.database}, and can only be restored into one: "
+            "set FLOWGAUGE_DATABASE accordingly"
+        )
+    if is_sqlite:  # not opened: that would make the file
+        taken = Path(url.database or "").exists()
+    else:
+        database = Database(database_url)
+        taken = database.revision is not None
+        database.close()
+    if taken:
+        raise BackupError(f"the database {shown(url)} is not empty: name a new one")
 
-    def __init__(self, settings: Settings, snapshot: Snapshot) -> None:
-        self._url = settings.database_url
-        url = read_url(self._url)
-        is_sqlite = url.drivername == "sqlite"
-        if is_sqlite != (snapshot.database == "sqlite"):
-            raise BackupError(
-                f"the snapshot is of a history in {snapshot.database}, and can only be restored into one: "
-                "set FLOWGAUGE_DATABASE accordingly"
-            )
-        self._file = Path(url.database or "") if is_sqlite else None
-        if self._file is not None:  # not opened: that would make the file
-            taken = self._file.exists()
-        else:
-            database = Database(self._url)
-            taken = database.revision is not None
-            database.close()
-        if taken:
-            raise BackupError(
-                f"the database {self._file or 'of FLOWGAUGE_DATABASE'} is not empty: name a new one"
-            )
 
-    def fill(self, source: Path) -> None:
-        """Put the snapshot's database there, with the tables of this version of FlowGauge."""
-        if self._file is None:
-            database = Database(self._url)
-            load_postgresql(database, source)
-            _finish(database)
-            return
-        _finish(Database(URL.create("sqlite", database=str(source)).render_as_string()))
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        part = self._file.with_name(f".{self._file.name}.part")
-        shutil.move(source, part)
-        part.replace(self._file)
+def _fill_database(database_url: str, source: Path) -> None:
+    """Put the snapshot's database in place, with the tables of this version of FlowGauge."""
+    url = read_url(database_url)
+    if url.drivername != "sqlite":
+        database = Database(database_url)
+        load_postgresql(database, source)
+        _finish(database)
+        return
+    _finish(Database(URL.create("sqlite", database=str(source)).render_as_string()))
+    target = Path(url.database or "")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    shutil.move(source, part)
+    part.replace(target)
 
 
 def _finish(database: Database) -> None:
@@ -138,77 +134,19 @@ def _finish(database: Database) -> None:
         database.close()
 
 
-class _Copier:
-    """Copies a snapshot's files beside where they belong, then moves them there.
-
-    Args:
-        folder: the backup.
-        history: the folder of the history, empty.
-        models: that of the models, empty; None where models are not wanted.
-        incomplete: whether files that the backup has lost are left out.
-    """
-
-    def __init__(self, folder: BackupFolder, history: Path, models: Path | None, *, incomplete: bool) -> None:
-        self._folder = folder
-        self._roots = {"history": history} | ({} if models is None else {"models": models})
-        self._incomplete = incomplete
-        self.lost: list[str] = []
-        for root in self._roots.values():
-            shutil.rmtree(root / _STAGING, ignore_errors=True)
-            (root / _STAGING).mkdir(parents=True)
-
-    def copy(self, lines: Iterator[Line]) -> Path | None:
-        """Copy files; where the database's file lies then, None where there is none."""
-        database = None
-        for line in lines:
-            root, _, path = line.path.partition("/")
-            if line.path == _DATABASE:
-                database = self._roots["history"] / _STAGING / _DATABASE
-                self._copy(line, database, required=True)
-            elif root in self._roots:
-                self._copy(line, self._roots[root] / _STAGING / path)
-        return database
-
-    def append_journal(self, files: list[Path]) -> int:
-        """Add files of another journal after those of the snapshot; returns how many bytes they have."""
-        folder = self._roots["history"] / _STAGING / "journal"
-        folder.mkdir(exist_ok=True)
-        last = max((int(path.name[:12]) for path in folder.iterdir()), default=0)
-        for number, path in enumerate(files, last + 1):
-            shutil.copyfile(path, folder / f"{number:012}.journal")
-        return sum(path.stat().st_size for path in files)
-
-    def move_into_place(self, database: Path, target: _EmptyDatabase) -> None:
-        """Rename what was copied; then fill the database."""
-        for root in self._roots.values():
-            for path in (root / _STAGING).iterdir():
-                if path != database:
-                    path.rename(root / path.name)
-        target.fill(database)
-        for root in self._roots.values():
-            shutil.rmtree(root / _STAGING)
-        os.sync()
-
-    def _copy(self, line: Line, target: Path, *, required: bool = False) -> None:
-        source = self._folder.object_path(line.sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        found = ""
-        try:
-            with source.open("rb") as file, target.open("wb") as copy:
-                found, _ = copy_hashed(file, copy)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EIO):
-                raise
-        if found == line.sha256:
-            return
-        target.unlink(missing_ok=True)
-        said = f"{line.path} is missing or damaged in the backup: {source}"
-        if required or not self._incomplete:
-            raise BackupError(
-                f"{said}. `flowgauge backup verify` names all such files. Restore another snapshot"
-                + ("" if required else ", or all else of this one by --incomplete")
-            )
-        self.lost.append(said)
+def _copy(folder: BackupFolder, line: Line, target: Path) -> None:
+    source = folder.object_path(line.sha256)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with source.open("rb") as file, target.open("wb") as copy:
+            is_whole = copy_hashed(file, copy)[0] == line.sha256
+    except FileNotFoundError:
+        is_whole = False
+    if not is_whole:
+        raise BackupError(
+            f"{line.path} is missing or damaged in the backup: {source}. `flowgauge backup verify` names all "
+            "such files. Restore another snapshot"
+        )
 
 
 @contextmanager
@@ -222,18 +160,18 @@ def _locked(history: Path) -> Iterator[None]:
         raise BackupError(f"a server uses the history {history}: stop it first") from error
 
 
-def _is_empty(folder: Path) -> bool:
+def _is_free(folder: Path) -> bool:
     """Whether a folder has nothing, but for a lock and what a restore that was broken off has left."""
-    return not folder.is_dir() or all(path.name in ("lock", _STAGING) for path in folder.iterdir())
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return names <= {"lock"} or _STAGING in names
 
 
-def _journal_files(journal: Path) -> list[Path]:
-    """The files of a journal, oldest first.
-
-    Raises:
-        BackupError: it is no journal.
-    """
-    files = sorted(journal.glob("*.journal")) if journal.is_dir() else []
-    if not files and (not journal.is_dir() or any(journal.iterdir())):
-        raise BackupError(f"{journal} is no journal: name the folder `journal` of the history used before")
-    return files
+def _clear(folder: Path) -> None:
+    """Delete what a restore that was broken off has left; the marker goes last."""
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _STAGING):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()

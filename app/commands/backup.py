@@ -100,11 +100,10 @@ def verify(folder: Folder, name: Name = None) -> None:
     What the history had lost when it was taken is said as `create` did, and is no fault of the snapshot.
     """
     from app.backup.folder import BackupFolder
-    from app.backup.verify import verify as find_faults
 
     there = BackupFolder(folder)
     chosen = there.find(name)
-    faults = find_faults(there, chosen)
+    faults = there.verify(chosen)
     _tell_missing(there.snapshot(chosen))
     for fault in faults:
         typer.echo(fault)
@@ -119,21 +118,10 @@ def restore(
     name: Name = None,
     history: History = None,
     models: Models = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            help="The journal of the history used before: what waits there to be filed comes along."
-        ),
-    ] = None,
-    incomplete: Annotated[
-        bool,
-        typer.Option("--incomplete", help="Leave out and say what the backup has lost, instead of stopping."),
-    ] = False,
 ) -> None:
     """Bring a snapshot back into an empty history, for a server that does not run. Nothing is overwritten.
 
-    Where the database is damaged, inspections that were answered since wait in the folder `journal` of the
-    old history, and are nowhere else: name it by --journal.
+    One that was broken off is done again by the same command.
 
     A snapshot of a history in PostgreSQL needs FLOWGAUGE_DATABASE to name an empty database there.
     """
@@ -142,25 +130,17 @@ def restore(
 
     there = BackupFolder(folder)
     settings, chosen = _settings(history, models), there.find(name)
-    restored = bring_back(settings, there, chosen, journal, incomplete=incomplete)
+    restored = bring_back(settings, there, chosen)
     typer.echo(f"{chosen} is back: {restored.snapshot.inspections} inspections in {settings.history}")
     if restored.has_models:
         typer.echo(f"its models are in {settings.models}")
     else:
         typer.echo(f"left as it was: the models folder {settings.models} is not empty", err=True)
-    if journal is not None:
-        typer.echo(
-            f"{restored.waiting:,} bytes of {journal} come along; the server files them when it starts"
-        )
     _tell_missing(restored.snapshot)
-    for line in restored.lost:
-        typer.echo(f"missing: {line}", err=True)
-    if valid := _valid_keys(settings):
-        where = f"--history {shlex.quote(str(settings.history))}"
-        typer.echo(
-            f"valid keys: {valid}, as in the snapshot; one that was revoked after it is valid again. List "
-            f"them with `flowgauge keys list {where}`, revoke with `flowgauge keys revoke ID {where}`"
-        )
+    typer.echo(
+        "keys are as in the snapshot, and one that was revoked after it is valid again: list them with "
+        f"`flowgauge keys list --history {shlex.quote(str(settings.history))}`"
+    )
 
 
 def _tell_missing(snapshot: "Snapshot") -> None:
@@ -168,18 +148,6 @@ def _tell_missing(snapshot: "Snapshot") -> None:
         typer.echo(f"missing: {line}", err=True)
     if more := snapshot.missing_count - len(snapshot.missing):
         typer.echo(f"missing: {more:,} more files", err=True)
-
-
-def _valid_keys(settings: Settings) -> int:
-    from app.database import clock
-    from app.database.engine import Database
-    from app.keys import Keys
-
-    database = Database(settings.database_url)
-    try:
-        return sum(key.fault(clock.now_ms()) is None for key in Keys(database).list())
-    finally:
-        database.close()
 
 
 def _settings(history: Path | None, models: Path | None) -> Settings:

@@ -1,4 +1,4 @@
-"""A service to be asked, and a network in front of it that loses answers, or the end of requests."""
+"""A service to be asked, and a network in front of it that loses answers."""
 
 import asyncio
 import inspect
@@ -60,13 +60,11 @@ class Network:
     Args:
         url: of the server behind it.
         lost: how many answers.
-        stalled: of how many requests, the first ones, it keeps the last byte.
     """
 
-    def __init__(self, url: str, lost: int = 0, stalled: int = 0) -> None:
+    def __init__(self, url: str, lost: int = 0) -> None:
         self._to = httpx.URL(url)
         self.lost = lost
-        self.stalled = stalled
         self.passed = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -88,9 +86,7 @@ class Network:
             except OSError:
                 return
             with client, socket.create_connection((self._to.host, self._to.port or 80)) as server:
-                request = self._request(client)
-                server.sendall(request[:-1] if self.stalled else request)
-                self.stalled = max(0, self.stalled - 1)
+                server.sendall(self._request(client))
                 answer = self._answer(server)
                 if self.lost:
                     self.lost -= 1

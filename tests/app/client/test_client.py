@@ -93,30 +93,6 @@ def test_several_images(ask: Ask, url: str, tiny_images: Images, tmp_path: Path)
         ask(url, "inspect_all", "tiny", {})
 
 
-@pytest.fixture(scope="module")
-def impatient(
-    tiny_bundle_store: Path, serve_http: Serve, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A service that gives uploads up soon."""
-    history = tmp_path_factory.mktemp("impatient") / "history"
-    app = create_app(Settings(models=tiny_bundle_store, history=history, upload_idle_seconds=0.3))
-    with serve_http(app) as url:
-        yield url
-
-
-def test_an_upload_that_stalled_is_sent_again(ask: Ask, impatient: str, tiny_images: Images) -> None:
-    station = f"stalled-{ask.__name__}"
-    with Network(impatient, stalled=1) as network:
-        answer = ask(network.url, "inspect", "tiny", tiny_images["good"][0], station=station)
-        # On a busy machine a whole one may take longer than the 0.3 s too, and is sent again as well.
-        # That there is one inspection is asked below.
-        assert network.passed >= 2
-    ask(impatient, "inspection", answer.inspection_id)  # filed
-    assert [one.inspection_id for one in ask(impatient, "inspections", station=station)] == [
-        answer.inspection_id
-    ]
-
-
 def test_files_of_an_inspection(ask: Ask, url: str, tiny_images: Images) -> None:
     data = tiny_images["defect"][2]
     identifier = ask(url, "inspect", "tiny", data).inspection_id
