@@ -76,7 +76,7 @@ class Caller:
                 "forbidden", f"This needs one of the roles {wanted}; the key's role is {self.role}."
             )
 
-    def expect_category(self, category: str) -> None:
+    def require_category(self, category: str) -> None:
         """Raise the problem forbidden unless the key is for a category."""
         if self.categories is not None and category not in self.categories:
             raise Problem("forbidden", f"The key is not for category {category[:64]!r}.")
@@ -116,7 +116,7 @@ class Requires(APIKeyHeader):
         caller.expect(self.permission)
         category = request.path_params.get("category")
         if category is not None:
-            caller.expect_category(category)
+            caller.require_category(category)
         elif self.permission is Permission.ADMIN and caller.categories is not None:
             raise Problem("forbidden", "This is about all categories; the key is for some of them.")
         return caller

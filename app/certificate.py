@@ -9,7 +9,7 @@ class CertificateError(ValueError):
     """The files of TLS cannot be used."""
 
 
-def expect_certificate(settings: Settings) -> None:
+def require_certificate(settings: Settings) -> None:
     """Refuse files of TLS that a server could not use.
 
     Raises:

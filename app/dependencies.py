@@ -56,10 +56,10 @@ KeyringPart = Annotated[Keyring, _part("keyring")]
 SessionsPart = Annotated[Sessions, _part("sessions")]
 
 
-async def expect_not_draining(request: Request) -> None:
+async def require_not_draining(request: Request) -> None:
     """Raise the problem draining when the server is stopping; before a body is read."""
     draining: Draining = request.app.state.draining
-    draining.expect_not_begun()
+    draining.require_not_begun()
 
 
 # No pattern here: a name that cannot be one is a model that there is not, 404 like any other.

@@ -25,7 +25,7 @@ class Draining:
         for callback in self._ends:
             callback()
 
-    def expect_not_begun(self) -> None:
+    def require_not_begun(self) -> None:
         """Raise the problem draining when the server is stopping."""
         if self.begun:
             raise Problem("draining", "The server is stopping and takes nothing new. Send it again.")

@@ -12,7 +12,7 @@ class ExposureError(ValueError):
     """The service would be open to everybody on the network."""
 
 
-def expect_keys_on_network(settings: Settings) -> bool:
+def require_keys_on_network(settings: Settings) -> bool:
     """Refuse to be reachable from beyond this machine where no request would need a key.
 
     Args:

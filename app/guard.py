@@ -100,14 +100,14 @@ class Guard:
         try:
             credential = credentials.find(scope["headers"])
             if credential is not None and credential.kind == "key":
-                return self._welcome(keyring.expect_key(credential.secret)), None
+                return self._welcome(keyring.require_key(credential.secret)), None
             if not keyring.required:
                 self._expect_this_machine(scope, headers)
                 _expect_same_origin(headers)
                 return ANONYMOUS, None
             if credential is None:
                 raise _nothing_sent()
-            key = keyring.expect_session(credential.secret)
+            key = keyring.require_session(credential.secret)
         except Problem as problem:
             if problem.name == "unauthenticated":
                 logger.warning("refused a request from %s: %s", client_address(scope), problem.detail)
@@ -147,15 +147,15 @@ class Guard:
             raise Problem("forbidden", "There are no keys, so nobody but this machine may use the service.")
 
 
-def is_still_welcome(scope: Scope) -> bool:
+def is_still_allowed(scope: Scope) -> bool:
     """Whether a request that was let through would be again, now: its key may have been revoked."""
     keyring: Keyring = scope["app"].state.keyring
     try:
         credential = credentials.find(scope["headers"])
         if credential is not None and credential.kind == "key":
-            keyring.expect_key(credential.secret)
+            keyring.require_key(credential.secret)
         elif keyring.required:
-            keyring.expect_session("" if credential is None else credential.secret)
+            keyring.require_session("" if credential is None else credential.secret)
     except Problem:
         return False
     return True

@@ -75,7 +75,7 @@ class Keyring:
             )
             self._required = self._required or bool(all_keys)
 
-    def expect_key(self, text: str) -> Key:
+    def require_key(self, text: str) -> Key:
         """The key that a text is.
 
         Raises:
@@ -93,7 +93,7 @@ class Keyring:
             raise Problem("unauthenticated", f"The key {key_id} {fault}. Ask an administrator for another.")
         return key
 
-    def expect_session(self, secret: str) -> Key:
+    def require_session(self, secret: str) -> Key:
         """The key that a session was opened with.
 
         Raises:

@@ -13,7 +13,7 @@ from fastapi.dependencies.models import Dependant
 from app.problems import Problem
 
 
-async def expect_known_query(request: Request) -> None:
+async def require_known_query(request: Request) -> None:
     """A dependency of routes: every query parameter is one that the route, or what it depends on, takes.
 
     Raises:
@@ -21,7 +21,7 @@ async def expect_known_query(request: Request) -> None:
     """
     if not request.query_params:
         return
-    expect_utf8("the query", request.scope["query_string"])
+    require_utf8("the query", request.scope["query_string"])
     known = dict(_names(request.scope["route"].dependant))
     strange = sorted(set(request.query_params) - set(known))
     if strange:
@@ -37,7 +37,7 @@ async def expect_known_query(request: Request) -> None:
         seen.add(name)
 
 
-def expect_utf8(where: str, encoded: bytes) -> None:
+def require_utf8(where: str, encoded: bytes) -> None:
     """Refuse what is percent-encoded and not UTF-8, which is read as a text with marks in its place.
 
     Args:

@@ -51,7 +51,7 @@ def etag(revision: int | str) -> str:
     return f'"{revision}"'
 
 
-def expect_match(if_match: str | None, revision: int | str | None) -> None:
+def require_match(if_match: str | None, revision: int | str | None) -> None:
     """Refuse a change that is not based on what there is.
 
     Args:

@@ -9,8 +9,8 @@ from typing import Final
 from fastapi import APIRouter, Depends
 from starlette.routing import BaseRoute
 
-from app.dependencies import expect_not_draining
-from app.known_query import expect_known_query
+from app.dependencies import require_not_draining
+from app.known_query import require_known_query
 from app.routes import (
     audit,
     calibrations,
@@ -41,9 +41,9 @@ from app.routes.pages import PAGES
 
 def _put_together() -> tuple[BaseRoute, ...]:
     every = APIRouter()
-    strict = [Depends(expect_known_query)]
+    strict = [Depends(require_known_query)]
     # First, for it is nearly all that is asked for.
-    every.include_router(predict.router, dependencies=[*strict, Depends(expect_not_draining)])
+    every.include_router(predict.router, dependencies=[*strict, Depends(require_not_draining)])
     for operation in (health, session, metrics, reference):
         every.include_router(operation.router)
     for resource in (

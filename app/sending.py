@@ -7,10 +7,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.patience import Patience
+from app.revocation import RevocationCheck
 from app.scheduling.admission import Reservation
 from app.scheduling.concurrency_limit import ConcurrencyLimit
-from app.still_welcome import StillWelcome
+from app.transfer_rate import MinTransferRate
 
 # The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
 # in pieces, and no more than one or two of them are in a buffer that nobody counts.
@@ -25,7 +25,7 @@ class InPieces(Response):
     """A response of which the server buffers a piece or two, not all of it.
 
     Attributes:
-        least_rate: bytes a second, as of `Patience`.
+        least_rate: bytes a second, as of `MinTransferRate`.
     """
 
     least_rate: float | None = None
@@ -36,29 +36,28 @@ class InPieces(Response):
         Raises:
             ClientDisconnect: the client has stopped taking it, or takes it too slowly.
         """
-        patience = Patience(STALLED_SECONDS, self.least_rate)
+        transfer_rate = MinTransferRate(STALLED_SECONDS, self.least_rate)
 
         async def send_in_pieces(message: Message) -> None:
             body, sent = message.get("body", b""), 0
             while len(body) - sent > PIECE_BYTES:
                 piece = body[sent : sent + PIECE_BYTES]
-                await _send({**message, "body": piece, "more_body": True}, send, patience)
+                await _send({**message, "body": piece, "more_body": True}, send, transfer_rate)
                 sent += PIECE_BYTES
-            await _send({**message, "body": body[sent:]} if sent else message, send, patience)
+            await _send({**message, "body": body[sent:]} if sent else message, send, transfer_rate)
 
         await super().__call__(scope, receive, send_in_pieces)
 
 
-class FewAtATime(InPieces, StreamingResponse):
-    """A stream that holds one of a few places while it is sent, to a client that takes it.
+class LimitedStreamingResponse(InPieces, StreamingResponse):
+    """A streamed answer of which only a limited number is sent at a time.
 
     Args:
         places: as many as may be sent at a time.
         key_id: whose place it is, see `ConcurrencyLimit`.
         content: as of `StreamingResponse`.
-        may_go_on: whether who began this still may, asked now and then.
-        least_rate: bytes a second. It keeps nothing from others but a place and a little memory, so it may
-            take its time; not for ever.
+        may_go_on: whether the caller is still allowed, checked every few seconds.
+        least_rate: bytes a second; low, since a stream holds only a place and little memory.
         options: as of `StreamingResponse`.
     """
 
@@ -76,7 +75,7 @@ class FewAtATime(InPieces, StreamingResponse):
         self.least_rate = least_rate
         self._places = places
         self._key_id = key_id
-        self._may_go_on = StillWelcome(may_go_on)
+        self._may_go_on = RevocationCheck(may_go_on)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it.
@@ -116,9 +115,9 @@ class Accounted(InPieces):
             await super().__call__(scope, receive, send)
 
 
-async def _send(message: Message, send: Send, patience: Patience) -> None:
+async def _send(message: Message, send: Send, transfer_rate: MinTransferRate) -> None:
     try:
-        await patience.wait(send(message))
+        await transfer_rate.wait(send(message))
     except TimeoutError:
         raise ClientDisconnect from None
-    patience.credit(len(message.get("body", b"")))
+    transfer_rate.credit(len(message.get("body", b"")))

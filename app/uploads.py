@@ -7,9 +7,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from app.forms import FILE, File, Form, Upload, too_large
-from app.patience import LEAST_RATE, Patience
 from app.problems import Problem
 from app.scheduling.admission import Reservation
+from app.transfer_rate import LEAST_RATE, MinTransferRate
 
 # What multipart/form-data may add to the file: boundaries, part headers, four texts of four-byte
 # characters.
@@ -110,10 +110,10 @@ async def chunks(request: Request, limit: int, idle_seconds: float, beyond: Prob
         raise beyond
     received = 0
     stream = request.stream()
-    patience = Patience(idle_seconds)
+    transfer_rate = MinTransferRate(idle_seconds)
     while True:
         try:
-            chunk = await patience.wait(anext(stream, None))
+            chunk = await transfer_rate.wait(anext(stream, None))
         except TimeoutError:
             raise Problem(
                 "upload-stalled",
@@ -122,7 +122,7 @@ async def chunks(request: Request, limit: int, idle_seconds: float, beyond: Prob
             ) from None
         if chunk is None:
             return
-        patience.credit(len(chunk))
+        transfer_rate.credit(len(chunk))
         received += len(chunk)
         if received > limit:
             raise beyond

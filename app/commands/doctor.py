@@ -117,9 +117,9 @@ def _optional() -> Iterator[Check]:
 
 def _serving(models: Path) -> Iterator[Check]:
     """What a server would compute with and load, and why it would not start."""
-    from app.certificate import CertificateError, expect_certificate
+    from app.certificate import CertificateError, require_certificate
     from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
-    from app.exposure import ExposureError, expect_keys_on_network
+    from app.exposure import ExposureError, require_keys_on_network
     from app.loader import Loader
     from app.settings import SettingsError, settings_from
     from app.sinks.errors import SinkError
@@ -146,7 +146,7 @@ def _serving(models: Path) -> Iterator[Check]:
     except OSError as error:
         yield Check("serve", "problem", f"would not start: {models} cannot be read: {error.strerror}")
         return
-    for expect in (expect_certificate, expect_keys_on_network):
+    for expect in (require_certificate, require_keys_on_network):
         try:
             expect(settings)
         except DatabaseUnavailable as error:

@@ -104,9 +104,9 @@ def _serve(settings: Settings, categories: list[str], device: "torch.device") ->
         import uvicorn
 
         from app import logs
-        from app.certificate import CertificateError, expect_certificate
+        from app.certificate import CertificateError, require_certificate
         from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
-        from app.exposure import ExposureError, expect_keys_on_network
+        from app.exposure import ExposureError, require_keys_on_network
         from app.history.history import HistoryError
         from app.main import create_app
         from app.server import Server
@@ -120,8 +120,8 @@ def _serve(settings: Settings, categories: list[str], device: "torch.device") ->
     except (SinkError, DatabaseError) as error:
         _stop(2, str(error))
     try:
-        expect_certificate(settings)
-        keyed = expect_keys_on_network(settings)
+        require_certificate(settings)
+        keyed = require_keys_on_network(settings)
     except (CertificateError, ExposureError) as error:
         _stop(2, str(error))
     except DatabaseUnavailable as error:

@@ -141,10 +141,10 @@ class Database:
             if found == REVISION:
                 return
             if found is None and not self.is_sqlite:
-                self._expect_utf8(connection)
+                self._require_utf8(connection)
             _migrate(connection)
 
-    def _expect_utf8(self, connection: Connection) -> None:
+    def _require_utf8(self, connection: Connection) -> None:
         """Refuse to begin in a database that cannot hold every text.
 
         Raises:

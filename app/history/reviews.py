@@ -54,7 +54,7 @@ def add(
     }
     with database.write() as connection:
         inspection = _summary(connection, inspection_id)
-        caller.expect_category(inspection.category)
+        caller.require_category(inspection.category)
         changed = connection.execute(
             update(inspections)
             .where(inspections.c.id == inspection_id, inspections.c.review_revision == expected_revision)
@@ -82,7 +82,7 @@ def of(database: Database, caller: Caller, inspection_id: str) -> list[Review]:
     """
     query = select(reviews).where(reviews.c.inspection_id == inspection_id).order_by(reviews.c.revision)
     with database.read() as connection:
-        caller.expect_category(_summary(connection, inspection_id).category)
+        caller.require_category(_summary(connection, inspection_id).category)
         return [_shown(dict(row)) for row in connection.execute(query).mappings()]
 
 

@@ -27,7 +27,7 @@ from app.dependencies import (
 from app.history.history import History
 from app.openapi import documented
 from app.openapi_bodies import CALIBRATION_EXTRA
-from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
+from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.problems import Problem
 from app.recalibration import renewal, warnings_of
 from app.routes.spans import Time
@@ -144,7 +144,7 @@ async def renew_calibration(
         detector = await residency.get(category)
         slot = Slot.of(detector, station)
         # Before megabytes are sent in vain; the check that counts is in `edit`.
-        expect_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
+        require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
             pictures: list[Picture] = []
@@ -164,7 +164,7 @@ async def renew_calibration(
                     "conflict",
                     "Another version serves since the images were sent; nothing was changed. Send again.",
                 )
-            expect_match(if_match, _tag(there))
+            require_match(if_match, _tag(there))
             asked = detector.calibrator.target_fpr
             return renewal(slot, measured, target_fpr=asked, by=caller.actor, reason=reason)
 
@@ -214,7 +214,7 @@ async def delete_calibration(
         def edit(there: InForce | None) -> None:
             if there is None:
                 raise Problem("not-found", "No calibration was made for this after the version.")
-            expect_match(if_match, _tag(there))
+            require_match(if_match, _tag(there))
             after = detector.calibrator
             if station is not None:  # a line's that cannot be read must refuse before the station's is gone
                 after = or_own(detector, store.calibrations.read(replace(slot, station=None)))

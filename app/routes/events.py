@@ -77,7 +77,7 @@ async def listen(
     events, is sent away and may come back. Inspections with `store=false` are in no history and not here.
     """
     if category is not None:
-        caller.expect_category(category)
+        caller.require_category(category)
     wanted = Wanted(
         category=category,
         station=station,
@@ -85,7 +85,7 @@ async def listen(
         categories=caller.categories,
     )
     number, gap = await _begin(feed, last_event_id or after)
-    may_listen = partial(guard.is_still_welcome, request.scope)
+    may_listen = partial(guard.is_still_allowed, request.scope)
     return EventStream(feed, wanted, number, gap, may_listen, caller.key_id)
 
 

@@ -32,7 +32,7 @@ async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: Draini
     A history that takes no more, or a database that does not answer, leaves this at 200: predictions with
     store=false need neither. The metrics `flowgauge_history_accepting` and `flowgauge_history_failing` tell.
     """
-    draining.expect_not_begun()
+    draining.require_not_begun()
     residency.expect_ready()
     batcher.require_alive()
     return Health(status="ready")

@@ -17,13 +17,13 @@ from app.dependencies import HistoryPart
 from app.history import export, queries
 from app.history.history import History
 from app.openapi import documented
-from app.patience import LEAST_RATE
 from app.routes.known_inspection import KnownInspection
 from app.routes.spans import From, To
 from app.routes.texts import text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
-from app.sending import FewAtATime
+from app.sending import LimitedStreamingResponse
+from app.transfer_rate import LEAST_RATE
 
 router = APIRouter(prefix="/v1/inspections", tags=["history"])
 
@@ -41,7 +41,7 @@ async def _filter(
     made_before: To = None,
 ) -> queries.Filter:
     if category is not None:
-        caller.expect_category(category)
+        caller.require_category(category)
     return queries.Filter(
         category=category,
         decision=decision,
@@ -137,11 +137,11 @@ def _export(
     first = next(pages, ())
     name = "inspections.csv" if media_type == _CSV else "inspections.ndjson"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return FewAtATime(
+    return LimitedStreamingResponse(
         history.exports,
         caller.key_id,
         write(chain([first], pages)),
-        may_go_on=partial(guard.is_still_welcome, request.scope),
+        may_go_on=partial(guard.is_still_allowed, request.scope),
         least_rate=LEAST_RATE,
         headers=headers,
         media_type=media_type,

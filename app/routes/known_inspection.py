@@ -40,7 +40,7 @@ async def _known_inspection(
             "unknown-inspection",
             "No inspection has this id: it was never kept, or retention has removed it.",
         )
-    caller.expect_category(row.category)
+    caller.require_category(row.category)
     return row
 
 

@@ -19,13 +19,13 @@ from app.dependencies import (
     PredictorPart,
     ResidencyPart,
     SettingsPart,
-    expect_not_draining,
+    require_not_draining,
 )
 from app.forms import File, Upload
 from app.inspection.answer import Answer
 from app.inspection.params import Params
 from app.inspection.predictor import PROBLEMS, Body, Predictor
-from app.known_query import expect_known_query
+from app.known_query import require_known_query
 from app.open_inference import incoming, outgoing
 from app.openapi import documented
 from app.openapi_bodies import INFER_EXTRA
@@ -35,7 +35,7 @@ from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import open_inference as schemas
 from flows.fastflow import heatmap, models_folder
 
-router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(expect_known_query)])
+router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(require_known_query)])
 
 _documented = partial(documented, open_inference=True)
 # The JSON, as objects of Python.
@@ -53,7 +53,7 @@ async def live(batcher: BatcherPart) -> dict[str, bool]:
 @router.get("/health/ready", responses=_documented("internal", "model-loading", "draining"))
 async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> dict[str, bool]:
     """Answer 200 when every active model is loaded, as /health/ready."""
-    draining.expect_not_begun()
+    draining.require_not_begun()
     residency.expect_ready()
     batcher.require_alive()
     return {"ready": True}
@@ -121,10 +121,10 @@ _INFER: Final[dict[str, Any]] = {
 }
 
 
-@router.post("/models/{category}/infer", dependencies=[Depends(expect_not_draining)], **_INFER)
+@router.post("/models/{category}/infer", dependencies=[Depends(require_not_draining)], **_INFER)
 @router.post(
     "/models/{category}/versions/{version}/infer",
-    dependencies=[Depends(expect_not_draining), VERSION_IN_PATH],
+    dependencies=[Depends(require_not_draining), VERSION_IN_PATH],
     **_INFER,
 )
 async def infer(request: Request, category: Category, params: Params, predictor: PredictorPart) -> Response:

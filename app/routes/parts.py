@@ -13,7 +13,7 @@ from app.access import MaySeeResult
 from app.dependencies import HistoryPart
 from app.history import export, queries
 from app.history.rates import DECISIONS
-from app.known_query import expect_utf8
+from app.known_query import require_utf8
 from app.openapi import documented
 from app.problems import Problem
 from app.schemas import history as schemas
@@ -70,7 +70,7 @@ async def get_part(
     are to be. Of a key that is for some categories, images of the others do not count either: ask by one that
     is for all categories of the part.
     """
-    expect_utf8("the path", request.scope["raw_path"])
+    require_utf8("the path", request.scope["raw_path"])
 
     def find() -> tuple[dict[Decision, int], Sequence[Row[Any]]]:
         wanted = queries.Filter(part_id=part_id, categories=caller.categories)

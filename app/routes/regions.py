@@ -11,7 +11,7 @@ from app.acts import audited
 from app.category_settings import Area, CategorySettings, Region
 from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
 from app.openapi import documented
-from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
+from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.problems import Problem
 from app.routes.stations import StationOfRegion
 from app.schemas import tuning as schemas
@@ -74,7 +74,7 @@ async def set_region(
 
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _region(settings, station)
-            expect_match(if_match, before.revision if before else None)
+            require_match(if_match, before.revision if before else None)
             after = _with(settings, station, Region(revision=settings.revision, **area.model_dump()))
             verdict.expect_region(detector, after, station)
             held["from"] = before and before.model_dump()
@@ -107,7 +107,7 @@ async def delete_region(
 
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _expect_region(settings, station)
-            expect_match(if_match, before.revision)
+            require_match(if_match, before.revision)
             held["from"] = before.model_dump()
             return _with(settings, station, None)
 

@@ -20,7 +20,7 @@ from app.problems import Problem
 from app.routes.spans import From, OfStation, To, span
 from app.schemas import reports as schemas
 from app.schemas.predict import Decision
-from app.sending import FewAtATime
+from app.sending import LimitedStreamingResponse
 from flows.fastflow import models_folder
 
 router = APIRouter(tags=["reports"])
@@ -126,11 +126,11 @@ def get_training_set(
     first = next(chosen, None)
     if first is None:
         raise Problem("conflict", f"No picture that is kept of {category!r} has been reviewed as good yet.")
-    return FewAtATime(
+    return LimitedStreamingResponse(
         history.archives,
         caller.key_id,
         training_set.archive(chain([first], chosen), history.pictures, category),
-        may_go_on=partial(guard.is_still_welcome, request.scope),
+        may_go_on=partial(guard.is_still_allowed, request.scope),
         headers={
             "Content-Disposition": f'attachment; filename="{category}-training-set.zip"',
             "Cache-Control": "no-store",

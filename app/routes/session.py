@@ -38,7 +38,7 @@ def login(
     FLOWGAUGE_SESSION_HOURS, with the key, or at /logout.
     """
     try:
-        key = keyring.expect_key(login.key)
+        key = keyring.require_key(login.key)
     except Problem as problem:
         logger.warning("refused a login from %s: %s", client_address(request.scope), problem.detail)
         raise

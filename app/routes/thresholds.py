@@ -10,7 +10,7 @@ from app.acts import audited
 from app.category_settings import CategorySettings
 from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
 from app.openapi import documented
-from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
+from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.schemas import tuning as schemas
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
@@ -55,7 +55,7 @@ async def change_thresholds(
         calibrator = await asyncio.to_thread(store.calibrations.get, detector)
 
         def edit(settings: CategorySettings) -> CategorySettings:
-            expect_match(if_match, _tag(calibrator, settings))
+            require_match(if_match, _tag(calibrator, settings))
             detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
             detail["revision"] = settings.revision
             after = settings.model_copy(update={**wanted, "rates_revision": settings.revision})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.certificate import CertificateError, expect_certificate
+from app.certificate import CertificateError, require_certificate
 from app.settings import Settings
 from tests.support.certificates import Certificate, make_certificate
 
@@ -17,12 +17,12 @@ def made(tmp_path: Path) -> Certificate:
 
 def complaint(certificate: Path, key: Path) -> str:
     with pytest.raises(CertificateError) as caught:
-        expect_certificate(Settings(tls_certificate=certificate, tls_key=key))
+        require_certificate(Settings(tls_certificate=certificate, tls_key=key))
     return str(caught.value)
 
 
 def test_a_certificate_and_its_key(made: Certificate) -> None:
-    expect_certificate(Settings(tls_certificate=made.certificate, tls_key=made.key))
+    require_certificate(Settings(tls_certificate=made.certificate, tls_key=made.key))
 
 
 def test_files_that_are_not_there(made: Certificate, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from app.problems import Problem
 
 def test_refuses_nothing_before_it_begins() -> None:
     draining = Draining()
-    draining.expect_not_begun()
+    draining.require_not_begun()
     assert not draining.begun
 
 
@@ -16,7 +16,7 @@ def test_refuses_from_then_on() -> None:
     draining.begin()
     for _ in range(2):
         with pytest.raises(Problem) as caught:
-            draining.expect_not_begun()
+            draining.require_not_begun()
         assert caught.value.name == "draining"
 
 

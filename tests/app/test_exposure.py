@@ -4,14 +4,14 @@ import pytest
 
 from app.access import COMMAND_LINE, Role
 from app.database.engine import Database
-from app.exposure import ExposureError, expect_keys_on_network
+from app.exposure import ExposureError, require_keys_on_network
 from app.keys import Keys
 from app.settings import Settings
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_this_machine_needs_no_keys_and_nothing_is_looked_into(host: str, tmp_path: Path) -> None:
-    expect_keys_on_network(Settings(host=host))
+    require_keys_on_network(Settings(host=host))
     assert not (tmp_path / "history").exists()
 
 
@@ -19,7 +19,7 @@ def test_this_machine_needs_no_keys_and_nothing_is_looked_into(host: str, tmp_pa
 def test_the_network_needs_a_key(host: str) -> None:
     settings = Settings(host=host)
     with pytest.raises(ExposureError) as caught:
-        expect_keys_on_network(settings)
+        require_keys_on_network(settings)
     message = str(caught.value)
     assert repr(host) in message
     assert "flowgauge keys create" in message
@@ -27,10 +27,10 @@ def test_the_network_needs_a_key(host: str) -> None:
     database = Database(settings.database_url)
     database.prepare()
     key, _ = Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
-    expect_keys_on_network(settings)
+    require_keys_on_network(settings)
     # The service then asks for a key, if nobody has one: closed is safe.
     Keys(database).revoke(COMMAND_LINE, key.id)
-    expect_keys_on_network(settings)
+    require_keys_on_network(settings)
     database.close()
 
 
@@ -39,7 +39,7 @@ def test_a_proxy_on_this_machine_needs_a_key(proxies: str) -> None:
     """Or everybody whom it lets through would be an administrator."""
     settings = Settings(host="127.0.0.1", trusted_proxies=proxies)
     with pytest.raises(ExposureError) as caught:
-        expect_keys_on_network(settings)
+        require_keys_on_network(settings)
     message = str(caught.value)
     assert f"FLOWGAUGE_TRUSTED_PROXIES names {proxies}" in message
     assert "flowgauge keys create --role admin" in message
@@ -47,10 +47,10 @@ def test_a_proxy_on_this_machine_needs_a_key(proxies: str) -> None:
     database.prepare()
     Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
     database.close()
-    expect_keys_on_network(settings)
+    require_keys_on_network(settings)
 
 
 def test_or_to_be_allowed(tmp_path: Path) -> None:
-    expect_keys_on_network(Settings(host="0.0.0.0", allow_unauthenticated_network=True))  # noqa: S104
-    expect_keys_on_network(Settings(trusted_proxies="127.0.0.1", allow_unauthenticated_network=True))
+    require_keys_on_network(Settings(host="0.0.0.0", allow_unauthenticated_network=True))  # noqa: S104
+    require_keys_on_network(Settings(trusted_proxies="127.0.0.1", allow_unauthenticated_network=True))
     assert not (tmp_path / "history").exists()

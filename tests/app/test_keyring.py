@@ -42,7 +42,7 @@ def test_opens_for_the_key_and_for_nothing_near_it(database: Database, keys: Key
     key, key_text = keys.create(COMMAND_LINE, Role.LINE, "line 3")
     other, other_text = keys.create(COMMAND_LINE, Role.ADMIN, "other")
     keyring = Keyring(database)
-    assert keyring.expect_key(key_text) == key
+    assert keyring.require_key(key_text) == key
     secret = key_text.split("_", 2)[2]
     changed = secret[:-1] + ("A" if secret[-1] != "A" else "B")
     near = [
@@ -56,20 +56,20 @@ def test_opens_for_the_key_and_for_nothing_near_it(database: Database, keys: Key
         key_text.replace(key.id, "0" * 16),
     ]
     for wrong in near:
-        told = detail(lambda wrong=wrong: keyring.expect_key(wrong))  # type: ignore[misc]
+        told = detail(lambda wrong=wrong: keyring.require_key(wrong))  # type: ignore[misc]
         assert secret not in told
         assert key.id not in told
-    assert keyring.expect_key(other_text) == other
+    assert keyring.require_key(other_text) == other
 
 
 def test_only_who_has_the_secret_learns_that_a_key_is_revoked(database: Database, keys: Keys) -> None:
     key, key_text = keys.create(COMMAND_LINE, Role.LINE, "name")
     keys.revoke(COMMAND_LINE, key.id)
     keyring = Keyring(database)
-    assert "has been revoked" in detail(lambda: keyring.expect_key(key_text))
+    assert "has been revoked" in detail(lambda: keyring.require_key(key_text))
     wrong = f"fg_{key.id}_{'x' * 43}"
     unknown = f"fg_{'0' * 16}_{'x' * 43}"
-    assert detail(lambda: keyring.expect_key(wrong)) == detail(lambda: keyring.expect_key(unknown))
+    assert detail(lambda: keyring.require_key(wrong)) == detail(lambda: keyring.require_key(unknown))
 
 
 def test_expires_exactly_at_its_time(database: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,10 +78,10 @@ def test_expires_exactly_at_its_time(database: Database, keys: Keys, monkeypatch
     keyring = Keyring(database)
     assert key.expires_ms is not None
     monkeypatch.setattr(clock, "now_ms", lambda: key.expires_ms - 1)
-    assert keyring.expect_key(key_text) == keyring.expect_session(session) == key
+    assert keyring.require_key(key_text) == keyring.require_session(session) == key
     monkeypatch.setattr(clock, "now_ms", lambda: key.expires_ms)
-    assert "has expired" in detail(lambda: keyring.expect_key(key_text))
-    assert "has ended" in detail(lambda: keyring.expect_session(session))
+    assert "has expired" in detail(lambda: keyring.require_key(key_text))
+    assert "has ended" in detail(lambda: keyring.require_session(session))
 
 
 def test_keys_are_asked_for_from_the_first_on_for_ever(database: Database, keys: Keys) -> None:
@@ -102,21 +102,21 @@ def test_sees_what_another_process_changes(running: Keyring, keys: Keys, databas
     assert not running.required
     key, key_text = keys.create(COMMAND_LINE, Role.ADMIN, "name")
     eventually(lambda: running.required)
-    assert running.expect_key(key_text) == key
+    assert running.require_key(key_text) == key
     session = Sessions(database).open(key.id, 1)
     running.reload()
-    assert running.expect_session(session) == key
+    assert running.require_session(session) == key
     keys.revoke(COMMAND_LINE, key.id)
 
     def refused() -> bool:
         try:
-            running.expect_key(key_text)
+            running.require_key(key_text)
         except Problem:
             return True
         return False
 
     eventually(refused)
-    detail(lambda: running.expect_session(session))
+    detail(lambda: running.require_session(session))
 
 
 def test_a_database_that_fails_changes_nothing_and_the_log_says_so(
@@ -129,16 +129,16 @@ def test_a_database_that_fails_changes_nothing_and_the_log_says_so(
     eventually(lambda: any("cannot be read" in message for message in caplog.messages))
     time.sleep(0.2)
     assert sum("cannot be read" in message for message in caplog.messages) == 1  # not every 20 ms
-    assert running.expect_key(key_text) == key
+    assert running.require_key(key_text) == key
     assert running.required
-    detail(lambda: running.expect_key(f"fg_{key.id}_{'x' * 43}"))
+    detail(lambda: running.require_key(f"fg_{key.id}_{'x' * 43}"))
     with database.write() as connection:
         connection.execute(text("ALTER TABLE hidden RENAME TO keys"))
     eventually(lambda: any("can be read again" in message for message in caplog.messages))
     with database.write() as connection:
         connection.execute(update(tables.keys).values(revoked_ms=1))
     running.reload()
-    assert "has been revoked" in detail(lambda: running.expect_key(key_text))
+    assert "has been revoked" in detail(lambda: running.require_key(key_text))
 
 
 def test_stops_when_it_is_closed(database: Database) -> None:

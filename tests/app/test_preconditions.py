@@ -1,19 +1,19 @@
 import pytest
 
-from app.preconditions import etag, expect_match
+from app.preconditions import etag, require_match
 from app.problems import Problem
 
 
 def refused(if_match: str | None, revision: int | None) -> Problem:
     with pytest.raises(Problem) as caught:
-        expect_match(if_match, revision)
+        require_match(if_match, revision)
     return caught.value
 
 
 @pytest.mark.parametrize("header", ['"3"', ' "3" ', '"2", "3"', '"3","9"', "*", " * ", 'W/"2", "3"'])
 def test_what_names_the_revision(header: str) -> None:
     assert etag(3) == '"3"'
-    expect_match(header, 3)
+    require_match(header, 3)
 
 
 @pytest.mark.parametrize("header", ['"2"', '""', '"33"', '"2", "4"'])
@@ -41,5 +41,5 @@ def test_a_change_must_say_what_it_is_based_on() -> None:
 
 @pytest.mark.parametrize("header", ["*", '"1"'])
 def test_where_there_is_nothing_no_header_matches(header: str) -> None:
-    expect_match(None, None)
+    require_match(None, None)
     assert refused(header, None).name == "precondition-failed"

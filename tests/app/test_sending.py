@@ -7,11 +7,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message
 
-from app import sending, still_welcome
+from app import revocation, sending
 from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
-from app.sending import PIECE_BYTES, Accounted, FewAtATime
+from app.sending import PIECE_BYTES, Accounted, LimitedStreamingResponse
 from tests.app import stalling
 from tests.app.stalling import Stalling
 
@@ -45,7 +45,9 @@ def send(
 def stream(places: ConcurrencyLimit, client: Stalling, welcome: int = 100) -> None:
     """Stream to a client that is asked about as often, and may go on so many times."""
     left = iter(range(welcome))
-    response = FewAtATime(places, None, iter([b"piece"] * 9), may_go_on=lambda: next(left, None) is not None)
+    response = LimitedStreamingResponse(
+        places, None, iter([b"piece"] * 9), may_go_on=lambda: next(left, None) is not None
+    )
     asyncio.run(response({"type": "http"}, stalling.receive, client.send))
 
 
@@ -86,7 +88,7 @@ class Slow(Client):
 
 def test_a_client_that_takes_it_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "STALLED_SECONDS", 0.1)
-    monkeypatch.setattr("app.patience.LEAST_RATE", 10 * PIECE_BYTES / 0.02)
+    monkeypatch.setattr("app.transfer_rate.LEAST_RATE", 10 * PIECE_BYTES / 0.02)
     client = Slow(Admission(1, 10))
     with pytest.raises(ClientDisconnect):
         send(Response(bytes(50 * PIECE_BYTES)), client)
@@ -105,7 +107,7 @@ def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: p
 
 
 def test_a_stream_to_who_may_not_have_the_rest_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(still_welcome, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(revocation, "CHECK_SECONDS", 0.0)
     places, client = ConcurrencyLimit(1, "such stream are being sent"), Stalling(100)
     with pytest.raises(ClientDisconnect):
         stream(places, client, welcome=3)

@@ -48,11 +48,11 @@ problem_answers.install(app, error_page)
 
 @app.get("/ready")
 async def ready():
-    draining.expect_not_begun()
+    draining.require_not_begun()
 
 @app.get("/work/{seconds}")
 async def work(seconds: float):
-    draining.expect_not_begun()
+    draining.require_not_begun()
     print("began", flush=True)
     await asyncio.sleep(seconds)
     await stopping()

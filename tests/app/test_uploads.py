@@ -187,7 +187,7 @@ def slow(pieces: Iterable[bytes]) -> Request:
 
 
 def test_a_slow_upload_that_goes_on_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.patience.LEAST_RATE", 1)
+    monkeypatch.setattr("app.transfer_rate.LEAST_RATE", 1)
     with Admission(1, 10**6).reserve("tiny") as room:
         upload = jumping.run(read(slow([b"x"] * 20), room, LIMIT, 0.3))
     assert upload.files == [File(None, b"x" * 20)]

@@ -28,7 +28,7 @@ class Chosen:
             Problem: forbidden, for a category that the caller's key is not for.
         """
         if self.category is not None:
-            caller.expect_category(self.category)
+            caller.require_category(self.category)
         return Filter(**asdict(self), categories=caller.categories)
 
     @property

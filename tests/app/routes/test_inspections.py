@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from app import still_welcome
+from app import revocation
 from app.access import ANONYMOUS, COMMAND_LINE
 from app.database import clock
 from app.history import queries, reviews
@@ -271,7 +271,7 @@ class TestExport:
     def test_a_key_that_is_revoked_gets_no_more_of_it(
         self, keyed: Keyed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(still_welcome, "CHECK_SECONDS", 0.0)
+        monkeypatch.setattr(revocation, "CHECK_SECONDS", 0.0)
         kept(keyed, *(row() for _ in range(2001)))
         key, history = keyed.keys["viewer"], keyed.app.state.history
         headers = [(b"x-api-key", key.encode())]

@@ -1,4 +1,4 @@
-"""Whether who began to be sent something may have the rest of it: a key may be revoked meanwhile."""
+"""Checks during a long answer whether its key was revoked."""
 
 import time
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from typing import Final
 CHECK_SECONDS: Final = 2.0
 
 
-class StillWelcome:
-    """Asks now and then, and says yes in between.
+class RevocationCheck:
+    """Calls a check at most every CHECK_SECONDS, and is true in between.
 
     Args:
-        ask: whether it still may.
+        ask: whether the caller is still allowed.
     """
 
     def __init__(self, ask: Callable[[], bool]) -> None:
@@ -20,7 +20,7 @@ class StillWelcome:
         self._asked = time.monotonic()
 
     def __call__(self) -> bool:
-        """Whether it may go on."""
+        """Whether the answer may go on."""
         now = time.monotonic()
         if now - self._asked < CHECK_SECONDS:
             return True

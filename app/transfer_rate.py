@@ -1,4 +1,4 @@
-"""How long a client that is slow is waited for: a grace, and beyond it a least rate."""
+"""The minimum rate at which a client must send or take bytes, after a grace period."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -6,19 +6,17 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-# Bytes a second, 2 Mbit/s. Without it, a few clients that send or take a byte now and then would keep the
-# room of all others for as long as they like.
+# Bytes a second, 2 Mbit/s. Without it, a few slow clients would hold the memory of all others.
 LEAST_RATE: Final = 256 * 1024
 
 
-class Patience:
-    """What is left of a client's grace while bytes go one way or the other.
+class MinTransferRate:
+    """Times out a transfer that stays below a minimum rate for longer than a grace period.
 
-    Only waiting counts: the server's own slowness is not the client's. And what went fast is no credit beyond
-    the grace: otherwise all but the last byte at once would buy minutes.
+    Only waiting for the client counts, and fast transfer earns no credit beyond the grace period.
 
     Args:
-        grace: seconds that a client may be behind the least rate.
+        grace: seconds that a client may be behind the minimum rate.
         least_rate: bytes a second; None for LEAST_RATE.
     """
 
@@ -28,10 +26,10 @@ class Patience:
         self._left = grace
 
     async def wait(self, transfer: Awaitable[T]) -> T:
-        """Wait for the client.
+        """Wait for the client within the grace period left.
 
         Raises:
-            TimeoutError: the grace is used up.
+            TimeoutError: the grace period is used up.
         """
         clock = asyncio.get_running_loop().time
         begun = clock()
@@ -41,5 +39,5 @@ class Patience:
         return result
 
     def credit(self, size: int) -> None:
-        """Count bytes that went."""
+        """Count transferred bytes."""
         self._left = min(self._grace, self._left + size / self._least_rate)
