@@ -43,6 +43,17 @@ def test_each_combination_of_filters_has_its_index(database: Database) -> None:
     }
 
 
+def test_pages_follow_each_other_without_a_gap_or_a_repetition(database: Database) -> None:
+    ids = add(database, *(row(category=category) for category in "aabab"))
+    pages, after = [], None
+    for _ in range(3):
+        with database.read() as connection:
+            wanted = Filter(categories=frozenset("ab"))
+            pages.append([one.id for one in queries.page(connection, wanted, 2, after)])
+        after = pages[-1][-1]
+    assert pages == [ids[:-3:-1], ids[-3:-5:-1], ids[:1]]
+
+
 def test_whatever_index_is_read_the_rows_are_those_of_the_filter(each_database: Database) -> None:
     others = {"category": "b", "decision": "REJECT", "part_id": None, "station": None, "verdict": None}
     rows = [
