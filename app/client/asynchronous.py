@@ -2,24 +2,33 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import wraps
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from ..schemas.history import InspectionSummary, KeptInspection, Part, Verdict
-from ..schemas.models import Model, ModelSummary
-from ..schemas.predict import BatchAnswer, Inspection
-from ..schemas.review import Review
+from ..schemas.history import InspectionSummary
 from . import calls
-from .calls import Call, Image, Search, Wishes
+from .calls import Call, Search
 from .connection import connection
 from .errors import FlowGaugeError, expect, no_answer, of_response
 from .events import MEDIA_TYPE, PATH, Event, Listening, Stream
 from .retries import Attempts, Reconnecting
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]":
+    """A method that sends what a function of app/client/calls.py makes of the same arguments."""
+
+    @wraps(build)
+    def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        return self.send(build(*args, **kwargs))
+
+    return method
 
 
 class AsyncClient:
@@ -41,23 +50,18 @@ class AsyncClient:
         self._connection = connection(url, key, ca, timeout)
         self._http = httpx.AsyncClient(**self._connection.arguments)
 
-    async def inspect(self, category: str, image: Image, **wishes: Unpack[Wishes]) -> Inspection:
-        """As `Client.inspect`."""
-        return await self.send(calls.inspect(category, image, wishes))
-
-    async def inspect_all(
-        self, category: str, images: Mapping[str, Image], **wishes: Unpack[Wishes]
-    ) -> BatchAnswer:
-        """As `Client.inspect_all`."""
-        return await self.send(calls.inspect_all(category, images, wishes))
-
-    async def models(self) -> list[ModelSummary]:
-        """The categories, with their versions."""
-        return (await self.send(calls.models())).models
-
-    async def model(self, category: str) -> Model:
-        """What is known of a category's versions."""
-        return await self.send(calls.model(category))
+    inspect = _method(calls.inspect)
+    inspect_all = _method(calls.inspect_all)
+    models = _method(calls.models)
+    model = _method(calls.model)
+    inspection = _method(calls.inspection)
+    part = _method(calls.part)
+    overlay = _method(calls.overlay)
+    heatmap = _method(calls.heatmap)
+    source = _method(calls.source)
+    score_map = _method(calls.score_map)
+    reviews = _method(calls.reviews)
+    review = _method(calls.review)
 
     async def inspections(
         self, *, page: int = 100, **search: Unpack[Search]
@@ -71,46 +75,6 @@ class AsyncClient:
             cursor = found.next_cursor
             if cursor is None:
                 return
-
-    async def inspection(self, inspection_id: str) -> KeptInspection:
-        """An inspection as it was answered, and what has become of it."""
-        return await self.send(calls.inspection(inspection_id))
-
-    async def part(self, part_id: str, *, expect: int | None = None) -> Part:
-        """As `Client.part`."""
-        return await self.send(calls.part(part_id, expect))
-
-    async def overlay(self, inspection_id: str) -> bytes:
-        """A PNG of the uploaded image with its heatmap over it."""
-        return await self.send(calls.file(inspection_id, "overlay.png"))
-
-    async def heatmap(self, inspection_id: str) -> bytes:
-        """A PNG of the map in colours, at the size of the uploaded image."""
-        return await self.send(calls.file(inspection_id, "heatmap.png"))
-
-    async def source(self, inspection_id: str) -> bytes:
-        """The uploaded image, byte for byte."""
-        return await self.send(calls.file(inspection_id, "source"))
-
-    async def score_map(self, inspection_id: str) -> bytes:
-        """The anomaly map as a .npy file, for `numpy.load(io.BytesIO(...))`: float16, (height, width)."""
-        return await self.send(calls.file(inspection_id, "map.npy"))
-
-    async def reviews(self, inspection_id: str) -> list[Review]:
-        """What people have said of an inspection, the first one first."""
-        return (await self.send(calls.reviews(inspection_id))).reviews
-
-    async def review(
-        self,
-        inspection_id: str,
-        verdict: Verdict,
-        *,
-        expected_revision: int,
-        reviewer: str | None = None,
-        note: str | None = None,
-    ) -> Review:
-        """As `Client.review`."""
-        return await self.send(calls.review(inspection_id, verdict, expected_revision, reviewer, note))
 
     async def events(self, **wanted: Unpack[Listening]) -> AsyncIterator[Event]:
         """As `Client.events`."""

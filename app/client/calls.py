@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
-from ..schemas.models import Model, ModelList
+from ..schemas.models import Model, ModelList, ModelSummary
 from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
 from ..schemas.review import Review, ReviewList
 from .errors import UnsendableError, expect, of_response, wrong_answer
@@ -95,8 +95,13 @@ class Wishes(TypedDict, total=False):
     request_id: str | None
 
 
-def inspect(category: str, image: Image, wishes: Wishes) -> Call[Inspection]:
-    """Inspect an image: its bytes, or a file.
+def inspect(category: str, image: Image, **wishes: Unpack[Wishes]) -> Call[Inspection]:
+    """Inspect an image. However often that is tried, the server inspects and keeps it once.
+
+    Args:
+        category: which model.
+        image: bytes of a PNG, JPEG, BMP, TIFF or WEBP; or the path of such a file.
+        wishes: what else may be said: part_id, station, store and others, see `Wishes`.
 
     Raises:
         UnsendableError: the idempotency key or the request id is no text for a header.
@@ -114,8 +119,10 @@ def inspect(category: str, image: Image, wishes: Wishes) -> Call[Inspection]:
     )
 
 
-def inspect_all(category: str, images: Mapping[str, Image], wishes: Wishes) -> Call[BatchAnswer]:
-    """Inspect several images, by their names, in one request.
+def inspect_all(category: str, images: Mapping[str, Image], **wishes: Unpack[Wishes]) -> Call[BatchAnswer]:
+    """Inspect several images by their names, such as the views of one part; each may fail alone.
+
+    The idempotency key holds for each with its place among them. Else as `inspect`.
 
     Raises:
         ValueError: a version is named; the active one inspects several images.
@@ -159,13 +166,14 @@ def _headers(wishes: Wishes) -> dict[str, str]:
     return _given({"Idempotency-Key": key, "X-Request-ID": request_id})
 
 
-def models() -> Call[ModelList]:
-    """List the categories."""
-    return Call("GET", "/v1/models", _model(ModelList))
+def models() -> Call[list[ModelSummary]]:
+    """The categories, with their versions."""
+    read = _model(ModelList)
+    return Call("GET", "/v1/models", lambda response: read(response).models)
 
 
 def model(category: str) -> Call[Model]:
-    """Tell what is known of a category's versions."""
+    """What is known of a category's versions."""
     return Call("GET", f"/v1/models/{segment(category)}", _model(Model))
 
 
@@ -202,36 +210,69 @@ def page(search: Search, limit: int, cursor: str | None) -> Call[InspectionPage]
     return Call("GET", "/v1/inspections", _model(InspectionPage), _given(params))
 
 
-def inspection(identifier: str) -> Call[KeptInspection]:
+def inspection(inspection_id: str) -> Call[KeptInspection]:
     """An inspection as it was answered, and what has become of it."""
-    return Call("GET", _inspection(identifier), _model(KeptInspection))
+    return Call("GET", _inspection(inspection_id), _model(KeptInspection))
 
 
-def part(part_id: str, expect: int | None) -> Call[Part]:
-    """The decision on a part, and its images."""
+def part(part_id: str, *, expect: int | None = None) -> Call[Part]:
+    """The decision on a part: the worst of its images.
+
+    Args:
+        part_id: of the part.
+        expect: how many images it has at least; the decision is None as long as fewer are kept and none is
+            a REJECT. One that could not be inspected is not kept.
+    """
     return Call("GET", f"/v1/parts/{segment(part_id)}", _model(Part), _given({"expect": expect}))
 
 
-def file(identifier: str, name: str) -> Call[bytes]:
-    """A file of an inspection: overlay.png, heatmap.png, source or map.npy."""
-    kind = "application/x-npy" if name == "map.npy" else "image/"
+def overlay(inspection_id: str) -> Call[bytes]:
+    """A PNG of the uploaded image with its heatmap over it."""
+    return _file(inspection_id, "overlay.png", "image/")
 
+
+def heatmap(inspection_id: str) -> Call[bytes]:
+    """A PNG of the map in colours, at the size of the uploaded image."""
+    return _file(inspection_id, "heatmap.png", "image/")
+
+
+def source(inspection_id: str) -> Call[bytes]:
+    """The uploaded image, byte for byte."""
+    return _file(inspection_id, "source", "image/")
+
+
+def score_map(inspection_id: str) -> Call[bytes]:
+    """The anomaly map as a .npy file, for `numpy.load(io.BytesIO(...))`: float16, (height, width)."""
+    return _file(inspection_id, "map.npy", "application/x-npy")
+
+
+def _file(inspection_id: str, name: str, kind: str) -> Call[bytes]:
     def read(response: httpx.Response) -> bytes:
         expect(response, kind)
         return response.content
 
-    return Call("GET", f"{_inspection(identifier)}/{name}", read)
+    return Call("GET", f"{_inspection(inspection_id)}/{name}", read)
 
 
-def reviews(identifier: str) -> Call[ReviewList]:
-    """What people have said of an inspection."""
-    return Call("GET", f"{_inspection(identifier)}/reviews", _model(ReviewList))
+def reviews(inspection_id: str) -> Call[list[Review]]:
+    """What people have said of an inspection, the first one first."""
+    read = _model(ReviewList)
+    return Call("GET", f"{_inspection(inspection_id)}/reviews", lambda response: read(response).reviews)
 
 
 def review(
-    identifier: str, verdict: Verdict, expected_revision: int, reviewer: str | None, note: str | None
+    inspection_id: str,
+    verdict: Verdict,
+    *,
+    expected_revision: int,
+    reviewer: str | None = None,
+    note: str | None = None,
 ) -> Call[Review]:
-    """Say whether the part of an inspection is good."""
+    """Say whether the part is good. An answer that was lost is not asked for again: look at `reviews`.
+
+    Raises:
+        ConflictError: there are more reviews than `expected_revision`: read them first.
+    """
     body = {
         "verdict": verdict,
         "expected_revision": expected_revision,
@@ -240,7 +281,7 @@ def review(
     }
     return Call(
         "POST",
-        f"{_inspection(identifier)}/reviews",
+        f"{_inspection(inspection_id)}/reviews",
         _model(Review),
         headers={"Content-Type": "application/json"},
         content=json.dumps(body).encode(),

@@ -2,24 +2,33 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import wraps
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from ..schemas.history import InspectionSummary, KeptInspection, Part, Verdict
-from ..schemas.models import Model, ModelSummary
-from ..schemas.predict import BatchAnswer, Inspection
-from ..schemas.review import Review
+from ..schemas.history import InspectionSummary
 from . import calls
-from .calls import Call, Image, Search, Wishes
+from .calls import Call, Search
 from .connection import connection
 from .errors import FlowGaugeError, expect, no_answer, of_response
 from .events import MEDIA_TYPE, PATH, Event, Listening, Stream
 from .retries import Attempts, Reconnecting
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[Client, P], T]":
+    """A method that sends what a function of app/client/calls.py makes of the same arguments."""
+
+    @wraps(build)
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.send(build(*args, **kwargs))
+
+    return method
 
 
 class Client:
@@ -56,36 +65,18 @@ class Client:
         self.url = self._connection.url
         self._http = httpx.Client(**self._connection.arguments)
 
-    def inspect(self, category: str, image: Image, **wishes: Unpack[Wishes]) -> Inspection:
-        """Inspect an image. However often that is tried, the server inspects and keeps it once.
-
-        Args:
-            category: which model.
-            image: bytes of a PNG, JPEG, BMP, TIFF or WEBP; or the path of such a file.
-            wishes: what else may be said: part_id, station, store and others, see `Wishes`.
-
-        Raises:
-            FlowGaugeError: as app/client/errors.py draws them.
-            OSError: the file cannot be read.
-        """
-        return self.send(calls.inspect(category, image, wishes))
-
-    def inspect_all(
-        self, category: str, images: Mapping[str, Image], **wishes: Unpack[Wishes]
-    ) -> BatchAnswer:
-        """Inspect several images by their names, such as the views of one part; each may fail alone.
-
-        The idempotency key holds for each with its place among them. Else as `inspect`.
-        """
-        return self.send(calls.inspect_all(category, images, wishes))
-
-    def models(self) -> list[ModelSummary]:
-        """The categories, with their versions."""
-        return self.send(calls.models()).models
-
-    def model(self, category: str) -> Model:
-        """What is known of a category's versions."""
-        return self.send(calls.model(category))
+    inspect = _method(calls.inspect)
+    inspect_all = _method(calls.inspect_all)
+    models = _method(calls.models)
+    model = _method(calls.model)
+    inspection = _method(calls.inspection)
+    part = _method(calls.part)
+    overlay = _method(calls.overlay)
+    heatmap = _method(calls.heatmap)
+    source = _method(calls.source)
+    score_map = _method(calls.score_map)
+    reviews = _method(calls.reviews)
+    review = _method(calls.review)
 
     def inspections(self, *, page: int = 100, **search: Unpack[Search]) -> Iterator[InspectionSummary]:
         """All inspections of the history that a filter lets through, newest first, read page by page.
@@ -102,56 +93,6 @@ class Client:
             cursor = found.next_cursor
             if cursor is None:
                 return
-
-    def inspection(self, inspection_id: str) -> KeptInspection:
-        """An inspection as it was answered, and what has become of it."""
-        return self.send(calls.inspection(inspection_id))
-
-    def part(self, part_id: str, *, expect: int | None = None) -> Part:
-        """The decision on a part: the worst of its images.
-
-        Args:
-            part_id: of the part.
-            expect: how many images it has at least; the decision is None as long as fewer are kept and
-                none is a REJECT. One that could not be inspected is not kept.
-        """
-        return self.send(calls.part(part_id, expect))
-
-    def overlay(self, inspection_id: str) -> bytes:
-        """A PNG of the uploaded image with its heatmap over it."""
-        return self.send(calls.file(inspection_id, "overlay.png"))
-
-    def heatmap(self, inspection_id: str) -> bytes:
-        """A PNG of the map in colours, at the size of the uploaded image."""
-        return self.send(calls.file(inspection_id, "heatmap.png"))
-
-    def source(self, inspection_id: str) -> bytes:
-        """The uploaded image, byte for byte."""
-        return self.send(calls.file(inspection_id, "source"))
-
-    def score_map(self, inspection_id: str) -> bytes:
-        """The anomaly map as a .npy file, for `numpy.load(io.BytesIO(...))`: float16, (height, width)."""
-        return self.send(calls.file(inspection_id, "map.npy"))
-
-    def reviews(self, inspection_id: str) -> list[Review]:
-        """What people have said of an inspection, the first one first."""
-        return self.send(calls.reviews(inspection_id)).reviews
-
-    def review(
-        self,
-        inspection_id: str,
-        verdict: Verdict,
-        *,
-        expected_revision: int,
-        reviewer: str | None = None,
-        note: str | None = None,
-    ) -> Review:
-        """Say whether the part is good. An answer that was lost is not asked for again: look at `reviews`.
-
-        Raises:
-            ConflictError: there are more reviews than `expected_revision`: read them first.
-        """
-        return self.send(calls.review(inspection_id, verdict, expected_revision, reviewer, note))
 
     def events(self, **wanted: Unpack[Listening]) -> Iterator[Event]:
         """Hear what happens, without end: inspections, reviews, models, thresholds.
