@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,21 +17,9 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from tests.app.conftest import serve_http as serve_http
 
 ROOT = Path(__file__).parents[2]
 Images = dict[str, list[bytes]]
-
-
-@pytest.fixture(scope="module")
-def url(
-    tiny_bundle_store: Path,
-    serve_http: Callable[[FastAPI], AbstractContextManager[str]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    history = tmp_path_factory.mktemp("examples") / "history"
-    with serve_http(create_app(Settings(models=tiny_bundle_store, history=history))) as url:
-        yield url
 
 
 @pytest.fixture

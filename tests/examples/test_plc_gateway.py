@@ -7,38 +7,23 @@ import subprocess
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from fastapi import FastAPI
 from paho.mqtt.enums import CallbackAPIVersion
 
 from app.client import Client
-from app.main import create_app
-from app.settings import Settings
 from examples.plc_gateway import decide
-from tests.app.conftest import serve_http as serve_http
 from tests.support.certificates import make_certificate
 from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 Images = dict[str, list[bytes]]
-
-
-@pytest.fixture(scope="module")
-def url(
-    tiny_bundle_store: Path,
-    serve_http: Callable[[FastAPI], AbstractContextManager[str]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    history = tmp_path_factory.mktemp("gateway") / "history"
-    with serve_http(create_app(Settings(models=tiny_bundle_store, history=history))) as url:
-        yield url
 
 
 @pytest.fixture
