@@ -63,10 +63,7 @@ def test_the_version_is_the_installed_one() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [
-        (["trian"], "Did you mean 'train'"),
-        (["data", "elpv", "--oot", "x"], "No such option"),
-    ],
+    [(["trian"], "Did you mean 'train'"), (["data", "elpv", "--oot", "x"], "No such option")],
 )
 def test_wrong_usage_is_explained_and_exits_2(arguments: list[str], said: str) -> None:
     result = CliRunner().invoke(flowgauge.app, arguments)
@@ -181,8 +178,7 @@ def test_large_blocks_are_not_mapped_one_by_one(malloc: str, mapped: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
-    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    ("given", "kept"), [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
 )
 def test_threads_spin_briefly_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], kept: str

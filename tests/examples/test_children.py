@@ -33,10 +33,7 @@ def test_a_command_that_fails_is_an_error_that_names_it(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     "code",
-    [
-        "raise SystemExit(130)",
-        "import os, signal; signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), 2)",
-    ],
+    ["raise SystemExit(130)", "import os, signal; signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), 2)"],
 )
 def test_an_interrupted_command_interrupts_us(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     flowgauge(monkeypatch, code)
@@ -101,9 +98,7 @@ def test_a_server_that_stops_badly_is_an_error(monkeypatch: pytest.MonkeyPatch, 
         wait_for(tmp_path / "up")
 
 
-def test_a_failure_beside_a_server_ends_it_and_stays_the_failure(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_failure_beside_a_server_ends_it_and_stays_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     flowgauge(monkeypatch, "import time; time.sleep(60)")
     with pytest.raises(ZeroDivisionError), children.serving() as server:
         raise ZeroDivisionError

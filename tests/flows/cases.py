@@ -107,12 +107,7 @@ def conditioner(partition: Partition, event: Shape, per_element: int = 2, kernel
 
 
 def coupling(
-    event: Shape,
-    *,
-    swapped: bool = False,
-    bound: float = 2.0,
-    kernel_size: int = 3,
-    law: Law | None = None,
+    event: Shape, *, swapped: bool = False, bound: float = 2.0, kernel_size: int = 3, law: Law | None = None
 ) -> Transform:
     """A coupling over channel halves, affine unless another law is given."""
     halves = Halves(event[0], swapped=swapped)
@@ -283,9 +278,7 @@ CASES = [
         spread=0.3,
     ),
     Case(
-        "given a context, maf",
-        lambda event: Given(MaskedAutoregressive(event[0], (6,), context=2)),
-        vectors,
+        "given a context, maf", lambda event: Given(MaskedAutoregressive(event[0], (6,), context=2)), vectors
     ),
     Case("recipe planar", lambda event: planar(event[0], depth=2).transform, vectors, spread=0.3),
     Case("recipe radial", lambda event: radial(event[0], depth=2).transform, vectors, spread=0.3),

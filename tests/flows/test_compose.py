@@ -3,17 +3,7 @@
 import pytest
 import torch
 
-from flows import (
-    MLP,
-    Affine,
-    ChannelAffine,
-    Compose,
-    Coupling,
-    Halves,
-    Inverse,
-    Permutation,
-    Transform,
-)
+from flows import MLP, Affine, ChannelAffine, Compose, Coupling, Halves, Inverse, Permutation, Transform
 
 
 def scale_and_shift(scale: float, shift: float) -> ChannelAffine:

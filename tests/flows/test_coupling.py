@@ -5,15 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flows import (
-    Additive,
-    Affine,
-    Checkerboard,
-    ConvNet,
-    Coupling,
-    Halves,
-    SoftClamp,
-)
+from flows import Additive, Affine, Checkerboard, ConvNet, Coupling, Halves, SoftClamp
 
 
 class Square(nn.Module):

@@ -10,14 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy import stats
 
-from flows import (
-    MLP,
-    ChannelAffine,
-    Compose,
-    ConditionalDiagonalNormal,
-    Flow,
-    StandardNormal,
-)
+from flows import MLP, ChannelAffine, Compose, ConditionalDiagonalNormal, Flow, StandardNormal
 from flows.recipes import glow, maf, neural_spline, nice, real_nvp
 from tests.flows.cases import Case, Shape, coupling, steps
 from tests.flows.contract import Setting

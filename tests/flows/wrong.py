@@ -569,8 +569,7 @@ def board(partition: type[Checkerboard]) -> Case:
 def chain(kind: type[Compose]) -> Case:
     """A composition of a class of the above, of parts that do not commute."""
     return Case(
-        kind.__name__,
-        lambda event: kind([ChannelAffine(event[0]), coupling(event), ChannelAffine(event[0])]),
+        kind.__name__, lambda event: kind([ChannelAffine(event[0]), coupling(event), ChannelAffine(event[0])])
     )
 
 

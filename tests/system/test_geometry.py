@@ -22,10 +22,7 @@ from training.evaluation import evaluate
 from training.progress import Silent
 from training.run import train
 
-GEOMETRIES = {
-    "padded": {"fit": "pad", "margin": 4},
-    "tiled": {"fit": "tile", "overlap": 0.5, "scale": 1.0},
-}
+GEOMETRIES = {"padded": {"fit": "pad", "margin": 4}, "tiled": {"fit": "tile", "overlap": 0.5, "scale": 1.0}}
 
 
 def part(number: int, *, defect: bool = False) -> NDArray[np.uint8]:

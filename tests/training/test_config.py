@@ -168,10 +168,7 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
         ("input_size: [3000, 2000]", "input_size may have at most 4,194,304 pixels; got (3000, 2000)"),
         ("backbone: {out_indices: [4, 2]}", "backbone.out_indices must rise; got (4, 2)"),
         ("normalisation: {mood: layer}", "normalisation.mood: there is no such setting"),
-        (
-            "normalisation: {mode: layer, pooling: 4}",
-            "normalisation.pooling: must be odd; got 4",
-        ),
+        ("normalisation: {mode: layer, pooling: 4}", "normalisation.pooling: must be odd; got 4"),
         ("1: 2", "1: "),
     ],
 )

@@ -14,15 +14,7 @@ from flows.fastflow.head import Head
 from tests.app.full_disk import files_of_at_most
 from training.config import RunConfig
 from training.feature_cache import Features
-from training.loop import (
-    CHECKPOINT,
-    METRICS,
-    EpochMetrics,
-    FitError,
-    fit,
-    of_final_weights,
-    read_metrics,
-)
+from training.loop import CHECKPOINT, METRICS, EpochMetrics, FitError, fit, of_final_weights, read_metrics
 from training.split import Split
 
 CPU = torch.device("cpu")

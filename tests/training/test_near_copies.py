@@ -58,15 +58,7 @@ def looked(test: list[Path], learned: list[Path], versions: list[Path], folder: 
     learned = of_version(learned, known(versions))
     advanced: list[int] = []
     thumbnails = np.stack([thumbnail_of(read(path)) for path in test])
-    found = near_copies(
-        test,
-        thumbnails,
-        learned,
-        folder,
-        threads=2,
-        advance=advanced.append,
-        sample_bits=16,
-    )
+    found = near_copies(test, thumbnails, learned, folder, threads=2, advance=advanced.append, sample_bits=16)
     assert sum(advanced) == len(learned)
     return found
 

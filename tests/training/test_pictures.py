@@ -61,10 +61,7 @@ TILES = [Tile(picture, number) for picture in range(32) for number in range(1 + 
 @pytest.mark.parametrize("augment", [AugmentConfig(), CHANGED], ids=["plain", "changed"])
 @pytest.mark.parametrize("stopping", [None, {"fraction": 0.2}], ids=["fixed", "stopping"])
 def test_views_of_a_picture_are_fitted_or_held_out_as_the_picture_is(
-    tiny_data: Path,
-    tiles: list[Tile],
-    augment: AugmentConfig,
-    stopping: dict[str, float] | None,
+    tiny_data: Path, tiles: list[Tile], augment: AugmentConfig, stopping: dict[str, float] | None
 ) -> None:
     calibration = {"fraction": 0.25}
     config = RunConfig.model_validate({"calibration": calibration, "fit": {"stopping": stopping}})

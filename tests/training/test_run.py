@@ -21,12 +21,7 @@ from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.fit_pictures import fingerprint, load
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Manifest
-from flows.fastflow.models_folder import (
-    active_version,
-    categories,
-    resolve,
-    versions,
-)
+from flows.fastflow.models_folder import active_version, categories, resolve, versions
 from flows.fastflow.parts import PARTS
 from flows.fastflow.plain_files import file_hashes
 from training.augment import AugmentError
@@ -281,9 +276,7 @@ def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_picture(fresh: 
     assert manifest.thresholds["float32"].achievable_fpr == 0.5
 
 
-def test_a_run_that_stops_early_tells_of_the_epoch_it_kept_and_goes_on_to_the_same_bits(
-    fresh: Place,
-) -> None:
+def test_a_run_that_stops_early_tells_of_the_epoch_it_kept_and_goes_on_to_the_same_bits(fresh: Place) -> None:
     stopping = {"epochs": 30, "learning_rate": 0.02, "stopping": {"patience": 1, "fraction": 0.2}}
     recorder = Recorder()
     bundle = fresh.train(progress=recorder, fit=stopping).bundle

@@ -10,15 +10,7 @@ from filelock import FileLock
 from training.config import RunConfig
 from training.loop import CHECKPOINT, METRICS, FitError
 from training.publication import CONFIG
-from training.run_folder import (
-    alone_in,
-    begin,
-    epochs_done,
-    finish,
-    given_up,
-    identify,
-    reusable,
-)
+from training.run_folder import alone_in, begin, epochs_done, finish, given_up, identify, reusable
 
 CPU = torch.device("cpu")
 
@@ -29,11 +21,7 @@ def identity(hashes: tuple[str, ...] = ("a", "b"), weights: str = "w", **setting
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"backbone": {"weights": "elsewhere.pth"}},
-        {"device": "cpu"},
-        {"feature_cache": {"max_gib": 1}},
-    ],
+    [{"backbone": {"weights": "elsewhere.pth"}}, {"device": "cpu"}, {"feature_cache": {"max_gib": 1}}],
     ids=str,
 )
 def test_what_decides_no_result_makes_no_other_run(settings: dict[str, Any]) -> None:

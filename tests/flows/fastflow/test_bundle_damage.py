@@ -8,13 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.fastflow.bundle import (
-    BundleError,
-    manifest_sha256,
-    read_manifest,
-    read_verified,
-    verify,
-)
+from flows.fastflow.bundle import BundleError, manifest_sha256, read_manifest, read_verified, verify
 from tests.flows.fastflow.manifests import edit, made
 
 Change = Callable[[dict[str, Any]], object]

@@ -54,10 +54,7 @@ NORMALISATIONS = (
 @pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_energies_are_those_of_the_training_form(
-    normalisation: Normalisation,
-    permutation: Literal["halves", "index"],
-    kernels: Kernels,
-    steps: int,
+    normalisation: Normalisation, permutation: Literal["halves", "index"], kernels: Kernels, steps: int
 ) -> None:
     head = made(FlowConfig(steps=steps, kernels=kernels, permutation=permutation, clamp=1.5), normalisation)
     raw = maps()

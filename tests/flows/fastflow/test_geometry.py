@@ -42,12 +42,7 @@ def test_stretching_is_the_default_and_a_plain_resize() -> None:
 
 @pytest.mark.parametrize(
     ("image_size", "size"),
-    [
-        ((256, 256), (256, 256)),
-        ((512, 128), (256, 64)),
-        ((300, 900), (85, 256)),
-        ((1, 5000), (1, 256)),
-    ],
+    [((256, 256), (256, 256)), ((512, 128), (256, 64)), ((300, 900), (85, 256)), ((1, 5000), (1, 256))],
 )
 def test_padding_keeps_the_aspect_ratio(image_size: tuple[int, int], size: tuple[int, int]) -> None:
     layout = Geometry(fit="pad").layout(image_size, INPUT, STRIDES)

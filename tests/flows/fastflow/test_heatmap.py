@@ -28,8 +28,7 @@ def luminance(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("value", "colour"),
-    [(-1e9, DARK), (0.0, DARK), (1.0, DARK), (3.0, MIDDLE), (5.0, BRIGHT), (1e9, BRIGHT)],
+    ("value", "colour"), [(-1e9, DARK), (0.0, DARK), (1.0, DARK), (3.0, MIDDLE), (5.0, BRIGHT), (1e9, BRIGHT)]
 )
 def test_low_is_dark_the_threshold_is_the_middle_and_the_rest_saturates(
     value: float, colour: tuple[int, int, int]

@@ -94,11 +94,7 @@ class TestFind:
     def test_a_box_comes_back_in_pixels_of_the_picture(self) -> None:
         [region] = find(hot((64, 64), (10, 20, 5, 8)), 1.0, (640, 1280))
         assert region == Region(
-            bbox=(200, 200, 100, 80),
-            contour=region.contour,
-            area_px=8000,
-            area_fraction=40 / 4096,
-            peak=5.0,
+            bbox=(200, 200, 100, 80), contour=region.contour, area_px=8000, area_fraction=40 / 4096, peak=5.0
         )
         assert set(region.contour) == {(200, 200), (300, 200), (300, 280), (200, 280)}
         assert len(region.contour) == 4

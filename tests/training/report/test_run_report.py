@@ -134,14 +134,7 @@ def test_every_chart_is_an_svg_with_labels_and_data(html: str) -> None:
         lines = [e for e in svg.iter("path") if e.attrib["class"].split()[0] in {"line", "area", "bars"}]
         assert any(e.attrib["d"].count("L") >= 1 for e in lines)
         assert "nan" not in part.split("</svg>")[0]
-    assert titles == [
-        "Scores",
-        "ROC",
-        "Per-region overlap",
-        "Calibration",
-        "Good parts, then and now",
-        "Fit",
-    ]
+    assert titles == ["Scores", "ROC", "Per-region overlap", "Calibration", "Good parts, then and now", "Fit"]
 
 
 def test_it_says_what_was_found(html: str, bundle: Path, detector: Detector) -> None:

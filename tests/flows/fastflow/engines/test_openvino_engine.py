@@ -75,9 +75,7 @@ def sizes(channels: Sequence[int] = CHANNELS) -> list[tuple[int, ...]]:
     ids=["default", "index", "layer", "kernels"],
 )
 def test_energies_are_those_of_the_inference_form(
-    normalisation: Normalisation,
-    permutation: Literal["halves", "index"],
-    kernels: Kernels,
+    normalisation: Normalisation, permutation: Literal["halves", "index"], kernels: Kernels
 ) -> None:
     """By the graph that heads share, and by one of the head's own."""
     flow, channels = FlowConfig(steps=2, kernels=kernels, permutation=permutation, clamp=1.5), (6, 5)
