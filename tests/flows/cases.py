@@ -46,11 +46,6 @@ Make = Callable[[Shape], Transform]
 Takes = Callable[[Shape], bool]
 
 
-def anything(_: Shape) -> bool:
-    """Vectors and images of any size."""
-    return True
-
-
 def divisible(event: Shape) -> bool:
     """What has two channels or dimensions at least."""
     return event[0] >= 2
@@ -71,6 +66,16 @@ def even(event: Shape) -> bool:
     return images(event) and event[1] % 2 == event[2] % 2 == 0
 
 
+def splittable(event: Shape) -> bool:
+    """Images that can be squeezed, and vectors of two dimensions at least."""
+    return even(event) or (vectors(event) and divisible(event))
+
+
+def flat(event: Shape) -> Shape:
+    """The shape of an event as a vector."""
+    return (torch.Size(event).numel(),)
+
+
 @dataclass(frozen=True)
 class Case:
     """One line of the table.
@@ -88,7 +93,7 @@ class Case:
 
     name: str
     make: Make
-    takes: Takes = anything
+    takes: Takes = lambda _: True
     latent: Callable[[Shape], Shape] = lambda event: event
     domain: Callable[[Tensor], Tensor] = lambda x: x
     any_shape: bool = False
@@ -182,6 +187,11 @@ class Given(Transform):
         return self.transform.inverse(z, self.context.expand(len(z), -1))
 
 
+def recipe(name: str, make: Make, takes: Takes = splittable) -> Case:
+    """A deep stack, in which large parameters would leave no digits."""
+    return Case(f"recipe {name}", make, takes, spread=0.3)
+
+
 CASES = [
     Case("permutation", lambda event: Permutation.random(event[0])),
     Case("permutation of one order", lambda event: Permutation([*range(1, event[0]), 0])),
@@ -200,7 +210,7 @@ CASES = [
         even,
         latent=lambda event: (4 * event[0], event[1] // 2, event[2] // 2),
     ),
-    Case("flatten", Flatten, latent=lambda event: (torch.Size(event).numel(),)),
+    Case("flatten", Flatten, latent=flat),
     Case("factor out", lambda event: FactorOut(event[0], coupling_of_first(event)), divisible),
     Case("logit", lambda _: Logit(), domain=lambda x: x.sigmoid(), any_shape=True),
     Case("affine coupling", coupling, divisible),
@@ -218,7 +228,7 @@ CASES = [
     Case("masked autoregressive", lambda event: MaskedAutoregressive(event[0], (6, 5)), vectors),
     Case(
         "masked autoregressive, spline",
-        lambda event: MaskedAutoregressive(event[0], (6,), RationalQuadraticSpline(3, 3.0)),
+        lambda e: MaskedAutoregressive(e[0], (6,), RationalQuadraticSpline(3, 3.0)),
         vectors,
     ),
     Case("compose of one", lambda event: Compose([ChannelAffine(event[0])])),
@@ -228,60 +238,30 @@ CASES = [
     Case("inverse of steps", lambda event: Inverse(steps(event)), divisible),
     Case(
         "recipe nice",
-        lambda event: nice(event, hidden=(5,)).transform,
+        lambda e: nice(e, hidden=(5,)).transform,
         lambda event: torch.Size(event).numel() >= 2,
-        latent=lambda event: (torch.Size(event).numel(),),
+        latent=flat,
         spread=0.3,
     ),
-    Case(
-        "recipe realnvp",
-        lambda e: real_nvp(e, couplings=2, hidden=4, blocks=1).transform,
-        lambda event: even(event) or (vectors(event) and divisible(event)),
-        spread=0.3,
-    ),
-    Case(
-        "recipe glow",
-        lambda e: glow(e, scales=1, steps=2, hidden=4).transform,
-        lambda event: even(event) or (vectors(event) and divisible(event)),
-        spread=0.3,
-    ),
-    Case(
-        "recipe glow, two scales",
+    recipe("realnvp", lambda e: real_nvp(e, couplings=2, hidden=4, blocks=1).transform),
+    recipe("glow", lambda e: glow(e, scales=1, steps=2, hidden=4).transform),
+    recipe(
+        "glow, two scales",
         lambda e: glow(e, scales=2, steps=1, hidden=4).transform,
-        lambda event: (
-            (images(event) and event[1] % 4 == event[2] % 4 == 0) or (vectors(event) and divisible(event))
-        ),
-        spread=0.3,
+        lambda event: splittable(event) and (vectors(event) or event[1] % 4 == event[2] % 4 == 0),
     ),
-    Case(
-        "recipe spline",
-        lambda e: neural_spline(e, scales=1, steps=1, hidden=4, bins=3).transform,
-        lambda event: even(event) or (vectors(event) and divisible(event)),
-        spread=0.3,
-    ),
-    Case(
-        "recipe maf",
-        lambda event: maf(event, layers=2, hidden=(5,)).transform,
-        latent=lambda event: (torch.Size(event).numel(),),
-        spread=0.3,
-    ),
-    Case(
-        "given a context, realnvp",
+    recipe("spline", lambda e: neural_spline(e, scales=1, steps=1, hidden=4, bins=3).transform),
+    Case("recipe maf", lambda e: maf(e, layers=2, hidden=(5,)).transform, latent=flat, spread=0.3),
+    recipe(
+        "realnvp given a context",
         lambda e: Given(real_nvp(e, couplings=2, hidden=4, blocks=1, context=2).transform),
-        lambda event: even(event) or (vectors(event) and divisible(event)),
-        spread=0.3,
     ),
-    Case(
-        "given a context, glow",
-        lambda e: Given(glow(e, scales=1, steps=1, hidden=4, context=2).transform),
-        lambda event: even(event) or (vectors(event) and divisible(event)),
-        spread=0.3,
+    recipe(
+        "glow given a context", lambda e: Given(glow(e, scales=1, steps=1, hidden=4, context=2).transform)
     ),
-    Case(
-        "given a context, maf", lambda event: Given(MaskedAutoregressive(event[0], (6,), context=2)), vectors
-    ),
-    Case("recipe planar", lambda event: planar(event[0], depth=2).transform, vectors, spread=0.3),
-    Case("recipe radial", lambda event: radial(event[0], depth=2).transform, vectors, spread=0.3),
+    Case("maf given a context", lambda e: Given(MaskedAutoregressive(e[0], (6,), context=2)), vectors),
+    recipe("planar", lambda event: planar(event[0], depth=2).transform, vectors),
+    recipe("radial", lambda event: radial(event[0], depth=2).transform, vectors),
 ]
 
 

@@ -21,25 +21,6 @@ def test_the_first_training_batch_comes_out_with_mean_0_and_deviation_1(size: tu
     assert log_det[0].item() == pytest.approx(-positions * deviations.log().sum().item())
 
 
-def test_evaluation_never_sets_it() -> None:
-    layer = ActNorm(2).eval()
-    x = 5 + torch.randn(20, 2)
-    assert torch.equal(layer.forward(x)[0], x)
-    assert not layer.initialised
-    layer.train().forward(x)
-    assert layer.initialised
-
-
-def test_what_was_loaded_stays_when_training_goes_on() -> None:
-    one, two = ActNorm(2).train(), ActNorm(2).train()
-    one.forward(3 + torch.randn(20, 2))
-    two.load_state_dict(one.state_dict())
-    two.forward(100 + torch.randn(20, 2))
-    assert torch.equal(one.shift, two.shift)
-    assert torch.equal(one.center, two.center)
-    assert one.center.min() > 2
-
-
 def set_by(x: torch.Tensor) -> ActNorm:
     """One that this batch has set."""
     layer = ActNorm(x.shape[1]).to(x).train()

@@ -1,4 +1,4 @@
-"""The contract itself is tested: each deliberate error must fail the check that is there to see it."""
+"""The contract itself is tested: each fault in the flows must fail the checks that are there to see it."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from tests.flows.wrong import WRONG
 
 VECTORS = Setting((4,), rows=3, seed=5)
 IMAGES = Setting((3, 2, 2), rows=3, seed=5)
-EXPECTED = [(name, check) for name, (_, checks) in WRONG.items() for check in sorted(checks)]
+EXPECTED = [(name, check) for name, wrong in WRONG.items() for check in sorted(wrong.checks)]
 
 
 def setting(case: Case) -> Setting:
@@ -21,20 +21,24 @@ def setting(case: Case) -> Setting:
 
 
 @pytest.mark.parametrize(("name", "check"), EXPECTED)
-def test_a_wrong_transform_fails(name: str, check: str) -> None:
-    case, _ = WRONG[name]
-    with pytest.raises(AssertionError):
-        CHECKS[check](case, setting(case))
+def test_a_fault_fails(name: str, check: str) -> None:
+    wrong = WRONG[name]
+    CHECKS[check](wrong.case, setting(wrong.case))
+    with wrong.seeded(), pytest.raises(AssertionError):
+        CHECKS[check](wrong.case, setting(wrong.case))
 
 
 def test_every_check_is_there_for_some_error() -> None:
-    assert {check for _, checks in WRONG.values() for check in checks} == set(CHECKS)
+    assert {check for wrong in WRONG.values() for check in wrong.checks} == set(CHECKS)
 
 
 def test_a_lost_h_w_needs_more_than_one_position_to_be_seen() -> None:
     """Why the table has images: on vectors this error is none."""
-    case, _ = WRONG["H W dropped"]
-    CHECKS["log_det"](case, replace(IMAGES, event=(3,)))
+    wrong = WRONG["H W dropped"]
+    with wrong.seeded():
+        CHECKS["log_det"](wrong.case, replace(IMAGES, event=(3,)))
+        with pytest.raises(AssertionError, match="forward: log_det is off by"):
+            CHECKS["log_det"](wrong.case, IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +56,9 @@ def test_a_lost_h_w_needs_more_than_one_position_to_be_seen() -> None:
 )
 def test_the_round_trip_alone_would_miss_errors_common_to_both_directions(name: str) -> None:
     """Why there is a Jacobian: the log_dets of these cancel."""
-    case, _ = WRONG[name]
-    CHECKS["round_trip"](case, setting(case))
-
-
-def test_a_check_reports_what_was_broken() -> None:
-    case, _ = WRONG["H W dropped"]
-    with pytest.raises(AssertionError, match="forward: log_det is off by"):
-        CHECKS["log_det"](case, IMAGES)
+    wrong = WRONG[name]
+    with wrong.seeded():
+        CHECKS["round_trip"](wrong.case, setting(wrong.case))
 
 
 def test_conditioners_of_the_table_are_not_constant() -> None:

@@ -33,12 +33,6 @@ def test_samples_are_standard_normal() -> None:
     assert stats.kstest(z.flatten().numpy(), "norm").pvalue > 0.01
 
 
-def test_a_generator_fixes_the_samples() -> None:
-    base = StandardNormal((5,))
-    one, two = (base.sample(3, generator=torch.Generator().manual_seed(1)) for _ in range(2))
-    assert torch.equal(one, two)
-
-
 def test_the_logistic_is_scipys() -> None:
     z = 5 * torch.randn(6, 3, dtype=torch.float64)
     expected = stats.logistic.logpdf(z.numpy()).sum(1)

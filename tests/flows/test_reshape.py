@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flows import Flatten, Squeeze
+from flows import Squeeze
 
 
 def test_each_block_becomes_four_channels() -> None:
@@ -19,10 +19,3 @@ def test_each_block_becomes_four_channels() -> None:
 def test_odd_sizes_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="expected an even height and width; got"):
         Squeeze(1).forward(torch.zeros(1, 1, *size))
-
-
-def test_flattening_keeps_the_order() -> None:
-    x = torch.randn(3, 2, 2, 3)
-    z, _ = Flatten((2, 2, 3)).forward(x)
-    assert torch.equal(z, x.flatten(1))
-    assert torch.equal(Flatten((2, 2, 3)).inverse(z)[0], x)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows import ChannelAffine, Scaling
+from flows import ChannelAffine
 
 
 @pytest.mark.parametrize(("size", "positions"), [((), 1), ((2, 3), 6), ((5, 1), 5)])
@@ -20,13 +20,3 @@ def test_it_is_the_formula(size: tuple[int, ...], positions: int) -> None:
             z[:, c].detach().numpy(), np.exp(log_scale[c]) * x[:, c] + shift[c], rtol=1e-14
         )
     np.testing.assert_allclose(log_det.detach().numpy(), 3 * [positions * log_scale.sum()], rtol=1e-14)
-
-
-@pytest.mark.parametrize(("size", "positions"), [((), 1), ((2, 3), 6)])
-def test_scaling_scales_and_counts_positions(size: tuple[int, ...], positions: int) -> None:
-    layer = Scaling(2).double()
-    layer.load_state_dict({"log_scale": torch.tensor([0.5, -2.0])})
-    x = torch.randn(3, 2, *size, dtype=torch.float64)
-    z, log_det = layer.forward(x)
-    torch.testing.assert_close(z[:, 1], x[:, 1] * np.exp(-2.0))
-    assert log_det.tolist() == pytest.approx(3 * [-1.5 * positions])
