@@ -2,19 +2,18 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from app.free_disk import expect_room_for_upload
-from app.packing import ArchiveError, unpack
+from app.packing import unpack
 from app.problems import Problem
 from app.residency import Residency
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.atomic_files import sweep, temporary_directory
-from flows.fastflow.manifest import Manifest
 
 MAX_UPLOADS: Final = 2  # at a time: each takes disk twice, and the loader's time
 _ARCHIVE: Final = "upload.zip"
@@ -43,13 +42,12 @@ class BundleUploads:
         self._max_bytes = max_bytes
         self._limit = ConcurrencyLimit(MAX_UPLOADS, "uploads are under way")
 
-    async def receive(self, category: str, chunks: AsyncIterator[bytes], declared: int = 0) -> Uploaded:
+    async def receive(self, category: str, chunks: AsyncIterator[bytes]) -> Uploaded:
         """Take in a version. Of an upload that ends early or is refused nothing is left.
 
         Args:
             category: the category that the bundle must be of.
             chunks: the archive's bytes.
-            declared: how many will come, as far as it is known.
 
         Raises:
             Problem: rejected-bundle, with the reason; conflict if the version exists; queue-full if too many
@@ -61,52 +59,32 @@ class BundleUploads:
             await asyncio.to_thread(sweep, self._models)
             # Not in the thread: one that is no longer waited for would make a directory that nobody removes.
             staging = cleanup.enter_context(temporary_directory(self._models))
-            await self._save(chunks, staging / _ARCHIVE, declared)
+            # Around all of it: the last bytes may reach the disk only when the file is closed.
+            with _full_disk(), (staging / _ARCHIVE).open("xb") as file:
+                async for chunk in chunks:
+                    await asyncio.to_thread(_append, file, staging, chunk)
             # A complete archive is tried out and let in, or refused, even if nobody waits for the answer: a
             # thread that unpacks cannot be stopped.
             work = asyncio.create_task(self._let_in(category, staging, cleanup.pop_all()))
         return await asyncio.shield(work)
 
-    async def _save(self, chunks: AsyncIterator[bytes], path: Path, declared: int) -> None:
-        # Around all of it: the last bytes may reach the disk only when the file is closed.
-        try:
-            await asyncio.to_thread(expect_room_for_upload, path.parent, min(declared, self._max_bytes))
-            with path.open("xb") as file:
-                async for chunk in chunks:
-                    await asyncio.to_thread(_append, file, path.parent, chunk)
-        except OSError as error:
-            raise _no_room(error) from error
-
     async def _let_in(self, category: str, staging: Path, cleanup: ExitStack) -> Uploaded:
         with cleanup:
-            manifest = await asyncio.to_thread(self._unpack, category, staging)
-            folder = staging / manifest.category / manifest.version
-            sha256 = await self._residency.check(folder)
             try:
+                with _full_disk():
+                    archive = staging / _ARCHIVE
+                    manifest = await asyncio.to_thread(unpack, archive, staging, category, self._max_bytes)
+                folder = staging / category / manifest.version
+                sha256 = await self._residency.check(folder)
                 await asyncio.to_thread(models_folder.move_into_place, folder, self._models, manifest)
             except models_folder.ConflictError as error:
                 raise Problem(
                     "conflict",
                     f"Version {manifest.version!r} of {category!r} exists; versions are never overwritten.",
                 ) from error
+            except bundle.BundleError as error:
+                raise Problem("rejected-bundle", str(error)) from error
             return Uploaded(manifest.version, sha256)
-
-    def _unpack(self, category: str, staging: Path) -> Manifest:
-        def expect(manifest: Manifest) -> None:
-            if manifest.category != category:
-                raise Problem(
-                    "rejected-bundle",
-                    f"The bundle is of category {manifest.category[:64]!r}, not {category[:64]!r}.",
-                )
-            if not models_folder.is_category(category) or not models_folder.is_version(manifest.version):
-                raise Problem("rejected-bundle", "The category or the version has a name that none can have.")
-
-        try:
-            return unpack(staging / _ARCHIVE, staging, self._max_bytes, expect)
-        except (ArchiveError, bundle.BundleError) as error:
-            raise Problem("rejected-bundle", str(error)) from error
-        except OSError as error:
-            raise _no_room(error) from error
 
 
 def _append(file: BinaryIO, folder: Path, data: bytes) -> None:
@@ -114,11 +92,15 @@ def _append(file: BinaryIO, folder: Path, data: bytes) -> None:
     file.write(data)
 
 
-def _no_room(error: OSError) -> Exception:
-    if error.errno in _DISK_FULL:
-        return Problem(
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise Problem(
             "too-large",
             "The models' disk has no room for the bundle: what inspections need stays free. Delete versions "
             "that nobody needs.",
-        )
-    return error
+        ) from error

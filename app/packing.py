@@ -1,44 +1,34 @@
-"""A bundle as one file, to be carried to a server: a ZIP archive of one version's directory.
-
-An uploaded archive is unpacked member by member: each name and kind is checked, and the sizes are limited.
-"""
+"""A bundle as one file, to be carried to a server: a ZIP archive of one version's directory."""
 
 import shutil
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from app.free_disk import expect_room_for_upload
-from flows.fastflow import bundle
-from flows.fastflow.manifest import MAX_FILES, Manifest
+from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import BundleError
+from flows.fastflow.manifest import Manifest
 
 _CHUNK: Final = 1024 * 1024
 # The earliest time that the format knows: the same bundle makes the same archive.
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-
-
-class ArchiveError(ValueError):
-    """An archive is damaged, or was not made by `flowgauge models pack`."""
+_ADVICE: Final = "Make it with `flowgauge models pack`."
 
 
 def pack(folder: Path, target: BinaryIO) -> None:
-    """Write a verified bundle into an archive.
-
-    Args:
-        folder: models/<category>/<version>.
-        target: a file open for writing.
+    """Write a verified bundle, models/<category>/<version>, into an archive.
 
     Raises:
         BundleError: the bundle is damaged.
     """
     manifest = bundle.verify(folder)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        # The manifest first: a reader knows at once what the rest is.
+    with zipfile.ZipFile(target, "w") as archive:
         for name in (bundle.MANIFEST, *sorted(manifest.files)):
             info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
@@ -47,78 +37,63 @@ def pack(folder: Path, target: BinaryIO) -> None:
                 shutil.copyfileobj(source, member, _CHUNK)
 
 
-def unpack(
-    path: Path, staging: Path, max_bytes: int, expect: Callable[[Manifest], None] = lambda _: None
-) -> Manifest:
-    """Unpack an uploaded archive to <category>/<version> below a folder.
+def unpack(path: Path, staging: Path, category: str, max_bytes: int) -> Manifest:
+    """Unpack the files that an uploaded archive's manifest lists, whose content is not checked here.
 
     Args:
         path: the archive.
-        staging: the folder.
+        staging: a folder; the bundle goes to <category>/<version> below it.
+        category: the category that the bundle must be of.
         max_bytes: bytes that all members may have together.
-        expect: called with the manifest before anything is written; may raise to refuse.
 
     Raises:
-        ArchiveError: it is no archive of a bundle, or damaged; the message says why and names no path.
-        BundleError: its manifest is not valid.
+        BundleError: it is no archive of a bundle, or damaged; the message says why and names no path.
         OSError: the disk is full, or would have too little left for inspections.
     """
     with _damage():
         archive = zipfile.ZipFile(path)
     with archive:
-        members = _checked(archive.infolist(), max_bytes)
-        info = members.get(bundle.MANIFEST)
-        if info is None:
-            raise ArchiveError(
-                f"The archive has no {bundle.MANIFEST} at its top. Make it with `flowgauge models pack`."
-            )
-        if info.file_size > bundle.MAX_MANIFEST:
-            raise ArchiveError(f"Its {bundle.MANIFEST} has more than {bundle.MAX_MANIFEST:,} bytes.")
-        data = b"".join(_contents(archive, info))
+        sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+        if bundle.MANIFEST not in sizes:
+            raise BundleError(f"The archive has no {bundle.MANIFEST} at its top. {_ADVICE}")
+        if sizes[bundle.MANIFEST] > bundle.MAX_MANIFEST:
+            raise BundleError(f"Its {bundle.MANIFEST} has more than {bundle.MAX_MANIFEST:,} bytes.")
+        data = b"".join(_contents(archive, bundle.MANIFEST))
         manifest = bundle.parse_manifest(data, f"Its {bundle.MANIFEST}")
-        expect(manifest)
-        folder = staging / manifest.category / manifest.version
+        if manifest.category != category:
+            raise BundleError(f"The bundle is of category {manifest.category[:64]!r}, not {category[:64]!r}.")
+        if not models_folder.is_category(category) or not models_folder.is_version(manifest.version):
+            raise BundleError("The category or the version has a name that none can have.")
+        if odd := sorted(sizes.keys() ^ {bundle.MANIFEST, *manifest.files}):
+            raise BundleError(f"The archive does not hold the files that its manifest lists: {odd[:5]}.")
+        if sum(sizes.values()) > max_bytes:
+            raise BundleError(f"Unpacked, the bundle would have more than {max_bytes:,} bytes, the limit.")
+        _require_plain_names(sizes)
+        folder = staging / category / manifest.version
         folder.mkdir(parents=True)
-        expect_room_for_upload(folder, sum(info.file_size for info in members.values()))
-        for name, info in members.items():
+        expect_room_for_upload(folder, sum(sizes.values()))
+        for name in sizes:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("xb") as file:
-                file.writelines(_contents(archive, info))
+                file.writelines(_contents(archive, name))
     return manifest
 
 
-def _contents(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+def _require_plain_names(names: Iterable[str]) -> None:
+    folders = {str(parent) for name in names for parent in Path(name).parents}
+    for name in names:
+        if not bundle.is_file_name(name) or name in folders:
+            raise BundleError(
+                f"A file is named {name[:100]!r}; names are relative, of letters, digits, '.', '_', '-' and "
+                "'/', no part begins with a dot, and no file is also a directory."
+            )
+
+
+def _contents(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
     # A member never gives more bytes than the size that was checked: zipfile stops there.
-    with _damage(), archive.open(info) as member:
+    with _damage(), archive.open(name) as member:
         while chunk := member.read(_CHUNK):
             yield chunk
-
-
-def _checked(infos: list[zipfile.ZipInfo], max_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """Return the files of an archive by name, if all have allowed names, kinds and sizes."""
-    members: dict[str, zipfile.ZipInfo] = {}
-    for info in infos:
-        name = info.filename
-        if info.is_dir() and bundle.is_file_name(name[:-1]):
-            continue  # its files create it
-        if not bundle.is_file_name(name):
-            raise ArchiveError(
-                f"A member is named {name[:100]!r}; names are relative, of letters, digits, '.', '_', "
-                "'-' and '/', and no part begins with a dot."
-            )
-        if name in members:
-            raise ArchiveError(f"The archive holds {name!r} more than once.")
-        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise ArchiveError(f"The member {name!r} is no plain file but a link or a device.")
-        members[name] = info
-    folders = {str(parent) for name in members for parent in Path(name).parents}
-    if clash := folders & members.keys():
-        raise ArchiveError(f"The archive holds {min(clash)!r} both as a file and as a directory.")
-    if len(members) > MAX_FILES + 1:
-        raise ArchiveError(f"The archive has {len(members)} members; at most {MAX_FILES + 1} are allowed.")
-    if sum(info.file_size for info in members.values()) > max_bytes:
-        raise ArchiveError(f"Unpacked, the bundle would have more than {max_bytes:,} bytes, the limit.")
-    return members
 
 
 @contextmanager
@@ -127,16 +102,7 @@ def _damage() -> Iterator[None]:
     try:
         yield
     except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        ArithmeticError,
-        EOFError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        ValueError,
+        *(zipfile.BadZipFile, zlib.error, struct.error, ArithmeticError),
+        *(EOFError, LookupError, OSError, RuntimeError, ValueError),
     ) as error:
-        raise ArchiveError(
-            "This is no ZIP archive, or it is damaged. Make one with `flowgauge models pack` and send it."
-        ) from error
+        raise BundleError(f"This is no ZIP archive, or it is damaged. {_ADVICE}") from error

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from app import verdict
-from app.bundle_uploads import BundleUploads, Uploaded
+from app.bundle_uploads import BundleUploads
 from app.calibrations import CalibrationFiles
 from app.catalogue import resolve, unknown_model
 from app.category_settings import CategorySettings, SettingsFiles
@@ -41,6 +41,7 @@ class Store:
 
     Attributes:
         calibrations: those made after the versions.
+        uploads: takes in new versions.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Store:
         self._residency = residency
         self._settings = SettingsFiles(models)
         self.calibrations = calibrations
-        self._uploads = BundleUploads(models, residency, max_bundle_bytes)
+        self.uploads = BundleUploads(models, residency, max_bundle_bytes)
         self._locks: dict[str, asyncio.Lock] = {}
 
     def settings(self, category: str) -> CategorySettings:
@@ -62,10 +63,6 @@ class Store:
     ) -> CategorySettings:
         """Change the settings of a category, see `SettingsFiles.change`."""
         return await asyncio.to_thread(self._settings.change, category, edit)
-
-    async def upload(self, category: str, chunks: AsyncIterator[bytes], declared: int = 0) -> Uploaded:
-        """Take in a new version, see `BundleUploads.receive`."""
-        return await self._uploads.receive(category, chunks, declared)
 
     async def activate(self, category: str, version: str) -> Activated:
         """Make a version the one that serves; on return new requests get it.

@@ -92,8 +92,7 @@ async def upload_version(
         limit = settings.max_bundle_bytes
         beyond = Problem("too-large", f"The archive has more than {limit} bytes, the limit.")
         chunks = uploads.chunks(request, limit, settings.upload_idle_seconds, beyond)
-        declared = uploads.declared_size(request)
-        version, detail["sha256"] = await store.upload(category, chunks, declared)
+        version, detail["sha256"] = await store.uploads.receive(category, chunks)
         detail["version"] = version
     response.headers["Location"] = f"/v1/models/{category}/versions/{version}"
     return schemas.Uploaded(category=category, version=version)
