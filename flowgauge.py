@@ -141,8 +141,10 @@ def _load(name: str) -> Any:
 
 def _reason(error: Exception) -> str | None:
     """What to tell the user, or None for a defect of ours, which deserves its traceback."""
+    from app.problems import Problem
+
     ours = type(error).__module__.partition(".")[0] in {"flows", "training", "app"}
-    if isinstance(error, ValueError) and ours:
+    if isinstance(error, ValueError | Problem) and ours:
         return str(error)
     # A closed pipe (`flowgauge ... | head`) is no failure; typer ends quietly on it.
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):

@@ -17,19 +17,12 @@ logger = logging.getLogger("flowgauge.audit")
 
 @asynccontextmanager
 async def audited(
-    request: Request,
-    audit: Audit,
-    caller: Caller,
-    action: str,
-    target: str,
-    known: Mapping[str, Any] | None = None,
+    request: Request, action: str, target: str, known: Mapping[str, Any] | None = None
 ) -> AsyncIterator[dict[str, Any]]:
     """Do an act inside this context. Its begin is written down before: no act without an entry.
 
     Args:
         request: what asks for it.
-        audit: the log.
-        caller: who asks for it.
         action: such as model.activate.
         target: such as bottle/20261125T011500-3f9a2c.
         known: details, JSON, that are known before.
@@ -40,6 +33,8 @@ async def audited(
     Raises:
         DatabaseUnavailable: nothing can be written down, so nothing was done.
     """
+    audit: Audit = request.app.state.audit
+    caller: Caller = request.state.caller
     request_id = request.state.request_id
     begun = await asyncio.to_thread(audit.write, caller, action, target, "begun", known, request_id)
     detail: dict[str, Any] = {"begun": begun, **(known or {})}

@@ -3,16 +3,18 @@
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from app import forms
+from app.database.engine import Database
 from app.history import training_set
-from app.history.history import History
+from app.history.pictures import Pictures
+from app.history.training_set import GoodPicture
 from app.inspection.inspector import Inspector
 from app.problems import Problem
-from app.recalibration import Measured, UnfitPicturesError, expect_fit_to_calibrate
+from app.recalibration import Measured, require_fit
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 
@@ -21,21 +23,11 @@ MAX_PICTURES: Final = 2000  # of one calibration: enough to promise 0.05 %
 
 @dataclass(frozen=True)
 class Picture:
-    """An image to calibrate with.
-
-    Attributes:
-        name: for messages.
-        sha256: of its bytes.
-        data: of an upload, its bytes; None of one that the history has.
-        part_id: of one that the history has, the part that it shows, if known.
-        of_part: sha256 of all images of that part in the history, its own among them.
-    """
+    """An image to calibrate with: its name for messages, and its bytes unless the history has them."""
 
     name: str
     sha256: str
     data: bytes | None = None
-    part_id: str | None = None
-    of_part: frozenset[str] = frozenset()
 
 
 def uploaded(upload: forms.Upload) -> list[Picture]:
@@ -58,40 +50,34 @@ def uploaded(upload: forms.Upload) -> list[Picture]:
 
 
 def reviewed(
-    history: History, category: str, station: str | None, without: Sequence[str], since_ms: int
-) -> list[Picture]:
-    """Return the images whose latest review is good, each once, oldest first.
+    database: Database, category: str, station: str | None, without: Sequence[str], since_ms: int
+) -> tuple[list[GoodPicture], Mapping[str, set[str]]]:
+    """Return the images whose latest review is good, and the sha256 of all images of their parts.
 
     Args:
-        history: all that was inspected.
+        database: the history's.
         category: of the images.
         station: only those inspected there; None for all but those `without`.
         without: stations with a calibration of their own, whose images say nothing of the others.
         since_ms: only those inspected then or later, in milliseconds since 1970, UTC.
     """
-    database = history.database
     found = list(
         training_set.good_pictures(database, category, station=station, without=without, since_ms=since_ms)
     )
+    of_parts: defaultdict[str, set[str]] = defaultdict(set)
     parts = {one.part_id for one in found if one.part_id is not None}
-    of_part: defaultdict[str | None, set[str]] = defaultdict(set)
     # Also those of other stations and times: a model that was fitted to one of them knows the part.
     for part, sha256 in training_set.pictures_of_parts(database, category, parts):
-        of_part[part].add(sha256)
-    # One set for all images of a part: of one that was inspected every day there are thousands.
-    sets = {part: frozenset(of_part[part]) for part in parts}
-    return [
-        Picture(
-            f"inspection {one.inspection_id}",
-            one.sha256,
-            part_id=one.part_id,
-            of_part=frozenset() if one.part_id is None else sets[one.part_id],
-        )
-        for one in found
-    ]
+        of_parts[part].add(sha256)
+    return found, of_parts
 
 
-def choose(beside: Sequence[Picture], found: Sequence[Picture], fitted: FitPictures | None) -> list[Picture]:
+def choose(
+    uploads: Sequence[Picture],
+    found: Sequence[GoodPicture],
+    of_parts: Mapping[str, set[str]],
+    fitted: FitPictures | None,
+) -> list[Picture]:
     """Return the uploaded images, and the latest reviewed ones that may be used and fit beside them.
 
     Of the images of a part one is taken, see `flows.fastflow.parts`: that of the least sha256, which nobody
@@ -101,35 +87,29 @@ def choose(beside: Sequence[Picture], found: Sequence[Picture], fitted: FitPictu
         Problem: invalid-request, naming images that a calibration must not be made of; too-large if there are
             too many.
     """
-    if len(beside) > MAX_PICTURES:
-        raise Problem("too-large", f"There are {len(beside)} images; the limit is {MAX_PICTURES}.")
-    uploads = {picture.sha256 for picture in beside}
+    if len(uploads) > MAX_PICTURES:
+        raise Problem("too-large", f"There are {len(uploads)} images; the limit is {MAX_PICTURES}.")
+    known = {picture.sha256 for picture in uploads}
 
     def is_known(sha256: str) -> bool:
-        return sha256 in uploads or (fitted is not None and sha256 in fitted)
+        return sha256 in known or (fitted is not None and sha256 in fitted)
 
-    parts = {one.part_id: one.of_part for one in found if one.part_id is not None}
-    known_parts = {part for part, images in parts.items() if any(map(is_known, images))}
-    least: dict[str, str] = {}
+    by_part: defaultdict[str, list[str]] = defaultdict(list)
     for one in found:
-        if one.part_id is not None:
-            least[one.part_id] = min(one.sha256, least.get(one.part_id, one.sha256))
-    fresh = [
-        one
-        for one in found
-        if not is_known(one.sha256)
-        and (one.part_id is None or (one.part_id not in known_parts and one.sha256 == least[one.part_id]))
-    ]
-    chosen = [*beside, *fresh[max(0, len(fresh) + len(beside) - MAX_PICTURES) :]]
-    try:
-        expect_fit_to_calibrate([(picture.name, picture.sha256) for picture in chosen], fitted)
-    except UnfitPicturesError as error:
-        raise Problem("invalid-request", str(error)) from error
+        by_part[one.part_id or one.sha256].append(one.sha256)
+    taken = {
+        min(images)
+        for part, images in by_part.items()
+        if not any(map(is_known, (*images, *of_parts.get(part, ()))))
+    }
+    fresh = [Picture(f"inspection {one.inspection_id}", one.sha256) for one in found if one.sha256 in taken]
+    chosen = [*uploads, *fresh[max(0, len(fresh) + len(uploads) - MAX_PICTURES) :]]
+    require_fit([(picture.name, picture.sha256) for picture in chosen], fitted)
     return chosen
 
 
 async def measure(
-    pictures: Sequence[Picture], detector: Detector, inspector: Inspector, history: History
+    pictures: Sequence[Picture], detector: Detector, inspector: Inspector, kept: Pictures
 ) -> list[Measured]:
     """Score images one by one, in line with other inspections; those that are gone are left out.
 
@@ -140,7 +120,7 @@ async def measure(
     for picture in pictures:
         data = picture.data
         if data is None:
-            data = await asyncio.to_thread(history.pictures.picture, picture.sha256)
+            data = await asyncio.to_thread(kept.picture, picture.sha256)
             if data is None:
                 continue
         try:

@@ -10,28 +10,25 @@ before the bundle's.
 """
 
 import hashlib
-import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.category_settings import locked
 from app.file_cache import DamagedFileError, FileCache
 from app.problems import Problem
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.atomic_files import replace_file
-from flows.fastflow.bundle import first_fault
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.manifest import Calibration, Manifest, Precision, Sha256
 from flows.fastflow.plain_files import read_file
-
-logger = logging.getLogger("flowgauge.calibrations")
 
 _MAX_BYTES: Final = 64 * 2**20
 
@@ -43,20 +40,16 @@ class Renewal(BaseModel):
     """A calibration as stored.
 
     Attributes:
-        category: whose.
-        version: of the model that scored the pictures.
-        manifest_sha256: of that version, so that no other of the same name is judged by it.
-        precision: of the engine that scored them.
+        manifest_sha256: of the version, so that no other of the same name is judged by it.
+        precision: of the engine that scored the images.
         station: for which; None for all that have none of their own.
         created: when, UTC.
         by: who asked for it.
-        reason: why.
-        pictures: `fingerprint` of the pictures.
+        pictures: `fingerprint` of the images.
         target_fpr: rate of the pixel threshold, and of the others where nobody asks for another.
-        calibration: what was found.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     schema_version: Literal[1] = 1
     category: str
@@ -93,14 +86,8 @@ class Slot:
             return f"{self.precision}.json"
         return f"{self.precision}.{hashlib.sha256(self.station.encode()).hexdigest()[:16]}.json"
 
-    @property
-    def whose(self) -> str:
-        """The stations that it holds for, in words."""
-        return "all its stations" if self.station is None else f"station {self.station[:64]!r}"
 
-
-@dataclass(frozen=True)
-class InForce:
+class InForce(NamedTuple):
     """A renewal that was read, and its calibrator."""
 
     renewal: Renewal
@@ -134,7 +121,7 @@ class CalibrationFiles:
         manifest = bundle.read_manifest(folder)
         if manifest.calibration_of(precision) is not None:
             return None
-        found = self.find(Slot(manifest, bundle.manifest_sha256(folder, manifest), precision))
+        found = self.read(Slot(manifest, bundle.manifest_sha256(folder, manifest), precision))
         return None if found is None else found.calibrator
 
     def find(self, slot: Slot) -> InForce | None:
@@ -143,10 +130,9 @@ class CalibrationFiles:
         Raises:
             Problem: as `get`.
         """
-        own = self.read(slot)
-        if own is None and slot.station is not None:
-            return self.read(replace(slot, station=None))
-        return own
+        if slot.station is None:
+            return self.read(slot)
+        return self.read(slot) or self.read(replace(slot, station=None))
 
     def read(self, slot: Slot) -> InForce | None:
         """Return the renewal for exactly this slot, if there is one.
@@ -154,9 +140,8 @@ class CalibrationFiles:
         Raises:
             Problem: as `get`.
         """
-        path = self._path(slot)
         try:
-            found = self._files.get(path, lambda path: put_in_force(_parse(path), slot), self._models)
+            found = self._load(self._path(slot), slot)
         except DamagedFileError as error:
             raise _unreadable(slot) from error
         # A bundle may be replaced by another of its name.
@@ -171,12 +156,10 @@ class CalibrationFiles:
         """
         found = []
         for path in self._path(slot).parent.glob(f"{slot.precision}.*.json"):
-            try:
-                one = self._files.get(path, lambda path: _of_any_station(path, slot), self._models)
-            except DamagedFileError:
-                continue
-            if one is not None and one.renewal.station is not None:
-                found.append(one.renewal.station)
+            with suppress(DamagedFileError):
+                one = self._load(path, slot)
+                if one is not None and one.renewal.station is not None:
+                    found.append(one.renewal.station)
         return sorted(found)
 
     def change(self, slot: Slot, edit: Callable[[InForce | None], Renewal | None]) -> InForce | None:
@@ -204,24 +187,36 @@ class CalibrationFiles:
                         "one it could not serve. Send pictures for another one instead.",
                     )
                 path.unlink(missing_ok=True)
-            else:
-                # Under the lock: a version that is deleted must not leave a calibration behind.
-                if not (self._models / category / version / bundle.MANIFEST).is_file():
-                    raise Problem("unknown-model", f"Version {version!r} of {category!r} was deleted.")
-                try:
-                    put_in_force(after, slot)
-                except ValueError as error:  # a file that cannot be used would stop all decisions
-                    raise Problem(
-                        "conflict",
-                        "Nothing is told apart in these images: their maps are flat. Take others.",
-                    ) from error
-                path.parent.mkdir(parents=True, exist_ok=True)
-                replace_file(path, after.model_dump_json().encode(), sync=True)
-        return self.read(slot)
+                return None
+            # Under the lock: a version that is deleted must not leave a calibration behind.
+            if not (self._models / category / version / bundle.MANIFEST).is_file():
+                raise Problem("unknown-model", f"Version {version!r} of {category!r} was deleted.")
+            try:
+                found = _put_in_force(after, slot)
+            except ValueError as error:  # a file that cannot be used would stop all decisions
+                raise Problem(
+                    "conflict", "Nothing is told apart in these images: their maps are flat. Take others."
+                ) from error
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, after.model_dump_json().encode(), sync=True)
+            self._files.put(path, found)
+            return found
 
     def _path(self, slot: Slot) -> Path:
         manifest = slot.manifest
         return models_folder.renewals_of(self._models / manifest.category / manifest.version) / slot.file
+
+    def _load(self, path: Path, slot: Slot) -> InForce | None:
+        """Read a renewal for a slot's version and engine; for which station, the file itself says."""
+
+        def parse(path: Path) -> InForce:
+            renewal = Renewal.model_validate_json(read_file(path, _MAX_BYTES))
+            own = replace(slot, station=renewal.station)
+            if own.file != path.name:
+                raise ValueError(f"{path} is a calibration of station {renewal.station!r}")
+            return _put_in_force(renewal, own)
+
+        return self._files.get(path, parse, self._models)
 
 
 def or_own(detector: Detector, found: InForce | None) -> Calibrator:
@@ -242,7 +237,7 @@ def or_own(detector: Detector, found: InForce | None) -> Calibrator:
     return detector.calibrator
 
 
-def put_in_force(renewal: Renewal, slot: Slot) -> InForce:
+def _put_in_force(renewal: Renewal, slot: Slot) -> InForce:
     """Validate a renewal and build its calibrator.
 
     Raises:
@@ -266,25 +261,10 @@ def put_in_force(renewal: Renewal, slot: Slot) -> InForce:
 
 
 def _unreadable(slot: Slot) -> Problem:
+    whose = "all its stations" if slot.station is None else f"station {slot.station[:64]!r}"
     return Problem(
         "model-loading",
-        f"The calibration of {slot.manifest.category!r} for {slot.whose} cannot be read, so no decision can "
-        f"be taken. Delete {slot.file} of version {slot.manifest.version!r}, and calibrate again or go back "
-        "to the version's own.",
+        f"The calibration of {slot.manifest.category!r} for {whose} cannot be read, so no decision can be "
+        f"taken. Delete {slot.file} of version {slot.manifest.version!r}, and calibrate again or go back to "
+        "the version's own.",
     )
-
-
-def _parse(path: Path) -> Renewal:
-    try:
-        return Renewal.model_validate_json(read_file(path, _MAX_BYTES))
-    except ValidationError as error:
-        raise ValueError(f"{path} is not valid: {first_fault(error)}") from error
-
-
-def _of_any_station(path: Path, slot: Slot) -> InForce:
-    """Read the renewal of a station that only the file names."""
-    renewal = _parse(path)
-    own = replace(slot, station=renewal.station)
-    if path.name != own.file:
-        raise ValueError(f"{path} is a calibration of {own.whose}")
-    return put_in_force(renewal, own)

@@ -1,23 +1,18 @@
-"""Recalibration of a version with a folder of good images, as `flowgauge calibrate` does it."""
+"""Good images in a folder for `flowgauge calibrate`: found, told apart by part, scored."""
 
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from app import verdict
-from app.access import COMMAND_LINE
-from app.calibrations import CalibrationFiles, InForce, Renewal, Slot
-from app.category_settings import SettingsFiles
-from app.problems import Problem
-from app.recalibration import Measured, UnfitPicturesError, expect_fit_to_calibrate, renewal, warnings_of
-from flows.fastflow import fit_pictures, models_folder
-from flows.fastflow.calibration import Calibrator, measure
+from app.recalibration import Measured, require_fit
+from flows.fastflow import bundle
+from flows.fastflow.calibration import measure
 from flows.fastflow.detector import Detector, own_calibrator
-from flows.fastflow.engines import pick_engine, slower_here
+from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.images import IMAGE_SUFFIXES, ImageError, read
 from flows.fastflow.manifest import Precision
 from flows.fastflow.parts import PARTS, numbered, one_of_each
@@ -28,7 +23,7 @@ _LEVELS: Final = 4  # above the images' folder, in which a parts.txt is looked f
 
 
 class FolderError(ValueError):
-    """A folder without images, or with images in folders below it that were not asked for."""
+    """A folder that no calibration can be made of: no images, unreadable ones, or unknown parts."""
 
 
 class Images(NamedTuple):
@@ -71,118 +66,40 @@ def find_images(folder: Path, *, recursive: bool) -> Images:
     return Images(files, parts, None if parts_folder is None else parts_folder / PARTS)
 
 
-class FolderCalibration:
-    """A version to calibrate, loaded.
-
-    Args:
-        models: the models folder.
-        category: of the version.
-        version: its name; None for the active one, which must stay active meanwhile.
-        engine: the precision to calibrate.
-        station: for this station alone, None for all without one of their own.
-        device: where it is computed.
-
-    Attributes:
-        version: the version's name.
+def load(folder: Path, precision: Precision, device: str) -> Detector:
+    """Load a version to calibrate, which may have no calibration for the engine yet.
 
     Raises:
         BundleError, WeightsError, EngineError, DeviceError: it cannot be loaded.
-        UnfitPicturesError: it was made to reject most good parts.
     """
+    manifest = bundle.read_manifest(folder)
+    stand_in = own_calibrator(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+    return Detector.load(folder, device=device, precision=precision, fallback=stand_in)
 
-    def __init__(
-        self,
-        models: Path,
-        category: str,
-        version: str | None,
-        engine: Precision,
-        station: str | None,
-        device: str,
-    ) -> None:
-        folder = models_folder.resolve(models, category, version)
-        self.version = folder.name
-        self._models = models
-        self._must_stay_active = version is None
-        # In float32, which every bundle can be checked by; the engine may have no calibration yet.
-        self._loaded = Detector.load(folder, device=device)
-        self._scorer = self._loaded.scorer.with_engine(pick_engine(engine, self._loaded.device))
-        self._slot = Slot(self._loaded.manifest, self._loaded.sha256, engine, station)
-        self._fitted = fit_pictures.load(folder, self._loaded.manifest)
-        self._target_fpr = self._loaded.calibrator.target_fpr
-        if self._target_fpr > 0.5:  # as training refuses, see `training.config`
-            raise UnfitPicturesError(
-                f"{category}/{folder.name} was made to reject up to {self._target_fpr:.0%} of good parts. "
-                "Above half of them there is no pixel threshold to speak of: train it again with "
-                "--target-fpr 0.5 or less"
-            )
 
-    def measure(self, images: Images, *, quiet: bool) -> dict[str, Measured]:
-        """Score one image of each part, one by one, as parts on the line come; returns them by name.
+def measure_images(
+    detector: Detector, images: Images, fitted: FitPictures | None, *, quiet: bool
+) -> dict[str, Measured]:
+    """Score one image of each part, one by one, as parts on the line come; returns them by name.
 
-        Raises:
-            UnfitPicturesError: an image may not be used or cannot be read; it is named.
-        """
-        names = list(images.files)
-        hashes = file_hashes(list(images.files.values()))
-        # All images of a part count: if one was fitted, the part is known.
-        expect_fit_to_calibrate(list(zip(names, hashes, strict=True)), self._fitted)
-        measured, unreadable = {}, []
-        rows = one_of_each(images.parts, hashes).tolist()
-        for row in track(rows, "Scoring", console=Console(stderr=True), transient=True, disable=quiet):
-            image = images.files[names[row]]
-            try:
-                [scored] = self._scorer.score([read(image, sample_bits=self._slot.manifest.sample_bits)])
-            except ImageError as error:
-                unreadable.append(str(error))
-                continue
-            measured[names[row]] = Measured(hashes[row], measure(scored))
-        if unreadable:
-            raise UnfitPicturesError(
-                "\n".join(["these pictures cannot be read, nothing was changed:", *unreadable])
-            )
-        return measured
-
-    def put_in_force(self, measured: list[Measured], reason: str) -> dict[str, Any]:
-        """Calibrate with the measured images from now on; returns what changed, JSON.
-
-        Raises:
-            UnfitPicturesError: it cannot be done; the message says why.
-        """
-        slot = self._slot
-        calibrations = CalibrationFiles(self._models)
-
-        def edit(_: InForce | None) -> Renewal:
-            # Measuring may have taken minutes. Nothing is activated from here on: this has its lock.
-            active = models_folder.active_version(self._models, slot.manifest.category)
-            if self._must_stay_active and active != self.version:
-                raise Problem(
-                    "conflict",
-                    f"Another version was activated since {slot.manifest.category}/{self.version} was "
-                    "loaded; nothing was changed. Start again, or name that one by --version.",
-                )
-            by = COMMAND_LINE.actor
-            return renewal(slot, measured, target_fpr=self._target_fpr, by=by, reason=reason)
-
+    Raises:
+        Problem: an image may not be used, see `require_fit`; it is named.
+        FolderError: images cannot be read; all are named.
+    """
+    names = list(images.files)
+    hashes = file_hashes(list(images.files.values()))
+    # All images of a part count: if one was fitted, the part is known.
+    require_fit(list(zip(names, hashes, strict=True)), fitted)
+    measured, unreadable = {}, []
+    rows = one_of_each(images.parts, hashes).tolist()
+    for row in track(rows, "Scoring", console=Console(stderr=True), transient=True, disable=quiet):
         try:
-            settings = SettingsFiles(self._models).get(slot.manifest.category)
-            found = calibrations.find(slot)
-            after = calibrations.change(slot, edit)
-        except Problem as problem:
-            raise UnfitPicturesError(problem.detail) from problem
-        assert after is not None  # noqa: S101  (edit gives one)
-        own = own_calibrator(slot.manifest, slot.sha256, slot.precision)
-        before = own if found is None else found.calibrator
-
-        def shown(calibrator: Calibrator) -> dict[str, Any]:
-            return verdict.shown(verdict.thresholds(calibrator, settings)).model_dump()
-
-        warnings = warnings_of(before, after.calibrator, settings, self._fitted)
-        if slower := slower_here(slot.precision, self._loaded.device):
-            warnings.append(slower)
-        return {
-            "calibration": after.calibrator.identifier,
-            "fingerprint": after.renewal.pictures,
-            "before": None if before is None else shown(before),
-            "threshold": shown(after.calibrator),
-            "warnings": warnings,
-        }
+            image = read(images.files[names[row]], sample_bits=detector.manifest.sample_bits)
+        except ImageError as error:
+            unreadable.append(str(error))
+            continue
+        [scored] = detector.scorer.score([image])
+        measured[names[row]] = Measured(hashes[row], measure(scored))
+    if unreadable:
+        raise FolderError("\n".join(["these pictures cannot be read, nothing was changed:", *unreadable]))
+    return measured

@@ -36,10 +36,10 @@ class Store:
 
     Args:
         models: the models folder.
-        residency: where models are loaded.
         max_bundle_bytes: of an upload, and of what is unpacked from it.
 
     Attributes:
+        residency: where models are loaded.
         calibrations: those made after the versions.
         uploads: takes in new versions.
     """
@@ -48,7 +48,7 @@ class Store:
         self, models: Path, residency: Residency, max_bundle_bytes: int, calibrations: CalibrationFiles
     ) -> None:
         self.models = models
-        self._residency = residency
+        self.residency = residency
         self._settings = SettingsFiles(models)
         self.calibrations = calibrations
         self.uploads = BundleUploads(models, residency, max_bundle_bytes)
@@ -104,7 +104,7 @@ class Store:
             Problem: unknown-model.
         """
         await asyncio.to_thread(resolve, self.models, category, version)
-        return self._residency.unload(category, version)
+        return self.residency.unload(category, version)
 
     async def delete(self, category: str, version: str) -> str | None:
         """Remove a version. What is being inspected with it is finished.
@@ -117,18 +117,18 @@ class Store:
         """
         await asyncio.to_thread(resolve, self.models, category, version)
         async with self._lock(category):
-            if version == self._residency.serving(category):
+            if version == self.residency.serving(category):
                 raise Problem("conflict", f"{category}/{version} is serving; activate another version first.")
             sha256 = await asyncio.to_thread(self._delete, category, version)
-            self._residency.unload(category, version)
+            self.residency.unload(category, version)
         return sha256
 
     async def _activate(self, category: str, version: str) -> Activated:
-        detector = await self._residency.load(category, version)
+        detector = await self.residency.load(category, version)
         settings = await asyncio.to_thread(self._settings.get, category)
         await asyncio.to_thread(verdict.expect_settings, detector, settings)
         before = await asyncio.to_thread(self._point_to, category, version)
-        self._residency.serve(category, detector)
+        self.residency.serve(category, detector)
         return Activated(version, detector.sha256, before)
 
     def _point_to(self, category: str, version: str) -> str | None:

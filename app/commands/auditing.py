@@ -27,6 +27,7 @@ def audited(
     from app.access import COMMAND_LINE
     from app.audit import Audit
     from app.database.engine import Database
+    from app.problems import Problem
 
     settings = settings or settings_from()
     if not settings.has_database:
@@ -45,7 +46,7 @@ def audited(
         detail: dict[str, Any] = {"begun": begun, **(known or {})}
         try:
             yield detail
-        except ValueError as error:
+        except (ValueError, Problem) as error:
             audit.write(COMMAND_LINE, action, target, "refused", {**detail, "refusal": str(error)})
             raise
         audit.write(COMMAND_LINE, action, target, "done", detail)

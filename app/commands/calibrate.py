@@ -50,7 +50,13 @@ def calibrate(
     """
     import torch
 
-    from app.folder_calibration import FolderCalibration, FolderError, find_images
+    from app.access import COMMAND_LINE
+    from app.calibrations import CalibrationFiles
+    from app.category_settings import SettingsFiles
+    from app.folder_calibration import FolderError, find_images, load, measure_images
+    from app.recalibration import recalibrate
+    from flows.fastflow import fit_pictures, models_folder
+    from flows.fastflow.engines import slower_here
     from flows.fastflow.manifest import PRECISIONS
 
     engine = next((known for known in PRECISIONS if known == precision), None)
@@ -66,16 +72,30 @@ def calibrate(
         raise typer.BadParameter(str(error), param_hint="--images") from error
     if threads is not None:
         torch.set_num_threads(threads)
-    calibration = FolderCalibration(models, category, version, engine, station, device)
-    known = {"station": station, "reason": reason, "version": calibration.version, "engine": engine}
+    folder = models_folder.resolve(models, category, version)
+    detector = load(folder, engine, device)
+    fitted = fit_pictures.load(folder, detector.manifest)
+    known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
-        measured = calibration.measure(found, quiet=as_json)
+        measured = measure_images(detector, found, fitted, quiet=as_json)
+        change = recalibrate(
+            CalibrationFiles(models),
+            SettingsFiles(models).get(category),
+            *(detector, station, list(measured.values())),
+            fitted=fitted,
+            by=COMMAND_LINE.actor,
+            reason=reason,
+        )
         told = {
             "category": category,
-            **calibration.put_in_force(list(measured.values()), reason),
+            "calibration": change.after.calibrator.identifier,
+            "fingerprint": change.after.renewal.pictures,
+            "before": change.before and change.before.model_dump(),
+            "threshold": change.threshold.model_dump(),
+            "warnings": [*change.warnings, *filter(None, [slower_here(engine, detector.device)])],
             "pictures": len(measured),
             "of_parts": len(measured) < len(found.files),
-            "parts_file": None if found.parts_file is None else str(found.parts_file),
+            "parts_file": found.parts_file and str(found.parts_file),
         }
         detail |= told
     if as_json:

@@ -1,9 +1,7 @@
 """Recalibration of a category with good images of the line, without training."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,30 +10,20 @@ from app import calibration_pictures, uploads, verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.calibration_pictures import MAX_PICTURES, Picture
-from app.calibrations import InForce, Renewal, Slot, or_own
+from app.calibrations import InForce, Slot, or_own
 from app.database import clock
-from app.dependencies import (
-    AdmissionPart,
-    AuditPart,
-    Category,
-    HistoryPart,
-    InspectorPart,
-    ResidencyPart,
-    SettingsPart,
-    StorePart,
-)
-from app.history.history import History
+from app.database.engine import Database
+from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart, SettingsPart, StorePart
 from app.openapi import documented
 from app.openapi_bodies import CALIBRATION_EXTRA
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.problems import Problem
-from app.recalibration import renewal, warnings_of
+from app.recalibration import recalibrate
 from app.routes.spans import Time
 from app.routes.stations import StationOfCalibration
 from app.scheduling.admission import CALIBRATIONS, Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import calibrations as schemas
-from app.schemas.predict import Threshold
 from app.settings import Settings
 from app.store import Store
 from flows.fastflow import fit_pictures
@@ -82,7 +70,6 @@ Since = Annotated[
 async def get_calibration(
     category: Category,
     response: Response,
-    residency: ResidencyPart,
     store: StorePart,
     _: MaySeeModels,
     station: StationOfCalibration = None,
@@ -92,7 +79,7 @@ async def get_calibration(
     A station's own goes before that of the line, and that before the version's. The ETag is for changing
     exactly the station's own, or that of the line.
     """
-    detector = await residency.get(category)
+    detector = await store.residency.get(category)
     # Before what it is told with: the tag of a calibration that came in between would match a change of it.
     own = await asyncio.to_thread(store.calibrations.read, Slot.of(detector, station))
     response.headers["ETag"] = etag(_tag(own))
@@ -121,11 +108,9 @@ async def renew_calibration(
     response: Response,
     settings: SettingsPart,
     admission: AdmissionPart,
-    residency: ResidencyPart,
     inspector: InspectorPart,
     history: HistoryPart,
     store: StorePart,
-    audit: AuditPart,
     caller: MayTune,
     reason: Reason,
     station: StationOfCalibration = None,
@@ -140,76 +125,79 @@ async def renew_calibration(
     fitted to: such images, copies, and images that cannot be read are refused by name, and nothing changes.
     """
     known = {"station": station, "reason": reason, "reviewed": reviewed}
-    async with audited(request, audit, caller, "model.calibrate", category, known) as detail:
-        detector = await residency.get(category)
+    async with audited(request, "model.calibrate", category, known) as detail:
+        detector = await store.residency.get(category)
         slot = Slot.of(detector, station)
-        # Before megabytes are sent in vain; the check that counts is in `edit`.
+        # Before megabytes are sent in vain; the check that counts is in `check`.
         require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
-            pictures: list[Picture] = []
+            uploaded: list[Picture] = []
             if not reviewed or "content-type" in request.headers:
-                pictures = await _uploaded(request, room, settings)
-            found = []
-            if reviewed:
-                found = await asyncio.to_thread(_reviewed, store, history, slot, since)
-            chosen = await asyncio.to_thread(calibration_pictures.choose, pictures, found, fitted)
-            work = calibration_pictures.measure(chosen, detector, inspector, history)
+                uploaded = await _uploaded(request, room, settings)
+            since_ms = None if not reviewed else 0 if since is None else clock.from_datetime(since)
+            chosen, left_out = await asyncio.to_thread(
+                _choose, store, history.database, slot, uploaded, since_ms, fitted
+            )
+            work = calibration_pictures.measure(chosen, detector, inspector, history.pictures)
             measured = await cancel_on_disconnect(request, work)
 
-        def edit(there: InForce | None) -> Renewal:
+        def check(there: InForce | None) -> None:
             # Images may take minutes, and scores of a version that went say nothing of the one that serves.
-            if residency.serving(category) != detector.manifest.version:
+            if store.residency.serving(category) != detector.manifest.version:
                 raise Problem(
                     "conflict",
                     "Another version serves since the images were sent; nothing was changed. Send again.",
                 )
             require_match(if_match, _tag(there))
-            asked = detector.calibrator.target_fpr
-            return renewal(slot, measured, target_fpr=asked, by=caller.actor, reason=reason)
 
-        before, after, warnings = await asyncio.to_thread(_put_in_force, store, slot, detector, edit, fitted)
-        if found:
-            warnings.append(_REVIEWED_WARNING)
+        changed = await asyncio.to_thread(
+            recalibrate,
+            store.calibrations,
+            await asyncio.to_thread(store.settings, category),
+            *(detector, station, measured),
+            fitted=fitted,
+            by=caller.actor,
+            reason=reason,
+            check=check,
+        )
         in_force = await asyncio.to_thread(told, store, detector, station)
+        renewed = schemas.Renewed(
+            **dict(in_force),
+            before=changed.before,
+            pictures=len(measured),
+            left_out=left_out + len(chosen) - len(measured),
+            warnings=[
+                *changed.warnings,
+                *([_REVIEWED_WARNING] if any(one.data is None for one in chosen) else []),
+            ],
+        )
         detail |= {
-            "version": in_force.version,
-            "engine": in_force.engine,
-            "calibration": after and after.calibrator.identifier,
-            "pictures": len(measured),
-            "fingerprint": after and after.renewal.pictures,
-            "reject": {"from": before.reject, "to": in_force.threshold.reject},
-            "warnings": warnings,
+            **renewed.model_dump(include={"version", "engine", "pictures", "warnings"}),
+            "calibration": changed.after.calibrator.identifier,
+            "fingerprint": changed.after.renewal.pictures,
+            "reject": {"from": changed.before and changed.before.reject, "to": changed.threshold.reject},
         }
-    response.headers["ETag"] = etag(_tag(after))
-    return schemas.Renewed(
-        **dict(in_force),
-        before=before,
-        pictures=len(measured),
-        left_out=len(pictures) + len(found) - len(measured),
-        warnings=warnings,
-    )
+    response.headers["ETag"] = etag(_tag(changed.after))
+    return renewed
 
 
 @router.delete("", status_code=204, responses=documented(*CHANGING_PROBLEMS, "not-found"))
 async def delete_calibration(
     category: Category,
     request: Request,
-    residency: ResidencyPart,
     store: StorePart,
-    audit: AuditPart,
-    caller: MayTune,
+    _: MayTune,
     station: StationOfCalibration = None,
     if_match: IfMatch = None,
     reason: Annotated[str | None, _WHY] = None,
 ) -> None:
     """Remove a calibration that was made after the version. The line's, or the version's, holds again."""
     known = {"station": station, "reason": reason, "removing": True}
-    async with audited(request, audit, caller, "model.calibrate", category, known) as detail:
-        detector = await residency.get(category)
+    async with audited(request, "model.calibrate", category, known) as detail:
+        detector = await store.residency.get(category)
         slot = Slot.of(detector, station)
         tuned = await asyncio.to_thread(store.settings, category)
-        held: dict[str, Any] = {}
 
         def edit(there: InForce | None) -> None:
             if there is None:
@@ -219,11 +207,10 @@ async def delete_calibration(
             if station is not None:  # a line's that cannot be read must refuse before the station's is gone
                 after = or_own(detector, store.calibrations.read(replace(slot, station=None)))
             was, now = (verdict.thresholds(one, tuned).reject for one in (there.calibrator, after))
-            held["removed"] = there.calibrator.identifier
-            held["reject"] = {"from": was.reject, "to": now.reject}
+            detail.update(removed=there.calibrator.identifier, reject={"from": was.reject, "to": now.reject})
 
+        detail |= {"version": detector.manifest.version, "engine": detector.engine}
         await asyncio.to_thread(store.calibrations.change, slot, edit)
-        detail |= {"version": detector.manifest.version, "engine": detector.engine, **held}
 
 
 def _tag(there: InForce | None) -> str:
@@ -236,10 +223,7 @@ def told(
     """Describe the calibration in force at a station; None for all that have none of their own."""
     found = store.calibrations.find(Slot.of(detector, station))
     settings = store.settings(detector.manifest.category)
-    origin = None
-    if found is not None:
-        one = found.renewal
-        origin = schemas.Origin(created=one.created, by=one.by, reason=one.reason, pictures=one.pictures)
+    origin = found and schemas.Origin.model_validate(found.renewal, from_attributes=True)
     return schemas.CalibrationInForce(
         category=detector.manifest.category,
         version=detector.manifest.version,
@@ -258,37 +242,32 @@ def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForc
 
 
 async def _uploaded(request: Request, room: Reservation, settings: Settings) -> list[Picture]:
+    most = max(settings.max_bytes, settings.queue_bytes // 2)
     upload = await uploads.read_many(
-        request,
-        room,
-        settings.max_bytes,
-        MAX_PICTURES,
-        max(settings.max_bytes, settings.queue_bytes // 2),
-        settings.upload_idle_seconds,
+        request, room, settings.max_bytes, MAX_PICTURES, most, settings.upload_idle_seconds
     )
     return await asyncio.to_thread(calibration_pictures.uploaded, upload)
 
 
-def _put_in_force(
+def _choose(
     store: Store,
+    database: Database,
     slot: Slot,
-    detector: Detector,
-    edit: Callable[[InForce | None], Renewal],
+    uploaded: list[Picture],
+    since_ms: int | None,
     fitted: FitPictures | None,
-) -> tuple[Threshold, InForce | None, list[str]]:
-    """Replace a calibration; returns the threshold before, the new calibration, and warnings."""
-    before = store.calibrations.get(detector, slot.station)
-    tuned = store.settings(detector.manifest.category)
-    after = store.calibrations.change(slot, edit)
-    warnings = [] if after is None else warnings_of(before, after.calibrator, tuned, fitted)
-    return verdict.shown(verdict.thresholds(before, tuned)), after, warnings
+) -> tuple[list[Picture], int]:
+    """Choose from uploaded images and, from a time on, reviewed ones; also returns how many were left out.
 
-
-def _reviewed(store: Store, history: History, slot: Slot, since: datetime | None) -> list[Picture]:
-    """Read the reviewed images of a station; for the line those of all stations without a calibration."""
-    since_ms = 0 if since is None else clock.from_datetime(since)
+    Reviewed are those of the slot's station; for the line those of all stations without a calibration.
+    """
+    if since_ms is None:
+        return calibration_pictures.choose(uploaded, [], {}, fitted), 0
     others = store.calibrations.stations(slot) if slot.station is None else ()
-    return calibration_pictures.reviewed(history, slot.manifest.category, slot.station, others, since_ms)
+    category = slot.manifest.category
+    found, of_parts = calibration_pictures.reviewed(database, category, slot.station, others, since_ms)
+    chosen = calibration_pictures.choose(uploaded, found, of_parts, fitted)
+    return chosen, len(uploaded) + len(found) - len(chosen)
 
 
 def _fitted(store: Store, detector: Detector) -> FitPictures | None:

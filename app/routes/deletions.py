@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request
 from app.access import MayAdminister, MaySeeHistory
 from app.acts import audited
 from app.database import clock
-from app.dependencies import AuditPart, DeletionsPart, RetentionPart
+from app.dependencies import DeletionsPart, RetentionPart
 from app.history import deletions as guard
 from app.openapi import documented
 from app.schemas import deletions as schemas
@@ -32,10 +32,10 @@ async def list_deletions(_: MaySeeHistory, deletions: DeletionsPart) -> schemas.
     responses=documented("invalid-request", "conflict", "internal", "history-unavailable"),
 )
 async def confirm_deletion(
-    kind: Kind, request: Request, caller: MayAdminister, audit: AuditPart, retention: RetentionPart
+    kind: Kind, request: Request, _: MayAdminister, retention: RetentionPart
 ) -> schemas.HeldDeletion:
     """Let a held deletion go on. It begins at once, and cannot be undone."""
-    async with audited(request, audit, caller, "history.delete", kind) as detail:
+    async with audited(request, "history.delete", kind) as detail:
         held = retention.confirm(kind)
         detail |= {"count": held.count, "total": held.total}
     return _shown(held)

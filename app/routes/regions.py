@@ -9,7 +9,7 @@ from app import verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.category_settings import Area, CategorySettings, Region
-from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
+from app.dependencies import Category, StorePart
 from app.openapi import documented
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.problems import Problem
@@ -34,13 +34,12 @@ Reason = Annotated[
 async def get_region(
     category: Category,
     response: Response,
-    residency: ResidencyPart,
     store: StorePart,
     _: MaySeeModels,
     station: StationOfRegion = None,
 ) -> schemas.RegionOfInterest:
     """Tell the region of interest of a station, or that of all stations that have none of their own."""
-    detector = await residency.get(category)
+    detector = await store.residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
     region = _expect_region(settings, station)
     response.headers["ETag"] = etag(region.revision)
@@ -53,10 +52,8 @@ async def set_region(
     area: Area,
     request: Request,
     response: Response,
-    residency: ResidencyPart,
     store: StorePart,
-    audit: AuditPart,
-    caller: MayTune,
+    _: MayTune,
     station: StationOfRegion = None,
     reason: Reason = None,
     if_match: IfMatch = None,
@@ -68,8 +65,8 @@ async def set_region(
     """
     # Thousands of corners are written down once, where they hold; a client that is refused repeats them.
     known = {"station": station, "reason": reason, "corners": sum(map(len, area.polygons))}
-    async with audited(request, audit, caller, "model.region", category, known) as detail:
-        detector = await residency.get(category)
+    async with audited(request, "model.region", category, known) as detail:
+        detector = await store.residency.get(category)
         held: dict[str, Any] = {"to": area.model_dump()}
 
         def edit(settings: CategorySettings) -> CategorySettings:
@@ -92,17 +89,15 @@ async def delete_region(
     category: Category,
     request: Request,
     store: StorePart,
-    residency: ResidencyPart,
-    audit: AuditPart,
-    caller: MayTune,
+    _: MayTune,
     station: StationOfRegion = None,
     reason: Reason = None,
     if_match: IfMatch = None,
 ) -> None:
     """Remove a region of interest. The region of all stations, if there is one, holds in its place."""
     known = {"station": station, "reason": reason, "to": None}
-    async with audited(request, audit, caller, "model.region", category, known) as detail:
-        await residency.get(category)
+    async with audited(request, "model.region", category, known) as detail:
+        await store.residency.get(category)
         held: dict[str, Any] = {}
 
         def edit(settings: CategorySettings) -> CategorySettings:

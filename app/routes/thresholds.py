@@ -8,7 +8,7 @@ from app import verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.category_settings import CategorySettings
-from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
+from app.dependencies import Category, StorePart
 from app.openapi import documented
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.schemas import tuning as schemas
@@ -20,10 +20,10 @@ router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])
 
 @router.get("", responses={**ETAG, **documented(*READING_PROBLEMS)})
 async def get_thresholds(
-    category: Category, response: Response, residency: ResidencyPart, store: StorePart, _: MaySeeModels
+    category: Category, response: Response, store: StorePart, _: MaySeeModels
 ) -> schemas.Rates:
     """Tell the false-reject rates that are set, and the thresholds that they give with the active version."""
-    detector = await residency.get(category)
+    detector = await store.residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
     calibrator = await asyncio.to_thread(store.calibrations.get, detector)
     response.headers["ETag"] = etag(_tag(calibrator, settings))
@@ -36,10 +36,8 @@ async def change_thresholds(
     change: schemas.RatesChange,
     request: Request,
     response: Response,
-    residency: ResidencyPart,
     store: StorePart,
-    audit: AuditPart,
-    caller: MayTune,
+    _: MayTune,
     if_match: IfMatch = None,
 ) -> schemas.Rates:
     """Set how many good parts may be rejected, and how many sent to a person besides.
@@ -50,8 +48,8 @@ async def change_thresholds(
     """
     wanted = change.model_dump(include={"target_fpr", "review_fpr"} & change.model_fields_set)
     known = {"reason": change.reason, "to": wanted}
-    async with audited(request, audit, caller, "model.thresholds", category, known) as detail:
-        detector = await residency.get(category)
+    async with audited(request, "model.thresholds", category, known) as detail:
+        detector = await store.residency.get(category)
         calibrator = await asyncio.to_thread(store.calibrations.get, detector)
 
         def edit(settings: CategorySettings) -> CategorySettings:

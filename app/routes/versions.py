@@ -2,17 +2,21 @@
 
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request, Response, Security
 
 from app import uploads
-from app.access import MayAdminister
+from app.access import Permission, Requires
 from app.acts import audited
-from app.dependencies import AuditPart, Category, SettingsPart, StorePart, Version
+from app.dependencies import Category, SettingsPart, StorePart, Version
 from app.openapi import documented
 from app.problems import Problem, ProblemName
 from app.schemas import models as schemas
 
-router = APIRouter(prefix="/v1/models/{category}", tags=["models"])
+router = APIRouter(
+    prefix="/v1/models/{category}",
+    tags=["models"],
+    dependencies=[Security(Requires(Permission.ADMIN), scopes=[Permission.ADMIN])],
+)
 
 _MEDIA_TYPES: Final = ("application/zip", "application/octet-stream")
 _UPLOAD: Final[dict[str, Any]] = {
@@ -75,14 +79,12 @@ async def upload_version(
     response: Response,
     settings: SettingsPart,
     store: StorePart,
-    audit: AuditPart,
-    caller: MayAdminister,
 ) -> schemas.Uploaded:
     """Upload a version. Its hashes, shapes and golden pictures are checked before it is let in.
 
     It does not serve until it is activated. A category that is new comes into being with its first version.
     """
-    async with audited(request, audit, caller, "model.upload", category) as detail:
+    async with audited(request, "model.upload", category) as detail:
         header = request.headers.get("content-type", "")
         if header.partition(";")[0].strip().lower() not in _MEDIA_TYPES:
             raise Problem(
@@ -107,15 +109,13 @@ async def activate_version(
     version: Version,
     request: Request,
     store: StorePart,
-    audit: AuditPart,
-    caller: MayAdminister,
 ) -> schemas.Activation:
     """Make a version the one that serves, once it is loaded and scores its golden pictures as it should.
 
     When this answers, new requests get the version; those under way are finished with the one before. If the
     version is refused, the one before goes on serving.
     """
-    async with audited(request, audit, caller, "model.activate", f"{category}/{version}") as detail:
+    async with audited(request, "model.activate", f"{category}/{version}") as detail:
         activated = await store.activate(category, version)
         detail |= {"previous": activated.previous, "sha256": activated.sha256}
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
@@ -125,11 +125,9 @@ async def activate_version(
     ":rollback",
     responses=documented(*_ACTIVATING),
 )
-async def roll_back(
-    category: Category, request: Request, store: StorePart, audit: AuditPart, caller: MayAdminister
-) -> schemas.Activation:
+async def roll_back(category: Category, request: Request, store: StorePart) -> schemas.Activation:
     """Activate the version that served before the active one. Doing it twice changes nothing."""
-    async with audited(request, audit, caller, "model.rollback", category) as detail:
+    async with audited(request, "model.rollback", category) as detail:
         activated = await store.rollback(category)
         detail |= {
             "active": activated.version,
@@ -148,11 +146,9 @@ async def unload_version(
     version: Version,
     request: Request,
     store: StorePart,
-    audit: AuditPart,
-    caller: MayAdminister,
 ) -> schemas.Unloaded:
     """Take a version out of memory. It is loaded again as soon as it is asked for."""
-    async with audited(request, audit, caller, "model.unload", f"{category}/{version}") as detail:
+    async with audited(request, "model.unload", f"{category}/{version}") as detail:
         detail["was_loaded"] = was_loaded = await store.unload(category, version)
     return schemas.Unloaded(was_loaded=was_loaded)
 
@@ -167,9 +163,7 @@ async def delete_version(
     version: Version,
     request: Request,
     store: StorePart,
-    audit: AuditPart,
-    caller: MayAdminister,
 ) -> None:
     """Delete a version that does not serve. What is being inspected with it is finished."""
-    async with audited(request, audit, caller, "model.delete", f"{category}/{version}") as detail:
+    async with audited(request, "model.delete", f"{category}/{version}") as detail:
         detail["sha256"] = await store.delete(category, version)

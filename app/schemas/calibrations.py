@@ -33,7 +33,9 @@ class CalibrationInForce(BaseModel):
 class Renewed(CalibrationInForce):
     """A calibration that holds from now on, and what it changes."""
 
-    before: Threshold = Field(description="What held until now.")
+    before: Threshold | None = Field(
+        description="What held until now; null where the version had no calibration for the engine."
+    )
     pictures: int = Field(description="Good images it was made of.", examples=[210])
     left_out: int = Field(
         description="Reviewed images of the history that were not taken: the model was fitted to them, they "

@@ -75,10 +75,13 @@ def test_without_a_log_nothing_is_done(app: FastAPI, client: TestClient) -> None
 
 def test_an_act_that_is_cut_off_stays_begun(database: Database) -> None:
     audit = Audit(database)
-    request = Request({"type": "http", "headers": [], "state": {"request_id": "r-1"}})
+    app = FastAPI()
+    app.state.audit = audit
+    state = {"request_id": "r-1", "caller": ANONYMOUS}
+    request = Request({"type": "http", "headers": [], "app": app, "state": state})
 
     async def act() -> None:
-        async with audited(request, audit, ANONYMOUS, "model.unload", "tiny/v1"):
+        async with audited(request, "model.unload", "tiny/v1"):
             await asyncio.sleep(60)
 
     async def scenario() -> None:

@@ -12,9 +12,9 @@ class TestReviewed:
         add(history.database, *made)
 
         def names(station: str | None, *without: str) -> list[str]:
-            return [one.name for one in reviewed(history, "tiny", station, without, 0)]
+            return [one.inspection_id for one in reviewed(history.database, "tiny", station, without, 0)[0]]
 
-        ids = [f"inspection {one['id']}" for one in made]
+        ids = [one["id"] for one in made]
         assert names(None) == ids
         assert names(None, "line-3", "line-4") == [ids[0], ids[2]]
         assert names("line-3", "line-3") == [ids[1]]

@@ -3,9 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +14,12 @@ import flowgauge
 from app.audit import Audit
 from app.calibrations import CalibrationFiles, Slot
 from app.database.engine import Database
-from app.folder_calibration import FolderCalibration
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from flows.fastflow.conformal import threshold
 from flows.fastflow.images import read
 from flows.fastflow.parts import PARTS
-from tests.app.bundles import again
 from tests.app.calibrating import URL, good
-from tests.app.stores import change
 from tests.conftest import png
 
 Run = Callable[..., Result]
@@ -157,30 +151,6 @@ def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
 
 
 class TestRefused:
-    def test_an_active_version_that_another_has_replaced_meanwhile(
-        self, run: Run, store: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        first = models_folder.resolve(store, "tiny").name
-        again(store, "v2")
-        measure = FolderCalibration.measure
-
-        def late(*given: Any, **options: Any) -> Any:
-            models_folder.activate(store, "tiny", "v2")
-            return measure(*given, **options)
-
-        monkeypatch.setattr(FolderCalibration, "measure", late)
-        said = failed(run())
-        assert f"Another version was activated since tiny/{first} was loaded; nothing was changed." in said
-        assert nothing_was_made(store)
-        assert run("--version", first).exit_code == 0  # whatever serves
-
-    def test_a_version_that_may_reject_most_good_parts(self, run: Run, store: Path) -> None:
-        folder = models_folder.resolve(store, "tiny")
-        scores = bundle.read_manifest(folder).calibration.scores
-        change(folder, thresholds={"float32": asdict(threshold(scores, 0.6))})
-        assert "train it again with --target-fpr 0.5 or less" in failed(run())
-        assert nothing_was_made(store)
-
     def test_a_part_of_which_one_picture_was_fitted(
         self, run: Run, store: Path, pictures: Path, tiny_data: Path
     ) -> None:
