@@ -117,7 +117,7 @@ class Inspector:
         region = await self._region(request.category, settings, station, decoded.value.prepared.layout.size)
         if region is not None:
             expect_detectable(detector, region)
-        result = await self._batcher.score(detector, decoded.value.prepared, region, params.deadline)
+        result = await self._batcher.score(detector, decoded.value.prepared, region)
         explained = await self._explain(request, decoded.value, result, used.calibrator.colour_scale)
         whose, area = settings.region_of(station)
         region_used = None if area is None else schemas.RegionUsed(station=whose, revision=area.revision)

@@ -26,8 +26,8 @@ async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: Draini
 
     Where an active version cannot be loaded, this stays at 503 while other categories are served all the
     same; it is tried again until it loads or another version is activated. What can be served no longer after
-    that leaves it at 200. A server that is stopping is not ready, nor one whose device is lost, or that has
-    been computing one batch for two minutes: that one must be restarted.
+    that leaves it at 200. A server that is stopping is not ready, nor one whose device is lost: that one must
+    be restarted.
 
     A history that takes no more, or a database that does not answer, leaves this at 200: predictions with
     store=false need neither. The metrics `flowgauge_history_accepting` and `flowgauge_history_failing` tell.

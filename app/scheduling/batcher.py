@@ -6,37 +6,32 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Final, ParamSpec
+from concurrent.futures import Future
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.problems import Problem
-from app.scheduling.batch import Batch, BatchResult, Job, computes
+from app.scheduling.batch import BatchResult, Job, computes, score_together
 from app.scheduling.fair_queue import FairQueue, MovingAverage
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Prepared
+from flows.fastflow.scored import Scored
 
 logger = logging.getLogger("flowgauge.batcher")
 
-# Called after a batch with its images, its seconds, and the category of each image.
+# Called in the model thread after a batch with its images, its seconds, and the category of each image.
 Observer = Callable[[int, float, Sequence[str]], None]
 
 # A batch is to take no longer: images of other groups wait for it. Larger ones gain nothing.
 _MOST_SECONDS: Final = 0.25
-# A batch that takes longer will not end; the default deadline of a request is a quarter of this.
-_HANGS_SECONDS: Final = 120.0
 # For the batch that runs when the server stops: requests have had their time before.
 _CLOSE_SECONDS: Final = 10.0
 
-P = ParamSpec("P")
-_Answers = Sequence[tuple[Job, BatchResult | Exception]]
-
 
 class Batcher:
-    """Scores images in one thread. Made and used in one event loop.
+    """Scores images in one thread.
 
     A batch holds images of any categories whose models share the backbone and the input size. Nothing waits
     for a batch to fill: while one is computed, the next one gathers. Categories share the thread by time, see
@@ -44,31 +39,30 @@ class Batcher:
 
     Args:
         max_batch: images scored together, at most; one of several tiles counts as so many.
-        observer: called in the event loop after each batch.
+        observer: called after each batch.
+
+    Attributes:
+        lost: why the device computes no more, for only a new process helps then; None while it does.
+        passes: batches so far, each one pass of a backbone.
     """
 
     def __init__(self, max_batch: int, observer: Observer | None = None) -> None:
         self._max_batch = max_batch
         self._observer = observer
-        self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()  # guards all that follows
         self._queue = FairQueue[Job]()
         self._running: list[Job] = []
         self._began = 0.0
         self._closed = False
         self._batch_seconds = MovingAverage()
-        self.lost: str | None = None  # why the device computes no more; only a new process helps
-        self.passes = 0  # of a backbone so far
+        self.lost: str | None = None
+        self.passes = 0
         # A daemon: a server whose start fails after this must be able to end.
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
     async def score(
-        self,
-        detector: Detector,
-        prepared: Prepared,
-        region: NDArray[np.bool_] | None = None,
-        deadline: float | None = None,
+        self, detector: Detector, prepared: Prepared, region: NDArray[np.bool_] | None = None
     ) -> BatchResult:
         """Score an image. If this is cancelled before the image's batch begins, it is never computed.
 
@@ -76,30 +70,21 @@ class Batcher:
             detector: the model.
             prepared: from `detector.prepare`.
             region: the region of interest, (height, width) of its map; by default everything.
-            deadline: time.monotonic() from which nobody wants the answer.
 
         Raises:
-            Problem: deadline-exceeded; if its batch had not begun, it is never computed. draining, after
-                `close`.
             Exception: what the model raised over this image, computed alone.
         """
-        now = time.monotonic()
-        job = Job(detector, prepared, region, deadline, self._loop.create_future(), now)
-        if job.is_expired():
-            raise _deadline_exceeded()
+        job = Job(detector, prepared, region, Future(), time.monotonic())
         with self._changed:
-            if self._closed:
-                raise _draining()
             self._queue.put(job.category, job)
             self._changed.notify()
-        timer = None if deadline is None else self._loop.call_later(deadline - now, self._expire, job)
         try:
-            return await job.future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if job.future.cancelled():
-                self._withdraw(job)
+            return await asyncio.wrap_future(job.future)
+        except asyncio.CancelledError:
+            job.future.cancel()
+            with self._changed:
+                self._queue.remove(job.category, job)
+            raise
 
     @property
     def pending(self) -> int:
@@ -109,12 +94,8 @@ class Batcher:
 
     def require_alive(self) -> None:
         """Raise the problem model-loading where nothing is answered until the process is restarted."""
-        with self._changed:
-            spent = time.monotonic() - self._began if self._running else 0.0
         if self.lost is not None:
             raise Problem("model-loading", self.lost)
-        if spent > _HANGS_SECONDS:
-            raise Problem("model-loading", f"A batch has taken {spent:.0f} s so far, and all others wait.")
 
     def expected_wait(self) -> float:
         """Estimate the seconds until all that waits or runs is scored."""
@@ -137,27 +118,15 @@ class Batcher:
             return self._remaining() + before + batch
 
     def close(self) -> None:
-        """Finish the batch that runs, answer what waits with the problem draining, end the thread."""
+        """Finish the batch that runs and end the thread; what still waits is never computed."""
         with self._changed:
             self._closed = True
-            waiting = self._queue.clear()
             self._changed.notify()
-        self._call(self._resolve, [(job, _draining()) for job in waiting])
-        self._thread.join(_CLOSE_SECONDS)
-        if self._thread.is_alive():  # it ends with the process
-            logger.error("the running batch has not ended in %.0f s; it is left", _CLOSE_SECONDS)
+        self._thread.join(_CLOSE_SECONDS)  # if it is not enough, the batch ends with the process
 
     def _remaining(self) -> float:
         expected = sum(self._queue.cost(job.category) for job in self._running)
         return max(0.0, expected - (time.monotonic() - self._began))
-
-    def _expire(self, job: Job) -> None:
-        self._withdraw(job)
-        self._resolve([(job, _deadline_exceeded())])
-
-    def _withdraw(self, job: Job) -> None:
-        with self._changed:
-            self._queue.remove(job.category, job)
 
     def _run(self) -> None:
         # Between batches nothing refers to the last one, so that an unloaded model leaves memory.
@@ -165,43 +134,24 @@ class Batcher:
             pass
 
     def _run_batch(self) -> bool:
-        """Wait for images and score a batch of them. Returns False once this is closed."""
-        answers: _Answers = []
-        computed: list[Job] = []
-        try:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
-                if self._closed:
-                    return False
-                self._began = time.monotonic()
-                self._take()
-            answers, computed = self._compute()
-        # Nothing may end this thread, not even SystemExit: all that comes later would wait for ever.
-        except BaseException as error:
-            logger.exception("a batch failed as a whole")
-            answers = [(job, _as_exception(error)) for job in self._running]
-        self._check_device(answers)
-        self._finish(computed)
-        self._call(self._resolve, answers)
-        return True
-
-    def _compute(self) -> tuple[_Answers, list[Job]]:
-        """Score the running jobs. Returns their answers, and the jobs that were computed."""
-        answers: list[tuple[Job, BatchResult | Exception]]
-        answers = [(job, _deadline_exceeded()) for job in self._running if job.is_expired()]
-        wanted = [job for job in self._running if job.is_wanted()]
-        if not wanted:
-            return answers, []
-        batch = Batch(wanted)
-        results = batch.compute()
-        self.passes += batch.passes
-        took = time.monotonic() - self._began
-        for job, result in results:
+        """Wait for images and score a batch of them. Return False once this is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            if self._closed:
+                return False
+            self._began = time.monotonic()
+            self._take()
+        jobs = [job for job in self._running if job.future.set_running_or_notify_cancel()]
+        jobs.sort(key=lambda job: id(job.detector))  # those of a model side by side
+        results = self._score(jobs) if jobs else []
+        seconds = time.monotonic() - self._began
+        self._settle(jobs, seconds)
+        for job, result in zip(jobs, results, strict=True):
             if isinstance(result, Exception):
-                answers.append((job, _as_exception(result)))
+                job.future.set_exception(result)
             else:
-                answers.append((job, BatchResult(result, self._began - job.submitted, took, len(wanted))))
-        return answers, [job for job, _ in results]
+                job.future.set_result(BatchResult(result, self._began - job.submitted, seconds, len(jobs)))
+        return True
 
     def _take(self) -> None:
         """Move the next batch from the queue to `_running`.
@@ -227,54 +177,31 @@ class Batcher:
             self._running.append(self._queue.pop(name))
             heads = self._queue.heads()
 
-    def _check_device(self, answers: _Answers) -> None:
-        """After a failure, see whether the device still computes: after some errors of CUDA it never does."""
-        failed = (job for job, answer in answers if not isinstance(answer, BatchResult | Problem))
-        job = next(failed, None)
-        if job is not None and self.lost is None and not computes(job.detector.device):
-            self.lost = f"{job.detector.device} does not compute any more: the server must be restarted."
+    def _score(self, jobs: Sequence[Job]) -> list[Scored | Exception]:
+        """Score jobs together; where that fails, one by one, so that an image fails alone."""
+        self.passes += 1
+        try:
+            return [*score_together(jobs)]
+        except Exception as error:
+            if len(jobs) == 1:
+                self._check_device(jobs[0])
+                return [error]
+            logger.warning("a batch of %d failed; its images are tried one by one", len(jobs), exc_info=True)
+        return [result for job in jobs for result in self._score([job])]
+
+    def _check_device(self, failed: Job) -> None:
+        if self.lost is None and not computes(failed.detector.device):
+            self.lost = f"{failed.detector.device} does not compute any more: the server must be restarted."
             logger.critical("%s", self.lost)
 
-    def _finish(self, computed: Sequence[Job]) -> None:
-        seconds = time.monotonic() - self._began
-        tiles = sum(job.tiles for job in computed)
+    def _settle(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Count the time of the jobs that were computed; those that nobody waited for cost nothing."""
+        tiles = sum(job.tiles for job in jobs)
         with self._changed:
             for job in self._running:
-                cost = seconds * job.tiles / tiles if job in computed else None
-                self._queue.settle(job.category, cost)
+                self._queue.settle(job.category, seconds * job.tiles / tiles if job in jobs else None)
             self._running = []
-            if computed:
+            if jobs:
                 self._batch_seconds.add(seconds)
-        if computed and self._observer is not None:
-            self._call(self._observer, len(computed), seconds, [job.category for job in computed])
-
-    def _call(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        with suppress(RuntimeError):  # the event loop is closed, and nobody waits
-            self._loop.call_soon_threadsafe(partial(function, *args, **kwargs))
-
-    @staticmethod
-    def _resolve(answers: _Answers) -> None:
-        for job, answer in answers:
-            if job.future.done():
-                continue
-            if isinstance(answer, Exception):
-                job.future.set_exception(answer)
-            else:
-                job.future.set_result(answer)
-
-
-def _as_exception(error: BaseException) -> Exception:
-    """The error that a caller gets: never one that would end a coroutine or the process."""
-    if isinstance(error, Exception) and not isinstance(error, StopIteration):
-        return error
-    wrapped = RuntimeError(f"the model ended with {type(error).__name__}")
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def _deadline_exceeded() -> Problem:
-    return Problem("deadline-exceeded", "The deadline passed while the image waited, or was being computed.")
-
-
-def _draining() -> Problem:
-    return Problem("draining", "The server is stopping. Send the image again, to another one.")
+        if jobs and self._observer is not None:
+            self._observer(len(jobs), seconds, [job.category for job in jobs])

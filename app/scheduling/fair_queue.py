@@ -1,7 +1,8 @@
 """A queue whose lanes share time fairly, by the measured cost of their items."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -71,24 +72,21 @@ class FairQueue(Generic[T]):
 
     def start(self, name: str) -> float:
         """The virtual time of a lane's next turn."""
-        lane = self._lanes.get(name)
-        if lane is None:
-            return self._now
+        lane = self._lanes.get(name, _Lane())
         start = lane.start + lane.running * self.cost(name)
         return start if lane.items or lane.running else max(start, self._now)
 
     def cost(self, name: str) -> float:
         """Seconds that an item of a lane takes; of a lane never measured, those of the slowest one."""
-        own = self._lanes[name].cost.value if name in self._lanes else None
+        own = self._lanes.get(name, _Lane()).cost.value
         if own is not None:
             return own
         return max((lane.cost.value or 0.0 for lane in self._lanes.values()), default=0.0)
 
     def pop(self, name: str) -> T:
         """Take the first item of a lane; `settle` must follow."""
-        lane = self._lanes.pop(name)
-        self._lanes[name] = lane
-        self._now = max(self._now, lane.start + lane.running * self.cost(name))
+        self._now = max(self._now, self.start(name))
+        lane = self._lanes[name] = self._lanes.pop(name)
         lane.running += 1
         return lane.items.popleft()
 
@@ -105,23 +103,14 @@ class FairQueue(Generic[T]):
 
     def remove(self, name: str, item: T) -> None:
         """Drop an item, if it still waits."""
-        lane = self._lanes.get(name)
-        if lane is not None and item in lane.items:
-            lane.items.remove(item)
-
-    def clear(self) -> list[T]:
-        """Drop all items. Returns them."""
-        items = [item for lane in self._lanes.values() for item in lane.items]
-        for lane in self._lanes.values():
-            lane.items.clear()
-        return items
+        with suppress(ValueError):
+            self._lanes[name].items.remove(item)
 
     def work(self, counts: Mapping[str, int] | None = None) -> dict[str, float]:
         """Seconds of work by lane, with so many more items to come."""
-        counts = counts or {}
-        names = {**self._lanes, **dict.fromkeys(counts)}
-        waiting = {name: len(lane.items) for name, lane in self._lanes.items()}
-        return {name: (waiting.get(name, 0) + counts.get(name, 0)) * self.cost(name) for name in names}
+        items = Counter({name: len(lane.items) for name, lane in self._lanes.items()})
+        items.update(counts or {})
+        return {name: number * self.cost(name) for name, number in items.items()}
 
     def work_before(self, name: str, items: int, counts: Mapping[str, int] | None = None) -> float:
         """Seconds of work until so many more items of a lane are done, these included.

@@ -62,30 +62,22 @@ class FairThreadPool:
             del future, job, function  # a failure's traceback leads here, and would keep all that they hold
 
     def close(self) -> None:
-        """Finish what runs, cancel what waits, end the threads."""
-        with self._lock:
-            waiting = self._queue.clear()
-        for future, _, _ in waiting:
-            future.cancel()
+        """Finish what runs, drop what waits, end the threads."""
         self._threads.shutdown(cancel_futures=True)
 
     def _run_next(self) -> None:
-        """Run the job whose turn it is. Skip cancelled jobs."""
+        """Run the job whose turn it is."""
         with self._lock:
-            while True:
-                category = next(iter(self._queue.heads()), None)
-                if category is None:
-                    return
-                future, function, submitted = self._queue.pop(category)
-                if future.set_running_or_notify_cancel():
-                    break
-                self._queue.settle(category, None)
+            category = next(iter(self._queue.heads()), None)
+            if category is None:  # a job was cancelled
+                return
+            future, function, submitted = self._queue.pop(category)
         begun = time.perf_counter()
         try:
-            value = function()
-            future.set_result(Timed(value, begun - submitted, time.perf_counter() - begun))
-            del value
-        except BaseException as error:
+            if future.set_running_or_notify_cancel():
+                value = function()
+                future.set_result(Timed(value, begun - submitted, time.perf_counter() - begun))
+        except Exception as error:
             future.set_exception(error)
         finally:
             del future, function  # as in `run`
