@@ -142,8 +142,8 @@ def make_entry(
         "map_middle": scale.middle,
         "features": list(result.scored.statistics),
         "answer": inspection.model_dump_json(exclude={"inline"}),
-        "key_id": request.params.key_id,
-        "request_id": request.params.request_id,
+        "key_id": request.params.caller.key_id,
+        "request_id": request.params.request.state.request_id,
         "idempotency_key": request.idempotency_key,
         "request_sha256": digest,
     }

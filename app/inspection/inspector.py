@@ -81,7 +81,7 @@ class Inspector:
         if request.idempotency_key is None:
             return await self._inspect_new(request, data, decoded, None)
         digest = request.digest(decoded.value.sha256)
-        claim = self._idempotency.claim(request.params.key_id, request.idempotency_key, digest)
+        claim = self._idempotency.claim(request.params.caller.key_id, request.idempotency_key, digest)
         async with claim as earlier:
             if earlier is not None:
                 return await self._replay(request, earlier, decoded.value)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -50,7 +50,7 @@ PROBLEMS: Final[tuple[ProblemName, ...]] = (
     "deadline-exceeded",
 )
 
-_DRAWINGS: Final[dict[MediaType, frozenset[Drawing]]] = {
+_DRAWINGS: Final[dict[MediaType, Collection[Drawing]]] = {
     "image/png": frozenset({"overlay"}),
     "application/x-npy": frozenset({"map"}),
 }
@@ -61,11 +61,16 @@ _TO_ANSWER: Final = 0.05
 
 
 class Body(NamedTuple):
-    """The body of a request: images and texts, drawings to make of each image, and how to respond."""
+    """The body of a request: images and texts, drawings to make of each image, and how to respond.
+
+    `respond` takes the answers on all images. With `each_alone` it takes the problem of an image that failed
+    in the place of its answer; without, the first failure is that of the request.
+    """
 
     upload: forms.Upload
-    drawings: frozenset[Drawing]
-    respond: Callable[[list[Answer]], Response]
+    drawings: Collection[Drawing]
+    respond: Callable[[list[Any]], Response]
+    each_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,27 @@ class Predictor:
     async def predict(self, request: Request, category: str, params: PredictParams) -> Response:
         """Inspect the image of a request."""
         media_type = _negotiate(request, MEDIA_TYPES)
-        drawings = _DRAWINGS.get(media_type, params.inline)
+        inline = params.inline or ()
+        drawings = _DRAWINGS.get(media_type, inline)
         limits = self.settings.max_bytes, self.settings.upload_idle_seconds
 
         async def read(room: Reservation) -> Body:
             upload = await uploads.read(request, room, *limits)
-            return Body(upload, drawings, lambda answers: answers[0].respond(media_type, params.inline))
+            return Body(upload, drawings, lambda answers: answers[0].respond(media_type, inline))
+
+        return await self.predict_all(request, category, params, read)
+
+    async def predict_batch(self, request: Request, category: str, params: PredictParams) -> Response:
+        """Inspect the images of a form. Each fails alone, be it that the time did not suffice for it."""
+        _negotiate(request, MEDIA_TYPES[:1])
+        settings = self.settings
+        total = max(settings.max_bytes, settings.queue_bytes // 2)
+        limits = settings.max_bytes, settings.max_items, total, settings.upload_idle_seconds
+
+        async def read(room: Reservation) -> Body:
+            upload = await uploads.read_many(request, room, *limits)
+            respond = partial(_respond_to_batch, request, params, upload.files)
+            return Body(upload, params.inline or (), respond, each_alone=True)
 
         return await self.predict_all(request, category, params, read)
 
@@ -101,110 +121,53 @@ class Predictor:
         params: PredictParams,
         read: Callable[[Reservation], Awaitable[Body]],
     ) -> Response:
-        """Inspect the images of a request, which `read` reads. One that fails is the answer to all."""
-
-        async def work(room: Reservation) -> Response:
-            detector = await self.residency.get(category, params.version)
-            upload, drawings, respond = await read(room)
-            number = len(upload.files)
-            self._admit(category, params, room, number)
-
-            async def inspect(index: int) -> Answer:
-                place = None if number == 1 else index
-                image = PredictRequest(params, detector, upload.texts, drawings, place)
-                answer = await self._inspect(image, upload.files[index], room)
-                room.add_answer(answer.nbytes)  # until the response is made of all
-                return answer
-
-            answers = await cancel_on_disconnect(request, _gather([inspect(i) for i in range(number)]))
-            if not drawings:
-                return respond(answers)
-            # Megabytes of base64 are no work for the event loop; as JSON they are longer, and there twice.
-            room.add_answer(2 * sum(answer.nbytes for answer in answers))
-            return await self.inspector.run_in_thread(category, partial(respond, answers))
-
-        return await self._respond_in_time(request, category, params, work)
-
-    async def predict_batch(self, request: Request, category: str, params: PredictParams) -> Response:
-        """Inspect the images of a form. Each fails alone, be it that the time did not suffice for it."""
-        media_type = _negotiate(request, MEDIA_TYPES[:1])
-        settings = self.settings
-
-        async def work(room: Reservation) -> Response:
-            detector = await self.residency.get(category)
-            upload = await uploads.read_many(
-                request,
-                room,
-                settings.max_bytes,
-                settings.max_items,
-                max(settings.max_bytes, settings.queue_bytes // 2),
-                settings.upload_idle_seconds,
-            )
-            self._admit(category, params, room, len(upload.files))
-            jobs = [
-                self._batch_item(
-                    request, PredictRequest(params, detector, upload.texts, params.inline, index), file, room
-                )
-                for index, file in enumerate(upload.files)
-            ]
-            items = await cancel_on_disconnect(request, _gather(jobs))
-            if all(item.problem is not None and item.problem.type == "deadline-exceeded" for item in items):
-                raise _deadline_exceeded(params)
-            decisions = [item.inspection.decision for item in items if item.inspection is not None]
-            is_known = len(decisions) == len(items) or "REJECT" in decisions
-            answer = schemas.BatchAnswer(decision=worst(decisions) if is_known else None, items=items)
-            body = await self.inspector.run_in_thread(category, answer.model_dump_json)
-            return Response(body, media_type=media_type)
-
-        return await self._respond_in_time(request, category, params, work)
-
-    async def _batch_item(
-        self, request: Request, image: PredictRequest, file: forms.File, room: Reservation
-    ) -> schemas.BatchItem:
-        params, index = image.params, image.index or 0
-        until = params.deadline - _TO_ANSWER * params.timeout_ms / 1000
-        status, inspection, problem = 200, None, None
-        try:
-            async with _deadline(params, until):
-                answer = await self._inspect(image, file, room)
-                draw = partial(answer.with_pictures, params.inline)
-                inspection = await self.inspector.run_in_thread(image.category, draw)
-                # Until the last of them is done, and it is counted as a part of the answer.
-                room.add_answer(sum(map(len, (inspection.inline or {}).values())))
-        # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
-        except Exception as error:
-            found = problem_answers.of(error)
-            status, problem = found.status, problem_answers.details(request, found.name, found.detail)
-        return schemas.BatchItem(
-            index=index, filename=file.name, status=status, inspection=inspection, problem=problem
-        )
-
-    async def _inspect(self, image: PredictRequest, file: forms.File, room: Reservation) -> Answer:
-        if isinstance(file.data, Problem):
-            raise file.data
-        return await self.inspector.inspect(image, file.data, room)
-
-    async def _respond_in_time(
-        self,
-        request: Request,
-        category: str,
-        params: PredictParams,
-        work: Callable[[Reservation], Awaitable[Response]],
-    ) -> Response:
-        """Do the work with room for it, within the deadline. Sending the response gives the room back."""
+        """Inspect the images of a request, which `read` reads. Sending the response gives its room back."""
         async with _deadline(params, params.deadline):
             with ExitStack() as stack:
                 room = stack.enter_context(self.admission.reserve(category))
                 self._require_time(category, params, 1)
-                self._require_history(request, params)
-                response = Accounted(await work(room), room)
+                # Before its upload; a repeated request can be answered all the same. In the event loop: a
+                # thread would take longer, and requests that wait for one are counted nowhere yet.
+                if params.store and params.idempotency_key is None:
+                    self.history.expect_room(min(uploads.declared_size(request), self.settings.max_bytes))
+                detector = await self.residency.get(category, params.version)
+                body = await read(room)
+                number = len(body.upload.files)
+                self._require_time(category, params, number)  # meanwhile many may have come, all at once
+                room.hold_images(number)
+                inspect = self._inspect_alone if body.each_alone else self._inspect
+                jobs = [
+                    inspect(PredictRequest(params, detector, body.upload.texts, body.drawings, i), file, room)
+                    for i, file in enumerate(body.upload.files)
+                ]
+                results = await cancel_on_disconnect(request, _gather(jobs))
+                if number == 1 and not body.drawings:
+                    response = body.respond(results)
+                else:
+                    # Megabytes of base64 are no work for the event loop; as JSON they are longer, and twice.
+                    room.add_answer(2 * sum(one.nbytes for one in results if isinstance(one, Answer)))
+                    response = await self.inspector.run_in_thread(category, partial(body.respond, results))
+                accounted = Accounted(response, room)
                 stack.pop_all()
-        return response
+        return accounted
 
-    def _admit(self, category: str, params: PredictParams, room: Reservation, images: int) -> None:
-        """Count the images of a request that has arrived; meanwhile many may have come, all at once."""
-        self._require_time(category, params, images)
-        room.hold_images(images)
+    async def _inspect(self, image: PredictRequest, file: forms.File, room: Reservation) -> Answer:
+        if isinstance(file.data, Problem):
+            raise file.data
+        answer = await self.inspector.inspect(image, file.data, room)
+        room.add_answer(answer.nbytes)  # until the response is made of all
+        return answer
+
+    async def _inspect_alone(
+        self, image: PredictRequest, file: forms.File, room: Reservation
+    ) -> Answer | Problem:
+        params = image.params
+        try:
+            async with _deadline(params, params.deadline - _TO_ANSWER * params.budget_ms / 1000):
+                return await self._inspect(image, file, room)
+        # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
+        except Exception as error:
+            return problem_answers.of(error)
 
     def _require_time(self, category: str, params: PredictParams, images: int) -> None:
         """Refuse at once what could not be answered in time: the client can go elsewhere with it."""
@@ -214,18 +177,34 @@ class Predictor:
         if seconds > 0 and late > 0:  # where nothing waits, it is the deadline that has passed
             raise Problem(
                 "queue-full",
-                f"An answer would take about {seconds:.1f} s, longer than the {params.timeout_ms} ms that "
+                f"An answer would take about {seconds:.1f} s, longer than the {params.budget_ms} ms that "
                 "the request has; try again later.",
                 retry_after=math.ceil(late),
             )
 
-    def _require_history(self, request: Request, params: PredictParams) -> None:
-        """Refuse before its upload what could not be kept; a repeated request can be answered all the same.
 
-        In the event loop: a thread would take longer, and requests that wait for one are counted nowhere yet.
-        """
-        if params.store and params.idempotency_key is None:
-            self.history.expect_room(min(uploads.declared_size(request), self.settings.max_bytes))
+def _respond_to_batch(
+    request: Request, params: PredictParams, files: list[forms.File], results: list[Answer | Problem]
+) -> Response:
+    items = []
+    for index, (file, result) in enumerate(zip(files, results, strict=True)):
+        status, inspection, problem = 200, None, None
+        if isinstance(result, Answer):
+            inspection = result.with_pictures(params.inline or ())
+        else:
+            problem = problem_answers.details(request, result.name, result.detail)
+            status = problem.status
+        items.append(
+            schemas.BatchItem(
+                index=index, filename=file.name, status=status, inspection=inspection, problem=problem
+            )
+        )
+    if all(item.problem is not None and item.problem.type == "deadline-exceeded" for item in items):
+        raise _deadline_exceeded(params)
+    decisions = [item.inspection.decision for item in items if item.inspection is not None]
+    is_known = len(decisions) == len(items) or "REJECT" in decisions
+    answer = schemas.BatchAnswer(decision=worst(decisions) if is_known else None, items=items)
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _negotiate(request: Request, offers: tuple[MediaType, ...]) -> MediaType:
@@ -251,7 +230,7 @@ async def _deadline(params: PredictParams, until: float) -> AsyncIterator[None]:
 def _deadline_exceeded(params: PredictParams) -> Problem:
     return Problem(
         "deadline-exceeded",
-        f"Not done within {params.timeout_ms} ms; what still waited is not computed.",
+        f"Not done within {params.budget_ms} ms; what still waited is not computed.",
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import importlib.metadata
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -23,7 +23,7 @@ from app.dependencies import (
 )
 from app.forms import File, Upload
 from app.inspection.answer import Answer
-from app.inspection.params import Params
+from app.inspection.params import PredictParams
 from app.inspection.predictor import PROBLEMS, Body, Predictor
 from app.known_query import require_known_query
 from app.open_inference import incoming, outgoing
@@ -127,7 +127,12 @@ _INFER: Final[dict[str, Any]] = {
     dependencies=[Depends(require_not_draining), VERSION_IN_PATH],
     **_INFER,
 )
-async def infer(request: Request, category: Category, params: Params, predictor: PredictorPart) -> Response:
+async def infer(
+    request: Request,
+    category: Category,
+    params: Annotated[PredictParams, Depends()],
+    predictor: PredictorPart,
+) -> Response:
     """Inspect pictures with the active version, or with the one named.
 
     The input is `image`, BYTES [N]: files; or `pixels`, UINT8 [N, H, W, 3]: RGB, kept in the history as PNG.

@@ -43,7 +43,7 @@ class Batcher:
 
     Attributes:
         lost: why the device computes no more, for only a new process helps then; None while it does.
-        passes: batches so far, each one pass of a backbone.
+        passes: batches so far, the one that runs included; each is a pass of a backbone.
     """
 
     def __init__(self, max_batch: int, observer: Observer | None = None) -> None:

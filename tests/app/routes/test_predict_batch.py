@@ -94,15 +94,6 @@ class TestItems:
             path = f"/v1/inspections/{item.inspection.inspection_id}"
             expect_problem(client.get(path), 404, "unknown-inspection")
 
-    def test_pictures_are_counted_until_the_last_one_is_done(
-        self, client: TestClient, tiny_images: Images, held: list[int]
-    ) -> None:
-        items = answer(post(client, *tiny_images["good"][:2], query="?inline=heatmap")).items
-        for item in items:
-            assert item.inspection is not None
-            assert item.inspection.inline is not None
-            assert len(item.inspection.inline["heatmap"]) in held
-
     def test_idempotency_key_holds_for_each_place(self, client: TestClient, tiny_images: Images) -> None:
         first, second, third = tiny_images["good"][:3]
         key = {"Idempotency-Key": "batch-1"}
