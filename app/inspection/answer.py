@@ -9,6 +9,7 @@ from typing import Final, Literal
 from starlette.responses import Response
 
 from app.database import clock
+from app.forms import TEXT_FIELDS
 from app.history.entry import Entry
 from app.inspection.decoding import Decoded
 from app.inspection.drawings import Explanation, Files
@@ -78,16 +79,13 @@ def make_inspection(
     Raises:
         ValueError: the score is not finite; NaN, above no threshold, would pass.
     """
-    manifest, params, texts = request.detector.manifest, request.params, request.texts
+    manifest, params = request.detector.manifest, request.params
+    texts = {name: request.texts.get(name) for name in TEXT_FIELDS}
     score = used.calibrator.score(result.scored)
     height, width = decoded.value.size
     identifier = clock.new_id()
     return schemas.Inspection(
         inspection_id=identifier,
-        part_id=texts.get("part_id"),
-        product_id=texts.get("product_id"),
-        recipe_id=texts.get("recipe_id"),
-        station=texts.get("station"),
         model=schemas.ModelUsed(
             category=manifest.category, version=manifest.version, sha256=request.detector.sha256
         ),
@@ -111,6 +109,8 @@ def make_inspection(
         ),
         batch_size=result.batch_size,
         engine=request.detector.engine,
+        inline=None,
+        **texts,
     )
 
 
@@ -124,19 +124,13 @@ def make_entry(
 ) -> Entry:
     """Make what the history keeps of an inspection."""
     scale = used.calibrator.colour_scale
-    row = {
+    same = ("decision", "score", "p_value", *TEXT_FIELDS)
+    row = {name: getattr(inspection, name) for name in same} | {
         "id": inspection.inspection_id,
         "created_ms": clock.time_of(inspection.inspection_id),
         "category": inspection.model.category,
         "version": inspection.model.version,
         "precision": request.detector.scorer.precision,
-        "decision": inspection.decision,
-        "score": inspection.score,
-        "p_value": inspection.p_value,
-        "part_id": inspection.part_id,
-        "product_id": inspection.product_id,
-        "recipe_id": inspection.recipe_id,
-        "station": inspection.station,
         "image_sha256": inspection.image.sha256,
         "map_low": scale.low,
         "map_middle": scale.middle,

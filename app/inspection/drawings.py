@@ -39,7 +39,7 @@ def explain(
         scale: of the colours.
         size: (H, W) of the upload.
         pixels: the upload, (H, W, 3); only an overlay needs it.
-        drawings: to make.
+        drawings: to make: PNGs of the upload's size, or the float32 map as .npy.
         input_size: of the model; None for no regions.
 
     Raises:
@@ -49,28 +49,8 @@ def explain(
         raise ValueError("a score map must be finite")
     found = None
     if input_size is not None:
-        found = [
-            Region(
-                bbox=region.bbox,
-                contour=region.contour,
-                area_px=region.area_px,
-                area_fraction=region.area_fraction,
-                peak=region.peak,
-            )
-            for region in regions.find(score_map, scale.middle, size, math.prod(input_size))
-        ]
-    files = draw(score_map, scale, size, pixels, drawings)
-    return Explanation(files, found, float((score_map > scale.middle).mean()))
-
-
-def draw(
-    score_map: NDArray[np.float32],
-    scale: ColourScale,
-    size: tuple[int, int],
-    pixels: NDArray[np.uint8] | None,
-    drawings: Collection[Drawing],
-) -> Files:
-    """Make PNGs of the upload's size, and the float32 map as .npy. Arguments as of `explain`."""
+        hot = regions.find(score_map, scale.middle, size, math.prod(input_size))
+        found = [Region.model_validate(region, from_attributes=True) for region in hot]
     files: dict[Drawing, bytes] = {}
     if "overlay" in drawings and pixels is not None:
         files["overlay"] = heatmap.encode_png(heatmap.overlay(pixels, score_map, scale))
@@ -80,4 +60,4 @@ def draw(
         file = io.BytesIO()
         np.save(file, score_map.astype(np.float32, copy=False), allow_pickle=False)
         files["map"] = file.getvalue()
-    return files
+    return Explanation(files, found, float((score_map > scale.middle).mean()))

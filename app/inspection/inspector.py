@@ -7,15 +7,13 @@ from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from app.category_settings import CategorySettings
 from app.history.history import History
 from app.history.losses import lost
 from app.history.queries import Earlier
 from app.inspection.answer import Answer, make_entry, make_inspection
 from app.inspection.decoding import Decoded, decode
-from app.inspection.drawings import Explanation, draw, explain
+from app.inspection.drawings import Explanation, explain
 from app.inspection.idempotency import Idempotency
 from app.inspection.params import PredictRequest
 from app.problems import Problem
@@ -114,28 +112,23 @@ class Inspector:
         settings = self._store.settings(request.category)
         station = request.texts.get("station")
         used = thresholds(self._store.calibrations.get(detector, station), settings)
-        region = await self._region(request.category, settings, station, decoded.value.prepared.layout.size)
+        whose, area = settings.region_of(station)
+        region = region_used = None
+        if area is not None:
+            # In a thread: to draw it for the first time takes a while.
+            mask = partial(settings.region_mask, station, decoded.value.prepared.layout.size)
+            region = await self.run_in_thread(request.category, mask)
+            region_used = schemas.RegionUsed(station=whose, revision=area.revision)
         if region is not None:
             expect_detectable(detector, region)
         result = await self._batcher.score(detector, decoded.value.prepared, region)
         explained = await self._explain(request, decoded.value, result, used.calibrator.colour_scale)
-        whose, area = settings.region_of(station)
-        region_used = None if area is None else schemas.RegionUsed(station=whose, revision=area.revision)
         settings_used = schemas.SettingsUsed(revision=settings.revision, region=region_used)
         inspection = make_inspection(request, decoded, result, explained, used, settings_used)
         if params.store:
             await self._history.record(make_entry(request, inspection, data, result, used, digest))
         self._telemetry.decided(inspection)
         return Answer(inspection, explained.value.files)
-
-    async def _region(
-        self, category: str, settings: CategorySettings, station: str | None, size: tuple[int, int]
-    ) -> NDArray[np.bool_] | None:
-        """The mask of the region of interest. Drawing it for the first time takes a while."""
-        region = settings.known_region_mask(station, size)
-        if region is None and settings.region_of(station)[1] is not None:
-            region = await self.run_in_thread(category, partial(settings.region_mask, station, size))
-        return region
 
     async def _explain(
         self, request: PredictRequest, decoded: Decoded, result: BatchResult, scale: ColourScale
@@ -166,5 +159,6 @@ class Inspector:
                 problem.name, f"This was inspected before; accept application/json. {problem.detail}"
             )
         scale = ColourScale(earlier.map_low, earlier.map_middle)
-        job = partial(draw, score_map, scale, decoded.size, decoded.pixels, request.drawings)
-        return Answer(inspection, await self.run_in_thread(request.category, job), replayed=True)
+        job = partial(explain, score_map, scale, decoded.size, decoded.pixels, request.drawings, None)
+        explained = await self.run_in_thread(request.category, job)
+        return Answer(inspection, explained.files, replayed=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.inspection.drawings import draw, explain
+from app.inspection.drawings import explain
 from flows.fastflow.heatmap import ColourScale
 
 SCALE = ColourScale(low=0.0, middle=2.0)
@@ -43,5 +43,4 @@ def test_drawings_are_made_as_asked_for() -> None:
     assert set(files) == {"overlay", "map"}
     assert files["overlay"].startswith(b"\x89PNG")
     np.testing.assert_array_equal(np.load(io.BytesIO(files["map"]), allow_pickle=False), score_map(3.0))
-    without_pixels = draw(score_map(3.0), SCALE, SIZE, None, ["heatmap"])
-    assert set(without_pixels) == {"heatmap"}
+    assert set(explain(score_map(3.0), SCALE, SIZE, None, ["heatmap"], None).files) == {"heatmap"}
