@@ -1,57 +1,44 @@
 """Taking a snapshot of a service, which may run meanwhile.
 
 Everything that was answered before it begins is in it: the journal is copied before the database, so what is
-filed in between is in the database; and the database before the files, as it says which are needed.
+filed in between is in the database; and images and maps after it, which are written before their rows.
 """
 
-import errno
-import itertools
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import func, select
 
 from app.access import COMMAND_LINE
 from app.audit import Audit
-from app.backup.dump import dumped
+from app.backup.dump import dump
 from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, Line, Snapshot
-from app.category_settings import SETTINGS
 from app.database import clock
 from app.database.engine import Database, shown
 from app.database.tables import inspections
 from app.history import identity
-from app.history.pictures import Pictures
+from app.history.pictures import is_picture_name
 from app.settings import Settings
 from flows.fastflow import models_folder
 from flows.fastflow.atomic_files import temporary_directory
-from flows.fastflow.plain_files import FileError, file_hashes
+from flows.fastflow.plain_files import file_hashes
 
-_COLUMNS = inspections.columns
-_ROWS: Final = 1000
-_NAMED: Final = 100  # files that are missing, and named one by one
-_MAPS: Final = "history/maps/"
+_MAPS: Final = "history/maps"
 
 
-@dataclass(frozen=True)
-class Created:
-    """A snapshot that was taken: its name, what it says, and how many bytes no earlier one had."""
-
-    name: str
-    snapshot: Snapshot
-    copied: int
-
-
-def create(settings: Settings, folder: BackupFolder) -> Created:
+def create(settings: Settings, folder: BackupFolder) -> tuple[str, int]:
     """Take a snapshot.
 
     Args:
         settings: of the service: history, database and models matter.
         folder: where to; made if absent.
+
+    Returns:
+        Its name, and how many bytes no earlier snapshot had.
 
     Raises:
         BackupError: there is nothing to copy, or it cannot be copied. No half of a snapshot is left.
@@ -77,176 +64,108 @@ def create(settings: Settings, folder: BackupFolder) -> Created:
             )
         folder.create()
         with folder.locked():
-            created = _Creation(settings, folder, database).run()
-        Audit(database).write(COMMAND_LINE, "backup.create", created.name, "done", {"copied": created.copied})
+            name, copied = _Creation(history, settings.models.absolute(), folder, database).run()
+        Audit(database).write(COMMAND_LINE, "backup.create", name, "done", {"copied": copied})
     finally:
         database.close()
-    return created
+    return name, copied
 
 
 class _Creation:
     """One snapshot while it is taken."""
 
-    def __init__(self, settings: Settings, folder: BackupFolder, database: Database) -> None:
-        self._history = settings.history.absolute()
-        self._pictures = Pictures(self._history)
-        self._models = settings.models.absolute()
+    def __init__(self, history: Path, models: Path, folder: BackupFolder, database: Database) -> None:
+        self._history = history
+        self._models = models
         self._folder = folder
         self._database = database
         self._copied = 0
-        self._missing: list[str] = []
-        self._missing_count = 0
 
-    def run(self) -> Created:
+    def run(self) -> tuple[str, int]:
         at_ms = clock.now_ms()
         with temporary_directory(self._folder.snapshots) as staging:
-            with (staging / MANIFEST).open("w", encoding="utf-8", newline="\n") as manifest:
-                _write(manifest, self._journal_lines())
-                copy = staging / "database"
-                with dumped(self._database, copy) as connection:
-                    count = connection.scalar(select(func.count()).select_from(inspections))
-                    _write(manifest, self._picture_lines(connection))
-                    _write(manifest, self._map_lines(connection))
-                _write(manifest, [self._line(copy, "database")])
-                copy.unlink()
-                models: dict[str, list[str]] = {}
-                _write(manifest, self._model_lines(models))
+            manifest, copy = staging / MANIFEST, staging / "database"
+            with manifest.open("w", encoding="utf-8", newline="\n") as text:
+                text.writelines(f"{sha256}  {path}\n" for sha256, path in self._lines(copy))
+            with self._database.read() as connection:
+                count = connection.scalar(select(func.count()).select_from(inspections))
             snapshot = Snapshot(
                 format=1,
                 created=clock.iso(at_ms),
                 flowgauge=version("flowgauge"),
                 database="sqlite" if self._database.is_sqlite else "postgresql",
                 inspections=count or 0,
-                models=models,
-                missing=self._missing,
-                missing_count=self._missing_count,
-                manifest_sha256=file_hashes([staging / MANIFEST])[0],
+                models={
+                    category: models_folder.versions(self._models, category)
+                    for category in models_folder.categories(self._models)
+                },
+                manifest_sha256=file_hashes([manifest])[0],
             )
             (staging / SNAPSHOT).write_text(snapshot.model_dump_json(indent=1), encoding="utf-8")
             # Losing power must not leave a snapshot that names files which never reached the disk.
             os.sync()
-            while (place := self._folder.snapshots / _name(at_ms)).exists():
-                at_ms += 1
-            staging.rename(place)
-        return Created(place.name, snapshot, self._copied)
+            moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+            name = f"{moment:%Y%m%dT%H%M%S}{at_ms % 1000:03}Z"
+            staging.rename(self._folder.snapshots / name)
+        return name, self._copied
 
-    def _line(self, source: Path, path: str) -> Line:
-        """Copy a file; its line of the manifest."""
+    def _lines(self, copy: Path) -> Iterator[Line]:
+        """Copy everything; `copy` is a place for the database until it is among the objects."""
+        yield from self._add(self._history / "journal", "history/journal")
+        dump(self._database, copy)
+        yield self._add_file(copy, "database")
+        copy.unlink()
+        yield from self._add(self._history / "pictures", "history/pictures")
+        yield from self._add(self._history / "maps", _MAPS, self._known_maps())
+        # A version that was deleted meanwhile may be copied in part, and is left out.
+        lines = list(self._add(self._models, "models"))
+        yield from (line for line in lines if (self._models / line.path.removeprefix("models/")).exists())
+
+    def _add(self, root: Path, name: str, known: Mapping[str, str] | None = None) -> Iterable[Line]:
+        """Copy the files below a folder.
+
+        Args:
+            root: the folder.
+            name: of it in the manifest.
+            known: the sha256 of files that never change, by their path: what is there is not read again.
+        """
+        for source in _files(root):
+            path = f"{name}/{source.relative_to(root).as_posix()}"
+            # An image's name is its sha256.
+            sha256 = source.name if is_picture_name(source.name) else (known or {}).get(path)
+            if sha256 is not None and self._folder.object_path(sha256).exists():
+                yield Line(sha256, path)
+                continue
+            try:
+                yield self._add_file(source, path)
+            except FileNotFoundError:  # filed or deleted meanwhile
+                continue
+
+    def _add_file(self, source: Path, path: str) -> Line:
         sha256, copied = self._folder.add(source)
         self._copied += copied
         return Line(sha256, path)
 
-    def _journal_lines(self) -> Iterator[Line]:
-        journal = self._history / "journal"
-        # The damaged ones last: what is set aside meanwhile is among them.
-        for path in (*sorted(journal.glob("*.journal")), *sorted(journal.glob("*.damaged"))):
-            try:
-                yield self._line(path, f"history/journal/{path.name}")
-            except FileNotFoundError:  # filed meanwhile
-                continue
-
-    def _picture_lines(self, connection: Connection) -> Iterator[Line]:
-        query = (
-            select(_COLUMNS.image_sha256, _COLUMNS.image_bytes)
-            .where(_COLUMNS.has_pictures)
-            .distinct()
-            .order_by(_COLUMNS.image_sha256)
-        )
-        for row in connection.execution_options(yield_per=_ROWS).execute(query):
-            sha256, size = row.image_sha256, row.image_bytes
-            source = self._pictures.picture_path(sha256)
-            line = self._immutable(source, f"history/pictures/{sha256[:2]}/{sha256}", size, sha256)
-            if line is not None and line.sha256 == sha256:
-                yield line
-            else:
-                self._tell_missing(f"the image {sha256}", _COLUMNS.image_sha256 == sha256)
-
-    def _map_lines(self, connection: Connection) -> Iterator[Line]:
-        known = _known_maps(self._folder)
-        query = select(_COLUMNS.id, _COLUMNS.map_bytes).where(_COLUMNS.has_pictures).order_by(_COLUMNS.id)
-        for row in connection.execution_options(yield_per=_ROWS).execute(query):
-            path = f"{_MAPS}{row.id[-2:]}/{row.id}.npy"
-            line = self._immutable(self._pictures.map_path(row.id), path, row.map_bytes, known.get(path))
-            if line is not None:
-                yield line
-            else:
-                self._tell_missing(f"the map of inspection {row.id}", _COLUMNS.id == row.id)
-
-    def _immutable(self, source: Path, path: str, size: int, sha256: str | None) -> Line | None:
-        """Copy a file of the history that never changes, unless its bytes are there already.
-
-        Args:
-            source: the file.
-            path: in the manifest.
-            size: that it must have.
-            sha256: of its bytes, where it is known.
-
-        Returns:
-            Its line; None where it is missing, cut off or unreadable, and no snapshot has it.
-        """
-        if sha256 is not None and self._folder.object_path(sha256).exists():
-            return Line(sha256, path)
+    def _known_maps(self) -> dict[str, str]:
+        """The sha256 of each map in the newest snapshot, by its path."""
         try:
-            return self._line(source, path) if source.stat().st_size == size else None
-        except FileError:
-            return None
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EIO):
-                raise
-            return None
-
-    def _tell_missing(self, what: str, condition: ColumnElement[bool]) -> None:
-        """Count a file as missing, unless retention has removed it meanwhile."""
-        with self._database.read() as live:
-            if live.scalar(select(_COLUMNS.id).where(condition, _COLUMNS.has_pictures).limit(1)) is None:
-                return
-        self._missing_count += 1
-        if len(self._missing) < _NAMED:
-            self._missing.append(f"{what} is missing or damaged in the history")
-
-    def _model_lines(self, found: dict[str, list[str]]) -> Iterator[Line]:
-        """Copy the models, and add their versions to `found`."""
-        for category in models_folder.categories(self._models):
-            folder = self._models / category
-            # Before the versions: the one that is active then is there.
-            yield from self._existing(folder / models_folder.ACTIVE, folder / SETTINGS)
-            found[category] = []
-            for name in models_folder.versions(self._models, category):
-                version_folder = folder / name
-                lines = list(self._existing(*sorted(version_folder.rglob("*"))))
-                if not version_folder.is_dir():  # deleted meanwhile
-                    continue
-                found[category].append(name)
-                yield from lines
-                yield from self._existing(*models_folder.renewals_of(version_folder).glob("*.json"))
-        backbones = self._models / models_folder.BACKBONES
-        yield from self._existing(*sorted(backbones.glob("[!.]*")))
-
-    def _existing(self, *paths: Path) -> Iterator[Line]:
-        """Copy those of some paths of the models folder that are files, or lead to one."""
-        for path in paths:
-            try:
-                if path.is_file():
-                    relative = path.relative_to(self._models).as_posix()
-                    yield self._line(path.resolve(), f"models/{relative}")
-            except FileNotFoundError:  # deleted meanwhile
-                continue
+            names = self._folder.names()[-1:]
+            lines = [line for name in names for line in self._folder.lines(name)]
+        except BackupError:  # a damaged one: all maps are read again
+            return {}
+        return {path: sha256 for sha256, path in lines if path.startswith(_MAPS)}
 
 
-def _known_maps(folder: BackupFolder) -> dict[str, str]:
-    """The sha256 of each map in the newest snapshot, by its path: known maps are not read again."""
+def _files(folder: Path) -> Iterator[Path]:
+    """The files below a folder, without temporary ones; links to files are followed.
+
+    Those of a folder come before its subfolders: the version that is active then is there.
+    """
     try:
-        lines = itertools.chain.from_iterable(folder.lines(name) for name in folder.names()[-1:])
-        return {line.path: line.sha256 for line in lines if line.path.startswith(_MAPS)}
-    except BackupError:  # a damaged one: all maps are read again
-        return {}
-
-
-def _write(manifest: TextIO, lines: Iterator[Line] | list[Line]) -> None:
-    manifest.writelines(f"{sha256}  {path}\n" for sha256, path in lines)
-
-
-def _name(at_ms: int) -> str:
-    """A snapshot's name, such as 20261125T011500123Z."""
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return f"{moment:%Y%m%dT%H%M%S}{at_ms % 1000:03}Z"
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:  # not made yet, or deleted meanwhile
+        return
+    yield from (path for path in paths if path.is_file())
+    for path in paths:
+        if path.is_dir():
+            yield from _files(path)

@@ -3,12 +3,10 @@
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL
 
 from app.backup.folder import BackupError
@@ -18,22 +16,31 @@ from app.database.engine import Database
 _LEFT_OUT: Final = ("sessions", "identity")
 
 
-@contextmanager
-def dumped(database: Database, target: Path) -> Iterator[Connection]:
-    """Copy a database that may be in use.
-
-    Args:
-        database: of the history.
-        target: the file to make.
-
-    Yields:
-        A connection that reads the state that was copied.
+def dump(database: Database, target: Path) -> None:
+    """Copy the state of a database that may be in use into a file.
 
     Raises:
         BackupError: the database is damaged, or pg_dump fails.
     """
-    with _sqlite(database, target) if database.is_sqlite else _postgresql(database, target) as connection:
-        yield connection
+    if not database.is_sqlite:
+        left_out = (f"--exclude-table-data={table}" for table in _LEFT_OUT)
+        _run(database.engine.url, "pg_dump", "--format=custom", f"--file={target}", *left_out)
+        return
+    path = Path(database.engine.url.database or "").absolute()
+    try:
+        source = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)
+        with closing(source) as live, closing(sqlite3.connect(target)) as copy:
+            live.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")
+            # A copy of a damaged database would, night by night, take the place of the good ones.
+            [first, *_] = copy.execute("PRAGMA quick_check").fetchone()
+            if first != "ok":
+                raise BackupError(f"the database {path} is damaged: {first}")
+            with copy:
+                for table in _LEFT_OUT:
+                    copy.execute(f"DELETE FROM {table}")  # noqa: S608 (names of our own)
+    except sqlite3.DatabaseError as error:
+        raise BackupError(f"the database {path} cannot be copied: {error}") from error
 
 
 def load_postgresql(database: Database, source: Path) -> None:
@@ -43,40 +50,6 @@ def load_postgresql(database: Database, source: Path) -> None:
         BackupError: pg_restore fails.
     """
     _run(database.engine.url, "pg_restore", "--single-transaction", "--exit-on-error", str(source))
-
-
-@contextmanager
-def _sqlite(database: Database, target: Path) -> Iterator[Connection]:
-    source = f"{Path(database.engine.url.database or '').absolute().as_uri()}?mode=rw"
-    try:
-        with closing(sqlite3.connect(source, uri=True)) as live, closing(sqlite3.connect(target)) as copy:
-            live.backup(copy)
-            copy.execute("PRAGMA journal_mode=DELETE")
-            # A copy of a damaged database would, night by night, take the place of the good ones.
-            [first, *_] = copy.execute("PRAGMA quick_check").fetchone()
-            if first != "ok":
-                raise BackupError(f"the database {database.engine.url.database} is damaged: {first}")
-            with copy:
-                for table in _LEFT_OUT:
-                    copy.execute(f"DELETE FROM {table}")  # noqa: S608 (names of our own)
-    except sqlite3.DatabaseError as error:
-        raise BackupError(f"the database {database.engine.url.database} cannot be copied: {error}") from error
-    engine = create_engine(URL.create("sqlite", database=str(target)))
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _postgresql(database: Database, target: Path) -> Iterator[Connection]:
-    with database.read() as connection:
-        snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
-        left_out = (f"--exclude-table-data={table}" for table in _LEFT_OUT)
-        options = ("--format=custom", f"--snapshot={snapshot}", f"--file={target}", *left_out)
-        _run(database.engine.url, "pg_dump", *options)
-        yield connection
 
 
 def _run(url: URL, program: str, *options: str) -> None:

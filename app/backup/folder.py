@@ -3,33 +3,28 @@
     objects/ab/<sha256>              a file's bytes, once for all snapshots
     snapshots/<name>/manifest        a line a file: its sha256, two spaces, its path
     snapshots/<name>/snapshot.json   what the snapshot is of, with the manifest's sha256
-    incoming/                        what is being copied
     lock                             held while a snapshot is taken, restored or deleted
 
 A snapshot's folder appears by one rename after everything in it has reached the disk, so a snapshot that was
 broken off is never taken for a whole one.
 """
 
-import hashlib
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final, Literal, NamedTuple
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from flows.fastflow.plain_files import FileError, file_hashes, read_file, require_plain
+from flows.fastflow.atomic_files import remove_directory
+from flows.fastflow.plain_files import FileError, file_hashes
 
 MANIFEST: Final = "manifest"
 SNAPSHOT: Final = "snapshot.json"
 _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{9}Z")
-_LINE: Final = re.compile(r"([0-9a-f]{64})  (.+)\n")
-_MAX_BYTES: Final = 16 * 2**20
-_CHUNK: Final = 2**20
 
 
 class BackupError(ValueError):
@@ -46,8 +41,6 @@ class Snapshot(BaseModel):
         database: the kind of database it was taken of, and can be restored into.
         inspections: how many the database had.
         models: categories with their versions.
-        missing: the first files that the history itself had lost by then, in words.
-        missing_count: how many it had lost.
         manifest_sha256: of the file beside this one.
     """
 
@@ -57,8 +50,6 @@ class Snapshot(BaseModel):
     database: Literal["sqlite", "postgresql"]
     inspections: int
     models: dict[str, list[str]]
-    missing: list[str]
-    missing_count: int
     manifest_sha256: str
 
 
@@ -80,7 +71,6 @@ class BackupFolder:
         self.path = path.absolute()
         self.snapshots = self.path / "snapshots"
         self._objects = self.path / "objects"
-        self._incoming = self.path / "incoming"
 
     def create(self) -> None:
         """Make the folder, for its user alone, unless it is there.
@@ -92,12 +82,12 @@ class BackupFolder:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise BackupError(f"{self.path} is no backup and not empty: name another folder")
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self._objects, self._incoming, self.snapshots):
+        for folder in (self._objects, self.snapshots):
             folder.mkdir(mode=0o700, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from changing the folder; what a killed one was copying is removed.
+        """Keep other processes from changing the folder.
 
         Raises:
             BackupError: another process has the lock.
@@ -105,8 +95,6 @@ class BackupFolder:
         self._require_backup()
         try:
             with FileLock(self.path / "lock", timeout=0):
-                shutil.rmtree(self._incoming, ignore_errors=True)
-                self._incoming.mkdir(mode=0o700, exist_ok=True)
                 yield
         except Timeout as error:
             raise BackupError(f"another process uses the backup {self.path} at this moment") from error
@@ -137,8 +125,8 @@ class BackupFolder:
         """
         path = self.snapshots / name / SNAPSHOT
         try:
-            return Snapshot.model_validate_json(read_file(path, _MAX_BYTES))
-        except (OSError, FileError, ValidationError) as error:
+            return Snapshot.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
             raise BackupError(
                 f"{path} cannot be read: the snapshot is damaged, or of another version of FlowGauge"
             ) from error
@@ -150,17 +138,12 @@ class BackupFolder:
             BackupError: the manifest is damaged.
         """
         path = self.snapshots / name / MANIFEST
-        expected = self.snapshot(name).manifest_sha256
-        try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise BackupError(f"{path} cannot be read: the snapshot is damaged") from error
-        if found != expected:
+        if _sha256(path) != self.snapshot(name).manifest_sha256:
             raise BackupError(f"{path} is not as it was written: the snapshot is damaged")
         with path.open(encoding="utf-8", newline="\n") as text:
             for line in text:
-                yield _parse(line, path)
+                sha256, _, name = line.rstrip("\n").partition("  ")
+                yield Line(sha256, name)
 
     def verify(self, name: str) -> list[str]:
         """Read every file of a snapshot and compare it with its sha256.
@@ -171,47 +154,56 @@ class BackupFolder:
         Raises:
             BackupError: the snapshot itself cannot be read.
         """
-        faults = []
-        for sha256, path in self.lines(name):
-            place = self.object_path(sha256)
-            try:
-                [found] = file_hashes([place])
-            except FileError:
-                found = ""
-            if found != sha256:
-                faults.append(f"{path} is missing or damaged: {place}")
-        return faults
+        return [
+            f"{path} is missing or damaged: {self.object_path(sha256)}"
+            for sha256, path in self.lines(name)
+            if _sha256(self.object_path(sha256)) != sha256
+        ]
 
     def object_path(self, sha256: str) -> Path:
         """Where the bytes with a sha256 are, or would be."""
         return self._objects / sha256[:2] / sha256
 
     def add(self, source: Path) -> tuple[str, int]:
-        """Copy a file's bytes to the objects.
+        """Copy a file's bytes to the objects; the folder must be locked.
 
         Returns:
             Their sha256, and how many were not there before.
 
         Raises:
-            FileError: the source is no regular file.
             OSError: it is not there or cannot be read, or the disk of the backup is full.
         """
-        part = self._incoming / "part"
-        require_plain(source, sys.maxsize)
-        with source.open("rb") as file, part.open("wb") as copy:
-            sha256, size = copy_hashed(file, copy)
+        part = self.path / "part"
+        shutil.copyfile(source, part)
+        [sha256] = file_hashes([part])
         target = self.object_path(sha256)
-        is_new = not target.exists()
+        added = 0 if target.exists() else part.stat().st_size
         target.parent.mkdir(mode=0o700, exist_ok=True)
         part.replace(target)
-        return sha256, size if is_new else 0
+        return sha256, added
 
-    def prune(self, keep: int, new: str) -> list[str]:
+    def extract(self, line: Line, target: Path) -> None:
+        """Copy a file of a snapshot to where it belongs.
+
+        Raises:
+            BackupError: it is missing or damaged.
+            OSError: the disk takes no more.
+        """
+        source = self.object_path(line.sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.exists():
+            shutil.copyfile(source, target)
+        if _sha256(target) != line.sha256:
+            raise BackupError(
+                f"{line.path} is missing or damaged in the backup: {source}. `flowgauge backup verify` names "
+                "all such files. Restore another snapshot"
+            )
+
+    def prune(self, keep: int) -> list[str]:
         """Delete all but the newest snapshots, and then the objects that none of the rest needs.
 
         Args:
             keep: how many stay.
-            new: a snapshot that stays wherever the clock has put it.
 
         Returns:
             Names of the snapshots that were deleted.
@@ -219,18 +211,11 @@ class BackupFolder:
         Raises:
             BackupError: a snapshot that stays cannot be read: nothing is deleted.
         """
-        gone = [name for name in self.names()[:-keep] if name != new]
-        needed = {
-            bytes.fromhex(line.sha256)
-            for name in self.names()
-            if name not in gone
-            for line in self.lines(name)
-        }
+        names = self.names()
+        gone, kept = names[:-keep], names[-keep:]
+        needed = {bytes.fromhex(line.sha256) for name in kept for line in self.lines(name)}
         for name in gone:
-            # Renamed first: half of a snapshot must not look like one.
-            leaving = self.snapshots / f".{name}.part"
-            (self.snapshots / name).rename(leaving)
-            shutil.rmtree(leaving)
+            remove_directory(self.snapshots / name)
         for path in self._objects.glob("*/*"):
             if bytes.fromhex(path.name) not in needed:
                 path.unlink()
@@ -241,19 +226,9 @@ class BackupFolder:
             raise BackupError(f"{self.path} is no backup: `flowgauge backup create` makes one")
 
 
-def copy_hashed(source: BinaryIO, target: BinaryIO) -> tuple[str, int]:
-    """Copy all bytes from one file to another; returns their sha256 and how many they are."""
-    sha256, size = hashlib.sha256(), 0
-    while chunk := source.read(_CHUNK):
-        sha256.update(chunk)
-        size += len(chunk)
-        target.write(chunk)
-    target.flush()
-    return sha256.hexdigest(), size
-
-
-def _parse(line: str, path: Path) -> Line:
-    found = _LINE.fullmatch(line)
-    if found is None or PurePosixPath(found[2]).is_absolute() or ".." in PurePosixPath(found[2]).parts:
-        raise BackupError(f"{path} has a line that no manifest has: {line[:100]!r}")
-    return Line(found[1], found[2])
+def _sha256(path: Path) -> str | None:
+    """The sha256 of a file; None where it cannot be read."""
+    try:
+        return file_hashes([path])[0]
+    except FileError:
+        return None

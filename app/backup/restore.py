@@ -1,14 +1,13 @@
 """Bringing a snapshot back into an empty place.
 
-Files are copied into a folder `.restoring`, renamed from there, and the database comes last. So where there
-is `.restoring` and no database, a restore was broken off: the next one clears what that has left.
+A folder `.restoring` is made first and the database comes last. So where there is `.restoring`, a restore was
+broken off, and the next one goes over what that has left.
 """
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,29 +17,15 @@ from sqlalchemy.engine import URL
 from app.access import COMMAND_LINE
 from app.audit import Audit
 from app.backup.dump import load_postgresql
-from app.backup.folder import BackupError, BackupFolder, Line, Snapshot, copy_hashed
+from app.backup.folder import BackupError, BackupFolder
 from app.database.engine import Database, read_url, shown
 from app.history.history import folder_lock
 from app.settings import Settings
 
-_STAGING: Final = ".restoring"
-_DATABASE: Final = "database"
+_MARKER: Final = ".restoring"
 
 
-@dataclass(frozen=True)
-class Restored:
-    """What was brought back.
-
-    Attributes:
-        snapshot: what the snapshot says of itself.
-        has_models: whether the models came back; not where the models folder has something already.
-    """
-
-    snapshot: Snapshot
-    has_models: bool
-
-
-def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
+def restore(settings: Settings, folder: BackupFolder, name: str) -> bool:
     """Bring a snapshot back.
 
     Args:
@@ -49,6 +34,9 @@ def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
         folder: the backup.
         name: of the snapshot.
 
+    Returns:
+        Whether the models came back.
+
     Raises:
         BackupError: the snapshot is damaged, the place not empty or in use, or of the other kind of database.
         DatabaseError: the database cannot be used.
@@ -56,8 +44,7 @@ def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
     """
     history, models = settings.history.absolute(), settings.models.absolute()
     with folder.locked(), _locked(history):
-        snapshot = folder.snapshot(name)
-        _require_empty_database(settings.database_url, snapshot)
+        _require_empty_database(settings.database_url, folder.snapshot(name).database)
         if not _is_free(history):
             raise BackupError(
                 f"the history {history} is not empty. Name a new folder by FLOWGAUGE_HISTORY or --history, "
@@ -66,39 +53,35 @@ def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
         has_models = _is_free(models)
         roots = {"history": history} | ({"models": models} if has_models else {})
         for root in roots.values():
-            _clear(root)
-            (root / _STAGING).mkdir(parents=True)
-        database = history / _STAGING / _DATABASE
+            (root / _MARKER).mkdir(parents=True, exist_ok=True)
+        database = history / _MARKER / "database"
         for line in folder.lines(name):
             top, _, path = line.path.partition("/")
-            if line.path == _DATABASE:
-                _copy(folder, line, database)
+            if top == "database":
+                folder.extract(line, database)
             elif top in roots:
-                _copy(folder, line, roots[top] / _STAGING / path)
-        for root in roots.values():
-            for source in (root / _STAGING).iterdir():
-                if source != database:
-                    source.rename(root / source.name)
-        # Before the database: a marker that stays would have the models of a service in use cleared.
-        shutil.rmtree(models / _STAGING, ignore_errors=True)
+                folder.extract(line, roots[top] / path)
+        # Before the database: with it, the models may come into use.
+        if has_models:
+            (models / _MARKER).rmdir()
         os.sync()
         _fill_database(settings.database_url, database)
-        shutil.rmtree(history / _STAGING)
-    return Restored(snapshot, has_models)
+        shutil.rmtree(history / _MARKER)
+    return has_models
 
 
-def _require_empty_database(database_url: str, snapshot: Snapshot) -> None:
-    """Require that the database has no tables and is of the snapshot's kind.
+def _require_empty_database(database_url: str, kind: str) -> None:
+    """Require that the database has no tables and is of a kind.
 
     Raises:
         BackupError: it is not.
     """
     url = read_url(database_url)
     is_sqlite = url.drivername == "sqlite"
-    if is_sqlite != (snapshot.database == "sqlite"):
+    if is_sqlite != (kind == "sqlite"):
         raise BackupError(
-            f"the snapshot is of a history in {snapshot.database}, and can only be restored into one: "
-            "set FLOWGAUGE_DATABASE accordingly"
+            f"the snapshot is of a history in {kind}, and can only be restored into one: set "
+            "FLOWGAUGE_DATABASE accordingly"
         )
     if is_sqlite:  # not opened: that would make the file
         taken = Path(url.database or "").exists()
@@ -134,21 +117,6 @@ def _finish(database: Database) -> None:
         database.close()
 
 
-def _copy(folder: BackupFolder, line: Line, target: Path) -> None:
-    source = folder.object_path(line.sha256)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with source.open("rb") as file, target.open("wb") as copy:
-            is_whole = copy_hashed(file, copy)[0] == line.sha256
-    except FileNotFoundError:
-        is_whole = False
-    if not is_whole:
-        raise BackupError(
-            f"{line.path} is missing or damaged in the backup: {source}. `flowgauge backup verify` names all "
-            "such files. Restore another snapshot"
-        )
-
-
 @contextmanager
 def _locked(history: Path) -> Iterator[None]:
     """Hold the lock of a history, made if absent, so that no server starts on it meanwhile."""
@@ -163,15 +131,4 @@ def _locked(history: Path) -> Iterator[None]:
 def _is_free(folder: Path) -> bool:
     """Whether a folder has nothing, but for a lock and what a restore that was broken off has left."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return names <= {"lock"} or _STAGING in names
-
-
-def _clear(folder: Path) -> None:
-    """Delete what a restore that was broken off has left; the marker goes last."""
-    if not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == _STAGING):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != "lock":
-            path.unlink()
+    return names <= {"lock"} or _MARKER in names

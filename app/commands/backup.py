@@ -3,14 +3,11 @@
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from app.settings import Settings, settings_from
-
-if TYPE_CHECKING:
-    from app.backup.folder import Snapshot
+from app.settings import settings_from
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The backup folder, on another disk.")]
 Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="By default the newest.")]
@@ -41,26 +38,22 @@ def create(
 ) -> None:
     """Take a snapshot; all that was answered before is in it. The server may run.
 
-    Exit code 1, with the reason: there is no snapshot; or there is, but the history has lost something of it,
-    or an older one cannot be read, so that --keep deletes nothing.
+    Exit code 1, with the reason: there is no snapshot; or there is, but an older one cannot be read, so that
+    --keep deletes nothing.
     """
     from app.backup.create import create as take
     from app.backup.folder import BackupFolder
 
     there = BackupFolder(folder)
-    created = take(_settings(history, models), there)
-    versions = sum(map(len, created.snapshot.models.values()))
-    typer.echo(
-        f"{created.name}: inspections: {created.snapshot.inspections}, versions of models: {versions}; "
-        f"{created.copied:,} bytes copied"
-    )
-    _tell_missing(created.snapshot)
+    name, copied = take(settings_from(history=history, models=models), there)
+    snapshot = there.snapshot(name)
+    versions = sum(map(len, snapshot.models.values()))
+    held = f"inspections: {snapshot.inspections}, versions of models: {versions}"
+    typer.echo(f"{name}: {held}; {copied:,} bytes copied")
     if keep is not None:
         with there.locked():
-            for name in there.prune(keep, created.name):
-                typer.echo(f"{name} is deleted")
-    if created.snapshot.missing_count:
-        raise typer.Exit(1)
+            for old in there.prune(keep):
+                typer.echo(f"{old} is deleted")
 
 
 @app.command("list")
@@ -80,11 +73,8 @@ def list_snapshots(
             continue
         rows.append({"name": name, **snapshot.model_dump()})
         if not as_json:
-            missing = f", {snapshot.missing_count} missing" if snapshot.missing_count else ""
-            typer.echo(
-                f"{name}  {snapshot.inspections} inspections, categories: "
-                f"{', '.join(snapshot.models) or 'none'}{missing}"
-            )
+            categories = ", ".join(snapshot.models) or "none"
+            typer.echo(f"{name}  {snapshot.inspections} inspections, categories: {categories}")
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     for reason in damaged:
@@ -95,16 +85,12 @@ def list_snapshots(
 
 @app.command("verify")
 def verify(folder: Folder, name: Name = None) -> None:
-    """Read every file of a snapshot, and say what is missing or damaged. Exit code 1: something is.
-
-    What the history had lost when it was taken is said as `create` did, and is no fault of the snapshot.
-    """
+    """Read every file of a snapshot, and say what is missing or damaged. Exit code 1: something is."""
     from app.backup.folder import BackupFolder
 
     there = BackupFolder(folder)
     chosen = there.find(name)
     faults = there.verify(chosen)
-    _tell_missing(there.snapshot(chosen))
     for fault in faults:
         typer.echo(fault)
     typer.echo(f"{chosen}: {f'{len(faults)} faults' if faults else 'good'}")
@@ -113,12 +99,7 @@ def verify(folder: Folder, name: Name = None) -> None:
 
 
 @app.command("restore")
-def restore(
-    folder: Folder,
-    name: Name = None,
-    history: History = None,
-    models: Models = None,
-) -> None:
+def restore(folder: Folder, name: Name = None, history: History = None, models: Models = None) -> None:
     """Bring a snapshot back into an empty history, for a server that does not run. Nothing is overwritten.
 
     One that was broken off is done again by the same command.
@@ -129,26 +110,14 @@ def restore(
     from app.backup.restore import restore as bring_back
 
     there = BackupFolder(folder)
-    settings, chosen = _settings(history, models), there.find(name)
-    restored = bring_back(settings, there, chosen)
-    typer.echo(f"{chosen} is back: {restored.snapshot.inspections} inspections in {settings.history}")
-    if restored.has_models:
+    settings, chosen = settings_from(history=history, models=models), there.find(name)
+    has_models = bring_back(settings, there, chosen)
+    typer.echo(f"{chosen} is back: {there.snapshot(chosen).inspections} inspections in {settings.history}")
+    if has_models:
         typer.echo(f"its models are in {settings.models}")
     else:
         typer.echo(f"left as it was: the models folder {settings.models} is not empty", err=True)
-    _tell_missing(restored.snapshot)
     typer.echo(
         "keys are as in the snapshot, and one that was revoked after it is valid again: list them with "
         f"`flowgauge keys list --history {shlex.quote(str(settings.history))}`"
     )
-
-
-def _tell_missing(snapshot: "Snapshot") -> None:
-    for line in snapshot.missing:
-        typer.echo(f"missing: {line}", err=True)
-    if more := snapshot.missing_count - len(snapshot.missing):
-        typer.echo(f"missing: {more:,} more files", err=True)
-
-
-def _settings(history: Path | None, models: Path | None) -> Settings:
-    return settings_from(history=history, models=models)

@@ -255,8 +255,8 @@ class Database:
         return DatabaseDamaged(
             f"{self.engine.url.database} is damaged ({reason}), which no start will mend. Move it and the "
             "files beside it whose names begin like its own away, and bring the newest snapshot back into a "
-            "new folder with `flowgauge backup restore`; its --journal takes along what was answered since, "
-            "which waits in the old folder's journal alone"
+            "new folder with `flowgauge backup restore`; what was answered since waits in the old folder's "
+            "journal alone, and docs/operating.md says how to file it"
         )
 
     def _why(self, fault: sqlite3.OperationalError) -> str:

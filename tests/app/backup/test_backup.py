@@ -1,23 +1,23 @@
 """Snapshots are taken of real services and restored; what is served then is what was served before."""
 
 import asyncio
+import itertools
 import os
+import re
 import shutil
 import sqlite3
-import threading
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from sqlalchemy import select, text, update
+from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
 from app.access import COMMAND_LINE, Role
 from app.audit import Audit
 from app.backup.create import create
-from app.backup.folder import MANIFEST, BackupError, BackupFolder
+from app.backup.folder import MANIFEST, BackupError, BackupFolder, Line
 from app.backup.restore import restore
 from app.database.engine import Database, DatabaseError
 from app.database.tables import inspections
@@ -26,6 +26,7 @@ from app.history.pictures import Pictures
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
+from flows.fastflow.atomic_files import remove_directory
 from tests.app.backup.conftest import RAW, Plant, inspect, place
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.support.postgres import Postgres
@@ -56,6 +57,10 @@ def object_of(plant: Plant, part: str) -> Path:
     return plant.folder.object_path(line.sha256)
 
 
+def kill(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def expect_same_service(plant: Plant, settings: Settings) -> None:
     """The restored service answers as the first one did."""
     with TestClient(create_app(settings)) as client:
@@ -83,13 +88,12 @@ def expect_same_service(plant: Plant, settings: Settings) -> None:
 
 
 def test_restored_service_answers_as_before(plant: Plant) -> None:
-    created = create(plant.settings, plant.folder)
-    assert (created.snapshot.inspections, created.snapshot.missing_count) == (5, 0)
-    assert plant.folder.verify(created.name) == []
+    name = plant.create()
+    assert plant.folder.snapshot(name).inspections == 5
+    assert plant.folder.verify(name) == []
     for lost in (plant.settings.history, plant.settings.models):
         shutil.rmtree(lost)
-    restored = restore(plant.empty, plant.folder, created.name)
-    assert restored.has_models
+    assert plant.restore(name)
     expect_same_service(plant, plant.empty)
 
 
@@ -100,7 +104,7 @@ def test_history_in_postgresql_is_restored_into_postgresql(
         live = plant.settings.model_copy(update={"database": url, "history": tmp_path / "live"})
         with TestClient(create_app(live)) as client:
             [answer] = inspect(client, tiny_images["good"][:1])
-            name = create(live, plant.folder).name
+            name, _ = create(live, plant.folder)
         assert plant.folder.verify(name) == []
         restore(plant.empty.model_copy(update={"database": second}), plant.folder, name)
         with TestClient(create_app(plant.empty.model_copy(update={"database": second}))) as client:
@@ -138,7 +142,7 @@ def test_snapshots_taken_under_load_have_all_that_was_answered(
             before = len(answered)
             await until(lambda before=before: len(answered) > before + 10)  # type: ignore[misc]
             before = len(answered)
-            taken.append(((await asyncio.to_thread(create, settings, folder)).name, before))
+            taken.append(((await asyncio.to_thread(create, settings, folder))[0], before))
         done = True
         await asyncio.gather(*working)
         await history.close()
@@ -154,42 +158,10 @@ def test_snapshots_taken_under_load_have_all_that_was_answered(
         assert all(pictures.score_map(identifier) is not None for identifier in kept)
 
 
-def test_inspection_that_waits_in_the_journal_is_in_the_snapshot(
-    tmp_path: Path, make_entry: MakeEntry, tiny_bundle_store: Path
-) -> None:
-    settings = Settings(history=tmp_path / "history", models=tiny_bundle_store)
-    folder = BackupFolder(tmp_path / "backup")
-    entry = make_entry()
-
-    async def scenario() -> None:
-        history = History(settings)
-        await history.open()
-        held, release = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            held.set()
-            release.wait(30)
-
-        history.in_writer(hold)
-        held.wait(30)
-        await history.record(entry)
-        try:
-            created = await asyncio.to_thread(create, settings, folder)
-        finally:
-            release.set()
-            await history.close()
-        assert created.snapshot.inspections == 0
-
-    asyncio.run(scenario())
-    empty = place(tmp_path / "new")
-    restore(empty, folder, folder.find(None))
-    assert kept_after_start(empty) == [entry.row["id"]]
-
-
 def test_journal_of_a_broken_history_is_filed_in_the_restored_one(
     tmp_path: Path, make_entry: MakeEntry, tiny_bundle_store: Path
 ) -> None:
-    """As docs/operating.md says: once the restored server has filed its own, files are copied by hand."""
+    """What waits in the journal is in the snapshot; what came later is copied as docs/operating.md says."""
     old = Settings(history=tmp_path / "history", models=tiny_bundle_store)
     folder = BackupFolder(tmp_path / "backup")
     first, second = make_entry(), make_entry()
@@ -197,7 +169,7 @@ def test_journal_of_a_broken_history_is_filed_in_the_restored_one(
     waiting = old.history / "journal" / f"{1:012}.journal"
     waiting.write_bytes(first.record().encode())
     new = place(tmp_path / "new")
-    restore(new, folder, create(old, folder).name)
+    restore(new, folder, create(old, folder)[0])
     waiting.write_bytes(second.record().encode())
     assert kept_after_start(new) == [first.row["id"]]
     shutil.copy(waiting, new.history / "journal")
@@ -212,106 +184,57 @@ def test_keys_are_restored_and_sessions_are_not(plant: Plant) -> None:
         assert client.post("/login", json={"key": key}).status_code == 200
         assert client.get("/v1/session").status_code == 200
         cookies = dict(client.cookies)
-    restore(plant.empty, plant.folder, create(plant.settings, plant.folder).name)
+    plant.restore(plant.create())
     with TestClient(create_app(plant.empty), cookies=cookies) as client:
         assert client.get("/v1/session").status_code == 401
         assert client.get("/v1/session", headers={"X-API-Key": key}).status_code == 200
 
 
 def test_next_snapshot_copies_only_what_is_new(plant: Plant, tiny_images: dict[str, list[bytes]]) -> None:
-    first = create(plant.settings, plant.folder)
+    first, first_copied = create(plant.settings, plant.folder)
     with TestClient(create_app(plant.settings)) as client:
         inspect(client, [tiny_images["defect"][5]])
-    known = {line for line in plant.folder.lines(first.name) if line.path.startswith("history/maps/")}
-    # Maps that are known are not read again.
+    known = {line for line in plant.folder.lines(first) if re.match("history/(maps|pictures)/", line.path)}
+    # Images and maps never change: those that are known are not read again.
     for line in known:
-        path = plant.settings.history / line.path.removeprefix("history/")
-        path.write_bytes(bytes(path.stat().st_size))
-    second = create(plant.settings, plant.folder)
-    assert plant.folder.names() == [first.name, second.name]
-    assert second.copied < first.copied
-    new = set(plant.folder.lines(second.name)) - set(plant.folder.lines(first.name))
+        (plant.settings.history / line.path.removeprefix("history/")).write_bytes(b"damaged meanwhile")
+    second, copied = create(plant.settings, plant.folder)
+    assert plant.folder.names() == [first, second]
+    assert copied < first_copied
+    new = set(plant.folder.lines(second)) - set(plant.folder.lines(first))
     assert {line.path.split("/")[1] for line in new if "/" in line.path} == {"pictures", "maps"}
-    assert known <= set(plant.folder.lines(second.name))
-    assert plant.folder.verify(second.name) == []
+    assert known <= set(plant.folder.lines(second))
+    assert plant.folder.verify(second) == []
 
 
-def test_prune_keeps_the_objects_that_the_rest_needs(
-    plant: Plant, tiny_images: dict[str, list[bytes]]
-) -> None:
-    names = [create(plant.settings, plant.folder).name]
-    database = Database(plant.settings.database_url)
-    with database.write() as connection:
-        gone = inspections.c.id == plant.answers[1]["inspection_id"]
-        connection.execute(update(inspections).where(gone).values(has_pictures=False))
-    database.close()
+def test_prune_keeps_the_objects_that_the_rest_needs(plant: Plant) -> None:
+    names = [plant.create()]
     only_of_first = object_of(plant, plant.answers[1]["inspection_id"])
-    with TestClient(create_app(plant.settings)) as client:
-        inspect(client, [tiny_images["defect"][5]])
-    names += [create(plant.settings, plant.folder).name for _ in range(2)]
+    Pictures(plant.settings.history).map_path(plant.answers[1]["inspection_id"]).unlink()
+    names += [plant.create() for _ in range(2)]
     with plant.folder.locked():
-        assert plant.folder.prune(2, names[2]) == names[:1]
-        assert not only_of_first.exists()
-        assert plant.folder.verify(names[1]) == plant.folder.verify(names[2]) == []
-        # Where the clock was wrong the newest is not the last by name.
-        assert plant.folder.prune(1, names[1]) == []
+        assert plant.folder.prune(2) == names[:1]
+    assert not only_of_first.exists()
     assert plant.folder.names() == names[1:]
+    assert plant.folder.verify(names[1]) == plant.folder.verify(names[2]) == []
 
 
-class TestMissing:
-    @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"cut off")])
-    @pytest.mark.parametrize("kind", ["pictures", "maps"])
-    def test_file_that_the_history_has_lost_is_told(
-        self, plant: Plant, kind: str, damage: Callable[[Path], None]
-    ) -> None:
-        answer, pictures = plant.answers[1], Pictures(plant.settings.history)
-        name = answer["image"]["sha256"] if kind == "pictures" else answer["inspection_id"]
-        damage(pictures.picture_path(name) if kind == "pictures" else pictures.map_path(name))
-        created = create(plant.settings, plant.folder)
-        [missing] = created.snapshot.missing
-        assert name in missing
-        assert plant.folder.verify(created.name) == []
-        restore(plant.empty, plant.folder, created.name)
-        with TestClient(create_app(plant.empty)) as client:
-            links = answer["links"]
-            found = client.get(links["map"] if kind == "maps" else f"{links['inspection']}/source")
-            assert (found.status_code, found.json()["type"].rpartition("/")[2]) == (410, "files-lost")
+def test_version_that_is_deleted_meanwhile_is_left_out(plant: Plant) -> None:
+    class Deleting(BackupFolder):
+        """A version is deleted when its first file has been copied."""
 
-    def test_image_whose_bytes_have_changed_is_told(self, plant: Plant) -> None:
-        path = Pictures(plant.settings.history).picture_path(plant.answers[1]["image"]["sha256"])
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(data)
-        [missing] = create(plant.settings, plant.folder).snapshot.missing
-        assert path.name in missing
+        def add(self, source: Path) -> tuple[str, int]:
+            added = super().add(source)
+            if source.parent == deleted:
+                remove_directory(deleted)
+            return added
 
-    def test_file_that_an_earlier_snapshot_has_stays_in_later_ones(self, plant: Plant) -> None:
-        create(plant.settings, plant.folder)
-        score_map = Pictures(plant.settings.history).map_path(plant.answers[1]["inspection_id"])
-        content = score_map.read_bytes()
-        score_map.unlink()
-        second = create(plant.settings, plant.folder)
-        assert second.snapshot.missing_count == 0
-        restore(plant.empty, plant.folder, second.name)
-        assert Pictures(plant.empty.history).map_path(score_map.stem).read_bytes() == content
-
-    def test_file_that_retention_has_removed_meanwhile_is_no_loss(self, plant: Plant) -> None:
-        identifier = plant.answers[1]["inspection_id"]
-        Pictures(plant.settings.history).map_path(identifier).unlink()
-        database = Database(plant.settings.database_url)
-        chosen = inspections.c.id == identifier
-
-        class Creating(BackupFolder):
-            """Retention clears the row when the first object, of the journal or an image, is copied."""
-
-            def add(self, source: Path) -> tuple[str, int]:
-                with database.write() as connection:
-                    connection.execute(update(inspections).where(chosen).values(has_pictures=False))
-                return super().add(source)
-
-        created = create(plant.settings, Creating(plant.folder.path))
-        database.close()
-        assert created.snapshot.missing_count == 0
+    tiny = plant.settings.models / "tiny"
+    active = tiny / (tiny / "active").read_text().split()[0]
+    deleted = shutil.copytree(active, tiny / "deleted")
+    plant.restore(create(plant.settings, Deleting(plant.folder.path))[0])
+    assert (plant.empty.models / "tiny" / active.name / "manifest.json").exists()
+    assert not (plant.empty.models / "tiny" / "deleted").exists()
 
 
 def test_links_to_weights_are_followed(plant: Plant, tmp_path: Path) -> None:
@@ -320,19 +243,16 @@ def test_links_to_weights_are_followed(plant: Plant, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"weights")
     (backbones / "linked.safetensors").symlink_to(tmp_path / "elsewhere")
     (backbones / "broken.safetensors").symlink_to(tmp_path / "nowhere")
-    restore(plant.empty, plant.folder, create(plant.settings, plant.folder).name)
+    plant.restore(plant.create())
     restored = plant.empty.models / "backbones"
     assert (restored / "linked.safetensors").read_bytes() == b"weights"
     assert not (restored / "broken.safetensors").exists()
 
 
 class TestDamage:
-    @pytest.mark.parametrize(
-        "part", ["pictures/", "maps/", "journal/", "database", "/active", "/manifest.json"]
-    )
+    @pytest.mark.parametrize("part", ["maps/", "database", "/manifest.json"])
     def test_damaged_object_is_found_and_not_restored(self, plant: Plant, part: str) -> None:
-        (plant.settings.history / "journal" / f"{1:012}.journal").write_bytes(b"waits")
-        name = create(plant.settings, plant.folder).name
+        name = plant.create()
         damaged = object_of(plant, part)
         whole = damaged.read_bytes()
         damaged.write_bytes(whole[:-1])
@@ -340,28 +260,28 @@ class TestDamage:
         assert faults
         assert all(part in fault and str(damaged) in fault for fault in faults)
         with pytest.raises(BackupError, match="missing or damaged in the backup"):
-            restore(plant.empty, plant.folder, name)
+            plant.restore(name)
         # Mended, it can be done again in the same place.
         damaged.write_bytes(whole)
-        restore(plant.empty, plant.folder, name)
+        plant.restore(name)
         assert (plant.empty.history / "history.sqlite").exists()
 
     def test_next_snapshot_copies_a_deleted_object_again(self, plant: Plant) -> None:
-        name = create(plant.settings, plant.folder).name
+        name = plant.create()
         for part in ("pictures/", "maps/"):
             object_of(plant, part).unlink()
         assert plant.folder.verify(name)
-        create(plant.settings, plant.folder)
+        plant.create()
         assert plant.folder.verify(name) == []
 
     def test_damaged_manifest_is_told_and_keeps_objects_from_being_deleted(self, plant: Plant) -> None:
-        names = [create(plant.settings, plant.folder).name for _ in range(3)]
+        names = [plant.create() for _ in range(3)]
         manifest = plant.folder.snapshots / names[1] / MANIFEST
         manifest.write_text(manifest.read_text()[:-80])
         for action in (
             lambda: plant.folder.verify(names[1]),
-            lambda: restore(plant.empty, plant.folder, names[1]),
-            lambda: plant.folder.prune(2, names[2]),
+            lambda: plant.restore(names[1]),
+            lambda: plant.folder.prune(2),
         ):
             with pytest.raises(BackupError, match="is not as it was written"):
                 action()
@@ -371,34 +291,34 @@ class TestDamage:
     def test_snapshot_that_was_broken_off_is_none(
         self, plant: Plant, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def kill(*_: object) -> None:
-            raise KeyboardInterrupt
-
         with monkeypatch.context() as patch:
             patch.setattr(os, "sync", kill)  # all is written and nothing renamed
             with pytest.raises(KeyboardInterrupt):
-                create(plant.settings, plant.folder)
+                plant.create()
         assert plant.folder.names() == []
-        assert plant.folder.verify(create(plant.settings, plant.folder).name) == []
+        assert plant.folder.verify(plant.create()) == []
 
-    @pytest.mark.parametrize("moved", [0, 1, 3])
+    @pytest.mark.parametrize("extracted", [0, 5, None])
     def test_restore_that_was_broken_off_is_done_again(
-        self, plant: Plant, monkeypatch: pytest.MonkeyPatch, moved: int
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch, extracted: int | None
     ) -> None:
-        name = create(plant.settings, plant.folder).name
-        moves = iter(range(moved))
-        rename = Path.rename
+        """After so many files, or after all of them."""
+        lines = iter(range(extracted)) if extracted is not None else itertools.count()
 
-        def killed(path: Path, target: Path) -> Path:
-            if next(moves, None) is None:
-                raise KeyboardInterrupt
-            return rename(path, target)
+        class Killed(BackupFolder):
+            def extract(self, line: Line, target: Path) -> None:
+                super().extract(line, target)
+                if next(lines, None) is None:
+                    target.write_bytes(b"half")
+                    raise KeyboardInterrupt
 
+        name = plant.create()
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "rename", killed)
+            patch.setattr(os, "sync", kill)
             with pytest.raises(KeyboardInterrupt):
-                restore(plant.empty, plant.folder, name)
-        assert restore(plant.empty, plant.folder, name).has_models
+                restore(plant.empty, Killed(plant.folder.path), name)
+        assert not (plant.empty.history / "history.sqlite").exists()
+        assert plant.restore(name) == (extracted is not None)
         expect_same_service(plant, plant.empty)
 
     def test_damaged_database_is_not_copied(self, plant: Plant) -> None:
@@ -413,7 +333,7 @@ class TestDamage:
             file.seek((root - 1) * size + 8)
             file.write(b"\xff" * 64)
         with pytest.raises(BackupError, match="is damaged"):
-            create(plant.settings, plant.folder)
+            plant.create()
         assert plant.folder.names() == []
 
 
@@ -423,31 +343,29 @@ class TestRefusals:
             create(plant.settings, BackupFolder(plant.settings.history / "backup"))
 
     def test_two_at_a_time(self, plant: Plant) -> None:
-        create(plant.settings, plant.folder)
+        plant.create()
         with FileLock(plant.folder.path / "lock"), pytest.raises(BackupError, match="another process"):
-            create(plant.settings, plant.folder)
+            plant.create()
 
     def test_history_that_is_not_empty(self, plant: Plant) -> None:
-        name = create(plant.settings, plant.folder).name
+        name = plant.create()
         with pytest.raises(BackupError, match="is not empty"):
             restore(plant.settings, plant.folder, name)
         assert len(kept_after_start(plant.settings)) == 5
 
     def test_models_that_are_there_are_left_alone(self, plant: Plant) -> None:
-        name = create(plant.settings, plant.folder).name
+        name = plant.create()
         before = sorted(plant.settings.models.rglob("*"))
-        restored = restore(
-            plant.empty.model_copy(update={"models": plant.settings.models}), plant.folder, name
-        )
-        assert not restored.has_models
+        empty = plant.empty.model_copy(update={"models": plant.settings.models})
+        assert not restore(empty, plant.folder, name)
         assert sorted(plant.settings.models.rglob("*")) == before
 
     def test_history_of_a_running_server(self, plant: Plant) -> None:
-        name = create(plant.settings, plant.folder).name
+        name = plant.create()
         plant.empty.history.mkdir(parents=True)
         lock = FileLock(plant.empty.history / "lock")
         with lock, pytest.raises(BackupError, match="a server uses the history"):
-            restore(plant.empty, plant.folder, name)
+            plant.restore(name)
 
     def test_database_of_another_version(self, plant: Plant) -> None:
         database = Database(plant.settings.database_url)
@@ -455,11 +373,11 @@ class TestRefusals:
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         database.close()
         with pytest.raises(DatabaseError, match="another version"):
-            create(plant.settings, plant.folder)
+            plant.create()
 
 
 def test_creating_and_restoring_are_audited(plant: Plant) -> None:
-    create(plant.settings, plant.folder)
+    plant.create()
     database = Database(plant.settings.database_url)
     [entry] = Audit(database).page(1)
     database.close()
@@ -467,5 +385,5 @@ def test_creating_and_restoring_are_audited(plant: Plant) -> None:
 
 
 def test_folder_is_for_its_user_alone(plant: Plant) -> None:
-    create(plant.settings, plant.folder)
+    plant.create()
     assert plant.folder.path.stat().st_mode & 0o077 == 0

@@ -61,7 +61,7 @@ def test_create_list_verify_restore(run: Run, tmp_path: Path) -> None:
     name = line.partition(":")[0]
     assert said(run("list")) == f"{name}  1 inspections, categories: tiny\n"
     [row] = json.loads(said(run("list", "--json")))
-    assert (row["name"], row["inspections"], row["missing"]) == (name, 1, [])
+    assert (row["name"], row["inspections"]) == (name, 1)
     assert said(run("verify")) == f"{name}: good\n"
     new = ["--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models"]
     told = said(run("restore", name, *new))
@@ -81,21 +81,6 @@ def test_old_snapshots_go(run: Run) -> None:
     told = said(run("create", "--keep", "2"))
     assert told.endswith(f"{names[0]} is deleted\n{names[1]} is deleted\n")
     assert len(said(run("list")).splitlines()) == 2
-
-
-def test_missing_files_are_told_each_time(run: Run, settings: Settings, tmp_path: Path) -> None:
-    [score_map] = (settings.history / "maps").rglob("*.npy")
-    score_map.unlink()
-    result = run("create")
-    assert result.exit_code == 1
-    assert re.match(NAME, result.stdout)
-    assert result.stderr.startswith("missing: the map of inspection ")
-    assert said(run("list")).endswith(", 1 missing\n")
-    verified = run("verify")
-    assert re.fullmatch(f"{NAME}: good\n", said(verified))
-    new = run("restore", "--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models")
-    assert new.exit_code == 0, new.output
-    assert verified.stderr == new.stderr == result.stderr
 
 
 @pytest.mark.usefixtures("settings")
