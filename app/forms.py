@@ -1,9 +1,12 @@
 """A form with images in it, multipart/form-data (RFC 7578), taken apart while it streams in."""
 
+import math
 from dataclasses import dataclass, field
+from io import BytesIO
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import Field, FormParser
+from python_multipart.multipart import File as FilePart
 
 from app.problems import Problem
 from app.schemas.texts import MAX_TEXT as MAX_TEXT
@@ -31,57 +34,32 @@ class Upload:
     texts: dict[str, str] = field(default_factory=dict)
 
 
-class _Part:
-    """A part of a form while it streams in; of a file, its name."""
-
-    def __init__(self, field_name: str, filename: str | None, limit: int) -> None:
-        self.field_name = field_name
-        self.filename = filename
-        self.limit = limit
-        self.data = bytearray()
-        self.overflowed = False
-
-
 class Form:
-    """Collects the parts of a multipart body while it streams in.
+    """Collects the parts of a multipart body in memory; whoever feeds it limits the body.
 
     Args:
         boundary: what separates the parts.
-        max_bytes: the limit on each image's bytes. Where one image is wanted, a larger one is refused at
-            once; of several, it fails alone.
-        max_files: the limit on the number of images; None where one is wanted.
+        max_bytes: the limit on each image's bytes.
+        max_files: the limit on the number of images.
 
     Raises:
         Problem: invalid-request or too-large.
     """
 
-    def __init__(self, boundary: bytes, max_bytes: int, max_files: int | None) -> None:
+    def __init__(self, boundary: bytes, max_bytes: int, max_files: int) -> None:
         self._max_bytes = max_bytes
         self._max_files = max_files
-        self._files: list[_Part] = []
-        self._texts: dict[str, _Part] = {}
-        self._part = _Part("", None, 0)
-        self._header = bytearray()
-        self._value = bytearray()
-        self._disposition = b""
+        self._upload = Upload([])
         self._complete = False
-        if not boundary:
-            raise _bad_form("The content type multipart/form-data lacks its boundary parameter.")
+        config = {"MAX_MEMORY_FILE_SIZE": math.inf, "UPLOAD_ERROR_ON_BAD_CTE": True}
         try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._begin_part,
-                    "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-                    "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
-                    "on_header_end": self._end_header,
-                    "on_headers_finished": self._open_part,
-                    "on_part_data": self._add,
-                    "on_end": self._end,
-                },
+            self._parser = FormParser(
+                "multipart/form-data", self._add_field, self._add_file, self._end, boundary, config=config
             )
         except FormParserError:
             raise _bad_form("The boundary parameter of multipart/form-data is too long.") from None
+        if not boundary:
+            raise _bad_form("The content type multipart/form-data lacks its boundary parameter.")
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
@@ -94,60 +72,43 @@ class Form:
         """Give the upload, once the body has ended."""
         if not self._complete:
             raise _bad_form("The multipart body ends before its closing boundary.")
-        if not self._files:
+        if not self._upload.files:
             raise _bad_form(f"The multipart body has no part named {FILE!r}, which holds the image.")
-        files = []
-        for part in self._files:
-            content = too_large(part.limit) if part.overflowed else bytes(part.data)
-            part.data.clear()  # or all of them would be held twice, of which one is counted
-            files.append(File(part.filename, content))
-        return Upload(files, {name: _text(name, part.data) for name, part in self._texts.items()})
+        return self._upload
 
-    def _begin_part(self) -> None:
-        self._disposition = b""
+    def _add_field(self, part: Field) -> None:
+        self._add(part.field_name, None, part.value)
 
-    def _end_header(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = bytes(self._value)
-        self._header.clear()
-        self._value.clear()
+    def _add_file(self, part: FilePart) -> None:
+        name = (part.file_name or b"").decode("utf-8", "replace")[:MAX_TEXT]
+        content = part.file_object
+        assert isinstance(content, BytesIO)  # noqa: S101  (no size is too large for memory)
+        self._add(part.field_name, name or None, content.getvalue())
 
-    def _open_part(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        name = options.get(b"name", b"").decode("utf-8", "replace")
-        allowed = (FILE, *TEXT_FIELDS)
-        if name not in allowed:
-            raise _bad_form(f"The part {name[:64]!r} is unknown; parts are {', '.join(allowed)}.")
+    def _add(self, field_name: bytes | None, filename: str | None, value: bytes | None) -> None:
+        name = (field_name or b"").decode("utf-8", "replace")
+        value = value or b""
+        files, texts = self._upload.files, self._upload.texts
         if name == FILE:
-            if self._files and self._max_files is None:
+            if len(files) == self._max_files == 1:
                 raise _bad_form(f"The part {name!r} came more than once; predict:batch takes several.")
-            if len(self._files) == self._max_files:
+            if len(files) == self._max_files:
                 raise Problem("too-large", f"The request has more than {self._max_files} images, the limit.")
-            filename = options.get(b"filename", b"").decode("utf-8", "replace")[:MAX_TEXT] or None
-            self._part = _Part(name, filename, self._max_bytes)
-            self._files.append(self._part)
+            fits = len(value) <= self._max_bytes
+            files.append(File(filename, value if fits else too_large(self._max_bytes)))
+        elif name not in TEXT_FIELDS:
+            allowed = ", ".join((FILE, *TEXT_FIELDS))
+            raise _bad_form(f"The part {name[:64]!r} is unknown; parts are {allowed}.")
+        elif name in texts:
+            raise _bad_form(f"The part {name!r} came more than once.")
         else:
-            if name in self._texts:
-                raise _bad_form(f"The part {name!r} came more than once.")
-            self._part = self._texts[name] = _Part(name, None, 4 * MAX_TEXT)
-
-    def _add(self, data: bytes, start: int, end: int) -> None:
-        part = self._part
-        if part.overflowed or len(part.data) + end - start > part.limit:
-            if part.field_name != FILE:
-                raise _bad_form(f"A text field is longer than {MAX_TEXT} characters.")
-            if self._max_files is None:
-                raise too_large(part.limit)
-            part.overflowed = True
-            part.data.clear()
-            return
-        part.data += data[start:end]
+            texts[name] = _text(name, value)
 
     def _end(self) -> None:
         self._complete = True
 
 
-def _text(name: str, value: bytearray) -> str:
+def _text(name: str, value: bytes) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError:

@@ -1,10 +1,12 @@
-"""Reading an upload, a raw body or multipart/form-data: counted as it streams in, never beyond the limit."""
+"""Reading bodies of requests: counted as they stream in, never beyond the limit, never for ever."""
 
 import re
 from collections.abc import AsyncIterator
+from typing import Final
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
+from starlette.types import Message, Receive, Scope
 
 from app.forms import FILE, File, Form, Upload, too_large
 from app.problems import Problem
@@ -13,7 +15,10 @@ from app.transfer_rate import LEAST_RATE, MinTransferRate
 
 # What multipart/form-data may add to the file: boundaries, part headers, four texts of four-byte
 # characters.
-_FORM_OVERHEAD = 16 * 1024
+_FORM_OVERHEAD: Final = 16 * 1024
+# Of bodies that are no uploads. JSON of ours is a few hundred bytes; the polygons of a region, on lines of
+# their own, are the most.
+MAX_SMALL: Final = 256 * 1024
 
 
 async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds: float) -> Upload:
@@ -34,13 +39,15 @@ async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds
     """
     header = request.headers.get("content-type", "application/octet-stream")
     media_type, options = parse_options_header(header)
+    beyond = too_large(max_bytes)
     if media_type == b"multipart/form-data":
-        form = Form(options.get(b"boundary", b""), max_bytes, max_files=None)
-        limit = max_bytes + _FORM_OVERHEAD
-        return await _read_form(form, _chunks(request, room, limit, idle_seconds, too_large(max_bytes)))
+        form = Form(options.get(b"boundary", b""), max_bytes, 1)
+        async for chunk in chunks(request, max_bytes + _FORM_OVERHEAD, idle_seconds, beyond, room):
+            form.feed(chunk)
+        return form.finish()
     if media_type.startswith(b"image/") or media_type == b"application/octet-stream":
-        chunks = _chunks(request, room, max_bytes, idle_seconds, too_large(max_bytes))
-        return Upload([File(None, b"".join([chunk async for chunk in chunks]))])
+        body = [chunk async for chunk in chunks(request, max_bytes, idle_seconds, beyond, room)]
+        return Upload([File(None, b"".join(body))])
     raise Problem(
         "unsupported-media-type",
         f"The content type is {header[:100]!r}; send multipart/form-data with a part named {FILE!r}, or the "
@@ -51,7 +58,7 @@ async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds
 async def read_many(
     request: Request, room: Reservation, max_bytes: int, max_files: int, max_total: int, idle_seconds: float
 ) -> Upload:
-    """Read the body of a predict:batch request: several images as a form.
+    """Read the body of a predict:batch request: several images as a form; as `read`.
 
     Args:
         request: its body has not been read.
@@ -60,10 +67,6 @@ async def read_many(
         max_files: the limit on the number of images.
         max_total: the limit on the whole body's bytes.
         idle_seconds: the longest that a client may send nothing.
-
-    Raises:
-        Problem: unsupported-media-type, invalid-request, upload-stalled, too-large or queue-full.
-        ClientDisconnect: the client left before the end of the body.
     """
     header = request.headers.get("content-type", "")
     media_type, options = parse_options_header(header)
@@ -75,21 +78,26 @@ async def read_many(
         )
     form = Form(options.get(b"boundary", b""), max_bytes, max_files)
     beyond = Problem("too-large", f"The request has more than {max_total} bytes, the limit.")
-    return await _read_form(form, _chunks(request, room, max_total, idle_seconds, beyond))
-
-
-async def _read_form(form: Form, chunks: AsyncIterator[bytes]) -> Upload:
-    async for chunk in chunks:
+    async for chunk in chunks(request, max_total, idle_seconds, beyond, room):
         form.feed(chunk)
     return form.finish()
 
 
-async def _chunks(
-    request: Request, room: Reservation, limit: int, idle_seconds: float, beyond: Problem
-) -> AsyncIterator[bytes]:
-    async for chunk in chunks(request, limit, idle_seconds, beyond):
-        room.hold(len(chunk))
-        yield chunk
+async def read_ahead(scope: Scope, receive: Receive, idle_seconds: float) -> Receive:
+    """Read a body that is no upload, and give what the application is to receive in its place.
+
+    Raises:
+        Problem: too-large or upload-stalled.
+        ClientDisconnect: the client has left before the end.
+    """
+    beyond = Problem("too-large", f"The body has more than {MAX_SMALL} bytes, the limit of this route.")
+    body = [chunk async for chunk in chunks(Request(scope, receive), MAX_SMALL, idle_seconds, beyond)]
+    messages: list[Message] = [{"type": "http.request", "body": b"".join(body), "more_body": False}]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
 
 
 def declared_size(request: Request) -> int:
@@ -98,12 +106,20 @@ def declared_size(request: Request) -> int:
     return int(declared[:18]) if re.fullmatch("[0-9]+", declared) else 0  # more digits are no more believable
 
 
-async def chunks(request: Request, limit: int, idle_seconds: float, beyond: Problem) -> AsyncIterator[bytes]:
+async def chunks(
+    request: Request, limit: int, idle_seconds: float, beyond: Problem, room: Reservation | None = None
+) -> AsyncIterator[bytes]:
     """The body's chunks while they come and their sum is within the limit, whatever Content-Length says.
 
+    Args:
+        request: its body has not been read.
+        limit: on the bytes of the body.
+        idle_seconds: the longest that a client may send nothing, or be behind LEAST_RATE.
+        beyond: the problem of a body that is larger.
+        room: counts the bytes as they come.
+
     Raises:
-        Problem: `beyond`, if the body has more than `limit` bytes; upload-stalled, if it stalls, or falls
-            `idle_seconds` behind LEAST_RATE.
+        Problem: `beyond`, upload-stalled or queue-full.
         ClientDisconnect: the client left before the end of the body.
     """
     if declared_size(request) > limit:
@@ -126,4 +142,6 @@ async def chunks(request: Request, limit: int, idle_seconds: float, beyond: Prob
         received += len(chunk)
         if received > limit:
             raise beyond
+        if room is not None:
+            room.hold(len(chunk))
         yield chunk
