@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import credentials, problem_answers, small_bodies
+from app import problem_answers, uploads
 from app.access import ANONYMOUS, KEY_HEADER, Caller
 from app.client_address import client_address
 from app.keyring import Keyring
@@ -18,7 +18,7 @@ from app.keys import Key
 from app.limits import TokenBuckets
 from app.loopback import is_loopback
 from app.problems import Problem
-from app.sessions import CSRF_HEADER, csrf_token
+from app.sessions import COOKIE, CSRF_HEADER, csrf_token
 from app.settings import Settings
 from app.web import entrance
 
@@ -62,24 +62,21 @@ class Guard:
         self._requests = TokenBuckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # there are none; should there be, this is where they get in
-            await send({"type": "websocket.close", "code": 1008})
-            return
         if scope["type"] == "http":
+            request = Request(scope)
             try:
-                self._admit(scope)
+                self._admit(request)
                 if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
-                    seconds = self._settings.upload_idle_seconds
-                    receive = await small_bodies.read_ahead(receive, scope["headers"], seconds)
+                    receive = await uploads.read_ahead(scope, receive, self._settings.upload_idle_seconds)
             except Problem as problem:
                 answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
-                answer = answer or problem_answers.respond(Request(scope), problem)
+                answer = answer or problem_answers.respond(request, problem)
                 await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
+    def _admit(self, request: Request) -> None:
+        headers, path = request.headers, request.scope["path"]
         if "upgrade" in headers and "content-length" in headers:
             # uvicorn takes the body for the other protocol's, and would hand on an empty one.
             raise Problem(
@@ -88,34 +85,26 @@ class Guard:
                 "alone, as Java's HttpClient does with version(HTTP_1_1).",
             )
         # Style sheets and scripts, which the login page needs too, tell nothing either.
-        if scope["path"] not in OPEN and not scope["path"].startswith(entrance.STATIC):
-            caller, session = self._identify(scope, headers)
-            scope["state"] |= {"caller": caller, "session": session}
-        elif scope["path"] == LOGIN and scope["method"] not in SAFE_METHODS:
+        if path not in OPEN and not path.startswith(entrance.STATIC):
+            request.state.caller, request.state.session = self._identify(request)
+        elif path == LOGIN and request.method not in SAFE_METHODS:
             # Otherwise a page could log a browser in with a key of its own, and see what is done with it.
-            _expect_same_origin(headers)
+            _require_same_origin(headers)
 
-    def _identify(self, scope: Scope, headers: Headers) -> tuple[Caller, str | None]:
-        keyring: Keyring = scope["app"].state.keyring
+    def _identify(self, request: Request) -> tuple[Caller, str | None]:
+        """Find who a request comes from, and the secret of its session."""
         try:
-            credential = credentials.find(scope["headers"])
-            if credential is not None and credential.kind == "key":
-                return self._welcome(keyring.require_key(credential.secret)), None
-            if not keyring.required:
-                self._expect_this_machine(scope, headers)
-                _expect_same_origin(headers)
-                return ANONYMOUS, None
-            if credential is None:
-                raise _nothing_sent()
-            key = keyring.require_session(credential.secret)
+            key, session = _find_key(request)
         except Problem as problem:
-            if problem.name == "unauthenticated":
-                logger.warning("refused a request from %s: %s", client_address(scope), problem.detail)
+            logger.warning("refused a request from %s: %s", client_address(request.scope), problem.detail)
             raise
-        _expect_same_origin(headers)
-        if scope["method"] not in SAFE_METHODS:
-            _expect_csrf_token(headers, credential.secret)
-        return self._welcome(key), credential.secret
+        if key is None:
+            self._require_this_machine(request)
+        if key is None or session is not None:
+            _require_same_origin(request.headers)
+        if session is not None and request.method not in SAFE_METHODS:
+            _require_csrf_token(request.headers, session)
+        return (ANONYMOUS if key is None else self._welcome(key)), session
 
     def _welcome(self, key: Key) -> Caller:
         """Count a request of a key against its limit."""
@@ -129,12 +118,12 @@ class Guard:
             )
         return key.caller
 
-    def _expect_this_machine(self, scope: Scope, headers: Headers) -> None:
+    def _require_this_machine(self, request: Request) -> None:
         """Without keys, a request to an address of this machine comes from it, and calls it by its name."""
-        server, client = scope.get("server"), scope.get("client")
+        server = request.scope.get("server")
         if self._settings.allow_unauthenticated_network or (server and not is_loopback(server[0])):
             return
-        host = headers.get("host", "")
+        host = request.headers.get("host", "")
         name = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?", host)
         if name is None or not is_loopback(name[1].strip("[]").lower()):
             raise Problem(
@@ -142,26 +131,47 @@ class Guard:
                 f"There are no keys, so the Host must be this machine, as 127.0.0.1; it was {host[:64]!r}.",
             )
         # Told by a proxy on this machine, whether or not FLOWGAUGE_TRUSTED_PROXIES has it.
-        forwarded = any(name in headers for name in FORWARDED)
-        if forwarded or (client and not is_loopback(client[0])):
+        forwarded = any(name in request.headers for name in FORWARDED)
+        if forwarded or (request.client and not is_loopback(request.client.host)):
             raise Problem("forbidden", "There are no keys, so nobody but this machine may use the service.")
 
 
 def is_still_allowed(scope: Scope) -> bool:
     """Whether a request that was let through would be again, now: its key may have been revoked."""
-    keyring: Keyring = scope["app"].state.keyring
     try:
-        credential = credentials.find(scope["headers"])
-        if credential is not None and credential.kind == "key":
-            keyring.require_key(credential.secret)
-        elif keyring.required:
-            keyring.require_session("" if credential is None else credential.secret)
+        _find_key(Request(scope))
     except Problem:
         return False
     return True
 
 
-def _expect_same_origin(headers: Headers) -> None:
+def _find_key(request: Request) -> tuple[Key | None, str | None]:
+    """Find the key that a request came with, and the secret of its session; None where there are no keys.
+
+    A key goes before a cookie, which a browser sends unasked. A key in the address is never looked for, as
+    addresses are kept in logs and histories.
+
+    Raises:
+        Problem: unauthenticated.
+    """
+    keyring: Keyring = request.app.state.keyring
+    key = request.headers.get(KEY_HEADER)
+    if key is None:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        # Other schemes are for others, such as a proxy that asks for a password.
+        key = token if scheme.lower() == "bearer" else None
+    if key is not None:
+        return keyring.require_key(key.strip()), None
+    if not keyring.required:
+        return None, None
+    secret = request.cookies.get(COOKIE)
+    if secret is None:
+        how = f"Send a key as {KEY_HEADER} or as Authorization: Bearer, or log in at {LOGIN}."
+        raise Problem("unauthenticated", how)
+    return keyring.require_session(secret), secret
+
+
+def _require_same_origin(headers: Headers) -> None:
     """Origin, where it is sent, must name the host that was asked.
 
     Hosts are compared without the scheme: behind a proxy that ends TLS they differ.
@@ -173,12 +183,7 @@ def _expect_same_origin(headers: Headers) -> None:
             raise Problem("forbidden", f"Pages of {origin[:64]!r} may not use this service.")
 
 
-def _nothing_sent() -> Problem:
-    how = f"Send a key as {KEY_HEADER} or as Authorization: Bearer, or log in at {LOGIN}."
-    return Problem("unauthenticated", how)
-
-
-def _expect_csrf_token(headers: Headers, session: str) -> None:
+def _require_csrf_token(headers: Headers, session: str) -> None:
     token = headers.get(CSRF_HEADER, "").encode()
     if not hmac.compare_digest(token, csrf_token(session).encode()):
         raise Problem(

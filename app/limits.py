@@ -2,13 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-
-
-@dataclass
-class _Bucket:
-    tokens: float
-    filled: float  # when it was last filled up, by the clock
 
 
 class TokenBuckets:
@@ -22,24 +15,17 @@ class TokenBuckets:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when there were so many
 
     def take(self, name: str, per_minute: int) -> float:
-        """Take a token from a name's bucket, if there is one.
-
-        Args:
-            name: whose bucket.
-            per_minute: tokens that it holds, and that flow into it in a minute.
+        """Take a token from a name's bucket, which holds `per_minute` and gets as many in a minute.
 
         Returns:
             0 if there was one; else the seconds until there is.
         """
-        now = self._clock()
-        bucket = self._buckets.setdefault(name, _Bucket(per_minute, now))
-        rate = per_minute / 60
-        bucket.tokens = min(float(per_minute), bucket.tokens + rate * (now - bucket.filled))
-        bucket.filled = now
-        if bucket.tokens < 1:
-            return (1 - bucket.tokens) / rate
-        bucket.tokens -= 1
-        return 0.0
+        now, rate = self._clock(), per_minute / 60
+        tokens, filled = self._buckets.get(name, (per_minute, now))
+        tokens = min(per_minute, tokens + rate * (now - filled))
+        wait = max(0.0, (1 - tokens) / rate)
+        self._buckets[name] = (tokens if wait else tokens - 1, now)
+        return wait

@@ -9,7 +9,7 @@ import pytest
 from app.guard import UPLOADS
 from app.main import create_app
 from app.settings import Settings
-from app.small_bodies import MAX_BYTES
+from app.uploads import MAX_SMALL
 from tests.app.conftest import Keyed, Serve
 from tests.app.guarded import WHO, expect_problem, filled
 
@@ -31,7 +31,7 @@ def test_a_body_beyond_the_cap_is_refused_whatever_it_says(keyed: Keyed) -> None
             yield b" " * 10_000
 
     for path in ("/v1/keys", "/login", "/health/live"):
-        for content in (b" " * (MAX_BYTES + 1), chunks()):
+        for content in (b" " * (MAX_SMALL + 1), chunks()):
             response = keyed.client.post(path, content=content, headers=keyed.show("admin"))
             expect_problem(response, 413, "too-large")
 
@@ -44,7 +44,7 @@ def test_the_longest_note_comes_in_however_it_is_written(keyed: Keyed) -> None:
 
 
 def test_who_has_no_key_is_told_so_before_the_body_is_looked_at(keyed: Keyed) -> None:
-    response = keyed.client.post("/v1/keys", content=b" " * (MAX_BYTES + 1))
+    response = keyed.client.post("/v1/keys", content=b" " * (MAX_SMALL + 1))
     expect_problem(response, 401, "unauthenticated")
 
 
