@@ -36,7 +36,6 @@ from app.residency import Residency
 from app.routing import ROUTES
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
-from app.security_headers import SecurityHeaders
 from app.sessions import Sessions
 from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
@@ -144,7 +143,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="FlowGauge",
         summary="Visual inspection: a score, a decision and a heatmap for every image.",
-        description="Errors are RFC 9457 problem details: branch on `type`. Every answer has X-Request-ID.",
+        description="Errors are RFC 9457 problem details: branch on `type`. Every answer has X-Request-ID, "
+        "its name in the server's log: the one that came, or a new one.",
         version=version,
         lifespan=lifespan,
         openapi_url=None,  # app/routes/reference.py has the document, and a page that needs no internet
@@ -159,7 +159,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(HeadRequests)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(LingeringClose)
     problem_answers.install(app, error_page)
     return app

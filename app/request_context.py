@@ -1,9 +1,10 @@
-"""What every request has, whatever becomes of it: an id, a line in the log, a count, and an answer."""
+"""What every request has, whatever becomes of it: an id, a line in the log, a count, and a safe answer."""
 
 import logging
 import re
 import time
 import uuid
+from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
@@ -19,10 +20,20 @@ logger = logging.getLogger("flowgauge.requests")
 HEADER = "X-Request-ID"
 # What may go into a log line and back into a header without doubt.
 _VALID = re.compile(r"[A-Za-z0-9._:@+=/-]{1,128}")
+# What a browser may do with an answer, where its route says nothing else.
+_SECURITY: Final = {
+    "X-Content-Type-Options": "nosniff",
+    # Not no-referrer: with it a browser says "Origin: null" even to the page's own host.
+    "Referrer-Policy": "same-origin",
+    # Without keys, no other site may show pictures of this one.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
 
 
 class RequestContext:
-    """ASGI middleware: the request id, the log, and 500 for whatever was not foreseen.
+    """ASGI middleware: the request id, the log, headers for browsers, and 500 for what was not foreseen.
 
     A client's `X-Request-ID` is kept when it is 1 to 128 of `A-Z a-z 0-9 . _ : @ + = / -`;
     otherwise, or when there is none, a new one is made. It is `request.state.request_id` and is on
@@ -58,6 +69,8 @@ class RequestContext:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = request_id
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
                 if self._draining.begun:
                     headers["Connection"] = "close"
             await send(message)

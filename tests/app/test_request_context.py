@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
 from app import logs, problem_answers, problems
@@ -63,6 +63,12 @@ def client(telemetry: Telemetry, draining: Draining) -> TestClient:
     async def noted() -> None:
         logging.getLogger("flowgauge.elsewhere").info("noted")
         await asyncio.to_thread(logging.getLogger("flowgauge.elsewhere").info, "noted in a thread")
+
+    @app.get("/kept")
+    async def kept() -> Response:
+        return Response(
+            headers={"Cache-Control": "max-age=60", "Content-Security-Policy": "default-src 'self'"}
+        )
 
     @app.get("/left")
     async def left() -> None:
@@ -203,3 +209,27 @@ def test_a_stopping_server_tells_clients_to_close(client: TestClient, draining: 
     assert "Connection" not in client.get(path).headers
     draining.begin()
     assert client.get(path).headers["Connection"] == "close"
+
+
+SECURITY = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+@pytest.mark.parametrize("path", ["/fine", "/broken", "/full", "/nothing"])
+def test_every_answer_tells_a_browser_what_it_may_do(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert {name: headers.get(name) for name in SECURITY} == SECURITY
+
+
+def test_what_a_route_says_of_that_stays(client: TestClient) -> None:
+    headers = client.get("/kept").headers
+    assert (headers["Cache-Control"], headers["Content-Security-Policy"]) == (
+        "max-age=60",
+        "default-src 'self'",
+    )
+    assert headers["X-Content-Type-Options"] == "nosniff"
