@@ -10,7 +10,7 @@ def negotiate(header: str | None, offers: Sequence[Offer]) -> Offer | None:
     """Choose what to answer with.
 
     Each offer gets the quality of the most specific range that matches it; the best quality wins,
-    and among equals the first offer. Ranges that cannot be parsed are passed over.
+    and among equals the first offer.
 
     >>> negotiate("image/*, application/json;q=0.5", ["application/json", "image/png"])
     'image/png'
@@ -24,33 +24,22 @@ def negotiate(header: str | None, offers: Sequence[Offer]) -> Offer | None:
     """
     if header is None or not header.strip():
         return offers[0]
-    ranges = [parsed for item in header.split(",") if (parsed := _parse(item)) is not None]
-    best = max(offers, key=lambda offer: _quality(offer, ranges))
-    return best if _quality(best, ranges) > 0 else None
+    qualities = dict(map(_parse, header.lower().split(",")))
+
+    def quality(offer: str) -> float:
+        # A lone "*" is no range of the standard, but Java's HttpURLConnection has always sent it.
+        ranges = (offer, f"{offer.partition('/')[0]}/*", "*/*", "*")
+        return next((qualities[wanted] for wanted in ranges if wanted in qualities), 0.0)
+
+    best = max(offers, key=quality)
+    return best if quality(best) > 0 else None
 
 
-def _parse(item: str) -> tuple[str, str, float] | None:
-    """Split a range like `image/*;q=0.8` into type, subtype and quality."""
-    media_range, *parameters = (part.strip() for part in item.lower().split(";"))
-    # A lone "*" is no range of the standard, but Java's HttpURLConnection has always sent it.
-    kind, slash, subtype = ("*/*" if media_range == "*" else media_range).partition("/")
-    if not slash or not kind or not subtype:
-        return None
-    quality = 1.0
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                quality = float(value)
-            except ValueError:
-                return None
-    return (kind, subtype, quality) if 0 <= quality <= 1 else None
-
-
-def _quality(offer: str, ranges: Sequence[tuple[str, str, float]]) -> float:
-    kind, _, subtype = offer.partition("/")
-    for wanted in ((kind, subtype), (kind, "*"), ("*", "*")):
-        found = [quality for k, s, quality in ranges if (k, s) == wanted]
-        if found:
-            return max(found)
-    return 0.0
+def _parse(item: str) -> tuple[str, float]:
+    """Split a range like `image/*;q=0.8` into media type and quality; one that cannot be read counts 0."""
+    media_range, *parameters = (part.strip() for part in item.split(";"))
+    quality = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
+    try:
+        return media_range, float(quality)
+    except ValueError:
+        return media_range, 0.0

@@ -30,10 +30,9 @@ JSON, PNG, NPY = OFFERS
         ("text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8", JSON),
         # Java's HttpURLConnection.
         ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", JSON),
-        # Ranges that cannot be parsed are passed over.
+        # What cannot be read is passed over.
         ("nonsense, image/png", PNG),
         ("application/json;q=often, image/png;q=0.1", PNG),
-        ("application/json;q=7, image/png;q=0.1", PNG),
         # None of these can be given.
         *((header, None) for header in ("text/csv", "nonsense", "*/*;q=0", "text/*, image/gif")),
     ],

@@ -124,7 +124,7 @@ class TestIfMatch:
         for if_match, status, name in (
             (None, 428, "precondition-required"),
             ('"9"', 412, "precondition-failed"),
-            ("9", 400, "invalid-request"),
+            ("9", 412, "precondition-failed"),
         ):
             refused(put(client, MIDDLE, station, if_match), status, name)
             refused(delete(client, station, if_match), status, name)
