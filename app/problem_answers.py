@@ -51,26 +51,18 @@ def open_inference_error(problem: ProblemDetails) -> dict[str, str]:
     return {"error": f"{problem.detail} ({problem.type})"}
 
 
-def answer(
-    request: Request, name: ProblemName, detail: str, headers: Mapping[str, str] | None = None
-) -> Response:
+def respond(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """Build the response to a request: problem+json, or an error of the Open Inference Protocol."""
-    kind = TYPES[name]
-    problem = details(request, name, detail)
+    kind = TYPES[problem.name]
+    body = details(request, problem.name, problem.detail)
     all_headers = dict(headers or {})
-    if kind.retry_after is not None:
-        all_headers.setdefault("Retry-After", str(kind.retry_after))
+    if (after := problem.retry_after or kind.retry_after) is not None:
+        all_headers["Retry-After"] = str(after)
     if kind.status == 401:
         all_headers["WWW-Authenticate"] = CHALLENGE
     if is_open_inference(request.scope["path"]):
-        return JSONResponse(open_inference_error(problem), kind.status, all_headers)
-    return JSONResponse(problem.model_dump(), kind.status, all_headers, MEDIA_TYPE)
-
-
-def respond(request: Request, problem: Problem) -> Response:
-    """Build the response to a request that ended with a problem."""
-    after = None if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-    return answer(request, problem.name, problem.detail, after)
+        return JSONResponse(open_inference_error(body), kind.status, all_headers)
+    return JSONResponse(body.model_dump(), kind.status, all_headers, MEDIA_TYPE)
 
 
 def of(error: Exception) -> Problem:
@@ -105,20 +97,18 @@ def install(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
         found = error.errors()
         more = [f"and {len(found) - _MOST_REASONS} more"] if len(found) > _MOST_REASONS else []
         detail = "; ".join([*map(_explain, found[:_MOST_REASONS]), *more])
-        return answer(request, "invalid-request", detail)
+        return respond(request, Problem("invalid-request", detail))
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            detail = "No route has this path; /docs lists them."
-            if _is_for_people(request):
-                return page(request, Problem("not-found", detail))
-            return answer(request, "not-found", detail)
+            problem = Problem("not-found", "No route has this path; /docs lists them.")
+            return page(request, problem) if _is_for_people(request) else respond(request, problem)
         if error.status_code == 405:
             allowed = ", ".join(_allowed(request))
             detail = f"{request.method} is not allowed here; allowed: {allowed}."
-            return answer(request, "method-not-allowed", detail, {"Allow": allowed})
-        return answer(request, "invalid-request", "The request could not be read.")
+            return respond(request, Problem("method-not-allowed", detail), {"Allow": allowed})
+        return respond(request, Problem("invalid-request", "The request could not be read."))
 
 
 def _is_for_people(request: Request) -> bool:

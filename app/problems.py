@@ -39,58 +39,32 @@ ProblemName = Literal[
 
 @dataclass(frozen=True)
 class ProblemType:
-    """A row of the table.
+    """A row of the table."""
 
-    Attributes:
-        status: HTTP status code.
-        title: what this type is, the same words every time.
-        example: a `detail`, for the documentation.
-        retry_after: seconds for the Retry-After header, where trying again can help.
-    """
-
-    status: int
-    title: str
-    example: str
-    retry_after: int | None = None
+    status: int  # of HTTP
+    title: str  # the same words every time
+    example: str  # a `detail`, for the documentation
+    retry_after: int | None = None  # seconds for the Retry-After header, where trying again can help
 
 
 TYPES: Final[Mapping[ProblemName, ProblemType]] = {
-    "invalid-request": ProblemType(
-        400, "The request is not valid", "query parameter timeout_ms: must be a whole number"
-    ),
-    "unauthenticated": ProblemType(
-        401, "No valid key came with the request", "Send a key as X-API-Key; this one has been revoked."
-    ),
-    "forbidden": ProblemType(
-        403, "This is not allowed", "This needs one of the roles operator, admin; the key's role is viewer."
-    ),
+    "invalid-request": ProblemType(400, "The request is not valid", "timeout_ms: must be a whole number"),
+    "unauthenticated": ProblemType(401, "No valid key came with the request", "The key has been revoked."),
+    "forbidden": ProblemType(403, "This is not allowed", "This needs the role admin; the key's is viewer."),
     "not-found": ProblemType(404, "There is nothing at this address", "No route has this path."),
-    "unknown-model": ProblemType(
-        404,
-        "There is no such model",
-        "There is no model of category 'bottel'; GET /v1/models lists them.",
-    ),
-    "unknown-inspection": ProblemType(
-        404, "There is no such inspection", "No inspection has this id, or retention has removed it."
-    ),
+    "unknown-model": ProblemType(404, "There is no such model", "There is no model of category 'bottel'."),
+    "unknown-inspection": ProblemType(404, "There is no such inspection", "No inspection has this id."),
     "method-not-allowed": ProblemType(
         405, "This address does not take this method", "GET is not allowed here; allowed: POST."
     ),
     "not-acceptable": ProblemType(
-        406,
-        "None of the accepted media types can be given",
-        "Accept was 'text/csv'; given are application/json, image/png, application/x-npy.",
+        406, "None of the accepted media types can be given", "Accept was 'text/csv'; given are image/png."
     ),
     "upload-stalled": ProblemType(
-        408,
-        "The body did not arrive in time",
-        "The upload stalled: nothing came for 30 s, the limit. Send it again.",
-        retry_after=1,
+        408, "The body did not arrive in time", "Nothing came for 30 s, the limit.", retry_after=1
     ),
     "files-lost": ProblemType(
-        410,
-        "The server's disk has lost it",
-        "The picture or the map of this inspection is missing or damaged; a backup can bring it back.",
+        410, "The server's disk has lost it", "The map of this inspection is missing or damaged."
     ),
     "conflict": ProblemType(
         409, "This does not fit the present state", "The inspection is at revision 2; the review expected 1."
@@ -101,14 +75,12 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         "Idempotency-Key 'P-000123-top' came with other bytes before; use a new key for a new image.",
     ),
     "precondition-failed": ProblemType(
-        412, "It was changed meanwhile", 'If-Match was "3"; the settings are at "4". Read them again.'
+        412, "It was changed meanwhile", 'If-Match was "3"; what there is has "4". Read it again.'
     ),
     "precondition-required": ProblemType(
         428, "The change must say what it is based on", 'Send If-Match: "3", from the ETag of what you read.'
     ),
-    "too-large": ProblemType(
-        413, "The request is too large", "The image has more than 33554432 bytes, the limit."
-    ),
+    "too-large": ProblemType(413, "The request is too large", "The image has more than 33554432 bytes."),
     "unsupported-media-type": ProblemType(
         415,
         "The body is not an image of a supported format",
@@ -118,37 +90,24 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         422, "The image is damaged or of a kind that cannot be inspected", "The PNG is truncated."
     ),
     "rejected-bundle": ProblemType(
-        422,
-        "The model's bundle was refused",
-        "Version 20261125T011500-3f9a2c of 'bottle' is damaged or incomplete. Publish it again.",
+        422, "The model's bundle was refused", "The version is damaged or incomplete. Publish it again."
     ),
     "rate-limited": ProblemType(
         429, "Too many requests with this key", "The key's limit is 600 requests a minute.", retry_after=1
     ),
-    "internal": ProblemType(
-        500,
-        "The server failed",
-        "This should not happen. The server's log has more under the request id.",
-    ),
+    "internal": ProblemType(500, "The server failed", "The server's log has more under the request id."),
     "queue-full": ProblemType(
         503, "Too much is waiting already", "64 images are waiting, the limit.", retry_after=1
     ),
     "model-loading": ProblemType(
-        503, "Not every model is ready", "1 of 3 active models is not loaded.", retry_after=5
+        503, "Not every model is ready", "Active models that are not loaded: 1.", retry_after=5
     ),
     "history-unavailable": ProblemType(
-        503,
-        "The history is not available",
-        "The history's disk takes no more. Nothing was inspected; store=false inspects without keeping.",
-        retry_after=5,
+        503, "The history is not available", "The history's disk takes no more.", retry_after=5
     ),
-    "draining": ProblemType(
-        503, "The server is stopping", "Send it again, to another server.", retry_after=5
-    ),
+    "draining": ProblemType(503, "The server is stopping", "Send it to another server.", retry_after=5),
     "deadline-exceeded": ProblemType(
-        504,
-        "The deadline passed before there was an answer",
-        "Not done within timeout_ms=50; the image was taken off the queue.",
+        504, "The deadline passed before there was an answer", "Not done within 50 ms; not computed."
     ),
 }
 
