@@ -145,7 +145,6 @@ def _serve(settings: Settings, categories: list[str], device: "torch.device") ->
         server_header=False,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies or None,
-        limit_concurrency=settings.max_connections,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         # Longer than the cycle of a line, and than proxies keep theirs: a request that is sent just when its

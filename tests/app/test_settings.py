@@ -71,7 +71,6 @@ def test_refuses_a_queue_without_room_for_one_image() -> None:
         ("RETENTION_BYTES", "0"),
         ("DRIFT_WINDOW", "19"),
         ("REQUESTS_PER_MINUTE", "0"),
-        ("MAX_CONNECTIONS", "1"),
         ("TRUSTED_PROXIES", "*"),
         ("TRUSTED_PROXIES", "10.0.0.5/24"),
         ("LOG_FORMAT", "xml"),
@@ -87,7 +86,7 @@ def test_refuses_values_out_of_range(name: str, value: str, monkeypatch: pytest.
     "device", ["", "tpu", "cuda:", "cuda:x", "cuda0", "CPU", "cpu:0", "cuda:999", "auto\n"]
 )
 def test_refuses_what_is_no_device(device: str) -> None:
-    with pytest.raises(ValidationError, match="must be auto, cpu, cuda or cuda:N"):
+    with pytest.raises(ValidationError, match="match pattern"):
         Settings(device=device)
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -197,7 +197,7 @@ def _first_words(process: subprocess.Popen[str], log: Path, settings: Mapping[st
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """A server without models and without keys; for tests that leave it as it is."""
-    with starting(tmp_path_factory.mktemp("bare"), settings={"MAX_CONNECTIONS": "8"}) as started:
+    with starting(tmp_path_factory.mktemp("bare")) as started:
         yield started
 
 
@@ -318,15 +318,6 @@ def expect_to_come_from(started: Started, client: str, *, keyed: bool) -> None:
 
 def test_a_proxy_that_is_named_says_where_requests_come_from(guarded: Started) -> None:
     expect_to_come_from(guarded, "192.0.2.7", keyed=True)
-
-
-def test_beyond_the_limit_of_connections_there_is_no_room(bare: Started) -> None:
-    port = int(bare.url.rpartition(":")[2])
-    with ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        assert bare.get("/health/live").status_code == 503
-    eventually(lambda: bare.get("/health/live").status_code == 200)
 
 
 def test_warns_where_keys_can_be_read_on_the_way() -> None:
