@@ -19,7 +19,7 @@ from app.history.deletions import KINDS, DeletionGuard
 from app.history.drift import Drift
 from app.history.history import History
 from app.history.rates import escape, overkill
-from app.history.reports import Span, complete, shifts
+from app.history.reports import Span, complete, counts, versions
 from app.residency import Residency
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
@@ -216,10 +216,10 @@ def _rates(database: Database) -> dict[tuple[str, ...], float]:
     now = clock.now_ms()
     with database.read() as connection:
         span = complete(connection, Span(now - _RATES_DAYS * 24 * 60 * 60 * 1000, now))
-        found = shifts(connection, span, None)
+        found = {one: counts(connection, one, span) for one in versions(connection, span, None)}
     rates = {
-        (shift.category, kind): rate(shift.strata).value
-        for shift in found
+        (category, kind): rate(counted).value
+        for category, counted in found.items()
         for kind, rate in (("overkill", overkill), ("escape", escape))
     }
     return {labels: value for labels, value in rates.items() if value is not None}

@@ -31,7 +31,6 @@ from app.routes import (
     reports,
     reviews,
     session,
-    shifts,
     thresholds,
     version_reports,
     versions,
@@ -62,7 +61,6 @@ def _put_together() -> tuple[BaseRoute, ...]:
         parts,
         reviews,
         reports,
-        shifts,
         events,
     ):
         every.include_router(resource.router, dependencies=strict)

@@ -98,22 +98,10 @@ def _done_of(categories: Collection[str] | None) -> list[ColumnElement[bool]]:
     return done if categories is None else [*done, _of(categories)]
 
 
-def changed_ms(connection: Connection, category: str, action: str) -> dict[str | None, int]:
-    """When a category's regions of interest (`REGION`) or calibrations (`CALIBRATION`) were last changed.
-
-    By station; None: that of all without one of their own. In milliseconds since 1970, of the latest thousand
-    changes.
-    """
-    done = (
-        select(audit.c.created_ms, audit.c.detail)
-        .where(audit.c.action == action, audit.c.target == category, audit.c.outcome == "done")
-        .order_by(audit.c.number.desc())
-        .limit(1000)
-    )
-    found: dict[str | None, int] = {}
-    for row in connection.execute(done).mappings():
-        found.setdefault(detail(dict(row)).get("station"), row["created_ms"])
-    return found
+def last_changed_ms(connection: Connection, category: str, actions: Collection[str]) -> int:
+    """When one of some acts on a category was last done, in milliseconds since 1970; 0 for never."""
+    done = (audit.c.target == category, audit.c.action.in_(actions), audit.c.outcome == "done")
+    return connection.scalar(select(func.max(audit.c.created_ms)).where(*done)) or 0
 
 
 def _of(categories: Collection[str]) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""Whether what is inspected still looks like what a model was calibrated on.
+"""Drift: whether what is inspected still looks like what a model was calibrated on.
 
 The latest inspections by the version of a category that serves, and apart from them those of every station
 that has a calibration of its own, are compared with the calibration images by the two-sample
@@ -23,13 +23,13 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.database.clock import first_id
+from app.database import clock
 from app.history.comparison import Comparison, compare
 from flows.fastflow.manifest import Precision
 
@@ -44,18 +44,18 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What the inspections of a category are compared with.
+    """Calibration images that the inspections of a category are compared with.
 
     Attributes:
         version: the version that is active.
         settings: of what else changes scores, the revision; a window never spans two.
+        rising_only: whether only higher scores count: a region of interest lowers them.
+        samples: by name, the calibration images' values, sorted: "score" first, then the features in the
+            order of a row's `features`.
         since_ms: from when on version and settings may have been the same, in milliseconds since 1970, UTC;
             of inspections made before the start nothing else tells.
         station: whose it is: of a station that has a calibration of its own; None of all others.
         precision: of the engine that scored the calibration images; scores of others do not compare.
-        rising_only: whether only higher scores count: a region of interest lowers them.
-        samples: by name, the calibration images' values, sorted: "score" first, then the features in the
-            order of a row's `features`.
     """
 
     version: str
@@ -66,21 +66,17 @@ class Reference:
     station: str | None = None
     precision: Precision = "float32"
 
-    def same(self, other: "Reference") -> bool:
-        """Whether inspections of one window may be compared with both."""
-        return (self.version, self.settings) == (other.version, other.settings)
-
 
 @dataclass(frozen=True)
 class State:
-    """What is known of a category's drift, as of its last look.
+    """Drift of a category, or of a station with a calibration of its own, as of its last look.
 
     Attributes:
         version: the one that serves, whose inspections these are.
         inspections: how many are in the window.
-        since: id of the oldest of them, None if there are none.
+        since: when the oldest of them was made, ISO 8601; None if there are none.
         comparisons: by the last look; none before the first.
-        alarm_since: id of the inspection that raised the alarm, None if there is none.
+        alarm_since: when the inspection was made that raised the alarm; None if there is none.
         station: whose calibration they are compared with, that of a station; None of all others.
     """
 
@@ -97,23 +93,13 @@ class State:
         return self.alarm_since is not None
 
 
-@dataclass
-class _Window:
-    reference: Reference
-    rows: deque[tuple[str, tuple[float, ...]]]
-    ids: set[str] = field(default_factory=set)
-    added: int = 0
-    comparisons: tuple[Comparison, ...] = ()
-    alarm_since: str | None = None
-
-
 class Drift:
     """The windows of all categories. May be used from several threads at once.
 
     Args:
         window: inspections compared at a time.
-        reference: what inspections of a category and a station are compared with now; None where there is
-            nothing.
+        reference: gives what inspections of a category and a station are compared with now; None where there
+            is nothing.
         latest: gives the latest rows of a category, so many at most, oldest first: of one station, or, where
             that is None, of all but some; from an id on. Filing waits for it, so it must not read a whole
             history.
@@ -139,14 +125,14 @@ class Drift:
 
     def on_filed(self, rows: Sequence[Row]) -> None:
         """Take up inspections that are in the database now."""
-        for category, station in dict.fromkeys((row["category"], row.get("station")) for row in rows):
+        by_place: dict[tuple[str, str | None], list[Row]] = {}
+        for row in rows:
+            by_place.setdefault((row["category"], row.get("station")), []).append(row)
+        for (category, station), own in by_place.items():
             with self._lock:
                 window = self._current(category, station)
                 if window is not None:
-                    own = [
-                        row for row in rows if (row["category"], row.get("station")) == (category, station)
-                    ]
-                    self._add(window, category, own)
+                    window.add(own)
 
     def state(self, category: str, station: str | None = None) -> State | None:
         """How a category is, or a station of it that has a calibration of its own; else as the others.
@@ -155,7 +141,7 @@ class Drift:
         """
         with self._lock:
             window = self._current(category, station)
-            return None if window is None else _state(window)
+            return None if window is None else window.state()
 
     def windows(self, category: str) -> list[State]:
         """How a category is, and after that each of its stations that has a calibration of its own.
@@ -173,54 +159,95 @@ class Drift:
         found = ((category, self.windows(category)) for category in names)
         return {category: states for category, states in found if states}
 
-    def _current(self, category: str, station: str | None) -> _Window | None:
+    def _current(self, category: str, station: str | None) -> "_Window | None":
         """The window of what is active now: begun afresh when that changes, at start from the database."""
         reference = self._reference(category, station)
-        key = category, None if reference is None else reference.station
-        known = self._windows.get(key)
         if reference is None or reference.station != station:
-            self._windows.pop(
-                (category, station), None
-            )  # the model is gone, or the station's own calibration
+            # The model is gone, or the station's own calibration.
+            self._windows.pop((category, station), None)
         if reference is None:
             return None
-        if known is not None and known.reference.same(reference):
+        key = category, reference.station
+        known = self._windows.get(key)
+        if known is not None and known.is_of(reference):
             return known
-        window = _Window(reference, deque(maxlen=self.window))
+        window = self._windows[key] = _Window(category, reference, self.window)
         if known is None:
-            first = first_id(reference.since_ms)
             without = () if reference.station is not None else self._stations(category)
-            latest = self._latest(category, self.window, reference.station, without, first)
-            self._add(window, category, latest)
-        self._windows[key] = window
+            since = clock.first_id(reference.since_ms)
+            window.add(self._latest(category, self.window, reference.station, without, since))
         return window
 
-    def _add(self, window: _Window, category: str, rows: Sequence[Row]) -> None:
-        every = -(-self.window // LOOKS)  # rounded up: no more looks than the level is divided by
+
+class _Window:
+    """The latest inspections that compare with a reference."""
+
+    def __init__(self, category: str, reference: Reference, size: int) -> None:
+        self._category = category
+        self._reference = reference
+        self._rows = deque[tuple[str, tuple[float, ...]]](maxlen=size)
+        self._every = -(-size // LOOKS)  # rounded up: no more looks than the level is divided by
+        self._added = 0
+        self._comparisons: tuple[Comparison, ...] = ()
+        self._alarm_since: str | None = None  # an inspection
+
+    def is_of(self, reference: Reference) -> bool:
+        """Whether inspections of the window compare with another reference, too."""
+        mine = self._reference
+        return (mine.version, mine.settings) == (reference.version, reference.settings)
+
+    def state(self) -> State:
+        """What is known now."""
+        since, alarm_since = (
+            None if identifier is None else clock.iso(clock.time_of(identifier))
+            for identifier in (self._rows[0][0] if self._rows else None, self._alarm_since)
+        )
+        station, version = self._reference.station, self._reference.version
+        return State(version, len(self._rows), since, self._comparisons, alarm_since, station)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take up inspections; those that do not compare, or are there already, are left out."""
+        # At the start rows may be read from the database that are just being announced.
+        known = {identifier for identifier, _ in self._rows}
+        wanted = self._reference.version, self._reference.precision
         for row in rows:
-            if row["version"] != window.reference.version or row["id"] in window.ids:
+            if (row["version"], row["precision"]) != wanted or row["id"] in known:
                 continue
-            if row["precision"] != window.reference.precision:
-                continue
-            if len(window.rows) == self.window:
-                window.ids.discard(window.rows[0][0])
-            window.rows.append((row["id"], _values(row, len(window.reference.samples))))
-            window.ids.add(row["id"])
-            window.added += 1
-            if window.added % every == 0:
-                _look(window, category)
+            self._rows.append((row["id"], _values(row, len(self._reference.samples))))
+            self._added += 1
+            if self._added % self._every == 0:
+                self._look()
 
-
-def _state(window: _Window) -> State:
-    since = window.rows[0][0] if window.rows else None
-    return State(
-        window.reference.version,
-        len(window.rows),
-        since,
-        window.comparisons,
-        window.alarm_since,
-        window.reference.station,
-    )
+    def _look(self) -> None:
+        """Compare, and turn the alarm on or off."""
+        table = np.array([values for _, values in self._rows])
+        samples = self._reference.samples
+        tests = LOOKS * len(samples)
+        self._comparisons = tuple(
+            compare(
+                name,
+                sample,
+                column[~np.isnan(column)],
+                tests,
+                rising=name == "score" and self._reference.rising_only,
+            )
+            for (name, sample), column in zip(samples.items(), table.T, strict=True)
+            if not np.isnan(column).all()
+        )
+        if self._alarm_since is None:
+            far = [comparison for comparison in self._comparisons if comparison.reaches()]
+            if far:
+                self._alarm_since = self._rows[-1][0]
+                logger.warning(
+                    "the latest %d inspections of %s by %s differ from its calibration images: %s",
+                    len(self._rows),
+                    self._category,
+                    self._reference.version,
+                    ", ".join(f"{c.name} (distance {c.distance:.2f}, shift {c.shift:+.2f})" for c in far),
+                )
+        elif not any(comparison.reaches(_CLEAR) for comparison in self._comparisons):
+            self._alarm_since = None
+            logger.warning("the inspections of %s are like its calibration images again", self._category)
 
 
 def _values(row: Row, width: int) -> tuple[float, ...]:
@@ -229,35 +256,3 @@ def _values(row: Row, width: int) -> tuple[float, ...]:
     if len(features) != width - 1:
         features = [math.nan] * (width - 1)
     return (row["score"], *features)
-
-
-def _look(window: _Window, category: str) -> None:
-    """Compare, and turn the alarm on or off."""
-    table = np.array([values for _, values in window.rows])
-    samples = window.reference.samples
-    tests = LOOKS * len(samples)
-    window.comparisons = tuple(
-        compare(
-            name,
-            sample,
-            column[~np.isnan(column)],
-            tests,
-            rising=name == "score" and window.reference.rising_only,
-        )
-        for (name, sample), column in zip(samples.items(), table.T, strict=True)
-        if not np.isnan(column).all()
-    )
-    if window.alarm_since is None:
-        far = [comparison for comparison in window.comparisons if comparison.reaches()]
-        if far:
-            window.alarm_since = window.rows[-1][0]
-            logger.warning(
-                "the latest %d inspections of %s by %s differ from its calibration images: %s",
-                len(window.rows),
-                category,
-                window.reference.version,
-                ", ".join(f"{c.name} (distance {c.distance:.2f}, shift {c.shift:+.2f})" for c in far),
-            )
-    elif not any(comparison.reaches(_CLEAR) for comparison in window.comparisons):
-        window.alarm_since = None
-        logger.warning("the inspections of %s are like its calibration images again", category)

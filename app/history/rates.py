@@ -21,54 +21,38 @@ two rates come from one Dirichlet draw, so that a decision alone gives Clopper a
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.schemas.history import Verdict
 from app.schemas.predict import Decision
-from app.schemas.reports import Rate
+from app.schemas.reports import Counts, Rate
 
 # By severity: the worst is the last.
-DECISIONS: tuple[Decision, ...] = ("PASS", "REVIEW", "REJECT")
+DECISIONS: Final[tuple[Decision, ...]] = ("PASS", "REVIEW", "REJECT")
+# The decision that is a mistake, by what the part is.
+_WRONG: Final[Mapping[Verdict, Decision]] = {"good": "REJECT", "defect": "PASS"}
 
 CONFIDENCE = 0.95
 # Enough for the limits' own error to be a tenth of a percent of probability; the same draws every time.
 _DRAWS = 40_000
 
-
-@dataclass(frozen=True)
-class Stratum:
-    """The inspections with one decision.
-
-    Attributes:
-        inspections: how many there are.
-        good: of the reviewed ones, those whose part is good.
-        defect: of the reviewed ones, those whose part is defective.
-    """
-
-    inspections: int = 0
-    good: int = 0
-    defect: int = 0
-
-    @property
-    def reviewed(self) -> int:
-        """How many were reviewed."""
-        return self.good + self.defect
+# By the decision that was taken and the one that other thresholds give: how many inspections there are, and
+# how many of them were reviewed with a verdict.
+Projection = Mapping[tuple[Decision, Decision], tuple[int, int]]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """The inspections with one decision, and of what was reviewed the parts of one verdict, in two sides.
+class Cell(NamedTuple):
+    """The inspections with one decision, and the reviewed parts of one verdict among them, on two sides.
 
     Attributes:
         inspections: how many there are.
         reviewed: how many of them were reviewed, with any verdict.
-        inside: of the parts counted, those for which something holds; None where it can hold for none.
-        outside: those for which it does not; None where there can be none.
+        inside: of the parts counted, those that get the wrong decision; None where none can.
+        outside: those that do not; None where there can be none.
     """
 
     inspections: int
@@ -77,36 +61,59 @@ class Cell:
     outside: int | None
 
 
-def overkill(strata: Mapping[Decision, Stratum]) -> Rate:
+def overkill(counts: Mapping[Decision, Counts]) -> Rate:
     """The share of good parts that are rejected."""
-    return _rate(strata, "REJECT", "good")
+    return rate(counts, "good")
 
 
-def escape(strata: Mapping[Decision, Stratum]) -> Rate:
+def escape(counts: Mapping[Decision, Counts]) -> Rate:
     """The share of defective parts that pass."""
-    return _rate(strata, "PASS", "defect")
+    return rate(counts, "defect")
 
 
-def unknown(strata: Mapping[Decision, Stratum], verdict: Verdict) -> str | None:
+def rate(counts: Mapping[Decision, Counts], verdict: Verdict, projection: Projection | None = None) -> Rate:
+    """The share of the parts with a verdict that get the wrong decision.
+
+    Args:
+        counts: by the decision that was taken; all three.
+        verdict: what the parts are.
+        projection: where other thresholds put the inspections; by default where they were put.
+    """
+    found = {d: getattr(one, f"reviewed_{verdict}") for d, one in counts.items()}
+    reason = _unknown(counts, found, verdict)
+    if reason is not None:
+        return Rate(value=None, low=None, high=None, reason=reason)
+    if projection is None:
+        projection = {(d, d): (one.inspections, found[d]) for d, one in counts.items()}
+    cells = []
+    for taken, one in counts.items():
+        # A side on which no inspection of this decision lies can have no part; with no inspection at all,
+        # one more would have been where it was decided to be.
+        sides: dict[bool, int | None] = {True: None, False: None}
+        for given in DECISIONS:
+            n, parts = projection.get((taken, given), (0, 0))
+            if n or (taken == given and not one.inspections):
+                side = given == _WRONG[verdict]
+                sides[side] = (sides[side] or 0) + parts
+        cells.append(Cell(one.inspections, one.reviewed, sides[True], sides[False]))
+    return _share(tuple(cells))
+
+
+def _unknown(
+    counts: Mapping[Decision, Counts], found: Mapping[Decision, int], verdict: Verdict
+) -> str | None:
     """Why a rate of parts with a verdict cannot be known; None where it can."""
-    if not any(stratum.inspections for stratum in strata.values()):
+    if not any(one.inspections for one in counts.values()):
         return "there are no inspections"
-    unseen = {d: strata[d].inspections for d in DECISIONS if d in strata and not strata[d].reviewed}
-    missing = ", ".join(f"the {n} with decision {d}" for d, n in unseen.items() if n)
+    missing = [(d, one.inspections) for d, one in counts.items() if one.inspections and not one.reviewed]
     if missing:
-        return f"nothing was reviewed of {missing}"
-    if not any(getattr(stratum, verdict) for stratum in strata.values()):
-        return f"no part was reviewed as {verdict}"
-    return None
+        return f"nothing was reviewed of {', '.join(f'the {n} with decision {d}' for d, n in missing)}"
+    return None if any(found.values()) else f"no part was reviewed as {verdict}"
 
 
 @lru_cache(maxsize=1024)
-def share(cells: tuple[Cell, ...]) -> Rate:
-    """The share of the counted parts for which something holds, weighted by inspections.
-
-    Args:
-        cells: by decision, some of which has a counted part.
-    """
+def _share(cells: tuple[Cell, ...]) -> Rate:
+    """The share of the counted parts that are inside, weighted by inspections; there is a counted part."""
     weights = [cell.inspections / cell.reviewed if cell.reviewed else 0.0 for cell in cells]
     inside = sum(w * (cell.inside or 0) for w, cell in zip(weights, cells, strict=True))
     outside = sum(w * (cell.outside or 0) for w, cell in zip(weights, cells, strict=True))
@@ -115,19 +122,6 @@ def share(cells: tuple[Cell, ...]) -> Rate:
     tail = (1 - CONFIDENCE) / 2
     low, high = float(np.quantile(least, tail)), float(np.quantile(most, 1 - tail))
     return Rate(value=inside / (inside + outside), low=low, high=high, reason=None)
-
-
-def _rate(strata: Mapping[Decision, Stratum], wanted: Decision, verdict: Verdict) -> Rate:
-    counts = {decision: strata.get(decision, Stratum()) for decision in DECISIONS}
-    reason = unknown(counts, verdict)
-    if reason is not None:
-        return Rate(value=None, low=None, high=None, reason=reason)
-    cells = []
-    for decision, stratum in counts.items():
-        found = getattr(stratum, verdict)
-        inside, outside = (found, None) if decision == wanted else (None, found)
-        cells.append(Cell(stratum.inspections, stratum.reviewed, inside, outside))
-    return share(tuple(cells))
 
 
 def _drawn(

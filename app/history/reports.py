@@ -1,14 +1,15 @@
 """Counts of decisions and verdicts over a time: what rates and shift reports are made of."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from app.database.clock import first_id
 from app.database.tables import inspections, retention
-from app.history.rates import DECISIONS, Stratum
+from app.history.rates import DECISIONS
 from app.schemas.predict import Decision
+from app.schemas.reports import Counts
 
 _COLUMNS = inspections.columns
 
@@ -35,21 +36,6 @@ class Span:
         return [_COLUMNS.category == category, *self.conditions(), *of_station]
 
 
-@dataclass(frozen=True)
-class Shift:
-    """What happened to a category in a time.
-
-    Attributes:
-        category: the category.
-        strata: counts by decision.
-        versions: how many inspections each version answered.
-    """
-
-    category: str
-    strata: Mapping[Decision, Stratum]
-    versions: Mapping[str, int]
-
-
 def complete(connection: Connection, span: Span) -> Span:
     """The latter part of a time, from which no decision's inspections have been deleted by age.
 
@@ -59,9 +45,9 @@ def complete(connection: Connection, span: Span) -> Span:
     return Span(min(max(span.from_ms, deleted_before), span.to_ms), span.to_ms)
 
 
-def strata(
+def counts(
     connection: Connection, category: str, span: Span, station: str | None = None
-) -> dict[Decision, Stratum]:
+) -> dict[Decision, Counts]:
     """Count a category's inspections by decision, and the verdicts on them.
 
     Args:
@@ -81,15 +67,19 @@ def strata(
     )
     found = {(decision, verdict): n for decision, verdict, n in connection.execute(verdicts)}
     return {
-        d: Stratum(inspected[d], good=found.get((d, "good"), 0), defect=found.get((d, "defect"), 0))
+        d: Counts(
+            inspections=inspected[d],
+            reviewed_good=found.get((d, "good"), 0),
+            reviewed_defect=found.get((d, "defect"), 0),
+        )
         for d in DECISIONS
     }
 
 
-def shifts(
+def versions(
     connection: Connection, span: Span, categories: Collection[str] | None, station: str | None = None
-) -> list[Shift]:
-    """What happened in a time, by category; those of which nothing was inspected are left out.
+) -> dict[str, dict[str, int]]:
+    """How many inspections each version answered in a time, by category; only those that answered some.
 
     Args:
         connection: where to read.
@@ -107,10 +97,7 @@ def shifts(
         query = query.where(_COLUMNS.category.in_(categories))
     if station is not None:
         query = query.where(_COLUMNS.station == station)
-    versions: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, int]] = {}
     for category, version, n in connection.execute(query):
-        versions.setdefault(category, {})[version] = n
-    return [
-        Shift(category, strata(connection, category, span, station), counts)
-        for category, counts in versions.items()
-    ]
+        found.setdefault(category, {})[version] = n
+    return found

@@ -19,8 +19,7 @@ from app.openapi_bodies import CALIBRATION_EXTRA
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.problems import Problem
 from app.recalibration import recalibrate
-from app.routes.spans import Time
-from app.routes.stations import StationOfCalibration
+from app.routes.parameters import StationOfCalibration, Time
 from app.scheduling.admission import CALIBRATIONS, Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import calibrations as schemas

@@ -15,7 +15,7 @@ from app.feed.log import Wanted
 from app.feed.stream import MEDIA_TYPE, EventStream
 from app.openapi import documented
 from app.problems import Problem
-from app.routes.texts import text_query
+from app.routes.parameters import text_query
 from app.schemas.predict import Decision
 
 router = APIRouter(prefix="/v1/events", tags=["history"])

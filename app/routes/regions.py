@@ -13,7 +13,7 @@ from app.dependencies import Category, StorePart
 from app.openapi import documented
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.problems import Problem
-from app.routes.stations import StationOfRegion
+from app.routes.parameters import StationOfRegion
 from app.schemas import tuning as schemas
 from flows.fastflow.detector import Detector
 

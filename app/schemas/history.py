@@ -46,8 +46,8 @@ class InspectionPage(BaseModel):
 
     inspections: list[InspectionSummary]
     next_cursor: str | None = Field(
-        description="The cursor of the next page; null on the last one.",
-        examples=["AZOmsnwefU-KU10dO3qMEcOUBfE"],
+        description="The `cursor` of the next page; null on the last one.",
+        examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"],
     )
 
 

@@ -1,4 +1,4 @@
-"""What goes over the wire about thresholds that could be set: what they promise and would have done."""
+"""Schemas of thresholds that could be set: what they promise, and the decisions they would have given."""
 
 from pydantic import BaseModel, Field
 
@@ -8,10 +8,7 @@ from app.schemas.reports import Counts, Rate
 
 
 class Expected(BaseModel):
-    """Where a rate is to be expected, in 95 of 100 cases.
-
-    From 0 where a region of interest is in force, which may lower it by any amount.
-    """
+    """Where a rate is to be expected, in 95 of 100 cases."""
 
     low: float = Field(examples=[0.0011])
     high: float = Field(examples=[0.0244])
@@ -25,7 +22,20 @@ class Change(BaseModel):
     inspections: int = Field(examples=[8])
 
 
-class Position(BaseModel):
+class ProjectedDecisions(BaseModel):
+    """Decisions that other thresholds would have given the inspections in the window."""
+
+    decisions: dict[Decision, int] = Field(
+        description="Inspections by the decision that they would have had.",
+        examples=[{"PASS": 952, "REVIEW": 30, "REJECT": 18}],
+    )
+    changed: int = Field(description="How many would have been decided otherwise.", examples=[8])
+    changes: list[Change] = Field(description="The same by decision.")
+    overkill: Rate = Field(description="Share of good parts that would have been rejected, by reviews.")
+    escape: Rate = Field(description="Share of defective parts that would have passed, by reviews.")
+
+
+class Position(ProjectedDecisions):
     """A false-reject rate that could be set."""
 
     target_fpr: float = Field(description="The rate.", examples=[0.01])
@@ -33,35 +43,21 @@ class Position(BaseModel):
     settable: bool = Field(
         description="Whether it can be set: a review band counts rejected parts too, so it must be wider."
     )
-    threshold: Threshold = Field(description="What it gives with the calibration in force.")
+    threshold: Threshold = Field(description="The thresholds by the calibration in force.")
     expected: Expected = Field(
         description="Where the share of good parts that are really rejected is to be expected: each "
-        "calibration gives another one, by a Beta law."
+        "calibration gives another one, by a Beta law. From 0 where the category has a region of interest, "
+        "which may lower it by any amount."
     )
-    decisions: dict[Decision, int] = Field(
-        description="How many of the inspections would have had which decision.",
-        examples=[{"PASS": 952, "REVIEW": 30, "REJECT": 18}],
-    )
-    changed: int = Field(
-        description="How many would have been decided otherwise than they were.", examples=[8]
-    )
-    changes: list[Change] = Field(description="The same by decision.")
-    overkill: Rate = Field(description="Share of good parts that would have been rejected, by reviews.")
-    escape: Rate = Field(description="Share of defective parts that would have passed, by reviews.")
 
 
 class Window(BaseModel):
-    """The inspections that are looked at: the latest that the version in force has scored."""
+    """The inspections that are looked at: those that compare, of the category's latest 10,000."""
 
     from_: Moment | None = Field(
         serialization_alias="from", description="When the oldest was made; null without any."
     )
-    to: Moment = Field(description="Inspections made before.")
-    last: int = Field(description="So many of the category's latest were looked through.", examples=[10000])
-    inspections: int = Field(
-        description="How many of them are of the version in force, and decided by this calibration.",
-        examples=[1000],
-    )
+    inspections: int = Field(examples=[1000])
     decisions: dict[Decision, Counts] = Field(description="As they were decided, and what reviews say.")
 
 

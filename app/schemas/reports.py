@@ -1,8 +1,8 @@
-"""What goes over the wire about how inspection fares: rates, shifts, drift."""
+"""Schemas of reports: rates, shifts, drift."""
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.history import InspectionSummary
 from app.schemas.moment import Moment
@@ -15,6 +15,11 @@ class Counts(BaseModel):
     inspections: int = Field(examples=[812])
     reviewed_good: int = Field(description="Of them, reviewed as good.", examples=[40])
     reviewed_defect: int = Field(description="Of them, reviewed as defective.", examples=[0])
+
+    @property
+    def reviewed(self) -> int:
+        """How many were reviewed."""
+        return self.reviewed_good + self.reviewed_defect
 
 
 class Rate(BaseModel):
@@ -66,6 +71,8 @@ class HourCounts(BaseModel):
 class DriftNow(BaseModel):
     """Whether the latest inspections still look like the calibration images."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     alarm: bool
     alarm_since: Moment | None = Field(description="When the inspection was made that raised the alarm.")
     station: str | None = Field(
@@ -97,18 +104,22 @@ class ShiftChange(BaseModel):
     )
 
 
-class ShiftCategory(_Rated):
+class ShiftDetails(BaseModel):
+    """A category's shift by station and hour, and its worst parts."""
+
+    stations: list[StationCounts] = Field(description="By name; inspections of none come first.")
+    hours: list[HourCounts] = Field(description="Those of which something was inspected, the earliest first.")
+    rejects: list[InspectionSummary] = Field(
+        description="Of the rejected ones, those that are least like good parts; a few."
+    )
+
+
+class ShiftCategory(ShiftDetails, _Rated):
     """A category in a shift."""
 
     category: str = Field(examples=["bottle"])
     versions: dict[str, int] = Field(
         description="How many inspections each version answered.", examples=[{"20261125T011500-3f9a2c": 829}]
-    )
-    stations: list[StationCounts] = Field(description="The 200 with most inspections, by name.")
-    more_stations: bool = Field(description="Whether there are others.", examples=[False])
-    hours: list[HourCounts] = Field(description="Those of which something was inspected, the earliest first.")
-    rejects: list[InspectionSummary] = Field(
-        description="Of the rejected ones, those that are least like good parts; a few."
     )
     drift: DriftNow | None = Field(description="As it is now; null without an active version.")
 
@@ -131,6 +142,8 @@ class ShiftReport(BaseModel):
 
 class DriftStatistic(BaseModel):
     """The inspections of the window and the calibration images, compared in one number of each."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     name: str = Field(
         description="`score`, or which feature of which scale.", examples=["features of scale 0, mean"]

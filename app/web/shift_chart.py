@@ -1,14 +1,14 @@
 """The bars of a shift: decisions per hour, or per day where it is long."""
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.database import clock
 from app.history.rates import DECISIONS
 from app.history.reports import Span
-from app.history.shift_details import HOUR_MS
+from app.history.shift_report import HOUR_MS
 from app.schemas.predict import Decision
 from app.schemas.reports import HourCounts
 
@@ -16,8 +16,7 @@ WIDTH: Final = 1000
 _MOST_HOURS: Final = 48  # of a bar each; beyond, a bar is a day
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A piece of a bar: from x on, so wide, of WIDTH."""
 
     decision: Decision
@@ -25,8 +24,7 @@ class Part:
     width: float
 
 
-@dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """Decisions in a step of a shift.
 
     Attributes:
@@ -46,8 +44,7 @@ class Bar:
     parts: Sequence[Part]
 
 
-@dataclass(frozen=True)
-class Bars:
+class Bars(NamedTuple):
     """The bars of a category, in the order of time; `daily` where each is a day."""
 
     bars: Sequence[Bar]
@@ -64,36 +61,32 @@ def bars(hours: Sequence[HourCounts], span: Span, zone: tzinfo = UTC) -> Bars:
     first = span.from_ms // HOUR_MS
     last = max(first, (span.to_ms - 1) // HOUR_MS)
     daily = last - first >= _MOST_HOURS
+    begins: dict[str, int] = {}
+    counts: dict[str, Counter[Decision]] = {}
 
-    def begin_ms(hour: int) -> int:
-        return max(hour * HOUR_MS, span.from_ms) if daily else hour * HOUR_MS
+    def step(hour: int) -> str:
+        begin_ms = max(hour * HOUR_MS, span.from_ms) if daily else hour * HOUR_MS
+        name = datetime.fromtimestamp(begin_ms // 1000, zone).date().isoformat() if daily else str(hour)
+        begins.setdefault(name, begin_ms)
+        counts.setdefault(name, Counter())
+        return name
 
-    def step(hour: int) -> Hashable:
-        return datetime.fromtimestamp(begin_ms(hour) // 1000, zone).date() if daily else hour
-
-    begins: dict[Hashable, int] = {}
     for hour in range(first, last + 1):
-        begins.setdefault(step(hour), hour)
-    counts: dict[Hashable, dict[Decision, int]] = {one: {} for one in begins}
+        step(hour)
     for one in hours:
-        mine = counts[step(clock.from_datetime(datetime.fromisoformat(one.from_)) // HOUR_MS)]
-        for decision, n in one.decisions.items():
-            mine[decision] = mine.get(decision, 0) + n
-    busiest = max((sum(some.values()) for some in counts.values()), default=0)
-    made = [
-        _bar(begin_ms(begins[one]), str(one) if daily else None, some, busiest)
-        for one, some in counts.items()
-    ]
+        counts[step(clock.from_datetime(datetime.fromisoformat(one.from_)) // HOUR_MS)].update(one.decisions)
+    busiest = max(some.total() for some in counts.values()) or 1
+    made = [_bar(begins[name], name if daily else None, some, busiest) for name, some in counts.items()]
     return Bars(made, daily)
 
 
-def _bar(begin_ms: int, day: str | None, counts: dict[Decision, int], busiest: int) -> Bar:
-    total = sum(counts.values())
+def _bar(begin_ms: int, day: str | None, counts: Counter[Decision], busiest: int) -> Bar:
     parts, x = [], 0.0
     for decision in DECISIONS:
-        width = round(WIDTH * counts.get(decision, 0) / busiest, 1) if busiest else 0.0
+        width = round(WIDTH * counts[decision] / busiest, 1)
         if width:
             parts.append(Part(decision, round(x, 1), width))
         x += width
-    passed = counts.get("PASS", 0) / total if total else None
-    return Bar(clock.iso(begin_ms), day, total, counts.get("REJECT", 0), passed, parts)
+    total = counts.total()
+    passed = counts["PASS"] / total if total else None
+    return Bar(clock.iso(begin_ms), day, total, counts["REJECT"], passed, parts)

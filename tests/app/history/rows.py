@@ -10,6 +10,9 @@ from sqlalchemy import insert
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections
+from app.history.rates import DECISIONS
+from app.schemas.predict import Decision
+from app.schemas.reports import Counts
 
 _numbers = itertools.cycle(range(4096))
 
@@ -56,3 +59,12 @@ def add(database: Database, *added: dict[str, Any]) -> list[str]:
     with database.write() as connection:
         connection.execute(insert(inspections), list(added))
     return [one["id"] for one in added]
+
+
+def decided(**counts: tuple[int, int, int]) -> dict[Decision, Counts]:
+    """Counts by decision: inspections, reviewed as good, reviewed as defect; none of what is not given."""
+    return {
+        d: Counts(inspections=n, reviewed_good=good, reviewed_defect=defect)
+        for d in DECISIONS
+        for n, good, defect in [counts.get(d, (0, 0, 0))]
+    }

@@ -6,7 +6,7 @@ from app.access import ANONYMOUS, SERVER
 from app.audit import Audit
 from app.database import clock
 from app.database.engine import Database
-from app.history.changes import CALIBRATION, REGION, SERVES, changed_ms, changes, detail, held
+from app.history.changes import CALIBRATION, REGION, SERVES, changes, detail, held, last_changed_ms
 from app.history.reports import Span
 
 EVER = Span(0, 2**45)
@@ -113,15 +113,13 @@ def test_the_last_change_of_a_region(database: Database) -> None:
     log.write(ANONYMOUS, "model.region", "bottle", "refused")
     log.write(ANONYMOUS, "model.thresholds", "bottle", "done")
     with database.read() as connection:
-        assert changed_ms(connection, "bottle", REGION) == {}
-    for station in (None, "a", "a"):
+        assert last_changed_ms(connection, "bottle", [REGION, CALIBRATION]) == 0
+    for station in (None, "a"):
         log.write(ANONYMOUS, "model.region", "bottle", "done", {"station": station})
     with database.read() as connection:
-        found = changed_ms(connection, "bottle", REGION)
-        assert set(found) == {None, "a"}
-        assert before <= found[None] <= found["a"]
-        assert changed_ms(connection, "grid", REGION) == {}
-        assert changed_ms(connection, "bottle", CALIBRATION) == {}
+        assert before <= last_changed_ms(connection, "bottle", [REGION, CALIBRATION]) <= clock.now_ms()
+        assert last_changed_ms(connection, "grid", [REGION]) == 0
+        assert last_changed_ms(connection, "bottle", [CALIBRATION]) == 0
 
 
 def test_of_a_region_is_told_whether_there_was_one() -> None:

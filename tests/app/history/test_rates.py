@@ -1,13 +1,11 @@
-from collections.abc import Mapping
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.history.rates import DECISIONS, Stratum, escape, overkill
-from app.schemas.predict import Decision
+from app.history.rates import DECISIONS, escape, overkill
+from tests.app.history.rows import decided
 
 
 def exact_interval(x: int, n: int) -> tuple[float, float]:
@@ -17,30 +15,23 @@ def exact_interval(x: int, n: int) -> tuple[float, float]:
 
 
 def test_weights_each_decision_by_its_inspections() -> None:
-    strata: Mapping[Decision, Stratum] = {
-        "PASS": Stratum(9000, good=99, defect=1),
-        "REVIEW": Stratum(100, good=30, defect=20),
-        "REJECT": Stratum(200, good=50, defect=150),
-    }
+    counts = decided(PASS=(9000, 99, 1), REVIEW=(100, 30, 20), REJECT=(200, 50, 150))
     good = 9000 * 0.99 + 100 * 0.6 + 200 * 0.25
     defects = 9000 * 0.01 + 100 * 0.4 + 200 * 0.75
-    assert overkill(strata).value == pytest.approx(200 * 0.25 / good)
-    assert escape(strata).value == pytest.approx(9000 * 0.01 / defects)
+    assert overkill(counts).value == pytest.approx(200 * 0.25 / good)
+    assert escape(counts).value == pytest.approx(9000 * 0.01 / defects)
 
 
 def test_escape_is_unknown_where_only_rejects_were_reviewed() -> None:
-    strata: Mapping[Decision, Stratum] = {
-        "PASS": Stratum(9000),
-        "REJECT": Stratum(200, good=50, defect=150),
-    }
-    for rate in (escape(strata), overkill(strata)):
+    counts = decided(PASS=(9000, 0, 0), REJECT=(200, 50, 150))
+    for rate in (escape(counts), overkill(counts)):
         assert (rate.value, rate.low, rate.high) == (None, None, None)
         assert rate.reason == "nothing was reviewed of the 9000 with decision PASS"
 
 
 def test_without_inspections_or_without_such_parts_there_is_no_rate() -> None:
-    assert overkill({}).reason == "there are no inspections"
-    only_good: Mapping[Decision, Stratum] = {"PASS": Stratum(50, 50, 0)}
+    assert overkill(decided()).reason == "there are no inspections"
+    only_good = decided(PASS=(50, 50, 0))
     assert escape(only_good).reason == "no part was reviewed as defect"
     none_rejected = overkill(only_good)
     assert (none_rejected.value, none_rejected.low, none_rejected.reason) == (0.0, 0.0, None)
@@ -49,11 +40,7 @@ def test_without_inspections_or_without_such_parts_there_is_no_rate() -> None:
 
 @pytest.mark.parametrize(("rejected", "passed"), [(0, 200), (3, 400), (20, 80), (5, 1)])
 def test_where_all_was_reviewed_the_interval_is_the_exact_one(rejected: int, passed: int) -> None:
-    strata: Mapping[Decision, Stratum] = {
-        "PASS": Stratum(passed, good=passed),
-        "REJECT": Stratum(rejected, good=rejected),
-    }
-    rate = overkill(strata)
+    rate = overkill(decided(PASS=(passed, passed, 0), REJECT=(rejected, rejected, 0)))
     low, high = exact_interval(rejected, rejected + passed)
     assert rate.value == pytest.approx(rejected / (rejected + passed))
     assert rate.low is not None
@@ -69,10 +56,10 @@ def test_where_all_was_reviewed_the_interval_is_the_exact_one(rejected: int, pas
     st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 40), st.integers(0, 40)), min_size=3, max_size=3)
 )
 def test_the_estimate_lies_in_its_interval(numbers: list[tuple[int, int, int]]) -> None:
-    strata = {
-        d: Stratum(n + good + bad, good, bad) for d, (n, good, bad) in zip(DECISIONS, numbers, strict=True)
-    }
-    for rate in (overkill(strata), escape(strata)):
+    counts = decided(
+        **{d: (n + good + bad, good, bad) for d, (n, good, bad) in zip(DECISIONS, numbers, strict=True)}
+    )
+    for rate in (overkill(counts), escape(counts)):
         if rate.value is None:
             assert rate.reason
             continue
@@ -105,13 +92,14 @@ def test_intervals_cover_the_truth_as_often_as_they_say(line: str) -> None:
         good_parts = rng.binomial(parts, good_share)
         good = rng.multinomial(good_parts, given_good)
         bad = rng.multinomial(parts - good_parts, given_defect)
-        strata = {}
+        seen_of = {}
         for i, decision in enumerate(DECISIONS):
             n = int(good[i] + bad[i])
             seen = int(np.ceil(reviewed[i] * n))
             seen_good = int(rng.hypergeometric(good[i], bad[i], seen)) if n else 0
-            strata[decision] = Stratum(n, seen_good, seen - seen_good)
-        for name, rate in (("overkill", overkill(strata)), ("escape", escape(strata))):
+            seen_of[decision] = n, seen_good, seen - seen_good
+        counts = decided(**seen_of)
+        for name, rate in (("overkill", overkill(counts)), ("escape", escape(counts))):
             if rate.low is not None and rate.high is not None:
                 outside[name].append(not rate.low <= truth[name] <= rate.high)
     for misses in outside.values():

@@ -1,10 +1,9 @@
 from app.access import ANONYMOUS
 from app.database.engine import Database
 from app.history import reports, reviews
-from app.history.rates import Stratum
-from app.history.reports import Shift, Span
+from app.history.reports import Span
 from app.schemas.history import Verdict
-from tests.app.history.rows import add, row
+from tests.app.history.rows import add, decided, row
 
 HOUR = 3_600_000
 NOON = 1_790_000_000_000
@@ -16,61 +15,44 @@ def review(database: Database, identifier: str, *verdicts: Verdict) -> None:
         reviews.add(database, ANONYMOUS, identifier, verdict, revision)
 
 
-def test_counts_decisions_and_the_latest_verdict_of_each_inspection(database: Database) -> None:
+def test_decisions_and_the_latest_verdict_of_each_inspection_are_counted(database: Database) -> None:
     passed = add(database, *(row(NOON + i) for i in range(5)))
     rejected = add(database, *(row(NOON + i, decision="REJECT") for i in range(3)))
     review(database, passed[0], "defect", "good")
     review(database, passed[1], "defect")
     review(database, rejected[0], "defect")
     with database.read() as connection:
-        found = reports.strata(connection, "tiny", DAY)
-    assert found == {
-        "PASS": Stratum(5, good=1, defect=1),
-        "REVIEW": Stratum(0),
-        "REJECT": Stratum(3, good=0, defect=1),
-    }
+        found = reports.counts(connection, "tiny", DAY)
+    assert found == decided(PASS=(5, 1, 1), REJECT=(3, 0, 1))
 
 
 def test_a_time_holds_its_begin_and_not_its_end(database: Database) -> None:
     add(database, *(row(NOON + at) for at in (-1, 0, 12 * HOUR - 1, 12 * HOUR)))
     with database.read() as connection:
-        assert reports.strata(connection, "tiny", DAY)["PASS"] == Stratum(2)
+        assert reports.counts(connection, "tiny", DAY) == decided(PASS=(2, 0, 0))
 
 
 def test_other_categories_and_stations_are_not_counted(database: Database) -> None:
-    ids = add(
-        database,
-        row(NOON, station="a"),
-        row(NOON, station="b"),
-        row(NOON, category="other", station="a"),
-    )
-    for identifier in ids:
+    places = (("tiny", "a"), ("tiny", "b"), ("other", "a"))
+    for identifier in add(database, *(row(NOON, category=name, station=at) for name, at in places)):
         review(database, identifier, "good")
     with database.read() as connection:
-        assert reports.strata(connection, "tiny", DAY)["PASS"] == Stratum(2, good=2)
-        assert reports.strata(connection, "tiny", DAY, "a")["PASS"] == Stratum(1, good=1)
-        assert reports.strata(connection, "tiny", DAY, "c")["PASS"] == Stratum()
+        assert reports.counts(connection, "tiny", DAY) == decided(PASS=(2, 2, 0))
+        assert reports.counts(connection, "tiny", DAY, "a") == decided(PASS=(1, 1, 0))
+        assert reports.counts(connection, "tiny", DAY, "c") == decided()
 
 
-def test_a_shift_by_category_and_version(each_database: Database) -> None:
+def test_inspections_by_category_and_version(each_database: Database) -> None:
     add(
         each_database,
         row(NOON, version="v1"),
         row(NOON + 1, version="v2"),
-        row(NOON + 2, version="v2", decision="REVIEW", station="a"),
+        row(NOON + 2, version="v2", station="a"),
         row(NOON + 3, category="other"),
         row(NOON - 1, category="early"),
     )
     with each_database.read() as connection:
-        everything = reports.shifts(connection, DAY, None)
-        allowed = reports.shifts(connection, DAY, {"other", "early"})
-        station = reports.shifts(connection, DAY, None, "a")
-    assert [(shift.category, shift.versions) for shift in everything] == [
-        ("other", {"v1": 1}),
-        ("tiny", {"v1": 1, "v2": 2}),
-    ]
-    assert everything[1].strata["REVIEW"] == Stratum(1)
-    assert [shift.category for shift in allowed] == ["other"]
-    assert station == [
-        Shift("tiny", {"PASS": Stratum(), "REVIEW": Stratum(1), "REJECT": Stratum()}, {"v2": 1})
-    ]
+        everything = reports.versions(connection, DAY, None)
+        assert everything == {"other": {"v1": 1}, "tiny": {"v1": 1, "v2": 2}}
+        assert reports.versions(connection, DAY, {"other", "early"}) == {"other": {"v1": 1}}
+        assert reports.versions(connection, DAY, None, "a") == {"tiny": {"v2": 1}}

@@ -132,9 +132,6 @@ def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
         {"target_fpr": "nan"},
         {"target_fpr": ["0.1"] * (MOST_RATES + 1)},
         {"review_fpr": "1"},
-        {"last": "0"},
-        {"last": "1000000"},
-        {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
         {"fpr": "0.1"},
     ],
 )

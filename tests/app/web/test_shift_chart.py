@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from app.database import clock
 from app.history.reports import Span
-from app.history.shift_details import HOUR_MS
+from app.history.shift_report import HOUR_MS
 from app.schemas.predict import Decision
 from app.schemas.reports import HourCounts
 from app.web.shift_chart import bars

@@ -1,0 +1,86 @@
+"""Query parameters that several routes take: texts, stations, and the time that a report is about."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Query
+from pydantic import BeforeValidator
+
+from app.database import clock
+from app.history.reports import Span
+from app.problems import Problem
+from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
+
+# Ids begin with 1970, and ISO 8601 has no year 10000.
+_LAST_MS: Final = clock.from_datetime(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+_SHIFT_MS: Final = 8 * 3_600_000
+_LONGEST_MS: Final = (31 * 24 + 2) * 3_600_000  # a month in which summer time ends is longer than its days
+
+
+def text_query(description: str, example: str, *, least: int | None = None) -> Any:
+    """A query parameter within the limits of texts, of so many characters at least."""
+    return Query(
+        description=description,
+        min_length=least,
+        max_length=MAX_TEXT,
+        pattern=TEXT_PATTERN,
+        examples=[example],
+    )
+
+
+def _of_those_without(what: str) -> Any:
+    meant = f"As it comes with pictures; left out: all stations that have no {what} of their own."
+    return text_query(meant, "line-3", least=1)
+
+
+OfStation = Annotated[str | None, text_query("Only inspections of this station.", "line-3")]
+StationOfRegion = Annotated[str | None, _of_those_without("region")]
+StationOfCalibration = Annotated[str | None, _of_those_without("calibration")]
+
+
+def _require_date(text: str) -> str:
+    # Digits alone would be taken for seconds since 1970: 20261125 for a day of that year.
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        raise ValueError("must be a time as 2026-11-25T06:00:00Z, or a day as 2026-11-25")
+    return text
+
+
+Time = Annotated[datetime, BeforeValidator(_require_date)]
+From = Annotated[
+    Time | None,
+    Query(
+        alias="from",
+        description="Inspections made at this time or later; UTC unless it says otherwise. Of a day, its "
+        "beginning; in an address + is %2B.",
+        examples=["2026-11-25T06:00:00Z"],
+    ),
+]
+To = Annotated[
+    Time | None,
+    Query(
+        alias="to",
+        description="Inspections made before; up to now by default. Of a day, its beginning.",
+        examples=["2026-11-25T14:00:00Z"],
+    ),
+]
+
+
+def _span(length_ms: int | None, longest_ms: int) -> Callable[..., Awaitable[Span]]:
+    """A dependency: the time asked for; by default of a length up to now, or from the first inspection on."""
+
+    async def asked(made_from: From = None, made_before: To = None) -> Span:
+        to_ms = clock.now_ms() if made_before is None else clock.from_datetime(made_before)
+        from_ms = to_ms - (length_ms or to_ms) if made_from is None else clock.from_datetime(made_from)
+        if from_ms >= to_ms and made_from is not None:
+            raise Problem("invalid-request", "query parameter from: must be before `to`")
+        if to_ms - from_ms > longest_ms:
+            raise Problem("invalid-request", "query parameter from: a report covers 31 days at most")
+        return Span(*(min(max(ms, 0), _LAST_MS) for ms in (from_ms, to_ms)))
+
+    return asked
+
+
+AnySpan = Annotated[Span, Depends(_span(None, 2 * _LAST_MS))]
+ShiftSpan = Annotated[Span, Depends(_span(_SHIFT_MS, _LONGEST_MS))]
