@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -20,7 +19,6 @@ from flows.fastflow import heatmap, images, resizing
 
 logger = logging.getLogger("flowgauge.history")
 
-Drawing = Literal["overlay", "heatmap"]
 View = Literal["picture", "overlay", "heatmap"]
 
 # Whoever looks at the history waits, rather than take memory and time from the line. A key has half of these
@@ -40,22 +38,24 @@ class Source(NamedTuple):
     Attributes:
         identifier: of the inspection.
         sha256: of the upload's bytes.
+        scale: the heatmap's colours.
         sample_bits: that the model expected in it, see `images.decode`.
     """
 
     identifier: str
     sha256: str
+    scale: heatmap.ColourScale
     sample_bits: int = images.MAX_SAMPLE_BITS
 
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
         """By a row of the table `inspections`."""
-        image = json.loads(row.answer).get("image", {})
-        return cls(row.id, row.image_sha256, image.get("sample_bits", images.MAX_SAMPLE_BITS))
+        sample_bits = json.loads(row.answer).get("image", {}).get("sample_bits", images.MAX_SAMPLE_BITS)
+        return cls(row.id, row.image_sha256, heatmap.ColourScale(row.map_low, row.map_middle), sample_bits)
 
 
 class Drawer:
-    """Draws one picture at a time, in a thread of its own.
+    """Draws one image at a time, in a thread of its own.
 
     Args:
         pictures: the files to draw from.
@@ -71,57 +71,43 @@ class Drawer:
         self._places = ConcurrencyLimit(MOST_WAITING, "pictures wait to be drawn")
 
     async def draw(
-        self, kind: Drawing, source: Source, scale: heatmap.ColourScale, key_id: str | None = None
+        self, view: View, source: Source, side: int | None = None, key_id: str | None = None
     ) -> bytes | None:
-        """Draw a PNG of the upload's size; None where what it is drawn from is missing or damaged.
+        """Draw an image; None where what it is drawn from is missing or damaged.
 
         Args:
-            kind: which picture.
+            view: which one; "picture" is the upload itself, whatever format it came in.
             source: the inspection.
-            scale: the heatmap's colours.
+            side: pixels of the longer side at most, of a JPEG for looking at, where a smaller upload keeps
+                its size; None for a PNG of the upload's size.
             key_id: whose place it takes while it waits, see `ConcurrencyLimit`.
 
         Raises:
             Problem: queue-full.
         """
-        return await self._in_turn(lambda: self._render(kind, source, scale, None), key_id)
-
-    async def view(
-        self, kind: View, source: Source, scale: heatmap.ColourScale, side: int, key_id: str | None = None
-    ) -> bytes | None:
-        """Draw a JPEG for looking at, small enough for a list or a phone; as `draw` but for:
-
-        Args:
-            kind: which picture; "picture" is the upload itself, whatever format it came in.
-            side: pixels of its longer side at most; a smaller upload keeps its size.
-        """
-        return await self._in_turn(lambda: self._render(kind, source, scale, side), key_id)
+        with self._places.hold(key_id):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._render, view, source, side)
 
     def close(self) -> None:
         """Finish what is being drawn, and end the thread."""
         self._thread.shutdown(cancel_futures=True)
 
-    async def _in_turn(self, work: Callable[[], bytes | None], key_id: str | None) -> bytes | None:
-        with self._places.hold(key_id):
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    def _render(
-        self, kind: View, source: Source, scale: heatmap.ColourScale, side: int | None
-    ) -> bytes | None:
+    def _render(self, view: View, source: Source, side: int | None) -> bytes | None:
         image = self._decoded(source)
         if image is None:
             return None
         if side is not None and (longer := max(image.shape[:2])) > side:
             height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
             image = resizing.resize(image, (height, width), "halves-area")
-        if kind != "picture":
+        if view != "picture":
             scores = self._pictures.score_map(source.identifier)
             if scores is None:
                 return None
-            if kind == "overlay":
-                image = heatmap.overlay(image, scores, scale)
+            if view == "overlay":
+                image = heatmap.overlay(image, scores, source.scale)
             else:
-                image = heatmap.colours(scores, scale, image.shape[:2])
+                image = heatmap.colours(scores, source.scale, image.shape[:2])
         return heatmap.encode_png(image) if side is None else _jpeg(image)
 
     def _decoded(self, source: Source) -> NDArray[np.uint8] | None:

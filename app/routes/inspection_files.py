@@ -1,4 +1,4 @@
-"""What an inspection's decision can be seen by: the image, the heatmap, the overlay, the map."""
+"""Files of an inspection: the uploaded image, the heatmap, the overlay, the map."""
 
 from contextlib import ExitStack
 from typing import Any, Final, Literal
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from app import immutable
 from app.access import Caller, MaySeeResult
 from app.dependencies import HistoryPart
-from app.history.drawing import Source
+from app.history.drawing import Source, View
 from app.history.history import History
 from app.history.losses import gone, lost
 from app.history.pictures import FORMATS, format_of
@@ -20,11 +20,11 @@ from app.problems import ProblemName
 from app.routes.known_inspection import KnownInspection
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.sending import Accounted
-from flows.fastflow.heatmap import ColourScale
 
 router = APIRouter(prefix="/v1/inspections/{inspection_id}", tags=["history"])
 
 _NPY: Final = "application/x-npy"
+Kind = View | Literal["source", "map"]
 
 
 def _documented(*media_types: str) -> dict[int | str, dict[str, Any]]:
@@ -46,7 +46,7 @@ async def get_overlay(
     request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
 ) -> Response:
     """Draw the uploaded image with its heatmap over it."""
-    return await _answer(request, caller, row, history, "overlay")
+    return await answer_file(request, caller, row, history, "overlay")
 
 
 @router.get("/heatmap.png", response_class=Response, responses=_DRAWN)
@@ -54,7 +54,7 @@ async def get_heatmap(
     request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
 ) -> Response:
     """Draw the map in colours, at the size of the uploaded image."""
-    return await _answer(request, caller, row, history, "heatmap")
+    return await answer_file(request, caller, row, history, "heatmap")
 
 
 @router.get(
@@ -66,7 +66,7 @@ async def get_source(
     request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
 ) -> Response:
     """Give the uploaded image, byte for byte."""
-    return await _answer(request, caller, row, history, "source")
+    return await answer_file(request, caller, row, history, "source")
 
 
 @router.get("/map.npy", response_class=Response, responses=_documented(_NPY))
@@ -74,38 +74,43 @@ async def get_map(
     request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
 ) -> Response:
     """Give the anomaly map of the whole upload as NumPy's .npy: float16, (height, width) as computed."""
-    return await _answer(request, caller, row, history, "map")
+    return await answer_file(request, caller, row, history, "map")
 
 
-Kind = Literal["overlay", "heatmap", "source", "map"]
+async def answer_file(
+    request: Request, caller: Caller, row: Row[Any], history: History, kind: Kind, side: int | None = None
+) -> Response:
+    """Answer with a file that is kept or drawn; its bytes are on the account until they are sent.
 
+    Args:
+        request: that asks for it.
+        caller: who asks.
+        row: of the inspection.
+        history: where its files are.
+        kind: which file.
+        side: of a drawing: see `Drawer.draw`.
 
-async def _answer(request: Request, caller: Caller, row: Row[Any], history: History, kind: Kind) -> Response:
-    """Answer with a file that is kept or drawn; its bytes are on the account until they are sent."""
-    tag = row.image_sha256 if kind == "source" else f"{row.id}.{kind}"
+    Raises:
+        Problem: unknown-inspection, where retention has removed it; files-lost; queue-full.
+    """
+    tag = row.image_sha256 if kind == "source" else f"{row.id}.{kind}" + (f".{side}" if side else "")
     if not row.has_pictures:
         raise gone()
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
     with ExitStack() as stack:
         room = stack.enter_context(history.drawer.unsent.reserve(caller.key_id or kind))
-        content = await _content(request, caller, row, history, kind)
+        media_type = "image/png" if side is None else "image/jpeg"
+        if kind == "source":
+            content = await run_in_threadpool(history.pictures.picture, row.image_sha256)
+            media_type = "" if content is None else format_of(content).media_type
+        elif kind == "map":
+            content, media_type = await run_in_threadpool(history.pictures.map_file, row.id), _NPY
+        else:
+            drawing = history.drawer.draw(kind, Source.of(row), side, caller.key_id)
+            content = await cancel_on_disconnect(request, drawing)  # whoever leaves makes room for the others
         if content is None:
             raise await run_in_threadpool(lost, history.database, row.id)
-        media_type = {"source": format_of(content).media_type, "map": _NPY}.get(kind, "image/png")
         response = Response(content, headers=immutable.headers(tag), media_type=media_type)
         stack.pop_all()  # sending it gives the room back
     return Accounted(response, room)
-
-
-async def _content(
-    request: Request, caller: Caller, row: Row[Any], history: History, kind: Kind
-) -> bytes | None:
-    """The bytes of a file; None where what it is made from is missing or damaged."""
-    if kind == "source":
-        return await run_in_threadpool(history.pictures.picture, row.image_sha256)
-    if kind == "map":
-        return await run_in_threadpool(history.pictures.map_file, row.id)
-    scale = ColourScale(row.map_low, row.map_middle)
-    drawing = history.drawer.draw(kind, Source.of(row), scale, caller.key_id)
-    return await cancel_on_disconnect(request, drawing)  # whoever leaves makes room for the others

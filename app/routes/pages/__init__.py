@@ -1,31 +1,15 @@
-"""The operator's pages, one file each. They are for people and stand in no OpenAPI document."""
+"""The operator's pages. They are for people and stand in no OpenAPI document."""
 
 from typing import Final
 
 from fastapi import APIRouter
 
-from app.routes.pages import (
-    counts,
-    inspect,
-    inspection,
-    login,
-    models,
-    report,
-    scores,
-    static,
-    views,
-    wall,
-)
+from app.routes.pages import entry, history, inspection, models, report
 
 PAGES: Final[tuple[APIRouter, ...]] = (
-    login.router,
-    static.router,
-    wall.router,
-    counts.router,
+    entry.router,
+    history.router,
     inspection.router,
-    views.router,
-    inspect.router,
-    scores.router,
     models.router,
     report.router,
 )

@@ -1,35 +1,45 @@
 """One inspection, large: what was seen, why it was decided so, and what people say of it."""
 
 import json
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.access import Caller, MaySeeResult, Permission
+from app.access import MaySeeResult, Permission
 from app.dependencies import HistoryPart
 from app.history import browsing, reviews
 from app.history.browsing import Neighbours, Scored
+from app.history.drawing import View
 from app.history.history import History
 from app.history.queries import Filter
+from app.routes.inspection_files import answer_file
 from app.routes.known_inspection import KnownInspection
-from app.routes.pages.chosen import ChosenPart
+from app.routes.pages.filter import Chosen, PageFilter
 from app.schemas.review import Review
 from app.web.chart import Scale
 from app.web.page import PagePart, PageRoute
 from app.web.words import p_value_words
 
 router = APIRouter(route_class=PageRoute)
+_images = APIRouter()
 
-# Scores of inspections before it, among which its own is shown.
-_AMONG: Final = 100
+_AMONG: Final = 100  # scores of inspections before it, among which its own is shown
+Name = Literal["thumbnail", "picture", "heatmap", "overlay"]
+_LARGE: Final = 1280  # pixels
+_VIEWS: Final[dict[Name, tuple[View, int]]] = {
+    "thumbnail": ("overlay", 360),
+    "picture": ("picture", _LARGE),
+    "heatmap": ("heatmap", _LARGE),
+    "overlay": ("overlay", _LARGE),
+}
 
 
 @router.get("/inspections/{inspection_id}", response_class=Response)
 async def show_inspection(
-    row: KnownInspection, caller: MaySeeResult, page: PagePart, chosen: ChosenPart, history: HistoryPart
+    row: KnownInspection, _: MaySeeResult, page: PagePart, chosen: PageFilter, history: HistoryPart
 ) -> Response:
     """Show an inspection."""
     answer = json.loads(row.answer)
@@ -38,8 +48,7 @@ async def show_inspection(
     beside = Neighbours(None, None)
     said: list[Review] = []
     if page.may(Permission.HISTORY):
-        wanted = chosen.filter(caller)
-        before, beside, said = await run_in_threadpool(_around, history, caller, row, wanted)
+        before, beside, said = await run_in_threadpool(_around, history, row, chosen)
     return page.render(
         "inspection.html",
         row=row,
@@ -52,12 +61,22 @@ async def show_inspection(
     )
 
 
-def _around(
-    history: History, caller: Caller, row: Row[Any], wanted: Filter
-) -> tuple[list[Scored], Neighbours, list[Review]]:
+def _around(history: History, row: Row[Any], chosen: Chosen) -> tuple[list[Scored], Neighbours, list[Review]]:
     alike = Filter(category=row.category, station=row.station)
     with history.database.read() as connection:
         before = browsing.trace(connection, alike, _AMONG, row.id)
-        beside = browsing.neighbours(connection, wanted, row.id)
+        beside = browsing.neighbours(connection, chosen, row.id)
     of_version = [one for one in before if one.version == row.version and one.id != row.id]
-    return of_version, beside, reviews.of(history.database, caller, row.id)
+    return of_version, beside, reviews.of(history.database, row.id)
+
+
+@_images.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)
+async def get_view(
+    request: Request, name: Name, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
+) -> Response:
+    """Draw a JPEG no larger than a screen. The API has the same in full."""
+    view, side = _VIEWS[name]
+    return await answer_file(request, caller, row, history, view, side)
+
+
+router.include_router(_images)

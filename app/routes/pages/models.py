@@ -1,34 +1,26 @@
 """What models there are, one category with its thresholds and its region of interest, one version."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from app import verdict
-from app.access import Caller, MaySeeModels, Permission
+from app.access import MaySeeModels, Permission
 from app.catalogue import expect_readable
 from app.database.engine import Database
-from app.dependencies import (
-    Category,
-    DriftPart,
-    HistoryPart,
-    ResidencyPart,
-    SettingsPart,
-    StorePart,
-    Version,
-)
+from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version
 from app.history import browsing
 from app.history.drift import Drift, State
 from app.problems import Problem
 from app.residency import Residency
 from app.routes import calibrations, models
-from app.routes.pages.categories import categories
+from app.routes.pages.filter import categories
 from app.schemas.calibrations import CalibrationInForce
-from app.schemas.models import Version as ShownVersion
 from app.store import Store
 from app.web.page import PagePart, PageRoute, data
 from app.web.training_report import training_report
@@ -39,23 +31,6 @@ router = APIRouter(route_class=PageRoute)
 
 # What a review band may be set to, besides none and what the version was made with.
 BANDS: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A category in the list: its versions' number, the active one, and its drift where it may be seen.
-
-    `named` is what is said to be active, and need not be there, or was refused, as `refusal` says; `serving`
-    may then serve in its place.
-    """
-
-    category: str
-    versions: int
-    active: ShownVersion | None
-    named: str | None
-    refusal: str | None
-    serving: str | None
-    drift: list[State]
 
 
 @dataclass(frozen=True)
@@ -75,8 +50,13 @@ async def show_models(
 ) -> Response:
     """List the categories."""
     watched = drift if page.may(Permission.HISTORY) else None
-    rows = await asyncio.to_thread(_rows, settings.models, caller, residency, watched)
-    return page.render("models.html", rows=rows)
+
+    def read() -> list[dict[str, Any]]:
+        expect_readable(settings.models)
+        names = categories(settings.models, caller)
+        return [_row(settings.models, name, residency, watched) for name in names]
+
+    return page.render("models.html", rows=await asyncio.to_thread(read))
 
 
 @router.get("/models/{category}", response_class=Response)
@@ -99,10 +79,10 @@ async def show_model(
     except Problem as problem:
         serving = Serving([], trouble=problem.detail)
     windows: list[State] = []
-    stations: list[str] = []
+    stations = {one.station for one in serving.calibrations if one.station}
     if page.may(Permission.HISTORY):
-        windows, stations = await asyncio.to_thread(_seen, drift, history.database, category)
-    known = sorted({*stations, *(one.station for one in serving.calibrations if one.station)})
+        windows = await asyncio.to_thread(drift.windows, category)
+        stations.update(await asyncio.to_thread(_stations, history.database, category))
     in_place = residency.serving(category)
     return page.render(
         "model.html",
@@ -114,7 +94,7 @@ async def show_model(
         precision=settings.precision,
         serving=serving,
         drift=windows,
-        stations=known,
+        stations=sorted(stations),
         bands=BANDS,
         passed=data({"category": category, "maxBytes": settings.max_bytes}),
     )
@@ -144,22 +124,26 @@ async def show_version(
     )
 
 
-def _rows(folder: Path, caller: Caller, residency: Residency, drift: Drift | None) -> list[Row]:
-    expect_readable(folder)
-    rows = []
-    for name in categories(folder, caller):
-        active = models_folder.active_version(folder, name)
-        shown = None
-        if active is not None:
-            try:
-                shown = models.told_version(folder, name, active, ())
-            except Problem:  # its directory is gone, and the file that names it is not
-                shown = None
-        windows = [] if drift is None else drift.windows(name)
-        versions = len(models_folder.versions(folder, name))
-        refusal = residency.refusal(name, active)
-        rows.append(Row(name, versions, shown, active, refusal, residency.serving(name), windows))
-    return rows
+def _row(folder: Path, category: str, residency: Residency, drift: Drift | None) -> dict[str, Any]:
+    """A category in the list.
+
+    `named` is what is said to be active, and need not be there, or was refused, as `refusal` says; `serving`
+    may then serve in its place. Drift is told where it may be seen.
+    """
+    named = models_folder.active_version(folder, category)
+    active = None
+    if named is not None:
+        with suppress(Problem):  # its directory is gone, and the file that names it is not
+            active = models.told_version(folder, category, named, ())
+    return {
+        "category": category,
+        "versions": len(models_folder.versions(folder, category)),
+        "active": active,
+        "named": named,
+        "refusal": residency.refusal(category, named),
+        "serving": residency.serving(category),
+        "drift": [] if drift is None else drift.windows(category),
+    }
 
 
 def _serving(store: Store, detector: Detector) -> Serving:
@@ -174,6 +158,6 @@ def _serving(store: Store, detector: Detector) -> Serving:
     )
 
 
-def _seen(drift: Drift, database: Database, category: str) -> tuple[list[State], list[str]]:
+def _stations(database: Database, category: str) -> list[str]:
     with database.read() as connection:
-        return drift.windows(category), browsing.stations(connection, [category])
+        return browsing.stations(connection, [category])

@@ -14,8 +14,8 @@ from app.database import clock
 from app.dependencies import DriftPart, HistoryPart
 from app.history import browsing
 from app.history.reports import Span
-from app.routes import shifts
-from app.routes.spans import From, OfStation, To, span
+from app.history.shift_report import shift_report
+from app.routes.parameters import OfStation, ShiftSpan
 from app.schemas.reports import ShiftReport
 from app.web.page import PagePart, PageRoute
 from app.web.shift_chart import bars
@@ -34,32 +34,31 @@ async def show_report(
     page: PagePart,
     history: HistoryPart,
     drift: DriftPart,
-    made_from: From = None,
-    made_before: To = None,
+    asked: ShiftSpan,
     station: OfStation = None,
     zone: Zone = "UTC",
 ) -> Response:
     """Show what was inspected in a shift, and what was changed."""
     days_of = _zone(zone)
-    asked = span(made_from, made_before, shifts.SHIFT_MS)
 
     def read() -> tuple[ShiftReport, list[str]]:
         # A form sends what was left open as empty text.
-        report = shifts.report(caller, history, drift, asked, station or None)
+        report = shift_report(history.database, drift, asked, caller.categories, station or None)
         with history.database.read() as connection:
             return report, browsing.stations(connection, caller.categories)
 
     # Not among the threads that predictions look up their idempotency keys in: this may take a while.
     report, stations = await run_in_threadpool(read)
     # Bars begin with what there is: an hour that retention has deleted is not one without parts.
-    told = Span(min(clock.from_datetime(datetime.fromisoformat(report.from_)), asked.to_ms), asked.to_ms)
+    begin_ms = clock.from_datetime(datetime.fromisoformat(report.from_))
+    shown = Span(min(begin_ms, asked.to_ms), asked.to_ms)
     return page.render(
         "report.html",
         report=report,
         begin=clock.iso(asked.from_ms),
         end=clock.iso(asked.to_ms),
         cut=report.from_ != clock.iso(asked.from_ms),
-        charts={one.category: bars(one.hours, told, days_of) for one in report.categories},
+        charts={one.category: bars(one.hours, shown, days_of) for one in report.categories},
         zone=days_of.key,
         stations=stations,
         who=lambda actor: _KEY_ID.sub("", actor, count=1),

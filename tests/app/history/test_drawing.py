@@ -1,12 +1,12 @@
-"""Pictures of kept inspections: their sizes and colours, what cannot be drawn, and how many may wait."""
+"""Images of kept inspections: their sizes and colours, what cannot be drawn, and how many may wait."""
 
 import asyncio
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.database import clock
-from app.history.drawing import Drawer, Drawing, Source, View
+from app.history.drawing import MOST_WAITING, Drawer, Source, View
 from app.history.pictures import Pictures
 from app.problems import Problem
 from flows.fastflow.heatmap import ColourScale
 
-SCALE = ColourScale(0.0, 1.0)
 # Left nothing is unusual, right everything is as bad as the scale goes.
 SCORES = np.tile(np.array([0, 0, 0, 2, 2, 2], np.float16), (4, 1))
 COLOUR = (200, 60, 20)
 BLACK, WHITE = (0, 0, 4), (252, 255, 164)  # the ends of inferno
 TINTED = (231, 177, 106)  # six tenths of the bright end over the picture's colour
+ENDS: dict[View, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+    "picture": (COLOUR, COLOUR),
+    "overlay": (COLOUR, TINTED),
+    "heatmap": (BLACK, WHITE),
+}
 PATIENCE = 10  # seconds until a test gives up
-MOST = 32
-
-Colour = tuple[int, int, int]
-Read = Callable[[bytes], NDArray[np.uint8]]
 
 
 class Held(Pictures):
@@ -39,10 +39,10 @@ class Held(Pictures):
         super().__init__(folder)
         self.reading = threading.Event()
         self.let_go = threading.Event()
-        self.readers: list[threading.Thread] = []
+        self.reads = 0
 
     def picture(self, sha256: str) -> bytes | None:
-        self.readers.append(threading.current_thread())
+        self.reads += 1
         self.reading.set()
         assert self.let_go.wait(PATIENCE)
         return super().picture(sha256)
@@ -55,215 +55,148 @@ def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def keep(pictures: Pictures, picture: bytes, scores: NDArray[np.float16] = SCORES) -> Source:
+def keep(pictures: Pictures, picture: bytes) -> Source:
     file = io.BytesIO()
-    np.save(file, scores, allow_pickle=False)
-    kept = Source(clock.new_id(), hashlib.sha256(picture).hexdigest())
+    np.save(file, SCORES, allow_pickle=False)
+    kept = Source(clock.new_id(), hashlib.sha256(picture).hexdigest(), ColourScale(0.0, 1.0))
     pictures.store(kept.sha256, picture, kept.identifier, file.getvalue())
     return kept
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 2 * PATIENCE))
+def draw(drawer: Drawer, view: View, kept: Source, side: int | None = None) -> bytes | None:
+    return asyncio.run(drawer.draw(view, kept, side))
 
 
-def draw(drawer: Drawer, kind: Drawing, kept: Source) -> bytes | None:
-    return asyncio.run(drawer.draw(kind, kept, SCALE))
-
-
-def view(drawer: Drawer, kind: View, kept: Source, side: int = 1000) -> bytes | None:
-    return asyncio.run(drawer.view(kind, kept, SCALE, side))
-
-
-def read_jpeg(data: bytes | None) -> NDArray[np.uint8]:
-    """Its pixels, (H, W, 3), by Pillow."""
+def pixels(data: bytes | None, kind: str) -> NDArray[np.uint8]:
+    """The pixels of an image of a format, (H, W, 3), by Pillow."""
     assert data is not None
     with Image.open(io.BytesIO(data)) as image:
-        assert image.format == "JPEG"
+        assert image.format == kind
         return np.asarray(image.convert("RGB"))
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Pictures:
-    pictures = Pictures(tmp_path)
-    pictures.open()
-    return pictures
-
-
-@pytest.fixture
-def drawer(pictures: Pictures) -> Iterator[Drawer]:
-    drawer = Drawer(pictures)
-    yield drawer
-    drawer.close()
 
 
 @pytest.fixture
 def held(tmp_path: Path) -> Held:
     held = Held(tmp_path)
     held.open()
+    held.let_go.set()
     return held
 
 
 @pytest.fixture
-def waiting(held: Held) -> Iterator[Drawer]:
-    """A drawer that waits until it may read."""
+def drawer(held: Held) -> Iterator[Drawer]:
     drawer = Drawer(held)
     yield drawer
     held.let_go.set()
     drawer.close()
 
 
-def test_an_overlay_has_the_uploads_size_and_colours_only_where_it_is_hot(
-    drawer: Drawer, pictures: Pictures, read_png: Read
+@pytest.mark.parametrize("view", ["overlay", "heatmap"])
+def test_a_drawing_has_the_uploads_size_and_the_colours_of_the_scale(
+    drawer: Drawer, held: Held, view: View
 ) -> None:
-    data = draw(drawer, "overlay", keep(pictures, encoded(60, 40)))
-    assert data is not None
-    drawn = read_png(data)
+    drawn = pixels(draw(drawer, view, keep(held, encoded(60, 40))), "PNG")
     assert drawn.shape == (40, 60, 3)
-    assert (drawn[:, :10] == COLOUR).all()
-    assert (drawn[:, -10:] == TINTED).all()
-
-
-def test_a_heatmap_has_the_uploads_size_and_the_colours_of_the_scale(
-    drawer: Drawer, pictures: Pictures, read_png: Read
-) -> None:
-    data = draw(drawer, "heatmap", keep(pictures, encoded(60, 40)))
-    assert data is not None
-    drawn = read_png(data)
-    assert drawn.shape == (40, 60, 3)
-    assert (drawn[:, :10] == BLACK).all()
-    assert (drawn[:, -10:] == WHITE).all()
+    left, right = ENDS[view]
+    assert (drawn[:, :10] == left).all()
+    assert (drawn[:, -10:] == right).all()
 
 
 @pytest.mark.parametrize(
     ("size", "side", "wanted"),
     [
+        ((60, 40), 60, (60, 40)),
         ((60, 40), 59, (59, 39)),
         ((60, 40), 30, (30, 20)),
         ((400, 1), 40, (40, 1)),  # of its shorter side a pixel stays
     ],
 )
-@pytest.mark.parametrize("kind", get_args(View))
-def test_a_larger_picture_is_made_smaller_in_its_shape(
-    drawer: Drawer,
-    pictures: Pictures,
-    kind: View,
-    size: tuple[int, int],
-    side: int,
-    wanted: tuple[int, int],
+@pytest.mark.parametrize("view", get_args(View))
+def test_a_small_view_keeps_shape_and_colours(
+    drawer: Drawer, held: Held, view: View, size: tuple[int, int], side: int, wanted: tuple[int, int]
 ) -> None:
-    width, height = wanted
-    drawn = read_jpeg(view(drawer, kind, keep(pictures, encoded(*size)), side))
-    assert drawn.shape == (height, width, 3)
+    drawn = pixels(draw(drawer, view, keep(held, encoded(*size)), side), "JPEG")
+    assert drawn.shape == (wanted[1], wanted[0], 3)
+    # JPEG loses a little of the colours.
+    for place, colour in zip((drawn[0, 0], drawn[-1, -1]), ENDS[view], strict=True):
+        np.testing.assert_allclose(place.astype(float), colour, atol=6)
 
 
-@pytest.mark.parametrize("side", [30, 60])
-def test_a_view_has_the_colours_of_what_it_shows(drawer: Drawer, pictures: Pictures, side: int) -> None:
-    """JPEG loses a little of them."""
-    kept = keep(pictures, encoded(60, 40))
-    ends: dict[View, tuple[Colour, Colour]] = {
-        "picture": (COLOUR, COLOUR),
-        "overlay": (COLOUR, TINTED),
-        "heatmap": (BLACK, WHITE),
-    }
-    for kind, (left, right) in ends.items():
-        drawn = read_jpeg(view(drawer, kind, kept, side)).astype(float)
-        np.testing.assert_allclose(drawn[0, 0], left, atol=6)
-        np.testing.assert_allclose(drawn[-1, -1], right, atol=6)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-def test_a_picture_of_any_format_is_looked_at_as_jpeg(drawer: Drawer, pictures: Pictures, kind: str) -> None:
-    drawn = read_jpeg(view(drawer, "picture", keep(pictures, encoded(60, 40, kind))))
+@pytest.mark.parametrize("kind", ["JPEG", "BMP", "TIFF", "WEBP"])
+def test_a_picture_of_any_format_is_looked_at_as_jpeg(drawer: Drawer, held: Held, kind: str) -> None:
+    drawn = pixels(draw(drawer, "picture", keep(held, encoded(60, 40, kind)), 1000), "JPEG")
     assert drawn.shape == (40, 60, 3)
     np.testing.assert_allclose(drawn.mean((0, 1)), COLOUR, atol=6)
 
 
-def nothing_is_drawn(drawer: Drawer, kept: Source) -> bool:
-    drawn = [draw(drawer, kind, kept) for kind in get_args(Drawing)]
-    looked_at = [view(drawer, kind, kept) for kind in get_args(View)]
-    return all(one is None for one in drawn + looked_at)
-
-
 @pytest.mark.parametrize("data", [b"no picture", encoded(60, 40)[:-30]])
 def test_what_is_no_picture_to_this_decoder_is_not_drawn_and_logged(
-    drawer: Drawer, pictures: Pictures, data: bytes, caplog: pytest.LogCaptureFixture
+    drawer: Drawer, held: Held, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its bytes are those that were accepted once."""
-    kept = keep(pictures, data)
-    assert nothing_is_drawn(drawer, kept)
+    kept = keep(held, data)
+    assert draw(drawer, "overlay", kept) is None
+    assert draw(drawer, "picture", kept, 1000) is None
     line = f"the picture of inspection {kept.identifier} cannot be drawn"
-    assert [record.getMessage() for record in caplog.records] == [line] * 5
+    assert [record.getMessage() for record in caplog.records] == [line] * 2
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_without_a_map_the_picture_alone_is_shown(drawer: Drawer, pictures: Pictures, damage: str) -> None:
-    kept = keep(pictures, encoded(60, 40))
-    path = pictures.map_path(kept.identifier)
+def test_without_a_map_the_picture_alone_is_shown(drawer: Drawer, held: Held, damage: str) -> None:
+    kept = keep(held, encoded(60, 40))
+    path = held.map_path(kept.identifier)
     if damage == "missing":
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-1])
-    assert [draw(drawer, kind, kept) for kind in get_args(Drawing)] == [None, None]
-    assert view(drawer, "overlay", kept) is None
-    assert view(drawer, "heatmap", kept) is None
-    assert read_jpeg(view(drawer, "picture", kept)).shape == (40, 60, 3)
+    for side in (None, 1000):
+        assert draw(drawer, "overlay", kept, side) is None
+        assert draw(drawer, "heatmap", kept, side) is None
+    assert pixels(draw(drawer, "picture", kept, 1000), "JPEG").shape == (40, 60, 3)
 
 
-Asked = list[asyncio.Task[bytes | None]]
-
-
-async def fill(waiting: Drawer, held: Held, kept: Source) -> Asked:
+async def fill(drawer: Drawer, held: Held, kept: Source) -> list[asyncio.Task[bytes | None]]:
     """Ask for as many pictures as may wait; the first is being drawn, and held, when this returns."""
     held.let_go.clear()
     held.reading.clear()
-    asked = [asyncio.create_task(one_more(waiting, kept)) for _ in range(MOST)]
+    asked = [asyncio.create_task(drawer.draw("heatmap", kept)) for _ in range(MOST_WAITING)]
     assert await asyncio.to_thread(held.reading.wait, PATIENCE)
     return asked
 
 
-async def one_more(waiting: Drawer, kept: Source) -> bytes | None:
-    return await waiting.draw("heatmap", kept, SCALE)
-
-
-async def refused(waiting: Drawer, kept: Source) -> None:
+async def refused(drawer: Drawer, kept: Source) -> None:
     with pytest.raises(Problem) as caught:
-        await one_more(waiting, kept)
+        await drawer.draw("heatmap", kept)
     assert caught.value.name == "queue-full"
     assert str(caught.value) == "32 pictures wait to be drawn, the limit; try again later."
-    with pytest.raises(Problem) as caught:
-        await waiting.view("picture", kept, SCALE, 30)
-    assert caught.value.name == "queue-full"
 
 
-async def drawn(held: Held, asked: Asked) -> bool:
-    """Let go of all that wait; whether each got its picture."""
-    held.let_go.set()
-    return all((data or b"").startswith(b"\x89PNG") for data in await asyncio.gather(*asked))
+def test_one_more_than_may_wait_is_refused_until_the_others_have_theirs(drawer: Drawer, held: Held) -> None:
+    kept = keep(held, encoded(60, 40))
 
-
-def test_one_more_than_may_wait_is_refused_until_the_others_have_theirs(waiting: Drawer, held: Held) -> None:
     async def work() -> None:
-        kept = keep(held, encoded(60, 40))
         for _ in range(2):
-            asked = await fill(waiting, held, kept)
-            await refused(waiting, kept)  # which takes no place, and gives none away
-            await refused(waiting, kept)
-            assert await drawn(held, asked)
+            asked = await fill(drawer, held, kept)
+            await refused(drawer, kept)  # which takes no place, and gives none away
+            await refused(drawer, kept)
+            held.let_go.set()
+            assert all(await asyncio.gather(*asked))
 
-    run(work())
+    asyncio.run(asyncio.wait_for(work(), 2 * PATIENCE))
 
 
-def test_who_leaves_makes_room_for_one_and_is_not_drawn_for(waiting: Drawer, held: Held) -> None:
+def test_who_leaves_makes_room_for_one_and_is_not_drawn_for(drawer: Drawer, held: Held) -> None:
+    kept = keep(held, encoded(60, 40))
+
     async def work() -> None:
-        kept = keep(held, encoded(60, 40))
-        *asked, leaving = await fill(waiting, held, kept)
+        *asked, leaving = await fill(drawer, held, kept)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        next_one = asyncio.create_task(one_more(waiting, kept))
-        await asyncio.create_task(refused(waiting, kept))
-        assert await drawn(held, [*asked, next_one])
+        asked.append(asyncio.create_task(drawer.draw("heatmap", kept)))
+        await asyncio.create_task(refused(drawer, kept))
+        held.let_go.set()
+        assert all(await asyncio.gather(*asked))
 
-    run(work())
-    assert len(held.readers) == MOST
+    asyncio.run(asyncio.wait_for(work(), 2 * PATIENCE))
+    assert held.reads == MOST_WAITING

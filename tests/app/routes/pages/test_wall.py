@@ -2,7 +2,7 @@ import re
 from typing import Any
 
 from app.database import clock
-from app.routes.pages.wall import SHOWN
+from app.routes.pages.history import SHOWN
 from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
 
@@ -25,7 +25,7 @@ def test_the_newest_come_first_and_no_more_than_fit(keyed: Keyed) -> None:
     made = kept(keyed, *(answered() for _ in range(SHOWN + 3)))
     text = wall(keyed)
     assert shown(text) == made[::-1][:SHOWN]
-    older = re.search(r'href="/\?before=([\w-]+)"', text)
+    older = re.search(r'href="/\?before=([0-9a-f-]+)"', text)
     assert older is not None
     rest = wall(keyed, before=older[1])
     assert shown(rest) == made[:3][::-1]
