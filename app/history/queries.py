@@ -6,7 +6,6 @@ next to each other, or as good as.
 """
 
 import heapq
-import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -14,31 +13,18 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
-from app.cursor_text import seal, unseal
 from app.database.clock import first_id
 from app.database.engine import Database
 from app.database.hints import filtered
 from app.database.tables import inspections
-from app.problems import Problem
+from app.schemas.history import InspectionSummary
 from app.schemas.predict import Decision
 
 _COLUMNS: Final = inspections.columns
-_UNLISTED: Final = [
-    "answer",
-    "idempotency_key",
-    "features",
-    "image_bytes",
-    "map_bytes",
-    "map_low",
-    "map_middle",
-    "precision",
-    "request_id",
-    "request_sha256",
-]
+_LISTED: Final = {*InspectionSummary.model_fields, "id", "created_ms", "review_revision", "verdict"}
 # What lists show of an inspection.
-SUMMARY: Final = tuple(column for column in _COLUMNS if column.name not in _UNLISTED)
+SUMMARY: Final = tuple(column for column in _COLUMNS if column.name in _LISTED)
 _EXPORT_ROWS: Final = 1000
-_PLACE_BYTES: Final = 16  # of an id, in a cursor
 # Whose index finds the fewest rows. A decision may be rarer than a station, but the stations' index has it.
 _RAREST_FIRST: Final = ("part_id", "verdict", "station", "decision")
 
@@ -174,23 +160,3 @@ def part_decisions(
     if categories is not None:
         query = query.where(filtered(_COLUMNS.category).in_(categories))
     return {row.decision: row[1] for row in connection.execute(query)}
-
-
-def cursor_after(identifier: str) -> str:
-    """An opaque text that names the place after an inspection."""
-    return seal(uuid.UUID(identifier).bytes)
-
-
-def read_cursor(cursor: str) -> str:
-    """The id that a cursor was made of.
-
-    Raises:
-        Problem: invalid-request, where it was not made by `cursor_after`.
-    """
-    place = unseal(cursor)
-    if place is None or len(place) != _PLACE_BYTES or seal(place) != cursor:
-        raise Problem(
-            "invalid-request",
-            "query parameter cursor: is damaged; take it from `next_cursor` of the page before",
-        )
-    return str(uuid.UUID(bytes=place))

@@ -1,9 +1,8 @@
 """Reviews: what a person says of a part after looking at it."""
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from app.access import Caller
 from app.database import clock
@@ -11,12 +10,10 @@ from app.database.engine import Database
 from app.database.tables import inspections, reviews
 from app.feed.happenings import reviewed
 from app.feed.log import append
+from app.history import queries
 from app.problems import Problem
 from app.schemas.history import Verdict
-from app.schemas.predict import Decision
 from app.schemas.review import Review
-
-_SHOWN: Final = ("revision", "verdict", "reviewer", "note", "key_id")
 
 
 def add(
@@ -40,11 +37,9 @@ def add(
         note: what else there is to say.
 
     Raises:
-        Problem: unknown-inspection; forbidden, for another category than the caller's; conflict, if somebody
-            else has reviewed it meanwhile.
+        Problem: unknown-inspection; conflict, if somebody else has reviewed it meanwhile.
     """
-    review: dict[str, Any] = {
-        "inspection_id": inspection_id,
+    row: dict[str, Any] = {
         "revision": expected_revision + 1,
         "created_ms": clock.now_ms(),
         "verdict": verdict,
@@ -53,57 +48,44 @@ def add(
         "key_id": caller.key_id,
     }
     with database.write() as connection:
-        inspection = _summary(connection, inspection_id)
-        caller.require_category(inspection.category)
         changed = connection.execute(
             update(inspections)
             .where(inspections.c.id == inspection_id, inspections.c.review_revision == expected_revision)
-            .values(review_revision=review["revision"], verdict=verdict)
+            .values(review_revision=row["revision"], verdict=verdict)
         )
+        # Read after the update, which has waited for whoever was faster.
+        now = _require_inspection(connection, inspection_id)
         if changed.rowcount == 0:
-            # Read again: the update has waited for whoever was faster.
-            now = _summary(connection, inspection_id)
             raise Problem(
                 "conflict",
                 f"The inspection is at revision {now.review_revision} (verdict {now.verdict or 'none'}); the "
                 f"review expected {expected_revision}. Look at its reviews before adding another.",
             )
-        connection.execute(insert(reviews).values(review))
-        event = reviewed(inspection._asdict(), review["created_ms"], review["revision"], verdict)
-        append(connection, [event])
-    return _shown(review)
+        connection.execute(insert(reviews).values(inspection_id=inspection_id, **row))
+        append(connection, [reviewed(now._asdict(), row["created_ms"], row["revision"], verdict)])
+    return _shown(**row)
 
 
-def of(database: Database, caller: Caller, inspection_id: str) -> list[Review]:
+def of(database: Database, inspection_id: str) -> list[Review]:
     """All reviews of an inspection, the first one first.
 
     Raises:
-        Problem: unknown-inspection; forbidden, for another category than the caller's.
+        Problem: unknown-inspection.
     """
-    query = select(reviews).where(reviews.c.inspection_id == inspection_id).order_by(reviews.c.revision)
+    columns = [column for column in reviews.columns if column.name in Review.model_fields]
+    query = select(*columns, reviews.c.created_ms).where(reviews.c.inspection_id == inspection_id)
     with database.read() as connection:
-        caller.require_category(_summary(connection, inspection_id).category)
-        return [_shown(dict(row)) for row in connection.execute(query).mappings()]
+        _require_inspection(connection, inspection_id)
+        rows = connection.execute(query.order_by(reviews.c.revision)).mappings()
+        return [_shown(**row) for row in rows]
 
 
-def _shown(row: Mapping[str, Any]) -> Review:
-    return Review(created=clock.iso(row["created_ms"]), **{name: row[name] for name in _SHOWN})
-
-
-class _Summary(NamedTuple):
-    id: str
-    category: str
-    station: str | None
-    decision: Decision
-    review_revision: int
-    verdict: Verdict | None
-
-
-def _summary(connection: Connection, inspection_id: str) -> _Summary:
-    columns = inspections.c
-    wanted = (columns.id, columns.category, columns.station, columns.decision)
-    query = select(*wanted, columns.review_revision, columns.verdict)
-    row = connection.execute(query.where(columns.id == inspection_id)).first()
+def _require_inspection(connection: Connection, inspection_id: str) -> Row[Any]:
+    row = queries.find(connection, inspection_id)
     if row is None:
         raise Problem("unknown-inspection", "No inspection has this id, or retention has removed it.")
-    return _Summary(*row)
+    return row
+
+
+def _shown(created_ms: int, **fields: Any) -> Review:
+    return Review(created=clock.iso(created_ms), **fields)

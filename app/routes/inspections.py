@@ -17,9 +17,8 @@ from app.dependencies import HistoryPart
 from app.history import export, queries
 from app.history.history import History
 from app.openapi import documented
-from app.routes.known_inspection import KnownInspection
-from app.routes.spans import From, To
-from app.routes.texts import text_query
+from app.routes.known_inspection import ID_PATTERN, KnownInspection
+from app.routes.parameters import From, To, text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
 from app.sending import LimitedStreamingResponse
@@ -63,20 +62,19 @@ def list_inspections(
     history: HistoryPart,
     limit: Annotated[int, Query(ge=1, le=500, description="Inspections on a page.")] = 50,
     cursor: Annotated[
-        str | None, Query(description="`next_cursor` of the page before.", max_length=64)
+        str | None, Query(description="`next_cursor` of the page before.", pattern=ID_PATTERN)
     ] = None,
 ) -> schemas.InspectionPage:
     """List inspections, newest first.
 
     One that was answered a moment ago may be missing still; by its id it is found at once.
     """
-    after = None if cursor is None else queries.read_cursor(cursor)
     with history.database.read() as connection:
-        rows = queries.page(connection, wanted, limit + 1, after)
+        rows = queries.page(connection, wanted, limit + 1, cursor)
     shown = rows[:limit]
     return schemas.InspectionPage(
         inspections=[export.summary(row) for row in shown],
-        next_cursor=queries.cursor_after(shown[-1].id) if len(rows) > limit else None,
+        next_cursor=shown[-1].id if len(rows) > limit else None,
     )
 
 

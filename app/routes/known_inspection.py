@@ -12,7 +12,7 @@ from app.dependencies import HistoryPart
 from app.history import queries
 from app.problems import Problem
 
-_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ID_PATTERN: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
 async def _known_inspection(
@@ -30,7 +30,7 @@ async def _known_inspection(
             return queries.find(connection, inspection_id)
 
     row = None
-    if _ID.fullmatch(inspection_id):
+    if re.fullmatch(ID_PATTERN, inspection_id):
         row = await run_in_threadpool(find)
         if row is None:
             await history.settled()

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
-from starlette.convertors import PathConvertor, register_url_convertor
 
 from app import forms
 from app.access import MaySeeResult
 from app.dependencies import HistoryPart
 from app.history import export, queries
 from app.history.rates import DECISIONS
-from app.known_query import require_utf8
 from app.openapi import documented
 from app.problems import Problem
 from app.schemas import history as schemas
@@ -26,21 +24,11 @@ _MOST_IMAGES: Final = 500
 _MOST_EXPECTED: Final = 1000
 
 
-class _Whole(PathConvertor):
-    """The rest of a path, since a part id may hold slashes. What has several lines is refused as an id."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("whole", _Whole())
-
-
 @router.get(
-    "/{part_id:whole}",
+    "/{part_id:path}",
     responses=documented("invalid-request", "unknown-inspection", "internal", "history-unavailable"),
 )
 async def get_part(
-    request: Request,
     part_id: Annotated[
         str,
         Path(
@@ -70,7 +58,6 @@ async def get_part(
     are to be. Of a key that is for some categories, images of the others do not count either: ask by one that
     is for all categories of the part.
     """
-    require_utf8("the path", request.scope["raw_path"])
 
     def find() -> tuple[dict[Decision, int], Sequence[Row[Any]]]:
         wanted = queries.Filter(part_id=part_id, categories=caller.categories)

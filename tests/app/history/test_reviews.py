@@ -1,10 +1,9 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from sqlalchemy import delete, select
 
-from app.access import ANONYMOUS, Caller, Role
+from app.access import ANONYMOUS
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections
@@ -12,14 +11,12 @@ from app.history import reviews
 from app.problems import Problem
 from tests.app.history.rows import add, row
 
-OTHER = Caller("k1", "other line", Role.OPERATOR, frozenset({"other"}))
-
 
 def test_the_latest_review_counts_and_all_are_kept(database: Database) -> None:
     [identifier] = add(database, row())
     first = reviews.add(database, ANONYMOUS, identifier, "defect", 0, "Ada", "a scratch, top left")
     second = reviews.add(database, ANONYMOUS, identifier, "good", 1)
-    assert reviews.of(database, ANONYMOUS, identifier) == [first, second]
+    assert reviews.of(database, identifier) == [first, second]
     assert (first.revision, first.reviewer, first.note) == (1, "Ada", "a scratch, top left")
     assert (second.revision, second.reviewer, second.note) == (2, None, None)
     assert first.created <= second.created <= clock.iso(clock.now_ms())
@@ -47,20 +44,8 @@ def test_of_reviewers_at_the_same_time_one_succeeds(each_database: Database) -> 
         for identifier in identifiers:
             won = list(pool.map(review, range(4), [identifier] * 4))
             assert sum(won) == 1
-            [kept] = reviews.of(each_database, ANONYMOUS, identifier)
+            [kept] = reviews.of(each_database, identifier)
             assert kept.reviewer == str(won.index(True))
-
-
-def test_an_inspection_of_another_category_is_forbidden(database: Database) -> None:
-    [identifier] = add(database, row())
-    for call in (
-        lambda: reviews.add(database, OTHER, identifier, "good", 0),
-        lambda: reviews.of(database, OTHER, identifier),
-    ):
-        with pytest.raises(Problem) as raised:
-            call()
-        assert raised.value.name == "forbidden"
-    assert reviews.of(database, ANONYMOUS, identifier) == []
 
 
 def test_an_inspection_that_is_being_deleted(each_database: Database) -> None:

@@ -1,5 +1,4 @@
 import asyncio
-import base64
 import csv
 import io
 import json
@@ -199,14 +198,9 @@ class TestPaging:
         assert list(chain.from_iterable(walked(keyed, 4, "two", to=clock.iso(THEN + 100)))) == seen
         assert list(chain.from_iterable(walked(keyed, 4, "two", decision="REJECT"))) == rejected
 
-    def test_a_damaged_cursor(self, keyed: Keyed) -> None:
-        whole = queries.cursor_after(kept(keyed, row())[0])
-        assert listed(keyed, cursor=whole) == []
-        changed = [whole[:i] + ("B" if whole[i] == "A" else "A") + whole[i + 1 :] for i in range(len(whole))]
-        others = ["", "x", "é", "\0", "=", whole[:-1], f"{whole}=", f"{whole}A", " " + whole, clock.new_id()]
-        raw = base64.b64encode(bytes(20)).decode()
-        for cursor in (*changed, *others, raw, "A" * 65):
-            expect_problem(get(keyed, cursor=cursor), 400, "invalid-request")
+    @pytest.mark.parametrize("cursor", ["", "x", "é", "\0", clock.new_id()[:-1], f"{clock.new_id()}0"])
+    def test_what_is_no_cursor_is_refused(self, service: TestClient, cursor: str) -> None:
+        expect_problem(service.get(LIST, params={"cursor": cursor}), 400, "invalid-request")
 
 
 class TestExport:
