@@ -66,6 +66,10 @@ class Reference:
     station: str | None = None
     precision: Precision = "float32"
 
+    def same(self, other: "Reference") -> bool:
+        """Whether inspections of one window may be compared with both."""
+        return (self.version, self.settings) == (other.version, other.settings)
+
 
 @dataclass(frozen=True)
 class State:
@@ -169,7 +173,7 @@ class Drift:
             return None
         key = category, reference.station
         known = self._windows.get(key)
-        if known is not None and known.is_of(reference):
+        if known is not None and known.reference.same(reference):
             return known
         window = self._windows[key] = _Window(category, reference, self.window)
         if known is None:
@@ -184,17 +188,12 @@ class _Window:
 
     def __init__(self, category: str, reference: Reference, size: int) -> None:
         self._category = category
-        self._reference = reference
+        self.reference = reference
         self._rows = deque[tuple[str, tuple[float, ...]]](maxlen=size)
         self._every = -(-size // LOOKS)  # rounded up: no more looks than the level is divided by
         self._added = 0
         self._comparisons: tuple[Comparison, ...] = ()
         self._alarm_since: str | None = None  # an inspection
-
-    def is_of(self, reference: Reference) -> bool:
-        """Whether inspections of the window compare with another reference, too."""
-        mine = self._reference
-        return (mine.version, mine.settings) == (reference.version, reference.settings)
 
     def state(self) -> State:
         """What is known now."""
@@ -202,18 +201,18 @@ class _Window:
             None if identifier is None else clock.iso(clock.time_of(identifier))
             for identifier in (self._rows[0][0] if self._rows else None, self._alarm_since)
         )
-        station, version = self._reference.station, self._reference.version
+        station, version = self.reference.station, self.reference.version
         return State(version, len(self._rows), since, self._comparisons, alarm_since, station)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take up inspections; those that do not compare, or are there already, are left out."""
         # At the start rows may be read from the database that are just being announced.
         known = {identifier for identifier, _ in self._rows}
-        wanted = self._reference.version, self._reference.precision
+        wanted = self.reference.version, self.reference.precision
         for row in rows:
             if (row["version"], row["precision"]) != wanted or row["id"] in known:
                 continue
-            self._rows.append((row["id"], _values(row, len(self._reference.samples))))
+            self._rows.append((row["id"], _values(row, len(self.reference.samples))))
             self._added += 1
             if self._added % self._every == 0:
                 self._look()
@@ -221,7 +220,7 @@ class _Window:
     def _look(self) -> None:
         """Compare, and turn the alarm on or off."""
         table = np.array([values for _, values in self._rows])
-        samples = self._reference.samples
+        samples = self.reference.samples
         tests = LOOKS * len(samples)
         self._comparisons = tuple(
             compare(
@@ -229,7 +228,7 @@ class _Window:
                 sample,
                 column[~np.isnan(column)],
                 tests,
-                rising=name == "score" and self._reference.rising_only,
+                rising=name == "score" and self.reference.rising_only,
             )
             for (name, sample), column in zip(samples.items(), table.T, strict=True)
             if not np.isnan(column).all()
@@ -242,7 +241,7 @@ class _Window:
                     "the latest %d inspections of %s by %s differ from its calibration images: %s",
                     len(self._rows),
                     self._category,
-                    self._reference.version,
+                    self.reference.version,
                     ", ".join(f"{c.name} (distance {c.distance:.2f}, shift {c.shift:+.2f})" for c in far),
                 )
         elif not any(comparison.reaches(_CLEAR) for comparison in self._comparisons):
