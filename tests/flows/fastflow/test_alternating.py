@@ -119,13 +119,3 @@ def test_the_gradient_of_depthwise_kernels_is_the_same_block_by_block(
     torch.testing.assert_close(
         of_bias.double(), of_y.double().sum((0, 2, 3)), rtol=near, atol=near * math.sqrt(of_y.numel())
     )
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
-def test_it_is_the_plain_pass_on_a_gpu(kernels: str) -> None:
-    of, x = flow(8, kernels=kernels).cuda(), picture(8).detach().cuda().requires_grad_()
-    weight = torch.randn_like(x)
-    plain, fast = found(of, x, weight, fast=False), found(of, x, weight, fast=True)
-    for mine, theirs in zip((*fast[:2], *fast[2]), (*plain[:2], *plain[2]), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)

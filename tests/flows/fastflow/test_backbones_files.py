@@ -17,41 +17,25 @@ from tests.flows.fastflow.untrained import NAME, state, weights
 Damage = Callable[[Path], object]
 
 
-def _not_tensors(file: Path) -> None:
-    torch.save({"a": 1, "b": "text"}, file)
-
-
-def _a_list(file: Path) -> None:
-    torch.save([torch.zeros(3)], file)
-
-
-def _pickled_code(file: Path) -> None:
-    torch.save({"a": torch.nn.Linear(1, 1)}, file)
-
-
-def _renamed(file: Path) -> None:
-    torch.save({f"module.{key}": value for key, value in state().items()}, file)
-
-
-def _lacking(file: Path) -> None:
-    torch.save(dict(list(state().items())[1:]), file)
-
-
-def _reshaped(file: Path) -> None:
-    tensors = state()
-    tensors["fc.weight"] = torch.zeros(10, tensors["fc.weight"].shape[1])
-    torch.save(tensors, file)
+def _saved(make: Callable[[], object]) -> Damage:
+    return lambda file: torch.save(make(), file)
 
 
 DAMAGED: dict[str, tuple[Damage, str]] = {
     "empty": (lambda file: file.write_bytes(b""), "cannot be read as weights"),
     "text": (lambda file: file.write_text("<html>404</html>"), "cannot be read as weights"),
-    "code in a pickle": (_pickled_code, "cannot be read as weights"),
-    "other things than tensors": (_not_tensors, "holds no state dict of tensors"),
-    "a list": (_a_list, "holds no state dict of tensors"),
-    "other names": (_renamed, r"names are missing \(first: "),
-    "one tensor less": (_lacking, "does not hold the weights of test_resnet: it has"),
-    "another number of classes": (_reshaped, "fc.weight has shape"),
+    "code in a pickle": (_saved(lambda: {"a": torch.nn.Linear(1, 1)}), "cannot be read as weights"),
+    "other things than tensors": (_saved(lambda: {"a": 1, "b": "text"}), "holds no state dict of tensors"),
+    "a list": (_saved(lambda: [torch.zeros(3)]), "holds no state dict of tensors"),
+    "other names": (_saved(lambda: {f"m.{k}": v for k, v in state().items()}), r"are missing \(first: "),
+    "one tensor less": (
+        _saved(lambda: dict(list(state().items())[1:])),
+        "does not hold the weights of test_resnet: it has",
+    ),
+    "another number of classes": (
+        _saved(lambda: state() | {"fc.weight": torch.zeros(10, 3)}),
+        "fc.weight has shape",
+    ),
 }
 
 

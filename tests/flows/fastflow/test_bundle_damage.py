@@ -81,12 +81,19 @@ def test_a_bundle_under_another_name(bundle: Path, target: str, tmp_path: Path) 
         verify(tmp_path / target)
 
 
-def _missing(bundle: Path) -> None:
-    (bundle / "golden/0.png").unlink()
+def _replace(name: str, make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Move a file out of the bundle, and make something else in its place."""
+
+    def damage(bundle: Path) -> None:
+        (bundle / name).rename(bundle.parent / "moved")
+        make(bundle / name)
+
+    return damage
 
 
-def _extra(bundle: Path) -> None:
-    (bundle / "report/extra.txt").write_text("hello")
+def _link(path: Path) -> None:
+    """Even to a file with the right content: it can change behind the manifest's back."""
+    path.symlink_to(path.parents[1] / "moved")
 
 
 def _changed(bundle: Path) -> None:
@@ -95,52 +102,37 @@ def _changed(bundle: Path) -> None:
     (bundle / "flow.safetensors").write_bytes(data)
 
 
-def _link_to_the_same(bundle: Path) -> None:
-    """Even to a file with the right content: it can change behind the manifest's back."""
-    (bundle / "flow.safetensors").rename(bundle.parent / "flow")
-    (bundle / "flow.safetensors").symlink_to(bundle.parent / "flow")
-
-
-def _linked_manifest(bundle: Path) -> None:
-    (bundle / "manifest.json").rename(bundle.parent / "manifest")
-    (bundle / "manifest.json").symlink_to(bundle.parent / "manifest")
-
-
-def _pipe(bundle: Path) -> None:
-    """Reading it would wait for ever."""
-    os.mkfifo(bundle / "golden/pipe")
-
-
-def _folder_for_manifest(bundle: Path) -> None:
-    (bundle / "manifest.json").unlink()
-    (bundle / "manifest.json").mkdir()
-
-
-def _too_many(bundle: Path) -> None:
-    for i in range(600):
-        (bundle / "report" / str(i)).touch()
-
-
-def _giant_manifest(bundle: Path) -> None:
-    """A gigabyte of nothing, which takes no room on the disk."""
-    os.truncate(bundle / "manifest.json", 2**30)
-
-
-def _golden_elsewhere(bundle: Path) -> None:
-    edit(bundle, lambda d: d["golden"][0].update(file="../../../etc/passwd"))
-
-
-FILES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "missing file": (_missing, r"does not hold the files that its manifest lists: \['golden/0.png'\]"),
-    "extra file": (_extra, r"manifest lists: \['report/extra.txt'\]"),
+FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing file": (
+        lambda bundle: (bundle / "golden/0.png").unlink(),
+        r"does not hold the files that its manifest lists: \['golden/0.png'\]",
+    ),
+    "extra file": (
+        lambda bundle: (bundle / "report/extra.txt").write_text("hello"),
+        r"manifest lists: \['report/extra.txt'\]",
+    ),
     "one bit changed": (_changed, "flow.safetensors was changed"),
-    "link": (_link_to_the_same, "holds a link, flow.safetensors"),
-    "linked manifest": (_linked_manifest, "manifest.json is a link"),
-    "pipe": (_pipe, "holds something that is no file, golden/pipe"),
-    "folder for the manifest": (_folder_for_manifest, "manifest.json is no regular file"),
-    "too many": (_too_many, "holds more than 512 files"),
-    "giant manifest": (_giant_manifest, "manifest.json is larger than 67,108,864 bytes"),
-    "golden picture elsewhere": (_golden_elsewhere, r"golden pictures that it does not hold: \['\.\./"),
+    "link": (_replace("flow.safetensors", _link), "holds a link, flow.safetensors"),
+    "linked manifest": (_replace("manifest.json", _link), "manifest.json is a link"),
+    # Reading it would wait for ever.
+    "pipe": (
+        lambda bundle: os.mkfifo(bundle / "golden/pipe"),
+        "holds something that is no file, golden/pipe",
+    ),
+    "folder for the manifest": (_replace("manifest.json", Path.mkdir), "manifest.json is no regular file"),
+    "too many": (
+        lambda bundle: [(bundle / "report" / str(i)).touch() for i in range(600)],
+        "holds more than 512 files",
+    ),
+    # A gigabyte of nothing, which takes no room on the disk.
+    "giant manifest": (
+        lambda bundle: os.truncate(bundle / "manifest.json", 2**30),
+        "manifest.json is larger than 67,108,864 bytes",
+    ),
+    "golden picture elsewhere": (
+        lambda bundle: edit(bundle, lambda d: d["golden"][0].update(file="../../../etc/passwd")),
+        r"golden pictures that it does not hold: \['\.\./",
+    ),
 }
 
 

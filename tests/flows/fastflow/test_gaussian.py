@@ -128,16 +128,6 @@ class TestPosition:
         alive[:, 2] += 1.0
         assert (model([alive])[0] > 100 * before.max()).all()
 
-    def test_nothing_and_what_is_not_finite_are_refused(self) -> None:
-        model = PositionGaussian((6, 4, 5))
-        with pytest.raises(ValueError, match="scale 0: no covariance of 0 positions"):
-            model.fit([])
-        for value in (torch.nan, torch.inf):
-            bad = pyramid()
-            bad[1][3, 2, 1, 1] = value
-            with pytest.raises(ValueError, match="scale 1: no covariance of 144 positions, or not a finite"):
-                model.fit(batches(bad, 5))
-
     def test_a_direction_in_which_nothing_varies_is_kept_from_blowing_up(self) -> None:
         """Two channels that are the same have a correlation without an inverse."""
         x = mixed(40, 5, (16, 16))
@@ -179,12 +169,18 @@ class TestPicture:
             seen = [bool(s) for s in (model(changed) > before).all(0)]
             assert seen == [j == i for j in range(max(0, len(channels) - 2), len(channels))]
 
-    def test_nothing_and_what_is_not_finite_are_refused(self) -> None:
-        model = PictureGaussian((6, 4, 5))
-        with pytest.raises(ValueError, match="scale 0: no covariance of 0 pictures"):
-            model.fit([])
-        for value in (torch.nan, torch.inf):
-            bad = pyramid()
-            bad[2][3, 2, 1, 1] = value
-            with pytest.raises(ValueError, match="scale 1: no covariance of 12 pictures, or not a finite"):
-                model.fit(batches(bad, 5))
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "of"), [(PositionGaussian, 1, "144 positions"), (PictureGaussian, 2, "12 pictures")]
+)
+def test_nothing_and_what_is_not_finite_are_refused(
+    kind: type[PositionGaussian | PictureGaussian], scale: int, of: str
+) -> None:
+    model = kind((6, 4, 5))
+    with pytest.raises(ValueError, match=f"scale 0: no covariance of 0 {of.split()[1]}"):
+        model.fit([])
+    for value in (torch.nan, torch.inf):
+        bad = pyramid()
+        bad[scale][3, 2, 1, 1] = value
+        with pytest.raises(ValueError, match=f"scale 1: no covariance of {of}, or not a finite"):
+            model.fit(batches(bad, 5))

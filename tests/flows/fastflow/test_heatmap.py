@@ -22,11 +22,6 @@ def flat(value: float, shape: tuple[int, int] = (8, 8)) -> NDArray[np.float32]:
     return np.full(shape, value, dtype=np.float32)
 
 
-def luminance(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    light: NDArray[np.float64] = rgb.astype(np.float64) @ np.array([0.2126, 0.7152, 0.0722])
-    return light
-
-
 @pytest.mark.parametrize(
     ("value", "colour"), [(-1e9, DARK), (0.0, DARK), (1.0, DARK), (3.0, MIDDLE), (5.0, BRIGHT), (1e9, BRIGHT)]
 )
@@ -80,14 +75,6 @@ def test_a_map_that_is_not_finite_is_refused(bad: float) -> None:
 def test_a_scale_without_a_direction_is_refused(low: float, middle: float) -> None:
     with pytest.raises(ValueError, match="finite values with low < middle"):
         ColourScale(low, middle)
-
-
-NOT_RGB = [
-    np.zeros((4, 4), np.uint8),
-    np.zeros((4, 4, 4), np.uint8),
-    np.zeros((4, 4, 3), np.float32),
-    np.zeros((0, 4, 3), np.uint8),
-]
 
 
 def plain(colour: tuple[int, int, int], height: int, width: int) -> NDArray[np.uint8]:

@@ -2,8 +2,6 @@
 
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from flows.fastflow.bundle import BundleError
 from flows.fastflow.models_folder import ConflictError, UnknownModelError
 from tests.flows.fastflow.manifests import made, manifest
 
-ROOT = Path(__file__).parents[3]
 NO_NAMES = ["", "..", "../x", "a/b", "/etc", "a b", "ä", "-a", ".a", "a\n", "a" * 65, "a\0"]
 
 
@@ -24,6 +21,10 @@ def models(tmp_path: Path) -> Path:
     for version in "123":
         made(tmp_path, version=version)
     return tmp_path
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def pointer(models: Path) -> tuple[str | None, str | None]:
@@ -40,6 +41,15 @@ class TestPublish:
         assert (path / "manifest.json").read_bytes() == before
         assert [p.name for p in path.parent.iterdir()] == [path.name]
 
+    @pytest.mark.parametrize("moment", ["write_bytes", "chmod", "rename"])
+    def test_an_interrupted_one_leaves_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        monkeypatch.setattr(Path, moment, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made(tmp_path)
+        assert list((tmp_path / "screw").iterdir()) == []
+
     @pytest.mark.parametrize("category", [*NO_NAMES, "Upper", "backbones", "a.b"])
     def test_a_category_is_a_plain_name(self, tmp_path: Path, category: str) -> None:
         with pytest.raises(BundleError, match="cannot be a category: up to 64 of a-z"):
@@ -51,50 +61,6 @@ class TestPublish:
         with pytest.raises(BundleError, match="cannot be a version: up to 64 letters"):
             made(tmp_path, version=version)
         assert list(tmp_path.rglob("*")) == []
-
-    @pytest.mark.slow
-    def test_a_kill_at_any_moment_leaves_nothing_visible(self, tmp_path: Path) -> None:
-        """The signal that no program sees comes before each write and around the renaming."""
-        code = """
-import os, signal, sys
-from pathlib import Path
-from tests.flows.fastflow.manifests import made
-
-def deadly(function, moment):
-    def call(*arguments):
-        if next(moments) == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments)
-    return call
-
-for moment in range(7):
-    child = os.fork()
-    if not child:
-        moments = iter(range(100))
-        Path.write_bytes = deadly(Path.write_bytes, moment)
-        Path.chmod = deadly(Path.chmod, moment)
-        Path.rename = deadly(Path.rename, moment)
-        made(Path(sys.argv[1]) / str(moment))
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status))
-"""
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=True,
-        )
-        codes = [int(line) for line in done.stdout.split()]
-        # Four files, the mode, the renaming: six moments, and once nobody comes.
-        assert codes == [-9] * 6 + [0]
-        for moment, code_ in enumerate(codes):
-            models = tmp_path / str(moment)
-            assert models_folder.categories(models) == (["screw"] if code_ == 0 else [])
-            if code_ != 0:
-                bundle.verify(made(models))  # what was left over is in nobody's way
 
 
 class TestListing:
@@ -145,10 +111,6 @@ class TestActive:
         self, models: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         models_folder.activate(models, "screw", "1")
-
-        def interrupted(*_: object) -> None:
-            raise KeyboardInterrupt
-
         monkeypatch.setattr(Path, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             models_folder.activate(models, "screw", "2")

@@ -2,20 +2,9 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from flows.fastflow.features import FeatureExtractor
 from tests.flows.fastflow.untrained import weights
-
-DRAW = (
-    nn.init.kaiming_uniform_,
-    nn.init.kaiming_normal_,
-    nn.init.xavier_uniform_,
-    nn.init.normal_,
-    nn.init.uniform_,
-    Tensor.normal_,
-    Tensor.uniform_,
-)
 
 
 @pytest.mark.parametrize(

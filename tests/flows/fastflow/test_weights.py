@@ -82,14 +82,6 @@ def _a_folder(path: Path) -> None:
 
 
 class TestKept:
-    def test_what_was_saved_is_found(self, tmp_path: Path) -> None:
-        one = weights()
-        path = save_weights(one, tmp_path)
-        found = kept_weights(NAME, tmp_path, one.sha256)
-        assert found is not None
-        assert (found.name, found.source, found.sha256) == (NAME, str(path), one.sha256)
-        assert digest(found.state) == one.sha256
-
     @pytest.mark.parametrize("damage", [Path.unlink, _cut, _others, _a_folder])
     def test_nothing_else_is(self, damage: Callable[[Path], object], tmp_path: Path) -> None:
         one = weights()

@@ -16,14 +16,12 @@ from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import Energies, FusedHead
-from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
 from flows.fastflow.images import decode
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig, Kernels
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.score import ScoreRule
-from flows.fastflow.scorer import Scorer
 from tests.flows.fastflow.test_fused import CHANNELS, NORMALISATIONS, made, maps
 from tests.flows.fastflow.untrained import weights
 
@@ -241,25 +239,6 @@ class TestDetector:
         for found, expected in zip(detector.predict(images), reference.predict(images), strict=True):
             assert found.score == pytest.approx(expected.score, rel=1e-4)
             assert found.decision == expected.decision
-            np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-3, atol=1e-4)
-
-    @pytest.mark.parametrize("fit", ["pad", "tile"])
-    def test_tiles_and_regions_work_as_with_torch(
-        self, tiny_bundle_store: Path, fit: Literal["pad", "tile"]
-    ) -> None:
-        model = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu").scorer
-        image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
-        by_torch, by_openvino = (
-            Scorer(model.extractor, model.head, model.input_size, model.rule, Geometry(fit=fit), engine)
-            for engine in (None, openvino())
-        )
-        prepared = [by_torch.prepare(image)]
-        region = np.zeros(prepared[0].layout.size, np.bool_)
-        region[8:40, 8:40] = True
-        for regions in (None, [region]):
-            [expected] = by_torch.score_prepared(prepared, regions)
-            [found] = by_openvino.score_prepared(prepared, regions)
-            assert found.score == pytest.approx(expected.score, rel=1e-4)
             np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-3, atol=1e-4)
 
     def test_once_specialised_no_size_of_batch_is_compiled_any_more(
