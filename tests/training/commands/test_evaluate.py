@@ -23,12 +23,11 @@ from tests.flows.fastflow.manifests import edit
 from tests.training.comparison.stand_in import interpreter
 from training.metrics import image_f1_max
 
-ONE_THREAD = ("--threads", "1")  # as in all tests
 
-
-def run(data: Path, models: Path, out: Path, *options: str, category: str = "tiny") -> Result:
-    arguments = ["evaluate", "--data", str(data), "--category", category, "--models", str(models)]
-    return CliRunner().invoke(flowgauge.app, [*arguments, "--out", str(out), *ONE_THREAD, *options])
+def run(data: Path, models: Path, out: Path, *options: str, category: str | None = "tiny") -> Result:
+    arguments = ["evaluate", "--data", str(data), *(["--category", category] if category else [])]
+    arguments += ["--models", str(models), "--out", str(out), "--threads", "1"]  # as in all tests
+    return CliRunner().invoke(flowgauge.app, [*arguments, *options])
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +49,19 @@ def folder(evaluated: Result, tiny_bundle_store: Path, out: Path) -> Path:
 @pytest.fixture
 def few(tiny_data: Path, tmp_path: Path) -> Path:
     """A data folder of the test's own, with three test pictures of each kind, for what any of them show."""
-    return _first_three(shutil.copytree(tiny_data, tmp_path / "data"))
-
-
-def _first_three(data: Path) -> Path:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
     for path in (data / "tiny/test").glob("*/*.png"):
         if int(path.stem) > 2:
             path.unlink()
     return data
+
+
+def measured(data: Path, models: Path, out: Path) -> tuple[str, dict[str, Any], Path]:
+    """What an evaluation says, its summary, and the folder of its files."""
+    result = run(data, models, out)
+    assert result.exit_code == 0, result.output
+    folder = out / "tiny" / resolve(models, "tiny").name
+    return result.stdout, json.loads((folder / "summary.json").read_text()), folder
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -119,54 +123,40 @@ def test_every_score_goes_through_the_file_without_losing_a_bit(
 
 def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny_bundle_store: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
-    assert re.fullmatch("[0-9a-f]{64}", summary.pop("test_fingerprint"))
     found = rows(folder)
     defective = [row["defect"] != "" for row in found]
     rejected = [row["decision"] == "REJECT" for row in found]
     scores = [float(row["score"]) for row in found]
     auroc = roc_auc_score(defective, scores)
-    assert summary.pop("milliseconds") > 0
-    points = {point["target_fpr"]: point for point in summary.pop("operating_points")}
-    assert list(points) == [0.005, 0.01, 0.02, 0.05, 0.1]
-    assert points[0.1]["false_rejects"]["value"] == sum(rejected[:8]) / 8
-    assert points[0.1]["recall"]["value"] == sum(rejected[8:]) / 8
-    assert points[0.01]["threshold"] >= points[0.1]["threshold"]
-    assert abs(datetime.now(UTC) - datetime.fromisoformat(summary.pop("evaluated"))) < timedelta(hours=1)
-    assert summary == {
+    false_rejects, recall = sum(rejected[:8]) / 8, sum(rejected[8:]) / 8
+    expected = {
         "category": "tiny",
         "version": resolve(tiny_bundle_store, "tiny").name,
         "good": 8,
         "defective": 8,
         "data": str(tiny_data / "tiny"),
-        "same_parts": 0,
-        "seen": 0,
-        "copies": 0,
-        "near_copies": [],
         "compared_with": 32,
-        "passed_over": 0,
-        "mask_folders": 0,
-        "with_mask": 0,
-        "regions": 0,
         "image_auroc": auroc,
         "image_average_precision": average_precision_score(defective, scores),
         "image_f1_max": image_f1_max(defective, scores).value,
-        "pixel_auroc": None,
-        "pixel_average_precision": None,
-        "pixel_f1_max": None,
-        "aupro_0.3": None,
-        "aupro_0.05": None,
-        "aupimo": None,
-        "false_rejects": sum(rejected[:8]) / 8,
-        "escapes": 1 - sum(rejected[8:]) / 8,
-        "recall": sum(rejected[8:]) / 8,
+        "false_rejects": false_rejects,
+        "escapes": 1 - recall,
+        "recall": recall,
         "expected_rejects": list(false_reject_band(10, 8, 0.1, confidence=0.95)),
-        "reviews": None,
         "target_fpr": 0.1,
         "certified": True,
         "achievable_fpr": pytest.approx(1 / 11),
-        "defects": {"scratch": {"count": 8, "image_auroc": auroc, "recall": sum(rejected[8:]) / 8}},
+        "defects": {"scratch": {"count": 8, "image_auroc": auroc, "recall": recall}},
         "engine": "torch-cpu-float32",
+        **dict.fromkeys(["pixel_auroc", "aupro_0.3", "aupimo", "reviews"]),
+        **dict.fromkeys(["seen", "copies", "same_parts", "passed_over", "with_mask"], 0),
     }
+    assert {name: summary[name] for name in expected} == expected
+    points = {point["target_fpr"]: point for point in summary["operating_points"]}
+    assert list(points) == [0.005, 0.01, 0.02, 0.05, 0.1]
+    assert points[0.1]["false_rejects"]["value"] == false_rejects
+    assert points[0.1]["recall"]["value"] == recall
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(summary["evaluated"])) < timedelta(hours=1)
 
 
 def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
@@ -178,19 +168,13 @@ def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
     for path in (data / "tiny/test/scratch").iterdir():
         bright = (read(path).min(2) > 200).astype(np.uint8) * 255
         (masks / f"{path.stem}_mask.png").write_bytes(cv2.imencode(".png", bright)[1].tobytes())
-    result = run(data, tiny_bundle_store, tmp_path)
-    assert result.exit_code == 0, result.output
-    [found] = re.findall(r"^pixel AUROC ([01]\.\d{3})$", result.stdout, re.MULTILINE)
-    assert float(found) > 0.9
-    folder = tmp_path / "tiny" / resolve(tiny_bundle_store, "tiny").name
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["pixel_auroc"] == pytest.approx(float(found), abs=5e-4)
+    said, summary, folder = measured(data, tiny_bundle_store, tmp_path)
+    assert f"pixel AUROC {summary['pixel_auroc']:.3f}\n" in said
+    assert summary["pixel_auroc"] > 0.9
     assert 0 < summary["aupro_0.05"] < summary["aupro_0.3"] <= 1
-    assert (
-        f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %"
-        in result.stdout
-    )
-    assert "AUPIMO not measured, too few good pixels" in result.stdout
+    aupro = f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %"
+    assert aupro in said
+    assert "AUPIMO not measured, too few good pixels" in said
     assert "<h2>Where are the defects?</h2>" in (folder / "report.html").read_text()
     assert all(Path(row["path"]).is_file() for row in rows(folder))
 
@@ -203,9 +187,8 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     shutil.copytree(tiny_bundle_store, models)
     version = resolve(models, "tiny")
     edit(version, lambda document: document.update(review_fpr=0.9))
-    before = run(few, models, tmp_path / "out")
-    assert since not in before.stdout.splitlines()
-    folder = tmp_path / "out/tiny" / version.name
+    said, summary, folder = measured(few, models, tmp_path / "out")
+    assert since not in said.splitlines()
     found = rows(folder)
     good = [row["decision"] for row in found[:3]].count("REVIEW") / 3
     defective = [row["decision"] for row in found[3:]].count("REVIEW") / 3
@@ -214,13 +197,9 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     assert (
         f"review band from {threshold:.4f}: {good:.2%} of good parts and {defective:.2%} of defective parts "
         "go to a person (asked for at most 90.00% of good parts rejected or reviewed)"
-    ) in before.stdout.splitlines()
-    assert json.loads((folder / "summary.json").read_text())["reviews"] == {
-        "review_fpr": 0.9,
-        "threshold": threshold,
-        "good": good,
-        "defective": defective,
-    }
+    ) in said.splitlines()
+    shares = {"good": good, "defective": defective}
+    assert summary["reviews"] == {"review_fpr": 0.9, "threshold": threshold, **shares}
     renewed = models / "tiny/calibrations" / version.name
     renewed.mkdir(parents=True)
     (renewed / "openvino-bfloat16.json").write_text("of another engine")
@@ -234,52 +213,37 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     assert rows(folder) == found
 
 
-def test_what_is_measured_on_is_told_by_what_it_shows(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path
+def test_pictures_that_the_version_had_and_copies_are_left_out_and_near_copies_told(
+    folder: Path, tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
-    def measured(data: Path) -> str:
-        result = run(data, tiny_bundle_store, tmp_path / "out")
-        assert result.exit_code == 0, result.output
-        of = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name / "summary.json"
-        return str(json.loads(of.read_text())["test_fingerprint"])
-
-    data, test = few, few / "tiny/test"
-    first = measured(data)
-    (test / "good/000.png").rename(test / "good/zzz.png")
-    assert measured(data) == first  # whatever it is called
-    (test / "scratch").rename(test / "dent")
-    renamed = measured(data)
-    (data / "tiny/ground_truth/dent").mkdir(parents=True)
-    mask = np.zeros(read(test / "dent/000.png").shape[:2], np.uint8)
-    mask[:9] = 255
-    assert cv2.imwrite(str(data / "tiny/ground_truth/dent/000_mask.png"), mask)
-    masked = measured(data)
-    (data / "tiny/ground_truth/dent/000_mask").mkdir()
-    mask[:18] = 255
-    (data / "tiny/ground_truth/dent/000_mask.png").unlink()
-    assert cv2.imwrite(str(data / "tiny/ground_truth/dent/000_mask/0.png"), mask)
-    assert len({first, renamed, masked, measured(data)}) == 4
-
-
-def test_test_pictures_that_nearly_are_training_pictures_are_told_and_measured(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
+    """Else scores would flatter, or count twice in every share and narrow the intervals."""
+    usual = [row["score"] for row in rows(folder)]
     data = shutil.copytree(tiny_data, tmp_path / "data")
-    learned = sorted((data / "tiny/train/good").iterdir())[3]
-    again = data / "tiny/test/good/again.png"
-    again.write_bytes(cv2.imencode(".png", read(learned)[..., ::-1] ^ 1)[1].tobytes())
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert "9 good and 8 defective test pictures" in result.stdout
-    named = f"test/good/again.png ~ train/good/{learned.name}"
+    good, test = sorted((data / "tiny/train/good").iterdir()), data / "tiny/test"
+    for path in good[4:]:  # to fit or to calibrate with, under whatever name
+        shutil.copy(path, test / "good" / f"again-{path.name}")
+    for kind in ("good", "scratch"):
+        for i in range(3):
+            shutil.copy(test / kind / "000.png", test / kind / f"again-{i}.png")
+    near = cv2.imencode(".png", read(good[3])[..., ::-1] ^ 1)[1].tobytes()
+    (test / "good/near.png").write_bytes(near)
+    printed, summary, folder = measured(data, tiny_bundle_store, tmp_path / "out")
+    assert "9 good and 8 defective test pictures" in printed
+    assert "left out: 28 test pictures that the model was fitted to" in printed
+    assert "left out: 6 test pictures that are copies of others, byte for byte" in printed
+    named = f"test/good/near.png ~ train/good/{good[3].name}"
     said = (
         "1 test picture nearly is a training picture, saved anew or of the same part: figures on such "
-        f"flatter ({named}; looked for among 32)"
+        f"flatter ({named}; looked for among 60)"
     )
-    assert said in result.stdout
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["near_copies"], summary["good"]) == ([named], 9)
-    assert f"{said}." in (folder / "report.html").read_text()
+    assert said in printed
+    counts = {name: summary[name] for name in ("good", "seen", "copies", "near_copies")}
+    assert counts == {"good": 9, "seen": 28, "copies": 6, "near_copies": [named]}
+    report = (folder / "report.html").read_text()
+    assert "28 more, to which it was fitted" in report
+    assert "6 copies of others, byte for byte, are left out" in report
+    assert f"{said}." in report
+    assert [row["score"] for row in rows(folder) if not row["path"].endswith("near.png")] == usual
 
 
 @pytest.mark.parametrize(
@@ -300,51 +264,34 @@ def test_what_is_wrong_is_said_in_a_line_and_exits_1(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture(scope="module")
-def two(
-    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_bundle_store: Path
-) -> tuple[Path, Path]:
-    """Data and models of two categories, one the other's copy less a picture; and data without a model."""
-    root = tmp_path_factory.mktemp("two")
-    data, models = (
-        _first_three(shutil.copytree(tiny_data, root / "data")),
-        shutil.copytree(tiny_bundle_store, root / "models"),
-    )
-    for name in ("another", "untrained"):
-        shutil.copytree(data / "tiny", data / name)
-    (data / "another/test/good/000.png").unlink()
-    version = resolve(models, "tiny")
-    copied = shutil.copytree(version, models / "another" / version.name)
-    manifest = json.loads((copied / "manifest.json").read_text())
-    (copied / "manifest.json").write_text(json.dumps({**manifest, "category": "another"}))
-    (models / "another/active").write_text((models / "tiny/active").read_text())
-    return data, models
-
-
-def run_all(data: Path, models: Path, out: Path, *options: str) -> Result:
-    arguments = ["evaluate", "--data", str(data), "--models", str(models), "--out", str(out)]
-    return CliRunner().invoke(flowgauge.app, [*arguments, *ONE_THREAD, *options])
-
-
 def test_without_a_category_all_that_have_a_model_are_measured(
-    two: tuple[Path, Path], tmp_path: Path
+    few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
-    result = run_all(*two, tmp_path)
+    """Two, of which one is the other's copy less a picture, and not one without a model."""
+    models, out = shutil.copytree(tiny_bundle_store, tmp_path / "models"), tmp_path / "out"
+    for name in ("another", "untrained"):
+        shutil.copytree(few / "tiny", few / name)
+    (few / "another/test/good/000.png").unlink()
+    version = resolve(models, "tiny")
+    edit(
+        shutil.copytree(version, models / "another" / version.name),
+        lambda document: document.update(category="another"),
+    )
+    shutil.copy(models / "tiny/active", models / "another/active")
+    result = run(few, models, out, category=None)
     assert result.exit_code == 0, result.output
     summaries = {
-        name: json.loads(next((tmp_path / name).rglob("summary.json")).read_text())
-        for name in ("another", "tiny")
+        name: json.loads(next((out / name).rglob("summary.json")).read_text()) for name in ("another", "tiny")
     }
     assert [s["good"] for s in summaries.values()] == [2, 3]
-    header, another, tiny, mean = result.stdout.splitlines()[-4:]
+    header, *lines = result.stdout.splitlines()[-4:]
     assert header.split()[:3] == ["category", "image", "AUROC"]
-    for line, name in ((another, "another"), (tiny, "tiny")):
-        assert line.split()[:2] == [name, f"{summaries[name]['image_auroc']:.3f}"]
-    both = [s["image_auroc"] for s in summaries.values()]
-    assert mean.split()[:2] == ["mean", f"{sum(both) / 2:.3f}"]
-    index = (tmp_path / "index.html").read_text()
-    for name, summary in summaries.items():
-        assert f'<a href="{name}/{summary["version"]}/report.html">{name}</a>' in index
+    aurocs = {name: one["image_auroc"] for name, one in summaries.items()}
+    aurocs["mean"] = sum(aurocs.values()) / 2
+    assert [line.split()[:2] for line in lines] == [[name, f"{x:.3f}"] for name, x in aurocs.items()]
+    index = (out / "index.html").read_text()
+    for name in summaries:
+        assert f'<a href="{name}/{version.name}/report.html">{name}</a>' in index
     assert "untrained" not in index
 
 
@@ -357,43 +304,6 @@ def test_good_pictures_alone_give_the_false_rejects(
     assert "image AUROC not measured" in result.stdout
     assert "of good parts rejected" in result.stdout
     assert "of defective parts passed" not in result.stdout
-
-
-def test_pictures_that_the_model_had_are_left_out(
-    folder: Path, tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    """Whether they fitted the flows or calibrated the threshold, and under whatever name they come."""
-    usual = rows(folder)
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    good = sorted((data / "tiny/train/good").iterdir())
-    for path in good:
-        shutil.copy(path, data / "tiny/test/good" / f"again-{path.name}")
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert f"left out: {len(good)} test pictures that the model was fitted to" in result.stdout
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    assert json.loads((folder / "summary.json").read_text())["seen"] == len(good)
-    assert f"{len(good)} more, to which it was fitted" in (folder / "report.html").read_text()
-    assert [row["score"] for row in rows(folder)] == [row["score"] for row in usual]
-
-
-def test_a_picture_that_is_there_twice_counts_once(
-    folder: Path, tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
-    """Else its score would count twice in every share, and narrow the intervals."""
-    usual = rows(folder)
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    test = data / "tiny/test"
-    for kind in ("good", "scratch"):
-        for i in range(3):
-            shutil.copy(test / kind / "000.png", test / kind / f"again-{i}.png")
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert "8 good and 8 defective test pictures" in result.stdout
-    assert "left out: 6 test pictures that are copies of others, byte for byte" in result.stdout
-    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
-    summary = json.loads((folder / "summary.json").read_text())
-    assert (summary["seen"], summary["copies"]) == (0, 6)
-    assert "6 copies of others, byte for byte, are left out" in (folder / "report.html").read_text()
-    assert [row["score"] for row in rows(folder)] == [row["score"] for row in usual]
 
 
 def test_a_picture_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_masks(
@@ -409,27 +319,20 @@ def test_a_picture_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_
         (data / "tiny/ground_truth" / kind).mkdir(parents=True)
         for i in range(3):
             cv2.imwrite(str(data / f"tiny/ground_truth/{kind}/{i:03}_mask.png"), mask)
-    one = _measured(data, tiny_bundle_store, tmp_path)
+    _, one, _ = measured(data, tiny_bundle_store, tmp_path / "out")
     shutil.copytree(test / "dent", test / "scratch")
-    two = _measured(data, tiny_bundle_store, tmp_path)
+    _, two, folder = measured(data, tiny_bundle_store, tmp_path / "out")
     assert (two["good"], two["defective"], two["copies"]) == (8, 8, 8)
     assert {kind: found["count"] for kind, found in two["defects"].items()} == {"dent": 8, "scratch": 8}
     assert (one["with_mask"], one["regions"], two["with_mask"], two["regions"]) == (3, 3, 3, 6)
     assert one["image_auroc"] == two["image_auroc"]
     assert len({one["test_fingerprint"], two["test_fingerprint"]}) == 2
-    found = rows(tmp_path / "out/tiny" / two["version"])
+    found = rows(folder)
     assert [row["defect"] for row in found] == [""] * 8 + ["dent/scratch"] * 8
     cv2.imwrite(str(data / "tiny/ground_truth/scratch/002_mask.png"), np.zeros((9, 64), np.uint8))
     result = run(data, tiny_bundle_store, tmp_path / "out")
     assert result.exit_code == 1
     assert re.search(r"ground_truth/scratch/002_mask\.png has size 64x9, its picture 64x64", result.stderr)
-
-
-def _measured(data: Path, models: Path, folder: Path) -> dict[str, Any]:
-    assert (result := run(data, models, folder / "out")).exit_code == 0, result.output
-    path = folder / "out/tiny" / resolve(models, "tiny").name / "summary.json"
-    summary: dict[str, Any] = json.loads(path.read_text())
-    return summary
 
 
 def test_all_that_cannot_be_used_is_named_before_anything_is_scored(
