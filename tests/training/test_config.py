@@ -1,8 +1,9 @@
 """A run's YAML: every setting can be reached, what is wrong is named, and the command line wins."""
 
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,71 +20,30 @@ from training.config import (
 )
 
 # Another value than the default for every field there is.
-OTHER: dict[str, Any] = {
-    "seed": 7,
-    "sample_bits": 12,
-    "device": "cpu",
-    "input_size": [128, 192],
-    "geometry": {
-        "fit": "tile",
-        "shrink": "halves",
-        "margin": 8,
-        "overlap": 0.5,
-        "scale": 0.5,
-        "max_pixels": 65_536,
-    },
-    "backbone": {"name": "resnet18", "out_indices": [1, 2, 3], "weights": "w/r18.pth", "batch_size": 3},
-    "normalisation": {"mode": "layer", "pooling": 5, "pooled": "all"},
-    "gaussian": {"means": "channel"},
-    "flow": {
-        "steps": 20,
-        "kernels": "3",
-        "hidden_ratio": 0.16,
-        "hidden_limit": 100,
-        "clamp": 1.5,
-        "clamp_formula": "c*tanh(a/c)",
-        "permutation": "index",
-    },
-    "score": {
-        "top_fraction": 0.05,
-        "energy_floor": 0.1,
-        "gaussian": 0.5,
-        "enlarging": "linear",
-        "sharpness": 2.0,
-        "picture": 0.2,
-    },
-    "fit": {
-        "steps": 90,
-        "epochs": 3,
-        "batch_size": 16,
-        "tiles": 4,
-        "schedule": "constant",
-        "learning_rate": 1e-4,
-        "weight_decay": 0.0,
-        "gradient_clip": 0.5,
-        "noise": 0.1,
-        "precision": "bfloat16",
-        "stopping": {"patience": 2, "fraction": 0.3},
-        "threads": 1,
-    },
-    "calibration": {
-        "fraction": 0.3,
-        "target_fpr": 0.05,
-        "review_fpr": 0.25,
-        "engines": ["float32", "bfloat16"],
-    },
-    "augment": {
-        "hflip": True,
-        "vflip": True,
-        "right_angles": True,
-        "degrees": 5.0,
-        "brightness": 0.1,
-        "contrast": 0.2,
-        "copies": 2,
-    },
-    "feature_cache": {"max_gib": 1.5},
-    "tensorboard": "logs",
-}
+OTHER = """
+seed: 7
+sample_bits: 12
+device: cpu
+input_size: [128, 192]
+geometry: {fit: tile, shrink: halves, margin: 8, overlap: 0.5, scale: 0.5, max_pixels: 65536}
+backbone: {name: resnet18, out_indices: [1, 2, 3], weights: w/r18.pth, batch_size: 3}
+normalisation: {mode: layer, pooling: 5, pooled: all}
+gaussian: {means: channel}
+flow:
+  {steps: 20, kernels: '3', hidden_ratio: 0.16, hidden_limit: 100, clamp: 1.5, clamp_formula: c*tanh(a/c),
+  permutation: index}
+score:
+  {top_fraction: 0.05, energy_floor: 0.1, gaussian: 0.5, enlarging: linear, sharpness: 2.0, picture: 0.2}
+fit:
+  {steps: 90, epochs: 3, batch_size: 16, tiles: 4, schedule: constant, learning_rate: 0.0001,
+  weight_decay: 0.0, gradient_clip: 0.5, noise: 0.1, precision: bfloat16, threads: 1,
+  stopping: {patience: 2, fraction: 0.3}}
+calibration: {fraction: 0.3, target_fpr: 0.05, review_fpr: 0.25, engines: [float32, bfloat16]}
+augment:
+  {hflip: true, vflip: true, right_angles: true, degrees: 5.0, brightness: 0.1, contrast: 0.2, copies: 2}
+feature_cache: {max_gib: 1.5}
+tensorboard: logs
+"""
 
 
 def leaves(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -96,22 +56,15 @@ def leaves(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tup
             yield (*prefix, name)
 
 
-def at(value: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        value = value[name]
-    return value
-
-
-@pytest.mark.parametrize(
-    "path",
-    [path for path in leaves(RunConfig) if path != ("geometry", "working_size")],  # or a scale, not both
-    ids=".".join,
-)
-def test_every_field_is_reachable_by_yaml(tmp_path: Path, path: tuple[str, ...]) -> None:
-    found = load_config(write(tmp_path, yaml.safe_dump(OTHER))).model_dump(mode="json")
-    assert at(found, path) == at(OTHER, path)
-    if path != ("flow", "clamp_formula"):  # there is one only
-        assert at(found, path) != at(RunConfig().model_dump(mode="json"), path)
+def test_every_field_is_reachable_by_yaml(tmp_path: Path) -> None:
+    found = load_config(write(tmp_path, OTHER)).model_dump(mode="json")
+    wanted, default = yaml.safe_load(OTHER), RunConfig().model_dump(mode="json")
+    for path in leaves(RunConfig):
+        if path == ("geometry", "working_size"):  # or a scale, not both
+            continue
+        value, asked, usual = (reduce(getitem, path, of) for of in (found, wanted, default))
+        assert value == asked, path
+        assert value != usual or path == ("flow", "clamp_formula"), path  # there is one only
 
 
 @pytest.mark.usefixtures("ascii_locale")
@@ -141,7 +94,7 @@ def test_epochs_are_the_fewest_that_give_the_updates(
     assert fit.batches_of(pictures) == -(-pictures // 8)
 
 
-@pytest.mark.parametrize("config", [RunConfig(), RunConfig.model_validate(OTHER)])
+@pytest.mark.parametrize("config", [RunConfig(), RunConfig.model_validate(yaml.safe_load(OTHER))])
 def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig) -> None:
     text = dump_config(config)
     assert load_config(write(tmp_path, text)) == config
@@ -154,21 +107,14 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
         ("epoch: 3", "epoch: there is no such setting"),
         ("fit: {epoch: 3}", "fit.epoch: there is no such setting"),
         ("fit: {epochs: 0}", "fit.epochs: Input should be greater than or equal to 1"),
-        ("geometry: {fit: crop}", "geometry.fit: Input should be 'stretch', 'pad' or 'tile'"),
         ("geometry: {fit: tile, scale: 1, working_size: 900}", "contradict each other; set one of them"),
-        ("geometry: {overlap: 0.5}", "geometry.overlap is of tiles alone; set geometry.fit to tile"),
         ("geometry: {margin: 65}", "a geometry.margin of 65 on each side leaves less than half of the input"),
-        ("fit: {epochs: many}", "fit.epochs: Input should be a valid integer"),
-        ("fit: {learning_rate: 0}", "fit.learning_rate: Input should be greater than 0"),
         ("fit: {learning_rate: .nan}", "fit.learning_rate: Input should be a finite number"),
         ("fit: 12", "fit: Input should be a valid dictionary"),
         ("calibration: {target_fpr: 0.51}", "target_fpr: Input should be less than or equal to 0.5"),
-        ("seed: -1", "seed: Input should be greater than or equal to 0"),
         ("input_size: [16, 256]", "input_size must lie between 32 and 4096; got (16, 256)"),
         ("input_size: [3000, 2000]", "input_size may have at most 4,194,304 pixels; got (3000, 2000)"),
-        ("backbone: {out_indices: [4, 2]}", "backbone.out_indices must rise; got (4, 2)"),
         ("normalisation: {mood: layer}", "normalisation.mood: there is no such setting"),
-        ("normalisation: {mode: layer, pooling: 4}", "normalisation.pooling: must be odd; got 4"),
         ("1: 2", "1: "),
     ],
 )
@@ -223,10 +169,8 @@ def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
 
 
 def test_overrides_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
-    path = write(tmp_path, yaml.safe_dump(OTHER))
-    found = load_config(path, seed=1, device="auto", epochs=9, threads=4, target_fpr=0.2)
-    wanted = yaml.safe_load(yaml.safe_dump(OTHER))
-    wanted |= {"seed": 1, "device": "auto"}
+    found = load_config(write(tmp_path, OTHER), seed=1, device="auto", epochs=9, threads=4, target_fpr=0.2)
+    wanted = yaml.safe_load(OTHER) | {"seed": 1, "device": "auto"}
     wanted["fit"] |= {"epochs": 9, "threads": 4}
     wanted["calibration"]["target_fpr"] = 0.2
     assert found == RunConfig.model_validate(wanted)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,6 @@ from training.feature_cache import GIB, CacheError, FeatureCache, Features, View
 from training.tiles import choose
 
 SIZE = (64, 48)
-STRETCH = Geometry()
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL, which no `except Exception` sees."""
 
 
 class CountingExtractor(FeatureExtractor):
@@ -67,25 +63,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def cache_of(
-    folder: Path,
-    extractor: FeatureExtractor,
-    views: list[View],
-    *,
-    size: tuple[int, int] = SIZE,
-    geometry: Geometry = STRETCH,
-    sample_bits: int = 16,
-    max_bytes: int = GIB,
+    folder: Path, extractor: FeatureExtractor, views: list[View], max_bytes: int = GIB, **changes: Any
 ) -> FeatureCache:
-    return FeatureCache(
-        folder,
-        max_bytes,
-        extractor,
-        views,
-        input_size=size,
-        batch_size=2,
-        geometry=geometry,
-        sample_bits=sample_bits,
-    )
+    settings = {"input_size": SIZE, "batch_size": 2, "geometry": Geometry(), "sample_bits": 16, **changes}
+    return FeatureCache(folder, max_bytes, extractor, views, **settings)
 
 
 def views_of(paths: list[Path]) -> list[View]:
@@ -106,7 +87,7 @@ def cached(
     say: Callable[[str], None] = ignore,
     max_bytes: int = GIB,
 ) -> Features:
-    return cache_of(folder, extractor, views_of(paths), max_bytes=max_bytes).features(advance, say)
+    return cache_of(folder, extractor, views_of(paths), max_bytes).features(advance, say)
 
 
 def names(folder: Path) -> list[str]:
@@ -184,7 +165,7 @@ def test_what_decides_features_decides_the_caches_name(
         cache_of(folder, extractor, [replace(views[0], sha256="0" * 64), *views[1:]]),
         cache_of(folder, extractor, [turned[0], *views[1:]]),
         cache_of(folder, extractor, [turned[1], *views[1:]]),
-        cache_of(folder, extractor, views, size=(48, 64)),
+        cache_of(folder, extractor, views, input_size=(48, 64)),
         cache_of(folder, extractor, views, geometry=Geometry(fit="pad")),
         cache_of(folder, extractor, views, sample_bits=12),
         cache_of(folder, FeatureExtractor(weights, (2,)), views),
@@ -194,31 +175,27 @@ def test_what_decides_features_decides_the_caches_name(
     assert cache_of(folder, extractor, views_of(paths)).name == caches[0].name
 
 
-@pytest.mark.parametrize("damage", ["a bit", "cut off", "gone", "another shape", "no checksums"])
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a bit": lambda file: file.write_bytes(bytes([*(data := file.read_bytes())[:-1], data[-1] ^ 1])),
+    "cut off": lambda file: os.truncate(file, 200),
+    "gone": Path.unlink,
+    "another shape": lambda file: np.save(file, np.load(file)[:3]),
+    "no checksums": lambda file: file.with_name("sha256.json").write_text("{"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_features_are_computed_again(
     folder: Path, extractor: CountingExtractor, paths: list[Path], damage: str
 ) -> None:
     before = [array.copy() for array in cached(folder, extractor, paths)]
     [name] = names(folder)
-    file = folder / name / "scale_1.npy"
-    data = bytearray(file.read_bytes())
-    if damage == "a bit":
-        data[-100] ^= 1
-        file.write_bytes(data)
-    elif damage == "cut off":
-        os.truncate(file, 200)
-    elif damage == "gone":
-        file.unlink()
-    elif damage == "another shape":
-        np.save(file, before[1][:3])
-    else:
-        (folder / name / "sha256.json").write_text("{")
+    DAMAGES[damage](folder / name / "scale_1.npy")
     said: list[str] = []
     assert equal(before, cached(folder, extractor, paths, say=said.append))
     assert extractor.pictures == 10
     assert names(folder) == [name]
-    assert len(said) == 1
-    assert "damaged or of other images" in said[0]
+    assert ["damaged or of other images" in line for line in said] == [True]
 
 
 @pytest.mark.parametrize("how", ["files", "with their checksums"])
@@ -238,10 +215,6 @@ def test_features_of_other_images_under_this_name_are_computed_again(
     assert equal(right, cached(folder, extractor, paths))
 
 
-def kill(_: int) -> None:
-    raise Killed
-
-
 def test_what_a_killed_run_left_half_made_goes_and_what_another_is_making_stays(
     folder: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
@@ -257,8 +230,11 @@ def test_what_a_killed_run_left_half_made_goes_and_what_another_is_making_stays(
 def test_an_interrupted_computation_leaves_nothing(
     folder: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
-    with pytest.raises(Killed):
-        cached(folder, extractor, paths, advance=kill)
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(folder, extractor, paths, advance=interrupt)
     assert names(folder) == []
 
 

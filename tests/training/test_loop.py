@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,16 +163,12 @@ def test_the_same_run_twice_gives_the_same_bits(whole: tuple[Head, Path], tmp_pa
 
 
 def test_another_seed_gives_another_model(whole: tuple[Head, Path], tmp_path: Path) -> None:
-    other = run(tmp_path, RunConfig.model_validate({**config().model_dump(), "seed": 1}))
-    same = [
-        torch.equal(a, b)
-        for (name, a), b in zip(other.state_dict().items(), whole[0].state_dict().values(), strict=True)
-        if not name.startswith("normaliser")
-    ]
-    assert not all(same)
+    other = run(tmp_path, config().model_copy(update={"seed": 1}))
+    pairs = zip(other.flow.parameters(), whole[0].flow.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
+@pytest.mark.parametrize("epoch", [1, EPOCHS])
 def test_a_run_stopped_after_any_epoch_continues_to_the_same_bits(
     whole: tuple[Head, Path], tmp_path: Path, epoch: int
 ) -> None:
@@ -196,14 +193,12 @@ def test_a_run_stopped_within_an_epoch_continues_from_its_start(
     assert lines(tmp_path) == lines(whole[1])
 
 
-@pytest.mark.parametrize("left", [None, "", '{"epoch": 1, "fit_n'])
+@pytest.mark.parametrize("left", ["", '{"epoch": 1, "fit_n'])
 def test_a_run_killed_between_checkpoint_and_metrics_loses_no_line(
-    whole: tuple[Head, Path], tmp_path: Path, left: str | None
+    whole: tuple[Head, Path], tmp_path: Path, left: str
 ) -> None:
-    run(tmp_path)
-    (tmp_path / METRICS).unlink()
-    if left is not None:
-        (tmp_path / METRICS).write_text(left)
+    shutil.copytree(whole[1], tmp_path, dirs_exist_ok=True)
+    (tmp_path / METRICS).write_text(left)
     assert_same_bits(run(tmp_path, resume=True), whole[0])
     assert lines(tmp_path) == lines(whole[1])
 
@@ -250,7 +245,6 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
 
 
 def with_value(row: int, value: float) -> Features:
-    """The features with one value of one picture replaced."""
     spoilt = features()
     spoilt[1][row, 0, 1, 1] = value
     return spoilt
@@ -299,9 +293,7 @@ def test_a_constant_schedule_leaves_the_learning_rate_alone(tmp_path: Path) -> N
     assert again.epochs == watch.epochs
 
 
-def test_a_disk_that_fills_up_is_told_and_the_checkpoint_before_stays(
-    whole: tuple[Head, Path], tmp_path: Path
-) -> None:
+def test_a_disk_that_fills_up_is_told_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path, watch=Watch(at_epoch=2))
     before = (tmp_path / CHECKPOINT).read_bytes()
@@ -309,7 +301,6 @@ def test_a_disk_that_fills_up_is_told_and_the_checkpoint_before_stays(
         run(tmp_path, resume=True)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     assert list(tmp_path.glob("*.part")) == []
-    assert_same_bits(run(tmp_path, resume=True), whole[0])
 
 
 def test_updates_decide_the_number_of_epochs(tmp_path: Path) -> None:
@@ -320,12 +311,11 @@ def test_updates_decide_the_number_of_epochs(tmp_path: Path) -> None:
     assert watch.epochs[-1].learning_rate < 4e-3 / 20  # the schedule ends with them
 
 
-class TestNoise:
-    def test_every_epoch_has_its_own(self, tmp_path: Path) -> None:
-        """Of one picture again and again, and weights that stand still, epochs differ in nothing else."""
-        alike = Split(np.full_like(FIT, FIT[0]), HELD_OUT)
-        run(tmp_path, config(schedule="constant", learning_rate=1e-30, noise=0.3), rows=alike)
-        assert len({tuple(row["fit_nll"]) for row in lines(tmp_path)}) == EPOCHS
+def test_every_epoch_has_noise_of_its_own(tmp_path: Path) -> None:
+    """Of one picture again and again, and weights that stand still, epochs differ in nothing else."""
+    alike = Split(np.full_like(FIT, FIT[0]), HELD_OUT)
+    run(tmp_path, config(schedule="constant", learning_rate=1e-30, noise=0.3), rows=alike)
+    assert len({tuple(row["fit_nll"]) for row in lines(tmp_path)}) == EPOCHS
 
 
 def test_in_bfloat16_it_is_nearly_the_same_fit(whole: tuple[Head, Path], tmp_path: Path) -> None:

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from filelock import FileLock
 
 from training.config import RunConfig
-from training.loop import CHECKPOINT, METRICS, FitError
+from training.loop import CHECKPOINT, METRICS
 from training.publication import CONFIG
-from training.run_folder import alone_in, begin, epochs_done, finish, given_up, identify, reusable
+from training.run_folder import begin, epochs_done, finish, given_up, identify, reusable
 
 CPU = torch.device("cpu")
 
@@ -97,11 +96,6 @@ def test_what_is_given_up_is_said(tmp_path: Path) -> None:
     assert given_up(tmp_path, finished=False) == said.format("has made 1 epoch", "go on from there")
     (tmp_path / CHECKPOINT).unlink()
     assert given_up(tmp_path, finished=True) == said.format("is finished", "take its model")
-
-
-def test_one_process_works_in_a_folder(tmp_path: Path) -> None:
-    with FileLock(tmp_path / "lock"), pytest.raises(FitError, match="another process is at work"):
-        alone_in(tmp_path)
 
 
 def test_without_its_bundle_a_finished_run_is_not_reused(tmp_path: Path) -> None:
