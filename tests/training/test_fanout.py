@@ -26,31 +26,23 @@ class Said(Silent):
         self.interrupted_at = interrupted_at
 
     def say(self, line: str) -> None:
-        """Keep a line."""
         self.lines.append(line)
         if self.interrupted_at and line.startswith(self.interrupted_at):
             raise KeyboardInterrupt
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Keep the title."""
         self.lines.append(f"{title} ...")
         return super().stage(title, total)
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+def config(tiny_config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     weights = tmp_path_factory.mktemp("weights") / "w.safetensors"
     save_file(untrained.state(), weights)
-    return RunConfig.model_validate(
-        {
-            "device": "cpu",
-            "input_size": [64, 64],
-            "backbone": {"name": untrained.NAME, "out_indices": [1], "weights": weights},
-            "flow": {"steps": 2},
-            "fit": {"epochs": 1, "threads": 1},
-            "calibration": {"fraction": 0.3, "target_fpr": 0.3},
-        }
-    )
+    backbone = {"name": untrained.NAME, "out_indices": [1], "weights": weights}
+    fit, calibration = {"epochs": 1, "threads": 1}, {"fraction": 0.3, "target_fpr": 0.3}
+    changes = {"backbone": backbone, "flow": {"steps": 2}, "fit": fit, "calibration": calibration}
+    return RunConfig.model_validate({**tiny_config.model_dump(), **changes})
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +75,12 @@ class Place:
     models: Path
     runs: Path
     config: RunConfig
+    name: str = "tiny"
 
-    def train(
-        self,
-        *,
-        resume: bool = False,
-        progress: Recorder | None = None,
-        category: str = "tiny",
-        **changes: Any,
-    ) -> Outcome:
-        config, places = changed(self.config, **changes), {"models": self.models, "runs": self.runs}
-        return train(config, self.data, category, resume=resume, progress=progress or Recorder(), **places)
+    def train(self, *, resume: bool = False, progress: Recorder | None = None, **changes: Any) -> Outcome:
+        config, told = changed(self.config, **changes), progress or Recorder()
+        models, runs = self.models, self.runs
+        return train(config, self.data, self.name, models=models, runs=runs, resume=resume, progress=told)
 
     @property
     def pictures(self) -> list[Path]:
@@ -215,9 +210,8 @@ def test_no_test_picture_is_read_and_the_licence_is_recorded(fresh: Place) -> No
     shutil.rmtree(fresh.data / "tiny" / "test")
     for name in ("test", "ground_truth"):
         (fresh.data / "tiny" / name).write_bytes(b"no folder: listing it would fail")
-    (fresh.data / "tiny" / "licence.txt").write_bytes(
-        "© Tiny Parts Ltd., proprietary\nmore\n".encode("latin-1")
-    )
+    licence = "© Tiny Parts Ltd., proprietary\nmore\n".encode("latin-1")
+    (fresh.data / "tiny/licence.txt").write_bytes(licence)
     outcome = fresh.train(calibration={"target_fpr": 0.01})
     assert not outcome.reused
     manifest = verify(outcome.bundle)
@@ -376,7 +370,7 @@ class TestErrors:
     @pytest.mark.parametrize("name", ["Tiny", "../tiny", "backbones"])
     def test_a_category_that_no_model_can_have_is_refused(self, fresh: Place, name: str) -> None:
         with pytest.raises(BundleError, match="cannot be a category"):
-            fresh.train(category=name)
+            replace(fresh, name=name).train()
 
     def test_an_engine_that_is_not_there_is_told_before_anything_is_done(
         self, fresh: Place, monkeypatch: pytest.MonkeyPatch

@@ -121,7 +121,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "folder for the manifest": (_replace("manifest.json", Path.mkdir), "manifest.json is no regular file"),
     "too many": (
-        lambda bundle: [(bundle / "report" / str(i)).touch() for i in range(600)],
+        lambda bundle: [(bundle / "report" / str(i)).write_bytes(b"") for i in range(600)],
         "holds more than 512 files",
     ),
     # A gigabyte of nothing, which takes no room on the disk.

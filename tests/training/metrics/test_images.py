@@ -1,4 +1,4 @@
-"""Metrics of images: by hand on small cases, as scikit-learn and torchmetrics say, errors where undefined."""
+"""Metrics of images: by hand on small cases, as scikit-learn says, errors where undefined."""
 
 from collections.abc import Callable
 

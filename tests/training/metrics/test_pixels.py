@@ -1,11 +1,9 @@
-"""Metrics of pixels: by hand, as scikit-learn, torchmetrics and the plain definitions say."""
+"""Metrics of pixels: by hand, as scikit-learn and the plain definitions say."""
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from tests.training.metrics.maps import Maps, Masks, made_up, plain_aupimo, plain_aupro
 from training.metrics import MetricError, PixelMetrics, pixel_figures
@@ -40,17 +38,6 @@ def test_areas_are_scikit_learns(maps: Maps, masks: Masks) -> None:
     assert found.f1_max.value == pytest.approx(f1.max(), abs=1e-12)
     rejected = scores >= found.f1_max.threshold
     assert 2 * np.sum(rejected & truth) / (rejected.sum() + truth.sum()) == pytest.approx(f1.max(), abs=1e-12)
-
-
-def test_areas_are_torchmetrics() -> None:
-    maps, masks = made_up(5, decimals=2)
-    truth, scores = flat(maps, masks)
-    inside = (scores - scores.min()) / (scores.max() - scores.min())  # it squashes what lies outside 0 ... 1
-    found = pixel_figures([m.reshape(48, 48) for m in np.split(inside, len(maps))], masks)
-    target = torch.from_numpy(truth).int()
-    assert found.auroc == pytest.approx(float(binary_auroc(torch.from_numpy(inside), target)), abs=1e-5)
-    wanted = float(binary_average_precision(torch.from_numpy(inside), target))
-    assert found.average_precision == pytest.approx(wanted, abs=1e-5)
 
 
 @every_case

@@ -1,7 +1,6 @@
 """The report: complete in itself, whatever names pictures have, and true to the evaluation."""
 
 import dataclasses
-import hashlib
 import json
 import re
 import shutil
@@ -17,6 +16,7 @@ import pytest
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
+from tests.flows.fastflow.manifests import rehash
 from training.datasets.sample import Sample
 from training.evaluation import evaluate
 from training.report import write_report
@@ -82,25 +82,20 @@ def samples(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, lis
 Write = Callable[..., str]
 
 
-@pytest.fixture
-def write(bundle: Path, detector: Detector, tmp_path: Path) -> Write:
-    def written(
-        samples: list[Sample], *, bundle: Path = bundle, detector: Detector = detector, **more: object
-    ) -> str:
+@pytest.fixture(scope="module")
+def write(bundle: Path, detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Write:
+    def written(samples: list[Sample], bundle: Path = bundle, detector: Detector = detector) -> str:
         evaluation = evaluate(detector, samples, lambda _: None)
         summary = summarise("tiny", bundle.name, detector.engine, detector.calibrator.threshold, evaluation)
-        return write_report(tmp_path, bundle, detector, evaluation, {**summary, **more}).read_text()
+        folder = tmp_path_factory.mktemp("report")
+        return write_report(folder, bundle, detector, evaluation, summary).read_text()
 
     return written
 
 
 @pytest.fixture(scope="module")
-def html(
-    bundle: Path, detector: Detector, samples: list[Sample], tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    evaluation = evaluate(detector, samples, lambda _: None)
-    summary = summarise("tiny", bundle.name, detector.engine, detector.calibrator.threshold, evaluation)
-    return write_report(tmp_path_factory.mktemp("report"), bundle, detector, evaluation, summary).read_text()
+def html(write: Write, samples: list[Sample]) -> str:
+    return write(samples)
 
 
 def test_it_is_well_formed_and_fetches_nothing(html: str) -> None:
@@ -188,31 +183,25 @@ def test_a_threshold_that_certifies_nothing_is_said(
     assert "10 held-out good pictures cannot promise 0.10 % false rejects" in text
 
 
+FINDING = {"severity": "warning", "kind": "near_duplicate", "message": f"{HOSTILE} twice"}
+
+
 @pytest.mark.parametrize(
-    ("check", "said"),
+    ("findings", "said"),
     [
-        ({"findings": []}, "found nothing to complain about"),
-        (
-            {"findings": [{"severity": "warning", "kind": "near_duplicate", "message": f"{HOSTILE} twice"}]},
-            f"near duplicate {HOSTILE} twice",
-        ),
-        (
-            {"findings": [{"severity": "warning", "kind": "size", "message": "odd"}] * 130},
-            "And 30 more, in the version's report/data_check.json.",
-        ),
+        ([], "found nothing to complain about"),
+        ([FINDING], f"near duplicate {HOSTILE} twice"),
+        ([FINDING] * 130, "And 30 more, in the version's report/data_check.json."),
     ],
 )
 def test_the_check_of_the_data_is_shown(
-    write: Write, samples: list[Sample], bundle: Path, tmp_path: Path, check: object, said: str
+    write: Write, samples: list[Sample], bundle: Path, tmp_path: Path, findings: list[object], said: str
 ) -> None:
     copied = shutil.copytree(bundle, tmp_path / "models" / "tiny" / bundle.name)
     shutil.copytree(bundle.parent.parent / "backbones", tmp_path / "models" / "backbones")
-    data = json.dumps(check).encode()
-    (copied / "report/data_check.json").write_bytes(data)
-    manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["files"]["report/data_check.json"] = hashlib.sha256(data).hexdigest()
-    (copied / "manifest.json").write_text(json.dumps(manifest))
-    html = write(samples, bundle=copied, detector=Detector.load(copied, device="cpu"))
+    (copied / "report/data_check.json").write_text(json.dumps({"findings": findings}))
+    rehash(copied)
+    html = write(samples, copied, Detector.load(copied, device="cpu"))
     assert "<script" not in html
     text = " ".join(" ".join(Page(html).text).split())
     assert said in text
