@@ -10,7 +10,6 @@ before the bundle's.
 """
 
 import hashlib
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -100,7 +99,6 @@ class CalibrationFiles:
     def __init__(self, models: Path) -> None:
         self._models = models
         self._files: FileCache[InForce] = FileCache()
-        self._changing = threading.Lock()
 
     def get(self, detector: Detector, station: str | None = None) -> Calibrator:
         """Return the calibration in force for a model at a station.
@@ -177,7 +175,7 @@ class CalibrationFiles:
         """
         path = self._path(slot)
         category, version = slot.manifest.category, slot.manifest.version
-        with self._changing, locked(self._models, category):
+        with locked(self._models, category):
             after = edit(self.read(slot))
             if after is None:
                 if slot.station is None and slot.manifest.calibration_of(slot.precision) is None:

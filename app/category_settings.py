@@ -4,7 +4,6 @@ models/<category>/settings.json holds for every version of the category: rates, 
 stay certified when a version is replaced.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from app.catalogue import unknown_model
 from app.file_cache import DamagedFileError, FileCache
@@ -20,21 +19,20 @@ from app.problems import Problem
 from app.schemas.body import Body
 from flows.fastflow import models_folder, regions
 from flows.fastflow.atomic_files import replace_file
-from flows.fastflow.bundle import first_fault
 from flows.fastflow.plain_files import read_file
 
 SETTINGS: Final = "settings.json"
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
-_MAX_BYTES: Final = 16 * 2**20
-_MAX_MASKS: Final = 256  # of a category; 64 MiB at 512 px
+_MAX_BYTES: Final = 64 * 2**20
+_MAX_MASKS: Final = 64  # of a region; 16 MiB at 512 px
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(ge=0, le=65_535)]]
-Polygon = Annotated[list[Point], Field(min_length=3, max_length=500, fail_fast=True)]
+Polygon = Annotated[list[Point], Field(min_length=3, max_length=MAX_POINTS, fail_fast=True)]
 
 
 class _Record(Body):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class ImageSize(_Record):
@@ -57,14 +55,14 @@ class Area(_Record):
     )
     polygons: list[Polygon] = Field(
         min_length=1,
-        max_length=64,
+        max_length=MAX_POINTS // 3,
         fail_fast=True,
         description="Corners (x, y) of each polygon, in pixels from the upper left.",
         examples=[[[[100, 100], [800, 100], [800, 700], [100, 700]]]],
     )
 
     @model_validator(mode="after")
-    def _expect_something_inside(self) -> Self:
+    def _require_something_inside(self) -> Self:
         if sum(map(len, self.polygons)) > MAX_POINTS:
             raise ValueError(f"the polygons have more than {MAX_POINTS} corners together")
         for i, polygon in enumerate(self.polygons):
@@ -81,6 +79,33 @@ class Region(Area):
     """A region of interest as stored."""
 
     revision: int = Field(ge=1, description="of the settings, when it was last changed")
+    _masks: dict[tuple[int, int], NDArray[np.bool_]] = PrivateAttr(default_factory=dict)
+
+    def known_mask(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return the mask of a size (height, width) if it was made before."""
+        return self._masks.get(size)
+
+    def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return which pixels of a map of a size count: (height, width) bool, at least once True, read-only.
+
+        Raises:
+            Problem: model-loading if no pixel of this size lies inside the region: every part would pass.
+        """
+        if (known := self._masks.get(size)) is not None:
+            return known
+        try:
+            mask = regions.mask(self.polygons, (self.image.height, self.image.width), size)
+        except ValueError as error:
+            raise Problem(
+                "model-loading",
+                f"No pixel of the map, {size[1]} x {size[0]}, lies inside the region of interest, so "
+                "every part would pass. Set a larger region.",
+            ) from error
+        mask.setflags(write=False)
+        if len(self._masks) >= _MAX_MASKS:  # images of many sizes make many
+            self._masks.clear()
+        self._masks[size] = mask
+        return mask
 
 
 class CategorySettings(_Record):
@@ -102,40 +127,11 @@ class CategorySettings(_Record):
     review_fpr: Annotated[float, Field(ge=0, lt=1)] | None = None
     region: Region | None = None
     stations: dict[Annotated[str, Field(min_length=1, max_length=256)], Region] = Field(default={})
-    # Copies share this dictionary and may have other regions: a mask holds for the very region beside it.
-    _masks: dict[tuple[str | None, tuple[int, int]], tuple[Region, NDArray[np.bool_]]] = PrivateAttr(
-        default_factory=dict
-    )
 
     def region_mask(self, station: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """Return which pixels of a map count.
-
-        Args:
-            station: as it came with the image, or None.
-            size: (height, width).
-
-        Returns:
-            (height, width), True where a pixel counts, at least once, not writeable; None where all count.
-
-        Raises:
-            Problem: model-loading if no pixel of this size lies inside the region: every part would pass.
-        """
-        owner, region = self.region_of(station)
-        if region is None:
-            return None
-        mask = self.known_region_mask(station, size)
-        if mask is None:
-            mask = _mask(region, size)
-            if len(self._masks) >= _MAX_MASKS:  # images of many sizes make many
-                self._masks.clear()
-            self._masks[owner, size] = region, mask
-        return mask
-
-    def known_region_mask(self, station: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """Return the mask if it was made before; None if not, or where all pixels count."""
-        owner, region = self.region_of(station)
-        known = self._masks.get((owner, size))
-        return None if known is None or known[0] is not region else known[1]
+        """Return which pixels of a map count at a station, see `Region.mask`; None where all count."""
+        _, region = self.region_of(station)
+        return None if region is None else region.mask(size)
 
     def region_of(self, station: str | None) -> tuple[str | None, Region | None]:
         """Return the region of interest in force at a station, and its owner: None for that of all others."""
@@ -149,7 +145,6 @@ class SettingsFiles:
     def __init__(self, models: Path) -> None:
         self._models = models
         self._files: FileCache[CategorySettings] = FileCache()
-        self._changing = threading.Lock()
 
     def get(self, category: str) -> CategorySettings:
         """Return the settings of a category.
@@ -182,17 +177,14 @@ class SettingsFiles:
         path = self._path(category)
         if not path.parent.is_dir():
             raise unknown_model(self._models, category, None)
-        with self._changing, locked(self._models, category):
+        with locked(self._models, category):
             try:
                 before = _read(path) if path.exists() else CategorySettings()
             except (OSError, ValueError) as error:
                 raise _unreadable(category, "nothing was changed") from error
             after = edit(before.model_copy(update={"revision": before.revision + 1}))
             after = CategorySettings.model_validate(after.model_dump())
-            data = after.model_dump_json().encode()
-            if len(data) > _MAX_BYTES:  # what is written must be readable
-                raise Problem("conflict", "The settings would be too large; remove regions of stations.")
-            replace_file(path, data, sync=True)
+            replace_file(path, after.model_dump_json().encode(), sync=True)
             self._files.put(path, after)
         return after
 
@@ -225,27 +217,10 @@ def _unreadable(category: str, consequence: str) -> Problem:
 
 
 def _read(path: Path) -> CategorySettings:
-    data = read_file(path, _MAX_BYTES)
-    try:
-        return CategorySettings.model_validate_json(data)
-    except ValidationError as error:
-        raise ValueError(f"{path} is not valid: {first_fault(error)}") from error
+    return CategorySettings.model_validate_json(read_file(path, _MAX_BYTES))
 
 
 def _area(polygon: list[Point]) -> float:
     """The shoelace formula; a polygon that crosses itself may enclose nothing by it."""
     turned = [*polygon[1:], polygon[0]]
     return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, turned, strict=True))) / 2
-
-
-def _mask(region: Region, size: tuple[int, int]) -> NDArray[np.bool_]:
-    try:
-        mask = regions.mask(region.polygons, (region.image.height, region.image.width), size)
-    except ValueError as error:
-        raise Problem(
-            "model-loading",
-            f"No pixel of the map, {size[1]} x {size[0]}, lies inside the region of interest, so "
-            "every part would pass. Set a larger region.",
-        ) from error
-    mask.setflags(write=False)
-    return mask

@@ -126,7 +126,7 @@ class Store:
     async def _activate(self, category: str, version: str) -> Activated:
         detector = await self.residency.load(category, version)
         settings = await asyncio.to_thread(self._settings.get, category)
-        await asyncio.to_thread(verdict.expect_settings, detector, settings)
+        await asyncio.to_thread(verdict.require_settings, detector, settings)
         before = await asyncio.to_thread(self._point_to, category, version)
         self.residency.serve(category, detector)
         return Activated(version, detector.sha256, before)

@@ -1,6 +1,7 @@
 """The decision on a score: the thresholds of a model, as its category's settings want them."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,11 @@ def thresholds(calibrator: Calibrator, settings: CategorySettings) -> Thresholds
 
 def shown(used: Thresholds) -> ShownThreshold:
     """What goes over the wire of thresholds, with the map's."""
-    reject, calibrator = used.reject, used.calibrator
+    calibrator = used.calibrator
     return ShownThreshold(
-        reject=reject.reject,
+        **asdict(used.reject),
         review=used.review,
         pixel=calibrator.colour_scale.middle,
-        target_fpr=reject.target_fpr,
-        certified=reject.certified,
-        achievable_fpr=reject.achievable_fpr,
-        n_calibration=reject.n_calibration,
         calibration=CalibrationUsed(id=calibrator.identifier, source=calibrator.source),
     )
 
@@ -44,7 +41,7 @@ def review_fpr(calibrator: Calibrator, settings: CategorySettings) -> float | No
     return own if own is not None and own > rejected else None
 
 
-def expect_band(calibrator: Calibrator, settings: CategorySettings) -> None:
+def require_band(calibrator: Calibrator, settings: CategorySettings) -> None:
     """Raise the problem invalid-request where the review band that was asked for would be empty."""
     rejected = settings.target_fpr or calibrator.target_fpr
     if settings.review_fpr and settings.review_fpr <= rejected:
@@ -57,21 +54,21 @@ def expect_band(calibrator: Calibrator, settings: CategorySettings) -> None:
 
 def region_share(detector: Detector, settings: CategorySettings, station: str | None) -> float:
     """The share of a picture's map that counts at a station, for pictures like that of the region."""
-    mask = settings.region_mask(station, _map_size(detector, settings, station))
+    mask = _mask(detector, settings, station)
     return 1.0 if mask is None else float(mask.mean())
 
 
-def expect_region(detector: Detector, settings: CategorySettings, station: str | None) -> None:
+def require_region(detector: Detector, settings: CategorySettings, station: str | None) -> None:
     """Raise the problem invalid-request where a region of interest hides even the worst defect."""
     try:
-        mask = settings.region_mask(station, _map_size(detector, settings, station))
+        mask = _mask(detector, settings, station)
         if mask is not None:
-            expect_detectable(detector, mask)
+            require_detectable(detector, mask)
     except Problem as problem:
         raise Problem("invalid-request", problem.detail) from problem
 
 
-def expect_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
+def require_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
     """Raise the problem model-loading where a model could tell no defect in a region: every part would pass.
 
     A score averages a share of all pixels; a region smaller than that cannot reach a threshold. Settings and
@@ -88,25 +85,25 @@ def expect_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
         )
 
 
-def _map_size(detector: Detector, settings: CategorySettings, station: str | None) -> tuple[int, int]:
-    """(height, width) of the map of the picture that a station's region was drawn on."""
+def _mask(detector: Detector, settings: CategorySettings, station: str | None) -> NDArray[np.bool_] | None:
+    """The mask of a station's region on the map of the picture that it was drawn on."""
     _, region = settings.region_of(station)
     if region is None:
-        return detector.manifest.input_size
-    return detector.scorer.layout((region.image.height, region.image.width)).size
+        return None
+    return region.mask(detector.scorer.layout((region.image.height, region.image.width)).size)
 
 
-def expect_settings(detector: Detector, settings: CategorySettings) -> None:
+def require_settings(detector: Detector, settings: CategorySettings) -> None:
     """Raise the problem rejected-bundle where what was set would be a check that checks nothing.
 
     A version with another rate or another input size than the one before can make it so.
     """
     whose = ""
     try:
-        expect_band(detector.calibrator, settings)
+        require_band(detector.calibrator, settings)
         for station in (None, *settings.stations):
             whose = "" if station is None else f"Station {station[:64]!r}: "
-            expect_region(detector, settings, station)
+            require_region(detector, settings, station)
     except Problem as problem:
         raise Problem("rejected-bundle", f"{whose}{problem.detail}") from problem
 

@@ -226,7 +226,7 @@ def _expect_good(models: Path, category: str, version: str, device: str) -> None
     try:
         loader = Loader.of(settings_from(models=models, device=device), keeps_converted=False)
         detector = loader.read(models_folder.resolve(models, category, version))
-        verdict.expect_settings(detector, SettingsFiles(models).get(category))
+        verdict.require_settings(detector, SettingsFiles(models).get(category))
     except Problem as problem:
         raise models_folder.ConflictError(problem.detail) from problem
 

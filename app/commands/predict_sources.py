@@ -87,7 +87,7 @@ def inspect_here(
         try:
             region = settings.region_mask(station, prepared.layout.size)
             if region is not None:
-                verdict.expect_detectable(detector, region)
+                verdict.require_detectable(detector, region)
         except Problem as problem:
             raise NotInspectedError(problem.detail) from problem
         [scored] = detector.scorer.score_prepared([prepared], [region])

@@ -24,7 +24,7 @@ from app.scheduling.thread_pool import FairThreadPool, Timed
 from app.schemas import predict as schemas
 from app.store import Store
 from app.telemetry import Telemetry
-from app.verdict import expect_detectable, thresholds
+from app.verdict import require_detectable, thresholds
 from flows.fastflow.calibration import Measurement, measure
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale
@@ -116,11 +116,11 @@ class Inspector:
         region = region_used = None
         if area is not None:
             # In a thread: to draw it for the first time takes a while.
-            mask = partial(settings.region_mask, station, decoded.value.prepared.layout.size)
+            mask = partial(area.mask, decoded.value.prepared.layout.size)
             region = await self.run_in_thread(request.category, mask)
             region_used = schemas.RegionUsed(station=whose, revision=area.revision)
         if region is not None:
-            expect_detectable(detector, region)
+            require_detectable(detector, region)
         result = await self._batcher.score(detector, decoded.value.prepared, region)
         explained = await self._explain(request, decoded.value, result, used.calibrator.colour_scale)
         settings_used = schemas.SettingsUsed(revision=settings.revision, region=region_used)

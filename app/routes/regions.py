@@ -1,7 +1,7 @@
 """A category's regions of interest: which part of the picture counts, for each station."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -41,7 +41,7 @@ async def get_region(
     """Tell the region of interest of a station, or that of all stations that have none of their own."""
     detector = await store.residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
-    region = _expect_region(settings, station)
+    region = _require_region(settings, station)
     response.headers["ETag"] = etag(region.revision)
     return await asyncio.to_thread(_shown, region, station, detector, settings)
 
@@ -67,19 +67,19 @@ async def set_region(
     known = {"station": station, "reason": reason, "corners": sum(map(len, area.polygons))}
     async with audited(request, "model.region", category, known) as detail:
         detector = await store.residency.get(category)
-        held: dict[str, Any] = {"to": area.model_dump()}
 
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _region(settings, station)
             require_match(if_match, before.revision if before else None)
             after = _with(settings, station, Region(revision=settings.revision, **area.model_dump()))
-            verdict.expect_region(detector, after, station)
-            held["from"] = before and before.model_dump()
+            verdict.require_region(detector, after, station)
+            detail.update(
+                {"to": area.model_dump(), "from": before and before.model_dump()}, revision=settings.revision
+            )
             return after
 
         settings = await store.change_settings(category, edit)
-        detail |= {**held, "revision": settings.revision}
-    region = _expect_region(settings, station)
+    region = _require_region(settings, station)
     response.headers["ETag"] = etag(region.revision)
     return await asyncio.to_thread(_shown, region, station, detector, settings)
 
@@ -97,24 +97,21 @@ async def delete_region(
     """Remove a region of interest. The region of all stations, if there is one, holds in its place."""
     known = {"station": station, "reason": reason, "to": None}
     async with audited(request, "model.region", category, known) as detail:
-        await store.residency.get(category)
-        held: dict[str, Any] = {}
 
         def edit(settings: CategorySettings) -> CategorySettings:
-            before = _expect_region(settings, station)
+            before = _require_region(settings, station)
             require_match(if_match, before.revision)
-            held["from"] = before.model_dump()
+            detail.update({"from": before.model_dump()}, revision=settings.revision)
             return _with(settings, station, None)
 
-        settings = await store.change_settings(category, edit)
-        detail |= {**held, "revision": settings.revision}
+        await store.change_settings(category, edit)
 
 
 def _region(settings: CategorySettings, station: str | None) -> Region | None:
     return settings.region if station is None else settings.stations.get(station)
 
 
-def _expect_region(settings: CategorySettings, station: str | None) -> Region:
+def _require_region(settings: CategorySettings, station: str | None) -> Region:
     region = _region(settings, station)
     if region is None:
         whose = "for stations without one of their own" if station is None else f"for station {station!r}"
@@ -134,9 +131,7 @@ def _with(settings: CategorySettings, station: str | None, region: Region | None
 def _shown(
     region: Region, station: str | None, detector: Detector, settings: CategorySettings
 ) -> schemas.RegionOfInterest:
+    share = verdict.region_share(detector, settings, station)
     return schemas.RegionOfInterest(
-        image=region.image,
-        polygons=region.polygons,
-        station=station,
-        share=verdict.region_share(detector, settings, station),
+        image=region.image, polygons=region.polygons, station=station, share=share
     )

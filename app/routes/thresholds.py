@@ -57,7 +57,7 @@ async def change_thresholds(
             detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
             detail["revision"] = settings.revision
             after = settings.model_copy(update={**wanted, "rates_revision": settings.revision})
-            verdict.expect_band(calibrator, after)
+            verdict.require_band(calibrator, after)
             return after
 
         settings = await store.change_settings(category, edit)

@@ -4,17 +4,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.category_settings import Area
+from app.category_settings import Area, Rate
 from app.schemas.body import Body
 from app.schemas.predict import Threshold
-
-_Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 class RatesChange(Body):
     """New rates; a field that is left out stays as it is, null goes back to the default."""
 
-    target_fpr: _Rate | None = Field(
+    target_fpr: Rate | None = Field(
         None,
         description="Share of good parts that may be rejected; null for the rate the version was made with.",
         examples=[0.005],

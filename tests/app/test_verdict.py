@@ -7,7 +7,7 @@ import pytest
 
 from app.category_settings import CategorySettings, Region
 from app.problems import Problem
-from app.verdict import expect_region, region_share, thresholds
+from app.verdict import region_share, require_region, thresholds
 from flows.fastflow import models_folder
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
@@ -44,19 +44,19 @@ def test_the_share_is_that_of_the_picture(detector: Detector, fit: Geometry) -> 
     assert region_share(model, CategorySettings(), None) == 1
     settings = square(160, 640, 320)
     assert region_share(model, settings, None) == pytest.approx(160 * 160 / (640 * 320), rel=0.05)
-    expect_region(model, settings, None)
+    require_region(model, settings, None)
 
 
 def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) -> None:
     """A score averages a hundredth of a tile, 41 pixels, of the 409,600 of the picture."""
     small = square(8, 640, 640)
     with pytest.raises(Problem) as caught:
-        expect_region(detector, small, None)
+        require_region(detector, small, None)
     assert caught.value.name == "invalid-request"
     tiled = fitted(detector, Geometry(fit="tile"))
-    expect_region(tiled, small, None)
+    require_region(tiled, small, None)
     with pytest.raises(Problem) as caught:
-        expect_region(tiled, square(6, 640, 640), None)
+        require_region(tiled, square(6, 640, 640), None)
     assert caught.value.name == "invalid-request"
     assert "The region is 0.01% of the picture, and a score averages 0.01% of it" in caught.value.detail
 
