@@ -19,7 +19,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.category_settings import locked
+from app.catalogue import problems_of
 from app.file_cache import DamagedFileError, FileCache
 from app.problems import Problem
 from flows.fastflow import bundle, models_folder
@@ -175,7 +175,7 @@ class CalibrationFiles:
         """
         path = self._path(slot)
         category, version = slot.manifest.category, slot.manifest.version
-        with locked(self._models, category):
+        with problems_of(self._models, category), models_folder.locked(self._models, category):
             after = edit(self.read(slot))
             if after is None:
                 if slot.station is None and slot.manifest.calibration_of(slot.precision) is None:

@@ -1,6 +1,8 @@
 """The versions of a models folder, looked up for each request."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +17,6 @@ class Catalogue:
 
     A lookup is two stats in the event loop: the folder must be on a disk that answers at once. What is
     published, activated or deleted there counts from the next request on.
-
-    Args:
-        models: the models folder.
     """
 
     def __init__(self, models: Path) -> None:
@@ -33,27 +32,17 @@ class Catalogue:
             Problem: unknown-model; model-loading if the models folder or the file `active` cannot be read.
         """
         if version is None:
-            active = self._active_version(category)
-            if active is not None:
-                return active
-        elif self.has(category, version):
-            return version
-        raise await asyncio.to_thread(unknown_model, self._models, category, version)
+            found = self._active_version(category)
+        else:
+            found = version if self._has(category, version) else None
+        if found is None:
+            raise await asyncio.to_thread(unknown_model, self._models, category, version)
+        return found
 
-    def has(self, category: str, version: str) -> bool:
-        """Tell whether a version exists."""
+    def _has(self, category: str, version: str) -> bool:
         if models_folder.is_category(category) and models_folder.is_version(version):
             return (self._models / category / version / bundle.MANIFEST).is_file()
         return False
-
-    def categories(self) -> set[str]:
-        """Return the categories that have a version. It reads directories: not for the event loop.
-
-        Raises:
-            Problem: model-loading if the models folder cannot be read.
-        """
-        expect_readable(self._models)
-        return set(models_folder.categories(self._models))
 
     def _active_version(self, category: str) -> str | None:
         folder = self._models / category
@@ -70,22 +59,41 @@ class Catalogue:
         return None if pointer is None else pointer.active
 
 
+def categories(models: Path) -> list[str]:
+    """Return the categories that have a version, sorted.
+
+    Raises:
+        Problem: model-loading if the models folder cannot be read.
+    """
+    require_readable(models)
+    return models_folder.categories(models)
+
+
 def resolve(models: Path, category: str, version: str | None) -> Path:
     """Return the folder of a version; of the active one for None.
 
     Raises:
         Problem: unknown-model; model-loading if the models folder cannot be read.
     """
-    try:
+    with problems_of(models, category, version):
         return models_folder.resolve(models, category, version)
+
+
+@contextmanager
+def problems_of(models: Path, category: str, version: str | None = None) -> Iterator[None]:
+    """Turn what the models folder refuses into a problem: unknown-model, model-loading or conflict."""
+    try:
+        yield
     except models_folder.UnknownModelError as error:
         raise unknown_model(models, category, version) from error
+    except models_folder.ConflictError as error:
+        raise Problem("conflict", str(error)) from error
 
 
 def unknown_model(models: Path, category: str, version: str | None) -> Problem:
     """Return the problem of a category or version that does not exist, or of an unreadable models folder."""
     try:
-        expect_readable(models)
+        require_readable(models)
     except Problem as problem:
         return problem
     versions = ", ".join(models_folder.versions(models, category))
@@ -99,12 +107,8 @@ def unknown_model(models: Path, category: str, version: str | None) -> Problem:
     return Problem("unknown-model", detail)
 
 
-def expect_readable(models: Path) -> None:
-    """Check that the models folder can be read: one that is gone must not look empty.
-
-    Raises:
-        Problem: model-loading.
-    """
+def require_readable(models: Path) -> None:
+    """Raise the problem model-loading if the models folder cannot be read: a lost one must not look empty."""
     try:
         next(models.iterdir(), None)
     except OSError as error:

@@ -4,8 +4,7 @@ models/<category>/settings.json holds for every version of the category: rates, 
 stay certified when a version is replaced.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
-from app.catalogue import unknown_model
+from app.catalogue import problems_of, unknown_model
 from app.file_cache import DamagedFileError, FileCache
 from app.problems import Problem
 from app.schemas.body import Body
@@ -80,10 +79,6 @@ class Region(Area):
 
     revision: int = Field(ge=1, description="of the settings, when it was last changed")
     _masks: dict[tuple[int, int], NDArray[np.bool_]] = PrivateAttr(default_factory=dict)
-
-    def known_mask(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """Return the mask of a size (height, width) if it was made before."""
-        return self._masks.get(size)
 
     def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Return which pixels of a map of a size count: (height, width) bool, at least once True, read-only.
@@ -177,7 +172,7 @@ class SettingsFiles:
         path = self._path(category)
         if not path.parent.is_dir():
             raise unknown_model(self._models, category, None)
-        with locked(self._models, category):
+        with problems_of(self._models, category), models_folder.locked(self._models, category):
             try:
                 before = _read(path) if path.exists() else CategorySettings()
             except (OSError, ValueError) as error:
@@ -192,20 +187,6 @@ class SettingsFiles:
         if not models_folder.is_category(category):
             raise unknown_model(self._models, category, None)
         return self._models / category / SETTINGS
-
-
-@contextmanager
-def locked(models: Path, category: str) -> Iterator[None]:
-    """Hold a category against other processes that change it too.
-
-    Raises:
-        Problem: conflict if another one has held it for long.
-    """
-    try:
-        with models_folder.locked(models, category):
-            yield
-    except models_folder.ConflictError as error:
-        raise Problem("conflict", str(error)) from error
 
 
 def _unreadable(category: str, consequence: str) -> Problem:

@@ -9,12 +9,10 @@ from rich.console import Console
 from rich.progress import track
 
 from app.recalibration import Measured, require_fit
-from flows.fastflow import bundle
 from flows.fastflow.calibration import measure
-from flows.fastflow.detector import Detector, own_calibrator
+from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.images import IMAGE_SUFFIXES, ImageError, read
-from flows.fastflow.manifest import Precision
 from flows.fastflow.parts import PARTS, numbered, one_of_each
 from flows.fastflow.picture_files import pictures_below
 from flows.fastflow.plain_files import escaped, file_hashes
@@ -64,17 +62,6 @@ def find_images(folder: Path, *, recursive: bool) -> Images:
     parts_folder = next((one for one in looked if (one / PARTS).exists()), None)
     parts = numbered([file.name for file in files.values()], parts_folder or folder)
     return Images(files, parts, None if parts_folder is None else parts_folder / PARTS)
-
-
-def load(folder: Path, precision: Precision, device: str) -> Detector:
-    """Load a version to calibrate, which may have no calibration for the engine yet.
-
-    Raises:
-        BundleError, WeightsError, EngineError, DeviceError: it cannot be loaded.
-    """
-    manifest = bundle.read_manifest(folder)
-    stand_in = own_calibrator(manifest, bundle.manifest_sha256(folder, manifest), "float32")
-    return Detector.load(folder, device=device, precision=precision, fallback=stand_in)
 
 
 def measure_images(

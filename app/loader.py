@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 import torch
@@ -16,7 +15,6 @@ from app.calibrations import CalibrationFiles
 from app.problems import Problem
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector, DeviceError, own_calibrator, pick_device
 from flows.fastflow.engines import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError
@@ -27,21 +25,16 @@ from flows.fastflow.weights import WeightsError
 
 logger = logging.getLogger("flowgauge.loader")
 
-T = TypeVar("T")
-
 
 class Loader:
     """Loads bundles. Those with the same backbone weights, stages and input size share a backbone.
 
-    Every load verifies all hashes. Golden images are replayed once for each manifest: a bundle with the same
-    sha256 is the same model, and has reproduced its scores on this device.
+    Every load verifies all hashes and replays the golden images.
 
     Args:
         models: the models folder, with the backbones' weights.
         device: as for `Detector.load`.
-        precision: as for `engines.pick_engine`.
-        engine: likewise, its kind.
-        cache: likewise.
+        precision, engine, cache: as for `engines.pick_engine`; `engine` is its kind.
     """
 
     def __init__(
@@ -62,7 +55,6 @@ class Loader:
         self._loading = ThreadPoolExecutor(1, "loader")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
         self._backbones: WeakSet[FrozenBackbone] = WeakSet()
-        self._replayed: set[str] = set()
         # By backbone the shapes of models that the engine is ready for.
         self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
 
@@ -72,80 +64,20 @@ class Loader:
         cache = settings.compiled if keeps_converted else None
         return cls(settings.models, settings.device, settings.precision, settings.engine, cache)
 
-    async def load(self, folder: Path) -> Detector:
-        """Load a bundle, which may be complete but not in its place yet.
+    async def load(self, folder: Path, *, uncalibrated: bool = False) -> Detector:
+        """Load a bundle, .../<category>/<version>, which may be complete but not in its place yet.
 
         Args:
-            folder: .../<category>/<version>.
+            folder: of the bundle.
+            uncalibrated: whether one without a calibration for the engine is good, too: it can be calibrated
+                when it is in its place.
 
         Raises:
             Problem: rejected-bundle, with the reason; model-loading if its calibration cannot be read.
         """
-        return await self._run(self._load, folder)
-
-    async def check(self, folder: Path) -> str:
-        """Load a bundle to see that it is good; returns its manifest's sha256.
-
-        One without a calibration for the engine is good: it can be calibrated when it is in its place.
-
-        Raises:
-            Problem: as `load`.
-        """
-        return await self._run(self._check, folder)
-
-    def close(self) -> None:
-        """Let a load that runs finish, and end the threads."""
-        self._specialising.shutdown(wait=False, cancel_futures=True)
-        self._loading.shutdown(cancel_futures=True)
-        self._specialising.shutdown()
-
-    @cached_property
-    def device(self) -> torch.device:
-        """The device that models compute on.
-
-        Raises:
-            DeviceError: it is not there.
-        """
-        return pick_device(self._device)
-
-    @cached_property
-    def engine(self) -> Engine:
-        """The engine of all models, which share what it compiles.
-
-        Raises:
-            DeviceError: see `device`.
-            EngineError: there is no engine of that kind and precision.
-        """
-        return pick_engine(self._precision, self.device, self._kind, self._cache)
-
-    def read(self, folder: Path, fallback: Calibrator | None = None) -> Detector:
-        """Load a bundle in this thread, as commands beside a server do.
-
-        Args:
-            folder: .../<category>/<version>.
-            fallback: a calibration for a bundle that has none for the engine.
-
-        Raises:
-            BundleError, WeightsError, DeviceError, EngineError: a server would refuse it.
-            Problem: its calibrations cannot be read.
-        """
-        manifest = bundle.read_manifest(folder)
-        detector = Detector.load(
-            folder,
-            device=self._device,
-            backbone=next((one for one in self._backbones if fits(one, manifest)), None),
-            backbones=self._models / models_folder.BACKBONES,
-            replayed=self._replayed,
-            engine=self.engine,
-            fallback=self._calibrations.fallback(folder, self._precision) or fallback,
-        )
-        self._backbones.add(detector.scorer.extractor)
-        self._replayed.add(detector.sha256)
-        return detector
-
-    async def _run(self, function: Callable[[Path], T], folder: Path) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._loading, function, folder)
+            load = partial(self._load, folder, uncalibrated=uncalibrated)
+            return await asyncio.get_running_loop().run_in_executor(self._loading, load)
         except Problem:  # of the calibration beside the bundle
             raise
         except (bundle.BundleError, WeightsError, DeviceError, EngineError) as error:
@@ -160,14 +92,46 @@ class Loader:
                 f"Loading the bundle ended with {type(error).__name__}; the server's log has more.",
             ) from error
 
-    def _check(self, folder: Path) -> str:
-        manifest = bundle.read_manifest(folder)
-        # No image is judged by it.
-        stand_in = own_calibrator(manifest, bundle.manifest_sha256(folder, manifest), "float32")
-        return self._load(folder, stand_in).sha256
+    def close(self) -> None:
+        """Let a load that runs finish, and end the threads."""
+        self._specialising.shutdown(wait=False, cancel_futures=True)
+        self._loading.shutdown(cancel_futures=True)
+        self._specialising.shutdown()
 
-    def _load(self, folder: Path, fallback: Calibrator | None = None) -> Detector:
-        detector = self.read(folder, fallback)
+    @cached_property
+    def device(self) -> torch.device:
+        """The device that models compute on; DeviceError if it is not there."""
+        return pick_device(self._device)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of all models, which share what it compiles; EngineError if there is none."""
+        return pick_engine(self._precision, self.device, self._kind, self._cache)
+
+    def read(self, folder: Path, *, uncalibrated: bool = False) -> Detector:
+        """Load a bundle in this thread, as commands beside a server do; arguments as of `load`.
+
+        Raises:
+            BundleError, WeightsError, DeviceError, EngineError: a server would refuse it.
+            Problem: its calibrations cannot be read.
+        """
+        manifest = bundle.read_manifest(folder)
+        fallback = self._calibrations.fallback(folder, self._precision)
+        if fallback is None and uncalibrated:  # no image is judged by it
+            fallback = own_calibrator(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+        detector = Detector.load(
+            folder,
+            device=self._device,
+            backbone=next((one for one in self._backbones if fits(one, manifest)), None),
+            backbones=self._models / models_folder.BACKBONES,
+            engine=self.engine,
+            fallback=fallback,
+        )
+        self._backbones.add(detector.scorer.extractor)
+        return detector
+
+    def _load(self, folder: Path, *, uncalibrated: bool) -> Detector:
+        detector = self.read(folder, uncalibrated=uncalibrated)
         detector.scorer.let_go()
         self._warm_up(detector)
         # It serves meanwhile.
@@ -190,13 +154,7 @@ class Loader:
 
 
 def reason(error: Exception, folder: Path, models: Path) -> str:
-    """Say what is wrong with a bundle without naming paths of this machine.
-
-    Args:
-        error: raised while the bundle was read.
-        folder: of the bundle.
-        models: the models folder.
-    """
+    """Say what is wrong with a bundle in a folder without naming paths of this machine."""
     text = str(error)
     for path, name in ((folder, "the bundle"), (models, "the models folder")):
         for form in (str(path.resolve()), str(path.absolute()), str(path)):

@@ -4,11 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from app.catalogue import Catalogue, expect_readable
+from app.catalogue import Catalogue, categories, require_readable
 from app.loader import Loader
 from app.memory import Key, Memory
 from app.problems import Problem
@@ -22,16 +21,11 @@ REFUSAL_SECONDS = 10.0
 _LONGEST_PAUSE: Final = 300.0
 
 
-@dataclass(frozen=True)
-class _Refusal:
-    """A version that could not be loaded, why, and when (time.monotonic())."""
+class _Refusal(NamedTuple):
+    """Why a version could not be loaded, and when (time.monotonic())."""
 
     problem: Problem
     at: float
-
-    @property
-    def is_fresh(self) -> bool:
-        return time.monotonic() - self.at < REFUSAL_SECONDS
 
 
 class Residency:
@@ -47,7 +41,7 @@ class Residency:
         models: the models folder.
         loader: of that folder, for this residency alone; closed with it.
         model_bytes: the budget, heads and backbones together.
-        serves: called for each version that serves from now on, with the category, the version, its
+        on_serving: called for each version that serves from now on, with the category, the version, its
             manifest's sha256, and the version before it.
 
     Attributes:
@@ -60,10 +54,10 @@ class Residency:
         models: Path,
         loader: Loader,
         model_bytes: int,
-        serves: Callable[[str, str, str, str | None], None] | None = None,
+        on_serving: Callable[[str, str, str, str | None], None] | None = None,
     ) -> None:
         self._models = models
-        self._on_serving = serves
+        self._on_serving = on_serving
         self._catalogue = Catalogue(models)
         self._loader = loader
         self._memory = Memory(model_bytes)
@@ -75,11 +69,7 @@ class Residency:
         self.loads = self.refusals = 0
 
     async def get(self, category: str, version: str | None = None) -> Detector:
-        """Return a model, loading it first if need be.
-
-        Args:
-            category: the category.
-            version: a version, or None for the one that serves.
+        """Return a version, by default the one that serves, loading it first if need be.
 
         Raises:
             Problem: unknown-model; rejected-bundle, with the reason; model-loading if the models folder or
@@ -107,14 +97,10 @@ class Residency:
     async def check(self, folder: Path) -> str:
         """Load a bundle that is not in its place yet, and let it go again; returns its manifest's sha256.
 
-        Args:
-            folder: .../<category>/<version>.
-
         Raises:
-            Problem: rejected-bundle, with the reason; a missing calibration for this server's precision,
-                which can be made later, is none. model-loading if the one that was made cannot be read.
+            Problem: as `Loader.load`. A calibration for this server's precision may be made later.
         """
-        return await self._loader.check(folder)
+        return (await self._loader.load(folder, uncalibrated=True)).sha256
 
     def serving(self, category: str) -> str | None:
         """Return the version that serves, None before the first. Any thread may ask."""
@@ -145,7 +131,7 @@ class Residency:
         while True:
             try:
                 if self._missing is None:
-                    self._missing = await asyncio.to_thread(self._catalogue.categories)
+                    self._missing = set(await asyncio.to_thread(categories, self._models))
                 for category in sorted(self._missing):
                     await self._preload_one(category)
             except (OSError, Problem):
@@ -156,12 +142,8 @@ class Residency:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def expect_ready(self) -> None:
-        """Check that the models folder can be read and that no model to preload is missing.
-
-        Raises:
-            Problem: model-loading.
-        """
-        expect_readable(self._models)
+        """Raise the problem model-loading if the models folder is gone or a model to preload is missing."""
+        require_readable(self._models)
         if self._missing is None:
             raise Problem("model-loading", "The active models are not known yet.")
         if self._missing:
@@ -179,7 +161,8 @@ class Residency:
             self._activate(category, found)
         serving = self._serving.get(category, found)
         if serving != found:
-            self._start_unless_known((category, found))
+            if self._known((category, found)) is None:
+                self._start((category, found))
             before = await self._use((category, serving), asked=asked)
             if isinstance(before, Detector):
                 return before
@@ -205,19 +188,17 @@ class Residency:
     async def _use(self, key: Key, *, asked: bool) -> Detector | Problem:
         if asked:
             self._memory.touch(key)
-        known = self._start_unless_known(key)
-        if isinstance(known, asyncio.Task):
-            # Shielded: a request that is cancelled must not cancel the load that others wait for.
-            return await asyncio.shield(known)
-        return known
+        known = self._known(key)
+        # Shielded: a request that is cancelled must not cancel the load that others wait for.
+        return await asyncio.shield(self._start(key)) if known is None else known
 
-    def _start_unless_known(self, key: Key) -> Detector | Problem | asyncio.Task[Detector | Problem]:
+    def _known(self, key: Key) -> Detector | Problem | None:
         if (detector := self._memory.get(key)) is not None:
             return detector
         refusal = self._refused.get(key)
-        if refusal is not None and refusal.is_fresh:
+        if refusal is not None and time.monotonic() - refusal.at < REFUSAL_SECONDS:
             return refusal.problem
-        return self._start(key)
+        return None
 
     def _start(self, key: Key) -> asyncio.Task[Detector | Problem]:
         load = self._loading.get(key)

@@ -4,13 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from app import verdict
 from app.bundle_uploads import BundleUploads
 from app.calibrations import CalibrationFiles
-from app.catalogue import resolve, unknown_model
+from app.catalogue import problems_of, resolve
 from app.category_settings import CategorySettings, SettingsFiles
 from app.problems import Problem
 from app.residency import Residency
@@ -19,8 +19,7 @@ from flows.fastflow import bundle, models_folder
 logger = logging.getLogger("flowgauge.store")
 
 
-@dataclass(frozen=True)
-class Activated:
+class Activated(NamedTuple):
     """A version that serves now, its manifest's sha256, and the version that served before it."""
 
     version: str
@@ -71,7 +70,6 @@ class Store:
             Problem: unknown-model; rejected-bundle, with the reason, and the version before goes on serving;
                 conflict if another process is changing the category.
         """
-        await asyncio.to_thread(resolve, self.models, category, version)
         async with self._lock(category):
             return await self._activate(category, version)
 
@@ -115,7 +113,6 @@ class Store:
         Raises:
             Problem: unknown-model; conflict if it is the active one or serves.
         """
-        await asyncio.to_thread(resolve, self.models, category, version)
         async with self._lock(category):
             if version == self.residency.serving(category):
                 raise Problem("conflict", f"{category}/{version} is serving; activate another version first.")
@@ -132,27 +129,19 @@ class Store:
         return Activated(version, detector.sha256, before)
 
     def _point_to(self, category: str, version: str) -> str | None:
-        try:
+        with problems_of(self.models, category, version):
             before = models_folder.activate(self.models, category, version)
-        except models_folder.UnknownModelError as error:
-            raise unknown_model(self.models, category, version) from error
-        except models_folder.ConflictError as error:
-            raise Problem("conflict", str(error)) from error
         for line in models_folder.left_behind(self.models, category, before, version):
             logger.warning("%s: %s", category, line)
         return before
 
     def _delete(self, category: str, version: str) -> str | None:
-        folder = self.models / category / version
         sha256 = None
-        with suppress(bundle.BundleError):
-            sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
-        try:
+        with problems_of(self.models, category, version):
+            folder = models_folder.resolve(self.models, category, version)
+            with suppress(bundle.BundleError):
+                sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
             models_folder.delete(self.models, category, version)
-        except models_folder.UnknownModelError as error:
-            raise unknown_model(self.models, category, version) from error
-        except models_folder.ConflictError as error:
-            raise Problem("conflict", str(error)) from error
         return sha256
 
     def _lock(self, category: str) -> asyncio.Lock:

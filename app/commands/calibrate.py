@@ -53,7 +53,8 @@ def calibrate(
     from app.access import COMMAND_LINE
     from app.calibrations import CalibrationFiles
     from app.category_settings import SettingsFiles
-    from app.folder_calibration import FolderError, find_images, load, measure_images
+    from app.folder_calibration import FolderError, find_images, measure_images
+    from app.loader import Loader
     from app.recalibration import recalibrate
     from flows.fastflow import fit_pictures, models_folder
     from flows.fastflow.engines import slower_here
@@ -73,7 +74,7 @@ def calibrate(
     if threads is not None:
         torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
-    detector = load(folder, engine, device)
+    detector = Loader(models, device, engine).read(folder, uncalibrated=True)
     fitted = fit_pictures.load(folder, detector.manifest)
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:

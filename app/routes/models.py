@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter
 
 from app.access import MaySeeModels
-from app.catalogue import expect_readable, resolve, unknown_model
+from app.catalogue import require_readable, resolve, unknown_model
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.loader import reason
 from app.openapi import documented
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 @router.get("", responses=documented("internal", "model-loading"))
 def list_models(settings: SettingsPart, caller: MaySeeModels) -> schemas.ModelList:
     """List the categories with their versions; of a key that is for some categories alone, those."""
-    expect_readable(settings.models)
+    require_readable(settings.models)
     allowed = caller.categories
     names = [n for n in models_folder.categories(settings.models) if allowed is None or n in allowed]
     return schemas.ModelList(
@@ -76,7 +76,7 @@ def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
     Raises:
         Problem: unknown-model; model-loading, if the models folder cannot be read.
     """
-    expect_readable(models)
+    require_readable(models)
     active = models_folder.active_version(models, category)
     versions = [
         _version(models, category, version, version == active, loaded)

@@ -4,7 +4,7 @@ Its scores come from the `Scorer` that calibrated it, so a served score is the t
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -147,7 +147,6 @@ class Detector:
         device: str = "auto",
         backbone: FrozenBackbone | None = None,
         backbones: Path | None = None,
-        replayed: Collection[str] = (),
         precision: Precision = "float32",
         fallback: Calibrator | None = None,
         engine: Engine | None = None,
@@ -159,8 +158,6 @@ class Detector:
             device: see `pick_device`.
             backbone: one to share, on that device; taken if it is the one that the bundle needs.
             backbones: folder of the backbones' weights; by default that of the bundle's models folder.
-            replayed: manifests' sha256 whose golden pictures this process has replayed on that device; since
-                they cover every file, one of these is the same model and need not replay them again.
             precision: what to compute in, see `engines.pick_engine`.
             fallback: see `Detector`.
             engine: what computes, to be shared, on that device; its precision is the one that counts.
@@ -188,8 +185,7 @@ class Detector:
         if isinstance(backbone, RecordedBackbone):
             backbone.let_go()
         detector = cls(manifest, sha256, scorer, fallback)
-        if sha256 not in replayed:
-            detector._replay_golden(bundle)
+        detector._replay_golden(bundle)
         return detector
 
     def predict(

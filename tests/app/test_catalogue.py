@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.catalogue import Catalogue, expect_readable
+from app.catalogue import Catalogue, categories
 from app.problems import Problem
 from flows.fastflow import models_folder
 from tests.flows.fastflow.manifests import made
@@ -53,7 +53,7 @@ def test_changes_of_the_folder_count_at_once(models: Path, catalogue: Catalogue)
 def test_an_active_version_need_not_exist(models: Path, catalogue: Catalogue) -> None:
     shutil.rmtree(models / "screw" / "a")
     assert find(catalogue) == "a"
-    assert not catalogue.has("screw", "a")
+    assert problem(catalogue, version="a")[0] == "unknown-model"
 
 
 @pytest.mark.parametrize("kind", ["empty", "bytes", "path", "three lines", "folder", "pipe", "link"])
@@ -119,17 +119,17 @@ def test_an_unfinished_folder_is_no_version(models: Path, catalogue: Catalogue) 
         assert "there are: a, b." in problem(catalogue, version=version)[1]
 
 
-def test_categories_are_those_with_a_version(models: Path, catalogue: Catalogue) -> None:
+def test_categories_are_those_with_a_version(models: Path) -> None:
     made(models, "nut", "v1")
     for name in ("empty", "Not-One", models_folder.BACKBONES):
         (models / name).mkdir()
-    assert catalogue.categories() == {"screw", "nut"}
+    assert categories(models) == ["nut", "screw"]
 
 
 def test_a_models_folder_that_is_gone_is_no_empty_one(models: Path, catalogue: Catalogue) -> None:
     assert find(catalogue) == "a"
     models.rename(models.with_name("elsewhere"))
-    for call in (lambda: expect_readable(models), catalogue.categories, lambda: find(catalogue)):
+    for call in (lambda: categories(models), lambda: find(catalogue)):
         with pytest.raises(Problem) as caught:
             call()
         assert caught.value.name == "model-loading"

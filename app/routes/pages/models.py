@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app import verdict
 from app.access import MaySeeModels, Permission
-from app.catalogue import expect_readable
+from app.catalogue import require_readable
 from app.database.engine import Database
 from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version
 from app.history import browsing
@@ -52,7 +52,7 @@ async def show_models(
     watched = drift if page.may(Permission.HISTORY) else None
 
     def read() -> list[dict[str, Any]]:
-        expect_readable(settings.models)
+        require_readable(settings.models)
         names = categories(settings.models, caller)
         return [_row(settings.models, name, residency, watched) for name in names]
 
