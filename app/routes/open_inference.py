@@ -1,6 +1,5 @@
 """The Open Inference Protocol under /v2: clients of KServe and Triton work unchanged."""
 
-import asyncio
 import importlib.metadata
 from functools import partial
 from typing import Annotated, Any, Final
@@ -13,16 +12,13 @@ from app.access import AnyCaller, MayPredict, MaySeeModels
 from app.catalogue import resolve
 from app.dependencies import (
     VERSION_IN_PATH,
-    BatcherPart,
     Category,
-    DrainingPart,
     PredictorPart,
     ResidencyPart,
     SettingsPart,
     require_not_draining,
 )
 from app.forms import File, Upload
-from app.inspection.answer import Answer
 from app.inspection.params import PredictParams
 from app.inspection.predictor import PROBLEMS, Body, Predictor
 from app.known_query import require_known_query
@@ -30,10 +26,12 @@ from app.open_inference import incoming, outgoing
 from app.openapi import documented
 from app.openapi_bodies import INFER_EXTRA
 from app.problems import Problem
+from app.routes import health
 from app.scheduling.admission import Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import open_inference as schemas
-from flows.fastflow import heatmap, models_folder
+from app.schemas.health import Health
+from flows.fastflow import models_folder
 
 router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(require_known_query)])
 
@@ -43,27 +41,21 @@ _JSON_TIMES: Final = 20
 
 
 @router.get("/health/live", responses=_documented("internal"))
-async def live(batcher: BatcherPart) -> dict[str, bool]:
-    """Answer 200 as long as the process can answer, unless its device is lost: then it must be restarted."""
-    if batcher.lost is not None:
-        raise Problem("internal", batcher.lost)
+async def live(_: Annotated[Health, Depends(health.live)]) -> dict[str, bool]:
+    """Answer 200 as /health/live."""
     return {"live": True}
 
 
 @router.get("/health/ready", responses=_documented("internal", "model-loading", "draining"))
-async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> dict[str, bool]:
+async def ready(_: Annotated[Health, Depends(health.ready)]) -> dict[str, bool]:
     """Answer 200 when every active model is loaded, as /health/ready."""
-    draining.require_not_begun()
-    residency.expect_ready()
-    batcher.require_alive()
     return {"ready": True}
 
 
 @router.get("", responses=_documented("internal"))
 async def server_metadata(_: AnyCaller) -> schemas.ServerMetadata:
     """Tell what the server is."""
-    version = importlib.metadata.version("flowgauge")
-    return schemas.ServerMetadata(name="flowgauge", version=version, extensions=["binary_tensor_data"])
+    return schemas.ServerMetadata(version=importlib.metadata.version("flowgauge"))
 
 
 _METADATA = _documented("unknown-model", "internal", "model-loading")
@@ -78,17 +70,15 @@ def model_metadata(
     version = request.path_params.get("version")
     resolve(settings.models, category, version)
     versions = models_folder.versions(settings.models, category) if version is None else [version]
+    inputs = [
+        schemas.TensorMetadata(name=name, datatype=datatype, shape=shape)
+        for name, (datatype, shape) in incoming.INPUTS.items()
+    ]
     outputs = [
-        schemas.TensorMetadata(name=name, datatype=output.datatype, shape=list(output.shape))
+        schemas.TensorMetadata(name=name, datatype=output.datatype, shape=output.shape)
         for name, output in outgoing.OUTPUTS.items()
     ]
-    inputs = [
-        schemas.TensorMetadata(name=incoming.IMAGE, datatype="BYTES", shape=[-1]),
-        schemas.TensorMetadata(name=incoming.PIXELS, datatype="UINT8", shape=[-1, -1, -1, 3]),
-    ]
-    return schemas.ModelMetadata(
-        name=category, versions=versions, platform="flowgauge", inputs=inputs, outputs=outputs
-    )
+    return schemas.ModelMetadata(name=category, versions=versions, inputs=inputs, outputs=outputs)
 
 
 _READY = _documented("unknown-model", "rejected-bundle", "internal", "model-loading")
@@ -97,20 +87,10 @@ _READY = _documented("unknown-model", "rejected-bundle", "internal", "model-load
 @router.get("/models/{category}/ready", responses=_READY)
 @router.get("/models/{category}/versions/{version}/ready", responses=_READY, dependencies=[VERSION_IN_PATH])
 async def model_ready(
-    request: Request, category: Category, residency: ResidencyPart, settings: SettingsPart, _: MayPredict
+    request: Request, category: Category, residency: ResidencyPart, _: MayPredict
 ) -> dict[str, str | bool]:
-    """Answer 200 when the active version, or the one named, is loaded; if it is not, it is loaded first.
-
-    One that is not loaded within FLOWGAUGE_DEADLINE_MS is 503, and loaded all the same.
-    """
-    load = residency.get(category, request.path_params.get("version"))
-    try:
-        async with asyncio.timeout(settings.deadline_ms / 1000) as limit:
-            await cancel_on_disconnect(request, load)
-    except TimeoutError as error:
-        if not limit.expired():
-            raise
-        raise Problem("model-loading", "It is still being loaded.") from error
+    """Answer 200 when the active version, or the one named, is loaded; if it is not, it is loaded first."""
+    await cancel_on_disconnect(request, residency.get(category, request.path_params.get("version")))
     return {"name": category, "ready": True}
 
 
@@ -133,10 +113,10 @@ async def infer(
     params: Annotated[PredictParams, Depends()],
     predictor: PredictorPart,
 ) -> Response:
-    """Inspect pictures with the active version, or with the one named.
+    """Inspect images with the active version, or with the one named.
 
     The input is `image`, BYTES [N]: files; or `pixels`, UINT8 [N, H, W, 3]: RGB, kept in the history as PNG.
-    A picture that cannot be inspected is the answer to all; others may have been kept by then.
+    An image that cannot be inspected is the answer to all; others may have been kept by then.
     """
     read = partial(_read, request, category, predictor)
     return await predictor.predict_all(request, category, params, read)
@@ -158,19 +138,9 @@ async def _read(request: Request, category: str, predictor: Predictor, room: Res
     length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
     # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
     room.hold(_JSON_TIMES * length + len(body) - length)
-
-    def take_apart() -> tuple[incoming.Incoming, list[File]]:
-        found = incoming.parse(body, length, settings)
-        files = [image if isinstance(image, bytes) else heatmap.encode_png(image) for image in found.images]
-        return found, [File(None, file) for file in files]
-
-    found, files = await predictor.inspector.run_in_thread(category, take_apart)
-
-    def respond(answers: list[Answer]) -> Response:
-        answer, json_length = outgoing.encode(answers, found.outputs, found.id)
-        if json_length is None:
-            return Response(answer, media_type="application/json")
-        headers = {outgoing.LENGTH: str(json_length)}
-        return Response(answer, headers=headers, media_type="application/octet-stream")
-
-    return Body(Upload(files, found.texts), outgoing.drawings(list(found.outputs)), respond)
+    parse = partial(incoming.parse, body, length, settings)
+    found = await predictor.inspector.run_in_thread(category, parse)
+    upload = Upload([File(None, image) for image in found.images], found.texts)
+    drawings = {drawn for name in found.outputs if (drawn := outgoing.OUTPUTS[name].drawn) is not None}
+    respond = partial(outgoing.respond, outputs=found.outputs, identifier=found.id)
+    return Body(upload, drawings, respond)

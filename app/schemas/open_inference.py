@@ -1,10 +1,13 @@
-"""What goes over the wire in the Open Inference Protocol, version 2, which KServe and Triton speak."""
+"""Bodies of the Open Inference Protocol, version 2, which KServe and Triton speak."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from .texts import MAX_TEXT, TEXT_PATTERN
 
 Datatype = Literal["BYTES", "UINT8", "FP32", "FP64"]
+Text = Annotated[str, Field(max_length=MAX_TEXT, pattern=TEXT_PATTERN)]
 # Lists are read no further than so far, whatever was sent: of what is wrong in them each element is an error.
 _FEW = 16
 
@@ -12,9 +15,9 @@ _FEW = 16
 class ServerMetadata(BaseModel):
     """What the server is."""
 
-    name: Literal["flowgauge"]
+    name: Literal["flowgauge"] = "flowgauge"
     version: str = Field(examples=["0.1.0"])
-    extensions: list[str] = Field(examples=[["binary_tensor_data"]])
+    extensions: list[str] = ["binary_tensor_data"]
 
 
 class TensorMetadata(BaseModel):
@@ -30,11 +33,9 @@ class ModelMetadata(BaseModel):
 
     name: str = Field(examples=["bottle"])
     versions: list[str] = Field(examples=[["20261125T011500-3f9a2c"]])
-    platform: Literal["flowgauge"]
+    platform: Literal["flowgauge"] = "flowgauge"
     inputs: list[TensorMetadata] = Field(description="One of them is to be sent.")
-    outputs: list[TensorMetadata] = Field(
-        description="`map` and `overlay` come only where they are asked for."
-    )
+    outputs: list[TensorMetadata] = Field(description="`map` and `overlay` come only when asked for.")
 
 
 class TensorParameters(BaseModel):
@@ -46,25 +47,20 @@ class TensorParameters(BaseModel):
     binary_data: bool | None = Field(None, description="Of an output: to come after the JSON.")
 
 
-def _null_too(of: type[BaseModel]) -> BeforeValidator:
-    """Take null for nothing: programs that write every field send it where they have nothing to say."""
-    return BeforeValidator(lambda given: {} if given is None else given, json_schema_input_type=of | None)
-
-
 class RequestedOutput(BaseModel):
     """An output that is wanted."""
 
     name: str = Field(examples=["score"])
-    parameters: Annotated[TensorParameters, _null_too(TensorParameters)] = TensorParameters()
+    parameters: TensorParameters | None = None
 
 
 class InputTensor(BaseModel):
-    """Pictures."""
+    """Images."""
 
     name: str = Field(examples=["image"])
     shape: list[int] = Field(examples=[[1]], max_length=_FEW)
     datatype: str = Field(examples=["BYTES"])
-    parameters: Annotated[TensorParameters, _null_too(TensorParameters)] = TensorParameters()
+    parameters: TensorParameters | None = None
     data: Any = Field(
         None,
         description="Of `image`, base64 of each file; of `pixels`, numbers. null where they follow the JSON.",
@@ -78,17 +74,17 @@ class RequestParameters(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     binary_data_output: bool = False
-    part_id: str | None = Field(None, examples=["P-000123"])
-    product_id: str | None = Field(None, examples=["bottle-500ml"])
-    recipe_id: str | None = Field(None, examples=["top-light"])
-    station: str | None = Field(None, examples=["line-3"])
+    part_id: Text | None = Field(None, examples=["P-000123"])
+    product_id: Text | None = Field(None, examples=["bottle-500ml"])
+    recipe_id: Text | None = Field(None, examples=["top-light"])
+    station: Text | None = Field(None, examples=["line-3"])
 
 
 class InferenceRequest(BaseModel):
-    """Pictures to inspect."""
+    """Images to inspect."""
 
     id: str | None = Field(None, description="Comes back with the answer.", max_length=256, examples=["42"])
-    parameters: Annotated[RequestParameters, _null_too(RequestParameters)] = RequestParameters()
+    parameters: RequestParameters | None = None
     inputs: list[InputTensor] = Field(max_length=_FEW)
     outputs: list[RequestedOutput] | None = Field(
         None, description="Without it: decision, score, p_value, inspection_id.", max_length=_FEW
@@ -96,7 +92,7 @@ class InferenceRequest(BaseModel):
 
 
 class OutputTensor(BaseModel):
-    """Something that was found out, one element or one map a picture."""
+    """Something that was found out, one element or one map an image."""
 
     name: str = Field(examples=["score"])
     datatype: Datatype

@@ -28,7 +28,6 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.keys import Keys
 from app.main import create_app
-from app.scheduling.admission import Reservation
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.conftest import trained_once
@@ -114,20 +113,6 @@ def remove_files(history: History) -> None:
     for held in guard.held():
         retention.confirm(held.kind)
     asyncio.run(retention.once())
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes of answers that the room for requests was told of, one after the other."""
-    sizes: list[int] = []
-    add_answer = Reservation.add_answer
-
-    def adding(room: Reservation, size: int) -> None:
-        sizes.append(size)
-        add_answer(room, size)
-
-    monkeypatch.setattr(Reservation, "add_answer", adding)
-    return sizes
 
 
 @pytest.fixture(scope="session")

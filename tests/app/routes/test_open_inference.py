@@ -2,7 +2,6 @@
 
 import base64
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,16 +16,14 @@ from app.main import create_app
 from app.open_inference import outgoing
 from app.open_inference.outgoing import LENGTH
 from app.problems import Problem
+from app.scheduling.admission import Reservation
 from app.settings import Settings
 from flows.fastflow import images, models_folder
-from flows.fastflow.detector import Detector
 from tests.app.conftest import Keyed
-from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]
 INFER = "/v2/models/tiny/infer"
-TOO_LONG = {"name": "pixels", "datatype": "UINT8", "shape": [1, 1, 16385, 3]}
 
 
 def body(tensor: dict[str, Any], binary: bytes, **more: Any) -> tuple[bytes, dict[str, str]]:
@@ -72,7 +69,9 @@ def expected(service: TestClient, data: bytes) -> dict[str, Any]:
     return answer
 
 
-def test_health_and_metadata(service: TestClient, tiny_bundle_store: Path) -> None:
+def test_health_metadata_and_versions(
+    service: TestClient, tiny_bundle_store: Path, tiny_images: Images
+) -> None:
     assert service.get("/v2/health/live").json() == {"live": True}
     assert service.get("/v2").json()["extensions"] == ["binary_tensor_data"]
     version = models_folder.active_version(tiny_bundle_store, "tiny")
@@ -82,6 +81,9 @@ def test_health_and_metadata(service: TestClient, tiny_bundle_store: Path) -> No
         assert (metadata["name"], metadata["versions"]) == ("tiny", [version])
         assert [one["name"] for one in metadata["inputs"]] == ["image", "pixels"]
         assert {one["name"] for one in metadata["outputs"]} >= {"decision", "score", "p_value", "map"}
+        content, headers = files(tiny_images["good"][0])
+        answer = service.post(f"{path}/infer?store=false", content=content, headers=headers)
+        assert answer.json()["model_version"] == version
     assert service.get("/v2/health/ready").json() == {"ready": True}
 
 
@@ -158,33 +160,16 @@ def test_maps_and_overlays_come_when_asked_for(
 
 
 def test_drawings_are_counted_until_the_response_is_made(
-    service: TestClient, tiny_images: Images, held: list[int]
+    service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each when it is there, and all of them twice while the response is made of them."""
+    held: list[int] = []
+    monkeypatch.setattr(Reservation, "add_answer", lambda _, size: held.append(size))
     outputs = [{"name": "overlay", "parameters": {"binary_data": True}}]
     content, headers = files(*tiny_images["defect"][:2], outputs=outputs)
     found = read(service.post(f"{INFER}?store=false", content=content, headers=headers))
     sizes = [len(png) for png in found["overlay"]]
     assert sorted(held) == sorted([*sizes, 2 * sum(sizes)])
-
-
-def test_version_can_be_named(
-    store: Path, tiny_images: Images, add_version: Callable[[Path, str, str], Path]
-) -> None:
-    add_version(store, "tiny", "other")
-    with TestClient(create_app(Settings(models=store, preload=False))) as client:
-        content, headers = files(tiny_images["good"][0])
-        answer = client.post("/v2/models/tiny/versions/other/infer", content=content, headers=headers)
-        assert json.loads(answer.content)["model_version"] == "other"
-        assert client.get("/v2/models/tiny/versions/other/ready").status_code == 200
-        assert client.get("/v2/models/tiny").json()["versions"][-1] == "other"
-
-
-def test_repeated_request_is_not_inspected_twice(service: TestClient, tiny_images: Images) -> None:
-    content, headers = files(*tiny_images["good"][:2])
-    headers["Idempotency-Key"] = "v2-key"
-    first, second = (read(service.post(INFER, content=content, headers=headers)) for _ in range(2))
-    assert first == second
 
 
 @pytest.mark.parametrize(
@@ -220,7 +205,7 @@ def test_errors_are_in_the_protocols_form(
 
 def encode_maps(*sides: int, as_bytes: bool) -> int:
     """Encode square maps. Returns the length of the answer."""
-    output = outgoing.Output("FP32", (-1, -1, -1), lambda answer: answer.files)
+    output = outgoing.Output("FP32", [-1, -1, -1], lambda answer: answer.files)
     model = SimpleNamespace(category="tiny", version="v0")
     answers: list[Any] = [
         SimpleNamespace(inspection=SimpleNamespace(model=model), files=np.zeros((side, side), np.float32))
@@ -228,7 +213,7 @@ def encode_maps(*sides: int, as_bytes: bool) -> int:
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(outgoing, "OUTPUTS", {"map": output})
-        return len(outgoing.encode(answers, {"map": as_bytes}, None)[0])
+        return len(outgoing.respond(answers, {"map": as_bytes}, None).body)
 
 
 def test_maps_that_make_no_tensor_or_too_much_json_are_refused() -> None:
@@ -238,23 +223,6 @@ def test_maps_that_make_no_tensor_or_too_much_json_are_refused() -> None:
     assert encode_maps(*[512] * 4, as_bytes=False) > 4 * 2**20
     with pytest.raises(Problem, match="ask for them with the parameter binary_data"):
         encode_maps(*[512] * 5, as_bytes=False)
-
-
-def test_readiness_waits_for_no_load_without_end(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, go_on = Detector.load, threading.Event()
-
-    def slow(*args: Any, **kwargs: Any) -> Detector:
-        assert go_on.wait(60)
-        return load(*args, **kwargs)
-
-    monkeypatch.setattr(Detector, "load", slow)
-    asked = "/v2/models/tiny/ready"
-    with TestClient(create_app(Settings(models=store, deadline_ms=200))) as client:
-        response = client.get(asked)
-        go_on.set()
-        assert response.status_code == 503
-        assert "still being loaded" in response.json()["error"]
-        eventually(lambda: client.get(asked).status_code == 200)
 
 
 def test_keys_are_required(keyed: Keyed) -> None:
