@@ -1,7 +1,6 @@
 """What monitoring reads from the parts of the running service, whenever it asks."""
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +50,6 @@ class Gauges(Collector):
     _failures: int = 0
     _rates: Mapping[tuple[str, ...], float] = field(default_factory=dict)
     _rates_read: float = float("-inf")
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def describe(self) -> Iterable[Metric]:
         """Say nothing: the registry would read every value to learn the names."""
@@ -59,21 +57,16 @@ class Gauges(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Read every part."""
-        parts = (
-            *(self._work, self._models, self._history, self._error_rates, self._deletions),
-            *(self._drift, self._feed, self._sinks),
-        )
         metrics: list[Metric] = []
-        with self._lock:
-            for read in parts:
-                try:
-                    metrics += read()
-                # Whatever is wrong with one part, monitoring must hear of the others now more than ever.
-                except Exception:
-                    self._failures += 1
-                    logger.exception("metrics cannot be read")
-            said = "Parts that could not be read; the log has more."
-            return [*metrics, _counter("telemetry_failures", said, self._failures)]
+        for read in (self._work, self._models, self._history, self._error_rates, self._drift, self._events):
+            try:
+                metrics += read()
+            # Whatever is wrong with one part, monitoring must hear of the others now more than ever.
+            except Exception:
+                self._failures += 1
+                logger.exception("metrics cannot be read")
+        said = "Parts that could not be read; the log has more."
+        return [*metrics, _counter("telemetry_failures", said, self._failures)]
 
     def _work(self) -> Iterator[Metric]:
         admission, batcher = self.admission, self.batcher
@@ -119,6 +112,13 @@ class Gauges(Collector):
             "and from one that the disk did not take to the next that it takes.",
             float(history.accepts(self.max_bytes)),
         )
+        held = {one.kind for one in self.deletions.held()}
+        yield _gauge(
+            "deletion_held",
+            "1 while retention would delete so much that an administrator must confirm it.",
+            {(kind,): float(kind in held) for kind in KINDS},
+            "kind",
+        )
 
     def _error_rates(self) -> Iterator[Metric]:
         now = time.monotonic()
@@ -132,15 +132,6 @@ class Gauges(Collector):
             f"{_RATES_DAYS} days, as far as reviews tell.",
             self._rates,
             "category",
-            "kind",
-        )
-
-    def _deletions(self) -> Iterator[Metric]:
-        held = {one.kind for one in self.deletions.held()}
-        yield _gauge(
-            "deletion_held",
-            "1 while retention would delete so much that an administrator must confirm it.",
-            {(kind,): float(kind in held) for kind in KINDS},
             "kind",
         )
 
@@ -164,7 +155,7 @@ class Gauges(Collector):
             *("category", "station", "statistic"),
         )
 
-    def _feed(self) -> Iterator[Metric]:
+    def _events(self) -> Iterator[Metric]:
         feed = self.feed
         yield _gauge("event_readers", "Who listens to the events at present.", feed.readers)
         yield _counter("events_sent", "Events sent to readers.", feed.sent)
@@ -174,8 +165,6 @@ class Gauges(Collector):
             {(reason,): count for reason, count in feed.dropped.items()},
             "reason",
         )
-
-    def _sinks(self) -> Iterator[Metric]:
         deliveries = self.deliveries
         yield _counter(
             "sink_deliveries",

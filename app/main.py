@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
+from starlette.datastructures import State
 
 from app import openapi, problem_answers
 from app.acts import Observer
@@ -48,103 +49,22 @@ logger = logging.getLogger("flowgauge.start")
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the service. Two of them share nothing.
-
-    Args:
-        settings: what it is to be.
-    """
+    """Make the service. Two of them share nothing."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        state = app.state
-        state.settings = settings
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for line in unknown_variables(os.environ):
             logger.warning(line)
         async with AsyncExitStack() as stack:  # closed in the opposite order, whatever fails on the way
-            state.history = history = History(settings)
-            state.database = database = history.database
-            state.audit = audit_log = Audit(database)
-            observer = Observer(audit_log)
-
-            def serves(category: str, version: str, sha256: str, previous: str | None) -> None:
-                observer.serves(category, version, sha256, previous)
-                telemetry.serves(category)
-
-            state.residency = residency = Residency(
-                settings.models, Loader.of(settings), settings.model_bytes, serves
-            )
-            calibrations = CalibrationFiles(settings.models)
-            references = References(
-                settings.models,
-                SettingsFiles(settings.models).get,
-                settings.precision,
-                residency.serving,
-                calibrations,
-            )
-            state.drift = drift = Drift(
-                settings.drift_window,
-                references,
-                partial(latest, history.database),
-                references.categories,
-                references.stations,
-            )
-            state.deletions = deletions = DeletionGuard()
-            state.retention = retention = Retention(settings, history, deletions)
-            history.on_filed(drift.on_filed)
-            history.on_filed(retention.on_filed)
-            state.feed = feed = Feed(history.database, settings.max_readers)
-            history.on_filed(feed.wake)
-            await history.open()
-            stack.push_async_callback(history.close)
-            await feed.open()
-            stack.push_async_callback(feed.close)
-            draining.on_end(feed.end)
-            sinks = Sinks(settings, history.database, feed, history.identity)
-            await sinks.open()
-            stack.push_async_callback(sinks.close)
-            deleting = asyncio.create_task(retention.run())
-            stack.callback(deleting.cancel)
-            stack.push_async_callback(observer.close)
-            state.keys = Keys(database)
-            state.sessions = Sessions(database)
-            state.keyring = keyring = Keyring(database)
-            keyring.start()
-            stack.callback(keyring.close)
-            stack.callback(residency.close)
-            state.store = store = Store(settings.models, residency, settings.max_bundle_bytes, calibrations)
-            state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
-            # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a
-            # PNG by now, which of noise is longer than they are; so is what the history kept of them.
-            largest = max(settings.max_bytes, uncompressed_bytes(settings.max_pixels))
-            limits = Limits(largest, settings.max_pixels)
-            state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
-            stack.callback(batcher.close)
-            state.inspector = inspector = Inspector(
-                limits, settings.decode_threads, batcher, store, history, telemetry
-            )
-            stack.callback(inspector.close)
-            state.predictor = Predictor(settings, admission, batcher, residency, inspector, history)
-            gauges = Gauges(
-                *(admission, batcher, residency, history, deletions, drift, feed),
-                deliveries=sinks.deliveries,
-                max_bytes=settings.max_bytes,
-            )
-            telemetry.registry.register(gauges)
-            stack.callback(telemetry.registry.unregister, gauges)
-            # In the background: the process answers /health/live and /docs while models load.
-            preloading = asyncio.create_task(residency.preload()) if settings.preload else None
-            # Beside it, not in the first request. In a thread, so that the first model can begin to load.
-            await asyncio.to_thread(_prepare, app)
+            await _open_history(app.state, stack)
+            _open_inspection(app.state, stack)
             yield
-            if preloading is not None:
-                preloading.cancel()
 
     version = importlib.metadata.version("flowgauge")
     app = FastAPI(
         title="FlowGauge",
         summary="Visual inspection: a score, a decision and a heatmap for every image.",
-        description="Errors are RFC 9457 problem details: branch on `type`. Every answer has X-Request-ID, "
-        "its name in the server's log: the one that came, or a new one.",
+        description="Errors are RFC 9457 problem details: branch on `type`. Every answer has X-Request-ID.",
         version=version,
         lifespan=lifespan,
         openapi_url=None,  # app/routes/reference.py has the document, and a page that needs no internet
@@ -153,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
         routes=[*ROUTES],
     )
     app.openapi = openapi.writer(app)  # type: ignore[method-assign]  # FastAPI's own way of extending it
+    app.state.settings = settings
     app.state.telemetry = telemetry = Telemetry(version)
     app.state.draining = draining = Draining()
     # The last one added is the outermost.
@@ -164,7 +85,79 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _prepare(app: FastAPI) -> None:
-    """Have FastAPI prepare every route now: a tenth of a second that the first request would take longer."""
-    for route in app.routes:
-        route.matches({"type": "http", "method": "GET", "path": "", "root_path": "", "headers": []})
+async def _open_history(state: State, stack: AsyncExitStack) -> None:
+    """Open what is kept, who may see it, and what follows from it."""
+    settings: Settings = state.settings
+    state.history = history = History(settings)
+    state.database = database = history.database
+    state.audit = audit_log = Audit(database)
+    observer = Observer(audit_log)
+    state.residency = residency = Residency(
+        settings.models, Loader.of(settings), settings.model_bytes, observer.serves
+    )
+    state.calibrations = calibrations = CalibrationFiles(settings.models)
+    read_settings = SettingsFiles(settings.models).get
+    references = References(
+        settings.models, read_settings, settings.precision, residency.serving, calibrations
+    )
+    state.drift = drift = Drift(
+        settings.drift_window,
+        references,
+        partial(latest, database),
+        references.categories,
+        references.stations,
+    )
+    state.deletions = deletions = DeletionGuard()
+    state.retention = retention = Retention(settings, history, deletions)
+    state.feed = feed = Feed(database, settings.max_readers)
+    for follows in (drift.on_filed, retention.on_filed, feed.wake):
+        history.on_filed(follows)
+    await history.open()
+    stack.push_async_callback(history.close)
+    await feed.open()
+    stack.push_async_callback(feed.close)
+    state.draining.on_end(feed.end)
+    state.sinks = sinks = Sinks(settings, database, feed, history.identity)
+    await sinks.open()
+    stack.push_async_callback(sinks.close)
+    deleting = asyncio.create_task(retention.run())
+    stack.callback(deleting.cancel)
+    stack.push_async_callback(observer.close)
+    state.keys = Keys(database)
+    state.sessions = Sessions(database)
+    state.keyring = keyring = Keyring(database)
+    keyring.start()
+    stack.callback(keyring.close)
+
+
+def _open_inspection(state: State, stack: AsyncExitStack) -> None:
+    """Open the models, and the way of an image through them."""
+    settings: Settings = state.settings
+    telemetry: Telemetry = state.telemetry
+    residency: Residency = state.residency
+    history: History = state.history
+    stack.callback(residency.close)
+    state.store = store = Store(settings.models, residency, settings.max_bundle_bytes, state.calibrations)
+    state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
+    # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a
+    # PNG by now, which of noise is longer than they are; so is what the history kept of them.
+    largest = max(settings.max_bytes, uncompressed_bytes(settings.max_pixels))
+    limits = Limits(largest, settings.max_pixels)
+    state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
+    stack.callback(batcher.close)
+    state.inspector = inspector = Inspector(
+        limits, settings.decode_threads, batcher, store, history, telemetry
+    )
+    stack.callback(inspector.close)
+    state.predictor = Predictor(settings, admission, batcher, residency, inspector, history)
+    gauges = Gauges(
+        *(admission, batcher, residency, history, state.deletions, state.drift, state.feed),
+        deliveries=state.sinks.deliveries,
+        max_bytes=settings.max_bytes,
+    )
+    telemetry.registry.register(gauges)
+    stack.callback(telemetry.registry.unregister, gauges)
+    if settings.preload:
+        # In the background: the process answers /health/live and /docs while models load.
+        preloading = asyncio.create_task(residency.preload())
+        stack.callback(preloading.cancel)

@@ -6,7 +6,7 @@ categories only where a model of the category serves or has answered.
 
 import logging
 from collections.abc import Collection, Iterable
-from typing import Final, get_args
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 
 from app.problems import TYPES
-from app.schemas.predict import Decision, Inspection
+from app.schemas.predict import Inspection
 
 logger = logging.getLogger("flowgauge.telemetry")
 
@@ -84,11 +84,6 @@ class Telemetry:
         self._request_seconds.labels(template).observe(seconds)
         if problem is not None:
             self._problems.labels(problem).inc()
-
-    def serves(self, category: str) -> None:
-        """Count a category's decisions from now on, from 0, so that the first one is a rise."""
-        for decision in get_args(Decision):
-            self._decisions.labels(category, decision)
 
     def decided(self, inspection: Inspection) -> None:
         """Count an inspected image; to be called once for each, when its answer is sure.

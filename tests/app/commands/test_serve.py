@@ -23,8 +23,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from app.access import Role
-from app.commands.serve import serve, warnings_of
+from app.commands.serve import serve
 from app.settings import Settings, settings_from
+from app.startup import warnings_of
 from flows.fastflow import bundle, models_folder
 from tests.support.certificates import make_certificate
 from tests.support.waiting import eventually

@@ -1,0 +1,197 @@
+"""Starting the service as a process: checks, the port, a greeting, and the server until it stops."""
+
+import gc
+import json
+import logging
+import math
+import socket
+from typing import Any, NoReturn
+
+import torch
+import typer
+import uvicorn
+
+from app import logs
+from app.certificate import CertificateError, require_certificate
+from app.database.engine import DatabaseError, DatabaseUnavailable, read_url, shown
+from app.exposure import ExposureError, require_keys_on_network
+from app.history.history import HistoryError
+from app.loopback import is_loopback
+from app.main import create_app
+from app.server import Server
+from app.settings import Settings, SettingsError, settings_from
+from app.sinks.errors import SinkError
+from app.sinks.sinks import describe
+from flows.fastflow import models_folder
+from flows.fastflow.detector import DeviceError, pick_device
+from flows.fastflow.engines import pick_engine, slower_here
+from flows.fastflow.engines.errors import EngineError
+
+logger = logging.getLogger("flowgauge.serve")
+
+
+def start(**options: Any) -> None:
+    """Serve until a signal; whatever keeps it from that ends the process with an exit code and a line.
+
+    Args:
+        options: of `flowgauge serve`, by name; None where one was not given.
+    """
+    try:
+        settings = settings_from(**options)
+        device = pick_device(settings.device)
+        pick_engine(settings.precision, device, settings.engine)
+        sinks = describe(settings)
+        read_url(settings.database_url)
+        require_certificate(settings)
+        keyed = require_keys_on_network(settings)
+    except DatabaseUnavailable as error:
+        _stop(1, error.at_start)
+    except DeviceError as error:  # a driver may come after this start
+        _stop(1, str(error))
+    except (SettingsError, EngineError, SinkError, DatabaseError, CertificateError, ExposureError) as error:
+        _stop(2, str(error))
+    categories = _categories(settings)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    logs.configure(settings.log_format)
+    listener = _listen(settings.host, settings.port)
+    _greet(listener, settings, categories, device, sinks, keyed=keyed)
+    _log(settings)
+    if slower := slower_here(settings.precision, device):
+        logger.warning("FLOWGAUGE_PRECISION: %s", slower)
+    _run(settings, listener)
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    typer.secho(f"flowgauge serve: {message}", fg="red", err=True)
+    raise typer.Exit(code)
+
+
+def _categories(settings: Settings) -> list[str]:
+    try:
+        next(settings.models.iterdir(), None)
+        return models_folder.categories(settings.models)
+    except OSError as error:  # a mount may come
+        _stop(
+            1,
+            f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name the one "
+            "that you have with --models, or make an empty one for models that are uploaded.",
+        )
+
+
+def _run(settings: Settings, listener: socket.socket) -> None:
+    app = create_app(settings)
+    gc.freeze()  # what was imported stays: no collection need walk through it while somebody waits
+    proxies = settings.trusted_proxies.strip(" ,")
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,  # the service writes its own line per request, with the request's id
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies or None,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        # Longer than the cycle of a line, and than proxies keep theirs: a request that is sent just when its
+        # connection is closed is lost.
+        timeout_keep_alive=75,
+        # Accepted requests get so many seconds to finish, or the default deadline and a little more.
+        timeout_graceful_shutdown=max(30, math.ceil(settings.deadline_ms / 1000) + 5),
+    )
+
+    def is_lost() -> bool:
+        return app.state.batcher.lost is not None
+
+    server = Server(config, app.state.draining, settings.drain_seconds, is_lost)
+    try:
+        server.run_app(app, listener)
+    except HistoryError as error:
+        _stop(1, str(error))
+    logger.info("stopped")
+    if is_lost():
+        _stop(1, app.state.batcher.lost)  # so that a service manager starts it again
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before the service is put together, so that a port in use is said at once."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # It listens: from here on connections wait instead of being refused.
+        listener = socket.create_server(address, family=family, backlog=2048)
+        # asyncio does this for sockets of a protocol that it knows by number; these have number 0. Without it
+        # the end of an answer waits 40 ms for the client to acknowledge its beginning.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError as error:
+        _stop(
+            1,
+            f"cannot listen on {host} port {port}: {error.strerror}. Is another server running "
+            "there? Stop it, or choose another port with --port.",
+        )
+    return listener
+
+
+def _greet(
+    listener: socket.socket,
+    settings: Settings,
+    categories: list[str],
+    device: torch.device,
+    sinks: list[str],
+    *,
+    keyed: bool,
+) -> None:
+    host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if listener.family == socket.AF_INET6 else host
+    url = f"{'https' if settings.tls_key else 'http'}://{host}:{port}"
+    serves = f"FlowGauge serves {', '.join(categories) or 'no model yet'} from {settings.models} on {device}"
+    if settings.log_format == "json":
+        logger.info("%s at %s", serves, url)
+        for sink in sinks:
+            logger.info("inspections go to %s", sink)
+        return
+    lines = [serves, f"  in a browser   {url}/", f"  documentation  {url}/docs"]
+    if categories:
+        predict = f"{url}/v1/models/{categories[0]}/predict"
+        curl = 'curl -H "X-API-Key: $KEY"' if keyed else "curl"
+        lines.append(f"  decision       {curl} -F file=@part.png {predict}")
+        lines.append(
+            f"  overlay        {curl} -F file=@part.png -H 'Accept: image/png' {predict} -o part.png"
+        )
+    else:
+        lines.append(
+            f"  a model        flowgauge train --data DIR --category NAME --models {settings.models}"
+        )
+    lines += [f"  tells          {sink}" for sink in sinks]
+    typer.echo("\n".join([*lines, "Ctrl-C stops it."]))
+
+
+def _log(settings: Settings) -> None:
+    """Log what is in force, so that one knows in a year what was set and what was the default then."""
+    logged = settings.model_dump(mode="json")
+    if settings.database is not None:
+        logged["database"] = shown(read_url(settings.database))
+    logger.info("settings: %s", json.dumps(logged))
+    for warning in warnings_of(settings):
+        logger.warning(warning)
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """What these settings will cost one day, each with what to set instead."""
+    found = []
+    if settings.kept_for_ever:
+        what, by = "the history", "FLOWGAUGE_RETENTION_BYTES, or "
+        if settings.retention_bytes is not None:
+            what, by = "the rows of the history, which stay when their pictures go", ""
+        found.append(
+            f"nothing limits {what}, as inspections of some decision are kept for ever: the disk will be "
+            f"full, and then predictions are refused. Set {by}{', '.join(settings.kept_for_ever)}."
+        )
+    if settings.tls_key is None and not is_loopback(settings.host):
+        found.append(
+            "there is no TLS: keys and pictures can be read on the way. Set FLOWGAUGE_TLS_CERTIFICATE and "
+            "FLOWGAUGE_TLS_KEY, or let a proxy with TLS on this machine be the only way to "
+            f"{settings.host}."
+        )
+    return found
