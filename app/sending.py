@@ -1,13 +1,12 @@
 """Sending an answer: its bytes stay on the account until the client has taken them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.revocation import RevocationCheck
 from app.scheduling.admission import Reservation
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.transfer_rate import MinTransferRate
@@ -38,13 +37,20 @@ class InPieces(Response):
         """
         transfer_rate = MinTransferRate(STALLED_SECONDS, self.least_rate)
 
+        async def send_on(message: Message) -> None:
+            try:
+                await transfer_rate.wait(send(message))
+            except TimeoutError:
+                raise ClientDisconnect from None
+            transfer_rate.credit(len(message.get("body", b"")))
+
         async def send_in_pieces(message: Message) -> None:
             body, sent = message.get("body", b""), 0
             while len(body) - sent > PIECE_BYTES:
                 piece = body[sent : sent + PIECE_BYTES]
-                await _send({**message, "body": piece, "more_body": True}, send, transfer_rate)
+                await send_on({**message, "body": piece, "more_body": True})
                 sent += PIECE_BYTES
-            await _send({**message, "body": body[sent:]} if sent else message, send, transfer_rate)
+            await send_on({**message, "body": body[sent:]} if sent else message)
 
         await super().__call__(scope, receive, send_in_pieces)
 
@@ -56,7 +62,6 @@ class LimitedStreamingResponse(InPieces, StreamingResponse):
         places: as many as may be sent at a time.
         key_id: whose place it is, see `ConcurrencyLimit`.
         content: as of `StreamingResponse`.
-        may_go_on: whether the caller is still allowed, checked every few seconds.
         least_rate: bytes a second; low, since a stream holds only a place and little memory.
         options: as of `StreamingResponse`.
     """
@@ -67,7 +72,6 @@ class LimitedStreamingResponse(InPieces, StreamingResponse):
         key_id: str | None,
         content: Iterator[bytes],
         *,
-        may_go_on: Callable[[], bool],
         least_rate: float = 8 * 1024,
         **options: Any,
     ) -> None:
@@ -75,24 +79,16 @@ class LimitedStreamingResponse(InPieces, StreamingResponse):
         self.least_rate = least_rate
         self._places = places
         self._key_id = key_id
-        self._may_go_on = RevocationCheck(may_go_on)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it.
 
         Raises:
             Problem: queue-full; nothing was sent.
-            ClientDisconnect: as of `InPieces`; or the client may not go on.
+            ClientDisconnect: as of `InPieces`.
         """
-
-        async def send_on(message: Message) -> None:
-            # Broken off, and not ended, it is not taken for a whole one.
-            if not self._may_go_on():
-                raise ClientDisconnect
-            await send(message)
-
         with self._places.hold(self._key_id):
-            await super().__call__(scope, receive, send_on)
+            await super().__call__(scope, receive, send)
 
 
 class Accounted(InPieces):
@@ -113,11 +109,3 @@ class Accounted(InPieces):
         """Send it; as of `InPieces`."""
         with self._room:
             await super().__call__(scope, receive, send)
-
-
-async def _send(message: Message, send: Send, transfer_rate: MinTransferRate) -> None:
-    try:
-        await transfer_rate.wait(send(message))
-    except TimeoutError:
-        raise ClientDisconnect from None
-    transfer_rate.credit(len(message.get("body", b"")))

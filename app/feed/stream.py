@@ -12,7 +12,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.feed.feed import Feed, Overtaken
 from app.feed.log import Event, Wanted
-from app.revocation import RevocationCheck
 
 MEDIA_TYPE: Final = "text/event-stream"
 # A reader that takes nothing for so long is sent away: it comes back and gets what it has missed.
@@ -57,7 +56,7 @@ class EventStream(Response):
         self._wanted = wanted
         self._after = after
         self._gap = gap
-        self._may_listen = RevocationCheck(may_listen)
+        self._may_listen = may_listen
         self._key_id = key_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Row
 from starlette.responses import Response
 
-from app import guard
 from app.access import Caller, MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryPart
@@ -95,13 +93,13 @@ _CSV: Final = "text/csv; charset=utf-8"
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_ndjson(wanted: Wanted, history: HistoryPart, request: Request, caller: MaySeeHistory) -> Response:
+def export_ndjson(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -> Response:
     """Export all inspections that a filter lets through, each as in the list, one JSON object a line.
 
     Four exports of either kind are sent at a time, two of them with one key. A reader that takes nothing for
     30 seconds, or is 30 seconds behind 256 KiB a second, is left.
     """
-    return _export(request, caller, history, wanted, export.ndjson, _NDJSON)
+    return _export(caller, history, wanted, export.ndjson, _NDJSON)
 
 
 @router.get(
@@ -112,17 +110,16 @@ def export_ndjson(wanted: Wanted, history: HistoryPart, request: Request, caller
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_csv(wanted: Wanted, history: HistoryPart, request: Request, caller: MaySeeHistory) -> Response:
+def export_csv(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -> Response:
     """Export all inspections that a filter lets through as a table for spreadsheets.
 
     Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged. The
     limits are those of NDJSON.
     """
-    return _export(request, caller, history, wanted, export.table, _CSV)
+    return _export(caller, history, wanted, export.table, _CSV)
 
 
 def _export(
-    request: Request,
     caller: Caller,
     history: History,
     wanted: queries.Filter,
@@ -139,7 +136,6 @@ def _export(
         history.exports,
         caller.key_id,
         write(chain([first], pages)),
-        may_go_on=partial(guard.is_still_allowed, request.scope),
         least_rate=LEAST_RATE,
         headers=headers,
         media_type=media_type,

@@ -1,14 +1,13 @@
 """Reports: overkill and escape, drift, shifts, and the images to train the next version on."""
 
-from functools import partial
 from itertools import chain
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from sqlalchemy import Connection, select
 from starlette.responses import Response
 
-from app import catalogue, guard
+from app import catalogue
 from app.access import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
@@ -106,7 +105,7 @@ def get_shift(
     },
 )
 def get_training_set(
-    category: Category, caller: MayReview, settings: SettingsPart, history: HistoryPart, request: Request
+    category: Category, caller: MayReview, settings: SettingsPart, history: HistoryPart
 ) -> Response:
     """Give the pictures whose latest review is good, as a ZIP in the layout that training reads.
 
@@ -124,7 +123,6 @@ def get_training_set(
         history.archives,
         caller.key_id,
         training_set.archive(chain([first], chosen), history.pictures, category),
-        may_go_on=partial(guard.is_still_allowed, request.scope),
         headers={
             "Content-Disposition": f'attachment; filename="{category}-training-set.zip"',
             "Cache-Control": "no-store",

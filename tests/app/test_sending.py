@@ -1,13 +1,11 @@
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message
 
-from app import revocation, sending
+from app import sending
 from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
@@ -33,21 +31,15 @@ async def receive() -> Message:
     raise AssertionError
 
 
-def send(
-    response: Response, client: Client, run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
-) -> None:
+def send(response: Response, client: Client) -> None:
     room = client.admission.reserve("tiny")
     room.hold(7)
     room.hold_images(1)
-    run(Accounted(response, room)({"type": "http"}, receive, client.send))
+    asyncio.run(Accounted(response, room)({"type": "http"}, receive, client.send))
 
 
-def stream(places: ConcurrencyLimit, client: Stalling, welcome: int = 100) -> None:
-    """Stream to a client that is asked about as often, and may go on so many times."""
-    left = iter(range(welcome))
-    response = LimitedStreamingResponse(
-        places, None, iter([b"piece"] * 9), may_go_on=lambda: next(left, None) is not None
-    )
+def stream(places: ConcurrencyLimit, client: Stalling) -> None:
+    response = LimitedStreamingResponse(places, None, iter([b"piece"] * 9))
     asyncio.run(response({"type": "http"}, stalling.receive, client.send))
 
 
@@ -104,15 +96,6 @@ def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: p
     assert [message.get("body") for message in client.messages] == [None, b"piece"]
     stream(places, client := Stalling(100))
     assert b"".join(message.get("body", b"") for message in client.messages) == 9 * b"piece"
-
-
-def test_a_stream_to_who_may_not_have_the_rest_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocation, "CHECK_SECONDS", 0.0)
-    places, client = ConcurrencyLimit(1, "such stream are being sent"), Stalling(100)
-    with pytest.raises(ClientDisconnect):
-        stream(places, client, welcome=3)
-    assert [message.get("more_body") for message in client.messages] == [None, True, True]
-    stream(places, Stalling(100))  # the place was given back
 
 
 def test_a_stream_for_which_there_is_no_place_is_refused() -> None:

@@ -7,7 +7,6 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app import revocation
 from app.database.engine import Database
 from app.feed import log, stream
 from app.feed.feed import Feed
@@ -121,10 +120,7 @@ def test_one_that_leaves_is_let_go(database: Database) -> None:
         use(database, client, lambda _: client.leave.set())
 
 
-def test_one_that_may_no_longer_listen_hears_no_event_more(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(revocation, "CHECK_SECONDS", 0.0)
+def test_one_that_may_no_longer_listen_hears_no_event_more(database: Database) -> None:
     add(database, 3)
     client = Client()
     use(database, client, may=lambda: False)

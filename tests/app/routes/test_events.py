@@ -8,7 +8,6 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app import revocation
 from app.access import COMMAND_LINE, Role
 from app.database.engine import Database
 from app.feed import feed as feeds
@@ -268,9 +267,8 @@ def test_a_key_for_categories_hears_of_no_others(
 
 @pytest.mark.parametrize("sent", ["key", "session"])
 def test_a_key_that_is_revoked_hears_no_more(
-    guarded: tuple[str, FastAPI], tiny_images: Images, monkeypatch: pytest.MonkeyPatch, sent: str
+    guarded: tuple[str, FastAPI], tiny_images: Images, sent: str
 ) -> None:
-    monkeypatch.setattr(revocation, "CHECK_SECONDS", 0.0)
     with keyed(guarded, Role.ADMIN) as admin, keyed(guarded, Role.VIEWER) as viewer:
         key = viewer.headers["X-API-Key"]
         if sent == "session":

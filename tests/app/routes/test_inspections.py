@@ -1,4 +1,3 @@
-import asyncio
 import csv
 import io
 import json
@@ -8,22 +7,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
-from starlette.types import Message
 
-from app import revocation
-from app.access import ANONYMOUS, COMMAND_LINE
+from app.access import ANONYMOUS
 from app.database import clock
 from app.history import queries, reviews
 from app.history.history import MAX_EXPORTS
-from app.keys import Keys
-from app.routes import inspections
 from app.schemas.history import InspectionPage, KeptInspection
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
-from tests.app.stalling import receive
 
 LIST = "/v1/inspections"
 THEN = 1_700_000_000_000  # long ago, in milliseconds
@@ -261,27 +254,6 @@ class TestExport:
             assert refused.json()["detail"].startswith("2 exports are being sent with this key")
             assert get(keyed, path, "operator").status_code == 200
         assert get(keyed, path).status_code == 200
-
-    def test_a_key_that_is_revoked_gets_no_more_of_it(
-        self, keyed: Keyed, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(revocation, "CHECK_SECONDS", 0.0)
-        kept(keyed, *(row() for _ in range(2001)))
-        key, history = keyed.keys["viewer"], keyed.app.state.history
-        headers = [(b"x-api-key", key.encode())]
-        request = Request({"type": "http", "app": keyed.app, "headers": headers})
-        taken: list[Message] = []
-
-        async def send(message: Message) -> None:
-            taken.append(message)
-            if len(taken) == 3:
-                Keys(history.database).revoke(COMMAND_LINE, key.split("_")[1])
-                keyed.app.state.keyring.reload()
-
-        export = inspections.export_ndjson(queries.Filter(), history, request, ANONYMOUS)
-        with pytest.raises(ClientDisconnect):
-            asyncio.run(export(request.scope, receive, send))
-        assert [message.get("more_body") for message in taken] == [None, True, True]
 
 
 class TestAccess:
