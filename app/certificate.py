@@ -17,22 +17,14 @@ def require_certificate(settings: Settings) -> None:
     """
     if settings.tls_certificate is None or settings.tls_key is None:
         return
-
-    def no_passphrase() -> str:
-        raise CertificateError(
-            "FLOWGAUGE_TLS_KEY is protected by a passphrase: take it off, for nobody is there to type it"
-        )
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key, no_passphrase)
-    except ssl.SSLError as error:
-        raise CertificateError(
-            "FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY must be PEM files of a certificate (with what "
-            f"lies between it and the authority, if anything) and its own private key: {error.reason}"
-        ) from error
+        # Nobody is there to type a passphrase.
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, lambda: "")
     except OSError as error:
+        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
         raise CertificateError(
-            f"FLOWGAUGE_TLS_CERTIFICATE or FLOWGAUGE_TLS_KEY cannot be read: {error.strerror}; they are "
-            f"{settings.tls_certificate} and {settings.tls_key}"
+            f"FLOWGAUGE_TLS_CERTIFICATE {settings.tls_certificate} and FLOWGAUGE_TLS_KEY {settings.tls_key} "
+            "must be PEM files of a certificate (with what lies between it and the authority, if anything) "
+            f"and its own private key, without a passphrase: {reason}"
         ) from error

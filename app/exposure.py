@@ -1,8 +1,6 @@
 """Whether a service may be reached from beyond this machine."""
 
-from pathlib import Path
-
-from app.database.engine import Database, read_url
+from app.database.engine import Database
 from app.keys import Keys
 from app.loopback import is_loopback
 from app.settings import Settings
@@ -26,11 +24,16 @@ def require_keys_on_network(settings: Settings) -> bool:
             allowed that.
         DatabaseError: the database cannot be used.
     """
-    keyed = _has_keys(settings.database_url)
-    way = _way_in(settings)
-    if keyed or way is None or settings.allow_unauthenticated_network:
+    keyed = settings.has_database and _has_keys(settings.database_url)
+    if keyed or settings.allow_unauthenticated_network:
         return keyed
-    reached, instead = way
+    if not is_loopback(settings.host):
+        reached, instead = f"host {settings.host!r} is beyond this machine", "listen on 127.0.0.1"
+    # Who comes through a proxy on this machine looks like this machine, unless the proxy says more.
+    elif proxies := settings.trusted_proxies.strip(" ,"):
+        reached, instead = f"FLOWGAUGE_TRUSTED_PROXIES names {proxies}, which pass on requests", "unset it"
+    else:
+        return False
     raise ExposureError(
         f"{reached} and there are no keys, so everybody on the network could use the service. Make a key "
         "first:\n"
@@ -40,25 +43,9 @@ def require_keys_on_network(settings: Settings) -> bool:
 
 
 def _has_keys(url: str) -> bool:
-    # Only read: whether this server may have the database is not known yet, so it is not changed, nor made.
-    parsed = read_url(url)
-    if parsed.drivername == "sqlite" and not (parsed.database and Path(parsed.database).exists()):
-        return False
+    # Only read: whether this server may have the database is not known yet, so it is not changed.
     database = Database(url)
     try:
         return database.revision is not None and bool(Keys(database).list())
     finally:
         database.close()
-
-
-def _way_in(settings: Settings) -> tuple[str, str] | None:
-    """How the service is reached from beyond this machine, and what would prevent that; None if it is not."""
-    if not is_loopback(settings.host):
-        return f"host {settings.host!r} is beyond this machine", "listen on 127.0.0.1"
-    # Who comes through a proxy on this machine looks like this machine, unless the proxy says more.
-    if settings.trusted_proxies.strip(" ,"):
-        return (
-            f"FLOWGAUGE_TRUSTED_PROXIES names {settings.trusted_proxies}, which pass on what others ask",
-            "unset it",
-        )
-    return None

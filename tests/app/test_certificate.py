@@ -26,7 +26,7 @@ def test_a_certificate_and_its_key(made: Certificate) -> None:
 
 
 def test_files_that_are_not_there(made: Certificate, tmp_path: Path) -> None:
-    assert "cannot be read: No such file or directory" in complaint(made.certificate, tmp_path / "no.key")
+    assert complaint(made.certificate, tmp_path / "no.key").endswith(": No such file or directory")
 
 
 def test_files_that_are_none(made: Certificate, tmp_path: Path) -> None:
@@ -37,11 +37,11 @@ def test_files_that_are_none(made: Certificate, tmp_path: Path) -> None:
 def test_the_key_of_another_certificate(made: Certificate, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = make_certificate(tmp_path / "other", "DNS:localhost")
-    assert "its own private key" in complaint(made.certificate, other.key)
+    assert complaint(made.certificate, other.key).endswith(": KEY_VALUES_MISMATCH")
 
 
 def test_a_key_with_a_passphrase(made: Certificate, tmp_path: Path) -> None:
     locked = tmp_path / "locked.key"
     command = ["openssl", "pkcs8", "-topk8", "-passout", "pass:secret"]
     subprocess.run([*command, "-in", made.key, "-out", locked], check=True, capture_output=True)
-    assert "protected by a passphrase" in complaint(made.certificate, locked)
+    assert "without a passphrase" in complaint(made.certificate, locked)

@@ -87,7 +87,7 @@ class TestRefusals:
     def test_files_of_tls_that_are_not_there(self, store: Path, tmp_path: Path) -> None:
         files = {"TLS_CERTIFICATE": str(tmp_path / "no.pem"), "TLS_KEY": str(tmp_path / "no.key")}
         complaint = self.refused(2, MODELS=str(store), **files)
-        assert "cannot be read: No such file or directory" in complaint
+        assert "passphrase: No such file or directory" in complaint
         assert str(tmp_path / "no.pem") in complaint
 
     def test_a_broker_that_is_none(self, store: Path) -> None:
