@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import httpx
 import numpy as np
 import pytest
@@ -58,39 +57,29 @@ def damaged(data: bytes, at: float) -> bytes:
     return data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :]
 
 
-PNG, JPEG, BMP = png(GOOD), encoded("JPEG", quality=90), encoded("BMP")
-TIFF, WEBP = encoded("TIFF"), encoded("WEBP", lossless=True)
+PNG, TIFF = png(GOOD), encoded("TIFF")
 NAN = np.full((64, 64), np.nan, np.float32)
 
-# Refused: what came, and the type of problem it gets.
+# Refused: what came, and the type of problem it gets. tests/flows/fastflow/test_images.py has many more.
 BAD: dict[str, tuple[bytes, str]] = {
     "nothing at all": (b"", "unsupported-media-type"),
     "text named .png": (b"this is not a picture", "unsupported-media-type"),
-    "text that begins with BM": (b"BMW is a maker of cars" * 20, "unsupported-media-type"),
-    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "unsupported-media-type"),
-    "a pickle": (b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x02os.", "unsupported-media-type"),
     "animated gif": (frames("GIF"), "unsupported-media-type"),
-    "png header alone": (PNG[:33], "undecodable-image"),
-    "jpeg start alone": (JPEG[:4], "undecodable-image"),
     "tiff header alone": (TIFF[:8], "undecodable-image"),
-    "png of no width": (png_of(0, 64, b""), "undecodable-image"),
     "png with too few rows": (png_of(64, 64, bytes(193) * 10), "undecodable-image"),
     "png with a flipped byte": (damaged(PNG, 0.5), "undecodable-image"),
     "bomb of 60000 x 60000": (png_of(60_000, 60_000, bytes(1_000_000)), "too-large"),
     "bomb of 2^31 - 1 both ways": (png_of(2**31 - 1, 2**31 - 1, bytes(100)), "too-large"),
     "more bytes than allowed": (PNG + bytes(33 * 2**20), "too-large"),
     "tiff of NaN": (tiff(NAN), "undecodable-image"),
-    "tiff of three pages": (frames("TIFF"), "undecodable-image"),
 }
 
 # Valid after all: they must score as the same picture does from a plain PNG.
 VALID: dict[str, bytes] = {
     "a png called .jpg": PNG,
     "a png with bytes after its end": PNG + b"trailing rubbish" * 100,
-    "a bmp with bytes after its end": BMP + b"\0" * 1000,
-    "a bmp": BMP,
-    "a tiff": TIFF,
-    "a lossless webp": WEBP,
+    "a bmp": encoded("BMP"),
+    "a lossless webp": encoded("WEBP", lossless=True),
     "a png with alpha": encoded("PNG", Image.fromarray(GOOD).convert("RGBA")),
     "a tiff with lzw": encoded("TIFF", compression="tiff_lzw"),
 }
@@ -124,11 +113,10 @@ def post(client: httpx.Client, data: bytes, name: str = "image.png") -> httpx.Re
     return client.post(PREDICT, files={"file": (name, data, "image/png")})
 
 
-def expect_problem(response: httpx.Response, name: str | None = None) -> None:
+def expect_problem(response: httpx.Response, name: str) -> None:
     assert response.status_code in REFUSED, response.text
     assert response.headers["content-type"] == "application/problem+json"
-    problem = response.json()
-    assert name in (None, problem["type"])
+    assert response.json()["type"] == name
     for secret in ("Traceback", "/usr", ".py", "cv2", "PIL", "OpenCV("):
         assert secret not in response.text
 
@@ -150,19 +138,6 @@ def test_valid_after_all(server: Server, kind: str) -> None:
     response = post(client, VALID[kind], "image.jpg")
     assert response.status_code == 200, response.text
     assert response.json()["score"] == pytest.approx(wanted, rel=1e-9)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-def test_truncated_at_every_kilobyte(server: Server, kind: str) -> None:
-    client, _ = server
-    large = Image.fromarray(cv2.resize(GOOD, (300, 200), interpolation=cv2.INTER_CUBIC))
-    data = encoded(kind, large, quality=98)
-    cuts = range(1024, len(data), 1024 * max(1, len(data) // 40_000))
-    assert len(cuts) >= 3
-    for cut in cuts:
-        expect_problem(post(client, data[:cut]))
-    assert post(client, data).status_code == 200
 
 
 @pytest.mark.slow

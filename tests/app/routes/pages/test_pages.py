@@ -1,17 +1,16 @@
 """What holds of every page: who may see it, which language it speaks, what it may load, how it fails."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
-from fastapi.dependencies.models import Dependant
+from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from markupsafe import escape
 from starlette.testclient import TestClient
 
-from app.access import PERMISSIONS, Permission, Requires, Role
+from app.access import PERMISSIONS, Permission, Role
 from app.guard import OPEN
 from app.routes.pages import PAGES
 from app.sessions import COOKIE
@@ -24,13 +23,6 @@ HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 ROUTES = [route for router in PAGES for route in router.routes if isinstance(route, APIRoute)]
 
 
-def permissions(dependant: Dependant) -> Iterator[Permission | None]:
-    for one in dependant.dependencies:
-        if isinstance(one.call, Requires):
-            yield one.call.permission
-        yield from permissions(one)
-
-
 def page(keyed: Keyed, path: str, role: str = "viewer", **headers: str) -> httpx2.Response:
     return keyed.client.get(path, headers=keyed.show(role) | HTML | headers, follow_redirects=False)
 
@@ -39,7 +31,8 @@ def test_every_page_says_who_may_see_it() -> None:
     assert len(ROUTES) > 5
     for route in ROUTES:
         opened = route.path in OPEN or route.path.startswith(STATIC)
-        assert bool(list(permissions(route.dependant))) != opened, route.path
+        [operations] = get_openapi(title="", version="", routes=[route])["paths"].values()
+        assert ("security" in operations["get"]) != opened, route.path
         assert route.methods == {"GET"}  # pages change nothing: scripts do, by the API
 
 
