@@ -42,9 +42,9 @@ PERMISSIONS = {
 }
 
 
-def roles(permission: Permission | None) -> list[Role]:
-    """The roles that have a permission; all of them where none is needed."""
-    return [role for role, has in PERMISSIONS.items() if permission is None or permission in has]
+def roles(permission: Permission) -> list[Role]:
+    """The roles that have a permission."""
+    return [role for role, has in PERMISSIONS.items() if permission in has]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Caller:
         """How the audit log names it: the key's id, which no other key has, and its name."""
         return self.name if self.key_id is None else f"{self.key_id} {self.name}"
 
-    def expect(self, permission: Permission) -> None:
+    def require(self, permission: Permission) -> None:
         """Raise the problem forbidden unless the role has a permission."""
         if permission not in PERMISSIONS[self.role]:
             wanted = ", ".join(roles(permission))
@@ -113,7 +113,7 @@ class Requires(APIKeyHeader):
         caller: Caller = request.state.caller  # a request that came around the guard ends here
         if self.permission is None:
             return caller
-        caller.expect(self.permission)
+        caller.require(self.permission)
         category = request.path_params.get("category")
         if category is not None:
             caller.require_category(category)

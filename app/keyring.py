@@ -5,14 +5,15 @@ import logging
 import re
 import threading
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from sqlalchemy import Row
 
 from app import keys, sessions
 from app.database import clock
 from app.database.engine import Database
 from app.keys import Key
 from app.problems import Problem
-from app.sessions import Session
 
 logger = logging.getLogger("flowgauge.keys")
 
@@ -25,7 +26,7 @@ _NOTHING: Final = "0" * 64
 @dataclass(frozen=True)
 class _Table:
     keys: dict[str, Key]  # by id
-    sessions: dict[str, Session]  # by the secret's SHA-256
+    sessions: dict[str, Row[Any]]  # by the secret's SHA-256
 
 
 class Keyring:

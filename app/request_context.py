@@ -94,29 +94,19 @@ class RequestContext:
         problem: problems.ProblemName | None = scope["state"].get("problem")
         self._telemetry.request_ended(route, scope["method"], status, seconds, problem)
         caller = scope["state"].get("caller")
-        key_id: str | None = None if caller is None else caller.key_id
-        # The raw path is ASCII without control characters: no line of the log can be forged with it.
-        path = scope["raw_path"].decode("latin-1")
-        client = client_address(scope)
-        logger.info(
-            "%s %s %s %.1f ms%s client=%s%s",
-            scope["method"],
-            path,
-            status or "client left",
-            1000 * seconds,
-            f" {problem}" if problem else "",
-            client,
-            f" key={key_id}" if key_id else "",
-            extra={
-                "fields": {
-                    "method": scope["method"],
-                    "path": path,
-                    "route": route,
-                    "status": status or None,
-                    "ms": round(1000 * seconds, 1),
-                    "problem": problem,
-                    "client": client,
-                    "key_id": key_id,
-                }
-            },
-        )
+        fields = {
+            "method": scope["method"],
+            # The raw path is ASCII without control characters: no line of the log can be forged with it.
+            "path": scope["raw_path"].decode("latin-1"),
+            "route": route,
+            "status": status or None,
+            "ms": round(1000 * seconds, 1),
+            "problem": problem,
+            "client": client_address(scope),
+            "key_id": None if caller is None else caller.key_id,
+        }
+        line = f"%(method)s %(path)s {status or 'client left'} %(ms).1f ms"
+        line += " %(problem)s" if problem else ""
+        line += " client=%(client)s"
+        line += " key=%(key_id)s" if fields["key_id"] else ""
+        logger.info(line, fields, extra={"fields": fields})

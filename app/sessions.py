@@ -8,10 +8,10 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
 from app.database import clock
 from app.database.engine import Database
@@ -20,23 +20,6 @@ from app.keys import sha256
 
 COOKIE: Final = "flowgauge_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
-
-
-@dataclass(frozen=True)
-class Session:
-    """A session, without its secret.
-
-    Attributes:
-        secret_sha256: SHA-256 of its secret, hexadecimal.
-        key_id: the key it was opened with.
-        created_ms: when, in milliseconds since 1970, UTC.
-        expires_ms: the first moment at which it is no longer valid.
-    """
-
-    secret_sha256: str
-    key_id: str
-    created_ms: int
-    expires_ms: int
 
 
 class Sessions:
@@ -57,9 +40,14 @@ class Sessions:
         """
         secret = secrets.token_urlsafe(32)
         now = clock.now_ms()
-        row = Session(sha256(secret), key_id, now, now + round(hours * 3_600_000))
+        row = {
+            "secret_sha256": sha256(secret),
+            "key_id": key_id,
+            "created_ms": now,
+            "expires_ms": now + round(hours * 3_600_000),
+        }
         with self._database.write() as connection:
-            connection.execute(insert(sessions).values(vars(row)))
+            connection.execute(insert(sessions).values(row))
             connection.execute(delete(sessions).where(sessions.c.expires_ms <= now))
         return secret
 
@@ -69,9 +57,9 @@ class Sessions:
             connection.execute(delete(sessions).where(sessions.c.secret_sha256 == sha256(secret)))
 
 
-def read_all(connection: Connection) -> list[Session]:
+def read_all(connection: Connection) -> Sequence[Row[Any]]:
     """All sessions, also those that have expired and are not yet deleted."""
-    return [Session(**row) for row in connection.execute(select(sessions)).mappings()]
+    return connection.execute(select(sessions)).all()
 
 
 def csrf_token(secret: str) -> str:

@@ -1,8 +1,6 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -97,35 +95,14 @@ def test_an_answer_that_has_begun_is_cut_off(client: TestClient) -> None:
         client.get("/late")
 
 
-class Formatted(logging.Handler):
-    """Keeps lines as they are written, where the request is still known."""
-
-    def __init__(self, formatter: logging.Formatter) -> None:
-        super().__init__()
-        self.setFormatter(formatter)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
-@pytest.fixture
-def formatted(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """The lines of the log, in the format that the test asks for."""
+@pytest.fixture(autouse=True)
+def _as_it_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.INFO, "flowgauge")
-    handler = Formatted(request.param())
-    logging.getLogger("flowgauge").addHandler(handler)
-    yield handler.lines
-    logging.getLogger("flowgauge").removeHandler(handler)
+    monkeypatch.setattr(caplog.handler, "formatter", logs.TextFormatter())
 
 
-text = pytest.mark.parametrize("formatted", [logs.TextFormatter], indirect=True)
-as_json = pytest.mark.parametrize("formatted", [logs.JsonFormatter], indirect=True)
-
-
-@text
 def test_what_was_not_foreseen_is_internal_and_tells_nothing(
-    client: TestClient, formatted: list[str]
+    client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = client.get("/broken", headers={"X-Request-ID": "find-me"})
     assert response.status_code == 500
@@ -134,45 +111,44 @@ def test_what_was_not_foreseen_is_internal_and_tells_nothing(
     assert response.json()["request_id"] == "find-me"
     assert INSIDE not in response.text
     assert "RuntimeError" not in response.text
-    [failure] = [line for line in formatted if "Traceback" in line]
-    assert failure.splitlines()[0].endswith("id=find-me")
-    assert INSIDE in failure
+    first, second, *_ = caplog.text.splitlines()
+    assert first.endswith("id=find-me")
+    assert second.strip() == "Traceback (most recent call last):"
+    assert INSIDE in caplog.text
 
 
-@text
-def test_logs_one_line_per_request(client: TestClient, formatted: list[str]) -> None:
+def test_logs_one_line_per_request(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     client.get("/fine?key=secret", headers={"X-Request-ID": "abc"})
-    [line] = formatted
+    [line] = caplog.text.splitlines()
     assert " flowgauge.requests: GET /fine 200 " in line
     assert line.endswith(" ms client=testclient id=abc")
     assert "secret" not in line
 
 
-@as_json
-def test_the_line_for_programs_has_it_field_by_field(client: TestClient, formatted: list[str]) -> None:
-    client.get("/parts/4711", headers={"X-Request-ID": "abc"})
-    client.get("/full")
-    client.get("/no/such/path")
-    entries: list[dict[str, Any]] = [json.loads(line) for line in formatted]
-    assert entries[0]["ms"] >= 0
-    assert entries[0]["client"] == "testclient"
-    assert {name: entries[0][name] for name in ("request_id", "key_id", "method", "route", "status")} == {
+def test_the_line_for_programs_has_it_field_by_field(
+    client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caplog.handler, "formatter", logs.JsonFormatter())
+    for path in ("/parts/4711", "/full", "/no/such/path"):
+        client.get(path, headers={"X-Request-ID": "abc"})
+    known, full, unknown = map(json.loads, caplog.text.splitlines())
+    assert known["ms"] >= 0
+    assert known["client"] == "testclient"
+    assert {name: known[name] for name in ("request_id", "key_id", "method", "route", "status")} == {
         "request_id": "abc",
         "key_id": "0123456789abcdef",
         "method": "GET",
         "route": "/parts/{part_id}",
         "status": 200,
     }
-    assert entries[1]["problem"] == "queue-full"
-    assert entries[2]["route"] is None
-    assert entries[2]["path"] == "/no/such/path"
+    assert full["problem"] == "queue-full"
+    assert (unknown["route"], unknown["path"]) == (None, "/no/such/path")
 
 
-@text
-def test_what_is_logged_meanwhile_has_the_id(client: TestClient, formatted: list[str]) -> None:
+def test_what_is_logged_meanwhile_has_the_id(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     client.get("/noted", headers={"X-Request-ID": "abc"})
     client.get("/noted", headers={"X-Request-ID": "def"})
-    said = [line.rpartition("elsewhere: ")[2] for line in formatted if "elsewhere" in line]
+    said = [line.rpartition("elsewhere: ")[2] for line in caplog.text.splitlines() if "elsewhere" in line]
     assert said == ["noted id=abc", "noted in a thread id=abc", "noted id=def", "noted in a thread id=def"]
 
 
@@ -191,13 +167,12 @@ def test_counts_by_template_and_problem(client: TestClient, telemetry: Telemetry
     assert value("flowgauge_problems_total", {"type": "not-found"}) == 20
 
 
-@text
 def test_a_client_that_left_is_neither_failure_nor_answer(
-    client: TestClient, telemetry: Telemetry, formatted: list[str]
+    client: TestClient, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(AssertionError):  # the test's client expects an answer
         client.get("/left", headers={"X-Request-ID": "abc"})
-    [line] = formatted
+    [line] = caplog.text.splitlines()
     assert "GET /left client left " in line
     labels = {"route": "/left", "method": "GET", "status": "left"}
     assert telemetry.registry.get_sample_value("flowgauge_requests_total", labels) == 1

@@ -45,7 +45,7 @@ async def show_wall(
     """Show the latest inspections; those before one of them stand still."""
     if page.may(Permission.PREDICT) and not page.may(Permission.HISTORY):
         return RedirectResponse("/inspect", 303)  # the first page of a line PC
-    caller.expect(Permission.HISTORY)
+    caller.require(Permission.HISTORY)
 
     def read() -> dict[str, Any]:
         with history.database.read() as connection:
