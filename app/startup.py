@@ -20,7 +20,7 @@ from app.loopback import is_loopback
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings, SettingsError, settings_from
-from app.sinks.errors import SinkError
+from app.sinks.config import SinkError
 from app.sinks.sinks import describe
 from flows.fastflow import models_folder
 from flows.fastflow.detector import DeviceError, pick_device

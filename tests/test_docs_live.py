@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from app.sinks.signing import read_secret, sign
-from app.sinks.webhook_file import read_webhooks
+from app.sinks.webhook import sign
+from app.sinks.webhook_file import read_secret, read_webhooks
 from tests.support.certificates import make_certificate
 
 ROOT = Path(__file__).parents[1]

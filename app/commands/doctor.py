@@ -122,7 +122,7 @@ def _serving(models: Path) -> Iterator[Check]:
     from app.exposure import ExposureError, require_keys_on_network
     from app.loader import Loader
     from app.settings import SettingsError, settings_from
-    from app.sinks.errors import SinkError
+    from app.sinks.config import SinkError
     from app.sinks.sinks import describe
     from flows.fastflow.detector import DeviceError
     from flows.fastflow.engines.errors import EngineError

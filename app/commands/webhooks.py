@@ -10,7 +10,7 @@ from app.database import clock
 from app.database.engine import Database
 from app.settings import settings_from
 from app.sinks import positions
-from app.sinks.errors import SinkError
+from app.sinks.config import SinkError
 from app.sinks.webhook_file import read_webhooks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -42,19 +42,10 @@ def list_webhooks(
         raise SinkError("there are no webhooks: set FLOWGAUGE_WEBHOOKS as for the server, or say --webhooks")
     rows = []
     database = Database(settings.database_url) if settings.has_database else None
+    if database is not None:
+        database.prepare()
     for webhook in read_webhooks(settings.webhooks):
-        failed = []
-        if database is not None:
-            database.prepare()
-            with database.read() as connection:
-                failed = [
-                    {
-                        "inspection_id": json.loads(data)["inspection_id"],
-                        "failed_at": clock.iso(one.failed_ms),
-                        "reason": one.reason,
-                    }
-                    for one, data in positions.given_up(connection, f"webhook-{webhook.name}")
-                ]
+        failed = [] if database is None else _failed(database, f"webhook-{webhook.name}")
         rows.append({"name": webhook.name, "host": webhook.host, "failed": failed})
         if not as_json:
             typer.echo(f"{webhook.name:<32}  {webhook.host}  failed deliveries: {len(failed)}")
@@ -64,3 +55,15 @@ def list_webhooks(
         typer.echo(json.dumps(rows, indent=1))
     if database is not None:
         database.close()
+
+
+def _failed(database: Database, sink: str) -> list[dict[str, str]]:
+    with database.read() as connection:
+        return [
+            {
+                "inspection_id": json.loads(data)["inspection_id"],
+                "failed_at": clock.iso(failed_ms),
+                "reason": reason,
+            }
+            for failed_ms, reason, data in positions.given_up(connection, sink)
+        ]

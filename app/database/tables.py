@@ -180,14 +180,12 @@ events = Table(
     Column("data", Text, nullable=False),  # JSON
 )
 
-# How far each sink has got in `events`: all up to `number` has been delivered, or given up; what follows, up
-# to `attempted`, may have been delivered by a process that could not say so any more.
+# How far each sink has got in `events`: all up to `number` has been delivered, or given up.
 deliveries = Table(
     "deliveries",
     metadata,
     Column("sink", String(64), primary_key=True),
     Column("number", BigInteger, nullable=False),
-    Column("attempted", BigInteger, nullable=False),
 )
 
 # Events that a sink has given up, as long as `events` has them.

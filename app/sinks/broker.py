@@ -1,39 +1,72 @@
-"""Where an MQTT broker is, and the topics there: the settings, checked. Needs no MQTT library."""
+"""An MQTT broker and the topics there: the settings, checked. Needs no MQTT library."""
 
-import re
+import ssl
 import string
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.sinks.errors import SinkError
+from app.settings import Settings
+from app.sinks.config import SinkError, tls_context
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _PLACES: Final = frozenset({"station", "category", "decision"})
 _MOST_BYTES: Final = 1024  # of the template; a topic may have 65535
-# Code points that are no characters (Unicode, section 23.7): mosquitto takes none in a topic, it disconnects.
-_LAST: Final = [chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF)]
-_NONE: Final = "\ufdd0-\ufdef" + "".join(_LAST)
-# What separates levels and what stands for many topics, and what brokers keep to themselves or refuse.
-_RESERVED: Final = re.compile(rf"[/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff{_NONE}]")
-NO_STATION: Final = "none"
 
 
 @dataclass(frozen=True)
 class Broker:
-    """An address of a broker."""
+    """A broker, how to log in there, and what to publish to."""
 
     host: str
     port: int
-    tls: bool
+    tls: ssl.SSLContext | None
+    user: str | None
+    password: str | None
+    topic: str
+    status_topic: str
 
 
-def read_url(url: str) -> Broker:
-    """Read mqtt://HOST:PORT, or mqtts:// for TLS.
+def read_broker(settings: Settings) -> Broker | None:
+    """The broker that the settings name, if they do.
 
     Raises:
-        SinkError: it is not like that.
+        SinkError: a setting is wrong, or lacks another one.
     """
+    password = settings.mqtt_password
+    if settings.mqtt_url is None:
+        if settings.mqtt_user is not None or password is not None or settings.mqtt_ca is not None:
+            raise SinkError("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT are")
+        return None
+    host, port, is_encrypted = _read_url(settings.mqtt_url)
+    if settings.mqtt_ca is not None and not is_encrypted:
+        raise SinkError("FLOWGAUGE_MQTT_CA is for TLS: FLOWGAUGE_MQTT_URL must begin with mqtts://")
+    if password is not None and settings.mqtt_user is None:
+        raise SinkError("FLOWGAUGE_MQTT_PASSWORD needs FLOWGAUGE_MQTT_USER")
+    _validate_template(settings.mqtt_topic)
+    _validate_topic("FLOWGAUGE_MQTT_STATUS_TOPIC", settings.mqtt_status_topic)
+    return Broker(
+        host,
+        port,
+        tls_context(settings.mqtt_ca, "FLOWGAUGE_MQTT_CA") if is_encrypted else None,
+        settings.mqtt_user,
+        None if password is None else password.get_secret_value(),
+        settings.mqtt_topic,
+        settings.mqtt_status_topic,
+    )
+
+
+def topic_of(template: str, station: str | None, category: str, decision: str | None) -> str:
+    """The topic of an inspection. What cannot be in a level becomes _; `none` stands for no station."""
+    return template.format(station=_level(station), category=_level(category), decision=_level(decision))
+
+
+def _level(text: str | None) -> str:
+    # / separates levels, + and # stand for many, $ is the broker's own; some refuse what is no character.
+    return "".join(c if c.isprintable() and c not in "/+#$" else "_" for c in text or "none")
+
+
+def _read_url(url: str) -> tuple[str, int, bool]:
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -46,10 +79,10 @@ def read_url(url: str) -> Broker:
         )
     if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
         raise SinkError("FLOWGAUGE_MQTT_URL must look like mqtt://HOST:1883, or mqtts://HOST:8883 with TLS")
-    return Broker(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "mqtts")
+    return parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "mqtts"
 
 
-def expect_template(template: str) -> None:
+def _validate_template(template: str) -> None:
     """Raise SinkError unless a text is a topic with places for station, category and decision."""
     try:
         places = list(string.Formatter().parse(template))
@@ -61,24 +94,11 @@ def expect_template(template: str) -> None:
                 f"FLOWGAUGE_MQTT_TOPIC has a place {{{name}}}; there are {{station}}, {{category}} and "
                 "{decision}"
             )
-    expect_topic("FLOWGAUGE_MQTT_TOPIC", "".join(text for text, *_ in places))
+    _validate_topic("FLOWGAUGE_MQTT_TOPIC", "".join(text for text, *_ in places))
 
 
-def expect_topic(name: str, topic: str) -> None:
+def _validate_topic(name: str, topic: str) -> None:
     """Raise SinkError unless a setting's text is a topic to publish to."""
-    if (
-        not topic
-        or topic.startswith("$")
-        or len(topic.encode()) > _MOST_BYTES
-        or re.search(rf"[+#\x00{_NONE}]", topic)
-    ):
+    is_short = 0 < len(topic.encode(errors="replace")) <= _MOST_BYTES
+    if not is_short or topic.startswith("$") or not topic.isprintable() or set(topic) & set("+#"):
         raise SinkError(f"{name} must be a topic without + and #, not beginning with $; got {topic[:80]!r}")
-
-
-def topic_of(template: str, station: str | None, category: str, decision: str | None) -> str:
-    """The topic of an inspection. What cannot be part of a level becomes _."""
-    return template.format(station=_level(station), category=_level(category), decision=_level(decision))
-
-
-def _level(text: str | None) -> str:
-    return _RESERVED.sub("_", text) if text else NO_STATION

@@ -1,27 +1,27 @@
 """Delivery of events to a sink: at least once, in order by station, however often either side stops.
 
-Events are read from the history's database by a position that is kept there too. A page of them is first
-marked as attempted, then delivered, stations side by side and each in its order, then the position moves on.
-So after any end of the process what may have been delivered is delivered again, and says so.
+Events are read from the history's database by a position that is kept there too. A page of them is delivered,
+stations side by side and each in its order, then the position moves on. So after any end of the process what
+may have been delivered is delivered again, and says so: it is in the first page after the start.
 """
 
 import asyncio
 import itertools
 import logging
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
 
-from app.database import clock
 from app.database.engine import Database, DatabaseUnavailable
 from app.feed import log
 from app.feed.feed import Feed
 from app.feed.log import Event, Wanted
 from app.sinks import positions
-from app.sinks.positions import Position
 
 logger = logging.getLogger("flowgauge.sinks")
 
@@ -31,17 +31,18 @@ _PAGE: Final = 64
 _STATIONS_AT_ONCE: Final = 8
 FIRST_DELAY: Final = 0.5  # seconds
 LONGEST_DELAY: Final = 60.0
-_DATABASE_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 5.0
 # A position that only passed over what is not wanted is not worth a transaction each time.
 _UNWANTED: Final = 1000
 # What is under way at the end gets so many seconds.
 _CLOSE_SECONDS: Final = 5.0
 
 
+@dataclass(eq=False)
 class Undelivered(Exception):  # noqa: N818  (a state)
     """An attempt has failed.
 
-    Args:
+    Attributes:
         reason: for people, without secrets.
         reached: whether the event may have arrived all the same.
         counts: whether it is one of the attempts after which an event is given up; when the receiver cannot
@@ -50,48 +51,44 @@ class Undelivered(Exception):  # noqa: N818  (a state)
         wait: seconds that the receiver has asked for.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        reached: bool = False,
-        counts: bool = False,
-        final: bool = False,
-        wait: float | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.reached = reached
-        self.counts = counts
-        self.final = final
-        self.wait = wait
+    reason: str
+    _: KW_ONLY
+    reached: bool = False
+    counts: bool = False
+    final: bool = False
+    wait: float | None = None
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """Where events are delivered to.
 
     Attributes:
         name: its own, for its position, its failed deliveries and metrics.
+        description: of it, for people.
         wanted: which events.
         attempts: that count, after which an event is given up.
     """
 
     name: str
+    description: str
     wanted: Wanted
     attempts: int
 
-    async def open(self) -> None:
+    async def open(self) -> None:  # noqa: B027  (most have nothing to do)
         """Begin; what it needs may be out of reach."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027
         """End."""
 
     @property
     def is_ready(self) -> bool:
         """Whether an attempt makes sense."""
+        return True
 
-    async def ready(self) -> None:
+    async def ready(self) -> None:  # noqa: B027
         """Wait until it does."""
 
+    @abstractmethod
     async def deliver(self, event: Event, redelivered: bool) -> None:
         """Deliver an event; when this returns, the receiver has it.
 
@@ -117,8 +114,9 @@ class Delivery:
         self.sink = sink
         self._database = database
         self._feed = feed
-        self._position = Position(0, 0)
-        self._kept = 0
+        # All events up to the first have been delivered or given up, up to the second may have been.
+        self._position = self._attempted = 0
+        self._kept = 0  # the position in the database
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # For monitoring.
@@ -134,7 +132,7 @@ class Delivery:
     @property
     def lag(self) -> int:
         """Events behind the newest one, wanted or not."""
-        return max(0, self._feed.position - self._position.number)
+        return max(0, self._feed.position - self._position)
 
     async def open(self) -> None:
         """Begin where an earlier process has ended.
@@ -143,7 +141,8 @@ class Delivery:
             DatabaseUnavailable: the database does not answer.
         """
         self._position = await self._write(lambda connection: positions.begin(connection, self.sink.name))
-        self._kept = self._position.number
+        self._kept = self._position
+        self._attempted = self._feed.position
         await self.sink.open()
         self._task = asyncio.create_task(self._run())
 
@@ -159,53 +158,45 @@ class Delivery:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                page, passed = await asyncio.to_thread(self._read)
+                if self._is_stuck:  # deliver nothing while positions cannot be kept
+                    await self._keep()
+                page, newest = await asyncio.to_thread(self._read)
                 if page:
                     await self._deliver_page(page)
                 else:
-                    self._position = Position(passed, max(passed, self._position.attempted))
-                    if passed - self._kept >= _UNWANTED:
+                    self._position = newest
+                    if newest - self._kept >= _UNWANTED:
                         await self._keep()
-            except DatabaseUnavailable as error:
+            except Exception as error:  # whatever it was, there is a next attempt
                 self._is_stuck = True
-                logger.warning("%s: the events cannot be read or counted: %s", self.sink.name, error)
-                await self._pause(_DATABASE_SECONDS)
-            except Exception:  # whatever it was, there is a next attempt
-                self._is_stuck = True
-                logger.exception("%s: delivery has failed", self.sink.name)
-                await self._pause(LONGEST_DELAY)
+                is_known = isinstance(error, DatabaseUnavailable)
+                said = "%s: the events cannot be read or counted: %s"
+                logger.warning(said, self.sink.name, error, exc_info=not is_known)
+                await self._pause(_RETRY_SECONDS)
             else:
                 self._is_stuck = False
                 if not page:
-                    await self._or_stop(self._feed.wait(passed))
+                    await self._or_stop(self._feed.wait(newest))
 
     def _read(self) -> tuple[list[Event], int]:
-        """The next events that are wanted; and where there are none, up to which number."""
-        at = self._position.number
+        """The next events that are wanted, and the number of the newest of all."""
         with self._database.read() as connection:
             gone = log.forgotten(connection)
             newest = log.newest(connection)
-            page = log.read(connection, max(at, gone), _PAGE, self.sink.wanted)
-        if at < gone:
-            self.counts["lost"] += gone - at
-            self._position = Position(gone, max(gone, self._position.attempted))
+            page = log.read(connection, max(self._position, gone), _PAGE, self.sink.wanted)
+        if (lost := gone - self._position) > 0:
+            self.counts["lost"] += lost
+            self._position = gone
             logger.error(
                 "%s was behind by more than is kept: up to %d events are lost to it; FLOWGAUGE_EVENTS_KEPT "
                 "sets how many are kept",
                 self.sink.name,
-                gone - at,
+                lost,
             )
-        return page, max(newest, at)
+        return page, max(newest, self._position)
 
     async def _deliver_page(self, page: Sequence[Event]) -> None:
-        again = self._position.attempted
-        if page[-1].number > again:
-            self._position = Position(self._position.number, page[-1].number)
-            try:
-                await self._keep()
-            except BaseException:
-                self._position = Position(self._position.number, again)
-                raise
+        again, self._attempted = self._attempted, page[-1].number
         stations: dict[str | None, list[Event]] = {}
         for event in page:
             stations.setdefault(event.station, []).append(event)
@@ -226,7 +217,7 @@ class Delivery:
         finally:
             finished = list(itertools.takewhile(lambda event: event.number in done, page))
             if finished:
-                self._position = Position(finished[-1].number, self._position.attempted)
+                self._position = finished[-1].number
                 await self._keep()
 
     async def _deliver(self, event: Event, again: bool) -> bool:
@@ -271,8 +262,9 @@ class Delivery:
             raise Undelivered(said, reached=True, counts=True) from error
 
     async def _give_up(self, event: Event, reason: str) -> None:
-        failed = positions.FailedDelivery(self.sink.name, event.number, clock.now_ms(), reason)
-        await self._write(lambda connection: positions.give_up(connection, failed))
+        await self._write(
+            lambda connection: positions.give_up(connection, self.sink.name, event.number, reason)
+        )
         self.counts["failed"] += 1
         self.failure = reason  # for who watches, until something is delivered again
         logger.error("%s: event %d is given up: %s", self.sink.name, event.number, reason)
@@ -280,7 +272,7 @@ class Delivery:
     async def _keep(self) -> None:
         position = self._position
         await self._write(lambda connection: positions.move(connection, self.sink.name, position))
-        self._kept = position.number
+        self._kept = position
 
     async def _write(self, act: Callable[[Connection], T]) -> T:
         def write() -> T:
@@ -294,13 +286,9 @@ class Delivery:
 
     async def _or_stop(self, awaitable: Coroutine[Any, Any, None]) -> None:
         """Wait for something, but no longer than until the end."""
-        tasks = [asyncio.create_task(awaitable), asyncio.create_task(_true(self._stopping))]
+        tasks = [asyncio.create_task(awaitable), asyncio.create_task(self._stopping.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
-
-
-async def _true(event: asyncio.Event) -> None:
-    await event.wait()

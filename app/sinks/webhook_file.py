@@ -8,30 +8,28 @@ webhooks:
     categories: [bottle]
 """
 
-import ssl
+import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    SecretStr,
+    HttpUrl,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from app.schemas.predict import Decision
-from app.sinks.errors import SinkError, Wrong
-from app.sinks.signing import read_secret
-from app.sinks.tls import trusting
-from flows.fastflow.plain_files import FileError, read_file
+from app.sinks.config import SinkError
 
-_MAX_BYTES: Final = 1024 * 1024
+_PREFIX: Final = "whsec_"
+_LEAST_BYTES, _MOST_BYTES = 24, 64
 
 
 class _Part(BaseModel):
@@ -45,7 +43,7 @@ class Webhook(_Part):
     Attributes:
         name: its own; its position and its failed deliveries are kept under it.
         url: where to send to.
-        secret: that signs, whsec_ and base64; or secret_file names a file with it.
+        secret: that signs; in the file whsec_ and base64, or secret_file names a file with that.
         decisions: only these; all where it is left out.
         categories: only these; all where it is left out.
         attempts: after so many that the receiver has answered with an error, an event is given up.
@@ -54,9 +52,8 @@ class Webhook(_Part):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-    url: str
-    secret: SecretStr | None = None
-    secret_file: Path | None = None
+    url: HttpUrl
+    secret: Annotated[bytes, BeforeValidator(lambda text: read_secret(str(text))), Field(repr=False)]
     decisions: Annotated[frozenset[Decision], Field(min_length=1)] | None = None
     categories: Annotated[frozenset[str], Field(min_length=1)] | None = None
     attempts: Annotated[int, Field(ge=1, le=100)] = 10
@@ -65,69 +62,47 @@ class Webhook(_Part):
 
     @field_validator("url")
     @classmethod
-    def _expect_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError for what is none
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or not (url.isascii() and url.isprintable())
-        ):
-            raise ValueError("must look like https://HOST/PATH")
-        if parts.username is not None or parts.password is not None or parts.fragment or " " in url:
+    def _refuse_credentials(cls, url: HttpUrl) -> HttpUrl:
+        if url.username is not None or url.password is not None or url.fragment is not None:
             raise ValueError("must hold neither a user nor a password nor a fragment")
         return url
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_file(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "secret_file" not in given:
+            return given
+        rest = dict(given)
+        path = rest.pop("secret_file")
+        if "secret" in rest:
+            raise ValueError("needs either secret or secret_file")
+        return {**rest, "secret": _read(Path(str(path))).strip()}
 
     @property
     def host(self) -> str:
         """The URL's host, in lower case."""
-        return urlsplit(self.url).hostname or ""
-
-    @model_validator(mode="after")
-    def _expect_one_secret(self) -> Self:
-        if (self.secret is None) == (self.secret_file is None):
-            raise ValueError("needs either secret or secret_file")
-        return self
-
-    def key(self) -> bytes:
-        """What signs.
-
-        Raises:
-            SinkError: the secret is none, or its file cannot be read.
-        """
-        try:
-            text = self.secret.get_secret_value() if self.secret else _read(self.secret_file or Path())
-            return read_secret(text.strip())
-        except SinkError as error:
-            raise SinkError(f"the secret of webhook {self.name}: {error}") from error
-
-    def tls(self) -> ssl.SSLContext:
-        """What connects.
-
-        Raises:
-            SinkError: `ca` cannot be read.
-        """
-        return trusting(self.ca, f"the `ca` of webhook {self.name}")
+        return self.url.host or ""
 
 
 class _File(_Part):
     webhooks: tuple[Webhook, ...]
 
-    @model_validator(mode="after")
-    def _expect_names_of_their_own(self) -> Self:
-        if len({webhook.name for webhook in self.webhooks}) < len(self.webhooks):
+    @field_validator("webhooks")
+    @classmethod
+    def _require_distinct_names(cls, webhooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
+        if len({webhook.name for webhook in webhooks}) < len(webhooks):
             raise ValueError("two webhooks have one name")
-        return self
+        return webhooks
 
 
 def read_webhooks(path: Path) -> Sequence[Webhook]:
-    """Read the file, and make sure that every secret and every authority can be read.
+    """Read the file, and the secrets that it names.
 
     Raises:
         SinkError: a line for everything that is wrong.
     """
     try:
-        file = _File.model_validate(yaml.safe_load(_read(path)))
+        return _File.model_validate(yaml.safe_load(_read(path))).webhooks
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1})"
@@ -138,20 +113,28 @@ def read_webhooks(path: Path) -> Sequence[Webhook]:
             for item in error.errors()
         ]
         raise SinkError("\n".join(f"FLOWGAUGE_WEBHOOKS: {path}: {line}" for line in lines)) from error
-    wrong = Wrong()
-    for webhook in file.webhooks:
-        with wrong.collected():
-            webhook.key()
-        with wrong.collected():
-            webhook.tls()
-    wrong.tell()
-    return file.webhooks
+
+
+def read_secret(text: str) -> bytes:
+    """The key that a secret such as whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD stands for.
+
+    Raises:
+        SinkError: it is none.
+    """
+    try:
+        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not text.startswith(_PREFIX) or not _LEAST_BYTES <= len(key) <= _MOST_BYTES:
+        raise SinkError(
+            f"the secret must be {_PREFIX} and 24 to 64 random bytes in base64; make one with: "
+            f"echo {_PREFIX}$(openssl rand -base64 32)"
+        )
+    return key
 
 
 def _read(path: Path) -> str:
     try:
-        return read_file(path, _MAX_BYTES).decode()
-    except OSError as error:
-        raise SinkError(f"{path} cannot be read: {error.strerror}") from error
-    except (FileError, UnicodeDecodeError) as error:
-        raise SinkError(f"{path} cannot be read: it must be a file of text") from error
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SinkError(f"{path} cannot be read: {error}") from error

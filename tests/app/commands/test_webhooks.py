@@ -7,13 +7,13 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from app.commands.webhooks import app
+from app.database import clock
 from app.database.engine import Database
 from app.feed import log
 from app.feed.log import Happening
 from app.settings import settings_from
 from app.sinks import positions
-from app.sinks.errors import SinkError
-from app.sinks.positions import FailedDelivery
+from app.sinks.config import SinkError
 
 SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
 
@@ -29,13 +29,14 @@ def test_failed_deliveries_are_listed_without_secrets(
     webhook = {"name": "mes", "url": "http://127.0.0.1:9/hook", "secret": SECRET}
     file.write_text(yaml.safe_dump({"webhooks": [webhook]}))
     monkeypatch.setenv("FLOWGAUGE_WEBHOOKS", str(file))
+    monkeypatch.setattr(clock, "now_ms", lambda: 1_764_000_000_123)
     assert json.loads(run("list", "--json").stdout) == [{"name": "mes", "host": "127.0.0.1", "failed": []}]
     database = Database(settings_from().database_url)
     database.upgrade()
     with database.write() as connection:
         log.append(connection, [Happening("inspection", "bottle", None, "PASS", '{"inspection_id": "a"}')])
-        positions.give_up(connection, FailedDelivery("webhook-mes", 1, 1_764_000_000_123, "answers 410"))
-        positions.give_up(connection, FailedDelivery("mqtt", 1, 0, "another sink"))
+        positions.give_up(connection, "webhook-mes", 1, "answers 410")
+        positions.give_up(connection, "mqtt", 1, "another sink")
     database.close()
     failed = {"inspection_id": "a", "failed_at": "2025-11-24T16:00:00.123Z", "reason": "answers 410"}
     found = run("list", "--json")

@@ -1,55 +1,62 @@
+from typing import Any
+
 import pytest
 
-from app.sinks.broker import Broker, expect_template, expect_topic, read_url, topic_of
-from app.sinks.errors import SinkError
+from app.settings import Settings
+from app.sinks.broker import Broker, read_broker, topic_of
+from app.sinks.config import SinkError
+
+
+def read(**given: Any) -> Broker | None:
+    return read_broker(Settings.model_validate({f"mqtt_{name}": value for name, value in given.items()}))
 
 
 @pytest.mark.parametrize(
-    ("url", "broker"),
+    ("url", "address"),
     [
-        ("mqtt://broker", Broker("broker", 1883, tls=False)),
-        ("mqtts://Broker.plant.example/", Broker("broker.plant.example", 8883, tls=True)),
-        ("mqtt://10.0.0.5:1884", Broker("10.0.0.5", 1884, tls=False)),
+        ("mqtt://broker", ("broker", 1883, False)),
+        ("mqtts://Broker.plant.example/", ("broker.plant.example", 8883, True)),
+        ("mqtt://10.0.0.5:1884", ("10.0.0.5", 1884, False)),
     ],
 )
-def test_addresses(url: str, broker: Broker) -> None:
-    assert read_url(url) == broker
+def test_addresses(url: str, address: tuple[str, int, bool]) -> None:
+    broker = read(url=url, user="u", password="hunter2")  # noqa: S106
+    assert broker is not None
+    assert (broker.host, broker.port, broker.tls is not None) == address
+    assert (broker.user, broker.password) == ("u", "hunter2")
+
+
+def test_no_broker() -> None:
+    assert read() is None
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("given", "said"),
     [
-        ("broker:1883", "must look like"),
-        ("http://broker", "must look like"),
-        ("mqtt://", "must look like"),
-        ("mqtt://broker/topic", "must look like"),
-        ("mqtt://broker:99999", "cannot be read"),
-        ("mqtt://broker:port", "cannot be read"),
-        ("mqtt://user:hunter2@broker", "FLOWGAUGE_MQTT_PASSWORD"),
-        ("mqtt://user@broker", "FLOWGAUGE_MQTT_USER"),
+        ({"url": "broker:1883"}, "must look like"),
+        ({"url": "http://broker"}, "must look like"),
+        ({"url": "mqtt://"}, "must look like"),
+        ({"url": "mqtt://broker/topic"}, "must look like"),
+        ({"url": "mqtt://broker:99999"}, "cannot be read"),
+        ({"url": "mqtt://user:hunter2@broker"}, "FLOWGAUGE_MQTT_PASSWORD"),
+        ({"user": "u"}, "FLOWGAUGE_MQTT_URL is not set"),
+        ({"url": "mqtt://broker", "password": "hunter2"}, "needs FLOWGAUGE_MQTT_USER"),
+        ({"url": "mqtt://broker", "ca": "ca.pem"}, "mqtts://"),
+        ({"url": "mqtts://broker", "ca": "/nonexistent/ca.pem"}, "FLOWGAUGE_MQTT_CA"),
+        *(
+            ({"url": "mqtt://broker", "topic": topic}, "FLOWGAUGE_MQTT_TOPIC")
+            for topic in ("a/#", "+/{station}", "{part_id}", "{station!r}", "{station:>9}", "{")
+        ),
+        *(
+            ({"url": "mqtt://broker", "status_topic": topic}, "STATUS_TOPIC must be a topic")
+            for topic in ("a/+", "#", "$SYS/x", "x" * 1025, "a\0b")
+        ),
     ],
 )
-def test_what_is_no_address_is_refused(url: str, said: str) -> None:
+def test_wrong_settings_are_refused(given: dict[str, str], said: str) -> None:
     with pytest.raises(SinkError, match=said) as caught:
-        read_url(url)
+        read(**given)
     assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "template",
-    ["", "a/#", "+/{station}", "{part_id}", "{station!r}", "{station:>9}", "{", "$SYS/{station}"],
-)
-def test_what_is_no_template_is_refused(template: str) -> None:
-    expect_template("{{x}}/{station}/{category}/{decision}")
-    with pytest.raises(SinkError, match="FLOWGAUGE_MQTT_TOPIC"):
-        expect_template(template)
-
-
-def test_what_is_no_topic_is_refused() -> None:
-    expect_topic("NAME", "flowgauge/status")
-    for topic in ("", "a/+", "#", "$SYS/x", "x" * 1025, "a\0b"):
-        with pytest.raises(SinkError, match="NAME must be a topic"):
-            expect_topic("NAME", topic)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,15 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.feed.log import Event
+from app.settings import Settings
+from app.sinks.broker import read_broker
+from app.sinks.config import SinkError
 from app.sinks.delivery import Undelivered
-from app.sinks.errors import SinkError
 from app.sinks.mqtt import MqttSink
 from tests.support.certificates import make_certificate
 from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
@@ -26,6 +29,15 @@ def event(number: int, station: str | None = "line-3") -> Event:
     )
 
 
+def make(address: Mosquitto | str, identity: str = IDENTITY, **given: Any) -> MqttSink:
+    """The sink of a broker, by default of one on this machine and without TLS."""
+    url = address if isinstance(address, str) else f"mqtt://127.0.0.1:{address.port}"
+    settings = {"mqtt_url": url, "mqtt_topic": TOPIC, **given}
+    broker = read_broker(Settings.model_validate(settings))
+    assert broker is not None
+    return MqttSink(broker, identity)
+
+
 def use(sink: MqttSink, work: Callable[[MqttSink], Awaitable[None]]) -> None:
     async def do() -> None:
         await sink.open()
@@ -38,6 +50,19 @@ def use(sink: MqttSink, work: Callable[[MqttSink], Awaitable[None]]) -> None:
     asyncio.run(do())
 
 
+async def deliver_one(sink: MqttSink) -> None:
+    await sink.ready()
+    await sink.deliver(event(1), redelivered=False)
+
+
+def be_refused(caplog: pytest.LogCaptureFixture) -> Callable[[MqttSink], Awaitable[None]]:
+    async def work(sink: MqttSink) -> None:
+        await until(lambda: "connecting again" in caplog.text)
+        assert not sink.is_ready
+
+    return work
+
+
 def states(subscriber: Subscriber) -> list[tuple[str, bool]]:
     return [
         (json.loads(payload)["status"], retained)
@@ -47,7 +72,7 @@ def states(subscriber: Subscriber) -> list[tuple[str, bool]]:
 
 
 def test_an_event_is_published_and_the_state_retained(broker: Mosquitto) -> None:
-    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS, IDENTITY)
+    sink = make(broker)
     with subscribed(broker) as subscriber:
 
         async def work(sink: MqttSink) -> None:
@@ -70,7 +95,7 @@ def test_the_end_does_not_wait_for_a_broker_that_does_not_answer(
     broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.sinks.mqtt._FAREWELL_SECONDS", 0.2)
-    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS, IDENTITY)
+    sink = make(broker)
 
     async def do() -> None:
         await sink.open()
@@ -89,7 +114,7 @@ def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one
     broker: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.kill()
-    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS, IDENTITY)
+    sink = make(broker)
 
     async def work(sink: MqttSink) -> None:
         with pytest.raises(Undelivered) as caught:
@@ -113,9 +138,8 @@ def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one
 @pytest.mark.parametrize("identity", ["7b1f8f60-3b0e-4d3c-9a55-2f4b9d6d1c11", IDENTITY])
 def test_two_servers_on_a_broker_leave_each_other_alone(broker: Mosquitto, identity: str) -> None:
     """Also those made from one image, whose histories have one identity."""
-    url = f"mqtt://127.0.0.1:{broker.port}"
-    one = MqttSink(url, TOPIC, "one/status", IDENTITY)
-    other = MqttSink(url, TOPIC, "other/status", identity)
+    one = make(broker, mqtt_status_topic="one/status")
+    other = make(broker, identity, mqtt_status_topic="other/status")
 
     async def work(one: MqttSink) -> None:
         await one.ready()
@@ -135,19 +159,9 @@ def test_a_user_and_a_password(broker: Mosquitto, caplog: pytest.LogCaptureFixtu
     broker.stop()
     broker.protect("flowgauge", "hunter2")
     broker.start()
-    url = f"mqtt://127.0.0.1:{broker.port}"
-
-    async def work(sink: MqttSink) -> None:
-        await sink.ready()
-        await sink.deliver(event(1), redelivered=False)
-
-    use(MqttSink(url, TOPIC, STATUS, IDENTITY, "flowgauge", "hunter2"), work)
-
-    async def refused(sink: MqttSink) -> None:
-        await until(lambda: "connecting again" in caplog.text)
-        assert not sink.is_ready
-
-    use(MqttSink(url, TOPIC, STATUS, IDENTITY, "flowgauge", "hunter3"), refused)
+    use(make(broker, mqtt_user="flowgauge", mqtt_password="hunter2"), deliver_one)  # noqa: S106
+    assert "connecting again" not in caplog.text
+    use(make(broker, mqtt_user="flowgauge", mqtt_password="hunter3"), be_refused(caplog))  # noqa: S106
     assert "hunter" not in caplog.text
 
 
@@ -159,21 +173,21 @@ def test_tls(broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
     broker.encrypt(certificate)
     broker.start()
     url = f"mqtts://127.0.0.1:{broker.port}"
-
-    async def work(sink: MqttSink) -> None:
-        await sink.ready()
-        await sink.deliver(event(1), redelivered=False)
-
-    use(MqttSink(url, TOPIC, STATUS, IDENTITY, ca=certificate.certificate), work)
-
-    async def refused(sink: MqttSink) -> None:
-        await until(lambda: "connecting again" in caplog.text)
-        assert not sink.is_ready
-
-    use(MqttSink(url, TOPIC, STATUS, IDENTITY), refused)  # an authority that nobody knows
+    use(make(url, mqtt_ca=certificate.certificate), deliver_one)
+    assert "connecting again" not in caplog.text
+    use(make(url), be_refused(caplog))  # an authority that nobody knows
     gc.collect()
-    with pytest.raises(SinkError, match="FLOWGAUGE_MQTT_CA"):
-        MqttSink(url, TOPIC, STATUS, IDENTITY, ca=tmp_path / "none.pem")
     (tmp_path / "empty.pem").write_text("")
     with pytest.raises(SinkError, match="FLOWGAUGE_MQTT_CA"):
-        MqttSink(url, TOPIC, STATUS, IDENTITY, ca=tmp_path / "empty.pem")
+        make(url, mqtt_ca=tmp_path / "empty.pem")
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"), [("mqtt://0.0.0.0", True), ("mqtts://0.0.0.0", False), ("mqtt://localhost", False)]
+)
+def test_password_that_can_be_read_on_the_way_is_warned_of(
+    caplog: pytest.LogCaptureFixture, url: str, warned: bool
+) -> None:
+    use(make(f"{url}:1", mqtt_user="u", mqtt_password="hunter2"), be_refused(caplog))  # noqa: S106
+    assert ("can be read on the way" in caplog.text) == warned
+    assert "hunter2" not in caplog.text

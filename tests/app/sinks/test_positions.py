@@ -2,18 +2,27 @@ from app.database.engine import Database
 from app.feed import log
 from app.feed.log import Happening
 from app.sinks import positions
-from app.sinks.positions import Position
 
 
-def test_a_new_sink_begins_after_what_is_there_and_stays_where_it_was(database: Database) -> None:
+def test_new_sink_begins_after_what_is_there_and_stays_where_it_was(database: Database) -> None:
     with database.write() as connection:
-        assert positions.begin(connection, "a") == Position(0, 0)
+        assert positions.begin(connection, "a") == 0
         log.append(connection, [Happening("inspection", "bottle", None, "PASS", "{}")] * 3)
     with database.write() as connection:
         newest = log.newest(connection)
-        assert positions.begin(connection, "a") == Position(0, 0)
-        assert positions.begin(connection, "b") == Position(newest, newest)
-        positions.move(connection, "a", Position(2, 3))
+        assert (positions.begin(connection, "a"), positions.begin(connection, "b")) == (0, newest)
+        positions.move(connection, "a", 2)
     with database.write() as connection:
-        assert positions.begin(connection, "a") == Position(2, 3)
-        assert positions.begin(connection, "b") == Position(newest, newest)
+        assert (positions.begin(connection, "a"), positions.begin(connection, "b")) == (2, newest)
+
+
+def test_latest_reason_of_a_failed_delivery_is_kept_as_long_as_its_event(database: Database) -> None:
+    with database.write() as connection:
+        log.append(connection, [Happening("inspection", "bottle", None, "PASS", str(n)) for n in range(2)])
+        for reason in ("500", "410"):
+            positions.give_up(connection, "a", 1, reason)
+        [(_, reason, data)] = positions.given_up(connection, "a")
+        assert (reason, data) == ("410", "0")
+        assert positions.given_up(connection, "b") == []
+        log.trim(connection, keep=1, most=1000)
+        assert positions.given_up(connection, "a") == []

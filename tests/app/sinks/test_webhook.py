@@ -1,25 +1,20 @@
 import asyncio
 import base64
-import contextlib
-import hashlib
-import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta, timezone
-from email.utils import format_datetime
 
 import pytest
-from pydantic import SecretStr
 
 from app.feed.log import Event
+from app.sinks.config import SinkError
 from app.sinks.delivery import Undelivered
-from app.sinks.webhook import WebhookSink
-from app.sinks.webhook_file import Webhook
+from app.sinks.webhook import WebhookSink, sign
+from app.sinks.webhook_file import Webhook, read_secret
 from tests.support.receiver import Receiver
 
 KEY = b"k" * 32
-SECRET = SecretStr(f"whsec_{base64.b64encode(KEY).decode()}")
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 DATA = {"inspection_id": "0193a6b2", "created_at": "2026-11-25T01:15:00.123Z", "decision": "REJECT"}
 EVENT = Event("inspection", "bottle", "line-3", "REJECT", json.dumps(DATA), 1)
 
@@ -77,9 +72,17 @@ def test_event_is_sent_signed() -> None:
         assert message.headers["webhook-id"] == "0193a6b2"
         sent = int(message.headers["webhook-timestamp"])
         assert abs(time.time() - sent) < 60
-        signed = b"0193a6b2." + str(sent).encode() + b"." + message.body
-        expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
-        assert message.headers["webhook-signature"] == f"v1,{expected}"
+        assert sign(KEY, "0193a6b2", sent, message.body).items() <= message.headers.items()
+
+
+def test_signature_of_the_specification() -> None:
+    """Values that the libraries of Standard Webhooks are tested with."""
+    key = read_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    assert sign(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}') == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
 
 
 def test_what_is_wanted() -> None:
@@ -106,7 +109,7 @@ def test_success_is_delivery(status: int) -> None:
         ([408, 425, 429, 502, 503, 504], False, False),  # it cannot now
         ([500, 501, 599], True, False),
         ([401, 403, 404, 405, 407], True, False),  # the address or the secret may be wrong
-        ([400, 402, 409, 410, 422], False, True),
+        ([400, 402, 409, 410, 422], True, True),
     ],
 )
 def test_refusals(statuses: list[int], counts: bool, final: bool) -> None:
@@ -137,7 +140,6 @@ def test_redirect_is_not_followed(status: int) -> None:
         ("soon", None),
         ("nan", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", None),
-        ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
     ],
 )
 def test_retry_after(text: str, seconds: float | None) -> None:
@@ -145,16 +147,6 @@ def test_retry_after(text: str, seconds: float | None) -> None:
         error = deliver(receiver)
     assert error is not None
     assert error.wait == seconds
-
-
-@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=5))], ids=str)
-def test_retry_after_as_a_date(zone: timezone) -> None:
-    later = format_datetime(datetime.now(zone) + timedelta(seconds=100), usegmt=zone is UTC)
-    with Receiver(lambda *_: (503, {"Retry-After": later})) as receiver:
-        error = deliver(receiver)
-    assert error is not None
-    assert error.wait is not None
-    assert 50 < error.wait <= 100
 
 
 def test_receiver_that_is_not_there() -> None:
@@ -176,27 +168,6 @@ def test_receiver_that_does_not_answer() -> None:
         error = deliver(receiver, timeout_seconds=2)  # connecting must take less
     assert error is not None
     assert (error.final, error.counts, error.reached) == (False, True, True)
-
-
-def test_receiver_that_answers_byte_by_byte() -> None:
-    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer):
-            for byte in b"HTTP/1.1 204 No Content\r\n\r\n":
-                writer.write(bytes([byte]))
-                await asyncio.sleep(0.2)
-
-    async def work() -> None:
-        async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/", timeout_seconds=1))
-            try:
-                with pytest.raises(Undelivered) as caught:
-                    await sink.deliver(EVENT, redelivered=False)
-            finally:
-                await sink.close()
-        assert (caught.value.final, caught.value.counts, caught.value.reached) == (False, True, True)
-
-    asyncio.run(work())
 
 
 def test_receiver_that_was_restarted() -> None:
@@ -221,38 +192,16 @@ def test_receiver_that_was_restarted() -> None:
     assert len(receiver.messages) >= 2
 
 
-@pytest.mark.parametrize(("body", "connections"), [(b"ok", 1), (bytes(20_000_000), 3)])
-def test_connection_is_used_again_after_a_small_body(body: bytes, connections: int) -> None:
+def test_connection_is_used_again() -> None:
     async def work(sink: WebhookSink) -> None:
         for _ in range(3):
             await sink.deliver(EVENT, redelivered=False)
 
-    with Receiver(lambda *_: (200, {}), body=body) as receiver:
+    with Receiver(lambda *_: (200, {}), body=b"ok") as receiver:
         use(WebhookSink(webhook(receiver.url)), work)
-        assert (len(receiver.messages), receiver.connections) == (3, connections)
+        assert (len(receiver.messages), receiver.connections) == (3, 1)
 
 
-@pytest.mark.parametrize("end", ["never", "cut off"])
-def test_status_counts_where_the_body_does_not_come(end: str) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
-        await writer.drain()
-        if end == "never":
-            await reader.read()
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-        over.set()
-
-    over = asyncio.Event()
-
-    async def scenario() -> None:
-        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/hook", timeout_seconds=2))
-            await sink.deliver(EVENT, redelivered=False)
-            await sink.close()
-            await over.wait()
-
-    asyncio.run(scenario())
+def test_authority_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(SinkError, match="`ca` of webhook mes"):
+        WebhookSink(webhook("https://a/", ca="/nonexistent/ca.pem"))

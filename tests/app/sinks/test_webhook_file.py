@@ -1,10 +1,11 @@
+import base64
 from pathlib import Path
 
 import pytest
 import yaml
 
-from app.sinks.errors import SinkError
-from app.sinks.webhook_file import read_webhooks
+from app.sinks.config import SinkError
+from app.sinks.webhook_file import read_secret, read_webhooks
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 
@@ -27,20 +28,21 @@ def test_a_file(tmp_path: Path) -> None:
     (webhook,) = read_webhooks(write(tmp_path, data))
     assert (webhook.name, webhook.host, webhook.attempts) == ("mes", "mes.plant.example", 10)
     assert webhook.decisions == frozenset({"REJECT"})
-    assert webhook.key() == b"secret" * 6
+    assert webhook.secret == b"secret" * 6
+    assert "secretsecret" not in repr(webhook)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"url": "ftp://mes.plant.example"}, "must look like https"),
+        ({"url": "ftp://mes.plant.example"}, "url"),
         ({"url": "https://user:pw@mes.plant.example/"}, "neither a user"),
         ({"url": "https://mes.plant.example:port/"}, "url"),
         ({"name": "../x"}, "name"),
         ({"decisions": ["MAYBE"]}, "decisions"),
-        ({"secret": None}, "either secret or secret_file"),
-        ({"secret": "hunter2-hunter2"}, "secret of webhook mes"),
-        ({"secret": None, "secret_file": "/nonexistent/secret"}, "cannot be read"),
+        ({"secret": "hunter2-hunter2"}, "webhooks.0.secret: the secret must be"),
+        ({"secret": None}, "webhooks.0.secret"),
+        ({"secret_file": "/nonexistent/secret"}, "either secret or secret_file"),
         ({"attempts": 0}, "attempts"),
         ({"timeout_seconds": ".inf"}, "timeout_seconds"),
         ({"retries": 3}, "retries"),
@@ -62,5 +64,31 @@ def test_what_is_wrong_is_said_without_the_secret(
 def test_file_that_cannot_be_read_is_refused(tmp_path: Path, data: str) -> None:
     with pytest.raises(SinkError, match="FLOWGAUGE_WEBHOOKS"):
         read_webhooks(write(tmp_path, data))
-    with pytest.raises(SinkError, match="cannot be read"):
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"none.yaml cannot be read"):
         read_webhooks(tmp_path / "none.yaml")
+    data = content(secret_file=str(tmp_path / "none.secret"))
+    del data["webhooks"][0]["secret"]
+    with pytest.raises(SinkError, match=r"none.secret cannot be read"):
+        read_webhooks(write(tmp_path, data))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "whsec_",
+        "hunter2",
+        base64.b64encode(b"x" * 32).decode(),
+        f"whsec_{base64.b64encode(b'x' * 23).decode()}",
+        f"whsec_{base64.b64encode(b'x' * 65).decode()}",
+        "whsec_not base64!",
+        "whsec_äöü",
+    ],
+)
+def test_wrong_secret_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(SinkError, match="openssl rand") as caught:
+        read_secret(text)
+    assert not text.removeprefix("whsec_") or text not in str(caught.value)

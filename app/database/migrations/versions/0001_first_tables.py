@@ -31,7 +31,6 @@ def upgrade() -> None:
         "deliveries",
         sa.Column("sink", sa.String(length=64), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
-        sa.Column("attempted", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("sink", name=op.f("pk_deliveries")),
     )
     op.create_table(

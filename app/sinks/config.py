@@ -1,12 +1,14 @@
-"""TLS to a broker or a receiver whose authority may be the plant's own."""
+"""What the settings of all sinks share."""
 
 import ssl
 from pathlib import Path
 
-from app.sinks.errors import SinkError
+
+class SinkError(ValueError):
+    """A sink cannot be used as it was asked for; the message says why and what to do, without secrets."""
 
 
-def trusting(ca: Path | None, setting: str) -> ssl.SSLContext:
+def tls_context(ca: Path | None, setting: str) -> ssl.SSLContext:
     """TLS that trusts the authority of a PEM file, or those that the system trusts.
 
     Args:
