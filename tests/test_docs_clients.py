@@ -71,9 +71,9 @@ def test_every_call_of_the_table_is_there() -> None:
 
 def test_what_inspect_takes() -> None:
     sentence = PAGE[PAGE.index("`inspect` takes") : PAGE.index("`AsyncClient`")]
-    assert set(re.findall(r"`(\w+)`", sentence)) - {"inspect"} == set(package.Wishes.__annotations__)
+    assert set(re.findall(r"`(\w+)`", sentence)) - {"inspect"} == set(package.InspectOptions.__annotations__)
 
 
 def test_the_tree_of_errors() -> None:
-    for name in re.findall(r"\b(\w+Error)\b", PAGE):
+    for name in set(re.findall(r"\b(\w+Error)\b", PAGE)) - {"ValueError"}:
         assert issubclass(getattr(package, name), package.FlowGaugeError)

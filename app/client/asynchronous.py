@@ -4,18 +4,17 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import wraps
-from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
 from ..schemas.history import InspectionSummary
 from . import calls
-from .calls import Call, Search
-from .connection import connection
-from .errors import FlowGaugeError, expect, no_answer, of_response
-from .events import MEDIA_TYPE, PATH, Event, Listening, Stream
-from .retries import Attempts, Reconnecting
+from .calls import Call, InspectionFilter
+from .connection import http_arguments
+from .errors import FlowGaugeError, unreachable
+from .events import PATH, Event, EventFilter, EventStream
+from .retries import Attempts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,9 +45,10 @@ class AsyncClient:
         timeout: float = 60,
         patience: float = 30,
     ) -> None:
-        self._patience = patience
-        self._connection = connection(url, key, ca, timeout)
-        self._http = httpx.AsyncClient(**self._connection.arguments)
+        self._timeout, self._patience = timeout, patience
+        arguments = http_arguments(url, key, ca, timeout)
+        self.url: str = arguments["base_url"]
+        self._http = httpx.AsyncClient(**arguments)
 
     inspect = _method(calls.inspect)
     inspect_all = _method(calls.inspect_all)
@@ -64,7 +64,7 @@ class AsyncClient:
     review = _method(calls.review)
 
     async def inspections(
-        self, *, page: int = 100, **search: Unpack[Search]
+        self, *, page: int = 100, **search: Unpack[InspectionFilter]
     ) -> AsyncIterator[InspectionSummary]:
         """As `Client.inspections`."""
         cursor = None
@@ -76,56 +76,36 @@ class AsyncClient:
             if cursor is None:
                 return
 
-    async def events(self, **wanted: Unpack[Listening]) -> AsyncIterator[Event]:
+    async def events(self, **wanted: Unpack[EventFilter]) -> AsyncIterator[Event]:
         """As `Client.events`."""
-        stream = Stream(wanted)
-        reconnecting = Reconnecting(self._patience)
+        stream = EventStream(wanted, self._patience, self._timeout)
         while True:
             try:
-                async for event in self._listen(stream):
-                    if event is None:
-                        reconnecting.let_in()
-                    else:
-                        reconnecting.heard(event)
-                        yield event
-                reconnecting.served()
-                pause = stream.pause
+                async with self._http.stream("GET", PATH, **stream.request()) as response:
+                    if not response.is_success:
+                        await response.aread()
+                    stream.accepted(response)
+                    async for chunk in response.aiter_bytes():
+                        for event in stream.feed(chunk):
+                            yield event
+                pause = stream.pause()
+            except httpx.RequestError as error:
+                pause = stream.pause(unreachable(self.url, error))
             except FlowGaugeError as error:
-                pause = reconnecting.pause(error)
+                pause = stream.pause(error)
             await asyncio.sleep(pause)
-
-    async def _listen(self, stream: Stream) -> AsyncIterator[Event | None]:
-        """Events as they come; first None, when the server lets us listen."""
-        timeout = self._connection.stream_timeout
-        try:
-            async with self._http.stream("GET", PATH, timeout=timeout, **stream.request()) as response:
-                if not response.is_success:
-                    await response.aread()
-                    raise of_response(response)
-                expect(response, MEDIA_TYPE)
-                yield None
-                async for chunk in response.aiter_bytes():
-                    for event in stream.feed(chunk):
-                        yield event
-        except httpx.RequestError as error:
-            raise no_answer(self._connection.url, error) from error
 
     async def send(self, call: Call[T]) -> T:
         """As `Client.send`."""
         attempts = Attempts(self._patience, repeatable=call.repeatable)
         while True:
             try:
-                return await self._once(call)
+                return call.result(await self._http.request(call.method, call.path, **call.arguments))
+            except httpx.RequestError as error:
+                pause = attempts.pause(unreachable(self.url, error))
             except FlowGaugeError as error:
                 pause = attempts.pause(error)
             await asyncio.sleep(pause)
-
-    async def _once(self, call: Call[T]) -> T:
-        try:
-            response = await self._http.request(call.method, call.path, **call.arguments())
-        except httpx.RequestError as error:
-            raise no_answer(self._connection.url, error) from error
-        return call.result(response)
 
     async def close(self) -> None:
         """Close its connections."""
@@ -134,10 +114,5 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()

@@ -1,6 +1,5 @@
 """What can be asked of a server: every call as a request and how its answer is read, without sending it."""
 
-import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
 from ..schemas.models import Model, ModelList, ModelSummary
 from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
 from ..schemas.review import Review, ReviewList
-from .errors import UnsendableError, expect, of_response, wrong_answer
+from .errors import require_media_type, to_error, unexpected
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -32,20 +31,14 @@ class Call(Generic[T]):
         method: of HTTP.
         path: with its parameters quoted.
         read: makes the result of a successful response.
-        params: of the query, those that are given.
-        headers: beside the key.
-        content: the body, or None.
-        files: of a form in the place of `content`: names and bytes.
+        arguments: of httpx's `request`, beside method and path.
         repeatable: whether it changes nothing to send it once more.
     """
 
     method: str
     path: str
     read: Callable[[httpx.Response], T]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
-    files: Sequence[tuple[str, bytes]] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     repeatable: bool = True
 
     def result(self, response: httpx.Response) -> T:
@@ -55,17 +48,12 @@ class Call(Generic[T]):
             FlowGaugeError: it is none of success.
         """
         if not response.is_success:
-            raise of_response(response)
+            raise to_error(response)
         return self.read(response)
 
-    def arguments(self) -> dict[str, Any]:
-        """What httpx makes a request of, beside method and URL."""
-        files = None if self.files is None else [("file", file) for file in self.files]
-        return {"params": self.params, "headers": self.headers, "content": self.content, "files": files}
 
-
-class Wishes(TypedDict, total=False):
-    """What may be wanted of pictures, beside the category.
+class InspectOptions(TypedDict, total=False):
+    """Options of an inspection, beside the category.
 
     Keys:
         version: instead of the active one.
@@ -95,89 +83,58 @@ class Wishes(TypedDict, total=False):
     request_id: str | None
 
 
-def inspect(category: str, image: Image, **wishes: Unpack[Wishes]) -> Call[Inspection]:
+def inspect(category: str, image: Image, **options: Unpack[InspectOptions]) -> Call[Inspection]:
     """Inspect an image. However often that is tried, the server inspects and keeps it once.
 
     Args:
         category: which model.
         image: bytes of a PNG, JPEG, BMP, TIFF or WEBP; or the path of such a file.
-        wishes: what else may be said: part_id, station, store and others, see `Wishes`.
+        options: part_id, station, store and others, see `InspectOptions`.
 
     Raises:
-        UnsendableError: the idempotency key or the request id is no text for a header.
+        ValueError: the idempotency key or the request id is no text for a header.
         OSError: the file cannot be read.
     """
-    version = wishes.get("version")
+    version = options.get("version")
     where = "predict" if version is None else f"versions/{segment(version)}/predict"
-    return Call(
-        "POST",
-        f"/v1/models/{segment(category)}/{where}",
-        _model(Inspection),
-        _params(wishes),
-        {"Content-Type": "application/octet-stream", **_headers(wishes)},
-        content=_bytes(image),
-    )
+    headers = {"Content-Type": "application/octet-stream", **_headers(options)}
+    arguments = {"params": _params(options), "headers": headers, "content": _bytes(image)}
+    return Call("POST", f"{_model(category)}/{where}", _json(Inspection), arguments)
 
 
-def inspect_all(category: str, images: Mapping[str, Image], **wishes: Unpack[Wishes]) -> Call[BatchAnswer]:
+def inspect_all(
+    category: str, images: Mapping[str, Image], **options: Unpack[InspectOptions]
+) -> Call[BatchAnswer]:
     """Inspect several images by their names, such as the views of one part; each may fail alone.
 
     The idempotency key holds for each with its place among them. Else as `inspect`.
 
     Raises:
-        ValueError: a version is named; the active one inspects several images.
-        UnsendableError: there is no image; or as of `inspect`.
+        ValueError: a version is named (the active one inspects several images), or there is no image; or as
+            of `inspect`.
         OSError: as of `inspect`.
     """
-    if wishes.get("version") is not None:
+    if options.get("version") is not None:
         raise ValueError("several images at a time are inspected by the active version; leave version out")
     if not images:
-        raise UnsendableError("there is no image to inspect; give at least one, by its name")
-    return Call(
-        "POST",
-        f"/v1/models/{segment(category)}/predict:batch",
-        _model(BatchAnswer),
-        _params(wishes),
-        _headers(wishes),
-        files=[(name, _bytes(image)) for name, image in images.items()],
-    )
-
-
-def _params(wishes: Wishes) -> dict[str, Any]:
-    texts = {name: wishes.get(name) for name in ("part_id", "product_id", "recipe_id", "station")}
-    given = {
-        **texts,
-        "inline": list(wishes.get("inline", ())) or None,
-        "timeout_ms": wishes.get("deadline_ms"),
-        "regions": None if wishes.get("regions", True) else "false",
-        "store": None if wishes.get("store", True) else "false",
-    }
-    return _given(given)
-
-
-def _headers(wishes: Wishes) -> dict[str, str]:
-    key = wishes.get("idempotency_key")
-    if key is None and wishes.get("store", True):
-        key = uuid.uuid4().hex
-    request_id = wishes.get("request_id")
-    for name, value in (("idempotency_key", key), ("request_id", request_id)):
-        if value is not None and not (value.isascii() and value.isprintable() and value == value.strip()):
-            raise UnsendableError(f"{name} {value!r}: use printable ASCII, without a space at either end")
-    return _given({"Idempotency-Key": key, "X-Request-ID": request_id})
+        raise ValueError("there is no image to inspect; give at least one, by its name")
+    files = [("file", (name, _bytes(image))) for name, image in images.items()]
+    arguments = {"params": _params(options), "headers": _headers(options), "files": files}
+    return Call("POST", f"{_model(category)}/predict:batch", _json(BatchAnswer), arguments)
 
 
 def models() -> Call[list[ModelSummary]]:
     """The categories, with their versions."""
-    read = _model(ModelList)
+    read = _json(ModelList)
     return Call("GET", "/v1/models", lambda response: read(response).models)
 
 
 def model(category: str) -> Call[Model]:
     """What is known of a category's versions."""
-    return Call("GET", f"/v1/models/{segment(category)}", _model(Model))
+    return Call("GET", _model(category), _json(Model))
 
 
-class Search(TypedDict, total=False):
+class InspectionFilter(TypedDict, total=False):
     """Which inspections of the history are wanted; what is left out does not matter.
 
     Keys:
@@ -201,18 +158,18 @@ class Search(TypedDict, total=False):
     made_before: datetime | str | None
 
 
-def page(search: Search, limit: int, cursor: str | None) -> Call[InspectionPage]:
+def page(search: InspectionFilter, limit: int, cursor: str | None) -> Call[InspectionPage]:
     """A page of the history, newest first."""
     params: dict[str, Any] = {**search, "limit": limit, "cursor": cursor}
     for ours, theirs in (("made_from", "from"), ("made_before", "to")):
         moment = params.pop(ours, None)
         params[theirs] = moment.isoformat() if isinstance(moment, datetime) else moment
-    return Call("GET", "/v1/inspections", _model(InspectionPage), _given(params))
+    return Call("GET", "/v1/inspections", _json(InspectionPage), {"params": _given(params)})
 
 
 def inspection(inspection_id: str) -> Call[KeptInspection]:
     """An inspection as it was answered, and what has become of it."""
-    return Call("GET", _inspection(inspection_id), _model(KeptInspection))
+    return Call("GET", _inspection(inspection_id), _json(KeptInspection))
 
 
 def part(part_id: str, *, expect: int | None = None) -> Call[Part]:
@@ -223,7 +180,7 @@ def part(part_id: str, *, expect: int | None = None) -> Call[Part]:
         expect: how many images it has at least; the decision is None as long as fewer are kept and none is
             a REJECT. One that could not be inspected is not kept.
     """
-    return Call("GET", f"/v1/parts/{segment(part_id)}", _model(Part), _given({"expect": expect}))
+    return Call("GET", f"/v1/parts/{segment(part_id)}", _json(Part), {"params": _given({"expect": expect})})
 
 
 def overlay(inspection_id: str) -> Call[bytes]:
@@ -246,17 +203,9 @@ def score_map(inspection_id: str) -> Call[bytes]:
     return _file(inspection_id, "map.npy", "application/x-npy")
 
 
-def _file(inspection_id: str, name: str, kind: str) -> Call[bytes]:
-    def read(response: httpx.Response) -> bytes:
-        expect(response, kind)
-        return response.content
-
-    return Call("GET", f"{_inspection(inspection_id)}/{name}", read)
-
-
 def reviews(inspection_id: str) -> Call[list[Review]]:
     """What people have said of an inspection, the first one first."""
-    read = _model(ReviewList)
+    read = _json(ReviewList)
     return Call("GET", f"{_inspection(inspection_id)}/reviews", lambda response: read(response).reviews)
 
 
@@ -273,21 +222,10 @@ def review(
     Raises:
         ConflictError: there are more reviews than `expected_revision`: read them first.
     """
-    body = {
-        "verdict": verdict,
-        "expected_revision": expected_revision,
-        "reviewer": reviewer,
-        "note": note,
-    }
-    return Call(
-        "POST",
-        f"{_inspection(inspection_id)}/reviews",
-        _model(Review),
-        headers={"Content-Type": "application/json"},
-        content=json.dumps(body).encode(),
-        # One whose answer was lost would be a conflict with itself.
-        repeatable=False,
-    )
+    body = {"verdict": verdict, "expected_revision": expected_revision, "reviewer": reviewer, "note": note}
+    path = f"{_inspection(inspection_id)}/reviews"
+    # One whose answer was lost would be a conflict with itself.
+    return Call("POST", path, _json(Review), {"json": body}, repeatable=False)
 
 
 def segment(name: str) -> str:
@@ -295,23 +233,58 @@ def segment(name: str) -> str:
     return "%2E" * len(name) if name in (".", "..") else quote(name, safe="")
 
 
+def _model(category: str) -> str:
+    return f"/v1/models/{segment(category)}"
+
+
 def _inspection(identifier: str) -> str:
     return f"/v1/inspections/{segment(identifier)}"
 
 
-def _model(kind: type[M]) -> Callable[[httpx.Response], M]:
-    def read(response: httpx.Response) -> M:
-        try:
-            return kind.model_validate_json(response.content)
-        except ValidationError as error:
-            raise wrong_answer(response) from error
+def _params(options: InspectOptions) -> dict[str, Any]:
+    texts = {name: options.get(name) for name in ("part_id", "product_id", "recipe_id", "station")}
+    given = {
+        **texts,
+        "inline": list(options.get("inline", ())) or None,
+        "timeout_ms": options.get("deadline_ms"),
+        "regions": None if options.get("regions", True) else "false",
+        "store": None if options.get("store", True) else "false",
+    }
+    return _given(given)
 
-    return read
+
+def _headers(options: InspectOptions) -> dict[str, str]:
+    key = options.get("idempotency_key")
+    if key is None and options.get("store", True):
+        key = uuid.uuid4().hex
+    request_id = options.get("request_id")
+    for name, value in (("idempotency_key", key), ("request_id", request_id)):
+        if value is not None and not (value.isascii() and value.isprintable() and value == value.strip()):
+            raise ValueError(f"{name} {value!r}: use printable ASCII, without a space at either end")
+    return _given({"Idempotency-Key": key, "X-Request-ID": request_id})
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _bytes(image: Image) -> bytes:
     return image if isinstance(image, bytes) else Path(image).read_bytes()
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+def _json(kind: type[M]) -> Callable[[httpx.Response], M]:
+    def read(response: httpx.Response) -> M:
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            raise unexpected(response) from error
+
+    return read
+
+
+def _file(inspection_id: str, name: str, media_type: str) -> Call[bytes]:
+    def read(response: httpx.Response) -> bytes:
+        require_media_type(response, media_type)
+        return response.content
+
+    return Call("GET", f"{_inspection(inspection_id)}/{name}", read)

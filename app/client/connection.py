@@ -1,7 +1,6 @@
-"""Where a server is, and how its clients come to it."""
+"""How clients come to a server."""
 
 import ssl
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Final
 
@@ -9,9 +8,7 @@ import httpx
 
 from ..loopback import is_loopback
 
-_CONNECT_SECONDS: Final = 5.0
-# A stream of events is silent between the server's heartbeats, one in 15 seconds.
-_LEAST_STREAM_SECONDS: Final = 30.0
+CONNECT_SECONDS: Final = 5.0
 
 
 class AddressError(ValueError):
@@ -26,26 +23,13 @@ class AddressError(ValueError):
         self.what = what
 
 
-@dataclass(frozen=True)
-class Connection:
-    """How to reach a server.
-
-    Attributes:
-        url: of the server, without a slash at its end.
-        arguments: for httpx.Client and httpx.AsyncClient alike.
-        stream_timeout: for the stream of events, in the place of the one among the arguments.
-    """
-
-    url: str
-    arguments: dict[str, Any]
-    stream_timeout: httpx.Timeout
-
-
-def connection(url: str, key: str | None, ca: str | PathLike[str] | None, timeout: float) -> Connection:
-    """Check and put together how to reach a server.
+def http_arguments(
+    url: str, key: str | None, ca: str | PathLike[str] | None, timeout: float
+) -> dict[str, Any]:
+    """Make the arguments of httpx.Client and httpx.AsyncClient; `base_url` has no slash at its end.
 
     Args:
-        url: as http://127.0.0.1:8000.
+        url: of the server, as http://127.0.0.1:8000.
         key: of the server, or None where it has none.
         ca: PEM file of the authority that signed the server's certificate; None for those of the system.
         timeout: seconds that the network may be silent.
@@ -59,23 +43,18 @@ def connection(url: str, key: str | None, ca: str | PathLike[str] | None, timeou
         raise AddressError("url", f"{url!r}: {error}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise AddressError("url", f"{url!r} is no address of a server, as http://127.0.0.1:8000 is")
-    key = key.strip() if key else ""
-    if not key.isascii() or not (key.isprintable() or not key):
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):
         raise AddressError("key", "that is no key: keys begin with fg_")
     try:
         context = ssl.create_default_context(cafile=ca)
     except OSError as error:
         raise AddressError("ca", f"{ca} is no readable PEM file: {error}") from error
-    connect = min(timeout, _CONNECT_SECONDS)
-    return Connection(
-        url.rstrip("/"),
-        {
-            "base_url": url.rstrip("/"),
-            "headers": {"X-API-Key": key} if key else {},
-            "timeout": httpx.Timeout(timeout, connect=connect),
-            "verify": context,
-            # A proxy that the environment names for the world outside does not know this machine's addresses.
-            "trust_env": not is_loopback(parsed.host),
-        },
-        httpx.Timeout(timeout, connect=connect, read=max(timeout, _LEAST_STREAM_SECONDS)),
-    )
+    return {
+        "base_url": url.rstrip("/"),
+        "headers": {"X-API-Key": key} if key else {},
+        "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+        "verify": context,
+        # A proxy that the environment names for the world outside does not know this machine's addresses.
+        "trust_env": not is_loopback(parsed.host),
+    }

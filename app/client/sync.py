@@ -4,18 +4,17 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
-from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
 from ..schemas.history import InspectionSummary
 from . import calls
-from .calls import Call, Search
-from .connection import connection
-from .errors import FlowGaugeError, expect, no_answer, of_response
-from .events import MEDIA_TYPE, PATH, Event, Listening, Stream
-from .retries import Attempts, Reconnecting
+from .calls import Call, InspectionFilter
+from .connection import http_arguments
+from .errors import FlowGaugeError, unreachable
+from .events import PATH, Event, EventFilter, EventStream
+from .retries import Attempts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,10 +59,10 @@ class Client:
         timeout: float = 60,
         patience: float = 30,
     ) -> None:
-        self._patience = patience
-        self._connection = connection(url, key, ca, timeout)
-        self.url = self._connection.url
-        self._http = httpx.Client(**self._connection.arguments)
+        self._timeout, self._patience = timeout, patience
+        arguments = http_arguments(url, key, ca, timeout)
+        self.url: str = arguments["base_url"]
+        self._http = httpx.Client(**arguments)
 
     inspect = _method(calls.inspect)
     inspect_all = _method(calls.inspect_all)
@@ -78,13 +77,15 @@ class Client:
     reviews = _method(calls.reviews)
     review = _method(calls.review)
 
-    def inspections(self, *, page: int = 100, **search: Unpack[Search]) -> Iterator[InspectionSummary]:
+    def inspections(
+        self, *, page: int = 100, **search: Unpack[InspectionFilter]
+    ) -> Iterator[InspectionSummary]:
         """All inspections of the history that a filter lets through, newest first, read page by page.
 
         Args:
             page: how many to ask for at a time, at most 500.
             search: the filter: category, decision, made_from (a datetime, or a text as "2026-11-30") and
-                others, see `Search`.
+                others, see `InspectionFilter`.
         """
         cursor = None
         while True:
@@ -94,48 +95,33 @@ class Client:
             if cursor is None:
                 return
 
-    def events(self, **wanted: Unpack[Listening]) -> Iterator[Event]:
+    def events(self, **wanted: Unpack[EventFilter]) -> Iterator[Event]:
         """Hear what happens, without end: inspections, reviews, models, thresholds.
 
         Where the connection is lost, it is made again, and what was missed comes first. The id of an event
         leads a program that was restarted to all that followed it: `events(after=...)`.
 
         Args:
-            wanted: which events: category, station, decision, after, positions; see `Listening`.
+            wanted: which events: category, station, decision, after, positions; see `EventFilter`.
 
         Raises:
             FlowGaugeError: the server does not let us listen, or has been away for longer than our patience.
         """
-        stream = Stream(wanted)
-        reconnecting = Reconnecting(self._patience)
+        stream = EventStream(wanted, self._patience, self._timeout)
         while True:
             try:
-                for event in self._listen(stream):
-                    if event is None:
-                        reconnecting.let_in()
-                    else:
-                        reconnecting.heard(event)
-                        yield event
-                reconnecting.served()
-                pause = stream.pause
+                with self._http.stream("GET", PATH, **stream.request()) as response:
+                    if not response.is_success:
+                        response.read()
+                    stream.accepted(response)
+                    for chunk in response.iter_bytes():
+                        yield from stream.feed(chunk)
+                pause = stream.pause()
+            except httpx.RequestError as error:
+                pause = stream.pause(unreachable(self.url, error))
             except FlowGaugeError as error:
-                pause = reconnecting.pause(error)
+                pause = stream.pause(error)
             time.sleep(pause)
-
-    def _listen(self, stream: Stream) -> Iterator[Event | None]:
-        """Events as they come; first None, when the server lets us listen."""
-        timeout = self._connection.stream_timeout
-        try:
-            with self._http.stream("GET", PATH, timeout=timeout, **stream.request()) as response:
-                if not response.is_success:
-                    response.read()
-                    raise of_response(response)
-                expect(response, MEDIA_TYPE)
-                yield None
-                for chunk in response.iter_bytes():
-                    yield from stream.feed(chunk)
-        except httpx.RequestError as error:
-            raise no_answer(self._connection.url, error) from error
 
     def send(self, call: Call[T]) -> T:
         """Send a call of app/client/calls.py, again where that helps, and read its answer.
@@ -146,17 +132,12 @@ class Client:
         attempts = Attempts(self._patience, repeatable=call.repeatable)
         while True:
             try:
-                return self._once(call)
+                return call.result(self._http.request(call.method, call.path, **call.arguments))
+            except httpx.RequestError as error:
+                pause = attempts.pause(unreachable(self.url, error))
             except FlowGaugeError as error:
                 pause = attempts.pause(error)
             time.sleep(pause)
-
-    def _once(self, call: Call[T]) -> T:
-        try:
-            response = self._http.request(call.method, call.path, **call.arguments())
-        except httpx.RequestError as error:
-            raise no_answer(self._connection.url, error) from error
-        return call.result(response)
 
     def close(self) -> None:
         """Close its connections."""
@@ -165,10 +146,5 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

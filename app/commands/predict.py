@@ -1,10 +1,9 @@
 """`flowgauge predict`: inspect a file or a folder, here or by a server."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,6 @@ from rich.text import Text
 
 from app.commands import remote
 from app.commands.predict_sources import (
-    AwayError,
     Finding,
     Inspect,
     NotInspectedError,
@@ -71,82 +69,67 @@ def predict(
     When the server goes away, or takes nothing, the other images are not tried.
 
     Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be (the others
-    are inspected all the same), or a folder could not be read, an overlay could not be written, or the model
-    or the server could not be used; 2 when what was asked for is wrong.
+    are inspected all the same), or a folder could not be read, an overlay not written, or the model or the
+    server not used; 2 when what was asked for is wrong.
     """
     if url is None and no_store:
         raise typer.BadParameter("is for --url; here nothing is kept anyway", param_hint="--no-store")
     if station is not None and (fault := text_fault(station)):
         raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
-    files, unreadable = _files(path, out)
+    files = _files(path, out)
     drawn = out is not None
     if url is None:
         connection = inspect_here(models, category, version, station, threads, device, precision, drawn)
     else:
         connection = inspect_remotely(url, key, ca, category, version, station, drawn, not no_store)
-    findings: dict[str, Finding] = {}
-    failures = dict(unreadable)
+    outcomes: dict[str, Finding | str] = {}
     progress = Progress(console=Console(stderr=True), transient=True, disable=as_json)
     with connection as inspect, progress:
         try:
-            for name in unreadable:
-                _print_line(as_json, name, failures[name])
             for name, file in progress.track(files.items(), description="Inspecting"):
-                outcome, is_away = _try(inspect, file)
-                if isinstance(outcome, Finding):
-                    findings[name] = _with_overlay_saved(outcome, name, out)
-                else:
-                    failures[name] = outcome
-                _print_line(as_json, name, outcome)
-                if is_away:
+                overlay = None if out is None else out / f"{name}.overlay.png"
+                outcome, ends = _outcome(inspect, file, overlay)
+                outcomes[name] = outcome
+                if as_json:
+                    told = {"error": outcome} if isinstance(outcome, str) else asdict(outcome)
+                    typer.echo(json.dumps({"file": name, **told}))
+                if ends:
                     break
         finally:  # also after Ctrl-C or on a full disk: what was found is worth something
             if not as_json:
-                _print_table(findings, failures)
-    total = len(files) + len(unreadable)
-    untried = total - len(findings) - len(failures)
-    if untried:
+                _print_table(outcomes)
+    if len(outcomes) < len(files):
+        untried = len(files) - len(outcomes)
         typer.secho(f"{untried} more were not tried, as none would be inspected now", fg="red", err=True)
-    if failures:
-        typer.secho(f"{len(failures)} of {total} not inspected", fg="red", err=True)
+    if failed := sum(isinstance(one, str) for one in outcomes.values()):
+        typer.secho(f"{failed} of {len(files)} not inspected", fg="red", err=True)
         raise typer.Exit(1)
 
 
-def _try(inspect: Inspect, file: Path) -> tuple[Finding | str, bool]:
-    """Inspect an image. Returns the finding or why there is none, and whether others would fail, too."""
+def _outcome(inspect: Inspect, file: Path, overlay_file: Path | None) -> tuple[Finding | str, bool]:
+    """Inspect an image and write its overlay.
+
+    Returns:
+        The finding or why there is none, and whether others would fail, too.
+    """
     from flows.fastflow.images import read_bytes
 
     try:
-        return inspect(read_bytes(file)), False
+        data = read_bytes(file)
     except OSError as error:
         return error.strerror or str(error), False
+    try:
+        finding, overlay = inspect(data)
     except NotInspectedError as error:
-        return str(error), isinstance(error, AwayError)
+        return str(error), error.ends
+    if overlay_file is not None and overlay is not None:
+        overlay_file.parent.mkdir(parents=True, exist_ok=True)
+        overlay_file.write_bytes(overlay)
+    return finding, False
 
 
-def _with_overlay_saved(finding: Finding, name: str, out: Path | None) -> Finding:
-    """Write a finding's overlay. Returns the finding without it: all of a folder would fill the memory."""
-    if out is not None and finding.overlay is not None:
-        path = out / f"{name}.overlay.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(finding.overlay)
-    return replace(finding, overlay=None)
-
-
-def _print_line(as_json: bool, name: str, outcome: Finding | str) -> None:
-    if not as_json:
-        return
-    line: dict[str, object] = {"file": name}
-    if isinstance(outcome, str):
-        line["error"] = outcome
-    else:
-        line |= {"score": outcome.score, "decision": outcome.decision}
-        line |= {"p_value": outcome.p_value, "version": outcome.version}
-    typer.echo(json.dumps(line))
-
-
-def _files(path: Path, out: Path | None) -> tuple[dict[str, Path], dict[str, str]]:
-    """Find the images by the name they are reported under, and the folders that cannot be read, and why.
+def _files(path: Path, out: Path | None) -> dict[str, Path]:
+    """Find the images by the name they are reported under.
 
     A folder of overlays within the folder of images is skipped: it is an earlier run's.
     """
@@ -155,27 +138,21 @@ def _files(path: Path, out: Path | None) -> tuple[dict[str, Path], dict[str, str
     from flows.fastflow.plain_files import escaped
 
     if path.is_file():
-        return {escaped(path.name): path}, {}
+        return {escaped(path.name): path}
     if not path.is_dir():
         raise typer.BadParameter(f"there is no file or folder {path}", param_hint="PATH")
-    errors: list[OSError] = []
-    found = pictures_below(path, errors.append)
+    found = pictures_below(path)
     overlays = None if out is None else out.resolve()
     if overlays is not None and path.resolve() in overlays.parents:
         found = {name: file for name, file in found.items() if not file.resolve().is_relative_to(overlays)}
-    if not found and errors:
-        raise errors[0]
     if not found:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise typer.BadParameter(f"{path} holds no images ({kinds})", param_hint="PATH")
-    closed = {
-        escaped(os.path.relpath(error.filename, path)): f"the folder cannot be read: {error.strerror}"
-        for error in errors
-    }
-    return {escaped(name): file for name, file in found.items()}, closed
+    return {escaped(name): file for name, file in found.items()}
 
 
-def _print_table(findings: Mapping[str, Finding], failures: Mapping[str, str]) -> None:
+def _print_table(outcomes: Mapping[str, Finding | str]) -> None:
+    findings = {name: one for name, one in outcomes.items() if isinstance(one, Finding)}
     decisions = Counter(finding.decision for finding in findings.values())
     reviewed = f", {decisions['REVIEW']} to be reviewed" if decisions["REVIEW"] else ""
     table = Table(caption=f"{len(findings)} inspected, {decisions['REJECT']} rejected{reviewed}")
@@ -187,5 +164,6 @@ def _print_table(findings: Mapping[str, Finding], failures: Mapping[str, str]) -
         decision = f"[{style}]{finding.decision}[/]"
         table.add_row(Text(name), f"{finding.score:.4f}", decision, f"{finding.p_value:.4f}")
     Console().print(table)
-    for name, reason in failures.items():
-        typer.secho(f"{name}: {reason}", fg="red", err=True)
+    for name, one in outcomes.items():
+        if isinstance(one, str):
+            typer.secho(f"{name}: {one}", fg="red", err=True)

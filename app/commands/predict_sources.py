@@ -15,24 +15,28 @@ _PATIENCE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer on one image. The overlay is the bytes of a PNG, if one was asked for."""
+    """The answer on one image."""
 
     score: float
     decision: str
     p_value: float
     version: str
-    overlay: bytes | None
 
 
 class NotInspectedError(ValueError):
-    """An image could not be inspected, or none because no server answers. The message is for people."""
+    """An image could not be inspected. The message is for people.
+
+    Attributes:
+        ends: whether no other image would be inspected, either.
+    """
+
+    def __init__(self, message: str, *, ends: bool = False) -> None:
+        super().__init__(message)
+        self.ends = ends
 
 
-class AwayError(NotInspectedError):
-    """The server is away or takes nothing by this key, so no other image would be inspected."""
-
-
-Inspect = Callable[[bytes], Finding]
+# Gives also the overlay, the bytes of a PNG, if one was asked for.
+Inspect = Callable[[bytes], tuple[Finding, bytes | None]]
 
 
 @contextmanager
@@ -68,36 +72,28 @@ def inspect_here(
     if threads is not None:
         torch.set_num_threads(threads)
     calibrations = CalibrationFiles(models)
-    try:
-        detector = Detector.load(
-            folder, device=device, precision=engine, fallback=calibrations.fallback(folder, engine)
-        )
-        settings = SettingsFiles(models).get(category)
-        thresholds = verdict.thresholds(calibrations.get(detector, station), settings)
-    except Problem as problem:
-        raise NotInspectedError(problem.detail) from problem
-    calibrator = thresholds.calibrator
+    fallback = calibrations.fallback(folder, engine)
+    detector = Detector.load(folder, device=device, precision=engine, fallback=fallback)
+    settings = SettingsFiles(models).get(category)
+    thresholds = verdict.thresholds(calibrations.get(detector, station), settings)
+    calibrator, used = thresholds.calibrator, detector.manifest.version
 
-    def inspect(data: bytes) -> Finding:
+    def inspect(data: bytes) -> tuple[Finding, bytes | None]:
         try:
             image = images.decode(data, images.FILE_LIMITS, detector.manifest.sample_bits)
-        except images.ImageError as error:
-            raise NotInspectedError(str(error)) from error
-        prepared = detector.prepare(image)
-        try:
+            prepared = detector.prepare(image)
             region = settings.region_mask(station, prepared.layout.size)
             if region is not None:
                 verdict.require_detectable(detector, region)
-        except Problem as problem:
-            raise NotInspectedError(problem.detail) from problem
+        except (images.ImageError, Problem) as error:
+            raise NotInspectedError(str(error)) from error
         [scored] = detector.scorer.score_prepared([prepared], [region])
-        overlay = None
-        if drawn:
-            picture = heatmap.overlay(image, scored.score_map, calibrator.colour_scale)
-            overlay = heatmap.encode_png(picture)
         score = calibrator.score(scored)
-        used = detector.manifest.version
-        return Finding(score, thresholds.decide(score), calibrator.p_value(score), used, overlay)
+        finding = Finding(score, thresholds.decide(score), calibrator.p_value(score), used)
+        if not drawn:
+            return finding, None
+        overlay = heatmap.overlay(image, scored.score_map, calibrator.colour_scale)
+        return finding, heatmap.encode_png(overlay)
 
     yield inspect
 
@@ -123,32 +119,25 @@ def inspect_remotely(
     with client:
         try:
             there = [known.version for known in client.model(category).versions]
-        except clients.UnknownModelError as error:
-            raise typer.BadParameter(str(error), param_hint="--category") from error
-        except (clients.AccessError, clients.RateLimitedError) as error:
-            raise typer.BadParameter(str(error), param_hint="--key") from error
-        except clients.UnreachableError as error:
-            raise NotInspectedError(f"{error}. Start a server there: flowgauge serve") from error
-        except clients.UnexpectedAnswerError as error:
-            if _is_away(error):
-                raise NotInspectedError(str(error)) from error
-            raise typer.BadParameter(f"{url} is no FlowGauge server: {error}", param_hint="--url") from error
+        except (clients.NotFoundError, clients.AccessError) as error:
+            option = "--category" if isinstance(error, clients.NotFoundError) else "--key"
+            raise typer.BadParameter(str(error), param_hint=option) from error
         if version is not None and version not in there:
             raise typer.BadParameter(
                 f"{category!r} has no version {version!r}; there are: {', '.join(there)}",
                 param_hint=_asked_for(version),
             )
+        inline: list[clients.Picture] = ["overlay"] if drawn else []
 
-        def inspect(data: bytes) -> Finding:
-            inline: list[clients.Picture] = ["overlay"] if drawn else []
+        def inspect(data: bytes) -> tuple[Finding, bytes | None]:
             try:
                 found = client.inspect(
                     category, data, version=version, station=station, inline=inline, store=store
                 )
             except clients.FlowGaugeError as error:
-                raise (AwayError if _is_away(error) else NotInspectedError)(str(error)) from error
+                raise NotInspectedError(str(error), ends=_is_away(error)) from error
             overlay = base64.b64decode(found.inline["overlay"]) if found.inline else None
-            return Finding(found.score, found.decision, found.p_value, found.model.version, overlay)
+            return Finding(found.score, found.decision, found.p_value, found.model.version), overlay
 
         yield inspect
 
@@ -157,15 +146,14 @@ def _is_away(error: Exception) -> bool:
     """Whether other images would fail, too. A server that is merely busy has more time for the next."""
     from app import client as clients
 
-    if isinstance(error, clients.UnexpectedAnswerError):
-        return error.server_is_away
-    return isinstance(
-        error,
-        clients.UnreachableError
-        | clients.AccessError
-        | clients.DrainingError
-        | clients.HistoryUnavailableError,
-    )
+    match error:
+        case clients.UnreachableError() | clients.AccessError():
+            return True
+        case clients.UnexpectedAnswerError():
+            return error.server_is_away
+        case clients.BusyError():
+            return error.type in ("draining", "history-unavailable")
+    return False
 
 
 def _asked_for(version: str | None) -> str:

@@ -75,7 +75,7 @@ def test_a_line_pc(small_fleet: Fleet, tmp_path: Path) -> None:
         "        return [one.inspection_id async for one in client.inspections()]\n"
         "assert asyncio.run(ask()) == [first.inspection_id]\n"
         "try:\n    f.Client(url).model('bottel')\n"
-        "except f.UnknownModelError as error:\n    print(first.decision, error)\n"
+        "except f.NotFoundError as error:\n    print(first.decision, error)\n"
     )
     with Server(small_fleet.models, tmp_path / "server") as server:
         assert "bottel" in run(programs / "python", "-c", code, server.url, category)

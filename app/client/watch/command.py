@@ -7,17 +7,17 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
+from ...schemas.predict import Inspection
 from ...schemas.texts import text_fault
 from ..connection import AddressError
-from ..errors import AccessError, FlowGaugeError, UnknownModelError
+from ..errors import AccessError, FlowGaugeError, NotFoundError
 from ..sync import Client
 from .folder import PATTERNS, printable
 from .job import Job
@@ -76,108 +76,97 @@ def watch(
     Exit codes: 0 when stopped, or with --once when every picture was inspected; 1 with --once when one could
     not be; 2 when what was asked for is wrong.
     """
-    job = _job(folder, category, station, part, move_to, pattern, settle, overlay)
-    printer = _Printer(as_json)
-    stop = threading.Event()
+    _require(folder.is_dir(), f"there is no folder {folder}", "FOLDER")
+    fault = text_fault(station or "")
+    _require(not fault, f"{station!r} {fault}", "--station")
+    _require(
+        move_to is None or not move_to.resolve().is_relative_to(folder.resolve()),
+        f"{move_to} is in {folder}, so what is moved there would be found again",
+        "--move-to",
+    )
+    for one in pattern or ():
+        told = "has a slash, and patterns are of names: to look in one folder, watch FOLDER/sub"
+        _require("/" not in one and os.sep not in one, f"{one!r} {told}", "--pattern")
+    expression, patterns = _expression(part), tuple(pattern or PATTERNS)
+    job = Job(folder, category, station, expression, move_to, patterns, settle, overlay)
     try:
         client = Client(url, key, ca=ca, patience=_PATIENCE_SECONDS)
     except AddressError as error:
         raise typer.BadParameter(str(error), param_hint=f"--{error.what}") from error
-    with client, _stopped_by_signals(stop):
+    with client, _stopped_by_signals() as stop:
         try:
             client.model(category)
-        except UnknownModelError as error:
-            raise typer.BadParameter(str(error), param_hint="--category") from error
-        except AccessError as error:
-            raise typer.BadParameter(str(error), param_hint="--key") from error
+        except (NotFoundError, AccessError) as error:
+            option = "--category" if isinstance(error, NotFoundError) else "--key"
+            raise typer.BadParameter(str(error), param_hint=option) from error
         except FlowGaugeError as error:
             if once:
                 raise
-            printer.waits(str(error))
-        watcher = Watcher(client, job, printer)
+            _say(str(error))
+        watcher = Watcher(client, job, _printer(as_json, has_part=part is not None), _say)
         complete = watcher.run(stop, once=once)
-    if once and (not complete or watcher.tally.set_aside):
+    if once and not complete:
         raise typer.Exit(1)
 
 
-def _job(
-    folder: Path,
-    category: str,
-    station: str | None,
-    part: str | None,
-    move_to: Path | None,
-    pattern: list[str] | None,
-    settle: float,
-    overlay: bool,
-) -> Job:
-    if not folder.is_dir():
-        raise typer.BadParameter(f"there is no folder {folder}", param_hint="FOLDER")
-    if station is not None and (fault := text_fault(station)):
-        raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
+def _require(condition: bool, message: str, option: str) -> None:
+    if not condition:
+        raise typer.BadParameter(message, param_hint=option)
+
+
+def _expression(part: str | None) -> re.Pattern[str] | None:
+    if part is None:
+        return None
     try:
-        expression = None if part is None else re.compile(part)
+        expression = re.compile(part)
     except re.error as error:
         raise typer.BadParameter(f"{part!r}: {error}", param_hint="--part") from error
-    if expression is not None and not expression.groups:
-        raise typer.BadParameter(f"{part!r} has no group in parentheses", param_hint="--part")
-    if move_to is not None and move_to.resolve().is_relative_to(folder.resolve()):
-        raise typer.BadParameter(
-            f"{move_to} is in {folder}, so what is moved there would be found again", param_hint="--move-to"
-        )
-    patterns = PATTERNS if not pattern else tuple(pattern)
-    for one in patterns:
-        if "/" in one or os.sep in one:
-            raise typer.BadParameter(
-                f"{one!r} has a slash, and patterns are of names: to look in one folder, watch FOLDER/sub",
-                param_hint="--pattern",
-            )
-    return Job(folder, category, station, expression, move_to, patterns, settle, overlay)
+    _require(expression.groups > 0, f"{part!r} has no group in parentheses", "--part")
+    return expression
 
 
 @contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-class _Printer:
-    """Prints a line for every picture, and to standard error why nothing goes on."""
+def _say(reason: str) -> None:
+    typer.secho(f"waiting: {reason}", fg="yellow", err=True)
 
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        # A file's name may have letters that the terminal's or a pipe's encoding does not.
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")
 
-    def dealt_with(self, outcome: Outcome) -> None:
-        name, inspection, problem = printable(outcome.file.name), outcome.inspection, outcome.problem
-        if self._as_json:
-            told: dict[str, object] = {"file": name}
-            if inspection is not None:
-                told |= inspection.model_dump(
-                    include={"inspection_id", "part_id", "decision", "score", "p_value"}
-                )
-            if problem is not None:
-                told["error"] = problem.detail
-            typer.echo(json.dumps(told))
-        elif inspection is not None:
-            typer.echo(f"{name}: {inspection.decision}, score {inspection.score:.4f}")
-        elif problem is not None:
-            typer.secho(f"{name}: set aside: {problem.detail}", fg="red", err=True)
+def _printer(as_json: bool, *, has_part: bool) -> Callable[[Outcome], None]:
+    """Make the function that prints a line for every image; it warns once of one without its part."""
+    # A file's name may have letters that the terminal's or a pipe's encoding does not.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    warns = has_part
 
-    def waits(self, reason: str) -> None:
-        typer.secho(f"waiting: {reason}", fg="yellow", err=True)
+    def report(outcome: Outcome) -> None:
+        nonlocal warns
+        name, result = printable(outcome.file.name), outcome.result
+        if warns and isinstance(result, Inspection) and result.part_id is None:
+            warns = False
+            warning = "--part finds no id in it; it is inspected without a part, as are others like it"
+            typer.secho(f"warning: {name}: {warning}", fg="yellow", err=True)
+        if isinstance(result, Inspection):
+            line = f"{name}: {result.decision}, score {result.score:.4f}"
+            fields = {"inspection_id", "part_id", "decision", "score", "p_value"}
+            told = result.model_dump(include=fields)
+        else:
+            line, told = f"{name}: set aside: {result.detail}", {"error": result.detail}
+        if as_json:
+            typer.echo(json.dumps({"file": name, **told}))
+        else:
+            typer.echo(line, err=not isinstance(result, Inspection))
 
-    def warns(self, reason: str) -> None:
-        typer.secho(f"warning: {reason}", fg="yellow", err=True)
+    return report
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 PATTERNS: Final = ("*.png", "*.jpg", "*.jpeg", "*.bmp", "*.tif", "*.tiff", "*.webp")
 SIDECAR: Final = ".json"
@@ -18,12 +18,9 @@ OVERLAY: Final = ".overlay.png"
 # What is empty, or cannot be decoded, may be what the camera has only begun to write: it gets so many times
 # the usual time.
 UNDECODED_TIMES: Final = 10
-# What is larger is no image that a server takes (32 MiB by default), and may not fit into memory.
-MOST_BYTES: Final = 2**30
 
 
-@dataclass(frozen=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What of a file changes when it is written to."""
 
     size: int
@@ -57,19 +54,13 @@ class Found:
     stamp: Stamp
     quiet: float
 
-    @property
-    def is_oversized(self) -> bool:
-        """Whether it is too large to be read."""
-        return self.stamp.size > MOST_BYTES
-
     def read(self) -> bytes | None:
         """Its bytes; None where it was written to meanwhile.
 
         Raises:
             OSError: it cannot be read.
         """
-        with self.path.open("rb") as file:
-            data = file.read(self.stamp.size + 1)  # it may have become far larger
+        data = self.path.read_bytes()
         return data if len(data) == self.stamp.size and Stamp.of(self.path) == self.stamp else None
 
 

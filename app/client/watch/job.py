@@ -1,28 +1,60 @@
-"""What is to be done with the pictures of a folder, and who hears of it."""
+"""Asks the server about an image, and tells whose fault it is when there is no answer."""
 
+import base64
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
-from .folder import PATTERNS
+from ...schemas.problem import ProblemDetails
+from ..errors import FlowGaugeError, ProblemError, UnexpectedAnswerError
+from ..sync import Client
+from .folder import PATTERNS, Found, printable
 from .outcome import Outcome
+
+_UNDECODED: Final = ("unsupported-media-type", "undecodable-image")
+# Problems of the image itself, which it would have again.
+_FINAL: Final = (*_UNDECODED, "invalid-request", "too-large", "idempotency-key-reused")
+# Problems that other images need not have.
+_PASSING: Final = ("internal", "deadline-exceeded", "upload-stalled", "unknown-inspection", "files-lost")
+
+# What proxies say of a request that stalled on its way, or of too many.
+_BUSY: Final = (408, 429)
+
+
+class Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
+    """Nothing can go on at present; the message says why."""
+
+
+class Later(Exception):  # noqa: N818
+    """Nothing goes on with one image, the others do; the message says why.
+
+    Attributes:
+        outcome: of the image, if that happens again and again and to no other; None where it is to stay.
+    """
+
+    def __init__(self, reason: str, outcome: Outcome | None = None) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done with the pictures of a folder.
+    """What is to be done with the images of a folder.
 
     Attributes:
         root: the folder.
         category: which model.
         station: where they come from.
-        part: its first group is the part's id. It is searched in a picture's name; where it does not match,
+        part: its first group is the part's id. It is searched in an image's name; where it does not match,
             in the path below the root, with slashes.
-        move_to: the folder for pictures that are dealt with; None leaves them.
+        move_to: the folder for images that are dealt with; None leaves them.
         patterns: of names.
         settle: seconds for which a file must not change before it counts as whole.
-        overlay: whether to keep the picture with its heatmap over it too.
+        overlay: whether to keep the image with its heatmap over it too.
+        longest_pause: seconds between two attempts at most.
     """
 
     root: Path
@@ -33,16 +65,74 @@ class Job:
     patterns: tuple[str, ...] = PATTERNS
     settle: float = 0.5
     overlay: bool = False
+    longest_pause: float = 30.0
+
+    def inspect(self, client: Client, found: Found, data: bytes, identity: str) -> Outcome:
+        """Have an image inspected.
+
+        Args:
+            client: of the server.
+            found: the image.
+            data: its bytes.
+            identity: of its folder.
+
+        Raises:
+            Later: this one is to be tried later.
+            Wait: no image can be inspected at present.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        part_id = self._part_id(found.name)
+        # All that the server compares before it answers with what it has.
+        what = [identity, self.category, self.station, part_id, found.name, sha256]
+        try:
+            inspection = client.inspect(
+                self.category,
+                data,
+                station=self.station,
+                part_id=part_id,
+                inline=["overlay"] if self.overlay else [],
+                idempotency_key=f"watch-{hashlib.sha256(json.dumps(what).encode()).hexdigest()}",
+            )
+        except ProblemError as error:
+            problem = Outcome(found, sha256, error.details)
+            if error.type in _FINAL:
+                return problem
+            if error.type not in _PASSING:  # the server is busy, the key is wrong, the model damaged
+                raise Wait(str(error)) from error
+            reason = f"{found.name}: {error} (request {error.request_id})"
+            raise Later(reason, problem if error.type == "internal" else None) from error
+        except FlowGaugeError as error:
+            try:
+                client.model(self.category)
+            except FlowGaugeError:  # the server is away, or something answers in its place
+                raise Wait(str(error)) from error
+            raise Later(f"{found.name}: {error}", _refused(found, sha256, error)) from error
+        overlay = base64.b64decode(inspection.inline["overlay"]) if inspection.inline else None
+        return Outcome(found, sha256, inspection, overlay)
+
+    def _part_id(self, name: str) -> str | None:
+        """The part's id in a name, first in that without folders: dates are often numbers, too."""
+        if self.part is None:
+            return None
+        match = self.part.search(name.rpartition("/")[2]) or self.part.search(name)
+        return printable(match[1]) if match is not None and match[1] else None
 
 
-class Listener(Protocol):
-    """Whom the watcher tells what goes on."""
+def may_be_half_written(outcome: Outcome) -> bool:
+    """Whether an image cannot be decoded, as one that is not written to its end."""
+    return isinstance(outcome.result, ProblemDetails) and outcome.result.type in _UNDECODED
 
-    def dealt_with(self, outcome: Outcome) -> None:
-        """A picture was inspected or set aside."""
 
-    def waits(self, reason: str) -> None:
-        """Nothing goes on, or not with a picture; it is tried again."""
-
-    def warns(self, reason: str) -> None:
-        """It goes on, but perhaps not as it is meant."""
+def _refused(found: Found, sha256: str, error: FlowGaugeError) -> Outcome | None:
+    """The outcome of an image that something before the server refuses, as one that is too large."""
+    if not isinstance(error, UnexpectedAnswerError) or error.status in _BUSY or error.status // 100 != 4:
+        return None
+    problem = ProblemDetails(
+        type="about:blank",  # no more than the status says (RFC 9457, section 4.2.1)
+        title=f"Status {error.status}, from something between here and the server",
+        status=error.status,
+        detail=str(error),
+        instance="",
+        request_id="",
+    )
+    return Outcome(found, sha256, problem)

@@ -11,14 +11,12 @@ from typing import Final
 from .folder import Stamp
 
 OWN: Final = ".flowgauge"
-_FILE: Final = "watch.sqlite"
-_TAKEN: Final = "taken"
 _TABLES: Final = """
+BEGIN EXCLUSIVE;
 CREATE TABLE IF NOT EXISTS folder (identity TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS done (
-    name BLOB PRIMARY KEY, size INTEGER NOT NULL, modified_ns INTEGER NOT NULL, inode TEXT NOT NULL
-);
+CREATE TABLE IF NOT EXISTS done (name BLOB PRIMARY KEY, stamp TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS taken (file BLOB PRIMARY KEY, name BLOB NOT NULL);
+COMMIT;
 """
 
 
@@ -38,6 +36,7 @@ class Ledger:
 
     Attributes:
         identity: of the folder.
+        taken: the folder of images that were taken.
 
     Raises:
         LedgerError: another watcher is at work in the folder, or the file cannot be used.
@@ -45,10 +44,10 @@ class Ledger:
     """
 
     def __init__(self, root: Path) -> None:
-        self._path = root / OWN / _FILE
-        self._taken = root / OWN / _TAKEN
+        self._path = root / OWN / "watch.sqlite"
+        self.taken = root / OWN / "taken"
         self._path.parent.mkdir(exist_ok=True)  # never the root, whose disk may be away
-        self._taken.mkdir(exist_ok=True)
+        self.taken.mkdir(exist_ok=True)
         with self._errors():
             # Without a statement in progress SQLite commits by itself, on the disk when it returns.
             self._database = sqlite3.connect(
@@ -58,10 +57,9 @@ class Ledger:
             with self._errors():
                 self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
                 self._database.execute("PRAGMA synchronous=FULL")
-                self._database.executescript(f"BEGIN EXCLUSIVE;{_TABLES}COMMIT;")
+                self._database.executescript(_TABLES)
                 self.identity = self._read_identity()
                 self._done = self._read_done()
-                self._forget_untaken()
             status = self._path.stat()
         except BaseException:
             self.close()
@@ -75,7 +73,7 @@ class Ledger:
             status = self._path.stat()
         except OSError:
             return False
-        return (status.st_dev, status.st_ino) == self._place and self._taken.is_dir()
+        return (status.st_dev, status.st_ino) == self._place and self.taken.is_dir()
 
     def close(self) -> None:
         """Let go of it."""
@@ -88,11 +86,9 @@ class Ledger:
 
     def finish(self, name: str, stamp: Stamp) -> None:
         """Remember that an image that stays where it is was dealt with."""
+        row = os.fsencode(name), " ".join(map(str, stamp))
         with self._errors():
-            self._database.execute(
-                "INSERT OR REPLACE INTO done VALUES (?, ?, ?, ?)",
-                (os.fsencode(name), stamp.size, stamp.modified_ns, str(stamp.inode)),
-            )
+            self._database.execute("INSERT OR REPLACE INTO done VALUES (?, ?)", row)
         self._done[name] = stamp
 
     def take(self, name: str, source: Path) -> Path:
@@ -101,7 +97,7 @@ class Ledger:
         Raises:
             OSError: it cannot be renamed, and stays where it is.
         """
-        target = self._taken / f"{uuid.uuid4().hex}{source.suffix}"
+        target = self.taken / f"{uuid.uuid4().hex}{source.suffix}"
         with self._errors():
             row = os.fsencode(target.name), os.fsencode(name)
             self._database.execute("INSERT INTO taken VALUES (?, ?)", row)
@@ -124,24 +120,6 @@ class Ledger:
         with self._errors():
             self._database.execute("DELETE FROM taken WHERE file = ?", (os.fsencode(taken.name),))
 
-    def put_back(self, root: Path) -> None:
-        """Give all taken images back to the folder, for a watcher that moves nothing.
-
-        Raises:
-            FileExistsError: another image has come under a name by now.
-            OSError: one cannot be moved.
-        """
-        for taken in sorted(self._taken.iterdir()):
-            target = root / self.name_of(taken)
-            if os.path.lexists(target):
-                raise FileExistsError(
-                    f"{target} was taken to be moved before, and another file has this name by now: let a "
-                    "watcher with --move-to deal with it first"
-                )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            taken.rename(target)
-            self.release(taken)
-
     def _read_identity(self) -> str:
         row = self._database.execute("SELECT identity FROM folder").fetchone()
         if row is None:
@@ -150,15 +128,8 @@ class Ledger:
         return str(row[0])
 
     def _read_done(self) -> dict[str, Stamp]:
-        rows = self._database.execute("SELECT name, size, modified_ns, inode FROM done")
-        return {os.fsdecode(name): Stamp(size, at, int(inode)) for name, size, at, inode in rows}
-
-    def _forget_untaken(self) -> None:
-        """Forget what was about to be taken when a process was killed, and so was not; or was moved on."""
-        for [file] in self._database.execute("SELECT file FROM taken").fetchall():
-            taken = self._taken / os.fsdecode(file)
-            if not os.path.lexists(taken):
-                self.release(taken)
+        rows = self._database.execute("SELECT name, stamp FROM done")
+        return {os.fsdecode(name): Stamp(*map(int, stamp.split())) for name, stamp in rows}
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -6,13 +6,10 @@ with yet, so whoever finds it does all of it again, with the same outcome.
 
 import contextlib
 import errno
-import hashlib
-import itertools
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +19,6 @@ from ...schemas.problem import ProblemDetails
 from .folder import OVERLAY, SIDECAR, Found, printable
 
 FAILED: Final = "failed"
-_LONGEST_NAME: Final = 255 - len(OVERLAY)  # bytes; names of what is written beside an image are longer
-_LONGEST_SUFFIX: Final = 16  # what is longer is no kind of image
-_NO_SYNC: Final = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 @dataclass(frozen=True)
@@ -33,30 +27,23 @@ class Outcome:
 
     Attributes:
         file: the image.
-        sha256: of its bytes; None where it was too large to be read.
-        inspection: what the server said.
-        problem: or why it said nothing.
+        sha256: of its bytes.
+        result: what the server said.
         overlay: a PNG.
     """
 
     file: Found
-    sha256: str | None
-    inspection: Inspection | None
-    problem: ProblemDetails | None
+    sha256: str
+    result: Inspection | ProblemDetails
     overlay: bytes | None = None
 
     def leave(self) -> None:
         """Write beside the image, which stays where it is.
 
         Raises:
-            OSError: nothing is lost; it can be done again. Also where somebody else's JSON has the name.
+            OSError: nothing is lost; it can be done again.
         """
-        require_no_foreign_json(self.file.path)
-        self._write_beside(_named(self.file.path))
-
-    def target(self, folder: Path) -> Path:
-        """Where in a folder the image is moved, if the name is free and not too long."""
-        return (folder / FAILED if self.inspection is None else folder) / self.file.name
+        self._write_beside(self.file.path)
 
     def move(self, folder: Path) -> Path:
         """Write into a folder and move the image there, bad ones into its folder `failed`.
@@ -71,106 +58,61 @@ class Outcome:
         Raises:
             OSError: nothing is lost; it can be done again.
         """
-        target = self.target(folder)
+        target = (folder if isinstance(self.result, Inspection) else folder / FAILED) / self.file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target = next(name for name in _names(target, self._mark()) if self._reserve(name))
+        if not self._reserve(target):
+            target = target.with_name(f"{target.stem}-{self.sha256[:12]}{target.suffix}")
+            if not self._reserve(target):
+                raise FileExistsError(errno.EEXIST, "another file has this name", str(target))
         self._write_beside(target)
         _move(self.file.path, target)
         return target
 
     def _reserve(self, target: Path) -> bool:
         """Take a name by its JSON, which one watcher alone can make; False where another image has it."""
-        sidecar = _sidecar(target)
-        if self._is_own(_told(sidecar)):  # a process was killed after it had made it
-            return True
-        return not os.path.lexists(target) and _create(sidecar, self._json())
+        entry = file_entry(target) or {}
+        if (entry.get("name"), entry.get("sha256")) == (printable(self.file.name), self.sha256):
+            return True  # a process was killed after it had made it
+        return not os.path.lexists(target) and _create(_sidecar(target), self._json())
 
-    def _is_own(self, told: dict[str, Any]) -> bool:
-        """Whether a JSON is of this image."""
-        if told.get("name") != printable(self.file.name) or "sha256" not in told:
-            return False
-        if self.sha256 is not None:
-            return bool(told["sha256"] == self.sha256)
-        stamp = self.file.stamp
-        return (told.get("bytes"), told.get("modified_ns")) == (stamp.size, stamp.modified_ns)
-
-    def _write_beside(self, target: Path) -> None:
+    def _write_beside(self, image: Path) -> None:
         if self.overlay is not None:
-            _replace(target.with_name(target.name + OVERLAY), self.overlay)
-        _replace(_sidecar(target), self._json())
+            _replace(image.with_name(image.name + OVERLAY), self.overlay)
+        _replace(_sidecar(image), self._json())
 
     def _json(self) -> bytes:
-        told: dict[str, Any] = {
+        stamp, name = self.file.stamp, printable(self.file.name)
+        kind = "inspection" if isinstance(self.result, Inspection) else "problem"
+        told = {
             "file": {
-                "name": printable(self.file.name),
-                "bytes": self.file.stamp.size,
-                "modified_ns": self.file.stamp.modified_ns,
+                "name": name,
+                "bytes": stamp.size,
+                "modified_ns": stamp.modified_ns,
                 "sha256": self.sha256,
-            }
+            },
+            kind: self.result.model_dump(mode="json", exclude={"inline"}),
         }
-        if self.inspection is not None:
-            told["inspection"] = self.inspection.model_dump(mode="json", exclude={"inline"})
-        if self.problem is not None:
-            told["problem"] = self.problem.model_dump(mode="json")
         return (json.dumps(told, indent=1) + "\n").encode()
 
-    def _mark(self) -> str:
-        stamp = self.file.stamp
-        return self.sha256 or hashlib.sha256(f"{stamp.size} {stamp.modified_ns}".encode()).hexdigest()
 
+def file_entry(image: Path) -> dict[str, Any] | None:
+    """Read what the JSON beside an image says of it: empty if the JSON is no watcher's, a camera's say.
 
-def problem(title: str, status: int, detail: str) -> ProblemDetails:
-    """A problem that is not the server's (RFC 9457, section 4.2.1: no more than the status says)."""
-    return ProblemDetails(
-        type="about:blank", title=title, status=status, detail=detail, instance="", request_id=""
-    )
-
-
-def require_no_foreign_json(image: Path) -> None:
-    """Require that no other's JSON is where a watcher's would be.
+    None if it is missing, or damaged, as a watcher's may be after a power cut.
 
     Raises:
-        FileExistsError: there is one, a camera's say. One that is damaged may be a watcher's.
         OSError: it cannot be read.
     """
-    sidecar = _sidecar(_named(image))
     try:
-        told = json.loads(sidecar.read_bytes())
+        told = json.loads(_sidecar(image).read_bytes())
     except (FileNotFoundError, ValueError):
-        return
-    if not (isinstance(told, dict) and isinstance(told.get("file"), dict) and "sha256" in told["file"]):
-        raise FileExistsError(errno.EEXIST, "it is there already, and not a watcher's", str(sidecar))
-
-
-def _told(sidecar: Path) -> dict[str, Any]:
-    """What a JSON says of its image; nothing where it is missing or none of a watcher."""
-    try:
-        told = json.loads(sidecar.read_bytes())["file"]
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return {}
-    return told if isinstance(told, dict) else {}
+        return None
+    entry = told.get("file") if isinstance(told, dict) else None
+    return entry if isinstance(entry, dict) and "sha256" in entry else {}
 
 
 def _sidecar(image: Path) -> Path:
     return image.with_name(image.name + SIDECAR)
-
-
-def _named(image: Path) -> Path:
-    """The name under which is written beside an image: its own, or shorter where that is too long."""
-    return next(_names(image, hashlib.sha256(os.fsencode(image.name)).hexdigest()))
-
-
-def _names(target: Path, mark: str) -> Iterator[Path]:
-    """Names for an image: its own unless that is too long, then others that end in the start of a sha256."""
-    if len(os.fsencode(target.name)) <= _LONGEST_NAME:
-        yield target
-    suffix = target.suffix if len(os.fsencode(target.suffix)) <= _LONGEST_SUFFIX else ""
-    for number in itertools.count(1):
-        end = f"-{mark[:12]}{'' if number == 1 else f'-{number}'}{suffix}"
-        stem = target.name.removesuffix(suffix)
-        while len(os.fsencode(stem + end)) > _LONGEST_NAME:
-            stem = stem[:-1]  # a letter may have several bytes
-        yield target.with_name(stem + end)
 
 
 def _temporary(path: Path) -> Path:
@@ -218,20 +160,11 @@ def _move(source: Path, target: Path) -> None:
         temporary = _temporary(target)
         try:
             shutil.copyfile(source, temporary)
-            _sync(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
             with contextlib.suppress(OSError):  # on some shares all files are somebody else's
                 shutil.copystat(source, temporary)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
         source.unlink()
-
-
-def _sync(path: Path) -> None:
-    """Have a file's bytes outlast a power cut, where the share can do that."""
-    with path.open("rb+") as file:
-        try:
-            os.fsync(file.fileno())
-        except OSError as error:
-            if error.errno not in _NO_SYNC:
-                raise

@@ -17,24 +17,37 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ...schemas.predict import Inspection
 from ..sync import Client
-from .asking import MOST_ATTEMPTS, Asking, Attempts, Later, Wait
-from .folder import Folder, Found, Stamp, printable
-from .job import Job, Listener
-from .ledger import OWN, Ledger, LedgerError
-from .outcome import Outcome, require_no_foreign_json
+from .folder import SIDECAR, UNDECODED_TIMES, Folder, Found, Stamp, printable
+from .job import Job, Later, Wait, may_be_half_written
+from .ledger import Ledger, LedgerError
+from .outcome import Outcome, file_entry
 
-_LONGEST_SECONDS: Final = 30.0
+# Attempts at an image before it is set aside, where it may be to blame; and before it counts as stuck.
+_MOST_ATTEMPTS: Final = 5
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_HELD_OPEN: Final = 32  # Windows' ERROR_SHARING_VIOLATION
 
 
 @dataclass
-class Tally:
-    """How many images were inspected, and how many set aside."""
+class _Attempts:
+    """The attempts at an image that came to nothing.
 
-    inspected: int = 0
-    set_aside: int = 0
+    Attributes:
+        stamp: of the image as it was.
+        count: how many there were.
+        again: when there is to be another, by the clock.
+        inspected_before: how many images had been inspected at the first one.
+        needs_quiet: seconds without a change before there is to be another.
+        reason: the last one that was said of it.
+    """
+
+    stamp: Stamp
+    count: int = 0
+    again: float = 0.0
+    inspected_before: int = 0
+    needs_quiet: float = 0.0
+    reason: str | None = None
 
 
 class Watcher:
@@ -43,31 +56,39 @@ class Watcher:
     Args:
         client: of the server.
         job: what to do.
-        listener: is told what goes on.
+        report: is called with the outcome of every image.
+        say: is called with the reason why nothing goes on, or not with an image; it is tried again.
         clock: seconds from any beginning.
 
     Raises:
-        OSError: the folder cannot be written to, images that were taken to be moved cannot go back, or
+        OSError: the folder cannot be written to, images were taken to be moved and now none is to be, or
             another watcher is at work there.
     """
 
     def __init__(
-        self, client: Client, job: Job, listener: Listener, clock: Callable[[], float] = time.monotonic
+        self,
+        client: Client,
+        job: Job,
+        report: Callable[[Outcome], None],
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._asking = Asking(client, job, listener)
+        self._client = client
         self._job = job
-        self._listener = listener
+        self._report = report
+        self._say_aloud = say
         self._clock = clock
+        self._ledger = self._open()
         self._folder = Folder(job.root, job.patterns, job.settle, clock)
         # What was taken was wanted then, whatever names are looked for now; and who held it open may still
         # write to it.
-        self._taken = Folder(job.root / OWN / "taken", ("*",), job.settle, clock)
-        self._attempts: dict[str, Attempts] = {}
+        self._taken = Folder(self._ledger.taken, ("*",), job.settle, clock)
+        self._attempts: dict[str, _Attempts] = {}
         self._closed: dict[str, OSError] = {}
-        self._said: str | None = None
-        self._looked = 0.0  # seconds that the last look took
-        self.tally = Tally()
-        self._ledger = self._open()
+        self._reason: str | None = None
+        self._look_seconds = 0.0
+        self._inspected = 0
+        self._set_aside = 0
 
     def run(self, stop: threading.Event, *, once: bool = False) -> bool:
         """Deal with images until told to stop.
@@ -77,42 +98,39 @@ class Watcher:
             once: end when every image that is there is dealt with, or when nothing can go on.
 
         Returns:
-            Whether nothing is left that could not be dealt with.
+            Whether every image was inspected: none is left, and none set aside.
         """
+        pause = 0.0
         try:
-            return self._run(stop, once)
+            while not stop.wait(pause):
+                try:
+                    left = self._round(stop)
+                except Wait as wait:
+                    self._say(str(wait))
+                    if once:
+                        return False
+                    # Longer and longer, but images should not wait much longer than the server.
+                    pause = min(self._job.longest_pause, max(1.0, 2 * pause))
+                    continue
+                if once and left == sum(one.count >= _MOST_ATTEMPTS for one in self._attempts.values()):
+                    # What is somebody else's, such as lost+found, holds no images; a share that is away does.
+                    away = (one for one in self._closed.values() if not isinstance(one, PermissionError))
+                    return not (left or self._set_aside or any(away))
+                # A look at many thousands of files takes long: no more than a fifth of the time.
+                least = max(4 * self._look_seconds, min(1.0, self._job.settle / 4))
+                pause = min(self._job.longest_pause, least)
+            return False
         finally:
             self._ledger.close()
 
-    def _run(self, stop: threading.Event, once: bool) -> bool:
-        pause = 0.0
-        while not stop.wait(pause):
-            try:
-                left = self._round(stop)
-            except Wait as wait:
-                self._say(wait.reason)
-                if once:
-                    return False
-                # Longer and longer, but a camera's images should not wait much longer than the server.
-                pause = min(_LONGEST_SECONDS, max(1.0, 2 * pause))
-                continue
-            if once and left == sum(one.count >= MOST_ATTEMPTS for one in self._attempts.values()):
-                # What is somebody else's, such as lost+found, holds no images; a share that is away does.
-                away = (one for one in self._closed.values() if not isinstance(one, PermissionError))
-                return not left and not any(away)
-            # Of a folder with many thousands of files a look takes long: no more than a fifth of the time.
-            pause = min(_LONGEST_SECONDS, max(4 * self._looked, min(1.0, max(0.02, self._job.settle / 4))))
-        return False
-
     def _open(self) -> Ledger:
-        """Open the folder's ledger, and give back what was taken where nothing is to be moved."""
         ledger = Ledger(self._job.root)
-        try:
-            if self._job.move_to is None:
-                ledger.put_back(self._job.root)
-        except BaseException:
+        if self._job.move_to is None and any(ledger.taken.iterdir()):
             ledger.close()
-            raise
+            raise FileExistsError(
+                f"{ledger.taken} has images that were taken to be moved; let a watcher with --move-to deal "
+                "with them first"
+            )
         return ledger
 
     def _round(self, stop: threading.Event) -> int:
@@ -120,7 +138,7 @@ class Watcher:
         begun = self._clock()
         try:
             found, left = self._folder.look()
-            self._looked = self._clock() - begun
+            self._look_seconds = self._clock() - begun
             if not self._ledger.is_in_place:  # another disk by now, or a share mounted after the start
                 self._ledger.close()
                 self._ledger = self._open()
@@ -159,8 +177,7 @@ class Watcher:
             except FileNotFoundError:
                 continue
             except OSError as error:  # its folder is another disk, or may not be written to
-                if getattr(error, "winerror", None) != _HELD_OPEN:
-                    self._later(attempts, f"{one.name}: {_told(error)}")
+                self._later(attempts, f"{one.name}: {_told(error)}")
                 continue
             self._attempts.pop(str(one.path), None)
         return taken
@@ -171,16 +188,10 @@ class Watcher:
         if self._clock() < attempts.again or found.quiet < attempts.needs_quiet:
             return False
         try:
-            if self._job.move_to is None:
-                require_no_foreign_json(found.path)  # before the server is asked in vain
-            identity, inspected = self._ledger.identity, self.tally.inspected
-            outcome = self._asking.outcome(found, identity, attempts, inspected)
+            outcome = self._outcome(found, attempts)
             if outcome is None:
                 return False
             self._finish(outcome)
-        except Later as later:
-            self._later(attempts, later.reason)
-            return False
         except OSError as error:
             if isinstance(error, LedgerError) or error.errno in _FULL:
                 raise Wait(_told(error)) from error
@@ -189,13 +200,41 @@ class Watcher:
                 self._later(attempts, f"{found.name}: {_told(error)}")
             return False
         self._attempts.pop(str(found.path), None)
-        self._said = None
-        if outcome.inspection is not None:
-            self.tally.inspected += 1
+        self._reason = None
+        if isinstance(outcome.result, Inspection):
+            self._inspected += 1
         else:
-            self.tally.set_aside += 1
-        self._listener.dealt_with(outcome)
+            self._set_aside += 1
+        self._report(outcome)
         return True
+
+    def _outcome(self, found: Found, attempts: _Attempts) -> Outcome | None:
+        """Have an image inspected; None where it is to be tried later, as it may not be whole yet.
+
+        Raises:
+            Wait: no image can be inspected at present.
+            OSError: it cannot be read, or its outcome cannot be written.
+        """
+        if self._job.move_to is None and file_entry(found.path) == {}:
+            raise FileExistsError(
+                errno.EEXIST, "it is there already, and not a watcher's", found.name + SIDECAR
+            )
+        data = found.read()
+        if data is None:
+            return None
+        try:
+            outcome = self._job.inspect(self._client, found, data, self._ledger.identity)
+        except Later as later:
+            self._later(attempts, str(later))
+            # Who refuses one may as well refuse all, so others must have come through since the first time.
+            is_to_blame = attempts.count >= _MOST_ATTEMPTS and self._inspected > attempts.inspected_before
+            return later.outcome if is_to_blame else None
+        if may_be_half_written(outcome):
+            # The same bytes would be refused again, and once it is written to it is another one.
+            attempts.needs_quiet = UNDECODED_TIMES * self._job.settle
+            if found.quiet < attempts.needs_quiet:
+                return None
+        return outcome
 
     def _finish(self, outcome: Outcome) -> None:
         if self._job.move_to is None:
@@ -205,32 +244,33 @@ class Watcher:
             outcome.move(self._job.move_to)
             self._ledger.release(outcome.file.path)
 
-    def _attempts_at(self, found: Found) -> Attempts:
+    def _attempts_at(self, found: Found) -> _Attempts:
         """The attempts at this very state of an image."""
         attempts = self._attempts.get(str(found.path))
         if attempts is None or attempts.stamp != found.stamp:
-            attempts = self._attempts[str(found.path)] = Attempts(found.stamp)
+            attempts = self._attempts[str(found.path)] = _Attempts(found.stamp)
         return attempts
 
-    def _later(self, attempts: Attempts, reason: str) -> None:
+    def _later(self, attempts: _Attempts, reason: str) -> None:
+        if not attempts.count:
+            attempts.inspected_before = self._inspected
         attempts.count += 1
-        attempts.again = self._clock() + min(_LONGEST_SECONDS, 2.0 ** min(attempts.count, 9) / 2)
+        attempts.again = self._clock() + min(self._job.longest_pause, 2.0 ** min(attempts.count, 9) / 2)
         # Of each by itself: where several fail in turn, every attempt has another reason than the last.
-        if reason != attempts.said:
+        if reason != attempts.reason:
             self._say(reason)
-        attempts.said = reason
+        attempts.reason = reason
 
     def _say(self, reason: str) -> None:
         """Say it, but not the same thing again and again."""
-        if reason != self._said:
-            self._listener.waits(printable(reason))
-        self._said = reason
+        if reason != self._reason:
+            self._say_aloud(printable(reason))
+        self._reason = reason
 
     def _say_closed(self) -> None:
         """Say which folders are passed over as they cannot be read, each once."""
         for path in sorted(self._folder.closed.keys() - self._closed.keys()):
-            error = self._folder.closed[path]
-            self._listener.waits(printable(f"{path}: {error.strerror}; it is passed over"))
+            self._say_aloud(printable(f"{path}: {self._folder.closed[path].strerror}; it is passed over"))
         self._closed = self._folder.closed
 
 

@@ -1,35 +1,125 @@
-"""A service to be asked, and a network in front of it that loses answers."""
+"""A service to be asked, and a network before it that loses what it is told to."""
 
 import asyncio
 import inspect
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.access import COMMAND_LINE, Role
 from app.client import AsyncClient, Client
+from app.database.engine import Database
+from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 
-Serve = Callable[[FastAPI], AbstractContextManager[str]]
+Serve = Callable[[ASGIApp], AbstractContextManager[str]]
+
+
+class Network:
+    """An app with a network before it, which loses answers and refuses requests when it is told to.
+
+    Attributes:
+        lost: of how many requests, from now on, the answer is lost after the app has carried them out.
+        refused: how many did not come through.
+        posted: the bodies that were posted, of those that came through.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.reset()
+
+    def reset(self) -> None:
+        """Let everything come through."""
+        self.lost = 0
+        self.refused = 0
+        self.posted: list[bytes] = []
+        self.refuse(None, lambda *_: False)
+
+    def refuse(
+        self,
+        refusal: tuple[int, str] | None,
+        which: Callable[[str, bytes], bool] = lambda method, _: method == "POST",
+    ) -> None:
+        """Let some requests not come through.
+
+        Args:
+            refusal: the status and the body of the answer to them; None to hang up.
+            which: tells it of a method and a body.
+        """
+        self._refusal, self._refuses = refusal, which
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and its answer back, or not."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        message: Message = {"more_body": True}
+        body = b""
+        while message.get("more_body"):
+            message = await receive()
+            body += message.get("body", b"")
+        if self._refuses(scope["method"], body):
+            self.refused += 1
+            await (hang_up(send) if self._refusal is None else answer(send, *self._refusal))
+            return
+        if scope["method"] == "POST":
+            self.posted.append(body)
+        whole = iter([{"type": "http.request", "body": body}])
+
+        async def receive_again() -> Message:
+            return next(whole, None) or await receive()
+
+        async def swallow(_: Message) -> None:
+            pass
+
+        if self.lost:
+            self.lost -= 1
+            await self._app(scope, receive_again, swallow)
+            await hang_up(send)
+        else:
+            await self._app(scope, receive_again, send)
+
+
+async def answer(send: Send, status: int, body: str) -> None:
+    """Answer with a page, as a proxy does, or with a problem."""
+    await send({"type": "http.response.start", "status": status, "headers": []})
+    await send({"type": "http.response.body", "body": body.encode()})
+
+
+async def hang_up(send: Send) -> None:
+    """End the connection in the middle of an answer."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
 
 
 @pytest.fixture(scope="module")
-def url(
-    tiny_bundle_store: Path, serve_http: Serve, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A service with the tiny model and a history of its own."""
+def served(
+    tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory, serve_http: Serve
+) -> Iterator[tuple[Network, str]]:
+    """A service with the tiny model and a history of its own, behind a network; and its URL."""
     history = tmp_path_factory.mktemp("asked") / "history"
-    with serve_http(
-        create_app(Settings(models=tiny_bundle_store, history=history, max_bytes=200_000))
-    ) as url:
-        yield url
+    settings = Settings(models=tiny_bundle_store, history=history, max_bytes=200_000)
+    network = Network(create_app(settings))
+    with serve_http(network) as url:
+        yield network, url
+
+
+@pytest.fixture
+def network(served: tuple[Network, str]) -> Network:
+    """The network before the service, which lets everything come through until it is told otherwise."""
+    served[0].reset()
+    return served[0]
+
+
+@pytest.fixture
+def url(served: tuple[Network, str], network: Network) -> str:
+    """The URL of the service."""
+    del network  # which is as good as none
+    return served[1]
 
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
@@ -54,77 +144,20 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return ask_sync if request.param is Client else ask_async
 
 
-class Network:
-    """A proxy that loses the first answers: it passes a request on, takes the answer and hangs up.
+class Clock:
+    """Stands still unless it is told otherwise."""
 
-    Args:
-        url: of the server behind it.
-        lost: how many answers.
-    """
+    def __init__(self) -> None:
+        self.now = 100.0
 
-    def __init__(self, url: str, lost: int = 0) -> None:
-        self._to = httpx.URL(url)
-        self.lost = lost
-        self.passed = 0
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> "Network":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                client, _ = self._socket.accept()
-            except OSError:
-                return
-            with client, socket.create_connection((self._to.host, self._to.port or 80)) as server:
-                server.sendall(self._request(client))
-                answer = self._answer(server)
-                if self.lost:
-                    self.lost -= 1
-                else:
-                    self.passed += 1
-                    client.sendall(answer)
-
-    @classmethod
-    def _request(cls, client: socket.socket) -> bytes:
-        head, body = cls._message(client)
-        return head + b"\r\nConnection: close\r\n\r\n" + body
-
-    @classmethod
-    def _answer(cls, server: socket.socket) -> bytes:
-        head, body = cls._message(server)
-        return head + b"\r\n\r\n" + body
-
-    @staticmethod
-    def _message(sender: socket.socket) -> tuple[bytes, bytes]:
-        """Head and body of what is sent; not to the connection's end, for which a server may wait."""
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += sender.recv(65536)
-        head, _, body = data.partition(b"\r\n\r\n")
-        lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-        length = int(lengths[0].split(b":")[1]) if lengths else 0
-        while len(body) < length:
-            body += sender.recv(65536)
-        return head, body
+    def __call__(self) -> float:
+        return self.now
 
 
-@pytest.fixture(scope="session")
-def losing() -> Callable[[str, int], AbstractContextManager[Network]]:
-    """A network in front of a server that loses so many answers."""
-
-    @contextmanager
-    def make(url: str, lost: int) -> Iterator[Network]:
-        with Network(url, lost) as network:
-            yield network
-
-    return make
+def make_key(settings: Settings, role: Role, **options: Any) -> str:
+    """Make a key of a service; gives its text."""
+    database = Database(settings.database_url)
+    database.upgrade()
+    _, text = Keys(database).create(COMMAND_LINE, role, f"the {role}", **options)
+    database.close()
+    return text

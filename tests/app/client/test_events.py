@@ -1,60 +1,62 @@
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
 
-from app.access import COMMAND_LINE, Role
+from app.access import Role
 from app.client import (
+    AccessError,
     AsyncClient,
     Client,
     Event,
-    ForbiddenError,
     Gap,
     InspectionEvent,
-    InvalidRequestError,
     Position,
+    RefusedError,
     ReviewEvent,
     UnreachableError,
 )
-from app.client.events import Stream
-from app.database.engine import Database
-from app.keys import Keys
+from app.client.events import EventFilter, EventStream
 from app.main import create_app
 from app.settings import Settings
+from tests.app.client.conftest import Clock, make_key
 from tests.support.serving import running
 from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
-Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
 _POSITION = b"id: P1\nevent: position\ndata: {}\n\n"
 _GAP = 'id: P2\nevent: gap\ndata: {"detail": "zu sp\u00e4t\u2028"}\n\n'.encode()
 
 
+def stream_of(wanted: EventFilter, clock: Clock | None = None) -> EventStream:
+    return EventStream(wanted, patience=10, timeout=60, clock=clock or Clock())
+
+
 def test_events_come_whole_however_the_bytes_are_cut() -> None:
     sent = b"retry: 2000\n\n: heartbeat\n\n" + _POSITION + _GAP + b"id: P3\nevent: later\ndata: {}\n\n"
     for size in (1, 7, 1000):
-        stream = Stream({})
+        stream = stream_of({})
         pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
         events = [event for piece in pieces for event in stream.feed(piece)]
         assert [(event.id, event.data) for event in events] == [("P2", Gap(detail="zu sp\u00e4t\u2028"))]
-        assert stream.pause == 2
+        assert stream.pause() == 2
         assert stream.request()["headers"]["Last-Event-ID"] == "P3"
 
 
 def test_positions_come_where_they_are_wanted_and_no_server_is_asked_for_them() -> None:
-    stream = Stream({"positions": True, "station": "line-3"})
+    stream = stream_of({"positions": True, "station": "line-3"})
     assert [(event.id, event.data) for event in stream.feed(_POSITION)] == [("P1", Position())]
     assert stream.request()["params"] == {"station": "line-3"}
 
 
 def test_what_is_no_event_is_passed_over() -> None:
-    stream = Stream({"after": "beginning", "category": None})
+    stream = stream_of({"after": "beginning", "category": None})
     assert stream.request()["params"] == {"after": "beginning"}
     assert "Last-Event-ID" not in stream.request()["headers"]
     for frame in (b"\n\n", b"data: x\n\n", b"id: 1\nevent: inspection\ndata: {}\n\n", b"retry: soon\n\n"):
@@ -62,6 +64,54 @@ def test_what_is_no_event_is_passed_over() -> None:
     list(stream.feed(b"id: half"))
     stream.request()  # the connection broke
     assert next(iter(stream.feed(_GAP))).id == "P2"
+
+
+LOST = UnreachableError("", sent=True)
+ACCEPTED = httpx.Response(200, headers={"Content-Type": "text/event-stream"})
+
+
+def test_patience_counts_from_when_a_connection_is_lost_that_stood() -> None:
+    clock = Clock()
+    stream = stream_of({}, clock)
+
+    def later(seconds: float) -> None:
+        """Connect and let a while pass."""
+        stream.request()
+        clock.now += seconds
+
+    stream.request()
+    stream.accepted(ACCEPTED)
+    clock.now += 1000  # quiet, and well
+    stream.pause(LOST)
+    later(9)
+    stream.pause()  # ended in order
+    later(9)
+    stream.pause(LOST)
+    later(9)
+    list(stream.feed(_GAP))
+    stream.pause(LOST)
+    later(11)
+    list(stream.feed(_POSITION))  # with which each connection begins
+    with pytest.raises(UnreachableError):
+        stream.pause(LOST)
+
+
+def test_a_server_that_accepts_connections_and_breaks_them_at_once_is_as_good_as_away() -> None:
+    clock = Clock()
+    stream = stream_of({}, clock)
+    pauses: list[float] = []
+
+    def break_for_long() -> None:
+        for _ in range(1000):
+            stream.request()
+            stream.accepted(ACCEPTED)
+            pauses.append(stream.pause(LOST))
+            clock.now += pauses[-1]
+
+    with pytest.raises(UnreachableError):
+        break_for_long()
+    assert 2 < sum(pauses) <= 10
+    assert pauses[-1] > 10 * pauses[0]
 
 
 def test_what_happens_is_heard(url: str, tiny_images: Images) -> None:
@@ -151,13 +201,10 @@ def test_a_server_that_is_restarted_loses_no_event(
 def test_without_the_permission_nothing_is_heard(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     settings = Settings(models=tmp_path / "models", history=tmp_path / "history")
-    database = Database(settings.database_url)
-    database.upgrade()
-    line, viewer = (Keys(database).create(COMMAND_LINE, role, "k")[1] for role in (Role.LINE, Role.VIEWER))
-    database.close()
+    line, viewer = make_key(settings, Role.LINE), make_key(settings, Role.VIEWER)
     with serving(settings, 0) as port:
         url = f"http://127.0.0.1:{port}"
-        with Client(url, line) as client, pytest.raises(ForbiddenError):
+        with Client(url, line) as client, pytest.raises(AccessError):
             next(client.events())
-        with Client(url, viewer) as client, pytest.raises(InvalidRequestError):
+        with Client(url, viewer) as client, pytest.raises(RefusedError):
             next(client.events(after="nonsense"))

@@ -2,25 +2,23 @@
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from starlette.responses import HTMLResponse
 from typer.testing import CliRunner
 
 import flowgauge
-from app.access import COMMAND_LINE, Role
+from app.access import Role
 from app.commands.doctor_server import examine_server
-from app.database.engine import Database
-from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from tests.app.client.conftest import make_key
 from tests.support.certificates import make_certificate, serving_tls
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -37,14 +35,6 @@ def settings(store: Path, tmp_path: Path) -> Settings:
     return Settings(models=store, history=tmp_path / "history", preload=False)
 
 
-def make_key(settings: Settings, role: Role, categories: list[str] | None = None) -> str:
-    database = Database(settings.database_url)
-    database.upgrade()
-    _, text = Keys(database).create(COMMAND_LINE, role, f"the {role}", categories=categories)
-    database.close()
-    return text
-
-
 @pytest.fixture
 def key(settings: Settings) -> str:
     return make_key(settings, Role.ADMIN)
@@ -58,7 +48,6 @@ class Guarded:
     settings: Settings
     admin: str
     viewer: str  # of the tiny model alone
-    line: str  # of a category that has no model
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +58,9 @@ def guarded(
     history = tmp_path_factory.mktemp("guarded") / "history"
     settings = Settings(models=tiny_bundle_store, history=history, preload=False)
     admin = make_key(settings, Role.ADMIN)
-    viewer, line = make_key(settings, Role.VIEWER, ["tiny"]), make_key(settings, Role.LINE, ["cap"])
+    viewer = make_key(settings, Role.VIEWER, categories=["tiny"])
     with serve_http(create_app(settings)) as url:
-        yield Guarded(url, settings, admin, viewer, line)
+        yield Guarded(url, settings, admin, viewer)
 
 
 def test_all_is_well(guarded: Guarded) -> None:
@@ -92,7 +81,7 @@ def test_the_command_says_it_and_fails_on_problems(guarded: Guarded) -> None:
     said = " ".join(run("--url", url, "--key", key, code=0).split())
     assert "ok model tiny: " in said
     assert key not in said
-    assert "problem key: the server asks for a key" in " ".join(run("--url", url, code=1).split())
+    assert "--key or FLOWGAUGE_KEY gives one." in run("--url", url, code=1)
     checks = json.loads(run("--url", url, "--json", code=1))
     assert {"name": "ready", "state": "ok", "said": "every active model is loaded"} in checks
 
@@ -109,7 +98,10 @@ def test_a_server_without_keys_is_noted(settings: Settings, serve_http: Serve) -
 
 def test_a_wrong_key_is_a_problem(guarded: Guarded) -> None:
     wrong = f"{guarded.admin[:-43]}{'x' * 43}"
-    assert findings(guarded.url, wrong)["key"] == ("problem", "There is no such key.")
+    assert findings(guarded.url, wrong)["key"] == (
+        "problem",
+        "There is no such key. --key or FLOWGAUGE_KEY gives one.",
+    )
     assert findings(guarded.url, "fg_\n\u00e4")["key"][0] == "problem"
 
 
@@ -132,44 +124,29 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     found = findings(f"http://127.0.0.1:{port}")
-    assert list(found) == ["network"]
-    assert "does the server run" in found["network"][1]
+    assert list(found) == ["service"]
+    assert "does the server run" in found["service"][1]
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1"])
 def test_what_is_no_address(url: str) -> None:
     found = findings(url)
-    assert list(found) == ["address"]
-    assert found["address"][0] == "problem"
+    assert list(found) == ["url"]
+    assert found["url"][0] == "problem"
 
 
-class Other(BaseHTTPRequestHandler):
-    """Something else that speaks HTTP."""
+def test_something_else_that_answers(serve_http: Serve) -> None:
+    other = FastAPI(openapi_url=None)
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"<h1>It works!</h1>")
+    @other.get("/{path:path}")
+    async def page(path: str) -> HTMLResponse:
+        return HTMLResponse(f"<h1>{path}</h1>")
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_something_else_that_answers() -> None:
-    with serving(Other) as url:
+    with serve_http(other) as url:
         found = findings(url)
-    assert found["service"] == ("problem", "something answers (status 200), but it is no FlowGauge")
-    assert "key" not in found
+    assert list(found) == ["network", "service"]
+    assert found["service"][0] == "problem"
+    assert found["service"][1].endswith("status 200, and no answer of FlowGauge")
 
 
 def test_tls(settings: Settings, tmp_path: Path) -> None:
@@ -180,12 +157,11 @@ def test_tls(settings: Settings, tmp_path: Path) -> None:
         assert found["tls"][1].startswith("TLSv1.3, the certificate is valid for 89 more days")
         assert found["ready"][0] == "ok"
 
-        found = findings(url)
-        assert list(found) == ["network", "tls"]
-        assert "not accepted: self-signed certificate; --ca" in found["tls"][1]
-
-        found = findings(url.replace("127.0.0.1", "localhost"), ca=made.certificate)
-        assert "not accepted: Hostname mismatch" in found["tls"][1]
-
-        found = findings(f"http{url.removeprefix('https')}")
-        assert found["service"][0] == "problem"
+        for wrong, why in (
+            (findings(url), "self-signed certificate"),
+            (findings(url.replace("127.0.0.1", "localhost"), ca=made.certificate), "Hostname mismatch"),
+        ):
+            assert list(wrong) == ["service"]
+            assert "cannot be verified" in wrong["service"][1]
+            assert why in wrong["service"][1]
+        assert findings(f"http{url.removeprefix('https')}")["service"][0] == "problem"

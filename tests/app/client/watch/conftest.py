@@ -1,24 +1,22 @@
 """A camera's folder, a watcher of it, and what it tells."""
 
+import errno
+import json
 import os
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from app.client import Client, ProblemDetails
-from app.client.watch import watcher as module
+from app import problems
+from app.client import Client, Inspection
 from app.client.watch.job import Job
 from app.client.watch.outcome import Outcome
 from app.client.watch.watcher import Watcher
-
-Refuses = Callable[[httpx.Request], bool]
 
 
 class Heard:
@@ -27,16 +25,25 @@ class Heard:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.reasons: list[str] = []
-        self.warnings: list[str] = []
 
-    def dealt_with(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
+    @property
+    def names(self) -> list[str]:
+        """Of the images that were dealt with."""
+        return [one.file.name for one in self.outcomes]
 
-    def waits(self, reason: str) -> None:
-        self.reasons.append(reason)
+    @property
+    def inspections(self) -> list[Inspection]:
+        """Of those that were not set aside."""
+        return [one.result for one in self.outcomes if isinstance(one.result, Inspection)]
 
-    def warns(self, reason: str) -> None:
-        self.warnings.append(reason)
+    @property
+    def ids(self) -> list[str]:
+        """Of the inspections."""
+        return [one.inspection_id for one in self.inspections]
+
+    def watcher(self, client: Client, job: Job, **options: Any) -> Watcher:
+        """Make a watcher that tells this."""
+        return Watcher(client, job, self.outcomes.append, self.reasons.append, **options)
 
 
 @pytest.fixture
@@ -47,15 +54,21 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(url: str) -> Iterator[Client]:
-    with Client(url, patience=5) as client:
+    """A client that leaves it to the watcher to try again."""
+    with Client(url, patience=0) as client:
         yield client
 
 
-def once(client: Client, job: Job) -> tuple[Heard, bool]:
-    heard = Heard()
-    watcher = Watcher(client, job, heard)
-    complete = watcher.run(threading.Event(), once=True)
-    assert watcher.tally.inspected + watcher.tally.set_aside == len(heard.outcomes)
+def once(client: Client, job: Job, **options: Any) -> tuple[Heard, bool]:
+    """Run a watcher until all is done or stuck; it is stopped, and fails, when that takes too long."""
+    heard, stop = Heard(), threading.Event()
+    limit = threading.Timer(60, stop.set)
+    limit.start()
+    try:
+        complete = heard.watcher(client, job, **options).run(stop, once=True)
+    finally:
+        limit.cancel()
+    assert not stop.is_set(), "it never ends"
     return heard, complete
 
 
@@ -63,7 +76,7 @@ def once(client: Client, job: Job) -> tuple[Heard, bool]:
 def watching(client: Client, job: Job) -> Iterator[Heard]:
     """A watcher that goes on in a thread of its own; it ends with this, whatever fails."""
     heard, stop = Heard(), threading.Event()
-    running = threading.Thread(target=Watcher(client, job, heard).run, args=(stop,))
+    running = threading.Thread(target=heard.watcher(client, job).run, args=(stop,))
     running.start()
     try:
         yield heard
@@ -72,57 +85,17 @@ def watching(client: Client, job: Job) -> Iterator[Heard]:
         running.join()
 
 
-def ids(heard: Heard) -> list[str]:
-    return [one.inspection.inspection_id for one in heard.outcomes if one.inspection is not None]
-
-
-def job(folder: Path, station: str, **options: object) -> Job:
-    return Job(folder, "tiny", station, settle=0.05, **options)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let it try again at once."""
-    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.01)
-
-
-class Proxy(httpx.BaseTransport):
-    """Answers some requests itself, as proxies do: with a page of its own, or by hanging up (None)."""
-
-    def __init__(self, status: int | None, refuses: Refuses) -> None:
-        self._through = httpx.HTTPTransport()
-        self._status = status
-        self._refuses = refuses
-        self.refused = 0
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if self._refuses(request):
-            self.refused += 1
-            if self._status is None:
-                raise httpx.WriteError("[Errno 104] Connection reset by peer", request=request)
-            return httpx.Response(self._status, text="<html>nginx</html>")
-        return self._through.handle_request(request)
-
-    def close(self) -> None:
-        self._through.close()
-
-
-@contextmanager
-def behind(url: str, status: int | None, refuses: Refuses) -> Iterator[tuple[Client, Proxy]]:
-    """A client that comes to a server through a proxy."""
-    proxy = Proxy(status, refuses)
-    with Client(url, patience=0) as client:
-        client._http.close()
-        client._http = httpx.Client(base_url=url, transport=proxy, timeout=60)
-        yield client, proxy
+def job(folder: Path, station: str, **options: Any) -> Job:
+    """What is to be done, and tried again at once."""
+    return Job(folder, "tiny", station, **{"settle": 0.05, "longest_pause": 0.01, **options})
 
 
 @pytest.fixture
 def pictures(folder: Path, tiny_images: dict[str, list[bytes]]) -> list[bytes]:
     """Two pictures in the folder: a.png, and b.png after it."""
-    for name, data in zip(("a.png", "b.png"), tiny_images["good"], strict=False):
+    for number, (name, data) in enumerate(zip(("a.png", "b.png"), tiny_images["good"], strict=False)):
         (folder / name).write_bytes(data)
-        time.sleep(0.01)
+        os.utime(folder / name, ns=(number, number))
     return tiny_images["good"][:2]
 
 
@@ -136,47 +109,20 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def problem(name: str) -> ProblemDetails:
-    return ProblemDetails(type=name, title="t", status=500, detail="d", instance="/", request_id="r")
+def problem(name: problems.ProblemName) -> tuple[int, str]:
+    """Status and body of an answer of the service."""
+    status = problems.TYPES[name].status
+    fields = {"title": "t", "detail": "d", "instance": "/", "request_id": "r"}
+    return status, json.dumps({"type": name, "status": status, **fields})
 
 
-def shut(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
-    """Let folders of this name be unreadable. Root may read everything, and the service here must too."""
+def shut(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let folders of this name be those of a share that is away."""
     scandir = os.scandir
 
     def refuse(path: Any) -> Any:
         if str(path).endswith(name):  # else perhaps a descriptor
-            raise OSError(number, os.strerror(number), str(path))
+            raise OSError(errno.EHOSTDOWN, "Host is down", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-
-
-def once_in_time(client: Client, job: Job) -> tuple[Heard, bool]:
-    """As `once`, of a watcher that may not end by itself."""
-    heard, stop = Heard(), threading.Event()
-    limit = threading.Timer(60, stop.set)
-    limit.start()
-    try:
-        complete = Watcher(client, job, heard).run(stop, once=True)
-    finally:
-        limit.cancel()
-    assert not stop.is_set(), "it never ends"
-    return heard, complete
-
-
-@contextmanager
-def full(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int) -> Iterator[list[Path]]:
-    """Let nothing be written into a folder, as where its disk is full; gives what was tried."""
-    tried: list[Path] = []
-    write = Path.write_bytes
-
-    def refuse(path: Path, content: bytes) -> int:
-        if path.is_relative_to(folder):
-            tried.append(path)
-            raise OSError(number, os.strerror(number), str(path))
-        return write(path, content)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", refuse)
-        yield tried

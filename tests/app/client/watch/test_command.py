@@ -77,15 +77,6 @@ def test_names_that_cannot_be_printed(run: Run, folder: Path, charset: str, said
     }
 
 
-def test_what_was_taken_and_cannot_go_back(run: Run, folder: Path) -> None:
-    (folder / ".flowgauge" / "taken").mkdir(parents=True)
-    (folder / "P-1_top.png").rename(folder / ".flowgauge" / "taken" / "P-1_top.png")
-    (folder / "P-1_top.png").write_bytes(b"another")
-    result = run(folder, "--once")
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: {folder / 'P-1_top.png'} was taken to be moved before")
-
-
 def test_a_part_that_is_not_in_the_name_is_told(run: Run, folder: Path) -> None:
     result = run(folder, "--once", "--json", "--part", r"^p-(\d+)", "--station", "no part")
     assert (result.exit_code, [line["part_id"] for line in lines(result)]) == (0, [None])

@@ -1,22 +1,12 @@
-import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from app.client.watch.folder import PATTERNS, Folder
+from tests.app.client.conftest import Clock
 from tests.app.client.watch.conftest import shut
 from tests.support.rights import without_roots_rights
-
-
-class Clock:
-    """Stands still unless it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -126,7 +116,7 @@ def test_a_folder_that_cannot_be_read_holds_up_no_other(
 
 
 def test_the_folder_itself_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shut(monkeypatch, tmp_path.name, errno.EHOSTDOWN)
+    shut(monkeypatch, tmp_path.name)
     with pytest.raises(OSError, match=tmp_path.name):
         Folder(tmp_path, PATTERNS, 1.0).look()
 

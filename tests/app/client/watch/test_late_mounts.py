@@ -10,17 +10,11 @@ from pathlib import Path
 import pytest
 
 from app.client import Client
-from app.client.watch import watcher as module
 from app.client.watch.ledger import OWN
-from tests.app.client.watch.conftest import ids, job, watching
+from tests.app.client.watch.conftest import job, watching
 from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.1)
 
 
 def mount(share: Path, folder: Path) -> None:
@@ -56,7 +50,7 @@ def test_pictures_are_moved_after_the_folder_of_those_taken_is_gone(
                 mount(share, folder)
         (folder / "b.png").write_bytes(second)
         eventually(lambda: len(heard.outcomes) == 2)
-    assert len(set(ids(heard))) == 2
+    assert len(set(heard.ids)) == 2
     assert sorted(path.name for path in out.glob("*.png")) == ["a.png", "b.png"]
 
 
@@ -72,4 +66,4 @@ def test_of_two_disks_that_are_swapped_each_has_an_identity_of_its_own(
         (share / "a.png").write_bytes(tiny_images["good"][0])
         mount(share, folder)
         eventually(lambda: len(heard.outcomes) == 2)
-    assert len(set(ids(heard))) == 2
+    assert len(set(heard.ids)) == 2

@@ -1,6 +1,4 @@
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,33 +49,8 @@ def test_taken_image_outlasts_the_process(tmp_path: Path, ledger: Ledger) -> Non
         assert (other.read_bytes(), taken.read_bytes()) == (b"second", b"first")
         second.release(taken)
         assert second.name_of(taken) == taken.name
-
-
-@pytest.mark.parametrize("moved_on", [False, True])
-def test_entry_without_its_file_is_forgotten(tmp_path: Path, ledger: Ledger, moved_on: bool) -> None:
-    """The process was killed before the image was renamed, or after it was moved to its target."""
-    if moved_on:
-        (tmp_path / "a.png").write_bytes(b"x")
-        ledger.take("a.png", tmp_path / "a.png").unlink()
-    else:
         with pytest.raises(FileNotFoundError):
-            ledger.take("a.png", tmp_path / "a.png")
-    again(ledger, tmp_path).close()
-    with closing(sqlite3.connect(tmp_path / OWN / "watch.sqlite")) as database:
-        assert database.execute("SELECT count(*) FROM taken").fetchone() == (0,)
-
-
-def test_taken_images_are_put_back_but_over_no_other(tmp_path: Path, ledger: Ledger) -> None:
-    (tmp_path / "day").mkdir()
-    (tmp_path / "day" / "a.png").write_bytes(b"first")
-    ledger.take("day/a.png", tmp_path / "day" / "a.png")
-    (tmp_path / "day" / "a.png").write_bytes(b"second")
-    with pytest.raises(FileExistsError, match=r"day/a\.png was taken to be moved before"):
-        ledger.put_back(tmp_path)
-    shutil.rmtree(tmp_path / "day")
-    ledger.put_back(tmp_path)
-    assert (tmp_path / "day" / "a.png").read_bytes() == b"first"
-    assert list((tmp_path / OWN / "taken").iterdir()) == []
+            second.take("gone.png", tmp_path / "gone.png")
 
 
 def test_second_watcher_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:

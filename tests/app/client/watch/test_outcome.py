@@ -35,9 +35,7 @@ def make(folder: Path, name: str, content: bytes, said: Inspection | ProblemDeta
     path.write_bytes(content)
     found = Found(name, path, Stamp.of(path), 1.0)
     sha256 = hashlib.sha256(content).hexdigest()
-    if isinstance(said, Inspection):
-        return Outcome(found, sha256, said, None, b"overlay")
-    return Outcome(found, sha256, None, said)
+    return Outcome(found, sha256, said, b"overlay" if isinstance(said, Inspection) else None)
 
 
 def test_left_where_it_is(tmp_path: Path, inspection: Inspection) -> None:
@@ -55,26 +53,28 @@ def test_left_where_it_is(tmp_path: Path, inspection: Inspection) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.png.json", "a.png.overlay.png"]
 
 
-@pytest.mark.parametrize("there", [b'{"camera": "exposure 3 ms"}', b"[1]", b'{"file": {"name": "a.png"}}'])
-def test_a_json_of_the_camera_is_not_written_over(
-    tmp_path: Path, inspection: Inspection, there: bytes
+@pytest.mark.parametrize(
+    ("there", "entry"),
+    [
+        (None, None),
+        (b"", None),
+        (b'{"file": {"sha', None),
+        (b'{"camera": "exposure 3 ms"}', {}),
+        (b"[1]", {}),
+        (b'{"file": {"name": "a.png"}}', {}),
+    ],
+)
+def test_json_of_a_camera_is_told_from_a_watcher_s(
+    tmp_path: Path, inspection: Inspection, there: bytes | None, entry: dict[str, str] | None
 ) -> None:
     made = make(tmp_path, "a.png", b"one", inspection)
-    (tmp_path / "a.png.json").write_bytes(there)
-    with pytest.raises(FileExistsError, match=r"not a watcher's.*a\.png\.json"):
-        made.leave()
-    assert (tmp_path / "a.png.json").read_bytes() == there
-    assert not (tmp_path / "a.png.overlay.png").exists()
-
-
-def test_its_own_json_is_written_anew_whatever_state_it_is_in(tmp_path: Path, inspection: Inspection) -> None:
-    make(tmp_path, "a.png", b"one", inspection).leave()
-    made = make(tmp_path, "a.png", b"two", inspection)
-    for there in (None, b"", b'{"file": {"sha'):
-        if there is not None:
-            (tmp_path / "a.png.json").write_bytes(there)
-        made.leave()
-        assert json.loads((tmp_path / "a.png.json").read_bytes())["file"]["sha256"] == made.sha256
+    if there is not None:
+        (tmp_path / "a.png.json").write_bytes(there)
+    assert outcome.file_entry(made.file.path) == entry
+    made.leave()  # over whatever is there
+    told = outcome.file_entry(made.file.path)
+    assert told is not None
+    assert told["sha256"] == made.sha256
 
 
 def test_moved(tmp_path: Path, inspection: Inspection) -> None:
@@ -106,26 +106,6 @@ def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None
     assert sum(path.suffix == ".png" and ".overlay" not in path.name for path in out.iterdir()) == 2
 
 
-@pytest.mark.parametrize("letter", ["x", "\u691c"])
-@pytest.mark.parametrize("length", [243, 244, 255])
-def test_long_name_is_cut_where_nothing_can_be_appended(
-    tmp_path: Path, inspection: Inspection, letter: str, length: int
-) -> None:
-    size = len(letter.encode())
-    name = letter * ((length - 4) // size) + "-" * ((length - 4) % size) + ".png"
-    make(tmp_path / "stay", name, b"one", inspection).leave()
-    [sidecar] = (tmp_path / "stay").glob("*.json")
-    assert (sidecar.name == name + ".json") is (length == 243)
-    assert json.loads(sidecar.read_bytes())["file"]["name"] == name
-    first = make(tmp_path / "camera", name, b"one", inspection).move(tmp_path / "out")
-    second = make(tmp_path / "camera", name, b"two", inspection).move(tmp_path / "out")
-    assert (first.name == name) is (length == 243)
-    for path, content in ((first, b"one"), (second, b"two")):
-        assert (path.read_bytes(), path.suffix) == (content, ".png")
-        assert path.with_name(f"{path.name}.json").is_file()
-        assert path.with_name(f"{path.name}.overlay.png").is_file()
-
-
 @pytest.mark.parametrize("links", [True, False])
 def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, links: bool
@@ -149,7 +129,6 @@ def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     if not links:
         monkeypatch.setattr(os, "link", link)
     moved = first.move(out)
-    assert second.sha256 is not None
     other = out / f"a-{second.sha256[:12]}.png"
     for path, said in ((moved, first), (other, second)):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == said.sha256

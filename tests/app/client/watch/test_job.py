@@ -1,0 +1,154 @@
+"""An image that is asked about: what the server is told, and whose fault it is when there is no answer."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from app import problems
+from app.client import Client, Inspection
+from app.client.watch.folder import Found, Stamp
+from app.client.watch.job import Later, Wait
+from tests.app.client.conftest import Network
+from tests.app.client.watch.conftest import job, problem
+
+Images = dict[str, list[bytes]]
+PAGE = "<html>nginx</html>"
+
+
+def found(name: str) -> Found:
+    return Found(name, Path(name), Stamp(1, 2, 3), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "expected"),
+    [
+        (r"(\d+)", "2026/11/30/P-17_top.png", "17"),
+        (r"(\d+)", "2026/11/30/top.png", "2026"),
+        (r"(\d+)[^/]*$", "2026/11/30/top.png", None),
+        (r"^P-(\d+)", "2026/11/30/P-17_top.png", "17"),
+        (r"/(\d+)/", "2026/11/30/P-17_top.png", "11"),
+        (r"^2026/11/(.*)\.", "2026/11/30/8.png", "30/8"),
+        (r"^(P-\d+)?", "top.png", None),
+        (r"(P.*)_", os.fsdecode(b"P\xfc_1.png"), r"P\udcfc"),
+    ],
+)
+def test_a_part_is_searched_in_the_name_and_then_in_the_path(
+    client: Client, tmp_path: Path, tiny_images: Images, part: str, name: str, expected: str | None
+) -> None:
+    """As cameras make a folder a day, whose numbers are those of no part where the name has one."""
+    one = job(tmp_path, "parts", part=re.compile(part))
+    result = one.inspect(client, found(name), tiny_images["good"][0], "identity").result
+    assert isinstance(result, Inspection)
+    assert (result.part_id, result.station) == (expected, "parts")
+
+
+def test_an_image_asked_about_again_is_not_inspected_again(
+    client: Client, tmp_path: Path, tiny_images: Images
+) -> None:
+    """Unless it has another name, content, folder, station or part."""
+    first, second = tiny_images["good"][:2]
+    one, other = job(tmp_path, "again", overlay=True), job(tmp_path, "elsewhere")
+    parts = job(tmp_path, "again", part=re.compile("(a)"))
+
+    def inspect(one: object, *arguments: object) -> str:
+        result = one.inspect(client, *arguments).result  # type: ignore[attr-defined]
+        return str(result.inspection_id)
+
+    same = (found("a.png"), first, "identity")
+    made = {inspect(one, *same) for _ in range(3)}
+    assert len(made) == 1
+    assert inspect(job(tmp_path, "again"), *same) in made  # without the overlay
+    made.add(inspect(one, found("b.png"), first, "identity"))
+    made.add(inspect(one, found("a.png"), second, "identity"))
+    made.add(inspect(one, found("a.png"), first, "another"))
+    made.add(inspect(other, *same))
+    made.add(inspect(parts, *same))
+    assert len(made) == 6
+
+
+def test_the_overlay_comes_where_it_is_wanted(client: Client, tmp_path: Path, tiny_images: Images) -> None:
+    for wanted in (True, False):
+        one = job(tmp_path, "overlay", overlay=wanted)
+        outcome = one.inspect(client, found(f"{wanted}.png"), tiny_images["good"][0], "identity")
+        assert (outcome.overlay or b"").startswith(b"\x89PNG") is wanted
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unsupported-media-type",
+        "undecodable-image",
+        "invalid-request",
+        "too-large",
+        "idempotency-key-reused",
+    ],
+)
+def test_problem_of_the_image_is_its_outcome(
+    client: Client, network: Network, tmp_path: Path, name: problems.ProblemName
+) -> None:
+    network.refuse(problem(name))
+    result = job(tmp_path, "x").inspect(client, found("a.png"), b"x", "identity").result
+    assert not isinstance(result, Inspection)
+    assert result.type == name
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_to_blame"),
+    [
+        (problem("internal"), True),
+        ((413, PAGE), True),
+        ((400, PAGE), True),
+        ((403, PAGE), True),
+        (problem("deadline-exceeded"), False),
+        (problem("upload-stalled"), False),
+        (problem("unknown-inspection"), False),
+        (problem("files-lost"), False),
+        ((408, PAGE), False),
+        ((429, PAGE), False),
+        ((502, PAGE), False),
+        (None, False),
+    ],
+)
+def test_what_may_be_of_one_image_alone_delays_it_alone(
+    client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str] | None, is_to_blame: bool
+) -> None:
+    network.refuse(refusal)
+    with pytest.raises(Later, match=r"a\.png: ") as caught:
+        job(tmp_path, "x").inspect(client, found("a.png"), b"x", "identity")
+    assert (caught.value.outcome is not None) is is_to_blame
+    if caught.value.outcome is not None and refusal is not None and refusal[1] == PAGE:
+        told = caught.value.outcome.result
+        assert not isinstance(told, Inspection)
+        assert (told.type, told.status) == ("about:blank", refusal[0])
+        assert f"status {refusal[0]}, and no answer of FlowGauge" in told.detail
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        problem("queue-full"),
+        problem("draining"),
+        problem("history-unavailable"),
+        problem("unauthenticated"),
+        problem("unknown-model"),
+        problem("rejected-bundle"),
+        problem("method-not-allowed"),
+    ],
+)
+def test_what_is_no_image_s_fault_stops_them_all(
+    client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str]
+) -> None:
+    network.refuse(refusal)
+    with pytest.raises(Wait):
+        job(tmp_path, "x").inspect(client, found("a.png"), b"x", "identity")
+
+
+@pytest.mark.parametrize("refusal", [None, (502, PAGE), (413, PAGE), (200, PAGE)])
+def test_a_server_that_is_away_stops_them_all(
+    client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str] | None
+) -> None:
+    network.refuse(refusal, lambda *_: True)
+    with pytest.raises(Wait):
+        job(tmp_path, "x").inspect(client, found("a.png"), b"x", "identity")
