@@ -5,15 +5,6 @@ from typing import Annotated
 
 import typer
 
-# What `doctor` looks for: the default, its larger sisters and the FastFlow paper's two convolutional ones.
-SUGGESTED = (
-    "tf_efficientnet_lite0",
-    "tf_efficientnet_lite1",
-    "tf_efficientnet_lite2",
-    "resnet18",
-    "wide_resnet50_2",
-)
-
 Models = Annotated[
     Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder; weights in backbones/.")
 ]

@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import typer
 from rich.console import Console
@@ -11,8 +10,7 @@ from rich.console import Console
 _STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """Something that was looked at.
 
     Attributes:
@@ -37,10 +35,9 @@ def show(checks: Iterable[Check], *, as_json: bool) -> None:
     for check in checks:
         found.append(check)
         if not as_json:
-            console.print(
-                f"{check.state:8}{check.name}: {check.said}", style=_STYLES[check.state], markup=False
-            )
+            line = f"{check.state:8}{check.name}: {check.said}"
+            console.print(line, style=_STYLES[check.state], markup=False)
     if as_json:
-        typer.echo(json.dumps([asdict(check) for check in found], indent=1))
+        typer.echo(json.dumps([check._asdict() for check in found], indent=1))
     if any(check.state == "problem" for check in found):
         raise typer.Exit(1)

@@ -15,10 +15,7 @@ from app.commands import remote
 from app.commands.checks import Check, show
 
 if TYPE_CHECKING:
-    import torch
-
     from app.loader import Loader
-    from app.settings import Settings
 
 # Distribution and module of what nothing works without.
 LIBRARIES = {
@@ -82,34 +79,34 @@ def examine(models: Path, runs: Path) -> Iterator[Check]:
     """Look at this machine, a models folder and a folder of runs; changes nothing."""
     python = f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count() or 1} cores"
     yield Check("flowgauge", "ok", f"{version('flowgauge')}, {python}")
-    libraries = list(_libraries())
+    libraries = [_library(*names) for names in LIBRARIES.items()]
     yield from libraries
-    yield from _optional()
+    for name, (purpose, packages) in OPTIONAL.items():
+        found = _version(name)
+        missing = f"not installed; for {purpose}: pip install {packages}"
+        yield Check(name, "ok" if found else "note", found or missing)
     if all(check.state == "ok" for check in libraries):
         yield from _serving(models)
-        yield from _weights(models)
-    yield from _disk(models, "models are published there")
-    yield from _disk(runs, "training keeps features there")
+        yield _weights(models)
+    yield _disk(models, "models are published there")
+    yield _disk(runs, "training keeps features there")
 
 
-def _libraries() -> Iterator[Check]:
-    for distribution, module in LIBRARIES.items():
-        try:
-            importlib.import_module(module)
-        # One that is there but broken (a wrong binary, no system library) raises anything.
-        except Exception as error:
-            remedy = f"pip install --force-reinstall {distribution}"
-            yield Check(distribution, "problem", f"{module} cannot be imported ({error}): {remedy}")
-        else:
-            yield Check(distribution, "ok", _version(distribution) or "there")
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
-def _optional() -> Iterator[Check]:
-    for name, (purpose, packages) in OPTIONAL.items():
-        if (found := _version(name)) is not None:
-            yield Check(name, "ok", found)
-        else:
-            yield Check(name, "note", f"not installed; for {purpose}: pip install {packages}")
+def _library(distribution: str, module: str) -> Check:
+    try:
+        importlib.import_module(module)
+    # One that is there but broken (a wrong binary, no system library) raises anything.
+    except Exception as error:
+        remedy = f"pip install --force-reinstall {distribution}"
+        return Check(distribution, "problem", f"{module} cannot be imported ({error}): {remedy}")
+    return Check(distribution, "ok", _version(distribution) or "there")
 
 
 # What needs those libraries is imported only when they are known to be there.
@@ -117,57 +114,43 @@ def _optional() -> Iterator[Check]:
 
 def _serving(models: Path) -> Iterator[Check]:
     """What a server would compute with and load, and why it would not start."""
-    from app.certificate import CertificateError, require_certificate
-    from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
-    from app.exposure import ExposureError, require_keys_on_network
+    import torch
+
+    from app.certificate import require_certificate
+    from app.database.engine import DatabaseUnavailable, read_url
+    from app.exposure import require_keys_on_network
     from app.loader import Loader
-    from app.settings import SettingsError, settings_from
-    from app.sinks.config import SinkError
+    from app.settings import settings_from
     from app.sinks.sinks import describe
-    from flows.fastflow.detector import DeviceError
-    from flows.fastflow.engines.errors import EngineError
+    from flows.fastflow.engines import slower_here
 
     try:
         settings = settings_from(models=models)
         sinks = describe(settings)
         read_url(settings.database_url)
+        require_certificate(settings)
+        require_keys_on_network(settings)
         loader = Loader.of(settings, keeps_converted=False)
-        engine = loader.engine
+        engine, device = loader.engine.name, loader.device
         next(models.iterdir(), None)
     except FileNotFoundError:  # as before the first training
-        yield Check(
-            "serve", "note", f"would not start yet: there is no folder {models}; flowgauge train makes it"
-        )
-        return
-    except (SettingsError, SinkError, DatabaseError, DeviceError, EngineError) as error:
-        for line in str(error).splitlines():
-            yield Check("serve", "problem", f"would not start: {line}")
+        missing = f"would not start yet: there is no folder {models}; flowgauge train makes it"
+        yield Check("serve", "note", missing)
         return
     except OSError as error:
         yield Check("serve", "problem", f"would not start: {models} cannot be read: {error.strerror}")
         return
-    for expect in (require_certificate, require_keys_on_network):
-        try:
-            expect(settings)
-        except DatabaseUnavailable as error:
-            yield Check("serve", "problem", f"would not start: {error.at_start}")
-        except (CertificateError, ExposureError, DatabaseError) as error:
-            yield Check("serve", "problem", f"would not start: {' '.join(str(error).split())}")
-    yield from _device(settings, loader.device, engine.name)
-    yield Check("tells", "ok", "; ".join(sinks) or "no MQTT broker and no webhook")
-    yield from _models(models, loader)
-
-
-def _device(settings: "Settings", device: "torch.device", engine: str) -> Iterator[Check]:
-    import torch
-
-    from flows.fastflow.engines import slower_here
-
+    except ValueError as error:  # of the settings, the database, the sinks, the device, ...
+        reason = error.at_start if isinstance(error, DatabaseUnavailable) else str(error)
+        yield Check("serve", "problem", f"would not start: {' '.join(reason.split())}")
+        return
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     threads = settings.threads or torch.get_num_threads()
     yield Check("device", "ok", f"{device.type}{name}, engine {engine}, {threads} threads")
     if slower := slower_here(settings.precision, device):
         yield Check("precision", "note", slower)
+    yield Check("tells", "ok", "; ".join(sinks) or "no MQTT broker and no webhook")
+    yield from _models(models, loader)
 
 
 def _models(models: Path, loader: "Loader") -> Iterator[Check]:
@@ -193,42 +176,24 @@ def _models(models: Path, loader: "Loader") -> Iterator[Check]:
             yield Check(name, "ok", f"{folder.name} of {count}, verified")
 
 
-def _weights(models: Path) -> Iterator[Check]:
-    from app.commands.backbones import SUGGESTED
+def _weights(models: Path) -> Check:
     from flows.fastflow.backbones import weight_sources
     from flows.fastflow.models_folder import BACKBONES
     from flows.fastflow.presets import DEFAULT_BACKBONE
 
-    for name in SUGGESTED:
-        sources = weight_sources(name, models / BACKBONES)
-        found = ", ".join(source.description for source in sources if source.found)
-        ways = " or ".join(source.how for source in reversed(sources))
-        if found:
-            yield Check(f"weights {name}", "ok", found)
-        elif name != DEFAULT_BACKBONE:
-            yield Check(f"weights {name}", "note", f"not found locally: {ways}")
-        else:
-            yield Check(
-                f"weights {name}",
-                "problem",
-                f"of the default backbone, not found locally: {ways}; or let training fetch them, if this "
-                "machine reaches the timm hub",
-            )
+    name = f"weights {DEFAULT_BACKBONE}"
+    sources = weight_sources(DEFAULT_BACKBONE, models / BACKBONES)
+    found = ", ".join(source.description for source in sources if source.found)
+    ways = " or ".join(source.how for source in reversed(sources))
+    missing = f"not found here: {ways}; or let training fetch them, if this machine reaches the timm hub"
+    return Check(name, "ok", found) if found else Check(name, "problem", missing)
 
 
-def _disk(folder: Path, purpose: str) -> Iterator[Check]:
+def _disk(folder: Path, purpose: str) -> Check:
     wanted = folder.resolve()
     there = next(p for p in (wanted, *wanted.parents) if p.exists())
     free = shutil.disk_usage(there).free
     said = f"{free / 2**30:.1f} GiB free for {wanted}"
     if free < LEAST_FREE_BYTES:
-        yield Check("disk", "problem", f"{said}: {purpose}; make room or use another folder")
-    else:
-        yield Check("disk", "ok", said)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
+        return Check("disk", "problem", f"{said}: {purpose}; make room or use another folder")
+    return Check("disk", "ok", said)
