@@ -1,4 +1,6 @@
-"""Whether a service may be reached from beyond this machine."""
+"""Whether a service may be reached: by its certificate, and from beyond this machine only with keys."""
+
+import ssl
 
 from app.database.engine import Database
 from app.keys import Keys
@@ -7,7 +9,28 @@ from app.settings import Settings
 
 
 class ExposureError(ValueError):
-    """The service would be open to everybody on the network."""
+    """The service would be open to everybody on the network, or its files of TLS cannot be used."""
+
+
+def require_certificate(settings: Settings) -> None:
+    """Refuse files of TLS that a server could not use: it would say less, and later.
+
+    Raises:
+        ExposureError: they cannot be read, are none, do not belong together, or need a passphrase.
+    """
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Nobody is there to type a passphrase.
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, lambda: "")
+    except OSError as error:
+        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise ExposureError(
+            f"FLOWGAUGE_TLS_CERTIFICATE {settings.tls_certificate} and FLOWGAUGE_TLS_KEY {settings.tls_key} "
+            "must be PEM files of a certificate (with what lies between it and the authority, if anything) "
+            f"and its own private key, without a passphrase: {reason}"
+        ) from error
 
 
 def require_keys_on_network(settings: Settings) -> bool:

@@ -12,9 +12,8 @@ import typer
 import uvicorn
 
 from app import logs
-from app.certificate import CertificateError, require_certificate
 from app.database.engine import DatabaseError, DatabaseUnavailable, read_url, shown
-from app.exposure import ExposureError, require_keys_on_network
+from app.exposure import ExposureError, require_certificate, require_keys_on_network
 from app.history.history import HistoryError
 from app.loopback import is_loopback
 from app.main import create_app
@@ -48,7 +47,7 @@ def start(**options: Any) -> None:
         _stop(1, error.at_start)
     except DeviceError as error:  # a driver may come after this start
         _stop(1, str(error))
-    except (SettingsError, EngineError, SinkError, DatabaseError, CertificateError, ExposureError) as error:
+    except (SettingsError, EngineError, SinkError, DatabaseError, ExposureError) as error:
         _stop(2, str(error))
     categories = _categories(settings)
     if settings.threads is not None:
