@@ -1,12 +1,13 @@
-"""Style sheets and scripts of the page, in memory: a hundred kilobytes, read once."""
+"""Style sheets and scripts of the pages, Swagger UI among them, in memory: two megabytes, read once."""
 
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-_FOLDER: Final = Path(__file__).parent / "static"
+_FOLDERS: Final = (Path(__file__).parent / "static", Path(str(files("fastapi_swagger"))) / "resources")
 _MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -45,7 +46,7 @@ class StaticFiles:
 @cache
 def static_files() -> StaticFiles:
     """Read all files, once."""
-    paths = sorted(path for path in _FOLDER.iterdir() if path.suffix in _MEDIA_TYPES)
+    paths = sorted(path for folder in _FOLDERS for path in folder.iterdir() if path.suffix in _MEDIA_TYPES)
     files = {path.name: File(path.read_bytes(), _MEDIA_TYPES[path.suffix]) for path in paths}
     digest = hashlib.sha256()
     for name, file in files.items():

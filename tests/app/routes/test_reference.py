@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from starlette.testclient import TestClient
 
 
@@ -17,17 +16,3 @@ def test_all_that_the_page_loads_is_served_here(service: TestClient) -> None:
     for address in addresses:
         assert address.startswith("/")
         assert service.get(address).status_code == 200
-
-
-def test_a_browser_keeps_the_files_of_swagger_ui(service: TestClient) -> None:
-    address = re.findall(r'src="([^"]+swagger-ui-bundle.js)"', service.get("/docs").text)[0]
-    first = service.get(address)
-    assert "immutable" in first.headers["Cache-Control"]
-    assert first.headers["Content-Type"] == "text/javascript; charset=utf-8"
-    again = service.get(address, headers={"If-None-Match": first.headers["ETag"]})
-    assert (again.status_code, again.content) == (304, b"")
-
-
-@pytest.mark.parametrize("name", ["0.0/swagger-ui.css", "favicon-32x32.png", "..%2f__init__.py"])
-def test_there_are_no_other_files(service: TestClient, name: str) -> None:
-    assert service.get(f"/static/swagger/{name}").status_code == 404
