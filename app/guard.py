@@ -67,7 +67,7 @@ class Guard:
             try:
                 self._admit(request)
                 if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
-                    receive = await uploads.read_ahead(scope, receive, self._settings.upload_idle_seconds)
+                    receive = await uploads.read_ahead(scope, receive, self._settings)
             except Problem as problem:
                 answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
                 answer = answer or problem_answers.respond(request, problem)

@@ -155,6 +155,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def max_request_bytes(self) -> int:
+        """The limit on a request with several images."""
+        return max(self.max_bytes, self.queue_bytes // 2)
+
+    @property
     def kept_for_ever(self) -> list[str]:
         """The variables that would let inspections of a decision go by age and are not set."""
         names = ("retention_pass_days", "retention_review_days", "retention_reject_days")

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope
 from app.forms import FILE, File, Form, Upload, too_large
 from app.problems import Problem
 from app.scheduling.admission import Reservation
+from app.settings import Settings
 from app.transfer_rate import LEAST_RATE, MinTransferRate
 
 # What multipart/form-data may add to the file: boundaries, part headers, four texts of four-byte
@@ -21,7 +22,7 @@ _FORM_OVERHEAD: Final = 16 * 1024
 MAX_SMALL: Final = 256 * 1024
 
 
-async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds: float) -> Upload:
+async def read(request: Request, room: Reservation, settings: Settings) -> Upload:
     """Read the body of a predict request: one image.
 
     The content type decides between the two forms of body and nothing else; what image it is, the
@@ -30,8 +31,7 @@ async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds
     Args:
         request: its body has not been read.
         room: counts the bytes as they come.
-        max_bytes: the limit on the image's bytes.
-        idle_seconds: the longest that a client may send nothing.
+        settings: the limits.
 
     Raises:
         Problem: unsupported-media-type, invalid-request, upload-stalled, too-large or queue-full.
@@ -39,14 +39,14 @@ async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds
     """
     header = request.headers.get("content-type", "application/octet-stream")
     media_type, options = parse_options_header(header)
-    beyond = too_large(max_bytes)
+    limit, beyond = settings.max_bytes, too_large(settings.max_bytes)
     if media_type == b"multipart/form-data":
-        form = Form(options.get(b"boundary", b""), max_bytes, 1)
-        async for chunk in chunks(request, max_bytes + _FORM_OVERHEAD, idle_seconds, beyond, room):
+        form = Form(options.get(b"boundary", b""), limit, 1)
+        async for chunk in chunks(request, limit + _FORM_OVERHEAD, settings, beyond, room):
             form.feed(chunk)
         return form.finish()
     if media_type.startswith(b"image/") or media_type == b"application/octet-stream":
-        body = [chunk async for chunk in chunks(request, max_bytes, idle_seconds, beyond, room)]
+        body = [chunk async for chunk in chunks(request, limit, settings, beyond, room)]
         return Upload([File(None, b"".join(body))])
     raise Problem(
         "unsupported-media-type",
@@ -55,19 +55,8 @@ async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds
     )
 
 
-async def read_many(
-    request: Request, room: Reservation, max_bytes: int, max_files: int, max_total: int, idle_seconds: float
-) -> Upload:
-    """Read the body of a predict:batch request: several images as a form; as `read`.
-
-    Args:
-        request: its body has not been read.
-        room: counts the bytes as they come.
-        max_bytes: the limit on each image's bytes; one that is larger fails alone.
-        max_files: the limit on the number of images.
-        max_total: the limit on the whole body's bytes.
-        idle_seconds: the longest that a client may send nothing.
-    """
+async def read_many(request: Request, room: Reservation, settings: Settings, max_files: int) -> Upload:
+    """Read a form of several images; one that is too large fails alone. Else as `read`."""
     header = request.headers.get("content-type", "")
     media_type, options = parse_options_header(header)
     if media_type != b"multipart/form-data":
@@ -76,14 +65,15 @@ async def read_many(
             f"The content type is {header[:100]!r}; send multipart/form-data with a part named {FILE!r} for "
             "every image.",
         )
-    form = Form(options.get(b"boundary", b""), max_bytes, max_files)
-    beyond = Problem("too-large", f"The request has more than {max_total} bytes, the limit.")
-    async for chunk in chunks(request, max_total, idle_seconds, beyond, room):
+    form = Form(options.get(b"boundary", b""), settings.max_bytes, max_files)
+    limit = settings.max_request_bytes
+    beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
+    async for chunk in chunks(request, limit, settings, beyond, room):
         form.feed(chunk)
     return form.finish()
 
 
-async def read_ahead(scope: Scope, receive: Receive, idle_seconds: float) -> Receive:
+async def read_ahead(scope: Scope, receive: Receive, settings: Settings) -> Receive:
     """Read a body that is no upload, and give what the application is to receive in its place.
 
     Raises:
@@ -91,7 +81,7 @@ async def read_ahead(scope: Scope, receive: Receive, idle_seconds: float) -> Rec
         ClientDisconnect: the client has left before the end.
     """
     beyond = Problem("too-large", f"The body has more than {MAX_SMALL} bytes, the limit of this route.")
-    body = [chunk async for chunk in chunks(Request(scope, receive), MAX_SMALL, idle_seconds, beyond)]
+    body = [chunk async for chunk in chunks(Request(scope, receive), MAX_SMALL, settings, beyond)]
     messages: list[Message] = [{"type": "http.request", "body": b"".join(body), "more_body": False}]
 
     async def replay() -> Message:
@@ -107,14 +97,14 @@ def declared_size(request: Request) -> int:
 
 
 async def chunks(
-    request: Request, limit: int, idle_seconds: float, beyond: Problem, room: Reservation | None = None
+    request: Request, limit: int, settings: Settings, beyond: Problem, room: Reservation | None = None
 ) -> AsyncIterator[bytes]:
     """The body's chunks while they come and their sum is within the limit, whatever Content-Length says.
 
     Args:
         request: its body has not been read.
         limit: on the bytes of the body.
-        idle_seconds: the longest that a client may send nothing, or be behind LEAST_RATE.
+        settings: how long a client may send nothing, or be behind LEAST_RATE.
         beyond: the problem of a body that is larger.
         room: counts the bytes as they come.
 
@@ -126,15 +116,15 @@ async def chunks(
         raise beyond
     received = 0
     stream = request.stream()
-    transfer_rate = MinTransferRate(idle_seconds)
+    transfer_rate = MinTransferRate(settings.upload_idle_seconds)
     while True:
         try:
             chunk = await transfer_rate.wait(anext(stream, None))
         except TimeoutError:
             raise Problem(
                 "upload-stalled",
-                f"The upload stalled: nothing came for {idle_seconds:g} s, the limit, or for longer less "
-                f"than {LEAST_RATE // 1024} KiB a second. Send it again.",
+                f"The upload stalled: nothing came for {settings.upload_idle_seconds:g} s, the limit, or "
+                f"for longer less than {LEAST_RATE // 1024} KiB a second. Send it again.",
             ) from None
         if chunk is None:
             return

@@ -92,10 +92,9 @@ class Predictor:
         media_type = _negotiate(request, MEDIA_TYPES)
         inline = params.inline or ()
         drawings = _DRAWINGS.get(media_type, inline)
-        limits = self.settings.max_bytes, self.settings.upload_idle_seconds
 
         async def read(room: Reservation) -> Body:
-            upload = await uploads.read(request, room, *limits)
+            upload = await uploads.read(request, room, self.settings)
             return Body(upload, drawings, lambda answers: answers[0].respond(media_type, inline))
 
         return await self.predict_all(request, category, params, read)
@@ -103,12 +102,9 @@ class Predictor:
     async def predict_batch(self, request: Request, category: str, params: PredictParams) -> Response:
         """Inspect the images of a form. Each fails alone, be it that the time did not suffice for it."""
         _negotiate(request, MEDIA_TYPES[:1])
-        settings = self.settings
-        total = max(settings.max_bytes, settings.queue_bytes // 2)
-        limits = settings.max_bytes, settings.max_items, total, settings.upload_idle_seconds
 
         async def read(room: Reservation) -> Body:
-            upload = await uploads.read_many(request, room, *limits)
+            upload = await uploads.read_many(request, room, self.settings, self.settings.max_items)
             respond = partial(_respond_to_batch, request, params, upload.files)
             return Body(upload, params.inline or (), respond, each_alone=True)
 

@@ -241,10 +241,7 @@ def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForc
 
 
 async def _uploaded(request: Request, room: Reservation, settings: Settings) -> list[Picture]:
-    most = max(settings.max_bytes, settings.queue_bytes // 2)
-    upload = await uploads.read_many(
-        request, room, settings.max_bytes, MAX_PICTURES, most, settings.upload_idle_seconds
-    )
+    upload = await uploads.read_many(request, room, settings, MAX_PICTURES)
     return await asyncio.to_thread(calibration_pictures.uploaded, upload)
 
 

@@ -127,14 +127,9 @@ async def _read(request: Request, category: str, predictor: Predictor, room: Res
     settings = predictor.settings
     if "content-encoding" in request.headers:
         raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")
-    limit = max(settings.max_bytes, settings.queue_bytes // 2)
+    limit = settings.max_request_bytes
     beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
-    chunks = []
-    async for chunk in uploads.chunks(request, limit, settings.upload_idle_seconds, beyond):
-        room.hold(len(chunk))
-        chunks.append(chunk)
-    body = b"".join(chunks)
-    chunks.clear()  # or all of it would be held twice, and counted once
+    body = b"".join([chunk async for chunk in uploads.chunks(request, limit, settings, beyond, room)])
     length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
     # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
     room.hold(_JSON_TIMES * length + len(body) - length)

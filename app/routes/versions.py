@@ -93,7 +93,7 @@ async def upload_version(
             )
         limit = settings.max_bundle_bytes
         beyond = Problem("too-large", f"The archive has more than {limit} bytes, the limit.")
-        chunks = uploads.chunks(request, limit, settings.upload_idle_seconds, beyond)
+        chunks = uploads.chunks(request, limit, settings, beyond)
         version, detail["sha256"] = await store.uploads.receive(category, chunks)
         detail["version"] = version
     response.headers["Location"] = f"/v1/models/{category}/versions/{version}"
