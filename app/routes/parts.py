@@ -1,4 +1,4 @@
-"""Parts: what several images of one part say together."""
+"""Parts: the decision on a part of which several images were inspected."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final

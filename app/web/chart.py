@@ -18,20 +18,19 @@ _SCALE_MARGIN: Final = 12
 
 @dataclass(frozen=True)
 class Axis:
-    """Values from `low` to `high` along pixels from `begin` to `end`.
-
-    Raises:
-        ValueError: low is not below high.
-    """
+    """Values from `low` to `high`, which is higher, along pixels from `begin` to `end`."""
 
     low: float
     high: float
     begin: float
     end: float
 
-    def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"an axis needs low < high; got {self.low} and {self.high}")
+    @classmethod
+    def around(cls, values: Sequence[float], begin: float, end: float) -> Self:
+        """An axis with some air beyond the values."""
+        low, high = min(values), max(values)
+        air = 0.06 * (high - low) or max(abs(high) * 0.06, 1e-6)
+        return cls(low - air, high + air, begin, end)
 
     def at(self, value: float) -> float:
         """The pixel of a value, to a tenth; beyond either end, the end."""
@@ -55,13 +54,6 @@ class Axis:
     def digits(self) -> int:
         """Decimals that tell ticks apart."""
         return max(0, -math.floor(math.log10(self.step)))
-
-
-def _axis(values: Sequence[float], begin: float, end: float) -> Axis:
-    """An axis with some air beyond the values."""
-    low, high = min(values), max(values)
-    air = 0.06 * (high - low) or max(abs(high) * 0.06, 1e-6)
-    return Axis(low - air, high + air, begin, end)
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ class Chart:
             return None
         values = [v for one in scored for v in (one.score, one.reject, one.review) if v is not None]
         x = Axis(-0.5, len(scored) - 0.5, LEFT, WIDTH - RIGHT)
-        y = _axis(values, HEIGHT - BOTTOM, TOP)
+        y = Axis.around(values, HEIGHT - BOTTOM, TOP)
         points = [Point(x.at(i), y.at(one.score), one) for i, one in enumerate(scored)]
         return cls(
             x,
@@ -113,21 +105,15 @@ class Chart:
 
 def _steps(x: Axis, y: Axis, values: Sequence[float | None]) -> str:
     """A path with a level for every run of equal values, and a gap where there is none."""
-    path: list[str] = []
+    path, begin = "", -0.5
     drawn: float | None = None
-    for i, value in enumerate(values):
-        if value is not None and value != drawn:
-            path.append(f"{'M' if drawn is None else 'L'}{x.at(i - 0.5)} {y.at(value)}")
+    for value, run in itertools.groupby(values):
+        end = begin + len(list(run))
         if value is not None:
-            path.append(f"H{x.at(i + 0.5)}")
-        drawn = value
-    return _shortened(path)
-
-
-def _shortened(path: Sequence[str]) -> str:
-    """Of several horizontal moves in a row the last one says it all."""
-    kept = [a for a, b in itertools.pairwise([*path, "end"]) if not (a[0] == "H" and b[0] == "H")]
-    return "".join(kept)
+            move = "M" if drawn is None else "L"
+            path += f"{move}{x.at(begin)} {y.at(value)}H{x.at(end)}"
+        begin, drawn = end, value
+    return path
 
 
 @dataclass(frozen=True)
@@ -152,7 +138,7 @@ class Scale:
         values = [score, reject, *(v for v in [review] if v is not None), *(one.score for one in before)]
         # Were the score the threshold's neighbour and nothing else known, the scale would be a hair.
         values += [reject - 0.25 * abs(reject), reject + 0.25 * abs(reject)]
-        axis = _axis(values, _SCALE_MARGIN, SCALE_WIDTH - _SCALE_MARGIN)
+        axis = Axis.around(values, _SCALE_MARGIN, SCALE_WIDTH - _SCALE_MARGIN)
         return cls(
             axis,
             axis.at(score),

@@ -1,8 +1,8 @@
 """Texts of the page, one file per language, and the choice of a language for a request."""
 
 import json
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,6 @@ from starlette.requests import Request
 COOKIE: Final = "flowgauge_language"
 DEFAULT: Final = "en"
 _FOLDER: Final = Path(__file__).parent / "messages"
-_LONGEST_ITEM: Final = 64  # characters of one in Accept-Language: its expression takes quadratic time
 # Texts of these are for scripts.
 _FOR_SCRIPTS: Final = ("script.", "decision.", "verdict.", "problem.")
 
@@ -54,6 +53,15 @@ class Messages:
         digits = next(d for d in range(8) if d == 7 or round(value, d) == value)
         return self("number.percent", value=self.number(value, digits))
 
+    def p_value(self, p_value: float, n_calibration: int) -> str:
+        """Say a p-value as a count of the good images that it was counted from.
+
+        A p-value is (1 + k) / (n + 1), where k of n good pictures scored at least as high.
+        """
+        k = max(0, round(p_value * (n_calibration + 1)) - 1)
+        name = "none" if k == 0 else "usual" if 2 * k > n_calibration else "some"
+        return self(f"script.pvalue.{name}", k=k, n=n_calibration)
+
     def for_scripts(self) -> dict[str, str]:
         """The texts that scripts say."""
         return {key: text for key, text in self.texts.items() if key.startswith(_FOR_SCRIPTS)}
@@ -81,10 +89,8 @@ def choose(request: Request) -> Messages:
 def _asked_for(header: str) -> list[str]:
     """Codes without their regions, the most wanted first."""
     asked = []
-    for place, item in enumerate(header.split(",")[:20]):
-        if len(item) > _LONGEST_ITEM:
-            continue
-        match = re.fullmatch(r"\s*([a-zA-Z]{2,8})(?:-[\w-]*)?\s*(?:;\s*q=([01](?:\.\d{0,3})?))?\s*", item)
-        if match is not None and (quality := float(match[2] or 1)) > 0:
-            asked.append((-quality, place, match[1].lower()))
-    return [code for _, _, code in sorted(asked)]
+    for item in header.replace(" ", "").split(","):
+        code, _, quality = item.partition(";q=")
+        with suppress(ValueError):
+            asked.append((float(quality or 1), code.partition("-")[0].lower()))
+    return [code for quality, code in sorted(asked, key=lambda one: -one[0]) if quality > 0]

@@ -1,26 +1,21 @@
 """Pages: templates rendered in the reader's language, and errors as pages."""
 
-import json
 from collections.abc import Callable, Coroutine
-from functools import cache
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from jinja2 import Environment
-from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from app import problem_answers, problems
 from app.access import PERMISSIONS, Caller, Permission
-from app.database import clock
 from app.history.deletions import DeletionGuard, HeldDeletion
 from app.problems import Problem
 from app.sessions import csrf_token
 from app.web import messages
 from app.web.static_files import static_files
-from app.web.templating import environment
+from app.web.templating import data, environment
 
 THEME_COOKIE: Final = "flowgauge_theme"
 # All that a page loads is the service's own, and nothing is written into the page itself.
@@ -67,7 +62,7 @@ class Page:
         secret: str | None = getattr(self._request.state, "session", None)
         theme = self._request.cookies.get(THEME_COOKIE)
         text = (
-            _environment()
+            environment()
             .get_template(template)
             .render(
                 t=self.say,
@@ -83,9 +78,8 @@ class Page:
                 **context,
             )
         )
-        return HTMLResponse(
-            text, status, {"Content-Security-Policy": _POLICY, "Vary": "Accept-Language, Cookie"}
-        )
+        headers = {"Content-Security-Policy": _POLICY, "Vary": "Accept-Language, Cookie"}
+        return HTMLResponse(text, status, headers)
 
 
 async def _page(request: Request) -> Page:
@@ -113,12 +107,6 @@ class PageRoute(APIRoute):
         return handle_page
 
 
-def data(value: object) -> Markup:
-    """A value as JSON for a <script type="application/json">, which no text in it can end."""
-    text = json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
-    return Markup(text)  # noqa: S704  ("<" has been taken out)
-
-
 def error_page(request: Request, problem: Problem) -> Response:
     """Render a problem as a page."""
     kind = problems.TYPES[problem.name]
@@ -130,11 +118,3 @@ def error_page(request: Request, problem: Problem) -> Response:
     if after is not None:
         answer.headers["Retry-After"] = str(after)
     return answer
-
-
-@cache
-def _environment() -> Environment:
-    made = environment()
-    made.filters["iso"] = clock.iso
-    made.filters["pairs"] = lambda values: [(value, value) for value in values]
-    return made

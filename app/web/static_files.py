@@ -1,11 +1,10 @@
 """Style sheets and scripts of the pages, Swagger UI among them, in memory: two megabytes, read once."""
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _FOLDERS: Final = (Path(__file__).parent / "static", Path(str(files("fastapi_swagger"))) / "resources")
 _MEDIA_TYPES: Final = {
@@ -15,16 +14,14 @@ _MEDIA_TYPES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A file and its media type."""
 
     content: bytes
     media_type: str
 
 
-@dataclass(frozen=True)
-class StaticFiles:
+class StaticFiles(NamedTuple):
     """All files of the page.
 
     Attributes:
@@ -48,7 +45,5 @@ def static_files() -> StaticFiles:
     """Read all files, once."""
     paths = sorted(path for folder in _FOLDERS for path in folder.iterdir() if path.suffix in _MEDIA_TYPES)
     files = {path.name: File(path.read_bytes(), _MEDIA_TYPES[path.suffix]) for path in paths}
-    digest = hashlib.sha256()
-    for name, file in files.items():
-        digest.update(f"{name} {len(file.content)} ".encode() + file.content)
+    digest = hashlib.sha256(repr(files).encode())
     return StaticFiles(files, digest.hexdigest()[:16])

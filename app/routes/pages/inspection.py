@@ -21,7 +21,6 @@ from app.routes.pages.filter import Chosen, PageFilter
 from app.schemas.review import Review
 from app.web.chart import Scale
 from app.web.page import PagePart, PageRoute
-from app.web.words import p_value_words
 
 router = APIRouter(route_class=PageRoute)
 _images = APIRouter()
@@ -57,7 +56,7 @@ async def show_inspection(
         beside=beside,
         reviews=said,
         scale=Scale.of(row.score, threshold["reject"], threshold["review"], before),
-        p_words=p_value_words(page.say, row.p_value, threshold["n_calibration"]),
+        p_words=page.say.p_value(row.p_value, threshold["n_calibration"]),
     )
 
 

@@ -22,7 +22,8 @@ from app.routes import calibrations, models
 from app.routes.pages.filter import categories
 from app.schemas.calibrations import CalibrationInForce
 from app.store import Store
-from app.web.page import PagePart, PageRoute, data
+from app.web.page import PagePart, PageRoute
+from app.web.templating import data
 from app.web.training_report import training_report
 from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector

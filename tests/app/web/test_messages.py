@@ -7,7 +7,7 @@ import pytest
 from app.problems import ProblemName
 from app.web import messages
 from app.web.messages import Messages
-from app.web.page import _environment
+from app.web.templating import environment
 
 ENGLISH = messages.languages()["en"]
 
@@ -26,15 +26,18 @@ def test_every_language_says_everything(language: str) -> None:
 
 
 def test_nothing_is_said_that_no_template_or_script_asks_for() -> None:
-    templates = _environment()
+    templates = environment()
     assert templates.loader is not None
     used = [templates.loader.get_source(templates, name)[0] for name in templates.list_templates()]
     folder = messages._FOLDER.parent
     for pattern in ("static/*.js", "*.py"):
         used += [path.read_text(encoding="utf-8") for path in folder.glob(pattern)]
     source = "\n".join(used)
-    begun = set(re.findall(r't\(\W?["`]([\w.-]+\.)(?:" ~|\$\{)', source)) | {"number.", "script.live."}
-    begun |= {"script.pvalue."}
+    begun = set(re.findall(r't\(\W?["`]([\w.-]+\.)(?:" ~|\$\{)', source)) | {
+        "number.",
+        "script.live.",
+        "script.pvalue.",
+    }
     for key in ENGLISH.texts:
         asked = f'"{key}"' in source or any(key.startswith(prefix) for prefix in begun)
         assert asked, key
@@ -80,3 +83,16 @@ def test_numbers_as_people_write_them() -> None:
     assert ENGLISH.number(12345.678, 2) == "12,345.68"
     assert messages.languages()["de"].number(12345.678, 2) == "12.345,68"
     assert messages.languages()["de"].number(-0.5, 1) == "-0,5"
+
+
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [
+        (0, "None of the 42 good parts"),
+        (1, "1 of the 42 good parts in calibration scored this high or higher"),
+        (21, "21 of the 42 good parts"),
+        (22, "An ordinary score: 22 of the 42"),
+    ],
+)
+def test_a_p_value_is_told_as_the_count_it_was_made_of(k: int, words: str) -> None:
+    assert ENGLISH.p_value((1 + k) / 43, 42).startswith(words)

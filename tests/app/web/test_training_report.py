@@ -69,4 +69,4 @@ def test_files_that_were_changed_are_not_shown(folder: Path) -> None:
     (folder / "report/config.yaml").write_text("changed")
     assert training_report(folder).settings is None
     (folder / bundle.MANIFEST).write_text("{}")
-    assert training_report(folder) == TrainingReport(None, None, None, None)
+    assert training_report(folder) == TrainingReport()

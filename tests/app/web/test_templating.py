@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from app.web.page import data
-from app.web.static_files import static_files
+from app.web.templating import data
 
 
 @pytest.mark.parametrize("text", ["</script><script>alert(1)</script>", "<!--", "a\u2028b", "ä & \"q\" 'r'"])
@@ -11,8 +10,3 @@ def test_no_text_ends_the_script_that_it_is_data_of(text: str) -> None:
     written = data({"text": text})
     assert "<" not in written
     assert json.loads(written) == {"text": text}
-
-
-def test_a_misspelt_file_is_noticed_where_it_is_asked_for() -> None:
-    with pytest.raises(KeyError):
-        static_files().address("bas.css")
