@@ -1,10 +1,10 @@
-"""Reading the history by eye: what stands before and after an inspection, the stations, a line of scores."""
+"""Browsing the history: an inspection's neighbours, stations, counts, a line of scores."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Final, NamedTuple
 
-from sqlalchemy import JSON, ColumnElement, Connection, cast, func, select, type_coerce
+from sqlalchemy import JSON, Connection, cast, func, select, type_coerce
 
 from app.database.tables import inspections
 from app.history import queries
@@ -27,19 +27,9 @@ class Neighbours(NamedTuple):
 def neighbours(connection: Connection, wanted: Filter, identifier: str) -> Neighbours:
     """Find what stands before and after an inspection."""
     older = queries.page(connection, wanted, 1, identifier)
-    newer = [
-        found
-        for one in wanted.one_by_one()
-        if (
-            found := connection.scalar(
-                select(_COLUMNS.id)
-                .where(*one.conditions(), _COLUMNS.id > identifier)
-                .order_by(_COLUMNS.id)
-                .limit(1)
-            )
-        )
-    ]
-    return Neighbours(older[0].id if older else None, min(newer, default=None))
+    later = select(_COLUMNS.id).where(_COLUMNS.id > identifier).order_by(_COLUMNS.id).limit(1)
+    newer = [connection.scalar(later.where(*one.conditions())) for one in wanted.one_by_one()]
+    return Neighbours(older[0].id if older else None, min(filter(None, newer), default=None))
 
 
 def stations(connection: Connection, categories: Collection[str] | None) -> list[str]:
@@ -53,12 +43,12 @@ def stations(connection: Connection, categories: Collection[str] | None) -> list
     """
     found: set[str] = set()
     for category in [None] if categories is None else sorted(categories):
-        conditions = [] if category is None else [_COLUMNS.category == category]
+        following = select(func.min(_COLUMNS.station))
+        if category is not None:
+            following = following.where(_COLUMNS.category == category)
         last: str | None = ""
         while last is not None and len(found) < _MOST_STATIONS:
-            last = connection.scalar(
-                select(func.min(_COLUMNS.station)).where(*conditions, _COLUMNS.station > last)
-            )
+            last = connection.scalar(following.where(_COLUMNS.station > last))
             if last is not None:
                 found.add(last)
     return sorted(found)
@@ -66,28 +56,18 @@ def stations(connection: Connection, categories: Collection[str] | None) -> list
 
 def decisions(connection: Connection, wanted: Filter) -> dict[Decision, int]:
     """How many inspections a filter lets through by each decision, whichever it names; of indexes alone."""
+    counted = select(func.count()).select_from(inspections)
     return {
         decision: sum(
-            connection.scalar(
-                select(func.count())
-                .select_from(inspections)
-                .where(*replace(one, decision=decision).conditions())
-            )
-            or 0
+            connection.scalar(counted.where(*replace(one, decision=decision).conditions())) or 0
             for one in wanted.one_by_one()
         )
         for decision in DECISIONS
     }
 
 
-@dataclass(frozen=True)
-class Scored:
-    """An inspection's score, and where decisions were taken when it was inspected.
-
-    Attributes:
-        reject: the threshold.
-        review: the lower end of the review band; None without one.
-    """
+class Scored(NamedTuple):
+    """An inspection's score, and the limits that it was decided by; `review` is None without a band."""
 
     id: str
     created_ms: int
@@ -109,27 +89,17 @@ def trace(connection: Connection, wanted: Filter, limit: int, upto: str | None =
         limit: how many at most.
         upto: an id; none that is newer.
     """
-    columns = (_COLUMNS[name] for name in ("id", "created_ms", "version", "decision", "score", "part_id"))
+    # Limits come out of the answers' JSON, which is not sent from the database whole. To SQLite it is text;
+    # its CAST would make a number of it.
+    sqlite = connection.dialect.name == "sqlite"
+    answer = type_coerce(_COLUMNS.answer, JSON) if sqlite else cast(_COLUMNS.answer, JSON)
+    limits = (answer["threshold"][name].as_float() for name in Scored._fields[-2:])
     query = (
-        select(
-            *columns,
-            _COLUMNS.verdict,
-            _threshold(connection, "reject").label("reject"),
-            _threshold(connection, "review").label("review"),
-        )
+        select(*(_COLUMNS[name] for name in Scored._fields[:-2]), *limits)
         .where(*wanted.conditions())
         .order_by(_COLUMNS.id.desc())
         .limit(limit)
     )
     if upto is not None:
         query = query.where(_COLUMNS.id <= upto)
-    return [Scored(**row) for row in reversed(connection.execute(query).mappings().all())]
-
-
-def _threshold(connection: Connection, name: str) -> ColumnElement[Any]:
-    """A threshold out of the answers' JSON, which are not sent from the database whole."""
-    # To SQLite JSON is text; its CAST would make a number of it.
-    sqlite = connection.dialect.name == "sqlite"
-    answer = type_coerce(_COLUMNS.answer, JSON) if sqlite else cast(_COLUMNS.answer, JSON)
-    threshold: ColumnElement[Any] = answer["threshold"][name].as_float()
-    return threshold
+    return [Scored(*row) for row in reversed(connection.execute(query).all())]

@@ -1,4 +1,4 @@
-"""A statistic of the latest inspections against the same of the calibration images."""
+"""Comparison of a statistic in inspections with the same in calibration images."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +19,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One statistic of the inspections in the window, against the calibration images.
+    """One statistic of inspections against calibration images.
 
     Attributes:
         name: "score", or which feature.
@@ -28,6 +28,8 @@ class Comparison:
         rising: whether only the upward distance counts.
         tests: how many comparisons share the chance of a false alarm.
         distance: the largest difference of the two distributions, in [0, 1].
+        inspections: how many were compared.
+        n_calibration: with how many calibration images.
     """
 
     name: str
@@ -36,16 +38,8 @@ class Comparison:
     rising: bool
     tests: int
     distance: float
-
-    @property
-    def inspections(self) -> int:
-        """How many inspections were compared."""
-        return len(self.values)
-
-    @property
-    def n_calibration(self) -> int:
-        """With how many calibration images."""
-        return len(self.sample)
+    inspections: int
+    n_calibration: int
 
     @property
     def alarm_distance(self) -> float | None:
@@ -80,7 +74,7 @@ def compare(name: str, sample: Values, values: Values, tests: int, *, rising: bo
     of_values = np.searchsorted(values, points, side="right") / len(values)
     difference = np.searchsorted(sample, points, side="right") / len(sample) - of_values
     distance = float(max(0.0, difference.max()) if rising else np.abs(difference).max())
-    return Comparison(name, values, sample, rising, tests, distance)
+    return Comparison(name, values, sample, rising, tests, distance, len(values), len(sample))
 
 
 def _p_value(values: Values, sample: Values, *, rising: bool) -> float:

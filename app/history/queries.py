@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
 
 from app.database.clock import first_id
 from app.database.engine import Database
@@ -84,25 +84,13 @@ class Filter:
 
 @dataclass(frozen=True)
 class Earlier:
-    """An inspection that an idempotency key has led to.
-
-    Attributes:
-        answer: as it was given, JSON.
-        map_low: the map value at the dark end of the heatmap.
-        map_middle: the map value of its middle colour.
-    """
+    """An inspection that an idempotency key has led to, with its answer in JSON and its heatmap's colours."""
 
     id: str
     request_sha256: str | None
     answer: str
     map_low: float
     map_middle: float
-
-
-def page_query(wanted: Filter, limit: int, after: str | None) -> Select[Any]:
-    """The newest inspections that a filter without `categories` lets through, older than an id."""
-    query = select(*SUMMARY).where(*wanted.conditions()).order_by(_COLUMNS.id.desc()).limit(limit)
-    return query if after is None else query.where(_COLUMNS.id < after)
 
 
 def page(connection: Connection, wanted: Filter, limit: int, after: str | None = None) -> Sequence[Row[Any]]:
@@ -114,7 +102,10 @@ def page(connection: Connection, wanted: Filter, limit: int, after: str | None =
         limit: how many at most.
         after: an id; only older ones.
     """
-    pages = (connection.execute(page_query(one, limit, after)).all() for one in wanted.one_by_one())
+    query = select(*SUMMARY).order_by(_COLUMNS.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(_COLUMNS.id < after)
+    pages = (connection.execute(query.where(*one.conditions())).all() for one in wanted.one_by_one())
     return list(heapq.merge(*pages, key=attrgetter("id"), reverse=True))[:limit]
 
 

@@ -1,4 +1,4 @@
-"""The pictures that people have found good, as an archive to train the next version on.
+"""Images that people have found good, as an archive to train the next version on.
 
     <category>/train/good/<part>_<inspection id>.png    or the suffix of what was uploaded
     <category>/parts.txt                                where parts were named: the expression that tells them
@@ -15,10 +15,9 @@ import hashlib
 import logging
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import RawIOBase
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import func, select
 
@@ -41,12 +40,8 @@ _PARTS_FILE: Final = """\
 """
 
 
-@dataclass(frozen=True)
-class GoodPicture:
-    """A picture of a part that was reviewed as good.
-
-    Which part it shows any inspection of it may have said.
-    """
+class GoodPicture(NamedTuple):
+    """An image that was reviewed as good; any inspection of it may have said which part it shows."""
 
     inspection_id: str
     created_ms: int
@@ -62,80 +57,67 @@ def good_pictures(
     without: Sequence[str] = (),
     since_ms: int = 0,
 ) -> Iterator[GoodPicture]:
-    """The pictures of a category that belong into its training set, oldest first.
+    """The images of a category that belong into its training set, oldest first.
 
     They are read page by page: what is reviewed meanwhile may be among them or not.
 
     Args:
         database: the history's.
-        category: of the pictures.
+        category: of the images.
         station: only those inspected there; None for all but some.
         without: those stations.
         since_ms: only those inspected then or later, in milliseconds since 1970, UTC.
     """
-    seen: set[bytes] = set()
-    where = []
+    wanted = [_COLUMNS.category == category, _COLUMNS.verdict == "good", _COLUMNS.has_pictures]
     if station is not None:
-        where.append(_COLUMNS.station == station)
+        wanted.append(_COLUMNS.station == station)
     elif without:
-        where.append(elsewhere(_COLUMNS.station, without))
+        wanted.append(elsewhere(_COLUMNS.station, without))
+    columns = (_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.part_id)
+    good = select(*columns).where(*wanted).order_by(_COLUMNS.id).limit(_PAGE)
+    seen: set[bytes] = set()
     after = clock.first_id(since_ms) if since_ms > 0 else ""
     while True:
-        good = (
-            select(_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.part_id)
-            .where(
-                _COLUMNS.category == category,
-                _COLUMNS.verdict == "good",
-                _COLUMNS.has_pictures,
-                _COLUMNS.id > after,
-                *where,
-            )
-            .order_by(_COLUMNS.id)
-            .limit(_PAGE)
-        )
         with database.read() as connection:
-            page = [GoodPicture(*row) for row in connection.execute(good)]
+            page = [GoodPicture(*row) for row in connection.execute(good.where(_COLUMNS.id > after))]
             same = (
                 _COLUMNS.image_sha256.in_({picture.sha256 for picture in page}),
                 filtered(_COLUMNS.category) == category,
             )
-            contradicted = set(
-                connection.scalars(
-                    select(_COLUMNS.image_sha256).where(*same, filtered(_COLUMNS.verdict) == "defect")
-                )
-            )
+            defects = select(_COLUMNS.image_sha256).where(*same, filtered(_COLUMNS.verdict) == "defect")
+            contradicted = set(connection.scalars(defects))
             named = (
-                select(_COLUMNS.image_sha256, func.min(_COLUMNS.part_id).label("part"))
+                select(_COLUMNS.image_sha256, func.min(_COLUMNS.part_id))
                 .where(*same, filtered(_COLUMNS.part_id).is_not(None))
                 .group_by(_COLUMNS.image_sha256)
             )
-            parts = {row.image_sha256: row.part for row in connection.execute(named)}
+            parts = {row[0]: row[1] for row in connection.execute(named)}
         for picture in page:
             digest = bytes.fromhex(picture.sha256)
             if picture.sha256 not in contradicted and digest not in seen:
                 seen.add(digest)
-                yield replace(picture, part_id=picture.part_id or parts.get(picture.sha256))
+                yield picture._replace(part_id=picture.part_id or parts.get(picture.sha256))
         if len(page) < _PAGE:
             return
         after = page[-1].inspection_id
 
 
 def pictures_of_parts(database: Database, category: str, parts: Collection[str]) -> Iterator[tuple[str, str]]:
-    """All pictures of some parts, whoever inspected them and whatever was said of them: part and sha256.
+    """All images of some parts, whoever inspected them and whatever was said of them: part and sha256.
 
     Args:
         database: the history's.
-        category: of the pictures.
+        category: of the images.
         parts: by their `part_id`.
     """
+    of_category = (
+        select(_COLUMNS.part_id, _COLUMNS.image_sha256)
+        .where(filtered(_COLUMNS.category) == category)
+        .distinct()
+    )
     wanted = sorted(parts)
     for start in range(0, len(wanted), _PAGE):
-        some = wanted[start : start + _PAGE]
-        of_some = (
-            select(_COLUMNS.part_id, _COLUMNS.image_sha256)
-            .where(_COLUMNS.part_id.in_(some), filtered(_COLUMNS.category) == category)
-            .distinct()
-        )
+        of_some = of_category.where(_COLUMNS.part_id.in_(wanted[start : start + _PAGE]))
         with database.read() as connection:
             found = [(part, sha256) for part, sha256 in connection.execute(of_some)]
         yield from found
@@ -171,9 +153,7 @@ def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) ->
 
 
 def _member(name: str, time: datetime) -> zipfile.ZipInfo:
-    # An archive's times are those of 1980 to 2107; a clock may have been far off.
-    first, last = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
-    member = zipfile.ZipInfo(name, min(max(time.timetuple()[:6], first), last))
+    member = zipfile.ZipInfo(name, time.timetuple()[:6])
     member.external_attr = 0o644 << 16
     return member
 
@@ -192,7 +172,7 @@ class _Pieces(RawIOBase):
         return len(data)
 
     def take(self) -> Iterator[bytes]:
-        """What was written, in pieces as they may wait to be sent."""
+        """Give what was written, in pieces as they may wait to be sent."""
         taken, self._written = b"".join(self._written), []
         for begin in range(0, len(taken), PIECE_BYTES):
             yield taken[begin : begin + PIECE_BYTES]

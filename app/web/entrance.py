@@ -2,14 +2,15 @@
 
 import re
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Scope
 
 STATIC: Final = "/static/"
-_PAGES: Final = re.compile(r"/(|(inspect|inspections|scores|models|report)(/.*)?)", re.DOTALL)
+# Printable ASCII; without backslashes, which browsers take for slashes.
+_PAGE: Final = re.compile(r"/((inspect|inspections|scores|models|report)(/[!->@-\[\]-~]*)?)?(\?[!-\[\]-~]*)?")
 
 
 def to_login(scope: Scope, login: str) -> Response | None:
@@ -19,24 +20,14 @@ def to_login(scope: Scope, login: str) -> Response | None:
         scope: of a request without a valid key or session.
         login: the login page's path.
     """
-    asks = scope["method"] == "GET" and _PAGES.fullmatch(scope["path"])
-    if not asks or "text/html" not in ", ".join(Headers(scope=scope).getlist("accept")):
+    if scope["method"] != "GET" or "text/html" not in ", ".join(Headers(scope=scope).getlist("accept")):
         return None
-    wanted = scope["raw_path"].decode("latin-1")
-    if scope["query_string"]:
-        wanted += "?" + scope["query_string"].decode("latin-1")
+    wanted = b"?".join(filter(None, (scope["raw_path"], scope["query_string"]))).decode("latin-1")
+    if not _PAGE.fullmatch(wanted):
+        return None
     return RedirectResponse(f"{login}?next={quote(wanted, safe='/')}", 303)
 
 
 def local(address: str | None) -> str:
     """Return an address if it is one of our pages, and the first page otherwise."""
-    if not address or not address.isascii() or not address.isprintable() or "\\" in address:
-        return "/"
-    try:
-        parts = urlsplit(address)
-    except ValueError:  # of brackets, which only addresses of machines have there
-        return "/"
-    # "//host/" is another machine's.
-    if parts.scheme or parts.netloc or address.startswith("//") or not _PAGES.fullmatch(parts.path):
-        return "/"
-    return address
+    return address if address and _PAGE.fullmatch(address) else "/"

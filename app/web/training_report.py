@@ -101,5 +101,6 @@ def _loss(text: str) -> Loss | None:
         return None
     x = Axis(min(fitted), max(fitted), LEFT, WIDTH - RIGHT)
     y = Axis.around([*fitted.values(), *held_out.values()], HEIGHT - BOTTOM, TOP)
-    lines = [" ".join(f"{x.at(n)},{y.at(nll)}" for n, nll in of.items()) for of in (fitted, held_out)]
-    return Loss(x, y, *lines, fitted[epochs[-1].epoch], held_out.get(epochs[-1].epoch))
+    line, other = (" ".join(f"{x.at(n)},{y.at(nll)}" for n, nll in of.items()) for of in (fitted, held_out))
+    last = epochs[-1].epoch
+    return Loss(x, y, line, other, fitted[last], held_out.get(last))

@@ -33,11 +33,8 @@ def test_nothing_is_said_that_no_template_or_script_asks_for() -> None:
     for pattern in ("static/*.js", "*.py"):
         used += [path.read_text(encoding="utf-8") for path in folder.glob(pattern)]
     source = "\n".join(used)
-    begun = set(re.findall(r't\(\W?["`]([\w.-]+\.)(?:" ~|\$\{)', source)) | {
-        "number.",
-        "script.live.",
-        "script.pvalue.",
-    }
+    begun = set(re.findall(r't\(\W?["`]([\w.-]+\.)(?:" ~|\$\{)', source))
+    begun |= {"number.", "script.live.", "script.pvalue."}
     for key in ENGLISH.texts:
         asked = f'"{key}"' in source or any(key.startswith(prefix) for prefix in begun)
         assert asked, key
