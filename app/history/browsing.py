@@ -33,13 +33,9 @@ def neighbours(connection: Connection, wanted: Filter, identifier: str) -> Neigh
 
 
 def stations(connection: Connection, categories: Collection[str] | None) -> list[str]:
-    """The stations that inspections came from, sorted, at most 200.
+    """The stations that inspections of some categories, or of all, came from: sorted, at most 200.
 
     Each is found by one step in an index, so it costs the same in a history of millions.
-
-    Args:
-        connection: where to read.
-        categories: of these alone; None for all.
     """
     found: set[str] = set()
     for category in [None] if categories is None else sorted(categories):
@@ -81,13 +77,9 @@ class Scored(NamedTuple):
 
 
 def trace(connection: Connection, wanted: Filter, limit: int, upto: str | None = None) -> list[Scored]:
-    """The scores of the latest inspections that a filter for one category lets through, oldest first.
+    """The scores of the latest inspections that a filter for one category lets through, up to an id.
 
-    Args:
-        connection: where to read.
-        wanted: which inspections.
-        limit: how many at most.
-        upto: an id; none that is newer.
+    Oldest first.
     """
     # Limits come out of the answers' JSON, which is not sent from the database whole. To SQLite it is text;
     # its CAST would make a number of it.

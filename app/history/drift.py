@@ -4,17 +4,12 @@ The latest inspections by the version of a category that serves, and apart from 
 that has a calibration of its own, are compared with the calibration images by the two-sample
 Kolmogorov-Smirnov statistic: their scores, and the mean and the deviation of the features of every
 scale. Twenty times per window there is a look. Every look at every statistic is held to 0.01 divided by their
-number (Bonferroni), with the exact law for the number of calibration images there are; so as long as
-inspected parts are exchangeable with the calibration images, the chance of an alarm within any one window is
-at most 1 %. A few calibration images need a greater distance, and where no distance would do the comparison
-says so. Parts that resemble the ones just before them, by batches of material, say, are not exchangeable and
-alarm more often, and so do several pictures of each part.
+number (Bonferroni); so as long as inspected parts are exchangeable with the calibration images, the chance of
+an alarm within any one window is at most 1 %. Parts that resemble the ones just before them, by batches of
+material, say, are not exchangeable and alarm more often, and so do several images of each part.
 
 A difference that is certain but small is no alarm: where at most one inspection in ten is not as it was, the
-distance is at most 0.1. So a few defects in a hundred parts are no alarm, and a series of them is. The
-converse does not hold: a distance below 0.1 may be of a change of all inspections. Scores of a normal law
-that lie 1.4 times as far apart have 0.081, and of good parts 4.8 % are rejected then instead of 1 %. What
-happens at the ends alone such a distance does not see.
+distance is at most 0.1. The converse does not hold: a distance below 0.1 may come of a change of all.
 """
 
 import json

@@ -94,14 +94,7 @@ class Earlier:
 
 
 def page(connection: Connection, wanted: Filter, limit: int, after: str | None = None) -> Sequence[Row[Any]]:
-    """The newest inspections that a filter lets through, newest first.
-
-    Args:
-        connection: where to read.
-        wanted: which inspections.
-        limit: how many at most.
-        after: an id; only older ones.
-    """
+    """The newest inspections that a filter lets through, newest first; after an id, only older ones."""
     query = select(*SUMMARY).order_by(_COLUMNS.id.desc()).limit(limit)
     if after is not None:
         query = query.where(_COLUMNS.id < after)

@@ -48,14 +48,7 @@ def complete(connection: Connection, span: Span) -> Span:
 def counts(
     connection: Connection, category: str, span: Span, station: str | None = None
 ) -> dict[Decision, Counts]:
-    """Count a category's inspections by decision, and the verdicts on them.
-
-    Args:
-        connection: where to read.
-        category: the category.
-        span: the time.
-        station: only inspections of this one.
-    """
+    """Count a category's inspections by decision, and the verdicts on them; of one station, or of all."""
     wanted = span.conditions_for(category, station)
     counted = select(func.count()).select_from(inspections).where(*wanted)
     # One count per decision reads an index alone, where one query of all would sort rows.
@@ -79,14 +72,7 @@ def counts(
 def versions(
     connection: Connection, span: Span, categories: Collection[str] | None, station: str | None = None
 ) -> dict[str, dict[str, int]]:
-    """How many inspections each version answered in a time, by category; only those that answered some.
-
-    Args:
-        connection: where to read.
-        span: the time.
-        categories: the only ones wanted; None for all.
-        station: only inspections of this one.
-    """
+    """How many inspections each version answered in a time, by category; of some categories, or of all."""
     query = (
         select(_COLUMNS.category, _COLUMNS.version, func.count())
         .where(*span.conditions())

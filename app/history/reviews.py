@@ -25,7 +25,7 @@ def add(
     reviewer: str | None = None,
     note: str | None = None,
 ) -> Review:
-    """Add a review; the inspection, its picture and its map are kept from now on.
+    """Add a review; the inspection, its image and its map are kept from now on.
 
     Args:
         database: of the history.
@@ -33,8 +33,8 @@ def add(
         inspection_id: what is reviewed.
         verdict: what the part is.
         expected_revision: how many reviews the inspection has, as the reviewer has seen it.
-        reviewer: who looked at it.
-        note: what else there is to say.
+        reviewer: who looked at the part.
+        note: anything else.
 
     Raises:
         Problem: unknown-inspection; conflict, if somebody else has reviewed it meanwhile.

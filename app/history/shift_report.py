@@ -33,15 +33,7 @@ _COLUMNS: Final = inspections.columns
 def shift_report(
     database: Database, drift: Drift, asked: Span, categories: Collection[str] | None, station: str | None
 ) -> ShiftReport:
-    """Sum up a time.
-
-    Args:
-        database: of the history.
-        drift: of all categories, as it is now.
-        asked: the time.
-        categories: the only ones wanted; None for all.
-        station: only inspections of this one; None for all.
-    """
+    """Sum up a time; of some categories, or of all, and of one station, or of all."""
     with database.read() as connection:
         span = reports.complete(connection, asked)
         versions = reports.versions(connection, span, categories, station)

@@ -59,14 +59,8 @@ def good_pictures(
 ) -> Iterator[GoodPicture]:
     """The images of a category that belong into its training set, oldest first.
 
-    They are read page by page: what is reviewed meanwhile may be among them or not.
-
-    Args:
-        database: the history's.
-        category: of the images.
-        station: only those inspected there; None for all but some.
-        without: those stations.
-        since_ms: only those inspected then or later, in milliseconds since 1970, UTC.
+    Those inspected at a station, or anywhere `without` some; at a time in milliseconds since 1970, UTC, or
+    later. They are read page by page: what is reviewed meanwhile may be among them or not.
     """
     wanted = [_COLUMNS.category == category, _COLUMNS.verdict == "good", _COLUMNS.has_pictures]
     if station is not None:
@@ -103,13 +97,7 @@ def good_pictures(
 
 
 def pictures_of_parts(database: Database, category: str, parts: Collection[str]) -> Iterator[tuple[str, str]]:
-    """All images of some parts, whoever inspected them and whatever was said of them: part and sha256.
-
-    Args:
-        database: the history's.
-        category: of the images.
-        parts: by their `part_id`.
-    """
+    """All images of some parts, whoever inspected them and whatever was said of them: part_id and sha256."""
     of_category = (
         select(_COLUMNS.part_id, _COLUMNS.image_sha256)
         .where(filtered(_COLUMNS.category) == category)
@@ -124,13 +112,7 @@ def pictures_of_parts(database: Database, category: str, parts: Collection[str])
 
 
 def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) -> Iterator[bytes]:
-    """Pack pictures into a ZIP archive, piece by piece; one picture at a time is in memory.
-
-    Args:
-        chosen: which.
-        pictures: where they are.
-        category: names the folder in the archive.
-    """
+    """Pack images into a ZIP archive, piece by piece; one image at a time is in memory."""
     pieces = _Pieces()
     begun, parts_told = datetime.now(UTC), False
     with zipfile.ZipFile(pieces, "w") as file:

@@ -1,6 +1,6 @@
 """What goes over the wire about inspections that were kept."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -8,6 +8,10 @@ from .moment import Moment
 from .predict import Decision, Inspection, Links, Sha256
 
 Verdict = Literal["good", "defect"]
+KeyId = Annotated[
+    str | None,
+    Field(description="The key that it came with; null without keys.", examples=["4f1d8a02c7b96e35"]),
+]
 
 
 class ReviewState(BaseModel):
@@ -31,10 +35,7 @@ class InspectionSummary(BaseModel):
     product_id: str | None = Field(examples=["bottle-500ml"])
     recipe_id: str | None = Field(examples=["top-light"])
     station: str | None = Field(examples=["line-3"])
-    key_id: str | None = Field(
-        description="The key that the image came with; null where no key was asked for.",
-        examples=["4f1d8a02c7b96e35"],
-    )
+    key_id: KeyId
     image_sha256: Sha256
     has_pictures: bool = Field(description="Whether the picture and the map are kept still.")
     review: ReviewState
@@ -55,10 +56,7 @@ class KeptInspection(Inspection):
     """An inspection as it was answered, and what has become of it."""
 
     created: Moment = Field(description="When it was answered.")
-    key_id: str | None = Field(
-        description="The key that the image came with; null where no key was asked for.",
-        examples=["4f1d8a02c7b96e35"],
-    )
+    key_id: KeyId
     request_id: str = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
     has_pictures: bool = Field(description="Whether the picture and the map are kept still.")
     review: ReviewState

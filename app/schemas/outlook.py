@@ -54,9 +54,7 @@ class Position(ProjectedDecisions):
 class Window(BaseModel):
     """The inspections that are looked at: those that compare, of the category's latest 10,000."""
 
-    from_: Moment | None = Field(
-        serialization_alias="from", description="When the oldest was made; null without any."
-    )
+    from_: Moment | None = Field(serialization_alias="from", description="When the oldest was made.")
     inspections: int = Field(examples=[1000])
     decisions: dict[Decision, Counts] = Field(description="As they were decided, and what reviews say.")
 
@@ -69,12 +67,11 @@ class Outlook(BaseModel):
     engine: str = Field(description="The engine whose calibration it is.", examples=["torch-cpu-float32"])
     station: str | None = Field(description="As asked for.", examples=["line-3"])
     stations: list[str] = Field(
-        description="Stations that have a calibration of their own; without `station` they are left out.",
-        examples=[["line-3"]],
+        description="Stations that have a calibration of their own; without `station` they are left out."
     )
     target_fpr: float = Field(description="The rate in force.", examples=[0.005])
     review_fpr: float | None = Field(
-        description="The rate of the review band in force, null without one.", examples=[0.02]
+        description="That of the review band, null without one.", examples=[0.02]
     )
     window: Window
     positions: list[Position] = Field(description="By rate, the smallest first.")

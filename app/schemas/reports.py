@@ -28,16 +28,11 @@ class Rate(BaseModel):
     value: float | None = Field(description="The estimate; null where it cannot be known.", examples=[0.0061])
     low: float | None = Field(examples=[0.0032])
     high: float | None = Field(examples=[0.0117])
-    reason: str | None = Field(
-        description="Why it cannot be known.",
-        examples=["nothing was reviewed of the 812 with decision PASS"],
-    )
+    reason: str | None = Field(description="Why it cannot be known.", examples=["there are no inspections"])
 
 
 class _Rated(BaseModel):
-    decisions: dict[Decision, Counts] = Field(
-        description="Inspections and what reviews say of them, by decision."
-    )
+    decisions: dict[Decision, Counts] = Field(description="Inspections and their reviews, by decision.")
     overkill: Rate = Field(description="Share of good parts that are rejected.")
     escape: Rate = Field(description="Share of defective parts that pass.")
 
@@ -75,10 +70,7 @@ class DriftNow(BaseModel):
 
     alarm: bool
     alarm_since: Moment | None = Field(description="When the inspection was made that raised the alarm.")
-    station: str | None = Field(
-        description="The one that alarms, if it is compared with a calibration of its own.",
-        examples=["line-3"],
-    )
+    station: str | None = Field(description="The one that alarms, of those with an own calibration.")
 
 
 class ShiftChange(BaseModel):
@@ -99,9 +91,7 @@ class ShiftChange(BaseModel):
         "was there: `set` or `none`. Null where it is not known.",
         examples=[{"target_fpr": 0.01, "review_fpr": None}],
     )
-    after: dict[str, Any] | None = Field(
-        description="What held afterwards.", examples=[{"target_fpr": 0.005, "review_fpr": None}]
-    )
+    after: dict[str, Any] | None = Field(description="What held afterwards; as `before`.")
 
 
 class ShiftDetails(BaseModel):
@@ -109,9 +99,7 @@ class ShiftDetails(BaseModel):
 
     stations: list[StationCounts] = Field(description="By name; inspections of none come first.")
     hours: list[HourCounts] = Field(description="Those of which something was inspected, the earliest first.")
-    rejects: list[InspectionSummary] = Field(
-        description="Of the rejected ones, those that are least like good parts; a few."
-    )
+    rejects: list[InspectionSummary] = Field(description="The six that are least like good parts.")
 
 
 class ShiftCategory(ShiftDetails, _Rated):
@@ -137,7 +125,7 @@ class ShiftReport(BaseModel):
     changes: list[ShiftChange] = Field(
         description="What was changed in this time, the earliest first; of more than a hundred the latest."
     )
-    more_changes: bool = Field(description="Whether there are earlier ones.", examples=[False])
+    more_changes: bool = Field(description="Whether there are earlier ones.")
 
 
 class DriftStatistic(BaseModel):
@@ -145,18 +133,12 @@ class DriftStatistic(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    name: str = Field(
-        description="`score`, or which feature of which scale.", examples=["features of scale 0, mean"]
-    )
+    name: str = Field(description="`score`, or features of a scale.", examples=["features of scale 0, mean"])
     inspections: int = Field(examples=[200])
     n_calibration: int = Field(examples=[30])
-    distance: float = Field(
-        description="Kolmogorov-Smirnov distance, in [0, 1]: the share that is not as it was.",
-        examples=[0.11],
-    )
+    distance: float = Field(description="Kolmogorov-Smirnov distance, in [0, 1].", examples=[0.11])
     alarm_distance: float | None = Field(
-        description="From here on it is an alarm; null where the calibration images are too few for one.",
-        examples=[0.43],
+        description="From here on it is an alarm; null where the calibration images are too few for one."
     )
     shift: float = Field(
         description="Chance that an inspection is above a calibration image less that it is below.",
@@ -179,12 +161,10 @@ class DriftReport(BaseModel):
     inspections: int = Field(description="Inspections in the window.", examples=[200])
     since: Moment | None = Field(description="When the oldest of them was made.")
     station: str | None = Field(
-        description="The station, if it has a calibration of its own; null for all that have none.",
-        examples=["line-3"],
+        description="The station, if it has a calibration of its own; null for all that have none."
     )
     alarming_stations: list[str] = Field(
-        description="Those with a calibration of their own whose inspections differ from its images.",
-        examples=[["line-3"]],
+        description="Those with a calibration of their own whose inspections differ from its images."
     )
     statistics: list[DriftStatistic] = Field(
         description="As of the last look, twenty of which fall into a window; none before the first."

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from .body import Body
-from .history import Verdict
+from .history import KeyId, Verdict
 from .moment import Moment
 from .texts import MAX_TEXT, TEXT_PATTERN
 
@@ -45,9 +45,7 @@ class Review(BaseModel):
     verdict: Verdict
     reviewer: str | None = Field(examples=["A. Lovelace"])
     note: str | None = Field(examples=["scratch, top left"])
-    key_id: str | None = Field(
-        description="The key it came with; null where no key was asked for.", examples=["4f1d8a02c7b96e35"]
-    )
+    key_id: KeyId
 
 
 class ReviewList(BaseModel):

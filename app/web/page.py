@@ -26,15 +26,7 @@ _POLICY: Final = (
 
 
 class Page:
-    """A page on its way to a browser.
-
-    Args:
-        request: that asks for it.
-
-    Attributes:
-        say: the words of its language.
-        caller: who reads it; None before a login.
-    """
+    """A page on its way to a browser, in the words of its language (`say`), for a caller if there is one."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -51,14 +43,7 @@ class Page:
         return guard.held() if guard is not None and self.may(Permission.HISTORY) else []
 
     def render(self, template: str, status: int = 200, **context: Any) -> Response:
-        """Fill a template.
-
-        Args:
-            template: its file.
-            status: of the answer.
-            context: what it shows, besides `t`, `static`, `may`, `caller`, `csrf`, `theme`, `languages`
-                and `held_deletions`.
-        """
+        """Fill a template with what it shows, and what all pages show."""
         secret: str | None = getattr(self._request.state, "session", None)
         theme = self._request.cookies.get(THEME_COOKIE)
         text = (

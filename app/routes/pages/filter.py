@@ -43,13 +43,7 @@ PageFilter = Annotated[Chosen, Depends(_chosen)]
 
 
 def categories(models: Path, caller: Caller, *, active: bool = False) -> list[str]:
-    """Categories of a models folder that the caller's key is for; reads directories.
-
-    Args:
-        models: the models folder.
-        caller: who looks.
-        active: only those of which a version serves.
-    """
+    """Categories of a models folder that the caller's key is for; `active`: of which a version serves."""
     return [
         name
         for name in models_folder.categories(models)

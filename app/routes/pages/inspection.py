@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -15,7 +15,7 @@ from app.history.browsing import Neighbours, Scored
 from app.history.drawing import View
 from app.history.history import History
 from app.history.queries import Filter
-from app.routes.inspection_files import answer_file
+from app.routes.inspection_files import AnswerFile
 from app.routes.known_inspection import KnownInspection
 from app.routes.pages.filter import Chosen, PageFilter
 from app.schemas.review import Review
@@ -70,12 +70,9 @@ def _around(history: History, row: Row[Any], chosen: Chosen) -> tuple[list[Score
 
 
 @_images.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)
-async def get_view(
-    request: Request, name: Name, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
-) -> Response:
+async def get_view(name: Name, answer: AnswerFile) -> Response:
     """Draw a JPEG no larger than a screen. The API has the same in full."""
-    view, side = _VIEWS[name]
-    return await answer_file(request, caller, row, history, view, side)
+    return await answer(*_VIEWS[name])
 
 
 router.include_router(_images)
