@@ -12,7 +12,7 @@ from app.access import Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import audit
-from app.feed import happenings
+from app.feed import new_events
 from app.feed.log import append
 
 logger = logging.getLogger("flowgauge.audit")
@@ -103,7 +103,7 @@ class Audit:
         }
         added = connection.execute(insert(audit).values(values).returning(audit.c.number))
         if outcome == "done":
-            append(connection, happenings.done(action, target, detail or {}, created_ms))
+            append(connection, new_events.done(action, target, detail or {}, created_ms))
         # %r, as names are free text: none of them may look like a line of the log.
         logger.info("%s %r by %r: %s", action, values["target"], values["actor"], outcome)
         number: int = added.scalar_one()

@@ -7,11 +7,11 @@ comes twice.
 """
 
 import asyncio
+import contextlib
+import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import select
@@ -20,7 +20,7 @@ from app.database.engine import Database
 from app.database.tables import identity
 from app.feed import log
 from app.feed.cursor import Cursors
-from app.feed.log import Event, Wanted
+from app.feed.log import Event, EventFilter
 from app.problems import Problem
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 
@@ -34,7 +34,6 @@ HEARTBEAT_SECONDS: Final = 15.0
 _PAGE: Final = 500
 # Events that one query of a replay looks at, some 20 ms: others have their turn before the next.
 _LOOKED_AT: Final = 20_000
-_LONGEST_DELAY: Final = 10.0
 
 
 class Overtaken(Exception):  # noqa: N818  (a state)
@@ -62,9 +61,7 @@ class Feed:
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        # Not asyncio's own: those who replay keep nobody waiting who is up to date, nor sinks or acts.
-        self._reading = ThreadPoolExecutor(1, "feed")
-        self._replaying = ThreadPoolExecutor(1, "feed-replay")
+        self._replaying = asyncio.Lock()  # one at a time: readers who replay leave threads to all others
         self.ended = False
         # For monitoring.
         self.sent = 0
@@ -82,7 +79,7 @@ class Feed:
             with self._database.read() as connection:
                 return connection.scalar(select(identity.c.id)) or "", log.newest(connection)
 
-        name, self._position = await self._loop.run_in_executor(self._reading, look)
+        name, self._position = await asyncio.to_thread(look)
         self.cursors = Cursors(name)
         self._floor = self._position
         self._task = asyncio.create_task(self._run())
@@ -93,8 +90,6 @@ class Feed:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for threads in (self._reading, self._replaying):
-            threads.shutdown(wait=False, cancel_futures=True)
 
     def wake(self, _: Sequence[object] = ()) -> None:
         """Something was committed; from any thread, also as a callback of the history."""
@@ -116,7 +111,7 @@ class Feed:
         """How many listen at present."""
         return self._places.held
 
-    @contextmanager
+    @contextlib.contextmanager
     def reader(self, key_id: str | None = None) -> Iterator[None]:
         """Be one of those who listen.
 
@@ -147,14 +142,14 @@ class Feed:
             with self._database.read() as connection:
                 return log.forgotten(connection), log.newest(connection)
 
-        return await asyncio.to_thread(look)  # behind no replay
+        return await asyncio.to_thread(look)
 
     async def wait(self, after: int) -> None:
         """Wait until there is an event after a number."""
         while self._position <= after:
             await self._news.wait()
 
-    async def follow(self, after: int, wanted: Wanted) -> AsyncGenerator[tuple[int, list[Event]], None]:
+    async def follow(self, after: int, wanted: EventFilter) -> AsyncGenerator[tuple[int, list[Event]], None]:
         """All wanted events after a number, from the log and then as they happen, until the feed ends.
 
         Args:
@@ -169,14 +164,14 @@ class Feed:
             Overtaken: whoever takes them is too slow; the log has what is missing.
             DatabaseUnavailable: the log cannot be read.
         """
-        loop = asyncio.get_running_loop()
         while after < self._floor:
-            after, events = await loop.run_in_executor(self._replaying, self._replay, after, wanted)
+            async with self._replaying:
+                after, events = await asyncio.to_thread(self._replay, after, wanted)
             yield after, events
             if self.ended:
                 return
         yield after, []
-        now = loop.time
+        now = asyncio.get_running_loop().time
         due = now() + HEARTBEAT_SECONDS
         while not self.ended:
             if after < self._floor:
@@ -197,7 +192,7 @@ class Feed:
                 yield after, []
                 due = now() + HEARTBEAT_SECONDS
 
-    def _replay(self, after: int, wanted: Wanted) -> tuple[int, list[Event]]:
+    def _replay(self, after: int, wanted: EventFilter) -> tuple[int, list[Event]]:
         with self._database.read() as connection:
             if after < log.forgotten(connection):
                 raise Overtaken
@@ -207,37 +202,30 @@ class Feed:
 
     def _since(self, after: int) -> list[Event]:
         """Events in memory after a number, a page at most."""
-        found: list[Event] = []
-        for event in reversed(self._latest):
-            if event.number <= after:
-                break
-            found.append(event)
-        found.reverse()
-        return found[:_PAGE]
+        newest_first = itertools.takewhile(lambda event: event.number > after, reversed(self._latest))
+        return list(newest_first)[::-1][:_PAGE]
 
     async def _run(self) -> None:
-        delay, loop = 0.0, asyncio.get_running_loop()
+        is_failing = False
         while True:
             self._awake.clear()
             try:
-                events = await loop.run_in_executor(self._reading, self._read)
-            except Exception as error:
-                # With its traceback once: the history's own complaints are in the log as well.
-                logger.warning("new events cannot be read: %s", error, exc_info=not delay)
-                delay = min(max(2 * delay, LOOK_SECONDS), _LONGEST_DELAY)
-                await asyncio.sleep(delay)
+                events = await asyncio.to_thread(self._read)
+            except Exception:
+                if not is_failing:  # once: the history's own complaints are in the log as well
+                    logger.exception("new events cannot be read")
+                is_failing = True
+                await asyncio.sleep(LOOK_SECONDS)
                 continue
-            if delay:
+            if is_failing:
                 logger.info("new events are read again")
-                delay = 0.0
+                is_failing = False
             if events:
                 self._take(events)
-            else:
-                try:
-                    async with asyncio.timeout(LOOK_SECONDS):
-                        await self._awake.wait()
-                except TimeoutError:
-                    pass
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._awake.wait()
 
     def _read(self) -> list[Event]:
         with self._database.read() as connection:

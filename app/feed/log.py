@@ -4,7 +4,7 @@ Ids of inspections cannot stand for that order: they are made before the journal
 filed later. Whoever has read up to a number finds everything else after it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
@@ -19,11 +19,11 @@ _ORDER_LOCK: Final = 4661784
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """Something that happened.
+class NewEvent:
+    """An event before it has its number.
 
     Attributes:
-        kind: what it was.
+        kind: what happened.
         category: what it was about.
         station: where the inspection was made, if it is about one.
         decision: of the inspection, if it is about one.
@@ -38,72 +38,57 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True)
-class Event(Happening):
-    """A happening in its place.
-
-    Attributes:
-        number: later ones have greater numbers.
-    """
+class Event(NewEvent):
+    """An event in its place: later ones have greater numbers."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which events are wanted; what is None does not matter.
+class EventFilter:
+    """Which events are wanted: of one of these values in each column, None for all.
 
     An event without a station or decision is not wanted by whoever names one.
-
-    Attributes:
-        decisions: one of these.
-        categories: one of these.
-        kinds: one of these.
     """
 
-    category: str | None = None
-    station: str | None = None
-    decisions: frozenset[str] | None = None
-    categories: frozenset[str] | None = None
-    kinds: frozenset[str] | None = None
+    category: frozenset[str] | None = None
+    station: frozenset[str] | None = None
+    decision: frozenset[str] | None = None
+    kind: frozenset[str] | None = None
 
-    def admits(self, event: Happening) -> bool:
+    def admits(self, event: NewEvent) -> bool:
         """Whether an event is wanted."""
-        return (
-            (self.category is None or event.category == self.category)
-            and (self.station is None or event.station == self.station)
-            and (self.decisions is None or event.decision in self.decisions)
-            and (self.categories is None or event.category in self.categories)
-            and (self.kinds is None or event.kind in self.kinds)
-        )
+        return all(getattr(event, column) in values for column, values in self._asked())
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The same in SQL."""
-        equal = ((_COLUMNS.category, self.category), (_COLUMNS.station, self.station))
-        among = (
-            (_COLUMNS.decision, self.decisions),
-            (_COLUMNS.category, self.categories),
-            (_COLUMNS.kind, self.kinds),
-        )
-        return [column == value for column, value in equal if value is not None] + [
-            column.in_(sorted(values)) for column, values in among if values is not None
-        ]
+        return [_COLUMNS[column].in_(sorted(values)) for column, values in self._asked()]
+
+    def _asked(self) -> Iterator[tuple[str, frozenset[str]]]:
+        for column in ("category", "station", "decision", "kind"):
+            if (values := getattr(self, column)) is not None:
+                yield column, values
 
 
-def append(connection: Connection, happenings: Sequence[Happening]) -> None:
+def append(connection: Connection, new: Sequence[NewEvent]) -> None:
     """Number what happens in this transaction; it is an event when that is committed.
 
     In PostgreSQL numbers are given before the commit: without the lock, which is held until then, a smaller
     number could appear after a greater one was read. SQLite has one writer at a time anyway.
     """
-    if not happenings:
+    if not new:
         return
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
-    connection.execute(insert(events), [asdict(happening) for happening in happenings])
+    connection.execute(insert(events), [asdict(event) for event in new])
 
 
 def read(
-    connection: Connection, after: int, limit: int, wanted: Wanted | None = None, until: int | None = None
+    connection: Connection,
+    after: int,
+    limit: int,
+    wanted: EventFilter | None = None,
+    until: int | None = None,
 ) -> list[Event]:
     """The oldest events after a number, in their order.
 

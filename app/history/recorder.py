@@ -14,8 +14,8 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
-from app.feed.happenings import inspected
 from app.feed.log import append
+from app.feed.new_events import inspected
 from app.history.filed import FiledPosition
 from app.history.journal import Journal
 from app.history.pictures import Pictures

@@ -8,8 +8,8 @@ from app.access import Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections, reviews
-from app.feed.happenings import reviewed
 from app.feed.log import append
+from app.feed.new_events import reviewed
 from app.history import queries
 from app.problems import Problem
 from app.schemas.history import Verdict

@@ -9,9 +9,8 @@ from starlette.responses import Response
 from app import guard
 from app.access import MaySeeHistory
 from app.dependencies import FeedPart
-from app.feed.cursor import NotACursor
 from app.feed.feed import Feed
-from app.feed.log import Wanted
+from app.feed.log import EventFilter
 from app.feed.stream import MEDIA_TYPE, EventStream
 from app.openapi import documented
 from app.problems import Problem
@@ -21,7 +20,7 @@ from app.schemas.predict import Decision
 router = APIRouter(prefix="/v1/events", tags=["history"])
 
 BEGINNING: Final = "beginning"
-_CURSOR: Final = "AZOmsn0AAAAAAAAQ9WkVYg"
+_CURSOR: Final = "0193a6b2-4711"
 _EXAMPLE: Final = (
     f"id: {_CURSOR}\nevent: inspection\n"
     'data: {"inspection_id": "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11", "category": "bottle", '
@@ -78,11 +77,10 @@ async def listen(
     """
     if category is not None:
         caller.require_category(category)
-    wanted = Wanted(
-        category=category,
-        station=station,
-        decisions=frozenset(decision) if decision else None,
-        categories=caller.categories,
+    wanted = EventFilter(
+        category=caller.categories if category is None else frozenset({category}),
+        station=None if station is None else frozenset({station}),
+        decision=frozenset(decision) if decision else None,
     )
     number, gap = await _begin(feed, last_event_id or after)
     may_listen = partial(guard.is_still_allowed, request.scope)
@@ -98,7 +96,7 @@ async def _begin(feed: Feed, cursor: str | None) -> tuple[int, str | None]:
         return forgotten, None
     try:
         number = feed.cursors.read(cursor)
-    except NotACursor as error:
+    except ValueError as error:
         raise Problem(
             "invalid-request", f"after, or Last-Event-ID: is no `id` of an event; got {cursor[:64]!r}"
         ) from error

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from app.database.engine import Database, DatabaseUnavailable
 from app.feed import log
 from app.feed.feed import Feed
-from app.feed.log import Event, Wanted
+from app.feed.log import Event, EventFilter
 from app.sinks import positions
 
 logger = logging.getLogger("flowgauge.sinks")
@@ -71,7 +71,7 @@ class Sink(ABC):
 
     name: str
     description: str
-    wanted: Wanted
+    wanted: EventFilter
     attempts: int
 
     async def open(self) -> None:  # noqa: B027  (most have nothing to do)

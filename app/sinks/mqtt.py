@@ -10,7 +10,7 @@ from typing import Final
 
 import aiomqtt
 
-from app.feed.log import Event, Wanted
+from app.feed.log import Event, EventFilter
 from app.loopback import is_loopback
 from app.sinks.broker import Broker, topic_of
 from app.sinks.delivery import FIRST_DELAY, Sink, Undelivered
@@ -37,7 +37,7 @@ class MqttSink(Sink):
     """
 
     name = "mqtt"
-    wanted = Wanted(kinds=frozenset({"inspection"}))
+    wanted = EventFilter(kind=frozenset({"inspection"}))
     attempts = 1  # none counts: a broker refuses no message for good
 
     def __init__(self, broker: Broker, identity: str) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import httpx
 
-from app.feed.log import Event, Wanted
+from app.feed.log import Event, EventFilter
 from app.sinks.config import tls_context
 from app.sinks.delivery import Sink, Undelivered
 from app.sinks.webhook_file import Webhook
@@ -37,8 +37,8 @@ class WebhookSink(Sink):
     def __init__(self, webhook: Webhook) -> None:
         self.name = f"webhook-{webhook.name}"
         self.description = f"webhook {webhook.name} to {webhook.host}"
-        self.wanted = Wanted(
-            kinds=frozenset({"inspection"}), decisions=webhook.decisions, categories=webhook.categories
+        self.wanted = EventFilter(
+            kind=frozenset({"inspection"}), decision=webhook.decisions, category=webhook.categories
         )
         self.attempts = webhook.attempts
         self._url = str(webhook.url)

@@ -10,7 +10,7 @@ from app.commands.webhooks import app
 from app.database import clock
 from app.database.engine import Database
 from app.feed import log
-from app.feed.log import Happening
+from app.feed.log import NewEvent
 from app.settings import settings_from
 from app.sinks import positions
 from app.sinks.config import SinkError
@@ -34,7 +34,7 @@ def test_failed_deliveries_are_listed_without_secrets(
     database = Database(settings_from().database_url)
     database.upgrade()
     with database.write() as connection:
-        log.append(connection, [Happening("inspection", "bottle", None, "PASS", '{"inspection_id": "a"}')])
+        log.append(connection, [NewEvent("inspection", "bottle", None, "PASS", '{"inspection_id": "a"}')])
         positions.give_up(connection, "webhook-mes", 1, "answers 410")
         positions.give_up(connection, "mqtt", 1, "another sink")
     database.close()

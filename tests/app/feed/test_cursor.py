@@ -1,24 +1,23 @@
-import uuid
-
 import pytest
 
-from app.feed.cursor import Cursors, NotACursor
+from app.feed.cursor import Cursors
 
-HERE = Cursors(str(uuid.UUID(int=1 << 100)))
-ELSEWHERE = Cursors(str(uuid.UUID(int=2 << 100)))
+HERE = Cursors("6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10")
+ELSEWHERE = Cursors("7b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10")
 
 
-@pytest.mark.parametrize("number", [0, 1, 255, 2**40, 2**63 - 1])
+@pytest.mark.parametrize("number", [0, 255, 2**40])
 def test_a_cursor_names_its_number(number: int) -> None:
     assert HERE.read(HERE.at(number)) == number
-    assert len(HERE.at(number)) == 22
 
 
 def test_a_cursor_of_another_history_names_nothing() -> None:
     assert HERE.read(ELSEWHERE.at(7)) is None
 
 
-@pytest.mark.parametrize("text", ["", "7", "x" * 22, "\n", "é", "A" * 200, HERE.at(7)[:-1], HERE.at(7) + "A"])
+@pytest.mark.parametrize(
+    "text", ["", "7", "x" * 22, "6b1e6f5e-", "6b1e6f5e-7\n", "6b1e6f5e-\u0667", "6b1e6f5e-7-7"]
+)
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(NotACursor):
+    with pytest.raises(ValueError, match="no cursor"):
         HERE.read(text)

@@ -10,18 +10,18 @@ from app.database.engine import Database
 from app.feed import feed as feeds
 from app.feed import log
 from app.feed.feed import Feed, Overtaken
-from app.feed.log import Event, Happening, Wanted
+from app.feed.log import Event, EventFilter, NewEvent
 from app.problems import Problem
 from tests.app.databases import with_identity
 
-ALL = Wanted()
+ALL = EventFilter()
 
 
 def add(database: Database, *names: str, category: str = "bottle") -> None:
     with database.write() as connection:
         log.append(
             connection,
-            [Happening("inspection", category, None, "PASS", json.dumps(name)) for name in names],
+            [NewEvent("inspection", category, None, "PASS", json.dumps(name)) for name in names],
         )
 
 
@@ -105,7 +105,7 @@ def test_it_says_so_too_where_nothing_that_is_wanted_happens(
                 await asyncio.sleep(0.02)
 
         busy = asyncio.create_task(others())
-        async with aclosing(feed.follow(feed.position, Wanted(category="grid"))) as follow:
+        async with aclosing(feed.follow(feed.position, EventFilter(category=frozenset({"grid"})))) as follow:
             assert await anext(follow) == (0, [])
             number, events = await anext(follow)
             assert number > 0

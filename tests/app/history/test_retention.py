@@ -13,7 +13,7 @@ from app.access import ANONYMOUS
 from app.database import clock
 from app.database.tables import inspections, retention
 from app.feed import log
-from app.feed.log import Happening
+from app.feed.log import NewEvent
 from app.history import reviews
 from app.history.deletions import DeletionGuard, HeldDeletion
 from app.history.history import History
@@ -331,7 +331,7 @@ def test_size_limit_that_would_delete_much_waits_for_a_person(kept: Kept) -> Non
 
 def test_of_the_events_the_newest_stay(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.history.retention._CHUNK_EVENTS", 300)
-    happenings = [Happening("inspection", "bottle", None, "PASS", str(number)) for number in range(2000)]
+    happenings = [NewEvent("inspection", "bottle", None, "PASS", str(number)) for number in range(2000)]
     with kept.history.database.write() as connection:
         log.append(connection, happenings)
     kept.apply(events_kept=1000)

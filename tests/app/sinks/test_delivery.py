@@ -12,14 +12,14 @@ from app.database.engine import Database
 from app.database.tables import deliveries
 from app.feed import log
 from app.feed.feed import Feed
-from app.feed.log import Event, Happening, Wanted
+from app.feed.log import Event, EventFilter, NewEvent
 from app.sinks import delivery as module
 from app.sinks import positions
 from app.sinks.delivery import Delivery, Sink, Undelivered
 from tests.app.databases import with_identity
 from tests.support.waiting import until
 
-INSPECTIONS = Wanted(kinds=frozenset({"inspection"}))
+INSPECTIONS = EventFilter(kind=frozenset({"inspection"}))
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Memory(Sink):
 
     name: str = "memory"
     description: str = "in memory"
-    wanted: Wanted = INSPECTIONS
+    wanted: EventFilter = INSPECTIONS
     attempts: int = 3
     fails: Callable[[str], Exception | None] = lambda _: None
     seconds: float = 0.0
@@ -64,7 +64,7 @@ class Memory(Sink):
 
 def add(database: Database, *names: str, station: str | None = None, kind: str = "inspection") -> None:
     with database.write() as connection:
-        happenings = [Happening(kind, "bottle", station, "PASS", json.dumps(name)) for name in names]  # type: ignore[arg-type]
+        happenings = [NewEvent(kind, "bottle", station, "PASS", json.dumps(name)) for name in names]  # type: ignore[arg-type]
         log.append(connection, happenings)
 
 

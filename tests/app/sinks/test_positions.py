@@ -1,13 +1,13 @@
 from app.database.engine import Database
 from app.feed import log
-from app.feed.log import Happening
+from app.feed.log import NewEvent
 from app.sinks import positions
 
 
 def test_new_sink_begins_after_what_is_there_and_stays_where_it_was(database: Database) -> None:
     with database.write() as connection:
         assert positions.begin(connection, "a") == 0
-        log.append(connection, [Happening("inspection", "bottle", None, "PASS", "{}")] * 3)
+        log.append(connection, [NewEvent("inspection", "bottle", None, "PASS", "{}")] * 3)
     with database.write() as connection:
         newest = log.newest(connection)
         assert (positions.begin(connection, "a"), positions.begin(connection, "b")) == (0, newest)
@@ -18,7 +18,7 @@ def test_new_sink_begins_after_what_is_there_and_stays_where_it_was(database: Da
 
 def test_latest_reason_of_a_failed_delivery_is_kept_as_long_as_its_event(database: Database) -> None:
     with database.write() as connection:
-        log.append(connection, [Happening("inspection", "bottle", None, "PASS", str(n)) for n in range(2)])
+        log.append(connection, [NewEvent("inspection", "bottle", None, "PASS", str(n)) for n in range(2)])
         for reason in ("500", "410"):
             positions.give_up(connection, "a", 1, reason)
         [(_, reason, data)] = positions.given_up(connection, "a")

@@ -6,8 +6,8 @@ from app.access import ANONYMOUS
 from app.audit import Audit
 from app.database.engine import Database
 from app.feed import log
-from app.feed.happenings import done, inspected
 from app.feed.log import Event
+from app.feed.new_events import done, inspected
 from app.history import reviews
 from tests.app.history.rows import add, row
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from app.database import clock
-from app.feed.log import Happening
+from app.feed.log import NewEvent
 from app.schemas.events import InspectionEvent, ModelEvent, ReviewEvent, ThresholdsEvent
 from app.schemas.predict import links_of
 
@@ -15,30 +15,21 @@ _TUNED: Final[Mapping[str, Literal["rates", "calibration", "region"]]] = {
 }
 
 
-def inspected(row: Mapping[str, Any]) -> Happening:
+def inspected(row: Mapping[str, Any]) -> NewEvent:
     """An inspection is in the history.
 
     Args:
         row: of the table `inspections`.
     """
-    data = InspectionEvent(
-        inspection_id=row["id"],
-        created_at=clock.iso(row["created_ms"]),
-        category=row["category"],
-        version=row["version"],
-        station=row["station"],
-        part_id=row["part_id"],
-        decision=row["decision"],
-        score=row["score"],
-        p_value=row["p_value"],
-        links=links_of(row["id"]),
-    )
-    return Happening("inspection", row["category"], row["station"], row["decision"], data.model_dump_json())
+    links = links_of(row["id"])
+    known = {"inspection_id": row["id"], "created_at": clock.iso(row["created_ms"]), "links": links}
+    data = InspectionEvent.model_validate({**row, **known})
+    return NewEvent("inspection", data.category, data.station, data.decision, data.model_dump_json())
 
 
 def reviewed(
     row: Mapping[str, Any], created_ms: int, revision: int, verdict: Literal["good", "defect"]
-) -> Happening:
+) -> NewEvent:
     """An inspection was reviewed.
 
     Args:
@@ -47,27 +38,20 @@ def reviewed(
         revision: of the review.
         verdict: of the review.
     """
-    data = ReviewEvent(
-        inspection_id=row["id"],
-        created_at=clock.iso(created_ms),
-        category=row["category"],
-        station=row["station"],
-        decision=row["decision"],
-        revision=revision,
-        verdict=verdict,
-    )
-    return Happening("review", row["category"], row["station"], row["decision"], data.model_dump_json())
+    said = {"created_at": clock.iso(created_ms), "revision": revision, "verdict": verdict}
+    data = ReviewEvent.model_validate({**row, "inspection_id": row["id"], **said})
+    return NewEvent("review", data.category, data.station, data.decision, data.model_dump_json())
 
 
-def done(action: str, target: str, detail: Mapping[str, Any], created_ms: int) -> list[Happening]:
+def done(action: str, target: str, detail: Mapping[str, Any], created_ms: int) -> list[NewEvent]:
     """What an act that was done, as the audit log has it, means for those who hear; mostly nothing."""
     category, _, version = target.partition("/")
     at = clock.iso(created_ms)
     if action == "model.serves":
         previous = detail.get("previous")
         model = ModelEvent(created_at=at, category=category, version=version, previous=previous)
-        return [Happening("model", category, None, None, model.model_dump_json())]
+        return [NewEvent("model", category, None, None, model.model_dump_json())]
     if action in _TUNED:
         tuned = ThresholdsEvent(created_at=at, category=category, what=_TUNED[action])
-        return [Happening("thresholds", category, None, None, tuned.model_dump_json())]
+        return [NewEvent("thresholds", category, None, None, tuned.model_dump_json())]
     return []
