@@ -174,7 +174,6 @@ def database_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """A SQLite database with all tables."""
     with _with_tables(database_url) as database:
         yield database
 
@@ -192,7 +191,6 @@ def each_database_url(request: pytest.FixtureRequest, database_url: str) -> Iter
 
 @pytest.fixture
 def each_database(each_database_url: str) -> Iterator[Database]:
-    """A database with all tables, once of each kind."""
     with _with_tables(each_database_url) as database:
         yield database
 
@@ -243,7 +241,6 @@ def picture(seed: int, *, defect: bool = False) -> NDArray[np.uint8]:
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """Encode an RGB picture."""
     return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
@@ -287,13 +284,11 @@ TINY_CONFIG = RunConfig.model_validate(
 
 @pytest.fixture(scope="session")
 def tiny_config() -> RunConfig:
-    """A run that takes seconds."""
     return TINY_CONFIG
 
 
 @pytest.fixture(scope="session")
 def silent() -> Silent:
-    """A progress for runs in tests."""
     return Silent()
 
 

@@ -19,7 +19,6 @@ SECRET = "whsec_" + "c2VjcmV0" * 6
 
 
 def block(language: str) -> str:
-    """The first block of a language."""
     found = re.search(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     return found[1]

@@ -46,7 +46,6 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 
 def queries(node: object) -> Iterator[str]:
-    """Everything in the dashboard that is asked of Prometheus."""
     if isinstance(node, dict):
         for name, value in node.items():
             if name in ("expr", "query") and isinstance(value, str):

@@ -148,7 +148,6 @@ def test_fairness_sees_a_wrong_answer(flood: Shot, few: Shot, fault: str) -> Non
 
 @pytest.fixture
 def history(tmp_path: Path) -> Path:
-    """A history of one inspection that is whole."""
     for folder in ("pictures/ab", "maps/cd", "incoming", "journal"):
         (tmp_path / folder).mkdir(parents=True)
     sha256 = hashlib.sha256(b"picture").hexdigest()

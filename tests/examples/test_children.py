@@ -21,7 +21,6 @@ STUBBORN = [
 
 
 def flowgauge(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Put a script in the place of the flowgauge command."""
     monkeypatch.setattr(children, "FLOWGAUGE", (sys.executable, "-c", code))
 
 

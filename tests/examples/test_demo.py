@@ -14,7 +14,6 @@ from training.datasets.sample import Sample
 
 
 def samples(**counts: int) -> list[Sample]:
-    """A test set with so many pictures of each kind."""
     return [
         Sample(Path(f"{kind}/{i:03d}.png"), None if kind == "good" else kind, None)
         for kind, count in counts.items()

@@ -47,22 +47,18 @@ Takes = Callable[[Shape], bool]
 
 
 def divisible(event: Shape) -> bool:
-    """What has two channels or dimensions at least."""
     return event[0] >= 2
 
 
 def vectors(event: Shape) -> bool:
-    """Vectors of any size."""
     return len(event) == 1
 
 
 def images(event: Shape) -> bool:
-    """Images of any size."""
     return len(event) == 3
 
 
 def even(event: Shape) -> bool:
-    """Images that can be squeezed."""
     return images(event) and event[1] % 2 == event[2] % 2 == 0
 
 
@@ -72,7 +68,6 @@ def splittable(event: Shape) -> bool:
 
 
 def flat(event: Shape) -> Shape:
-    """The shape of an event as a vector."""
     return (torch.Size(event).numel(),)
 
 
@@ -104,7 +99,6 @@ class Case:
 
 
 def conditioner(partition: Partition, event: Shape, per_element: int = 2, kernel_size: int = 3) -> nn.Module:
-    """A small network for either kind of event."""
     in_, out = partition.conditioning, per_element * partition.transformed
     if len(event) == 1:
         return nn.Sequential(nn.Linear(in_, 5), nn.Tanh(), nn.Linear(5, out))
@@ -114,25 +108,21 @@ def conditioner(partition: Partition, event: Shape, per_element: int = 2, kernel
 def coupling(
     event: Shape, *, swapped: bool = False, bound: float = 2.0, kernel_size: int = 3, law: Law | None = None
 ) -> Transform:
-    """A coupling over channel halves, affine unless another law is given."""
     halves = Halves(event[0], swapped=swapped)
     law = Affine(SoftClamp(bound)) if law is None else law
     return Coupling(halves, conditioner(halves, event, law.per_element, kernel_size), law)
 
 
 def board(event: Shape, law: Law, *, swapped: bool = False) -> Transform:
-    """A coupling over a checkerboard."""
     partition = Checkerboard(event[0], swapped=swapped)
     return Coupling(partition, conditioner(partition, event, law.per_element), law)
 
 
 def learned_clamp(event: Shape) -> Transform:
-    """An affine coupling with RealNVP's clamp."""
     return coupling(event, law=Affine(LearnedClamp(Halves(event[0]).transformed)))
 
 
 def library_networks(event: Shape) -> Transform:
-    """Couplings with the conditioners of the library."""
     halves, swapped = Halves(event[0]), Halves(event[0], swapped=True)
 
     def sizes(partition: Halves) -> tuple[int, int, int]:
@@ -159,14 +149,12 @@ def steps(event: Shape) -> Transform:
 
 
 def recomputed(event: Shape) -> Transform:
-    """The same with a backward pass that recomputes."""
     inner = steps(event)
     assert isinstance(inner, Compose)
     return Compose([t for t in inner.transforms if isinstance(t, Transform)], recompute=True)
 
 
 def set_actnorm(event: Shape) -> Transform:
-    """Activation normalisation that a batch has set."""
     layer = ActNorm(event[0]).train()
     layer.forward(5 + 3 * torch.randn(20, *event))
     return layer

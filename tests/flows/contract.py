@@ -35,7 +35,6 @@ class Setting:
     spread: float | None = 1.0
 
     def transform(self, case: Case) -> Transform:
-        """The transform in double precision and evaluation mode."""
         # torch.manual_seed notes the stack for each kind of device, which takes longer than what is made.
         torch.default_generator.manual_seed(self.seed)
         transform = case.make(self.event).double().eval()
@@ -72,7 +71,6 @@ class Way:
 
 
 def ways(transform: Transform, case: Case, setting: Setting) -> Iterator[Way]:
-    """Both directions."""
     yield Way("forward", transform.forward, transform.inverse, setting.data(case))
     yield Way("inverse", transform.inverse, transform.forward, setting.latents(case))
 
@@ -172,7 +170,6 @@ def check_autocast(case: Case, setting: Setting) -> None:
 
 
 def _norms(x: Tensor) -> Tensor:
-    """Of each row, (N,)."""
     norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
     return norms
 

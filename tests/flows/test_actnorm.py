@@ -22,7 +22,6 @@ def test_the_first_training_batch_comes_out_with_mean_0_and_deviation_1(size: tu
 
 
 def set_by(x: torch.Tensor) -> ActNorm:
-    """One that this batch has set."""
     layer = ActNorm(x.shape[1]).to(x).train()
     layer.forward(x)
     return layer.eval()

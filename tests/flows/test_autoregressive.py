@@ -7,7 +7,6 @@ from flows import MaskedAutoregressive
 
 
 def made(features: int, context: int = 0) -> MaskedAutoregressive:
-    """With random weights everywhere."""
     torch.manual_seed(features)
     flow = MaskedAutoregressive(features, (16, 16), context=context).double()
     for parameter in flow.parameters():

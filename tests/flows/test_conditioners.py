@@ -47,7 +47,6 @@ MAPS = ["ConvNet", "GlowNet", "ResNet", "DepthwiseNet"]
 
 
 def networks(context: int) -> list[tuple[nn.Module, torch.Tensor]]:
-    """Each network with an input for it: two channels in, six out."""
     return [
         (ConvNet((2, 5, 6), 3, context=context), torch.randn(3, 2, 4, 4)),
         (GlowNet((2, 5, 6), context=context), torch.randn(3, 2, 4, 4)),

@@ -9,7 +9,6 @@ from flows import InvertibleConv1x1
 
 
 def weight(layer: InvertibleConv1x1) -> torch.Tensor:
-    """W, read off from what the layer does to the axes."""
     return layer.forward(torch.eye(len(layer.sign), dtype=layer.lower.dtype))[0].T.detach()
 
 

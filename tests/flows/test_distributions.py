@@ -42,7 +42,6 @@ def test_the_logistic_is_scipys() -> None:
 
 
 def learned() -> DiagonalNormal:
-    """A diagonal normal with means 1, 2 and deviations 3, 0.5."""
     base = DiagonalNormal((2,)).double()
     base.load_state_dict(
         {"mean": torch.tensor([1.0, 2.0]), "log_deviation": torch.tensor([math.log(3), math.log(0.5)])}
@@ -51,8 +50,6 @@ def learned() -> DiagonalNormal:
 
 
 class Halved(nn.Module):
-    """Means and log-deviations of the above, for the context 2."""
-
     def forward(self, context: torch.Tensor) -> torch.Tensor:
         parameters = torch.tensor([1.0, 2.0, math.log(3), math.log(0.5)], dtype=context.dtype)
         return parameters * context[:, :1] / 2

@@ -13,7 +13,6 @@ from tests.flows.contract import Setting
 
 
 def flow(event: Shape, seed: int = 0, spread: float = 0.6) -> Flow:
-    """Random steps over a standard normal."""
     transform = Setting(event, seed=seed, spread=spread).transform(Case("steps", steps))
     return Flow(transform, StandardNormal(event)).double()
 

@@ -8,7 +8,6 @@ from flows import Radial
 
 
 def made(alpha: float, total: float, features: int = 3) -> Radial:
-    """A radial flow around 0 with raw parameters."""
     flow = Radial(features).double()
     torch.nn.init.zeros_(flow.center)
     torch.nn.init.constant_(flow.raw_alpha, alpha)

@@ -11,7 +11,6 @@ from flows.recipes import glow, real_nvp
 
 
 def gradients(flow: Flow, x: Tensor, context: Tensor | None) -> list[Tensor]:
-    """Of the input, the context and the parameters."""
     inputs = [x.clone().requires_grad_()] + ([] if context is None else [context.clone().requires_grad_()])
     loss = -flow.log_prob(*inputs).mean()
     found = torch.autograd.grad(loss, [*inputs, *flow.parameters()], allow_unused=True)

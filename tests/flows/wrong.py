@@ -34,7 +34,6 @@ class Wrong:
 
     @contextmanager
     def seeded(self) -> Iterator[None]:
-        """Run the flows with the fault."""
         functions = [inspect.unwrap(pkgutil.resolve_name(edit["in"])) for edit in self.edits]
         before = [function.__code__ for function in functions]
         jacobians.cache_clear()
@@ -62,7 +61,6 @@ def edited(function: FunctionType, old: str, new: str) -> CodeType:
 
 
 def read() -> dict[str, Wrong]:
-    """The faults by name."""
     cases = {case.name: case for case in [*CASES, *OWN]}
     found: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
     return {

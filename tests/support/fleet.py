@@ -41,7 +41,6 @@ class Fleet:
 
     @property
     def categories(self) -> list[str]:
-        """Their names."""
         return sorted(self.versions)
 
     def copy(self, folder: Path) -> "Fleet":
@@ -140,6 +139,5 @@ def part(seed: int, size: int, *, defect: bool = False) -> NDArray[np.uint8]:
 
 
 def jpeg(image: NDArray[np.uint8]) -> bytes:
-    """Encode an RGB picture."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()

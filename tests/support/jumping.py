@@ -17,7 +17,6 @@ class Jumping(asyncio.SelectorEventLoop):
     now = 0.0
 
     def time(self) -> float:
-        """Seconds since it began."""
         return self.now
 
     def _run_once(self) -> None:

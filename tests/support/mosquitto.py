@@ -63,7 +63,6 @@ class Mosquitto:
         self._give_files()
 
     def protect(self, user: str, password: str) -> None:
-        """Let nobody in but a user."""
         file = self._root / "passwords"
         file.touch()
         file.chmod(0o600)
@@ -71,7 +70,6 @@ class Mosquitto:
         self.configure("allow_anonymous false", f"password_file {file}")
 
     def encrypt(self, certificate: Certificate) -> None:
-        """Speak TLS alone."""
         for source, name in ((certificate.certificate, "server.pem"), (certificate.key, "server.key")):
             shutil.copyfile(source, self._root / name)
         self.configure(
@@ -113,7 +111,6 @@ class Mosquitto:
         return standing_still(self._process.pid)
 
     def kill(self) -> None:
-        """End it as `kill -9` does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(20)
@@ -153,14 +150,12 @@ class Subscriber:
             self.messages.append(came)
 
     def close(self) -> None:
-        """Leave."""
         self._client.disconnect()
         self._client.loop_stop()
 
 
 @contextmanager
 def subscribed(broker: Mosquitto, topics: str = "#", **tls: Any) -> Iterator[Subscriber]:
-    """A subscriber, for a while."""
     subscriber = Subscriber(broker, topics, **tls)
     try:
         yield subscriber

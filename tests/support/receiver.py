@@ -27,19 +27,16 @@ class Message:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Its JSON."""
         content: dict[str, Any] = json.loads(self.body)
         return content
 
     @property
     def id(self) -> str:
-        """Of the inspection."""
         identifier: str = self.content["data"]["inspection_id"]
         return identifier
 
 
 def accept(_: int, __: bytes) -> Answer:
-    """Take everything."""
     return 204, {}
 
 
@@ -79,16 +76,13 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where it is."""
         return f"http://127.0.0.1:{self.port}/hook"
 
     @property
     def accepted(self) -> list[Message]:
-        """What it has taken."""
         return [message for message in self.messages if message.answer and message.answer[0] < 300]
 
     def start(self) -> None:
-        """Listen."""
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -135,7 +129,6 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no more."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

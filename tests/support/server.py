@@ -60,7 +60,6 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it is."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -119,7 +118,6 @@ class Server:
             )
 
     def kill(self) -> None:
-        """Kill it, as `kill -9` does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -130,7 +128,6 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 
     def client(self) -> httpx.Client:
-        """A client for checks that are not measured."""
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def metrics(self) -> dict[str, float]:

@@ -43,7 +43,6 @@ class Hub:
     url: str = ""
 
     def put(self, name: str, state: Mapping[str, Tensor]) -> None:
-        """Have weights under a model's name."""
         file = self.folder / f"{name}.safetensors"
         save_file({key: value.contiguous() for key, value in state.items()}, file)
         self.files[path_of(name)] = file
@@ -97,7 +96,6 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serve(folder: Path) -> Iterator[Hub]:
-    """A hub that listens, without files yet."""
     hub = Hub(folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     thread = threading.Thread(target=server.serve_forever)

@@ -24,7 +24,6 @@ def _engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def flowgauge(tmp_path: Path) -> FlowGauge:
-    """The command, in a directory of the test's own."""
     return FlowGauge(tmp_path)
 
 

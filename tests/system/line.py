@@ -50,7 +50,6 @@ class Line:
 
     @property
     def ids(self) -> dict[str, list[str]]:
-        """Ids of what was answered, by station, in order."""
         return {
             station: [answer["inspection_id"] for answer in answers]
             for station, answers in self.answers.items()
@@ -58,15 +57,12 @@ class Line:
 
     @property
     def count(self) -> int:
-        """How many were answered."""
         return sum(map(len, self.answers.values()))
 
 
 def make_line(models: Path, images: Mapping[str, Sequence[bytes]], work: Path, **settings: str | int) -> Line:
-    """A line whose server does not run yet."""
     return Line(Server(models, work, **settings), [*images["good"][:3], images["defect"][0]])
 
 
 def first_of_each(ids: Sequence[str]) -> list[str]:
-    """Ids in the order in which each came first."""
     return list(dict.fromkeys(ids))

@@ -37,7 +37,6 @@ class FlowGauge:
     cwd: Path
 
     def start(self, *arguments: str | Path, log: IO[str] | None = None) -> subprocess.Popen[str]:
-        """Start a command; its output goes to a file, or is to be read."""
         return subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
             stdout=log or subprocess.PIPE,

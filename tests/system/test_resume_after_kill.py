@@ -33,7 +33,6 @@ def killed_when(flowgauge: FlowGauge, command: list[str], moment: Moment, delay:
 
 
 def expect_nothing_half_written(models: Path) -> None:
-    """What a user, or the server, sees in the models folder is whole."""
     seen = {p.name for p in models.glob("[!.]*")}
     assert seen <= {"backbones", "tiny"}
     for file in models.glob("backbones/[!.]*"):
@@ -53,12 +52,10 @@ def command(tiny_data: Path, tiny_yaml: Path) -> list[str]:
 
 
 def said(text: str) -> Moment:
-    """The moment when the command has printed a text."""
     return lambda output: text in output
 
 
 def exists(folder: Path, pattern: str) -> Moment:
-    """The moment when a folder has such a file."""
     return lambda _: any(folder.glob(pattern))
 
 

@@ -20,7 +20,6 @@ def scorer(tiny_bundle_store: Path) -> Scorer:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, list[bytes]]) -> list[Path]:
-    """Eight good pictures that the model was not trained on."""
     folder = tmp_path_factory.mktemp("held-out")
     for i, data in enumerate(tiny_images["good"]):
         (folder / f"{i}.png").write_bytes(data)

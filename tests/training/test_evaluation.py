@@ -18,7 +18,6 @@ from training.evaluation import Evaluation, evaluate
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, list[bytes]]) -> list[Sample]:
-    """Three good pictures and three with a scratch; no masks."""
     folder = tmp_path_factory.mktemp("test")
     found = []
     for kind, defect in (("good", None), ("defect", "scratch")):
@@ -34,7 +33,6 @@ def ignore(steps: int) -> None:
 
 
 def pixel_auroc(evaluation: Evaluation) -> float | None:
-    """Of the maps; None where pixels were not measured."""
     return evaluation.figures.pixels.auroc if evaluation.figures.pixels else None
 
 
@@ -44,7 +42,6 @@ def bright(path: Path) -> NDArray[np.bool_]:
 
 
 def with_masks(samples: Sequence[Sample], folder: Path) -> list[Sample]:
-    """The samples, the defective ones with masks."""
     found = []
     for sample in samples:
         if sample.defect is not None:

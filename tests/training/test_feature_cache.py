@@ -50,7 +50,6 @@ def extractor(weights: Weights) -> CountingExtractor:
 
 @pytest.fixture
 def paths(tiny_data: Path, tmp_path: Path) -> list[Path]:
-    """Five images of the test's own."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     originals = sorted((tiny_data / "tiny/train/good").iterdir())[:5]
@@ -70,7 +69,6 @@ def cache_of(
 
 
 def views_of(paths: list[Path]) -> list[View]:
-    """The images as they are."""
     return [View(*picture, i) for i, picture in enumerate(pins(paths))]
 
 
@@ -91,7 +89,6 @@ def cached(
 
 
 def names(folder: Path) -> list[str]:
-    """Of all that lies in a folder, hidden or not."""
     return sorted(path.name for path in folder.iterdir())
 
 

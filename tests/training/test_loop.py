@@ -110,7 +110,6 @@ def assert_same_bits(a: Head, b: Head) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Head, Path]:
-    """A run that nobody disturbed, and its folder."""
     folder = tmp_path_factory.mktemp("whole")
     return run(folder), folder
 
@@ -337,7 +336,6 @@ def until_it_stops() -> RunConfig:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Head, Path]:
-    """A run that stopped, and its folder."""
     folder = tmp_path_factory.mktemp("stopped")
     return run(folder, until_it_stops(), rows=WATCHED), folder
 

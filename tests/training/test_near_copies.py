@@ -49,7 +49,6 @@ def test(tmp_path: Path, train: list[Path]) -> list[Path]:
 
 
 def known(paths: list[Path]) -> list[FitPictures]:
-    """As a bundle has them: what it was fitted to, and what it was calibrated with."""
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     return [FitPictures(digests[:5]), FitPictures(digests[5:])]
 

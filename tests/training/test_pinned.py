@@ -17,7 +17,6 @@ from training.pinned import Pinned, read, read_bytes, size_of
 
 @pytest.fixture
 def path(tiny_data: Path, tmp_path: Path) -> Path:
-    """An image of the test's own."""
     return Path(shutil.copy(tiny_data / "tiny/train/good/000.png", tmp_path))
 
 

@@ -69,8 +69,6 @@ class Recorder:
 
 @dataclass
 class Place:
-    """Where a run reads and writes."""
-
     data: Path
     models: Path
     runs: Path
@@ -137,8 +135,6 @@ def fresh(place: Place, tmp_path: Path) -> Place:
 
 
 class TestPublished:
-    """What a run leaves in the models folder."""
-
     def test_it_is_whole_and_active(self, finished: Finished) -> None:
         place, outcome, _ = finished
         assert not outcome.reused
@@ -265,8 +261,6 @@ def test_a_run_that_stops_early_tells_of_the_epoch_it_kept_and_goes_on_to_the_sa
 
 
 class TestAgain:
-    """Resuming, reusing, starting over."""
-
     def test_a_finished_run_is_reused(self, finished: Finished, place: Place) -> None:
         recorder = Recorder()
         outcome = place.train(resume=True, progress=recorder)
@@ -327,8 +321,6 @@ class TestAgain:
 
 
 class TestMeanwhile:
-    """Pictures that are changed or taken away while a run is at work."""
-
     @pytest.mark.parametrize(
         ("stage", "step", "gone"),
         [("fit", 6, True), ("calibrate", 10, False)],
@@ -365,8 +357,6 @@ class TestMeanwhile:
 
 
 class TestErrors:
-    """What can be wrong is found early, named, and leaves the published models alone."""
-
     @pytest.mark.parametrize("name", ["Tiny", "../tiny", "backbones"])
     def test_a_category_that_no_model_can_have_is_refused(self, fresh: Place, name: str) -> None:
         with pytest.raises(BundleError, match="cannot be a category"):

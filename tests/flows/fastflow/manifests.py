@@ -9,10 +9,8 @@ from typing import Any
 
 import torch
 
-from flows.fastflow.bundle import MANIFEST, read_manifest
-from flows.fastflow.detector import Detector
+from flows.fastflow.bundle import MANIFEST
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import read
 from flows.fastflow.manifest import (
     Backbone,
     Calibration,
@@ -25,14 +23,12 @@ from flows.fastflow.manifest import (
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.models_folder import publish
 from flows.fastflow.score import ScoreRule
-from flows.fastflow.scorer import Scorer
 
 FILES = {"golden/0.png": b"a picture", "report/metrics.jsonl": b"{}\n"}
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3)}
 
 
 def manifest(category: str = "screw", version: str = "20260101T000000-abcdef") -> Manifest:
-    """A valid manifest of a model that does not exist."""
     return Manifest(
         category=category,
         version=version,
@@ -66,12 +62,10 @@ def manifest(category: str = "screw", version: str = "20260101T000000-abcdef") -
 
 
 def made(models: Path, category: str = "screw", version: str = "20260101T000000-abcdef") -> Path:
-    """Publish such a manifest with a little of everything."""
     return publish(models, manifest(category, version), TENSORS, FILES)
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a bundle's manifest in place."""
     document = json.loads((bundle / MANIFEST).read_text())
     change(document)
     (bundle / MANIFEST).write_text(json.dumps(document))
@@ -85,18 +79,3 @@ def rehash(bundle: Path) -> None:
         if path.is_file() and path.name != MANIFEST
     }
     edit(bundle, lambda document: document.update(files=files))
-
-
-def see_by(bundle: Path, geometry: Geometry) -> None:
-    """Make the model one that takes pictures by another geometry, with golden scores to match."""
-    made = Detector.load(bundle, device="cpu").scorer
-    scorer = Scorer(made.extractor, made.head, made.input_size, made.rule, geometry)
-    files = [golden.file for golden in read_manifest(bundle).golden]
-    scores = [scorer.score([read(bundle / file)])[0].score for file in files]
-
-    def change(document: dict[str, Any]) -> None:
-        document["geometry"] = geometry.model_dump()
-        for golden, score in zip(document["golden"], scores, strict=True):
-            golden["score"] = score
-
-    edit(bundle, change)

@@ -33,7 +33,6 @@ WHOLE = [
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
-    """As on a machine with two cores."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(2)
     yield
@@ -42,7 +41,6 @@ def two_threads() -> Iterator[None]:
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The heights of what is computed by itself."""
     heights: list[int] = []
     resize = area._resize
 

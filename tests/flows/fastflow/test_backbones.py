@@ -12,7 +12,6 @@ from tests.flows.fastflow.untrained import NAME, state, weights
 
 
 def _named(folder: Path, seed: int) -> Weights:
-    """Weights as a run finds them in a file that it names."""
     file = folder / f"{seed}.safetensors"
     save_file(state(seed), file)
     return backbones.find_weights(NAME, file=file)

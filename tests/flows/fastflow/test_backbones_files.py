@@ -69,8 +69,6 @@ class TestDamage:
 
 
 class TestConversion:
-    """Transformers' files as others keep them, by timm's own conversions."""
-
     def test_positions_of_another_grid_are_resampled(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
         larger = timm.create_model("test_vit", pretrained=False, img_size=192).state_dict()

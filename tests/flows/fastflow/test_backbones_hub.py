@@ -26,7 +26,6 @@ PATH = path_of(MODEL)
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    """Weights that only the stand-in has."""
     torch.manual_seed(1)
     return dict(timm.create_model(MODEL, pretrained=False).state_dict())
 
@@ -86,8 +85,6 @@ def attempt(server: Hub, home: Path, folder: Path, *attempts: str) -> tuple[list
 
 @dataclass(frozen=True)
 class Online:
-    """What happened while there was a hub."""
-
     results: list[Result]
     folder: Path
     home: Path

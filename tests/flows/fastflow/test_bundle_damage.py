@@ -51,7 +51,6 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A bundle to damage."""
     return made(tmp_path)
 
 

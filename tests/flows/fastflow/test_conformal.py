@@ -69,7 +69,6 @@ def test_rejecting_by_threshold_is_rejecting_by_p_value(
 def counts_of_false_rejects(
     n: int, n_test: int, target: float, draws: int, rng: np.random.Generator, ties: bool = False
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """How many of ``n_test`` good images are rejected, over ``draws`` calibration and test sets."""
     counts = np.empty(draws, dtype=np.int64)
     for draw in range(draws):
         scores = rng.standard_exponential(n + n_test)  # skewed, as scores are

@@ -13,7 +13,6 @@ from flows.fastflow import images
 
 
 def damaged(kind: str, **options: str) -> list[bytes]:
-    """Pictures of noise with a byte turned round, at places all over the file."""
     file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     Image.fromarray(noise).save(file, kind, **options)

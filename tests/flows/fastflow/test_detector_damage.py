@@ -19,12 +19,10 @@ State = dict[str, torch.Tensor]
 
 
 def set_backbone(**values: object) -> Callable[[dict[str, Any]], None]:
-    """A manifest that says something else of the backbone."""
     return lambda document: document["backbone"].update(values)
 
 
 def set_flow(**values: object) -> Callable[[dict[str, Any]], None]:
-    """A manifest that says something else of the flows."""
     return lambda document: document["flow"].update(values)
 
 
@@ -39,7 +37,6 @@ class TestFlow:
 
     @pytest.mark.parametrize("content", [b"text", b"\xff" * 100, bytes(8), b"\0" * 7 + b"\x10" + b"x" * 99])
     def test_something_else(self, tiny: Path, tiny_extractor: FeatureExtractor, content: bytes) -> None:
-        """Among them headers that claim to be 2^60 bytes long."""
         (tiny / FLOW).write_bytes(content)
         self.refused(tiny, tiny_extractor, r"flow\.safetensors cannot be read")
 

@@ -21,7 +21,6 @@ DESCRIBED = [
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:
-    """Random pictures, (N, H, W, 3) uint8."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (*shape, 3), generator=generator, dtype=torch.uint8)
 

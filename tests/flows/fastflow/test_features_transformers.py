@@ -24,12 +24,10 @@ KINDS = [
 
 
 def random_weights(name: str) -> Weights:
-    """Random weights, with positions that tell one place from another."""
     return Weights(name, "a test", "0" * 64, backbones.random_weights(name))
 
 
 def pictures(*shape: int) -> Tensor:
-    """Random pictures, (N, H, W, 3) uint8."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (*shape, 3), generator=generator, dtype=torch.uint8)
 

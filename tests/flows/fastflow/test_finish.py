@@ -24,7 +24,6 @@ def energies(scales: int, seed: int = 0, factor: float = 1.0) -> tuple[list[torc
 
 
 def of_one(flow: list[torch.Tensor], gaussian: list[torch.Tensor], picture: torch.Tensor) -> Energies:
-    """What a head gives, without what is for statistics alone."""
     return Energies(flow, gaussian, picture, torch.zeros(1, len(flow)), torch.zeros(1, len(flow)))
 
 
@@ -35,7 +34,6 @@ def both(
     factor: float = 1.0,
     region: NDArray[np.bool_] | None = None,
 ) -> tuple[tuple[float, NDArray[np.float32]], tuple[float, NDArray[np.float32]]]:
-    """What is found, and what the reference says."""
     flow, gaussian = energies(scales, seed, factor)
     picture = torch.tensor([[0.4, 3.0]])
     [pixels] = pixels_of(of_one(flow, gaussian, picture), rule, SIZE)

@@ -33,7 +33,6 @@ def made(
     std: float = 0.1,
     sizes: Sequence[tuple[int, int]] | None = None,
 ) -> Head:
-    """A head with statistics, whose flows were moved from where they start."""
     torch.manual_seed(0)
     head = Head(channels, normalisation, flow, sizes).eval()
     for parameter in head.flow.parameters():

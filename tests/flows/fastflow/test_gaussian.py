@@ -28,14 +28,12 @@ def mixed(n: int, channels: int, size: tuple[int, int], seed: int = 0) -> Tensor
 
 
 def pyramid(n: int = 12, seed: int = 0) -> list[Tensor]:
-    """Three scales of such features."""
     return [
         mixed(n, c, size, seed + i) for i, (c, size) in enumerate([(6, (8, 6)), (4, (4, 3)), (5, (2, 2))])
     ]
 
 
 def batches(whole: Sequence[Tensor], size: int) -> list[list[Tensor]]:
-    """The same in batches."""
     return [[m[i : i + size] for m in whole] for i in range(0, len(whole[0]), size)]
 
 
@@ -45,7 +43,6 @@ def rows(x: Tensor) -> Array:
 
 
 def energy(x: Array, mean: Array, covariance: Array) -> Array:
-    """Half the squared Mahalanobis distance per channel of rows."""
     offset = x - mean
     return np.asarray((offset * np.linalg.solve(covariance, offset.T).T).sum(1) / (2 * x.shape[1]))
 

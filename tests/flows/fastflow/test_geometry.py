@@ -22,7 +22,6 @@ def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def covered(layout: Layout) -> NDArray[np.int64]:
-    """How many tiles lie over each pixel of the picture."""
     count = np.zeros(layout.canvas, np.int64)
     for top, left in layout.corners():
         count[top : top + layout.tile[0], left : left + layout.tile[1]] += 1

@@ -16,7 +16,6 @@ CHANNELS = (6, 4, 5)
 
 
 def maps(n: int = 12, seed: int = 0) -> list[Tensor]:
-    """Raw features of three scales, far from a common scale."""
     generator = torch.Generator().manual_seed(seed)
     return [
         50 + 20 * torch.randn((n, c, *size), generator=generator)
@@ -25,13 +24,11 @@ def maps(n: int = 12, seed: int = 0) -> list[Tensor]:
 
 
 def batches(size: int = 5) -> Iterator[Sequence[Tensor]]:
-    """The same in batches."""
     whole = maps()
     return ([x[i : i + size] for x in whole] for i in range(0, len(whole[0]), size))
 
 
 def made(channels: Sequence[int] = CHANNELS, pooling: int = 3) -> Head:
-    """A head whose flows were moved from where they start, not fitted."""
     torch.manual_seed(0)
     head = Head(channels, Normalisation(mode="channel", pooling=pooling), FlowConfig(steps=2)).eval()
     for parameter in head.parameters():

@@ -85,7 +85,6 @@ RED, GREEN, BLUE = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 
 
 def box(sheet: NDArray[np.uint8], colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of all that has a colour."""
     rows, columns = np.nonzero((sheet == colour).all(axis=2))
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 

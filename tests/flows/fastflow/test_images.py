@@ -45,7 +45,6 @@ PALETTE = PHOTO.quantize(16)
 
 
 def png(header: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG file of the chunks given, their checksums right."""
     parts = [(b"IHDR", header), *chunks]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))

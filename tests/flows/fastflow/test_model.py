@@ -18,13 +18,11 @@ RESNET18, WIDE_RESNET50 = (64, 128, 256), (256, 512, 1024)
 
 
 def config(**values: object) -> FlowConfig:
-    """The published settings but for what is named."""
     published = {"steps": 8, "hidden_ratio": 1.0, "hidden_limit": None, "permutation": "index"}
     return FlowConfig.model_validate({**published, **values})
 
 
 def randomised(channels: Sequence[int], settings: FlowConfig, seed: int = 0, spread: float = 0.2) -> FastFlow:
-    """A model in double precision with random parameters."""
     torch.manual_seed(seed)
     model = FastFlow(channels, settings, seed=seed).double().eval()
     with torch.no_grad():
@@ -34,7 +32,6 @@ def randomised(channels: Sequence[int], settings: FlowConfig, seed: int = 0, spr
 
 
 def couplings(model: FastFlow, scale: int = 0) -> list[Coupling]:
-    """The coupling layers of a scale."""
     transforms = cast(Compose, model.scales[scale]).transforms
     return [t for t in transforms if isinstance(t, Coupling)]
 

@@ -28,7 +28,6 @@ def interrupted(*_: object) -> None:
 
 
 def pointer(models: Path) -> tuple[str | None, str | None]:
-    """The active version and the one before it."""
     return models_folder.active_version(models, "screw"), models_folder.previous_version(models, "screw")
 
 

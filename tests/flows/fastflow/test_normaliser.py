@@ -24,7 +24,6 @@ def maps(n: int = 6, seed: int = 0) -> list[Tensor]:
 
 
 def batches(whole: Sequence[Tensor], size: int) -> list[list[Tensor]]:
-    """The same in batches."""
     return [[m[i : i + size] for m in whole] for i in range(0, len(whole[0]), size)]
 
 

@@ -23,7 +23,6 @@ def hot(size: tuple[int, int], *boxes: tuple[int, int, int, int], peak: float = 
 
 
 def blobs(seed: int, smoothness: float = 2.0, size: tuple[int, int] = (40, 60)) -> Map:
-    """Smooth noise of deviation 1."""
     noise = np.random.default_rng(seed).normal(size=size).astype(np.float32)
     smooth = cv2.GaussianBlur(noise, (0, 0), smoothness)
     return np.asarray(smooth / smooth.std(), np.float32)

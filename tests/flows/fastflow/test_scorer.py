@@ -28,7 +28,6 @@ STRETCH = Geometry()
 
 
 def head(store: Path) -> Head:
-    """The trained head of the model "tiny"."""
     bundle = resolve(store, "tiny")
     manifest = read_manifest(bundle)
     made = Head(manifest.backbone.channels, manifest.normalisation, manifest.flow, manifest.gaussian.sizes)
@@ -46,7 +45,6 @@ def scores(scorer: Scorer, pictures: list[NDArray[np.uint8]]) -> list[float]:
 
 
 def gaussian_energies(x: torch.Tensor, state: dict[str, torch.Tensor], name: str, i: int) -> torch.Tensor:
-    """Half the mean square of whitened rows (..., C)."""
     mean = state[f"{name}.mean_{i}"]
     offset = x - (mean if mean.dim() == 1 else mean.movedim(0, -1))  # of each position
     return (offset @ state[f"{name}.whitening_{i}"]).square().mean(-1) / 2

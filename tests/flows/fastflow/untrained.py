@@ -9,11 +9,9 @@ _SMALLER = {"vgg11_bn": {"mlp_ratio": 0.01}}
 
 
 def state(seed: int = 0, name: str = NAME) -> State:
-    """The tensors, also of another architecture."""
     return random_weights(name, seed, **_SMALLER.get(name, {}))
 
 
 def weights(seed: int = 0, name: str = NAME) -> Weights:
-    """The same as `find_weights` would give them."""
     tensors = state(seed, name)
     return Weights(name, "a test", digest(tensors), tensors)

@@ -29,12 +29,10 @@ IMAGES: list[Recipe] = [nice, real_nvp, glow, neural_spline, maf]
 
 
 def parts(flow: Flow, kind: type[Transform]) -> list[Transform]:
-    """The flow's transforms of a kind, in order."""
     return [module for module in flow.modules() if isinstance(module, kind)]
 
 
 def laws(flow: Flow) -> set[type]:
-    """The kinds of laws of its couplings."""
     return {type(c.law) for c in parts(flow, Coupling) if isinstance(c, Coupling)}
 
 

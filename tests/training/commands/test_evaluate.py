@@ -42,7 +42,6 @@ def evaluated(tiny_data: Path, tiny_bundle_store: Path, out: Path) -> Result:
 
 @pytest.fixture(scope="module")
 def folder(evaluated: Result, tiny_bundle_store: Path, out: Path) -> Path:
-    """Where the evaluation's files are."""
     return out / "tiny" / resolve(tiny_bundle_store, "tiny").name
 
 
@@ -57,7 +56,6 @@ def few(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 def measured(data: Path, models: Path, out: Path) -> tuple[str, dict[str, Any], Path]:
-    """What an evaluation says, its summary, and the folder of its files."""
     result = run(data, models, out)
     assert result.exit_code == 0, result.output
     folder = out / "tiny" / resolve(models, "tiny").name

@@ -18,7 +18,6 @@ from training.config import RunConfig, dump_config, load_config
 
 @pytest.fixture(scope="module")
 def yaml_file(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) -> Path:
-    """The tiny run as a user's YAML, one epoch."""
     fit = tiny_config.fit.model_copy(update={"epochs": 1})
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(dump_config(tiny_config.model_copy(update={"fit": fit})))

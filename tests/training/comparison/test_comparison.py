@@ -35,8 +35,6 @@ from training.summary import METRICS
 
 
 class Lines(Silent):
-    """A progress that keeps what was said."""
-
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -46,7 +44,6 @@ class Lines(Silent):
 
 @pytest.fixture(scope="module")
 def samples(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    """The test pictures; defective ones with a mask."""
     folder = tmp_path_factory.mktemp("masks")
     found = []
     for sample in samples_of(tiny_data, "tiny"):
@@ -65,8 +62,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Compared:
-    """What came of a comparison: rows, or the error; what was said, and the others' allocator settings."""
-
     rows: list[dict[str, Any]]
     error: str
     lines: list[str]
@@ -102,7 +97,6 @@ def compare_by(
 
 @pytest.fixture(scope="module")
 def compared(compare_by: Callable[[float, str], Compared]) -> Compared:
-    """A comparison in the usual environment."""
     return compare_by(0.01, "")
 
 

@@ -19,7 +19,6 @@ images/cell0007.png  0.0                 poly
 
 
 def package(folder: Path, labels: str) -> Path:
-    """A package folder with these grades."""
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "labels.csv").write_text(labels)
     return folder

@@ -28,7 +28,6 @@ def extractor() -> FeatureExtractor:
 
 
 def maps(extractor: FeatureExtractor, cache: Path) -> list[Tensor]:
-    """The maps of one image, as a start with this cache computes them."""
     return OpenVinoEngine("float32", cache).backbone(extractor, SIZE)(IMAGES)
 
 

@@ -36,29 +36,24 @@ CPU = torch.device("cpu")
 
 
 def openvino() -> Engine:
-    """The engine under test."""
     return pick_engine("float32", CPU, "openvino")
 
 
 @pytest.fixture(scope="module")
 def small_extractor() -> FeatureExtractor:
-    """A backbone that is compiled in an instant."""
     return FeatureExtractor(weights(), (1, 2))
 
 
 def parts_of(energies: Energies) -> tuple[torch.Tensor, ...]:
-    """All that a head finds, each (N, ...)."""
     return (*energies.flow, *energies.gaussian, *energies[2:])
 
 
 def expect_equal(found: Energies, expected: Energies) -> None:
-    """To a few roundings."""
     for a, b in zip(parts_of(found), parts_of(expected), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def sizes(channels: Sequence[int] = CHANNELS) -> list[tuple[int, ...]]:
-    """Of one image's maps."""
     return [tuple(m.shape[1:]) for m in maps(channels, n=1)]
 
 
@@ -75,7 +70,6 @@ def sizes(channels: Sequence[int] = CHANNELS) -> list[tuple[int, ...]]:
 def test_energies_are_those_of_the_inference_form(
     normalisation: Normalisation, permutation: Literal["halves", "index"], kernels: Kernels
 ) -> None:
-    """By the graph that heads share, and by one of the head's own."""
     flow, channels = FlowConfig(steps=2, kernels=kernels, permutation=permutation, clamp=1.5), (6, 5)
     head = made(flow, normalisation, channels)
     running, given = openvino().head(head), maps(channels, n=1)
@@ -161,7 +155,6 @@ def test_batches_do_not_wait_for_a_backbone_that_is_compiled(
 class TestBackbone:
     @pytest.mark.parametrize(("n", "threads"), [(1, 1), (3, 1), (1, 2), (3, 2), (27, 2), (8, 3), (5, 9)])
     def test_maps_are_those_of_torch(self, small_extractor: FeatureExtractor, n: int, threads: int) -> None:
-        """In batches of any size, by how many threads ever; each image's as it has them alone."""
         torch.set_num_threads(threads)
         backbone = openvino().backbone(small_extractor, (64, 64))
         images = torch.randint(0, 256, (n, 64, 64, 3), dtype=torch.uint8)
@@ -171,7 +164,6 @@ class TestBackbone:
             torch.testing.assert_close(several[-1:], one, rtol=1e-5, atol=1e-6)
 
     def test_a_second_part_goes_on_with_what_the_first_one_gave(self) -> None:
-        """Beside each other as alone, with a map of the first part among the results."""
         extractor = FeatureExtractor(weights(name="test_efficientnet"), (0, 3), (64, 96))
         backbone = pick_engine("openvino-bfloat16", CPU).backbone(extractor, (64, 96))
         images = torch.randint(0, 256, (5, 64, 96, 3), dtype=torch.uint8)

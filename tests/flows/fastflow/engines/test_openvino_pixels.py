@@ -22,7 +22,6 @@ SIZE = (64, 48)
 
 
 def some_energies(scales: int = 3, pictures: int = 1, factor: float = 1.0) -> Energies:
-    """Of flow and Gaussian, a few of them far out."""
     generator = torch.Generator().manual_seed(scales)
 
     def some() -> list[torch.Tensor]:

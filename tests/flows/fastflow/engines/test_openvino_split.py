@@ -24,12 +24,10 @@ CPU = torch.device("cpu")
 
 
 def extractor(name: str, out_indices: tuple[int, ...], size: tuple[int, int] = SIZE) -> FeatureExtractor:
-    """A backbone with weights of chance."""
     return FeatureExtractor(weights(name=name), out_indices, size)
 
 
 def compute(model: Any, given: Any) -> list[NDArray[np.float32]]:
-    """A graph's outputs, in float32."""
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(given)
     return [found[i].copy() for i in range(len(compiled.outputs))]

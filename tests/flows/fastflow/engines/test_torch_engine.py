@@ -28,8 +28,6 @@ def test_of_bfloat16_only_the_flows_are_rounded() -> None:
 
 
 class TestFirstLayers:
-    """Of a backbone in bfloat16."""
-
     SIZE = (64, 64)
 
     def seen(self, extractor: FeatureExtractor) -> tuple[list[Tensor], dict[int, set[torch.dtype]]]:

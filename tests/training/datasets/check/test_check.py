@@ -26,12 +26,10 @@ def faultless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def disc(faultless: Path, tmp_path: Path) -> Path:
-    """The category's folder, to be damaged."""
     return Path(shutil.copytree(faultless / "disc", tmp_path / "disc"))
 
 
 def found(folder: Path, *, test: bool = True) -> dict[str, list[list[str]]]:
-    """Files of the findings by kind."""
     by_kind: dict[str, list[list[str]]] = {}
     for finding in check(folder.parent, folder.name, test=test).findings:
         by_kind.setdefault(finding.kind, []).append(finding.files)
