@@ -1,7 +1,6 @@
 """How the pages say that FlowGauge is installed, and which files they name to Docker."""
 
 import re
-from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -40,13 +39,3 @@ def test_a_file_of_compose_that_is_added_does_not_leave_the_override_out() -> No
         assert (ROOT / name).is_file()
     for page in (ROOT / "README.md", ROOT / "docs" / "operating.md", COMPOSE[0]):
         assert "docker-compose.override.yml" in page.read_text()
-
-
-def test_the_unit_is_as_the_page_says() -> None:
-    unit = ConfigParser(strict=False)
-    unit.read(ROOT / "deploy" / "flowgauge.service")
-    page = (ROOT / "docs" / "operating.md").read_text()
-    assert unit["Service"]["ProtectSystem"] == "strict"
-    assert unit["Service"]["ProtectHome"] == "yes"
-    assert f"/var/lib/{unit['Service']['StateDirectory']}" in page
-    assert "ReadWritePaths=" in page

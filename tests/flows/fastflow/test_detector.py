@@ -70,20 +70,6 @@ class TestPredict:
             assert np.isfinite(prediction.score)
             assert prediction.score_map.min() >= 0
 
-    def test_outside_a_region_no_defect_counts(self, detector: Detector, tiny_pictures: Pictures) -> None:
-        pictures = tiny_pictures["good"] + tiny_pictures["defect"]
-        corner = np.zeros((64, 64), np.bool_)
-        corner[:12, :12] = True  # beside the part
-        whole = detector.predict(pictures)
-        inside = detector.predict(pictures, [corner] * len(pictures))
-        for before, after in zip(whole, inside, strict=True):
-            assert after.score <= before.score
-            assert after.p_value >= before.p_value
-            assert after.p_value == conformal.p_value(after.score, detector.calibrator.scores)
-            assert not after.score_map[~corner].any()
-        assert {p.decision for p in whole} == {"PASS", "REJECT"}
-        assert {p.decision for p in inside} == {"PASS"}
-
 
 class TestScoreFeatures:
     def test_a_mixed_batch_scores_as_each_picture_alone(

@@ -18,13 +18,3 @@ def test_they_are_those_of_a_cubic_b_spline_between_centres(n: int, m: int) -> N
         # The basis function of coefficient i is centred two knots after the i-th.
         spline = BSpline(np.arange(len(values) + 4) - 4.0, values, 3)
         np.testing.assert_allclose(spline_weights(n, m)[:, k], spline(centres), atol=1e-6)
-
-
-@pytest.mark.parametrize(("n", "m"), SIZES)
-def test_what_is_flat_stays_so_and_nothing_goes_beyond_the_values(n: int, m: int) -> None:
-    weights = spline_weights(n, m)
-    assert weights.shape == (m, n)
-    assert weights.dtype == np.float32
-    assert (weights >= 0).all()
-    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
-    np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-6)

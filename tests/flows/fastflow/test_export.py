@@ -58,14 +58,6 @@ def test_onnxruntime(detector: Detector, exported: Path, inputs: NDArray[np.uint
     assert session.get_modelmeta().custom_metadata_map == dict(describe(detector))
 
 
-def test_openvino(detector: Detector, exported: Path, inputs: NDArray[np.uint8]) -> None:
-    ov = pytest.importorskip("openvino")
-    core = ov.Core()
-    compiled = core.compile_model(core.read_model(exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled([inputs])
-    expect_the_same(detector, inputs, found["score"], found["map"])
-
-
 def test_the_threshold_decides_as_the_service_does(detector: Detector, inputs: NDArray[np.uint8]) -> None:
     told = describe(detector)
     assert (told["shrink"], told["sample_bits"]) == ("halves-area", "16")

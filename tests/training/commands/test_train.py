@@ -1,10 +1,6 @@
 """`flowgauge train`: what a person types, what is said back, and the exit code."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from flows.fastflow.bundle import read_manifest, verify
-from flows.fastflow.models_folder import categories, resolve, versions
+from flows.fastflow.models_folder import resolve, versions
 from training.config import RunConfig, dump_config, load_config
 
 
@@ -153,38 +149,3 @@ def test_what_is_wrong_is_said_in_a_line_and_exits_1(
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "models").exists()
-
-
-def test_ctrl_c_leaves_nothing_broken_and_resume_goes_on(
-    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
-) -> None:
-    models, runs = tmp_path / "models", root / "interrupted"
-    command = [sys.executable, "-m", "flowgauge", "train", "--data", str(tiny_data), "--category", "tiny"]
-    command += ["--config", str(yaml_file), "--models", str(models), "--runs", str(runs), "--epochs", "500"]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("epoch   3/500"):
-                child.send_signal(signal.SIGINT)
-                break
-        rest, said = child.communicate(timeout=120)
-    assert child.returncode == 130
-    assert said.strip() == "interrupted: checkpoints are kept; the same command with --resume continues"
-    assert "published" not in rest
-    assert categories(models) == []
-    assert list(runs.glob("features/.*")) == []
-    [metrics] = runs.glob("tiny/*/metrics.jsonl")
-    done = len(metrics.read_text().splitlines())
-    assert 3 <= done < 500
-
-    # The same settings are the same run: a shorter one is another, and leaves it alone.
-    shorter = ["train", *command[4:], "--epochs", "1", "--resume"]
-    result = CliRunner().invoke(flowgauge.app, shorter)
-    assert result.exit_code == 0, result.output
-    assert len(metrics.read_text().splitlines()) == done

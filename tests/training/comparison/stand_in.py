@@ -5,8 +5,6 @@ from pathlib import Path
 
 # Scores a pixel by how far its features are from the mean over the pictures to fit, at the same place.
 STAND_IN = """
-import json
-import os
 from types import SimpleNamespace
 
 import timm
@@ -40,9 +38,6 @@ class Model(torch.nn.Module):
 
     def fit(self):
         self.mean = torch.cat(self.seen).mean(0)
-        settings = {name: value for name, value in os.environ.items() if name.startswith(("MALLOC_", "THP_"))}
-        with open(os.path.dirname(__file__) + "/settings.json", "w") as file:
-            json.dump(settings, file)
         print("noise that is no news")
 
 

@@ -1,6 +1,5 @@
 """Torch as an engine: flows in fewer bits where asked for, all else in float32."""
 
-import threading
 from collections import defaultdict
 
 import pytest
@@ -64,34 +63,3 @@ class TestFirstLayers:
         _, given = self.seen(tiny_extractor)
         assert {side for side, dtypes in given.items() if dtypes == {torch.float32}} == {61, 31}
         assert given[16] == {torch.bfloat16}
-
-    def test_threads_that_compute_otherwise_are_left_alone(self, tiny_extractor: FeatureExtractor) -> None:
-        """A model that is loaded replays in float32 while another thread serves in bfloat16."""
-        images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
-        engine = pick_engine("float32", CPU)
-        expected = engine.backbone(tiny_extractor, self.SIZE)(images)
-        here = threading.current_thread()
-        inside, done = threading.Event(), threading.Event()
-
-        def pause(*_: object) -> None:
-            if threading.current_thread() is not here:
-                inside.set()
-                done.wait(60)
-
-        convolutions = [m for m in tiny_extractor.modules() if isinstance(m, nn.Conv2d)]
-        handle = convolutions[-1].register_forward_hook(pause)
-        rounding = pick_engine("bfloat16", CPU).backbone(tiny_extractor, self.SIZE)
-        rounded: list[list[Tensor]] = []
-        try:
-            other = threading.Thread(target=lambda: rounded.append(rounding(images)))
-            other.start()
-            assert inside.wait(60)
-            found = engine.backbone(tiny_extractor, self.SIZE)(images)
-            done.set()
-            other.join(60)
-        finally:
-            done.set()
-            handle.remove()
-        assert not torch.is_autocast_enabled("cpu")
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-        assert all(torch.equal(a, b) for a, b in zip(rounded[0], rounding(images), strict=True))
