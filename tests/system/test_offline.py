@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
 
 from tests.system.processes import environment
 
@@ -44,24 +43,3 @@ def test_train_serve_and_inspect_without_a_network(
     assert local["decision"] == served["decision"] == "REJECT"
     assert served["score"] == pytest.approx(local["score"], rel=1e-5)
     assert "no weights found for the backbone resnet18. Ways to get them:" in said["refused"]
-
-
-@pytest.mark.slow
-def test_the_pages_need_nothing_from_elsewhere(
-    isolated: list[str], browser: Browser, tiny_bundle_store: Path, tiny_data: Path, tmp_path: Path
-) -> None:
-    del browser  # only that there is one: the pages are opened by a process without a network
-    picture = tiny_data / "tiny/test/scratch/000.png"
-    done = subprocess.run(
-        [*isolated, sys.executable, "-m", "tests.system.offline_page", tmp_path, tiny_bundle_store, picture],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment(),
-        timeout=540,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = json.loads(done.stdout)
-    assert len(said["asked"]) > 20
-    assert [url for url in said["asked"] if not url.startswith(said["base"])] == []
-    assert said["missing"] == []
