@@ -158,21 +158,19 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny
 
 
 def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+    few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
-    data = shutil.copytree(tiny_data, tmp_path / 'it\'s, "data" [1]')
+    data = few.rename(tmp_path / 'it\'s, "data" [1]')
     masks = data / "tiny/ground_truth/scratch"
     masks.mkdir(parents=True)
     for path in (data / "tiny/test/scratch").iterdir():
-        bright = (read(path).min(2) > 200).astype(np.uint8) * 255
-        (masks / f"{path.stem}_mask.png").write_bytes(cv2.imencode(".png", bright)[1].tobytes())
+        cv2.imwrite(str(masks / f"{path.stem}_mask.png"), 255 * (read(path).min(2) > 200).astype(np.uint8))
     said, summary, folder = measured(data, tiny_bundle_store, tmp_path)
-    assert f"pixel AUROC {summary['pixel_auroc']:.3f}\n" in said
     assert summary["pixel_auroc"] > 0.9
     assert 0 < summary["aupro_0.05"] < summary["aupro_0.3"] <= 1
     aupro = f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %"
-    assert aupro in said
-    assert "AUPIMO not measured, too few good pixels" in said
+    for line in (f"pixel AUROC {summary['pixel_auroc']:.3f}\n", aupro, "AUPIMO not measured, too few good"):
+        assert line in said
     assert "<h2>Where are the defects?</h2>" in (folder / "report.html").read_text()
     assert all(Path(row["path"]).is_file() for row in rows(folder))
 
@@ -293,44 +291,22 @@ def test_without_a_category_all_that_have_a_model_are_measured(
     assert "untrained" not in index
 
 
-def test_good_pictures_alone_give_the_false_rejects(
+def test_a_picture_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_masks(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
-    shutil.rmtree(few / "tiny/test/scratch")
-    result = run(few, tiny_bundle_store, tmp_path / "out")
-    assert result.exit_code == 0
-    assert "image AUROC not measured" in result.stdout
-    assert "of good parts rejected" in result.stdout
-    assert "of defective parts passed" not in result.stdout
-
-
-def test_a_picture_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_masks(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
     """Else what the second mask marks were good pixels, and a kind of defect disappeared."""
-    data = shutil.copytree(tiny_data, tmp_path / "data")
-    test = data / "tiny/test"
-    (test / "scratch").rename(test / "dent")
+    test = few / "tiny/test"
+    shutil.copytree(test / "scratch", test / "dent")
     masks = np.zeros((2, 64, 64), np.uint8)
     masks[0, :9, :9] = masks[1, -9:, -9:] = 255
     for kind, mask in zip(("dent", "scratch"), masks, strict=True):
-        (data / "tiny/ground_truth" / kind).mkdir(parents=True)
-        for i in range(3):
-            cv2.imwrite(str(data / f"tiny/ground_truth/{kind}/{i:03}_mask.png"), mask)
-    _, one, _ = measured(data, tiny_bundle_store, tmp_path / "out")
-    shutil.copytree(test / "dent", test / "scratch")
-    _, two, folder = measured(data, tiny_bundle_store, tmp_path / "out")
-    assert (two["good"], two["defective"], two["copies"]) == (8, 8, 8)
-    assert {kind: found["count"] for kind, found in two["defects"].items()} == {"dent": 8, "scratch": 8}
-    assert (one["with_mask"], one["regions"], two["with_mask"], two["regions"]) == (3, 3, 3, 6)
-    assert one["image_auroc"] == two["image_auroc"]
-    assert len({one["test_fingerprint"], two["test_fingerprint"]}) == 2
-    found = rows(folder)
-    assert [row["defect"] for row in found] == [""] * 8 + ["dent/scratch"] * 8
-    cv2.imwrite(str(data / "tiny/ground_truth/scratch/002_mask.png"), np.zeros((9, 64), np.uint8))
-    result = run(data, tiny_bundle_store, tmp_path / "out")
-    assert result.exit_code == 1
-    assert re.search(r"ground_truth/scratch/002_mask\.png has size 64x9, its picture 64x64", result.stderr)
+        (few / "tiny/ground_truth" / kind).mkdir(parents=True)
+        cv2.imwrite(str(few / f"tiny/ground_truth/{kind}/000_mask.png"), mask)
+    _, summary, folder = measured(few, tiny_bundle_store, tmp_path / "out")
+    assert (summary["good"], summary["defective"], summary["copies"]) == (3, 3, 3)
+    assert {kind: found["count"] for kind, found in summary["defects"].items()} == {"dent": 3, "scratch": 3}
+    assert (summary["with_mask"], summary["regions"]) == (1, 2)
+    assert [row["defect"] for row in rows(folder)] == [""] * 3 + ["dent/scratch"] * 3
 
 
 def test_all_that_cannot_be_used_is_named_before_anything_is_scored(
@@ -387,3 +363,13 @@ def test_a_comparison_is_printed_kept_and_shown(few: Path, tiny_bundle_store: Pa
     )
     assert "is left out" not in lines[at + 5]
     assert "<h2>Side by side</h2>" in file.with_name("report.html").read_text()
+
+
+def test_good_pictures_alone_give_the_false_rejects(
+    few: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(few / "tiny/test/scratch")
+    said, *_ = measured(few, tiny_bundle_store, tmp_path / "out")
+    assert "image AUROC not measured" in said
+    assert "of good parts rejected" in said
+    assert "of defective parts passed" not in said
