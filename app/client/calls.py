@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from .errors import require_media_type, to_error, unexpected
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 Image = bytes | str | os.PathLike[str]
+_segment = partial(quote, safe="")  # of a path
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def inspect(category: str, image: Image, **options: Unpack[InspectOptions]) -> C
         OSError: the file cannot be read.
     """
     version = options.get("version")
-    where = "predict" if version is None else f"versions/{segment(version)}/predict"
+    where = "predict" if version is None else f"versions/{_segment(version)}/predict"
     headers = {"Content-Type": "application/octet-stream", **_headers(options)}
     arguments = {"params": _params(options), "headers": headers, "content": _bytes(image)}
     return Call("POST", f"{_model(category)}/{where}", _json(Inspection), arguments)
@@ -180,7 +182,7 @@ def part(part_id: str, *, expect: int | None = None) -> Call[Part]:
         expect: how many images it has at least; the decision is None as long as fewer are kept and none is
             a REJECT. One that could not be inspected is not kept.
     """
-    return Call("GET", f"/v1/parts/{segment(part_id)}", _json(Part), {"params": _given({"expect": expect})})
+    return Call("GET", f"/v1/parts/{_segment(part_id)}", _json(Part), {"params": _given({"expect": expect})})
 
 
 def overlay(inspection_id: str) -> Call[bytes]:
@@ -228,17 +230,12 @@ def review(
     return Call("POST", path, _json(Review), {"json": body}, repeatable=False)
 
 
-def segment(name: str) -> str:
-    """A name as one segment of a path; a URL's dots would otherwise lead elsewhere."""
-    return "%2E" * len(name) if name in (".", "..") else quote(name, safe="")
-
-
 def _model(category: str) -> str:
-    return f"/v1/models/{segment(category)}"
+    return f"/v1/models/{_segment(category)}"
 
 
 def _inspection(identifier: str) -> str:
-    return f"/v1/inspections/{segment(identifier)}"
+    return f"/v1/inspections/{_segment(identifier)}"
 
 
 def _params(options: InspectOptions) -> dict[str, Any]:

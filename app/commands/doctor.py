@@ -3,7 +3,6 @@
 import importlib
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,16 +39,12 @@ OPTIONAL = {
     "matplotlib": ("flowgauge flows gallery", "matplotlib"),
     "elpv-dataset": ("the example data", "elpv-dataset"),
 }
-LEAST_FREE_BYTES = 2**30
 
 
 def doctor(
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder to look into.")
     ] = Path("models"),
-    runs: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Where training keeps checkpoints and features.")
-    ] = Path("runs"),
     url: Annotated[
         str | None,
         typer.Option(help="Look at the server there instead, e.g. https://inspection.plant.example:8000."),
@@ -72,11 +67,11 @@ def doctor(
 
         show(examine_server(url, key, ca), as_json=as_json)
     else:
-        show(examine(models, runs), as_json=as_json)
+        show(examine(models), as_json=as_json)
 
 
-def examine(models: Path, runs: Path) -> Iterator[Check]:
-    """Look at this machine, a models folder and a folder of runs; changes nothing."""
+def examine(models: Path) -> Iterator[Check]:
+    """Look at this machine and a models folder; changes nothing."""
     python = f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count() or 1} cores"
     yield Check("flowgauge", "ok", f"{version('flowgauge')}, {python}")
     libraries = [_library(*names) for names in LIBRARIES.items()]
@@ -88,8 +83,6 @@ def examine(models: Path, runs: Path) -> Iterator[Check]:
     if all(check.state == "ok" for check in libraries):
         yield from _serving(models)
         yield _weights(models)
-    yield _disk(models, "models are published there")
-    yield _disk(runs, "training keeps features there")
 
 
 def _version(distribution: str) -> str | None:
@@ -186,13 +179,3 @@ def _weights(models: Path) -> Check:
     ways = " or ".join(source.how for source in reversed(sources))
     missing = f"not found here: {ways}; or let training fetch them, if this machine reaches the timm hub"
     return Check(name, "ok", found) if found else Check(name, "problem", missing)
-
-
-def _disk(folder: Path, purpose: str) -> Check:
-    wanted = folder.resolve()
-    there = next(p for p in (wanted, *wanted.parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    said = f"{free / 2**30:.1f} GiB free for {wanted}"
-    if free < LEAST_FREE_BYTES:
-        return Check("disk", "problem", f"{said}: {purpose}; make room or use another folder")
-    return Check("disk", "ok", said)

@@ -77,7 +77,7 @@ class Folder:
 
     Args:
         root: the folder.
-        patterns: of names, in any case.
+        patterns: of names, in any case; None for all files.
         settle: seconds for which a file must not change before it counts as whole; of an empty one ten times
             as many.
         clock: seconds from any beginning.
@@ -89,12 +89,12 @@ class Folder:
     def __init__(
         self,
         root: Path,
-        patterns: Sequence[str],
+        patterns: Sequence[str] | None,
         settle: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._root = root
-        self._patterns = [pattern.lower() for pattern in patterns]
+        self._patterns = patterns and [pattern.lower() for pattern in patterns]
         self._settle = settle
         self._clock = clock
         self._since: dict[str, tuple[Stamp, float]] = {}
@@ -139,9 +139,11 @@ class Folder:
                 self.closed[entry.path] = error
 
     def _is_wanted(self, name: str) -> bool:
+        if self._patterns is None:
+            return True
         if name.endswith(SIDECAR) or (name.endswith(OVERLAY) and self._matches(name.removesuffix(OVERLAY))):
             return False
         return self._matches(name)
 
     def _matches(self, name: str) -> bool:
-        return any(fnmatch(name.lower(), pattern) for pattern in self._patterns)
+        return any(fnmatch(name.lower(), pattern) for pattern in self._patterns or ())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ...schemas.problem import ProblemDetails
-from ..errors import FlowGaugeError, ProblemError, UnexpectedAnswerError
+from ..errors import FlowGaugeError, ProblemError
 from ..sync import Client
 from .folder import PATTERNS, Found, printable
 from .outcome import Outcome
@@ -20,24 +20,13 @@ _FINAL: Final = (*_UNDECODED, "invalid-request", "too-large", "idempotency-key-r
 # Problems that other images need not have.
 _PASSING: Final = ("internal", "deadline-exceeded", "upload-stalled", "unknown-inspection", "files-lost")
 
-# What proxies say of a request that stalled on its way, or of too many.
-_BUSY: Final = (408, 429)
-
 
 class Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
     """Nothing can go on at present; the message says why."""
 
 
 class Later(Exception):  # noqa: N818
-    """Nothing goes on with one image, the others do; the message says why.
-
-    Attributes:
-        outcome: of the image, if that happens again and again and to no other; None where it is to stay.
-    """
-
-    def __init__(self, reason: str, outcome: Outcome | None = None) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
+    """Nothing goes on with one image, the others do; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -94,19 +83,17 @@ class Job:
                 idempotency_key=f"watch-{hashlib.sha256(json.dumps(what).encode()).hexdigest()}",
             )
         except ProblemError as error:
-            problem = Outcome(found, sha256, error.details)
             if error.type in _FINAL:
-                return problem
-            if error.type not in _PASSING:  # the server is busy, the key is wrong, the model damaged
-                raise Wait(str(error)) from error
-            reason = f"{found.name}: {error} (request {error.request_id})"
-            raise Later(reason, problem if error.type == "internal" else None) from error
+                return Outcome(found, sha256, error.details)
+            if error.type in _PASSING:
+                raise Later(f"{found.name}: {error}") from error
+            raise Wait(str(error)) from error  # the server is busy, the key is wrong, the model damaged
         except FlowGaugeError as error:
             try:
                 client.model(self.category)
             except FlowGaugeError:  # the server is away, or something answers in its place
                 raise Wait(str(error)) from error
-            raise Later(f"{found.name}: {error}", _refused(found, sha256, error)) from error
+            raise Later(f"{found.name}: {error}") from error
         overlay = base64.b64decode(inspection.inline["overlay"]) if inspection.inline else None
         return Outcome(found, sha256, inspection, overlay)
 
@@ -121,18 +108,3 @@ class Job:
 def may_be_half_written(outcome: Outcome) -> bool:
     """Whether an image cannot be decoded, as one that is not written to its end."""
     return isinstance(outcome.result, ProblemDetails) and outcome.result.type in _UNDECODED
-
-
-def _refused(found: Found, sha256: str, error: FlowGaugeError) -> Outcome | None:
-    """The outcome of an image that something before the server refuses, as one that is too large."""
-    if not isinstance(error, UnexpectedAnswerError) or error.status in _BUSY or error.status // 100 != 4:
-        return None
-    problem = ProblemDetails(
-        type="about:blank",  # no more than the status says (RFC 9457, section 4.2.1)
-        title=f"Status {error.status}, from something between here and the server",
-        status=error.status,
-        detail=str(error),
-        instance="",
-        request_id="",
-    )
-    return Outcome(found, sha256, problem)

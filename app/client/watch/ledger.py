@@ -4,7 +4,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,6 @@ _TABLES: Final = """
 BEGIN EXCLUSIVE;
 CREATE TABLE IF NOT EXISTS folder (identity TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS done (name BLOB PRIMARY KEY, stamp TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS taken (file BLOB PRIMARY KEY, name BLOB NOT NULL);
 COMMIT;
 """
 
@@ -27,9 +26,9 @@ class LedgerError(OSError):
 class Ledger:
     """The ledger of one folder, locked for this process; the system lets go of it however the process ends.
 
-        folder    what tells this folder from all others: part of the idempotency keys
-        done      images that are dealt with and stay where they are
-        taken     images that were renamed into `.flowgauge/taken` and are not dealt with yet
+    The table `folder` tells this folder from all others, which is part of the idempotency keys; `done` has
+    the images that are dealt with and stay where they are. Those that are to be moved and are not dealt with
+    yet lie in `.flowgauge/taken`, each with its name below a folder of its own.
 
     Args:
         root: the watched folder.
@@ -97,10 +96,8 @@ class Ledger:
         Raises:
             OSError: it cannot be renamed, and stays where it is.
         """
-        target = self.taken / f"{uuid.uuid4().hex}{source.suffix}"
-        with self._errors():
-            row = os.fsencode(target.name), os.fsencode(name)
-            self._database.execute("INSERT INTO taken VALUES (?, ?)", row)
+        target = self.taken / uuid.uuid4().hex / name
+        target.parent.mkdir(parents=True)
         try:
             source.rename(target)
         except OSError:
@@ -108,17 +105,13 @@ class Ledger:
             raise
         return target
 
-    def name_of(self, taken: Path) -> str:
-        """The name that an image had before it was taken; its own, where that is not known any more."""
-        with self._errors():
-            query = "SELECT name FROM taken WHERE file = ?"
-            row = self._database.execute(query, (os.fsencode(taken.name),)).fetchone()
-        return taken.name if row is None else os.fsdecode(row[0])
-
     def release(self, taken: Path) -> None:
-        """Forget an image that was taken and is dealt with."""
-        with self._errors():
-            self._database.execute("DELETE FROM taken WHERE file = ?", (os.fsencode(taken.name),))
+        """Remove the folders of an image that was taken and is dealt with; never one that is not empty."""
+        with suppress(OSError):
+            for folder in taken.parents:
+                if folder == self.taken:
+                    return
+                folder.rmdir()
 
     def _read_identity(self) -> str:
         row = self._database.execute("SELECT identity FROM folder").fetchone()

@@ -37,13 +37,15 @@ class Outcome:
     result: Inspection | ProblemDetails
     overlay: bytes | None = None
 
-    def leave(self) -> None:
-        """Write beside the image, which stays where it is.
+    def write_beside(self, image: Path) -> None:
+        """Write beside where the image is, or is to be.
 
         Raises:
             OSError: nothing is lost; it can be done again.
         """
-        self._write_beside(self.file.path)
+        if self.overlay is not None:
+            _replace(image.with_name(image.name + OVERLAY), self.overlay)
+        _replace(_sidecar(image), self._json())
 
     def move(self, folder: Path) -> Path:
         """Write into a folder and move the image there, bad ones into its folder `failed`.
@@ -64,7 +66,7 @@ class Outcome:
             target = target.with_name(f"{target.stem}-{self.sha256[:12]}{target.suffix}")
             if not self._reserve(target):
                 raise FileExistsError(errno.EEXIST, "another file has this name", str(target))
-        self._write_beside(target)
+        self.write_beside(target)
         _move(self.file.path, target)
         return target
 
@@ -74,11 +76,6 @@ class Outcome:
         if (entry.get("name"), entry.get("sha256")) == (printable(self.file.name), self.sha256):
             return True  # a process was killed after it had made it
         return not os.path.lexists(target) and _create(_sidecar(target), self._json())
-
-    def _write_beside(self, image: Path) -> None:
-        if self.overlay is not None:
-            _replace(image.with_name(image.name + OVERLAY), self.overlay)
-        _replace(_sidecar(image), self._json())
 
     def _json(self) -> bytes:
         stamp, name = self.file.stamp, printable(self.file.name)

@@ -24,7 +24,7 @@ from .job import Job, Later, Wait, may_be_half_written
 from .ledger import Ledger, LedgerError
 from .outcome import Outcome, file_entry
 
-# Attempts at an image before it is set aside, where it may be to blame; and before it counts as stuck.
+# Attempts at an image before it counts as stuck.
 _MOST_ATTEMPTS: Final = 5
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -37,7 +37,6 @@ class _Attempts:
         stamp: of the image as it was.
         count: how many there were.
         again: when there is to be another, by the clock.
-        inspected_before: how many images had been inspected at the first one.
         needs_quiet: seconds without a change before there is to be another.
         reason: the last one that was said of it.
     """
@@ -45,7 +44,6 @@ class _Attempts:
     stamp: Stamp
     count: int = 0
     again: float = 0.0
-    inspected_before: int = 0
     needs_quiet: float = 0.0
     reason: str | None = None
 
@@ -82,13 +80,12 @@ class Watcher:
         self._folder = Folder(job.root, job.patterns, job.settle, clock)
         # What was taken was wanted then, whatever names are looked for now; and who held it open may still
         # write to it.
-        self._taken = Folder(self._ledger.taken, ("*",), job.settle, clock)
+        self._taken = Folder(self._ledger.taken, None, job.settle, clock)
         self._attempts: dict[str, _Attempts] = {}
         self._closed: dict[str, OSError] = {}
         self._reason: str | None = None
         self._look_seconds = 0.0
-        self._inspected = 0
-        self._set_aside = 0
+        self._has_set_aside = False
 
     def run(self, stop: threading.Event, *, once: bool = False) -> bool:
         """Deal with images until told to stop.
@@ -115,7 +112,7 @@ class Watcher:
                 if once and left == sum(one.count >= _MOST_ATTEMPTS for one in self._attempts.values()):
                     # What is somebody else's, such as lost+found, holds no images; a share that is away does.
                     away = (one for one in self._closed.values() if not isinstance(one, PermissionError))
-                    return not (left or self._set_aside or any(away))
+                    return not (left or self._has_set_aside or any(away))
                 # A look at many thousands of files takes long: no more than a fifth of the time.
                 least = max(4 * self._look_seconds, min(1.0, self._job.settle / 4))
                 pause = min(self._job.longest_pause, least)
@@ -125,7 +122,7 @@ class Watcher:
 
     def _open(self) -> Ledger:
         ledger = Ledger(self._job.root)
-        if self._job.move_to is None and any(ledger.taken.iterdir()):
+        if self._job.move_to is None and any(path.is_file() for path in ledger.taken.rglob("*")):
             ledger.close()
             raise FileExistsError(
                 f"{ledger.taken} has images that were taken to be moved; let a watcher with --move-to deal "
@@ -146,7 +143,7 @@ class Watcher:
                 found = [one for one in found if not self._ledger.is_done(one.name, one.stamp)]
             else:
                 taken, waiting = self._taken.look()
-                taken = [replace(one, name=self._ledger.name_of(one.path)) for one in taken]
+                taken = [replace(one, name=one.name.partition("/")[2]) for one in taken]
                 new = self._take(found)
                 left += waiting + len(found) - len(new)
                 found = taken + new
@@ -172,11 +169,11 @@ class Watcher:
                 path = self._ledger.take(one.name, one.path)
                 if Stamp.of(path) == one.stamp:
                     taken.append(replace(one, path=path))
-            except LedgerError:
-                raise
             except FileNotFoundError:
                 continue
             except OSError as error:  # its folder is another disk, or may not be written to
+                if error.errno in _FULL:
+                    raise
                 self._later(attempts, f"{one.name}: {_told(error)}")
                 continue
             self._attempts.pop(str(one.path), None)
@@ -201,10 +198,7 @@ class Watcher:
             return False
         self._attempts.pop(str(found.path), None)
         self._reason = None
-        if isinstance(outcome.result, Inspection):
-            self._inspected += 1
-        else:
-            self._set_aside += 1
+        self._has_set_aside |= not isinstance(outcome.result, Inspection)
         self._report(outcome)
         return True
 
@@ -226,9 +220,7 @@ class Watcher:
             outcome = self._job.inspect(self._client, found, data, self._ledger.identity)
         except Later as later:
             self._later(attempts, str(later))
-            # Who refuses one may as well refuse all, so others must have come through since the first time.
-            is_to_blame = attempts.count >= _MOST_ATTEMPTS and self._inspected > attempts.inspected_before
-            return later.outcome if is_to_blame else None
+            return None
         if may_be_half_written(outcome):
             # The same bytes would be refused again, and once it is written to it is another one.
             attempts.needs_quiet = UNDECODED_TIMES * self._job.settle
@@ -238,7 +230,7 @@ class Watcher:
 
     def _finish(self, outcome: Outcome) -> None:
         if self._job.move_to is None:
-            outcome.leave()
+            outcome.write_beside(outcome.file.path)
             self._ledger.finish(outcome.file.name, outcome.file.stamp)
         else:
             outcome.move(self._job.move_to)
@@ -252,8 +244,6 @@ class Watcher:
         return attempts
 
     def _later(self, attempts: _Attempts, reason: str) -> None:
-        if not attempts.count:
-            attempts.inspected_before = self._inspected
         attempts.count += 1
         attempts.again = self._clock() + min(self._job.longest_pause, 2.0 ** min(attempts.count, 9) / 2)
         # Of each by itself: where several fail in turn, every attempt has another reason than the last.

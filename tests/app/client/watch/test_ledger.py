@@ -39,18 +39,24 @@ def test_identity_and_what_is_done_outlast_the_process(tmp_path: Path, ledger: L
         assert other.identity != ledger.identity
 
 
-def test_taken_image_outlasts_the_process(tmp_path: Path, ledger: Ledger) -> None:
-    (tmp_path / "a.png").write_bytes(b"first")
-    taken = ledger.take("a.png", tmp_path / "a.png")
-    (tmp_path / "a.png").write_bytes(b"second")
-    with closing(again(ledger, tmp_path)) as second:
-        assert (taken.read_bytes(), taken.suffix, second.name_of(taken)) == (b"first", ".png", "a.png")
-        other = second.take("a.png", tmp_path / "a.png")
-        assert (other.read_bytes(), taken.read_bytes()) == (b"second", b"first")
-        second.release(taken)
-        assert second.name_of(taken) == taken.name
-        with pytest.raises(FileNotFoundError):
-            second.take("gone.png", tmp_path / "gone.png")
+def test_taken_image_lies_below_a_folder_of_its_own_until_it_is_released(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    (tmp_path / "day").mkdir()
+    taken = []
+    for content in (b"first", b"second"):
+        (tmp_path / "day" / "a.png").write_bytes(content)
+        taken.append(ledger.take("day/a.png", tmp_path / "day" / "a.png"))
+    assert [path.read_bytes() for path in taken] == [b"first", b"second"]
+    assert [path.relative_to(ledger.taken).parts[1:] for path in taken] == [("day", "a.png")] * 2
+    with pytest.raises(FileNotFoundError):
+        ledger.take("gone.png", tmp_path / "gone.png")
+    ledger.release(taken[0])  # not moved away
+    assert taken[0].exists()
+    for path in taken:
+        path.unlink()
+        ledger.release(path)
+    assert list(ledger.taken.iterdir()) == []
 
 
 def test_second_watcher_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:

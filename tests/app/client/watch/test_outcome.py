@@ -40,7 +40,7 @@ def make(folder: Path, name: str, content: bytes, said: Inspection | ProblemDeta
 
 def test_left_where_it_is(tmp_path: Path, inspection: Inspection) -> None:
     made = make(tmp_path, "a.png", b"one", inspection)
-    made.leave()
+    made.write_beside(made.file.path)
     told = json.loads((tmp_path / "a.png.json").read_bytes())
     assert told["file"] == {
         "name": "a.png",
@@ -71,7 +71,7 @@ def test_json_of_a_camera_is_told_from_a_watcher_s(
     if there is not None:
         (tmp_path / "a.png.json").write_bytes(there)
     assert outcome.file_entry(made.file.path) == entry
-    made.leave()  # over whatever is there
+    made.write_beside(made.file.path)  # over whatever is there
     told = outcome.file_entry(made.file.path)
     assert told is not None
     assert told["sha256"] == made.sha256

@@ -14,7 +14,6 @@ from tests.app.client.watch.conftest import job, once, problem, watching
 from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
-PAGE = "<html>nginx</html>"
 
 
 def require_kept(client: Client, station: str, expected: list[str]) -> None:
@@ -45,13 +44,14 @@ def test_moved_pictures_with_their_names(
     out = tmp_path / "out"
     (folder / "day").mkdir()
     latin = os.fsdecode(b"P-2_\xfc.png")  # as a camera's file server writes it
-    for name in ("day/P-17_top.png", latin):
+    for name in ("day/P-17_top.png", "note.overlay.png", latin):
         (folder / name).write_bytes(tiny_images["good"][0])
     (folder / "bad.png").write_bytes(b"no image")
     heard, complete = once(client, job(folder, "moved", move_to=out))
-    assert (complete, len(heard.ids)) == (False, 2)
+    assert (complete, len(heard.ids)) == (False, 3)
     assert {path.relative_to(out).as_posix() for path in out.rglob("*.*")} == {
         *("day/P-17_top.png", "day/P-17_top.png.json", latin, f"{latin}.json"),
+        *("note.overlay.png", "note.overlay.png.json"),
         *("failed/bad.png", "failed/bad.png.json"),
     }
     assert json.loads((out / f"{latin}.json").read_bytes())["file"]["name"] == r"P-2_\udcfc.png"
@@ -113,49 +113,8 @@ def test_images_that_were_taken_want_a_watcher_that_moves_them(folder: Path, cli
         once(client, job(folder, "taken"))
 
 
-@pytest.mark.parametrize("refusal", [(413, PAGE), problem("internal")])
-def test_one_that_is_refused_alone_is_set_aside_and_others_go_on(
-    client: Client,
-    network: Network,
-    folder: Path,
-    tmp_path: Path,
-    pictures: list[bytes],
-    refusal: tuple[int, str],
-) -> None:
-    out = tmp_path / "out"
-    network.refuse(refusal, lambda _, body: body == pictures[0])
-    heard, complete = once(client, job(folder, f"alone-{refusal[0]}", move_to=out))
-    assert (complete, heard.names) == (False, ["b.png", "a.png"])
-    assert network.refused == 5
-    assert (out / "failed" / "a.png").read_bytes() == pictures[0]
-    assert json.loads((out / "failed" / "a.png.json").read_bytes())["problem"]["status"] == refusal[0]
-    assert heard.reasons
-    assert all(reason.startswith("a.png: ") for reason in heard.reasons)
-
-
-@pytest.mark.parametrize("refusal", [(413, PAGE), problem("internal")])
-def test_where_no_picture_comes_through_none_is_to_blame(
-    client: Client,
-    network: Network,
-    folder: Path,
-    tmp_path: Path,
-    pictures: list[bytes],
-    refusal: tuple[int, str],
-) -> None:
-    """A device that is lost until a restart, say: a night's pictures would be set aside otherwise."""
-    network.refuse(refusal)
-    one = job(folder, f"none-{refusal[0]}", move_to=tmp_path / "out")
-    heard, complete = once(client, one)
-    assert (complete, heard.outcomes) == (False, [])
-    assert network.refused >= 2 * 5
-    assert sorted(path.read_bytes() for path in folder.rglob("*.png")) == sorted(pictures)
-    network.reset()  # mended
-    heard, complete = once(client, one)
-    assert (complete, len(heard.ids)) == (True, 2)
-
-
-@pytest.mark.parametrize("refusal", [None, (502, PAGE), problem("deadline-exceeded")])
-def test_one_whose_request_is_lost_stays_and_holds_up_no_other(
+@pytest.mark.parametrize("refusal", [None, (413, "<html>nginx</html>"), problem("internal")])
+def test_one_that_does_not_come_through_stays_and_holds_up_no_other(
     client: Client,
     network: Network,
     folder: Path,
@@ -163,14 +122,15 @@ def test_one_whose_request_is_lost_stays_and_holds_up_no_other(
     pictures: list[bytes],
     refusal: tuple[int, str] | None,
 ) -> None:
-    """As a proxy resets what is too large for it: the way may be better another time."""
+    """As a proxy refuses what is too large for it: the way may be better another time."""
     out = tmp_path / "out"
     network.refuse(refusal, lambda _, body: body == pictures[0])
-    one = job(folder, f"lost-{refusal}", move_to=out)
+    one = job(folder, f"lost-{refusal and refusal[0]}", move_to=out)
     heard, complete = once(client, one)
     assert (complete, heard.names, network.refused) == (False, ["b.png"], 5)
     assert not (out / "failed").exists()
-    assert [path.read_bytes() for path in folder.rglob("*.png")] == [pictures[0]]
+    assert heard.reasons
+    assert all(reason.startswith("a.png: ") for reason in heard.reasons)
     network.reset()
     assert once(client, one)[0].names == ["a.png"]
 
