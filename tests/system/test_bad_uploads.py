@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,9 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from examples.children import serving, wait_until_ready
 from tests.conftest import picture, png
-from tests.support.ports import reserved_port
+from tests.support.server import Server
 
 PREDICT = "/v1/models/tiny/predict"
 GOOD = picture(1000)
@@ -86,27 +85,15 @@ VALID: dict[str, bytes] = {
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    holder, free = reserved_port()
-    with holder:
-        yield free
+def server(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tiny_bundle_store, tmp_path_factory.mktemp("work")) as server:
+        yield server
 
 
-@pytest.fixture(scope="module")
-def server(tiny_bundle_store: Path, port: int) -> Iterator[tuple[httpx.Client, Callable[[], int]]]:
-    """A client of a server in a process of its own, and the bytes of memory that process holds."""
-    url = f"http://127.0.0.1:{port}"
-    with serving("--models", str(tiny_bundle_store), "--port", str(port)) as child:
-        wait_until_ready(url, child)
-
-        def resident() -> int:
-            return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * 4096
-
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            yield client, resident
-
-
-Server = tuple[httpx.Client, Callable[[], int]]
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with server.client() as client:
+        yield client
 
 
 def post(client: httpx.Client, data: bytes, name: str = "image.png") -> httpx.Response:
@@ -122,8 +109,7 @@ def expect_problem(response: httpx.Response, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_refused_and_the_next_good_one_is_answered(server: Server, kind: str) -> None:
-    client, _ = server
+def test_refused_and_the_next_good_one_is_answered(client: httpx.Client, kind: str) -> None:
     data, problem = BAD[kind]
     expect_problem(post(client, data), problem)
     raw = client.post(PREDICT, content=data, headers={"Content-Type": "image/png"})
@@ -132,8 +118,7 @@ def test_refused_and_the_next_good_one_is_answered(server: Server, kind: str) ->
 
 
 @pytest.mark.parametrize("kind", VALID)
-def test_valid_after_all(server: Server, kind: str) -> None:
-    client, _ = server
+def test_valid_after_all(client: httpx.Client, kind: str) -> None:
     wanted = post(client, PNG).json()["score"]
     response = post(client, VALID[kind], "image.jpg")
     assert response.status_code == 200, response.text
@@ -141,18 +126,16 @@ def test_valid_after_all(server: Server, kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_memory_stays_flat(server: Server) -> None:
-    client, resident = server
-
+def test_memory_stays_flat(server: Server, client: httpx.Client) -> None:
     def round_trip() -> None:
         for data, _ in BAD.values():
             post(client, data)
 
     for _ in range(3):  # allocators and caches fill up to their working size
         round_trip()
-    before = resident()
+    before = server.resident_bytes()
     for _ in range(10):
         round_trip()
     # A leak of a tenth of the largest upload per round would show.
-    assert resident() - before < 32 * 2**20
+    assert server.resident_bytes() - before < 32 * 2**20
     assert post(client, PNG).status_code == 200
