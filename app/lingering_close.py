@@ -6,13 +6,9 @@ to an upload, with `Connection: close` or HTTP/1.0. nginx calls the remedy a lin
 
 import asyncio
 from contextlib import suppress
-from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-MAX_BYTES: Final = 128 * 1024 * 1024
-MAX_SECONDS: Final = 30.0
 
 
 class LingeringClose:
@@ -22,21 +18,20 @@ class LingeringClose:
 
     Args:
         app: what answers.
-        max_bytes: whoever sends more may lose the answer.
-        max_seconds: whoever takes longer may lose it, too.
+        max_seconds: whoever takes longer to send the body may lose the answer.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, max_seconds: float = 30.0) -> None:
         self.app = app
-        self._max_bytes = max_bytes
         self._max_seconds = max_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _may_have_body(scope):
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
             await self.app(scope, receive, send)
             return
         # Whether part of the body is on its way. Who expects to be told to go on sends nothing before.
-        unread = Headers(scope=scope).get("expect", "").lower() != "100-continue"
+        unread = headers.get("expect", "").lower() != "100-continue"
         held_back: Message | None = None
 
         async def receive_and_note() -> Message:
@@ -57,18 +52,6 @@ class LingeringClose:
         if held_back is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._max_seconds):
-                    await _discard(receive, self._max_bytes)
+                    while unread:
+                        await receive_and_note()
             await send(held_back)
-
-
-def _may_have_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
-
-
-async def _discard(receive: Receive, most: int) -> None:
-    while most > 0:
-        message = await receive()
-        if message["type"] != "http.request" or not message.get("more_body", False):
-            return
-        most -= len(message["body"])

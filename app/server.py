@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -29,26 +29,15 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self,
-        config: uvicorn.Config,
-        draining: Draining,
-        drain_seconds: float,
-        is_lost: Callable[[], bool],
+        self, config: uvicorn.Config, draining: Draining, drain_seconds: float, is_lost: Callable[[], bool]
     ) -> None:
         super().__init__(config)
         self._draining = draining
         self._drain_seconds = drain_seconds
         self._is_lost = is_lost
 
-    def run_app(self, app: FastAPI, listener: socket.socket) -> None:
-        """Start the service, serve it on a socket that listens, and stop it.
-
-        Raises:
-            Exception: whatever kept the service from starting; uvicorn by itself would only log it.
-        """
-        asyncio.run(self._run_app(app, listener))
-
-    async def _run_app(self, app: FastAPI, listener: socket.socket) -> None:
+    async def run_app(self, app: FastAPI, listener: socket.socket) -> None:
+        """Start the service, serve it on a socket that listens, and stop it; raise what prevents that."""
         with self.capture_signals():
             async with app.router.lifespan_context(app):
                 await self.serve(sockets=[listener])
@@ -66,16 +55,12 @@ class Server(uvicorn.Server):
         """Begin to stop; a second time, end: the history is made to survive that."""
         del frame
         if self._draining.begun:
-            signal.signal(sig, signal.SIG_DFL)
-            signal.raise_signal(sig)
-            os._exit(128 + sig)  # the first process of a container is not ended by a signal of its own
+            os._exit(128 + sig)  # as a shell says that a signal ended it
         self._draining.begin()
         if self.started and self._drain_seconds:
             # A handler may run in the middle of anything, but the loop's own methods are made for it.
             loop = asyncio.get_running_loop()
-            loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._close_port)
+            close_port = partial(setattr, self, "should_exit", True)
+            loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, close_port)
         else:
-            self._close_port()
-
-    def _close_port(self) -> None:
-        self.should_exit = True
+            self.should_exit = True

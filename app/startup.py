@@ -1,5 +1,6 @@
 """Starting the service as a process: checks, the port, a greeting, and the server until it stops."""
 
+import asyncio
 import gc
 import json
 import logging
@@ -106,7 +107,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
 
     server = Server(config, app.state.draining, settings.drain_seconds, is_lost)
     try:
-        server.run_app(app, listener)
+        asyncio.run(server.run_app(app, listener))
     except HistoryError as error:
         _stop(1, str(error))
     logger.info("stopped")

@@ -4,8 +4,8 @@ Labels are bounded: routes by their template and never by their path, problems b
 categories only where a model of the category serves or has answered.
 """
 
-import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -19,8 +19,6 @@ from prometheus_client import (
 
 from app.problems import TYPES
 from app.schemas.predict import Inspection
-
-logger = logging.getLogger("flowgauge.telemetry")
 
 # The time at which each counter began would be another series for each.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -43,27 +41,24 @@ class Telemetry:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         Info("flowgauge", "The program.", registry=self.registry).info({"version": version})
-        self._requests = self._counter(
-            "requests", "Requests by route template, method and status.", "route", "method", "status"
-        )
-        self._request_seconds = self._histogram(
-            "request_seconds", "From a request's headers to the end of its answer.", _SECONDS, "route"
-        )
-        self._problems = self._counter("problems", "Answers that were errors, by their type.", "type")
+        counter = partial(Counter, namespace="flowgauge", registry=self.registry)
+        histogram = partial(Histogram, namespace="flowgauge", registry=self.registry)
+        requests = "Requests by route template, method and status."
+        self._requests = counter("requests", requests, ["route", "method", "status"])
+        seconds = "From a request's headers to the end of its answer."
+        self._request_seconds = histogram("request_seconds", seconds, ["route"], buckets=_SECONDS)
+        self._problems = counter("problems", "Answers that were errors, by their type.", ["type"])
         for name in TYPES:  # from 0 on, so that the first one is a rise
             self._problems.labels(name)
-        self._decisions = self._counter("decisions", "Inspections by decision.", "category", "decision")
-        self._scores = self._histogram("score", "Scores of inspected images.", _SCORES, "category")
-        self._p_values = self._histogram(
-            "p_value",
-            "p-values of inspected images: uniform as long as the line is as it was calibrated.",
-            _P_VALUES,
-            "category",
-        )
-        self._stages = self._histogram("stage_seconds", "Seconds of inspections by stage.", _SECONDS, "stage")
-        self._batch_images = self._histogram("batch_images", "Images computed together.", _IMAGES)
-        self._batch_seconds = self._histogram("batch_seconds", "Seconds to compute a batch.", _SECONDS)
-        self._batch_categories = self._histogram("batch_categories", "Categories in a batch.", _IMAGES)
+        self._decisions = counter("decisions", "Inspections by decision.", ["category", "decision"])
+        self._scores = histogram("score", "Scores of inspected images.", ["category"], buckets=_SCORES)
+        p_values = "p-values of inspected images: uniform as long as the line is as it was calibrated."
+        self._p_values = histogram("p_value", p_values, ["category"], buckets=_P_VALUES)
+        stages = "Seconds of inspections by stage."
+        self._stages = histogram("stage_seconds", stages, ["stage"], buckets=_SECONDS)
+        self._batch_images = histogram("batch_images", "Images computed together.", buckets=_IMAGES)
+        self._batch_seconds = histogram("batch_seconds", "Seconds to compute a batch.", buckets=_SECONDS)
+        self._batch_categories = histogram("batch_categories", "Categories in a batch.", buckets=_IMAGES)
 
     def request_ended(
         self, route: str | None, method: str, status: int, seconds: float, problem: str | None
@@ -78,19 +73,14 @@ class Telemetry:
             problem: the type of the error that was answered, a row of `problems.TYPES`.
         """
         template = route or "none"
-        self._requests.labels(
-            template, method if method in _METHODS else "other", str(status or "left")
-        ).inc()
+        known = method if method in _METHODS else "other"
+        self._requests.labels(template, known, str(status or "left")).inc()
         self._request_seconds.labels(template).observe(seconds)
         if problem is not None:
             self._problems.labels(problem).inc()
 
     def decided(self, inspection: Inspection) -> None:
-        """Count an inspected image; to be called once for each, when its answer is sure.
-
-        Args:
-            inspection: the answer. Its category is that of the model that gave it, so nobody can invent one.
-        """
+        """Count an inspected image, once, when its answer is sure."""
         category = inspection.model.category
         self._decisions.labels(category, inspection.decision).inc()
         self._scores.labels(category).observe(inspection.score)
@@ -99,21 +89,7 @@ class Telemetry:
             self._stages.labels(stage).observe(milliseconds / 1000)
 
     def batch_done(self, size: int, seconds: float, categories: Collection[str]) -> None:
-        """Count a batch, one pass of the backbone; the batcher's observer.
-
-        Args:
-            size: images in it.
-            seconds: it took.
-            categories: of its images; how many different ones there are is kept, not which.
-        """
+        """Count a batch of so many images, one pass of the backbone, and how many categories were in it."""
         self._batch_images.observe(size)
         self._batch_seconds.observe(seconds)
         self._batch_categories.observe(len(set(categories)))
-
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(f"flowgauge_{name}", documentation, labels, registry=self.registry)
-
-    def _histogram(self, name: str, documentation: str, buckets: Iterable[float], *labels: str) -> Histogram:
-        return Histogram(
-            f"flowgauge_{name}", documentation, labels, buckets=tuple(buckets), registry=self.registry
-        )

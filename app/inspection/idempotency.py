@@ -7,6 +7,7 @@ sends the request once more, and the part is neither counted nor kept twice.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from app.history.history import History
 from app.history.queries import Earlier
@@ -20,7 +21,7 @@ class Idempotency:
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._running: dict[Key, asyncio.Future[None]] = {}
+        self._claims = WeakValueDictionary[Key, asyncio.Lock]()
 
     @asynccontextmanager
     async def claim(self, key_id: str | None, key: str, request_sha256: str) -> AsyncIterator[Earlier | None]:
@@ -31,11 +32,7 @@ class Idempotency:
         Raises:
             Problem: idempotency-key-reused, where the key belongs to another request; history-unavailable.
         """
-        name = key_id, key
-        while (running := self._running.get(name)) is not None:
-            await asyncio.wait({running})
-        done = self._running[name] = asyncio.get_running_loop().create_future()
-        try:
+        async with self._claims.setdefault((key_id, key), asyncio.Lock()):
             earlier = await self._history.find_idempotent(key_id, key)
             if earlier is not None and earlier.request_sha256 != request_sha256:
                 raise Problem(
@@ -44,6 +41,3 @@ class Idempotency:
                     "key for a new image.",
                 )
             yield earlier
-        finally:
-            del self._running[name]
-            done.set_result(None)

@@ -14,20 +14,15 @@ from app.problems import Problem
 router = APIRouter(tags=["operation"])
 
 _EXAMPLE: Final = 'flowgauge_decisions_total{category="bottle",decision="PASS"} 4711.0\n'
-_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
-    200: {
-        "description": "Metrics in Prometheus' text format.",
-        "content": {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}},
-    }
+_TEXT: Final = {"text/plain": {"schema": {"type": "string"}, "example": _EXAMPLE}}
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "Metrics in Prometheus' text format.", "content": _TEXT},
+    **documented("unauthenticated", "forbidden", "rate-limited", "internal"),
 }
 
 
 # Plain, not async: readers may ask the database.
-@router.get(
-    "/metrics",
-    response_class=Response,
-    responses={**_ANSWER, **documented("unauthenticated", "forbidden", "rate-limited", "internal")},
-)
+@router.get("/metrics", response_class=Response, responses=_RESPONSES)
 def metrics(telemetry: TelemetryPart, caller: MaySeeHistory) -> Response:
     """Give all metrics, of every category; so a key that is for some categories alone may not see them."""
     if caller.categories is not None:

@@ -75,10 +75,6 @@ def test_a_body_that_was_read_is_not_waited_for() -> None:
     assert Client(pieces=1).ask(LingeringClose(read_and_answer)) == ["read", "start", "end"]
 
 
-def test_no_more_than_so_many_bytes_are_read() -> None:
-    assert Client().ask(LingeringClose(refuse, max_bytes=24)).count("read") == 3
-
-
 def test_no_longer_than_so_many_seconds() -> None:
     stalled = Client(pieces=0)
     assert stalled.ask(LingeringClose(refuse, max_seconds=0.01)) == ["start", "body", "read", "end"]
