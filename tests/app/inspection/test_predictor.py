@@ -1,16 +1,21 @@
 """Predict requests that meet too much work, too little time, or a fault: over real HTTP."""
 
+import asyncio
 import json
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 import pytest
 from fastapi import FastAPI
 
@@ -26,6 +31,7 @@ from tests.conftest import picture, png
 from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
+PREDICT = "/v1/models/tiny/predict"
 
 
 class Service:
@@ -53,6 +59,10 @@ class Service:
 
     def get(self, path: str) -> Any:
         return httpx.get(self.url + path, timeout=60, trust_env=False)
+
+    def connect(self) -> socket.socket:
+        url = httpx.URL(self.url)
+        return socket.create_connection((url.host, url.port or 80), timeout=60)
 
     @property
     def held(self) -> tuple[int, int]:
@@ -99,6 +109,13 @@ def closed_gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
         yield gate
     finally:
         gate.open()
+
+
+def head(length: int, path: str = PREDICT, **headers: str) -> bytes:
+    """The beginning of a request whose body follows."""
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {length}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def expect_refusal(response: httpx.Response, words: str) -> None:
@@ -183,6 +200,83 @@ def test_category_that_sends_little_is_not_refused_for_the_queue_of_another(
         eventually(lambda: service.pending == 21)
         gate.open()
         assert [future.result().status_code for future in (small, *queue)] == [200] * 21
+
+
+def test_queue_full_of_bytes_refuses(
+    serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny_images["good"][0]
+    decoded = 64 * 64 * 3
+    limits = {"max_bytes": len(data), "max_pixels": 64 * 64, "queue_bytes": 2 * (len(data) + decoded) - 1}
+    with serve(**limits) as service, closed_gate(monkeypatch) as gate:
+        accepted = service.start("tiny", data)
+        eventually(lambda: service.pending == 1)
+        refused = service.post("tiny", data)
+        assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
+        gate.open()
+        assert accepted.result().status_code == 200
+        assert service.post("tiny", data).status_code == 200
+
+
+def test_passed_deadline_is_answered_and_not_computed(
+    serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny_images["good"][0]
+    with serve() as service, closed_gate(monkeypatch) as gate:
+        running = service.start("tiny", data)
+        eventually(lambda: service.pending == 1)
+        response = service.post("tiny", data, query="?timeout_ms=1000")
+        assert (response.status_code, response.json()["type"]) == (504, "deadline-exceeded")
+        assert "1000 ms" in response.json()["detail"]
+        assert service.held[0] == 1
+        gate.open()
+        assert running.result().status_code == 200
+        assert service.app.state.batcher.passes == 1
+
+
+def test_deadline_also_ends_a_slow_upload(serve: Serve) -> None:
+    with serve() as service, service.connect() as connection:
+        connection.sendall(head(100_000, f"{PREDICT}?timeout_ms=200"))
+        while not select.select([connection], [], [], 0.05)[0]:  # until there is an answer
+            connection.sendall(b"\x89PNG")
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["type"]) == (504, "deadline-exceeded")
+
+
+def test_answer_is_counted_until_its_client_has_taken_it(serve: Serve) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
+    data = cv2.imencode(".png", noise)[1].tobytes()
+    with serve(max_bytes=len(data)) as service, service.connect() as connection:
+        connection.sendall(head(len(data), Accept="image/png") + data)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        images_held, bytes_held = service.held
+        assert images_held == 0
+        assert bytes_held == pytest.approx(len(data), rel=0.1)  # the overlay of noise is as large
+        while service.held != (0, 0):
+            connection.recv(2**20)
+
+
+def test_image_whose_client_left_is_not_computed(
+    serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny_images["good"][0]
+
+    async def leave(service: Service) -> None:
+        async with httpx.AsyncClient(base_url=service.url, timeout=60, trust_env=False) as client:
+            request = asyncio.create_task(client.post(PREDICT, content=data))
+            while service.pending < 2:
+                await asyncio.sleep(0.005)
+            request.cancel()
+
+    with serve() as service, closed_gate(monkeypatch) as gate:
+        running = service.start("tiny", data)
+        eventually(lambda: service.pending == 1)
+        asyncio.run(leave(service))
+        eventually(lambda: service.pending == 1 and service.held[0] == 1)
+        gate.open()
+        assert running.result().status_code == 200
+        assert service.app.state.batcher.passes == 1
 
 
 class TestSeveral:
