@@ -180,20 +180,6 @@ def keyless(tmp_path: Path, serve_http: Serve) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def live_service(
-    tiny_bundle_store: Path, serve_http: Serve, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
-    """The service with small limits, over real HTTP; for tests that leave it as it is."""
-    history = tmp_path_factory.mktemp("live_service") / "history"
-    settings = Settings(models=tiny_bundle_store, max_bytes=200_000, max_pixels=100_000, history=history)
-    with (
-        serve_http(create_app(settings)) as url,
-        httpx.Client(base_url=url, timeout=60, trust_env=False) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(scope="session")
 def read_png() -> Callable[[bytes], NDArray[np.uint8]]:
     """A PNG's pixels, (H, W, 3), by Pillow."""
 

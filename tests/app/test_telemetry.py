@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,16 +54,6 @@ def test_counts_requests_by_template_method_and_status(telemetry: Telemetry) -> 
     assert value(telemetry, "problems_total", type="unknown-model") == 1
 
 
-def test_what_clients_make_up_adds_no_series(telemetry: Telemetry) -> None:
-    telemetry.request_ended(None, "GET", 404, 0.0, "not-found")
-    telemetry.request_ended(None, "BREW", 405, 0.0, "method-not-allowed")
-    before = len(samples(telemetry))
-    for i in range(50):
-        telemetry.request_ended(None, f"BREW{i}", 405, 0.0, "method-not-allowed")
-    assert len(samples(telemetry)) == before
-    assert value(telemetry, "requests_total", route="none", method="other", status="405") == 51
-
-
 def test_counts_decisions_scores_and_times(telemetry: Telemetry) -> None:
     telemetry.decided(inspection("bottle", "PASS", 2.2, 0.4))
     telemetry.decided(inspection("bottle", "REJECT", 7.5, 0.004))
@@ -85,10 +74,3 @@ def test_counts_batches(telemetry: Telemetry) -> None:
     assert value(telemetry, "batch_images_count") == 2
     assert value(telemetry, "batch_categories_sum") == 3
     assert value(telemetry, "batch_seconds_sum") == pytest.approx(0.04)
-
-
-def test_tells_the_version_and_the_process(telemetry: Telemetry) -> None:
-    said = samples(telemetry)
-    assert said["flowgauge_info", frozenset({("version", "1.2.3")})] == 1
-    if Path("/proc/self").exists():
-        assert said["process_resident_memory_bytes", frozenset()] > 0

@@ -85,39 +85,11 @@ def test_repeated_requests_get_the_first_answer_also_at_once(
     use(settings, work)
 
 
-def test_another_request_under_the_same_key_is_refused(
-    settings: Settings, keyed: Callable[..., Entry]
-) -> None:
-    async def work(line: Line) -> None:
-        await line.send(keyed())
-        with pytest.raises(Problem) as refused:
-            await line.send(keyed(), "b" * 64)
-        assert refused.value.name == "idempotency-key-reused"
-        await line.history.settled()
-        assert len(line.kept()) == 1
-
-    use(settings, work)
-
-
 def test_keys_of_two_callers_are_independent(settings: Settings, keyed: Callable[..., Entry]) -> None:
     async def work(line: Line) -> None:
         entries = [keyed(key_id=key_id) for key_id in (None, "k1", "k2")]
         answers = await asyncio.gather(*map(line.send, entries))
         assert answers == [entry.row["id"] for entry in entries]
-
-    use(settings, work)
-
-
-def test_failed_request_leaves_the_key_to_the_next(settings: Settings, keyed: Callable[..., Entry]) -> None:
-    async def work(line: Line) -> None:
-        async def fail() -> None:
-            async with line.idempotency.claim(None, "P-1", REQUEST):
-                raise KeyError("a fault of its own")
-
-        with pytest.raises(KeyError):
-            await fail()
-        entry = keyed()
-        assert await line.send(entry) == entry.row["id"]
 
     use(settings, work)
 

@@ -1,22 +1,15 @@
 import errno
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from app.access import COMMAND_LINE, Role
-from app.database.engine import Database
-from app.keys import Keys
-from app.main import create_app
-from app.settings import Settings
+from tests.app.conftest import Keyed
 from tests.support.waiting import eventually
 
 PNG = {"Content-Type": "image/png"}
-Scrape = Callable[..., dict[str, float]]
 
 
 def scrape(client: TestClient, **headers: str) -> dict[str, float]:
@@ -101,23 +94,13 @@ def test_what_clients_ask_for_adds_no_series(client: TestClient, tiny_images: di
     }
 
 
-def test_needs_a_key_that_may_see_the_history_of_every_category(tmp_path: Path) -> None:
-    settings = Settings(models=tmp_path, history=tmp_path / "history")
-    database = Database(settings.database_url)
-    database.upgrade()
-    made = {role: Keys(database).create(COMMAND_LINE, role, role.value)[1] for role in Role}
-    limited = Keys(database).create(COMMAND_LINE, Role.VIEWER, "limited", categories=["tiny"])[1]
-    database.close()
-    with TestClient(create_app(settings)) as client:
-        assert client.get("/metrics").status_code == 401
-        assert client.get("/metrics", headers={"X-API-Key": made[Role.LINE]}).status_code == 403
-        assert client.get("/metrics", headers={"X-API-Key": limited}).status_code == 403
-        for role in (Role.VIEWER, Role.OPERATOR, Role.ADMIN):
-            # Prometheus sends a key so.
-            assert (
-                scrape(client, Authorization=f"Bearer {made[role]}")["flowgauge_info{'version': '0.1.0'}"]
-                == 1
-            )
+def test_needs_a_key_that_may_see_the_history_of_every_category(keyed: Keyed) -> None:
+    assert keyed.client.get("/metrics").status_code == 401
+    for role in ("line", "limited"):
+        assert keyed.client.get("/metrics", headers=keyed.show(role)).status_code == 403
+    for role in ("viewer", "operator", "admin"):
+        bearer = f"Bearer {keyed.keys[role]}"  # as Prometheus sends a key
+        assert scrape(keyed.client, Authorization=bearer)["flowgauge_info{'version': '0.1.0'}"] == 1
 
 
 def test_a_part_that_fails_leaves_the_others_alone(

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.schemas.history import Part
 from app.settings import Settings
-from tests.app.conftest import Keyed
+from tests.app.conftest import Keyed, Serve
 from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
 
@@ -89,8 +89,15 @@ def test_a_part_is_as_bad_as_its_worst_image(client: TestClient, tiny_images: Im
             assert [one.inspection_id for one in part.inspections] == ids[::-1]
 
 
-def test_any_text_is_the_id_of_a_part(live_service: httpx.Client, tiny_images: Images) -> None:
+@pytest.fixture
+def live_service(tiny_bundle_store: Path, tmp_path: Path, serve_http: Serve) -> Iterator[httpx.Client]:
     """Over a real connection: starlette's TestClient decodes a path twice."""
+    app = create_app(Settings(models=tiny_bundle_store, history=tmp_path / "history"))
+    with serve_http(app) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+def test_any_text_is_the_id_of_a_part(live_service: httpx.Client, tiny_images: Images) -> None:
     good = {"file": tiny_images["good"][0]}
     ids = {}
     for part_id in ODD:

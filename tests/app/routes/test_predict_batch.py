@@ -76,23 +76,15 @@ class TestItems:
             assert kept["score"] == item.inspection.score
             assert client.get(f"{item.inspection.links.inspection}/source").content == data
 
-    def test_fields_hold_for_all(self, client: TestClient, tiny_images: Images) -> None:
+    def test_fields_and_parameters_hold_for_all(self, client: TestClient, tiny_images: Images) -> None:
         fields: dict[str, Any] = {"part_id": "P/ä", "product_id": "p", "recipe_id": "r", "station": "Linie 3"}
-        response = post(client, *tiny_images["good"][:3], query="?station=other", **fields)
-        for item in answer(response).items:
+        query = "?station=other&regions=false&store=false&inline=heatmap"
+        for item in answer(post(client, *tiny_images["good"][:2], query=query, **fields)).items:
             assert item.inspection is not None
             assert {name: getattr(item.inspection, name) for name in fields} == fields
-        part = client.get("/v1/parts/P%2Fä").json()
-        assert sum(part["images"].values()) == 3
-
-    def test_parameters_hold_for_all(self, client: TestClient, tiny_images: Images) -> None:
-        query = "?regions=false&store=false&inline=heatmap"
-        for item in answer(post(client, *tiny_images["defect"][:2], query=query)).items:
-            assert item.inspection is not None
             assert (item.inspection.regions, item.inspection.links) == (None, None)
             assert set(item.inspection.inline or ()) == {"heatmap"}
-            path = f"/v1/inspections/{item.inspection.inspection_id}"
-            expect_problem(client.get(path), 404, "unknown-inspection")
+        expect_problem(client.get("/v1/parts/P%2Fä"), 404, "unknown-inspection")
 
     def test_idempotency_key_holds_for_each_place(self, client: TestClient, tiny_images: Images) -> None:
         first, second, third = tiny_images["good"][:3]

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from tests.app.conftest import Keyed, history_of, remove_files
+from tests.app.conftest import history_of, remove_files
 from tests.app.guarded import expect_problem
 from tests.support.waiting import eventually
 
@@ -120,17 +120,6 @@ class TestIdempotency:
         assert answer.status_code == 200
         assert kept(client) == [answer.json()["inspection_id"]]
 
-    def test_keys_survive_restarts(
-        self, tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images
-    ) -> None:
-        settings = Settings(models=tiny_bundle_store, history=tmp_path / "history")
-        answers = []
-        for _ in range(2):
-            with TestClient(create_app(settings)) as client:
-                answers.append(post(client, tiny_images["good"][0], "k"))
-        assert answers[1].headers[REPLAYED] == "true"
-        assert answers[0].json() == answers[1].json()
-
     def test_map_that_retention_removed_is_not_found(self, client: TestClient, tiny_images: Images) -> None:
         data = tiny_images["good"][0]
         first = post(client, data, "k").json()
@@ -168,19 +157,6 @@ class TestIdempotency:
         longest = "~" * 200
         assert REPLAYED not in post(service, good, longest).headers
         assert REPLAYED in post(service, good, longest).headers
-
-    def test_keys_of_two_callers_are_independent(
-        self, keyed: Keyed, store: Path, tiny_images: Images
-    ) -> None:
-        for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
-            (store / name).rename(keyed.app.state.settings.models / name)
-        good, other = tiny_images["good"][:2]
-        line = post(keyed.client, good, "k", **keyed.show("line"))
-        admin = post(keyed.client, other, "k", **keyed.show("admin"))
-        assert (line.status_code, admin.status_code) == (200, 200)
-        assert REPLAYED not in admin.headers
-        again = post(keyed.client, good, "k", **keyed.show("line"))
-        assert again.json() == line.json()
 
 
 class TestStore:
