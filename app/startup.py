@@ -54,12 +54,12 @@ def start(**options: Any) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     logs.configure(settings.log_format)
-    listener = _listen(settings.host, settings.port)
-    _greet(listener, settings, categories, device, sinks, keyed=keyed)
-    _log(settings)
-    if slower := slower_here(settings.precision, device):
-        logger.warning("FLOWGAUGE_PRECISION: %s", slower)
-    _run(settings, listener)
+    with _listen(settings.host, settings.port) as listener:
+        _greet(listener, settings, categories, device, sinks, keyed=keyed)
+        _log(settings)
+        if slower := slower_here(settings.precision, device):
+            logger.warning("FLOWGAUGE_PRECISION: %s", slower)
+        _run(settings, listener)
 
 
 def _stop(code: int, message: str) -> NoReturn:
