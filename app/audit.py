@@ -1,54 +1,28 @@
 """The audit log: every administrative act, who did it, to what, and what became of it."""
 
+import asyncio
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
+from fastapi import Request
 from sqlalchemy import Connection, insert, select
 
-from app.access import Caller
+from app.access import SERVER, Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import audit
 from app.feed import new_events
 from app.feed.log import append
+from app.problems import Problem
+from app.schemas.access import AuditEntry, Outcome
 
 logger = logging.getLogger("flowgauge.audit")
 
-# An act that was begun and never ended was cut off: nobody knows what became of it.
-Outcome = Literal["begun", "done", "refused"]
-
 # What the columns hold; a target comes from a path, which may be longer.
 _LONGEST: Final = 256
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An act.
-
-    Attributes:
-        number: counts up; later acts have greater ones.
-        created_ms: when, in milliseconds since 1970, UTC.
-        actor: the key's id and name; "anonymous" where no key was asked for; "command line".
-        role: the actor's role at that time.
-        action: such as model.activate.
-        target: such as bottle/20261125T011500-3f9a2c.
-        outcome: whether it was begun, done or refused.
-        detail: what else there is to know, such as old and new values; of an end, the number of its begin.
-        request_id: of the request that asked for it; leads to the server's log.
-    """
-
-    number: int
-    created_ms: int
-    actor: str
-    role: str | None
-    action: str
-    target: str
-    outcome: Outcome
-    detail: dict[str, Any]
-    request_id: str | None
 
 
 class Audit:
@@ -111,7 +85,7 @@ class Audit:
 
     def page(
         self, limit: int, before: int | None = None, action: str | None = None, target: str | None = None
-    ) -> list[Entry]:
+    ) -> list[AuditEntry]:
         """Read entries, the latest first.
 
         Args:
@@ -129,7 +103,78 @@ class Audit:
             query = query.where(audit.c.target == _plain(target))
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [Entry(**{**row, "detail": json.loads(row["detail"] or "{}")}) for row in rows]
+        return [_entry(row) for row in rows]
+
+
+@asynccontextmanager
+async def audited(
+    request: Request, action: str, target: str, known: Mapping[str, Any] | None = None
+) -> AsyncIterator[dict[str, Any]]:
+    """Do an act inside this context. Its begin is written down before: no act without an entry.
+
+    Args:
+        request: what asks for it.
+        action: such as model.activate.
+        target: such as bottle/20261125T011500-3f9a2c.
+        known: details, JSON, that are known before.
+
+    Yields:
+        The detail to be logged at the end, JSON; what is refused gets `problem`, and `refusal` says why.
+
+    Raises:
+        DatabaseUnavailable: nothing can be written down, so nothing was done.
+    """
+    audit: Audit = request.app.state.audit
+    caller: Caller = request.state.caller
+    request_id = request.state.request_id
+    begun = await asyncio.to_thread(audit.write, caller, action, target, "begun", known, request_id)
+    detail: dict[str, Any] = {"begun": begun, **(known or {})}
+    try:
+        yield detail
+    except Exception as error:
+        # Of what nobody expected the log of the server has more, under the request's id.
+        detail["problem"] = error.name if isinstance(error, Problem) else type(error).__name__
+        if isinstance(error, Problem):
+            detail["refusal"] = error.detail
+        await asyncio.to_thread(audit.write, caller, action, target, "refused", detail, request_id)
+        raise
+    await asyncio.to_thread(audit.write, caller, action, target, "done", detail, request_id)
+
+
+class Observer:
+    """Notes in the audit log which version serves from when on, whoever has activated it.
+
+    A training container, say, activates what it publishes, and nobody has asked this service for it.
+
+    Args:
+        audit: the log.
+    """
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def serves(self, category: str, version: str, sha256: str, previous: str | None) -> None:
+        """Note that requests get a version from now on; in the event loop."""
+        detail = {"sha256": sha256, "previous": previous}
+        task = asyncio.create_task(self._write(f"{category}/{version}", detail))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def close(self) -> None:
+        """Wait for what is being written."""
+        await asyncio.gather(*self._writing)
+
+    async def _write(self, target: str, detail: Mapping[str, Any]) -> None:
+        try:
+            await asyncio.to_thread(self._audit.write, SERVER, "model.serves", target, "done", detail)
+        except Exception:  # every inspection has its version all the same
+            logger.exception("model.serves %s could not be written down", target)
+
+
+def _entry(row: Mapping[Any, Any]) -> AuditEntry:
+    detail = json.loads(row["detail"] or "{}")
+    return AuditEntry(**{**row, "created": clock.iso(row["created_ms"]), "detail": detail})
 
 
 def _plain(text: str) -> str:

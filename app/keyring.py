@@ -4,7 +4,6 @@ import hmac
 import logging
 import re
 import threading
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -19,14 +18,6 @@ logger = logging.getLogger("flowgauge.keys")
 
 # What was changed from a command line or by another server is seen within so many seconds.
 RELOAD_SECONDS: Final = 2.0
-# The digest of no secret, compared with where there is no key, so that both take the same time.
-_NOTHING: Final = "0" * 64
-
-
-@dataclass(frozen=True)
-class _Table:
-    keys: dict[str, Key]  # by id
-    sessions: dict[str, Row[Any]]  # by the secret's SHA-256
 
 
 class Keyring:
@@ -41,7 +32,8 @@ class Keyring:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._table = _Table({}, {})
+        self._keys: dict[str, Key] = {}  # by id
+        self._sessions: dict[str, Row[Any]] = {}  # by the secret's SHA-256
         self._required = False
         self._reading = threading.Lock()
         self._stopping = threading.Event()
@@ -68,13 +60,9 @@ class Keyring:
         # One at a time: an older copy must not take the place of one with a revocation in it.
         with self._reading:
             with self._database.read() as connection:
-                all_keys = keys.read_all(connection)
-                all_sessions = sessions.read_all(connection)
-            self._table = _Table(
-                {key.id: key for key in all_keys},
-                {session.secret_sha256: session for session in all_sessions},
-            )
-            self._required = self._required or bool(all_keys)
+                self._keys = {key.id: key for key in keys.read_all(connection)}
+                self._sessions = {one.secret_sha256: one for one in sessions.read_all(connection)}
+            self._required = self._required or bool(self._keys)
 
     def require_key(self, text: str) -> Key:
         """The key that a text is.
@@ -86,9 +74,8 @@ class Keyring:
         if parts is None:
             raise Problem("unauthenticated", "What came is no key: keys are fg_, 16 digits, _ and a secret.")
         key_id, secret = parts.groups()
-        key = self._table.keys.get(key_id)
-        same = hmac.compare_digest(keys.sha256(secret), _NOTHING if key is None else key.secret_sha256)
-        if key is None or not same:
+        key = self._keys.get(key_id)
+        if key is None or not hmac.compare_digest(keys.sha256(secret), key.secret_sha256):
             raise Problem("unauthenticated", "There is no such key.")
         if fault := key.fault(clock.now_ms()):
             raise Problem("unauthenticated", f"The key {key_id} {fault}. Ask an administrator for another.")
@@ -100,8 +87,8 @@ class Keyring:
         Raises:
             Problem: unauthenticated.
         """
-        session = self._table.sessions.get(keys.sha256(secret))
-        key = None if session is None else self._table.keys.get(session.key_id)
+        session = self._sessions.get(keys.sha256(secret))
+        key = None if session is None else self._keys.get(session.key_id)
         now = clock.now_ms()
         if session is None or key is None or now >= session.expires_ms or key.fault(now):
             raise Problem("unauthenticated", "The session has ended. Log in again.")

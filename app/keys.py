@@ -7,32 +7,25 @@ all. A key is never deleted, so that an id in the history or the audit log alway
 
 import hashlib
 import json
-import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from pydantic import ValidationError
+from sqlalchemy import Connection, delete, insert, select, update
 
 from app.access import Caller, Role
 from app.audit import Audit
 from app.database import clock, tables
 from app.database.engine import Database
+from app.problems import Problem
+from app.schemas import access as schemas
 
 PATTERN: Final = r"fg_([0-9a-f]{16})_([A-Za-z0-9_-]{43})"  # id and secret
-ID_PATTERN: Final = r"^[0-9a-f]{16}$"
-MAX_NAME: Final = 128
-CATEGORY_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-MAX_CATEGORIES: Final = 200
-MAX_DAYS: Final = 36_500
-MAX_REQUESTS_PER_MINUTE: Final = 1_000_000
 
 _DAY_MS = 24 * 60 * 60 * 1000
-
-
-class KeysError(ValueError):
-    """A key cannot be made as it was asked for, or there is no such key."""
+_COLUMNS = tables.keys.columns
 
 
 @dataclass(frozen=True)
@@ -74,6 +67,20 @@ class Key:
             return "has expired"
         return None
 
+    def shown(self) -> schemas.Key:
+        """What may be told of it."""
+        return schemas.Key(
+            id=self.id,
+            name=self.name,
+            role=self.role,
+            categories=None if self.categories is None else sorted(self.categories),
+            requests_per_minute=self.requests_per_minute,
+            created=clock.iso(self.created_ms),
+            expires=None if self.expires_ms is None else clock.iso(self.expires_ms),
+            revoked=None if self.revoked_ms is None else clock.iso(self.revoked_ms),
+            valid=self.fault(clock.now_ms()) is None,
+        )
+
 
 class Keys:
     """The keys in the database. May be used from several threads and processes at once."""
@@ -83,58 +90,45 @@ class Keys:
         self._audit = Audit(database)
 
     def create(
-        self,
-        caller: Caller,
-        role: Role,
-        name: str,
-        *,
-        categories: Collection[str] | None = None,
-        expires_days: float | None = None,
-        requests_per_minute: int | None = None,
-        request_id: str | None = None,
+        self, caller: Caller, role: Role, name: str, request_id: str | None = None, **limits: Any
     ) -> tuple[Key, str]:
         """Make a key, and an entry in the audit log.
 
         Args:
             caller: who makes it.
             role: what it may do.
-            name: what people call it; 1 to 128 characters.
-            categories: the only categories it is for; None for all.
-            expires_days: for how many days it is valid; None for always.
-            requests_per_minute: its own limit.
+            name: what people call it.
             request_id: of the request that asked for it.
+            limits: categories, expires_days and requests_per_minute, as of `schemas.NewKey`.
 
         Returns:
             The key and its text, which cannot be had again.
 
         Raises:
-            KeysError: a value is out of range.
+            Problem: invalid-request; a value is out of range.
         """
-        _check(name, categories, expires_days, requests_per_minute)
+        try:
+            new = schemas.NewKey(role=role, name=name, **limits)
+        except ValidationError as error:
+            raise Problem("invalid-request", "; ".join(map(_explain, error.errors()))) from error
         secret = secrets.token_urlsafe(32)
         now = clock.now_ms()
-        key = Key(
-            id=secrets.token_hex(8),
-            name=name,
-            role=role,
-            secret_sha256=sha256(secret),
-            categories=None if categories is None else frozenset(categories),
-            requests_per_minute=requests_per_minute,
-            created_ms=now,
-            expires_ms=None if expires_days is None else now + round(expires_days * _DAY_MS),
-            revoked_ms=None,
-        )
-        names = None if key.categories is None else sorted(key.categories)
-        values = {**vars(key), "role": role.value, "categories": None if names is None else json.dumps(names)}
-        detail = {
-            "name": name,
-            "role": role.value,
-            "categories": names,
-            "expires": None if key.expires_ms is None else clock.iso(key.expires_ms),
-            "requests_per_minute": requests_per_minute,
+        row = {
+            "id": secrets.token_hex(8),
+            "name": new.name,
+            "role": new.role.value,
+            "secret_sha256": sha256(secret),
+            "categories": None if new.categories is None else json.dumps(sorted(set(new.categories))),
+            "requests_per_minute": new.requests_per_minute,
+            "created_ms": now,
+            "expires_ms": None if new.expires_days is None else now + new.expires_days * _DAY_MS,
+            "revoked_ms": None,
         }
+        key = _key(row)
+        told = {"name", "role", "categories", "expires", "requests_per_minute"}
+        detail = key.shown().model_dump(mode="json", include=told)
         with self._database.write() as connection:
-            connection.execute(insert(tables.keys).values(values))
+            connection.execute(insert(tables.keys).values(row))
             self._audit.add(connection, caller, "key.create", key.id, "done", detail, request_id)
         return key, f"fg_{key.id}_{secret}"
 
@@ -142,16 +136,13 @@ class Keys:
         """Make a key and its sessions invalid for ever. Revoking it again changes nothing.
 
         Raises:
-            KeysError: there is no such key.
+            Problem: not-found.
         """
         with self._database.write() as connection:
             key = _find(connection, key_id)
             if key.revoked_ms is None:
-                connection.execute(
-                    update(tables.keys)
-                    .where(tables.keys.c.id == key_id, tables.keys.c.revoked_ms.is_(None))
-                    .values(revoked_ms=clock.now_ms())
-                )
+                revoked = {"revoked_ms": clock.now_ms()}
+                connection.execute(update(tables.keys).where(_COLUMNS.id == key_id).values(revoked))
                 connection.execute(delete(tables.sessions).where(tables.sessions.c.key_id == key_id))
                 detail = {"name": key.name, "role": key.role.value}
                 self._audit.add(connection, caller, "key.revoke", key_id, "done", detail, request_id)
@@ -161,7 +152,7 @@ class Keys:
         """A key by its id.
 
         Raises:
-            KeysError: there is no such key.
+            Problem: not-found.
         """
         with self._database.read() as connection:
             return _find(connection, key_id)
@@ -174,7 +165,7 @@ class Keys:
 
 def read_all(connection: Connection) -> list[Key]:
     """All keys, the oldest first."""
-    query = select(tables.keys).order_by(tables.keys.c.created_ms, tables.keys.c.id)
+    query = select(tables.keys).order_by(_COLUMNS.created_ms, _COLUMNS.id)
     return [_key(row) for row in connection.execute(query).mappings()]
 
 
@@ -184,39 +175,17 @@ def sha256(secret: str) -> str:
 
 
 def _find(connection: Connection, key_id: str) -> Key:
-    if re.fullmatch(ID_PATTERN, key_id):
-        rows = connection.execute(select(tables.keys).where(tables.keys.c.id == key_id)).mappings().all()
-        if rows:
-            return _key(rows[0])
-    raise KeysError(f"there is no key {key_id[:64]!r}; `flowgauge keys list` shows those there are")
+    row = connection.execute(select(tables.keys).where(_COLUMNS.id == key_id)).mappings().one_or_none()
+    if row is None:
+        raise Problem("not-found", f"There is no key {key_id[:64]!r}; list the keys to see those there are.")
+    return _key(row)
 
 
-def _key(row: RowMapping) -> Key:
-    categories: list[str] | None = None if row["categories"] is None else json.loads(row["categories"])
-    values: dict[str, Any] = {
-        **row,
-        "role": Role(row["role"]),
-        "categories": None if categories is None else frozenset(categories),
-    }
-    return Key(**values)
+def _key(row: Mapping[Any, Any]) -> Key:
+    categories = None if row["categories"] is None else frozenset(json.loads(row["categories"]))
+    return Key(**{**row, "role": Role(row["role"]), "categories": categories})
 
 
-def _check(
-    name: str,
-    categories: Collection[str] | None,
-    expires_days: float | None,
-    requests_per_minute: int | None,
-) -> None:
-    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise KeysError(f"a key's name is 1 to {MAX_NAME} visible characters; got {name[:MAX_NAME]!r}")
-    if categories is not None and not 1 <= len(categories) <= MAX_CATEGORIES:
-        raise KeysError(f"a key is for all categories, or for 1 to {MAX_CATEGORIES}; got {len(categories)}")
-    for category in categories or ():
-        if not re.fullmatch(CATEGORY_PATTERN, category):
-            raise KeysError(
-                f"a category is 1 to 64 of a-z 0-9 _ -, first a letter or digit; got {category[:64]!r}"
-            )
-    if expires_days is not None and not 0 < expires_days <= MAX_DAYS:
-        raise KeysError(f"a key is valid for up to {MAX_DAYS} days; got {expires_days}")
-    if requests_per_minute is not None and not 1 <= requests_per_minute <= MAX_REQUESTS_PER_MINUTE:
-        raise KeysError(f"requests per minute are 1 to {MAX_REQUESTS_PER_MINUTE}; got {requests_per_minute}")
+def _explain(item: Mapping[str, Any]) -> str:
+    where = ".".join(map(str, item["loc"]))
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}; got {str(item['input'])[:64]!r}"

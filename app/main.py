@@ -12,8 +12,7 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from app import openapi, problem_answers
-from app.acts import Observer
-from app.audit import Audit
+from app.audit import Audit, Observer
 from app.calibrations import CalibrationFiles
 from app.category_settings import SettingsFiles
 from app.draining import Draining

@@ -1,17 +1,16 @@
 """`flowgauge keys`: who may use the service."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.access import COMMAND_LINE, Role
+from app.commands.auditing import opened
 from app.database import clock
-from app.database.engine import Database, DatabaseError, shown
-from app.keys import Key, Keys
+from app.database.engine import DatabaseError, shown
+from app.keys import Keys
 from app.settings import Settings, settings_from
 
 History = Annotated[
@@ -43,22 +42,20 @@ def create(
     category: Annotated[
         list[str] | None, typer.Option(help="The only category it is for; may be repeated.")
     ] = None,
-    expires_days: Annotated[float | None, typer.Option(help="Days for which it is valid.")] = None,
+    expires_days: Annotated[int | None, typer.Option(help="Days for which it is valid.")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="Its own limit.")] = None,
     history: History = None,
 ) -> None:
     """Make a key and print it, alone on standard output. It cannot be had again."""
     settings = settings_from(history=history)
     is_new = not settings.has_database
-    with _database(settings) as database:
-        key, text = Keys(database).create(
-            COMMAND_LINE,
-            role,
-            name,
-            categories=category or None,
-            expires_days=expires_days,
-            requests_per_minute=requests_per_minute,
-        )
+    with opened(settings) as database:
+        limits: dict[str, Any] = {
+            "categories": category or None,
+            "expires_days": expires_days,
+            "requests_per_minute": requests_per_minute,
+        }
+        key, text = Keys(database).create(COMMAND_LINE, role, name, **limits)
         place = shown(database.engine.url)
         typer.echo(f"Key {key.id} of role {role} is kept, as a hash, in {place}.", err=True)
         if is_new:
@@ -75,17 +72,18 @@ def list_keys(
     history: History = None,
 ) -> None:
     """List all keys, the oldest first, with those that are no longer valid; never their secrets."""
-    with _database(_of_a_server(history)) as database:
+    with opened(_of_a_server(history)) as database:
         place = shown(database.engine.url)
-        rows = [_row(key) for key in Keys(database).list()]
+        keys = Keys(database).list()
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        typer.echo(json.dumps([key.shown().model_dump(mode="json") for key in keys], indent=1))
         return
-    for row in rows:
-        categories = "all categories" if row["categories"] is None else ", ".join(row["categories"])
+    for key in keys:
+        categories = "all categories" if key.categories is None else ", ".join(sorted(key.categories))
+        state = key.fault(clock.now_ms()) or "valid"
         # As Python would write it: a name is free text, and this is a terminal.
-        typer.echo(f"{row['id']}  {row['role']:<8}  {row['state']:<15}  {row['name']!r}  {categories}")
-    if not rows:
+        typer.echo(f"{key.id}  {key.role:<8}  {state:<15}  {key.name!r}  {categories}")
+    if not keys:
         typer.echo(f"There are no keys in {place}: a service with this database asks for none.", err=True)
 
 
@@ -95,7 +93,7 @@ def revoke(
     history: History = None,
 ) -> None:
     """Make a key and its sessions invalid, for ever."""
-    with _database(_of_a_server(history)) as database:
+    with opened(_of_a_server(history)) as database:
         key = Keys(database).revoke(COMMAND_LINE, key_id)
     typer.echo(f"Key {key.id} {key.name!r} is revoked.")
 
@@ -113,27 +111,3 @@ def _of_a_server(history: Path | None) -> Settings:
             "FLOWGAUGE_DATABASE as for the server, or name its folder with --history"
         )
     return settings
-
-
-@contextmanager
-def _database(settings: Settings) -> Iterator[Database]:
-    database = Database(settings.database_url)
-    try:
-        database.prepare()
-        yield database
-    finally:
-        database.close()
-
-
-def _row(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "role": key.role.value,
-        "state": key.fault(clock.now_ms()) or "valid",
-        "categories": None if key.categories is None else sorted(key.categories),
-        "requests_per_minute": key.requests_per_minute,
-        "created": clock.iso(key.created_ms),
-        "expires": None if key.expires_ms is None else clock.iso(key.expires_ms),
-        "revoked": None if key.revoked_ms is None else clock.iso(key.revoked_ms),
-    }

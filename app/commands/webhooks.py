@@ -1,11 +1,13 @@
 """`flowgauge webhooks`: who is told of inspections, and what each was given up on."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.commands.auditing import opened
 from app.database import clock
 from app.database.engine import Database
 from app.settings import settings_from
@@ -41,20 +43,16 @@ def list_webhooks(
     if settings.webhooks is None:
         raise SinkError("there are no webhooks: set FLOWGAUGE_WEBHOOKS as for the server, or say --webhooks")
     rows = []
-    database = Database(settings.database_url) if settings.has_database else None
-    if database is not None:
-        database.prepare()
-    for webhook in read_webhooks(settings.webhooks):
-        failed = [] if database is None else _failed(database, f"webhook-{webhook.name}")
-        rows.append({"name": webhook.name, "host": webhook.host, "failed": failed})
-        if not as_json:
-            typer.echo(f"{webhook.name:<32}  {webhook.host}  failed deliveries: {len(failed)}")
-            for row in failed:
-                typer.echo(f"  {row['failed_at']}  {row['inspection_id']}  {row['reason']}")
+    with opened(settings) if settings.has_database else nullcontext() as database:
+        for webhook in read_webhooks(settings.webhooks):
+            failed = [] if database is None else _failed(database, f"webhook-{webhook.name}")
+            rows.append({"name": webhook.name, "host": webhook.host, "failed": failed})
+            if not as_json:
+                typer.echo(f"{webhook.name:<32}  {webhook.host}  failed deliveries: {len(failed)}")
+                for row in failed:
+                    typer.echo(f"  {row['failed_at']}  {row['inspection_id']}  {row['reason']}")
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
-    if database is not None:
-        database.close()
 
 
 def _failed(database: Database, sink: str) -> list[dict[str, str]]:

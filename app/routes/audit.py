@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.access import MayAdminister
-from app.database import clock
 from app.dependencies import AuditPart
 from app.openapi import documented
 from app.schemas import access as schemas
@@ -31,23 +30,8 @@ def list_entries(
     ] = None,
 ) -> schemas.AuditPage:
     """List administrative acts, the latest first."""
-    before = None if cursor is None else int(cursor)
-    entries = audit.page(limit + 1, before, action, target)
+    entries = audit.page(limit + 1, None if cursor is None else int(cursor), action, target)
     shown = entries[:limit]
     return schemas.AuditPage(
-        entries=[
-            schemas.AuditEntry(
-                number=entry.number,
-                created=clock.iso(entry.created_ms),
-                actor=entry.actor,
-                role=entry.role,
-                action=entry.action,
-                target=entry.target,
-                outcome=entry.outcome,
-                detail=entry.detail,
-                request_id=entry.request_id,
-            )
-            for entry in shown
-        ],
-        next_cursor=str(shown[-1].number) if len(entries) > limit else None,
+        entries=shown, next_cursor=str(shown[-1].number) if len(entries) > limit else None
     )

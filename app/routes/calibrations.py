@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app import calibration_pictures, uploads, verdict
 from app.access import MaySeeModels, MayTune
-from app.acts import audited
+from app.audit import audited
 from app.calibration_pictures import MAX_PICTURES, Picture
 from app.calibrations import InForce, Slot, or_own
 from app.database import clock

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 
 from app.access import MayAdminister, MaySeeHistory
-from app.acts import audited
+from app.audit import audited
 from app.database import clock
 from app.dependencies import DeletionsPart, RetentionPart
 from app.history import deletions as guard

@@ -1,15 +1,13 @@
 """Keys: who may use the service, and for what."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from app import keys as keys_module
-from app.access import Caller, MayAdminister, Role
-from app.audit import Audit
-from app.database import clock
-from app.dependencies import AuditPart, KeyringPart, KeysPart
-from app.keys import Key, KeysError
+from app.access import MayAdminister, Role
+from app.dependencies import KeyringPart, KeysPart
 from app.openapi import documented
 from app.problems import Problem
 from app.schemas import access as schemas
@@ -17,15 +15,14 @@ from app.schemas import access as schemas
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 KeyId = Annotated[
-    str,
-    Path(description="A key's id.", pattern=keys_module.ID_PATTERN, examples=["4f1d8a02c7b96e35"]),
+    str, Path(description="A key's id.", pattern=r"^[0-9a-f]{16}$", examples=["4f1d8a02c7b96e35"])
 ]
 
 
 @router.get("", responses=documented("internal", "history-unavailable"))
 def list_keys(_: MayAdminister, keys: KeysPart) -> schemas.KeyList:
     """List all keys, with those that have been revoked or have expired; never their secrets."""
-    return schemas.KeyList(keys=[_shown(key) for key in keys.list()])
+    return schemas.KeyList(keys=[key.shown() for key in keys.list()])
 
 
 @router.post(
@@ -40,35 +37,23 @@ def create_key(
     caller: MayAdminister,
     keys: KeysPart,
     keyring: KeyringPart,
-    audit: AuditPart,
 ) -> schemas.CreatedKey:
     """Make a key. The answer has its text, which cannot be had again.
 
     From the first key on, every request needs one. So where there is none, the first must be an
     administrator's for all categories.
     """
-    if not keyring.required and (new.role is not Role.ADMIN or new.categories is not None):
-        problem = Problem(
-            "conflict",
-            "From the first key on, every request needs one; so make one of role admin for all categories.",
-        )
-        _refused(audit, caller, "key.create", new.name, problem, request)
-        raise problem
-    try:
-        key, text = keys.create(
-            caller,
-            new.role,
-            new.name,
-            categories=new.categories,
-            expires_days=new.expires_days,
-            requests_per_minute=new.requests_per_minute,
-            request_id=request.state.request_id,
-        )
-    except KeysError as error:
-        raise Problem("invalid-request", f"{error}.") from error
+    with _refusals_audited(request, "key.create", new.name):
+        if not keyring.required and (new.role is not Role.ADMIN or new.categories is not None):
+            raise Problem(
+                "conflict",
+                "From the first key on, every request needs one; so make one of role admin for all "
+                "categories.",
+            )
+        key, text = keys.create(caller, request_id=request.state.request_id, **dict(new))
     keyring.reload()
     response.headers["Location"] = f"{router.prefix}/{key.id}"
-    return schemas.CreatedKey(**_shown(key).model_dump(), key=text)
+    return schemas.CreatedKey(**dict(key.shown()), key=text)
 
 
 @router.get(
@@ -76,10 +61,7 @@ def create_key(
 )
 def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
     """Tell what is known of a key."""
-    try:
-        return _shown(keys.get(key_id))
-    except KeysError:
-        raise _unknown(key_id) from None
+    return keys.get(key_id).shown()
 
 
 @router.delete(
@@ -88,53 +70,29 @@ def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
     responses=documented("invalid-request", "not-found", "conflict", "internal", "history-unavailable"),
 )
 def revoke_key(
-    key_id: KeyId,
-    request: Request,
-    caller: MayAdminister,
-    keys: KeysPart,
-    keyring: KeyringPart,
-    audit: AuditPart,
+    key_id: KeyId, request: Request, caller: MayAdminister, keys: KeysPart, keyring: KeyringPart
 ) -> None:
     """Revoke a key and its sessions, at once and for ever. It stays in the list.
 
     A key cannot revoke itself, so that one is left that can.
     """
-    if key_id == caller.key_id:
-        problem = Problem(
-            "conflict",
-            "A key cannot revoke itself. Use another administrator's key, or `flowgauge keys revoke`.",
-        )
-        _refused(audit, caller, "key.revoke", key_id, problem, request)
-        raise problem
-    try:
+    with _refusals_audited(request, "key.revoke", key_id):
+        if key_id == caller.key_id:
+            raise Problem(
+                "conflict",
+                "A key cannot revoke itself. Use another administrator's key, or `flowgauge keys revoke`.",
+            )
         keys.revoke(caller, key_id, request.state.request_id)
-    except KeysError:
-        problem = _unknown(key_id)
-        _refused(audit, caller, "key.revoke", key_id, problem, request)
-        raise problem from None
     keyring.reload()
 
 
-def _refused(
-    audit: Audit, caller: Caller, action: str, target: str, problem: Problem, request: Request
-) -> None:
-    detail = {"problem": problem.name, "refusal": problem.detail}
-    audit.write(caller, action, target, "refused", detail, request.state.request_id)
-
-
-def _shown(key: Key) -> schemas.Key:
-    return schemas.Key(
-        id=key.id,
-        name=key.name,
-        role=key.role,
-        categories=None if key.categories is None else sorted(key.categories),
-        requests_per_minute=key.requests_per_minute,
-        created=clock.iso(key.created_ms),
-        expires=None if key.expires_ms is None else clock.iso(key.expires_ms),
-        revoked=None if key.revoked_ms is None else clock.iso(key.revoked_ms),
-        valid=key.fault(clock.now_ms()) is None,
-    )
-
-
-def _unknown(key_id: str) -> Problem:
-    return Problem("not-found", f"There is no key {key_id}; GET /v1/keys lists those there are.")
+@contextmanager
+def _refusals_audited(request: Request, action: str, target: str) -> Iterator[None]:
+    """Write to the audit log what is refused; what is done is in the transaction that does it."""
+    try:
+        yield
+    except Problem as problem:
+        audit, state = request.app.state.audit, request.state
+        detail = {"problem": problem.name, "refusal": problem.detail}
+        audit.write(state.caller, action, target, "refused", detail, state.request_id)
+        raise

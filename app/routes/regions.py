@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app import verdict
 from app.access import MaySeeModels, MayTune
-from app.acts import audited
+from app.audit import audited
 from app.category_settings import Area, CategorySettings, Region
 from app.dependencies import Category, StorePart
 from app.openapi import documented

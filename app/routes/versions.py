@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response, Security
 
 from app import uploads
 from app.access import Permission, Requires
-from app.acts import audited
+from app.audit import audited
 from app.dependencies import Category, SettingsPart, StorePart, Version
 from app.openapi import documented
 from app.problems import Problem, ProblemName

@@ -2,48 +2,45 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from app import keys
 from app.access import Permission, Role
 from app.schemas.body import Body
 from app.schemas.moment import Moment
 
 KeyId = Annotated[str, Field(description="16 hexadecimal digits.", examples=["4f1d8a02c7b96e35"])]
 _KEY_TEXT = f"fg_4f1d8a02c7b96e35_{'x' * 43}"
-CategoryName = Annotated[str, StringConstraints(pattern=keys.CATEGORY_PATTERN)]
+CategoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+def _require_visible(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("must be visible characters")
+    return name
 
 
 class NewKey(Body):
     """A key to be made."""
 
     role: Role = Field(description="What it may do.", examples=["line"])
-    name: str = Field(
+    name: Annotated[str, AfterValidator(_require_visible)] = Field(
         description="What people call it: visible characters.",
         min_length=1,
-        max_length=keys.MAX_NAME,
+        max_length=128,
         examples=["line 3"],
     )
     categories: list[CategoryName] | None = Field(
         None,
         description="The only categories it is for; null for all.",
         min_length=1,
-        max_length=keys.MAX_CATEGORIES,
+        max_length=200,
         examples=[["bottle"]],
     )
     expires_days: int | None = Field(
-        None,
-        description="Days for which it is valid; null for always.",
-        ge=1,
-        le=keys.MAX_DAYS,
-        examples=[365],
+        None, description="Days for which it is valid; null for always.", ge=1, le=36_500, examples=[365]
     )
     requests_per_minute: int | None = Field(
-        None,
-        description="Its own limit; null for the server's.",
-        ge=1,
-        le=keys.MAX_REQUESTS_PER_MINUTE,
-        examples=[600],
+        None, description="Its own limit; null for the server's.", ge=1, le=1_000_000, examples=[600]
     )
 
 
@@ -102,6 +99,9 @@ class Session(BaseModel):
     )
 
 
+Outcome = Literal["begun", "done", "refused"]
+
+
 class AuditEntry(BaseModel):
     """The begin or the end of an administrative act, or what the server has noticed."""
 
@@ -114,7 +114,7 @@ class AuditEntry(BaseModel):
     role: str | None = Field(description="The actor's role at that time.", examples=["admin"])
     action: str = Field(description="What was done, or was to be done.", examples=["model.activate"])
     target: str = Field(description="To what.", examples=["bottle/20261125T011500-3f9a2c"])
-    outcome: Literal["begun", "done", "refused"] = Field(
+    outcome: Outcome = Field(
         description="An act has two entries: begun, and how it ended. Without an end it was cut off, and "
         "what became of it is seen in what it was about.",
         examples=["done"],

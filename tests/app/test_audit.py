@@ -1,15 +1,28 @@
+import asyncio
 import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import select
+from starlette.requests import Request
+from starlette.testclient import TestClient
 
 from app.access import ANONYMOUS, Caller, Role
-from app.audit import Audit
+from app.audit import Audit, audited
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import audit as table
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle, models_folder
+from tests.support.waiting import eventually
 
 ADMIN = Caller("4f1d8a02c7b96e35", "Überwachung", Role.ADMIN)
+AddVersion = Callable[[Path, str, str], Path]
+CHANGE = {"target_fpr": 0.3, "reason": "too strict"}
 
 
 @pytest.fixture
@@ -17,11 +30,11 @@ def audit(database: Database) -> Audit:
     return Audit(database)
 
 
-def test_keeps_all_that_an_auditor_asks(audit: Audit) -> None:
-    before = clock.now_ms()
+def test_keeps_all_that_an_auditor_asks(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now_ms", lambda: 1_764_000_000_123)
     audit.write(ADMIN, "model.activate", "bottle/v1", "done", {"previous": "v0"}, "r-1")
     [entry] = audit.page(10)
-    assert before <= entry.created_ms <= clock.now_ms()
+    assert entry.created == "2025-11-24T16:00:00.123Z"
     assert (entry.actor, entry.role) == ("4f1d8a02c7b96e35 Überwachung", "admin")
     assert (entry.action, entry.target, entry.outcome) == ("model.activate", "bottle/v1", "done")
     assert (entry.detail, entry.request_id) == ({"previous": "v0"}, "r-1")
@@ -72,3 +85,99 @@ def test_is_part_of_the_acts_transaction(audit: Audit, database: Database) -> No
         act()
     with database.read() as connection:
         assert connection.execute(select(table)).all() == []
+
+
+@pytest.fixture
+def app(store: Path) -> FastAPI:
+    return create_app(Settings(models=store))
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+def entries(client: TestClient, action: str) -> list[dict[str, Any]]:
+    """The entries of an action, oldest first."""
+    found = client.get("/v1/audit", params={"action": action}).json()["entries"]
+    return [*reversed(found)]
+
+
+def change(client: TestClient) -> int:
+    tag = client.get("/v1/models/tiny/thresholds").headers["ETag"]
+    return client.patch("/v1/models/tiny/thresholds", json=CHANGE, headers={"If-Match": tag}).status_code
+
+
+def test_an_act_is_written_down_before_and_after(client: TestClient) -> None:
+    assert change(client) == 200
+    begun, done = entries(client, "model.thresholds")
+    assert (begun["outcome"], done["outcome"]) == ("begun", "done")
+    assert begun["detail"] == {"reason": "too strict", "to": {"target_fpr": 0.3}}
+    assert done["detail"] == {
+        **begun["detail"],
+        "begun": begun["number"],
+        "from": {"target_fpr": None, "review_fpr": None},
+        "revision": 1,
+    }
+    assert begun["request_id"] == done["request_id"]
+
+
+def test_without_a_log_nothing_is_done(app: FastAPI, client: TestClient) -> None:
+    database = app.state.database
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
+    assert change(client) == 503
+    version = models_folder.active_version(app.state.settings.models, "tiny")
+    assert client.post(f"/v1/models/tiny/versions/{version}:unload").status_code == 503
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO audit")
+    assert client.get("/v1/models/tiny/thresholds").json()["target_fpr"] is None
+    assert entries(client, "model.thresholds") == []
+    assert client.get("/v1/models/tiny").json()["versions"][0]["loaded"]
+
+
+def test_an_act_that_is_cut_off_stays_begun(audit: Audit) -> None:
+    app = FastAPI()
+    app.state.audit = audit
+    state = {"request_id": "r-1", "caller": ANONYMOUS}
+    request = Request({"type": "http", "headers": [], "app": app, "state": state})
+
+    async def act() -> None:
+        async with audited(request, "model.unload", "tiny/v1"):
+            await asyncio.sleep(60)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(act())
+        while not audit.page(1):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+    [entry] = audit.page(10)
+    assert (entry.outcome, entry.request_id) == ("begun", "r-1")
+
+
+def test_what_serves_is_noted_whoever_has_activated_it(
+    client: TestClient, store: Path, add_version: AddVersion, tiny_images: dict[str, list[bytes]]
+) -> None:
+    def serving() -> str:
+        answer = client.post("/v1/models/tiny/predict?store=false", content=tiny_images["good"][0])
+        version: str = answer.json()["model"]["version"]
+        return version
+
+    first = models_folder.resolve(store, "tiny").name
+    assert serving() == first
+    second = add_version(store, "tiny", "zzz")
+    models_folder.activate(store, "tiny", "zzz")  # as a training container does
+    eventually(lambda: serving() == "zzz")
+    eventually(lambda: len(entries(client, "model.serves")) >= 2)
+    noted = entries(client, "model.serves")
+    assert [(entry["actor"], entry["target"]) for entry in noted] == [
+        ("server", f"tiny/{first}"),
+        ("server", "tiny/zzz"),
+    ]
+    sha256 = bundle.manifest_sha256(second, bundle.read_manifest(second))
+    assert noted[1]["detail"] == {"sha256": sha256, "previous": first}

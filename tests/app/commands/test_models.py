@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from app.audit import Audit, Entry
+from app.audit import Audit
 from app.database.engine import Database
 from app.main import create_app
+from app.schemas.access import AuditEntry
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.app.bundles import again, left_in
@@ -22,7 +23,7 @@ from tests.conftest import picture, png
 from tests.flows.fastflow.manifests import edit
 
 Run = Callable[..., Result]
-Entries = Callable[[], list[Entry]]
+Entries = Callable[[], list[AuditEntry]]
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def entries(tmp_path: Path) -> Iterator[Entries]:
     database.close()
 
 
-def ended(entries: list[Entry]) -> list[Entry]:
+def ended(entries: list[AuditEntry]) -> list[AuditEntry]:
     begun = {entry.number for entry in entries if entry.outcome == "begun"}
     ends = [entry for entry in entries if entry.outcome != "begun"]
     assert {entry.detail.pop("begun") for entry in ends} == begun

@@ -45,20 +45,9 @@ def test_pages_and_filters(keyed: Keyed, audit: Audit) -> None:
     params = {"action": "test.act", "target": "t1"}
     page = keyed.client.get(URL, params=params, headers=keyed.show("admin")).json()
     assert [entry["detail"]["i"] for entry in page["entries"]] == [5, 3, 1]
-    assert keyed.client.get(URL, params={"target": "\x00"}, headers=keyed.show("admin")).json() == {
-        "entries": [],
-        "next_cursor": None,
-    }
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"limit": "501"},
-        {"cursor": "x"},
-        {"target": "x" * 257},
-    ],
-)
+@pytest.mark.parametrize("wrong", [{"limit": "501"}, {"cursor": "x"}, {"target": "x" * 257}])
 def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, str]) -> None:
     response = keyed.client.get(URL, params=wrong, headers=keyed.show("admin"))
     expect_problem(response, 400, "invalid-request")
