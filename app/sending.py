@@ -56,27 +56,25 @@ class InPieces(Response):
 
 
 class LimitedStreamingResponse(InPieces, StreamingResponse):
-    """A streamed answer of which only a limited number is sent at a time.
+    """A streamed answer of which only a limited number is sent at a time; it holds little memory.
 
     Args:
         places: as many as may be sent at a time.
         key_id: whose place it is, see `ConcurrencyLimit`.
         content: as of `StreamingResponse`.
-        least_rate: bytes a second; low, since a stream holds only a place and little memory.
         options: as of `StreamingResponse`.
     """
+
+    least_rate = 8 * 1024
 
     def __init__(
         self,
         places: ConcurrencyLimit,
         key_id: str | None,
         content: Iterator[bytes],
-        *,
-        least_rate: float = 8 * 1024,
         **options: Any,
     ) -> None:
         super().__init__(content, **options)
-        self.least_rate = least_rate
         self._places = places
         self._key_id = key_id
 

@@ -22,8 +22,10 @@ _FORM_OVERHEAD: Final = 16 * 1024
 MAX_SMALL: Final = 256 * 1024
 
 
-async def read(request: Request, room: Reservation, settings: Settings) -> Upload:
-    """Read the body of a predict request: one image.
+async def read(
+    request: Request, room: Reservation, settings: Settings, max_files: int | None = None
+) -> Upload:
+    """Read the body of a predict request: one image, or a form of several.
 
     The content type decides between the two forms of body and nothing else; what image it is, the
     content decides later.
@@ -31,7 +33,8 @@ async def read(request: Request, room: Reservation, settings: Settings) -> Uploa
     Args:
         request: its body has not been read.
         room: counts the bytes as they come.
-        settings: the limits.
+        settings: the limits on the bytes of an image and of a form of several.
+        max_files: the limit on the number of images; None where one is wanted, which may be the body itself.
 
     Raises:
         Problem: unsupported-media-type, invalid-request, upload-stalled, too-large or queue-full.
@@ -39,38 +42,25 @@ async def read(request: Request, room: Reservation, settings: Settings) -> Uploa
     """
     header = request.headers.get("content-type", "application/octet-stream")
     media_type, options = parse_options_header(header)
-    limit, beyond = settings.max_bytes, too_large(settings.max_bytes)
     if media_type == b"multipart/form-data":
-        form = Form(options.get(b"boundary", b""), limit, 1)
-        async for chunk in chunks(request, limit + _FORM_OVERHEAD, settings, beyond, room):
+        form = Form(options.get(b"boundary", b""), settings.max_bytes, max_files or 1)
+        limit, beyond = settings.max_bytes + _FORM_OVERHEAD, too_large(settings.max_bytes)
+        if max_files is not None:
+            limit = settings.max_request_bytes
+            beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
+        async for chunk in chunks(request, limit, settings, beyond, room):
             form.feed(chunk)
         return form.finish()
-    if media_type.startswith(b"image/") or media_type == b"application/octet-stream":
-        body = [chunk async for chunk in chunks(request, limit, settings, beyond, room)]
+    is_image = media_type.startswith(b"image/") or media_type == b"application/octet-stream"
+    if is_image and max_files is None:
+        limit = settings.max_bytes
+        body = [chunk async for chunk in chunks(request, limit, settings, too_large(limit), room)]
         return Upload([File(None, b"".join(body))])
+    way = ", or the image itself as image/* or application/octet-stream" if max_files is None else " for each"
     raise Problem(
         "unsupported-media-type",
-        f"The content type is {header[:100]!r}; send multipart/form-data with a part named {FILE!r}, or the "
-        "image itself as image/* or application/octet-stream.",
+        f"The content type is {header[:100]!r}; send multipart/form-data with a part named {FILE!r}{way}.",
     )
-
-
-async def read_many(request: Request, room: Reservation, settings: Settings, max_files: int) -> Upload:
-    """Read a form of several images; one that is too large fails alone. Else as `read`."""
-    header = request.headers.get("content-type", "")
-    media_type, options = parse_options_header(header)
-    if media_type != b"multipart/form-data":
-        raise Problem(
-            "unsupported-media-type",
-            f"The content type is {header[:100]!r}; send multipart/form-data with a part named {FILE!r} for "
-            "every image.",
-        )
-    form = Form(options.get(b"boundary", b""), settings.max_bytes, max_files)
-    limit = settings.max_request_bytes
-    beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
-    async for chunk in chunks(request, limit, settings, beyond, room):
-        form.feed(chunk)
-    return form.finish()
 
 
 async def read_ahead(scope: Scope, receive: Receive, settings: Settings) -> Receive:

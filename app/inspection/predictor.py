@@ -104,7 +104,7 @@ class Predictor:
         _negotiate(request, MEDIA_TYPES[:1])
 
         async def read(room: Reservation) -> Body:
-            upload = await uploads.read_many(request, room, self.settings, self.settings.max_items)
+            upload = await uploads.read(request, room, self.settings, self.settings.max_items)
             respond = partial(_respond_to_batch, request, params, upload.files)
             return Body(upload, params.inline or (), respond, each_alone=True)
 

@@ -241,7 +241,7 @@ def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForc
 
 
 async def _uploaded(request: Request, room: Reservation, settings: Settings) -> list[Picture]:
-    upload = await uploads.read_many(request, room, settings, MAX_PICTURES)
+    upload = await uploads.read(request, room, settings, MAX_PICTURES)
     return await asyncio.to_thread(calibration_pictures.uploaded, upload)
 
 

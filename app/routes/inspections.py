@@ -20,7 +20,6 @@ from app.routes.parameters import From, To, text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
 from app.sending import LimitedStreamingResponse
-from app.transfer_rate import LEAST_RATE
 
 router = APIRouter(prefix="/v1/inspections", tags=["history"])
 
@@ -136,7 +135,6 @@ def _export(
         history.exports,
         caller.key_id,
         write(chain([first], pages)),
-        least_rate=LEAST_RATE,
         headers=headers,
         media_type=media_type,
     )

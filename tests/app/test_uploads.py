@@ -12,7 +12,7 @@ from app.forms import MAX_TEXT, File, Upload
 from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.settings import Settings
-from app.uploads import MAX_SMALL, read, read_ahead, read_many
+from app.uploads import MAX_SMALL, read, read_ahead
 from tests.support import jumping
 
 PICTURE = b"\x89PNG\r\n\x1a\n--B\r\n--B--not yet\r\n" + bytes(range(256)) * 4
@@ -61,7 +61,7 @@ def upload(body: bytes, headers: dict[str, str], *, step: int = 7, room: int = 1
 def many(body: bytes, *, step: int = 7, **limits: Any) -> Upload:
     with Admission(1, 10**6).reserve("tiny") as room:
         asked = request(pieces(body, step), FORM)
-        return asyncio.run(read_many(asked, room, Settings(**{"max_bytes": LIMIT} | limits), max_files=3))
+        return asyncio.run(read(asked, room, Settings(**{"max_bytes": LIMIT} | limits), max_files=3))
 
 
 def refused(name: str, match: str, body: bytes, headers: dict[str, str], **options: int) -> None:
@@ -88,7 +88,7 @@ def test_form(step: int) -> None:
 
 @pytest.mark.parametrize("media_type", ["text/plain", "multipart/mixed", ""])
 def test_refuses_other_content_types(media_type: str) -> None:
-    match = f"{media_type!r}; send multipart/form-data with a part named 'file'"
+    match = f"{media_type!r}; send multipart/form-data with a part named 'file', or the image itself"
     refused("unsupported-media-type", match, PICTURE, {"Content-Type": media_type})
 
 
