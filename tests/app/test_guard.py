@@ -95,14 +95,6 @@ def test_a_key_of_one_category_gets_nowhere_with_another(keyed: Keyed) -> None:
         assert keyed.client.request(method, own, headers=keyed.show("limited")).status_code != 403, path
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_key_of_one_category_does_not_administer_all(keyed: Keyed, method: str) -> None:
-    response = keyed.client.request(
-        method, "/v1/keys", json={"role": "admin", "name": "mine"}, headers=keyed.show("limited")
-    )
-    expect_problem(response, 403, "forbidden")
-
-
 def test_a_revoked_key_and_its_session_end_at_once(keyed: Keyed) -> None:
     write = log_in(keyed, "viewer")
     session = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}

@@ -62,21 +62,6 @@ def operations(document: Document) -> list[tuple[str, dict[str, Any]]]:
     return [(path, op) for path, ops in document["paths"].items() for op in ops.values()]
 
 
-def test_every_reference_is_defined(document: Document) -> None:
-    def references(node: object) -> list[str]:
-        if isinstance(node, dict):
-            own = [node["$ref"]] if "$ref" in node else []
-            return own + [r for value in node.values() for r in references(value)]
-        return [r for value in node for r in references(value)] if isinstance(node, list) else []
-
-    found = references(document)
-    assert found
-    for reference in found:
-        node: Any = document
-        for step in reference.removeprefix("#/").split("/"):
-            node = node[step]
-
-
 def test_every_route_is_there_with_the_roles_whose_keys_it_takes(document: Document) -> None:
     routes = {
         f"{method.upper()} {path}": operation

@@ -3,7 +3,7 @@ import typing
 
 import pytest
 
-from app.problems import TYPES, Problem, ProblemName
+from app.problems import TYPES, ProblemName
 
 
 def test_the_table_has_a_row_for_every_name() -> None:
@@ -18,7 +18,3 @@ def test_rows_are_whole(name: ProblemName) -> None:
     assert row.title
     assert row.example
     assert (row.retry_after is not None) == (row.status in (408, 429, 503))
-
-
-def test_a_problem_reads_as_its_detail() -> None:
-    assert str(Problem("queue-full", "64 images are waiting.")) == "64 images are waiting."
