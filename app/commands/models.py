@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,13 +17,11 @@ Category = Annotated[str, typer.Argument(help="The category, as `flowgauge model
 Version = Annotated[str, typer.Argument(help="The version.")]
 VersionOrActive = Annotated[str | None, typer.Argument(help="The version; by default the active one.")]
 Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The file, or a folder for it; by default CATEGORY-VERSION, here."),
+]
 _FOLDER = Path("models")
-
-
-def _output(kind: str) -> Any:
-    """The option of where a file of a version goes; `_file` takes it."""
-    told = f"The file, or a folder for it; by default CATEGORY-VERSION.{kind}, here."
-    return typer.Option("--output", "-o", help=told)
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -80,18 +78,22 @@ def verify(
 
     Exit code 1: one of them would be refused.
     """
-    from app.loader import Loader
+    from app.problems import Problem
 
     folders = _folders(models, category, version)
     if not folders:
         typer.echo(f"There are no models in {models}.", err=True)
         raise typer.Exit(1)
-    loader = Loader.of(settings_from(models=models, device=device), keeps_converted=False)
+    loader = _loader(models, device)
     refused = 0
     for folder in folders:
-        fault = _fault(loader, folder)
-        refused += fault is not None
-        typer.echo(f"{folder.parent.name}/{folder.name}  {fault or 'good'}")
+        said = "good"
+        try:
+            loader.read(folder)
+        except (ValueError, Problem) as error:
+            said = str(error)
+            refused += 1
+        typer.echo(f"{folder.parent.name}/{folder.name}  {said}")
     if refused:
         typer.echo(f"{refused} of {len(folders)} would be refused.", err=True)
         raise typer.Exit(1)
@@ -101,7 +103,7 @@ def verify(
 def pack(
     category: Category,
     version: VersionOrActive = None,
-    output: Annotated[Path | None, _output("zip")] = None,
+    output: Output = None,
     models: Models = _FOLDER,
 ) -> None:
     """Put a version into one file, to be carried to a server and uploaded; prints the file's name.
@@ -123,7 +125,7 @@ def pack(
 def export(
     category: Category,
     version: VersionOrActive = None,
-    output: Annotated[Path | None, _output("onnx")] = None,
+    output: Output = None,
     models: Models = _FOLDER,
 ) -> None:
     """Write a version as one ONNX graph, for runtimes that know nothing of FlowGauge; prints the file's name.
@@ -153,12 +155,8 @@ def _file(output: Path | None, name: str) -> Path:
 @app.command("activate")
 def activate(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
     """Make a version the one that serves, if it passes `verify` and fits what is set for the category."""
-    from flows.fastflow import models_folder
-
     with audited("model.activate", f"{category}/{version}") as detail:
-        _expect_good(models, category, version, device)
-        before = detail["previous"] = models_folder.active_version(models, category)
-        models_folder.activate(models, category, version)
+        before = detail["previous"] = _activate(models, category, version, device)
     _say_active(models, category, before, version)
 
 
@@ -176,10 +174,8 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
                 f"no version of {category!r} served before the active one, or it was deleted; activate one "
                 f"by its name: {', '.join(models_folder.versions(models, category))}"
             )
-        _expect_good(models, category, version, device)
-        before = models_folder.active_version(models, category)
+        before = _activate(models, category, version, device)
         detail |= {"active": version, "previous": before}
-        models_folder.activate(models, category, version)
     _say_active(models, category, before, version)
 
 
@@ -216,32 +212,18 @@ def _say_active(models: Path, category: str, before: str | None, version: str) -
         typer.echo(line)
 
 
-def _expect_good(models: Path, category: str, version: str, device: str) -> None:
+def _activate(models: Path, category: str, version: str, device: str) -> str | None:
+    """Activate a version that a server would not refuse; returns the one before."""
     from app import verdict
     from app.category_settings import SettingsFiles
-    from app.loader import Loader
-    from app.problems import Problem
     from flows.fastflow import models_folder
 
-    try:
-        loader = Loader.of(settings_from(models=models, device=device), keeps_converted=False)
-        detector = loader.read(models_folder.resolve(models, category, version))
-        verdict.require_settings(detector, SettingsFiles(models).get(category))
-    except Problem as problem:
-        raise models_folder.ConflictError(problem.detail) from problem
+    detector = _loader(models, device).read(models_folder.resolve(models, category, version))
+    verdict.require_settings(detector, SettingsFiles(models).get(category))
+    return models_folder.activate(models, category, version)
 
 
-def _fault(loader: "Loader", folder: Path) -> str | None:
-    """Why a server would refuse a version, or None."""
-    from app.problems import Problem
-    from flows.fastflow.bundle import BundleError
-    from flows.fastflow.engines.errors import EngineError
-    from flows.fastflow.weights import WeightsError
+def _loader(models: Path, device: str) -> "Loader":
+    from app.loader import Loader
 
-    try:
-        loader.read(folder)
-    except (BundleError, WeightsError, EngineError) as error:
-        return str(error)
-    except Problem as problem:
-        return problem.detail
-    return None
+    return Loader.of(settings_from(models=models, device=device), keeps_converted=False)

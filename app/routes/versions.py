@@ -44,13 +44,7 @@ _ACTIVATING: Final[tuple[ProblemName, ...]] = (
 _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     201: {
         "description": "The version is there. It does not serve before it is activated.",
-        "headers": {
-            "Location": {
-                "description": "Where the version is found.",
-                "schema": {"type": "string"},
-                "example": "/v1/models/bottle/versions/20261125T011500-3f9a2c",
-            }
-        },
+        "headers": {"Location": {"description": "Of the version.", "schema": {"type": "string"}}},
     }
 }
 
@@ -129,11 +123,7 @@ async def roll_back(category: Category, request: Request, store: StorePart) -> s
     """Activate the version that served before the active one. Doing it twice changes nothing."""
     async with audited(request, "model.rollback", category) as detail:
         activated = await store.rollback(category)
-        detail |= {
-            "active": activated.version,
-            "previous": activated.previous,
-            "sha256": activated.sha256,
-        }
+        detail |= {"active": activated.version, "previous": activated.previous, "sha256": activated.sha256}
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
 
 
