@@ -51,8 +51,6 @@ class Renewal(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     schema_version: Literal[1] = 1
-    category: str
-    version: str
     manifest_sha256: Sha256
     precision: Precision
     station: Station | None
@@ -94,19 +92,18 @@ class InForce(NamedTuple):
 
 
 class CalibrationFiles:
-    """The calibrations beside the bundles of a models folder. Safe to use from several threads."""
+    """The calibrations beside the bundles of a models folder. Safe to use from several threads.
+
+    All methods but `stations` raise the problem model-loading if a file cannot be read and never could:
+    nothing is decided by other thresholds than those that were set.
+    """
 
     def __init__(self, models: Path) -> None:
         self._models = models
         self._files: FileCache[InForce] = FileCache()
 
     def get(self, detector: Detector, station: str | None = None) -> Calibrator:
-        """Return the calibration in force for a model at a station.
-
-        Raises:
-            Problem: model-loading if a file cannot be read and never could: nothing is decided by other
-                thresholds than those that were set; or as `or_own`.
-        """
+        """Return the calibration in force for a model at a station; raises as `or_own`."""
         return or_own(detector, self.find(Slot.of(detector, station)))
 
     def fallback(self, folder: Path, precision: Precision) -> Calibrator | None:
@@ -114,7 +111,6 @@ class CalibrationFiles:
 
         Raises:
             BundleError: the bundle cannot be read.
-            Problem: as `get`.
         """
         manifest = bundle.read_manifest(folder)
         if manifest.calibration_of(precision) is not None:
@@ -123,21 +119,13 @@ class CalibrationFiles:
         return None if found is None else found.calibrator
 
     def find(self, slot: Slot) -> InForce | None:
-        """Return the station's renewal, else that of the line; None where the bundle's own is in force.
-
-        Raises:
-            Problem: as `get`.
-        """
+        """Return the station's renewal, else that of the line; None where the bundle's own is in force."""
         if slot.station is None:
             return self.read(slot)
         return self.read(slot) or self.read(replace(slot, station=None))
 
     def read(self, slot: Slot) -> InForce | None:
-        """Return the renewal for exactly this slot, if there is one.
-
-        Raises:
-            Problem: as `get`.
-        """
+        """Return the renewal for exactly this slot, if there is one."""
         try:
             found = self._load(self._path(slot), slot)
         except DamagedFileError as error:
@@ -169,7 +157,7 @@ class CalibrationFiles:
                 raise to refuse.
 
         Raises:
-            Problem: as `get`; conflict if the new one could decide nothing, the version could not serve
+            Problem: conflict if the new one could decide nothing, the version could not serve
                 without the old one, or another process has been changing the category for long; unknown-model
                 if the version was deleted meanwhile; or what `edit` raises.
         """
@@ -242,10 +230,9 @@ def _put_in_force(renewal: Renewal, slot: Slot) -> InForce:
         ValueError: it is of another version, engine or station, or its statistics are of another backbone.
     """
     manifest = slot.manifest
-    found = renewal.category, renewal.version, renewal.manifest_sha256, renewal.precision, renewal.station
-    wanted = manifest.category, manifest.version, slot.sha256, slot.precision, slot.station
-    if found != wanted:
-        raise ValueError(f"a calibration of {found} was found, not of {wanted}")
+    found = renewal.manifest_sha256, renewal.precision, renewal.station
+    if found != (slot.sha256, slot.precision, slot.station):
+        raise ValueError(f"it is a calibration of {found}")
     if not renewal.calibration.statistics_fit(len(manifest.backbone.out_indices)):
         raise ValueError("its statistics are of another backbone")
     calibrator = Calibrator(

@@ -45,8 +45,7 @@ class Area(_Record):
     """Polygons in the pixels of a picture of a given size; what lies in any of them counts.
 
     Raises:
-        ValidationError: a corner lies outside the picture, or a polygon encloses less than a pixel, also
-            because it crosses itself.
+        ValidationError: a corner lies outside the picture.
     """
 
     image: ImageSize = Field(
@@ -61,16 +60,12 @@ class Area(_Record):
     )
 
     @model_validator(mode="after")
-    def _require_something_inside(self) -> Self:
+    def _require_corners_in_the_picture(self) -> Self:
         if sum(map(len, self.polygons)) > MAX_POINTS:
             raise ValueError(f"the polygons have more than {MAX_POINTS} corners together")
         for i, polygon in enumerate(self.polygons):
             if any(x > self.image.width or y > self.image.height for x, y in polygon):
                 raise ValueError(f"polygon {i} reaches beyond the picture")
-            if _area(polygon) < 1:
-                raise ValueError(
-                    f"polygon {i} encloses less than a pixel; give its corners in the outline's order"
-                )
         return self
 
 
@@ -199,9 +194,3 @@ def _unreadable(category: str, consequence: str) -> Problem:
 
 def _read(path: Path) -> CategorySettings:
     return CategorySettings.model_validate_json(read_file(path, _MAX_BYTES))
-
-
-def _area(polygon: list[Point]) -> float:
-    """The shoelace formula; a polygon that crosses itself may enclose nothing by it."""
-    turned = [*polygon[1:], polygon[0]]
-    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, turned, strict=True))) / 2

@@ -110,8 +110,6 @@ def recalibrate(
     slot = Slot.of(detector, station)
     target_fpr = detector.calibrator.target_fpr
     new = Renewal(
-        category=slot.manifest.category,
-        version=slot.manifest.version,
         manifest_sha256=slot.sha256,
         precision=slot.precision,
         station=station,

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from app.catalogue import Catalogue, categories, require_readable
 from app.loader import Loader
@@ -18,7 +18,6 @@ logger = logging.getLogger("flowgauge.residency")
 # A refused bundle is not tried again for so long: requests for it cost nothing, and one that is repaired
 # need not wait for a restart.
 REFUSAL_SECONDS = 10.0
-_LONGEST_PAUSE: Final = 300.0
 
 
 class _Refusal(NamedTuple):
@@ -125,9 +124,8 @@ class Residency:
         return self._memory.nbytes
 
     async def preload(self) -> None:
-        """Load every active model, and try those that fail again, ever less often, until none is missing."""
+        """Load every active model, and try those that fail again until none is missing."""
         self._missing = None
-        pause = REFUSAL_SECONDS
         while True:
             try:
                 if self._missing is None:
@@ -138,8 +136,7 @@ class Residency:
                 logger.exception("the models folder %s cannot be read", self._models)
             if self._missing is not None and not self._missing:
                 return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(REFUSAL_SECONDS)
 
     def expect_ready(self) -> None:
         """Raise the problem model-loading if the models folder is gone or a model to preload is missing."""

@@ -1,46 +1,53 @@
 """Changes of the models folder by the service: uploads, activation, rollback, deletion."""
 
 import asyncio
+import errno
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from app import verdict
-from app.bundle_uploads import BundleUploads
 from app.calibrations import CalibrationFiles
 from app.catalogue import problems_of, resolve
 from app.category_settings import CategorySettings, SettingsFiles
+from app.free_disk import expect_room_for_upload
+from app.packing import unpack
 from app.problems import Problem
 from app.residency import Residency
-from flows.fastflow import bundle, models_folder
+from app.scheduling.concurrency_limit import ConcurrencyLimit
+from flows.fastflow import models_folder
+from flows.fastflow.atomic_files import sweep, temporary_directory
+from flows.fastflow.bundle import BundleError
 
 logger = logging.getLogger("flowgauge.store")
 
+MAX_UPLOADS: Final = 2  # at a time: each takes disk twice, and the loader's time
+_ARCHIVE: Final = "upload.zip"
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-class Activated(NamedTuple):
-    """A version that serves now, its manifest's sha256, and the version that served before it."""
+
+class Changed(NamedTuple):
+    """A version that came in or serves now, its manifest's sha256, and the version that served before."""
 
     version: str
     sha256: str
-    previous: str | None
+    previous: str | None = None
 
 
 class Store:
     """The models folder of a running service.
 
     Changes of one category happen one after the other. A version is loaded and has reproduced its golden
-    images before it can become active.
+    images before it can become active. All changes of a version raise the problem unknown-model if it does
+    not exist, and conflict if another process is changing the category.
 
     Args:
         models: the models folder.
-        max_bundle_bytes: of an upload, and of what is unpacked from it.
-
-    Attributes:
         residency: where models are loaded.
+        max_bundle_bytes: of an upload, and of what is unpacked from it.
         calibrations: those made after the versions.
-        uploads: takes in new versions.
     """
 
     def __init__(
@@ -48,9 +55,10 @@ class Store:
     ) -> None:
         self.models = models
         self.residency = residency
-        self._settings = SettingsFiles(models)
         self.calibrations = calibrations
-        self.uploads = BundleUploads(models, residency, max_bundle_bytes)
+        self._settings = SettingsFiles(models)
+        self._max_bundle_bytes = max_bundle_bytes
+        self._uploads = ConcurrencyLimit(MAX_UPLOADS, "uploads are under way")
         self._locks: dict[str, asyncio.Lock] = {}
 
     def settings(self, category: str) -> CategorySettings:
@@ -63,28 +71,48 @@ class Store:
         """Change the settings of a category, see `SettingsFiles.change`."""
         return await asyncio.to_thread(self._settings.change, category, edit)
 
-    async def activate(self, category: str, version: str) -> Activated:
+    async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> Changed:
+        """Take in a version as an archive's bytes. Of one that ends early or is refused nothing is left.
+
+        Raises:
+            Problem: rejected-bundle, with the reason; conflict if the version exists; queue-full if too many
+                uploads are under way; too-large if the disk is full, or would have too little left for
+                inspections; or what `chunks` raises.
+        """
+        with ExitStack() as cleanup:
+            cleanup.enter_context(self._uploads.hold(None))
+            await asyncio.to_thread(sweep, self.models)
+            # Not in the thread: one that is no longer waited for would make a directory that nobody removes.
+            staging = cleanup.enter_context(temporary_directory(self.models))
+            # Around all of it: the last bytes may reach the disk only when the file is closed.
+            with _full_disk(), (staging / _ARCHIVE).open("xb") as file:
+                async for chunk in chunks:
+                    await asyncio.to_thread(_append, file, staging, chunk)
+            # A complete archive is tried out and let in, or refused, even if nobody waits for the answer: a
+            # thread that unpacks cannot be stopped.
+            work = asyncio.create_task(self._let_in(category, staging, cleanup.pop_all()))
+        return await asyncio.shield(work)
+
+    async def activate(self, category: str, version: str) -> Changed:
         """Make a version the one that serves; on return new requests get it.
 
         Raises:
-            Problem: unknown-model; rejected-bundle, with the reason, and the version before goes on serving;
-                conflict if another process is changing the category.
+            Problem: rejected-bundle, with the reason, and the version before goes on serving.
         """
         async with self._lock(category):
             return await self._activate(category, version)
 
-    async def rollback(self, category: str) -> Activated:
+    async def rollback(self, category: str) -> Changed:
         """Activate the version that served before the active one, which becomes the one to roll back to.
 
         Raises:
             Problem: as `activate`; conflict if no version served before or it was deleted.
         """
-        # The active version need not exist any more: that is a reason to go back.
-        if await asyncio.to_thread(models_folder.active_version, self.models, category) is None:
-            await asyncio.to_thread(resolve, self.models, category, None)
         async with self._lock(category):
             previous = await asyncio.to_thread(models_folder.previous_version, self.models, category)
             if previous is None:
+                # Only here: that the active one is not there any more is a reason to go back.
+                await asyncio.to_thread(resolve, self.models, category, None)
                 raise Problem(
                     "conflict",
                     f"No version of {category!r} served before the active one, or it was deleted. Activate "
@@ -93,56 +121,69 @@ class Store:
             return await self._activate(category, previous)
 
     async def unload(self, category: str, version: str) -> bool:
-        """Take a version out of memory; it is loaded again when it is asked for.
-
-        Returns:
-            Whether it was there.
-
-        Raises:
-            Problem: unknown-model.
-        """
+        """Take a version out of memory until it is asked for; returns whether it was there."""
         await asyncio.to_thread(resolve, self.models, category, version)
         return self.residency.unload(category, version)
 
-    async def delete(self, category: str, version: str) -> str | None:
-        """Remove a version. What is being inspected with it is finished.
-
-        Returns:
-            The sha256 of its manifest; None if that cannot be read.
-
-        Raises:
-            Problem: unknown-model; conflict if it is the active one or serves.
-        """
+    async def delete(self, category: str, version: str) -> None:
+        """Remove a version that neither is active nor serves. What is being inspected with it is finished."""
         async with self._lock(category):
             if version == self.residency.serving(category):
                 raise Problem("conflict", f"{category}/{version} is serving; activate another version first.")
-            sha256 = await asyncio.to_thread(self._delete, category, version)
+            with problems_of(self.models, category, version):
+                await asyncio.to_thread(models_folder.delete, self.models, category, version)
             self.residency.unload(category, version)
-        return sha256
 
-    async def _activate(self, category: str, version: str) -> Activated:
+    async def _let_in(self, category: str, staging: Path, cleanup: ExitStack) -> Changed:
+        with cleanup:
+            try:
+                with _full_disk():
+                    manifest = await asyncio.to_thread(
+                        unpack, staging / _ARCHIVE, staging, category, self._max_bundle_bytes
+                    )
+                folder = staging / category / manifest.version
+                sha256 = await self.residency.check(folder)
+                await asyncio.to_thread(models_folder.move_into_place, folder, self.models, manifest)
+            except models_folder.ConflictError as error:
+                raise Problem(
+                    "conflict",
+                    f"Version {manifest.version!r} of {category!r} exists; versions are never overwritten.",
+                ) from error
+            except BundleError as error:
+                raise Problem("rejected-bundle", str(error)) from error
+            return Changed(manifest.version, sha256)
+
+    async def _activate(self, category: str, version: str) -> Changed:
         detector = await self.residency.load(category, version)
         settings = await asyncio.to_thread(self._settings.get, category)
         await asyncio.to_thread(verdict.require_settings, detector, settings)
-        before = await asyncio.to_thread(self._point_to, category, version)
+        with problems_of(self.models, category, version):
+            before = await asyncio.to_thread(models_folder.activate, self.models, category, version)
         self.residency.serve(category, detector)
-        return Activated(version, detector.sha256, before)
-
-    def _point_to(self, category: str, version: str) -> str | None:
-        with problems_of(self.models, category, version):
-            before = models_folder.activate(self.models, category, version)
-        for line in models_folder.left_behind(self.models, category, before, version):
+        for line in await asyncio.to_thread(
+            models_folder.left_behind, self.models, category, before, version
+        ):
             logger.warning("%s: %s", category, line)
-        return before
-
-    def _delete(self, category: str, version: str) -> str | None:
-        sha256 = None
-        with problems_of(self.models, category, version):
-            folder = models_folder.resolve(self.models, category, version)
-            with suppress(bundle.BundleError):
-                sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
-            models_folder.delete(self.models, category, version)
-        return sha256
+        return Changed(version, detector.sha256, before)
 
     def _lock(self, category: str) -> asyncio.Lock:
         return self._locks.setdefault(category, asyncio.Lock())
+
+
+def _append(file: BinaryIO, folder: Path, data: bytes) -> None:
+    expect_room_for_upload(folder, len(data))
+    file.write(data)
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise Problem(
+            "too-large",
+            "The models' disk has no room for the bundle: what inspections need stays free. Delete versions "
+            "that nobody needs.",
+        ) from error

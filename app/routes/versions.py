@@ -88,10 +88,10 @@ async def upload_version(
         limit = settings.max_bundle_bytes
         beyond = Problem("too-large", f"The archive has more than {limit} bytes, the limit.")
         chunks = uploads.chunks(request, limit, settings, beyond)
-        version, detail["sha256"] = await store.uploads.receive(category, chunks)
-        detail["version"] = version
-    response.headers["Location"] = f"/v1/models/{category}/versions/{version}"
-    return schemas.Uploaded(category=category, version=version)
+        uploaded = await store.upload(category, chunks)
+        detail.update(version=uploaded.version, sha256=uploaded.sha256)
+    response.headers["Location"] = f"/v1/models/{category}/versions/{uploaded.version}"
+    return schemas.Uploaded(category=category, version=uploaded.version)
 
 
 @router.post(
@@ -155,5 +155,5 @@ async def delete_version(
     store: StorePart,
 ) -> None:
     """Delete a version that does not serve. What is being inspected with it is finished."""
-    async with audited(request, "model.delete", f"{category}/{version}") as detail:
-        detail["sha256"] = await store.delete(category, version)
+    async with audited(request, "model.delete", f"{category}/{version}"):
+        await store.delete(category, version)

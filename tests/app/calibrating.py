@@ -53,8 +53,6 @@ def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def renewal(slot: Slot, scores: list[float], **changes: Any) -> Renewal:
     """A calibration that was made up."""
     return Renewal(
-        category=slot.manifest.category,
-        version=slot.manifest.version,
         manifest_sha256=slot.sha256,
         precision=slot.precision,
         station=slot.station,

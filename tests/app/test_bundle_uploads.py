@@ -1,28 +1,21 @@
 """Uploads of versions without HTTP: limits of the disk, and several at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import free_disk
-from app.bundle_uploads import MAX_UPLOADS, BundleUploads
 from app.free_disk import UPLOADS_LEAVE
 from app.residency import Residency
+from app.store import MAX_UPLOADS, Store
 from flows.fastflow import bundle
-from tests.app import stores
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.full_disk import files_of_at_most
-from tests.app.stores import problem
+from tests.app.stores import problem, run
 from tests.support.waiting import until
-
-Scenario = Callable[[BundleUploads, Residency], Coroutine[Any, Any, None]]
-
-
-def run(models: Path, scenario: Scenario) -> None:
-    stores.run(models, lambda store, residency: scenario(store.uploads, residency))
 
 
 async def whole(data: bytes, size: int = 2**20) -> AsyncIterator[bytes]:
@@ -38,8 +31,8 @@ async def endless(data: bytes) -> AsyncIterator[bytes]:
 def test_a_version_is_let_in_and_not_kept_in_memory(store: Path) -> None:
     data = archive(store, "v2")
 
-    async def scenario(uploads: BundleUploads, residency: Residency) -> None:
-        await uploads.receive("tiny", whole(data, 1000))
+    async def scenario(changes: Store, residency: Residency) -> None:
+        await changes.upload("tiny", whole(data, 1000))
         assert residency.loaded() == {}
 
     run(store, scenario)
@@ -51,12 +44,12 @@ class TestFullDisk:
         data = repacked(archive(store, "v2"), files={"report/x": bytes(3_000_000)})
         before = left_in(store)
 
-        async def scenario(uploads: BundleUploads, _: Residency) -> None:
+        async def scenario(changes: Store, _: Residency) -> None:
             for limit in (50_000, len(data) + 1):
                 with files_of_at_most(limit):
-                    assert "has no room" in await problem(uploads.receive("tiny", whole(data)), "too-large")
+                    assert "has no room" in await problem(changes.upload("tiny", whole(data)), "too-large")
                 assert left_in(store) == before
-            await uploads.receive("tiny", whole(data))
+            await changes.upload("tiny", whole(data))
 
         run(store, scenario)
 
@@ -65,9 +58,9 @@ class TestFullDisk:
         """Few bytes reach the disk only when the file is closed."""
         before = left_in(store)
 
-        async def scenario(uploads: BundleUploads, _: Residency) -> None:
+        async def scenario(changes: Store, _: Residency) -> None:
             with files_of_at_most(length - 1):
-                detail = await problem(uploads.receive("tiny", whole(bytes(length))), "too-large")
+                detail = await problem(changes.upload("tiny", whole(bytes(length))), "too-large")
                 assert "has no room" in detail
 
         run(store, scenario)
@@ -88,8 +81,8 @@ class TestFullDisk:
         monkeypatch.setattr(free_disk, "free_bytes", free)
         before = left_in(store)
 
-        async def scenario(uploads: BundleUploads, _: Residency) -> None:
-            assert "has no room" in await problem(uploads.receive("tiny", whole(bytes(10**7))), "too-large")
+        async def scenario(changes: Store, _: Residency) -> None:
+            assert "has no room" in await problem(changes.upload("tiny", whole(bytes(10**7))), "too-large")
 
         run(store, scenario)
         assert most <= room * 2**20
@@ -101,18 +94,18 @@ class TestAtOnce:
         data = archive(store, "v2")
         before = left_in(store)
 
-        async def scenario(uploads: BundleUploads, _: Residency) -> None:
+        async def scenario(changes: Store, _: Residency) -> None:
             running = [
-                asyncio.create_task(uploads.receive("tiny", endless(data))) for _i in range(MAX_UPLOADS)
+                asyncio.create_task(changes.upload("tiny", endless(data))) for _i in range(MAX_UPLOADS)
             ]
             await until(lambda: len(list(store.glob("*.part"))) == MAX_UPLOADS)
-            detail = await problem(uploads.receive("tiny", whole(data)), "queue-full")
+            detail = await problem(changes.upload("tiny", whole(data)), "queue-full")
             assert f"{MAX_UPLOADS} uploads are under way" in detail
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             assert left_in(store) == before
-            await uploads.receive("tiny", whole(data))
+            await changes.upload("tiny", whole(data))
 
         run(store, scenario)
 
@@ -125,7 +118,7 @@ class TestAtOnce:
         before = left_in(store)
         check, checking = Residency.check, asyncio.Event()
 
-        async def scenario(uploads: BundleUploads, residency: Residency) -> None:
+        async def scenario(changes: Store, residency: Residency) -> None:
             go_on = asyncio.Event()
 
             async def held(self: Residency, folder: Path) -> Any:
@@ -134,7 +127,7 @@ class TestAtOnce:
                 return await check(self, folder)
 
             monkeypatch.setattr(Residency, "check", held)
-            waiting = asyncio.create_task(uploads.receive("tiny", whole(data)))
+            waiting = asyncio.create_task(changes.upload("tiny", whole(data)))
             await checking.wait()
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):

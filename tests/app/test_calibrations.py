@@ -133,8 +133,7 @@ class TestFallback:
 
 DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "cut": lambda document: json.dumps(document)[:-9],
-    "of another version": lambda document: json.dumps({**document, "version": "20270101T000000-abcdef"}),
-    "of another bundle of that name": lambda document: json.dumps({**document, "manifest_sha256": "f" * 64}),
+    "of another bundle": lambda document: json.dumps({**document, "manifest_sha256": "f" * 64}),
     "of another engine": lambda document: json.dumps({**document, "precision": "bfloat16"}),
     "of another station": lambda document: json.dumps({**document, "station": "line-3"}),
     "with an unknown field": lambda document: json.dumps({**document, "extra": 1}),

@@ -11,7 +11,7 @@ import pytest
 from app.category_settings import SETTINGS
 from app.problems import Problem
 from app.residency import Residency
-from app.store import Activated, Store
+from app.store import Changed, Store
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, left_in
@@ -26,7 +26,7 @@ def first(store: Path) -> str:
     return models_folder.resolve(store, "tiny").name
 
 
-def steps(activated: Activated) -> tuple[str | None, str]:
+def steps(activated: Changed) -> tuple[str | None, str]:
     """From which version to which."""
     return activated.previous, activated.version
 
@@ -197,7 +197,7 @@ class TestAtOnce:
         for version in versions:
             again(store, version)
 
-        async def scenario(changes: Store, residency: Residency) -> tuple[list[Activated], str]:
+        async def scenario(changes: Store, residency: Residency) -> tuple[list[Changed], str]:
             done = await asyncio.gather(*(changes.activate("tiny", version) for version in versions))
             return list(done), await serving(residency)
 
