@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -16,12 +15,6 @@ class DamagedFileError(ValueError):
     """A file cannot be read, and no good content of it was read before."""
 
 
-@dataclass(frozen=True)
-class _Entry(Generic[T]):
-    stamp: _Stamp
-    value: T | None
-
-
 class FileCache(Generic[T]):
     """Contents of small files by path. May be used from several threads at once.
 
@@ -30,7 +23,7 @@ class FileCache(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._known: dict[Path, _Entry[T]] = {}
+        self._known: dict[Path, tuple[_Stamp, T | None]] = {}
         self._damaged: dict[Path, _Stamp] = {}
 
     def get(self, path: Path, parse: Callable[[Path], T], root: Path) -> T | None:
@@ -48,8 +41,8 @@ class FileCache(Generic[T]):
         stamp: _Stamp = (0,)
         try:
             stamp = _stamp(path, root)
-            if known is not None and stamp in (known.stamp, self._damaged.get(path)):
-                return known.value
+            if known is not None and stamp in (known[0], self._damaged.get(path)):
+                return known[1]
             value = parse(path) if stamp else None
         except (OSError, ValueError) as error:
             if self._damaged.get(path) != stamp:
@@ -58,16 +51,16 @@ class FileCache(Generic[T]):
                 logger.exception("%s cannot be read; %s", path, kept)
             if known is None:
                 raise DamagedFileError(f"{path} cannot be read") from error
-            return known.value
-        if known is not None and known.value is not None and value is None:
+            return known[1]
+        if known is not None and known[1] is not None and value is None:
             logger.warning("%s is gone", path)
         self._damaged.pop(path, None)
-        self._known[path] = _Entry(stamp, value)
+        self._known[path] = stamp, value
         return value
 
     def put(self, path: Path, value: T) -> None:
         """Remember the content of a file that was just written."""
-        self._known[path] = _Entry(_stamp(path, path.parent), value)
+        self._known[path] = _stamp(path, path.parent), value
 
 
 def _stamp(path: Path, root: Path) -> _Stamp:

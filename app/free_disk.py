@@ -13,21 +13,11 @@ UPLOADS_LEAVE: Final = 2 * SPARE_BYTES
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that are free on a folder's disk.
-
-    Raises:
-        OSError: the folder cannot be used.
-    """
+    """Bytes that are free on a folder's disk."""
     return shutil.disk_usage(folder).free
 
 
 def expect_room_for_upload(folder: Path, size: int) -> None:
-    """Refuse, as a full disk does, what would leave less than UPLOADS_LEAVE on a folder's disk.
-
-    Raises:
-        OSError: ENOSPC; or the folder cannot be used.
-    """
+    """Raise ENOSPC, as a full disk does, for what would leave less than UPLOADS_LEAVE on a folder's disk."""
     if free_bytes(folder) < size + UPLOADS_LEAVE:
-        raise OSError(
-            errno.ENOSPC, f"{size} bytes more would leave less than {UPLOADS_LEAVE} for inspections"
-        )
+        raise OSError(errno.ENOSPC, f"{size} bytes more would leave less than {UPLOADS_LEAVE}")

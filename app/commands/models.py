@@ -79,10 +79,15 @@ def verify(
     Exit code 1: one of them would be refused.
     """
     from app.problems import Problem
+    from flows.fastflow import models_folder
 
-    folders = _folders(models, category, version)
+    folders = [
+        models_folder.resolve(models, name, one)
+        for name in (models_folder.categories(models) if category is None else [category])
+        for one in (models_folder.versions(models, name) if version is None else [version])
+    ]
     if not folders:
-        typer.echo(f"There are no models in {models}.", err=True)
+        typer.echo(f"There are no such models in {models}.", err=True)
         raise typer.Exit(1)
     loader = _loader(models, device)
     refused = 0
@@ -156,8 +161,7 @@ def _file(output: Path | None, name: str) -> Path:
 def activate(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
     """Make a version the one that serves, if it passes `verify` and fits what is set for the category."""
     with audited("model.activate", f"{category}/{version}") as detail:
-        before = detail["previous"] = _activate(models, category, version, device)
-    _say_active(models, category, before, version)
+        detail["previous"] = _activate(models, category, version, device)
 
 
 @app.command("rollback")
@@ -174,9 +178,7 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
                 f"no version of {category!r} served before the active one, or it was deleted; activate one "
                 f"by its name: {', '.join(models_folder.versions(models, category))}"
             )
-        before = _activate(models, category, version, device)
-        detail |= {"active": version, "previous": before}
-    _say_active(models, category, before, version)
+        detail.update(active=version, previous=_activate(models, category, version, device))
 
 
 @app.command("delete")
@@ -189,38 +191,19 @@ def delete(category: Category, version: Version, models: Models = _FOLDER) -> No
     typer.echo(f"{category}/{version} is deleted.")
 
 
-def _folders(models: Path, category: str | None, version: str | None) -> list[Path]:
-    """Return the folders of a version, of a category's versions, or of all."""
-    from flows.fastflow import models_folder
-
-    if category is None:
-        names = models_folder.categories(models)
-    elif version is None:
-        names = [category]
-        if not models_folder.versions(models, category):
-            models_folder.resolve(models, category)  # says which categories there are
-    else:
-        return [models_folder.resolve(models, category, version)]
-    return [models / name / one for name in names for one in models_folder.versions(models, name)]
-
-
-def _say_active(models: Path, category: str, before: str | None, version: str) -> None:
-    from flows.fastflow import models_folder
-
-    typer.echo(f"{category}/{version} is active.")
-    for line in models_folder.left_behind(models, category, before, version):
-        typer.echo(line)
-
-
 def _activate(models: Path, category: str, version: str, device: str) -> str | None:
-    """Activate a version that a server would not refuse; returns the one before."""
+    """Activate a version that a server would not refuse, and say so; returns the one before."""
     from app import verdict
     from app.category_settings import SettingsFiles
     from flows.fastflow import models_folder
 
     detector = _loader(models, device).read(models_folder.resolve(models, category, version))
     verdict.require_settings(detector, SettingsFiles(models).get(category))
-    return models_folder.activate(models, category, version)
+    before = models_folder.activate(models, category, version)
+    typer.echo(f"{category}/{version} is active.")
+    for line in models_folder.left_behind(models, category, before, version):
+        typer.echo(line)
+    return before
 
 
 def _loader(models: Path, device: str) -> "Loader":

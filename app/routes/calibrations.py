@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -19,7 +19,7 @@ from app.openapi_bodies import CALIBRATION_EXTRA
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.problems import Problem
 from app.recalibration import recalibrate
-from app.routes.parameters import StationOfCalibration, Time
+from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibration
 from app.scheduling.admission import CALIBRATIONS, Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import calibrations as schemas
@@ -38,29 +38,12 @@ _REVIEWED_WARNING: Final = (
     "Reviewed images were used. The rate is promised only if they are a fair draw of good parts, and "
     "not only those that scored high or low."
 )
-_CREATED: Final[dict[int | str, dict[str, Any]]] = {
-    201: {"description": "It holds from now on.", **ETAG[200]}
-}
-
-_WHY = Query(
-    min_length=1, max_length=500, description="Why, for the audit log.", examples=["New lamp on line 3"]
-)
-Reason = Annotated[str, _WHY]
 Reviewed = Annotated[
     bool,
     Query(
         description="Take the images of the history whose latest review is good, too; with `station`, those "
-        "inspected there, else those of stations without a calibration of their own. Only if parts were "
-        "drawn at random to be reviewed: rejected ones are reviewed more often, and make the threshold too "
-        "high."
-    ),
-]
-Since = Annotated[
-    Time | None,
-    Query(
-        alias="from",
-        description="With `reviewed`: of inspections made then or later; UTC unless it says otherwise.",
-        examples=["2026-11-25T06:00:00Z"],
+        "inspected there, else those of stations without one of their own; with `from`, later ones. "
+        "Only if parts were drawn at random to be reviewed: rejected ones make the threshold too high."
     ),
 ]
 
@@ -90,7 +73,7 @@ async def get_calibration(
     status_code=201,
     openapi_extra=CALIBRATION_EXTRA,
     responses={
-        **_CREATED,
+        201: {"description": "It holds from now on.", **ETAG[200]},
         **documented(
             *CHANGING_PROBLEMS,
             "too-large",
@@ -114,7 +97,7 @@ async def renew_calibration(
     reason: Reason,
     station: StationOfCalibration = None,
     reviewed: Reviewed = False,
-    since: Since = None,
+    made_from: From = None,
     if_match: IfMatch = None,
 ) -> schemas.Renewed:
     """Recalibrate the active version, for all stations or for one, with images of good parts of the line.
@@ -134,7 +117,7 @@ async def renew_calibration(
             uploaded: list[Picture] = []
             if not reviewed or "content-type" in request.headers:
                 uploaded = await _uploaded(request, room, settings)
-            since_ms = None if not reviewed else 0 if since is None else clock.from_datetime(since)
+            since_ms = None if not reviewed else 0 if made_from is None else clock.from_datetime(made_from)
             chosen, left_out = await asyncio.to_thread(
                 _choose, store, history.database, slot, uploaded, since_ms, fitted
             )
@@ -189,7 +172,7 @@ async def delete_calibration(
     _: MayTune,
     station: StationOfCalibration = None,
     if_match: IfMatch = None,
-    reason: Annotated[str | None, _WHY] = None,
+    reason: OptionalReason = None,
 ) -> None:
     """Remove a calibration that was made after the version. The line's, or the version's, holds again."""
     known = {"station": station, "reason": reason, "removing": True}

@@ -40,6 +40,13 @@ StationOfRegion = Annotated[str | None, _of_those_without("region")]
 StationOfCalibration = Annotated[str | None, _of_those_without("calibration")]
 
 
+_WHY = Query(
+    min_length=1, max_length=500, description="Why, for the audit log.", examples=["New lamp on line 3"]
+)
+Reason = Annotated[str, _WHY]
+OptionalReason = Annotated[str | None, _WHY]
+
+
 def _require_date(text: str) -> str:
     # Digits alone would be taken for seconds since 1970: 20261125 for a day of that year.
     if not re.match(r"\d{4}-\d\d-\d\d", text):

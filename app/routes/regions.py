@@ -1,9 +1,8 @@
 """A category's regions of interest: which part of the picture counts, for each station."""
 
 import asyncio
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app import verdict
 from app.access import MaySeeModels, MayTune
@@ -13,21 +12,11 @@ from app.dependencies import Category, StorePart
 from app.openapi import documented
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.problems import Problem
-from app.routes.parameters import StationOfRegion
+from app.routes.parameters import OptionalReason, StationOfRegion
 from app.schemas import tuning as schemas
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/region", tags=["models"])
-
-Reason = Annotated[
-    str | None,
-    Query(
-        min_length=1,
-        max_length=500,
-        description="Why, for the audit log.",
-        examples=["The conveyor's edge is in the picture"],
-    ),
-]
 
 
 @router.get("", responses={**ETAG, **documented(*READING_PROBLEMS, "not-found")})
@@ -55,7 +44,7 @@ async def set_region(
     store: StorePart,
     _: MayTune,
     station: StationOfRegion = None,
-    reason: Reason = None,
+    reason: OptionalReason = None,
     if_match: IfMatch = None,
 ) -> schemas.RegionOfInterest:
     """Set which part of the picture counts, for a station or for all that have none of their own.
@@ -91,7 +80,7 @@ async def delete_region(
     store: StorePart,
     _: MayTune,
     station: StationOfRegion = None,
-    reason: Reason = None,
+    reason: OptionalReason = None,
     if_match: IfMatch = None,
 ) -> None:
     """Remove a region of interest. The region of all stations, if there is one, holds in its place."""
