@@ -27,12 +27,10 @@ from app.routes import (
     parts,
     predict,
     reference,
-    regions,
     reports,
     reviews,
     session,
-    thresholds,
-    version_reports,
+    tuning,
     versions,
 )
 from app.routes.pages import PAGES
@@ -48,10 +46,8 @@ def _put_together() -> tuple[BaseRoute, ...]:
     for resource in (
         models,
         versions,
-        version_reports,
-        thresholds,
+        tuning,
         outlook,
-        regions,
         calibrations,
         keys,
         audit,

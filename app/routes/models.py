@@ -1,10 +1,13 @@
-"""Categories and versions: their metrics, thresholds and training data."""
+"""Categories and versions: their metrics, thresholds, training data and reports."""
 
 import logging
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any, Final
 
 from fastapi import APIRouter
+from fastapi import Path as PathParameter
+from starlette.responses import Response
 
 from app import verdict
 from app.access import MaySeeModels
@@ -12,8 +15,8 @@ from app.catalogue import categories, require_readable, resolve, unknown_model
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.loader import reason
 from app.openapi import documented
+from app.problems import Problem
 from app.residency import Residency
-from app.routes import version_reports
 from app.schemas import models as schemas
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import own_calibrator
@@ -22,6 +25,27 @@ from flows.fastflow.manifest import Manifest
 logger = logging.getLogger("flowgauge.models")
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+
+REPORT: Final = "report/"
+MOST_REPORT_BYTES: Final = 16 * 2**20
+# Whoever uploads a bundle writes what is in it. A page of it may draw itself and nothing else: no script, no
+# form, no request, and an origin of its own, so that nothing of this service is within its reach.
+_POLICY: Final = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'; sandbox"
+)
+_TEXT: Final = "text/plain; charset=utf-8"
+_MEDIA_TYPES: Final = {
+    ".html": "text/html; charset=utf-8",
+    **dict.fromkeys((".txt", ".csv", ".json", ".jsonl", ".yaml"), _TEXT),
+}
+_OTHER: Final = "application/octet-stream"
+_FILE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The file. A page is shut off from all else (Content-Security-Policy: sandbox).",
+        "content": {kind: {"schema": {"type": "string"}} for kind in ("text/html", "text/plain", _OTHER)},
+    }
+}
 
 
 @router.get("", responses=documented("internal", "model-loading"))
@@ -56,6 +80,51 @@ def get_version(
 ) -> schemas.Version:
     """Tell what is known of a version."""
     return told_version(settings.models, category, version, loaded_versions(residency, category))
+
+
+@router.get(
+    "/{category}/versions/{version}/report/{name}",
+    response_class=Response,
+    responses={
+        **_FILE,
+        **documented("unknown-model", "not-found", "rejected-bundle", "internal", "model-loading"),
+    },
+)
+def get_report_file(
+    category: Category,
+    version: Version,
+    settings: SettingsPart,
+    _: MaySeeModels,
+    name: str = PathParameter(
+        description="A file of the version's `report`.", max_length=255, examples=["config.yaml"]
+    ),
+) -> Response:
+    """Give a file of the report that travels with a version: its settings, its metrics, its data check.
+
+    What it holds is checked against the manifest, and it is text or a page without scripts to a browser.
+    """
+    folder = resolve(settings.models, category, version)
+    try:
+        manifest = bundle.read_manifest(folder)
+        if name not in report_files(manifest):
+            raise Problem("not-found", f"The report of {version!r} has no file {name[:64]!r}.")
+        data = bundle.read_verified(folder, manifest, REPORT + name, MOST_REPORT_BYTES)
+    except bundle.BundleError as error:
+        raise Problem(
+            "rejected-bundle",
+            f"{name[:64]!r} of version {version!r} was changed, or is larger than {MOST_REPORT_BYTES} bytes.",
+        ) from error
+    kind = _MEDIA_TYPES.get(Path(name).suffix, _OTHER)
+    headers = {"Content-Security-Policy": _POLICY}
+    if kind == _OTHER:
+        headers["Content-Disposition"] = "attachment"
+    return Response(data, headers=headers, media_type=kind)
+
+
+def report_files(manifest: Manifest) -> list[str]:
+    """The names of a version's report's files, sorted."""
+    names = (name.removeprefix(REPORT) for name in manifest.files if name.startswith(REPORT))
+    return sorted(name for name in names if "/" not in name)
 
 
 def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
@@ -116,6 +185,6 @@ def _details(manifest: Manifest, sha256: str) -> schemas.VersionDetails:
                 for precision, record in manifest.thresholds.items()
                 if (calibrator := own_calibrator(manifest, sha256, precision)) is not None
             },
-            "report": version_reports.files(manifest),
+            "report": report_files(manifest),
         }
     )

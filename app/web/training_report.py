@@ -6,7 +6,7 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
-from app.routes.version_reports import FOLDER, MOST_BYTES, files
+from app.routes.models import MOST_REPORT_BYTES, REPORT, report_files
 from app.web.chart import Axis
 from flows.fastflow import bundle
 from flows.fastflow.manifest import Manifest
@@ -64,7 +64,7 @@ def training_report(folder: Path) -> TrainingReport:
         manifest = bundle.read_manifest(folder)
     except bundle.BundleError:
         return TrainingReport()
-    pages = [name for name in files(manifest) if name.endswith(".html")]
+    pages = [name for name in report_files(manifest) if name.endswith(".html")]
     return TrainingReport(
         _loss(_text(folder, manifest, "metrics.jsonl")),
         _findings(_text(folder, manifest, "data_check.json")),
@@ -75,10 +75,12 @@ def training_report(folder: Path) -> TrainingReport:
 
 def _text(folder: Path, manifest: Manifest, name: str) -> str:
     """A file of the report; empty where it is absent or was changed."""
-    if FOLDER + name not in manifest.files:
+    if REPORT + name not in manifest.files:
         return ""
     try:
-        return bundle.read_verified(folder, manifest, FOLDER + name, MOST_BYTES).decode("utf-8", "replace")
+        return bundle.read_verified(folder, manifest, REPORT + name, MOST_REPORT_BYTES).decode(
+            errors="replace"
+        )
     except bundle.BundleError:
         return ""
 
