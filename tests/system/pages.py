@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import httpx
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Route, expect
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route, expect
 
 from app.access import Role
 from tests.support.server import Server
@@ -30,9 +29,6 @@ _MISSING = """
     delete Array.prototype[name];
   }
 """
-
-# A page without scripts.
-_EMPTY = "/health/live"
 
 # Faults that axe holds for lesser ones: a list that is none, two places of one name.
 _ASTRAY = ("aria-allowed-role", "landmark-unique")
@@ -91,7 +87,7 @@ def zone_by_day() -> str:
 
 
 @contextmanager
-def opened(browser: Browser, base: str, *, alone: bool = False, **options: Any) -> Iterator[Page]:
+def opened(browser: Browser, base: str, **options: Any) -> Iterator[Page]:
     """A page that fails the test when a script of it fails, or something that it asks for is missing.
 
     Its scripts find no function that is younger than the oldest browsers that are promised.
@@ -99,12 +95,11 @@ def opened(browser: Browser, base: str, *, alone: bool = False, **options: Any) 
     Args:
         browser: that opens it.
         base: where its server is.
-        alone: with a profile of its own; for a test that sets the clock, which is that of all pages of a
-            profile, or that must find nothing that another has fetched.
-        options: of the profile.
+        options: of its profile.
     """
-    options = {"base_url": base, "viewport": DESKTOP, "locale": "en-GB", **options}
-    profile = _own_profile(browser, options) if alone else _profile(browser, options)
+    profile = browser.new_context(**{"base_url": base, "viewport": DESKTOP, "locale": "en-GB", **options})
+    profile.add_init_script(_MISSING)
+    profile.set_default_timeout(TIMEOUT_MS)
     page = profile.new_page()
     wrong: list[str] = []
 
@@ -122,54 +117,8 @@ def opened(browser: Browser, base: str, *, alone: bool = False, **options: Any) 
     try:
         yield page
     finally:
-        if not _leave(browser, profile):
-            wrong.append("the clock was set: open the page alone")
+        profile.close()
     assert wrong == []
-
-
-# A page's first process takes the processor half a second: so profiles stay, each held open by an empty page.
-_PROFILES: WeakKeyDictionary[Browser, dict[str, BrowserContext]] = WeakKeyDictionary()
-
-
-def _profile(browser: Browser, options: dict[str, Any]) -> BrowserContext:
-    """A profile with these options and nothing in it that no other page is open in."""
-    kept = _PROFILES.setdefault(browser, {})
-    name = repr(sorted(options.items()))
-    if name not in kept:
-        kept[name] = _own_profile(browser, options)
-        kept[name].new_page().goto(_EMPTY)
-    return kept[name] if len(kept[name].pages) == 1 else _own_profile(browser, options)
-
-
-def _own_profile(browser: Browser, options: dict[str, Any]) -> BrowserContext:
-    profile = browser.new_context(**options)
-    profile.add_init_script(_MISSING)
-    profile.set_default_timeout(TIMEOUT_MS)
-    return profile
-
-
-def _leave(browser: Browser, profile: BrowserContext) -> bool:
-    """Leave nothing behind in a profile that stays, close another; False where one that stays is spoilt.
-
-    It is closed then, for no other test is to see it.
-    """
-    kept = _PROFILES.get(browser, {})
-    name = next((name for name, one in kept.items() if one is profile), None)
-    if name is None:
-        profile.close()
-        return True
-    del kept[name]
-    first, *others = profile.pages
-    for page in others:
-        page.close()
-    profile.clear_cookies()
-    profile.set_offline(False)
-    first.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
-    if not first.evaluate("`${Date.now}`.includes('native code')"):
-        profile.close()
-        return False
-    kept[name] = profile
-    return True
 
 
 def drop(page: Page, name: str, data: bytes) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -20,6 +19,7 @@ from tests.support.server import Server
 from tests.system.pages import (
     PHONE,
     TIMEOUT_MS,
+    drop,
     inspect,
     opened,
     serious,
@@ -99,12 +99,6 @@ def drawable(page: Page, station: str) -> Locator:
     return stage
 
 
-def asked(page: Page) -> tuple[str, str]:
-    """The time that the address of a report is of."""
-    query = parse_qs(urlsplit(page.url).query)
-    return query["from"][0], query["to"][0]
-
-
 def test_threshold_is_moved_with_a_reason(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         slider = ready(page)
@@ -153,12 +147,6 @@ def test_conflicting_threshold_is_shown_before_it_is_overwritten(browser: Browse
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.locator("#threshold-said")).to_contain_text("20%")
         assert served.rates()["target_fpr"] == 0.2
-
-
-def as_made(served: Served) -> None:
-    """Take back what was set."""
-    made = {"target_fpr": None, "review_fpr": None, "reason": "as made"}
-    assert served.client.patch(f"{HOME}/thresholds", json=made, headers={"If-Match": "*"}).is_success
 
 
 def click(stage: Locator, *places: tuple[float, float]) -> None:
@@ -309,12 +297,28 @@ def test_another_time_of_the_report_is_chosen(browser: Browser, served: Served) 
 
 
 @pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("de", "dark")])
-def test_pages_are_accessible(browser: Browser, served: Served, language: str, scheme: Any) -> None:
-    """Of screen readers and keys, on a desktop and on a phone."""
-    size: dict[str, Any] = {} if language == "en" else {"viewport": PHONE, "has_touch": True}
+def test_pages_are_accessible_and_long_names_fit(
+    browser: Browser, served: Served, tiny_images: Images, language: str, scheme: Any
+) -> None:
+    """On a desktop and on a phone; in German, whose words are longer, and with names of 200 letters."""
+    phone: dict[str, Any] = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
+    size = {} if language == "en" else phone
+    long = "W" * 200
+    inspection = inspect(served.client, tiny_images["defect"][0], part_id=long, station=long)
+    said = {"verdict": "good", "expected_revision": 0, "reviewer": long}
+    shown = f"/inspections/{inspection['inspection_id']}"
+    assert served.client.post(f"/v1{shown}/reviews", json=said).is_success
+    operators = ("/", shown, "/inspect", "/scores", "/login", "/inspections/none")
     with opened(browser, served.url, color_scheme=scheme, locale=language, **size) as page:
-        for path in ("/models", PAGE, f"{PAGE}/versions/{LATER}", "/report"):
+        for path in (*operators, "/models", PAGE, f"{PAGE}/versions/{LATER}", f"/report?station={long}"):
             page.goto(path)
+            if path == "/":
+                expect(page.locator("#state")).to_have_attribute("data-state", "live")
+            if path == shown:
+                expect(page.locator('[data-rate="reviewed"]')).not_to_contain_text("…")
+            if path == "/inspect":
+                drop(page, "part.png", tiny_images["defect"][0])
+                expect(page.locator("#result")).to_be_visible()
             if path == PAGE:
                 expect(page.locator("#threshold-slider")).to_be_enabled()
                 expect(page.locator("#region-status")).not_to_be_empty()

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
@@ -12,7 +11,6 @@ from app.access import Role
 from app.sessions import COOKIE
 from tests.support.server import Server
 from tests.system.pages import (
-    PHONE,
     TIMEOUT_MS,
     Site,
     drop,
@@ -187,25 +185,6 @@ def test_unsaved_note_is_not_lost(browser: Browser, served: Site, tiny_images: I
 
 
 @pytest.mark.slow
-def test_conflicting_review_is_shown_before_it_is_overwritten(
-    browser: Browser, served: Site, tiny_images: Images
-) -> None:
-    path = f"/inspections/{inspect(served.client, tiny_images['good'][2])['inspection_id']}"
-    with opened(browser, served.url) as first, opened(browser, served.url) as second:
-        for page in (first, second):
-            page.goto(path)
-            expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
-        first.get_by_role("button", name="Good").click()
-        expect(first.locator("#review-said")).to_have_text("Saved: Good.")
-        second.get_by_role("button", name="Defect").click()
-        expect(second.get_by_role("alert").filter(has_text="Somebody else")).to_be_visible()
-        assert served.client.get(f"/v1{path}").json()["review"] == {"revision": 1, "verdict": "good"}
-        second.get_by_role("button", name="Defect").click()  # having seen it
-        expect(second.locator("#review-said")).to_have_text("Saved: Defect.")
-        assert served.client.get(f"/v1{path}").json()["review"] == {"revision": 2, "verdict": "defect"}
-
-
-@pytest.mark.slow
 def test_wall_is_filtered_and_paused(browser: Browser, served: Site, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
     with opened(browser, served.url) as page:
@@ -246,7 +225,7 @@ def test_images_wait_for_a_connection_and_for_the_rate_limit(
         else:
             route.continue_()
 
-    with opened(browser, served.url, alone=True) as page:
+    with opened(browser, served.url) as page:
         page.clock.install()
         page.goto("/inspect")
         drop(page, "notes.txt", b"no picture")
@@ -304,7 +283,7 @@ def test_login_review_logout_and_revocation(
 ) -> None:
     base, operator = keyed.url, keyed.key(Role.OPERATOR, "the operator")
     path = f"/inspections/{inspect(keyed.client, tiny_images['defect'][0])['inspection_id']}"
-    with opened(browser, base, alone=True) as page:
+    with opened(browser, base) as page:
         held: list[Route] = []
         page.route(re.compile(r"login\.js"), lambda route: held.append(route), times=1)
         page.goto(path, wait_until="commit")
@@ -337,56 +316,6 @@ def test_login_review_logout_and_revocation(
         expect(page).to_have_url(re.compile("/login"))
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.slow
-def test_long_names_fit_the_screen(browser: Browser, served: Site, tiny_images: Images, width: int) -> None:
-    long = "W" * 200
-    identifier = inspect(served.client, tiny_images["defect"][0], part_id=long, station=long)["inspection_id"]
-    said = {"verdict": "good", "expected_revision": 0, "reviewer": long}
-    assert served.client.post(f"/v1/inspections/{identifier}/reviews", json=said).is_success
-    inspection = f"/inspections/{identifier}"
-    with opened(browser, served.url, viewport={"width": width, "height": 740}) as page:
-        for path in ("/", inspection, "/inspect", "/scores", "/models/tiny", f"/report?station={long}"):
-            page.goto(path)
-            page.wait_for_load_state("load")
-            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-            assert wide <= 0, path
-
-
-@pytest.mark.parametrize(
-    ("size", "scheme"),
-    [
-        ("desktop", "light"),
-        ("phone", "dark"),
-    ],
-)
-@pytest.mark.parametrize("name", ["wall", "inspection", "inspect", "scores", "login", "error"])
-@pytest.mark.slow
-def test_pages_are_accessible(
-    browser: Browser, served: Site, tiny_images: Images, name: str, scheme: str, size: str
-) -> None:
-    answer = inspect(served.client, tiny_images["defect"][0], part_id="P-7", station="line 1")
-    path = {
-        "wall": "/",
-        "inspection": f"/inspections/{answer['inspection_id']}",
-        "error": "/inspections/none",
-    }
-    options: dict[str, Any] = (
-        {"viewport": PHONE, "is_mobile": True, "has_touch": True} if size == "phone" else {}
-    )
-    with opened(browser, served.url, color_scheme=scheme, reduced_motion="reduce", **options) as page:
-        page.goto(path.get(name, f"/{name}"))
-        if name == "wall":
-            expect(page.locator("#state")).to_have_attribute("data-state", "live")
-        if name == "inspection":
-            expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
-        if name == "inspect":
-            drop(page, "part.png", tiny_images["defect"][0])
-            expect(page.locator("#result")).to_be_visible()
-        assert serious(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
 @pytest.mark.slow
 def test_choices_are_made_by_keyboard(browser: Browser, served: Site) -> None:
     with opened(browser, served.url) as page:
@@ -408,7 +337,7 @@ def test_choices_are_made_by_keyboard(browser: Browser, served: Site) -> None:
         expect(page).to_have_url(re.compile(r"station=line\+0"))
         expect(station).to_be_focused()
 
-        # So is a shift, whose times can be read before, and the language.
+        # So is a shift, whose times can be read before.
         page.goto("/report")
         shift, begin = page.get_by_label("Shift"), page.locator("#from")
         before = begin.input_value()
@@ -420,12 +349,3 @@ def test_choices_are_made_by_keyboard(browser: Browser, served: Site) -> None:
         page.keyboard.press("Enter")
         expect(page).to_have_url(re.compile("from="))
         expect(shift).to_be_focused()
-        language = page.locator("#language")
-        language.focus()
-        page.keyboard.press("Home")
-        expect(language).to_have_value("de")
-        expect(page.locator("#speak")).to_be_visible()
-        expect(page.locator("html")).to_have_attribute("lang", "en")
-        page.locator("#speak").click()
-        expect(page.locator("html")).to_have_attribute("lang", "de")
-        expect(language).to_be_focused()

@@ -46,7 +46,7 @@ def log_in(other: Page, key: str) -> None:
 
 def test_wall_left_open_for_a_day(browser: Browser, served: Site, tiny_images: Images) -> None:
     data, station = tiny_images["good"][0], "left-open"
-    with opened(browser, served.url, alone=True, timezone_id=zone_by_day()) as page:
+    with opened(browser, served.url, timezone_id=zone_by_day()) as page:
         page.clock.install()
         page.goto(f"/?station={station}")
         state = page.locator("#state")
@@ -93,7 +93,7 @@ def test_wall_left_open_for_a_day(browser: Browser, served: Site, tiny_images: I
 def test_ended_session_loses_no_work(browser: Browser, keyed: Site, tiny_images: Images) -> None:
     key = keyed.key(Role.ADMIN, "the engineer")
     path = f"/inspections/{inspect(keyed.client, tiny_images['good'][0])['inspection_id']}"
-    with opened(browser, keyed.url, alone=True) as page:
+    with opened(browser, keyed.url) as page:
         page.goto(path)
         enter(page, key)
         expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")

@@ -13,7 +13,7 @@ def test_a_picture_is_inspected_from_the_page(
 ) -> None:
     picture = tmp_path / "part.png"
     picture.write_bytes(tiny_images["good"][0])
-    with opened(browser, keyed.url, alone=True) as page:
+    with opened(browser, keyed.url) as page:
         page.goto("/login")
         enter_key(page, keyed.key(Role.ADMIN, "reads the reference"))
         expect(page.locator("#state")).to_be_visible()

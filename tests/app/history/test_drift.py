@@ -101,19 +101,6 @@ def test_scores_of_another_engine_are_not_looked_at() -> None:
     assert (seen(drift).inspections, seen(drift).alarm) == (100, True)
 
 
-def test_lower_scores_are_drift_too_unless_a_region_lowers_them() -> None:
-    rng = np.random.default_rng(2)
-    calibration, lower, higher = rng.normal(size=100), rng.normal(-2, size=100), rng.normal(2, size=100)
-    for rising_only, stream, expected in (
-        (False, lower, True),
-        (True, lower, False),
-        (True, higher, True),
-    ):
-        drift = watch(reference(calibration, rising_only=rising_only))
-        drift.on_filed(list(rows(stream)))
-        assert seen(drift).alarm is expected
-
-
 @pytest.mark.parametrize("rising", [False, True])
 def test_what_is_told_agrees_with_scipy(rising: bool) -> None:
     rng = np.random.default_rng(4)

@@ -3,6 +3,8 @@
 from itertools import chain, combinations, product
 from typing import Any
 
+import pytest
+
 from app.database.engine import Database
 from app.history import queries
 from app.history.queries import Filter
@@ -52,6 +54,17 @@ def test_pages_follow_each_other_without_a_gap_or_a_repetition(database: Databas
             pages.append([one.id for one in queries.page(connection, wanted, 2, after)])
         after = pages[-1][-1]
     assert pages == [ids[:-3:-1], ids[-3:-5:-1], ids[:1]]
+
+
+def test_an_export_reads_page_after_page_of_several_categories(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older rows of one category do not come before the newer ones of another."""
+    monkeypatch.setattr(queries, "_EXPORT_ROWS", 3)
+    ids = add(database, *(row(category=category) for category in "aaaaabbbbb"))
+    pages = list(queries.pages(database, Filter(categories=frozenset("ab"))))
+    assert [one.id for page in pages for one in page] == ids[::-1]
+    assert max(map(len, pages)) == 3
 
 
 def test_whatever_index_is_read_the_rows_are_those_of_the_filter(each_database: Database) -> None:

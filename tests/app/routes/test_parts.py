@@ -18,21 +18,7 @@ from tests.app.history.rows import add, row
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
 SEVERITY = ("PASS", "REVIEW", "REJECT")
-ODD = [
-    "P/2026/1",
-    "/P",
-    "P/",
-    "P//1",
-    "a/../b",
-    "Größe ß/部品 №1 🔩",
-    "50%",
-    "a%2Fb",
-    "a+b c",
-    "a?b#c&d=e;f",
-    "'\"\\",
-    " ",
-    "x" * 256,
-]
+ODD = ["/P//1/", "a/../b", "Größe ß/部品 №1 🔩", "50%", "a%2Fb", "a+b c", "a?b#c&d=e;f", "'\"\\", " "]
 
 
 @pytest.fixture
@@ -68,24 +54,17 @@ def by_decision(client: TestClient, tiny_images: Images) -> dict[str, bytes]:
 
 def test_a_part_is_as_bad_as_its_worst_image(client: TestClient, tiny_images: Images) -> None:
     examples = by_decision(client, tiny_images)
-    for number, images in enumerate(
-        (
-            ("REVIEW", "PASS", "PASS"),
-            ("PASS", "REVIEW", "REJECT", "PASS"),
-            ("REJECT", "REVIEW"),
-        )
-    ):
-        seen: list[str] = []
+    parts = [("REVIEW", "PASS", "PASS"), ("PASS", "REVIEW", "REJECT", "PASS"), ("REJECT", "REVIEW")]
+    for number, decisions in enumerate(parts):
         ids: list[str] = []
-        for decision in images:
+        for seen, decision in enumerate(decisions, 1):
             answer = predict(client, examples[decision], f"part {number}")
             assert answer["decision"] == decision
-            seen.append(decision)
             ids.append(answer["inspection_id"])
             part = Part.model_validate(get(client, f"part {number}").json())  # right after the answer
             assert part.part_id == f"part {number}"
-            assert part.decision == max(seen, key=SEVERITY.index)
-            assert part.images == {name: seen.count(name) for name in SEVERITY}
+            assert part.decision == max(decisions[:seen], key=SEVERITY.index)
+            assert part.images == {name: decisions[:seen].count(name) for name in SEVERITY}
             assert [one.inspection_id for one in part.inspections] == ids[::-1]
 
 

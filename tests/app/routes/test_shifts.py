@@ -9,17 +9,9 @@ from starlette.testclient import TestClient
 from app.access import ANONYMOUS
 from app.audit import Audit
 from flows.fastflow import models_folder
-from tests.app.conftest import Keyed
-from tests.app.history.rows import add
 from tests.support.waiting import eventually
 
-HOUR = 3_600_000
 SHIFT = "/v1/reports/shift"
-
-
-def kept(client: TestClient | Keyed, *rows: dict[str, Any]) -> list[str]:
-    app: Any = client.app
-    return add(app.state.history.database, *rows)
 
 
 def report(client: TestClient, **query: str) -> dict[str, Any]:
@@ -39,10 +31,7 @@ def test_what_was_changed_meanwhile(
     headers = {"If-Match": client.get(url).headers["ETag"]}
     assert client.patch(url, json=change, headers=headers).status_code == 200
     assert client.patch(url, json=change, headers=headers).status_code == 412
-    square = {
-        "image": {"width": 64, "height": 64},
-        "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]],
-    }
+    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
     region = "/v1/models/tiny/region?station=s"
     assert client.put(region, json=square).status_code == 200
     assert client.delete(region, headers={"If-Match": "*"}).status_code == 204
@@ -50,37 +39,17 @@ def test_what_was_changed_meanwhile(
     assert client.post(activate).status_code == 200
     assert client.post("/v1/models/tiny:rollback").status_code == 200
     told = report(client)["changes"]
-    assert [
-        (one["action"], one["target"], one["station"], one["reason"], one["before"], one["after"])
-        for one in told
-    ] == [
-        (
-            "model.thresholds",
-            "tiny",
-            None,
-            "fewer false rejects",
-            {"target_fpr": None, "review_fpr": None},
-            {"target_fpr": 0.2, "review_fpr": None},
-        ),
-        ("model.region", "tiny", "s", None, {"region": "none"}, {"region": "set"}),
-        ("model.region", "tiny", "s", None, {"region": "set"}, {"region": "none"}),
-        (
-            "model.activate",
-            "tiny/20990101T000000-abcdef",
-            None,
-            None,
-            {"version": before},
-            {"version": "20990101T000000-abcdef"},
-        ),
-        (
-            "model.rollback",
-            "tiny",
-            None,
-            None,
-            {"version": "20990101T000000-abcdef"},
-            {"version": before},
-        ),
+    names = ("action", "target", "station", "before", "after")
+    was, now = {"version": before}, {"version": "20990101T000000-abcdef"}
+    rates = [{"target_fpr": rate, "review_fpr": None} for rate in (None, 0.2)]
+    assert [tuple(one[name] for name in names) for one in told] == [
+        ("model.thresholds", "tiny", None, *rates),
+        ("model.region", "tiny", "s", {"region": "none"}, {"region": "set"}),
+        ("model.region", "tiny", "s", {"region": "set"}, {"region": "none"}),
+        ("model.activate", "tiny/20990101T000000-abcdef", None, was, now),
+        ("model.rollback", "tiny", None, now, was),
     ]
+    assert [one["reason"] for one in told] == ["fewer false rejects", *[None] * 4]
     assert {one["actor"] for one in told} == {"anonymous"}
 
 
