@@ -14,9 +14,8 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import images
-from tests.app.conftest import Keyed, history_of, remove_files
+from tests.app.conftest import history_of, remove_files
 from tests.app.guarded import expect_problem
-from tests.app.history.rows import add, row
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -189,23 +188,3 @@ class TestGone:
         response = service.get(f"/v1/inspections/{identifier}/{name}")
         assert response.status_code == 404
         assert response.json()["type"] in ("unknown-inspection", "not-found")
-
-
-class TestAccess:
-    def test_who_may_see_files(self, keyed: Keyed, store: Path, tiny_images: Images) -> None:
-        for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
-            (store / name).rename(keyed.app.state.settings.models / name)
-        path = inspected(keyed.client, tiny_images["good"][0], **keyed.show("line"))
-        for name in NAMES:
-            for role in keyed.keys:
-                assert keyed.client.get(f"{path}/{name}", headers=keyed.show(role)).status_code == 200
-            expect_problem(keyed.client.get(f"{path}/{name}"), 401, "unauthenticated")
-
-    def test_of_another_category_is_forbidden(self, keyed: Keyed) -> None:
-        [identifier] = add(keyed.app.state.history.database, row(category="other"))
-        for name in NAMES:
-            for headers in ({}, {"If-None-Match": "*"}):
-                response = keyed.client.get(
-                    f"/v1/inspections/{identifier}/{name}", headers={**keyed.show("limited"), **headers}
-                )
-                expect_problem(response, 403, "forbidden")

@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.testclient import TestClient
 
 from app.routes.outlook import MOST_RATES, RATES
 from flows.fastflow import bundle, conformal, models_folder
 from tests.app.calibrating import good, send
-from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 
 URL = "/v1/models/tiny/thresholds/outlook"
@@ -138,14 +136,3 @@ def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
 def test_what_cannot_be_asked(client: TestClient, query: dict[str, Any]) -> None:
     response = client.get(URL, params=query)
     assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
-
-
-def test_roles_and_categories(keyed: Keyed) -> None:
-    def status(role: str, category: str = "tiny") -> httpx2.Response:
-        path = f"/v1/models/{category}/thresholds/outlook"
-        return keyed.client.get(path, headers=keyed.show(role))
-
-    assert status("line").status_code == 403
-    assert status("limited", "other").status_code == 403
-    for role in ("viewer", "operator", "admin", "limited"):
-        assert status(role).json()["type"] == "unknown-model"

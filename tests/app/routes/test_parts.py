@@ -120,15 +120,6 @@ def test_a_part_that_is_not_there(keyed: Keyed) -> None:
         expect_problem(response, 404, "unknown-inspection")
 
 
-def test_who_may_ask(keyed: Keyed, store: Path, tiny_images: Images) -> None:
-    for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
-        (store / name).rename(keyed.app.state.settings.models / name)
-    predict(keyed.client, tiny_images["good"][0], "P", **keyed.show("line"))
-    for role in keyed.keys:
-        assert get(keyed.client, "P", **keyed.show(role)).status_code == 200
-    expect_problem(get(keyed.client, "P"), 401, "unauthenticated")
-
-
 def test_a_key_for_some_categories_sees_their_images_alone(keyed: Keyed) -> None:
     own, *_ = add(
         keyed.app.state.history.database,

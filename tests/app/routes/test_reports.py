@@ -138,19 +138,6 @@ def test_a_shift_shows_only_the_keys_own_categories(keyed: Keyed) -> None:
         assert [c["category"] for c in answer["categories"]] == expected
 
 
-def test_roles_and_categories(keyed: Keyed) -> None:
-    kept(keyed, row(category="other"))
-    for path, allowed in (
-        ("/v1/models/other/rates", {"viewer", "operator", "admin"}),
-        (SHIFT, {"viewer", "operator", "admin", "limited"}),
-        ("/v1/models/other/drift", {"viewer", "operator", "admin"}),
-        ("/v1/models/other/training-set", {"operator", "admin"}),
-    ):
-        for role in keyed.keys:
-            response = keyed.client.get(path, headers=keyed.show(role))
-            assert (response.status_code != 403) is (role in allowed), (path, role)
-
-
 @pytest.mark.parametrize("what", ["rates", "drift", "training-set"])
 @pytest.mark.parametrize("category", ["nothing", "UPPER"])
 def test_a_category_that_never_was(client: TestClient, category: str, what: str) -> None:

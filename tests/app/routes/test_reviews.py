@@ -1,7 +1,6 @@
 import json
 from typing import Any
 
-import httpx2
 import pytest
 from starlette.testclient import TestClient
 
@@ -83,26 +82,6 @@ def test_what_is_no_review_is_refused(keyed: Keyed, body: Any, words: str) -> No
     assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
     assert words in response.json()["detail"]
     assert keyed.client.get(path(identifier), headers=headers).json() == {"reviews": []}
-
-
-def test_who_may_review_and_who_may_read(keyed: Keyed) -> None:
-    def status(response: httpx2.Response) -> int:
-        return response.status_code
-
-    identifier = added(keyed)
-    for role, may_write, may_read in (
-        ("line", False, False),
-        ("viewer", False, True),
-        ("operator", True, True),
-        ("limited", True, True),
-    ):
-        headers = keyed.show(role)
-        revision = len(keyed.client.get(path(identifier), headers=keyed.show("admin")).json()["reviews"])
-        body = {"verdict": "good", "expected_revision": revision}
-        written = keyed.client.post(path(identifier), json=body, headers=headers)
-        assert status(written) == (201 if may_write else 403), role
-        assert status(keyed.client.get(path(identifier), headers=headers)) == (200 if may_read else 403), role
-    assert status(keyed.client.get(path(identifier))) == 401
 
 
 @pytest.mark.parametrize("identifier", [pytest.param(clock.new_id(), id="unknown"), "x", "%00", "..%2f"])
