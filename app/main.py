@@ -19,7 +19,6 @@ from app.draining import Draining
 from app.feed.feed import Feed
 from app.gauges import Gauges
 from app.guard import Guard
-from app.head_requests import HeadRequests
 from app.history.deletions import DeletionGuard
 from app.history.drift import Drift
 from app.history.history import History
@@ -77,7 +76,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.draining = draining = Draining()
     # The last one added is the outermost.
     app.add_middleware(Guard, settings=settings)
-    app.add_middleware(HeadRequests)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(LingeringClose)
     problem_answers.install(app, error_page)

@@ -113,18 +113,16 @@ def install(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
 
 def _is_for_people(request: Request) -> bool:
     # Programs may take anything; a browser asks for a page, and no page is among what programs use.
-    wants_page = request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", "")
+    wants_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
     return wants_page and not request.url.path.startswith(("/v1", "/v2"))
 
 
 def _allowed(request: Request) -> Iterator[str]:
     """The methods of all routes that have a path; the router names those of the first alone."""
-    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
             yield method
-            if method == "GET":
-                yield "HEAD"
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from app.schemas.health import Health
 router = APIRouter(prefix="/health", tags=["health"])
 
 
+@router.head("/live", include_in_schema=False)  # some load balancers probe by it
 @router.get("/live", responses=documented("internal"))
 async def live(batcher: BatcherPart) -> Health:
     """Answer 200 as long as the process can answer, unless its device is lost: then it must be restarted."""
@@ -20,6 +21,7 @@ async def live(batcher: BatcherPart) -> Health:
 
 # Asynchronous, though it looks at the models folder, as every prediction does: the threads that other routes
 # run in may all be waiting for a database that hangs, and that is no reason to send predictions elsewhere.
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses=documented("internal", "model-loading", "draining"))
 async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> Health:
     """Answer 200 when the models folder can be read, and each category there was at start has been loaded.

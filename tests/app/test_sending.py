@@ -10,8 +10,19 @@ from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.sending import PIECE_BYTES, Accounted, LimitedStreamingResponse
-from tests.app import stalling
-from tests.app.stalling import Stalling
+
+
+class Stalling:
+    """A client that takes so many messages, which it keeps, and then neither takes nor says anything."""
+
+    def __init__(self, takes: int) -> None:
+        self.takes = takes
+        self.messages: list[Message] = []
+
+    async def send(self, message: Message) -> None:
+        if len(self.messages) == self.takes:
+            await asyncio.Event().wait()  # for ever
+        self.messages.append(message)
 
 
 class Client(Stalling):
@@ -28,6 +39,7 @@ class Client(Stalling):
 
 
 async def receive() -> Message:
+    await asyncio.Event().wait()  # for ever
     raise AssertionError
 
 
@@ -40,7 +52,7 @@ def send(response: Response, client: Client) -> None:
 
 def stream(places: ConcurrencyLimit, client: Stalling) -> None:
     response = LimitedStreamingResponse(places, None, iter([b"piece"] * 9))
-    asyncio.run(response({"type": "http"}, stalling.receive, client.send))
+    asyncio.run(response({"type": "http"}, receive, client.send))
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 10**6])

@@ -20,6 +20,7 @@ def wait_until_ready(client: TestClient) -> None:
 def test_becomes_ready(service: TestClient) -> None:
     wait_until_ready(service)
     assert service.get("/health/ready").json() == {"status": "ready"}
+    assert [service.head(f"/health/{state}").status_code for state in ("live", "ready")] == [200, 200]
 
 
 def test_lives_and_is_not_ready_while_models_load(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
