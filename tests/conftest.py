@@ -102,18 +102,12 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Figures that depend on the number of threads are then the same in every test."""
-    _set_threads(item)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> None:
-    """Once more: a fixture that trains computes with as many as its run says."""
-    _set_threads(item)
-
-
-def _set_threads(item: pytest.Item) -> None:
     marker = item.get_closest_marker("threads")
     torch.set_num_threads(1 if marker is None else marker.args[0])
+
+
+# Once more: a fixture that trains computes with as many as its run says.
+pytest_runtest_call = pytest_runtest_setup
 
 
 def pytest_collection_finish() -> None:

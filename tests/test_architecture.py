@@ -44,34 +44,27 @@ def test_rooms_import_only_along_the_arrows(room: str) -> None:
     assert [s for file in files for s in strangers(file, (ROOT / file).read_text())] == []
 
 
+def loaded(imports: str, code: str) -> set[str]:
+    """What code prints in a process that has imported modules."""
+    command = [sys.executable, "-c", f"import sys, {imports}\n{code}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return set(done.stdout.split())
+
+
 def test_the_flows_need_torch_alone() -> None:
     """What `import flows` loads beyond what `import torch` loads is `flows` itself."""
-    code = (
-        "import sys, torch\n"
-        "before = {name.partition('.')[0] for name in sys.modules}\n"
-        "import flows\n"
-        "print(*before)\n"
-        "print(*({name.partition('.')[0] for name in sys.modules} - before))\n"
-        "print(*(name for name in sys.modules if name.startswith('flows.fastflow')))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
-    )
-    before, added, detector = (line.split() for line in done.stdout.splitlines())
+    before = loaded("torch", "print(*sys.modules)")
+    after = loaded("torch, flows", "print(*sys.modules)")
     # Else it might be that torch had loaded them already.
-    detectors = {"timm", "cv2", "PIL", "pydantic", "safetensors", "sklearn", "scipy", "fastapi"}
-    assert detectors & set(before) == set()
-    new = {name for name in added if name not in sys.stdlib_module_names}
-    assert new == {"flows"}
-    assert detector == []
+    tops = {name.partition(".")[0] for name in before}
+    assert not tops & {"timm", "cv2", "PIL", "pydantic", "safetensors", "sklearn", "scipy", "fastapi"}
+    new = {name.partition(".")[0] for name in after} - tops
+    assert new - sys.stdlib_module_names == {"flows"}
+    assert not [name for name in after if name.startswith("flows.fastflow")]
 
 
 def test_serving_does_not_load_what_only_training_or_an_update_needs() -> None:
     """They take seconds of every start, and tenths of one."""
-    code = "import sys, app.main, app.server; print(*(name.partition('.')[0] for name in sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
-    )
-    loaded = set(done.stdout.split())
-    assert "torch" in loaded
-    assert {"alembic", "sklearn", "scipy", "training"} & loaded == set()
+    names = loaded("app.main, app.server", "print(*(name.partition('.')[0] for name in sys.modules))")
+    assert "torch" in names
+    assert {"alembic", "sklearn", "scipy", "training"} & names == set()

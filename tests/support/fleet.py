@@ -112,15 +112,8 @@ def _train(folder: Path, category: str, config: RunConfig) -> None:
         good.mkdir(parents=True)
         for number in range(_GOOD):
             (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, config.input_size[0])))
-    train(
-        config,
-        folder / "data",
-        category,
-        models=folder / "models",
-        runs=folder / "runs",
-        resume=False,
-        progress=Silent(),
-    )
+    models, runs = folder / "models", folder / "runs"
+    train(config, folder / "data", category, models=models, runs=runs, resume=False, progress=Silent())
 
 
 def part(seed: int, size: int, *, defect: bool = False) -> NDArray[np.uint8]:

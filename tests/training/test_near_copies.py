@@ -37,15 +37,10 @@ def test(tmp_path: Path, train: list[Path]) -> list[Path]:
     """One of a part that training never saw, and two that it saw: with a grey level more, and as a JPEG."""
     seen = read(train[7]).clip(0, 254) + 1
     jpeg = tmp_path / "test/good/c.jpg"
-    paths = [
-        wrote(tmp_path / "test/good/a.png", texture(99)),
-        wrote(tmp_path / "test/dent/b.png", seen),
-        jpeg,
-    ]
-    jpeg.write_bytes(
-        cv2.imencode(".jpg", read(train[3])[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes()
-    )
-    return paths
+    jpeg.parent.mkdir(parents=True)
+    assert cv2.imwrite(str(jpeg), read(train[3])[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])
+    unseen = wrote(tmp_path / "test/good/a.png", texture(99))
+    return [unseen, wrote(tmp_path / "test/dent/b.png", seen), jpeg]
 
 
 def known(paths: list[Path]) -> list[FitPictures]:

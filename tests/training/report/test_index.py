@@ -12,19 +12,9 @@ from training.summary import METRICS
 def evaluated(out: Path, category: str, version: str, auroc: float, **more: Any) -> None:
     folder = out / category / version
     folder.mkdir(parents=True)
-    summary = {
-        "category": category,
-        "version": version,
-        "good": 5,
-        "defective": 7,
-        **dict.fromkeys(METRICS),
-        "image_auroc": auroc,
-        "recall": 0.5,
-        "false_rejects": 0.0,
-        "target_fpr": 0.01,
-        "certified": True,
-        **more,
-    }
+    measured = {"good": 5, "defective": 7, **dict.fromkeys(METRICS), "image_auroc": auroc, "recall": 0.5}
+    promised = {"false_rejects": 0.0, "target_fpr": 0.01, "certified": True}
+    summary = {"category": category, "version": version, **measured, **promised, **more}
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "report.html").write_text("<p>report")
 
@@ -36,10 +26,8 @@ def test_every_category_is_there_with_its_latest_version(tmp_path: Path) -> None
     html = write_index(tmp_path).read_text()
     page = Page(html)
     assert page.open == []
-    assert page.sources == [
-        "anchor/20260101T000000-bbbbbb/report.html",
-        "bolt/20260201T000000-aaaaaa/report.html",
-    ]
+    latest = ["anchor/20260101T000000-bbbbbb/report.html", "bolt/20260201T000000-aaaaaa/report.html"]
+    assert page.sources == latest
     assert all((tmp_path / source).is_file() for source in page.sources)
     assert "0.111" not in html
     text = " ".join(page.text)

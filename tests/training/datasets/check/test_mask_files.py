@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.training.datasets.check.parts import SIZE, category, part, write
 from training.datasets.check import Finding, check
@@ -33,22 +34,42 @@ def test_a_mask_without_a_picture_is_named(disc: Path) -> None:
     ]
 
 
-def test_a_mask_of_another_size_is_told_with_both_sizes_and_no_path_of_this_machine(disc: Path) -> None:
-    write(mask(disc, 1), np.full((SIZE, 50), 255, np.uint8))
+def alpha() -> NDArray[np.uint8]:
+    """White all over, and drawn in its alpha channel."""
+    image = np.full((SIZE, SIZE, 4), 255, np.uint8)
+    image[..., 3] = 0
+    image[40:50, 20:70, 3] = 255
+    return image
+
+
+def shades() -> NDArray[np.uint8]:
+    image = np.zeros((SIZE, SIZE), np.uint8)
+    image[40:50, 20:45], image[40:50, 45:70] = 60, 240
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "said"),
+    [
+        (
+            np.full((SIZE, 50), 255, np.uint8),
+            "mask_unusable",
+            f"has size 50x{SIZE}, its picture {SIZE}x",
+        ),
+        (np.zeros((SIZE, SIZE), np.uint8), "mask_empty", "{mask} marks no pixel of test/scratch/001.png"),
+        (alpha(), "mask_full", "{mask} marks 100% of test/scratch/001.png"),
+        (shades(), "mask_shades", "37% of what is drawn in {mask}"),
+    ],
+    ids=["another size", "empty", "full", "darker shades"],
+)
+def test_a_mask_that_marks_too_little_or_too_much_is_told_without_a_path_of_this_machine(
+    disc: Path, image: NDArray[np.uint8], kind: str, said: str
+) -> None:
+    assert cv2.imwrite(str(mask(disc, 1)), image)
     [found] = findings(disc)
-    assert (found.kind, found.files) == (
-        "mask_unusable",
-        ["ground_truth/scratch/001_mask.png", "test/scratch/001.png"],
-    )
-    assert f"has size 50x{SIZE}, its picture {SIZE}x{SIZE}" in found.message
+    assert (found.kind, found.severity) == (kind, "warning")
+    assert said.format(mask="ground_truth/scratch/001_mask.png") in found.message
     assert str(disc) not in found.message
-
-
-def test_an_empty_mask_is_told(disc: Path) -> None:
-    write(mask(disc, 2), np.zeros((SIZE, SIZE), np.uint8))
-    [found] = findings(disc)
-    assert found.kind == "mask_empty"
-    assert found.message == "ground_truth/scratch/002_mask.png marks no pixel of test/scratch/002.png"
 
 
 def test_a_defect_without_a_mask_is_told_where_others_have_one(disc: Path) -> None:
@@ -57,26 +78,6 @@ def test_a_defect_without_a_mask_is_told_where_others_have_one(disc: Path) -> No
     assert (found.kind, found.files) == ("defect_without_mask", ["test/scratch/002.png"])
     shutil.rmtree(disc / "ground_truth")
     assert findings(disc) == []
-
-
-def test_a_mask_that_marks_all_is_told(disc: Path) -> None:
-    """As of one that is white all over and drawn in its alpha channel."""
-    alpha = np.full((SIZE, SIZE, 4), 255, np.uint8)
-    alpha[..., 3] = 0
-    alpha[40:50, 20:70, 3] = 255
-    assert cv2.imwrite(str(mask(disc, 1)), alpha)
-    [found] = findings(disc)
-    assert (found.kind, found.severity) == ("mask_full", "warning")
-    assert "ground_truth/scratch/001_mask.png marks 100% of test/scratch/001.png" in found.message
-
-
-def test_a_mask_whose_darker_shades_do_not_count_is_told(disc: Path) -> None:
-    shades = np.zeros((SIZE, SIZE), np.uint8)
-    shades[40:50, 20:45], shades[40:50, 45:70] = 60, 240
-    write(mask(disc, 1), shades)
-    [found] = findings(disc)
-    assert found.kind == "mask_shades"
-    assert "37% of what is drawn in ground_truth/scratch/001_mask.png" in found.message
 
 
 BLACK = np.zeros((SIZE, SIZE), np.uint8)
