@@ -137,30 +137,6 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert "error:" not in done.stderr
 
 
-BLOCKS = """
-import ctypes, flowgauge
-class Info(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in
-                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
-libc = ctypes.CDLL(None)
-libc.mallinfo2.restype = Info
-before = libc.mallinfo2().hblks
-flowgauge.keep_freed_memory()
-block = bytearray(64 * 2**20)
-print(libc.mallinfo2().hblks - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
-@pytest.mark.parametrize(("malloc", "mapped"), [("", "0"), ("default", "1")])
-def test_large_blocks_are_not_mapped_one_by_one(malloc: str, mapped: str) -> None:
-    """A 64 MB block comes from the heap, which is kept; with the default it is a map of its own."""
-    done = python(BLOCKS, FLOWGAUGE_MALLOC=malloc)
-    if "mallinfo2" in done.stderr:
-        pytest.skip("glibc before 2.33 cannot tell")
-    assert done.stdout.strip() == mapped, done.stderr
-
-
 @pytest.mark.parametrize(
     ("given", "kept"), [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
 )

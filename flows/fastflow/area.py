@@ -5,7 +5,6 @@ however large the picture was: 900 x 900 to 256 x 256 pixels are a fifth of what
 """
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -19,21 +18,7 @@ _DIVIDED: Final = 1.5 * 2**16
 _LARGE: Final = 2**17
 
 
-def _made() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, cv2.getNumThreads() - 1), "area")
-
-
-_helpers = _made()
-
-
-def _made_anew() -> None:
-    """In the child of a fork, which threads do not survive: what they are given there would pile up."""
-    global _helpers
-    _helpers = _made()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_made_anew)
+_helpers = ThreadPoolExecutor(max(1, cv2.getNumThreads() - 1), "area")
 
 
 def average(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

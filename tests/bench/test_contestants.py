@@ -49,17 +49,6 @@ def test_end_during_a_turn_raises_with_the_log(tmp_path: Path) -> None:
                 one.turn(work, 0.0)
 
 
-def test_settings_of_the_user_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
-    program = (
-        "import os; from bench.answering import answer\n"
-        "names = [n for n in os.environ if n.startswith('FLOWGAUGE_')]\n"
-        "answer(lambda: {n: (None, 1) for n in [*names, os.environ['OMP_NUM_THREADS']]})"
-    )
-    with Contestant("one", [sys.executable, "-c", program], tmp_path / "log", 3) as one:
-        assert one.works == {"3": 1}
-
-
 def test_all_do_every_work_in_every_round(tmp_path: Path) -> None:
     with ExitStack() as stack:
         both = load_all(stack, [("one", COMMAND), ("two of", COMMAND)], tmp_path, 1)

@@ -15,21 +15,6 @@ def test_ratio_divides_round_by_round() -> None:
     assert found.row == ["a over b", "1.50", "1.50 to 2.00"]
 
 
-@pytest.mark.parametrize(
-    ("over", "under", "error"),
-    [
-        ([], [], "got 0 and 0"),
-        ([1.0], [1.0, 2.0], "got 1 and 2"),
-        ([1.0, 1.0], [1.0, 0.0], r"nothing: cannot divide by 0\.0"),
-    ],
-)
-def test_rounds_that_cannot_be_divided_are_rejected(
-    over: list[float], under: list[float], error: str
-) -> None:
-    with pytest.raises(ValueError, match=error):
-        ratio("nothing", over, under)
-
-
 def test_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = Report(
         "model",

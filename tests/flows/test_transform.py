@@ -1,40 +1,9 @@
 """What every constructor refuses, and integers, which are moved or refused."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
-from flows import (
-    ActNorm,
-    ChannelAffine,
-    InvertibleConv1x1,
-    MaskedAutoregressive,
-    Planar,
-    Radial,
-    Scaling,
-    Squeeze,
-    Transform,
-)
 from tests.flows.cases import CASES, Case
-
-SIZED: list[Callable[[int], Transform]] = [
-    ActNorm,
-    ChannelAffine,
-    InvertibleConv1x1,
-    MaskedAutoregressive,
-    Planar,
-    Radial,
-    Scaling,
-    Squeeze,
-]
-
-
-@pytest.mark.parametrize("channels", [0, -2])
-@pytest.mark.parametrize("make", SIZED)
-def test_no_channels_are_refused(make: Callable[[int], Transform], channels: int) -> None:
-    with pytest.raises(ValueError, match=f"expected at least 1 channel or feature; got {channels}"):
-        make(channels)
 
 
 @pytest.mark.parametrize("way", ["forward", "inverse"])

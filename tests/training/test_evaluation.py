@@ -57,19 +57,6 @@ def evaluation(detector: Detector, samples: list[Sample]) -> Evaluation:
     return evaluate(detector, samples, ignore)
 
 
-def test_scores_are_the_detectors_own_in_the_order_of_the_samples(
-    detector: Detector, samples: list[Sample], evaluation: Evaluation
-) -> None:
-    assert [(row.path, row.defect) for row in evaluation.rows] == [(s.path, s.defect) for s in samples]
-    for row in evaluation.rows:
-        [prediction] = detector.predict([read(row.path)])
-        assert (row.score, row.p_value, row.decision) == (
-            prediction.score,
-            prediction.p_value,
-            prediction.decision,
-        )
-
-
 def test_rates_are_shares_of_their_own_kind(
     detector: Detector, samples: list[Sample], evaluation: Evaluation
 ) -> None:

@@ -133,17 +133,6 @@ def test_the_held_out_loss_is_the_likelihood_of_the_held_out_pictures(whole: tup
     assert lines(folder)[-1]["held_out_nll"] == pytest.approx(wanted, rel=1e-5)
 
 
-def test_the_normalisation_is_fitted_to_the_fit_pictures_alone(whole: tuple[Head, Path]) -> None:
-    head, _ = whole
-    for i, array in enumerate(features()):
-        used = torch.from_numpy(array[FIT])
-        if i == len(features()) - 1:  # the coarsest is pooled
-            used = torch.nn.functional.avg_pool2d(used, 3, stride=1, padding=1, count_include_pad=False)
-        torch.testing.assert_close(head.normaliser.get_buffer(f"mean_{i}"), used.mean((0, 2, 3)))
-        std = used.std((0, 2, 3), correction=0)
-        torch.testing.assert_close(head.normaliser.get_buffer(f"std_{i}"), std)
-
-
 def test_held_out_pictures_do_not_touch_the_weights(whole: tuple[Head, Path], tmp_path: Path) -> None:
     spoilt = features()
     for array in spoilt:

@@ -5,18 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from training.datasets.sample import Sample
 from training.measurement import read_truth, reduced
-
-
-def _empty(*size: int) -> NDArray[np.bool_]:
-    return np.zeros(size, dtype=np.bool_)
-
-
-def _regions(mask: NDArray[np.bool_]) -> int:
-    return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
 
 
 @pytest.mark.parametrize("size", [(256, 256), (450, 450), (900, 900), (1200, 1000)])
@@ -24,18 +15,6 @@ def test_a_defect_of_many_pixels_is_as_others_reduce_it(size: tuple[int, int]) -
     mask = cv2.circle(np.zeros((900, 900), np.uint8), (400, 500), 200, 1, -1)
     nearest = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
     assert np.array_equal(reduced(mask.astype(np.bool_), size), nearest.astype(np.bool_))
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_spot_smaller_than_a_pixel_of_the_map_does_not_vanish(seed: int) -> None:
-    y, x = np.random.default_rng(seed).integers(0, 897, 2)
-    mask = _empty(900, 900)
-    mask[y : y + 3, x : x + 3] = True
-    small = reduced(mask, (256, 256))
-    assert _regions(small) == 1
-    assert 1 <= small.sum() <= 4
-    touched = (slice(v * 256 // 900, -(-(v + 3) * 256 // 900)) for v in (y, x))
-    assert small[tuple(touched)].any()
 
 
 @pytest.mark.parametrize("size", [(40, 30), (40, 90), (123, 30), (300, 200)])

@@ -1,7 +1,5 @@
 """Area averages by two threads are those of OpenCV by one."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -91,21 +89,3 @@ def test_nobody_waits_for_helpers_that_are_busy(monkeypatch: pytest.MonkeyPatch)
         assert not busy.done()
         go_on.set()
     np.testing.assert_array_equal(found, expected(image, (256, 256)))
-
-
-def test_a_forked_child_has_helpers_of_its_own() -> None:
-    """Of those of its parent there are no threads, and nothing that they are given would ever be let go."""
-    script = (
-        "import os, numpy as np, cv2\n"
-        "from flows.fastflow import area\n"
-        "cv2.setNumThreads(2)\n"
-        "image = np.zeros((900, 900, 3), np.uint8)\n"
-        "area.average(image, (256, 256))\n"
-        "if os.fork() == 0:\n"
-        "    cv2.setNumThreads(2)\n"
-        "    for _ in range(5): area.average(image, (256, 256))\n"
-        "    area._helpers.submit(int).result(60)\n"
-        "    os._exit(area._helpers._work_queue.qsize())\n"
-        "raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

@@ -1,7 +1,5 @@
 """A backbone that is known by its record, and built when its layers are asked for."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -68,36 +66,3 @@ def test_it_fits_bundles_with_its_weights_stages_and_size(tiny_bundle_store: Pat
     other = manifest.backbone.model_copy(update={"out_indices": [0, 1]})
     assert not fits(recorded, manifest.model_copy(update={"backbone": other}))
     assert not fits(recorded, manifest.model_copy(update={"input_size": (96, 96)}))
-
-
-_SERVE = """
-import asyncio, sys
-from pathlib import Path
-from app.loader import Loader
-import app.main
-from flows.fastflow.images import read
-
-folder, cache, picture = map(Path, sys.argv[1:])
-loader = Loader(folder.parents[1], "cpu", "float32", "openvino", cache)
-detector = asyncio.run(loader.load(folder))
-loader.close()
-print("timm" in sys.modules, "torch._dynamo" in sys.modules, detector.predict([read(picture)])[0].score)
-"""
-
-
-@pytest.mark.slow
-def test_a_server_that_kept_it_compiled_imports_neither_timm_nor_torchs_compiler(
-    tiny: Path, tmp_path: Path
-) -> None:
-    """Each takes a second and more, of every start."""
-    pytest.importorskip("openvino")
-
-    def start() -> list[str]:
-        paths = map(str, (tiny, tmp_path / "cache", tiny / "golden/0.png"))
-        command = [sys.executable, "-c", _SERVE, *paths]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-
-    first, second = start(), start()
-    assert first[0] == "True"
-    assert second[:2] == ["False", "False"]
-    assert float(second[2]) == pytest.approx(float(first[2]), rel=1e-3)

@@ -2,16 +2,12 @@
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from training.density.fit import DensityFitError
-from training.density.plane import Learned, fit_target
-from training.density.targets import Target
 
 
 def run(out: Path, *options: str) -> Result:
@@ -42,20 +38,3 @@ def test_it_draws_both_figures(tmp_path: Path) -> None:
     for name in ("planar_radial", "densities"):
         with Image.open(tmp_path / f"new/{name}.png") as image:
             assert image.format == "PNG"
-
-
-@pytest.mark.usefixtures("coarse")
-def test_a_fit_that_fails_takes_no_other_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverging(recipe: str, target: Target, **options: Any) -> Learned:
-        if target.name == "banana":
-            raise DensityFitError("the likelihood is no longer finite at step 1")
-        return fit_target(recipe, target, **options)
-
-    monkeypatch.setattr("training.density.plane.fit_target", diverging)
-    result = run(tmp_path, "--targets", "banana,two_moons", "--steps", "3", "--recipe", "planar")
-    assert result.exit_code == 1
-    assert result.stderr == "error: banana: the likelihood is no longer finite at step 1\n"
-    assert result.stdout.splitlines()[-1] == f"drawn: {tmp_path}/densities.png"
-    (tmp_path / "densities.png").unlink()
-    assert run(tmp_path, "--targets", "banana", "--steps", "3", "--recipe", "nice").exit_code == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["planar_radial.png"]

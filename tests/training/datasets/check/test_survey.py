@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training.datasets.check.parts import part, write
-from training.datasets.check.survey import Picture, Undecodable, survey, thumbnail_of
+from training.datasets.check.survey import Picture, survey, thumbnail_of
 
 
 def look(*paths: Path) -> list[Picture]:
@@ -42,14 +42,3 @@ def test_grey_is_grey_in_every_format_and_colour_is_not(tmp_path: Path) -> None:
     ]
     assert all(p.colourfulness < 0.5 for p in look(*paths))
     assert look(write(tmp_path / "3.png", image))[0].colourfulness > 5
-
-
-def test_they_come_in_the_order_asked_for_with_the_damaged_ones_between(tmp_path: Path) -> None:
-    paths = [write(tmp_path / f"{i}.png", part(i)) for i in range(6)]
-    paths[2].write_bytes(b"")
-    steps: list[int] = []
-    looked = survey(paths, threads=3, advance=steps.append, sample_bits=16)
-    assert [p.path for p in looked] == paths
-    assert [isinstance(p, Undecodable) for p in looked] == [i == 2 for i in range(6)]
-    assert sum(steps) == 6
-    assert len({p.sha256 for p in looked if isinstance(p, Picture)}) == 5
