@@ -1,17 +1,4 @@
-"""What can go wrong when a server is asked: a class for each thing that a caller can do about it.
-
-FlowGaugeError
-    UnreachableError            there was no answer; the server may be away
-        UntrustedError          its certificate cannot be verified
-    UnexpectedAnswerError       an answer, but none of FlowGauge
-    ProblemError                FlowGauge said what is wrong: `type`, `status`, `request_id`
-        RefusedError            with what was sent: sent again, it is refused again
-        AccessError             with the key
-        NotFoundError           what was asked for is not there
-        ConflictError           it does not fit the present state
-        BusyError               not now; the same may work later, after `retry_after` seconds
-        ServerError             the server failed, or was not done in time
-"""
+"""What can go wrong when a server is asked: a class for each thing that a caller can do about it."""
 
 import httpx
 from pydantic import ValidationError

@@ -16,19 +16,14 @@ from app.commands.checks import Check, show
 if TYPE_CHECKING:
     from app.loader import Loader
 
-# Distribution and module of what nothing works without.
+# Distribution and module of libraries that can be installed and yet lack something of the system.
 LIBRARIES = {
     "torch": "torch",
-    "timm": "timm",
-    "safetensors": "safetensors",
     "numpy": "numpy",
     "scipy": "scipy",
     "scikit-learn": "sklearn",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
-    "pydantic": "pydantic",
-    "fastapi": "fastapi",
-    "uvicorn": "uvicorn",
 }
 # What more there may be: what it is for, and the packages that bring it.
 OPTIONAL = {

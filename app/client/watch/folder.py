@@ -72,8 +72,8 @@ def printable(text: str) -> str:
 class Folder:
     """Looks for images in a folder and those below it.
 
-    Names that begin with a dot are passed over, and so are symbolic links and what the watcher writes beside
-    images.
+    Names that begin with a dot are passed over, and so are symbolic links, a disk's lost+found, and what the
+    watcher writes beside images.
 
     Args:
         root: the folder.
@@ -125,7 +125,7 @@ class Folder:
         with os.scandir(folder) as listing:
             entries = list(listing)  # it may break off, and what is told from a part of it is wrong
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name == "lost+found":
                 continue
             path = Path(entry.path)
             try:
@@ -135,7 +135,7 @@ class Folder:
                     yield path, Stamp.of(path)  # on Windows the entry's own has no inode
             except FileNotFoundError:  # gone since it was listed
                 continue
-            except OSError as error:  # lost+found, or a share that is away
+            except OSError as error:  # a share that is away, say
                 self.closed[entry.path] = error
 
     def _is_wanted(self, name: str) -> bool:

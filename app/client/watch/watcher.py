@@ -110,9 +110,7 @@ class Watcher:
                     pause = min(self._job.longest_pause, max(1.0, 2 * pause))
                     continue
                 if once and left == sum(one.count >= _MOST_ATTEMPTS for one in self._attempts.values()):
-                    # What is somebody else's, such as lost+found, holds no images; a share that is away does.
-                    away = (one for one in self._closed.values() if not isinstance(one, PermissionError))
-                    return not (left or self._has_set_aside or any(away))
+                    return not (left or self._has_set_aside or self._closed)
                 # A look at many thousands of files takes long: no more than a fifth of the time.
                 least = max(4 * self._look_seconds, min(1.0, self._job.settle / 4))
                 pause = min(self._job.longest_pause, least)
@@ -185,10 +183,22 @@ class Watcher:
         if self._clock() < attempts.again or found.quiet < attempts.needs_quiet:
             return False
         try:
-            outcome = self._outcome(found, attempts)
-            if outcome is None:
+            if self._job.move_to is None and file_entry(found.path) == {}:
+                told = "it is there already, and not a watcher's"
+                raise FileExistsError(errno.EEXIST, told, found.name + SIDECAR)
+            data = found.read()
+            if data is None:  # written to meanwhile
                 return False
+            outcome = self._job.inspect(self._client, found, data, self._ledger.identity)
+            if may_be_half_written(outcome):
+                # The same bytes would be refused again, and once it is written to it is another one.
+                attempts.needs_quiet = UNDECODED_TIMES * self._job.settle
+                if found.quiet < attempts.needs_quiet:
+                    return False
             self._finish(outcome)
+        except Later as later:
+            self._later(attempts, str(later))
+            return False
         except OSError as error:
             if isinstance(error, LedgerError) or error.errno in _FULL:
                 raise Wait(_told(error)) from error
@@ -201,32 +211,6 @@ class Watcher:
         self._has_set_aside |= not isinstance(outcome.result, Inspection)
         self._report(outcome)
         return True
-
-    def _outcome(self, found: Found, attempts: _Attempts) -> Outcome | None:
-        """Have an image inspected; None where it is to be tried later, as it may not be whole yet.
-
-        Raises:
-            Wait: no image can be inspected at present.
-            OSError: it cannot be read, or its outcome cannot be written.
-        """
-        if self._job.move_to is None and file_entry(found.path) == {}:
-            raise FileExistsError(
-                errno.EEXIST, "it is there already, and not a watcher's", found.name + SIDECAR
-            )
-        data = found.read()
-        if data is None:
-            return None
-        try:
-            outcome = self._job.inspect(self._client, found, data, self._ledger.identity)
-        except Later as later:
-            self._later(attempts, str(later))
-            return None
-        if may_be_half_written(outcome):
-            # The same bytes would be refused again, and once it is written to it is another one.
-            attempts.needs_quiet = UNDECODED_TIMES * self._job.settle
-            if found.quiet < attempts.needs_quiet:
-                return None
-        return outcome
 
     def _finish(self, outcome: Outcome) -> None:
         if self._job.move_to is None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import itertools
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -124,24 +126,43 @@ def url(served: tuple[Network, str], network: Network) -> str:
 
 @pytest.fixture(params=[Client, AsyncClient], ids=["sync", "async"])
 def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Calls a method of a client of an address, once by each of the two clients; iterators come as lists."""
+    """Calls a method of a client of an address, once by each of the two clients.
 
-    def ask_async(url: str, method: str, *args: Any, key: str | None = None, **options: Any) -> Any:
-        patience, ca = options.pop("patience", 30), options.pop("ca", None)
+    Iterators come as lists, of those without end the `first` few.
+    """
 
-        async def go() -> Any:
-            async with AsyncClient(url, key, patience=patience, ca=ca) as client:
-                result = getattr(client, method)(*args, **options)
-                return await result if inspect.isawaitable(result) else [item async for item in result]
+    async def ask_async(client: AsyncClient, call: Callable[[Any], Any], first: int | None) -> Any:
+        async with client:
+            result = call(client)
+            if inspect.isawaitable(result):
+                return await result
+            items = []
+            async for item in result:
+                items.append(item)
+                if len(items) == first:
+                    break
+            return items
 
-        return asyncio.run(go())
+    def ask(
+        url: str,
+        method: str,
+        *args: Any,
+        key: str | None = None,
+        patience: float = 30,
+        ca: Path | None = None,
+        first: int | None = None,
+        **options: Any,
+    ) -> Any:
+        client = request.param(url, key, patience=patience, ca=ca)
+        call = operator.methodcaller(method, *args, **options)
+        if isinstance(client, AsyncClient):
+            return asyncio.run(ask_async(client, call, first))
+        with client:
+            result = call(client)
+            return list(itertools.islice(result, first)) if isinstance(result, Iterator) else result
 
-    def ask_sync(url: str, method: str, *args: Any, key: str | None = None, **options: Any) -> Any:
-        with Client(url, key, patience=options.pop("patience", 30), ca=options.pop("ca", None)) as client:
-            result = getattr(client, method)(*args, **options)
-            return list(result) if isinstance(result, Iterator) else result
-
-    return ask_sync if request.param is Client else ask_async
+    ask.__name__ = request.param.__name__  # for names that the other client's test does not have
+    return ask
 
 
 class Clock:

@@ -1,17 +1,14 @@
-import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 
-from app.access import Role
 from app.client import (
-    AccessError,
-    AsyncClient,
     Client,
     Event,
     Gap,
@@ -24,7 +21,7 @@ from app.client import (
 from app.client.events import EventFilter, EventStream
 from app.main import create_app
 from app.settings import Settings
-from tests.app.client.conftest import Clock, make_key
+from tests.app.client.conftest import Clock
 from tests.support.serving import running
 from tests.support.waiting import eventually
 
@@ -114,52 +111,34 @@ def test_a_server_that_accepts_connections_and_breaks_them_at_once_is_as_good_as
     assert pauses[-1] > 10 * pauses[0]
 
 
-def test_what_happens_is_heard(url: str, tiny_images: Images) -> None:
-    with Client(url) as client, Client(url) as other:
-        events = client.events(station="heard", after="beginning")
-        made = [other.inspect("tiny", data, station="heard") for data in tiny_images["good"][:3]]
-        other.inspect("tiny", tiny_images["good"][3], station="elsewhere")
-        heard = [next(events) for _ in made]
-        assert [e.data.inspection_id for e in heard if isinstance(e.data, InspectionEvent)] == [
-            one.inspection_id for one in made
-        ]
-        # From where another one stopped.
-        [second, third] = [next(stream) for stream in [client.events(station="heard", after=heard[0].id)] * 2]
-        assert [second, third] == heard[1:]
-        other.review(made[0].inspection_id, "good", expected_revision=0)
-        later = client.events(station="heard", after=heard[-1].id)
-        data = next(later).data
-        assert isinstance(data, ReviewEvent)
-        assert data.verdict == "good"
+def test_what_happens_is_heard(ask: Callable[..., Any], url: str, tiny_images: Images) -> None:
+    def inspect(data: bytes, station: str) -> str:
+        return str(ask(url, "inspect", "tiny", data, station=station).inspection_id)
+
+    here = f"heard-{ask.__name__}"
+    made = [inspect(data, here) for data in tiny_images["good"][:3]]
+    inspect(tiny_images["good"][3], "elsewhere")
+    heard = ask(url, "events", station=here, after="beginning", first=3)
+    assert [event.data.inspection_id for event in heard] == made
+    # From where another one stopped.
+    assert ask(url, "events", station=here, after=heard[0].id, first=2) == heard[1:]
+    ask(url, "review", made[0], "good", expected_revision=0)
+    [later] = ask(url, "events", station=here, after=heard[-1].id, first=1)
+    assert isinstance(later.data, ReviewEvent)
+    assert later.data.verdict == "good"
+    with pytest.raises(RefusedError):
+        ask(url, "events", after="nonsense")
 
 
-def test_who_has_heard_nothing_yet_misses_nothing_until_it_is_back(url: str, tiny_images: Images) -> None:
-    with Client(url) as client:
-        first = next(client.events(station="rare", positions=True))
-        assert isinstance(first.data, Position)
-        made = client.inspect("tiny", tiny_images["good"][0], station="rare")
-        heard = next(client.events(station="rare", after=first.id)).data
-        assert isinstance(heard, InspectionEvent)
-        assert heard.inspection_id == made.inspection_id
-
-
-async def hear(url: str, count: int) -> list[str]:
-    async with AsyncClient(url) as client:
-        found = []
-        async for event in client.events(station="async", after="beginning"):
-            assert isinstance(event.data, InspectionEvent)
-            found.append(event.data.inspection_id)
-            if len(found) == count:
-                return found
-    raise AssertionError
-
-
-def test_what_happens_is_heard_asynchronously(url: str, tiny_images: Images) -> None:
-    with Client(url) as client:
-        made = [
-            client.inspect("tiny", data, station="async").inspection_id for data in tiny_images["good"][:2]
-        ]
-    assert asyncio.run(hear(url, 2)) == made
+def test_who_has_heard_nothing_yet_misses_nothing_until_it_is_back(
+    ask: Callable[..., Any], url: str, tiny_images: Images
+) -> None:
+    station = f"rare-{ask.__name__}"
+    [first] = ask(url, "events", station=station, positions=True, first=1)
+    assert isinstance(first.data, Position)
+    made = ask(url, "inspect", "tiny", tiny_images["good"][0], station=station)
+    [heard] = ask(url, "events", station=station, after=first.id, first=1)
+    assert heard.data.inspection_id == made.inspection_id
 
 
 @contextmanager
@@ -196,15 +175,3 @@ def test_a_server_that_is_restarted_loses_no_event(
         made.append(client.inspect("tiny", tiny_images["good"][1], station="line").inspection_id)
         listener.join(60)
     assert [e.data.inspection_id for e in heard if isinstance(e.data, InspectionEvent)] == made
-
-
-def test_without_the_permission_nothing_is_heard(tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    settings = Settings(models=tmp_path / "models", history=tmp_path / "history")
-    line, viewer = make_key(settings, Role.LINE), make_key(settings, Role.VIEWER)
-    with serving(settings, 0) as port:
-        url = f"http://127.0.0.1:{port}"
-        with Client(url, line) as client, pytest.raises(AccessError):
-            next(client.events())
-        with Client(url, viewer) as client, pytest.raises(RefusedError):
-            next(client.events(after="nonsense"))

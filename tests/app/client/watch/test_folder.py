@@ -78,6 +78,7 @@ def test_which_names_are_looked_for(tmp_path: Path, clock: Clock) -> None:
         "gone.png.overlay.png",
         ".d.png",
         ".hidden/e.png",
+        "lost+found/f.png",
         "notes.txt",
         "png",
     ]
@@ -99,18 +100,18 @@ def test_which_names_are_looked_for(tmp_path: Path, clock: Clock) -> None:
 def test_a_folder_that_cannot_be_read_holds_up_no_other(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("a.png", "lost+found/b.png", "z/c.png"):
+    for name in ("a.png", "locked/b.png", "z/c.png"):
         write(tmp_path / name, modified=10**18)
     tmp_path.chmod(0o755)
-    (tmp_path / "lost+found").chmod(0)
+    (tmp_path / "locked").chmod(0)
     monkeypatch.chdir(tmp_path)  # what is above it may be root's alone
     folder = Folder(Path(), PATTERNS, 1.0, clock)
     with without_roots_rights():
         folder.look()
         clock.now += 1
         assert names(folder) == ["a.png", "z/c.png"]
-    assert said(folder) == {"./lost+found": "Permission denied"}
-    (tmp_path / "lost+found").chmod(0o755)
+    assert said(folder) == {"./locked": "Permission denied"}
+    (tmp_path / "locked").chmod(0o755)
     folder.look()
     assert folder.closed == {}
 
