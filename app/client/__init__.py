@@ -4,68 +4,41 @@ A line PC gets them without torch as the package flowgauge-client (clients/), un
 So whatever is imported here and below is imported by relative names.
 """
 
-from ..schemas.events import InspectionEvent, ModelEvent, ReviewEvent, ThresholdsEvent
-from ..schemas.history import InspectionSummary, KeptInspection, Part, Verdict
-from ..schemas.models import Model, ModelSummary
-from ..schemas.predict import BatchAnswer, BatchItem, Decision, Inspection, Picture, Region
-from ..schemas.problem import ProblemDetails
-from ..schemas.review import Review
-from .asynchronous import AsyncClient
-from .calls import InspectionFilter, InspectOptions
-from .connection import AddressError
-from .errors import (
-    AccessError,
-    BusyError,
-    ConflictError,
-    FlowGaugeError,
-    NotFoundError,
-    ProblemError,
-    RefusedError,
-    ServerError,
-    UnexpectedAnswerError,
-    UnreachableError,
-    UntrustedError,
-)
-from .events import Event, EventFilter, Gap, Position
-from .sync import Client
-
-__all__ = [
-    "AccessError",
-    "AddressError",
-    "AsyncClient",
-    "BatchAnswer",
-    "BatchItem",
-    "BusyError",
-    "Client",
-    "ConflictError",
-    "Decision",
-    "Event",
-    "EventFilter",
-    "FlowGaugeError",
-    "Gap",
-    "InspectOptions",
-    "Inspection",
-    "InspectionEvent",
-    "InspectionFilter",
-    "InspectionSummary",
-    "KeptInspection",
-    "Model",
-    "ModelEvent",
-    "ModelSummary",
-    "NotFoundError",
-    "Part",
-    "Picture",
-    "Position",
-    "ProblemDetails",
-    "ProblemError",
-    "RefusedError",
-    "Region",
-    "Review",
-    "ReviewEvent",
-    "ServerError",
-    "ThresholdsEvent",
-    "UnexpectedAnswerError",
-    "UnreachableError",
-    "UntrustedError",
-    "Verdict",
-]
+from ..schemas.events import InspectionEvent as InspectionEvent
+from ..schemas.events import ModelEvent as ModelEvent
+from ..schemas.events import ReviewEvent as ReviewEvent
+from ..schemas.events import ThresholdsEvent as ThresholdsEvent
+from ..schemas.history import InspectionSummary as InspectionSummary
+from ..schemas.history import KeptInspection as KeptInspection
+from ..schemas.history import Part as Part
+from ..schemas.history import Verdict as Verdict
+from ..schemas.models import Model as Model
+from ..schemas.models import ModelSummary as ModelSummary
+from ..schemas.predict import BatchAnswer as BatchAnswer
+from ..schemas.predict import BatchItem as BatchItem
+from ..schemas.predict import Decision as Decision
+from ..schemas.predict import Inspection as Inspection
+from ..schemas.predict import Picture as Picture
+from ..schemas.predict import Region as Region
+from ..schemas.problem import ProblemDetails as ProblemDetails
+from ..schemas.review import Review as Review
+from .asynchronous import AsyncClient as AsyncClient
+from .calls import InspectionFilter as InspectionFilter
+from .calls import InspectOptions as InspectOptions
+from .connection import AddressError as AddressError
+from .errors import AccessError as AccessError
+from .errors import BusyError as BusyError
+from .errors import ConflictError as ConflictError
+from .errors import FlowGaugeError as FlowGaugeError
+from .errors import NotFoundError as NotFoundError
+from .errors import ProblemError as ProblemError
+from .errors import RefusedError as RefusedError
+from .errors import ServerError as ServerError
+from .errors import UnexpectedAnswerError as UnexpectedAnswerError
+from .errors import UnreachableError as UnreachableError
+from .errors import UntrustedError as UntrustedError
+from .events import Event as Event
+from .events import EventFilter as EventFilter
+from .events import Gap as Gap
+from .events import Position as Position
+from .sync import Client as Client

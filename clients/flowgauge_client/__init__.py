@@ -1,4 +1,3 @@
 """Clients of a FlowGauge server: `Client`, and `AsyncClient` for asyncio."""
 
 from .client import *  # noqa: F403
-from .client import __all__ as __all__

@@ -57,8 +57,11 @@ class Ledger:
                 self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
                 self._database.execute("PRAGMA synchronous=FULL")
                 self._database.executescript(_TABLES)
-                self.identity = self._read_identity()
-                self._done = self._read_done()
+                only = "INSERT INTO folder SELECT ? WHERE NOT EXISTS (SELECT * FROM folder)"
+                self._database.execute(only, (uuid.uuid4().hex,))
+                [self.identity] = self._database.execute("SELECT identity FROM folder").fetchone()
+                rows = self._database.execute("SELECT name, stamp FROM done")
+                self._done = {os.fsdecode(name): Stamp(*map(int, stamp.split())) for name, stamp in rows}
             status = self._path.stat()
         except BaseException:
             self.close()
@@ -112,17 +115,6 @@ class Ledger:
                 if folder == self.taken:
                     return
                 folder.rmdir()
-
-    def _read_identity(self) -> str:
-        row = self._database.execute("SELECT identity FROM folder").fetchone()
-        if row is None:
-            row = (uuid.uuid4().hex,)
-            self._database.execute("INSERT INTO folder VALUES (?)", row)
-        return str(row[0])
-
-    def _read_done(self) -> dict[str, Stamp]:
-        rows = self._database.execute("SELECT name, stamp FROM done")
-        return {os.fsdecode(name): Stamp(*map(int, stamp.split())) for name, stamp in rows}
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -44,8 +44,8 @@ class Outcome:
             OSError: nothing is lost; it can be done again.
         """
         if self.overlay is not None:
-            _replace(image.with_name(image.name + OVERLAY), self.overlay)
-        _replace(_sidecar(image), self._json())
+            _write(image.with_name(image.name + OVERLAY), self.overlay)
+        _write(_sidecar(image), self._json())
 
     def move(self, folder: Path) -> Path:
         """Write into a folder and move the image there, bad ones into its folder `failed`.
@@ -75,7 +75,7 @@ class Outcome:
         entry = file_entry(target) or {}
         if (entry.get("name"), entry.get("sha256")) == (printable(self.file.name), self.sha256):
             return True  # a process was killed after it had made it
-        return not os.path.lexists(target) and _create(_sidecar(target), self._json())
+        return not os.path.lexists(target) and _write(_sidecar(target), self._json(), new=True)
 
     def _json(self) -> bytes:
         stamp, name = self.file.stamp, printable(self.file.name)
@@ -117,34 +117,31 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{uuid.uuid4().hex}.part")
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that appears whole, or not at all."""
+def _write(path: Path, content: bytes, *, new: bool = False) -> bool:
+    """Write a file that appears whole, or not at all. Returns False where a new one's name is taken."""
     temporary = _temporary(path)
     try:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _create(path: Path, content: bytes) -> bool:
-    """Write a file that appears whole, if there is none of its name; returns whether there was none."""
-    temporary = _temporary(path)
-    try:
-        temporary.write_bytes(content)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
+        if new and not _claim(path, temporary):
             return False
-        except OSError:  # FAT and some shares have no links; there it is empty for a moment
-            try:
-                path.touch(exist_ok=False)
-            except FileExistsError:
-                return False
-            temporary.replace(path)
+        temporary.replace(path)
         return True
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _claim(path: Path, content: Path) -> bool:
+    """Take a name at once with its content; returns whether it was free."""
+    try:
+        os.link(content, path)
+    except FileExistsError:
+        return False
+    except OSError:  # FAT and some shares have no links; there it is empty for a moment
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+    return True
 
 
 def _move(source: Path, target: Path) -> None:
