@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import itertools
+import json
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import problems
 from app.access import COMMAND_LINE, Role
 from app.client import AsyncClient, Client
 from app.database.engine import Database
@@ -182,3 +184,10 @@ def make_key(settings: Settings, role: Role, **options: Any) -> str:
     _, text = Keys(database).create(COMMAND_LINE, role, f"the {role}", **options)
     database.close()
     return text
+
+
+def problem(name: problems.ProblemName) -> tuple[int, str]:
+    """Status and body of an answer of the service."""
+    status = problems.TYPES[name].status
+    fields = {"title": "t", "detail": "d", "instance": "/", "request_id": "r"}
+    return status, json.dumps({"type": name, "status": status, **fields})

@@ -4,7 +4,6 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -35,49 +34,33 @@ def settings(store: Path, tmp_path: Path) -> Settings:
     return Settings(models=store, history=tmp_path / "history", preload=False)
 
 
-@pytest.fixture
-def key(settings: Settings) -> str:
-    return make_key(settings, Role.ADMIN)
-
-
-@dataclass(frozen=True)
-class Guarded:
-    """A server with the tiny model, that asks for keys."""
-
-    url: str
-    settings: Settings
-    admin: str
-    viewer: str  # of the tiny model alone
-
-
 @pytest.fixture(scope="module")
 def guarded(
     tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory, serve_http: Serve
-) -> Iterator[Guarded]:
-    """For tests that leave it as it is."""
+) -> Iterator[tuple[str, str, str]]:
+    """URL, an admin's and a viewer's key of a server with the tiny model, which tests leave as it is."""
     history = tmp_path_factory.mktemp("guarded") / "history"
     settings = Settings(models=tiny_bundle_store, history=history, preload=False)
-    admin = make_key(settings, Role.ADMIN)
-    viewer = make_key(settings, Role.VIEWER, categories=["tiny"])
+    admin, viewer = make_key(settings, Role.ADMIN), make_key(settings, Role.VIEWER, categories=["tiny"])
     with serve_http(create_app(settings)) as url:
-        yield Guarded(url, settings, admin, viewer)
+        yield url, admin, viewer
 
 
-def test_all_is_well(guarded: Guarded) -> None:
-    found = findings(guarded.url, guarded.admin)
+def test_all_is_well(guarded: tuple[str, str, str], tiny_bundle_store: Path) -> None:
+    found = findings(*guarded[:2])
     assert {state for state, _ in found.values()} == {"ok"}, found
     assert list(found) == ["network", "version", "ready", "key", "model tiny"]
     assert found["key"][1].endswith("role admin")
-    assert models_folder.resolve(guarded.settings.models, "tiny").name in found["model tiny"][1]
+    assert models_folder.resolve(tiny_bundle_store, "tiny").name in found["model tiny"][1]
 
 
-def test_the_command_says_it_and_fails_on_problems(guarded: Guarded) -> None:
+def test_the_command_says_it_and_fails_on_problems(guarded: tuple[str, str, str]) -> None:
     def run(*options: str, code: int) -> str:
         result = CliRunner().invoke(flowgauge.app, ["doctor", *options])
         assert result.exit_code == code, result.output
         return result.stdout
 
-    url, key = guarded.url, guarded.admin
+    url, key, _ = guarded
     said = " ".join(run("--url", url, "--key", key, code=0).split())
     assert "ok model tiny: " in said
     assert key not in said
@@ -96,26 +79,25 @@ def test_a_server_without_keys_is_noted(settings: Settings, serve_http: Serve) -
     assert found["model tiny"][0] == "ok"
 
 
-def test_a_wrong_key_is_a_problem(guarded: Guarded) -> None:
-    wrong = f"{guarded.admin[:-43]}{'x' * 43}"
-    assert findings(guarded.url, wrong)["key"] == (
-        "problem",
-        "There is no such key. --key or FLOWGAUGE_KEY gives one.",
-    )
-    assert findings(guarded.url, "fg_\n\u00e4")["key"][0] == "problem"
+def test_a_wrong_key_is_a_problem(guarded: tuple[str, str, str]) -> None:
+    url, key, _ = guarded
+    said = "There is no such key. --key or FLOWGAUGE_KEY gives one."
+    assert findings(url, f"{key[:-43]}{'x' * 43}")["key"] == ("problem", said)
+    assert findings(url, "fg_\n\u00e4")["key"][0] == "problem"
 
 
-def test_a_key_that_may_not_predict(guarded: Guarded) -> None:
-    found = findings(guarded.url, guarded.viewer)
+def test_a_key_that_may_not_predict(guarded: tuple[str, str, str]) -> None:
+    url, _, viewer = guarded
+    found = findings(url, viewer)
     assert found["key"][1].endswith("role viewer, for tiny alone")
     assert found["model tiny"][0] == "note"
     assert "not tried" in found["model tiny"][1]
 
 
-def test_a_damaged_model_is_a_problem(settings: Settings, key: str, serve_http: Serve) -> None:
+def test_a_damaged_model_is_a_problem(settings: Settings, serve_http: Serve) -> None:
     (models_folder.resolve(settings.models, "tiny") / bundle.FLOW).write_bytes(b"damaged")
     with serve_http(create_app(settings.model_copy(update={"preload": True}))) as url:
-        found = findings(url, key)
+        found = findings(url)
     assert found["ready"][0] == "problem"
     assert found["model tiny"][0] == "problem"
 

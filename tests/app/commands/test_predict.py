@@ -3,8 +3,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import good
-from tests.app.client.conftest import make_key
+from tests.app.client.conftest import Network, make_key, problem
+from tests.app.client.conftest import network as network  # the fixtures
+from tests.app.client.conftest import served as served
+from tests.app.client.conftest import url as url
 from tests.support.odd_names import ESCAPED, renamed
 from tests.support.waiting import eventually
 
@@ -42,16 +45,6 @@ def folder(tmp_path: Path, tiny_images: dict[str, list[bytes]]) -> Path:
             (root / kind / f"{i}.png").write_bytes(data)
     (root / "notes.txt").write_text("no image")
     return root
-
-
-@pytest.fixture(scope="module")
-def url(
-    tiny_bundle_store: Path, serve_http: Serve, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    history = tmp_path_factory.mktemp("asked") / "history"
-    settings = Settings(models=tiny_bundle_store, history=history, preload=False)
-    with serve_http(create_app(settings)) as url:
-        yield url
 
 
 @pytest.fixture
@@ -282,37 +275,35 @@ def test_damaged_model_or_settings_or_an_uncalibrated_engine_end_it(
         assert words in result.stderr
 
 
-def test_rest_is_not_tried_when_the_server_goes_away(
-    run: Run, folder: Path, store: Path, serve_http: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.commands.predict_sources._PATIENCE_SECONDS", 0.2)
-    asked: list[int] = []
-    inspect = Client.inspect
-    with ExitStack() as running:
-        url = running.enter_context(serve_http(create_app(Settings(models=store))))
-
-        def counting(self: Client, *arguments: Any, **named: Any) -> Any:
-            asked.append(len(asked))
-            if len(asked) == 3:
-                running.close()  # the server
-            return inspect(self, *arguments, **named)
-
-        monkeypatch.setattr(Client, "inspect", counting)
-        result = run(folder, "--url", url)
-    assert (result.exit_code, len(asked)) == (1, 3)
-    assert "3 more were not tried, as none would be inspected now" in result.stderr
-    assert "2 inspected" in result.stdout
-
-
-def test_rest_is_not_tried_when_the_server_can_keep_nothing(
-    run: Run, folder: Path, store: Path, serve_http: Serve, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("refusal", "tried"),
+    [
+        (None, 3),
+        ((502, "<html>nginx</html>"), 3),
+        (problem("history-unavailable"), 3),
+        (problem("draining"), 3),
+        (problem("unauthenticated"), 3),
+        (problem("queue-full"), 6),
+        (problem("internal"), 6),
+        ((413, "<html>nginx</html>"), 6),
+    ],
+)
+def test_rest_is_not_tried_when_none_would_be_inspected(
+    run: Run,
+    folder: Path,
+    network: Network,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: tuple[int, str] | None,
+    tried: int,
 ) -> None:
     monkeypatch.setattr("app.commands.predict_sources._PATIENCE_SECONDS", 0.0)
-    with serve_http(create_app(Settings(models=store, max_bytes=10_000, journal_bytes=1))) as url:
-        result = run(folder, "--url", url)
-        assert run(folder, "--url", url, "--no-store").exit_code == 0
-    assert result.exit_code == 1
-    assert "5 more were not tried, as none would be inspected now" in result.stderr
+    network.refuse(refusal, lambda method, _: method == "POST" and len(network.posted) == 2)
+    result = run(folder, "--url", url)
+    assert (result.exit_code, network.refused) == (1, tried - 2)
+    assert ("3 more were not tried, as none would be inspected now" in result.stderr) is (tried == 3)
+    assert f"{tried - 2} of 6 not inspected" in result.stderr
+    assert "2 inspected" in result.stdout
 
 
 def test_findings_before_ctrl_c_are_printed(

@@ -1,7 +1,6 @@
 """A camera's folder, a watcher of it, and what it tells."""
 
 import errno
-import json
 import os
 import tempfile
 import threading
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from app import problems
 from app.client import Client, Inspection
 from app.client.watch.job import Job
 from app.client.watch.outcome import Outcome
@@ -107,13 +105,6 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("there is no second file system at /dev/shm")
     with tempfile.TemporaryDirectory(dir=shm) as folder:
         yield Path(folder)
-
-
-def problem(name: problems.ProblemName) -> tuple[int, str]:
-    """Status and body of an answer of the service."""
-    status = problems.TYPES[name].status
-    fields = {"title": "t", "detail": "d", "instance": "/", "request_id": "r"}
-    return status, json.dumps({"type": name, "status": status, **fields})
 
 
 def shut(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -10,8 +10,8 @@ from app import problems
 from app.client import Client, Inspection
 from app.client.watch.folder import Found, Stamp
 from app.client.watch.job import Later, Wait
-from tests.app.client.conftest import Network
-from tests.app.client.watch.conftest import job, problem
+from tests.app.client.conftest import Network, problem
+from tests.app.client.watch.conftest import job
 
 Images = dict[str, list[bytes]]
 PAGE = "<html>nginx</html>"

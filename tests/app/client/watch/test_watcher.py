@@ -9,8 +9,8 @@ import pytest
 
 from app.client import Client, Inspection
 from app.client.watch.folder import Stamp
-from tests.app.client.conftest import Network
-from tests.app.client.watch.conftest import job, once, problem, watching
+from tests.app.client.conftest import Network, problem
+from tests.app.client.watch.conftest import job, once, watching
 from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
