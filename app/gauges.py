@@ -28,6 +28,36 @@ logger = logging.getLogger("flowgauge.telemetry")
 
 _RATES_DAYS: Final = 7
 _RATES_EVERY: Final = 300.0  # seconds; they count a week of rows
+_DOCUMENTATION: Final = {
+    "held_images": "Images of requests not yet answered.",
+    "held_bytes": "Bytes held for requests not yet answered or taken.",
+    "pending_images": "Images that wait to be computed, or are.",
+    "expected_wait_seconds": "When one more image would be computed, from now.",
+    "backbone_passes": "Passes of a backbone, one per batch.",
+    "loaded_bytes": "Bytes of everything that is loaded, backbones too.",
+    "model_bytes": "Bytes of each loaded model; its backbone, which others may share, not counted.",
+    "model_loads": "Models loaded, and attempts to load one that failed.",
+    "gpu_bytes": "Bytes of tensors on the GPU.",
+    "gpu_reserved_bytes": "Bytes of the GPU that this process has taken.",
+    "journal_bytes": "Bytes of inspections that wait to be filed.",
+    "history_failing": "1 while inspections cannot be filed.",
+    "history_free_bytes": "Bytes free on the history's disk.",
+    "history_accepting": "1 while the largest upload would be kept; 0 while predictions may be refused for "
+    "want of room, and from one that the disk did not take to the next that it takes.",
+    "deletion_held": "1 while retention would delete so much that an administrator must confirm it.",
+    "error_rate": "Share of good parts rejected (overkill) and of defective ones passed (escape) in the last "
+    f"{_RATES_DAYS} days, as far as reviews tell.",
+    "drift_alarm": "1 while the latest inspections differ from the calibration images.",
+    "drift_distance": "Kolmogorov-Smirnov distance of the latest inspections to the calibration images.",
+    "event_readers": "Who listens to the events at present.",
+    "events_sent": "Events sent to readers.",
+    "event_readers_dropped": "Readers of events sent away: too slow, or there were as many as may be.",
+    "sink_deliveries": "Events delivered, attempts that were repeated, events given up (failed), and lost to "
+    "a sink that was behind by more than is kept.",
+    "sink_lag_events": "Events behind the newest one.",
+    "sink_failing": "1 while nothing can be delivered.",
+    "telemetry_failures": "Parts that could not be read; the log has more.",
+}
 
 
 @dataclass(eq=False)  # collectors are keys of a dictionary
@@ -65,60 +95,33 @@ class Gauges(Collector):
             except Exception:
                 self._failures += 1
                 logger.exception("metrics cannot be read")
-        said = "Parts that could not be read; the log has more."
-        return [*metrics, _counter("telemetry_failures", said, self._failures)]
+        return [*metrics, _counter("telemetry_failures", self._failures)]
 
     def _work(self) -> Iterator[Metric]:
-        admission, batcher = self.admission, self.batcher
-        yield _gauge("held_images", "Images of requests not yet answered.", admission.images)
-        yield _gauge("held_bytes", "Bytes held for requests not yet answered or taken.", admission.bytes)
-        yield _gauge("pending_images", "Images that wait to be computed, or are.", batcher.pending)
-        wait = "When one more image would be computed, from now."
-        yield _gauge("expected_wait_seconds", wait, batcher.expected_wait())
-        yield _counter("backbone_passes", "Passes of a backbone, one per batch.", batcher.passes)
+        yield _gauge("held_images", self.admission.images)
+        yield _gauge("held_bytes", self.admission.bytes)
+        yield _gauge("pending_images", self.batcher.pending)
+        yield _gauge("expected_wait_seconds", self.batcher.expected_wait())
+        yield _counter("backbone_passes", self.batcher.passes)
 
     def _models(self) -> Iterator[Metric]:
         residency = self.residency
-        yield _gauge("loaded_bytes", "Bytes of everything that is loaded, backbones too.", residency.nbytes)
-        yield _gauge(
-            "model_bytes",
-            "Bytes of each loaded model; its backbone, which others may share, not counted.",
-            residency.loaded(),
-            "category",
-            "version",
-        )
-        yield _counter(
-            "model_loads",
-            "Models loaded, and attempts to load one that failed.",
-            {("loaded",): residency.loads, ("refused",): residency.refusals},
-            "outcome",
-        )
+        yield _gauge("loaded_bytes", residency.nbytes)
+        yield _gauge("model_bytes", residency.loaded(), "category", "version")
+        loads = {("loaded",): residency.loads, ("refused",): residency.refusals}
+        yield _counter("model_loads", loads, "outcome")
         if torch.cuda.is_available():
-            yield _gauge("gpu_bytes", "Bytes of tensors on the GPU.", torch.cuda.memory_allocated())
-            reserved = "Bytes of the GPU that this process has taken."
-            yield _gauge("gpu_reserved_bytes", reserved, torch.cuda.memory_reserved())
+            yield _gauge("gpu_bytes", torch.cuda.memory_allocated())
+            yield _gauge("gpu_reserved_bytes", torch.cuda.memory_reserved())
 
     def _history(self) -> Iterator[Metric]:
         history = self.history
-        yield _gauge("journal_bytes", "Bytes of inspections that wait to be filed.", history.backlog)
-        yield _gauge(
-            "history_failing", "1 while inspections cannot be filed.", float(history.failure is not None)
-        )
-        free = free_bytes(history.folder)
-        yield _gauge("history_free_bytes", "Bytes free on the history's disk.", free)
-        yield _gauge(
-            "history_accepting",
-            "1 while the largest upload would be kept; 0 while predictions may be refused for want of room, "
-            "and from one that the disk did not take to the next that it takes.",
-            float(history.accepts(self.max_bytes)),
-        )
+        yield _gauge("journal_bytes", history.backlog)
+        yield _gauge("history_failing", float(history.failure is not None))
+        yield _gauge("history_free_bytes", free_bytes(history.folder))
+        yield _gauge("history_accepting", float(history.accepts(self.max_bytes)))
         held = {one.kind for one in self.deletions.held()}
-        yield _gauge(
-            "deletion_held",
-            "1 while retention would delete so much that an administrator must confirm it.",
-            {(kind,): float(kind in held) for kind in KINDS},
-            "kind",
-        )
+        yield _gauge("deletion_held", {(kind,): float(kind in held) for kind in KINDS}, "kind")
 
     def _error_rates(self) -> Iterator[Metric]:
         now = time.monotonic()
@@ -126,70 +129,41 @@ class Gauges(Collector):
             # Also where it fails: it may have waited for a database that is gone.
             self._rates, self._rates_read = {}, now
             self._rates = _rates(self.history.database)
-        yield _gauge(
-            "error_rate",
-            "Share of good parts rejected (overkill) and of defective ones passed (escape) in the last "
-            f"{_RATES_DAYS} days, as far as reviews tell.",
-            self._rates,
-            "category",
-            "kind",
-        )
+        yield _gauge("error_rate", self._rates, "category", "kind")
 
     def _drift(self) -> Iterator[Metric]:
-        states = [(category, state) for category, all_ in self.drift.states().items() for state in all_]
-        yield _gauge(
-            "drift_alarm",
-            "1 while the latest inspections differ from the calibration images.",
-            {(category, state.station or ""): float(state.alarm) for category, state in states},
-            "category",
-            "station",
-        )
-        yield _gauge(
-            "drift_distance",
-            "Kolmogorov-Smirnov distance between the latest inspections and the calibration images.",
-            {
-                (category, state.station or "", comparison.name): comparison.distance
-                for category, state in states
-                for comparison in state.comparisons
-            },
-            *("category", "station", "statistic"),
-        )
+        states = [
+            ((category, state.station or ""), state)
+            for category, stations in self.drift.states().items()
+            for state in stations
+        ]
+        alarms = {where: float(state.alarm) for where, state in states}
+        yield _gauge("drift_alarm", alarms, "category", "station")
+        distances = {(*where, one.name): one.distance for where, state in states for one in state.comparisons}
+        yield _gauge("drift_distance", distances, "category", "station", "statistic")
 
     def _events(self) -> Iterator[Metric]:
-        feed = self.feed
-        yield _gauge("event_readers", "Who listens to the events at present.", feed.readers)
-        yield _counter("events_sent", "Events sent to readers.", feed.sent)
-        yield _counter(
-            "event_readers_dropped",
-            "Readers of events sent away: too slow, or turned away because there were as many as may be.",
-            {(reason,): count for reason, count in feed.dropped.items()},
-            "reason",
-        )
-        deliveries = self.deliveries
-        yield _counter(
-            "sink_deliveries",
-            "Events delivered, attempts that were repeated, events given up (failed), and lost to a sink "
-            "that was behind by more than is kept.",
-            {(one.sink.name, outcome): count for one in deliveries for outcome, count in one.counts.items()},
-            "sink",
-            "outcome",
-        )
-        lag = {(one.sink.name,): one.lag for one in deliveries}
-        yield _gauge("sink_lag_events", "Events behind the newest one.", lag, "sink")
-        failing = {(one.sink.name,): float(one.failing) for one in deliveries}
-        yield _gauge("sink_failing", "1 while nothing can be delivered.", failing, "sink")
+        yield _gauge("event_readers", self.feed.readers)
+        yield _counter("events_sent", self.feed.sent)
+        dropped = {(reason,): count for reason, count in self.feed.dropped.items()}
+        yield _counter("event_readers_dropped", dropped, "reason")
+        sinks = {(one.sink.name,): one for one in self.deliveries}
+        counts = {(*name, outcome): n for name, one in sinks.items() for outcome, n in one.counts.items()}
+        yield _counter("sink_deliveries", counts, "sink", "outcome")
+        yield _gauge("sink_lag_events", {name: one.lag for name, one in sinks.items()}, "sink")
+        yield _gauge("sink_failing", {name: float(one.failing) for name, one in sinks.items()}, "sink")
 
 
 # One value; None for none at present; or a value by the values of its labels.
 _Values = float | Mapping[Any, float] | None  # keys are tuples of strings, invariant in their types
 
 
-def _gauge(name: str, documentation: str, values: _Values, *labels: str) -> Metric:
-    return _filled(GaugeMetricFamily(f"flowgauge_{name}", documentation, labels=labels), values)
+def _gauge(name: str, values: _Values, *labels: str) -> Metric:
+    return _filled(GaugeMetricFamily(f"flowgauge_{name}", _DOCUMENTATION[name], labels=labels), values)
 
 
-def _counter(name: str, documentation: str, values: _Values, *labels: str) -> Metric:
-    return _filled(CounterMetricFamily(f"flowgauge_{name}", documentation, labels=labels), values)
+def _counter(name: str, values: _Values, *labels: str) -> Metric:
+    return _filled(CounterMetricFamily(f"flowgauge_{name}", _DOCUMENTATION[name], labels=labels), values)
 
 
 def _filled(metric: GaugeMetricFamily | CounterMetricFamily, values: _Values) -> Metric:

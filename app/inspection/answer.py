@@ -2,7 +2,6 @@
 
 import base64
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,9 +10,8 @@ from starlette.responses import Response
 from app.database import clock
 from app.forms import TEXT_FIELDS
 from app.history.entry import Entry
-from app.inspection.decoding import Decoded
-from app.inspection.drawings import Explanation, Files
 from app.inspection.params import PredictRequest
+from app.inspection.pixels import Decoded, Explanation, Files
 from app.scheduling.batch import BatchResult
 from app.scheduling.thread_pool import Timed
 from app.schemas import predict as schemas
@@ -37,20 +35,20 @@ class Answer:
         """Bytes of the drawings."""
         return sum(map(len, self.files.values()))
 
-    def respond(self, media_type: MediaType, inline: Collection[schemas.Picture]) -> Response:
-        """Make the response; JSON with pictures in it."""
+    def respond(self, media_type: MediaType) -> Response:
+        """Make the response; JSON with the drawings in it, or one of them."""
         headers = {"Idempotency-Replayed": "true"} if self.replayed else {}
         if media_type == "application/json":
-            body = self.with_pictures(inline).model_dump_json(exclude=None if inline else {"inline"})
+            body = self.with_pictures().model_dump_json(exclude=None if self.files else {"inline"})
             return Response(body, headers=headers, media_type=media_type)
         content = self.files["overlay" if media_type == "image/png" else "map"]
         return Response(content, headers=self._headers() | headers, media_type=media_type)
 
-    def with_pictures(self, inline: Collection[schemas.Picture]) -> schemas.Inspection:
-        """The inspection with pictures in it, as base64."""
-        if not inline:
+    def with_pictures(self) -> schemas.Inspection:
+        """The inspection with its drawings in it, as base64."""
+        if not self.files:
             return self.inspection
-        pictures = {name: base64.b64encode(self.files[name]).decode() for name in inline}
+        pictures = {name: base64.b64encode(data).decode() for name, data in self.files.items()}
         return self.inspection.model_copy(update={"inline": pictures})
 
     def _headers(self) -> dict[str, str]:

@@ -12,10 +12,9 @@ from app.history.history import History
 from app.history.losses import lost
 from app.history.queries import Earlier
 from app.inspection.answer import Answer, make_entry, make_inspection
-from app.inspection.decoding import Decoded, decode
-from app.inspection.drawings import Explanation, explain
 from app.inspection.idempotency import Idempotency
 from app.inspection.params import PredictRequest
+from app.inspection.pixels import Decoded, Explanation, decode, explain
 from app.problems import Problem
 from app.scheduling.admission import Reservation
 from app.scheduling.batch import BatchResult

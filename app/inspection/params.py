@@ -11,7 +11,7 @@ from fastapi import Header, Query, Request
 
 from app import forms
 from app.access import MayPredict
-from app.inspection.drawings import Drawing
+from app.inspection.pixels import Drawing
 from app.problems import Problem
 from app.schemas.predict import Picture
 from flows.fastflow.detector import Detector

@@ -15,9 +15,9 @@ from starlette.responses import Response
 from app import accept, forms, problem_answers, uploads
 from app.history.history import History
 from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
-from app.inspection.drawings import Drawing
 from app.inspection.inspector import Inspector
 from app.inspection.params import PredictParams, PredictRequest
+from app.inspection.pixels import Drawing
 from app.problems import Problem, ProblemName
 from app.residency import Residency
 from app.scheduling.admission import Admission, Reservation
@@ -90,12 +90,11 @@ class Predictor:
     async def predict(self, request: Request, category: str, params: PredictParams) -> Response:
         """Inspect the image of a request."""
         media_type = _negotiate(request, MEDIA_TYPES)
-        inline = params.inline or ()
-        drawings = _DRAWINGS.get(media_type, inline)
+        drawings = _DRAWINGS.get(media_type, params.inline or ())
 
         async def read(room: Reservation) -> Body:
             upload = await uploads.read(request, room, self.settings)
-            return Body(upload, drawings, lambda answers: answers[0].respond(media_type, inline))
+            return Body(upload, drawings, lambda answers: answers[0].respond(media_type))
 
         return await self.predict_all(request, category, params, read)
 
@@ -186,7 +185,7 @@ def _respond_to_batch(
     for index, (file, result) in enumerate(zip(files, results, strict=True)):
         status, inspection, problem = 200, None, None
         if isinstance(result, Answer):
-            inspection = result.with_pictures(params.inline or ())
+            inspection = result.with_pictures()
         else:
             problem = problem_answers.details(request, result.name, result.detail)
             status = problem.status

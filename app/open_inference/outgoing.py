@@ -10,7 +10,7 @@ import numpy as np
 from starlette.responses import Response
 
 from app.inspection.answer import Answer
-from app.inspection.drawings import Drawing
+from app.inspection.pixels import Drawing
 from app.problems import Problem
 from app.schemas.open_inference import Datatype, InferenceResponse, OutputTensor
 

@@ -20,7 +20,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.inspection import inspector, predictor
-from app.inspection.drawings import Explanation, explain
+from app.inspection.pixels import Explanation, explain
 from app.main import create_app
 from app.scheduling.thread_pool import FairThreadPool
 from app.settings import Settings

@@ -1,19 +1,67 @@
-"""What an anomaly map is turned into: pictures, a file, the regions above the pixel threshold."""
+"""Pixels: an upload decoded and prepared for a model, an anomaly map drawn and searched for regions."""
 
+import hashlib
 import io
 import math
-from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.problems import Problem, ProblemName
 from app.schemas.predict import Region
-from flows.fastflow import heatmap, regions
+from flows.fastflow import heatmap, images, regions
+from flows.fastflow.geometry import Prepared
 from flows.fastflow.heatmap import ColourScale
 
+Pixels = NDArray[np.uint8]
 Drawing = Literal["overlay", "heatmap", "map"]
 Files = Mapping[Drawing, bytes]
+
+_PROBLEMS: Final[dict[type[images.ImageError], ProblemName]] = {
+    images.TooLarge: "too-large",
+    images.UnsupportedFormat: "unsupported-media-type",
+    images.Undecodable: "undecodable-image",
+}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded upload."""
+
+    size: tuple[int, int]  # (height, width) in pixels, after its EXIF orientation was applied
+    prepared: Prepared  # as the model takes it
+    pixels: Pixels | None  # RGB (height, width, 3), if they were to be kept
+    sha256: str  # of the upload's bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.prepared.nbytes + (0 if self.pixels is None else self.pixels.nbytes)
+
+
+def decode(
+    data: bytes,
+    limits: images.Limits,
+    sample_bits: int,
+    prepare: Callable[[Pixels], Prepared],
+    *,
+    keep_pixels: bool,
+) -> Decoded:
+    """Decode an upload and prepare it for a model, as `images.decode` and `Detector.prepare`.
+
+    Raises:
+        Problem: too-large, unsupported-media-type or undecodable-image, in the decoder's words.
+    """
+    try:
+        pixels = images.decode(data, limits, sample_bits)
+    except images.ImageError as error:
+        raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error
+    height, width, _ = pixels.shape
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Decoded((height, width), prepare(pixels), pixels if keep_pixels else None, sha256)
 
 
 class Explanation(NamedTuple):
@@ -28,7 +76,7 @@ def explain(
     score_map: NDArray[np.float32],
     scale: ColourScale,
     size: tuple[int, int],
-    pixels: NDArray[np.uint8] | None,
+    pixels: Pixels | None,
     drawings: Collection[Drawing],
     input_size: tuple[int, int] | None,
 ) -> Explanation:
