@@ -48,12 +48,8 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Make the line of a record."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, Any] = {
-            "time": moment.replace("+00:00", "Z"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
+        line: dict[str, Any] = {"time": moment.replace("+00:00", "Z"), "level": record.levelname}
+        line |= {"logger": record.name, "message": record.getMessage()}
         if request_id := REQUEST_ID.get():
             line["request_id"] = request_id
         line |= getattr(record, "fields", {})

@@ -82,11 +82,10 @@ def make_inspection(
     score = used.calibrator.score(result.scored)
     height, width = decoded.value.size
     identifier = clock.new_id()
+    sha256 = request.detector.sha256
     return schemas.Inspection(
         inspection_id=identifier,
-        model=schemas.ModelUsed(
-            category=manifest.category, version=manifest.version, sha256=request.detector.sha256
-        ),
+        model=schemas.ModelUsed(category=manifest.category, version=manifest.version, sha256=sha256),
         decision=used.decide(score),
         score=score,
         p_value=used.calibrator.p_value(score),

@@ -85,11 +85,7 @@ class Inspector:
             return await self._inspect_new(request, data, decoded, digest)
 
     async def measure(self, detector: Detector, data: bytes) -> Measurement:
-        """Score a good image for a calibration. The whole image counts, and it is kept nowhere.
-
-        Raises:
-            Problem: as of its decoding; draining.
-        """
+        """Score a good image for a calibration. The whole image counts, and it is kept nowhere."""
         decoded = await self._decode(detector, data, keep_pixels=False)
         return measure((await self._batcher.score(detector, decoded.value.prepared)).scored)
 
@@ -117,9 +113,8 @@ class Inspector:
             # In a thread: to draw it for the first time takes a while.
             mask = partial(area.mask, decoded.value.prepared.layout.size)
             region = await self.run_in_thread(request.category, mask)
-            region_used = schemas.RegionUsed(station=whose, revision=area.revision)
-        if region is not None:
             require_detectable(detector, region)
+            region_used = schemas.RegionUsed(station=whose, revision=area.revision)
         result = await self._batcher.score(detector, decoded.value.prepared, region)
         explained = await self._explain(request, decoded.value, result, used.calibrator.colour_scale)
         settings_used = schemas.SettingsUsed(revision=settings.revision, region=region_used)
@@ -135,12 +130,11 @@ class Inspector:
         """Draw and find regions; in a thread unless there is nothing to draw or find."""
         begun = time.perf_counter()
         score_map, with_regions = result.scored.score_map, request.params.regions
-        if not request.drawings and score_map.size <= _AT_ONCE_PIXELS:
-            # Neither holds of NaN, which is for `explain` to refuse.
-            is_quiet = score_map.max() <= scale.middle and np.isfinite(score_map.min())
-            if is_quiet:
-                quiet = Explanation({}, [] if with_regions else None, 0.0)
-                return Timed(quiet, 0.0, time.perf_counter() - begun)
+        is_small = not request.drawings and score_map.size <= _AT_ONCE_PIXELS
+        # Neither comparison holds of NaN, which is for `explain` to refuse.
+        if is_small and score_map.max() <= scale.middle and np.isfinite(score_map.min()):
+            quiet = Explanation({}, [] if with_regions else None, 0.0)
+            return Timed(quiet, 0.0, time.perf_counter() - begun)
         input_size = request.detector.manifest.input_size if with_regions else None
         job = partial(explain, score_map, scale, decoded.size, decoded.pixels, request.drawings, input_size)
         return await self._drawing.run(request.category, job)
@@ -153,10 +147,9 @@ class Inspector:
         await self._history.settled()  # before, its map is not in its place
         score_map = await asyncio.to_thread(self._history.pictures.score_map, earlier.id)
         if score_map is None:
-            problem = await asyncio.to_thread(lost, self._history.database, earlier.id)
-            raise Problem(
-                problem.name, f"This was inspected before; accept application/json. {problem.detail}"
-            )
+            missing = await asyncio.to_thread(lost, self._history.database, earlier.id)
+            detail = f"This was inspected before; accept application/json. {missing.detail}"
+            raise Problem(missing.name, detail)
         scale = ColourScale(earlier.map_low, earlier.map_middle)
         job = partial(explain, score_map, scale, decoded.size, decoded.pixels, request.drawings, None)
         explained = await self.run_in_thread(request.category, job)

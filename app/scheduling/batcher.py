@@ -64,15 +64,14 @@ class Batcher:
     async def score(
         self, detector: Detector, prepared: Prepared, region: NDArray[np.bool_] | None = None
     ) -> BatchResult:
-        """Score an image. If this is cancelled before the image's batch begins, it is never computed.
+        """Score an image, or raise what the model raised over it, computed alone.
+
+        If this is cancelled before the image's batch begins, it is never computed.
 
         Args:
             detector: the model.
             prepared: from `detector.prepare`.
             region: the region of interest, (height, width) of its map; by default everything.
-
-        Raises:
-            Exception: what the model raised over this image, computed alone.
         """
         job = Job(detector, prepared, region, Future(), time.monotonic())
         with self._changed:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from .problem import ProblemDetails
 
 Sha256 = Annotated[str, Field(description="SHA-256, hexadecimal.", examples=["9f86d081" * 8])]
+_ID = "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
 Picture = Literal["overlay", "heatmap"]
 Decision = Literal["PASS", "REVIEW", "REJECT"]
 
@@ -22,13 +23,9 @@ class ModelUsed(BaseModel):
 class CalibrationUsed(BaseModel):
     """The calibration that gave thresholds, p-value and colours."""
 
-    id: str = Field(
-        description="Tells it from others; the audit log has who made it of which pictures.",
-        examples=["9f86d081c3a1"],
-    )
+    id: str = Field(description="As the audit log names it.", examples=["9f86d081c3a1"])
     source: Literal["bundle", "line", "station"] = Field(
-        description="Made with the version; or later, of good images of the line or of this very station.",
-        examples=["line"],
+        description="Made with the version; or later, of good images of the line or of this very station."
     )
 
 
@@ -37,16 +34,13 @@ class Threshold(BaseModel):
 
     reject: float = Field(description="REJECT if the score is above this.", examples=[3.1])
     review: float | None = Field(
-        None,
-        description="REVIEW if the score is above this and not above `reject`; null without a review band.",
-        examples=[2.7],
+        None, description="REVIEW if the score is above this; null without a review band.", examples=[2.7]
     )
     pixel: float = Field(description="Map values above this count as anomalous.", examples=[2.9])
     target_fpr: float = Field(description="False-reject rate asked for.", examples=[0.005])
     certified: bool = Field(description="Whether the calibration images suffice to promise `target_fpr`.")
     achievable_fpr: float = Field(
-        description="False-reject rate that the threshold keeps, on average over calibrations; 1 where "
-        "nothing can be promised.",
+        description="False-reject rate that it keeps, on average over calibrations; 1: none.",
         examples=[0.0047],
     )
     n_calibration: int = Field(description="Good images it was calibrated on.", examples=[210])
@@ -68,10 +62,10 @@ class Region(BaseModel):
 class Links(BaseModel):
     """Where the inspection is found as long as it is kept."""
 
-    inspection: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"])
-    overlay: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/overlay.png"])
-    heatmap: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/heatmap.png"])
-    map: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/map.npy"])
+    inspection: str = Field(examples=[f"/v1/inspections/{_ID}"])
+    overlay: str = Field(examples=[f"/v1/inspections/{_ID}/overlay.png"])
+    heatmap: str = Field(examples=[f"/v1/inspections/{_ID}/heatmap.png"])
+    map: str = Field(examples=[f"/v1/inspections/{_ID}/map.npy"])
 
 
 def links_of(inspection_id: str) -> Links:
@@ -86,12 +80,9 @@ class RegionUsed(BaseModel):
     """The region of interest in force: pixels outside it did not count."""
 
     station: str | None = Field(
-        description="Whose region it is; null: that of all stations without one of their own.",
-        examples=["line-3"],
+        description="null: of all without a region of their own.", examples=["line-3"]
     )
-    revision: int = Field(
-        description="Of the settings, when it was set; the audit log has it by this number.", examples=[4]
-    )
+    revision: int = Field(description="Of the settings, when it was set.", examples=[4])
 
 
 class SettingsUsed(BaseModel):
@@ -107,10 +98,7 @@ class ImageInfo(BaseModel):
     width: int = Field(examples=[900])
     height: int = Field(examples=[900])
     sha256: Sha256
-    sample_bits: int = Field(
-        description="How many bits of a sample hold its value, as the model expects; of an image of 8 bits a "
-        "sample it says nothing.",
-    )
+    sample_bits: int = Field(description="Bits of a 16-bit sample that hold its value, as the model expects.")
 
 
 class Timing(BaseModel):
@@ -120,18 +108,13 @@ class Timing(BaseModel):
     queue: float = Field(description="Waiting for a thread, all stages together.", examples=[2.0])
     infer: float = Field(description="Pixels to score and map.", examples=[6.0])
     render: float = Field(description="Drawing, when a picture was asked for.", examples=[2.0])
-    total: float = Field(
-        description="From the request's headers to its answer, the upload included.",
-        examples=[12.0],
-    )
+    total: float = Field(description="From headers to answer, the upload included.", examples=[12.0])
 
 
 class Inspection(BaseModel):
     """What the model says of one image."""
 
-    inspection_id: str = Field(
-        description="A UUID of version 7: sorts by time.", examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"]
-    )
+    inspection_id: str = Field(description="A UUID of version 7: sorts by time.", examples=[_ID])
     part_id: str | None = Field(examples=["P-000123"])
     product_id: str | None = Field(examples=["bottle-500ml"])
     recipe_id: str | None = Field(examples=["top-light"])
@@ -142,15 +125,11 @@ class Inspection(BaseModel):
         "`threshold.review`, else PASS."
     )
     score: float = Field(description="Higher is more anomalous.", examples=[4.21])
-    p_value: float = Field(
-        description="Share of good parts that score at least this high, from calibration.",
-        examples=[0.0047],
-    )
+    p_value: float = Field(description="Share of good parts that score this high.", examples=[0.0047])
     threshold: Threshold
     settings: SettingsUsed
     regions: list[Region] | None = Field(
-        description="Where the map is above `threshold.pixel`, highest peak first. They explain the "
-        "decision and do not make it. null with regions=false."
+        description="Highest peak first. They explain the decision and do not make it; null: not wanted."
     )
     anomalous_area_fraction: float = Field(
         description="Share of the map's pixels above `threshold.pixel`.", examples=[0.0015]
@@ -162,7 +141,7 @@ class Inspection(BaseModel):
     engine: str = Field(examples=["torch-cpu-float32"])
     inline: dict[Picture, str] | None = Field(
         None,
-        description="Only with `inline` in the query: the pictures asked for, as base64 of a PNG.",
+        description="With `inline` in the query: the pictures asked for, as base64 of a PNG.",
         examples=[{"overlay": "iVBORw0KGgo="}],
     )
 
