@@ -2,27 +2,20 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import torch
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.datastructures import State
 
 from app.database import clock
 from app.database.engine import Database
-from app.feed.feed import Feed
 from app.free_disk import free_bytes
-from app.history.deletions import KINDS, DeletionGuard
-from app.history.drift import Drift
-from app.history.history import History
+from app.history.deletions import KINDS
 from app.history.rates import escape, overkill
 from app.history.reports import Span, complete, counts, versions
-from app.residency import Residency
-from app.scheduling.admission import Admission
-from app.scheduling.batcher import Batcher
-from app.sinks.delivery import Delivery
 
 logger = logging.getLogger("flowgauge.telemetry")
 
@@ -60,26 +53,18 @@ _DOCUMENTATION: Final = {
 }
 
 
-@dataclass(eq=False)  # collectors are keys of a dictionary
 class Gauges(Collector):
     """Reads the parts of a service. One that fails leaves its own metrics out, and the others alone.
 
-    Attributes:
-        max_bytes: of the largest upload.
+    Args:
+        parts: `app.state` of the service that runs.
     """
 
-    admission: Admission
-    batcher: Batcher
-    residency: Residency
-    history: History
-    deletions: DeletionGuard
-    drift: Drift
-    feed: Feed
-    deliveries: Sequence[Delivery]
-    max_bytes: int
-    _failures: int = 0
-    _rates: Mapping[tuple[str, ...], float] = field(default_factory=dict)
-    _rates_read: float = float("-inf")
+    def __init__(self, parts: State) -> None:
+        self._parts = parts
+        self._failures = 0
+        self._rates: Mapping[tuple[str, ...], float] = {}
+        self._rates_read = float("-inf")
 
     def describe(self) -> Iterable[Metric]:
         """Say nothing: the registry would read every value to learn the names."""
@@ -98,14 +83,15 @@ class Gauges(Collector):
         return [*metrics, _counter("telemetry_failures", self._failures)]
 
     def _work(self) -> Iterator[Metric]:
-        yield _gauge("held_images", self.admission.images)
-        yield _gauge("held_bytes", self.admission.bytes)
-        yield _gauge("pending_images", self.batcher.pending)
-        yield _gauge("expected_wait_seconds", self.batcher.expected_wait())
-        yield _counter("backbone_passes", self.batcher.passes)
+        admission, batcher = self._parts.admission, self._parts.batcher
+        yield _gauge("held_images", admission.images)
+        yield _gauge("held_bytes", admission.bytes)
+        yield _gauge("pending_images", batcher.pending)
+        yield _gauge("expected_wait_seconds", batcher.expected_wait())
+        yield _counter("backbone_passes", batcher.passes)
 
     def _models(self) -> Iterator[Metric]:
-        residency = self.residency
+        residency = self._parts.residency
         yield _gauge("loaded_bytes", residency.nbytes)
         yield _gauge("model_bytes", residency.loaded(), "category", "version")
         loads = {("loaded",): residency.loads, ("refused",): residency.refusals}
@@ -115,12 +101,12 @@ class Gauges(Collector):
             yield _gauge("gpu_reserved_bytes", torch.cuda.memory_reserved())
 
     def _history(self) -> Iterator[Metric]:
-        history = self.history
+        history = self._parts.history
         yield _gauge("journal_bytes", history.backlog)
         yield _gauge("history_failing", float(history.failure is not None))
         yield _gauge("history_free_bytes", free_bytes(history.folder))
-        yield _gauge("history_accepting", float(history.accepts(self.max_bytes)))
-        held = {one.kind for one in self.deletions.held()}
+        yield _gauge("history_accepting", float(history.accepts(self._parts.settings.max_bytes)))
+        held = {one.kind for one in self._parts.deletions.held()}
         yield _gauge("deletion_held", {(kind,): float(kind in held) for kind in KINDS}, "kind")
 
     def _error_rates(self) -> Iterator[Metric]:
@@ -128,13 +114,13 @@ class Gauges(Collector):
         if now - self._rates_read >= _RATES_EVERY:
             # Also where it fails: it may have waited for a database that is gone.
             self._rates, self._rates_read = {}, now
-            self._rates = _rates(self.history.database)
+            self._rates = _rates(self._parts.database)
         yield _gauge("error_rate", self._rates, "category", "kind")
 
     def _drift(self) -> Iterator[Metric]:
         states = [
             ((category, state.station or ""), state)
-            for category, stations in self.drift.states().items()
+            for category, stations in self._parts.drift.states().items()
             for state in stations
         ]
         alarms = {where: float(state.alarm) for where, state in states}
@@ -143,11 +129,11 @@ class Gauges(Collector):
         yield _gauge("drift_distance", distances, "category", "station", "statistic")
 
     def _events(self) -> Iterator[Metric]:
-        yield _gauge("event_readers", self.feed.readers)
-        yield _counter("events_sent", self.feed.sent)
-        dropped = {(reason,): count for reason, count in self.feed.dropped.items()}
+        yield _gauge("event_readers", self._parts.feed.readers)
+        yield _counter("events_sent", self._parts.feed.sent)
+        dropped = {(reason,): count for reason, count in self._parts.feed.dropped.items()}
         yield _counter("event_readers_dropped", dropped, "reason")
-        sinks = {(one.sink.name,): one for one in self.deliveries}
+        sinks = {(one.sink.name,): one for one in self._parts.sinks.deliveries}
         counts = {(*name, outcome): n for name, one in sinks.items() for outcome, n in one.counts.items()}
         yield _counter("sink_deliveries", counts, "sink", "outcome")
         yield _gauge("sink_lag_events", {name: one.lag for name, one in sinks.items()}, "sink")

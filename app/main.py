@@ -97,12 +97,9 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     references = References(
         settings.models, read_settings, settings.precision, residency.serving, calibrations
     )
+    before = partial(latest, database)
     state.drift = drift = Drift(
-        settings.drift_window,
-        references,
-        partial(latest, database),
-        references.categories,
-        references.stations,
+        settings.drift_window, references, before, references.categories, references.stations
     )
     state.deletions = deletions = DeletionGuard()
     state.retention = retention = Retention(settings, history, deletions)
@@ -147,11 +144,7 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     )
     stack.callback(inspector.close)
     state.predictor = Predictor(settings, admission, batcher, residency, inspector, history)
-    gauges = Gauges(
-        *(admission, batcher, residency, history, state.deletions, state.drift, state.feed),
-        deliveries=state.sinks.deliveries,
-        max_bytes=settings.max_bytes,
-    )
+    gauges = Gauges(state)
     telemetry.registry.register(gauges)
     stack.callback(telemetry.registry.unregister, gauges)
     if settings.preload:
