@@ -7,32 +7,13 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
 from tests.support.waiting import eventually
-
-
-def test_two_services_share_nothing(store: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with (
-        TestClient(create_app(Settings(models=store, preload=False, history=tmp_path / "one"))) as one,
-        TestClient(create_app(Settings(models=empty, history=tmp_path / "other"))) as other,
-    ):
-        assert len(one.get("/v1/models").json()["models"]) == 1
-        assert other.get("/v1/models").json() == {"models": []}
 
 
 def test_making_a_service_starts_nothing(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     create_app(Settings(models=tmp_path / "absent"))
     assert set(threading.enumerate()) <= before
-
-
-def test_can_be_started_again(store: Path) -> None:
-    app = create_app(Settings(models=store, preload=False))
-    for _ in range(2):
-        with TestClient(app) as client:
-            assert client.get("/health/ready").status_code == 200
 
 
 def test_a_misspelt_variable_is_told(
@@ -75,15 +56,3 @@ def test_a_category_is_retired_by_moving_its_folder_away(
         assert client.get(inspection).status_code == 200
         (tmp_path / "retired").rename(store / "tiny")
         assert client.post("/v1/models/tiny/predict", content=tiny_images["good"][0]).status_code == 200
-
-
-def test_starts_with_nothing_but_damaged_models(store: Path, tiny_images: dict[str, list[bytes]]) -> None:
-    (models_folder.resolve(store, "tiny") / bundle.MANIFEST).write_text("{}")
-    with TestClient(create_app(Settings(models=store))) as client:
-        response = client.post(
-            "/v1/models/tiny/predict",
-            content=tiny_images["good"][0],
-            headers={"Content-Type": "image/png"},
-        )
-        assert response.status_code == 422
-        assert client.get("/health/live").status_code == 200

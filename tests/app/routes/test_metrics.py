@@ -1,5 +1,6 @@
 import errno
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,7 +8,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from tests.app.conftest import Keyed
-from tests.support.waiting import eventually
 
 PNG = {"Content-Type": "image/png"}
 
@@ -24,18 +24,20 @@ def scrape(client: TestClient, **headers: str) -> dict[str, float]:
 
 
 def test_inspections_are_counted(client: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
-    decisions = {"PASS": 0, "REJECT": 0}
-    for data in (*tiny_images["good"][:2], *tiny_images["defect"][:2]):
-        answer = client.post("/v1/models/tiny/predict", content=data, headers=PNG)
-        decisions[answer.json()["decision"]] += 1
-    # A batch is counted after its answers are given.
-    eventually(lambda: scrape(client)["flowgauge_batch_images_sum"] == 4)
+    pictures = (*tiny_images["good"][:2], *tiny_images["defect"][:2])
+    answers = [client.post("/v1/models/tiny/predict", content=data, headers=PNG).json() for data in pictures]
     said = scrape(client)
-    for decision, count in decisions.items():
+    for decision, count in Counter(answer["decision"] for answer in answers).items():
         labels = {"category": "tiny", "decision": decision}
-        assert said.get(f"flowgauge_decisions_total{labels}", 0) == count
-    assert said["flowgauge_score_count{'category': 'tiny'}"] == 4
-    assert said["flowgauge_stage_seconds_count{'stage': 'infer'}"] == 4
+        assert said[f"flowgauge_decisions_total{labels}"] == count
+    for name in ("score", "p_value"):
+        total = sum(answer[name] for answer in answers)
+        assert said[f"flowgauge_{name}_sum{{'category': 'tiny'}}"] == pytest.approx(total)
+        assert said[f"flowgauge_{name}_count{{'category': 'tiny'}}"] == 4
+    for stage in ("infer", "total"):
+        total = sum(answer["timing_ms"][stage] for answer in answers) / 1000
+        assert said[f"flowgauge_stage_seconds_sum{{'stage': '{stage}'}}"] == pytest.approx(total)
+    assert said["flowgauge_batch_seconds_count"] == said["flowgauge_batch_categories_sum"] == 4
     assert said["flowgauge_batch_images_sum"] == said["flowgauge_backbone_passes_total"] == 4
     route = {"method": "POST", "route": "/v1/models/{category}/predict", "status": "200"}
     assert said[f"flowgauge_requests_total{route}"] == 4

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from flows.fastflow import heatmap, images, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.scorer import Scorer
 from tests.app.guarded import expect_problem
+from tests.flows.fastflow.manifests import edit
 
 Images = dict[str, list[bytes]]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]
@@ -242,3 +244,24 @@ def test_score_or_map_that_is_no_number_gets_no_decision(
         patch.setattr(Scorer, "score_features", not_a_number)
         response = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW)
     expect_problem(response, 500, "internal")
+
+
+def test_12_bit_image_is_inspected_and_drawn_as_the_same_of_8_bits(
+    store: Path, tmp_path: Path, read_png: ReadPng, tiny_images: Images
+) -> None:
+    """A camera of 12 bits leaves the upper 4 of 16 empty, and the model knows it."""
+    edit(models_folder.resolve(store, "tiny"), lambda document: document.update(sample_bits=12))
+    flat = tiny_images["defect"][0]
+    samples = images.decode(flat).astype(np.uint16) << 4 | 9
+    deep = cv2.imencode(".png", samples[..., ::-1])[1].tobytes()
+    seen = []
+    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
+        for data in (flat, deep):
+            answer = client.post(PREDICT, content=data, headers=RAW).json()
+            assert answer["image"]["sample_bits"] == 12
+            drawn = client.get(answer["links"]["overlay"])
+            shown = client.get(f"/inspections/{answer['inspection_id']}/picture.jpg")
+            assert drawn.status_code == shown.status_code == 200
+            # TurboJPEG and all before it are deterministic: the same pixels, the same bytes.
+            seen.append((answer["score"], answer["regions"], read_png(drawn.content).tolist(), shown.content))
+    assert seen[0] == seen[1]

@@ -101,19 +101,6 @@ def expect_alone(result: BatchResult, detector: Detector, image: Prepared, regio
     np.testing.assert_allclose(result.scored.score_map, alone.score_map, rtol=1e-4, atol=1e-5)
 
 
-def test_single_image_is_scored_as_by_the_detector(detector: Detector, prepared: list[Prepared]) -> None:
-    async def scenario(batcher: Batcher) -> BatchResult:
-        return await batcher.score(detector, prepared[0])
-
-    result = run(scenario)
-    [alone] = detector.scorer.score_prepared([prepared[0]])
-    assert result.scored.score == alone.score
-    np.testing.assert_array_equal(result.scored.score_map, alone.score_map)
-    assert result.batch_size == 1
-    assert result.waited >= 0
-    assert result.took > 0
-
-
 class TestBatches:
     def test_categories_share_a_pass_and_each_image_gets_its_own_answer_and_region(
         self, detector: Detector, prepared: list[Prepared], gate: Gate
@@ -167,22 +154,6 @@ class TestBatches:
         results = run(scenario, max_batch=3)
         assert [result.batch_size for result in results] == [3, 3, 3, 2, 2, 1]
         assert results[-1].scored.score_map.shape == (64, 96)
-
-    def test_flood_of_one_category_delays_another_by_a_batch(
-        self, detector: Detector, prepared: list[Prepared], gate: Gate
-    ) -> None:
-        quiet = of_category(detector, "quiet")
-        seen: list[Sequence[str]] = []
-
-        async def scenario(batcher: Batcher) -> None:
-            calls = [batcher.score(detector, prepared[0]) for _ in range(40)]
-            calls.append(batcher.score(quiet, prepared[1]))
-            await after(batcher, gate, batcher.score(detector, prepared[0]), calls)
-            await until(lambda: sum(map(len, seen)) == 42)
-
-        run(scenario, max_batch=8, observer=lambda _size, _seconds, names: seen.append(names))
-        # After the batch that was running.
-        assert "quiet" in seen[1]
 
 
 class Clock:
