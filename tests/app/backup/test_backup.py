@@ -353,13 +353,6 @@ class TestRefusals:
             restore(plant.settings, plant.folder, name)
         assert len(kept_after_start(plant.settings)) == 5
 
-    def test_models_that_are_there_are_left_alone(self, plant: Plant) -> None:
-        name = plant.create()
-        before = sorted(plant.settings.models.rglob("*"))
-        empty = plant.empty.model_copy(update={"models": plant.settings.models})
-        assert not restore(empty, plant.folder, name)
-        assert sorted(plant.settings.models.rglob("*")) == before
-
     def test_history_of_a_running_server(self, plant: Plant) -> None:
         name = plant.create()
         plant.empty.history.mkdir(parents=True)

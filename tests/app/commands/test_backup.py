@@ -99,8 +99,10 @@ def test_damage_is_told(run: Run, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("settings")
 def test_models_that_are_there_stay(run: Run, tmp_path: Path) -> None:
     said(run("create"))
+    before = sorted((tmp_path / "models").rglob("*"))
     result = run("restore", "--history", tmp_path / "new" / "history")
     said(result)
+    assert sorted((tmp_path / "models").rglob("*")) == before
     assert result.stderr == f"left as it was: the models folder {tmp_path / 'models'} is not empty\n"
 
 

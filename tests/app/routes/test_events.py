@@ -108,46 +108,6 @@ def test_filters(line: Line, tiny_images: Images) -> None:
         assert next(heard).kind == "position"
 
 
-def test_reviews_models_and_thresholds_are_heard(line: Line, tiny_images: Images) -> None:
-    answer = line.predict(tiny_images["defect"][0], station="s1")
-    version = answer["model"]["version"]
-    # Both are filed after the answer, and who listens from now on would hear of them as well.
-    earlier = {"model", "inspection"}
-    with listening(line.client, after="beginning") as heard:
-        while earlier:
-            earlier.discard(next(heard).kind)
-    with listening(line.client) as heard:
-        next(heard)
-        review = {"verdict": "defect", "expected_revision": 0, "note": "not for everybody"}
-        posted = line.client.post(f"{answer['links']['inspection']}/reviews", json=review)
-        assert posted.status_code == 201
-        event = next(heard)
-        assert event.kind == "review"
-        assert event.data == {
-            "inspection_id": answer["inspection_id"],
-            "created_at": posted.json()["created"],
-            "category": "tiny",
-            "station": "s1",
-            "decision": answer["decision"],
-            "revision": 1,
-            "verdict": "defect",
-        }
-        change = {"target_fpr": 0.2, "reason": "a test"}
-        changed = line.client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
-        assert changed.status_code == 200, changed.text
-        event = next(e for e in heard if e.kind != "comment")
-        assert (event.kind, event.data["category"], event.data["what"]) == ("thresholds", "tiny", "rates")
-        assert set(event.data) == {"created_at", "category", "what"}
-    with listening(line.client, after="beginning") as heard:
-        event = next(e for e in heard if e.kind == "model")
-        assert event.data | {"created_at": ""} == {
-            "created_at": "",
-            "category": "tiny",
-            "version": version,
-            "previous": None,
-        }
-
-
 def test_what_is_no_id_is_refused(line: Line) -> None:
     for request in ({"params": {"after": "7"}}, {"headers": {"Last-Event-ID": "x" * 22}}):
         answer = line.client.get("/v1/events", **request)  # type: ignore[arg-type]

@@ -31,28 +31,13 @@ class Memory(Sink):
     wanted: EventFilter = INSPECTIONS
     attempts: int = 3
     fails: Callable[[str], Exception | None] = lambda _: None
-    seconds: float = 0.0
     got: list[tuple[str, bool]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
-    connected: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def open(self) -> None:
-        self.connected.set()
-
-    async def close(self) -> None:
-        self.connected.clear()
-
-    @property
-    def is_ready(self) -> bool:
-        return self.connected.is_set()
-
-    async def ready(self) -> None:
-        await self.connected.wait()
 
     async def deliver(self, event: Event, redelivered: bool) -> None:
         name = json.loads(event.data)
         self.asked.append(name)
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(0.001)
         if error := self.fails(name):
             raise error
         self.got.append((name, redelivered))
@@ -60,12 +45,6 @@ class Memory(Sink):
     @property
     def names(self) -> list[str]:
         return [name for name, _ in self.got]
-
-
-def add(database: Database, *names: str, station: str | None = None, kind: str = "inspection") -> None:
-    with database.write() as connection:
-        happenings = [NewEvent(kind, "bottle", station, "PASS", json.dumps(name)) for name in names]  # type: ignore[arg-type]
-        log.append(connection, happenings)
 
 
 @pytest.fixture
@@ -77,46 +56,45 @@ def database(tmp_path: Path) -> Database:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_DELAY", 0.001)
     monkeypatch.setattr(module, "LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
 
 
-@dataclass
-class Run:
-    database: Database
+def add(database: Database, *names: str, station: str | None = None, kind: log.Kind = "inspection") -> None:
+    with database.write() as connection:
+        log.append(
+            connection, [NewEvent(kind, "bottle", station, "PASS", json.dumps(name)) for name in names]
+        )
 
-    def __call__(
-        self, sink: Memory, work: Callable[[Delivery], Awaitable[None]], *, close: bool = True
-    ) -> Delivery:
-        """Deliver while something is done; with close=False the process ends without a word."""
 
-        async def do() -> Delivery:
-            feed = Feed(self.database, 1)
-            await feed.open()
-            delivery = Delivery(sink, self.database, feed)
-            await delivery.open()
-            try:
-                async with asyncio.timeout(60):
+def position(database: Database) -> int:
+    with database.read() as connection:
+        number: int = connection.execute(select(deliveries.c.number)).scalar_one()
+    return number
+
+
+def run(
+    database: Database, sink: Memory, work: Callable[[Delivery], Awaitable[None]] | None = None
+) -> Delivery:
+    """Deliver in a service that starts, while something is done, and ends."""
+
+    async def do() -> Delivery:
+        feed = Feed(database, 1)
+        await feed.open()
+        delivery = Delivery(sink, database, feed)
+        await delivery.open()
+        try:
+            async with asyncio.timeout(60):
+                if work is not None:
                     await work(delivery)
-            finally:
-                if close:
-                    await delivery.close()
-                await feed.close()
-            return delivery
+        finally:
+            await delivery.close()
+            await feed.close()
+        return delivery
 
-        return asyncio.run(do())
-
-    @property
-    def position(self) -> int:
-        with self.database.read() as connection:
-            number: int = connection.execute(select(deliveries.c.number)).scalar_one()
-            return number
+    return asyncio.run(do())
 
 
-@pytest.fixture
-def run(database: Database) -> Run:
-    return Run(database)
-
-
-def test_a_new_sink_begins_now_and_gets_what_is_wanted(database: Database, run: Run) -> None:
+def test_new_sink_begins_now_and_gets_what_is_wanted(database: Database) -> None:
     add(database, "before")
     sink = Memory()
 
@@ -126,19 +104,15 @@ def test_a_new_sink_begins_now_and_gets_what_is_wanted(database: Database, run: 
         add(database, "c")
         await until(lambda: delivery.lag == 0 and len(sink.got) == 3)
 
-    delivery = run(sink, work)
+    delivery = run(database, sink, work)
     assert sink.got == [("a", False), ("b", False), ("c", False)]
     assert delivery.counts == {"sent": 3, "retried": 0, "failed": 0, "lost": 0}
-    assert run.position == 5
+    assert position(database) == 5
 
 
-async def nothing(_: Delivery) -> None:
-    pass
-
-
-def test_what_may_have_been_delivered_comes_again_and_says_so(database: Database, run: Run) -> None:
+def test_what_may_have_been_delivered_comes_again_and_says_so(database: Database) -> None:
     """The process ends after the delivery of a page and before the position is kept."""
-    run(Memory(), nothing)
+    run(database, Memory())
     add(database, *map(str, range(70)))
     sink = Memory()
 
@@ -147,15 +121,14 @@ def test_what_may_have_been_delivered_comes_again_and_says_so(database: Database
         add(database, "new")
         await until(lambda: len(sink.got) == 71)
 
-    run(sink, work)
+    run(database, sink, work)
     assert sorted(name for name, again in sink.got if again) == sorted(map(str, range(64)))
 
 
 def test_nothing_is_delivered_while_positions_cannot_be_kept(
-    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else more than the first page after a restart could have been delivered before."""
-    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
     sink = Memory()
 
     async def work(delivery: Delivery) -> None:
@@ -170,23 +143,22 @@ def test_nothing_is_delivered_while_positions_cannot_be_kept(
             connection.exec_driver_sql("ALTER TABLE away RENAME TO deliveries")
         await until(lambda: len(sink.got) == 2 and not delivery.failing)
 
-    run(sink, work)
+    run(database, sink, work)
     assert sink.got == [("a", False), ("b", False)]
-    assert run.position == 2
+    assert position(database) == 2
 
 
-def test_order_is_kept_by_station_and_stations_do_not_wait_for_each_other(
-    database: Database, run: Run
-) -> None:
-    stuck = {"s1-0": 5}
+def test_order_is_kept_by_station_and_stations_do_not_wait_for_each_other(database: Database) -> None:
+    stuck = 5
 
     def fails(name: str) -> Undelivered | None:
-        if stuck.get(name, 0):
-            stuck[name] -= 1
+        nonlocal stuck
+        if name == "s1-0" and stuck:
+            stuck -= 1
             return Undelivered("not now", reached=True)
         return None
 
-    sink = Memory(fails=fails, seconds=0.001)
+    sink = Memory(fails=fails)
 
     async def work(_: Delivery) -> None:
         for i in range(20):
@@ -194,16 +166,17 @@ def test_order_is_kept_by_station_and_stations_do_not_wait_for_each_other(
                 add(database, f"{station}-{i}", station=station)
         await until(lambda: len(sink.got) == 60)
 
-    run(sink, work)
+    run(database, sink, work)
     by_station: dict[str, list[int]] = defaultdict(list)
     for name in sink.names:
         station, number = name.split("-")
         by_station[station].append(int(number))
     assert all(numbers == list(range(20)) for numbers in by_station.values())
+    assert sink.names.index("s2-0") < sink.names.index("s1-0")
     assert [name for name, again in sink.got if again] == ["s1-0"]
 
 
-def test_what_never_arrived_is_no_redelivery(database: Database, run: Run) -> None:
+def test_what_never_arrived_is_no_redelivery(database: Database) -> None:
     failures = [Undelivered("cannot be reached"), Undelivered("cannot be reached")]
     sink = Memory(attempts=1, fails=lambda _: failures.pop() if failures else None)
 
@@ -212,14 +185,13 @@ def test_what_never_arrived_is_no_redelivery(database: Database, run: Run) -> No
         await until(lambda: len(sink.got) == 1)
         assert delivery.failure is None
 
-    delivery = run(sink, work)
+    assert run(database, sink, work).counts["retried"] == 2
     assert sink.got == [("a", False)]
-    assert delivery.counts["retried"] == 2
 
 
 @pytest.mark.parametrize("final", [False, True])
 def test_failed_event_is_recorded_and_the_next_ones_go_on(
-    database: Database, run: Run, final: bool, caplog: pytest.LogCaptureFixture
+    database: Database, final: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusal = Undelivered("500", reached=True, counts=True, final=final)
     sink = Memory(fails=lambda name: refusal if name == "b" else None)
@@ -231,59 +203,51 @@ def test_failed_event_is_recorded_and_the_next_ones_go_on(
         add(database, "c")
         await until(lambda: len(sink.got) == 2 and not delivery.failing)
 
-    delivery = run(sink, work)
+    delivery = run(database, sink, work)
     assert sink.asked == ["a", *"b" * (1 if final else 3), "c"]
     assert delivery.counts == {"sent": 2, "retried": 0 if final else 2, "failed": 1, "lost": 0}
-    assert run.position == 3
+    assert position(database) == 3
     assert "memory: event 2 is given up: 500" in caplog.text
     with database.read() as connection:
         [(_, reason, data)] = positions.given_up(connection, "memory")
     assert (reason, data) == ("500", '"b"')
 
 
-def test_an_error_that_nobody_foresaw_is_a_failed_attempt_of_its_event_alone(
-    database: Database, run: Run, caplog: pytest.LogCaptureFixture
+def test_unforeseen_error_is_a_failed_attempt_of_its_event_alone(
+    database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink = Memory(fails=lambda name: OverflowError("too large") if name == "b" else None, seconds=0.001)
+    sink = Memory(fails=lambda name: OverflowError("too large") if name == "b" else None)
 
     async def work(delivery: Delivery) -> None:
         add(database, *"abc", station="s1")
         add(database, *"def", station="s2")
         await until(lambda: delivery.counts["sent"] == 5)
 
-    delivery = run(sink, work)
+    delivery = run(database, sink, work)
     assert sorted(sink.names) == list("acdef")
     assert sink.asked.count("b") == sink.attempts == 3
     assert (delivery.counts["failed"], delivery.counts["retried"]) == (1, 2)
     assert "OverflowError: too large" in caplog.text
-    assert run.position == 6
+    assert position(database) == 6
 
 
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Between attempts nobody waits: these are the seconds that would have been waited for."""
-    noted: list[float] = []
-    pause = Delivery._pause
-
-    async def note(self: Delivery, seconds: float) -> None:
-        noted.append(seconds)
-        await pause(self, 0)
-
-    monkeypatch.setattr(Delivery, "_pause", note)
-    return noted
-
-
-def test_the_receivers_wish_to_wait_is_honoured_and_the_next_waits_are_longer_and_longer(
-    database: Database, run: Run, waits: list[float]
+def test_receivers_wait_is_honoured_and_the_next_waits_grow(
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [Undelivered("429", wait=17.5), *(Undelivered("500") for _ in range(5))]
     sink = Memory(fails=lambda _: failures.pop(0) if failures else None)
+    waits: list[float] = []
+
+    async def note(_: Delivery, seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(Delivery, "_pause", note)
 
     async def work(_: Delivery) -> None:
         add(database, "a")
         await until(lambda: len(sink.got) == 1)
 
-    run(sink, work)
+    run(database, sink, work)
     first, *rest = waits
     assert first == 17.5
     # Up to half of each is taken off by chance.
@@ -291,46 +255,40 @@ def test_the_receivers_wish_to_wait_is_honoured_and_the_next_waits_are_longer_an
         assert longest / 2 <= wait <= longest
 
 
-def leave_behind(database: Database, run: Run) -> None:
-    """Ten events after a sink's place, of which the log has the last two."""
-
-    run(Memory(), nothing)
+def test_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(database, Memory())
     add(database, *map(str, range(10)))
     with database.write() as connection:
         log.trim(connection, keep=2, most=1000)
-
-
-def test_a_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
-    database: Database, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    leave_behind(database, run)
     sink = Memory()
 
     async def work(_: Delivery) -> None:
         await until(lambda: len(sink.got) == 2)
 
-    delivery = run(sink, work)
+    delivery = run(database, sink, work)
     assert sink.names == ["8", "9"]
     assert delivery.counts["lost"] == 8
     assert "FLOWGAUGE_EVENTS_KEPT" in caplog.text
 
 
-def test_what_one_station_has_waiting_at_the_end_is_not_passed_over_for_what_others_got(
-    database: Database, run: Run
+def test_event_that_waits_at_the_end_is_not_passed_over_for_those_of_other_stations(
+    database: Database,
 ) -> None:
-    run(Memory(), nothing)
+    run(database, Memory())
     add(database, "stuck", station="s1")
     add(database, "through", station="s2")
     first = Memory(fails=lambda name: Undelivered("not now") if name == "stuck" else None)
     second = Memory()
 
-    async def work(_: Delivery) -> None:
+    async def one(_: Delivery) -> None:
         await until(lambda: first.names == ["through"])
 
-    async def again(_: Delivery) -> None:
+    async def both(_: Delivery) -> None:
         await until(lambda: len(second.got) == 2)
 
-    run(first, work)
-    assert run.position == 0
-    run(second, again)
+    run(database, first, one)
+    assert position(database) == 0
+    run(database, second, both)
     assert sorted(second.names) == ["stuck", "through"]
