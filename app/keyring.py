@@ -28,13 +28,16 @@ class Keyring:
 
     Args:
         database: its tables are there.
+
+    Attributes:
+        required: whether a request must come with a key: as soon as there is one, even if it is revoked.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._keys: dict[str, Key] = {}  # by id
         self._sessions: dict[str, Row[Any]] = {}  # by the secret's SHA-256
-        self._required = False
+        self.required = False
         self._reading = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep_reloading, name="keyring", daemon=True)
@@ -50,11 +53,6 @@ class Keyring:
         if self._thread.is_alive():
             self._thread.join()
 
-    @property
-    def required(self) -> bool:
-        """Whether a request must come with a key: as soon as there is one, even if it is revoked."""
-        return self._required
-
     def reload(self) -> None:
         """Read what is in the database now."""
         # One at a time: an older copy must not take the place of one with a revocation in it.
@@ -62,7 +60,7 @@ class Keyring:
             with self._database.read() as connection:
                 self._keys = {key.id: key for key in keys.read_all(connection)}
                 self._sessions = {one.secret_sha256: one for one in sessions.read_all(connection)}
-            self._required = self._required or bool(self._keys)
+            self.required = self.required or bool(self._keys)
 
     def require_key(self, text: str) -> Key:
         """The key that a text is.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from filelock import Timeout
-from sqlalchemy.engine import URL
 
 from app.access import COMMAND_LINE
 from app.audit import Audit
@@ -96,25 +95,21 @@ def _require_empty_database(database_url: str, kind: str) -> None:
 def _fill_database(database_url: str, source: Path) -> None:
     """Put the snapshot's database in place, with the tables of this version of FlowGauge."""
     url = read_url(database_url)
-    if url.drivername != "sqlite":
-        database = Database(database_url)
-        load_postgresql(database, source)
-        _finish(database)
-        return
-    _finish(Database(URL.create("sqlite", database=str(source)).render_as_string()))
-    target = Path(url.database or "")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    shutil.move(source, part)
-    part.replace(target)
-
-
-def _finish(database: Database) -> None:
+    is_sqlite = url.drivername == "sqlite"
+    database = Database(f"sqlite:///{source}" if is_sqlite else database_url)
     try:
+        if not is_sqlite:
+            load_postgresql(database, source)
         database.upgrade()
-        Audit(database).write(COMMAND_LINE, "backup.restore", shown(database.engine.url), "done")
+        Audit(database).write(COMMAND_LINE, "backup.restore", shown(url), "done")
     finally:
         database.close()
+    if is_sqlite:
+        target = Path(url.database or "")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        shutil.move(source, part)
+        part.replace(target)
 
 
 @contextmanager

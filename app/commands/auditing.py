@@ -13,14 +13,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(settings: Settings) -> "Iterator[Database]":
+def opened(settings: Settings, *, new: bool = False) -> "Iterator[Database]":
     """The database of a server, with all tables.
 
-    Raises:
-        DatabaseError: it cannot be used, or another version of FlowGauge has made it.
-    """
-    from app.database.engine import Database
+    Args:
+        settings: the server's.
+        new: whether it may be made.
 
+    Raises:
+        DatabaseError: it is not there, cannot be used, or another version of FlowGauge has made it.
+    """
+    from app.database.engine import Database, DatabaseError
+
+    if not new and not settings.has_database:
+        raise DatabaseError(
+            f"there is no database in {settings.history.absolute()}: set FLOWGAUGE_HISTORY and "
+            "FLOWGAUGE_DATABASE as for the server"
+        )
     database = Database(settings.database_url)
     try:
         database.prepare()

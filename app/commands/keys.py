@@ -9,9 +9,9 @@ import typer
 from app.access import COMMAND_LINE, Role
 from app.commands.auditing import opened
 from app.database import clock
-from app.database.engine import DatabaseError, shown
+from app.database.engine import shown
 from app.keys import Keys
-from app.settings import Settings, settings_from
+from app.settings import settings_from
 
 History = Annotated[
     Path | None,
@@ -49,7 +49,7 @@ def create(
     """Make a key and print it, alone on standard output. It cannot be had again."""
     settings = settings_from(history=history)
     is_new = not settings.has_database
-    with opened(settings) as database:
+    with opened(settings, new=True) as database:
         limits: dict[str, Any] = {
             "categories": category or None,
             "expires_days": expires_days,
@@ -72,7 +72,7 @@ def list_keys(
     history: History = None,
 ) -> None:
     """List all keys, the oldest first, with those that are no longer valid; never their secrets."""
-    with opened(_of_a_server(history)) as database:
+    with opened(settings_from(history=history)) as database:
         place = shown(database.engine.url)
         keys = Keys(database).list()
     if as_json:
@@ -93,21 +93,6 @@ def revoke(
     history: History = None,
 ) -> None:
     """Make a key and its sessions invalid, for ever."""
-    with opened(_of_a_server(history)) as database:
+    with opened(settings_from(history=history)) as database:
         key = Keys(database).revoke(COMMAND_LINE, key_id)
     typer.echo(f"Key {key.id} {key.name!r} is revoked.")
-
-
-def _of_a_server(history: Path | None) -> Settings:
-    """The settings; what is not there has no keys, which must not be taken for a service that asks for none.
-
-    Raises:
-        DatabaseError: there is no database.
-    """
-    settings = settings_from(history=history)
-    if not settings.has_database:
-        raise DatabaseError(
-            f"there is no database in {settings.history.absolute()}: set FLOWGAUGE_HISTORY and "
-            "FLOWGAUGE_DATABASE as for the server, or name its folder with --history"
-        )
-    return settings

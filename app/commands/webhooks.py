@@ -1,15 +1,12 @@
 """`flowgauge webhooks`: who is told of inspections, and what each was given up on."""
 
 import json
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.commands.auditing import opened
 from app.database import clock
-from app.database.engine import Database
 from app.settings import settings_from
 from app.sinks import positions
 from app.sinks.config import SinkError
@@ -30,22 +27,22 @@ def webhooks() -> None:
 @app.command("list")
 def list_webhooks(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
-    webhooks: Annotated[
-        Path | None,
-        typer.Option("--webhooks", help="YAML file of the webhooks.", show_default="FLOWGAUGE_WEBHOOKS"),
-    ] = None,
-    history: Annotated[
-        Path | None, typer.Option(help="The server's history folder.", show_default="history")
-    ] = None,
 ) -> None:
     """List the webhooks and the events that each was given up on; never their secrets."""
-    settings = settings_from(webhooks=webhooks, history=history)
+    settings = settings_from()
     if settings.webhooks is None:
-        raise SinkError("there are no webhooks: set FLOWGAUGE_WEBHOOKS as for the server, or say --webhooks")
+        raise SinkError("there are no webhooks: set FLOWGAUGE_WEBHOOKS as for the server")
     rows = []
-    with opened(settings) if settings.has_database else nullcontext() as database:
+    with opened(settings) as database, database.read() as connection:
         for webhook in read_webhooks(settings.webhooks):
-            failed = [] if database is None else _failed(database, f"webhook-{webhook.name}")
+            failed = [
+                {
+                    "inspection_id": json.loads(data)["inspection_id"],
+                    "failed_at": clock.iso(ms),
+                    "reason": reason,
+                }
+                for ms, reason, data in positions.given_up(connection, f"webhook-{webhook.name}")
+            ]
             rows.append({"name": webhook.name, "host": webhook.host, "failed": failed})
             if not as_json:
                 typer.echo(f"{webhook.name:<32}  {webhook.host}  failed deliveries: {len(failed)}")
@@ -53,15 +50,3 @@ def list_webhooks(
                     typer.echo(f"  {row['failed_at']}  {row['inspection_id']}  {row['reason']}")
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
-
-
-def _failed(database: Database, sink: str) -> list[dict[str, str]]:
-    with database.read() as connection:
-        return [
-            {
-                "inspection_id": json.loads(data)["inspection_id"],
-                "failed_at": clock.iso(failed_ms),
-                "reason": reason,
-            }
-            for failed_ms, reason, data in positions.given_up(connection, sink)
-        ]

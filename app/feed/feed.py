@@ -47,6 +47,9 @@ class Feed:
         database: of the history.
         most_readers: that may listen at a time.
         kept: events in memory.
+
+    Attributes:
+        position: the number of the newest event.
     """
 
     def __init__(self, database: Database, most_readers: int, kept: int = KEPT_IN_MEMORY) -> None:
@@ -54,9 +57,8 @@ class Feed:
         self._places = ConcurrencyLimit(most_readers, "listen to the events", "FLOWGAUGE_MAX_READERS sets it")
         self._kept = kept
         self._latest: deque[Event] = deque()
-        # All events after the one and up to the other are in `_latest`.
-        self._floor = 0
-        self._position = 0
+        # All events after the one and up to the other, the newest, are in `_latest`.
+        self._floor = self.position = 0
         self._awake = asyncio.Event()
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,9 +81,9 @@ class Feed:
             with self._database.read() as connection:
                 return connection.scalar(select(identity.c.id)) or "", log.newest(connection)
 
-        name, self._position = await asyncio.to_thread(look)
+        name, self.position = await asyncio.to_thread(look)
         self.cursors = Cursors(name)
-        self._floor = self._position
+        self._floor = self.position
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
@@ -100,11 +102,6 @@ class Feed:
         """Let every reader finish: the server closes its port."""
         self.ended = True
         self._tell()
-
-    @property
-    def position(self) -> int:
-        """The number of the newest event."""
-        return self._position
 
     @property
     def readers(self) -> int:
@@ -146,7 +143,7 @@ class Feed:
 
     async def wait(self, after: int) -> None:
         """Wait until there is an event after a number."""
-        while self._position <= after:
+        while self.position <= after:
             await self._news.wait()
 
     async def follow(self, after: int, wanted: EventFilter) -> AsyncGenerator[tuple[int, list[Event]], None]:
@@ -177,7 +174,7 @@ class Feed:
             if after < self._floor:
                 raise Overtaken
             news = self._news
-            if after < self._position:
+            if after < self.position:
                 passed = self._since(after)
                 after = passed[-1].number
                 if events := [event for event in passed if wanted.admits(event)]:
@@ -229,13 +226,13 @@ class Feed:
 
     def _read(self) -> list[Event]:
         with self._database.read() as connection:
-            return log.read(connection, self._position, _PAGE)
+            return log.read(connection, self.position, _PAGE)
 
     def _take(self, events: Sequence[Event]) -> None:
         self._latest.extend(events)
         while len(self._latest) > self._kept:
             self._floor = self._latest.popleft().number
-        self._position = events[-1].number
+        self.position = events[-1].number
         self._tell()
 
     def _tell(self) -> None:

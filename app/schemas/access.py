@@ -9,8 +9,13 @@ from app.schemas.body import Body
 from app.schemas.moment import Moment
 
 KeyId = Annotated[str, Field(description="16 hexadecimal digits.", examples=["4f1d8a02c7b96e35"])]
+Name = Annotated[str, Field(description="What people call it: visible characters.", examples=["line 3"])]
+Categories = Annotated[
+    list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]] | None,
+    Field(description="The only categories it is for; null for all.", examples=[["bottle"]]),
+]
+Limit = Annotated[int | None, Field(description="Its own limit; null for the server's.", examples=[600])]
 _KEY_TEXT = f"fg_4f1d8a02c7b96e35_{'x' * 43}"
-CategoryName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
 def _require_visible(name: str) -> str:
@@ -23,39 +28,22 @@ class NewKey(Body):
     """A key to be made."""
 
     role: Role = Field(description="What it may do.", examples=["line"])
-    name: Annotated[str, AfterValidator(_require_visible)] = Field(
-        description="What people call it: visible characters.",
-        min_length=1,
-        max_length=128,
-        examples=["line 3"],
-    )
-    categories: list[CategoryName] | None = Field(
-        None,
-        description="The only categories it is for; null for all.",
-        min_length=1,
-        max_length=200,
-        examples=[["bottle"]],
-    )
+    name: Annotated[Name, Field(min_length=1, max_length=128), AfterValidator(_require_visible)]
+    categories: Annotated[Categories, Field(min_length=1, max_length=200)] = None
     expires_days: int | None = Field(
         None, description="Days for which it is valid; null for always.", ge=1, le=36_500, examples=[365]
     )
-    requests_per_minute: int | None = Field(
-        None, description="Its own limit; null for the server's.", ge=1, le=1_000_000, examples=[600]
-    )
+    requests_per_minute: Annotated[Limit, Field(ge=1, le=1_000_000)] = None
 
 
 class Key(BaseModel):
     """A key, without its secret."""
 
     id: KeyId
-    name: str = Field(description="What people call it.", examples=["line 3"])
+    name: Name
     role: Role = Field(description="What it may do.")
-    categories: list[str] | None = Field(
-        description="The only categories it is for; null for all.", examples=[["bottle"]]
-    )
-    requests_per_minute: int | None = Field(
-        description="Its own limit; null for the server's.", examples=[600]
-    )
+    categories: Categories
+    requests_per_minute: Limit
     created: Moment = Field(description="When it was made.")
     expires: Moment | None = Field(description="From when on it is invalid; null for never.")
     revoked: Moment | None = Field(description="When it was revoked; null if it was not.")
@@ -86,12 +74,10 @@ class Session(BaseModel):
     key_id: str | None = Field(
         description="The key's id; null where the service has no keys.", examples=["4f1d8a02c7b96e35"]
     )
-    name: str = Field(description="The key's name.", examples=["line 3"])
+    name: Name
     role: Role = Field(description="The key's role.")
     permissions: list[Permission] = Field(description="What the role may do.", examples=[["predict"]])
-    categories: list[str] | None = Field(
-        description="The only categories the key is for; null for all.", examples=[["bottle"]]
-    )
+    categories: Categories
     csrf_token: str | None = Field(
         description="What writes with this session must carry as X-CSRF-Token; null where the caller did not "
         "come with a session.",

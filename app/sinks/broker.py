@@ -1,7 +1,6 @@
 """An MQTT broker and the topics there: the settings, checked. Needs no MQTT library."""
 
 import ssl
-import string
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,8 +9,7 @@ from app.settings import Settings
 from app.sinks.config import SinkError, tls_context
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
-_PLACES: Final = frozenset({"station", "category", "decision"})
-_MOST_BYTES: Final = 1024  # of the template; a topic may have 65535
+_MOST_BYTES: Final = 1024  # of a topic that is set; what stands in it makes it longer, and 65535 are possible
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,14 @@ def read_broker(settings: Settings) -> Broker | None:
         raise SinkError("FLOWGAUGE_MQTT_CA is for TLS: FLOWGAUGE_MQTT_URL must begin with mqtts://")
     if password is not None and settings.mqtt_user is None:
         raise SinkError("FLOWGAUGE_MQTT_PASSWORD needs FLOWGAUGE_MQTT_USER")
-    _validate_template(settings.mqtt_topic)
+    try:
+        example = topic_of(settings.mqtt_topic, "line-3", "bottle", "PASS")
+    except (LookupError, ValueError, AttributeError) as error:
+        raise SinkError(
+            "FLOWGAUGE_MQTT_TOPIC may hold {station}, {category} and {decision}, and no other braces; got "
+            f"{settings.mqtt_topic!r}"
+        ) from error
+    _validate_topic("FLOWGAUGE_MQTT_TOPIC", example)
     _validate_topic("FLOWGAUGE_MQTT_STATUS_TOPIC", settings.mqtt_status_topic)
     return Broker(
         host,
@@ -80,21 +85,6 @@ def _read_url(url: str) -> tuple[str, int, bool]:
     if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
         raise SinkError("FLOWGAUGE_MQTT_URL must look like mqtt://HOST:1883, or mqtts://HOST:8883 with TLS")
     return parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "mqtts"
-
-
-def _validate_template(template: str) -> None:
-    """Raise SinkError unless a text is a topic with places for station, category and decision."""
-    try:
-        places = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise SinkError(f"FLOWGAUGE_MQTT_TOPIC cannot be read: {error}") from error
-    for _, name, form, conversion in places:
-        if name is not None and (name not in _PLACES or form or conversion):
-            raise SinkError(
-                f"FLOWGAUGE_MQTT_TOPIC has a place {{{name}}}; there are {{station}}, {{category}} and "
-                "{decision}"
-            )
-    _validate_topic("FLOWGAUGE_MQTT_TOPIC", "".join(text for text, *_ in places))
 
 
 def _validate_topic(name: str, topic: str) -> None:

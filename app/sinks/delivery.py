@@ -229,8 +229,9 @@ class Delivery:
             if self._stopping.is_set():
                 return False
             try:
-                await self._attempt(event, again)
-            except Undelivered as error:
+                await self.sink.deliver(event, again)
+            except Exception as caught:
+                error = caught if isinstance(caught, Undelivered) else self._unforeseen(caught)
                 attempts += error.counts
                 if error.final or attempts >= self.sink.attempts:
                     await self._give_up(event, str(error))
@@ -251,15 +252,11 @@ class Delivery:
                     self.failure = None
                 return True
 
-    async def _attempt(self, event: Event, again: bool) -> None:
-        try:
-            await self.sink.deliver(event, again)
-        except Undelivered:
-            raise
-        except Exception as error:  # other events go on
-            logger.exception("%s: an attempt has failed", self.sink.name)
-            said = f"an error that was not foreseen: {type(error).__name__}"
-            raise Undelivered(said, reached=True, counts=True) from error
+    def _unforeseen(self, error: Exception) -> Undelivered:
+        """A failed attempt of its event alone: other events go on."""
+        logger.error("%s: an attempt has failed", self.sink.name, exc_info=error)
+        name = type(error).__name__
+        return Undelivered(f"an error that was not foreseen: {name}", reached=True, counts=True)
 
     async def _give_up(self, event: Event, reason: str) -> None:
         await self._write(

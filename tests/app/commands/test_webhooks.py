@@ -30,9 +30,9 @@ def test_failed_deliveries_are_listed_without_secrets(
     file.write_text(yaml.safe_dump({"webhooks": [webhook]}))
     monkeypatch.setenv("FLOWGAUGE_WEBHOOKS", str(file))
     monkeypatch.setattr(clock, "now_ms", lambda: 1_764_000_000_123)
-    assert json.loads(run("list", "--json").stdout) == [{"name": "mes", "host": "127.0.0.1", "failed": []}]
     database = Database(settings_from().database_url)
     database.upgrade()
+    assert json.loads(run("list", "--json").stdout) == [{"name": "mes", "host": "127.0.0.1", "failed": []}]
     with database.write() as connection:
         log.append(connection, [NewEvent("inspection", "bottle", None, "PASS", '{"inspection_id": "a"}')])
         positions.give_up(connection, "webhook-mes", 1, "answers 410")

