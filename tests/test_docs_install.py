@@ -1,7 +1,9 @@
-"""How the pages say that FlowGauge is installed, and which files they name to Docker."""
+"""Where links of the pages lead, how they say that FlowGauge is installed, and which files Docker gets."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.py"))]
@@ -39,3 +41,16 @@ def test_a_file_of_compose_that_is_added_does_not_leave_the_override_out() -> No
         assert (ROOT / name).is_file()
     for page in (ROOT / "README.md", ROOT / "docs" / "operating.md", COMPOSE[0]):
         assert "docker-compose.override.yml" in page.read_text()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.suffix == ".md"], ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+    for link in re.findall(r"\[[^\]]+\]\((?!\w+:)([^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+            assert anchor in anchors, link

@@ -1,4 +1,4 @@
-"""docs/live.md: its receiver verifies what the service sends, its files can be read, its links lead."""
+"""docs/live.md: its receiver verifies what the service sends, its files can be read."""
 
 import re
 import time
@@ -55,10 +55,8 @@ def test_the_file_of_webhooks_can_be_read(tmp_path: Path) -> None:
     assert webhook.name == "mes"
 
 
-def test_its_settings_exist_and_its_links_lead_somewhere() -> None:
+def test_its_settings_exist() -> None:
     text = PAGE.read_text()
     named = set(re.findall(r"FLOWGAUGE_([A-Z_]+)", text))
     assert named
     assert {name.lower() for name in named} <= set(Settings.model_fields)
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-        assert (PAGE.parent / link).exists(), link
