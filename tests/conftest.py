@@ -304,14 +304,7 @@ def tiny_bundle_store(
 
 @contextmanager
 def trained_once(root: Path, config: RunConfig, data: Path, progress: Silent) -> Iterator[Path]:
-    """A models folder with a model of the category "tiny", which every process of a run of tests shares.
-
-    Args:
-        root: the same for all of them.
-        config: of the model.
-        data: with the category.
-        progress: of the training.
-    """
+    """A models folder with a model of the category "tiny", which every process of a run of tests shares."""
     models, done = root / "models", root / "done"
     with FileLock(root.with_suffix(".lock")):  # who comes second takes what the first has made
         if not done.exists():

@@ -15,7 +15,7 @@ from filelock import FileLock
 from flows.fastflow.backbones import find_weights
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import ImageError, read
+from flows.fastflow.images import read
 from flows.fastflow.resizing import resize
 from flows.fastflow.weights import Weights, digest
 from tests.app.full_disk import files_of_at_most
@@ -80,7 +80,6 @@ def cached(
     folder: Path,
     extractor: FeatureExtractor,
     paths: list[Path],
-    *,
     advance: Callable[[int], None] = ignore,
     say: Callable[[str], None] = ignore,
     max_bytes: int = GIB,
@@ -248,15 +247,6 @@ def test_two_runs_at_once_both_get_their_features(
 
     assert equal(cached(folder, extractor, paths, advance=overtake), overtaken[0])
     assert len(names(folder)) == 1
-
-
-def test_an_image_that_cannot_be_read_is_named_and_leaves_nothing(
-    folder: Path, extractor: CountingExtractor, paths: list[Path]
-) -> None:
-    paths[4].write_bytes(paths[4].read_bytes()[:200])
-    with pytest.raises(ImageError, match=paths[4].name):
-        cached(folder, extractor, paths)
-    assert names(folder) == []
 
 
 def test_an_image_that_was_changed_since_is_named_and_no_cache_vouches_for_it(

@@ -82,17 +82,9 @@ def run(
     rows: Split = ROWS,
 ) -> Head:
     watch = watch or Watch()
-    return fit(
-        settings or config(),
-        data or features(),
-        rows,
-        device=CPU,
-        folder=folder,
-        identity=identity,
-        resume=resume,
-        on_batch=watch.on_batch,
-        on_epoch=watch.on_epoch,
-    )
+    told = {"on_batch": watch.on_batch, "on_epoch": watch.on_epoch}
+    place: dict[str, Any] = {"device": CPU, "folder": folder, "identity": identity, "resume": resume, **told}
+    return fit(settings or config(), data or features(), rows, **place)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -33,16 +33,6 @@ def test_each_file_is_there_once_and_copies_are_counted(tiny_data: Path, tmp_pat
     assert len(set(pictures.hashes)) == 32
 
 
-def test_every_picture_is_fitted_or_held_out(tiny_data: Path) -> None:
-    pictures = gather(CONFIG, tiny_data, "tiny")
-    part = pictures.split
-    assert sorted([*part.fit, *part.calibration]) == list(range(32))
-    assert len(part.validation) == 0
-    assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
-    assert part.seen.tolist() == part.fit.tolist()
-    assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 8)
-
-
 def test_pictures_that_judge_when_to_stop_are_taken_from_those_to_fit(tiny_data: Path) -> None:
     pictures = gather(STOPPING, tiny_data, "tiny")
     without, part = gather(CONFIG, tiny_data, "tiny").split, pictures.split
@@ -100,11 +90,8 @@ class TestParts:
     def test_no_part_is_on_both_sides(self, data: Path) -> None:
         pictures = gather(STOPPING, data, "tiny")
         part = pictures.split
-        shown = {
-            name: {pictures.paths[i].name[:5] for i in getattr(part, name)}
-            for name in ("fit", "calibration", "validation")
-        }
-        assert [len(shown[name]) for name in ("fit", "calibration", "validation")] == [4, 2, 2]
+        shown = {name: {pictures.paths[i].name[:5] for i in getattr(part, name)} for name in NAMES}
+        assert [len(shown[name]) for name in NAMES] == [4, 2, 2]
         assert set.union(*shown.values()) == {f"part{i}" for i in range(8)}
         assert (len(part.fit), len(part.calibration), len(part.validation)) == (16, 2, 8)
         assert pictures.distinct == 8

@@ -46,13 +46,6 @@ def test_the_smallest_certifiable_rate_is_one_in_n_plus_one(n: int) -> None:
     assert too_few.target_fpr < too_few.achievable_fpr == 1 / (n + 1)
 
 
-def test_too_few_images_are_said_to_be_too_few() -> None:
-    made = threshold([0.3, 0.7, 0.5], 0.01)
-    assert made == Threshold(
-        reject=0.7, target_fpr=0.01, certified=False, achievable_fpr=0.25, n_calibration=3
-    )
-
-
 @given(calibration=CALIBRATIONS, target=RATES, score=SCORES)
 def test_rejecting_by_threshold_is_rejecting_by_p_value(
     calibration: list[float], target: float, score: float
