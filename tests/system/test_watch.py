@@ -106,7 +106,7 @@ def scenario(fleet: Fleet, work: Path, *, files: int, kills: int, server_kills: 
             # Whatever is left; the bad ones are no success.
             watcher = watch(server, folder, category, moved, "--once")
             assert watcher.wait(PATIENCE) in (0, 1)
-            expect_once(server, folder, moved, pictures, bad)
+            require_once(server, folder, moved, pictures, bad)
         finally:
             watcher.kill()
             watcher.wait()
@@ -120,7 +120,7 @@ def wait_for_more(folder: Path, seconds: float) -> None:
         time.sleep(0.01)
 
 
-def expect_once(server: Server, folder: Path, moved: Path, pictures: list[bytes], bad: list[bytes]) -> None:
+def require_once(server: Server, folder: Path, moved: Path, pictures: list[bytes], bad: list[bytes]) -> None:
     expected = Counter(hashlib.sha256(picture).hexdigest() for picture in pictures)
     assert set(expected.values()) == {1}
     told = [json.loads(path.read_bytes()) for path in moved.rglob("*.json")]

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -107,8 +108,10 @@ def test_while_the_server_is_away_pictures_wait_for_the_next_watcher(
 
 
 def test_images_that_were_taken_want_a_watcher_that_moves_them(folder: Path, client: Client) -> None:
-    (folder / ".flowgauge" / "taken").mkdir(parents=True)
-    (folder / ".flowgauge" / "taken" / "x.png").write_bytes(b"x")
+    left = folder / ".flowgauge" / "taken" / "left"
+    left.mkdir(parents=True)  # as of an image that was moved on when its watcher was killed
+    assert once(client, job(folder, "taken")) == (ANY, True)
+    (left / "x.png").write_bytes(b"x")
     with pytest.raises(FileExistsError, match="let a watcher with --move-to deal with them first"):
         once(client, job(folder, "taken"))
 
