@@ -2,7 +2,6 @@
 
 import inspect
 import io
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -185,11 +184,9 @@ class TestRetries:
                 ("localhost", None, "self-signed certificate"),
                 ("127.0.0.1", made.certificate, "IP address mismatch"),
             ):
-                start = time.monotonic()
                 with pytest.raises(package.UntrustedError, match=f"cannot be verified .*{why}") as caught:
-                    ask(url.replace("127.0.0.1", host), "models", patience=60, ca=ca)
+                    ask(url.replace("127.0.0.1", host), "models", patience=1e6, ca=ca)
                 assert not caught.value.sent
-                assert time.monotonic() - start < 30
             assert ask(url.replace("127.0.0.1", "localhost"), "models", ca=made.certificate) == []
 
 
