@@ -13,10 +13,9 @@ from app.history.queries import SUMMARY
 from app.schemas import history as schemas
 from app.schemas.predict import links_of
 
-# A cell that begins with one of these is a formula to a spreadsheet, the last four in East Asian ones.
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
-# Where a comma is no separator but a mark of decimals, spreadsheets split at others, and a cell begins there.
-_LATER_FORMULA: Final = re.compile(r"([;,|\t]\s*)(?=[=+\-@])")
+# The beginning of a formula, also within a text: some spreadsheets split at other separators than commas.
+# The last signs are those of East Asian ones.
+_FORMULA: Final = re.compile(r"^(?=[\t\r\n])|(^|[;,|\t]\s*)(?=[=+\-@＝＋－＠])")  # noqa: RUF001
 _HEADER: Final = ("inspection_id", "created", *(column.name for column in SUMMARY[2:]))
 
 
@@ -45,24 +44,16 @@ def table(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
     """
     yield _lines([_HEADER])
     for rows in pages:
-        yield _lines([_cells(row) for row in rows])
+        yield _lines([map(_cell, (row.id, clock.iso(row.created_ms), *row[2:])) for row in rows])
 
 
-def _cells(row: Row[Any]) -> list[object]:
-    cells = [row.id, clock.iso(row.created_ms), *row[2:]]
-    return [_safe(cell) if isinstance(cell, str) else _plain(cell) for cell in cells]
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 
-def _safe(text: str) -> str:
-    text = f"'{text}" if text.startswith(_FORMULA) else text
-    return _LATER_FORMULA.sub(r"\1'", text)
-
-
-def _plain(cell: object) -> object:
-    return str(cell).lower() if isinstance(cell, bool) else cell
-
-
-def _lines(rows: Iterable[Sequence[object]]) -> bytes:
+def _lines(rows: Iterable[Iterable[object]]) -> bytes:
     file = io.StringIO()
     csv.writer(file).writerows(rows)
     return file.getvalue().encode()

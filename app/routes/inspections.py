@@ -1,27 +1,33 @@
-"""The history: finding inspections, and taking them out as files."""
+"""The history: finding inspections and parts, and taking inspections out as files."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from sqlalchemy import Row
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.access import Caller, MaySeeHistory
+from app.access import Caller, MaySeeHistory, MaySeeResult
 from app.database import clock
 from app.dependencies import HistoryPart
 from app.history import export, queries
 from app.history.history import History
+from app.history.rates import DECISIONS
 from app.openapi import documented
-from app.routes.known_inspection import ID_PATTERN, KnownInspection
+from app.problems import Problem
+from app.routes.inspection import ID_PATTERN
 from app.routes.parameters import From, To, text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
+from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 from app.sending import LimitedStreamingResponse
+from app.verdict import worst
 
-router = APIRouter(prefix="/v1/inspections", tags=["history"])
+router = APIRouter(prefix="/v1", tags=["history"])
+
+_MOST_IMAGES: Final = 500  # of a part that are listed
 
 
 async def _filter(
@@ -38,22 +44,15 @@ async def _filter(
 ) -> queries.Filter:
     if category is not None:
         caller.require_category(category)
-    return queries.Filter(
-        category=category,
-        decision=decision,
-        part_id=part_id,
-        station=station,
-        verdict=verdict,
-        from_ms=None if made_from is None else clock.from_datetime(made_from),
-        to_ms=None if made_before is None else clock.from_datetime(made_before),
-        categories=caller.categories,
-    )
+    times = (made_from, made_before)
+    from_ms, to_ms = (None if one is None else clock.from_datetime(one) for one in times)
+    return queries.Filter(category, decision, part_id, station, verdict, from_ms, to_ms, caller.categories)
 
 
 Wanted = Annotated[queries.Filter, Depends(_filter)]
 
 
-@router.get("", responses=documented("invalid-request", "internal", "history-unavailable"))
+@router.get("/inspections", responses=documented("invalid-request", "internal", "history-unavailable"))
 def list_inspections(
     wanted: Wanted,
     history: HistoryPart,
@@ -85,7 +84,7 @@ _CSV: Final = "text/csv; charset=utf-8"
 
 
 @router.get(
-    ".ndjson",
+    "/inspections.ndjson",
     response_class=Response,
     responses={
         **_file(_NDJSON, '{"inspection_id": "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11", "decision": "PASS"}\n'),
@@ -102,7 +101,7 @@ def export_ndjson(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -
 
 
 @router.get(
-    ".csv",
+    "/inspections.csv",
     response_class=Response,
     responses={
         **_file("text/csv", "inspection_id,created,category\r\n"),
@@ -141,18 +140,56 @@ def _export(
 
 
 @router.get(
-    "/{inspection_id}",
-    response_model=schemas.KeptInspection,
-    responses=documented("unknown-inspection", "internal", "history-unavailable"),
+    "/parts/{part_id:path}",
+    responses=documented("invalid-request", "unknown-inspection", "internal", "history-unavailable"),
 )
-async def get_inspection(row: KnownInspection) -> Response:
-    """Give the answer as it was given, and what has been said of it since."""
-    answer = json.loads(row.answer)
-    answer |= {
-        "created": clock.iso(row.created_ms),
-        "key_id": row.key_id,
-        "request_id": row.request_id,
-        "has_pictures": row.has_pictures,
-        "review": {"revision": row.review_revision, "verdict": row.verdict},
-    }
-    return Response(json.dumps(answer), media_type="application/json")
+async def get_part(
+    part_id: Annotated[
+        str,
+        Path(
+            description="`part_id` of the inspections, percent-encoded.",
+            max_length=MAX_TEXT,
+            pattern=TEXT_PATTERN,
+            examples=["P-000123"],
+        ),
+    ],
+    caller: MaySeeResult,
+    history: HistoryPart,
+    expect: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=1000,
+            description="How many images the part has at least, such as one by each camera. As long as fewer "
+            "are kept and none is a REJECT, `decision` is null.",
+            examples=[4],
+        ),
+    ] = None,
+) -> schemas.Part:
+    """Give the decision on a part: the worst of its images', however recently they were answered.
+
+    Images count that were inspected and kept. One that could not be inspected, or was sent with store=false,
+    leaves no trace here, so a part of which a view is missing may be a PASS: say with `expect` how many there
+    are to be. Of a key that is for some categories, images of the others do not count either: ask by one that
+    is for all categories of the part.
+    """
+
+    def find() -> tuple[dict[Decision, int], Sequence[Row[Any]]]:
+        wanted = queries.Filter(part_id=part_id, categories=caller.categories)
+        with history.database.read() as connection:
+            counts = queries.part_decisions(connection, part_id, caller.categories)
+            return counts, queries.page(connection, wanted, _MOST_IMAGES)
+
+    await history.settled()
+    counts, rows = await run_in_threadpool(find)
+    if not counts:
+        raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")
+    decision = worst(counts)
+    # Whatever a view that is missing shows, a part that is rejected stays so.
+    unknown = expect is not None and sum(counts.values()) < expect and decision != "REJECT"
+    return schemas.Part(
+        part_id=part_id,
+        decision=None if unknown else decision,
+        images={one: counts.get(one, 0) for one in DECISIONS},
+        inspections=[export.summary(row) for row in rows],
+    )

@@ -1,8 +1,8 @@
 """What goes over the wire about reviews: what people say of inspected parts."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from .body import Body
 from .history import KeyId, Verdict
@@ -12,29 +12,21 @@ from .texts import MAX_TEXT, TEXT_PATTERN
 # Of several lines, but without other control characters.
 _NOTE_PATTERN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
 
-_EXAMPLE: dict[str, Any] = {
-    "verdict": "defect",
-    "expected_revision": 0,
-    "reviewer": "A. Lovelace",
-    "note": "scratch, top left",
-}
-
 
 class NewReview(Body):
     """What somebody says of an inspected part."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
-
-    verdict: Verdict = Field(description="What the part is, whatever was decided.")
+    verdict: Verdict = Field(description="What the part is, whatever was decided.", examples=["defect"])
     expected_revision: Annotated[int, Field(strict=True)] = Field(
         ge=0,
         lt=2**31 - 1,
         description="How many reviews the inspection has, as the reviewer has seen it: 0 for the first.",
+        examples=[0],
     )
     reviewer: str | None = Field(
         None, max_length=MAX_TEXT, pattern=TEXT_PATTERN, description="Who has looked at it."
     )
-    note: str | None = Field(None, max_length=4000, pattern=_NOTE_PATTERN)
+    note: str | None = Field(None, max_length=4000, pattern=_NOTE_PATTERN, examples=["scratch, top left"])
 
 
 class Review(BaseModel):

@@ -13,7 +13,7 @@ from app.access import AnyCaller, MaySeeHistory, Permission
 from app.database import clock
 from app.dependencies import HistoryPart, SettingsPart
 from app.history import browsing, queries
-from app.routes.known_inspection import ID_PATTERN
+from app.routes.inspection import ID_PATTERN
 from app.routes.pages.filter import Chosen, PageFilter, categories
 from app.schemas.predict import Decision
 from app.web.chart import Chart

@@ -15,8 +15,7 @@ from app.history.browsing import Neighbours, Scored
 from app.history.drawing import View
 from app.history.history import History
 from app.history.queries import Filter
-from app.routes.inspection_files import AnswerFile
-from app.routes.known_inspection import KnownInspection
+from app.routes.inspection import AnswerFile, KnownInspection
 from app.routes.pages.filter import Chosen, PageFilter
 from app.schemas.review import Review
 from app.web.chart import Scale

@@ -1,29 +1,87 @@
-"""Files of an inspection: the uploaded image, the heatmap, the overlay, the map."""
+"""One inspection: its answer, its files, and what people say of it."""
 
+import json
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
+from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app import immutable
-from app.access import MaySeeResult
+from app.access import MayReview, MaySeeHistory, MaySeeResult
+from app.database import clock
 from app.dependencies import HistoryPart
+from app.history import queries, reviews
 from app.history.drawing import Source, View
 from app.history.losses import gone, lost
 from app.history.pictures import FORMATS, format_of
 from app.openapi import documented
-from app.problems import ProblemName
-from app.routes.known_inspection import KnownInspection
+from app.problems import Problem, ProblemName
 from app.scheduling.disconnect import cancel_on_disconnect
+from app.schemas.history import KeptInspection
+from app.schemas.review import NewReview, Review, ReviewList
 from app.sending import Accounted
 
 router = APIRouter(prefix="/v1/inspections/{inspection_id}", tags=["history"])
 
 _NPY: Final = "application/x-npy"
 Kind = View | Literal["source", "map"]
+ID_PATTERN: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+
+async def _known_inspection(
+    inspection_id: Annotated[
+        str,
+        Path(description="`inspection_id` of an answer.", examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"]),
+    ],
+    caller: MaySeeResult,
+    history: HistoryPart,
+) -> Row[Any]:
+    """Find it, even if it was answered a moment ago."""
+
+    def find() -> Row[Any] | None:
+        with history.database.read() as connection:
+            return queries.find(connection, inspection_id)
+
+    row = None
+    if re.fullmatch(ID_PATTERN, inspection_id):
+        row = await run_in_threadpool(find)
+        if row is None:
+            await history.settled()
+            row = await run_in_threadpool(find)
+    if row is None:
+        raise Problem(
+            "unknown-inspection",
+            "No inspection has this id: it was never kept, or retention has removed it.",
+        )
+    caller.require_category(row.category)
+    return row
+
+
+# All its columns; the caller may see it.
+KnownInspection = Annotated[Row[Any], Depends(_known_inspection)]
+
+
+@router.get(
+    "",
+    response_model=KeptInspection,
+    responses=documented("unknown-inspection", "internal", "history-unavailable"),
+)
+async def get_inspection(row: KnownInspection) -> Response:
+    """Give the answer as it was given, and what has been said of it since."""
+    answer = json.loads(row.answer)
+    answer |= {
+        "created": clock.iso(row.created_ms),
+        "key_id": row.key_id,
+        "request_id": row.request_id,
+        "has_pictures": row.has_pictures,
+        "review": {"revision": row.review_revision, "verdict": row.verdict},
+    }
+    return Response(json.dumps(answer), media_type="application/json")
 
 
 async def _answer(
@@ -95,3 +153,27 @@ async def get_source(answer: AnswerFile) -> Response:
 async def get_map(answer: AnswerFile) -> Response:
     """Give the anomaly map of the whole upload as NumPy's .npy: float16, (height, width) as computed."""
     return await answer("map")
+
+
+@router.post(
+    "/reviews",
+    status_code=201,
+    responses=documented(
+        "invalid-request", "unknown-inspection", "conflict", "internal", "history-unavailable"
+    ),
+)
+def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history: HistoryPart) -> Review:
+    """Say whether a part is good. The latest review counts; earlier ones stay on record.
+
+    An inspection that was reviewed is kept for good, with its picture. If somebody else was faster, the
+    answer is 409: read the reviews before adding another.
+    """
+    return reviews.add(
+        history.database, caller, row.id, new.verdict, new.expected_revision, new.reviewer, new.note
+    )
+
+
+@router.get("/reviews", responses=documented("unknown-inspection", "internal", "history-unavailable"))
+def list_reviews(_: MaySeeHistory, row: KnownInspection, history: HistoryPart) -> ReviewList:
+    """List all reviews of an inspection, the first one first."""
+    return ReviewList(reviews=reviews.of(history.database, row.id))
