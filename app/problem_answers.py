@@ -70,7 +70,7 @@ def of(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, DatabaseUnavailable):
-        logger.warning("%s (%s)", error, error.__cause__)
+        logger.warning("%s", error)
         return Problem(
             "history-unavailable", "The database does not answer, or takes no more; try again later."
         )

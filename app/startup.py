@@ -44,9 +44,7 @@ def start(**options: Any) -> None:
         read_url(settings.database_url)
         require_certificate(settings)
         keyed = require_keys_on_network(settings)
-    except DatabaseUnavailable as error:
-        _stop(1, error.at_start)
-    except DeviceError as error:  # a driver may come after this start
+    except (DatabaseUnavailable, DeviceError) as error:  # a driver may come after this start
         _stop(1, str(error))
     except (SettingsError, EngineError, SinkError, DatabaseError, ExposureError) as error:
         _stop(2, str(error))

@@ -104,7 +104,7 @@ def _serving(models: Path) -> Iterator[Check]:
     """What a server would compute with and load, and why it would not start."""
     import torch
 
-    from app.database.engine import DatabaseUnavailable, read_url
+    from app.database.engine import read_url
     from app.exposure import require_certificate, require_keys_on_network
     from app.loader import Loader
     from app.settings import settings_from
@@ -128,8 +128,7 @@ def _serving(models: Path) -> Iterator[Check]:
         yield Check("serve", "problem", f"would not start: {models} cannot be read: {error.strerror}")
         return
     except ValueError as error:  # of the settings, the database, the sinks, the device, ...
-        reason = error.at_start if isinstance(error, DatabaseUnavailable) else str(error)
-        yield Check("serve", "problem", f"would not start: {' '.join(reason.split())}")
+        yield Check("serve", "problem", f"would not start: {' '.join(str(error).split())}")
         return
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     threads = settings.threads or torch.get_num_threads()

@@ -12,8 +12,7 @@ def test_what_an_error_is_answered_with(caplog: pytest.LogCaptureFixture) -> Non
     known = Problem("queue-full", "64 images are waiting.")
     assert problem_answers.of(known) is known
     assert not caplog.records
-    gone = DatabaseUnavailable("the database does not answer")
-    gone.__cause__ = OSError("connection to 10.0.0.7 refused")
+    gone = DatabaseUnavailable("the database does not answer (connection to 10.0.0.7 refused)")
     failed = RuntimeError("CUDA error at /usr/lib/secret.so")
     for error, name, secret in ((gone, "history-unavailable", "10.0.0.7"), (failed, "internal", "secret")):
         caplog.clear()
