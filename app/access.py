@@ -49,12 +49,19 @@ def roles(permission: Permission) -> list[Role]:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a request comes from, by its key."""
+    """Who a request comes from.
 
-    key_id: str | None  # None where the service has no keys
+    Attributes:
+        key_id: the key's id, or None where the service has no keys.
+        name: the key's name, "anonymous" without keys.
+        role: what it may do.
+        categories: the only categories it may deal with; None for all.
+    """
+
+    key_id: str | None
     name: str
     role: Role
-    categories: frozenset[str] | None = None  # the only ones it may deal with; None for all
+    categories: frozenset[str] | None = None
 
     @property
     def actor(self) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -12,12 +13,11 @@ from filelock import FileLock, Timeout
 from app.database.engine import Database, DatabaseUnavailable
 from app.history import identity, queries
 from app.history.drawing import Drawer
-from app.history.entry import Entry
-from app.history.filed import FiledPosition
 from app.history.journal import Journal, JournalFull
 from app.history.pictures import Pictures
 from app.history.recent_answers import RecentAnswers
-from app.history.recorder import Recorder, Rows
+from app.history.record import Entry
+from app.history.recorder import NOT_FILED, Recorder, Rows
 from app.problems import Problem
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 # Seconds that closing takes at most to file what waits. The rest stays in the journal for the next start.
 _CLOSE_SECONDS: Final = 10.0
+_WAIT_SECONDS: Final = 10.0  # that a request waits for an inspection to be filed
 _FINDERS: Final = 4  # idempotency keys that are looked up at a time
 MAX_ARCHIVES: Final = 4  # that are sent at a time
 MAX_EXPORTS: Final = 4  # likewise, a page of rows each
@@ -85,14 +86,14 @@ class History:
         """File what waits, as far as a few seconds suffice, and let go of everything."""
         await asyncio.to_thread(self._close)
 
-    def expect_room(self, picture_bytes: int) -> None:
+    def require_room(self, picture_bytes: int) -> None:
         """Refuse early what could not be kept.
 
         Raises:
             Problem: history-unavailable.
         """
         try:
-            self._journal.expect_room(picture_bytes)
+            self._journal.require_room(picture_bytes)
         except JournalFull as error:
             raise Problem(
                 "history-unavailable",
@@ -107,7 +108,6 @@ class History:
 
         Raises:
             Problem: history-unavailable; it is not kept.
-            ValueError: the entry is not one.
         """
         await asyncio.wrap_future(self._appending.submit(self._append, entry))
 
@@ -115,9 +115,11 @@ class History:
         """Wait until all that was answered so far is in the database.
 
         Raises:
-            Problem: history-unavailable, if that takes too long.
+            Problem: history-unavailable, if it cannot be filed at present or that takes too long.
         """
-        await self._filed.wait(await self._appended())
+        # One whose caller has left may be on its way into the journal.
+        appended = await asyncio.wrap_future(self._appending.submit(lambda: self._journal.appended))
+        await self._filed(appended)
 
     async def find_idempotent(self, key_id: str | None, key: str) -> queries.Earlier | None:
         """The inspection that a key's idempotency key has led to, or None.
@@ -128,30 +130,28 @@ class History:
         Raises:
             Problem: history-unavailable, if it may not be filed yet.
         """
-        # One whose caller has left may be on its way into the journal.
-        await self._appended()
-        recent = self._recent.find(key_id, key)
-        remembered = None if recent is None else recent.earlier
-        if self._recorder.database_is_away or (recent and recent.position > self._filed.reached):
-            return remembered
-        try:
-            await self._filed.wait(self._left_over)
-        except Problem:
-            if self._recorder.database_is_away:
-                return remembered
-            raise
+        # In the thread that appends: one whose caller has left may be on its way into the journal.
+        recent = await asyncio.wrap_future(self._appending.submit(self._recent.find, key_id, key))
+        if recent is not None or self._recorder.database_is_away:
+            return recent
 
         def find() -> queries.Earlier | None:
             if self._recorder.database_is_away:  # found while this one waited for a thread
-                return remembered
+                return None
             try:
                 with self.database.read() as connection:
                     return queries.find_idempotent(connection, key_id, key)
             except DatabaseUnavailable as error:
                 self._recorder.database_is_away = True
-                logger.warning("idempotency keys are looked up in memory: %s (%s)", error, error.__cause__)
-                return remembered
+                logger.warning("idempotency keys are looked up in memory: %s", error)
+                return None
 
+        try:
+            await self._filed(self._left_over)
+        except Problem:
+            if self._recorder.database_is_away:
+                return None
+            raise
         return await asyncio.get_running_loop().run_in_executor(self._finders, find)
 
     def in_writer(self, task: Callable[[], T]) -> Future[T]:
@@ -177,7 +177,7 @@ class History:
     def accepts(self, picture_bytes: int) -> bool:
         """Whether a picture of so many bytes would be kept, and the last one was not refused by the disk."""
         try:
-            self._journal.expect_room(picture_bytes)
+            self._journal.require_room(picture_bytes)
         except JournalFull:
             return False
         return not self._journal.refused
@@ -197,12 +197,12 @@ class History:
             ) from error
         try:
             self.database.upgrade()
+            self.identity = identity.ensure(self.database)
             self.pictures.open()
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
-            self.identity = identity.ensure(self.database)
         except DatabaseUnavailable as error:
             self._let_go()
-            raise HistoryError(error.at_start) from error
+            raise HistoryError(str(error)) from error
         except OSError as error:
             self._let_go()
             raise HistoryError(f"the history {self.folder} cannot be used: {error}") from error
@@ -212,18 +212,15 @@ class History:
         if self._journal.backlog:
             logger.info("filing %d bytes that an earlier process has left", self._journal.backlog)
         self._left_over = self._journal.appended
-        self._filed = FiledPosition()
-        self._recorder = Recorder(self.database, self.pictures, self._journal, self._filed)
-        self._recorder.callbacks = self._callbacks
+        self._recorder = Recorder(self.database, self.pictures, self._journal, self._callbacks)
         self._recent = RecentAnswers()
         # One thread: what arrives is in the journal in the order in which it arrives.
         self._appending = ThreadPoolExecutor(1, "journal")
-        self._recorder.start()
+        self._recorder.wake()
 
     def _append(self, entry: Entry) -> None:
-        record = entry.record()
         try:
-            position = self._journal.append(record)
+            self._journal.append(entry.record())
         except JournalFull as error:
             logger.warning("an inspection could not be kept: %s", error, exc_info=error.__cause__)
             raise Problem(
@@ -231,24 +228,28 @@ class History:
                 f"The history takes no more: {error}. The image was inspected and is not kept, so it gets no "
                 "answer; store=false inspects without keeping.",
             ) from error
-        self._recent.add(entry.row, position)
+        self._recent.add(entry.row)
         self._recorder.wake()
 
-    async def _appended(self) -> int:
-        """The end of all records that were begun so far, when they are in the journal."""
-        return await asyncio.wrap_future(self._appending.submit(lambda: self._journal.appended))
+    async def _filed(self, position: int) -> None:
+        """Wait until all records of the journal up to a position are in the database."""
+        if position <= self._recorder.filed:
+            return
+        filing = self._recorder.run(partial(self._recorder.file_until, position))
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await asyncio.wrap_future(filing)
+        except TimeoutError as error:
+            raise Problem("history-unavailable", NOT_FILED) from error
 
     def _close(self) -> None:
         self.drawer.close()
         self._appending.shutdown()
-        ended = self._recorder.stop(_CLOSE_SECONDS)
+        self._recorder.close(_CLOSE_SECONDS)
         self._journal.close()
         if self._journal.backlog:
             logger.warning("%d bytes stay in the journal for the next start", self._journal.backlog)
-        if ended:
-            self._let_go()
-        else:  # with the process: until then nobody else may use the folder
-            self._finders.shutdown(wait=False)
+        self._let_go()
 
     def _let_go(self) -> None:
         self._finders.shutdown(wait=False)

@@ -1,36 +1,25 @@
 """The latest answers by idempotency key, in memory: the database may not know them yet, or be away."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from app.history.queries import Earlier
 
-MAX_BYTES: Final = 16 * 1024 * 1024  # some thousand answers
-
-
-class RecentAnswer(NamedTuple):
-    """An answer, and where its record ends in the journal."""
-
-    earlier: Earlier
-    position: int
+MOST: Final = 8192  # of about two kilobytes
 
 
 class RecentAnswers:
-    """Answers to inspections that came with an idempotency key. May be used from several threads.
+    """Answers to inspections that came with an idempotency key; of one thread.
 
     Args:
-        max_bytes: of answers; beyond, the oldest are forgotten.
+        most: beyond, the oldest are forgotten.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._answers: OrderedDict[tuple[str | None, str], RecentAnswer] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._answers: dict[tuple[str | None, str], Earlier] = {}
 
-    def add(self, row: Mapping[str, Any], position: int) -> None:
+    def add(self, row: Mapping[str, Any]) -> None:
         """Remember an inspection by its columns; of several under a key the first counts."""
         key = row.get("idempotency_key")
         if key is None:
@@ -38,15 +27,10 @@ class RecentAnswers:
         earlier = Earlier(
             row["id"], row.get("request_sha256"), row["answer"], row["map_low"], row["map_middle"]
         )
-        answer = RecentAnswer(earlier, position)
-        with self._lock:
-            if self._answers.setdefault((row.get("key_id"), key), answer) is answer:
-                self._bytes += len(earlier.answer)
-            while self._bytes > self._max_bytes:
-                _, oldest = self._answers.popitem(last=False)
-                self._bytes -= len(oldest.earlier.answer)
+        self._answers.setdefault((row.get("key_id"), key), earlier)
+        if len(self._answers) > self._most:
+            del self._answers[next(iter(self._answers))]
 
-    def find(self, key_id: str | None, key: str) -> RecentAnswer | None:
+    def find(self, key_id: str | None, key: str) -> Earlier | None:
         """The first answer under a key's idempotency key, or None where it is not remembered."""
-        with self._lock:
-            return self._answers.get((key_id, key))
+        return self._answers.get((key_id, key))

@@ -1,71 +1,112 @@
-"""A record of the journal: how an inspection stands in a file until it is in the database.
+"""An inspection on its way into the history, and how the journal keeps it.
 
-record = magic (4 bytes), lengths of the three parts (3 x uint64), crc32 of magic and lengths, and of the
-         parts (2 x uint32), the parts
+record = magic (4 bytes), lengths of the parts (3 x uint64), crc32 of what stands before, and of the parts
+         (2 x uint32), the parts
 parts  = the inspection's row (JSON), the image as it was uploaded, the score map (.npy)
 """
 
+import io
+import json
 import struct
 import zlib
-from typing import BinaryIO, Final, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.database.tables import inspections
 
 _MAGIC: Final = b"FGJ1"
-_LENGTHS: Final = struct.Struct("<QQQ")
+_LENGTHS: Final = struct.Struct("<4sQQQ")
 _CRCS: Final = struct.Struct("<II")
-_HEADER_BYTES: Final = len(_MAGIC) + _LENGTHS.size + _CRCS.size
-
-
-class TornRecord(Exception):  # noqa: N818  (what a killed process leaves)
-    """The end of a record is missing: it was not finished, and not answered."""
-
-
-class DamagedRecord(Exception):  # noqa: N818
-    """What is here is not what was written."""
+_HEADER_BYTES: Final = _LENGTHS.size + _CRCS.size
+_HALF_MAX: Final = float(np.finfo(np.float16).max)
 
 
 class Record(NamedTuple):
-    """An inspection as the journal keeps it: three parts of bytes."""
+    """An inspection as it is filed: the table's row, the image, and the score map as .npy."""
 
-    row: bytes
+    row: dict[str, Any]
     picture: bytes
     score_map: bytes
 
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return _HEADER_BYTES + sum(map(len, self))
-
     def encode(self) -> bytes:
-        """The record's bytes in a file."""
-        return b"".join((self._header(), *self))
+        """Encode it as the journal keeps it."""
+        parts = json.dumps(self.row).encode(), self.picture, self.score_map
+        lengths = _LENGTHS.pack(_MAGIC, *map(len, parts))
+        return b"".join((lengths, _CRCS.pack(zlib.crc32(lengths), _crc(*parts)), *parts))
 
-    def _header(self) -> bytes:
-        header = _MAGIC + _LENGTHS.pack(*map(len, self))
-        crc = 0
-        for part in self:
-            crc = zlib.crc32(part, crc)
-        return header + _CRCS.pack(zlib.crc32(header), crc)
 
-    @classmethod
-    def read(cls, file: BinaryIO, left: int) -> "Record":
-        """Read the record at a file's position, of which so many bytes are left.
+@dataclass(frozen=True)
+class Entry:
+    """What the history keeps of one inspection.
 
-        Raises:
-            TornRecord: its end is missing.
-            DamagedRecord: there is none.
-        """
-        header = file.read(min(_HEADER_BYTES, left))
-        if not header.startswith(_MAGIC[: len(header)]):
-            raise DamagedRecord
-        if len(header) < _HEADER_BYTES:
-            raise TornRecord
-        checked = header[: -_CRCS.size]
-        if zlib.crc32(checked) != _CRCS.unpack_from(header, len(checked))[0]:
-            raise DamagedRecord
-        lengths = _LENGTHS.unpack_from(header, len(_MAGIC))
-        if sum(lengths) > left - _HEADER_BYTES:
-            raise TornRecord
-        record = cls(*map(file.read, lengths))
-        if record._header() != header:
-            raise DamagedRecord
-        return record
+    Args:
+        row: columns of the table `inspections`, `features` as a list of numbers. Those that may be null may
+            be left out; image_bytes, has_pictures, map_bytes, review_revision and verdict are not among them.
+        picture: the upload's bytes.
+        score_map: anomaly scores, (h, w); kept as float16.
+    """
+
+    row: Mapping[str, Any]
+    picture: bytes
+    score_map: NDArray[np.floating[Any]]
+
+    def record(self) -> Record:
+        """Make the record of the entry."""
+        file = io.BytesIO()
+        half = np.clip(self.score_map, -_HALF_MAX, _HALF_MAX).astype(np.float16)
+        np.save(file, half, allow_pickle=False)
+        score_map = file.getvalue()
+        features = self.row.get("features")
+        row = {
+            **dict.fromkeys(inspections.columns.keys()),
+            **self.row,
+            "features": None if features is None else json.dumps(features),
+            "image_bytes": len(self.picture),
+            "has_pictures": True,
+            "map_bytes": len(score_map),
+            "review_revision": 0,
+        }
+        return Record(row, self.picture, score_map)
+
+
+class Decoded(NamedTuple):
+    """The records at the beginning of a file, their bytes, and whether what follows them is damaged.
+
+    The end of a last record may be missing: it was not finished, and not answered. That is no damage.
+    """
+
+    records: list[Record]
+    size: int
+    damaged: bool
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode the records in a file of the journal, as many as can be read."""
+    records: list[Record] = []
+    begin = 0
+    while begin + _HEADER_BYTES <= len(data):
+        header = data[begin : begin + _HEADER_BYTES]
+        magic, *lengths = _LENGTHS.unpack_from(header)
+        checks = _CRCS.unpack_from(header, _LENGTHS.size)
+        if magic != _MAGIC or zlib.crc32(header[: _LENGTHS.size]) != checks[0]:
+            return Decoded(records, begin, damaged=True)
+        end = begin + _HEADER_BYTES
+        parts = [data[end : (end := end + length)] for length in lengths]
+        if end > len(data):
+            break
+        if _crc(*parts) != checks[1]:
+            return Decoded(records, begin, damaged=True)
+        records.append(Record(json.loads(parts[0]), parts[1], parts[2]))
+        begin = end
+    return Decoded(records, begin, damaged=False)
+
+
+def _crc(*parts: bytes) -> int:
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return crc

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app.database import clock
 from app.forms import TEXT_FIELDS
-from app.history.entry import Entry
+from app.history.record import Entry
 from app.inspection.params import PredictRequest
 from app.inspection.pixels import Decoded, Explanation, Files
 from app.scheduling.batch import BatchResult

@@ -103,7 +103,7 @@ class Inspector:
     ) -> Answer:
         detector, params = request.detector, request.params
         if params.store:  # before the model has worked for nothing
-            self._history.expect_room(len(data))
+            self._history.require_room(len(data))
         settings = self._store.settings(request.category)
         station = request.texts.get("station")
         used = thresholds(self._store.calibrations.get(detector, station), settings)

@@ -124,7 +124,7 @@ class Predictor:
                 # Before its upload; a repeated request can be answered all the same. In the event loop: a
                 # thread would take longer, and requests that wait for one are counted nowhere yet.
                 if params.store and params.idempotency_key is None:
-                    self.history.expect_room(min(uploads.declared_size(request), self.settings.max_bytes))
+                    self.history.require_room(min(uploads.declared_size(request), self.settings.max_bytes))
                 detector = await self.residency.get(category, params.version)
                 body = await read(room)
                 number = len(body.upload.files)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.database import clock
-from app.history.entry import Entry
+from app.history.record import Entry
 from app.settings import Settings
 
 MakeEntry = Callable[..., Entry]

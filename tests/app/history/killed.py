@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from app.database import clock
-from app.history.entry import Entry
+from app.history.record import Entry
 
 
 def entries(line: int) -> Iterator[Entry]:

@@ -16,8 +16,8 @@ from sqlalchemy import Row, func, insert, select, text
 
 from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.database.tables import inspections
-from app.history.entry import Entry
 from app.history.history import History, HistoryError
+from app.history.record import Entry
 from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry
@@ -66,13 +66,12 @@ def expected_files(entries: Sequence[Entry]) -> set[str]:
     return {name for entry in entries for name in (entry.row["image_sha256"], f"{entry.row['id']}.npy")}
 
 
-def leave_journal(settings: Settings, *records: bytes) -> Path:
+def leave_journal(settings: Settings, *entries: Entry) -> Path:
     """A journal as a killed process leaves it."""
     folder = settings.history / "journal"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "000000000007.journal"
-    path.write_bytes(b"".join(records))
-    return path
+    (folder / "000000000007.journal").write_bytes(b"".join(entry.record().encode() for entry in entries))
+    return folder
 
 
 async def failing(history: History) -> None:
@@ -191,7 +190,7 @@ def test_writer_gives_a_tasks_result_or_error(settings: Settings) -> None:
 
     closed: list[History] = []
     use(settings, work)
-    with pytest.raises(RuntimeError, match="not open"):
+    with pytest.raises(RuntimeError, match="shutdown"):
         closed[0].in_writer(lambda: 1)
 
 
@@ -327,12 +326,12 @@ def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: MakeEntry
             kept.append(entry)
 
     async def work(history: History) -> None:
-        history.expect_room(1000)
+        history.require_room(1000)
         settings.sqlite_file.rename(away)
         with pytest.raises(Problem, match=r"not kept.*store=false") as refused:
             await fill(history)
         with pytest.raises(Problem, match=r"Nothing was inspected.*store=false") as early:
-            history.expect_room(20_000)
+            history.require_room(20_000)
         assert (refused.value.name, early.value.name) == ("history-unavailable",) * 2
         assert str(tmp_path) not in f"{refused.value.detail} {early.value.detail}"
         assert not history.accepts(20_000)
@@ -398,9 +397,9 @@ def test_files_of_an_inspection_that_was_filed_before_a_crash_do_not_come_back(
     use(settings)
     database = Database(settings.database_url)
     with database.write() as connection:
-        connection.execute(insert(inspections), [json.loads(entry.record().row)])
+        connection.execute(insert(inspections), [entry.record().row])
     database.close()
-    leave_journal(settings, entry.record().encode(), other.record().encode())
+    leave_journal(settings, entry, other)
     use(settings)
     assert ids(settings) == [entry.row["id"], other.row["id"]]
     assert files(settings) == expected_files([other])
@@ -411,23 +410,20 @@ def test_record_that_the_database_refuses_is_set_aside_alone(
     settings: Settings, make_entry: MakeEntry, place: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     entries = [make_entry() for _ in range(9)]
-    records = [entry.record() for entry in entries]
-    del entries[place]
-    row = json.dumps(json.loads(records[place].row) | {"request_id": None}).encode()
-    records[place] = records[place]._replace(row=row)
-    data = [record.encode() for record in records]
-    folder = leave_journal(settings, *data).parent
+    entries[place] = make_entry(request_id=None)
+    folder = leave_journal(settings, *entries)
+    refused = entries.pop(place)
     use(settings)
     assert ids(settings) == [entry.row["id"] for entry in entries]
     [kept] = folder.iterdir()
-    assert kept.name == f"000000000007-{sum(map(len, data[:place])):012}.damaged"
-    assert kept.read_bytes() == data[place]
+    assert kept.name == f"{refused.row['id']}.damaged"
+    assert kept.read_bytes() == refused.record().encode()
     assert ["refuses an inspection" in line.message for line in caplog.records].count(True) == 1
 
 
 def test_after_a_restart_who_asks_waits_for_what_was_left(settings: Settings, make_entry: MakeEntry) -> None:
     entries = [make_entry(idempotency_key=f"i{n}") for n in range(200)]
-    leave_journal(settings, *(entry.record().encode() for entry in entries))
+    leave_journal(settings, *entries)
 
     async def work(history: History) -> None:
         assert await history.find_idempotent(None, "i199") is not None
@@ -435,29 +431,3 @@ def test_after_a_restart_who_asks_waits_for_what_was_left(settings: Settings, ma
             assert connection.scalar(select(func.count()).select_from(inspections)) == 200
 
     use(settings, work)
-
-
-def test_closing_does_not_wait_for_a_database_that_never_answers(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("app.history.history._CLOSE_SECONDS", 0.05)
-    monkeypatch.setattr("app.history.recorder._ANSWER_SECONDS", 0.05)
-    release = threading.Event()
-
-    async def hold(history: History) -> None:
-        held = threading.Event()
-
-        def wait() -> bool:
-            held.set()
-            return release.wait(60)
-
-        done.extend((history, history.in_writer(wait)))
-        assert await asyncio.to_thread(held.wait, 30)
-
-    done: list[Any] = []
-    use(settings, hold)
-    assert "the database does not answer" in caplog.text
-    with pytest.raises(HistoryError, match="uses"):  # it may still write
-        use(settings)
-    release.set()
-    done[1].result(30)

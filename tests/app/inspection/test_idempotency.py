@@ -7,10 +7,9 @@ import pytest
 from sqlalchemy import select
 
 from app.database.tables import inspections
-from app.history.entry import Entry
 from app.history.history import History
 from app.history.journal import Journal
-from app.history.record import Record
+from app.history.record import Entry, Record
 from app.inspection.idempotency import Idempotency
 from app.problems import Problem
 from app.settings import Settings
@@ -101,10 +100,10 @@ def test_request_cancelled_while_it_is_written_is_not_inspected_again(
     first = keyed()
     writing, release, append = threading.Event(), threading.Event(), Journal.append
 
-    def stalled(journal: Journal, record: Record) -> int:
+    def stalled(journal: Journal, record: Record) -> None:
         writing.set()
         assert release.wait(60)
-        return append(journal, record)
+        append(journal, record)
 
     monkeypatch.setattr(Journal, "append", stalled)
 
