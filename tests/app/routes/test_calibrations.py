@@ -17,7 +17,7 @@ from flows.fastflow import bundle, conformal, images, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, archive
 from tests.app.calibrating import URL, good, renewal, send
-from tests.app.tuned import acts, keyed_service, predicted, refused, service
+from tests.app.tuned import acts, predicted, refused, service
 
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
@@ -298,19 +298,6 @@ class TestRefused:
 
 
 class TestAccess:
-    def test_needs_an_operator(self, store: Path, tmp_path: Path) -> None:
-        with keyed_service(store, tmp_path / "history") as keyed:
-            for role, may in (("line", False), ("viewer", False), ("operator", True), ("admin", True)):
-                response = send(keyed.client, good(2), headers=keyed.show(role), station=role)
-                assert (response.status_code == 201) is may, response.text
-                assert keyed.client.get(URL, headers=keyed.show(role)).status_code == 200
-                match = {**keyed.show(role), "If-Match": "*"}
-                deleted = keyed.client.delete(f"{URL}?station={role}", headers=match)
-                assert deleted.status_code == (204 if may else 403)
-            entries = acts(keyed.client, "model.calibrate", keyed.show("admin"))
-        done = [entry for entry in entries if entry["outcome"] == "done"]
-        assert [entry["actor"].split()[-1] for entry in done] == ["operator", "operator", "admin", "admin"]
-
     def test_the_audit_log_has_what_was_done_and_why(self, client: TestClient, store: Path) -> None:
         body = send(client, good(9), station="line-3").json()
         send(client, [b"text"])

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from flows.fastflow import bundle, conformal, models_folder
 from tests.app.bundles import again
 from tests.app.calibrating import good, send
-from tests.app.tuned import acts, keyed_service, predicted, refused, service
+from tests.app.tuned import acts, predicted, refused, service
 
 Images = dict[str, list[bytes]]
 URL = "/v1/models/tiny/thresholds"
@@ -181,15 +181,3 @@ class TestAudit:
         detail = entry["detail"]
         assert (detail["reason"], detail["to"]) == ("Complaint 88", body)
         assert (detail["problem"], detail["refusal"]) == (name, response.json()["detail"])
-
-
-def test_roles(store: Path, tmp_path: Path) -> None:
-    with keyed_service(store, tmp_path / "history") as keyed:
-        body = {"target_fpr": 0.2, "reason": "x"}
-        for role, may in {"line": False, "viewer": False, "operator": True, "admin": True}.items():
-            assert keyed.client.get(URL, headers=keyed.show(role)).status_code == 200
-            response = keyed.client.patch(URL, json=body, headers={**keyed.show(role), "If-Match": "*"})
-            assert response.status_code == (200 if may else 403), role
-        refused(keyed.client.get(URL), 401, "unauthenticated")
-        entries = acts(keyed.client, "model.thresholds", keyed.show("admin"))
-        assert [entry["actor"].split(" ", 1)[1] for entry in entries] == ["the operator", "the admin"]
