@@ -91,6 +91,7 @@ class Store:
             # A complete archive is tried out and let in, or refused, even if nobody waits for the answer: a
             # thread that unpacks cannot be stopped.
             work = asyncio.create_task(self._let_in(category, staging, cleanup.pop_all()))
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(work)
 
     async def activate(self, category: str, version: str) -> Changed:

@@ -22,13 +22,17 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.access import COMMAND_LINE, Role
+from app.calibrations import CalibrationFiles
 from app.database.engine import Database
 from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.retention import Retention
 from app.keys import Keys
+from app.loader import Loader
 from app.main import create_app
+from app.residency import Residency
 from app.settings import Settings
+from app.store import Store
 from flows.fastflow import bundle, models_folder
 from tests.conftest import trained_once
 from tests.support.serving import running
@@ -47,6 +51,32 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     # As a user may choose: compiled for OpenVINO, these hundreds of services would take minutes more.
     # tests/system runs what a user gets by default.
     monkeypatch.setenv("FLOWGAUGE_ENGINE", "torch")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Tests that are coroutines run in asyncio's loop, as the service does."""
+    return "asyncio"
+
+
+@pytest.fixture
+def first(store: Path) -> str:
+    """The version that is active from the start."""
+    return models_folder.resolve(store, "tiny").name
+
+
+@pytest.fixture
+def residency(store: Path) -> Iterator[Residency]:
+    """The models in memory of a service without its parts."""
+    residency = Residency(store, Loader(store, "cpu"), 2**31)
+    yield residency
+    residency.close()
+
+
+@pytest.fixture
+def changes(store: Path, residency: Residency) -> Store:
+    """The models folder as that service changes it."""
+    return Store(store, residency, 2**30, CalibrationFiles(store))
 
 
 @pytest.fixture(scope="session")

@@ -1,38 +1,19 @@
 """What tests of the models folder's changes share."""
 
-import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 from safetensors.torch import load, save
 
-from app.calibrations import CalibrationFiles
-from app.loader import Loader
 from app.problems import Problem
 from app.residency import Residency
-from app.store import Store
 from flows.fastflow import bundle
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector
 from flows.fastflow.images import decode
 from tests.app.bundles import again
 from tests.flows.fastflow.manifests import edit, rehash
-
-T = TypeVar("T")
-Scenario = Callable[[Store, Residency], Coroutine[Any, Any, T]]
-
-
-def run(models: Path, scenario: Scenario[T]) -> T:
-    async def main() -> T:
-        residency = Residency(models, Loader(models, "cpu"), 2**31)
-        try:
-            return await scenario(Store(models, residency, 2**30, CalibrationFiles(models)), residency)
-        finally:
-            residency.close()
-
-    return asyncio.run(main())
 
 
 async def problem(call: Awaitable[object], name: str) -> str:

@@ -14,8 +14,10 @@ from app.store import MAX_UPLOADS, Store
 from flows.fastflow import bundle
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.full_disk import files_of_at_most
-from tests.app.stores import problem, run
+from tests.app.stores import problem
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.anyio
 
 
 async def whole(data: bytes, size: int = 2**20) -> AsyncIterator[bytes]:
@@ -28,47 +30,37 @@ async def endless(data: bytes) -> AsyncIterator[bytes]:
     await asyncio.Event().wait()
 
 
-def test_a_version_is_let_in_and_not_kept_in_memory(store: Path) -> None:
+async def test_a_version_is_let_in_and_not_kept_in_memory(
+    store: Path, changes: Store, residency: Residency
+) -> None:
     data = archive(store, "v2")
-
-    async def scenario(changes: Store, residency: Residency) -> None:
-        await changes.upload("tiny", whole(data, 1000))
-        assert residency.loaded() == {}
-
-    run(store, scenario)
+    await changes.upload("tiny", whole(data, 1000))
+    assert residency.loaded() == {}
     bundle.verify(store / "tiny" / "v2")
 
 
 class TestFullDisk:
-    def test_while_the_archive_is_received_or_unpacked(self, store: Path) -> None:
+    async def test_while_the_archive_is_received_or_unpacked(self, store: Path, changes: Store) -> None:
         data = repacked(archive(store, "v2"), files={"report/x": bytes(3_000_000)})
         before = left_in(store)
-
-        async def scenario(changes: Store, _: Residency) -> None:
-            for limit in (50_000, len(data) + 1):
-                with files_of_at_most(limit):
-                    assert "has no room" in await problem(changes.upload("tiny", whole(data)), "too-large")
-                assert left_in(store) == before
-            await changes.upload("tiny", whole(data))
-
-        run(store, scenario)
+        for limit in (50_000, len(data) + 1):
+            with files_of_at_most(limit):
+                assert "has no room" in await problem(changes.upload("tiny", whole(data)), "too-large")
+            assert left_in(store) == before
+        await changes.upload("tiny", whole(data))
 
     @pytest.mark.parametrize("length", [2, 5 * 2**20 + 1])
-    def test_by_the_last_bytes(self, store: Path, length: int) -> None:
+    async def test_by_the_last_bytes(self, store: Path, length: int, changes: Store) -> None:
         """Few bytes reach the disk only when the file is closed."""
         before = left_in(store)
-
-        async def scenario(changes: Store, _: Residency) -> None:
-            with files_of_at_most(length - 1):
-                detail = await problem(changes.upload("tiny", whole(bytes(length))), "too-large")
-                assert "has no room" in detail
-
-        run(store, scenario)
+        with files_of_at_most(length - 1):
+            detail = await problem(changes.upload("tiny", whole(bytes(length))), "too-large")
+            assert "has no room" in detail
         assert left_in(store) == before
 
     @pytest.mark.parametrize("room", [0, 5])
-    def test_room_for_inspections_is_left(
-        self, store: Path, room: int, monkeypatch: pytest.MonkeyPatch
+    async def test_room_for_inspections_is_left(
+        self, store: Path, room: int, monkeypatch: pytest.MonkeyPatch, changes: Store
     ) -> None:
         most = 0
 
@@ -80,60 +72,48 @@ class TestFullDisk:
 
         monkeypatch.setattr(free_disk, "free_bytes", free)
         before = left_in(store)
-
-        async def scenario(changes: Store, _: Residency) -> None:
-            assert "has no room" in await problem(changes.upload("tiny", whole(bytes(10**7))), "too-large")
-
-        run(store, scenario)
+        assert "has no room" in await problem(changes.upload("tiny", whole(bytes(10**7))), "too-large")
         assert most <= room * 2**20
         assert left_in(store) == before
 
 
 class TestAtOnce:
-    def test_uploads_have_a_limit_and_one_that_ends_early_makes_room(self, store: Path) -> None:
+    async def test_uploads_have_a_limit_and_one_that_ends_early_makes_room(
+        self, store: Path, changes: Store
+    ) -> None:
         data = archive(store, "v2")
         before = left_in(store)
-
-        async def scenario(changes: Store, _: Residency) -> None:
-            running = [
-                asyncio.create_task(changes.upload("tiny", endless(data))) for _i in range(MAX_UPLOADS)
-            ]
-            await until(lambda: len(list(store.glob("*.part"))) == MAX_UPLOADS)
-            detail = await problem(changes.upload("tiny", whole(data)), "queue-full")
-            assert f"{MAX_UPLOADS} uploads are under way" in detail
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            assert left_in(store) == before
-            await changes.upload("tiny", whole(data))
-
-        run(store, scenario)
+        running = [asyncio.create_task(changes.upload("tiny", endless(data))) for _i in range(MAX_UPLOADS)]
+        await until(lambda: len(list(store.glob("*.part"))) == MAX_UPLOADS)
+        detail = await problem(changes.upload("tiny", whole(data)), "queue-full")
+        assert f"{MAX_UPLOADS} uploads are under way" in detail
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        assert left_in(store) == before
+        await changes.upload("tiny", whole(data))
 
     @pytest.mark.parametrize("good", [True, False])
-    def test_a_complete_upload_is_let_in_or_refused_although_nobody_waits(
-        self, store: Path, good: bool, monkeypatch: pytest.MonkeyPatch
+    async def test_a_complete_upload_is_let_in_or_refused_although_nobody_waits(
+        self, store: Path, good: bool, monkeypatch: pytest.MonkeyPatch, changes: Store
     ) -> None:
         honest = archive(store, "v2")
         data = honest if good else repacked(honest, lambda d: d["golden"][0].update(score=9.0))
         before = left_in(store)
         check, checking = Residency.check, asyncio.Event()
+        go_on = asyncio.Event()
 
-        async def scenario(changes: Store, residency: Residency) -> None:
-            go_on = asyncio.Event()
+        async def held(self: Residency, folder: Path) -> Any:
+            checking.set()
+            await go_on.wait()
+            return await check(self, folder)
 
-            async def held(self: Residency, folder: Path) -> Any:
-                checking.set()
-                await go_on.wait()
-                return await check(self, folder)
-
-            monkeypatch.setattr(Residency, "check", held)
-            waiting = asyncio.create_task(changes.upload("tiny", whole(data)))
-            await checking.wait()
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            go_on.set()
-            await until(lambda: not list(store.glob("*.part")))
-
-        run(store, scenario)
+        monkeypatch.setattr(Residency, "check", held)
+        waiting = asyncio.create_task(changes.upload("tiny", whole(data)))
+        await checking.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        go_on.set()
+        await until(lambda: not list(store.glob("*.part")))
         assert left_in(store) == (before | {"tiny/v2"} if good else before)

@@ -1,12 +1,10 @@
 """Loading for the service: what is shared, what is done once, and what a refusal says."""
 
-import asyncio
 import gc
 import shutil
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
@@ -19,7 +17,7 @@ from tests.app.stores import change, damage
 from tests.flows.fastflow.manifests import edit
 from tests.support.waiting import until
 
-T = TypeVar("T")
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -35,15 +33,11 @@ def warmed(monkeypatch: pytest.MonkeyPatch) -> list[Scorer]:
     return recorded
 
 
-def run(models: Path, scenario: Callable[[Loader], Coroutine[Any, Any, T]], device: str = "cpu") -> T:
-    async def main() -> T:
-        loader = Loader(models, device)
-        try:
-            return await scenario(loader)
-        finally:
-            loader.close()
-
-    return asyncio.run(main())
+@pytest.fixture
+def loader(store: Path) -> Iterator[Loader]:
+    loader = Loader(store, "cpu")
+    yield loader
+    loader.close()
 
 
 async def refused(call: Awaitable[object]) -> str:
@@ -53,42 +47,37 @@ async def refused(call: Awaitable[object]) -> str:
     return caught.value.detail
 
 
-def reason(models: Path, folder: Path, device: str = "cpu") -> str:
-    return run(models, lambda loader: refused(loader.load(folder)), device)
-
-
 class TestShared:
-    def test_a_backbone_is_one_for_all_and_goes_with_the_last(self, store: Path, folder: Path) -> None:
+    async def test_a_backbone_is_one_for_all_and_goes_with_the_last(
+        self, store: Path, folder: Path, loader: Loader
+    ) -> None:
         other = again(store, "v1", "nut")
+        loaded = [await loader.load(folder), await loader.load(other)]
+        first, second = (one.scorer.extractor for one in loaded)
+        assert first is second
+        with pytest.raises(ValueError, match="the head was let go"):
+            _ = loaded[0].scorer.head
+        gone = weakref.ref(first)
+        del first, second, loaded
+        await refused(loader.load(store / "tiny" / "none"))  # the thread lets go of its last result
+        gc.collect()
+        assert gone() is None
 
-        async def scenario(loader: Loader) -> None:
-            loaded = [await loader.load(folder), await loader.load(other)]
-            first, second = (one.scorer.extractor for one in loaded)
-            assert first is second
-            with pytest.raises(ValueError, match="the head was let go"):
-                _ = loaded[0].scorer.head
-            gone = weakref.ref(first)
-            del first, second, loaded
-            await refused(loader.load(store / "tiny" / "none"))  # the thread lets go of its last result
-            gc.collect()
-            assert gone() is None
-
-        run(store, scenario)
-
-    def test_models_of_a_shape_are_warmed_up_once(
-        self, store: Path, folder: Path, warmed: list[Scorer]
+    async def test_models_of_a_shape_are_warmed_up_once(
+        self, store: Path, folder: Path, warmed: list[Scorer], loader: Loader
     ) -> None:
         others = [again(store, version, "nut") for version in ("v1", "v2")]
         change(others[1], geometry={"shrink": "area", "margin": 8})  # its maps are made in another way
+        loaded = [await loader.load(one) for one in (folder, *others)]
+        assert warmed == [loaded[0].scorer, loaded[2].scorer]
 
-        async def scenario(loader: Loader) -> None:
-            loaded = [await loader.load(one) for one in (folder, *others)]
-            assert warmed == [loaded[0].scorer, loaded[2].scorer]
-
-        run(store, scenario)
-
-    def test_every_model_gets_graphs_of_its_own_and_goes_on_without(
-        self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    async def test_every_model_gets_graphs_of_its_own_and_goes_on_without(
+        self,
+        store: Path,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        loader: Loader,
     ) -> None:
         specialised: list[Scorer] = []
 
@@ -97,34 +86,26 @@ class TestShared:
             raise RuntimeError("no memory")
 
         monkeypatch.setattr(Scorer, "specialise", failing)
+        loaded = [await loader.load(folder) for _ in range(2)]
+        said = f"tiny/{folder.name} goes on with the graphs that it shares"
+        await until(lambda: caplog.text.count(said) == 2)
+        assert specialised == [one.scorer for one in loaded]
 
-        async def scenario(loader: Loader) -> None:
-            loaded = [await loader.load(folder) for _ in range(2)]
-            await until(lambda: specialised == [one.scorer for one in loaded])
-
-        run(store, scenario)
-        assert caplog.text.count(f"tiny/{folder.name} goes on with the graphs that it shares") == 2
-
-    def test_weights_are_those_of_the_models_folder_wherever_the_bundle_lies(
-        self, store: Path, folder: Path, tmp_path: Path
+    async def test_weights_are_those_of_the_models_folder_wherever_the_bundle_lies(
+        self, store: Path, folder: Path, tmp_path: Path, loader: Loader
     ) -> None:
         staged = shutil.copytree(folder, tmp_path / "staging" / "tiny" / folder.name)
-
-        async def scenario(loader: Loader) -> None:
-            assert (await loader.load(staged)).manifest.category == "tiny"
-
-        run(store, scenario)
+        assert (await loader.load(staged)).manifest.category == "tiny"
 
 
-def test_files_are_verified_and_images_replayed_every_time(store: Path, folder: Path) -> None:
-    async def scenario(loader: Loader) -> None:
-        await loader.load(folder)
-        edit(folder, lambda d: d["golden"][0].update(score=9.0))
-        assert "golden/0.png scores" in await refused(loader.load(folder))
-        damage(folder)
-        assert "flow.safetensors was changed" in await refused(loader.load(folder))
-
-    run(store, scenario)
+async def test_files_are_verified_and_images_replayed_every_time(
+    store: Path, folder: Path, loader: Loader
+) -> None:
+    await loader.load(folder)
+    edit(folder, lambda d: d["golden"][0].update(score=9.0))
+    assert "golden/0.png scores" in await refused(loader.load(folder))
+    damage(folder)
+    assert "flow.safetensors was changed" in await refused(loader.load(folder))
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -144,46 +125,41 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 class TestReasons:
     @pytest.mark.parametrize("name", FAULTS)
-    def test_say_what_is_wrong_and_never_where(
+    async def test_say_what_is_wrong_and_never_where(
         self, store: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         apply, said = FAULTS[name]
         apply(folder)
         monkeypatch.chdir(store.parent)
         for models in (store, Path(store.name)):
-            found = reason(models, models / "tiny" / folder.name)
+            found = await refused(Loader(models, "cpu").load(models / "tiny" / folder.name))
             assert said in found
             for path in (store, store.parent, models / "tiny"):
                 assert str(path) not in found
             assert len(found.splitlines()) == 1
 
-    def test_of_a_damaged_backbone(self, store: Path, folder: Path) -> None:
+    async def test_of_a_damaged_backbone(self, store: Path, folder: Path, loader: Loader) -> None:
         [weights] = (store / models_folder.BACKBONES).iterdir()
         weights.write_bytes(b"nonsense")
-        found = reason(store, folder)
+        found = await refused(loader.load(folder))
         assert weights.name in found
         assert str(store) not in found
 
-    def test_of_an_unexpected_error_only_the_kind(
-        self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    async def test_of_an_unexpected_error_only_the_kind(
+        self, folder: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def verify(_: Path) -> None:
             raise MemoryError("/secret")
 
         monkeypatch.setattr(detector, "verify", verify)
-        assert reason(store, folder) == (
+        assert await refused(loader.load(folder)) == (
             "Loading the bundle ended with MemoryError; the server's log has more."
         )
         assert "/secret" in caplog.text
 
 
-def test_a_bundle_is_checked_without_a_calibration_for_the_engine(store: Path, folder: Path) -> None:
-    async def scenario() -> None:
-        loader = Loader(store, "cpu", "bfloat16")
-        try:
-            assert "was not calibrated for bfloat16" in await refused(loader.load(folder))
-            assert (await loader.load(folder, uncalibrated=True)).engine == "torch-cpu-bfloat16"
-        finally:
-            loader.close()
-
-    asyncio.run(scenario())
+async def test_a_bundle_is_checked_without_a_calibration_for_the_engine(store: Path, folder: Path) -> None:
+    loader = Loader(store, "cpu", "bfloat16")
+    assert "was not calibrated for bfloat16" in await refused(loader.load(folder))
+    assert (await loader.load(folder, uncalibrated=True)).engine == "torch-cpu-bfloat16"
+    loader.close()

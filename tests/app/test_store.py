@@ -15,15 +15,11 @@ from app.store import Changed, Store
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, left_in
-from tests.app.stores import damage, of_half_the_size, problem, run, serving
+from tests.app.stores import damage, of_half_the_size, problem, serving
 from tests.conftest import picture
 from tests.flows.fastflow.manifests import edit
 
-
-@pytest.fixture
-def first(store: Path) -> str:
-    """The version that is active from the start."""
-    return models_folder.resolve(store, "tiny").name
+pytestmark = pytest.mark.anyio
 
 
 def steps(activated: Changed) -> tuple[str | None, str]:
@@ -32,16 +28,14 @@ def steps(activated: Changed) -> tuple[str | None, str]:
 
 
 class TestActivate:
-    def test_it_serves_when_this_returns(self, store: Path, first: str) -> None:
+    async def test_it_serves_when_this_returns(
+        self, store: Path, first: str, changes: Store, residency: Residency
+    ) -> None:
         again(store, "v2")
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            assert await serving(residency) == first
-            assert steps(await changes.activate("tiny", "v2")) == (first, "v2")
-            assert await serving(residency) == "v2"
-            assert list(residency.loaded()) == [("tiny", "v2")]
-
-        run(store, scenario)
+        assert await serving(residency) == first
+        assert steps(await changes.activate("tiny", "v2")) == (first, "v2")
+        assert await serving(residency) == "v2"
+        assert list(residency.loaded()) == [("tiny", "v2")]
         assert models_folder.active_version(store, "tiny") == "v2"
 
     @pytest.mark.parametrize(
@@ -52,38 +46,38 @@ class TestActivate:
         ],
         ids=["flow", "golden score"],
     )
-    def test_a_bad_one_is_refused_and_the_old_one_stays(
-        self, store: Path, first: str, change: Callable[[Path], object], reason: str
+    async def test_a_bad_one_is_refused_and_the_old_one_stays(
+        self,
+        store: Path,
+        first: str,
+        change: Callable[[Path], object],
+        reason: str,
+        changes: Store,
+        residency: Residency,
     ) -> None:
         change(again(store, "v2"))
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            await residency.get("tiny")
-            assert reason in await problem(changes.activate("tiny", "v2"), "rejected-bundle")
-            assert await serving(residency) == first
-
-        run(store, scenario)
+        await residency.get("tiny")
+        assert reason in await problem(changes.activate("tiny", "v2"), "rejected-bundle")
+        assert await serving(residency) == first
         assert models_folder.active_version(store, "tiny") == first
         assert models_folder.previous_version(store, "tiny") is None
 
-    def test_what_counts_is_on_the_disk_and_not_what_is_in_memory(self, store: Path, first: str) -> None:
+    async def test_what_counts_is_on_the_disk_and_not_what_is_in_memory(
+        self, store: Path, first: str, changes: Store, residency: Residency
+    ) -> None:
         folder = again(store, "v2")
         good = (folder / bundle.FLOW).read_bytes()
+        await residency.get("tiny", "v2")
+        damage(folder)
+        assert "was changed" in await problem(changes.activate("tiny", "v2"), "rejected-bundle")
+        assert await serving(residency) == first
+        (folder / bundle.FLOW).write_bytes(good)
+        edit(folder, lambda d: d["metrics"].update(fit_nll=0.0))
+        await changes.activate("tiny", "v2")
+        assert (await residency.get("tiny")).manifest.metrics["fit_nll"] == 0
 
-        async def scenario(changes: Store, residency: Residency) -> None:
-            await residency.get("tiny", "v2")
-            damage(folder)
-            assert "was changed" in await problem(changes.activate("tiny", "v2"), "rejected-bundle")
-            assert await serving(residency) == first
-            (folder / bundle.FLOW).write_bytes(good)
-            edit(folder, lambda d: d["metrics"].update(fit_nll=0.0))
-            await changes.activate("tiny", "v2")
-            assert (await residency.get("tiny")).manifest.metrics["fit_nll"] == 0
-
-        run(store, scenario)
-
-    def test_one_that_is_deleted_meanwhile(
-        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch
+    async def test_one_that_is_deleted_meanwhile(
+        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch, changes: Store, residency: Residency
     ) -> None:
         again(store, "v2")
         load = Residency.load
@@ -94,17 +88,13 @@ class TestActivate:
             return detector
 
         monkeypatch.setattr(Residency, "load", load_and_delete)
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            assert "no version 'v2'" in await problem(changes.activate("tiny", "v2"), "unknown-model")
-            assert await serving(residency) == first
-
-        run(store, scenario)
+        assert "no version 'v2'" in await problem(changes.activate("tiny", "v2"), "unknown-model")
+        assert await serving(residency) == first
         assert models_folder.active_version(store, "tiny") == first
 
     @pytest.mark.parametrize("station", [None, "line-3"])
-    def test_one_without_a_pixel_in_a_region_would_pass_every_part(
-        self, store: Path, first: str, station: str | None
+    async def test_one_without_a_pixel_in_a_region_would_pass_every_part(
+        self, store: Path, first: str, station: str | None, changes: Store, residency: Residency
     ) -> None:
         of_half_the_size(store, "half")
         # Two columns of pixels of 64, between two columns of 32.
@@ -112,124 +102,101 @@ class TestActivate:
         region = {"revision": 1, "image": {"width": 64, "height": 64}, "polygons": [strip]}
         settings = {"region": region} if station is None else {"stations": {station: region}}
         (store / "tiny" / SETTINGS).write_text(json.dumps({"revision": 1, **settings}))
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            detail = await problem(changes.activate("tiny", "half"), "rejected-bundle")
-            assert "No pixel of the map, 32 x 32, lies inside the region" in detail
-            assert await serving(residency) == first
-            (store / "tiny" / SETTINGS).unlink()
-            await changes.activate("tiny", "half")
-            assert await serving(residency) == "half"
-
-        run(store, scenario)
+        detail = await problem(changes.activate("tiny", "half"), "rejected-bundle")
+        assert "No pixel of the map, 32 x 32, lies inside the region" in detail
+        assert await serving(residency) == first
+        (store / "tiny" / SETTINGS).unlink()
+        await changes.activate("tiny", "half")
+        assert await serving(residency) == "half"
 
 
 class TestRollback:
-    def test_twice_returns(self, store: Path, first: str) -> None:
+    async def test_twice_returns(self, store: Path, first: str, changes: Store, residency: Residency) -> None:
         again(store, "v2")
+        await changes.activate("tiny", "v2")
+        for before, after in (("v2", first), (first, "v2")):
+            assert steps(await changes.rollback("tiny")) == (before, after)
+            assert await serving(residency) == after
 
-        async def scenario(changes: Store, residency: Residency) -> None:
-            await changes.activate("tiny", "v2")
-            for before, after in (("v2", first), (first, "v2")):
-                assert steps(await changes.rollback("tiny")) == (before, after)
-                assert await serving(residency) == after
-
-        run(store, scenario)
-
-    def test_without_a_good_one_before_nothing_changes(self, store: Path, first: str) -> None:
+    async def test_without_a_good_one_before_nothing_changes(
+        self, store: Path, first: str, changes: Store, residency: Residency
+    ) -> None:
         again(store, "v2")
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            assert "served before the active one" in await problem(changes.rollback("tiny"), "conflict")
-            await changes.activate("tiny", "v2")
-            damage(store / "tiny" / first)
-            detail = await problem(changes.rollback("tiny"), "rejected-bundle")
-            assert "flow.safetensors was changed" in detail
-            await changes.delete("tiny", first)
-            assert "or it was deleted" in await problem(changes.rollback("tiny"), "conflict")
-            assert await serving(residency) == "v2"
-
-        run(store, scenario)
+        assert "served before the active one" in await problem(changes.rollback("tiny"), "conflict")
+        await changes.activate("tiny", "v2")
+        damage(store / "tiny" / first)
+        detail = await problem(changes.rollback("tiny"), "rejected-bundle")
+        assert "flow.safetensors was changed" in detail
+        await changes.delete("tiny", first)
+        assert "or it was deleted" in await problem(changes.rollback("tiny"), "conflict")
+        assert await serving(residency) == "v2"
 
 
 class TestDelete:
-    def test_inspections_with_it_are_finished(self, store: Path, first: str) -> None:
+    async def test_inspections_with_it_are_finished(
+        self, store: Path, first: str, changes: Store, residency: Residency
+    ) -> None:
         again(store, "v2")
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            detector = await residency.get("tiny", "v2")
-            await changes.delete("tiny", "v2")
-            assert residency.loaded() == {}
-            assert detector.predict([picture(1)])[0].decision == "PASS"
-            await problem(residency.get("tiny", "v2"), "unknown-model")
+        detector = await residency.get("tiny", "v2")
+        await changes.delete("tiny", "v2")
+        assert residency.loaded() == {}
+        assert detector.predict([picture(1)])[0].decision == "PASS"
+        await problem(residency.get("tiny", "v2"), "unknown-model")
 
         before = left_in(store) - {"tiny/v2"}
-        run(store, scenario)
         assert left_in(store) == before
         assert models_folder.versions(store, "tiny") == [first]
 
-    def test_the_active_one_and_the_one_that_serves_are_refused(self, store: Path, first: str) -> None:
+    async def test_the_active_one_and_the_one_that_serves_are_refused(
+        self, store: Path, first: str, changes: Store, residency: Residency
+    ) -> None:
         damage(again(store, "v2"))
-
-        async def scenario(changes: Store, residency: Residency) -> None:
-            detail = await problem(changes.delete("tiny", first), "conflict")
-            assert detail == f"tiny/{first} is active; activate another version first"
-            await residency.get("tiny")
-            models_folder.activate(store, "tiny", "v2")  # beside the server, and refused
-            assert await serving(residency) == first
-            detail = await problem(changes.delete("tiny", first), "conflict")
-            assert detail == f"tiny/{first} is serving; activate another version first."
-            await changes.activate("tiny", first)
-            await changes.delete("tiny", "v2")
-
-        run(store, scenario)
+        detail = await problem(changes.delete("tiny", first), "conflict")
+        assert detail == f"tiny/{first} is active; activate another version first"
+        await residency.get("tiny")
+        models_folder.activate(store, "tiny", "v2")  # beside the server, and refused
+        assert await serving(residency) == first
+        detail = await problem(changes.delete("tiny", first), "conflict")
+        assert detail == f"tiny/{first} is serving; activate another version first."
+        await changes.activate("tiny", first)
+        await changes.delete("tiny", "v2")
         bundle.verify(store / "tiny" / first)
 
 
 class TestAtOnce:
-    def test_activations_of_a_category_come_one_after_the_other(self, store: Path, first: str) -> None:
+    async def test_activations_of_a_category_come_one_after_the_other(
+        self, store: Path, first: str, changes: Store, residency: Residency
+    ) -> None:
         versions = {"a", "b", "c"}
         for version in versions:
             again(store, version)
-
-        async def scenario(changes: Store, residency: Residency) -> tuple[list[Changed], str]:
-            done = await asyncio.gather(*(changes.activate("tiny", version) for version in versions))
-            return list(done), await serving(residency)
-
-        done, last = run(store, scenario)
+        done = await asyncio.gather(*(changes.activate("tiny", version) for version in versions))
         followed = {activated.previous: activated.version for activated in done}
         order = [first]
         for _ in versions:
             order.append(followed[order[-1]])
         assert set(order) == {first, *versions}
-        assert order[-1] == last == models_folder.active_version(store, "tiny")
+        assert order[-1] == await serving(residency) == models_folder.active_version(store, "tiny")
 
-    def test_another_process_holds_one_category_and_no_other(
-        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch
+    async def test_another_process_holds_one_category_and_no_other(
+        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch, changes: Store, residency: Residency
     ) -> None:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
         again(store, "v2")
         again(store, "v1", "nut")
+        with models_folder.locked(store, "tiny"):
+            for call in (changes.activate("tiny", "v2"), changes.delete("tiny", "v2")):
+                assert "another process" in await problem(call, "conflict")
+            await changes.activate("nut", "v1")
+        assert await serving(residency) == first
 
-        async def scenario(changes: Store, residency: Residency) -> None:
-            with models_folder.locked(store, "tiny"):
-                for call in (changes.activate("tiny", "v2"), changes.delete("tiny", "v2")):
-                    assert "another process" in await problem(call, "conflict")
-                await changes.activate("nut", "v1")
-            assert await serving(residency) == first
-
-        run(store, scenario)
-
-    def test_activated_and_deleted_at_once_what_is_active_exists(self, store: Path) -> None:
+    async def test_activated_and_deleted_at_once_what_is_active_exists(
+        self, store: Path, changes: Store
+    ) -> None:
         again(store, "v2")
-
-        async def scenario(changes: Store, residency: Residency) -> list[object]:
-            calls = changes.activate("tiny", "v2"), changes.delete("tiny", "v2")
-            done = await asyncio.gather(*calls, return_exceptions=True)
-            await serving(residency)
-            return list(done)
-
-        [refused] = [each for each in run(store, scenario) if isinstance(each, Problem)]
+        calls = changes.activate("tiny", "v2"), changes.delete("tiny", "v2")
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        [refused] = [each for each in done if isinstance(each, Problem)]
         assert refused.name in ("conflict", "unknown-model")
         bundle.verify(models_folder.resolve(store, "tiny"))
 
@@ -237,25 +204,21 @@ class TestAtOnce:
 @pytest.mark.parametrize(
     ("category", "version"), [("tiny", "v9"), ("tiny", ".."), ("nut", "v1"), ("..", "x")]
 )
-def test_an_unknown_version_changes_nothing(store: Path, category: str, version: str) -> None:
+async def test_an_unknown_version_changes_nothing(
+    store: Path, category: str, version: str, changes: Store
+) -> None:
     before = left_in(store)
-
-    async def scenario(changes: Store, _: Residency) -> None:
-        for call in (changes.activate, changes.unload, changes.delete):
-            await problem(call(category, version), "unknown-model")
-        if category != "tiny":
-            await problem(changes.rollback(category), "unknown-model")
-
-    run(store, scenario)
+    for call in (changes.activate, changes.unload, changes.delete):
+        await problem(call(category, version), "unknown-model")
+    if category != "tiny":
+        await problem(changes.rollback(category), "unknown-model")
     assert left_in(store) == before
 
 
-def test_a_models_folder_that_is_gone_is_no_unknown_model(store: Path, first: str) -> None:
+async def test_a_models_folder_that_is_gone_is_no_unknown_model(
+    store: Path, first: str, changes: Store
+) -> None:
     shutil.move(store, store.with_name("elsewhere"))
-
-    async def scenario(changes: Store, _: Residency) -> None:
-        for call in (changes.activate, changes.unload, changes.delete):
-            await problem(call("tiny", first), "model-loading")
-        await problem(changes.rollback("tiny"), "model-loading")
-
-    run(store, scenario)
+    for call in (changes.activate, changes.unload, changes.delete):
+        await problem(call("tiny", first), "model-loading")
+    await problem(changes.rollback("tiny"), "model-loading")
