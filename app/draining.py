@@ -6,24 +6,15 @@ from app.problems import Problem
 
 
 class Draining:
-    """Whether the server is stopping. It never turns back."""
+    """Whether the server is stopping. It never turns back.
+
+    Attributes:
+        at_end: called in the event loop when the port closes, to end answers that would never end.
+    """
 
     def __init__(self) -> None:
         self.begun = False
-        self._ends: list[Callable[[], None]] = []
-
-    def begin(self) -> None:
-        """Stop accepting work. Safe in a signal handler."""
-        self.begun = True
-
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Call a function, in the event loop, when the port closes: it ends answers that would never end."""
-        self._ends.append(callback)
-
-    def end(self) -> None:
-        """Say that the port closes."""
-        for callback in self._ends:
-            callback()
+        self.at_end: list[Callable[[], None]] = []
 
     def require_not_begun(self) -> None:
         """Raise the problem draining when the server is stopping."""

@@ -110,7 +110,7 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     stack.push_async_callback(history.close)
     await feed.open()
     stack.push_async_callback(feed.close)
-    state.draining.on_end(feed.end)
+    state.draining.at_end.append(feed.end)
     state.sinks = sinks = Sinks(settings, database, feed, history.identity)
     await sinks.open()
     stack.push_async_callback(sinks.close)

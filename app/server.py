@@ -48,7 +48,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, and what would stay open for ever; then wait for the rest."""
-        self._draining.end()
+        for end in self._draining.at_end:
+            end()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -56,7 +57,7 @@ class Server(uvicorn.Server):
         del frame
         if self._draining.begun:
             os._exit(128 + sig)  # as a shell says that a signal ended it
-        self._draining.begin()
+        self._draining.begun = True
         if self.started and self._drain_seconds:
             # A handler may run in the middle of anything, but the loop's own methods are made for it.
             loop = asyncio.get_running_loop()

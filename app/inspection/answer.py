@@ -12,7 +12,7 @@ from app.forms import TEXT_FIELDS
 from app.history.record import Entry
 from app.inspection.params import PredictRequest
 from app.inspection.pixels import Decoded, Explanation, Files
-from app.scheduling.batch import BatchResult
+from app.scheduling.batcher import BatchResult
 from app.scheduling.thread_pool import Timed
 from app.schemas import predict as schemas
 from app.verdict import shown

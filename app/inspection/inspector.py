@@ -17,8 +17,7 @@ from app.inspection.params import PredictRequest
 from app.inspection.pixels import Decoded, Explanation, decode, explain
 from app.problems import Problem
 from app.scheduling.admission import Reservation
-from app.scheduling.batch import BatchResult
-from app.scheduling.batcher import Batcher
+from app.scheduling.batcher import Batcher, BatchResult
 from app.scheduling.thread_pool import FairThreadPool, Timed
 from app.schemas import predict as schemas
 from app.store import Store

@@ -4,7 +4,6 @@ import base64
 import itertools
 import math
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,16 +12,16 @@ from pydantic import ValidationError
 from app.forms import TEXT_FIELDS
 from app.open_inference.outgoing import DEFAULT, OUTPUTS
 from app.problems import Problem
-from app.schemas.open_inference import Datatype, InferenceRequest, InputTensor, RequestParameters
+from app.schemas.open_inference import InferenceRequest, InputTensor, RequestParameters, TensorMetadata
 from app.settings import Settings
 from flows.fastflow import heatmap
 from flows.fastflow.images import Limits
 
 # Files; or RGB (N, H, W, 3).
-INPUTS: Final[Mapping[str, tuple[Datatype, list[int]]]] = {
-    "image": ("BYTES", [-1]),
-    "pixels": ("UINT8", [-1, -1, -1, 3]),
-}
+INPUTS: Final = (
+    TensorMetadata(name="image", datatype="BYTES", shape=[-1]),
+    TensorMetadata(name="pixels", datatype="UINT8", shape=[-1, -1, -1, 3]),
+)
 # As objects of Python a JSON of so many bytes takes up to twenty times as much; larger images follow it.
 MAX_JSON: Final = 4 * 1024 * 1024
 
@@ -66,7 +65,7 @@ def parse(body: bytes, length: int, settings: Settings) -> Incoming:
     size = tensor.parameters.binary_data_size if tensor.parameters is not None else None
     if (size or 0) != len(binary):
         raise _bad(f"{len(binary)} bytes follow the JSON; binary_data_size of the input is {size}.")
-    if tensor.name not in INPUTS or tensor.datatype != INPUTS[tensor.name][0]:
+    if (tensor.name, tensor.datatype) not in [(one.name, one.datatype) for one in INPUTS]:
         raise _bad(
             f"The input is 'image' of BYTES or 'pixels' of UINT8; it was {tensor.name[:64]!r} of "
             f"{tensor.datatype[:16]!r}."

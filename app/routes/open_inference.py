@@ -70,10 +70,7 @@ def model_metadata(
     version = request.path_params.get("version")
     resolve(settings.models, category, version)
     versions = models_folder.versions(settings.models, category) if version is None else [version]
-    inputs = [
-        schemas.TensorMetadata(name=name, datatype=datatype, shape=shape)
-        for name, (datatype, shape) in incoming.INPUTS.items()
-    ]
+    inputs = [*incoming.INPUTS]
     outputs = [
         schemas.TensorMetadata(name=name, datatype=output.datatype, shape=output.shape)
         for name, output in outgoing.OUTPUTS.items()

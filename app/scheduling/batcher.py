@@ -5,15 +5,18 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, groupby, pairwise
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from app.problems import Problem
-from app.scheduling.batch import BatchResult, Job, computes, score_together
 from app.scheduling.fair_queue import FairQueue, MovingAverage
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Prepared
@@ -28,6 +31,50 @@ Observer = Callable[[int, float, Sequence[str]], None]
 _MOST_SECONDS: Final = 0.25
 # For the batch that runs when the server stops: requests have had their time before.
 _CLOSE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """The scores of an image, the seconds until its batch began and that it took, and its images."""
+
+    scored: Scored
+    waited: float
+    took: float
+    batch_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An image that waits for its scores; arguments as of `Batcher.score`."""
+
+    detector: Detector
+    prepared: Prepared
+    region: NDArray[np.bool_] | None
+    future: Future[BatchResult]
+    submitted: float  # time.monotonic()
+
+    @property
+    def category(self) -> str:
+        """The model's."""
+        return self.detector.manifest.category
+
+    @property
+    def tiles(self) -> int:
+        """Rows of a batch that the image takes."""
+        return len(self.prepared.layout)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the image needs passes of the backbone to itself."""
+        return self.tiles > self.detector.scorer.chunk
+
+    @cached_property
+    def group(self) -> Hashable:
+        """Only jobs of one group share a batch: same backbone, same input size."""
+        extractor = self.detector.scorer.extractor
+        # By name, too: another architecture may have tensors of the same shapes, and pad or scale otherwise.
+        backbone = extractor.name, extractor.weights_sha256, extractor.out_indices
+        return backbone, extractor.mean, extractor.std, self.detector.manifest.input_size
 
 
 class Batcher:
@@ -180,7 +227,7 @@ class Batcher:
         """Score jobs together; where that fails, one by one, so that an image fails alone."""
         self.passes += 1
         try:
-            return [*score_together(jobs)]
+            return [*_score_together(jobs)]
         except Exception as error:
             if len(jobs) == 1:
                 self._check_device(jobs[0])
@@ -204,3 +251,32 @@ class Batcher:
                 self._batch_seconds.add(seconds)
         if jobs and self._observer is not None:
             self._observer(len(jobs), seconds, [job.category for job in jobs])
+
+
+@torch.inference_mode()
+def _score_together(jobs: Sequence[Job]) -> list[Scored]:
+    """Score jobs of one group, those of a model side by side; or a large one alone."""
+    scorer = jobs[0].detector.scorer
+    if jobs[0].is_large:
+        [job] = jobs
+        return scorer.score_prepared([job.prepared], [job.region])
+    maps = scorer.features([tile for job in jobs for tile in job.prepared.tiles()])
+    by_model = [(detector, [*own]) for detector, own in groupby(jobs, key=lambda job: job.detector)]
+    ends = accumulate((sum(job.tiles for job in own) for _, own in by_model), initial=0)
+    scored: list[Scored] = []
+    for (detector, own), (start, end) in zip(by_model, pairwise(ends), strict=True):
+        regions, layouts = [job.region for job in own], [job.prepared.layout for job in own]
+        rows = [scale[start:end] for scale in maps]
+        scored += detector.scorer.score_features(rows, regions, layouts)
+    return scored
+
+
+def computes(device: torch.device) -> bool:
+    """Whether a device still adds numbers: after some errors of CUDA it never does."""
+    try:
+        return bool((torch.ones(1, device=device) + 1).item() == 2)
+    except torch.OutOfMemoryError:
+        return True  # others have filled it, for the moment
+    except Exception:
+        logger.exception("%s", device)
+        return False

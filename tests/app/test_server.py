@@ -57,7 +57,7 @@ async def work(seconds: float):
     return "done"
 
 ended = asyncio.Event()
-draining.on_end(ended.set)
+draining.at_end.append(ended.set)
 
 @app.get("/endless")
 async def endless():

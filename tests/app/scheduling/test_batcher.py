@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.problems import Problem
-from app.scheduling import batch, batcher
-from app.scheduling.batch import BatchResult
-from app.scheduling.batcher import Batcher, Observer
+from app.scheduling import batcher
+from app.scheduling.batcher import Batcher, BatchResult, Observer
 from flows.fastflow import images, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.gaussian import PositionGaussian
@@ -422,8 +421,8 @@ class TestFailures:
         assert caplog.text.count("does not compute any more") == (0 if still else 1)
 
     def test_device_is_asked_whether_it_computes(self, caplog: pytest.LogCaptureFixture) -> None:
-        assert batch.computes(torch.device("cpu"))
-        assert not batch.computes(torch.device("cuda:99"))
+        assert batcher.computes(torch.device("cpu"))
+        assert not batcher.computes(torch.device("cuda:99"))
         assert "cuda:99" in caplog.text
 
 
