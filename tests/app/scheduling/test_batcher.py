@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,7 +47,8 @@ def prepared(detector: Detector, tiny_images: Images) -> list[Prepared]:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """Every pass of the backbone waits here for permission."""
+    """Every pass of the backbone waits here for permission. Meanwhile time stands still, so costs stay 0."""
+    monkeypatch.setattr(batcher, "time", SimpleNamespace(monotonic=lambda: 0.0))
     made = Gate(monkeypatch)
     yield made
     made.open()
