@@ -1,6 +1,4 @@
-import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +6,6 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.support.waiting import eventually
 
@@ -40,33 +37,6 @@ def test_lives_and_is_not_ready_while_models_load(store: Path, monkeypatch: pyte
         assert client.get("/v1/models").status_code == 200
         go_on.set()
         wait_until_ready(client)
-
-
-def test_a_damaged_model_keeps_it_from_ready_but_not_the_others_from_serving(
-    store: Path, tiny_images: dict[str, list[bytes]], add_version: Callable[[Path, str, str], Path]
-) -> None:
-    (add_version(store, "bad", "v1") / bundle.FLOW).write_bytes(b"damaged")
-    models_folder.activate(store, "bad", "v1")
-    png = {"Content-Type": "image/png"}
-    with TestClient(create_app(Settings(models=store))) as client:
-        good = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=png)
-        assert good.status_code == 200
-        bad = client.post("/v1/models/bad/predict", content=tiny_images["good"][0], headers=png)
-        assert bad.status_code == 422
-        assert bad.json()["type"] == "rejected-bundle"
-        ready = client.get("/health/ready")
-        assert ready.status_code == 503
-        assert ready.json()["detail"] == "Active models that are not loaded: 1."
-        assert client.get("/health/live").status_code == 200
-
-
-def test_is_not_ready_without_its_models_folder(store: Path) -> None:
-    with TestClient(create_app(Settings(models=store))) as client:
-        wait_until_ready(client)
-        shutil.rmtree(store)
-        response = client.get("/health/ready")
-        assert response.status_code == 503
-        assert str(store) not in response.text
 
 
 def test_a_device_that_is_lost_asks_for_a_restart(store: Path) -> None:
