@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader
@@ -122,12 +122,16 @@ class Requires(APIKeyHeader):
         return caller
 
 
-# The scopes are for the OpenAPI document alone.
+def needs(permission: Permission) -> Any:
+    """The dependency of a route on a permission, which is also in the OpenAPI document."""
+    return Security(Requires(permission), scopes=[permission])
+
+
 AnyCaller = Annotated[Caller, Security(Requires(None))]
-MayPredict = Annotated[Caller, Security(Requires(Permission.PREDICT), scopes=[Permission.PREDICT])]
-MaySeeModels = Annotated[Caller, Security(Requires(Permission.MODELS), scopes=[Permission.MODELS])]
-MaySeeResult = Annotated[Caller, Security(Requires(Permission.RESULT), scopes=[Permission.RESULT])]
-MaySeeHistory = Annotated[Caller, Security(Requires(Permission.HISTORY), scopes=[Permission.HISTORY])]
-MayReview = Annotated[Caller, Security(Requires(Permission.REVIEW), scopes=[Permission.REVIEW])]
-MayTune = Annotated[Caller, Security(Requires(Permission.TUNE), scopes=[Permission.TUNE])]
-MayAdminister = Annotated[Caller, Security(Requires(Permission.ADMIN), scopes=[Permission.ADMIN])]
+MayPredict = Annotated[Caller, needs(Permission.PREDICT)]
+MaySeeModels = Annotated[Caller, needs(Permission.MODELS)]
+MaySeeResult = Annotated[Caller, needs(Permission.RESULT)]
+MaySeeHistory = Annotated[Caller, needs(Permission.HISTORY)]
+MayReview = Annotated[Caller, needs(Permission.REVIEW)]
+MayTune = Annotated[Caller, needs(Permission.TUNE)]
+MayAdminister = Annotated[Caller, needs(Permission.ADMIN)]

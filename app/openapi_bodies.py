@@ -46,6 +46,12 @@ CALIBRATION_EXTRA: Final = _body(
     required=False,
     **_form(_IMAGES),
 )
+BUNDLE_TYPES: Final = ("application/zip", "application/octet-stream")
+BUNDLE_EXTRA: Final = _body(
+    "A ZIP archive of the version's directory, as `flowgauge models pack` makes it.",
+    required=True,
+    **dict.fromkeys(BUNDLE_TYPES, _BINARY),
+)
 _ONE_FILE: Final = {
     "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["iVBORw0KGgo="]}]
 }

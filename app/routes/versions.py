@@ -2,37 +2,23 @@
 
 from typing import Any, Final
 
-from fastapi import APIRouter, Request, Response, Security
+from fastapi import APIRouter, Request, Response
 
 from app import uploads
-from app.access import Permission, Requires
+from app.access import Permission, needs
 from app.audit import audited
 from app.dependencies import Category, SettingsPart, StorePart, Version
 from app.openapi import documented
+from app.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
 from app.problems import Problem, ProblemName
 from app.schemas import models as schemas
 
 router = APIRouter(
     prefix="/v1/models/{category}",
     tags=["models"],
-    dependencies=[Security(Requires(Permission.ADMIN), scopes=[Permission.ADMIN])],
+    dependencies=[needs(Permission.ADMIN)],
 )
 
-_MEDIA_TYPES: Final = ("application/zip", "application/octet-stream")
-_UPLOAD: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "description": "A ZIP archive of the version's directory, as `flowgauge models pack` makes it.",
-        "content": {
-            kind: {
-                "schema": {"type": "string", "format": "binary"},
-                "example": "curl -T bottle.zip -H 'Content-Type: application/zip' -X POST "
-                "http://127.0.0.1:8000/v1/models/bottle/versions",
-            }
-            for kind in _MEDIA_TYPES
-        },
-    }
-}
 _ACTIVATING: Final[tuple[ProblemName, ...]] = (
     "unknown-model",
     "conflict",
@@ -52,7 +38,7 @@ _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
 @router.post(
     "/versions",
     status_code=201,
-    openapi_extra=_UPLOAD,
+    openapi_extra=BUNDLE_EXTRA,
     responses={
         **_LOCATION,
         **documented(
@@ -80,10 +66,10 @@ async def upload_version(
     """
     async with audited(request, "model.upload", category) as detail:
         header = request.headers.get("content-type", "")
-        if header.partition(";")[0].strip().lower() not in _MEDIA_TYPES:
+        if header.partition(";")[0].strip().lower() not in BUNDLE_TYPES:
             raise Problem(
                 "unsupported-media-type",
-                f"The content type is {header[:100]!r}; send the archive itself as {_MEDIA_TYPES[0]}.",
+                f"The content type is {header[:100]!r}; send the archive itself as {BUNDLE_TYPES[0]}.",
             )
         limit = settings.max_bundle_bytes
         beyond = Problem("too-large", f"The archive has more than {limit} bytes, the limit.")
