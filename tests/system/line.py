@@ -56,13 +56,24 @@ class Line:
         }
 
     @property
+    def all_ids(self) -> set[str]:
+        return {identifier for ids in self.ids.values() for identifier in ids}
+
+    def expect_in_order(self, heard: Sequence[Mapping[str, Any]]) -> None:
+        """What was heard of inspections is in order by station, and what came twice says so."""
+        seen: set[str] = set()
+        for one in heard:
+            assert one["redelivered"] or one["inspection_id"] not in seen
+            seen.add(one["inspection_id"])
+        for station, ids in self.ids.items():
+            came = dict.fromkeys(one["inspection_id"] for one in heard if one["station"] == station)
+            # What the server kept and could not answer any more comes as well.
+            assert [identifier for identifier in came if identifier in set(ids)] == ids
+
+    @property
     def count(self) -> int:
         return sum(map(len, self.answers.values()))
 
 
 def make_line(models: Path, images: Mapping[str, Sequence[bytes]], work: Path, **settings: str | int) -> Line:
     return Line(Server(models, work, **settings), [*images["good"][:3], images["defect"][0]])
-
-
-def first_of_each(ids: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(ids))

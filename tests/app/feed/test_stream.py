@@ -51,26 +51,17 @@ class Client:
         return b"".join(message.get("body", b"") for message in self.messages).decode()
 
 
-def use(
-    database: Database,
-    client: Client,
-    act: Callable[[Feed], None] = lambda _: None,
-    *,
-    after: int = 0,
-    gap: str | None = None,
-    may: Callable[[], bool] = lambda: True,
-    readers: int = 1,
-) -> Feed:
+def use(database: Database, client: Client, act: Callable[[Feed], None] = lambda _: None) -> Feed:
     """Stream to a client; something is done when it has had its first event."""
 
     async def do() -> Feed:
-        feed = Feed(database, readers, 100)
+        feed = Feed(database, 1, 100)
         await feed.open()
         try:
             async with asyncio.timeout(30):
-                response = EventStream(feed, EventFilter(), after, gap, may)
+                response = EventStream(feed, EventFilter(), 0, None, lambda: True)
                 sending = asyncio.create_task(response({"type": "http"}, client.receive, client.send))
-                while len(client.messages) < min(3, client.takes) and not sending.done():
+                while len(client.messages) < 3 and not sending.done():
                     await asyncio.sleep(0.005)
                 act(feed)
                 await sending
@@ -100,14 +91,6 @@ def test_the_whole_of_a_stream(database: Database) -> None:
     assert feed.sent == 2
 
 
-def test_a_gap_comes_first(database: Database) -> None:
-    client = Client()
-    feed = use(database, client, Feed.end, gap="It is long ago.")
-    assert client.text.startswith(
-        f'retry: 2000\n\nid: {feed.cursors.at(0)}\nevent: gap\ndata: {{"detail": "It is long ago."}}\n\n'
-    )
-
-
 def test_one_that_takes_nothing_is_sent_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
     add(database, 500)
@@ -118,10 +101,3 @@ def test_one_that_takes_nothing_is_sent_away(database: Database, monkeypatch: py
 def test_one_that_leaves_is_let_go(database: Database) -> None:
     client = Client()
     assert use(database, client, lambda _: client.leave.set()).dropped["slow"] == 0
-
-
-def test_one_that_may_no_longer_listen_hears_no_event_more(database: Database) -> None:
-    add(database, 3)
-    client = Client()
-    use(database, client, may=lambda: False)
-    assert client.text == "retry: 2000\n\n: the key is no longer valid\n\n"

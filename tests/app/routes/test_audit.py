@@ -1,7 +1,8 @@
 import pytest
 
-from app.access import ANONYMOUS
+from app.access import ANONYMOUS, Caller, Role
 from app.audit import Audit
+from app.database import clock
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 
@@ -14,14 +15,18 @@ def audit(keyed: Keyed) -> Audit:
     return audit
 
 
-def test_an_entry_has_all_that_was_written(keyed: Keyed, audit: Audit) -> None:
-    audit.write(ANONYMOUS, "model.activate", "bottle/v1", "refused", {"reason": "Grün"}, "r-1")
+def test_an_entry_has_all_that_was_written(
+    keyed: Keyed, audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = Caller("4f1d8a02c7b96e35", "Überwachung", Role.OPERATOR)
+    monkeypatch.setattr(clock, "now_ms", lambda: 1_764_000_000_123)
+    audit.write(caller, "model.activate", "bottle/v1", "refused", {"reason": "Grün"}, "r-1")
     entry = keyed.client.get(URL, params={"limit": 1}, headers=keyed.show("admin")).json()["entries"][0]
-    assert entry.pop("created").endswith("Z")
     assert entry.pop("number") > 0
     assert entry == {
-        "actor": "anonymous",
-        "role": "admin",
+        "created": "2025-11-24T16:00:00.123Z",
+        "actor": "4f1d8a02c7b96e35 Überwachung",
+        "role": "operator",
         "action": "model.activate",
         "target": "bottle/v1",
         "outcome": "refused",
@@ -30,7 +35,7 @@ def test_an_entry_has_all_that_was_written(keyed: Keyed, audit: Audit) -> None:
     }
 
 
-def test_pages_and_filters(keyed: Keyed, audit: Audit) -> None:
+def test_pages_from_the_latest_to_the_first(keyed: Keyed, audit: Audit) -> None:
     for i in range(7):
         audit.write(ANONYMOUS, "test.act", f"t{i % 2}", "done", {"i": i})
     seen: list[int] = []
@@ -42,17 +47,9 @@ def test_pages_and_filters(keyed: Keyed, audit: Audit) -> None:
             break
         params["cursor"] = page["next_cursor"]
     assert seen == [6, 5, 4, 3, 2, 1, 0]
-    params = {"action": "test.act", "target": "t1"}
-    page = keyed.client.get(URL, params=params, headers=keyed.show("admin")).json()
-    assert [entry["detail"]["i"] for entry in page["entries"]] == [5, 3, 1]
 
 
 @pytest.mark.parametrize("wrong", [{"limit": "501"}, {"cursor": "x"}, {"target": "x" * 257}])
 def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, str]) -> None:
     response = keyed.client.get(URL, params=wrong, headers=keyed.show("admin"))
     expect_problem(response, 400, "invalid-request")
-
-
-@pytest.mark.parametrize("role", ["line", "viewer", "operator", "limited"])
-def test_is_for_administrators_of_everything_alone(keyed: Keyed, role: str) -> None:
-    expect_problem(keyed.client.get(URL, headers=keyed.show(role)), 403, "forbidden")
