@@ -12,7 +12,6 @@ from app.keys import PATTERN
 from app.main import create_app
 from app.settings import Settings
 from tests.app.guarded import WHO
-from tests.support.postgres import Postgres
 
 
 def run(*arguments: str) -> Result:
@@ -53,15 +52,6 @@ def test_works_on_the_database_that_the_server_would_use(
     key = create("--role", "admin", "--name", "first")
     assert [row["id"] for row in listed()] == [key[3:19]]
     assert not (tmp_path / "history").exists()
-
-
-def test_shows_no_password_of_the_database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    with postgres.database() as url:
-        secret = f"{url.replace('postgres@', 'postgres:hush1@')}&password=hush2"
-        monkeypatch.setenv("FLOWGAUGE_DATABASE", secret)
-        result = run("create", "--role", "admin", "--name", "first")
-    assert "postgres:***@/" in result.stderr
-    assert "hush" not in result.output
 
 
 def test_all_that_can_be_said_of_a_key() -> None:
