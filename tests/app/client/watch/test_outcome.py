@@ -106,6 +106,18 @@ def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None
     assert sum(path.suffix == ".png" and ".overlay" not in path.name for path in out.iterdir()) == 2
 
 
+def test_an_image_of_somebody_else_is_not_written_over(tmp_path: Path, inspection: Inspection) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    other = f"a-{hashlib.sha256(b'one').hexdigest()[:12]}.png"
+    (out / "a.png").write_bytes(b"somebody's")
+    assert make(tmp_path / "in", "a.png", b"one", inspection).move(out).name == other
+    (out / f"{other}.json").unlink()
+    with pytest.raises(FileExistsError, match=other):
+        make(tmp_path / "in", "a.png", b"one", inspection).move(out)
+    assert (out / "a.png").read_bytes() == b"somebody's"
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, links: bool
