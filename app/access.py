@@ -49,19 +49,12 @@ def roles(permission: Permission) -> list[Role]:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a request comes from.
+    """Who a request comes from, by its key."""
 
-    Attributes:
-        key_id: the key's id, or None where the service has no keys.
-        name: the key's name, "anonymous" without keys.
-        role: what it may do.
-        categories: the only categories it may deal with; None for all.
-    """
-
-    key_id: str | None
+    key_id: str | None  # None where the service has no keys
     name: str
     role: Role
-    categories: frozenset[str] | None = None
+    categories: frozenset[str] | None = None  # the only ones it may deal with; None for all
 
     @property
     def actor(self) -> str:

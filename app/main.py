@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
         routes=[*ROUTES],
     )
-    app.openapi = openapi.writer(app)  # type: ignore[method-assign]  # FastAPI's own way of extending it
+    app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]  # FastAPI's own way of extending it
     app.state.settings = settings
     app.state.telemetry = telemetry = Telemetry(version)
     app.state.draining = draining = Draining()

@@ -1,6 +1,5 @@
 """What FastAPI cannot read off the routes: problems, and access. Of bodies: `openapi_bodies`."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -44,7 +43,7 @@ _SECURITY_SCHEMES: Final = {
 def documented(*names: ProblemName, open_inference: bool = False) -> dict[int | str, dict[str, Any]]:
     """OpenAPI `responses` for the problems that a route can answer with, an example of each.
 
-    Those that come before any route, about keys and bodies, need not be named: `writer` adds them.
+    Those that come before any route, about keys and bodies, need not be named: `document` adds them.
 
     Args:
         names: of the problems.
@@ -59,19 +58,11 @@ def documented(*names: ProblemName, open_inference: bool = False) -> dict[int | 
     return {status: _response(of_status, open_inference) for status, of_status in found.items()}
 
 
-def writer(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """A function that writes the document of an app once; it takes the place of `app.openapi`."""
-
-    def write() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+def document(app: FastAPI) -> dict[str, Any]:
+    """Write the document of an app, once; takes the place of its `openapi`."""
+    if app.openapi_schema is not None:
         return app.openapi_schema
-
-    return write
-
-
-def _document(app: FastAPI) -> dict[str, Any]:
-    document = get_openapi(
+    app.openapi_schema = document = get_openapi(
         title=app.title,
         version=app.version,
         summary=app.summary,

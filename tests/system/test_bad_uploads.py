@@ -1,4 +1,7 @@
-"""Uploads that no camera should send, put to a real server: each is refused clearly or inspected rightly."""
+"""Uploads that no camera should send, put to a real server: each is refused clearly or inspected rightly.
+
+tests/flows/fastflow/test_images.py has many more kinds of damage.
+"""
 
 import io
 import struct
@@ -7,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from tests.conftest import picture, png
@@ -17,69 +18,38 @@ from tests.support.server import Server
 
 PREDICT = "/v1/models/tiny/predict"
 GOOD = picture(1000)
-REFUSED = {400, 413, 415, 422}
+PNG = png(GOOD)
 
 
-def encoded(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
+def encoded(kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    (image or Image.fromarray(GOOD)).save(file, kind, **options)
+    Image.fromarray(GOOD).save(file, kind, **options)
     return file.getvalue()
 
 
-def png_of(width: int, height: int, rows: bytes) -> bytes:
+def claiming(width: int, height: int) -> bytes:
     """A PNG whose header says what we like, whatever its rows hold."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows, 9))
-        + chunk(b"IEND", b"")
-    )
+    header = PNG[12:16] + struct.pack(">II", width, height) + PNG[24:29]
+    return PNG[:12] + header + struct.pack(">I", zlib.crc32(header)) + PNG[33:]
 
 
-def tiff(pixels: NDArray[np.float32]) -> bytes:
-    return encoded("TIFF", Image.fromarray(pixels))
-
-
-def frames(kind: str) -> bytes:
-    pictures = [Image.fromarray(picture(i)) for i in range(3)]
-    return encoded(kind, pictures[0], save_all=True, append_images=pictures[1:])
-
-
-def damaged(data: bytes, at: float) -> bytes:
-    """A byte in the middle of the compressed data turned round."""
-    position = int(len(data) * at)
-    return data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :]
-
-
-PNG, TIFF = png(GOOD), encoded("TIFF")
-NAN = np.full((64, 64), np.nan, np.float32)
-
-# Refused: what came, and the type of problem it gets. tests/flows/fastflow/test_images.py has many more.
-BAD: dict[str, tuple[bytes, str]] = {
-    "nothing at all": (b"", "unsupported-media-type"),
-    "text named .png": (b"this is not a picture", "unsupported-media-type"),
-    "animated gif": (frames("GIF"), "unsupported-media-type"),
-    "tiff header alone": (TIFF[:8], "undecodable-image"),
-    "png with too few rows": (png_of(64, 64, bytes(193) * 10), "undecodable-image"),
-    "png with a flipped byte": (damaged(PNG, 0.5), "undecodable-image"),
-    "bomb of 60000 x 60000": (png_of(60_000, 60_000, bytes(1_000_000)), "too-large"),
-    "bomb of 2^31 - 1 both ways": (png_of(2**31 - 1, 2**31 - 1, bytes(100)), "too-large"),
-    "more bytes than allowed": (PNG + bytes(33 * 2**20), "too-large"),
-    "tiff of NaN": (tiff(NAN), "undecodable-image"),
+# Refused: what came, the status, and the type of problem it gets.
+BAD: dict[str, tuple[bytes, int, str]] = {
+    "nothing at all": (b"", 415, "unsupported-media-type"),
+    "text named .png": (b"this is not a picture", 415, "unsupported-media-type"),
+    "gif": (encoded("GIF"), 415, "unsupported-media-type"),
+    "png header alone": (PNG[:33], 422, "undecodable-image"),
+    "png with a flipped byte": (PNG[:-99] + bytes([PNG[-99] ^ 0xFF]) + PNG[-98:], 422, "undecodable-image"),
+    "bomb of 60000 x 60000": (claiming(60_000, 60_000), 413, "too-large"),
+    "more bytes than allowed": (PNG + bytes(33 * 2**20), 413, "too-large"),
 }
 
 # Valid after all: they must score as the same picture does from a plain PNG.
-VALID: dict[str, bytes] = {
+VALID = {
     "a png called .jpg": PNG,
     "a png with bytes after its end": PNG + b"trailing rubbish" * 100,
     "a bmp": encoded("BMP"),
     "a lossless webp": encoded("WEBP", lossless=True),
-    "a png with alpha": encoded("PNG", Image.fromarray(GOOD).convert("RGBA")),
     "a tiff with lzw": encoded("TIFF", compression="tiff_lzw"),
 }
 
@@ -100,20 +70,15 @@ def post(client: httpx.Client, data: bytes, name: str = "image.png") -> httpx.Re
     return client.post(PREDICT, files={"file": (name, data, "image/png")})
 
 
-def expect_problem(response: httpx.Response, name: str) -> None:
-    assert response.status_code in REFUSED, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["type"] == name
-    for secret in ("Traceback", "/usr", ".py", "cv2", "PIL", "OpenCV("):
-        assert secret not in response.text
-
-
 @pytest.mark.parametrize("kind", BAD)
 def test_refused_and_the_next_good_one_is_answered(client: httpx.Client, kind: str) -> None:
-    data, problem = BAD[kind]
-    expect_problem(post(client, data), problem)
+    data, status, problem = BAD[kind]
     raw = client.post(PREDICT, content=data, headers={"Content-Type": "image/png"})
-    expect_problem(raw, problem)
+    for response in (post(client, data), raw):
+        assert response.headers["content-type"] == "application/problem+json"
+        assert (response.status_code, response.json()["type"]) == (status, problem)
+        for secret in ("Traceback", "/usr", ".py", "cv2", "PIL", "OpenCV("):
+            assert secret not in response.text
     assert post(client, PNG).status_code == 200
 
 
@@ -128,7 +93,7 @@ def test_valid_after_all(client: httpx.Client, kind: str) -> None:
 @pytest.mark.slow
 def test_memory_stays_flat(server: Server, client: httpx.Client) -> None:
     def round_trip() -> None:
-        for data, _ in BAD.values():
+        for data, *_ in BAD.values():
             post(client, data)
 
     for _ in range(3):  # allocators and caches fill up to their working size

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,8 +25,6 @@ from tests.system.processes import first_key
 DEPLOY = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 PROGRAM = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 NAME = "/etc/nginx/inspection.plant.example"
-
-Images = dict[str, list[bytes]]
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no nginx; on Debian: apt-get install nginx")
 
@@ -68,27 +67,15 @@ def nginx(folder: Path, upstream: int, tls: Certificate) -> Iterator[tuple[int, 
             assert process.wait(60) == 0, (folder / "log").read_text()
 
 
-@pytest.fixture
-def keyed(tiny_bundle_store: Path, tmp_path: Path) -> Iterator[tuple[Server, str]]:
-    """A server that believes a proxy on this machine, and an admin's key."""
+def test_all_that_the_file_promises(tiny_bundle_store: Path, tmp_path: Path) -> None:
     server = Server(tiny_bundle_store, tmp_path / "work", trusted_proxies="127.0.0.1")
     key = first_key(server.history, Role.ADMIN)
-    with server:
-        yield server, key
-
-
-def test_all_that_the_file_promises(keyed: tuple[Server, str], tmp_path: Path) -> None:
-    server, key = keyed
     tls = make_certificate(tmp_path, "DNS:localhost", "IP:127.0.0.1")
-    with nginx(tmp_path / "nginx", server.port, tls) as (port, plain):
+    with server, nginx(tmp_path / "nginx", server.port, tls) as (port, plain):
         base = f"https://127.0.0.1:{port}"
         trust = ssl.create_default_context(cafile=tls.certificate)
-        with (
-            httpx.Client(base_url=base, verify=trust, timeout=60, trust_env=False) as browser,
-            httpx.Client(
-                base_url=base, verify=trust, timeout=60, trust_env=False, headers={"X-API-Key": key}
-            ) as line,
-        ):
+        client = partial(httpx.Client, base_url=base, verify=trust, timeout=60, trust_env=False)
+        with client() as browser, client(headers={"X-API-Key": key}) as line:
             eventually(lambda: _answers(browser))
             answer = httpx.get(f"http://127.0.0.1:{plain}/wall?x=1", trust_env=False)
             assert answer.status_code == 301
