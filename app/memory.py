@@ -11,12 +11,9 @@ Key = tuple[str, str]  # category, version
 
 
 class Memory:
-    """Loaded models; beyond the budget the least recently used ones go.
+    """Loaded models; beyond a budget of bytes, heads and backbones, the least recently used ones go.
 
     Changed in the event loop alone; any thread may read `nbytes` and `loaded`.
-
-    Args:
-        budget: bytes of heads and backbones. One model may be larger.
     """
 
     def __init__(self, budget: int) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, NamedTuple
 from app import verdict
 from app.calibrations import CalibrationFiles
 from app.catalogue import problems_of, resolve
-from app.category_settings import CategorySettings, SettingsFiles
+from app.category_settings import SettingsFiles
 from app.free_disk import expect_room_for_upload
 from app.packing import unpack
 from app.problems import Problem
@@ -48,6 +48,9 @@ class Store:
         residency: where models are loaded.
         max_bundle_bytes: of an upload, and of what is unpacked from it.
         calibrations: those made after the versions.
+
+    Attributes:
+        settings, change_settings: as `SettingsFiles.get` and `change`.
     """
 
     def __init__(
@@ -56,20 +59,12 @@ class Store:
         self.models = models
         self.residency = residency
         self.calibrations = calibrations
-        self._settings = SettingsFiles(models)
+        files = SettingsFiles(models)
+        self.settings = files.get
+        self.change_settings = files.change
         self._max_bundle_bytes = max_bundle_bytes
         self._uploads = ConcurrencyLimit(MAX_UPLOADS, "uploads are under way")
         self._locks: dict[str, asyncio.Lock] = {}
-
-    def settings(self, category: str) -> CategorySettings:
-        """Return the settings of a category, see `SettingsFiles.get`."""
-        return self._settings.get(category)
-
-    async def change_settings(
-        self, category: str, edit: Callable[[CategorySettings], CategorySettings]
-    ) -> CategorySettings:
-        """Change the settings of a category, see `SettingsFiles.change`."""
-        return await asyncio.to_thread(self._settings.change, category, edit)
 
     async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> Changed:
         """Take in a version as an archive's bytes. Of one that ends early or is refused nothing is left.
@@ -156,7 +151,7 @@ class Store:
 
     async def _activate(self, category: str, version: str) -> Changed:
         detector = await self.residency.load(category, version)
-        settings = await asyncio.to_thread(self._settings.get, category)
+        settings = await asyncio.to_thread(self.settings, category)
         await asyncio.to_thread(verdict.require_settings, detector, settings)
         with problems_of(self.models, category, version):
             before = await asyncio.to_thread(models_folder.activate, self.models, category, version)

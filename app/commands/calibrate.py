@@ -132,8 +132,6 @@ def _print(told: Mapping[str, Any], scores: Mapping[str, float]) -> None:
     typer.echo(f"rejected above {after['reject']:.4g}{moved}: {promise}")
     if after["review"] is not None and after["review"] < after["reject"]:
         typer.echo(f"to a person above {after['review']:.4g}")
-    elif after["review"] is not None:
-        typer.echo("nothing goes to a person: both thresholds are the same score")
     values = list(scores.values())
     for warning in told["warnings"]:
         typer.secho(f"look: {warning}", fg="yellow", err=True)

@@ -199,28 +199,25 @@ def _tag(there: InForce | None) -> str:
     return _NOTHING if there is None else there.calibrator.identifier
 
 
-def told(
-    store: Store, detector: Detector, station: str | None, stations: list[str] | None = None
-) -> schemas.CalibrationInForce:
+def told(store: Store, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
     """Describe the calibration in force at a station; None for all that have none of their own."""
     found = store.calibrations.find(Slot.of(detector, station))
     settings = store.settings(detector.manifest.category)
-    origin = found and schemas.Origin.model_validate(found.renewal, from_attributes=True)
     return schemas.CalibrationInForce(
         category=detector.manifest.category,
         version=detector.manifest.version,
         engine=detector.engine,
         station=station,
         threshold=verdict.shown(verdict.thresholds(or_own(detector, found), settings)),
-        origin=origin,
-        stations=store.calibrations.stations(Slot.of(detector)) if stations is None else stations,
+        origin=found and schemas.Origin.model_validate(found.renewal, from_attributes=True),
+        stations=store.calibrations.stations(Slot.of(detector)),
     )
 
 
 def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForce]:
     """Describe the calibration of all stations without one of their own, and then those of the others."""
     stations = store.calibrations.stations(Slot.of(detector))
-    return [told(store, detector, station, stations) for station in (None, *stations)]
+    return [told(store, detector, station) for station in (None, *stations)]
 
 
 async def _uploaded(request: Request, room: Reservation, settings: Settings) -> list[Picture]:

@@ -62,7 +62,7 @@ async def change_thresholds(
             verdict.require_band(calibrator, after)
             return after
 
-        settings = await store.change_settings(category, edit)
+        settings = await asyncio.to_thread(store.change_settings, category, edit)
     response.headers["ETag"] = etag(_tag(calibrator, settings))
     return _rates(detector, calibrator, settings)
 
@@ -115,7 +115,7 @@ async def set_region(
             )
             return after
 
-        settings = await store.change_settings(category, edit)
+        settings = await asyncio.to_thread(store.change_settings, category, edit)
     region = _require_region(settings, station)
     response.headers["ETag"] = etag(region.revision)
     return await asyncio.to_thread(_shown, region, station, detector, settings)
@@ -141,7 +141,7 @@ async def delete_region(
             detail.update({"from": before.model_dump()}, revision=settings.revision)
             return _with(settings, station, None)
 
-        await store.change_settings(category, edit)
+        await asyncio.to_thread(store.change_settings, category, edit)
 
 
 def _region(settings: CategorySettings, station: str | None) -> Region | None:

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from app.schemas.models import CategoryName, VersionName
 from app.schemas.predict import Sha256, Threshold
 
 
@@ -19,8 +20,8 @@ class Origin(BaseModel):
 class CalibrationInForce(BaseModel):
     """The calibration by which a station's images are decided, with the active version."""
 
-    category: str = Field(examples=["bottle"])
-    version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
+    category: CategoryName
+    version: VersionName = Field(description="The active version.")
     engine: str = Field(description="The engine it holds for.", examples=["torch-cpu-float32"])
     station: str | None = Field(description="As asked for.", examples=["line-3"])
     threshold: Threshold = Field(description="What it gives at the rates that are set.")

@@ -1,19 +1,22 @@
 """Schemas of models: categories, their versions, how they were made."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from .predict import Sha256, Threshold
 
+CategoryName = Annotated[str, Field(examples=["bottle"])]
+VersionName = Annotated[str, Field(examples=["20261125T011500-3f9a2c"])]
+
 
 class ModelSummary(BaseModel):
     """A category and its versions."""
 
-    category: str = Field(examples=["bottle"])
-    active: str | None = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
-    versions: list[str] = Field(description="Oldest first.", examples=[["20261125T011500-3f9a2c"]])
+    category: CategoryName
+    active: VersionName | None = Field(description="The version that serves.")
+    versions: list[VersionName] = Field(description="Oldest first.")
 
 
 class ModelList(BaseModel):
@@ -65,8 +68,8 @@ class VersionDetails(BaseModel):
     )
     thresholds: dict[str, Threshold] = Field(description="By precision of the engine.")
     metrics: dict[str, float] = Field(
-        description="Of the last epoch, in nats per dimension: negative log-likelihood of the images the "
-        "flows were fitted to, and of those held out. What `flowgauge evaluate` measures is not among them.",
+        description="Of the last epoch: negative log-likelihood, in nats per dimension, of the images the "
+        "flows were fitted to, and of those held out.",
         examples=[{"fit_nll": 0.91, "held_out_nll": 1.02}],
     )
     data: TrainingData
@@ -82,7 +85,7 @@ class VersionDetails(BaseModel):
 class Version(BaseModel):
     """A version of a category."""
 
-    version: str = Field(examples=["20261125T011500-3f9a2c"])
+    version: VersionName
     active: bool = Field(description="Whether it serves.")
     loaded: bool = Field(description="Whether it is in memory; any other is loaded when asked for.")
     details: VersionDetails | None = Field(description="null when the manifest cannot be read.")
@@ -96,22 +99,18 @@ class Version(BaseModel):
 class Model(BaseModel):
     """A category with all that is known of its versions."""
 
-    category: str = Field(examples=["bottle"])
-    active: str | None = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
-    previous: str | None = Field(
-        description="The version that a rollback would go to.", examples=["20261101T093000-a81b04"]
-    )
+    category: CategoryName
+    active: VersionName | None = Field(description="The version that serves.")
+    previous: VersionName | None = Field(description="The version that a rollback would go to.")
     versions: list[Version] = Field(description="Oldest first.")
 
 
 class Activation(BaseModel):
     """The version that serves now, and the one that served before."""
 
-    category: str = Field(examples=["bottle"])
-    active: str = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
-    previous: str | None = Field(
-        description="The version that served until now.", examples=["20261101T093000-a81b04"]
-    )
+    category: CategoryName
+    active: VersionName = Field(description="The version that serves.")
+    previous: VersionName | None = Field(description="The version that served until now.")
 
 
 class Unloaded(BaseModel):
@@ -123,5 +122,5 @@ class Unloaded(BaseModel):
 class Uploaded(BaseModel):
     """A version that came in and does not serve yet."""
 
-    category: str = Field(examples=["bottle"])
-    version: str = Field(examples=["20261125T011500-3f9a2c"])
+    category: CategoryName
+    version: VersionName

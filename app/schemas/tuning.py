@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.category_settings import Area, Rate
 from app.schemas.body import Body
+from app.schemas.models import CategoryName, VersionName
 from app.schemas.predict import Threshold
 
 
@@ -34,8 +35,8 @@ class RatesChange(Body):
 class Rates(BaseModel):
     """The rates that are set for a category, and the thresholds that they give with its active version."""
 
-    category: str = Field(examples=["bottle"])
-    version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
+    category: CategoryName
+    version: VersionName = Field(description="The active version.")
     target_fpr: float | None = Field(description="As set; null: as the version was made.", examples=[0.005])
     review_fpr: float | None = Field(description="As set; null: as the version was made.", examples=[0.02])
     threshold: Threshold = Field(description="By the calibration of stations that have none of their own.")
