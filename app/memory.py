@@ -1,7 +1,7 @@
 """The models in memory, under a budget of bytes."""
 
 import logging
-import time
+from collections import OrderedDict
 
 from flows.fastflow.detector import Detector
 
@@ -13,32 +13,29 @@ Key = tuple[str, str]  # category, version
 class Memory:
     """Loaded models; beyond a budget of bytes, heads and backbones, the least recently used ones go.
 
-    Changed in the event loop alone; any thread may read `nbytes` and `loaded`.
+    One model may be larger. Changed in the event loop alone; any thread may read `nbytes` and `loaded`.
     """
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        self._models: dict[Key, Detector] = {}
-        self._used: dict[Key, float] = {}  # time.monotonic(); absent: preloaded, never asked for
+        self._models: OrderedDict[Key, Detector] = OrderedDict()  # the least recently used first
 
     def get(self, key: Key) -> Detector | None:
-        """Return a model, None if it is not loaded."""
+        """Return a model to use it now, None if it is not loaded."""
+        if key in self._models:
+            self._models.move_to_end(key)
         return self._models.get(key)
 
     def put(self, key: Key, detector: Detector) -> None:
         """Keep a model, and drop others until the budget is kept."""
         self._models[key] = detector
-        if key in self._used:
-            self.touch(key)  # those who waited for the load used it until now
-        self._shrink()
-
-    def touch(self, key: Key) -> None:
-        """Record that a model is used now, even if it is still loading."""
-        self._used[key] = time.monotonic()
+        self._models.move_to_end(key)
+        while self.nbytes > self._budget and len(self._models) > 1:
+            oldest, _ = self._models.popitem(last=False)
+            logger.info("unloaded %s/%s to keep to FLOWGAUGE_MODEL_BYTES=%d", *oldest, self._budget)
 
     def drop(self, key: Key) -> bool:
         """Remove a model; requests that have it may keep it. Returns whether it was there."""
-        self._used.pop(key, None)
         return self._models.pop(key, None) is not None
 
     def loaded(self) -> dict[Key, int]:
@@ -51,11 +48,3 @@ class Memory:
         detectors = list(self._models.values())
         backbones = {one.scorer.extractor: one.scorer.backbone_nbytes for one in detectors}
         return sum(one.nbytes for one in detectors) + sum(backbones.values())
-
-    def _shrink(self) -> None:
-        # Models that nobody asked for go first, the latest of them before the others: preloading displaces
-        # nothing.
-        while self.nbytes > self._budget and len(self._models) > 1:
-            oldest = min(reversed(self._models), key=lambda key: self._used.get(key, 0.0))
-            logger.info("unloaded %s/%s to keep to FLOWGAUGE_MODEL_BYTES=%d", *oldest, self._budget)
-            self.drop(oldest)

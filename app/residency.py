@@ -74,7 +74,19 @@ class Residency:
             Problem: unknown-model; rejected-bundle, with the reason; model-loading if the models folder or
                 the calibration that a model needs cannot be read.
         """
-        return await self._get(category, version, asked=True)
+        found = await self._catalogue.find(category, version)
+        if version is not None:
+            return _require_loaded(await self._use((category, found)))
+        if self._active.get(category) != found:
+            self._activate(category, found)
+        serving = self._serving.get(category, found)
+        if serving != found:
+            if self._known((category, found)) is None:
+                self._start((category, found))
+            before = await self._use((category, serving))
+            if isinstance(before, Detector):
+                return before
+        return _require_loaded(await self._use((category, found)))
 
     async def load(self, category: str, version: str) -> Detector:
         """Load a version that is to become active, from the disk even if it is in memory.
@@ -88,7 +100,6 @@ class Residency:
     def serve(self, category: str, detector: Detector) -> None:
         """Let a version that was loaded and activated serve from now on."""
         version = detector.manifest.version
-        self._memory.touch((category, version))
         self._memory.put((category, version), detector)
         self._active[category] = version
         self._serve(category, version, detector)
@@ -131,7 +142,7 @@ class Residency:
                 if self._missing is None:
                     self._missing = set(await asyncio.to_thread(categories, self._models))
                 for category in sorted(self._missing):
-                    await self._preload_one(category)
+                    await self._preload(category)
             except (OSError, Problem):
                 logger.exception("the models folder %s cannot be read", self._models)
             if self._missing is not None and not self._missing:
@@ -150,20 +161,13 @@ class Residency:
         """Let a load that runs finish, and end the loader's thread."""
         self._loader.close()
 
-    async def _get(self, category: str, version: str | None, *, asked: bool) -> Detector:
-        found = await self._catalogue.find(category, version)
-        if version is not None:
-            return _require_loaded(await self._use((category, found), asked=asked))
-        if self._active.get(category) != found:
-            self._activate(category, found)
-        serving = self._serving.get(category, found)
-        if serving != found:
-            if self._known((category, found)) is None:
-                self._start((category, found))
-            before = await self._use((category, serving), asked=asked)
-            if isinstance(before, Detector):
-                return before
-        return _require_loaded(await self._use((category, found), asked=asked))
+    async def _preload(self, category: str) -> None:
+        try:
+            await self.get(category)
+        except Problem as problem:
+            # A category that has no active version is not waited for. A refused bundle is in the log.
+            if problem.name == "unknown-model" and self._missing:
+                self._missing.discard(category)
 
     def _activate(self, category: str, version: str) -> None:
         """Follow the file `active`: let a version serve as soon as it is loaded."""
@@ -174,17 +178,7 @@ class Residency:
         if (detector := self._memory.get((category, version))) is not None:
             self._serve(category, version, detector)
 
-    async def _preload_one(self, category: str) -> None:
-        try:
-            await self._get(category, None, asked=False)
-        except Problem as problem:
-            # A category that has no active version is not waited for. A refused bundle is in the log.
-            if problem.name == "unknown-model" and self._missing:
-                self._missing.discard(category)
-
-    async def _use(self, key: Key, *, asked: bool) -> Detector | Problem:
-        if asked:
-            self._memory.touch(key)
+    async def _use(self, key: Key) -> Detector | Problem:
         known = self._known(key)
         # Shielded: a request that is cancelled must not cancel the load that others wait for.
         return await asyncio.shield(self._start(key)) if known is None else known

@@ -25,7 +25,6 @@ def room_for(heads: int, detector: Detector) -> int:
 def used(memory: Memory, names: str, detector: Detector) -> None:
     """Load models that somebody asked for, one after the other."""
     for name in names:
-        memory.touch((name, "1"))
         memory.put((name, "1"), detector)
 
 
@@ -47,30 +46,12 @@ def test_the_least_recently_used_ones_go(detector: Detector, caplog: pytest.LogC
     budget = room_for(2, detector)
     memory = Memory(budget)
     used(memory, "ab", detector)
-    memory.touch(("a", "1"))
+    memory.get(("a", "1"))
     used(memory, "c", detector)
     assert names(memory) == {"a", "c"}
     assert [r.getMessage() for r in caplog.records if r.name == "flowgauge.memory"] == [
         f"unloaded b/1 to keep to FLOWGAUGE_MODEL_BYTES={budget}"
     ]
-
-
-def test_preloaded_models_displace_nothing(detector: Detector) -> None:
-    memory = Memory(room_for(3, detector))
-    used(memory, "a", detector)
-    for name in "xyz":
-        memory.put((name, "1"), detector)
-    assert names(memory) == {"a", "x", "y"}  # the one that came beyond the budget went itself
-    used(memory, "b", detector)
-    assert names(memory) == {"a", "b", "x"}
-
-
-def test_a_model_whose_load_took_long_was_used_when_it_came(detector: Detector) -> None:
-    memory = Memory(room_for(1, detector))
-    memory.touch(("slow", "1"))
-    used(memory, "q", detector)
-    memory.put(("slow", "1"), detector)
-    assert names(memory) == {"slow"}
 
 
 def test_one_may_be_larger_than_the_budget(detector: Detector) -> None:
