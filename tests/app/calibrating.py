@@ -1,17 +1,13 @@
 """What tests of renewed calibrations share."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
 from starlette.testclient import TestClient
 
-from app import calibrations
 from app.calibrations import Renewal, Slot
 from flows.fastflow.manifest import Calibration
-from flows.fastflow.plain_files import read_file
 from tests.conftest import picture, png
 
 URL = "/v1/models/tiny/calibrations"
@@ -36,18 +32,6 @@ def send(
     return client.post(
         URL, files=files or None, params={"reason": "new lamp", **query}, headers={**match, **(headers or {})}
     )
-
-
-def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of calibrations' files, from now on, as they are read."""
-    names: list[str] = []
-
-    def reading(path: Path, max_bytes: int) -> bytes:
-        names.append(path.name)
-        return read_file(path, max_bytes)
-
-    monkeypatch.setattr(calibrations, "read_file", reading)
-    return names
 
 
 def renewal(slot: Slot, scores: list[float], **changes: Any) -> Renewal:

@@ -13,7 +13,7 @@ import pytest
 from app.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.problems import Problem
 from flows.fastflow import bundle, models_folder
-from tests.app.calibrating import files_read, renewal
+from tests.app.calibrating import renewal
 from tests.flows.fastflow.manifests import made
 
 
@@ -88,25 +88,6 @@ class TestFind:
         assert first.calibrator.identifier != second.calibrator.identifier
         other.change(slot, lambda _: None)
         assert files.find(slot) is None
-
-    def test_each_stations_own_is_read_once(
-        self, models: Path, files: CalibrationFiles, slot: Slot, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """A file may have thousands of scores, and there may be hundreds."""
-        stations = [replace(slot, station=name) for name in "abc"]
-        for station in stations:
-            put(files, station, 1.0)
-        read = files_read(monkeypatch)
-        other = CalibrationFiles(models)  # another process
-        for _ in range(3):
-            assert other.stations(slot) == ["a", "b", "c"]
-            assert [in_force(other, station) for station in stations] == [[1.0]] * 3
-        assert sorted(read) == sorted(station.file for station in stations)
-        put(files, stations[1], 2.0)
-        read.clear()
-        assert other.stations(slot) == ["a", "b", "c"]
-        assert in_force(other, stations[1]) == [2.0]
-        assert read == [stations[1].file]
 
     def test_a_models_folder_that_is_gone_for_a_moment_changes_nothing(
         self, models: Path, files: CalibrationFiles, slot: Slot

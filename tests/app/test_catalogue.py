@@ -112,20 +112,6 @@ def test_unknown_models(
     assert len(told) < 300
 
 
-def test_an_unfinished_folder_is_no_version(models: Path, catalogue: Catalogue) -> None:
-    (models / "screw" / "c").mkdir()
-    shutil.copytree(models / "screw" / "a", models / "screw" / ".x.part")
-    for version in ("c", ".x.part"):
-        assert "there are: a, b." in problem(catalogue, version=version)[1]
-
-
-def test_categories_are_those_with_a_version(models: Path) -> None:
-    made(models, "nut", "v1")
-    for name in ("empty", "Not-One", models_folder.BACKBONES):
-        (models / name).mkdir()
-    assert categories(models) == ["nut", "screw"]
-
-
 def test_a_models_folder_that_is_gone_is_no_empty_one(models: Path, catalogue: Catalogue) -> None:
     assert find(catalogue) == "a"
     models.rename(models.with_name("elsewhere"))

@@ -143,17 +143,6 @@ class TestRegion:
         with pytest.raises(ValueError, match="read-only"):
             mask[0, 0] = False
 
-    def test_a_stations_own_comes_first(self, models: Path, files: SettingsFiles) -> None:
-        right = {"image": {"width": 2, "height": 2}, "polygons": [[[1, 0], [2, 0], [2, 2], [1, 2]]]}
-        stations = {"line-3": {"revision": 2, **right}}
-        write(models, revision=2, region={"revision": 1, **UPPER_HALF}, stations=stations)
-        settings = files.get("screw")
-        own, of_all = settings.region_mask("line-3", (4, 4)), settings.region_mask("line-4", (4, 4))
-        assert own is not None
-        assert of_all is not None
-        np.testing.assert_array_equal(own, [[False, False, True, True]] * 4)
-        np.testing.assert_array_equal(of_all, settings.region_mask(None, (4, 4)))
-
     def test_a_mask_is_made_once_until_the_region_changes(self, models: Path, files: SettingsFiles) -> None:
         write(models, revision=1, region={"revision": 1, **UPPER_HALF})
         region = files.get("screw").region
@@ -170,14 +159,6 @@ class TestRegion:
         after = files.change("screw", edit).region_mask(None, (8, 8))
         assert after is not None
         np.testing.assert_array_equal(after, before.T)
-
-    def test_one_without_a_pixel_passes_nothing(self, models: Path, files: SettingsFiles) -> None:
-        sliver = [[[0.0, 40.0], [1000.0, 40.0], [1000.0, 41.0], [0.0, 41.0]]]
-        region = {"revision": 1, "image": {"width": 1000, "height": 1000}, "polygons": sliver}
-        write(models, revision=1, region=region)
-        with pytest.raises(Problem, match="every part would pass") as caught:
-            files.get("screw").region_mask(None, (8, 8))
-        assert caught.value.name == "model-loading"
 
 
 @pytest.mark.parametrize(

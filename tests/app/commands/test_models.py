@@ -36,11 +36,6 @@ def run(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def first(store: Path) -> str:
-    return models_folder.resolve(store, "tiny").name
-
-
-@pytest.fixture
 def entries(tmp_path: Path) -> Iterator[Entries]:
     """A server's history is here; gives what its audit log has of how acts ended, the earliest first."""
     (tmp_path / "history").mkdir()

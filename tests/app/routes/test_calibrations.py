@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -110,25 +109,6 @@ class TestRenewal:
             assert client.delete("/v1/models/tiny/versions/v2").status_code == 204
         made = store / "tiny" / models_folder.CALIBRATIONS
         assert [path.name for path in made.iterdir()] == [first]
-
-    def test_drift_is_told_by_the_calibration_in_force(self, client: TestClient, tiny_images: Images) -> None:
-        def window(**query: str) -> dict[str, Any]:
-            report: dict[str, Any] = client.get("/v1/models/tiny/drift", params=query).json()
-            return report
-
-        def inspect(station: str) -> None:
-            files = {"file": ("a.png", tiny_images["good"][0])}
-            answer = client.post(PREDICT, files=files, data={"station": station}).json()
-            assert client.get(answer["links"]["inspection"]).status_code == 200  # it is filed
-
-        inspect("line-3")
-        assert window()["inspections"] == window(station="line-3")["inspections"] == 1
-        send(client, good(9), station="line-3")
-        for station in ("line-3", "line-3", "line-4"):
-            inspect(station)
-        assert (window()["inspections"], window(station="line-3")["inspections"]) == (2, 2)
-        send(client, good(9))
-        assert (window()["inspections"], window(station="line-3")["inspections"]) == (0, 2)
 
 
 class TestReviewed:
@@ -282,19 +262,6 @@ class TestRefused:
         detail = refused(send(steady, pictures), 400, "invalid-request")
         assert "The model was fitted to " in detail
         assert " 0.png" not in detail
-
-    def test_damage_decides_nothing_and_says_what_to_do(self, store: Path, tiny_images: Images) -> None:
-        with service(store) as client:
-            send(client, good(2))
-        [file] = (store / "tiny" / models_folder.CALIBRATIONS).glob("*/*.json")
-        file.write_text("{")
-        with service(store) as client:
-            assert file.name in refused(client.get(URL), 503, "model-loading")
-            answer = client.post(PREDICT, content=tiny_images["good"][0])
-            refused(answer, 503, "model-loading")
-            refused(send(client, good(2)), 503, "model-loading")
-            file.unlink()
-            assert send(client, good(2)).status_code == 201
 
 
 class TestAccess:

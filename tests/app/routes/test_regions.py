@@ -1,14 +1,12 @@
 """Regions of interest: what lies outside never counts, and no region hides every defect."""
 
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from tests.app.bundles import again
-from tests.app.tuned import acts, predicted, refused, service
+from tests.app.tuned import acts, predicted, refused
 
 Images = dict[str, list[bytes]]
 URL = "/v1/models/tiny/region"
@@ -97,19 +95,6 @@ def test_a_stations_own_comes_first_and_deleted_falls_back(client: TestClient, t
     assert decisions() == ["REJECT", "REJECT", "REJECT"]
     refused(get(client), 404, "not-found")
     assert get(client, "Linie 3 ä").status_code == 200
-
-
-def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tiny_images: Images) -> None:
-    again(store, "v2")
-    with service(store) as client:
-        put(client, LEFT, "3")
-        before = get(client, "3")
-    with service(store) as client:
-        assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
-        after = get(client, "3")
-        assert (after.json(), after.headers["ETag"]) == (before.json(), before.headers["ETag"])
-        assert decision(client, tiny_images["defect"][STRONG], station="3") == "PASS"
-        assert decision(client, tiny_images["defect"][STRONG], station="4") == "REJECT"
 
 
 class TestIfMatch:

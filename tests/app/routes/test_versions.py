@@ -16,6 +16,7 @@ from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.conftest import Keyed, Serve
+from tests.app.tuned import refused
 from tests.conftest import picture, png
 from tests.support.waiting import eventually
 
@@ -44,17 +45,6 @@ def serving(client: TestClient) -> str:
     assert response.status_code == 200, response.text
     version: str = response.json()["model"]["version"]
     return version
-
-
-def problem(response: httpx2.Response, status: int, name: str, store: Path) -> str:
-    """The detail of a problem, which must name no path."""
-    body = response.json()
-    assert (response.status_code, body["type"]) == (status, name), body
-    assert str(store) not in response.text
-    assert ".part" not in response.text
-    assert "/tmp" not in response.text  # noqa: S108
-    detail: str = body["detail"]
-    return detail
 
 
 def acts(client: TestClient) -> list[tuple[str, str, str]]:
@@ -104,7 +94,7 @@ class TestUpload:
         data = archive(store, "v2")
         upload(client, data)
         before = left_in(store)
-        detail = problem(upload(client, data), 409, "conflict", store)
+        detail = refused(upload(client, data), 409, "conflict")
         assert detail == "Version 'v2' of 'tiny' exists; versions are never overwritten."
         assert left_in(store) == before
 
@@ -121,7 +111,7 @@ class TestUpload:
         response = client.post(
             "/v1/models/tiny/versions", content=archive(store, "v2"), headers={"Content-Type": kind}
         )
-        assert "application/zip" in problem(response, 415, "unsupported-media-type", store)
+        assert "application/zip" in refused(response, 415, "unsupported-media-type")
 
 
 HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -168,7 +158,7 @@ class TestHostile:
         change, reason = HOSTILE[name]
         data = change(archive(store, "v2"))
         before = left_in(store)
-        detail = problem(upload(client, data), 422, "rejected-bundle", store)
+        detail = refused(upload(client, data), 422, "rejected-bundle")
         assert re.search(reason, detail), detail
         assert left_in(store) == before
         assert acts(client)[-1] == ("model.upload", "tiny", "refused")
@@ -176,14 +166,14 @@ class TestHostile:
     def test_more_bytes_than_allowed(self, wary: tuple[TestClient, Path]) -> None:
         client, store = wary
         before = left_in(store)
-        problem(upload(client, bytes(2_000_001)), 413, "too-large", store)
+        refused(upload(client, bytes(2_000_001)), 413, "too-large")
 
         def without_length() -> Iterator[bytes]:
             for _ in range(21):
                 yield bytes(100_000)
 
         response = client.post("/v1/models/tiny/versions", content=without_length(), headers=ZIP)
-        problem(response, 413, "too-large", store)
+        refused(response, 413, "too-large")
         assert left_in(store) == before
 
 
