@@ -159,12 +159,14 @@ audit = Table(
 # One row, made when a server first opens the database: which history this is.
 identity = Table("identity", metadata, Column("id", String(36), primary_key=True))
 
-# Up to when inspections with a decision have been deleted by age: before it, counts are no longer comparable.
 retention = Table(
     "retention",
     metadata,
     Column("decision", String(8), primary_key=True),
-    Column("deleted_before_ms", BigInteger, nullable=False),
+    # Inspections with the decision from before this time were to go in the last pass by age.
+    Column("last_before_ms", BigInteger, nullable=False),
+    # Some from before this time are gone: counts are comparable only after it. Null as long as all are there.
+    Column("deleted_before_ms", BigInteger),
 )
 
 # What happened, in the order in which it was committed: see app/feed/log.py. Complete in itself, so that it

@@ -7,21 +7,24 @@ state. Both would delete what is wanted. Neither can be told from a setting that
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
-from app.database.clock import now_ms
+from app.database.clock import iso, now_ms
 from app.problems import Problem
+from app.schemas.deletions import DeletionKind, HeldDeletion
 
 logger = logging.getLogger("flowgauge.retention")
 
-Kind = Literal["age", "size", "orphans"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+KINDS: Final[tuple[DeletionKind, ...]] = get_args(DeletionKind)
 
-# What one pass may delete by itself: shares of the inspections, of the bytes, of the files. In normal
-# operation a pass comes every minute, and there are no orphans at all.
-SHARES: Final[Mapping[Kind, float]] = {"age": 0.1, "size": 0.1, "orphans": 0.001}
-_MEANING: Final[Mapping[Kind, str]] = {
+# What one pass may delete by itself: so many inspections, bytes or files, or a share of all, whichever is
+# more. In normal operation a pass comes every minute, and there are no orphans at all.
+_ALLOWED: Final[Mapping[DeletionKind, tuple[int, float]]] = {
+    "age": (100, 0.1),
+    "size": (100 * 2**20, 0.1),
+    "orphans": (20, 0),
+}
+_MEANING: Final[Mapping[DeletionKind, str]] = {
     "age": "retention by age would delete {count} of {total} inspections; is the clock right, and are the "
     "FLOWGAUGE_RETENTION_*_DAYS?",
     "size": "retention by size would delete {count} of {total} bytes of images and maps; is "
@@ -31,50 +34,35 @@ _MEANING: Final[Mapping[Kind, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class HeldDeletion:
-    """A deletion that waits for a person.
-
-    Attributes:
-        kind: what deletes.
-        count: how much it would delete: inspections (age), bytes (size) or files (orphans).
-        total: how much there is.
-        since_ms: since when it waits, in milliseconds since 1970, UTC.
-    """
-
-    kind: Kind
-    count: int
-    total: int
-    since_ms: int
-
-    @property
-    def reason(self) -> str:
-        """What would be deleted, and what to look at before it is confirmed."""
-        return _MEANING[self.kind].format(count=self.count, total=self.total)
-
-
 class DeletionGuard:
-    """Holds passes that would delete more than a small share. May be used from several threads at once."""
+    """Holds passes that would delete much at once. May be used from several threads at once."""
 
     def __init__(self) -> None:
-        self._held: dict[Kind, HeldDeletion] = {}
-        self._confirmed: dict[Kind, int] = {}
+        self._held: dict[DeletionKind, HeldDeletion] = {}
+        self._confirmed: dict[DeletionKind, int] = {}
         self._lock = threading.Lock()
 
-    def allows(self, kind: Kind, count: int, total: int) -> bool:
+    def allows(self, kind: DeletionKind, count: int, total: int) -> bool:
         """Tell whether a pass may delete so much now; else it is held until a person confirms it.
 
         A confirmation is spent by the next pass, and is for about as much as was shown.
+
+        Args:
+            kind: what deletes.
+            count: how many inspections (age), bytes (size) or files (orphans) it would delete.
+            total: how many there are.
         """
+        least, share = _ALLOWED[kind]
         with self._lock:
             confirmed = self._confirmed.pop(kind, 0)
             known = self._held.pop(kind, None)
-            if count <= confirmed + SHARES[kind] * total:
+            if count <= confirmed + max(least, share * total):
                 return True
-            held = HeldDeletion(kind, count, total, now_ms() if known is None else known.since_ms)
-            self._held[kind] = held
+            since = iso(now_ms()) if known is None else known.since
+            reason = _MEANING[kind].format(count=count, total=total)
+            self._held[kind] = HeldDeletion(kind=kind, count=count, total=total, since=since, reason=reason)
         if known is None:
-            logger.error("nothing is deleted until an administrator confirms it: %s", held.reason)
+            logger.error("nothing is deleted until an administrator confirms it: %s", reason)
         return False
 
     def held(self) -> list[HeldDeletion]:
@@ -82,12 +70,12 @@ class DeletionGuard:
         with self._lock:
             return [self._held[kind] for kind in KINDS if kind in self._held]
 
-    def is_confirmed(self, kind: Kind) -> bool:
+    def is_confirmed(self, kind: DeletionKind) -> bool:
         """Whether a person has confirmed a deletion that has not begun yet."""
         with self._lock:
             return kind in self._confirmed
 
-    def confirm(self, kind: Kind) -> HeldDeletion:
+    def confirm(self, kind: DeletionKind) -> HeldDeletion:
         """Let the next pass delete what is held.
 
         Raises:

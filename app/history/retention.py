@@ -7,7 +7,7 @@ between leaves the rows, and the next pass deletes them again.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,12 @@ from app.database.clock import first_id, now_ms
 from app.database.engine import DatabaseUnavailable
 from app.database.tables import inspections, retention
 from app.feed import log
-from app.history.deletions import DeletionGuard, HeldDeletion, Kind
+from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.rates import DECISIONS
-from app.history.sweep import orphans_in, remove, still_orphans, unused
+from app.history.sweep import orphans, unused
 from app.problems import Problem
+from app.schemas.deletions import DeletionKind, HeldDeletion
 from app.schemas.predict import Decision
 from app.settings import Settings
 
@@ -31,6 +32,8 @@ logger = logging.getLogger("flowgauge.retention")
 
 _COLUMNS = inspections.columns
 _DAY_MS: Final = 24 * 3_600_000
+# What expires while a server is off for so long goes unasked.
+_EXPECTED_MS: Final = 14 * _DAY_MS
 _EVERY_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 24 * 3600.0
 # Inspections deleted at a time: what waits to be filed waits as long.
@@ -87,7 +90,7 @@ class Retention:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _EVERY_SECONDS)
 
-    def confirm(self, kind: Kind) -> HeldDeletion:
+    def confirm(self, kind: DeletionKind) -> HeldDeletion:
         """Delete what is held, soon.
 
         Raises:
@@ -106,7 +109,7 @@ class Retention:
             RuntimeError: the history is closed.
         """
         if self._kept_ms:
-            await self._delete_old({d: int(now_ms() - kept) for d, kept in self._kept_ms.items()})
+            await self._delete_old()
         if self._most_bytes is not None:
             await self._free(self._most_bytes)
         await self._repeat(self._trim_events)
@@ -124,16 +127,27 @@ class Retention:
         with self._database.write() as connection:
             return log.trim(connection, self._events_kept, _CHUNK_EVENTS) == _CHUNK_EVENTS
 
-    async def _delete_old(self, before_ms: Mapping[Decision, int]) -> None:
-        """Delete inspections made before a time, by decision."""
+    async def _delete_old(self) -> None:
+        """Delete inspections by age.
 
-        def count() -> tuple[int, int]:
-            counted = select(func.count()).select_from(inspections)
+        In each pass the time before which they go moves on a minute, or as long as the server was off. Where
+        it moves further, the clock is wrong or a setting was changed, and the guard decides.
+        """
+        before_ms = {decision: int(now_ms() - kept) for decision, kept in self._kept_ms.items()}
+
+        def count_unexpected() -> tuple[int, int]:
+            number = select(func.count()).select_from(inspections)
             with self._database.read() as connection:
-                old = sum(connection.scalar(counted.where(*_old(d, ms))) or 0 for d, ms in before_ms.items())
-                return old, (connection.scalar(counted) or 0) if old else 0
+                rows = connection.execute(select(retention.c.decision, retention.c.last_before_ms))
+                last = {row.decision: row.last_before_ms for row in rows}
+                old = sum(
+                    connection.scalar(number.where(*_old(decision, ms))) or 0
+                    for decision, ms in before_ms.items()
+                    if decision not in last or ms - last[decision] > _EXPECTED_MS
+                )
+                return old, (connection.scalar(number) or 0) if old else 0
 
-        if self._guard.allows("age", *await asyncio.to_thread(count)):
+        if self._guard.allows("age", *await asyncio.to_thread(count_unexpected)):
             for decision, ms in before_ms.items():
                 await self._repeat(partial(self._delete_some, decision, ms))
 
@@ -144,18 +158,17 @@ class Retention:
             ids = connection.scalars(
                 select(_COLUMNS.id).where(*wanted).order_by(_COLUMNS.id).limit(_CHUNK)
             ).all()
-            if not ids:
-                return False
             gone = connection.execute(
                 delete(inspections)
                 .where(_COLUMNS.id.in_(ids), _COLUMNS.review_revision == 0)
                 .returning(_COLUMNS.id, _COLUMNS.image_sha256)
             ).all()
-            _note(connection, decision, before_ms)
+            _note(connection, decision, before_ms, deleted=bool(gone))
             self._remove_files(
                 [row.id for row in gone], unused(connection, {row.image_sha256 for row in gone})
             )
-        logger.info("deleted %d inspections (%s) by age", len(gone), decision)
+        if gone:
+            logger.info("deleted %d inspections (%s) by age", len(gone), decision)
         return len(ids) == _CHUNK
 
     async def _free(self, most_bytes: int) -> None:
@@ -181,17 +194,15 @@ class Retention:
         self._complained = too_many and not deletable
 
     def _count_bytes(self) -> tuple[int, int]:
-        """The bytes of all images and maps, and at most how many of them may be deleted."""
-        kept = _COLUMNS.has_pictures
-        once = select(func.max(_COLUMNS.image_bytes).label("n")).where(kept).group_by(_COLUMNS.image_sha256)
-        maps = select(func.sum(_COLUMNS.map_bytes)).where(kept)
-        images = select(func.sum(once.subquery().c.n))
-        unreviewed = select(func.sum(_COLUMNS.map_bytes + _COLUMNS.image_bytes)).where(
-            kept, _COLUMNS.review_revision == 0
-        )
+        """The bytes of all images and maps, and how many of them may be deleted.
+
+        An image that several inspections share counts with each of them.
+        """
+        size = func.sum(_COLUMNS.map_bytes + _COLUMNS.image_bytes)
+        sizes = select(size, size.filter(_COLUMNS.review_revision == 0)).where(_COLUMNS.has_pictures)
         with self._database.read() as connection:
-            total = sum(int(connection.scalar(query) or 0) for query in (maps, images))
-            return total, min(total, int(connection.scalar(unreviewed) or 0))
+            total, unreviewed = connection.execute(sizes).one()
+        return int(total or 0), int(unreviewed or 0)
 
     def _free_some(self, keep: int) -> bool:
         """Delete the files of the oldest inspections, passed ones first; whether there may be more to do."""
@@ -204,10 +215,10 @@ class Retention:
                 .values(has_pictures=False)
                 .returning(_COLUMNS.id, _COLUMNS.image_sha256, _COLUMNS.map_bytes, _COLUMNS.image_bytes)
             ).all()
-            sizes = {row.image_sha256: row.image_bytes for row in gone}
-            unneeded = unused(connection, sizes.keys())
-            self._remove_files([row.id for row in gone], unneeded)
-        freed = sum(row.map_bytes for row in gone) + sum(sizes[sha256] for sha256 in unneeded)
+            self._remove_files(
+                [row.id for row in gone], unused(connection, {row.image_sha256 for row in gone})
+            )
+        freed = sum(row.map_bytes + row.image_bytes for row in gone)
         self._bytes = total - freed
         if gone:
             logger.info("deleted the images of %d inspections, %d bytes", len(gone), freed)
@@ -217,27 +228,31 @@ class Retention:
         """Delete files without an inspection, as processes leave them that are killed."""
         # What an earlier process has left is filed first: its files may be there already.
         await self._history.settled()
-        found: list[Path] = []
-        total = 0
-        for folder in await asyncio.to_thread(self._pictures.folders):
-            some, count = await asyncio.to_thread(orphans_in, folder, self._database, self._pictures)
-            found += some
-            total += count
+
+        def find() -> tuple[list[Path], int]:
+            found, total = list[Path](), 0
+            for folder in self._pictures.folders():
+                files = [path for path in folder.iterdir() if path.is_file()]
+                found += orphans(self._database, self._pictures, files)
+                total += len(files)
+            return found, total
+
+        found, total = await asyncio.to_thread(find)
 
         def confirm_and_remove() -> bool:
             # Once more, while nothing is being filed.
-            orphans = still_orphans(self._database, self._pictures, found)
-            if self._guard.allows("orphans", len(orphans), total):
-                for path in orphans:
+            still = orphans(self._database, self._pictures, found)
+            if self._guard.allows("orphans", len(still), total):
+                for path in still:
                     logger.info("%s belongs to no inspection: removed", path)
-                remove(orphans)
+                    path.unlink(missing_ok=True)
             return False
 
         await self._repeat(confirm_and_remove)
 
     def _remove_files(self, ids: Sequence[str], images: Sequence[str]) -> None:
-        files: list[Path] = [self._pictures.map_path(identifier) for identifier in ids]
-        remove([*files, *(self._pictures.picture_path(sha256) for sha256 in images)])
+        for path in (*map(self._pictures.map_path, ids), *map(self._pictures.picture_path, images)):
+            path.unlink(missing_ok=True)
 
 
 def _old(decision: Decision, before_ms: int) -> list[ColumnElement[bool]]:
@@ -268,11 +283,12 @@ def _oldest(connection: Connection, to_free: int) -> list[str]:
     return ids
 
 
-def _note(connection: Connection, decision: Decision, before_ms: int) -> None:
-    """Remember up to when a decision's inspections have been deleted."""
+def _note(connection: Connection, decision: Decision, before_ms: int, *, deleted: bool) -> None:
+    """Remember a pass by age over a decision's inspections."""
     row = retention.c.decision == decision
     known = connection.scalar(select(retention.c.deleted_before_ms).where(row))
-    if known is None:
-        connection.execute(insert(retention).values(decision=decision, deleted_before_ms=before_ms))
-    elif known < before_ms:
-        connection.execute(update(retention).where(row).values(deleted_before_ms=before_ms))
+    noted = {"last_before_ms": before_ms, "deleted_before_ms": known}
+    if deleted:
+        noted["deleted_before_ms"] = max(known or 0, before_ms)
+    if not connection.execute(update(retention).where(row).values(noted)).rowcount:
+        connection.execute(insert(retention).values(decision=decision, **noted))

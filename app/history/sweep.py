@@ -1,6 +1,5 @@
 """Files of the history that no inspection of the database has."""
 
-import logging
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -10,22 +9,14 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.pictures import Pictures
 
-logger = logging.getLogger("flowgauge.retention")
-
 _COLUMNS = inspections.columns
 
 
-def orphans_in(folder: Path, database: Database, pictures: Pictures) -> tuple[list[Path], int]:
-    """Look through a folder for files that no inspection has; gives them, and how many files there are.
+def orphans(database: Database, pictures: Pictures, files: Iterable[Path]) -> list[Path]:
+    """Those of some files that no inspection has.
 
     A file that is being filed may be among them: it is there before its row.
     """
-    files = [path for path in folder.iterdir() if path.is_file()]
-    return still_orphans(database, pictures, files), len(files)
-
-
-def still_orphans(database: Database, pictures: Pictures, files: Iterable[Path]) -> list[Path]:
-    """Those of some files that no inspection has."""
     images: dict[str, Path] = {}
     maps: dict[str, Path] = {}
     for path in files:
@@ -42,16 +33,6 @@ def still_orphans(database: Database, pictures: Pictures, files: Iterable[Path])
 def unused(connection: Connection, images: Collection[str]) -> list[str]:
     """Those of some images, by sha256, that no inspection has."""
     return _unknown(connection, _COLUMNS.image_sha256, images)
-
-
-def remove(files: Iterable[Path]) -> None:
-    """Delete files; one that is gone already does not matter.
-
-    Raises:
-        OSError: one cannot be deleted.
-    """
-    for path in files:
-        path.unlink(missing_ok=True)
 
 
 def _unknown(connection: Connection, column: Column[str], values: Collection[str]) -> list[str]:

@@ -6,11 +6,13 @@ from pydantic import BaseModel, Field
 
 from .moment import Moment
 
+DeletionKind = Literal["age", "size", "orphans"]
+
 
 class HeldDeletion(BaseModel):
     """A deletion that waits for a person."""
 
-    kind: Literal["age", "size", "orphans"] = Field(
+    kind: DeletionKind = Field(
         description="What deletes: retention by age or by size, or the sweep of files without an inspection."
     )
     count: int = Field(

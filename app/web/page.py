@@ -10,8 +10,9 @@ from starlette.responses import HTMLResponse, Response
 
 from app import problem_answers, problems
 from app.access import PERMISSIONS, Caller, Permission
-from app.history.deletions import DeletionGuard, HeldDeletion
+from app.history.deletions import DeletionGuard
 from app.problems import Problem
+from app.schemas.deletions import HeldDeletion
 from app.sessions import csrf_token
 from app.web import messages
 from app.web.static_files import static_files

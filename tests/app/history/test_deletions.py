@@ -2,18 +2,31 @@ import pytest
 
 from app.history.deletions import DeletionGuard
 from app.problems import Problem
+from app.schemas.deletions import DeletionKind
 
 
-def test_small_share_is_allowed_and_a_large_one_held() -> None:
+@pytest.mark.parametrize(
+    ("kind", "total", "most"),
+    [
+        ("age", 0, 100),
+        ("age", 900, 100),
+        ("age", 2000, 200),
+        ("size", 10**9, 100 * 2**20),
+        ("size", 10**10, 10**9),
+        ("orphans", 10**6, 20),
+    ],
+)
+def test_few_or_a_small_share_are_allowed_and_more_is_held(kind: DeletionKind, total: int, most: int) -> None:
     guard = DeletionGuard()
-    assert guard.allows("age", 0, 0)
-    assert guard.allows("age", 100, 1000)
+    assert guard.allows(kind, most, total)
     assert guard.held() == []
-    assert not guard.allows("age", 101, 1000)
-    assert not guard.allows("orphans", 2, 1000)
-    assert [(held.kind, held.count) for held in guard.held()] == [("age", 101), ("orphans", 2)]
-    assert guard.allows("age", 1, 1000)  # the clock or the setting was mended
-    assert [held.kind for held in guard.held()] == ["orphans"]
+    assert not guard.allows(kind, most + 1, total)
+    assert [(held.kind, held.count, held.total) for held in guard.held()] == [(kind, most + 1, total)]
+    since = guard.held()[0].since
+    assert not guard.allows(kind, most + 2, total)
+    assert guard.held()[0].since == since
+    assert guard.allows(kind, 1, total)  # the clock, the setting or the database was mended
+    assert guard.held() == []
 
 
 def test_confirmation_is_for_one_pass_of_about_as_much_as_was_shown() -> None:

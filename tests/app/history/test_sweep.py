@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app.database.engine import Database
 from app.history.pictures import Pictures
-from app.history.sweep import still_orphans, unused
+from app.history.sweep import orphans, unused
 from tests.app.history.rows import add, row
 
 
@@ -14,7 +14,7 @@ def test_of_many_files_those_without_an_inspection_are_found(database: Database,
     add(database, *kept, row(has_pictures=False, picture=b"deleted before"))
     files = [pictures.picture_path(one["image_sha256"]) for one in (*kept, gone)]
     maps = [pictures.map_path(one["id"]) for one in (*kept, gone)]
-    assert still_orphans(database, pictures, [*files, *maps]) == [files[-1], maps[-1]]
+    assert orphans(database, pictures, [*files, *maps]) == [files[-1], maps[-1]]
     deleted = row(picture=b"deleted before")["image_sha256"]
     with database.read() as connection:
         assert unused(connection, {deleted, kept[0]["image_sha256"]}) == [deleted]

@@ -16,14 +16,12 @@ DAY = 24 * 3_600_000
 
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[TestClient]:
-    """A service whose retention would delete all but one inspection."""
+    """A service whose retention, set for the first time, would delete all but one inspection."""
     (tmp_path / "models").mkdir()
     settings = Settings(models=tmp_path / "models", history=tmp_path / "history", retention_pass_days=1)
-    with TestClient(create_app(settings)):
-        pass
     with TestClient(create_app(settings.model_copy(update={"retention_pass_days": None}))) as client:
         old = clock.now_ms() - 2 * DAY
-        add(history_of(client).database, *(row(old, has_pictures=False) for _ in range(9)), row())
+        add(history_of(client).database, *(row(old, has_pictures=False) for _ in range(120)), row())
     with TestClient(create_app(settings)) as client:
         while not client.get("/v1/deletions").json()["deletions"]:
             time.sleep(0.01)
@@ -31,23 +29,23 @@ def held(tmp_path: Path) -> Iterator[TestClient]:
 
 
 def rows(client: TestClient) -> int:
-    return len(client.get("/v1/inspections").json()["inspections"])
+    return len(client.get("/v1/inspections?limit=200").json()["inspections"])
 
 
 def test_held_deletion_is_shown_everywhere_and_goes_on_when_confirmed(held: TestClient) -> None:
     [shown] = held.get("/v1/deletions").json()["deletions"]
-    assert (shown["kind"], shown["count"], shown["total"]) == ("age", 9, 10)
+    assert (shown["kind"], shown["count"], shown["total"]) == ("age", 120, 121)
     assert "is the clock right" in shown["reason"]
     metrics = held.get("/metrics").text
     assert 'flowgauge_deletion_held{kind="age"} 1' in metrics
     assert 'flowgauge_deletion_held{kind="size"} 0' in metrics
     page = held.get("/models", headers={"Accept": "text/html"}).text
     assert 'class="confirm-deletion" data-kind="age"' in page
-    assert "9 of 10 inspections" in page
-    assert rows(held) == 10
+    assert "120 of 121 inspections" in page
+    assert rows(held) == 121
 
     answer = held.post("/v1/deletions/age/confirm")
-    assert (answer.status_code, answer.json()["count"]) == (200, 9)
+    assert (answer.status_code, answer.json()["count"]) == (200, 120)
     while rows(held) != 1:
         time.sleep(0.01)
     assert held.get("/v1/deletions").json() == {"deletions": []}

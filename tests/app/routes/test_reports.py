@@ -83,7 +83,10 @@ def test_rates_begin_after_what_retention_has_deleted(client: TestClient) -> Non
     kept(client, row(now - 5 * HOUR, decision="REJECT"), row(now - 3 * HOUR))
     app: Any = client.app
     with app.state.history.database.write() as connection:
-        connection.execute(insert(retention).values(decision="PASS", deleted_before_ms=now - 4 * HOUR))
+        before = now - 4 * HOUR
+        connection.execute(
+            insert(retention).values(decision="PASS", last_before_ms=before, deleted_before_ms=before)
+        )
     answer = client.get(RATES, params={"from": clock.iso(now - 6 * HOUR)}).json()
     assert answer["from"] == clock.iso(now - 4 * HOUR)
     assert [counts["inspections"] for counts in answer["decisions"].values()] == [1, 0, 0]
