@@ -77,7 +77,7 @@ def project(
     columns = ("id", "version", "precision", "station", "decision", "verdict", "score")
     latest = (
         select(*(_COLUMNS[name] for name in columns))
-        .where(*selection.span.conditions_for(selection.category, selection.station))
+        .where(*selection.span.filter(selection.category, selection.station).conditions())
         .order_by(_COLUMNS.id.desc())
         .limit(selection.last)
         .subquery()

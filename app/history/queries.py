@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, or_, select
 
 from app.database.clock import first_id
 from app.database.engine import Database
 from app.database.hints import filtered
 from app.database.tables import inspections
 from app.schemas.history import InspectionSummary
-from app.schemas.predict import Decision
 
 _COLUMNS: Final = inspections.columns
 _LISTED: Final = {*InspectionSummary.model_fields, "id", "created_ms", "review_revision", "verdict"}
@@ -132,15 +131,3 @@ def find_idempotent(connection: Connection, key_id: str | None, key: str) -> Ear
         .limit(1)
     ).one_or_none()
     return None if row is None else Earlier(*row)
-
-
-def part_decisions(
-    connection: Connection, part_id: str, categories: Collection[str] | None
-) -> dict[Decision, int]:
-    """How many images of a part got which decision."""
-    query = (
-        select(_COLUMNS.decision, func.count()).where(_COLUMNS.part_id == part_id).group_by(_COLUMNS.decision)
-    )
-    if categories is not None:
-        query = query.where(filtered(_COLUMNS.category).in_(categories))
-    return {row.decision: row[1] for row in connection.execute(query)}

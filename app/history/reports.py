@@ -3,10 +3,11 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection, func, select
 
-from app.database.clock import first_id
 from app.database.tables import inspections, retention
+from app.history import browsing
+from app.history.queries import Filter
 from app.history.rates import DECISIONS
 from app.schemas.predict import Decision
 from app.schemas.reports import Counts
@@ -16,24 +17,14 @@ _COLUMNS = inspections.columns
 
 @dataclass(frozen=True)
 class Span:
-    """A time, in milliseconds since 1970, UTC.
-
-    Attributes:
-        from_ms: its begin, which belongs to it.
-        to_ms: its end, which does not.
-    """
+    """A time with its begin and without its end, in milliseconds since 1970, UTC."""
 
     from_ms: int
     to_ms: int
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """The inspections that were made in it, in SQL."""
-        return [_COLUMNS.id >= first_id(self.from_ms), _COLUMNS.id < first_id(self.to_ms)]
-
-    def conditions_for(self, category: str, station: str | None) -> list[ColumnElement[bool]]:
-        """Those of a category in it, of one station unless that is None."""
-        of_station = [] if station is None else [_COLUMNS.station == station]
-        return [_COLUMNS.category == category, *self.conditions(), *of_station]
+    def filter(self, category: str | None, station: str | None) -> Filter:
+        """The inspections that were made in it: of one category, or of all, and likewise of a station."""
+        return Filter(category=category, station=station, from_ms=self.from_ms, to_ms=self.to_ms)
 
 
 def complete(connection: Connection, span: Span) -> Span:
@@ -49,13 +40,11 @@ def counts(
     connection: Connection, category: str, span: Span, station: str | None = None
 ) -> dict[Decision, Counts]:
     """Count a category's inspections by decision, and the verdicts on them; of one station, or of all."""
-    wanted = span.conditions_for(category, station)
-    counted = select(func.count()).select_from(inspections).where(*wanted)
-    # One count per decision reads an index alone, where one query of all would sort rows.
-    inspected = {d: connection.scalar(counted.where(_COLUMNS.decision == d)) or 0 for d in DECISIONS}
+    wanted = span.filter(category, station)
+    inspected = browsing.decisions(connection, wanted)
     verdicts = (
         select(_COLUMNS.decision, _COLUMNS.verdict, func.count())
-        .where(*wanted, _COLUMNS.verdict.in_(("good", "defect")))
+        .where(*wanted.conditions(), _COLUMNS.verdict.in_(("good", "defect")))
         .group_by(_COLUMNS.decision, _COLUMNS.verdict)
     )
     found = {(decision, verdict): n for decision, verdict, n in connection.execute(verdicts)}
@@ -75,14 +64,12 @@ def versions(
     """How many inspections each version answered in a time, by category; of some categories, or of all."""
     query = (
         select(_COLUMNS.category, _COLUMNS.version, func.count())
-        .where(*span.conditions())
+        .where(*span.filter(None, station).conditions())
         .group_by(_COLUMNS.category, _COLUMNS.version)
         .order_by(_COLUMNS.category, _COLUMNS.version)
     )
     if categories is not None:
         query = query.where(_COLUMNS.category.in_(categories))
-    if station is not None:
-        query = query.where(_COLUMNS.station == station)
     found: dict[str, dict[str, int]] = {}
     for category, version, n in connection.execute(query):
         found.setdefault(category, {})[version] = n

@@ -63,7 +63,7 @@ def shift_report(
 
 def details(connection: Connection, category: str, span: Span, station: str | None = None) -> ShiftDetails:
     """Take a category's shift apart, by station and hour; rejects are sorted by their p-values."""
-    wanted = span.conditions_for(category, station)
+    wanted = span.filter(category, station).conditions()
     by_station = select(_COLUMNS.station, _COLUMNS.decision, func.count()).where(*wanted)
     stations: dict[str | None, dict[Decision, int]] = {}
     for name, decision, n in connection.execute(by_station.group_by(_COLUMNS.station, _COLUMNS.decision)):

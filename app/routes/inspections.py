@@ -12,9 +12,8 @@ from starlette.responses import Response
 from app.access import Caller, MaySeeHistory, MaySeeResult
 from app.database import clock
 from app.dependencies import HistoryPart
-from app.history import export, queries
+from app.history import browsing, export, queries
 from app.history.history import History
-from app.history.rates import DECISIONS
 from app.openapi import documented
 from app.problems import Problem
 from app.routes.inspection import ID_PATTERN
@@ -177,19 +176,19 @@ async def get_part(
     def find() -> tuple[dict[Decision, int], Sequence[Row[Any]]]:
         wanted = queries.Filter(part_id=part_id, categories=caller.categories)
         with history.database.read() as connection:
-            counts = queries.part_decisions(connection, part_id, caller.categories)
+            counts = browsing.decisions(connection, wanted)
             return counts, queries.page(connection, wanted, _MOST_IMAGES)
 
     await history.settled()
     counts, rows = await run_in_threadpool(find)
-    if not counts:
+    if not rows:
         raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")
-    decision = worst(counts)
+    decision = worst(one for one, n in counts.items() if n)
     # Whatever a view that is missing shows, a part that is rejected stays so.
     unknown = expect is not None and sum(counts.values()) < expect and decision != "REJECT"
     return schemas.Part(
         part_id=part_id,
         decision=None if unknown else decision,
-        images={one: counts.get(one, 0) for one in DECISIONS},
+        images=counts,
         inspections=[export.summary(row) for row in rows],
     )

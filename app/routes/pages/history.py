@@ -1,10 +1,9 @@
 """Pages of many inspections: the wall with the latest as they happen, and scores over time."""
 
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
@@ -25,12 +24,6 @@ _data = APIRouter()
 SHOWN: Final = 24  # inspections on the wall
 HOURS: Final = 8  # that the wall counts
 LENGTHS: Final = (100, 300, 1000)  # of the chart of scores
-
-
-class Counts(BaseModel):
-    """The counters of the wall."""
-
-    decisions: dict[Decision, int]
 
 
 @router.get("/", response_class=Response)
@@ -63,10 +56,12 @@ async def show_wall(
 
 
 @_data.get("/wall/counts")
-def get_counts(_: MaySeeHistory, chosen: PageFilter, history: HistoryPart) -> Counts:
+def get_counts(
+    _: MaySeeHistory, chosen: PageFilter, history: HistoryPart
+) -> dict[Literal["decisions"], dict[Decision, int]]:
     """Count the last hours, for a wall that is live."""
     with history.database.read() as connection:
-        return Counts(decisions=_count(connection, chosen))
+        return {"decisions": _count(connection, chosen)}
 
 
 router.include_router(_data)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.database.engine import Database
-from app.history import queries
+from app.history import browsing, queries
 from app.history.queries import Filter
 from app.history.training_set import good_pictures, pictures_of_parts
 from tests.app.history.rows import add, row
@@ -85,9 +85,10 @@ def test_whatever_index_is_read_the_rows_are_those_of_the_filter(each_database: 
 def test_the_decisions_on_a_part_are_found_by_the_part(database: Database) -> None:
     add(database, row(part_id="P-7"), row(part_id="P-7", category="b"), row(part_id="P-8"))
     with plans_of(database) as plans, database.read() as connection:
-        assert queries.part_decisions(connection, "P-7", {"tiny"}) == {"PASS": 1}
-        assert queries.part_decisions(connection, "P-7", None) == {"PASS": 2}
-    assert [lines[0] for lines in plans] == [by_index("part_id")] * 2
+        of_tiny = Filter(part_id="P-7", categories=frozenset({"tiny"}))
+        assert browsing.decisions(connection, of_tiny) == {"PASS": 1, "REVIEW": 0, "REJECT": 0}
+        assert browsing.decisions(connection, Filter(part_id="P-7"))["PASS"] == 2
+    assert [lines[0] for lines in plans] == [by_index("part_id")] * 6
 
 
 def test_what_is_said_elsewhere_of_good_pictures_is_found_by_the_picture(database: Database) -> None:
