@@ -22,14 +22,11 @@ class Comparison:
     """One statistic of inspections against calibration images.
 
     Attributes:
-        name: "score", or which feature.
         values: the statistic in the inspections, sorted; at least one.
         sample: its values in the calibration images, sorted.
         rising: whether only the upward distance counts.
         tests: how many comparisons share the chance of a false alarm.
         distance: the largest difference of the two distributions, in [0, 1].
-        inspections: how many were compared.
-        n_calibration: with how many calibration images.
     """
 
     name: str

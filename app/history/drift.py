@@ -42,13 +42,11 @@ class Reference:
     """Calibration images that the inspections of a category are compared with.
 
     Attributes:
-        version: the version that is active.
         settings: of what else changes scores, the revision; a window never spans two.
         rising_only: whether only higher scores count: a region of interest lowers them.
         samples: by name, the calibration images' values, sorted: "score" first, then the features in the
             order of a row's `features`.
-        since_ms: from when on version and settings may have been the same, in milliseconds since 1970, UTC;
-            of inspections made before the start nothing else tells.
+        since_ms: from when on version and settings may have been the same, in milliseconds since 1970, UTC.
         station: whose it is: of a station that has a calibration of its own; None of all others.
         precision: of the engine that scored the calibration images; scores of others do not compare.
     """
@@ -68,15 +66,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class State:
-    """Drift of a category, or of a station with a calibration of its own, as of its last look.
+    """Drift of a category, or of a station with a calibration of its own.
 
     Attributes:
         version: the one that serves, whose inspections these are.
         inspections: how many are in the window.
-        since: when the oldest of them was made, ISO 8601; None if there are none.
+        since: when the oldest of them was made, ISO 8601.
         comparisons: by the last look; none before the first.
-        alarm_since: when the inspection was made that raised the alarm; None if there is none.
-        station: whose calibration they are compared with, that of a station; None of all others.
+        alarm_since: when the inspection was made that raised the alarm, ISO 8601.
     """
 
     version: str

@@ -10,16 +10,14 @@ The database counts: one pass over so many rows at most as are asked for, whatev
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, case, func, select
 
 from app.database import clock
 from app.database.tables import inspections
-from app.history.queries import elsewhere
+from app.history.queries import Filter, elsewhere
 from app.history.rates import DECISIONS, rate
-from app.history.reports import Span
 from app.schemas.history import Verdict
 from app.schemas.outlook import Change, ProjectedDecisions, Window
 from app.schemas.predict import Decision
@@ -36,28 +34,6 @@ class Limits(NamedTuple):
     review: float | None
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Inspections whose scores compare.
-
-    Attributes:
-        version: the version that scored them; scores of others mean something else.
-        precision: of the engine that scored them, likewise.
-        last: how many at most, the latest of the category; those of other versions, engines or stations
-            among them are left out.
-        station: of this one alone; None for all.
-        without: stations that are left out, because they have a calibration of their own.
-    """
-
-    category: str
-    version: str
-    precision: Precision
-    span: Span
-    last: int
-    station: str | None = None
-    without: Collection[str] = ()
-
-
 class _Group(NamedTuple):
     """How many inspections have one decision and one verdict, and how many score above each threshold."""
 
@@ -70,26 +46,43 @@ _Groups = Mapping[tuple[Decision, Verdict | None], _Group]
 
 
 def project(
-    connection: Connection, selection: Selection, positions: Sequence[Limits]
+    connection: Connection,
+    wanted: Filter,
+    version: str,
+    precision: Precision,
+    positions: Sequence[Limits],
+    *,
+    last: int,
+    without: Collection[str] = (),
 ) -> tuple[Window, list[ProjectedDecisions]]:
-    """Count what was inspected, and the decisions that each position would have given it."""
+    """Count what was inspected, and the decisions that each position would have given it.
+
+    Args:
+        connection: where to read.
+        wanted: inspections of a category.
+        version: that scored them; scores of others mean something else.
+        precision: of the engine that scored them, likewise.
+        positions: of the thresholds.
+        last: how many of those wanted are looked through, the latest.
+        without: stations that are left out, because they have a calibration of their own.
+    """
     scores = sorted({s for one in positions for s in one if s is not None})
     columns = ("id", "version", "precision", "station", "decision", "verdict", "score")
     latest = (
         select(*(_COLUMNS[name] for name in columns))
-        .where(*selection.span.filter(selection.category, selection.station).conditions())
+        .where(*wanted.conditions())
         .order_by(_COLUMNS.id.desc())
-        .limit(selection.last)
+        .limit(last)
         .subquery()
         .c
     )
     above = (func.sum(case((latest.score > score, 1), else_=0)) for score in scores)
     # Outside of the limit: looking for rows that are rare must not read the whole history.
     query = select(latest.decision, latest.verdict, func.count(), func.min(latest.id), *above).where(
-        latest.version == selection.version, latest.precision == selection.precision
+        latest.version == version, latest.precision == precision
     )
-    if selection.without:
-        query = query.where(elsewhere(latest.station, selection.without))
+    if without:
+        query = query.where(elsewhere(latest.station, without))
     rows = connection.execute(query.group_by(latest.decision, latest.verdict)).all()
     groups: dict[tuple[Decision, Verdict | None], _Group] = {}
     for decision, verdict, n, _, *counted in rows:

@@ -12,7 +12,7 @@ from app.database import clock
 from app.database.engine import Database
 from app.dependencies import Category, HistoryPart, ResidencyPart, StorePart
 from app.history import changes, outlook, reports
-from app.history.outlook import Limits, Selection
+from app.history.outlook import Limits
 from app.history.reports import Span
 from app.openapi import documented
 from app.preconditions import READING_PROBLEMS
@@ -96,10 +96,16 @@ def _look(
     with database.read() as connection:
         since_ms = changes.last_changed_ms(connection, category, actions)
         span = reports.complete(connection, Span(since_ms, max(since_ms, clock.now_ms())))
-        without = stations if station is None else ()
-        selection = Selection(category, version, slot.precision, span, _LATEST, station, without)
         limits = [Limits(one.reject.reject, one.review) for one in thresholds]
-        window, projected = outlook.project(connection, selection, limits)
+        window, projected = outlook.project(
+            connection,
+            span.filter(category, station),
+            version,
+            slot.precision,
+            limits,
+            last=_LATEST,
+            without=stations if station is None else (),
+        )
     positions = []
     for used, decided in zip(thresholds, projected, strict=True):
         rate = used.reject.target_fpr

@@ -69,12 +69,7 @@ class Point:
 class Chart:
     """Scores side by side in the order of time, each as wide as the other: nights take no room.
 
-    Attributes:
-        x: of places in the order.
-        y: of scores.
-        reject: the threshold as an SVG path, a step where it changed.
-        review: the lower end of the review band; empty where there never was one.
-        changes: places where another version began.
+    Thresholds are SVG paths with a step where one changed; `changes` are places where another version began.
     """
 
     x: Axis
@@ -118,15 +113,8 @@ def _steps(x: Axis, y: Axis, values: Sequence[float | None]) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale of one score: thresholds, the score, and those of inspections before it.
+    """The scale of one score: pixels of it, of thresholds, and with decisions of inspections before."""
 
-    Attributes:
-        axis: of scores.
-        score, reject, review: pixels.
-        others: pixel and decision of each inspection before.
-    """
-
-    axis: Axis
     score: float
     reject: float
     review: float | None
@@ -140,7 +128,6 @@ class Scale:
         values += [reject - 0.25 * abs(reject), reject + 0.25 * abs(reject)]
         axis = Axis.around(values, _SCALE_MARGIN, SCALE_WIDTH - _SCALE_MARGIN)
         return cls(
-            axis,
             axis.at(score),
             axis.at(reject),
             None if review is None else axis.at(review),

@@ -99,6 +99,12 @@ class Keyed:
         """Headers of a request with a key."""
         return {"X-API-Key": self.keys[role]}
 
+    @property
+    def database(self) -> Database:
+        """The history's."""
+        history: History = self.app.state.history
+        return history.database
+
     def key_id(self, role: str) -> str:
         """The part of a key's text that is no secret."""
         return self.keys[role][3:19]

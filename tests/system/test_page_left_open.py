@@ -68,22 +68,6 @@ def test_wall_left_open_for_a_day(browser: Browser, served: Site, tiny_images: I
         expect(state).to_have_text("Live")
         expect(page.locator("#offline")).to_be_hidden()
 
-        # What waits is counted once, also where it was asked for again, and all of it.
-        page.get_by_role("button", name="Pause").click()
-        for count in (32, 32, 32, 2):
-            files = [("file", (f"{i}.png", data)) for i in range(count)]
-            asked = f"/v1/models/tiny/predict:batch?station={station}"
-            assert served.client.post(asked, files=files).status_code == 200
-        expect(page.get_by_role("button", name="Go on (98 new)")).to_be_visible()
-        with served.standing_still():
-            page.clock.fast_forward(41_000)
-            expect(state).to_have_text("Offline")
-        with page.expect_response("**/wall/counts?*"):  # the list was asked for before
-            expect(state).to_have_text("Live")
-        inspect(served.client, data, station=station)
-        expect(page.get_by_role("button", name="Go on (99 new)")).to_be_visible()
-        page.get_by_role("button", name="Go on").click()
-
         time = page.locator(".inspection time").first
         expect(time).to_have_text(re.compile(r"^\d\d:\d\d:\d\d [AP]M$"))
         page.clock.fast_forward("24:00:00")

@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 import json
 import logging
@@ -177,18 +176,6 @@ def test_another_active_version_begins_a_new_window() -> None:
     assert (seen(drift).inspections, seen(drift).alarm) == (40, False)
     active = reference(calibration)
     assert seen(drift) == State("v1")
-
-
-def test_after_a_restart_what_was_inspected_before_the_last_change_is_left_out() -> None:
-    """Rows do not say which region they were inspected with, nor whether another version served between."""
-    rng = np.random.default_rng(12)
-    changed = 1_790_000_000_000
-    before = [{**one, "id": first_id(changed - 50 + i)} for i, one in enumerate(rows(rng.normal(9, size=50)))]
-    after = [{**one, "id": first_id(changed + i)} for i, one in enumerate(rows(rng.normal(size=30)))]
-    active = dataclasses.replace(reference(rng.normal(size=50)), since_ms=changed)
-    drift = watch(active, window=40, before=[*before, *after])
-    state = seen(drift)
-    assert (state.inspections, state.since, state.alarm) == (30, iso(changed), False)
 
 
 def test_a_station_with_a_calibration_of_its_own_is_watched_apart() -> None:

@@ -1,15 +1,18 @@
 """Other thresholds: counts by hand, and rates as those of the decisions that were taken."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from app.database.engine import Database
 from app.history import outlook, rates, reports
-from app.history.outlook import Limits, Selection
+from app.history.outlook import Limits
+from app.history.queries import Filter
 from app.history.reports import Span
 from app.schemas.outlook import Change, ProjectedDecisions, Window
 from app.schemas.predict import Decision
+from flows.fastflow.manifest import Precision
 from tests.app.history.rows import add, decided, row
 from tests.app.plans import plans_of
 
@@ -37,11 +40,16 @@ def filled(database: Database) -> Database:
 
 
 def project(
-    database: Database, *positions: Limits, **changes: Any
+    database: Database,
+    *positions: Limits,
+    station: str | None = None,
+    precision: Precision = "float32",
+    last: int = 1000,
+    without: Collection[str] = (),
 ) -> tuple[Window, list[ProjectedDecisions]]:
-    given: dict[str, Any] = {"category": "tiny", "version": "v1", "precision": "float32", "span": EVER}
+    wanted = Filter(category="tiny", station=station)
     with database.read() as connection:
-        return outlook.project(connection, Selection(**given | {"last": 1000} | changes), positions)
+        return outlook.project(connection, wanted, "v1", precision, positions, last=last, without=without)
 
 
 def projected(database: Database, position: Limits, **changes: Any) -> ProjectedDecisions:

@@ -37,7 +37,7 @@ ALLOWED = {
 
 def test_a_key_sees_what_its_role_and_its_categories_allow(keyed: Keyed) -> None:
     rows = (answered(category=category, part_id="P") for category in ("tiny", "other"))
-    tiny, other = add(keyed.app.state.history.database, *rows)
+    tiny, other = add(keyed.database, *rows)
     for request, allowed in ALLOWED.items():
         *_, path = request.replace("TINY", tiny).replace("OTHER", other).split()
         method, body = ("POST", REVIEW) if request.startswith("POST") else ("GET", None)

@@ -20,10 +20,6 @@ LIST = "/v1/inspections"
 THEN = 1_700_000_000_000  # long ago, in milliseconds
 
 
-def kept(keyed: Keyed, *rows: dict[str, Any]) -> list[str]:
-    return add(keyed.app.state.history.database, *rows)
-
-
 def get(keyed: Keyed, path: str = LIST, role: str = "viewer", **query: Any) -> httpx2.Response:
     return keyed.client.get(path, params=query, headers=keyed.show(role))
 
@@ -53,7 +49,7 @@ class TestOne:
             assert found["review"] == {"revision": 0, "verdict": None}
 
     def test_tells_the_latest_verdict(self, keyed: Keyed) -> None:
-        [identifier] = kept(keyed, row())
+        [identifier] = add(keyed.database, row())
         for revision, verdict in enumerate(("good", "defect")):
             body = {"verdict": verdict, "expected_revision": revision}
             keyed.client.post(f"{LIST}/{identifier}/reviews", json=body, headers=keyed.show("operator"))
@@ -81,7 +77,7 @@ class TestList:
             name: f"{name} ä" for name in ("part_id", "product_id", "recipe_id", "station")
         }
         rows = [row(THEN, score=2.5, p_value=0.25, **texts), row(THEN + 1, has_pictures=False)]
-        older, newer = kept(keyed, *rows)
+        older, newer = add(keyed.database, *rows)
         page = InspectionPage.model_validate(get(keyed).json())
         assert [one.inspection_id for one in page.inspections] == [newer, older]
         first, last = page.inspections
@@ -97,7 +93,7 @@ class TestList:
         wanted: dict[str, Any] = {"category": "other", "decision": "REVIEW", "verdict": "good"}
         wanted |= {"part_id": "Ä/1 '%_", "station": "Linie 3"}
         some = [{**defaults, name: value} for name, value in wanted.items()]
-        ids = kept(keyed, row(), *(row(**one) for one in some), row(**wanted))
+        ids = add(keyed.database, row(), *(row(**one) for one in some), row(**wanted))
         for i, (name, value) in enumerate(wanted.items(), 1):
             assert listed(keyed, **{name: value}) == [ids[6], ids[i]]
         assert listed(keyed, **wanted) == [ids[6]]
@@ -105,7 +101,7 @@ class TestList:
         assert len(listed(keyed)) == 7
 
     def test_a_range_of_time_holds_its_beginning_and_not_its_end(self, keyed: Keyed) -> None:
-        ids = kept(keyed, *(row(THEN + i) for i in range(5)))
+        ids = add(keyed.database, *(row(THEN + i) for i in range(5)))
         at = [clock.iso(THEN + i) for i in range(5)]
         assert listed(keyed, **{"from": at[1], "to": at[3]}) == [ids[2], ids[1]]
         assert listed(keyed, **{"from": at[3]}) == [ids[4], ids[3]]
@@ -143,7 +139,7 @@ class TestList:
 class TestPaging:
     def test_each_comes_once_while_new_ones_arrive(self, keyed: Keyed) -> None:
         # Many of the same millisecond: their order is that of their ids.
-        ids = kept(keyed, *(row(THEN + i // 4) for i in range(23)))[::-1]
+        ids = add(keyed.database, *(row(THEN + i // 4) for i in range(23)))[::-1]
         for limit in (1, 7, 22, 23, 24):
             pages: list[list[str]] = []
             cursor: dict[str, Any] = {}
@@ -151,7 +147,7 @@ class TestPaging:
                 page = get(keyed, limit=limit, to=clock.iso(THEN + 100), **cursor).json()
                 pages.append([one["inspection_id"] for one in page["inspections"]])
                 cursor = {"cursor": page["next_cursor"]}
-                kept(keyed, row())
+                add(keyed.database, row())
             assert list(chain.from_iterable(pages)) == ids
             assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
             assert pages[-1]
@@ -163,7 +159,7 @@ class TestPaging:
 
 class TestExport:
     def test_ndjson_is_the_list_line_by_line(self, keyed: Keyed) -> None:
-        kept(keyed, *(row(part_id=f"Größe\u2028部品 {i}", station="=1") for i in range(5)), row())
+        add(keyed.database, *(row(part_id=f"Größe\u2028部品 {i}", station="=1") for i in range(5)), row())
         response = get(keyed, f"{LIST}.ndjson", part_id="Größe\u2028部品 3")
         assert response.headers["content-type"] == "application/x-ndjson"
         assert response.headers["content-disposition"] == 'attachment; filename="inspections.ndjson"'
@@ -175,7 +171,11 @@ class TestExport:
         assert [json.loads(line) for line in everything.split("\n")[:-1]] == get(keyed).json()["inspections"]
 
     def test_csv_is_the_same_as_a_table(self, keyed: Keyed) -> None:
-        kept(keyed, row(THEN, part_id='Größe "部品", 1', score=1e-7), row(THEN + 1, has_pictures=False))
+        add(
+            keyed.database,
+            row(THEN, part_id='Größe "部品", 1', score=1e-7),
+            row(THEN + 1, has_pictures=False),
+        )
         response = get(keyed, f"{LIST}.csv")
         assert response.headers["content-type"] == "text/csv; charset=utf-8"
         assert response.headers["content-disposition"] == 'attachment; filename="inspections.csv"'
@@ -194,7 +194,7 @@ class TestExport:
         text = f'{begin}HYPERLINK("http://x","a")'
         names = ("part_id", "product_id", "recipe_id", "station")
         texts: dict[str, Any] = dict.fromkeys(names, text)
-        kept(keyed, row(score=-1.5, **texts))
+        add(keyed.database, row(score=-1.5, **texts))
         [cells] = csv.DictReader(io.StringIO(get(keyed, f"{LIST}.csv").text, newline=""))
         assert [cells[name] for name in names] == [f"'{text}"] * 4
         assert cells["score"] == "-1.5"  # a number, not a formula
@@ -202,7 +202,7 @@ class TestExport:
 
     @pytest.mark.parametrize("path", [f"{LIST}.ndjson", f"{LIST}.csv"])
     def test_a_key_leaves_exports_to_others(self, keyed: Keyed, path: str) -> None:
-        kept(keyed, row())
+        add(keyed.database, row())
         with ExitStack() as stack:
             for _ in range(MAX_EXPORTS // 2):
                 stack.enter_context(keyed.app.state.history.exports.hold(keyed.key_id("viewer")))
@@ -215,7 +215,7 @@ class TestExport:
 
 class TestAccess:
     def test_a_key_for_some_categories_sees_those_alone(self, keyed: Keyed) -> None:
-        own, others = kept(keyed, row(part_id="P"), row(part_id="P", category="other"))
+        own, others = add(keyed.database, row(part_id="P"), row(part_id="P", category="other"))
         for query in ({}, {"part_id": "P"}, {"category": "tiny"}):
             assert listed(keyed, "limited", **query) == [own]
             for kind in ("ndjson", "csv"):

@@ -114,7 +114,7 @@ def test_a_part_of_which_views_are_missing_is_not_decided(client: TestClient, ti
 
 
 def test_a_part_that_is_not_there(keyed: Keyed) -> None:
-    add(keyed.app.state.history.database, row(part_id="P-1"), row(part_id=None))
+    add(keyed.database, row(part_id="P-1"), row(part_id=None))
     for part_id in ("P-0", "P/", "p-1", "P-1 ", "P-%", "P-_", ""):
         response = get(keyed.client, part_id, **keyed.show("viewer"))
         expect_problem(response, 404, "unknown-inspection")
@@ -122,7 +122,7 @@ def test_a_part_that_is_not_there(keyed: Keyed) -> None:
 
 def test_a_key_for_some_categories_sees_their_images_alone(keyed: Keyed) -> None:
     own, *_ = add(
-        keyed.app.state.history.database,
+        keyed.database,
         row(part_id="P", decision="REVIEW"),
         row(part_id="P", category="other", decision="REJECT"),
         row(part_id="hidden", category="other"),

@@ -1,7 +1,6 @@
 import io
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,9 @@ import pytest
 from sqlalchemy import insert
 from starlette.testclient import TestClient
 
-from app.access import ANONYMOUS
 from app.database import clock
 from app.database.tables import retention
-from app.history import reviews
-from app.history.history import MAX_ARCHIVES
 from app.main import create_app
-from app.schemas.history import Verdict
 from app.settings import Settings
 from flows.fastflow import images
 from tests.app.calibrating import good, send
@@ -39,13 +34,8 @@ def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def kept(client: TestClient | Keyed, *rows: dict[str, Any], verdict: Verdict | None = None) -> list[str]:
-    app: Any = client.app
-    database = app.state.history.database
-    ids = add(database, *rows)
-    for identifier in ids if verdict else []:
-        reviews.add(database, ANONYMOUS, identifier, verdict, 0)  # type: ignore[arg-type]
-    return ids
+def kept(client: TestClient, *rows: dict[str, Any]) -> None:
+    add(history_of(client).database, *rows)
 
 
 def predict(client: TestClient, data: bytes) -> dict[str, Any]:
@@ -62,10 +52,9 @@ def settle(client: TestClient) -> None:
 
 
 def test_rates_of_reviewed_inspections(client: TestClient) -> None:
-    kept(client, *(row() for _ in range(400)))
-    kept(client, *(row() for _ in range(100)), verdict="good")
-    kept(client, row(decision="REJECT"), verdict="good")
-    kept(client, *(row(decision="REJECT") for _ in range(9)), verdict="defect")
+    kept(client, *(row() for _ in range(400)), *(row(verdict="good") for _ in range(100)))
+    kept(client, row(decision="REJECT", verdict="good"))
+    kept(client, *(row(decision="REJECT", verdict="defect") for _ in range(9)))
     answer = client.get(RATES).json()
     assert answer["decisions"] == {
         "PASS": {"inspections": 500, "reviewed_good": 100, "reviewed_defect": 0},
@@ -81,12 +70,10 @@ def test_rates_of_reviewed_inspections(client: TestClient) -> None:
 def test_rates_begin_after_what_retention_has_deleted(client: TestClient) -> None:
     now = clock.now_ms()
     kept(client, row(now - 5 * HOUR, decision="REJECT"), row(now - 3 * HOUR))
-    app: Any = client.app
-    with app.state.history.database.write() as connection:
+    with history_of(client).database.write() as connection:
         before = now - 4 * HOUR
-        connection.execute(
-            insert(retention).values(decision="PASS", last_before_ms=before, deleted_before_ms=before)
-        )
+        values = {"decision": "PASS", "last_before_ms": before, "deleted_before_ms": before}
+        connection.execute(insert(retention).values(values))
     answer = client.get(RATES, params={"from": clock.iso(now - 6 * HOUR)}).json()
     assert answer["from"] == clock.iso(now - 4 * HOUR)
     assert [counts["inspections"] for counts in answer["decisions"].values()] == [1, 0, 0]
@@ -121,7 +108,7 @@ def test_numbers_are_no_times(service: TestClient, path: str, number: str, name:
 def test_a_shift_in_numbers(client: TestClient) -> None:
     now = clock.now_ms()
     kept(client, row(now - 9 * HOUR), row(now - HOUR, version="v2"), row(now - HOUR, decision="REVIEW"))
-    kept(client, row(now - HOUR, category="other", station="line-3"), verdict="good")
+    kept(client, row(now - HOUR, category="other", station="line-3", verdict="good"))
     answer = client.get(SHIFT).json()
     assert [(c["category"], c["versions"]) for c in answer["categories"]] == [
         ("other", {"v1": 1}),
@@ -135,7 +122,7 @@ def test_a_shift_in_numbers(client: TestClient) -> None:
 
 
 def test_a_shift_shows_only_the_keys_own_categories(keyed: Keyed) -> None:
-    kept(keyed, row(), row(category="other"))
+    add(keyed.database, row(), row(category="other"))
     for role, expected in (("viewer", ["other", "tiny"]), ("limited", ["tiny"])):
         answer = keyed.client.get(SHIFT, headers=keyed.show(role)).json()
         assert [c["category"] for c in answer["categories"]] == expected
@@ -220,15 +207,3 @@ def test_the_training_set_of_real_inspections(client: TestClient, tiny_images: I
         assert all(name.startswith("tiny/train/good/") for name in file.namelist())
     assert found == [tiny_images["good"][0], tiny_images["defect"][0]]
     assert images.decode(found[0]).shape == (64, 64, 3)
-
-
-def test_a_key_leaves_training_sets_to_others(keyed: Keyed) -> None:
-    kept(keyed, row(), verdict="good")
-    path = "/v1/models/tiny/training-set"
-    with ExitStack() as stack:
-        for _ in range(MAX_ARCHIVES // 2):
-            stack.enter_context(keyed.app.state.history.archives.hold(keyed.key_id("operator")))
-        refused = keyed.client.get(path, headers=keyed.show("operator"))
-        assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
-        assert "2 archives are being sent with this key" in refused.json()["detail"]
-        assert keyed.client.get(path, headers=keyed.show("admin")).status_code == 200

@@ -16,7 +16,7 @@ def path(identifier: str) -> str:
 
 
 def added(keyed: Keyed, **columns: Any) -> str:
-    [identifier] = add(keyed.app.state.history.database, row(**columns))
+    [identifier] = add(keyed.database, row(**columns))
     return identifier
 
 

@@ -1,15 +1,10 @@
 import json
 import re
-from typing import Any
 
 import pytest
 
 from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
-
-
-def kept(keyed: Keyed, *rows: dict[str, Any]) -> list[str]:
-    return add(keyed.app.state.history.database, *rows)
 
 
 def shown(keyed: Keyed, identifier: str, role: str = "viewer", **query: str) -> str:
@@ -24,8 +19,8 @@ def beside(text: str) -> dict[str, str]:
 
 
 def test_tells_all_that_there_is(keyed: Keyed) -> None:
-    [identifier] = kept(
-        keyed,
+    [identifier] = add(
+        keyed.database,
         answered(
             decision="REJECT",
             score=4.25,
@@ -55,13 +50,13 @@ def test_tells_all_that_there_is(keyed: Keyed) -> None:
     ],
 )
 def test_says_why(keyed: Keyed, decision: str, score: float, review: float | None, words: str) -> None:
-    [identifier] = kept(keyed, answered(decision=decision, score=score, review=review))
+    [identifier] = add(keyed.database, answered(decision=decision, score=score, review=review))
     assert words in shown(keyed, identifier)
 
 
 def test_leads_to_its_neighbours_among_those_that_were_chosen(keyed: Keyed) -> None:
-    a, b, c, d = kept(
-        keyed, *(answered(category=name, station=name) for name in ("one", "other", "one", "other"))
+    a, b, c, d = add(
+        keyed.database, *(answered(category=name, station=name) for name in ("one", "other", "one", "other"))
     )
     assert beside(shown(keyed, b)) == {"older": a, "newer": c}
     assert beside(shown(keyed, c, category="one")) == {"older": a}
@@ -70,7 +65,7 @@ def test_leads_to_its_neighbours_among_those_that_were_chosen(keyed: Keyed) -> N
 
 
 def test_a_line_sees_the_inspection_and_nothing_of_the_history(keyed: Keyed) -> None:
-    a, _ = kept(keyed, answered(), answered())
+    a, _ = add(keyed.database, answered(), answered())
     text = shown(keyed, a, "line")
     assert beside(text) == {}
     assert 'id="rates"' not in text
@@ -78,7 +73,7 @@ def test_a_line_sees_the_inspection_and_nothing_of_the_history(keyed: Keyed) -> 
 
 
 def test_shows_what_people_have_said(keyed: Keyed) -> None:
-    [identifier] = kept(keyed, answered())
+    [identifier] = add(keyed.database, answered())
     body = {"verdict": "defect", "expected_revision": 0, "reviewer": "<b>Ada</b>", "note": "a\nscratch"}
     keyed.client.post(f"/v1/inspections/{identifier}/reviews", json=body, headers=keyed.show("operator"))
     text = shown(keyed, identifier, "operator")
@@ -90,7 +85,7 @@ def test_shows_what_people_have_said(keyed: Keyed) -> None:
 
 
 def test_stays_when_its_picture_has_gone(keyed: Keyed) -> None:
-    [identifier] = kept(keyed, answered(has_pictures=False))
+    [identifier] = add(keyed.database, answered(has_pictures=False))
     text = shown(keyed, identifier)
     assert "The picture is no longer kept" in text
     assert ".jpg" not in text
@@ -101,6 +96,6 @@ def test_what_cannot_be_promised_is_not(keyed: Keyed) -> None:
     answer = json.loads(row["answer"])
     answer["threshold"] |= {"certified": False, "target_fpr": 0.01}
     row["answer"] = json.dumps(answer)
-    [identifier] = kept(keyed, row)
+    [identifier] = add(keyed.database, row)
     assert "1% of good parts rejected was asked for" in shown(keyed, identifier)
     assert "4% is what can be promised" in shown(keyed, identifier)

@@ -237,9 +237,3 @@ def test_what_is_not_there_is_said_by_a_page(served: Keyed, path: str) -> None:
     assert response.status_code == 404
     assert "There is no such model" in response.text
     assert response.headers["content-type"].startswith("text/html")
-
-
-def test_what_is_passed_to_scripts_is_json(served: Keyed) -> None:
-    shown = page(served, "/models/tiny").text
-    passed = shown.split('<script type="application/json" id="model">')[1].split("</script>")[0]
-    assert json.loads(passed)["category"] == "tiny"

@@ -29,11 +29,6 @@ def text(keyed: Keyed, role: str = "viewer", **query: str) -> str:
     return unescape(response.text)
 
 
-def kept(keyed: Keyed, *rows: dict[str, Any]) -> list[str]:
-    app: Any = keyed.app
-    return add(app.state.history.database, *rows)
-
-
 def test_nothing_inspected(keyed: Keyed) -> None:
     shown = text(keyed)
     assert "Nothing was inspected in this time." in shown
@@ -43,7 +38,7 @@ def test_nothing_inspected(keyed: Keyed) -> None:
 def test_a_shift_in_figures(keyed: Keyed) -> None:
     now = clock.now_ms()
     worst = row(now - HOUR, decision="REJECT", p_value=0.01, score=7.5, part_id="P-7", station="line-3")
-    kept(keyed, worst, *(row(now - 2 * HOUR) for _ in range(3)))
+    add(keyed.database, worst, *(row(now - 2 * HOUR) for _ in range(3)))
     shown = text(keyed)
     assert f'<img src="/inspections/{worst["id"]}/thumbnail.jpg"' in shown
     assert "Score 7.50" in shown
@@ -55,7 +50,7 @@ def test_a_shift_in_figures(keyed: Keyed) -> None:
 
 
 def test_hostile_names_are_text(keyed: Keyed) -> None:
-    kept(keyed, row(decision="REJECT", station="<script>1</script>", part_id="<img src=x>"))
+    add(keyed.database, row(decision="REJECT", station="<script>1</script>", part_id="<img src=x>"))
     shown = page(keyed).text
     assert "<script>1" not in shown
     assert "<img src=x>" not in shown
@@ -78,7 +73,7 @@ def test_who_changed_what_and_why(keyed: Keyed) -> None:
 
 
 def test_of_a_station(keyed: Keyed) -> None:
-    kept(keyed, row(station="line-3"), row(station="line-4"), row(station="line-4"))
+    add(keyed.database, row(station="line-3"), row(station="line-4"), row(station="line-4"))
     shown = text(keyed, station="line-4")
     assert "Station line-4" in shown
     assert '<option value="line-4" selected>' in shown
@@ -88,7 +83,7 @@ def test_of_a_station(keyed: Keyed) -> None:
 
 def test_days_are_those_of_the_readers_place(keyed: Keyed) -> None:
     begin = clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))
-    kept(keyed, row(begin + 24 * 3_600_000), row(begin + 25 * 3_600_000))
+    add(keyed.database, row(begin + 24 * 3_600_000), row(begin + 25 * 3_600_000))
     asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z", "tz": "Europe/Berlin"}
     shown = page(keyed, **asked).text
     days = re.findall(r'class="day" datetime="([^"]*)"', shown)
@@ -101,7 +96,7 @@ def test_days_are_those_of_the_readers_place(keyed: Keyed) -> None:
 @pytest.mark.parametrize("zone", ["Asia/Calcutta", "Europe/Atlantis", "../../etc/passwd", ""])
 def test_zones_have_the_names_that_browsers_give_them(keyed: Keyed, zone: str) -> None:
     """As in a slim container, without zones of the machine; days of an unknown one are those of UTC."""
-    kept(keyed, row(clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))))
+    add(keyed.database, row(clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))))
     asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z"}
     zoneinfo.reset_tzpath(to=())
     zoneinfo.ZoneInfo.clear_cache()
@@ -127,7 +122,7 @@ def test_times_that_are_none(keyed: Keyed, query: dict[str, str]) -> None:
 
 
 def test_only_the_keys_own_categories(keyed: Keyed) -> None:
-    kept(keyed, row(category="theirs"), row(category="tiny"))
+    add(keyed.database, row(category="theirs"), row(category="tiny"))
     shown = text(keyed, "limited")
     assert "tiny" in shown
     assert "theirs" not in shown

@@ -19,15 +19,15 @@ def points(text: str) -> list[tuple[str, str]]:
 
 def test_draws_the_latest_in_the_order_of_time_each_with_its_link(keyed: Keyed) -> None:
     decisions = ["PASS", "REJECT", "REVIEW", "PASS"]
-    made = add(keyed.app.state.history.database, *(answered(decision=name) for name in decisions))
-    add(keyed.app.state.history.database, answered(category="other"))
+    made = add(keyed.database, *(answered(decision=name) for name in decisions))
+    add(keyed.database, answered(category="other"))
     assert points(scores(keyed, category="tiny")) == list(zip(made, decisions, strict=True))
     assert [identifier for identifier, _ in points(scores(keyed, category="tiny", last=2))] == made[2:]
 
 
 def test_thresholds_are_those_of_their_time(keyed: Keyed) -> None:
     rows = [answered(reject=3.0), answered(reject=3.0), answered(reject=5.0, review=4.0, version="v2")]
-    add(keyed.app.state.history.database, *rows)
+    add(keyed.database, *rows)
     text = scores(keyed, category="tiny")
     reject = re.search(r'<path class="reject" d="(M12\.0 [\d.]+H[\d.]+L[\d.]+ [\d.]+H940\.0)"', text)
     assert reject is not None
@@ -36,9 +36,7 @@ def test_thresholds_are_those_of_their_time(keyed: Keyed) -> None:
 
 
 def test_the_table_has_the_same(keyed: Keyed) -> None:
-    made = add(
-        keyed.app.state.history.database, answered(score=1.25, part_id="P<1"), answered(decision="REJECT")
-    )
+    made = add(keyed.database, answered(score=1.25, part_id="P<1"), answered(decision="REJECT"))
     table = re.findall(r"<tbody>(.*)</tbody>", scores(keyed, category="tiny"), re.DOTALL)[0]
     assert re.findall(r"/inspections/([0-9a-f-]{36})", table) == made[::-1]
     assert "P&lt;1" in table

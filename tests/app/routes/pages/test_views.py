@@ -46,7 +46,7 @@ def test_never_changes_and_is_not_sent_twice(service: TestClient) -> None:
 
 @pytest.mark.parametrize("columns", [{"has_pictures": False}, {}])
 def test_what_is_not_there_is_told(keyed: Keyed, columns: dict[str, Any]) -> None:
-    [identifier] = add(keyed.app.state.history.database, answered(**columns))
+    [identifier] = add(keyed.database, answered(**columns))
     response = keyed.client.get(f"/inspections/{identifier}/picture.jpg", headers=keyed.show("viewer"))
     if columns:
         assert "Retention" in expect_problem(response, 404, "unknown-inspection")

@@ -17,12 +17,8 @@ def shown(text: str) -> list[str]:
     return re.findall(r'data-id="([0-9a-f-]{36})"', text)
 
 
-def kept(keyed: Keyed, *rows: dict[str, Any]) -> list[str]:
-    return add(keyed.app.state.history.database, *rows)
-
-
 def test_the_newest_come_first_and_no_more_than_fit(keyed: Keyed) -> None:
-    made = kept(keyed, *(answered() for _ in range(SHOWN + 3)))
+    made = add(keyed.database, *(answered() for _ in range(SHOWN + 3)))
     text = wall(keyed)
     assert shown(text) == made[::-1][:SHOWN]
     older = re.search(r'href="/\?before=([0-9a-f-]+)"', text)
@@ -34,8 +30,8 @@ def test_the_newest_come_first_and_no_more_than_fit(keyed: Keyed) -> None:
 
 
 def test_shows_what_was_chosen_and_links_carry_it_along(keyed: Keyed) -> None:
-    wanted, *_ = kept(
-        keyed,
+    wanted, *_ = add(
+        keyed.database,
         answered(category="a", station="line 1", decision="REJECT"),
         answered(category="b", station="line 1", decision="REJECT"),
         answered(category="a", station="line 2", decision="REJECT"),
@@ -51,8 +47,8 @@ def test_shows_what_was_chosen_and_links_carry_it_along(keyed: Keyed) -> None:
 
 def test_counts_the_last_hours(keyed: Keyed) -> None:
     long_ago = clock.now_ms() - 9 * 3_600_000
-    kept(
-        keyed,
+    add(
+        keyed.database,
         *(answered(category="a") for _ in range(3)),
         answered(category="a", decision="REJECT", station="line 1"),
         answered(category="b", decision="REVIEW"),
@@ -73,13 +69,13 @@ def test_counts_the_last_hours(keyed: Keyed) -> None:
 
 
 def test_counts_are_those_of_the_keys_categories(keyed: Keyed) -> None:
-    kept(keyed, answered(category="tiny"), answered(category="secret"), answered(category="secret"))
+    add(keyed.database, answered(category="tiny"), answered(category="secret"), answered(category="secret"))
     headers = keyed.show("limited")
     assert keyed.client.get("/wall/counts", headers=headers).json()["decisions"]["PASS"] == 1
 
 
 def test_a_decision_is_told_by_word_and_symbol_not_by_colour_alone(keyed: Keyed) -> None:
-    kept(keyed, answered(decision="REJECT", verdict="good", review_revision=1))
+    add(keyed.database, answered(decision="REJECT", verdict="good", review_revision=1))
     [card] = re.findall(r'<li class="inspection REJECT".*?</li>', wall(keyed), re.DOTALL)
     assert ">✕<" in card
     assert ">Reject<" in card
@@ -87,7 +83,7 @@ def test_a_decision_is_told_by_word_and_symbol_not_by_colour_alone(keyed: Keyed)
 
 
 def test_a_picture_that_is_no_longer_kept_is_not_asked_for(keyed: Keyed) -> None:
-    kept(keyed, answered(has_pictures=False))
+    add(keyed.database, answered(has_pictures=False))
     [card] = re.findall(r'<li class="inspection PASS".*?</li>', wall(keyed), re.DOTALL)
     assert "thumbnail" not in card
     assert "Picture no longer kept" in card
