@@ -1,10 +1,29 @@
 """The conditioners."""
 
+from typing import cast
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv2d
 
 from flows import MLP, ConvNet, DepthwiseNet, GlowNet, ResNet
+
+
+@pytest.mark.parametrize("kind", [ConvNet, DepthwiseNet])
+def test_it_is_convolutions_with_relus_between(kind: type[ConvNet | DepthwiseNet]) -> None:
+    torch.manual_seed(0)
+    network = kind((2, 5, 3), 3).double()
+    torch.nn.init.normal_(network.last.weight)
+    x = torch.randn(2, 2, 4, 3, dtype=torch.float64)
+    first, last = network.first, network.last
+    hidden = conv2d(x, first.weight, first.bias, padding=first.kernel_size[0] // 2).clamp_min(0)
+    if isinstance(network, DepthwiseNet):  # it looks around in each hidden channel by itself
+        kernels, bias = network.middle.weight, cast(torch.Tensor, network.middle.bias)
+        each = [conv2d(hidden[:, [i]], kernels[[i]], padding=1) for i in range(5)]
+        hidden = (torch.cat(each, 1) + bias[:, None, None]).clamp_min(0)
+    expected = conv2d(hidden, last.weight, last.bias, padding=last.kernel_size[0] // 2)
+    torch.testing.assert_close(network(x), expected)
 
 
 @pytest.mark.parametrize("network", [ConvNet, DepthwiseNet])

@@ -70,6 +70,16 @@ class TestPredict:
             assert np.isfinite(prediction.score)
             assert prediction.score_map.min() >= 0
 
+    def test_outside_a_region_no_defect_counts(self, detector: Detector, tiny_pictures: Pictures) -> None:
+        corner = np.zeros((64, 64), np.bool_)
+        corner[:12, :12] = True  # beside the part
+        pictures = tiny_pictures["defect"]
+        assert "REJECT" in {p.decision for p in detector.predict(pictures)}
+        for prediction in detector.predict(pictures, [corner] * len(pictures)):
+            assert prediction.decision == "PASS"
+            assert prediction.p_value == conformal.p_value(prediction.score, detector.calibrator.scores)
+            assert not prediction.score_map[~corner].any()
+
 
 class TestScoreFeatures:
     def test_a_mixed_batch_scores_as_each_picture_alone(
