@@ -12,7 +12,8 @@ import struct
 import sys
 from pathlib import Path
 
-from tests.system.processes import FlowGauge, stop
+from tests.support.server import Server
+from tests.system.processes import FlowGauge
 
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1  # <linux/sockios.h>, <net/if.h>
 
@@ -43,10 +44,8 @@ def main(work: Path, data: Path, config: Path) -> None:
     picture = data / "tiny/test/scratch/000.png"
     trained = flowgauge.run("train", "--data", data, "--category", "tiny", "--config", config)
     local = flowgauge.run("predict", picture, "--category", "tiny", "--json")
-    with flowgauge.serve() as (server, client):
-        url = str(client.base_url)
-        served = flowgauge.run("predict", picture, "--category", "tiny", "--json", "--url", url)
-        stop(server)
+    with Server(work / "models", work) as server:
+        served = flowgauge.run("predict", picture, "--category", "tiny", "--json", "--url", server.url)
     (work / "other.yaml").write_text("preset: resnet18")
     refused = flowgauge.run(
         *("train", "--data", data, "--category", "tiny", "--config", "other.yaml"), code=1

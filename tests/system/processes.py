@@ -1,18 +1,11 @@
 """FlowGauge as its users run it: commands and a server in processes of their own."""
 
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-
-import httpx
 
 from app.access import COMMAND_LINE, Role
 from app.database.engine import Database
@@ -58,43 +51,6 @@ class FlowGauge:
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr
-
-    @contextmanager
-    def serve(self, *options: str | Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-        """A server on a free port, ready; and a client that speaks to it."""
-        server = self.start("serve", "--port", "0", "--device", "cpu", *options)
-        try:
-            said = greeting(server)
-            found = re.search(r"(http://\S+)/docs", said)
-            assert found is not None, said
-            # Proxies of the environment have no business with this machine's own address.
-            with httpx.Client(base_url=found[1], timeout=120, trust_env=False) as client:
-                while client.get("/health/ready").status_code != 200:
-                    assert server.poll() is None, server.communicate()[0]
-                    time.sleep(0.1)
-                yield server, client
-        finally:
-            server.kill()
-            server.communicate()
-
-
-def greeting(server: subprocess.Popen[str]) -> str:
-    """What a server says first, up to how to end it; all of it where it ends before."""
-    assert server.stdout is not None
-    said = ""
-    for line in server.stdout:
-        said += line
-        if line.startswith("Ctrl-C"):
-            break
-    return said
-
-
-def stop(server: subprocess.Popen[str]) -> str:
-    """End a server as a service manager does; returns what it still said."""
-    server.send_signal(signal.SIGTERM)
-    said, _ = server.communicate(timeout=60)
-    assert server.returncode == 0, said
-    return said
 
 
 def first_key(history: Path, role: Role) -> str:

@@ -15,6 +15,7 @@ from flows.fastflow.images import decode, read
 from flows.fastflow.models_folder import active_version, resolve
 from flows.fastflow.resizing import resize
 from tests.conftest import picture, png
+from tests.support.server import Server
 from tests.system.processes import FlowGauge
 from training.config import RunConfig
 from training.datasets import mvtec
@@ -79,7 +80,7 @@ def test_scores_are_the_same_everywhere_and_places_are_the_pictures(
     }
     assert locally == pytest.approx(evaluated["tiled"], rel=1e-5)
 
-    with flowgauge.serve() as (_, client):
+    with Server(models, flowgauge.cwd) as server, server.client() as client:
         for category, scores in evaluated.items():
             assert posted(client, category, list(scores)) == pytest.approx(scores, rel=1e-5)
             expect_maps_of_the_picture(client, category, detectors[category], data)

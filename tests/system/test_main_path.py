@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from flows.fastflow.models_folder import active_version
-from tests.system.processes import FlowGauge, stop
+from tests.support.server import Server
+from tests.system.processes import FlowGauge
 
 
 def posted(client: httpx.Client, picture: Path) -> dict[str, object]:
@@ -50,13 +51,11 @@ def test_train_evaluate_serve_inspect(flowgauge: FlowGauge, tiny_data: Path, tin
     locally = flowgauge.run("predict", test, "--category", "tiny", "--json")
     assert scores(locally) == pytest.approx(evaluated, rel=1e-5)
 
-    with flowgauge.serve() as (server, client):
-        url = str(client.base_url).rstrip("/")
-        asked = flowgauge.run("predict", test, "--category", "tiny", "--json", "--url", url)
+    with Server(models, flowgauge.cwd) as server, server.client() as client:
+        asked = flowgauge.run("predict", test, "--category", "tiny", "--json", "--url", server.url)
         assert scores(asked) == pytest.approx(evaluated, rel=1e-5)
 
         answers = {name: posted(client, test / name) for name in evaluated}
         assert {name: a["score"] for name, a in answers.items()} == pytest.approx(evaluated, rel=1e-5)
         assert {name: a["decision"] for name, a in answers.items()} == decided
-
-        assert "Traceback" not in stop(server)
+    assert "Traceback" not in server.log.read_text()
