@@ -32,12 +32,8 @@ def test_what_decides_no_result_makes_no_other_run(settings: dict[str, Any]) -> 
     [
         {"seed": 1},
         {"fit": {"threads": 1}},
-        {"fit": {"steps": 3}},
         {"fit": {"epochs": 3}},
         {"fit": {"stopping": {"patience": 3}}},
-        {"flow": {"hidden_limit": None}},
-        {"normalisation": {"mode": "channel", "pooling": 3, "pooled": "all"}},
-        {"gaussian": {"means": "channel"}},
         {"augment": {"hflip": True}},
         {"calibration": {"fraction": 0.5}},
         {"hashes": ("a",)},

@@ -10,54 +10,35 @@ from typing import Any
 import torch
 
 from flows.fastflow.bundle import MANIFEST
-from flows.fastflow.geometry import Geometry
-from flows.fastflow.manifest import (
-    Backbone,
-    Calibration,
-    DataRecord,
-    Golden,
-    Manifest,
-    Normalisation,
-    ThresholdRecord,
-)
-from flows.fastflow.model import FlowConfig
+from flows.fastflow.manifest import Manifest
 from flows.fastflow.models_folder import publish
-from flows.fastflow.score import ScoreRule
 
 FILES = {"golden/0.png": b"a picture", "report/metrics.jsonl": b"{}\n"}
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3)}
 
 
 def manifest(category: str = "screw", version: str = "20260101T000000-abcdef") -> Manifest:
-    return Manifest(
-        category=category,
-        version=version,
-        created=datetime(2026, 1, 1, tzinfo=UTC),
-        backbone=Backbone(
-            name="resnet18",
-            weights_sha256="0" * 64,
-            out_indices=[1, 2],
-            channels=[64, 128],
-            strides=[4, 8],
-            mean=[0.5] * 3,
-            std=[0.5] * 3,
-        ),
-        input_size=(64, 64),
-        geometry=Geometry(),
-        normalisation=Normalisation(mode="channel", pooling=3),
-        flow=FlowConfig(steps=2),
-        score=ScoreRule(),
-        calibration=Calibration(scores=[1.0, 2.0, 3.0], map_typical=0.5, map_threshold=2.0),
-        thresholds={
-            "float32": ThresholdRecord(
-                reject=3.0, target_fpr=0.1, certified=False, achievable_fpr=0.25, n_calibration=3
-            )
-        },
-        metrics={"fit_nll": 1.0},
-        data=DataRecord(fingerprint="1" * 64, licence=None, n_fit=7, n_calibration=3),
-        libraries={"torch": "2"},
-        golden=[Golden(file="golden/0.png", score=1.0)],
-        files={},
+    threshold = {"reject": 3.0, "target_fpr": 0.1, "certified": False, "achievable_fpr": 0.25}
+    backbone = {"name": "resnet18", "weights_sha256": "0" * 64, "mean": [0.5] * 3, "std": [0.5] * 3}
+    return Manifest.model_validate(
+        {
+            "category": category,
+            "version": version,
+            "created": datetime(2026, 1, 1, tzinfo=UTC),
+            "backbone": {**backbone, "out_indices": [1, 2], "channels": [64, 128], "strides": [4, 8]},
+            "input_size": (64, 64),
+            "geometry": {},
+            "normalisation": {"mode": "channel", "pooling": 3},
+            "flow": {"steps": 2},
+            "score": {},
+            "calibration": {"scores": [1.0, 2.0, 3.0], "map_typical": 0.5, "map_threshold": 2.0},
+            "thresholds": {"float32": {**threshold, "n_calibration": 3}},
+            "metrics": {"fit_nll": 1.0},
+            "data": {"fingerprint": "1" * 64, "licence": None, "n_fit": 7, "n_calibration": 3},
+            "libraries": {"torch": "2"},
+            "golden": [{"file": "golden/0.png", "score": 1.0}],
+            "files": {},
+        }
     )
 
 

@@ -4,19 +4,7 @@ import pytest
 
 from flows.fastflow.review_band import pictures_for_band, say_empty_band
 
-RATES = [
-    (0.01, 0.03),
-    (0.01, 0.02),
-    (0.01, 0.011),
-    (0.005, 0.5),
-    (0.1, 0.3),
-    (0.001, 0.002),
-    (0.5, 0.9),
-    (0.1, 0.15),
-    (0.02, 0.03),
-    (0.01, 0.015),
-    (0.07, 0.0701),
-]
+RATES = [(0.01, 0.03), (0.01, 0.011), (0.005, 0.5), (0.5, 0.9), (0.02, 0.03), (0.07, 0.0701)]
 
 
 def test_too_few_pictures_for_two_rates_are_told_and_enough_are_not() -> None:

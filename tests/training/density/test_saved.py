@@ -28,15 +28,8 @@ def write(folder: Path, recipe: str, *, hidden: int = 8, overwrite: bool = False
         flow.train().log_prob(torch.randint(17, (32, 1, 8, 8)).float())  # sets the activation normalisation
         for parameter in flow.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-    record = Record(
-        recipe=recipe,
-        arguments=chosen,
-        event_shape=(1, 8, 8),
-        levels=17,
-        data=DATA,
-        settings=SETTINGS,
-        validation_bits_per_dim=2.5,
-    )
+    shape: dict[str, Any] = {"event_shape": (1, 8, 8), "levels": 17, "validation_bits_per_dim": 2.5}
+    record = Record(recipe=recipe, arguments=chosen, data=DATA, settings=SETTINGS, **shape)
     with saved.new_run(folder, overwrite=overwrite) as new:
         saved.save(new, flow, record)
     return flow.eval()
