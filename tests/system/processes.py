@@ -53,6 +53,16 @@ class FlowGauge:
         return done.stdout if code == 0 else done.stderr
 
 
+def greeting(server: subprocess.Popen[str]) -> str:
+    """What a server says first, up to how to end it; all of it where it ends before."""
+    said = ""
+    for line in server.stdout or ():
+        said += line
+        if line.startswith("Ctrl-C"):
+            break
+    return said
+
+
 def first_key(history: Path, role: Role) -> str:
     """A key of a history folder whose server has not been started yet: it asks for keys from then on."""
     history.mkdir()
