@@ -24,7 +24,10 @@ async def require_known_query(request: Request) -> None:
     """
     if not request.query_params:
         return
-    require_utf8("the query", request.scope["query_string"])
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode()
+    except UnicodeDecodeError as error:
+        raise Problem("invalid-request", "the query: must be UTF-8, percent-encoded") from error
     route: APIRoute = request.scope["route"]
     if route.unique_id not in _known:
         _known[route.unique_id] = _parameters(route)
@@ -40,22 +43,6 @@ async def require_known_query(request: Request) -> None:
     for name, several in known.items():
         if names.count(name) > 1 and not several:
             raise Problem("invalid-request", f"query parameter {name}: must come once, with one value")
-
-
-def require_utf8(where: str, encoded: bytes) -> None:
-    """Refuse what is percent-encoded and not UTF-8, which is read as a text with marks in its place.
-
-    Args:
-        where: the name of it, for the problem.
-        encoded: as it came.
-
-    Raises:
-        Problem: invalid-request.
-    """
-    try:
-        unquote_to_bytes(encoded).decode()
-    except UnicodeDecodeError as error:
-        raise Problem("invalid-request", f"{where}: must be UTF-8, percent-encoded") from error
 
 
 def _parameters(route: APIRoute) -> dict[str, bool]:

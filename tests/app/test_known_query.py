@@ -73,8 +73,6 @@ def test_what_is_not_utf8_is_refused(
     )
     assert expect_problem(response, 400, "invalid-request") == wanted
     assert expect_problem(service.get(f"/v1/inspections?part_id={raw}"), 400, "invalid-request") == wanted
-    response = service.get(f"/v1/parts/{raw}")
-    assert expect_problem(response, 400, "invalid-request") == wanted.replace("query", "path")
 
 
 def test_who_has_no_key_does_not_learn_the_names(keyed: Keyed) -> None:
