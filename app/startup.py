@@ -54,7 +54,13 @@ def start(**options: Any) -> None:
     logs.configure(settings.log_format)
     with _listen(settings.host, settings.port) as listener:
         _greet(listener, settings, categories, device, sinks, keyed=keyed)
-        _log(settings)
+        # So that one knows in a year what was set and what was the default then.
+        logged = settings.model_dump(mode="json")
+        if settings.database is not None:
+            logged["database"] = shown(read_url(settings.database))
+        logger.info("settings: %s", json.dumps(logged))
+        for warning in warnings_of(settings):
+            logger.warning(warning)
         if slower := slower_here(settings.precision, device):
             logger.warning("FLOWGAUGE_PRECISION: %s", slower)
         _run(settings, listener)
@@ -152,27 +158,14 @@ def _greet(
     lines = [serves, f"  in a browser   {url}/", f"  documentation  {url}/docs"]
     if categories:
         predict = f"{url}/v1/models/{categories[0]}/predict"
-        curl = 'curl -H "X-API-Key: $KEY"' if keyed else "curl"
-        lines.append(f"  decision       {curl} -F file=@part.png {predict}")
-        lines.append(
-            f"  overlay        {curl} -F file=@part.png -H 'Accept: image/png' {predict} -o part.png"
-        )
+        curl = ('curl -H "X-API-Key: $KEY"' if keyed else "curl") + " -F file=@part.png"
+        lines.append(f"  decision       {curl} {predict}")
+        lines.append(f"  overlay        {curl} -H 'Accept: image/png' {predict} -o part.png")
     else:
-        lines.append(
-            f"  a model        flowgauge train --data DIR --category NAME --models {settings.models}"
-        )
+        train = f"flowgauge train --data DIR --category NAME --models {settings.models}"
+        lines.append(f"  a model        {train}")
     lines += [f"  tells          {sink}" for sink in sinks]
     typer.echo("\n".join([*lines, "Ctrl-C stops it."]))
-
-
-def _log(settings: Settings) -> None:
-    """Log what is in force, so that one knows in a year what was set and what was the default then."""
-    logged = settings.model_dump(mode="json")
-    if settings.database is not None:
-        logged["database"] = shown(read_url(settings.database))
-    logger.info("settings: %s", json.dumps(logged))
-    for warning in warnings_of(settings):
-        logger.warning(warning)
 
 
 def warnings_of(settings: Settings) -> list[str]:

@@ -70,7 +70,7 @@ class Telemetry:
             method: as it came; one that HTTP does not know counts as "other".
             status: of the answer, or 0 when the client left before there was one.
             seconds: until the end of the answer.
-            problem: the type of the error that was answered, a row of `problems.TYPES`.
+            problem: the type of the error that was answered.
         """
         template = route or "none"
         known = method if method in _METHODS else "other"

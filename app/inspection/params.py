@@ -45,14 +45,7 @@ class PredictParams:
     ] = True
     store: Annotated[bool, Query(description="Whether the history keeps the inspection.")] = True
     timeout_ms: Annotated[
-        int | None,
-        Query(
-            ge=1,
-            le=600_000,
-            description="Give up after so many milliseconds, the upload included; what still waits is not "
-            "computed.",
-            examples=[500],
-        ),
+        int | None, Query(ge=1, le=600_000, description="Give up after so many ms, the upload included.")
     ] = None
     part_id: _Text = None
     product_id: _Text = None
@@ -66,7 +59,6 @@ class PredictParams:
             pattern=r"^[\x21-\x7e]+$",
             description="A name for this very request. Sent again with the same image, fields and `regions`, "
             "it gets the first answer again, and nothing is counted twice.",
-            examples=["P-000123-top"],
         ),
     ] = None
     inline: list[Picture] | None = field(default=None, init=False)
@@ -127,11 +119,7 @@ class PredictRequest:
         return f"{key}#{self.index}" if key and self.index else key
 
     def digest(self, image_sha256: str) -> str:
-        """sha256 of all that decides the answer, but for what is set on the server.
-
-        The active version is not in it: a repeated request gets the first answer, whatever was activated in
-        between.
-        """
+        """sha256 of all that decides the answer, but for what is set on the server, as the active version."""
         params = self.params
         what = [self.category, params.version, params.regions, image_sha256, sorted(self.texts.items())]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()

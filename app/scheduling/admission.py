@@ -20,8 +20,7 @@ class Admission:
     packet switches, IEEE/ACM Transactions on Networking 6 (2), 1998, equation 1). A request's own images and
     bytes do not count against it, or the largest image would never fit.
 
-    Used in the event loop alone. A thread may go on for a moment with an image whose request has ended and is
-    no longer counted: one image a thread at most.
+    Used in the event loop alone.
 
     Args:
         max_images: that may be held.
