@@ -54,7 +54,7 @@ class Feed:
 
     def __init__(self, database: Database, most_readers: int, kept: int = KEPT_IN_MEMORY) -> None:
         self._database = database
-        self._places = ConcurrencyLimit(most_readers, "listen to the events", "FLOWGAUGE_MAX_READERS sets it")
+        self._places = ConcurrencyLimit(most_readers, "listen to the events")
         self._kept = kept
         self._latest: deque[Event] = deque()
         # All events after the one and up to the other, the newest, are in `_latest`.

@@ -230,15 +230,13 @@ class Batcher:
             return [*_score_together(jobs)]
         except Exception as error:
             if len(jobs) == 1:
-                self._check_device(jobs[0])
+                device = jobs[0].detector.device
+                if self.lost is None and not computes(device):
+                    self.lost = f"{device} does not compute any more: the server must be restarted."
+                    logger.critical("%s", self.lost)
                 return [error]
             logger.warning("a batch of %d failed; its images are tried one by one", len(jobs), exc_info=True)
         return [result for job in jobs for result in self._score([job])]
-
-    def _check_device(self, failed: Job) -> None:
-        if self.lost is None and not computes(failed.detector.device):
-            self.lost = f"{failed.detector.device} does not compute any more: the server must be restarted."
-            logger.critical("%s", self.lost)
 
     def _settle(self, jobs: Sequence[Job], seconds: float) -> None:
         """Count the time of the jobs that were computed; those that nobody waited for cost nothing."""

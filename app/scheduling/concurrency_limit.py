@@ -16,26 +16,24 @@ class ConcurrencyLimit:
     Args:
         limit: holders at a time.
         holders: what they do, for the refusal, such as "exports are being sent".
-        advice: what a refused client can do.
     """
 
-    def __init__(self, limit: int, holders: str, advice: str = "try again later") -> None:
+    def __init__(self, limit: int, holders: str) -> None:
         self._limit = limit
         self._holders = holders
-        self._advice = advice
         self._held_by_key: Counter[str | None] = Counter()
         self.held = 0
 
     def require_free(self, key_id: str | None) -> None:
         """Raise the problem queue-full if `hold` would be refused now."""
         if self.held >= self._limit:
-            raise Problem("queue-full", f"{self.held} {self._holders}, the limit; {self._advice}.")
+            raise Problem("queue-full", f"{self.held} {self._holders}, the limit; try again later.")
         own = self._held_by_key[key_id]
         if key_id is not None and own >= (self._limit + 1) // 2:
             raise Problem(
                 "queue-full",
                 f"{own} {self._holders} with this key, and no key gets more than half of the limit; "
-                f"{self._advice}.",
+                "try again later.",
             )
 
     @contextmanager

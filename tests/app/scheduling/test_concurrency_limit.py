@@ -22,9 +22,9 @@ def test_key_takes_half_of_the_limit_rounded_up(limit: int, own: int) -> None:
 
 
 def test_without_keys_the_limit_is_refused_with_advice() -> None:
-    exports = ConcurrencyLimit(2, "exports are being sent", "use fewer")
+    exports = ConcurrencyLimit(2, "exports are being sent")
     with exports.hold(None), exports.hold(None):
-        with pytest.raises(Problem, match="2 exports are being sent, the limit; use fewer") as caught:
+        with pytest.raises(Problem, match="2 exports are being sent, the limit; try again later") as caught:
             exports.require_free("one")
         assert caught.value.name == "queue-full"
 
