@@ -31,11 +31,7 @@ class Picture:
 
 
 def uploaded(upload: forms.Upload) -> list[Picture]:
-    """Return the images of a request.
-
-    Raises:
-        Problem: one of them is too large, or there are texts beside them.
-    """
+    """Return the images of a request; a problem if one is too large, or there are texts beside them."""
     if upload.texts:
         raise Problem(
             "invalid-request", f"The part {min(upload.texts)!r} is unknown here; station is in the query."
@@ -54,12 +50,7 @@ def reviewed(
 ) -> tuple[list[GoodPicture], Mapping[str, set[str]]]:
     """Return the images whose latest review is good, and the sha256 of all images of their parts.
 
-    Args:
-        database: the history's.
-        category: of the images.
-        station: only those inspected there; None for all but those `without`.
-        without: stations with a calibration of their own, whose images say nothing of the others.
-        since_ms: only those inspected then or later, in milliseconds since 1970, UTC.
+    Arguments are those of `good_pictures`; stations with a calibration of their own say nothing of others.
     """
     found = list(
         training_set.good_pictures(database, category, station=station, without=without, since_ms=since_ms)

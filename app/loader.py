@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
-from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
+from weakref import ReferenceType, WeakSet, ref
 
 import torch
 
@@ -55,8 +55,6 @@ class Loader:
         self._loading = ThreadPoolExecutor(1, "loader")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
         self._backbones: WeakSet[FrozenBackbone] = WeakSet()
-        # By backbone the shapes of models that the engine is ready for.
-        self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
 
     @classmethod
     def of(cls, settings: Settings, *, keeps_converted: bool = True) -> Self:
@@ -133,24 +131,15 @@ class Loader:
     def _load(self, folder: Path, *, uncalibrated: bool) -> Detector:
         detector = self.read(folder, uncalibrated=uncalibrated)
         detector.scorer.let_go()
-        self._warm_up(detector)
+        try:
+            # Compiles what the first batches would wait for, where no model of its shape has.
+            detector.scorer.warm_up()
+        except NotNumbersError as error:
+            raise bundle.BundleError(f"{error}; it will not be served") from error
         # It serves meanwhile.
         with suppress(RuntimeError):  # the loader is closed
             self._specialising.submit(_specialise, ref(detector.scorer), folder)
         return detector
-
-    def _warm_up(self, detector: Detector) -> None:
-        """Compile what the first batches would wait for; once for all models of a shape."""
-        manifest, scorer = detector.manifest, detector.scorer
-        whole = scorer.layout(manifest.input_size).is_whole
-        shape = (manifest.input_size, manifest.normalisation, manifest.gaussian, manifest.flow, whole)
-        warm = self._warm.setdefault(scorer.extractor, set())
-        if shape not in warm:
-            try:
-                scorer.warm_up()
-            except NotNumbersError as error:
-                raise bundle.BundleError(f"{error}; it will not be served") from error
-            warm.add(shape)
 
 
 def reason(error: Exception, folder: Path, models: Path) -> str:

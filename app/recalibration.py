@@ -34,16 +34,9 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """A new calibration in force.
+    """A new calibration in force, its thresholds, and what a person should look at."""
 
-    Attributes:
-        before: the thresholds until now; None where the model had no calibration for its engine.
-        after: the new calibration.
-        threshold: the thresholds from now on.
-        warnings: what a person should look at.
-    """
-
-    before: Threshold | None
+    before: Threshold | None  # None where the model had no calibration for its engine
     after: InForce
     threshold: Threshold
     warnings: list[str]
@@ -91,17 +84,16 @@ def recalibrate(
     reason: str,
     check: Callable[[InForce | None], None] = lambda _: None,
 ) -> Change:
-    """Decide by good images that the model was not fitted to, from now on.
+    """Decide by good images from now on, at the rates that are set.
 
     Args:
         files: where calibrations are kept.
-        settings: of the model's category, whose rates stay.
+        settings: of the model's category.
         detector: the model that scored the images.
         station: for this one alone; None for all without one of their own.
-        images: good ones, scored.
+        images: good ones, scored, see `require_fit`.
         fitted: those that the model was fitted to; None where nobody knows.
-        by: who asks for it.
-        reason: why.
+        by, reason: who asks for it, and why.
         check: receives the calibration that is replaced, if there is one; may raise to refuse.
 
     Raises:

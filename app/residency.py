@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from app.catalogue import Catalogue, categories, require_readable
 from app.loader import Loader
@@ -18,13 +17,6 @@ logger = logging.getLogger("flowgauge.residency")
 # A refused bundle is not tried again for so long: requests for it cost nothing, and one that is repaired
 # need not wait for a restart.
 REFUSAL_SECONDS = 10.0
-
-
-class _Refusal(NamedTuple):
-    """Why a version could not be loaded, and when (time.monotonic())."""
-
-    problem: Problem
-    at: float
 
 
 class Residency:
@@ -61,7 +53,7 @@ class Residency:
         self._loader = loader
         self._memory = Memory(model_bytes)
         self._loading: dict[Key, asyncio.Task[Detector | Problem]] = {}
-        self._refused: dict[Key, _Refusal] = {}
+        self._refused: dict[Key, tuple[Problem, float]] = {}  # why, and when by time.monotonic()
         self._active: dict[str, str] = {}
         self._serving: dict[str, str] = {}
         self._missing: set[str] | None = set()  # categories to preload; None: not known yet
@@ -119,7 +111,7 @@ class Residency:
     def refusal(self, category: str, version: str | None) -> str | None:
         """Return why a version was refused when it was last loaded, if it was. Any thread may ask."""
         refusal = self._refused.get((category, version or ""))
-        return None if refusal is None else refusal.problem.detail
+        return None if refusal is None else refusal[0].detail
 
     def unload(self, category: str, version: str) -> bool:
         """Drop a version from memory; returns whether it was there. It is loaded again when asked for."""
@@ -187,8 +179,8 @@ class Residency:
         if (detector := self._memory.get(key)) is not None:
             return detector
         refusal = self._refused.get(key)
-        if refusal is not None and time.monotonic() - refusal.at < REFUSAL_SECONDS:
-            return refusal.problem
+        if refusal is not None and time.monotonic() - refusal[1] < REFUSAL_SECONDS:
+            return refusal[0]
         return None
 
     def _start(self, key: Key) -> asyncio.Task[Detector | Problem]:
@@ -217,8 +209,8 @@ class Residency:
     def _refuse(self, key: Key, problem: Problem) -> None:
         self.refusals += 1
         before = self._refused.get(key)
-        self._refused[key] = _Refusal(problem, time.monotonic())
-        if before is not None and before.problem.detail == problem.detail:
+        self._refused[key] = problem, time.monotonic()
+        if before is not None and before[0].detail == problem.detail:
             return  # it is tried again and again, and logged once
         serving = self._serving.get(key[0])
         rest = f"; {serving} goes on serving" if serving not in (None, key[1]) else ""

@@ -34,16 +34,10 @@ _POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox"
 )
-_TEXT: Final = "text/plain; charset=utf-8"
-_MEDIA_TYPES: Final = {
-    ".html": "text/html; charset=utf-8",
-    **dict.fromkeys((".txt", ".csv", ".json", ".jsonl", ".yaml"), _TEXT),
-}
-_OTHER: Final = "application/octet-stream"
 _FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The file. A page is shut off from all else (Content-Security-Policy: sandbox).",
-        "content": {kind: {"schema": {"type": "string"}} for kind in ("text/html", "text/plain", _OTHER)},
+        "content": {kind: {"schema": {"type": "string"}} for kind in ("text/html", "text/plain")},
     }
 }
 
@@ -101,7 +95,7 @@ def get_report_file(
 ) -> Response:
     """Give a file of the report that travels with a version: its settings, its metrics, its data check.
 
-    What it holds is checked against the manifest, and it is text or a page without scripts to a browser.
+    What it holds is checked against the manifest, and to a browser it is text or a page without scripts.
     """
     folder = resolve(settings.models, category, version)
     try:
@@ -114,11 +108,9 @@ def get_report_file(
             "rejected-bundle",
             f"{name[:64]!r} of version {version!r} was changed, or is larger than {MOST_REPORT_BYTES} bytes.",
         ) from error
-    kind = _MEDIA_TYPES.get(Path(name).suffix, _OTHER)
+    kind = "text/html" if name.endswith(".html") else "text/plain"
     headers = {"Content-Security-Policy": _POLICY}
-    if kind == _OTHER:
-        headers["Content-Disposition"] = "attachment"
-    return Response(data, headers=headers, media_type=kind)
+    return Response(data, headers=headers, media_type=f"{kind}; charset=utf-8")
 
 
 def report_files(manifest: Manifest) -> list[str]:

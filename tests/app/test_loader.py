@@ -11,9 +11,9 @@ import pytest
 from app.loader import Loader
 from app.problems import Problem
 from flows.fastflow import detector, models_folder
-from flows.fastflow.scorer import Scorer
+from flows.fastflow.scorer import NotNumbersError, Scorer
 from tests.app.bundles import again
-from tests.app.stores import change, damage
+from tests.app.stores import damage
 from tests.flows.fastflow.manifests import edit
 from tests.support.waiting import until
 
@@ -23,14 +23,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def folder(store: Path) -> Path:
     return models_folder.resolve(store, "tiny")
-
-
-@pytest.fixture
-def warmed(monkeypatch: pytest.MonkeyPatch) -> list[Scorer]:
-    """Records which models are warmed up, instead of doing it."""
-    recorded: list[Scorer] = []
-    monkeypatch.setattr(Scorer, "warm_up", lambda scorer: recorded.append(scorer))
-    return recorded
 
 
 @pytest.fixture
@@ -63,13 +55,14 @@ class TestShared:
         gc.collect()
         assert gone() is None
 
-    async def test_models_of_a_shape_are_warmed_up_once(
-        self, store: Path, folder: Path, warmed: list[Scorer], loader: Loader
+    async def test_a_model_that_is_warmed_up_to_no_numbers_is_refused(
+        self, folder: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        others = [again(store, version, "nut") for version in ("v1", "v2")]
-        change(others[1], geometry={"shrink": "area", "margin": 8})  # its maps are made in another way
-        loaded = [await loader.load(one) for one in (folder, *others)]
-        assert warmed == [loaded[0].scorer, loaded[2].scorer]
+        def warm_up(_: Scorer) -> None:
+            raise NotNumbersError("energies are not numbers")
+
+        monkeypatch.setattr(Scorer, "warm_up", warm_up)
+        assert "energies are not numbers; it will not be served" in await refused(loader.load(folder))
 
     async def test_every_model_gets_graphs_of_its_own_and_goes_on_without(
         self,

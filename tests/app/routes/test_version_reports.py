@@ -69,8 +69,8 @@ def test_a_page_of_a_bundle_is_shut_off(client: TestClient, folder: Path) -> Non
 def test_what_a_browser_might_run_is_no_page(client: TestClient, folder: Path, name: str) -> None:
     add(folder, f"report/{name}", b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>")
     response = get(client, folder, name)
-    assert response.headers["content-type"] == "application/octet-stream"
-    assert response.headers["content-disposition"] == "attachment"
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in response.headers["content-security-policy"]
 
 
