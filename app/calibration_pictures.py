@@ -5,7 +5,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from app import forms
 from app.database.engine import Database
@@ -30,6 +30,13 @@ class Picture:
     data: bytes | None = None
 
 
+class Reviewed(NamedTuple):
+    """Images whose latest review is good, and the sha256 of all images of their parts."""
+
+    images: Sequence[GoodPicture] = ()
+    of_parts: Mapping[str, set[str]] = {}
+
+
 def uploaded(upload: forms.Upload) -> list[Picture]:
     """Return the images of a request; a problem if one is too large, or there are texts beside them."""
     if upload.texts:
@@ -47,8 +54,8 @@ def uploaded(upload: forms.Upload) -> list[Picture]:
 
 def reviewed(
     database: Database, category: str, station: str | None, without: Sequence[str], since_ms: int
-) -> tuple[list[GoodPicture], Mapping[str, set[str]]]:
-    """Return the images whose latest review is good, and the sha256 of all images of their parts.
+) -> Reviewed:
+    """Return the images whose latest review is good.
 
     Arguments are those of `good_pictures`; stations with a calibration of their own say nothing of others.
     """
@@ -60,15 +67,10 @@ def reviewed(
     # Also those of other stations and times: a model that was fitted to one of them knows the part.
     for part, sha256 in training_set.pictures_of_parts(database, category, parts):
         of_parts[part].add(sha256)
-    return found, of_parts
+    return Reviewed(found, of_parts)
 
 
-def choose(
-    uploads: Sequence[Picture],
-    found: Sequence[GoodPicture],
-    of_parts: Mapping[str, set[str]],
-    fitted: FitPictures | None,
-) -> list[Picture]:
+def choose(uploads: Sequence[Picture], reviewed: Reviewed, fitted: FitPictures | None) -> list[Picture]:
     """Return the uploaded images, and the latest reviewed ones that may be used and fit beside them.
 
     Of the images of a part one is taken, see `flows.fastflow.parts`: that of the least sha256, which nobody
@@ -86,14 +88,18 @@ def choose(
         return sha256 in known or (fitted is not None and sha256 in fitted)
 
     by_part: defaultdict[str, list[str]] = defaultdict(list)
-    for one in found:
+    for one in reviewed.images:
         by_part[one.part_id or one.sha256].append(one.sha256)
     taken = {
         min(images)
         for part, images in by_part.items()
-        if not any(map(is_known, (*images, *of_parts.get(part, ()))))
+        if not any(map(is_known, (*images, *reviewed.of_parts.get(part, ()))))
     }
-    fresh = [Picture(f"inspection {one.inspection_id}", one.sha256) for one in found if one.sha256 in taken]
+    fresh = [
+        Picture(f"inspection {one.inspection_id}", one.sha256)
+        for one in reviewed.images
+        if one.sha256 in taken
+    ]
     chosen = [*uploads, *fresh[max(0, len(fresh) + len(uploads) - MAX_PICTURES) :]]
     require_fit([(picture.name, picture.sha256) for picture in chosen], fitted)
     return chosen

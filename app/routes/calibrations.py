@@ -9,10 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from app import calibration_pictures, uploads, verdict
 from app.access import MaySeeModels, MayTune
 from app.audit import audited
-from app.calibration_pictures import MAX_PICTURES, Picture
+from app.calibration_pictures import MAX_PICTURES, Reviewed
 from app.calibrations import InForce, Slot, or_own
 from app.database import clock
-from app.database.engine import Database
 from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart, SettingsPart, StorePart
 from app.openapi import documented
 from app.openapi_bodies import CALIBRATION_EXTRA
@@ -20,10 +19,9 @@ from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch
 from app.problems import Problem
 from app.recalibration import recalibrate
 from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibration
-from app.scheduling.admission import CALIBRATIONS, Reservation
+from app.scheduling.admission import CALIBRATIONS
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import calibrations as schemas
-from app.settings import Settings
 from app.store import Store
 from flows.fastflow import fit_pictures
 from flows.fastflow.bundle import BundleError
@@ -38,7 +36,7 @@ _REVIEWED_WARNING: Final = (
     "Reviewed images were used. The rate is promised only if they are a fair draw of good parts, and "
     "not only those that scored high or low."
 )
-Reviewed = Annotated[
+TakeReviewed = Annotated[
     bool,
     Query(
         description="Take the images of the history whose latest review is good, too; with `station`, those "
@@ -96,7 +94,7 @@ async def renew_calibration(
     caller: MayTune,
     reason: Reason,
     station: StationOfCalibration = None,
-    reviewed: Reviewed = False,
+    reviewed: TakeReviewed = False,
     made_from: From = None,
     if_match: IfMatch = None,
 ) -> schemas.Renewed:
@@ -114,13 +112,17 @@ async def renew_calibration(
         require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
-            uploaded: list[Picture] = []
+            uploaded, found = [], Reviewed()
             if not reviewed or "content-type" in request.headers:
-                uploaded = await _uploaded(request, room, settings)
-            since_ms = None if not reviewed else 0 if made_from is None else clock.from_datetime(made_from)
-            chosen, left_out = await asyncio.to_thread(
-                _choose, store, history.database, slot, uploaded, since_ms, fitted
-            )
+                upload = await uploads.read(request, room, settings, MAX_PICTURES)
+                uploaded = await asyncio.to_thread(calibration_pictures.uploaded, upload)
+            if reviewed:
+                others = await asyncio.to_thread(store.calibrations.stations, slot) if station is None else []
+                since_ms = 0 if made_from is None else clock.from_datetime(made_from)
+                found = await asyncio.to_thread(
+                    calibration_pictures.reviewed, history.database, category, station, others, since_ms
+                )
+            chosen = await asyncio.to_thread(calibration_pictures.choose, uploaded, found, fitted)
             work = calibration_pictures.measure(chosen, detector, inspector, history.pictures)
             measured = await cancel_on_disconnect(request, work)
 
@@ -148,11 +150,8 @@ async def renew_calibration(
             **dict(in_force),
             before=changed.before,
             pictures=len(measured),
-            left_out=left_out + len(chosen) - len(measured),
-            warnings=[
-                *changed.warnings,
-                *([_REVIEWED_WARNING] if any(one.data is None for one in chosen) else []),
-            ],
+            left_out=len(uploaded) + len(found.images) - len(measured),
+            warnings=[*changed.warnings, *([_REVIEWED_WARNING] if found.images else [])],
         )
         detail |= {
             **renewed.model_dump(include={"version", "engine", "pictures", "warnings"}),
@@ -218,32 +217,6 @@ def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForc
     """Describe the calibration of all stations without one of their own, and then those of the others."""
     stations = store.calibrations.stations(Slot.of(detector))
     return [told(store, detector, station) for station in (None, *stations)]
-
-
-async def _uploaded(request: Request, room: Reservation, settings: Settings) -> list[Picture]:
-    upload = await uploads.read(request, room, settings, MAX_PICTURES)
-    return await asyncio.to_thread(calibration_pictures.uploaded, upload)
-
-
-def _choose(
-    store: Store,
-    database: Database,
-    slot: Slot,
-    uploaded: list[Picture],
-    since_ms: int | None,
-    fitted: FitPictures | None,
-) -> tuple[list[Picture], int]:
-    """Choose from uploaded images and, from a time on, reviewed ones; also returns how many were left out.
-
-    Reviewed are those of the slot's station; for the line those of all stations without a calibration.
-    """
-    if since_ms is None:
-        return calibration_pictures.choose(uploaded, [], {}, fitted), 0
-    others = store.calibrations.stations(slot) if slot.station is None else ()
-    category = slot.manifest.category
-    found, of_parts = calibration_pictures.reviewed(database, category, slot.station, others, since_ms)
-    chosen = calibration_pictures.choose(uploaded, found, of_parts, fitted)
-    return chosen, len(uploaded) + len(found) - len(chosen)
 
 
 def _fitted(store: Store, detector: Detector) -> FitPictures | None:

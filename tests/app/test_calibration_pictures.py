@@ -12,7 +12,9 @@ class TestReviewed:
         add(history.database, *made)
 
         def names(station: str | None, *without: str) -> list[str]:
-            return [one.inspection_id for one in reviewed(history.database, "tiny", station, without, 0)[0]]
+            return [
+                one.inspection_id for one in reviewed(history.database, "tiny", station, without, 0).images
+            ]
 
         ids = [one["id"] for one in made]
         assert names(None) == ids
