@@ -31,19 +31,13 @@ from flows.fastflow.plain_files import read_file
 
 _MAX_BYTES: Final = 64 * 2**20
 
-Text = Annotated[str, Field(min_length=1, max_length=500)]
-Station = Annotated[str, Field(min_length=1, max_length=256)]
-
 
 class Renewal(BaseModel):
     """A calibration as stored.
 
     Attributes:
         manifest_sha256: of the version, so that no other of the same name is judged by it.
-        precision: of the engine that scored the images.
         station: for which; None for all that have none of their own.
-        created: when, UTC.
-        by: who asked for it.
         pictures: `fingerprint` of the images.
         target_fpr: rate of the pixel threshold, and of the others where nobody asks for another.
     """
@@ -53,10 +47,10 @@ class Renewal(BaseModel):
     schema_version: Literal[1] = 1
     manifest_sha256: Sha256
     precision: Precision
-    station: Station | None
+    station: Annotated[str, Field(min_length=1, max_length=256)] | None
     created: datetime
     by: Annotated[str, Field(max_length=500)]
-    reason: Text
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
     pictures: Sha256
     target_fpr: float = Field(gt=0, lt=1)
     calibration: Calibration

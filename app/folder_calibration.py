@@ -33,11 +33,10 @@ class Images(NamedTuple):
 
 
 def find_images(folder: Path, *, recursive: bool) -> Images:
-    """Find the images of a folder. Below it defective parts and masks may lie.
+    """Find the images of a folder, below which defective parts and masks may lie.
 
     Raises:
-        FolderError: see there.
-        PartsError: the parts.txt does not tell the part of an image.
+        FolderError, PartsError: no calibration can be made of them.
     """
     if not folder.is_dir():
         raise FolderError(f"there is no folder {folder}")

@@ -43,8 +43,8 @@ def unpack(path: Path, staging: Path, category: str, max_bytes: int) -> Manifest
     Args:
         path: the archive.
         staging: a folder; the bundle goes to <category>/<version> below it.
-        category: the category that the bundle must be of.
-        max_bytes: bytes that all members may have together.
+        category: that the bundle must be of.
+        max_bytes: of all members together.
 
     Raises:
         BundleError: it is no archive of a bundle, or damaged; the message says why and names no path.

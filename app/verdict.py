@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from app.category_settings import CategorySettings
+from app.category_settings import CategorySettings, Region
 from app.history.rates import DECISIONS
 from app.problems import Problem
 from app.schemas.predict import CalibrationUsed, Decision
@@ -52,18 +52,15 @@ def require_band(calibrator: Calibrator, settings: CategorySettings) -> None:
         )
 
 
-def region_share(detector: Detector, settings: CategorySettings, station: str | None) -> float:
-    """The share of a picture's map that counts at a station, for pictures like that of the region."""
-    mask = _mask(detector, settings, station)
-    return 1.0 if mask is None else float(mask.mean())
+def region_mask(detector: Detector, region: Region) -> NDArray[np.bool_]:
+    """The mask of a region on the map of the picture that it was drawn on."""
+    return region.mask(detector.scorer.layout((region.image.height, region.image.width)).size)
 
 
-def require_region(detector: Detector, settings: CategorySettings, station: str | None) -> None:
+def require_region(detector: Detector, region: Region) -> None:
     """Raise the problem invalid-request where a region of interest hides even the worst defect."""
     try:
-        mask = _mask(detector, settings, station)
-        if mask is not None:
-            require_detectable(detector, mask)
+        require_detectable(detector, region_mask(detector, region))
     except Problem as problem:
         raise Problem("invalid-request", problem.detail) from problem
 
@@ -85,14 +82,6 @@ def require_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
         )
 
 
-def _mask(detector: Detector, settings: CategorySettings, station: str | None) -> NDArray[np.bool_] | None:
-    """The mask of a station's region on the map of the picture that it was drawn on."""
-    _, region = settings.region_of(station)
-    if region is None:
-        return None
-    return region.mask(detector.scorer.layout((region.image.height, region.image.width)).size)
-
-
 def require_settings(detector: Detector, settings: CategorySettings) -> None:
     """Raise the problem rejected-bundle where what was set would be a check that checks nothing.
 
@@ -101,9 +90,11 @@ def require_settings(detector: Detector, settings: CategorySettings) -> None:
     whose = ""
     try:
         require_band(detector.calibrator, settings)
-        for station in (None, *settings.stations):
-            whose = "" if station is None else f"Station {station[:64]!r}: "
-            require_region(detector, settings, station)
+        if settings.region is not None:
+            require_region(detector, settings.region)
+        for station, region in settings.stations.items():
+            whose = f"Station {station[:64]!r}: "
+            require_region(detector, region)
     except Problem as problem:
         raise Problem("rejected-bundle", f"{whose}{problem.detail}") from problem
 

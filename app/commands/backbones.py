@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-Models = Annotated[
-    Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder; weights in backbones/.")
-]
+Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Weights are in its backbones/.")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 

@@ -28,8 +28,7 @@ async def get_thresholds(
     detector = await store.residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
     calibrator = await asyncio.to_thread(store.calibrations.get, detector)
-    response.headers["ETag"] = etag(_tag(calibrator, settings))
-    return _rates(detector, calibrator, settings)
+    return _rates(response, detector, calibrator, settings)
 
 
 @router.patch("/thresholds", responses={**ETAG, **documented(*CHANGING_PROBLEMS)})
@@ -63,8 +62,7 @@ async def change_thresholds(
             return after
 
         settings = await asyncio.to_thread(store.change_settings, category, edit)
-    response.headers["ETag"] = etag(_tag(calibrator, settings))
-    return _rates(detector, calibrator, settings)
+    return _rates(response, detector, calibrator, settings)
 
 
 @router.get("/region", responses={**ETAG, **documented(*READING_PROBLEMS, "not-found")})
@@ -78,9 +76,7 @@ async def get_region(
     """Tell the region of interest of a station, or that of all stations that have none of their own."""
     detector = await store.residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
-    region = _require_region(settings, station)
-    response.headers["ETag"] = etag(region.revision)
-    return await asyncio.to_thread(_shown, region, station, detector, settings)
+    return await asyncio.to_thread(_shown, response, station, detector, settings)
 
 
 @router.put("/region", responses={**ETAG, **documented(*CHANGING_PROBLEMS)})
@@ -108,17 +104,15 @@ async def set_region(
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _region(settings, station)
             require_match(if_match, before.revision if before else None)
-            after = _with(settings, station, Region(revision=settings.revision, **area.model_dump()))
-            verdict.require_region(detector, after, station)
+            region = Region(revision=settings.revision, **area.model_dump())
+            verdict.require_region(detector, region)
             detail.update(
                 {"to": area.model_dump(), "from": before and before.model_dump()}, revision=settings.revision
             )
-            return after
+            return _with(settings, station, region)
 
         settings = await asyncio.to_thread(store.change_settings, category, edit)
-    region = _require_region(settings, station)
-    response.headers["ETag"] = etag(region.revision)
-    return await asyncio.to_thread(_shown, region, station, detector, settings)
+    return await asyncio.to_thread(_shown, response, station, detector, settings)
 
 
 @router.delete("/region", status_code=204, responses=documented(*CHANGING_PROBLEMS, "not-found"))
@@ -166,9 +160,11 @@ def _with(settings: CategorySettings, station: str | None, region: Region | None
 
 
 def _shown(
-    region: Region, station: str | None, detector: Detector, settings: CategorySettings
+    response: Response, station: str | None, detector: Detector, settings: CategorySettings
 ) -> schemas.RegionOfInterest:
-    share = verdict.region_share(detector, settings, station)
+    region = _require_region(settings, station)
+    response.headers["ETag"] = etag(region.revision)
+    share = float(verdict.region_mask(detector, region).mean())
     return schemas.RegionOfInterest(
         image=region.image, polygons=region.polygons, station=station, share=share
     )
@@ -179,7 +175,10 @@ def _tag(calibrator: Calibrator, settings: CategorySettings) -> str:
     return f"{settings.rates_revision}-{calibrator.identifier}"
 
 
-def _rates(detector: Detector, calibrator: Calibrator, settings: CategorySettings) -> schemas.Rates:
+def _rates(
+    response: Response, detector: Detector, calibrator: Calibrator, settings: CategorySettings
+) -> schemas.Rates:
+    response.headers["ETag"] = etag(_tag(calibrator, settings))
     return schemas.Rates(
         category=detector.manifest.category,
         version=detector.manifest.version,

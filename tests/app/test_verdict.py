@@ -7,7 +7,7 @@ import pytest
 
 from app.category_settings import CategorySettings, Region
 from app.problems import Problem
-from app.verdict import region_share, require_region, thresholds
+from app.verdict import region_mask, require_region, thresholds
 from flows.fastflow import models_folder
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
@@ -28,37 +28,34 @@ def fitted(detector: Detector, geometry: Geometry) -> Detector:
     return Detector(manifest, detector.sha256, made)
 
 
-def square(side: int, width: int, height: int) -> CategorySettings:
+def square(side: int, width: int, height: int) -> Region:
     """A square region at the upper left of a picture."""
     area: dict[str, Any] = {
         "image": {"width": width, "height": height},
         "polygons": [[[0, 0], [side, 0], [side, side], [0, side]]],
         "revision": 1,
     }
-    return CategorySettings(revision=1, region=Region.model_validate(area))
+    return Region.model_validate(area)
 
 
 @pytest.mark.parametrize("fit", [Geometry(), Geometry(fit="pad"), Geometry(fit="tile")], ids=lambda g: g.fit)
-def test_the_share_is_that_of_the_picture(detector: Detector, fit: Geometry) -> None:
+def test_the_mask_is_of_the_picture(detector: Detector, fit: Geometry) -> None:
     model = fitted(detector, fit)
-    assert region_share(model, CategorySettings(), None) == 1
-    settings = square(160, 640, 320)
-    assert region_share(model, settings, None) == pytest.approx(160 * 160 / (640 * 320), rel=0.05)
-    require_region(model, settings, None)
+    region = square(160, 640, 320)
+    assert region_mask(model, region).mean() == pytest.approx(160 * 160 / (640 * 320), rel=0.05)
+    require_region(model, region)
 
 
 def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) -> None:
     """A score averages a hundredth of a tile, 41 pixels, of the 409,600 of the picture."""
     small = square(8, 640, 640)
     with pytest.raises(Problem) as caught:
-        require_region(detector, small, None)
+        require_region(detector, small)
     assert caught.value.name == "invalid-request"
     tiled = fitted(detector, Geometry(fit="tile"))
-    require_region(tiled, small, None)
-    with pytest.raises(Problem) as caught:
-        require_region(tiled, square(6, 640, 640), None)
-    assert caught.value.name == "invalid-request"
-    assert "The region is 0.01% of the picture, and a score averages 0.01% of it" in caught.value.detail
+    require_region(tiled, small)
+    with pytest.raises(Problem, match=r"The region is 0.01% .* a score averages 0.01% of it"):
+        require_region(tiled, square(6, 640, 640))
 
 
 def test_a_review_band_that_a_calibrations_own_rate_has_overtaken_is_empty() -> None:
