@@ -113,6 +113,7 @@ def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
     assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
     kept(client, row(version=version, station="s"))
     assert get(client, station="s")["window"]["inspections"] == 1
+    assert {one["expected"]["low"] for one in get(client)["positions"]} == {0.0}
     assert send(client, good(12)).status_code == 201
     assert get(client, station="s")["window"]["inspections"] == 0
     kept(client, row(version=version, station="s"))
