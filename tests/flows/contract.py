@@ -22,11 +22,7 @@ EPS = torch.finfo(torch.float64).eps
 class Setting:
     """What a check is run on.
 
-    Attributes:
-        event: shape of one event.
-        rows: batch size.
-        seed: of parameters and input.
-        spread: standard deviation that all parameters are drawn with; None leaves them as made.
+    All parameters are drawn with a deviation of `spread`; None leaves them as made.
     """
 
     event: Shape

@@ -11,13 +11,7 @@ import httpx
 
 @dataclass(frozen=True)
 class Heard:
-    """An event that came.
-
-    Attributes:
-        kind: its `event`; "comment" for a comment, whose text is then the data.
-        id: its `id`, to go on from.
-        data: as JSON has it.
-    """
+    """An event that came; of a comment the kind is "comment", and its text the data."""
 
     kind: str
     id: str
@@ -52,16 +46,7 @@ def parse(lines: Iterable[str]) -> Iterator[Heard]:
 
 @contextmanager
 def listening(client: httpx.Client, last: str | None = None, **wanted: Any) -> Iterator[Iterator[Heard]]:
-    """Listen; what is given ends when the server ends it.
-
-    Args:
-        client: of the service.
-        last: the `id` that came last, to go on from.
-        wanted: query parameters.
-
-    Raises:
-        httpx.HTTPStatusError: the service refuses.
-    """
+    """Listen, from the `id` that came last on; what is given ends with the stream."""
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
     with client.stream("GET", "/v1/events", params=wanted, headers=headers) as answer:
         if answer.status_code != 200:

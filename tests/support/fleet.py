@@ -66,14 +66,8 @@ def make(
 ) -> Fleet:
     """Train a fleet, or take the one that an earlier run has left in the folder.
 
-    Every version of every category is trained with a seed of its own, so a score tells which of them gave it.
-
-    Args:
-        folder: for the models and all else.
-        size: side of the models' input; 256 is the default model, smaller ones have fewer stages and steps.
-        categories: how many.
-        versions: of each.
-        name: of the categories, with a number.
+    Every version of every category has a seed of its own, so a score tells which of them gave it. A size of
+    256 is the default model; smaller ones have fewer stages and steps.
     """
     models = folder / "models"
     names = [f"{name}{number}" for number in range(categories)]

@@ -120,11 +120,7 @@ class Mosquitto:
 
 
 class Subscriber:
-    """Hears topics, over the broker's restarts.
-
-    Attributes:
-        messages: topic, payload, and whether it was retained.
-    """
+    """Hears topics, over the broker's restarts: topic, payload, and whether it was retained."""
 
     def __init__(self, broker: Mosquitto, topics: str = "#", **tls: Any) -> None:
         self.messages: list[tuple[str, bytes, bool]] = []

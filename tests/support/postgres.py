@@ -71,11 +71,7 @@ class Postgres:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def start(self) -> None:
-        """Start the server, and wait until it answers.
-
-        Raises:
-            RuntimeError: it did not start; the message ends in its log.
-        """
+        """Start the server, and wait until it answers."""
         log = self._root / "log"
         with log.open("ab") as output:
             command = [*_as_server_user(), str(self._programs / "postgres"), "-D", str(self._root / "data")]

@@ -13,15 +13,10 @@ _SILENT = 1e-2  # gains and scales at most so large
 
 
 def random_weights(name: str, seed: int = 0, **settings: Any) -> dict[str, Tensor]:
-    """Random tensors of a timm architecture, by name.
+    """Random tensors of a timm architecture, by name; torch's generator is left as it was.
 
     Gains are from .5 to 1.5 where they would silence a branch, and so are the variances that normalisations
-    of batches have seen; their means are from -.2 to .2. torch's own random numbers are left as they were.
-
-    Args:
-        name: of the architecture.
-        seed: of the random numbers.
-        settings: of the architecture, other than timm's.
+    of batches have seen; their means are from -.2 to .2.
     """
     import timm  # takes a second, which programs that are timed need not
 

@@ -64,21 +64,13 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of its process.
-
-        Raises:
-            ServerError: it does not run.
-        """
+        """Of its process."""
         if self._process is None:
             raise ServerError("the server does not run")
         return self._process.pid
 
     def start(self) -> float:
-        """Start it, on the same port every time, and wait until it is ready; returns the seconds that took.
-
-        Raises:
-            ServerError: it ended, or was not ready in time.
-        """
+        """Start it, on the same port every time; returns the seconds until it was ready."""
         begun = time.monotonic()
         options = ("--models", self.models, "--port", self.port, "--device", "cpu")
         with self.log.open("ab") as log:
@@ -99,11 +91,7 @@ class Server:
         return time.monotonic() - begun
 
     def stop(self) -> None:
-        """Stop it as a service manager does.
-
-        Raises:
-            ServerError: it did not end with exit code 0.
-        """
+        """Stop it as a service manager does; it must end with exit code 0."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)

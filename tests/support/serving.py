@@ -10,12 +10,7 @@ import uvicorn
 
 @contextmanager
 def running(config: uvicorn.Config, *, force: bool = False) -> Iterator[int]:
-    """Run a server in a thread of its own; gives the port that it listens on.
-
-    Args:
-        config: of the server.
-        force: in the end it waits for no connection.
-    """
+    """Run a server in a thread, and give its port; by force it waits for no connection."""
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -26,14 +26,10 @@ def path_of(name: str) -> str:
 
 @dataclass
 class Hub:
-    """What the stand-in has, and what it was asked.
+    """What the stand-in has, by path, and what it was asked: method and path.
 
-    Attributes:
-        folder: where the files lie.
-        files: by path; they are large, so they stay on disk.
-        refused: by the path's repository, the status and code with which it is kept from strangers.
-        requests: method and path.
-        url: where it listens.
+    The files are large, so they stay on disk. `refused` has, by a path's repository, the status and code with
+    which it is kept from strangers.
     """
 
     folder: Path

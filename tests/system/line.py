@@ -14,11 +14,7 @@ from tests.support.server import Server
 
 @dataclass
 class Line:
-    """A server with the model "tiny", and stations that send to it.
-
-    Attributes:
-        answers: of inspections, by station, in the order in which each station got them.
-    """
+    """A server with the model "tiny", its stations, and the answers to each in order."""
 
     server: Server
     images: Sequence[bytes]

@@ -15,12 +15,7 @@ def made_up(
 ) -> tuple[Maps, Masks]:
     """Maps of noise that is higher on rectangles; every second picture is good.
 
-    Args:
-        seed: of all of it.
-        pictures: how many.
-        size: side of a map.
-        decimals: rounds the scores, so that many are equal.
-        tail: above 0, scores are exp(tail * noise): a few are far out.
+    Rounded to some decimals many scores are equal; with a tail, exp(tail * noise), a few are far out.
     """
     rng = np.random.default_rng(seed)
     maps, masks = [], []
