@@ -1,13 +1,15 @@
 """What tests of renewed calibrations share."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
 from starlette.testclient import TestClient
 
 from app.calibrations import Renewal, Slot
-from flows.fastflow.manifest import Calibration
+from flows.fastflow import bundle
+from flows.fastflow.manifest import Calibration, Precision
 from tests.conftest import picture, png
 
 URL = "/v1/models/tiny/calibrations"
@@ -32,6 +34,12 @@ def send(
     return client.post(
         URL, files=files or None, params={"reason": "new lamp", **query}, headers={**match, **(headers or {})}
     )
+
+
+def slot_of(folder: Path, precision: Precision = "float32") -> Slot:
+    """What a calibration of a bundle is for, at all stations."""
+    manifest = bundle.read_manifest(folder)
+    return Slot(manifest, bundle.manifest_sha256(folder, manifest), precision)
 
 
 def renewal(slot: Slot, scores: list[float], **changes: Any) -> Renewal:

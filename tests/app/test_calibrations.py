@@ -12,8 +12,8 @@ import pytest
 
 from app.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.problems import Problem
-from flows.fastflow import bundle, models_folder
-from tests.app.calibrating import renewal
+from flows.fastflow import models_folder
+from tests.app.calibrating import renewal, slot_of
 from tests.flows.fastflow.manifests import made
 
 
@@ -25,9 +25,7 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def slot(models: Path) -> Slot:
-    folder = next((models / "screw").glob("2*"))
-    manifest = bundle.read_manifest(folder)
-    return Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+    return slot_of(next((models / "screw").glob("2*")))
 
 
 @pytest.fixture

@@ -62,8 +62,6 @@ class TestGet:
 
 DAMAGE: dict[str, bytes] = {
     "cut": b'{"revision": 1, "target_fpr": 0.0',
-    "NaN": b'{"revision": 1, "target_fpr": NaN}',
-    "everything": b'{"revision": 1, "target_fpr": 1.0}',
     "unknown": b'{"revision": 1, "threshold": 3.0}',
     "a region of nothing": b'{"revision": 1, "region": {"revision": 1, "image": {"width": 9, "height": 9}, '
     b'"polygons": []}}',

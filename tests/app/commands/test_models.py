@@ -20,7 +20,6 @@ from tests.app.bundles import again, left_in
 from tests.app.conftest import Serve
 from tests.app.stores import damage
 from tests.conftest import picture, png
-from tests.flows.fastflow.manifests import edit
 
 Run = Callable[..., Result]
 Entries = Callable[[], list[AuditEntry]]
@@ -84,12 +83,6 @@ class TestList:
         ]
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "wrong hash": (damage, "flow.safetensors was changed: its sha256 is not the manifest's"),
-    "golden score": (lambda b: edit(b, lambda d: d["golden"][0].update(score=9.0)), "golden/0.png scores"),
-}
-
-
 class TestVerify:
     def test_all_or_those_that_are_named(self, run: Run, store: Path, first: str) -> None:
         again(store, "v1", "nut")
@@ -98,16 +91,14 @@ class TestVerify:
         assert said(run("verify", "tiny")) == f"tiny/{first}  good\ntiny/x9  good\n"
         assert said(run("verify", "tiny", "x9")) == "tiny/x9  good\n"
 
-    @pytest.mark.parametrize("name", DAMAGE)
-    def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str, name: str) -> None:
-        change, reason = DAMAGE[name]
-        change(again(store, "x9"))
+    def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str) -> None:
+        damage(again(store, "x9"))
         result = run("verify")
         assert result.exit_code == 1
         good, bad = result.stdout.split("\n", 1)
         assert good == f"tiny/{first}  good"
         assert bad.startswith("tiny/x9  ")
-        assert reason in bad
+        assert "flow.safetensors was changed: its sha256 is not the manifest's" in bad
         assert result.stderr == "1 of 2 would be refused.\n"
 
 

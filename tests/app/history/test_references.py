@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.calibrations import CalibrationFiles, Slot
+from app.calibrations import CalibrationFiles
 from app.category_settings import SETTINGS, SettingsFiles
 from app.database.clock import first_id
 from app.database.engine import Database
@@ -18,7 +18,7 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Precision
-from tests.app.calibrating import renewal
+from tests.app.calibrating import renewal, slot_of
 from tests.app.conftest import history_of
 from tests.app.history.rows import add, row
 
@@ -71,8 +71,7 @@ def test_reference_knows_since_when_it_may_hold(make_references: MakeReferences,
         return reference.since_ms
 
     folder = models_folder.resolve(store, "tiny")
-    manifest = bundle.read_manifest(folder)
-    slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+    slot = slot_of(folder)
     settings, pointer = store / "tiny" / SETTINGS, store / "tiny" / models_folder.ACTIVE
     settings.write_text(json.dumps({"revision": 1, "rates_revision": 1}))
     CalibrationFiles(store).change(slot, lambda _: renewal(slot, [5.0]))
@@ -91,9 +90,7 @@ def test_reference_knows_since_when_it_may_hold(make_references: MakeReferences,
 def test_a_renewed_calibration_is_what_its_stations_are_compared_with(
     references: References, store: Path
 ) -> None:
-    folder = models_folder.resolve(store, "tiny")
-    manifest = bundle.read_manifest(folder)
-    line = Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+    line = slot_of(models_folder.resolve(store, "tiny"))
     third = replace(line, station="line-3")
     before = references("tiny")
     assert before is not None

@@ -11,11 +11,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from app import calibration_pictures, forms
-from app.calibrations import CalibrationFiles, Slot
-from flows.fastflow import bundle, conformal, images, models_folder
+from app.calibrations import CalibrationFiles
+from flows.fastflow import conformal, images, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, archive
-from tests.app.calibrating import URL, good, renewal, send
+from tests.app.calibrating import URL, good, renewal, send, slot_of
 from tests.app.tuned import acts, predicted, refused, service
 
 Images = dict[str, list[bytes]]
@@ -182,45 +182,35 @@ class TestReviewed:
 class TestWhereTheVersionHasNone:
     """In a precision that it was not calibrated for, it serves by a renewal alone."""
 
-    ADVICE = "`flowgauge calibrate --category {} --version {} --precision bfloat16` makes up for it"
+    def make(self, folder: Path) -> None:
+        """Make the line's calibration of a version."""
+        made = renewal(slot_of(folder, "bfloat16"), [0.1 * i for i in range(19)])
+        CalibrationFiles(folder.parent.parent).change(slot_of(folder, "bfloat16"), lambda _: made)
 
-    @pytest.fixture
-    def made(self, store: Path) -> Path:
-        return self.make(models_folder.resolve(store, "tiny"))
-
-    def make(self, folder: Path) -> Path:
-        """Make the line's calibration of a version; its file."""
-        models, manifest = folder.parent.parent, bundle.read_manifest(folder)
-        slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), "bfloat16")
-        CalibrationFiles(models).change(slot, lambda _: renewal(slot, [0.1 * i for i in range(19)]))
-        return folder.parent / models_folder.CALIBRATIONS / folder.name / slot.file
-
-    @pytest.mark.parametrize("category", ["tiny", "nut"])
     def test_an_upload_is_let_in_and_serves_once_it_is_calibrated(
-        self, store: Path, category: str, tiny_images: Images
+        self, store: Path, tiny_images: Images
     ) -> None:
-        url = f"/v1/models/{category}/versions"
-        before = models_folder.active_version(store, category)
+        url = "/v1/models/nut/versions"
         with service(store, precision="bfloat16") as client:
-            uploaded = client.post(url, content=archive(store, "v2", category), headers=ZIP)
+            uploaded = client.post(url, content=archive(store, "v2", "nut"), headers=ZIP)
             assert uploaded.status_code == 201, uploaded.text
             detail = refused(client.post(f"{url}/v2:activate"), 422, "rejected-bundle")
-            assert self.ADVICE.format(category, "v2") in detail
-            assert models_folder.active_version(store, category) == before
-            self.make(store / category / "v2")
+            assert "calibrate --category nut --version v2 --precision bfloat16` makes up for it" in detail
+            assert models_folder.active_version(store, "nut") is None
+            self.make(store / "nut" / "v2")
             assert client.post(f"{url}/v2:activate").status_code == 200
-            answer = client.post(f"/v1/models/{category}/predict", content=tiny_images["good"][0])
+            answer = client.post("/v1/models/nut/predict", content=tiny_images["good"][0])
             assert answer.json()["engine"] == "torch-cpu-bfloat16"
 
-    def test_the_lines_stays_and_a_stations_goes(self, store: Path, made: Path) -> None:
+    def test_the_lines_stays_and_a_stations_goes(self, store: Path) -> None:
+        self.make(models_folder.resolve(store, "tiny"))
         with service(store, precision="bfloat16") as client:
             tag = client.get(URL).headers["ETag"]
             detail = refused(client.delete(URL, headers={"If-Match": tag}), 409, "conflict")
             assert "no calibration of its own for bfloat16" in detail
-            assert client.get(URL).headers["ETag"] == tag
             assert send(client, good(9), station="s1").status_code == 201
             assert client.delete(f"{URL}?station=s1", headers={"If-Match": "*"}).status_code == 204
-        assert made.exists()
+            assert client.get(URL).headers["ETag"] == tag
 
 
 class TestIfMatch:
