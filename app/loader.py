@@ -63,12 +63,9 @@ class Loader:
         return cls(settings.models, settings.device, settings.precision, settings.engine, cache)
 
     async def load(self, folder: Path, *, uncalibrated: bool = False) -> Detector:
-        """Load a bundle, .../<category>/<version>, which may be complete but not in its place yet.
+        """Load a bundle, .../<category>/<version>, which need not be in its place yet.
 
-        Args:
-            folder: of the bundle.
-            uncalibrated: whether one without a calibration for the engine is good, too: it can be calibrated
-                when it is in its place.
+        One without a calibration for the engine may be loaded `uncalibrated`, to be calibrated later.
 
         Raises:
             Problem: rejected-bundle, with the reason; model-loading if its calibration cannot be read.

@@ -20,7 +20,7 @@ REFUSAL_SECONDS = 10.0
 
 
 class Residency:
-    """The loaded models of a models folder. Used in the event loop, but for what says otherwise.
+    """The loaded models of a models folder. Used in the event loop; any thread may ask for what there is.
 
     Every request looks up the active version. Until that is loaded, and if it is refused, the version before
     it goes on serving. Requests wait for a load only where nothing serves yet, and all for the same one.
@@ -105,11 +105,11 @@ class Residency:
         return (await self._loader.load(folder, uncalibrated=True)).sha256
 
     def serving(self, category: str) -> str | None:
-        """Return the version that serves, None before the first. Any thread may ask."""
+        """Return the version that serves, None before the first."""
         return self._serving.get(category)
 
     def refusal(self, category: str, version: str | None) -> str | None:
-        """Return why a version was refused when it was last loaded, if it was. Any thread may ask."""
+        """Return why a version was refused when it was last loaded, if it was."""
         refusal = self._refused.get((category, version or ""))
         return None if refusal is None else refusal[0].detail
 
@@ -118,12 +118,12 @@ class Residency:
         return self._memory.drop((category, version))
 
     def loaded(self) -> dict[Key, int]:
-        """Return the bytes of each model in memory. Any thread may ask."""
+        """Return the bytes of each model in memory."""
         return self._memory.loaded()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is in memory, heads and backbones. Any thread may ask."""
+        """Bytes of all that is in memory, heads and backbones."""
         return self._memory.nbytes
 
     async def preload(self) -> None:

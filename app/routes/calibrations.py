@@ -21,7 +21,7 @@ from app.recalibration import recalibrate
 from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibration
 from app.scheduling.admission import CALIBRATIONS
 from app.scheduling.disconnect import cancel_on_disconnect
-from app.schemas import calibrations as schemas
+from app.schemas import tuning as schemas
 from app.store import Store
 from flows.fastflow import fit_pictures
 from flows.fastflow.bundle import BundleError

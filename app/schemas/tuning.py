@@ -1,5 +1,6 @@
-"""Schemas of a category's settings: false-reject rates and regions of interest."""
+"""Schemas of what an operator sets for a category: rates, regions of interest, calibrations."""
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -7,7 +8,7 @@ from pydantic import BaseModel, Field
 from app.category_settings import Area, Rate
 from app.schemas.body import Body
 from app.schemas.models import CategoryName, VersionName
-from app.schemas.predict import Threshold
+from app.schemas.predict import Sha256, Threshold
 
 
 class RatesChange(Body):
@@ -49,3 +50,45 @@ class RegionOfInterest(Area):
         description="null: for stations that have none of their own.", examples=["line-3"]
     )
     share: float = Field(description="Share of the active version's input that lies inside.", examples=[0.62])
+
+
+class Origin(BaseModel):
+    """The origin of a calibration that was made after its version."""
+
+    created: datetime
+    by: str = Field(description="Who asked for it.", examples=["4f1d8a02c7b96e35 line engineer"])
+    reason: str = Field(examples=["New lamp on line 3"])
+    pictures: Sha256 = Field(description="Of the sorted SHA-256 of its pictures, a line each.")
+
+
+class CalibrationInForce(BaseModel):
+    """The calibration by which a station's images are decided, with the active version."""
+
+    category: CategoryName
+    version: VersionName = Field(description="The active version.")
+    engine: str = Field(description="The engine it holds for.", examples=["torch-cpu-float32"])
+    station: str | None = Field(description="As asked for.", examples=["line-3"])
+    threshold: Threshold = Field(description="What it gives at the rates that are set.")
+    origin: Origin | None = Field(description="null: it was made with the version.")
+    stations: list[str] = Field(
+        description="Stations that have a calibration of their own.", examples=[["line-3"]]
+    )
+
+
+class Renewed(CalibrationInForce):
+    """A calibration that holds from now on, and what it changes."""
+
+    before: Threshold | None = Field(
+        description="What held until now; null where the version had no calibration for the engine."
+    )
+    pictures: int = Field(description="Good images it was made of.", examples=[210])
+    left_out: int = Field(
+        description="Reviewed images of the history that were not taken: the model was fitted to them, they "
+        "are among the uploaded ones, another of the same part_id was taken, so many later ones were that "
+        "there was no room, or they are gone.",
+        examples=[0],
+    )
+    warnings: list[str] = Field(
+        description="What a person should look at.",
+        examples=[["score: higher than in the calibration before (distance 0.31, shift +0.40)"]],
+    )

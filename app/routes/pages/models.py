@@ -20,7 +20,7 @@ from app.problems import Problem
 from app.residency import Residency
 from app.routes import calibrations, models
 from app.routes.pages.filter import categories
-from app.schemas.calibrations import CalibrationInForce
+from app.schemas.tuning import CalibrationInForce
 from app.store import Store
 from app.web.page import PagePart, PageRoute
 from app.web.templating import data
