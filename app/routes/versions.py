@@ -10,7 +10,7 @@ from app.audit import audited
 from app.dependencies import Category, SettingsPart, StorePart, Version
 from app.openapi import documented
 from app.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
-from app.problems import Problem, ProblemName
+from app.problems import Problem
 from app.schemas import models as schemas
 
 router = APIRouter(
@@ -19,13 +19,8 @@ router = APIRouter(
     dependencies=[needs(Permission.ADMIN)],
 )
 
-_ACTIVATING: Final[tuple[ProblemName, ...]] = (
-    "unknown-model",
-    "conflict",
-    "rejected-bundle",
-    "internal",
-    "model-loading",
-    "history-unavailable",
+_ACTIVATING: Final = documented(
+    "unknown-model", "conflict", "rejected-bundle", "internal", "model-loading", "history-unavailable"
 )
 _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     201: {
@@ -80,10 +75,7 @@ async def upload_version(
     return schemas.Uploaded(category=category, version=uploaded.version)
 
 
-@router.post(
-    "/versions/{version}:activate",
-    responses=documented(*_ACTIVATING),
-)
+@router.post("/versions/{version}:activate", responses=_ACTIVATING)
 async def activate_version(
     category: Category,
     version: Version,
@@ -101,10 +93,7 @@ async def activate_version(
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
 
 
-@router.post(
-    ":rollback",
-    responses=documented(*_ACTIVATING),
-)
+@router.post(":rollback", responses=_ACTIVATING)
 async def roll_back(category: Category, request: Request, store: StorePart) -> schemas.Activation:
     """Activate the version that served before the active one. Doing it twice changes nothing."""
     async with audited(request, "model.rollback", category) as detail:
