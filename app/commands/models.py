@@ -106,10 +106,7 @@ def verify(
 
 @app.command("pack")
 def pack(
-    category: Category,
-    version: VersionOrActive = None,
-    output: Output = None,
-    models: Models = _FOLDER,
+    category: Category, version: VersionOrActive = None, output: Output = None, models: Models = _FOLDER
 ) -> None:
     """Put a version into one file, to be carried to a server and uploaded; prints the file's name.
 
@@ -128,10 +125,7 @@ def pack(
 
 @app.command("export")
 def export(
-    category: Category,
-    version: VersionOrActive = None,
-    output: Output = None,
-    models: Models = _FOLDER,
+    category: Category, version: VersionOrActive = None, output: Output = None, models: Models = _FOLDER
 ) -> None:
     """Write a version as one ONNX graph, for runtimes that know nothing of FlowGauge; prints the file's name.
 

@@ -67,11 +67,7 @@ async def change_thresholds(
 
 @router.get("/region", responses={**ETAG, **documented(*READING_PROBLEMS, "not-found")})
 async def get_region(
-    category: Category,
-    response: Response,
-    store: StorePart,
-    _: MaySeeModels,
-    station: StationOfRegion = None,
+    category: Category, response: Response, store: StorePart, _: MaySeeModels, station: StationOfRegion = None
 ) -> schemas.RegionOfInterest:
     """Tell the region of interest of a station, or that of all stations that have none of their own."""
     detector = await store.residency.get(category)

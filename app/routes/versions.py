@@ -13,11 +13,7 @@ from app.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
 from app.problems import Problem
 from app.schemas import models as schemas
 
-router = APIRouter(
-    prefix="/v1/models/{category}",
-    tags=["models"],
-    dependencies=[needs(Permission.ADMIN)],
-)
+router = APIRouter(prefix="/v1/models/{category}", tags=["models"], dependencies=[needs(Permission.ADMIN)])
 
 _ACTIVATING: Final = documented(
     "unknown-model", "conflict", "rejected-bundle", "internal", "model-loading", "history-unavailable"
@@ -49,11 +45,7 @@ _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     },
 )
 async def upload_version(
-    category: Category,
-    request: Request,
-    response: Response,
-    settings: SettingsPart,
-    store: StorePart,
+    category: Category, request: Request, response: Response, settings: SettingsPart, store: StorePart
 ) -> schemas.Uploaded:
     """Upload a version. Its hashes, shapes and golden pictures are checked before it is let in.
 
@@ -77,10 +69,7 @@ async def upload_version(
 
 @router.post("/versions/{version}:activate", responses=_ACTIVATING)
 async def activate_version(
-    category: Category,
-    version: Version,
-    request: Request,
-    store: StorePart,
+    category: Category, version: Version, request: Request, store: StorePart
 ) -> schemas.Activation:
     """Make a version the one that serves, once it is loaded and scores its golden pictures as it should.
 
@@ -107,10 +96,7 @@ async def roll_back(category: Category, request: Request, store: StorePart) -> s
     responses=documented("unknown-model", "internal", "model-loading", "history-unavailable"),
 )
 async def unload_version(
-    category: Category,
-    version: Version,
-    request: Request,
-    store: StorePart,
+    category: Category, version: Version, request: Request, store: StorePart
 ) -> schemas.Unloaded:
     """Take a version out of memory. It is loaded again as soon as it is asked for."""
     async with audited(request, "model.unload", f"{category}/{version}") as detail:
@@ -123,12 +109,7 @@ async def unload_version(
     status_code=204,
     responses=documented("unknown-model", "conflict", "internal", "model-loading", "history-unavailable"),
 )
-async def delete_version(
-    category: Category,
-    version: Version,
-    request: Request,
-    store: StorePart,
-) -> None:
+async def delete_version(category: Category, version: Version, request: Request, store: StorePart) -> None:
     """Delete a version that does not serve. What is being inspected with it is finished."""
     async with audited(request, "model.delete", f"{category}/{version}"):
         await store.delete(category, version)
