@@ -208,10 +208,7 @@ class TestDamagedFileActive:
         preloading = asyncio.create_task(residency.preload())
         await asyncio.sleep(0)
         told = await problem(residency.get("tiny"))
-        assert (told.name, "'active' of category 'tiny' is damaged" in told.detail) == (
-            "model-loading",
-            True,
-        )
+        assert (told.name, "'active' of category 'tiny' is damaged" in told.detail) == ("model-loading", True)
         async with asyncio.timeout(30):
             while unready(residency) != "Active models that are not loaded: 1.":
                 await asyncio.sleep(0.01)

@@ -205,12 +205,7 @@ REFUSED = [
 class TestAudit:
     @pytest.mark.parametrize(("arguments", "reason"), REFUSED)
     def test_what_was_refused(
-        self,
-        run: Run,
-        store: Path,
-        arguments: list[str],
-        reason: str,
-        entries: Entries,
+        self, run: Run, store: Path, arguments: list[str], reason: str, entries: Entries
     ) -> None:
         before = left_in(store)
         line = failed(run(*arguments))

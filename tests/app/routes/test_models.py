@@ -3,7 +3,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -74,15 +73,6 @@ def test_an_active_file_that_is_no_text(store: Path) -> None:
     with client_of(store) as client:
         assert client.get("/v1/models").json()["models"][0]["active"] is None
         assert client.get("/v1/models/tiny").json()["active"] is None
-
-
-@pytest.mark.parametrize("category", ["bottel", "%2e%2e", "x" * 3000])
-def test_unknown_categories(store: Path, category: str) -> None:
-    with client_of(store) as client:
-        response = client.get(f"/v1/models/{category}")
-    assert response.status_code == 404
-    assert response.headers["content-type"] == "application/problem+json"
-    assert len(response.json()["detail"]) < 300
 
 
 def test_a_models_folder_that_is_gone(store: Path) -> None:

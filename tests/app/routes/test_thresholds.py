@@ -104,10 +104,7 @@ def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tin
 class TestIfMatch:
     @pytest.mark.parametrize(
         ("if_match", "status", "name"),
-        [
-            (None, 428, "precondition-required"),
-            ('"9"', 412, "precondition-failed"),
-        ],
+        [(None, 428, "precondition-required"), ('"9"', 412, "precondition-failed")],
     )
     def test_a_change_that_is_not_based_on_what_there_is(
         self, steady: TestClient, if_match: str | None, status: int, name: str
@@ -167,10 +164,7 @@ class TestAudit:
 
     @pytest.mark.parametrize(
         ("if_match", "body", "name"),
-        [
-            ('"9"', {"target_fpr": 0.2}, "precondition-failed"),
-            ("*", {"review_fpr": 0.01}, "invalid-request"),
-        ],
+        [('"9"', {"target_fpr": 0.2}, "precondition-failed"), ("*", {"review_fpr": 0.01}, "invalid-request")],
     )
     def test_has_what_was_refused_too(
         self, client: TestClient, if_match: str | None, body: dict[str, Any], name: str
