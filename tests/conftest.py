@@ -1,7 +1,6 @@
 """What several rooms test with: synthetic pictures, and a small model that was really trained on them."""
 
 import gc
-import locale
 import os
 import shutil
 import signal
@@ -114,15 +113,6 @@ def pytest_collection_finish() -> None:
     """From here on garbage is looked for, among what is made from here on."""
     gc.freeze()
     gc.enable()
-
-
-@pytest.fixture
-def ascii_locale() -> Iterator[None]:
-    """That of a system set up for no language; or of any, while a library in another thread sets it."""
-    before = locale.setlocale(locale.LC_CTYPE)
-    locale.setlocale(locale.LC_CTYPE, "C")
-    yield
-    locale.setlocale(locale.LC_CTYPE, before)
 
 
 @pytest.fixture
@@ -264,21 +254,18 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, l
     return root
 
 
-TINY_CONFIG = RunConfig.model_validate(
-    {
-        "input_size": [SIZE, SIZE],
-        "device": "cpu",
-        "backbone": {"out_indices": [1, 2]},
-        "flow": {"steps": 4},
-        "fit": {"epochs": 4, "batch_size": 4, "threads": 1},
-        "calibration": {"fraction": 0.3, "target_fpr": 0.1},
-    }
-)
-
-
 @pytest.fixture(scope="session")
 def tiny_config() -> RunConfig:
-    return TINY_CONFIG
+    return RunConfig.model_validate(
+        {
+            "input_size": [SIZE, SIZE],
+            "device": "cpu",
+            "backbone": {"out_indices": [1, 2]},
+            "flow": {"steps": 4},
+            "fit": {"epochs": 4, "batch_size": 4, "threads": 1},
+            "calibration": {"fraction": 0.3, "target_fpr": 0.1},
+        }
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A run's YAML: every setting can be reached, what is wrong is named, and the command line wins."""
 
+import locale
 from collections.abc import Iterator
 from functools import reduce
 from operator import getitem
@@ -67,7 +68,15 @@ def test_every_field_is_reachable_by_yaml(tmp_path: Path) -> None:
         assert value != usual or path == ("flow", "clamp_formula"), path  # there is one only
 
 
-@pytest.mark.usefixtures("ascii_locale")
+@pytest.fixture
+def _ascii_locale() -> Iterator[None]:
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    yield
+    locale.setlocale(locale.LC_CTYPE, before)
+
+
+@pytest.mark.usefixtures("_ascii_locale")
 def test_a_file_is_read_as_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_bytes("# für die Linie\nbackbone: {weights: prüfung}\n".encode())

@@ -90,9 +90,7 @@ def test_channels_of_another_number_are_refused() -> None:
         running(maps((6, 5)))
 
 
-def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart() -> None:
     of_maps = [(x.shape[2], x.shape[3]) for x in maps()]
     one, other = (made(FlowConfig(steps=1), NORMALISATIONS[0], sizes=of_maps) for _ in range(2))
     for parameter in other.flow.parameters():
