@@ -112,7 +112,7 @@ def _run(settings: Settings, listener: socket.socket) -> None:
     server = Server(config, app.state.draining, settings.drain_seconds, is_lost)
     try:
         asyncio.run(server.run_app(app, listener))
-    except HistoryError as error:
+    except (HistoryError, DatabaseError) as error:
         _stop(1, str(error))
     logger.info("stopped")
     if is_lost():

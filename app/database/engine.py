@@ -1,5 +1,6 @@
 """The connection to the database: SQLite in WAL mode, or PostgreSQL, by URL."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -86,8 +87,8 @@ class Database:
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         self.engine = _sqlite(parsed) if self.is_sqlite else _postgresql(parsed)
-        # Which file it is, so that another one in its place is noticed; None before the first connection.
-        self._file_id: tuple[int, int] | None = None
+        # SQLite's file, so that another one in its place is noticed; None before the first connection.
+        self._opened: os.stat_result | None = None
         if self.is_sqlite:
             event.listen(self.engine, "connect", self._note_file)
 
@@ -96,7 +97,6 @@ class Database:
 
         Raises:
             DatabaseError: it is of a later version of FlowGauge or of none, or cannot hold every text.
-            DatabaseUnavailable: as every use of it.
         """
         with self.write() as connection:
             if not self.is_sqlite:
@@ -109,13 +109,10 @@ class Database:
                 _migrate(connection)
 
     def prepare(self) -> None:
-        """Make the tables where there are none; those of another version stay as they are.
-
-        For commands beside a server: one that runs must not have its tables changed under it.
+        """Make the tables where there are none, for commands: a server that runs keeps those that it has.
 
         Raises:
-            DatabaseError: another version of FlowGauge has made the tables.
-            DatabaseUnavailable: as every use of it.
+            DatabaseError: as `upgrade`; or another version of FlowGauge has made the tables.
         """
         found = self.revision
         if found is None:
@@ -172,16 +169,15 @@ class Database:
 
         SQLite would go on reading and writing the old file, which nobody ever finds again.
         """
-        if self._file_id is not None and self._file_id != _file_id(self.engine.url):
+        file = Path(self.engine.url.database or "")
+        if self._opened and not (file.exists() and os.path.samestat(self._opened, file.stat())):
             raise DatabaseUnavailable(
-                f"the database {self.engine.url.database} was removed or replaced while it was in use: put "
-                "it back, or restart the server to go on with what is there now; what was answered since "
-                "waits in the journal until then"
+                f"the database {file} was removed or replaced while it was in use: put it back, or restart "
+                "the server to go on with what is there now; what was answered since waits in the journal"
             )
 
     def _note_file(self, *_: object) -> None:
-        if self._file_id is None:
-            self._file_id = _file_id(self.engine.url)
+        self._opened = self._opened or Path(self.engine.url.database or "").stat()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -213,15 +209,6 @@ class Database:
             ) from error
 
 
-def _file_id(url: URL) -> tuple[int, int] | None:
-    """Device and inode of a SQLite file, None where there is none."""
-    try:
-        found = Path(url.database or "").stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _revision(connection: Connection) -> str | None:
     """Where Alembic notes which of its steps were taken."""
     if not inspect(connection).has_table("alembic_version"):
@@ -230,11 +217,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _require_fresh(connection: Connection) -> None:
-    """Refuse to make the tables beside some of an unknown version, or where not every text can be kept.
-
-    Raises:
-        DatabaseError: as the text says.
-    """
+    """Refuse to make the tables beside some of an unknown version, or where not every text can be kept."""
     if known := metadata.tables.keys() & set(inspect(connection).get_table_names()):
         raise DatabaseError(
             f"the database has tables ({', '.join(sorted(known))}) and does not say of which version of "
@@ -250,11 +233,7 @@ def _require_fresh(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    """Take the steps that are missing, in the transaction of a connection.
-
-    Raises:
-        DatabaseError: as `Database.upgrade`.
-    """
+    """Take the steps that are missing, in the transaction of a connection."""
     # Here and not above: a start has nothing to migrate but once, and would wait for the import each time.
     import alembic.command
     import alembic.config

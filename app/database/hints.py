@@ -1,7 +1,7 @@
 """What SQLite's planner is to be told: it knows nothing of how many rows a value has.
 
-PostgreSQL keeps statistics of every column and needs no telling. SQLite has some only after ANALYZE, which
-nothing here runs, for a plan would then change with the day on which it last ran.
+PostgreSQL keeps statistics of every column. SQLite has some only after ANALYZE, which nothing here runs, for
+a plan would then change with the day on which it last ran.
 """
 
 from typing import Any, Generic, TypeVar

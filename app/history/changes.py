@@ -35,79 +35,58 @@ def changes(
         categories: the only ones wanted; None for all.
         limit: how many at most, of more the latest.
     """
-    acted = select(audit).where(audit.c.action.in_(ACTIONS), *_during(span), *_done_of(categories))
-    rows = connection.execute(acted.order_by(audit.c.number.desc()).limit(limit)).mappings()
-    told = [*map(dict, rows), *_unannounced(connection, span, categories)]
-    return sorted(told, key=lambda row: int(row["number"]))[-limit:]
-
-
-def _unannounced(
-    connection: Connection, span: Span, categories: Collection[str] | None
-) -> list[dict[str, Any]]:
-    """The rows of `SERVES` in a time by which another version serves, where no act tells it.
-
-    An act that activates it lies between the last time that a version of the category began to serve and a
-    few minutes after this. What was activated while no server ran is told by the version before.
-    """
-    columns = audit.c
-    served = select(audit).where(columns.action == SERVES, *_done_of(categories))
+    during = audit.c.created_ms >= span.from_ms, audit.c.created_ms < span.to_ms
+    acted = _acts(connection, ACTIONS, categories, *during)
+    before = audit.c.action == SERVES, audit.c.created_ms < span.from_ms
+    latest = select(func.max(audit.c.number)).where(*before).group_by(audit.c.target)
     last = dict[str, tuple[int, str]]()
-    before = select(func.max(columns.number)).where(
-        columns.action == SERVES, columns.created_ms < span.from_ms, *_done_of(categories)
-    )
-    earlier = served.where(columns.number.in_(before.group_by(columns.target))).order_by(columns.number)
-    during = served.where(*_during(span)).order_by(columns.number)
-    for one in connection.execute(earlier):
-        category, _, version = one.target.partition("/")
-        last[category] = one.number, version
-    found = []
-    for row in [dict(row) for row in connection.execute(during).mappings()]:
+    for row in _acts(connection, [SERVES], categories, audit.c.number.in_(latest)):
+        category, _, version = row["target"].partition("/")
+        last[category] = row["number"], version
+    unannounced = []
+    for row in _acts(connection, [SERVES], categories, *during):
         category, _, version = row["target"].partition("/")
         after, known = last.get(category, (0, None))
         last[category] = row["number"], version
         previous = detail(row).get("previous") or known
         # Most are of models that were unloaded and loaded again.
-        if previous in (None, version) or _is_told(connection, row, after):
-            continue
-        found.append(row | {"detail": json.dumps({**detail(row), "previous": previous})})
-    return found
+        if previous not in (None, version) and not _is_told(connection, row, after):
+            unannounced.append(row | {"detail": json.dumps({**detail(row), "previous": previous})})
+    return sorted((*acted, *unannounced), key=lambda row: int(row["number"]))[-limit:]
 
 
 def _is_told(connection: Connection, row: Mapping[str, Any], after: int) -> bool:
-    """Whether an act activates the version that began to serve."""
+    """Whether an act activates the version that began to serve.
+
+    It lies between the last time that a version of the category began to serve and a few minutes after this.
+    """
     category, _, version = row["target"].partition("/")
-    acted = select(audit).where(
-        audit.c.action.in_(_SWITCHES),
-        audit.c.number > after,
-        audit.c.created_ms < row["created_ms"] + _ACT_MS,
-        *_done_of([category]),
-    )
-    for act in [dict(row) for row in connection.execute(acted).mappings()]:
-        was, now = held(act["action"], act["target"], detail(act))
-        if now == {"version": version} != was:  # one that activates what serves already tells nothing
-            return True
-    return False
+    near = audit.c.number > after, audit.c.created_ms < row["created_ms"] + _ACT_MS
+    acts = _acts(connection, _SWITCHES, [category], *near)
+    states = (held(act["action"], act["target"], detail(act)) for act in acts)
+    # One that activates what serves already tells nothing.
+    return any(now == {"version": version} != was for was, now in states)
 
 
-def _during(span: Span) -> list[ColumnElement[bool]]:
-    return [audit.c.created_ms >= span.from_ms, audit.c.created_ms < span.to_ms]
-
-
-def _done_of(categories: Collection[str] | None) -> list[ColumnElement[bool]]:
-    done = [audit.c.outcome == "done"]
-    return done if categories is None else [*done, _of(categories)]
+def _acts(
+    connection: Connection,
+    actions: Collection[str],
+    categories: Collection[str] | None,
+    *conditions: ColumnElement[bool],
+) -> list[dict[str, Any]]:
+    """Acts on some categories, or on all, that were done, in their order."""
+    query = select(audit).where(audit.c.action.in_(actions), audit.c.outcome == "done", *conditions)
+    if categories is not None:
+        # A category's name has neither of LIKE's signs but _, which autoescape takes for itself.
+        of_one = (audit.c.target.startswith(f"{name}/", autoescape=True) for name in categories)
+        query = query.where(or_(audit.c.target.in_(categories), *of_one))
+    return [dict(row) for row in connection.execute(query.order_by(audit.c.number)).mappings()]
 
 
 def last_changed_ms(connection: Connection, category: str, actions: Collection[str]) -> int:
     """When one of some acts on a category was last done, in milliseconds since 1970; 0 for never."""
     done = (audit.c.target == category, audit.c.action.in_(actions), audit.c.outcome == "done")
     return connection.scalar(select(func.max(audit.c.created_ms)).where(*done)) or 0
-
-
-def _of(categories: Collection[str]) -> ColumnElement[bool]:
-    # A category's name has neither of LIKE's signs but _, which autoescape takes for itself.
-    of_one = (audit.c.target.startswith(f"{name}/", autoescape=True) for name in categories)
-    return or_(audit.c.target.in_(categories), *of_one)
 
 
 def detail(row: Mapping[str, Any]) -> dict[str, Any]:

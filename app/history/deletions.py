@@ -70,11 +70,6 @@ class DeletionGuard:
         with self._lock:
             return [self._held[kind] for kind in KINDS if kind in self._held]
 
-    def is_confirmed(self, kind: DeletionKind) -> bool:
-        """Whether a person has confirmed a deletion that has not begun yet."""
-        with self._lock:
-            return kind in self._confirmed
-
     def confirm(self, kind: DeletionKind) -> HeldDeletion:
         """Let the next pass delete what is held.
 

@@ -77,8 +77,8 @@ class History:
         """Bring the tables to this version, and begin to file what an earlier process has left.
 
         Raises:
-            HistoryError: another server has the folder, the database does not answer, or the disk refuses.
-            DatabaseError: a later version of FlowGauge has made the database.
+            HistoryError: another server has the folder, or the disk refuses.
+            DatabaseError: the database does not answer, or another version of FlowGauge has made it.
         """
         await asyncio.to_thread(self._open)
 
@@ -200,14 +200,10 @@ class History:
             self.identity = identity.ensure(self.database)
             self.pictures.open()
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
-        except DatabaseUnavailable as error:
+        except BaseException as error:
             self._let_go()
-            raise HistoryError(str(error)) from error
-        except OSError as error:
-            self._let_go()
-            raise HistoryError(f"the history {self.folder} cannot be used: {error}") from error
-        except BaseException:
-            self._let_go()
+            if isinstance(error, OSError):
+                raise HistoryError(f"the history {self.folder} cannot be used: {error}") from error
             raise
         if self._journal.backlog:
             logger.info("filing %d bytes that an earlier process has left", self._journal.backlog)

@@ -9,22 +9,14 @@ from app.database.tables import identity
 
 
 def of(database: Database) -> str | None:
-    """The identity of a database with all tables, None where no server has used it.
-
-    Raises:
-        DatabaseUnavailable: the database does not answer.
-    """
+    """The identity of a database with all tables, None where no server has used it."""
     with database.read() as connection:
         found: str | None = connection.scalar(select(identity.c.id))
     return found
 
 
 def ensure(database: Database) -> str:
-    """The identity of a database with all tables, made where there is none.
-
-    Raises:
-        DatabaseUnavailable: the database does not answer.
-    """
+    """The identity of a database with all tables, made where there is none."""
     if (known := of(database)) is not None:
         return known
     made = str(uuid.uuid4())

@@ -33,7 +33,7 @@ class Journal:
     need not wait for the disk to make a file.
 
     Attributes:
-        appended: bytes of all records that there ever were in this process, with those that it found.
+        appended: bytes of all records since the start, with those that were found then.
         dropped: how many of them wait no more, the oldest.
         refused: whether the disk did not take the last record; `require_room` does not tell.
 
@@ -41,9 +41,6 @@ class Journal:
         folder: of the files; made if absent.
         max_bytes: records that may wait, together.
         file_bytes: a file that has reached so many gets no more.
-
-    Raises:
-        OSError: the folder cannot be used.
     """
 
     def __init__(self, folder: Path, max_bytes: int, file_bytes: int = FILE_BYTES) -> None:

@@ -15,11 +15,7 @@ def gone() -> Problem:
 
 
 def lost(database: Database, identifier: str) -> Problem:
-    """Why a file is not there. Retention changes the row first, so the row says whether it was that.
-
-    Raises:
-        DatabaseUnavailable: the database does not answer.
-    """
+    """Why a file is not there. Retention changes the row first, so the row says whether it was that."""
     with database.read() as connection:
         now = queries.find(connection, identifier)
     if now is None or not now.has_pictures:

@@ -42,11 +42,6 @@ def is_picture_name(name: str) -> bool:
     return re.fullmatch("[0-9a-f]{64}", name) is not None
 
 
-def is_map_name(name: str) -> bool:
-    """Whether a map's file can have this name, its suffix left out: an inspection's id."""
-    return re.fullmatch("[0-9a-f-]{36}", name) is not None
-
-
 class Pictures:
     """The files of one history.
 
@@ -67,11 +62,7 @@ class Pictures:
         self._incoming = folder / "incoming"
 
     def open(self) -> None:
-        """Make the folders, and remove what a killed process has left half-written.
-
-        Raises:
-            OSError: they cannot be made.
-        """
+        """Make the folders, and remove what a killed process has left half-written."""
         shutil.rmtree(self._incoming, ignore_errors=True)
         for folder in (self._pictures, self._maps, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
@@ -88,14 +79,14 @@ class Pictures:
 
     def is_map(self, path: Path) -> bool:
         """Whether a file in these folders is a map."""
-        return path.parent.parent == self._maps and is_map_name(path.stem)
+        return path.parent.parent == self._maps and re.fullmatch("[0-9a-f-]{36}", path.stem) is not None
 
     def picture_path(self, sha256: str) -> Path:
-        """Where a picture is, or would be."""
+        """The path of a picture."""
         return self._pictures / sha256[:2] / sha256
 
     def map_path(self, identifier: str) -> Path:
-        """Where an inspection's map is, or would be."""
+        """The path of an inspection's map."""
         # The last digits are random; the first are the time, the same for months.
         return self._maps / identifier[-2:] / f"{identifier}.npy"
 

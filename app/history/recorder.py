@@ -46,7 +46,7 @@ class Recorder:
         database: gets the rows.
         pictures: gets the files.
         journal: of the records.
-        callbacks: hear of rows that were filed.
+        callbacks: called with rows that were filed.
     """
 
     def __init__(

@@ -30,11 +30,11 @@ class References:
 
     Args:
         models: the models folder.
-        settings: gives those of a category, see `Store.settings`.
+        settings: gives those of a category.
         precision: of the engine that serves.
-        serving: gives the version that answers for a category, see `Residency.serving`; None where none does
-            yet, and the active one will.
-        calibrations: those beside the bundles, to be read once for all who ask.
+        serving: gives the version that answers for a category; None where none does yet, and the active one
+            will.
+        calibrations: those beside the bundles.
     """
 
     def __init__(
@@ -70,11 +70,7 @@ class References:
         return reference
 
     def categories(self) -> list[str]:
-        """The categories that have models.
-
-        Raises:
-            OSError: the models folder cannot be read.
-        """
+        """The categories that have models."""
         return models_folder.categories(self._models)
 
     def stations(self, category: str) -> list[str]:
@@ -99,43 +95,26 @@ class References:
                 manifest, bundle.manifest_sha256(folder, manifest), self._precision
             )
         found = self._calibrations.find(replace(slot, station=station))
-        whose = None if found is None else found.renewal.station
-        made = revisions, None if found is None else found.calibrator.identifier
+        calibration = found.renewal.calibration if found else slot.manifest.calibration_of(self._precision)
+        if calibration is None:
+            return None
+        whose = found.renewal.station if found else None
+        made = revisions, found.calibrator.identifier if found else None
         known = self._known.get((category, whose))
         if known is None or (known.version, known.settings) != (version, made):
-            calibration = slot.manifest.calibration_of(self._precision) if found is None else None
-            if found is not None:
-                calibration = found.renewal.calibration
-            if calibration is None:
-                return None
-            since_ms = self._unchanged_since_ms(replace(slot, station=whose), renewed=found is not None)
-            known = Reference(
+            since_ms = self._unchanged_since_ms(category, version)
+            known = self._known[category, whose] = Reference(
                 version, made, bool(regions), samples(calibration), since_ms, whose, self._precision
             )
-            self._known[category, whose] = known
         return known
 
-    def _unchanged_since_ms(self, slot: Slot, *, renewed: bool) -> int:
-        """Since when the version, the regions and the calibration may have been as they are, by their files.
-
-        A rate that was changed is in the file of the regions, and counts too.
-        """
-        folder = self._models / slot.manifest.category
-        renewals = models_folder.renewals_of(folder / slot.manifest.version)
-        files = [folder / models_folder.ACTIVE, folder / SETTINGS]
-        if renewed:
-            files.append(renewals / slot.file)
-        if slot.station is None:  # a station that has none of its own any more is among all others
-            files.append(renewals)
-        return min(max(_changed_ms(path) for path in files), now_ms())
-
-
-def _changed_ms(path: Path) -> int:
-    """When a file or a folder was changed, 0 where there is none."""
-    try:
-        return path.stat().st_mtime_ns // 1_000_000
-    except FileNotFoundError:
-        return 0
+    def _unchanged_since_ms(self, category: str, version: str) -> int:
+        """Since when version, settings and calibrations may have been as they are, by their files' times."""
+        folder = self._models / category
+        renewals = models_folder.renewals_of(folder / version)  # it changes with every file in it
+        files = (folder / models_folder.ACTIVE, folder / SETTINGS, renewals)
+        changed = max(path.stat().st_mtime_ns for path in files if path.exists())
+        return min(changed // 1_000_000, now_ms())
 
 
 def samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
@@ -156,9 +135,9 @@ def latest(
         database: the history's.
         category: of the inspections.
         limit: how many, at most.
-        station: where they were made; None for anywhere but at some.
-        without: those. They are left out of the category's latest `limit` times 20, so where nearly all are
-            made there, fewer are found than there may be.
+        station: where they were made; None for anywhere but `without`.
+        without: stations. They are left out of the category's latest `limit` times 20, so where nearly all
+            are made there, fewer are found than there may be.
         first: the id from which on they are wanted.
     """
     columns = inspections.c

@@ -44,14 +44,7 @@ _DOWN_TO: Final = 0.95
 
 
 class Retention:
-    """Deletes what the settings no longer keep. `run` is started once, as a task.
-
-    Args:
-        settings: retention_pass_days, retention_review_days, retention_reject_days, retention_bytes and
-            events_kept.
-        history: of the service; deletes in the thread that files.
-        guard: holds what would delete much.
-    """
+    """Deletes what the settings no longer keep, in the thread that files."""
 
     def __init__(self, settings: Settings, history: History, guard: DeletionGuard) -> None:
         days: dict[Decision, float | None] = {
@@ -97,6 +90,8 @@ class Retention:
             Problem: conflict, if nothing of this kind is held.
         """
         held = self._guard.confirm(kind)
+        if kind == "orphans":
+            self._next_sweep = 0.0
         self._wake.set()
         return held
 
@@ -104,16 +99,14 @@ class Retention:
         """Delete all that the settings do not keep at this moment, and once a day files without a row.
 
         Raises:
-            DatabaseUnavailable: the rest is for the next time.
-            Problem: history-unavailable, likewise.
-            RuntimeError: the history is closed.
+            DatabaseUnavailable, Problem: the rest is for the next time.
         """
         if self._kept_ms:
             await self._delete_old()
         if self._most_bytes is not None:
             await self._free(self._most_bytes)
         await self._repeat(self._trim_events)
-        if time.monotonic() >= self._next_sweep or self._guard.is_confirmed("orphans"):
+        if time.monotonic() >= self._next_sweep:
             await self._sweep()
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
@@ -164,9 +157,7 @@ class Retention:
                 .returning(_COLUMNS.id, _COLUMNS.image_sha256)
             ).all()
             _note(connection, decision, before_ms, deleted=bool(gone))
-            self._remove_files(
-                [row.id for row in gone], unused(connection, {row.image_sha256 for row in gone})
-            )
+            self._remove_files(connection, gone)
         if gone:
             logger.info("deleted %d inspections (%s) by age", len(gone), decision)
         return len(ids) == _CHUNK
@@ -215,9 +206,7 @@ class Retention:
                 .values(has_pictures=False)
                 .returning(_COLUMNS.id, _COLUMNS.image_sha256, _COLUMNS.map_bytes, _COLUMNS.image_bytes)
             ).all()
-            self._remove_files(
-                [row.id for row in gone], unused(connection, {row.image_sha256 for row in gone})
-            )
+            self._remove_files(connection, gone)
         freed = sum(row.map_bytes + row.image_bytes for row in gone)
         self._bytes = total - freed
         if gone:
@@ -250,8 +239,11 @@ class Retention:
 
         await self._repeat(confirm_and_remove)
 
-    def _remove_files(self, ids: Sequence[str], images: Sequence[str]) -> None:
-        for path in (*map(self._pictures.map_path, ids), *map(self._pictures.picture_path, images)):
+    def _remove_files(self, connection: Connection, gone: Sequence[Any]) -> None:
+        """Remove the maps of inspections, and images that no other one has."""
+        images = unused(connection, {row.image_sha256 for row in gone})
+        maps = (self._pictures.map_path(row.id) for row in gone)
+        for path in (*maps, *map(self._pictures.picture_path, images)):
             path.unlink(missing_ok=True)
 
 

@@ -227,7 +227,7 @@ def test_database_server_that_is_down_at_start_is_an_error_that_says_so(
         settings = Settings(history=tmp_path, database=url)
         postgres.stop()
         try:
-            with pytest.raises(HistoryError, match=r"does not answer.*FLOWGAUGE_DATABASE"):
+            with pytest.raises(DatabaseUnavailable, match=r"does not answer.*FLOWGAUGE_DATABASE"):
                 use(settings)
         finally:
             postgres.start()
