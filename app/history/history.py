@@ -17,7 +17,7 @@ from app.history.journal import Journal, JournalFull
 from app.history.pictures import Pictures
 from app.history.recent_answers import RecentAnswers
 from app.history.record import Entry
-from app.history.recorder import NOT_FILED, Recorder, Rows
+from app.history.recorder import Recorder, Rows
 from app.problems import Problem
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
@@ -234,9 +234,11 @@ class History:
         filing = self._recorder.run(partial(self._recorder.file_until, position))
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
-                await asyncio.wrap_future(filing)
-        except TimeoutError as error:
-            raise Problem("history-unavailable", NOT_FILED) from error
+                done = await asyncio.wrap_future(filing)
+        except TimeoutError:
+            done = False
+        if not done:
+            raise Problem("history-unavailable", "The inspection is kept and not filed yet; ask again later.")
 
     def _close(self) -> None:
         self.drawer.close()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import DataError, IntegrityError
@@ -18,14 +18,12 @@ from app.feed.new_events import inspected
 from app.history.journal import Journal
 from app.history.pictures import Pictures
 from app.history.record import Record
-from app.problems import Problem
 
 logger = logging.getLogger("flowgauge.history")
 
 T = TypeVar("T")
 Rows = Sequence[dict[str, Any]]
 
-NOT_FILED: Final = "The inspection is kept and not filed yet; ask again later."
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0  # seconds between attempts
 
 
@@ -79,15 +77,11 @@ class Recorder:
         """
         return self._thread.submit(task)
 
-    def file_until(self, position: int) -> None:
-        """File all records of the journal up to a position; to be called in the thread.
-
-        Raises:
-            Problem: history-unavailable, if that cannot be done at present.
-        """
-        while self.filed < position:
-            if not self._attempt():
-                raise Problem("history-unavailable", NOT_FILED)
+    def file_until(self, position: int) -> bool:
+        """File all records of the journal up to a position, in the thread; False if that fails now."""
+        while self.filed < position and self._attempt():
+            pass
+        return self.filed >= position
 
     def close(self, seconds: float) -> None:
         """File what waits, for so long at most, and end the thread; the rest stays in the journal."""

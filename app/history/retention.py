@@ -21,8 +21,8 @@ from app.database.tables import inspections, retention
 from app.feed import log
 from app.history.deletions import DeletionGuard
 from app.history.history import History
+from app.history.loose_ends import orphans, unused
 from app.history.rates import DECISIONS
-from app.history.sweep import orphans, unused
 from app.problems import Problem
 from app.schemas.deletions import DeletionKind, HeldDeletion
 from app.schemas.predict import Decision
@@ -171,18 +171,13 @@ class Retention:
         total, deletable = await asyncio.to_thread(self._count_bytes)
         self._bytes = total
         keep = int(_DOWN_TO * most_bytes)
-        too_many = total > most_bytes
-        to_free = min(total - keep, deletable) if too_many else 0
+        to_free = min(total - keep, deletable) if total > most_bytes else 0
         if self._guard.allows("size", to_free, total) and to_free:
             await self._repeat(partial(self._free_some, keep))
-        if too_many and not deletable and not self._complained:
-            logger.warning(
-                "%d bytes of images and maps are more than retention_bytes, %d, but all belong to reviewed "
-                "inspections, which are kept",
-                total,
-                most_bytes,
-            )
-        self._complained = too_many and not deletable
+        all_reviewed = total > most_bytes and not deletable
+        if all_reviewed and not self._complained:
+            logger.warning("%d bytes of reviewed inspections, which stay, exceed retention_bytes", total)
+        self._complained = all_reviewed
 
     def _count_bytes(self) -> tuple[int, int]:
         """The bytes of all images and maps, and how many of them may be deleted.
@@ -270,8 +265,6 @@ def _oldest(connection: Connection, to_free: int) -> list[str]:
                 return ids
             ids.append(row.id)
             to_free -= row.size
-        if len(ids) == _CHUNK:
-            break
     return ids
 
 

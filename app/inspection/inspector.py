@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from app.history.history import History
-from app.history.losses import lost
+from app.history.loose_ends import lost
 from app.history.queries import Earlier
 from app.inspection.answer import Answer, make_entry, make_inspection
 from app.inspection.idempotency import Idempotency

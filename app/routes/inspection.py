@@ -17,7 +17,7 @@ from app.database import clock
 from app.dependencies import HistoryPart
 from app.history import queries, reviews
 from app.history.drawing import Source, View
-from app.history.losses import gone, lost
+from app.history.loose_ends import gone, lost
 from app.history.pictures import FORMATS, format_of
 from app.openapi import documented
 from app.problems import Problem, ProblemName

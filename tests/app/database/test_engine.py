@@ -180,7 +180,7 @@ def test_a_server_that_is_down_is_unavailable_and_comes_back(postgres: Postgres)
             connection.execute(insert(audit), [ACT])
         postgres.stop()
         try:
-            with pytest.raises(DatabaseUnavailable):
+            with pytest.raises(DatabaseUnavailable, match=r"does not answer.*FLOWGAUGE_DATABASE.* failed"):
                 database.upgrade()
             with pytest.raises(DatabaseUnavailable), database.read() as connection:
                 connection.execute(select(audit))

@@ -24,6 +24,7 @@ def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) 
         identifier = f"{clock.first_id(at_ms)[:13]}-7{next(_numbers):03x}{identifier[18:]}"
     data = identifier.encode() if picture is None else picture
     return {
+        **dict.fromkeys(inspections.columns.keys()),
         "id": identifier,
         "created_ms": clock.time_of(identifier),
         "category": "tiny",
@@ -32,11 +33,6 @@ def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) 
         "decision": "PASS",
         "score": 1.5,
         "p_value": 0.5,
-        "part_id": None,
-        "product_id": None,
-        "recipe_id": None,
-        "station": None,
-        "key_id": None,
         "request_id": "r",
         "image_sha256": hashlib.sha256(data).hexdigest(),
         "image_bytes": len(data),
@@ -44,12 +40,8 @@ def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) 
         "map_bytes": 100,
         "map_low": 0.0,
         "map_middle": 1.0,
-        "features": None,
-        "idempotency_key": None,
-        "request_sha256": None,
         "answer": json.dumps({"inspection_id": identifier}),
         "review_revision": 0,
-        "verdict": None,
         **columns,
     }
 

@@ -1,7 +1,5 @@
 """Changes from the audit log, of the categories and the time that are wanted."""
 
-from sqlalchemy import event
-
 from app.access import ANONYMOUS, SERVER
 from app.audit import Audit
 from app.database import clock
@@ -90,21 +88,6 @@ def test_what_an_act_tells_is_told_once(database: Database) -> None:
     serves(log, "v4", "v2")
     serves(log, "v2", "v4")
     assert versions(database)[4:] == [(SERVES, "v2", "v4"), (SERVES, "v4", "v2")]
-
-
-def test_models_that_are_loaded_again_and_again_cost_little(database: Database) -> None:
-    """Where there is room for few models, every row of many tells nothing."""
-    log = Audit(database)
-    for number in range(300):
-        serves(log, "v1", None, f"part{number % 3}")
-    asked: list[str] = []
-
-    def note(_: object, __: object, statement: str, *___: object) -> None:
-        asked.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    assert versions(database) == []
-    assert len([text for text in asked if text.startswith("SELECT")]) <= 4
 
 
 def test_the_last_change_of_a_region(database: Database) -> None:

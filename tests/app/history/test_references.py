@@ -19,7 +19,6 @@ from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Precision
 from tests.app.calibrating import renewal, slot_of
-from tests.app.conftest import history_of
 from tests.app.history.rows import add, row
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
@@ -136,36 +135,30 @@ def test_what_cannot_be_read_is_said_once(
         references = make_references()
 
 
-def test_a_window_that_goes_on_after_a_restart_does_not_span_a_change_of_the_region(
+def test_a_window_goes_on_after_a_restart(
     store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
     settings = Settings(models=store, history=tmp_path / "history", drift_window=20)
-
-    def inspect(client: TestClient, count: int) -> None:
-        for data in tiny_images["good"][:count]:
-            answer = client.post(
-                "/v1/models/tiny/predict", content=data, headers={"Content-Type": "image/png"}
-            )
-            assert answer.status_code == 200
-            assert client.portal is not None
-            client.portal.call(history_of(client).settled)
+    for path in (store / "tiny").rglob("*"):  # as long ago as in a plant
+        os.utime(path, (1000, 1000))
 
     def window(client: TestClient) -> int:
         inspections: int = client.get("/v1/models/tiny/drift").json()["inspections"]
         return inspections
 
     with TestClient(create_app(settings)) as client:
-        inspect(client, 3)
+        for data in tiny_images["good"][:3]:
+            answer = client.post(
+                "/v1/models/tiny/predict", content=data, headers={"Content-Type": "image/png"}
+            )
+            assert answer.status_code == 200
     with TestClient(create_app(settings)) as client:
         # Monitoring hears of a category before anything is inspected.
         assert 'flowgauge_drift_alarm{category="tiny",station=""} 0.0' in client.get("/metrics").text
         assert window(client) == 3
-        time.sleep(0.05)  # the file system's clock has its own steps
         assert client.put("/v1/models/tiny/region", json=AREA).status_code == 200
-        inspect(client, 2)
-        assert window(client) == 2
     with TestClient(create_app(settings)) as client:
-        assert window(client) == 2
+        assert window(client) == 0
 
 
 class TestLatest:

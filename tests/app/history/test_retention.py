@@ -18,7 +18,6 @@ from app.history import reviews
 from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.retention import Retention
-from app.problems import Problem
 from app.schemas.deletions import HeldDeletion
 from app.settings import Settings
 from tests.app.history.rows import add, row
@@ -207,7 +206,7 @@ def test_too_many_reviewed_images_are_told_once(kept: Kept, caplog: pytest.LogCa
         for _ in range(3):
             asyncio.run(made.once())
     assert kept.rows() == {plain: False, reviewed: True}
-    assert caplog.text.count("1000 bytes of images and maps are more than") == 1
+    assert caplog.text.count("1000 bytes of reviewed inspections, which stay") == 1
 
 
 def test_bytes_filed_later_are_counted_too(kept: Kept) -> None:
@@ -220,7 +219,13 @@ def test_bytes_filed_later_are_counted_too(kept: Kept) -> None:
     assert kept.rows() == dict.fromkeys(ids[:2], False) | dict.fromkeys(ids[2:], True)
 
 
-def test_review_that_is_under_way_keeps_the_images(postgres: Postgres, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [({"retention_bytes": 1}, [True, False, False]), ({"retention_pass_days": 1}, [True])],
+)
+def test_review_that_is_under_way_keeps_the_inspection(
+    postgres: Postgres, tmp_path: Path, settings: dict[str, float], left: list[bool]
+) -> None:
     """SQLite has one writer at a time; PostgreSQL lets a deletion begin beside a review."""
     with postgres.database() as url, ThreadPoolExecutor(1) as pool:
         history = History(Settings(history=tmp_path / "history", database=url))
@@ -230,34 +235,14 @@ def test_review_that_is_under_way_keeps_the_images(postgres: Postgres, tmp_path:
         mine = inspections.c.id == ids[0]
         with history.database.write() as connection:
             connection.execute(update(inspections).where(mine).values(review_revision=1, verdict="good"))
-            deleting = pool.submit(kept.apply, retention_bytes=1)
+            deleting = pool.submit(kept.apply, **settings)
             waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
             while not deleting.done() and not connection.scalar(waiting):
                 time.sleep(0.01)
         deleting.result()
-        assert kept.rows() == dict(zip(ids, (True, False, False), strict=True))
+        assert kept.rows() == dict(zip(ids, left, strict=False))
         kept.expect_whole()
         asyncio.run(history.close())
-
-
-def test_reviews_at_the_same_time_as_deletion(kept: Kept) -> None:
-    """Whatever comes first: what was reviewed is there with its files, what was not is gone."""
-    ids = [kept.add(5, PICTURE if i % 3 else None) for i in range(120)]
-
-    def review(identifier: str) -> bool:
-        try:
-            kept.review(identifier)
-        except Problem as problem:
-            assert problem.name == "unknown-inspection"  # noqa: PT017
-            return False
-        return True
-
-    with ThreadPoolExecutor(4) as pool:
-        reviewed = {identifier: pool.submit(review, identifier) for identifier in reversed(ids)}
-        kept.apply(retention_pass_days=1)
-        outcome = {identifier: future.result() for identifier, future in reviewed.items()}
-    assert kept.rows() == {identifier: True for identifier, done in outcome.items() if done}
-    kept.expect_whole()
 
 
 def test_deletion_that_fails_half_way_is_done_again(kept: Kept) -> None:

@@ -1,5 +1,6 @@
-"""Files of the history that no inspection of the database has."""
+"""Files of the history that no inspection of the database has, and inspections whose files are gone."""
 
+import logging
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -7,9 +8,33 @@ from sqlalchemy import Column, Connection, select
 
 from app.database.engine import Database
 from app.database.tables import inspections
+from app.history import queries
 from app.history.pictures import Pictures
+from app.problems import Problem
+
+logger = logging.getLogger("flowgauge.history")
 
 _COLUMNS = inspections.columns
+
+
+def gone() -> Problem:
+    """What is answered where retention has removed an inspection's files."""
+    return Problem("unknown-inspection", "Retention has removed the picture and the map of this inspection.")
+
+
+def lost(database: Database, identifier: str) -> Problem:
+    """Why a file is not there. Retention changes the row first, so the row says whether it was that."""
+    with database.read() as connection:
+        now = queries.find(connection, identifier)
+    if now is None or not now.has_pictures:
+        return gone()
+    logger.error("the picture or the map of inspection %s is missing or damaged on the disk", identifier)
+    # No 503: clients would ask again and again.
+    return Problem(
+        "files-lost",
+        "The picture or the map of this inspection is missing or damaged on the server's disk, so it is not "
+        "shown. Asking again does not help: a backup can bring it back.",
+    )
 
 
 def orphans(database: Database, pictures: Pictures, files: Iterable[Path]) -> list[Path]:

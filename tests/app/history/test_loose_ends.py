@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from app.database.engine import Database
+from app.history.loose_ends import orphans, unused
 from app.history.pictures import Pictures
-from app.history.sweep import orphans, unused
 from tests.app.history.rows import add, row
 
 
