@@ -94,11 +94,11 @@ class ParamsWithInline(PredictParams):
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """The request for one image, that with an index; fields are the form's texts."""
+    """The request for one image, that with an index; texts of a form go before those of the query."""
 
     params: PredictParams
     detector: Detector
-    fields: Mapping[str, str]
+    texts: Mapping[str, str]
     drawings: Collection[Drawing]
     index: int
 
@@ -106,11 +106,6 @@ class PredictRequest:
     def category(self) -> str:
         """The model's."""
         return self.detector.manifest.category
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """The texts that were given; those of the form go before those of the query."""
-        return {**self.params.texts, **{name: text for name, text in self.fields.items() if text}}
 
     @property
     def idempotency_key(self) -> str | None:

@@ -130,9 +130,10 @@ class Predictor:
                 number = len(body.upload.files)
                 self._require_time(category, params, number)  # meanwhile many may have come, all at once
                 room.hold_images(number)
+                texts = params.texts | {name: text for name, text in body.upload.texts.items() if text}
                 inspect = self._inspect_alone if body.each_alone else self._inspect
                 jobs = [
-                    inspect(PredictRequest(params, detector, body.upload.texts, body.drawings, i), file, room)
+                    inspect(PredictRequest(params, detector, texts, body.drawings, i), file, room)
                     for i, file in enumerate(body.upload.files)
                 ]
                 results = await cancel_on_disconnect(request, _gather(jobs))
