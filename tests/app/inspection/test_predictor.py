@@ -194,7 +194,7 @@ def test_category_that_sends_little_is_not_refused_for_the_queue_of_another(
         # Twice 20 x 0.5 s for the big one; twice about 1 s for the small one.
         within = "?timeout_ms=12000"
         expect_refusal(service.post("big", data, query=within), "An answer would take about")
-        expect_refusal(service.post("big", *[data] * 2, query=within), "An answer would take about")
+        expect_refusal(service.post("small", *[data] * 16, query=within), "An answer would take about")
         assert service.held[0] == 20
         small = service.start("small", data, query=within)
         eventually(lambda: service.pending == 21)
