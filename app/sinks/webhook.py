@@ -1,5 +1,6 @@
 """Inspections to a receiver over HTTP, signed."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -22,6 +23,7 @@ _NOT_NOW: Final = frozenset({408, 425, 429, 502, 503, 504})
 _NOT_SET_UP: Final = frozenset({401, 403, 404, 405, 407})
 _LONGEST_WAIT: Final = 3600.0  # seconds, whatever Retry-After says
 _CONNECTIONS: Final = 8
+_BODY_BYTES: Final = 2**16  # that are read of an answer
 
 
 class WebhookSink(Sink):
@@ -43,9 +45,10 @@ class WebhookSink(Sink):
         self.attempts = webhook.attempts
         self._url = str(webhook.url)
         self._key = webhook.secret
+        self._seconds = webhook.timeout_seconds
         self._client = httpx.AsyncClient(
             verify=tls_context(webhook.ca, f"the `ca` of webhook {webhook.name}"),
-            timeout=webhook.timeout_seconds,
+            timeout=self._seconds,
             limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=30),
             trust_env=False,
         )
@@ -73,15 +76,27 @@ class WebhookSink(Sink):
             "user-agent": f"FlowGauge/{version('flowgauge')}",
             **sign(self._key, data["inspection_id"], int(time.time()), body),
         }
+        response = None
         try:
-            response = await self._client.post(self._url, headers=headers, content=body)
+            # The client's own limit is for each piece: a receiver could send one byte at a time.
+            async with (
+                asyncio.timeout(3 * self._seconds),
+                self._client.stream("POST", self._url, headers=headers, content=body) as response,
+            ):
+                # To the end of a short body, so that the connection is used again.
+                async for _ in response.aiter_raw():
+                    if response.num_bytes_downloaded > _BODY_BYTES:
+                        break
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise Undelivered(f"the receiver cannot be reached: {error}") from error
-        except httpx.TimeoutException as error:
-            raise Undelivered("the receiver has not answered in time", reached=True, counts=True) from error
-        except httpx.TransportError as error:
-            raise Undelivered(f"the connection ended without an answer: {error}", reached=True) from error
-        if not response.is_success:
+        except (TimeoutError, httpx.TransportError) as error:
+            if response is None:  # else it was the body, and the status counts
+                if isinstance(error, TimeoutError | httpx.TimeoutException):
+                    reason = "the receiver has not answered in time"
+                    raise Undelivered(reason, reached=True, counts=True) from error
+                reason = f"the connection ended without an answer: {error}"
+                raise Undelivered(reason, reached=True) from error
+        if response is not None and not response.is_success:
             raise _refusal(response)
 
 

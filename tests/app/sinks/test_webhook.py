@@ -155,6 +155,42 @@ def test_receiver_that_does_not_answer() -> None:
     assert (error.final, error.counts, error.reached) == (False, True, True)
 
 
+@pytest.mark.parametrize(
+    ("head", "most_bytes", "delivered"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", 1000, False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", 1000, True),  # the status counts
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", 3, True),  # then the connection ends
+    ],
+)
+def test_receiver_that_answers_byte_by_byte(head: bytes, most_bytes: int, delivered: bool) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head)
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            for _ in range(most_bytes):
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+
+    async def work() -> None:
+        async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/", timeout_seconds=1))
+            try:
+                async with asyncio.timeout(30):
+                    await sink.deliver(EVENT, redelivered=False)
+            finally:
+                await sink.close()
+
+    if delivered:
+        asyncio.run(work())
+        return
+    with pytest.raises(Undelivered, match="in time") as caught:
+        asyncio.run(work())
+    assert (caught.value.counts, caught.value.reached) == (True, True)
+
+
 def test_receiver_that_was_restarted() -> None:
     async def work() -> None:
         sink = WebhookSink(webhook(receiver.url))
@@ -171,10 +207,11 @@ def test_receiver_that_was_restarted() -> None:
     assert len(receiver.messages) >= 2
 
 
-def test_connection_is_used_again() -> None:
-    with Receiver(lambda *_: (200, {}), body=b"ok") as receiver:
+@pytest.mark.parametrize(("body", "connections"), [(b"ok", 1), (bytes(20_000_000), 3)])
+def test_connection_is_used_again_after_a_small_body(body: bytes, connections: int) -> None:
+    with Receiver(lambda *_: (200, {}), body=body) as receiver:
         assert deliver(WebhookSink(webhook(receiver.url)), times=3) is None
-        assert (len(receiver.messages), receiver.connections) == (3, 1)
+        assert (len(receiver.messages), receiver.connections) == (3, connections)
 
 
 def test_authority_that_cannot_be_read_is_refused() -> None:
