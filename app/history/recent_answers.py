@@ -5,31 +5,33 @@ from typing import Any, Final
 
 from app.history.queries import Earlier
 
-MOST: Final = 8192  # of about two kilobytes
+MAX_BYTES: Final = 16 * 1024 * 1024  # some thousand answers; one with many regions has 80 KiB
 
 
 class RecentAnswers:
     """Answers to inspections that came with an idempotency key; of one thread.
 
     Args:
-        most: beyond, the oldest are forgotten.
+        max_bytes: of answers; beyond, the oldest are forgotten.
     """
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._room = max_bytes
         self._answers: dict[tuple[str | None, str], Earlier] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Remember an inspection by its columns; of several under a key the first counts."""
-        key = row.get("idempotency_key")
-        if key is None:
+        name: str | None = row.get("idempotency_key")
+        if name is None or (key := (row.get("key_id"), name)) in self._answers:
             return
-        earlier = Earlier(
-            row["id"], row.get("request_sha256"), row["answer"], row["map_low"], row["map_middle"]
+        answer: str = row["answer"]
+        self._answers[key] = Earlier(
+            row["id"], row.get("request_sha256"), answer, row["map_low"], row["map_middle"]
         )
-        self._answers.setdefault((row.get("key_id"), key), earlier)
-        if len(self._answers) > self._most:
-            del self._answers[next(iter(self._answers))]
+        self._room -= len(answer)
+        while self._room < 0:
+            oldest = self._answers.pop(next(iter(self._answers)))
+            self._room += len(oldest.answer)
 
     def find(self, key_id: str | None, key: str) -> Earlier | None:
         """The first answer under a key's idempotency key, or None where it is not remembered."""

@@ -29,7 +29,9 @@ def test_the_first_of_a_key_is_remembered_and_nothing_of_other_callers() -> None
 
 
 def test_the_oldest_are_forgotten() -> None:
-    recent = RecentAnswers(most=2)
+    recent = RecentAnswers(max_bytes=20)
     for number in (0, 1, 1, 1, 2, 3):  # what is repeated counts once
-        recent.add(row(str(number), f"k{number}"))
+        recent.add({**row(str(number), f"k{number}"), "answer": "0123456789"})
     assert [found(recent, f"k{number}") for number in range(4)] == [None, None, "2", "3"]
+    recent.add({**row("4", "k4"), "answer": "0123456789 and more"})
+    assert [found(recent, f"k{number}") for number in range(5)] == [None, None, None, None, "4"]
