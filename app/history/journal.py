@@ -150,8 +150,8 @@ class Journal:
         """End the file that is appended to, and begin another one."""
         ended = self._file, self._path, self._size
         self._begin()
-        os.close(ended[0])
         self._waiting.append(ended[1:])
+        os.close(ended[0])  # last: shares may tell here what they have lost, and the rest is to be filed
 
     def _begin(self) -> None:
         path = self._folder / f"{self._number + 1:012}.journal"

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -210,6 +211,27 @@ def test_record_that_the_disk_cuts_off_is_taken_back(folder: Path) -> None:
     journal.append(second)
     assert not journal.refused
     assert read_all(journal) == [first, second]
+
+
+def test_file_that_cannot_be_closed_is_read_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def fail(file: int) -> None:
+        close(file)
+        raise OSError(errno.EIO, "a share that has lost something")
+
+    journal = Journal(folder, MANY)
+    first, second = record(1), record(2)
+    journal.append(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        with pytest.raises(OSError, match="a share"):
+            journal.read()
+    journal.append(second)
+    assert read_all(journal) == [first, second]
+    assert journal.backlog == 0
 
 
 def test_folder_that_was_removed_takes_nothing(folder: Path) -> None:
