@@ -94,7 +94,7 @@ def export_ndjson(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -
     """Export all inspections that a filter lets through, each as in the list, one JSON object a line.
 
     Four exports of either kind are sent at a time, two of them with one key. A reader that takes nothing for
-    30 seconds, or is 30 seconds behind 256 KiB a second, is left.
+    30 seconds, or is 30 seconds behind 8 KiB a second, is left.
     """
     return _export(caller, history, wanted, export.ndjson, _NDJSON)
 
