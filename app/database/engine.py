@@ -72,14 +72,7 @@ def shown(url: URL) -> str:
 
 
 class Database:
-    """A database of the service. May be used from several threads at once.
-
-    Args:
-        url: `sqlite:///PATH`, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME` (plain `postgresql://` too).
-
-    Raises:
-        DatabaseError: as `read_url`.
-    """
+    """A database of the service, by a URL as of `read_url`. May be used from several threads at once."""
 
     def __init__(self, url: str) -> None:
         parsed = read_url(url)
@@ -148,8 +141,8 @@ class Database:
         """A transaction: all of it happens, or nothing.
 
         Raises:
-            DatabaseUnavailable: the database fails, on entering, within, or when it is to commit; or the file
-                is no longer the one at its path, and what was written is lost with it.
+            DatabaseUnavailable: the database fails, on entering, within, or when it is to commit; or SQLite's
+                file is no longer the one at its path.
         """
         self._require_own_file()
         with self._translated(), self.engine.connect() as connection:

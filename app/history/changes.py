@@ -24,16 +24,10 @@ _ACT_MS: Final = 600_000
 def changes(
     connection: Connection, span: Span, categories: Collection[str] | None, limit: int
 ) -> list[dict[str, Any]]:
-    """What was changed in a time and came to its end, the earliest first, as rows of the audit log.
+    """What was changed in a time and came to its end, as rows of the audit log: the latest, in their order.
 
     That another version serves (`SERVES`) is one of them where none of the others says so: a training, say,
     activates what it publishes without asking this service.
-
-    Args:
-        connection: where to read.
-        span: the time.
-        categories: the only ones wanted; None for all.
-        limit: how many at most, of more the latest.
     """
     during = audit.c.created_ms >= span.from_ms, audit.c.created_ms < span.to_ms
     acted = _acts(connection, ACTIONS, categories, *during)

@@ -51,9 +51,6 @@ class History:
     reading at any time; rows of inspections and files are deleted through `in_writer` alone. `identity`
     is that of the database, known from `open` on.
 
-    Args:
-        settings: history, database and journal_bytes matter.
-
     Raises:
         DatabaseError: the URL is of no database that can be used.
     """
@@ -163,10 +160,7 @@ class History:
         return self._recorder.run(task)
 
     def on_filed(self, callback: Callable[[Rows], None]) -> None:
-        """Call a function with rows just filed, in the writer's thread, before who waits for them goes on.
-
-        To be asked for before `open`.
-        """
+        """Call a function with rows just filed, in the writer's thread, before who waits for them goes on."""
         self._callbacks.append(callback)
 
     @property

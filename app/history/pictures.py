@@ -51,9 +51,6 @@ class Pictures:
 
     A file is written under another name and renamed: it is there whole, or not at all. Files are written and
     deleted in the history's writer alone (`History.in_writer`); any thread may read.
-
-    Args:
-        folder: the history's.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -39,12 +39,6 @@ class Recorder:
         filed: bytes of the journal's records that are in the database and were told to the callbacks.
         failure: why nothing can be filed at present, for people; None while all is well.
         database_is_away: whether it did not answer, the recorder or somebody else, since something was filed.
-
-    Args:
-        database: gets the rows.
-        pictures: gets the files.
-        journal: of the records.
-        callbacks: called with rows that were filed.
     """
 
     def __init__(

@@ -30,10 +30,9 @@ class References:
 
     Args:
         models: the models folder.
-        settings: gives those of a category.
+        settings: of a category.
         precision: of the engine that serves.
-        serving: gives the version that answers for a category; None where none does yet, and the active one
-            will.
+        serving: the version that answers for a category; None where the active one will.
         calibrations: those beside the bundles.
     """
 

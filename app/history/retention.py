@@ -84,11 +84,7 @@ class Retention:
                 await asyncio.wait_for(self._wake.wait(), _EVERY_SECONDS)
 
     def confirm(self, kind: DeletionKind) -> HeldDeletion:
-        """Delete what is held, soon.
-
-        Raises:
-            Problem: conflict, if nothing of this kind is held.
-        """
+        """Delete what is held, soon. Raises the problem conflict if nothing of this kind is."""
         held = self._guard.confirm(kind)
         if kind == "orphans":
             self._next_sweep = 0.0

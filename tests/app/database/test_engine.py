@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import func, insert, make_url, select, text
-from sqlalchemy.exc import IntegrityError
 
 from app.database.engine import (
     Database,
@@ -78,18 +77,6 @@ def test_a_database_of_a_later_version_is_refused_and_left(each_database: Databa
     with pytest.raises(DatabaseError, match="later version of FlowGauge"):
         each_database.upgrade()
     assert each_database.revision == "9999"
-
-
-def test_a_transaction_that_fails_leaves_nothing(each_database: Database) -> None:
-    def fail_half_way() -> None:
-        with each_database.write() as connection:
-            connection.execute(insert(audit), [ACT])
-            connection.execute(insert(audit), [{"number": 1, **ACT}, {"number": 1, **ACT}])
-
-    with pytest.raises(IntegrityError):
-        fail_half_way()
-    with each_database.read() as connection:
-        assert connection.scalar(select(func.count()).select_from(audit)) == 0
 
 
 def test_a_reader_sees_one_state(each_database: Database) -> None:

@@ -165,22 +165,6 @@ def test_listeners_hear_of_filed_rows_before_waiters_go_on(settings: Settings, m
     asyncio.run(do())
 
 
-def test_writer_gives_a_tasks_result_or_error(settings: Settings) -> None:
-    def fail() -> None:
-        raise KeyError("a fault of its own")
-
-    async def work(history: History) -> None:
-        with pytest.raises(KeyError):
-            await asyncio.wrap_future(history.in_writer(fail))
-        assert await asyncio.wrap_future(history.in_writer(lambda: 3)) == 3
-        closed.append(history)
-
-    closed: list[History] = []
-    use(settings, work)
-    with pytest.raises(RuntimeError, match="shutdown"):
-        closed[0].in_writer(lambda: 1)
-
-
 def test_second_server_on_a_folder_is_refused(settings: Settings, make_entry: MakeEntry) -> None:
     async def work(history: History) -> None:
         with pytest.raises(HistoryError, match=r"another server .* folder and a database of its own"):
