@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from fastapi import Request
@@ -39,6 +39,7 @@ class Audit:
         outcome: Outcome,
         detail: Mapping[str, Any] | None = None,
         request_id: str | None = None,
+        connection: Connection | None = None,
     ) -> int:
         """Add an entry, and a line to the log; gives the entry's number.
 
@@ -49,21 +50,8 @@ class Audit:
             outcome: whether it is begun, or was done or refused.
             detail: what else there is to know, as JSON. Never a secret.
             request_id: of the request that asked for it.
+            connection: of the transaction that the act itself is part of; None for one of its own.
         """
-        with self._database.write() as connection:
-            return self.add(connection, caller, action, target, outcome, detail, request_id)
-
-    def add(
-        self,
-        connection: Connection,
-        caller: Caller,
-        action: str,
-        target: str,
-        outcome: Outcome,
-        detail: Mapping[str, Any] | None = None,
-        request_id: str | None = None,
-    ) -> int:
-        """Add an entry as `write` does, in the transaction that the act itself is part of."""
         created_ms = clock.now_ms()
         values = {
             "created_ms": created_ms,
@@ -75,12 +63,13 @@ class Audit:
             "detail": json.dumps(dict(detail)) if detail else None,
             "request_id": request_id,
         }
-        added = connection.execute(insert(audit).values(values).returning(audit.c.number))
-        if outcome == "done":
-            append(connection, new_events.done(action, target, detail or {}, created_ms))
+        with self._database.write() if connection is None else nullcontext(connection) as used:
+            added = used.execute(insert(audit).values(values).returning(audit.c.number))
+            number: int = added.scalar_one()
+            if outcome == "done":
+                append(used, new_events.done(action, target, detail or {}, created_ms))
         # %r, as names are free text: none of them may look like a line of the log.
         logger.info("%s %r by %r: %s", action, values["target"], values["actor"], outcome)
-        number: int = added.scalar_one()
         return number
 
     def page(

@@ -129,7 +129,7 @@ class Keys:
         detail = key.shown().model_dump(mode="json", include=told)
         with self._database.write() as connection:
             connection.execute(insert(tables.keys).values(row))
-            self._audit.add(connection, caller, "key.create", key.id, "done", detail, request_id)
+            self._audit.write(caller, "key.create", key.id, "done", detail, request_id, connection)
         return key, f"fg_{key.id}_{secret}"
 
     def revoke(self, caller: Caller, key_id: str, request_id: str | None = None) -> Key:
@@ -145,7 +145,7 @@ class Keys:
                 connection.execute(update(tables.keys).where(_COLUMNS.id == key_id).values(revoked))
                 connection.execute(delete(tables.sessions).where(tables.sessions.c.key_id == key_id))
                 detail = {"name": key.name, "role": key.role.value}
-                self._audit.add(connection, caller, "key.revoke", key_id, "done", detail, request_id)
+                self._audit.write(caller, "key.revoke", key_id, "done", detail, request_id, connection)
             return _find(connection, key_id)
 
     def get(self, key_id: str) -> Key:

@@ -56,7 +56,7 @@ def test_any_target_can_be_kept_and_none_can_forge_a_line(
 def test_is_part_of_the_acts_transaction(audit: Audit, database: Database) -> None:
     def act() -> None:
         with database.write() as connection:
-            audit.add(connection, ANONYMOUS, "a", "t", "done")
+            audit.write(ANONYMOUS, "a", "t", "done", connection=connection)
             raise RuntimeError("the act fails")
 
     with pytest.raises(RuntimeError):

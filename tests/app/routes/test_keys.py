@@ -90,15 +90,14 @@ def test_the_first_key_must_be_able_to_make_others(keyless: httpx.Client) -> Non
 
 def test_every_change_leads_to_who_made_it(keyed: Keyed) -> None:
     admin = keyed.show("admin")
-    made = keyed.client.post(
-        URL, json={"role": "line", "name": "l"}, headers=admin | {"X-Request-ID": "made-1"}
-    ).json()
+    new = {"role": "line", "name": "l", "categories": ["bottle"]}
+    made = keyed.client.post(URL, json=new, headers=admin | {"X-Request-ID": "made-1"}).json()
     keyed.client.delete(f"{URL}/{made['id']}", headers=admin | {"X-Request-ID": "revoked-1"})
     entries = keyed.client.get("/v1/audit", params={"target": made["id"]}, headers=admin).json()["entries"]
     actor = f"{keyed.key_id('admin')} the admin"
-    assert [(e["action"], e["actor"], e["request_id"]) for e in entries] == [
-        ("key.revoke", actor, "revoked-1"),
-        ("key.create", actor, "made-1"),
+    assert [(e["action"], e["actor"], e["request_id"], e["detail"]) for e in entries] == [
+        ("key.revoke", actor, "revoked-1", {"name": "l", "role": "line"}),
+        ("key.create", actor, "made-1", {**new, "expires": None, "requests_per_minute": None}),
     ]
 
 

@@ -26,10 +26,6 @@ def test_addresses(url: str, address: tuple[str, int, bool]) -> None:
     assert (broker.user, broker.password) == ("u", "hunter2")
 
 
-def test_no_broker() -> None:
-    assert read() is None
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [
