@@ -21,6 +21,7 @@ from app.backup.folder import MANIFEST, BackupError, BackupFolder, Line
 from app.backup.restore import restore
 from app.database.engine import Database
 from app.database.tables import inspections
+from app.history import identity
 from app.history.history import History
 from app.history.pictures import Pictures
 from app.keys import Keys
@@ -155,25 +156,33 @@ def test_snapshot_taken_under_load_has_all_that_was_answered(
     assert all(pictures.score_map(identifier) is not None for identifier in kept)
 
 
-def test_journal_of_a_broken_history_is_filed_in_the_restored_one(
+def test_snapshot_has_the_journal_and_later_records_can_be_added(
     tmp_path: Path, make_entry: MakeEntry, tiny_bundle_store: Path
 ) -> None:
-    """What waits in the journal is in the snapshot; what came later is copied as docs/operating.md says."""
+    """As docs/operating.md says for a database that is damaged."""
     old = Settings(history=tmp_path / "history", models=tiny_bundle_store)
-    folder = BackupFolder(tmp_path / "backup")
     first, second = make_entry(), make_entry()
     kept_after_start(old)
     waiting = old.history / "journal" / f"{1:012}.journal"
     waiting.write_bytes(first.record().encode())
-    new = place(tmp_path / "new")
+
+    class Filing(BackupFolder):
+        """The server files its journal when the first file, whichever it is, has been copied."""
+
+        def add(self, source: Path) -> tuple[str, int]:
+            added = super().add(source)
+            if waiting.exists():
+                kept_after_start(old)
+            return added
+
+    new, folder = place(tmp_path / "new"), Filing(tmp_path / "backup")
     restore(new, folder, create(old, folder)[0])
-    waiting.write_bytes(second.record().encode())
     assert kept_after_start(new) == [first.row["id"]]
-    shutil.copy(waiting, new.history / "journal")
+    (new.history / "journal" / waiting.name).write_bytes(second.record().encode())
     assert kept_after_start(new) == sorted([first.row["id"], second.row["id"]])
 
 
-def test_keys_are_restored_and_sessions_are_not(plant: Plant) -> None:
+def test_keys_are_restored_and_sessions_and_identity_are_not(plant: Plant) -> None:
     database = Database(plant.settings.database_url)
     _, key = Keys(database).create(COMMAND_LINE, Role.ADMIN, "me")
     database.close()
@@ -182,6 +191,9 @@ def test_keys_are_restored_and_sessions_are_not(plant: Plant) -> None:
         assert client.get("/v1/session").status_code == 200
         cookies = dict(client.cookies)
     plant.restore(plant.create())
+    database = Database(plant.empty.database_url)
+    assert identity.of(database) is None
+    database.close()
     with TestClient(create_app(plant.empty), cookies=cookies) as client:
         assert client.get("/v1/session").status_code == 401
         assert client.get("/v1/session", headers={"X-API-Key": key}).status_code == 200
@@ -234,16 +246,18 @@ def test_version_that_is_deleted_meanwhile_is_left_out(plant: Plant) -> None:
     assert not (plant.empty.models / "tiny" / "deleted").exists()
 
 
-def test_links_to_weights_are_followed(plant: Plant, tmp_path: Path) -> None:
+def test_links_to_weights_are_followed_and_temporary_files_left_out(plant: Plant, tmp_path: Path) -> None:
     backbones = plant.settings.models / "backbones"
     backbones.mkdir(exist_ok=True)
     (tmp_path / "elsewhere").write_bytes(b"weights")
     (backbones / "linked.safetensors").symlink_to(tmp_path / "elsewhere")
     (backbones / "broken.safetensors").symlink_to(tmp_path / "nowhere")
+    (backbones / ".half.part").write_bytes(b"wei")
     plant.restore(plant.create())
     restored = plant.empty.models / "backbones"
     assert (restored / "linked.safetensors").read_bytes() == b"weights"
     assert not (restored / "broken.safetensors").exists()
+    assert not (restored / ".half.part").exists()
 
 
 class TestDamage:
@@ -344,10 +358,15 @@ class TestRefusals:
         with FileLock(plant.folder.path / "lock"), pytest.raises(BackupError, match="another process"):
             plant.create()
 
-    def test_history_that_is_not_empty(self, plant: Plant) -> None:
+    def test_place_that_is_not_empty(self, plant: Plant) -> None:
         name = plant.create()
-        with pytest.raises(BackupError, match="is not empty"):
-            restore(plant.settings, plant.folder, name)
+        new = f"sqlite:///{plant.empty.history / 'history.sqlite'}"
+        for place, said in (
+            (plant.settings.model_copy(update={"database": new}), "the history"),
+            (plant.empty.model_copy(update={"database": plant.settings.database_url}), "the database"),
+        ):
+            with pytest.raises(BackupError, match=f"{said} .* is not empty"):
+                restore(place, plant.folder, name)
         assert len(kept_after_start(plant.settings)) == 5
 
     def test_history_of_a_running_server(self, plant: Plant) -> None:
