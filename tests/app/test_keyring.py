@@ -77,15 +77,20 @@ def test_only_who_has_the_secret_learns_that_a_key_is_revoked(database: Database
 
 
 def test_expires_exactly_at_its_time(database: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_764_000_000_000
+    monkeypatch.setattr(clock, "now_ms", lambda: now)
     key, key_text = keys.create(COMMAND_LINE, Role.VIEWER, "name", expires_days=1)
-    session = Sessions(database).open(key.id, 24 * 7)
+    hour, week = (Sessions(database).open(key.id, hours) for hours in (1, 24 * 7))
     keyring = Keyring(database)
-    assert key.expires_ms is not None
-    monkeypatch.setattr(clock, "now_ms", lambda: key.expires_ms - 1)
-    assert keyring.require_key(key_text) == keyring.require_session(session) == key
-    monkeypatch.setattr(clock, "now_ms", lambda: key.expires_ms)
+    now += 3_600_000 - 1
+    assert keyring.require_session(hour) == key
+    now += 1
+    assert "has ended" in detail(lambda: keyring.require_session(hour))
+    now += 23 * 3_600_000 - 1
+    assert keyring.require_key(key_text) == keyring.require_session(week) == key
+    now += 1
     assert "has expired" in detail(lambda: keyring.require_key(key_text))
-    assert "has ended" in detail(lambda: keyring.require_session(session))
+    assert "has ended" in detail(lambda: keyring.require_session(week))
 
 
 def test_keys_are_asked_for_from_the_first_on_for_ever(database: Database, keys: Keys) -> None:

@@ -361,12 +361,12 @@ class TestRefusals:
     def test_place_that_is_not_empty(self, plant: Plant) -> None:
         name = plant.create()
         new = f"sqlite:///{plant.empty.history / 'history.sqlite'}"
-        for place, said in (
+        for settings, said in (
             (plant.settings.model_copy(update={"database": new}), "the history"),
             (plant.empty.model_copy(update={"database": plant.settings.database_url}), "the database"),
         ):
             with pytest.raises(BackupError, match=f"{said} .* is not empty"):
-                restore(place, plant.folder, name)
+                restore(settings, plant.folder, name)
         assert len(kept_after_start(plant.settings)) == 5
 
     def test_history_of_a_running_server(self, plant: Plant) -> None:
