@@ -100,8 +100,7 @@ def test_revoking_ends_its_sessions_alone(keys: Keys, database: Database) -> Non
         assert [row.key_id for row in connection.execute(select(tables.sessions))] == [other.id]
 
 
-@pytest.mark.parametrize("key_id", ["0" * 16, ""])
-def test_there_is_no_such_key(keys: Keys, key_id: str) -> None:
+def test_there_is_no_such_key(keys: Keys) -> None:
     for act in (keys.get, lambda k: keys.revoke(COMMAND_LINE, k)):
         with pytest.raises(Problem, match="There is no key"):
-            act(key_id)
+            act("0" * 16)

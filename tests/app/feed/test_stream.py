@@ -22,11 +22,9 @@ def database(tmp_path: Path) -> Database:
 
 
 def add(database: Database, count: int) -> None:
+    new = [NewEvent("inspection", "bottle", None, "PASS", json.dumps({"n": n})) for n in range(count)]
     with database.write() as connection:
-        happenings = [
-            NewEvent("inspection", "bottle", None, "PASS", json.dumps({"n": n})) for n in range(count)
-        ]
-        log.append(connection, happenings)
+        log.append(connection, new)
 
 
 class Client:

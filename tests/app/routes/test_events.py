@@ -113,9 +113,6 @@ def test_what_is_no_id_is_refused(line: Line) -> None:
         answer = line.client.get("/v1/events", **request)  # type: ignore[arg-type]
         assert (answer.status_code, answer.json()["type"]) == (400, "invalid-request"), answer.text
         assert "no `id` of an event" in answer.json()["detail"]
-    for query in ("category=a%00", "decision=MAYBE", "stations=s1", f"after={'x' * 65}"):
-        answer = line.client.get(f"/v1/events?{query}")
-        assert (answer.status_code, answer.json()["type"]) == (400, "invalid-request"), query
 
 
 def test_a_gap_is_said(line: Line, tiny_images: Images) -> None:
@@ -138,7 +135,7 @@ def test_a_gap_is_said(line: Line, tiny_images: Images) -> None:
         (last,) = inspections(heard, 1)
         assert last.data["inspection_id"] == made[2]["inspection_id"]
     with listening(line.client, last=events[1].id) as heard:
-        assert inspections(heard, 1) == [last]
+        assert next(event for event in heard if event.kind != "position") == last
 
 
 def test_an_id_of_an_event_that_the_loss_of_power_took_has_a_gap(line: Line, tiny_images: Images) -> None:
