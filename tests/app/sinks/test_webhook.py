@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import contextlib
 import json
 import time
 
@@ -178,22 +179,6 @@ def test_receiver_that_answers_byte_by_byte(head: bytes, most_bytes: int, delive
     with pytest.raises(Undelivered, match="in time") as caught:
         asyncio.run(work())
     assert (caught.value.counts, caught.value.reached) == (True, True)
-
-
-def test_receiver_that_was_restarted() -> None:
-    async def work() -> None:
-        sink = WebhookSink(webhook(receiver.url))
-        await sink.deliver(EVENT, redelivered=False)
-        await asyncio.to_thread(receiver.stop)
-        await asyncio.to_thread(receiver.start)
-        with contextlib.suppress(Undelivered):  # the connection from before
-            await sink.deliver(EVENT, redelivered=True)
-        await sink.deliver(EVENT, redelivered=True)
-        await sink.close()
-
-    with Receiver() as receiver:
-        asyncio.run(work())
-    assert len(receiver.messages) >= 2
 
 
 @pytest.mark.parametrize(("body", "connections"), [(b"ok", 1), (bytes(20_000_000), 3)])
