@@ -11,7 +11,6 @@ from app import free_disk
 from app.free_disk import UPLOADS_LEAVE
 from app.residency import Residency
 from app.store import MAX_UPLOADS, Store
-from flows.fastflow import bundle
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.full_disk import files_of_at_most
 from tests.app.stores import problem
@@ -28,15 +27,6 @@ async def whole(data: bytes, size: int = 2**20) -> AsyncIterator[bytes]:
 async def endless(data: bytes) -> AsyncIterator[bytes]:
     yield data
     await asyncio.Event().wait()
-
-
-async def test_a_version_is_let_in_and_not_kept_in_memory(
-    store: Path, changes: Store, residency: Residency
-) -> None:
-    data = archive(store, "v2")
-    await changes.upload("tiny", whole(data, 1000))
-    assert residency.loaded() == {}
-    bundle.verify(store / "tiny" / "v2")
 
 
 class TestFullDisk:

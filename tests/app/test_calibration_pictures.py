@@ -1,7 +1,9 @@
 """The reviewed images that a calibration is made of."""
 
-from app.calibration_pictures import reviewed
+from app.calibration_pictures import Reviewed, choose, reviewed
 from app.history.history import History
+from app.history.training_set import GoodPicture
+from flows.fastflow.fit_pictures import FitPictures
 from tests.app.history.rows import add, row
 
 
@@ -20,3 +22,11 @@ class TestReviewed:
         assert names(None) == ids
         assert names(None, "line-3", "line-4") == [ids[0], ids[2]]
         assert names("line-3", "line-3") == [ids[1]]
+
+
+def test_a_part_is_left_out_where_another_image_of_it_was_fitted() -> None:
+    """Also one of another station, or that nobody reviewed."""
+    fitted, known, fresh = "f" * 64, "1" * 64, "2" * 64
+    images = [GoodPicture("a", 0, known, "P-1"), GoodPicture("b", 0, fresh, "P-2")]
+    chosen = choose([], Reviewed(images, {"P-1": {known, fitted}, "P-2": {fresh}}), FitPictures([fitted]))
+    assert [one.sha256 for one in chosen] == [fresh]

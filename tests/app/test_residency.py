@@ -98,6 +98,13 @@ class TestLoading:
         assert len(loads) == 3
         residency.close()
 
+    async def test_a_version_asked_for_by_name_does_not_serve(
+        self, store: Path, add_version: AddVersion, first: str, residency: Residency
+    ) -> None:
+        add_version(store, "tiny", "other")
+        assert (await residency.get("tiny", "other")).manifest.version == "other"
+        assert await serving(residency) == first
+
     async def test_a_models_folder_that_is_gone_is_no_unknown_model(
         self, store: Path, residency: Residency
     ) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from app.audit import Audit
+from app.category_settings import SETTINGS
 from app.database.engine import Database
 from app.main import create_app
 from app.schemas.access import AuditEntry
@@ -175,6 +176,12 @@ class TestActivate:
         assert "flow.safetensors was changed" in failed(run("activate", "tiny", "x9"))
         assert models_folder.active_version(store, "tiny") == first
         assert models_folder.previous_version(store, "tiny") is None
+
+    def test_one_that_what_is_set_does_not_fit(self, run: Run, store: Path, first: str) -> None:
+        again(store, "x9")
+        (store / "tiny" / SETTINGS).write_text('{"review_fpr": 0.05}')
+        assert "must be more than target_fpr, 0.1" in failed(run("activate", "tiny", "x9"))
+        assert models_folder.active_version(store, "tiny") == first
 
     def test_back_from_one_whose_folder_is_gone(self, run: Run, store: Path, first: str) -> None:
         """It is a reason to go back."""

@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,12 +36,10 @@ def score_map(client: TestClient, data: bytes, **query: str) -> NDArray[np.float
     return found
 
 
-def set_rates(client: TestClient, **rates: float | None) -> dict[str, Any]:
+def set_rates(client: TestClient, **rates: float | None) -> None:
     headers = {"If-Match": client.get(THRESHOLDS).headers["ETag"]}
     response = client.patch(THRESHOLDS, json={**rates, "reason": "a test"}, headers=headers)
     assert response.status_code == 200, response.text
-    threshold: dict[str, Any] = response.json()["threshold"]
-    return threshold
 
 
 class TestRegions:
