@@ -230,15 +230,17 @@ def test_damaged_images_are_problems_and_the_next_good_one_is_answered(
     assert service.post(PREDICT, content=good, headers=RAW).status_code == 200
 
 
-@pytest.mark.parametrize("broken", ["score", "score_map"])
+@pytest.mark.parametrize(
+    ("broken", "value"), [("score", np.nan), ("score_map", np.nan), ("score_map", -np.inf)]
+)
 def test_score_or_map_that_is_no_number_gets_no_decision(
-    service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch, broken: str
+    service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch, broken: str, value: float
 ) -> None:
     """NaN is above no threshold, so the part would pass."""
     score = Scorer.score_features
 
     def not_a_number(*given: Any) -> list[Any]:
-        return [replace(one, **{broken: np.nan * getattr(one, broken)}) for one in score(*given)]
+        return [replace(one, **{broken: 0 * getattr(one, broken) + value}) for one in score(*given)]
 
     with monkeypatch.context() as patch:
         patch.setattr(Scorer, "score_features", not_a_number)
