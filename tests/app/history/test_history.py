@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,23 @@ from app.settings import Settings
 from tests.app.history.conftest import MakeEntry
 from tests.support.postgres import Postgres
 
+pytestmark = pytest.mark.anyio
 
-def use(settings: Settings, work: Callable[[History], Awaitable[None]] | None = None) -> None:
-    """Open a history, do something with it, close it."""
 
-    async def do() -> None:
-        history = History(settings)
-        await history.open()
-        try:
-            if work is not None:
-                await work(history)
-        finally:
-            await history.close()
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[History]:
+    history = History(settings)
+    await history.open()
+    try:
+        yield history
+    finally:
+        await history.close()
 
-    asyncio.run(do())
+
+async def reopen(settings: Settings) -> None:
+    """Open a history and close it, so that it files what waits."""
+    async with opened(settings):
+        pass
 
 
 @pytest.fixture
@@ -79,10 +83,10 @@ async def failing(history: History) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_inspection_is_kept_with_its_image_and_map(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_inspection_is_kept_with_its_image_and_map(settings: Settings, make_entry: MakeEntry) -> None:
     entry = make_entry(part_id="P 1/2", station="s", key_id="k", product_id="p", recipe_id="r")
 
-    async def work(history: History) -> None:
+    async with opened(settings) as history:
         await history.record(entry)
         await history.settled()
         [row] = rows(settings)
@@ -94,31 +98,21 @@ def test_inspection_is_kept_with_its_image_and_map(settings: Settings, make_entr
         np.testing.assert_array_equal(score_map, entry.score_map)
         assert (history.backlog, history.failure) == (0, None)
 
-    use(settings, work)
 
-
-def test_closing_files_all_that_was_recorded_at_once(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_closing_files_all_that_was_recorded_at_once(settings: Settings, make_entry: MakeEntry) -> None:
     entries = [make_entry() for _ in range(300)]  # more than are filed at a time
     entries += [make_entry(picture=b"the same") for _ in range(3)]
 
-    async def work(history: History) -> None:
+    async with opened(settings) as history:
         await asyncio.gather(*map(history.record, entries))
-
-    use(settings, work)
     assert sorted(ids(settings)) == sorted(entry.row["id"] for entry in entries)
     assert files(settings) == expected_files(entries)
     assert len(files(settings)) == 300 + 1 + 303
 
 
-def test_idempotency_key_belongs_to_an_api_key(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_idempotency_key_belongs_to_an_api_key(settings: Settings, make_entry: MakeEntry) -> None:
     with_key = make_entry(key_id="k", idempotency_key="i", request_sha256="0" * 64)
     without_key = make_entry(idempotency_key="i")
-
-    async def record(history: History) -> None:
-        assert await history.find_idempotent("k", "i") is None
-        await history.record(with_key)
-        await history.record(without_key)
-        await check(history)
 
     async def check(history: History) -> None:
         earlier = await history.find_idempotent("k", "i")
@@ -131,11 +125,16 @@ def test_idempotency_key_belongs_to_an_api_key(settings: Settings, make_entry: M
         assert await history.find_idempotent("other", "i") is None
         assert await history.find_idempotent("k", "other") is None
 
-    use(settings, record)
-    use(settings, check)
+    async with opened(settings) as history:
+        assert await history.find_idempotent("k", "i") is None
+        await history.record(with_key)
+        await history.record(without_key)
+        await check(history)
+    async with opened(settings) as history:
+        await check(history)
 
 
-def test_listeners_hear_of_filed_rows_before_waiters_go_on(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_listeners_hear_of_rows_before_waiters_go_on(settings: Settings, make_entry: MakeEntry) -> None:
     heard: list[str] = []
     listening, heed = threading.Event(), threading.Event()
     entry = make_entry()
@@ -148,35 +147,30 @@ def test_listeners_hear_of_filed_rows_before_waiters_go_on(settings: Settings, m
         assert heed.wait(60)
         heard.extend(row["id"] for row in filed)
 
-    async def do() -> None:
-        history = History(settings)
-        history.on_filed(fail)
-        history.on_filed(listen)
-        await history.open()
-        await history.record(entry)
-        waiting = asyncio.ensure_future(history.settled())
-        assert await asyncio.to_thread(listening.wait, 60)
-        assert not waiting.done()
-        heed.set()
-        await waiting
-        assert heard == [entry.row["id"]]
-        await history.close()
-
-    asyncio.run(do())
+    history = History(settings)
+    history.on_filed(fail)
+    history.on_filed(listen)
+    await history.open()
+    await history.record(entry)
+    waiting = asyncio.ensure_future(history.settled())
+    assert await asyncio.to_thread(listening.wait, 60)
+    assert not waiting.done()
+    heed.set()
+    await waiting
+    assert heard == [entry.row["id"]]
+    await history.close()
 
 
-def test_second_server_on_a_folder_is_refused(settings: Settings, make_entry: MakeEntry) -> None:
-    async def work(history: History) -> None:
+async def test_second_server_on_a_folder_is_refused(settings: Settings, make_entry: MakeEntry) -> None:
+    async with opened(settings) as history:
         with pytest.raises(HistoryError, match=r"another server .* folder and a database of its own"):
-            await History(settings).open()
+            await reopen(settings)
         await history.record(make_entry())  # the first goes on
-
-    use(settings, work)
-    use(settings, work)  # and lets go when it is closed
+    await reopen(settings)  # and lets go when it is closed
 
 
-def test_database_of_a_later_version_is_refused_and_the_folder_released(settings: Settings) -> None:
-    use(settings)
+async def test_database_of_a_later_version_is_refused_and_the_folder_released(settings: Settings) -> None:
+    await reopen(settings)
     database = Database(settings.database_url)
 
     def set_version(version: str) -> None:
@@ -185,20 +179,20 @@ def test_database_of_a_later_version_is_refused_and_the_folder_released(settings
 
     set_version("9999")
     with pytest.raises(DatabaseError, match="later version"):
-        use(settings)
+        await reopen(settings)
     set_version(REVISION)
-    use(settings)
+    await reopen(settings)
     database.close()
 
 
-def test_database_server_that_stops_while_filing_is_tried_again(
+async def test_database_server_that_stops_while_filing_is_tried_again(
     postgres: Postgres, tmp_path: Path, make_entry: MakeEntry
 ) -> None:
     entries = [make_entry() for _ in range(20)]
     with postgres.database() as url:
         settings = Settings(history=tmp_path, database=url)
 
-        async def work(history: History) -> None:
+        async with opened(settings) as history:
             await history.record(entries[0])
             await history.settled()
             postgres.stop()
@@ -212,20 +206,18 @@ def test_database_server_that_stops_while_filing_is_tried_again(
                 postgres.start()
             await history.settled()
             assert (history.backlog, history.failure) == (0, None)
-
-        use(settings, work)
         assert len(ids(settings)) == 20
         assert files(settings) == expected_files(entries)
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_nothing_is_lost_when_the_database_file_is_gone_while_serving(
+async def test_nothing_is_lost_when_the_database_file_is_gone_while_serving(
     settings: Settings, make_entry: MakeEntry, replaced: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SQLite itself goes on writing into a file that nobody finds again."""
     before, after = make_entry(), [make_entry(idempotency_key=f"i{n}") for n in range(20)]
 
-    async def work(history: History) -> None:
+    async with opened(settings) as history:
         await history.record(before)
         await history.settled()
         if replaced:
@@ -244,19 +236,17 @@ def test_nothing_is_lost_when_the_database_file_is_gone_while_serving(
         found = await history.find_idempotent(None, "i3")
         assert found is not None
         assert found.id == after[3].row["id"]
-
-    use(settings, work)
     assert settings.sqlite_file.exists() == replaced
-    use(settings)
+    await reopen(settings)
     assert {entry.row["id"] for entry in after} <= set(ids(settings))
     assert len(ids(settings)) == len(after) + replaced
 
 
-def test_disk_that_fails_while_filing_is_tried_again(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_disk_that_fails_while_filing_is_tried_again(settings: Settings, make_entry: MakeEntry) -> None:
     """A file stands where the folder of an image should be."""
     entry = make_entry()
 
-    async def work(history: History) -> None:
+    async with opened(settings) as history:
         obstacle = history.pictures.picture_path(entry.row["image_sha256"]).parent
         obstacle.write_text("in the way")
         await history.record(entry)
@@ -265,13 +255,11 @@ def test_disk_that_fails_while_filing_is_tried_again(settings: Settings, make_en
         obstacle.unlink()
         await history.settled()
         assert (history.backlog, history.failure) == (0, None)
-
-    use(settings, work)
     assert ids(settings) == [entry.row["id"]]
     assert files(settings) == expected_files([entry])
 
 
-def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: MakeEntry) -> None:
+async def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: MakeEntry) -> None:
     settings = Settings(history=tmp_path, journal_bytes=100_000)
     away = settings.sqlite_file.with_name("away")
     kept: list[Entry] = []
@@ -282,7 +270,7 @@ def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: MakeEntry
             await history.record(entry)
             kept.append(entry)
 
-    async def work(history: History) -> None:
+    async with opened(settings) as history:
         history.require_room(1000)
         settings.sqlite_file.rename(away)
         with pytest.raises(Problem, match=r"not kept.*store=false") as refused:
@@ -296,8 +284,6 @@ def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: MakeEntry
         await history.settled()
         kept.append(make_entry())
         await history.record(kept[-1])
-
-    use(settings, work)
     assert 5 < len(kept) <= 10
     assert len(ids(settings)) == len(kept)
 
@@ -330,7 +316,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "answers", [20, *(pytest.param(answers, marks=pytest.mark.slow) for answers in (1, 2, 100, 400))]
 )
-def test_killed_process_loses_nothing_that_it_answered(settings: Settings, answers: int) -> None:
+async def test_killed_process_loses_nothing_that_it_answered(settings: Settings, answers: int) -> None:
     command = [sys.executable, "-c", KILLED, str(settings.history)]
     answered: list[list[str]] = []
     for _ in range(2):  # the second one files what the first has left, and is killed in its turn
@@ -341,7 +327,7 @@ def test_killed_process_loses_nothing_that_it_answered(settings: Settings, answe
         answered += [line.split() for line in process.stdout.read().splitlines()]
         assert process.wait() == -signal.SIGKILL
         process.stdout.close()
-    use(settings)
+    await reopen(settings)
     kept = rows(settings)
     # The last line of a process may be cut off.
     answered = [words for words in answered if len(words) == 2 and len(words[1]) == 64]
@@ -350,31 +336,31 @@ def test_killed_process_loses_nothing_that_it_answered(settings: Settings, answe
     assert files(settings) == {name for row in kept for name in (row.image_sha256, f"{row.id}.npy")}
 
 
-def test_files_of_an_inspection_that_was_filed_before_a_crash_do_not_come_back(
+async def test_files_of_an_inspection_that_was_filed_before_a_crash_do_not_come_back(
     settings: Settings, make_entry: MakeEntry
 ) -> None:
     """The process was killed after the rows were committed and before the journal could forget them."""
     entry, other = make_entry(), make_entry()
-    use(settings)
+    await reopen(settings)
     database = Database(settings.database_url)
     with database.write() as connection:
         connection.execute(insert(inspections), [entry.record().row])
     database.close()
     leave_journal(settings, entry, other)
-    use(settings)
+    await reopen(settings)
     assert ids(settings) == [entry.row["id"], other.row["id"]]
     assert files(settings) == expected_files([other])
 
 
 @pytest.mark.parametrize("place", [0, 8])
-def test_record_that_the_database_refuses_is_set_aside_alone(
+async def test_record_that_the_database_refuses_is_set_aside_alone(
     settings: Settings, make_entry: MakeEntry, place: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     entries = [make_entry() for _ in range(9)]
     entries[place] = make_entry(request_id=None)
     folder = leave_journal(settings, *entries)
     refused = entries.pop(place)
-    use(settings)
+    await reopen(settings)
     assert ids(settings) == [entry.row["id"] for entry in entries]
     [kept] = folder.iterdir()
     assert kept.name == f"{refused.row['id']}.damaged"
@@ -382,13 +368,11 @@ def test_record_that_the_database_refuses_is_set_aside_alone(
     assert ["refuses an inspection" in line.message for line in caplog.records].count(True) == 1
 
 
-def test_after_a_restart_who_asks_waits_for_what_was_left(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_what_was_left_is_waited_for_after_a_restart(settings: Settings, make_entry: MakeEntry) -> None:
     entries = [make_entry(idempotency_key=f"i{n}") for n in range(200)]
     leave_journal(settings, *entries)
 
-    async def work(history: History) -> None:
+    async with opened(settings) as history:
         assert await history.find_idempotent(None, "i199") is not None
         with history.database.read() as connection:
             assert connection.scalar(select(func.count()).select_from(inspections)) == 200
-
-    use(settings, work)
