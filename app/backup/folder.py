@@ -199,11 +199,12 @@ class BackupFolder:
                 "all such files. Restore another snapshot"
             )
 
-    def prune(self, keep: int) -> list[str]:
+    def prune(self, keep: int, new: str) -> list[str]:
         """Delete all but the newest snapshots, and then the objects that none of the rest needs.
 
         Args:
             keep: how many stay.
+            new: a snapshot that stays wherever the clock has put it.
 
         Returns:
             Names of the snapshots that were deleted.
@@ -212,7 +213,8 @@ class BackupFolder:
             BackupError: a snapshot that stays cannot be read: nothing is deleted.
         """
         names = self.names()
-        gone, kept = names[:-keep], names[-keep:]
+        gone = [name for name in names[:-keep] if name != new]
+        kept = set(names).difference(gone)
         needed = {bytes.fromhex(line.sha256) for name in kept for line in self.lines(name)}
         for name in gone:
             remove_directory(self.snapshots / name)

@@ -52,7 +52,7 @@ def create(
     typer.echo(f"{name}: {held}; {copied:,} bytes copied")
     if keep is not None:
         with there.locked():
-            for old in there.prune(keep):
+            for old in there.prune(keep, name):
                 typer.echo(f"{old} is deleted")
 
 

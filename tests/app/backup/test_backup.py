@@ -222,10 +222,13 @@ def test_prune_keeps_the_objects_that_the_rest_needs(plant: Plant) -> None:
     Pictures(plant.settings.history).map_path(plant.answers[1]["inspection_id"]).unlink()
     names += [plant.create() for _ in range(2)]
     with plant.folder.locked():
-        assert plant.folder.prune(2) == names[:1]
+        assert plant.folder.prune(2, names[2]) == names[:1]
     assert not only_of_first.exists()
     assert plant.folder.names() == names[1:]
     assert plant.folder.verify(names[1]) == plant.folder.verify(names[2]) == []
+    with plant.folder.locked():  # where the clock was wrong, the newest is not the last by name
+        assert plant.folder.prune(1, names[1]) == []
+    assert plant.folder.names() == names[1:]
 
 
 def test_version_that_is_deleted_meanwhile_is_left_out(plant: Plant) -> None:
@@ -292,7 +295,7 @@ class TestDamage:
         for action in (
             lambda: plant.folder.verify(names[1]),
             lambda: plant.restore(names[1]),
-            lambda: plant.folder.prune(2),
+            lambda: plant.folder.prune(2, names[2]),
         ):
             with pytest.raises(BackupError, match="is not as it was written"):
                 action()
