@@ -142,8 +142,10 @@ class BackupFolder:
             raise BackupError(f"{path} is not as it was written: the snapshot is damaged")
         with path.open(encoding="utf-8", newline="\n") as text:
             for line in text:
-                sha256, _, name = line.rstrip("\n").partition("  ")
-                yield Line(sha256, name)
+                sha256, _, file = line.rstrip("\n").partition("  ")
+                if ".." in file.split("/") or "//" in file:
+                    raise BackupError(f"{path} names {file!r}, which is no file of a snapshot")
+                yield Line(sha256, file)
 
     def verify(self, name: str) -> list[str]:
         """Read every file of a snapshot and compare it with its sha256.

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from app.access import COMMAND_LINE, Role
 from app.audit import Audit
 from app.backup.create import create
-from app.backup.folder import MANIFEST, BackupError, BackupFolder, Line
+from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, Line
 from app.backup.restore import restore
 from app.database.engine import Database
 from app.database.tables import inspections
@@ -28,6 +28,7 @@ from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.atomic_files import remove_directory
+from flows.fastflow.plain_files import file_hashes
 from tests.app.backup.conftest import RAW, Plant, inspect, place
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.support.postgres import Postgres
@@ -287,6 +288,18 @@ class TestDamage:
         assert plant.folder.verify(name)
         plant.create()
         assert plant.folder.verify(name) == []
+
+    @pytest.mark.parametrize("file", ["history/../../elsewhere", "history//tmp/elsewhere"])
+    def test_manifest_that_leads_elsewhere_is_not_restored(self, plant: Plant, file: str) -> None:
+        name = plant.create()
+        folder = plant.folder.snapshots / name
+        manifest = folder / MANIFEST
+        before = file_hashes([manifest])[0]
+        manifest.write_text(re.sub("  history/pictures/.*", f"  {file}", manifest.read_text(), count=1))
+        snapshot = (folder / SNAPSHOT).read_text()
+        (folder / SNAPSHOT).write_text(snapshot.replace(before, file_hashes([manifest])[0]))
+        with pytest.raises(BackupError, match="no file of a snapshot"):
+            plant.restore(name)
 
     def test_damaged_manifest_is_told_and_keeps_objects_from_being_deleted(self, plant: Plant) -> None:
         names = [plant.create() for _ in range(3)]
