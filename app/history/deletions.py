@@ -43,14 +43,9 @@ class DeletionGuard:
         self._lock = threading.Lock()
 
     def allows(self, kind: DeletionKind, count: int, total: int) -> bool:
-        """Tell whether a pass may delete so much now; else it is held until a person confirms it.
+        """Tell whether a pass may delete so much now, as `HeldDeletion` counts it; else hold it for a person.
 
         A confirmation is spent by the next pass, and is for about as much as was shown.
-
-        Args:
-            kind: what deletes.
-            count: how many inspections (age), bytes (size) or files (orphans) it would delete.
-            total: how many there are.
         """
         least, share = _ALLOWED[kind]
         with self._lock:
