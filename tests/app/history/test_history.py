@@ -16,12 +16,14 @@ from sqlalchemy import Row, func, insert, select, text
 
 from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.database.tables import REVISION, inspections
+from app.history import recorder
 from app.history.history import History, HistoryError
 from app.history.record import Entry
 from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry
 from tests.support.postgres import Postgres
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -242,19 +244,25 @@ async def test_nothing_is_lost_when_the_database_file_is_gone_while_serving(
     assert len(ids(settings)) == len(after) + replaced
 
 
-async def test_disk_that_fails_while_filing_is_tried_again(settings: Settings, make_entry: MakeEntry) -> None:
-    """A file stands where the folder of an image should be."""
+async def test_disk_that_fails_while_filing_is_tried_again_and_again(
+    settings: Settings,
+    make_entry: MakeEntry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A file stands where the folder of an image should be. Nobody asks for the image meanwhile."""
+    monkeypatch.setattr(recorder, "_LONGEST_DELAY", 0.01)
     entry = make_entry()
 
     async with opened(settings) as history:
         obstacle = history.pictures.picture_path(entry.row["image_sha256"]).parent
         obstacle.write_text("in the way")
         await history.record(entry)
-        await failing(history)
+        await until(lambda: caplog.text.count("cannot be filed") > 2)
         assert history.backlog > 0
         obstacle.unlink()
-        await history.settled()
-        assert (history.backlog, history.failure) == (0, None)
+        await until(lambda: history.failure is None)
+        assert history.backlog == 0
     assert ids(settings) == [entry.row["id"]]
     assert files(settings) == expected_files([entry])
 
