@@ -100,6 +100,13 @@ def test_scores_of_another_engine_are_not_looked_at() -> None:
     assert (seen(drift).inspections, seen(drift).alarm) == (100, True)
 
 
+def test_an_inspection_that_is_read_at_the_start_and_told_counts_once() -> None:
+    filed = list(rows(np.zeros(3)))
+    drift = watch(reference(np.zeros(9)), before=filed)
+    drift.on_filed(filed[1:])
+    assert seen(drift).inspections == 3
+
+
 @pytest.mark.parametrize("rising", [False, True])
 def test_what_is_told_agrees_with_scipy(rising: bool) -> None:
     rng = np.random.default_rng(4)
