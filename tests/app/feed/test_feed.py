@@ -13,6 +13,7 @@ from app.feed.feed import Feed, Overtaken
 from app.feed.log import Event, EventFilter, NewEvent
 from app.problems import Problem
 from tests.app.databases import with_identity
+from tests.support.waiting import until
 
 ALL = EventFilter()
 
@@ -88,6 +89,21 @@ def test_replay_goes_over_into_live_without_a_gap(
 
     add(database, *expected[:20])
     use(database, work, kept=1000)
+
+
+def test_of_more_new_events_than_a_page_none_is_passed_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_PAGE", 4)
+
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(feed.position, ALL)) as follow:
+            await anext(follow)
+            add(database, *"abcdef")
+            await until(lambda: feed.position == 6)
+            assert await take(follow, 6) == list("abcdef")
+
+    use(database, work)
 
 
 def test_it_says_so_too_where_nothing_that_is_wanted_happens(
