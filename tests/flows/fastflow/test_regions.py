@@ -160,6 +160,11 @@ class TestFind:
         """Of a map of 256 x 256 a ten thousandth is 6.6 pixels."""
         assert len(find(hot((256, 256), (10, 10, side, 1)), 1.0, (256, 256))) == left
 
+    def test_what_is_no_speck_in_a_tile_is_none_in_a_large_picture(self) -> None:
+        large = hot((1024, 1024), (10, 10, 7, 1))
+        assert find(large, 1.0, (1024, 1024)) == []
+        assert len(find(large, 1.0, (1024, 1024), 256 * 256)) == 1
+
     @pytest.mark.parametrize("image", [(32, 32), (200, 200), (900, 900)])
     def test_a_scratch_has_an_outline_that_is_a_region_of_interest(self, image: tuple[int, int]) -> None:
         """As thin as a pixel of the map, at any angle, straight or bent."""
