@@ -32,7 +32,7 @@ logger = logging.getLogger("flowgauge.retention")
 
 _COLUMNS = inspections.columns
 _DAY_MS: Final = 24 * 3_600_000
-# What expires while a server is off for so long goes unasked.
+# What expires while a server is off for so long, or for half of the time that it is kept, goes unasked.
 _EXPECTED_MS: Final = 14 * _DAY_MS
 _EVERY_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 24 * 3600.0
@@ -132,7 +132,8 @@ class Retention:
                 old = sum(
                     connection.scalar(number.where(*_old(decision, ms))) or 0
                     for decision, ms in before_ms.items()
-                    if decision not in last or ms - last[decision] > _EXPECTED_MS
+                    if decision not in last
+                    or ms - last[decision] > min(_EXPECTED_MS, self._kept_ms[decision] / 2)
                 )
                 return old, (connection.scalar(number) or 0) if old else 0
 
