@@ -75,13 +75,17 @@ class Region(Area):
     revision: int = Field(ge=1, description="of the settings, when it was last changed")
     _masks: dict[tuple[int, int], NDArray[np.bool_]] = PrivateAttr(default_factory=dict)
 
+    def known_mask(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return `mask` at once where it was made before, else None."""
+        return self._masks.get(size)
+
     def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Return which pixels of a map of a size count: (height, width) bool, at least once True, read-only.
 
         Raises:
             Problem: model-loading if no pixel of this size lies inside the region: every part would pass.
         """
-        if (known := self._masks.get(size)) is not None:
+        if (known := self.known_mask(size)) is not None:
             return known
         try:
             mask = regions.mask(self.polygons, (self.image.height, self.image.width), size)

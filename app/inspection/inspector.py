@@ -109,9 +109,10 @@ class Inspector:
         whose, area = settings.region_of(station)
         region = region_used = None
         if area is not None:
-            # In a thread: to draw it for the first time takes a while.
-            mask = partial(area.mask, decoded.value.prepared.layout.size)
-            region = await self.run_in_thread(request.category, mask)
+            size = decoded.value.prepared.layout.size
+            region = area.known_mask(size)
+            if region is None:  # in a thread: it takes a while, and others wait there to be drawn
+                region = await self.run_in_thread(request.category, partial(area.mask, size))
             require_detectable(detector, region)
             region_used = schemas.RegionUsed(station=whose, revision=area.revision)
         result = await self._batcher.score(detector, decoded.value.prepared, region)

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from app.inspection.inspector import Inspector
 from app.schemas.predict import Inspection
 from flows.fastflow import images
 from tests.app.bundles import again
@@ -98,6 +99,16 @@ class TestReviewBand:
 
 
 class TestRegionOfInterest:
+    def test_region_is_drawn_once(
+        self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert client.put(REGION, json=RIGHT).status_code == 200
+        data = tiny_images["good"][0]
+        before = predict(client, data)
+        # What waits to be drawn keeps no decision waiting.
+        monkeypatch.delattr(Inspector, "run_in_thread")
+        assert predict(client, data).score == before.score
+
     def test_regions_of_the_answer_end_where_it_does(self, client: TestClient, tiny_images: Images) -> None:
         """The scratch goes across its left edge."""
         larger = 3
