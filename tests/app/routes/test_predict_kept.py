@@ -1,7 +1,9 @@
 """Predictions and the history: asked for twice, answered once; what is kept, and what is not."""
 
 import io
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -64,6 +66,15 @@ class TestIdempotency:
         assert kept(client) == [first.json()["inspection_id"]]
         other = post(client, tiny_images["defect"][0], "another", query)
         assert other.json()["inspection_id"] != first.json()["inspection_id"]
+
+    def test_drawings_wait_until_their_map_is_filed(self, client: TestClient, tiny_images: Images) -> None:
+        filing = threading.Event()
+        history_of(client).in_writer(partial(filing.wait, 60))
+        first = post(client, tiny_images["good"][0], "k")
+        threading.Timer(0.3, filing.set).start()
+        again = post(client, tiny_images["good"][0], "k", Accept="application/x-npy")
+        assert (again.status_code, again.headers[REPLAYED]) == (200, "true")
+        assert again.headers["X-Inspection-ID"] == first.json()["inspection_id"]
 
     def test_drawings_are_made_again(
         self, client: TestClient, tiny_images: Images, read_png: ReadPng
