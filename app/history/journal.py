@@ -48,7 +48,12 @@ class Journal:
         self._folder = folder
         self._max_bytes = max_bytes
         self._file_bytes = file_bytes
-        self._waiting = deque((path, path.stat().st_size) for path in sorted(folder.glob("*.journal")))
+        self._waiting: deque[tuple[Path, int]] = deque()
+        for path in sorted(folder.glob("*.journal")):
+            if size := path.stat().st_size:
+                self._waiting.append((path, size))
+            else:  # a process that was killed had just begun it
+                path.unlink()
         # Never a number that damage was kept under, or that could be overwritten.
         self._number = max((int(path.stem) for path in folder.iterdir() if path.stem.isdigit()), default=0)
         self.appended = sum(size for _, size in self._waiting)

@@ -72,6 +72,13 @@ def test_record_holds_an_entry_as_the_database_gets_it() -> None:
     }
 
 
+def test_a_file_that_a_killed_process_had_just_begun_is_removed(folder: Path) -> None:
+    for _ in range(2):
+        Journal(folder, MANY)  # killed: never closed
+    Journal(folder, MANY).close()
+    assert list(folder.iterdir()) == []
+
+
 def test_records_come_out_in_order_and_leave_no_file(folder: Path) -> None:
     journal = Journal(folder, MANY)
     assert journal.read() == []
