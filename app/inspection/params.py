@@ -1,13 +1,14 @@
 """The parameters of a predict request, and the request for one of its images."""
 
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Header, Query, Request
+from fastapi import Depends, Header, Query, Request
 
 from app import forms
 from app.access import MayPredict
@@ -90,6 +91,24 @@ class ParamsWithInline(PredictParams):
             max_length=8, description="Pictures to put into the JSON, as base64 of a PNG. May be repeated."
         ),
     ] = None
+
+
+class _InEventLoop:
+    """A dependency that makes an object of a class in the event loop.
+
+    FastAPI hands a class by itself to a thread, for which requests wait that are counted nowhere yet.
+    """
+
+    def __init__(self, kind: type[Any]) -> None:
+        self._kind = kind
+        self.__signature__ = inspect.signature(kind)
+
+    async def __call__(self, **values: Any) -> Any:
+        return self._kind(**values)
+
+
+Params = Annotated[PredictParams, Depends(_InEventLoop(PredictParams))]
+ParamsInline = Annotated[ParamsWithInline, Depends(_InEventLoop(ParamsWithInline))]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from app.dependencies import (
     require_not_draining,
 )
 from app.forms import File, Upload
-from app.inspection.params import PredictParams
+from app.inspection.params import Params
 from app.inspection.predictor import PROBLEMS, Body, Predictor
 from app.known_query import require_known_query
 from app.open_inference import incoming, outgoing
@@ -107,7 +107,7 @@ _INFER: Final[dict[str, Any]] = {
 async def infer(
     request: Request,
     category: Category,
-    params: Annotated[PredictParams, Depends()],
+    params: Params,
     predictor: PredictorPart,
 ) -> Response:
     """Inspect images with the active version, or with the one named.

@@ -1,18 +1,16 @@
 """Inspecting images: an upload in; a decision, the overlay that explains it, or the map out."""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.dependencies import VERSION_IN_PATH, Category, PredictorPart
-from app.inspection.params import ParamsWithInline
+from app.inspection.params import ParamsInline
 from app.inspection.predictor import PROBLEMS
 from app.openapi import documented
 from app.openapi_bodies import BATCH_EXTRA, PREDICT_ANSWER, PREDICT_EXTRA
 from app.schemas import predict as schemas
-
-Params = Annotated[ParamsWithInline, Depends()]
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["predict"])
 
@@ -26,7 +24,9 @@ _PREDICT: Final[dict[str, Any]] = {
 
 @router.post("/predict", **_PREDICT)
 @router.post("/versions/{version}/predict", dependencies=[VERSION_IN_PATH], **_PREDICT)
-async def predict(request: Request, category: Category, params: Params, predictor: PredictorPart) -> Response:
+async def predict(
+    request: Request, category: Category, params: ParamsInline, predictor: PredictorPart
+) -> Response:
     """Inspect an image with the category's active version, or with the one named.
 
     `Accept` chooses the answer: application/json (the default), image/png for the overlay itself,
@@ -43,7 +43,7 @@ async def predict(request: Request, category: Category, params: Params, predicto
     openapi_extra=BATCH_EXTRA,
 )
 async def predict_batch(
-    request: Request, category: Category, params: Params, predictor: PredictorPart
+    request: Request, category: Category, params: ParamsInline, predictor: PredictorPart
 ) -> Response:
     """Inspect several images of a form, such as the views of one part.
 
