@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
 
-from app.audit import Audit
+from app.auth.audit import Audit
+from app.auth.keyring import Keyring
+from app.auth.keys import Keys
+from app.auth.sessions import Sessions
 from app.draining import Draining
 from app.feed.feed import Feed
 from app.history.deletions import DeletionGuard
@@ -16,12 +19,9 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.inspection.inspector import Inspector
 from app.inspection.predictor import Predictor
-from app.keyring import Keyring
-from app.keys import Keys
 from app.residency import Residency
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
-from app.sessions import Sessions
 from app.settings import Settings
 from app.store import Store
 from app.telemetry import Telemetry

@@ -11,14 +11,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import problem_answers, uploads
-from app.access import ANONYMOUS, KEY_HEADER, Caller
+from app.auth.access import ANONYMOUS, KEY_HEADER, Caller
+from app.auth.keyring import Keyring
+from app.auth.keys import Key
+from app.auth.sessions import COOKIE, CSRF_HEADER, csrf_token
 from app.client_address import client_address
-from app.keyring import Keyring
-from app.keys import Key
 from app.limits import TokenBuckets
 from app.loopback import is_loopback
 from app.problems import Problem
-from app.sessions import COOKIE, CSRF_HEADER, csrf_token
 from app.settings import Settings
 from app.web import entrance
 
@@ -43,7 +43,7 @@ class Guard:
     """ASGI middleware: says who a request comes from, or answers 401, 403, 408, 413 or 429 itself.
 
     What it lets through has `request.state.caller`, and `request.state.session`, the secret of the session
-    that it came with or None. Routes say which permission they need (app/access.py).
+    that it came with or None. Routes say which permission they need (app/auth/access.py).
 
     A request with a key proves that its sender knows the key. A session, or a service without keys, takes
     whatever a browser sends, and a browser sends what any page on the internet asks it to. So those requests

@@ -12,7 +12,10 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from app import openapi, problem_answers
-from app.audit import Audit, Observer
+from app.auth.audit import Audit, Observer
+from app.auth.keyring import Keyring
+from app.auth.keys import Keys
+from app.auth.sessions import Sessions
 from app.calibrations import CalibrationFiles
 from app.category_settings import SettingsFiles
 from app.draining import Draining
@@ -26,8 +29,6 @@ from app.history.references import References, latest
 from app.history.retention import Retention
 from app.inspection.inspector import Inspector
 from app.inspection.predictor import Predictor
-from app.keyring import Keyring
-from app.keys import Keys
 from app.lingering_close import LingeringClose
 from app.loader import Loader
 from app.request_context import RequestContext
@@ -35,7 +36,6 @@ from app.residency import Residency
 from app.routing import ROUTES
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
-from app.sessions import Sessions
 from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
 from app.store import Store

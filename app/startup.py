@@ -13,8 +13,8 @@ import typer
 import uvicorn
 
 from app import logs
+from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
 from app.database.engine import DatabaseError, DatabaseUnavailable, read_url, shown
-from app.exposure import ExposureError, require_certificate, require_keys_on_network
 from app.history.history import HistoryError
 from app.loopback import is_loopback
 from app.main import create_app

@@ -13,8 +13,8 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from app.access import COMMAND_LINE
-from app.audit import Audit
+from app.auth.access import COMMAND_LINE
+from app.auth.audit import Audit
 from app.backup.dump import dump
 from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, Line, Snapshot
 from app.database import clock

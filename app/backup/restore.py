@@ -13,8 +13,8 @@ from typing import Final
 
 from filelock import Timeout
 
-from app.access import COMMAND_LINE
-from app.audit import Audit
+from app.auth.access import COMMAND_LINE
+from app.auth.audit import Audit
 from app.backup.dump import load_postgresql
 from app.backup.folder import BackupError, BackupFolder
 from app.database.engine import Database, read_url, shown

@@ -50,8 +50,8 @@ def audited(action: str, target: str, known: Mapping[str, Any] | None = None) ->
     Yields:
         The detail to be logged at the end, JSON.
     """
-    from app.access import COMMAND_LINE
-    from app.audit import Audit
+    from app.auth.access import COMMAND_LINE
+    from app.auth.audit import Audit
     from app.problems import Problem
 
     settings = settings_from()

@@ -50,7 +50,7 @@ def calibrate(
     """
     import torch
 
-    from app.access import COMMAND_LINE
+    from app.auth.access import COMMAND_LINE
     from app.calibrations import CalibrationFiles
     from app.category_settings import SettingsFiles
     from app.folder_calibration import FolderError, find_images, measure_images

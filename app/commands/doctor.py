@@ -104,8 +104,8 @@ def _serving(models: Path) -> Iterator[Check]:
     """What a server would compute with and load, and why it would not start."""
     import torch
 
+    from app.auth.exposure import require_certificate, require_keys_on_network
     from app.database.engine import read_url
-    from app.exposure import require_certificate, require_keys_on_network
     from app.loader import Loader
     from app.settings import settings_from
     from app.sinks.sinks import describe

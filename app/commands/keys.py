@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keys import Keys
 from app.commands.auditing import opened
 from app.database import clock
 from app.database.engine import shown
-from app.keys import Keys
 from app.settings import settings_from
 
 History = Annotated[

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query, Request
 
 from app import forms
-from app.access import MayPredict
+from app.auth.access import MayPredict
 from app.inspection.pixels import Drawing
 from app.problems import Problem
 from app.schemas.predict import Picture

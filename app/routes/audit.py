@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.access import MayAdminister
+from app.auth.access import MayAdminister
 from app.dependencies import AuditPart
 from app.openapi import documented
 from app.schemas import access as schemas

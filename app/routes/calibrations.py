@@ -7,8 +7,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from app import calibration_pictures, uploads, verdict
-from app.access import MaySeeModels, MayTune
-from app.audit import audited
+from app.auth.access import MaySeeModels, MayTune
+from app.auth.audit import audited
 from app.calibration_pictures import MAX_PICTURES, Reviewed
 from app.calibrations import InForce, Slot, or_own
 from app.database import clock

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 
-from app.access import MayAdminister, MaySeeHistory
-from app.audit import audited
+from app.auth.access import MayAdminister, MaySeeHistory
+from app.auth.audit import audited
 from app.dependencies import DeletionsPart, RetentionPart
 from app.openapi import documented
 from app.schemas.deletions import DeletionKind, HeldDeletion, HeldDeletions

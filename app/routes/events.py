@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from app import guard
-from app.access import MaySeeHistory
+from app.auth.access import MaySeeHistory
 from app.dependencies import FeedPart
 from app.feed.feed import Feed
 from app.feed.log import EventFilter

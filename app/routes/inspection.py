@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app import immutable
-from app.access import MayReview, MaySeeHistory, MaySeeResult
+from app.auth.access import MayReview, MaySeeHistory, MaySeeResult
 from app.database import clock
 from app.dependencies import HistoryPart
 from app.history import queries, reviews

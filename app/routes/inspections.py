@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.access import Caller, MaySeeHistory, MaySeeResult
+from app.auth.access import Caller, MaySeeHistory, MaySeeResult
 from app.database import clock
 from app.dependencies import HistoryPart
 from app.history import browsing, export, queries

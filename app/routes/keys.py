@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from app.access import MayAdminister, Role
+from app.auth.access import MayAdminister, Role
 from app.dependencies import KeyringPart, KeysPart
 from app.openapi import documented
 from app.problems import Problem

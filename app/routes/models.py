@@ -10,7 +10,7 @@ from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from app import verdict
-from app.access import MaySeeModels
+from app.auth.access import MaySeeModels
 from app.catalogue import categories, require_readable, resolve, unknown_model
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.loader import reason

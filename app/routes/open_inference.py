@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app import uploads
-from app.access import AnyCaller, MayPredict, MaySeeModels
+from app.auth.access import AnyCaller, MayPredict, MaySeeModels
 from app.catalogue import resolve
 from app.dependencies import (
     VERSION_IN_PATH,

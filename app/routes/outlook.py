@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
 from app import verdict
-from app.access import MaySeeHistory
+from app.auth.access import MaySeeHistory
 from app.calibrations import Slot, or_own
 from app.database import clock
 from app.database.engine import Database

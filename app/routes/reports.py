@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from starlette.responses import Response
 
 from app import catalogue
-from app.access import MayReview, MaySeeHistory
+from app.auth.access import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftPart, HistoryPart, SettingsPart

@@ -4,14 +4,14 @@ import logging
 
 from fastapi import APIRouter, Request, Response
 
-from app.access import PERMISSIONS, AnyCaller, Caller
+from app.auth.access import PERMISSIONS, AnyCaller, Caller
+from app.auth.sessions import COOKIE, csrf_token
 from app.client_address import client_address
 from app.dependencies import KeyringPart, SessionsPart, SettingsPart
 from app.guard import LOGIN
 from app.openapi import documented
 from app.problems import Problem
 from app.schemas import access as schemas
-from app.sessions import COOKIE, csrf_token
 
 logger = logging.getLogger("flowgauge.guard")
 

@@ -5,8 +5,8 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from app import verdict
-from app.access import MaySeeModels, MayTune
-from app.audit import audited
+from app.auth.access import MaySeeModels, MayTune
+from app.auth.audit import audited
 from app.category_settings import Area, CategorySettings, Region
 from app.dependencies import Category, StorePart
 from app.openapi import documented

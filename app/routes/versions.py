@@ -5,8 +5,8 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from app import uploads
-from app.access import Permission, needs
-from app.audit import audited
+from app.auth.access import Permission, needs
+from app.auth.audit import audited
 from app.dependencies import Category, SettingsPart, StorePart, Version
 from app.openapi import documented
 from app.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES

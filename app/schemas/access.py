@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from app.access import Permission, Role
+from app.auth.access import Permission, Role
 from app.schemas.body import Body
 from app.schemas.moment import Moment
 

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keys import Keys
 from app.calibrations import CalibrationFiles
 from app.database.engine import Database
 from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.retention import Retention
-from app.keys import Keys
 from app.loader import Loader
 from app.main import create_app
 from app.residency import Residency

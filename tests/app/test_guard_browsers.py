@@ -4,8 +4,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from app.auth.sessions import COOKIE, CSRF_HEADER
 from app.main import create_app
-from app.sessions import COOKIE, CSRF_HEADER
 from app.settings import Settings
 from tests.app.conftest import Keyed, Serve
 from tests.app.guarded import WHO, expect_problem, log_in

@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
 from app import logs, problem_answers, problems
-from app.access import Caller, Role
+from app.auth.access import Caller, Role
 from app.draining import Draining
 from app.request_context import RequestContext
 from app.telemetry import Telemetry

@@ -8,9 +8,9 @@ from typing import Any
 import httpx2
 from starlette.testclient import TestClient
 
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keys import Keys
 from app.database.engine import Database
-from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Keyed

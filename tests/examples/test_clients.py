@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keys import Keys
 from app.client import Client
 from app.database.engine import Database
-from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 

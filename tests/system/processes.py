@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keys import Keys
 from app.database.engine import Database
-from app.keys import Keys
 
 ENGINE_CACHE = "FLOWGAUGE_ENGINE_CACHE"
 COMMAND = [sys.executable, "-m", "flowgauge"]

@@ -27,9 +27,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app import problem_answers
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keys import Keys
 from app.database.engine import Database
-from app.keys import Keys
 from app.main import create_app
 from app.packing import pack
 from app.settings import Settings

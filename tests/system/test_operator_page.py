@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from app.access import Role
-from app.sessions import COOKIE
+from app.auth.access import Role
+from app.auth.sessions import COOKIE
 from tests.support.server import Server
 from tests.system.pages import (
     TIMEOUT_MS,

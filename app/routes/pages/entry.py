@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app import immutable
-from app.access import MayPredict
+from app.auth.access import MayPredict
 from app.dependencies import KeyringPart, SettingsPart
 from app.guard import LOGIN
 from app.problems import Problem

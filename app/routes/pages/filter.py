@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 
-from app.access import AnyCaller, Caller
+from app.auth.access import AnyCaller, Caller
 from app.history.queries import Filter
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 from flows.fastflow import models_folder

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from app.access import AnyCaller, MaySeeHistory, Permission
+from app.auth.access import AnyCaller, MaySeeHistory, Permission
 from app.database import clock
 from app.dependencies import HistoryPart, SettingsPart
 from app.history import browsing, queries

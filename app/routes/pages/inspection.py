@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.access import MaySeeResult, Permission
+from app.auth.access import MaySeeResult, Permission
 from app.dependencies import HistoryPart
 from app.history import browsing, reviews
 from app.history.browsing import Neighbours, Scored

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from app import verdict
-from app.access import MaySeeModels, Permission
+from app.auth.access import MaySeeModels, Permission
 from app.catalogue import require_readable
 from app.database.engine import Database
 from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.access import MaySeeHistory
+from app.auth.access import MaySeeHistory
 from app.database import clock
 from app.dependencies import DriftPart, HistoryPart
 from app.history import browsing

@@ -14,8 +14,9 @@ from filelock import FileLock
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from app.access import COMMAND_LINE, Role
-from app.audit import Audit
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.audit import Audit
+from app.auth.keys import Keys
 from app.backup.create import create
 from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, Line
 from app.backup.restore import restore
@@ -24,7 +25,6 @@ from app.database.tables import inspections
 from app.history import identity
 from app.history.history import History
 from app.history.pictures import Pictures
-from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.atomic_files import remove_directory

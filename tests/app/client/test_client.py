@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
 from app import client as package
-from app.access import Role
+from app.auth.access import Role
 from app.client import AsyncClient, Client
 from app.main import create_app
 from app.settings import Settings

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from app.audit import Audit
+from app.auth.audit import Audit
 from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from typer.testing import CliRunner
 
 import flowgauge
-from app.access import Role
+from app.auth.access import Role
 from app.commands.doctor_server import examine_server
 from app.main import create_app
 from app.settings import Settings

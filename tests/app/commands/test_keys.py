@@ -7,8 +7,8 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 import flowgauge
+from app.auth.keys import PATTERN
 from app.commands.keys import app
-from app.keys import PATTERN
 from app.main import create_app
 from app.settings import Settings
 from tests.app.guarded import WHO

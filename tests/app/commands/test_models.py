@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from app.audit import Audit
+from app.auth.audit import Audit
 from app.category_settings import SETTINGS
 from app.database.engine import Database
 from app.main import create_app

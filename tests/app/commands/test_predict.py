@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from app.access import Role
+from app.auth.access import Role
 from app.category_settings import SETTINGS
 from app.client import Client
 from app.main import create_app

@@ -22,7 +22,7 @@ import typer
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from app.access import Role
+from app.auth.access import Role
 from app.commands.serve import serve
 from app.main import create_app
 from app.settings import Settings, settings_from

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from app.access import ANONYMOUS
-from app.audit import Audit
+from app.auth.access import ANONYMOUS
+from app.auth.audit import Audit
 from app.database.engine import Database
 from app.feed import log
 from app.feed.log import Event

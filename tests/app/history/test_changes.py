@@ -1,7 +1,7 @@
 """Changes from the audit log, of the categories and the time that are wanted."""
 
-from app.access import ANONYMOUS, SERVER
-from app.audit import Audit
+from app.auth.access import ANONYMOUS, SERVER
+from app.auth.audit import Audit
 from app.database import clock
 from app.database.engine import Database
 from app.history.changes import CALIBRATION, REGION, SERVES, changes, detail, held, last_changed_ms

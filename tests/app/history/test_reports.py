@@ -1,4 +1,4 @@
-from app.access import ANONYMOUS
+from app.auth.access import ANONYMOUS
 from app.database.engine import Database
 from app.history import reports, reviews
 from app.history.reports import Span

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.access import ANONYMOUS
+from app.auth.access import ANONYMOUS
 from app.database.engine import Database
 from app.history import reviews, training_set
 from app.history.pictures import Pictures

@@ -1,7 +1,7 @@
 import pytest
 
-from app.access import ANONYMOUS, Caller, Role
-from app.audit import Audit
+from app.auth.access import ANONYMOUS, Caller, Role
+from app.auth.audit import Audit
 from app.database import clock
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem

@@ -8,12 +8,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keys import Keys
 from app.database.engine import Database
 from app.feed import feed as feeds
 from app.feed import log
 from app.feed.cursor import Cursors
-from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Serve

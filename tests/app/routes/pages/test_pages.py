@@ -10,10 +10,10 @@ from fastapi.routing import APIRoute
 from markupsafe import escape
 from starlette.testclient import TestClient
 
-from app.access import PERMISSIONS, Permission, Role
+from app.auth.access import PERMISSIONS, Permission, Role
+from app.auth.sessions import COOKIE
 from app.guard import OPEN
 from app.routes.pages import PAGES
-from app.sessions import COOKIE
 from app.web.entrance import STATIC
 from tests.app.conftest import Keyed
 from tests.app.guarded import log_in

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.access import Caller, Role
-from app.audit import Audit
+from app.auth.access import Caller, Role
+from app.auth.audit import Audit
 from app.database import clock
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import delete, text
 
-from app import keyring as module
-from app.access import COMMAND_LINE, Role
+from app.auth import keyring as module
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keyring import Keyring
+from app.auth.keys import Keys
+from app.auth.sessions import Sessions
 from app.database import clock, tables
 from app.database.engine import Database
-from app.keyring import Keyring
-from app.keys import Keys
 from app.problems import Problem
-from app.sessions import Sessions
 from tests.support.waiting import eventually
 
 

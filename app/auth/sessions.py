@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
+from app.auth.keys import sha256
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import sessions
-from app.keys import sha256
 
 COOKIE: Final = "flowgauge_session"
 CSRF_HEADER: Final = "X-CSRF-Token"

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
-from app import keys, sessions
+from app.auth import keys, sessions
+from app.auth.keys import Key
 from app.database import clock
 from app.database.engine import Database
-from app.keys import Key
 from app.problems import Problem
 
 logger = logging.getLogger("flowgauge.keys")

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from app.access import ANONYMOUS, PERMISSIONS, Caller, Permission, Requires, Role
+from app.auth.access import ANONYMOUS, PERMISSIONS, Caller, Permission, Requires, Role
 from app.problems import Problem
 
 LINE = Caller("1" * 16, "line 3", Role.LINE, frozenset({"bottle"}))

@@ -15,8 +15,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
 
-from app.access import Caller, Role
-from app.audit import Audit
+from app.auth.access import Caller, Role
+from app.auth.audit import Audit
 from app.database import clock, tables
 from app.database.engine import Database
 from app.problems import Problem

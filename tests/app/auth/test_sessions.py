@@ -1,11 +1,11 @@
 import pytest
 from sqlalchemy import select, update
 
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.keys import Keys, sha256
+from app.auth.sessions import Sessions, csrf_token, read_all
 from app.database import tables
 from app.database.engine import Database
-from app.keys import Keys, sha256
-from app.sessions import Sessions, csrf_token, read_all
 
 
 @pytest.fixture

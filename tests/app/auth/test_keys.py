@@ -4,14 +4,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app import keys as module
-from app.access import COMMAND_LINE, Role
-from app.audit import Audit
+from app.auth import keys as module
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.audit import Audit
+from app.auth.keys import Keys
+from app.auth.sessions import Sessions
 from app.database import clock, tables
 from app.database.engine import Database
-from app.keys import Keys
 from app.problems import Problem
-from app.sessions import Sessions
 
 DAY = 24 * 60 * 60 * 1000
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from app.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE, Role
+from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
+from app.auth.keys import Keys
 from app.database.engine import Database
-from app.exposure import ExposureError, require_certificate, require_keys_on_network
-from app.keys import Keys
 from app.settings import Settings
 from tests.support.certificates import Certificate, make_certificate
 

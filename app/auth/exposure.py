@@ -2,8 +2,8 @@
 
 import ssl
 
+from app.auth.keys import Keys
 from app.database.engine import Database
-from app.keys import Keys
 from app.loopback import is_loopback
 from app.settings import Settings
 
