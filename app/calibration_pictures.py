@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from app import forms
 from app.database.engine import Database
 from app.history import training_set
 from app.history.pictures import Pictures
 from app.history.training_set import GoodPicture
+from app.http import forms
 from app.inspection.inspector import Inspector
 from app.problems import Problem
 from app.recalibration import Measured, require_fit

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from app.forms import FILE, MAX_TEXT, TEXT_FIELDS, TEXT_PATTERN
+from app.http.forms import FILE, MAX_TEXT, TEXT_FIELDS, TEXT_PATTERN
 from app.schemas.open_inference import InferenceRequest
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}

@@ -16,7 +16,7 @@ from app import logs
 from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
 from app.database.engine import DatabaseError, DatabaseUnavailable, read_url, shown
 from app.history.history import HistoryError
-from app.loopback import is_loopback
+from app.http.loopback import is_loopback
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings, SettingsError, settings_from

@@ -4,7 +4,7 @@ import ssl
 
 from app.auth.keys import Keys
 from app.database.engine import Database
-from app.loopback import is_loopback
+from app.http.loopback import is_loopback
 from app.settings import Settings
 
 

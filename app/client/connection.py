@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from ..loopback import is_loopback
+from ..http.loopback import is_loopback
 
 CONNECT_SECONDS: Final = 5.0
 

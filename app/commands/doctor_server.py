@@ -16,7 +16,7 @@ from app.client import AddressError, Client, FlowGaugeError, UnreachableError, U
 from app.client.calls import Call
 from app.client.errors import unexpected
 from app.commands.checks import Check
-from app.loopback import is_loopback
+from app.http.loopback import is_loopback
 
 _LEAST_DAYS: Final = 30  # a certificate that ends sooner is noted
 

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.feed.feed import Feed, Overtaken
 from app.feed.log import EventFilter
-from app.sending import InPieces
+from app.http.sending import InPieces
 
 MEDIA_TYPE: Final = "text/event-stream"
 # A browser comes back after so long; others may as well.

@@ -27,7 +27,7 @@ from app.database.hints import filtered
 from app.database.tables import inspections
 from app.history.pictures import Pictures, format_of
 from app.history.queries import elsewhere
-from app.sending import PIECE_BYTES
+from app.http.sending import PIECE_BYTES
 from flows.fastflow.parts import PARTS
 
 logger = logging.getLogger("flowgauge.history")

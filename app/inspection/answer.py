@@ -8,8 +8,8 @@ from typing import Final, Literal
 from starlette.responses import Response
 
 from app.database import clock
-from app.forms import TEXT_FIELDS
 from app.history.record import Entry
+from app.http.forms import TEXT_FIELDS
 from app.inspection.params import PredictRequest
 from app.inspection.pixels import Decoded, Explanation, Files
 from app.scheduling.batcher import BatchResult

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
 
-from app import forms
 from app.auth.access import MayPredict
+from app.http import forms
 from app.inspection.pixels import Drawing
 from app.problems import Problem
 from app.schemas.predict import Picture

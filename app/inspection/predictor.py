@@ -12,8 +12,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 from fastapi import Request
 from starlette.responses import Response
 
-from app import accept, forms, problem_answers, uploads
+from app import problem_answers
 from app.history.history import History
+from app.http import accept, forms, uploads
+from app.http.sending import Accounted
 from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
 from app.inspection.inspector import Inspector
 from app.inspection.params import PredictParams, PredictRequest
@@ -24,7 +26,6 @@ from app.scheduling.admission import Admission, Reservation
 from app.scheduling.batcher import Batcher
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import predict as schemas
-from app.sending import Accounted
 from app.settings import Settings
 from app.verdict import worst
 

@@ -11,7 +11,6 @@ from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app import immutable
 from app.auth.access import MayReview, MaySeeHistory, MaySeeResult
 from app.database import clock
 from app.dependencies import HistoryPart
@@ -19,12 +18,13 @@ from app.history import queries, reviews
 from app.history.drawing import Source, View
 from app.history.loose_ends import gone, lost
 from app.history.pictures import FORMATS, format_of
+from app.http import immutable
+from app.http.sending import Accounted
 from app.openapi import documented
 from app.problems import Problem, ProblemName
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas.history import KeptInspection
 from app.schemas.review import NewReview, Review, ReviewList
-from app.sending import Accounted
 
 router = APIRouter(prefix="/v1/inspections/{inspection_id}", tags=["history"])
 

@@ -14,6 +14,7 @@ from app.database import clock
 from app.dependencies import HistoryPart
 from app.history import browsing, export, queries
 from app.history.history import History
+from app.http.sending import LimitedStreamingResponse
 from app.openapi import documented
 from app.problems import Problem
 from app.routes.inspection import ID_PATTERN
@@ -21,7 +22,6 @@ from app.routes.parameters import From, To, text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
-from app.sending import LimitedStreamingResponse
 from app.verdict import worst
 
 router = APIRouter(prefix="/v1", tags=["history"])

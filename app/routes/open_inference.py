@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from app import uploads
 from app.auth.access import AnyCaller, MayPredict, MaySeeModels
 from app.catalogue import resolve
 from app.dependencies import (
@@ -18,10 +17,11 @@ from app.dependencies import (
     SettingsPart,
     require_not_draining,
 )
-from app.forms import File, Upload
+from app.http import uploads
+from app.http.forms import File, Upload
+from app.http.known_query import require_known_query
 from app.inspection.params import Params
 from app.inspection.predictor import PROBLEMS, Body, Predictor
-from app.known_query import require_known_query
 from app.open_inference import incoming, outgoing
 from app.openapi import documented
 from app.openapi_bodies import INFER_EXTRA

@@ -14,11 +14,11 @@ from app.database.tables import inspections
 from app.dependencies import Category, DriftPart, HistoryPart, SettingsPart
 from app.history import rates, reports, training_set
 from app.history.shift_report import shift_report
+from app.http.sending import LimitedStreamingResponse
 from app.openapi import documented
 from app.problems import Problem
 from app.routes.parameters import AnySpan, OfStation, ShiftSpan
 from app.schemas.reports import DriftReport, DriftStatistic, Rates, ShiftReport
-from app.sending import LimitedStreamingResponse
 from flows.fastflow import models_folder
 
 router = APIRouter(tags=["reports"])

@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from app import uploads
 from app.auth.access import Permission, needs
 from app.auth.audit import audited
 from app.dependencies import Category, SettingsPart, StorePart, Version
+from app.http import uploads
 from app.openapi import documented
 from app.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
 from app.problems import Problem

@@ -11,7 +11,7 @@ from typing import Final
 import aiomqtt
 
 from app.feed.log import Event, EventFilter
-from app.loopback import is_loopback
+from app.http.loopback import is_loopback
 from app.sinks.broker import Broker, topic_of
 from app.sinks.delivery import FIRST_DELAY, Sink, Undelivered
 

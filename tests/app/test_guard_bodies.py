@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 
 from app.guard import UPLOADS
+from app.http.uploads import MAX_SMALL
 from app.main import create_app
 from app.settings import Settings
-from app.uploads import MAX_SMALL
 from tests.app.conftest import Keyed, Serve
 from tests.app.guarded import WHO, expect_problem, filled
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app import immutable
 from app.auth.access import MayPredict
 from app.dependencies import KeyringPart, SettingsPart
 from app.guard import LOGIN
+from app.http import immutable
 from app.problems import Problem
 from app.routes.pages.filter import PageFilter, categories
 from app.web import entrance

@@ -7,12 +7,12 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from app import sending
 from app.database.engine import Database
 from app.feed import log
 from app.feed.feed import Feed
 from app.feed.log import EventFilter, NewEvent
 from app.feed.stream import EventStream
+from app.http import sending
 from tests.app.databases import with_identity
 
 

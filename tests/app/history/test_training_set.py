@@ -10,8 +10,8 @@ from app.auth.access import ANONYMOUS
 from app.database.engine import Database
 from app.history import reviews, training_set
 from app.history.pictures import Pictures
+from app.http.sending import PIECE_BYTES
 from app.schemas.history import Verdict
-from app.sending import PIECE_BYTES
 from flows.fastflow.parts import numbered
 from tests.app.history.rows import add, row
 from training.datasets import layout

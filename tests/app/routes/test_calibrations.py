@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app import calibration_pictures, forms
+from app import calibration_pictures
 from app.calibrations import CalibrationFiles
+from app.http import forms
 from flows.fastflow import conformal, images, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, archive

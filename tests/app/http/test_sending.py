@@ -5,11 +5,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message
 
-from app import sending
+from app.http import sending
+from app.http.sending import PIECE_BYTES, Accounted, LimitedStreamingResponse
 from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
-from app.sending import PIECE_BYTES, Accounted, LimitedStreamingResponse
 
 
 class Stalling:
@@ -92,7 +92,7 @@ class Slow(Client):
 
 def test_a_client_that_takes_it_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "STALLED_SECONDS", 0.1)
-    monkeypatch.setattr("app.transfer_rate.LEAST_RATE", 10 * PIECE_BYTES / 0.02)
+    monkeypatch.setattr("app.http.transfer_rate.LEAST_RATE", 10 * PIECE_BYTES / 0.02)
     client = Slow(Admission(1, 10))
     with pytest.raises(ClientDisconnect):
         send(Response(bytes(50 * PIECE_BYTES)), client)

@@ -1,6 +1,6 @@
 import pytest
 
-from app.accept import negotiate
+from app.http.accept import negotiate
 
 OFFERS = ("application/json", "image/png", "application/x-npy")
 JSON, PNG, NPY = OFFERS

@@ -8,11 +8,11 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from app.forms import MAX_TEXT, File, Upload
+from app.http.forms import MAX_TEXT, File, Upload
+from app.http.uploads import MAX_SMALL, read, read_ahead
 from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.settings import Settings
-from app.uploads import MAX_SMALL, read, read_ahead
 from tests.support import jumping
 
 PICTURE = b"\x89PNG\r\n\x1a\n--B\r\n--B--not yet\r\n" + bytes(range(256)) * 4
@@ -171,7 +171,7 @@ def test_a_trickle_is_given_up() -> None:
 
 
 def test_a_slow_upload_that_goes_on_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.transfer_rate.LEAST_RATE", 1)
+    monkeypatch.setattr("app.http.transfer_rate.LEAST_RATE", 1)
     settings = Settings(max_bytes=LIMIT, upload_idle_seconds=0.3)
     with Admission(1, 10**6).reserve("tiny") as room:
         upload = jumping.run(read(request(slow(20), {}), room, settings))

@@ -7,9 +7,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from app.http.transfer_rate import MinTransferRate
 from app.scheduling.admission import Reservation
 from app.scheduling.concurrency_limit import ConcurrencyLimit
-from app.transfer_rate import MinTransferRate
 
 # The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
 # in pieces, and no more than one or two of them are in a buffer that nobody counts.

@@ -1,6 +1,6 @@
 import pytest
 
-from app.preconditions import etag, require_match
+from app.http.preconditions import etag, require_match
 from app.problems import Problem
 
 
