@@ -141,7 +141,7 @@ def _load(name: str) -> Any:
 
 def _reason(error: Exception) -> str | None:
     """What to tell the user, or None for a defect of ours, which deserves its traceback."""
-    from app.problems import Problem
+    from app.errors.problems import Problem
 
     ours = type(error).__module__.partition(".")[0] in {"flows", "training", "app"}
     if isinstance(error, ValueError | Problem) and ours:

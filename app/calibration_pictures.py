@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from app.database.engine import Database
+from app.errors.problems import Problem
 from app.history import training_set
 from app.history.pictures import Pictures
 from app.history.training_set import GoodPicture
 from app.http import forms
 from app.inspection.inspector import Inspector
-from app.problems import Problem
 from app.recalibration import Measured, require_fit
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures

@@ -20,8 +20,8 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.catalogue import problems_of
+from app.errors.problems import Problem
 from app.file_cache import DamagedFileError, FileCache
-from app.problems import Problem
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.calibration import Calibrator

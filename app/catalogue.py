@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from app.errors.problems import Problem
 from app.file_cache import DamagedFileError, FileCache
-from app.problems import Problem
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.models_folder import Pointer
 

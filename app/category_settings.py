@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from app.catalogue import problems_of, unknown_model
+from app.errors.problems import Problem
 from app.file_cache import DamagedFileError, FileCache
-from app.problems import Problem
 from app.schemas.body import Body
 from flows.fastflow import models_folder, regions
 from flows.fastflow.atomic_files import replace_file

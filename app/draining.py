@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from app.problems import Problem
+from app.errors.problems import Problem
 
 
 class Draining:

@@ -10,16 +10,16 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import problem_answers
 from app.auth.access import ANONYMOUS, KEY_HEADER, Caller
 from app.auth.keyring import Keyring
 from app.auth.keys import Key
 from app.auth.sessions import COOKIE, CSRF_HEADER, csrf_token
 from app.client_address import client_address
+from app.errors import problem_answers
+from app.errors.problems import Problem
 from app.http import uploads
 from app.http.loopback import is_loopback
 from app.limits import TokenBuckets
-from app.problems import Problem
 from app.settings import Settings
 from app.web import entrance
 

@@ -11,7 +11,7 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from app import openapi, problem_answers
+from app import openapi
 from app.auth.audit import Audit, Observer
 from app.auth.keyring import Keyring
 from app.auth.keys import Keys
@@ -19,6 +19,7 @@ from app.auth.sessions import Sessions
 from app.calibrations import CalibrationFiles
 from app.category_settings import SettingsFiles
 from app.draining import Draining
+from app.errors import problem_answers
 from app.feed.feed import Feed
 from app.gauges import Gauges
 from app.guard import Guard

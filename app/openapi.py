@@ -5,10 +5,11 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app import guard, problem_answers
+from app import guard
 from app.auth import sessions
 from app.auth.access import KEY_HEADER, Permission, Role, roles
-from app.problems import TYPES, ProblemName
+from app.errors import problem_answers
+from app.errors.problems import TYPES, ProblemName
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
 

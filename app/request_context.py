@@ -10,9 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import logs, problem_answers, problems
+from app import logs
 from app.client_address import client_address
 from app.draining import Draining
+from app.errors import problem_answers, problems
 from app.telemetry import Telemetry
 
 logger = logging.getLogger("flowgauge.requests")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.catalogue import Catalogue, categories, require_readable
+from app.errors.problems import Problem
 from app.loader import Loader
 from app.memory import Key, Memory
-from app.problems import Problem
 from flows.fastflow.detector import Detector
 
 logger = logging.getLogger("flowgauge.residency")

@@ -12,9 +12,9 @@ from app import verdict
 from app.calibrations import CalibrationFiles
 from app.catalogue import problems_of, resolve
 from app.category_settings import SettingsFiles
+from app.errors.problems import Problem
 from app.free_disk import expect_room_for_upload
 from app.packing import unpack
-from app.problems import Problem
 from app.residency import Residency
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow import models_folder

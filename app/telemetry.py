@@ -17,7 +17,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from app.problems import TYPES
+from app.errors.problems import TYPES
 from app.schemas.predict import Inspection
 
 # The time at which each counter began would be another series for each.

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.category_settings import CategorySettings, Region
+from app.errors.problems import Problem
 from app.history.rates import DECISIONS
-from app.problems import Problem
 from app.schemas.predict import CalibrationUsed, Decision
 from app.schemas.predict import Threshold as ShownThreshold
 from flows.fastflow.calibration import Calibrator, Thresholds

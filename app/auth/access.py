@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader
 
-from app.problems import Problem
+from app.errors.problems import Problem
 
 KEY_HEADER: Final = "X-API-Key"
 

@@ -14,9 +14,9 @@ from app.auth.access import SERVER, Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import audit
+from app.errors.problems import Problem
 from app.feed import new_events
 from app.feed.log import append
-from app.problems import Problem
 from app.schemas.access import AuditEntry, Outcome
 
 logger = logging.getLogger("flowgauge.audit")

@@ -12,7 +12,7 @@ from app.auth import keys, sessions
 from app.auth.keys import Key
 from app.database import clock
 from app.database.engine import Database
-from app.problems import Problem
+from app.errors.problems import Problem
 
 logger = logging.getLogger("flowgauge.keys")
 

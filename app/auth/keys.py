@@ -19,7 +19,7 @@ from app.auth.access import Caller, Role
 from app.auth.audit import Audit
 from app.database import clock, tables
 from app.database.engine import Database
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.schemas import access as schemas
 
 PATTERN: Final = r"fg_([0-9a-f]{16})_([A-Za-z0-9_-]{43})"  # id and secret

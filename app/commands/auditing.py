@@ -52,7 +52,7 @@ def audited(action: str, target: str, known: Mapping[str, Any] | None = None) ->
     """
     from app.auth.access import COMMAND_LINE
     from app.auth.audit import Audit
-    from app.problems import Problem
+    from app.errors.problems import Problem
 
     settings = settings_from()
     if not settings.has_database:

@@ -78,7 +78,7 @@ def verify(
 
     Exit code 1: one of them would be refused.
     """
-    from app.problems import Problem
+    from app.errors.problems import Problem
     from flows.fastflow import models_folder
 
     folders = [

@@ -57,7 +57,7 @@ def inspect_here(
     from app import verdict
     from app.calibrations import CalibrationFiles
     from app.category_settings import SettingsFiles
-    from app.problems import Problem
+    from app.errors.problems import Problem
     from flows.fastflow import heatmap, images, models_folder
     from flows.fastflow.detector import Detector
     from flows.fastflow.manifest import PRECISIONS

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final, get_args
 
 from app.database.clock import iso, now_ms
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.schemas.deletions import DeletionKind, HeldDeletion
 
 logger = logging.getLogger("flowgauge.retention")

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from filelock import FileLock, Timeout
 
 from app.database.engine import Database, DatabaseUnavailable
+from app.errors.problems import Problem
 from app.history import identity, queries
 from app.history.drawing import Drawer
 from app.history.journal import Journal, JournalFull
@@ -18,7 +19,6 @@ from app.history.pictures import Pictures
 from app.history.recent_answers import RecentAnswers
 from app.history.record import Entry
 from app.history.recorder import Recorder, Rows
-from app.problems import Problem
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
 

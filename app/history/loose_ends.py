@@ -8,9 +8,9 @@ from sqlalchemy import Column, Connection, select
 
 from app.database.engine import Database
 from app.database.tables import inspections
+from app.errors.problems import Problem
 from app.history import queries
 from app.history.pictures import Pictures
-from app.problems import Problem
 
 logger = logging.getLogger("flowgauge.history")
 

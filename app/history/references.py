@@ -14,8 +14,8 @@ from app.category_settings import SETTINGS, CategorySettings
 from app.database.clock import now_ms
 from app.database.engine import Database
 from app.database.tables import inspections
+from app.errors.problems import Problem
 from app.history.drift import Reference, Row
-from app.problems import Problem
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
 

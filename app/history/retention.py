@@ -18,12 +18,12 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, 
 from app.database.clock import first_id, now_ms
 from app.database.engine import DatabaseUnavailable
 from app.database.tables import inspections, retention
+from app.errors.problems import Problem
 from app.feed import log
 from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.loose_ends import orphans, unused
 from app.history.rates import DECISIONS
-from app.problems import Problem
 from app.schemas.deletions import DeletionKind, HeldDeletion
 from app.schemas.predict import Decision
 from app.settings import Settings

@@ -8,10 +8,10 @@ from app.auth.access import Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections, reviews
+from app.errors.problems import Problem
 from app.feed.log import append
 from app.feed.new_events import reviewed
 from app.history import queries
-from app.problems import Problem
 from app.schemas.history import Verdict
 from app.schemas.review import Review
 

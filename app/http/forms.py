@@ -8,7 +8,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, FormParser
 from python_multipart.multipart import File as FilePart
 
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.schemas.texts import MAX_TEXT as MAX_TEXT
 from app.schemas.texts import TEXT_PATTERN as TEXT_PATTERN
 from app.schemas.texts import text_fault

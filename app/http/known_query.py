@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from app.problems import Problem
+from app.errors.problems import Problem
 
 # By the unique id of a route, its query parameters, and whether each may come several times.
 _known: Final[dict[str, dict[str, bool]]] = {}

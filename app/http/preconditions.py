@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import Header
 
-from app.problems import Problem, ProblemName
+from app.errors.problems import Problem, ProblemName
 
 # Of routes that read what an active model decides by, and of those that change it.
 READING_PROBLEMS: Final[tuple[ProblemName, ...]] = (

@@ -8,9 +8,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
+from app.errors.problems import Problem
 from app.http.forms import FILE, File, Form, Upload, too_large
 from app.http.transfer_rate import LEAST_RATE, MinTransferRate
-from app.problems import Problem
 from app.scheduling.admission import Reservation
 from app.settings import Settings
 

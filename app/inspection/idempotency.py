@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
+from app.errors.problems import Problem
 from app.history.history import History
 from app.history.queries import Earlier
-from app.problems import Problem
 
 Key = tuple[str | None, str]  # who sent it, and the idempotency key
 

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from app.errors.problems import Problem
 from app.history.history import History
 from app.history.loose_ends import lost
 from app.history.queries import Earlier
@@ -15,7 +16,6 @@ from app.inspection.answer import Answer, make_entry, make_inspection
 from app.inspection.idempotency import Idempotency
 from app.inspection.params import PredictRequest
 from app.inspection.pixels import Decoded, Explanation, decode, explain
-from app.problems import Problem
 from app.scheduling.admission import Reservation
 from app.scheduling.batcher import Batcher, BatchResult
 from app.scheduling.thread_pool import FairThreadPool, Timed

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Query, Request
 
 from app.auth.access import MayPredict
+from app.errors.problems import Problem
 from app.http import forms
 from app.inspection.pixels import Drawing
-from app.problems import Problem
 from app.schemas.predict import Picture
 from flows.fastflow.detector import Detector
 

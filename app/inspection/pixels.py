@@ -10,7 +10,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.problems import Problem, ProblemName
+from app.errors.problems import Problem, ProblemName
 from app.schemas.predict import Region
 from flows.fastflow import heatmap, images, regions
 from flows.fastflow.geometry import Prepared

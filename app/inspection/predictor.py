@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from fastapi import Request
 from starlette.responses import Response
 
-from app import problem_answers
+from app.errors import problem_answers
+from app.errors.problems import Problem, ProblemName
 from app.history.history import History
 from app.http import accept, forms, uploads
 from app.http.sending import Accounted
@@ -20,7 +21,6 @@ from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
 from app.inspection.inspector import Inspector
 from app.inspection.params import PredictParams, PredictRequest
 from app.inspection.pixels import Drawing
-from app.problems import Problem, ProblemName
 from app.residency import Residency
 from app.scheduling.admission import Admission, Reservation
 from app.scheduling.batcher import Batcher

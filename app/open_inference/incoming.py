@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
+from app.errors.problems import Problem
 from app.http.forms import TEXT_FIELDS
 from app.open_inference.outgoing import DEFAULT, OUTPUTS
-from app.problems import Problem
 from app.schemas.open_inference import InferenceRequest, InputTensor, RequestParameters, TensorMetadata
 from app.settings import Settings
 from flows.fastflow import heatmap

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from starlette.responses import Response
 
+from app.errors.problems import Problem
 from app.inspection.answer import Answer
 from app.inspection.pixels import Drawing
-from app.problems import Problem
 from app.schemas.open_inference import Datatype, InferenceResponse, OutputTensor
 
 LENGTH: Final = "Inference-Header-Content-Length"

@@ -13,11 +13,11 @@ from app.calibration_pictures import MAX_PICTURES, Reviewed
 from app.calibrations import InForce, Slot, or_own
 from app.database import clock
 from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart, SettingsPart, StorePart
+from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.openapi import documented
 from app.openapi_bodies import CALIBRATION_EXTRA
-from app.problems import Problem
 from app.recalibration import recalibrate
 from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibration
 from app.scheduling.admission import CALIBRATIONS

@@ -9,11 +9,11 @@ from starlette.responses import Response
 from app import guard
 from app.auth.access import MaySeeHistory
 from app.dependencies import FeedPart
+from app.errors.problems import Problem
 from app.feed.feed import Feed
 from app.feed.log import EventFilter
 from app.feed.stream import MEDIA_TYPE, EventStream
 from app.openapi import documented
-from app.problems import Problem
 from app.routes.parameters import text_query
 from app.schemas.predict import Decision
 

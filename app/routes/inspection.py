@@ -14,6 +14,7 @@ from starlette.responses import Response
 from app.auth.access import MayReview, MaySeeHistory, MaySeeResult
 from app.database import clock
 from app.dependencies import HistoryPart
+from app.errors.problems import Problem, ProblemName
 from app.history import queries, reviews
 from app.history.drawing import Source, View
 from app.history.loose_ends import gone, lost
@@ -21,7 +22,6 @@ from app.history.pictures import FORMATS, format_of
 from app.http import immutable
 from app.http.sending import Accounted
 from app.openapi import documented
-from app.problems import Problem, ProblemName
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas.history import KeptInspection
 from app.schemas.review import NewReview, Review, ReviewList

@@ -12,11 +12,11 @@ from starlette.responses import Response
 from app.auth.access import Caller, MaySeeHistory, MaySeeResult
 from app.database import clock
 from app.dependencies import HistoryPart
+from app.errors.problems import Problem
 from app.history import browsing, export, queries
 from app.history.history import History
 from app.http.sending import LimitedStreamingResponse
 from app.openapi import documented
-from app.problems import Problem
 from app.routes.inspection import ID_PATTERN
 from app.routes.parameters import From, To, text_query
 from app.schemas import history as schemas

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from app.auth.access import MaySeeHistory
 from app.dependencies import TelemetryPart
+from app.errors.problems import Problem
 from app.openapi import documented
-from app.problems import Problem
 
 router = APIRouter(tags=["operation"])
 

@@ -13,9 +13,9 @@ from app import verdict
 from app.auth.access import MaySeeModels
 from app.catalogue import categories, require_readable, resolve, unknown_model
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
+from app.errors.problems import Problem
 from app.loader import reason
 from app.openapi import documented
-from app.problems import Problem
 from app.residency import Residency
 from app.schemas import models as schemas
 from flows.fastflow import bundle, models_folder

@@ -17,6 +17,7 @@ from app.dependencies import (
     SettingsPart,
     require_not_draining,
 )
+from app.errors.problems import Problem
 from app.http import uploads
 from app.http.forms import File, Upload
 from app.http.known_query import require_known_query
@@ -25,7 +26,6 @@ from app.inspection.predictor import PROBLEMS, Body, Predictor
 from app.open_inference import incoming, outgoing
 from app.openapi import documented
 from app.openapi_bodies import INFER_EXTRA
-from app.problems import Problem
 from app.routes import health
 from app.scheduling.admission import Reservation
 from app.scheduling.disconnect import cancel_on_disconnect

@@ -9,8 +9,8 @@ from fastapi import Depends, Query
 from pydantic import BeforeValidator
 
 from app.database import clock
+from app.errors.problems import Problem
 from app.history.reports import Span
-from app.problems import Problem
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 
 # Ids begin with 1970, and ISO 8601 has no year 10000.

@@ -12,11 +12,11 @@ from app.auth.access import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftPart, HistoryPart, SettingsPart
+from app.errors.problems import Problem
 from app.history import rates, reports, training_set
 from app.history.shift_report import shift_report
 from app.http.sending import LimitedStreamingResponse
 from app.openapi import documented
-from app.problems import Problem
 from app.routes.parameters import AnySpan, OfStation, ShiftSpan
 from app.schemas.reports import DriftReport, DriftStatistic, Rates, ShiftReport
 from flows.fastflow import models_folder

@@ -8,9 +8,9 @@ from app.auth.access import PERMISSIONS, AnyCaller, Caller
 from app.auth.sessions import COOKIE, csrf_token
 from app.client_address import client_address
 from app.dependencies import KeyringPart, SessionsPart, SettingsPart
+from app.errors.problems import Problem
 from app.guard import LOGIN
 from app.openapi import documented
-from app.problems import Problem
 from app.schemas import access as schemas
 
 logger = logging.getLogger("flowgauge.guard")

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 from app.auth.access import Permission, needs
 from app.auth.audit import audited
 from app.dependencies import Category, SettingsPart, StorePart, Version
+from app.errors.problems import Problem
 from app.http import uploads
 from app.openapi import documented
 from app.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
-from app.problems import Problem
 from app.schemas import models as schemas
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["models"], dependencies=[needs(Permission.ADMIN)])

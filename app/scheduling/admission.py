@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Final, Self
 
-from app.problems import Problem
+from app.errors.problems import Problem
 
 # A category alone takes two thirds of the room; n that all want more take 2 / (2 n + 1) of it each.
 _ALPHA: Final = 2

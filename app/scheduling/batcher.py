@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.scheduling.fair_queue import FairQueue, MovingAverage
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Prepared

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.problems import Problem
+from app.errors.problems import Problem
 
 
 class ConcurrencyLimit:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load, save
 
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector

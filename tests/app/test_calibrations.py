@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.calibrations import CalibrationFiles, InForce, Renewal, Slot
-from app.problems import Problem
+from app.errors.problems import Problem
 from flows.fastflow import models_folder
 from tests.app.calibrating import renewal, slot_of
 from tests.flows.fastflow.manifests import made

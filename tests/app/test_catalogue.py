@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.catalogue import Catalogue, categories
-from app.problems import Problem
+from app.errors.problems import Problem
 from flows.fastflow import models_folder
 from tests.flows.fastflow.manifests import made
 

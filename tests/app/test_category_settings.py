@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.category_settings import SETTINGS, Area, CategorySettings, SettingsFiles
-from app.problems import Problem
+from app.errors.problems import Problem
 from flows.fastflow import models_folder
 
 SQUARE = [[[0, 0], [100, 0], [100, 50], [0, 50]]]

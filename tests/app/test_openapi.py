@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app import problem_answers
-from app.problem_answers import MEDIA_TYPE
-from app.problems import TYPES
+from app.errors import problem_answers
+from app.errors.problem_answers import MEDIA_TYPE
+from app.errors.problems import TYPES
 from app.schemas.problem import ProblemDetails
 
 Document = dict[str, Any]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.recalibration import require_fit, unlike
 from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.manifest import Calibration

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from app import residency as module
+from app.errors.problems import Problem
 from app.loader import Loader
-from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector

@@ -18,7 +18,7 @@ PROGRAM = """
 import asyncio, contextlib, socket, sys
 import uvicorn
 from fastapi import FastAPI
-from app import problem_answers
+from app.errors import problem_answers
 from app.web.page import error_page
 from app.draining import Draining
 from app.request_context import RequestContext

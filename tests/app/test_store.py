@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.category_settings import SETTINGS
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.residency import Residency
 from app.store import Changed, Store
 from flows.fastflow import bundle, models_folder

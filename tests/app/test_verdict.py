@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.category_settings import CategorySettings, Region
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.verdict import region_mask, require_region, thresholds
 from flows.fastflow import models_folder
 from flows.fastflow.calibration import Calibrator

@@ -26,10 +26,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app import problem_answers
 from app.auth.access import COMMAND_LINE, Role
 from app.auth.keys import Keys
 from app.database.engine import Database
+from app.errors import problem_answers
 from app.main import create_app
 from app.packing import pack
 from app.settings import Settings

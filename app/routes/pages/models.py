@@ -14,9 +14,9 @@ from app.auth.access import MaySeeModels, Permission
 from app.catalogue import require_readable
 from app.database.engine import Database
 from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version
+from app.errors.problems import Problem
 from app.history import browsing
 from app.history.drift import Drift, State
-from app.problems import Problem
 from app.residency import Residency
 from app.routes import calibrations, models
 from app.routes.pages.filter import categories

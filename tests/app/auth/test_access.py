@@ -5,7 +5,7 @@ import pytest
 from starlette.requests import Request
 
 from app.auth.access import ANONYMOUS, PERMISSIONS, Caller, Permission, Requires, Role
-from app.problems import Problem
+from app.errors.problems import Problem
 
 LINE = Caller("1" * 16, "line 3", Role.LINE, frozenset({"bottle"}))
 

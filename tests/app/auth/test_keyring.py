@@ -11,7 +11,7 @@ from app.auth.keys import Keys
 from app.auth.sessions import Sessions
 from app.database import clock, tables
 from app.database.engine import Database
-from app.problems import Problem
+from app.errors.problems import Problem
 from tests.support.waiting import eventually
 
 

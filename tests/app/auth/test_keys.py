@@ -11,7 +11,7 @@ from app.auth.keys import Keys
 from app.auth.sessions import Sessions
 from app.database import clock, tables
 from app.database.engine import Database
-from app.problems import Problem
+from app.errors.problems import Problem
 
 DAY = 24 * 60 * 60 * 1000
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import problems
 from app.auth.access import COMMAND_LINE, Role
 from app.auth.keys import Keys
 from app.client import AsyncClient, Client
 from app.database.engine import Database
+from app.errors import problems
 from app.main import create_app
 from app.settings import Settings
 

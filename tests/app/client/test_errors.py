@@ -3,8 +3,8 @@ import json
 import httpx
 import pytest
 
-from app import problems
 from app.client import errors
+from app.errors import problems
 
 
 def response(status: int, body: object, **headers: str) -> httpx.Response:

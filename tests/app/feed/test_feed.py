@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from app.database.engine import Database
+from app.errors.problems import Problem
 from app.feed import feed as feeds
 from app.feed import log
 from app.feed.feed import Feed, Overtaken
 from app.feed.log import Event, EventFilter, NewEvent
-from app.problems import Problem
 from tests.app.databases import with_identity
 from tests.support.waiting import until
 

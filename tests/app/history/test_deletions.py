@@ -1,7 +1,7 @@
 import pytest
 
+from app.errors.problems import Problem
 from app.history.deletions import DeletionGuard
-from app.problems import Problem
 from app.schemas.deletions import DeletionKind
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.database import clock
+from app.errors.problems import Problem
 from app.history.drawing import MOST_WAITING, Drawer, Source, View
 from app.history.pictures import Pictures
-from app.problems import Problem
 from flows.fastflow.heatmap import ColourScale
 
 # Left nothing is unusual, right everything is as bad as the scale goes.

@@ -16,10 +16,10 @@ from sqlalchemy import Row, func, insert, select, text
 
 from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.database.tables import REVISION, inspections
+from app.errors.problems import Problem
 from app.history import recorder
 from app.history.history import History, HistoryError
 from app.history.record import Entry
-from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry
 from tests.support.postgres import Postgres

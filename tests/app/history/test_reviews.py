@@ -7,8 +7,8 @@ from app.auth.access import ANONYMOUS
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections
+from app.errors.problems import Problem
 from app.history import reviews
-from app.problems import Problem
 from tests.app.history.rows import add, row
 
 

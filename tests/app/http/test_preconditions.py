@@ -1,7 +1,7 @@
 import pytest
 
+from app.errors.problems import Problem
 from app.http.preconditions import etag, require_match
-from app.problems import Problem
 
 
 def refused(if_match: str | None, revision: int | None) -> Problem:

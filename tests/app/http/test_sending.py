@@ -5,9 +5,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message
 
+from app.errors.problems import Problem
 from app.http import sending
 from app.http.sending import PIECE_BYTES, Accounted, LimitedStreamingResponse
-from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 

@@ -8,9 +8,9 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
+from app.errors.problems import Problem
 from app.http.forms import MAX_TEXT, File, Upload
 from app.http.uploads import MAX_SMALL, read, read_ahead
-from app.problems import Problem
 from app.scheduling.admission import Admission
 from app.settings import Settings
 from tests.support import jumping

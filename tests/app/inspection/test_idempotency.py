@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import select
 
 from app.database.tables import inspections
+from app.errors.problems import Problem
 from app.history.history import History
 from app.history.journal import Journal
 from app.history.record import Entry, Record
 from app.inspection.idempotency import Idempotency
-from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.support.postgres import Postgres

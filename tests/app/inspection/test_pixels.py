@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.errors.problems import Problem, ProblemName
 from app.inspection.pixels import Pixels, decode, explain
-from app.problems import Problem, ProblemName
 from flows.fastflow import images
 from flows.fastflow.geometry import Geometry, Prepared
 from flows.fastflow.heatmap import ColourScale

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.errors.problems import Problem
 from app.open_inference.incoming import MAX_JSON, Incoming, json_length, parse
-from app.problems import Problem
 from app.settings import Settings
 from flows.fastflow import images
 

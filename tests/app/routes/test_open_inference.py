@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from app.errors.problems import Problem
 from app.main import create_app
 from app.open_inference import outgoing
 from app.open_inference.outgoing import LENGTH
-from app.problems import Problem
 from app.scheduling.admission import Reservation
 from app.settings import Settings
 from flows.fastflow import images, models_folder

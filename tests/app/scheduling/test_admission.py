@@ -3,7 +3,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.scheduling.admission import CALIBRATIONS, Admission
 from flows.fastflow import models_folder
 

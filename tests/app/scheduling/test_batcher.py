@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.scheduling import batcher
 from app.scheduling.batcher import Batcher, BatchResult, Observer
 from flows.fastflow import images, models_folder

@@ -2,7 +2,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 
 

@@ -4,7 +4,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from app.problems import Problem
+from app.errors.problems import Problem
 from app.scheduling.disconnect import cancel_on_disconnect
 
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from app.problems import ProblemName
+from app.errors.problems import ProblemName
 from app.web import messages
 from app.web.messages import Messages
 from app.web.templating import environment

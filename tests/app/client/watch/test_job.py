@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from app import problems
 from app.client import Client, Inspection
 from app.client.watch.folder import Found, Stamp
 from app.client.watch.job import Later, Wait
+from app.errors import problems
 from tests.app.client.conftest import Network, problem
 from tests.app.client.watch.conftest import job
 

@@ -3,7 +3,7 @@ import typing
 
 import pytest
 
-from app.problems import TYPES, ProblemName
+from app.errors.problems import TYPES, ProblemName
 
 
 def test_the_table_has_a_row_for_every_name() -> None:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from app.database.engine import DatabaseUnavailable
-from app.problems import TYPES, Problem, ProblemName
+from app.errors.problems import TYPES, Problem, ProblemName
 from app.schemas.problem import ProblemDetails
 
 logger = logging.getLogger("flowgauge.problems")

@@ -1,9 +1,9 @@
 import pytest
 from starlette.testclient import TestClient
 
-from app import problem_answers
 from app.database.engine import DatabaseUnavailable
-from app.problems import TYPES, Problem
+from app.errors import problem_answers
+from app.errors.problems import TYPES, Problem
 from tests.app.guarded import expect_problem
 
 
