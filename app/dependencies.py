@@ -24,7 +24,7 @@ from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
 from app.settings import Settings
 from app.store import Store
-from app.telemetry import Telemetry
+from app.telemetry.metrics import Telemetry
 
 
 def _part(name: str) -> Any:

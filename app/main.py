@@ -40,7 +40,7 @@ from app.scheduling.batcher import Batcher
 from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
 from app.store import Store
-from app.telemetry import Telemetry
+from app.telemetry.metrics import Telemetry
 from app.web.page import error_page
 from flows.fastflow.images import Limits, uncompressed_bytes
 

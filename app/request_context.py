@@ -10,11 +10,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import logs
 from app.client_address import client_address
 from app.draining import Draining
 from app.errors import problem_answers, problems
-from app.telemetry import Telemetry
+from app.telemetry import logs
+from app.telemetry.metrics import Telemetry
 
 logger = logging.getLogger("flowgauge.requests")
 

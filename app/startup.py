@@ -12,7 +12,6 @@ import torch
 import typer
 import uvicorn
 
-from app import logs
 from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
 from app.database.engine import DatabaseError, DatabaseUnavailable, read_url, shown
 from app.history.history import HistoryError
@@ -22,6 +21,7 @@ from app.server import Server
 from app.settings import Settings, SettingsError, settings_from
 from app.sinks.config import SinkError
 from app.sinks.sinks import describe
+from app.telemetry import logs
 from flows.fastflow import models_folder
 from flows.fastflow.detector import DeviceError, pick_device
 from flows.fastflow.engines import pick_engine, slower_here

@@ -21,7 +21,7 @@ from app.scheduling.batcher import Batcher, BatchResult
 from app.scheduling.thread_pool import FairThreadPool, Timed
 from app.schemas import predict as schemas
 from app.store import Store
-from app.telemetry import Telemetry
+from app.telemetry.metrics import Telemetry
 from app.verdict import require_detectable, thresholds
 from flows.fastflow.calibration import Measurement, measure
 from flows.fastflow.detector import Detector

@@ -8,12 +8,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
-from app import logs
 from app.auth.access import Caller, Role
 from app.draining import Draining
 from app.errors import problem_answers, problems
 from app.request_context import RequestContext
-from app.telemetry import Telemetry
+from app.telemetry import logs
+from app.telemetry.metrics import Telemetry
 from app.web.page import error_page
 
 INSIDE = "/srv/inside/path"

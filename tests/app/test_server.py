@@ -23,7 +23,7 @@ from app.web.page import error_page
 from app.draining import Draining
 from app.request_context import RequestContext
 from app.server import Server
-from app.telemetry import Telemetry
+from app.telemetry.metrics import Telemetry
 
 drain_seconds, grace, start = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 draining = Draining()

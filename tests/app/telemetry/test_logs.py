@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.logs import REQUEST_ID, JsonFormatter, TextFormatter
+from app.telemetry.logs import REQUEST_ID, JsonFormatter, TextFormatter
 
 
 def line(formatter: logging.Formatter, *args: object, **extra: Any) -> str:
@@ -79,7 +79,7 @@ def test_json_has_the_request_id_and_the_traceback() -> None:
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_all_of_a_process_goes_to_stderr(log_format: str) -> None:
     code = (
-        f"import logging, warnings; from app import logs; logs.configure({log_format!r});"
+        f"import logging, warnings; from app.telemetry import logs; logs.configure({log_format!r});"
         "logging.getLogger('flowgauge.x').info('ours');"
         "logging.getLogger('uvicorn.error').info('the server');"
         "logging.getLogger('other').info('unheard'); logging.getLogger('other').warning('heard');"
