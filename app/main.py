@@ -11,7 +11,6 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from app import openapi
 from app.auth.audit import Audit, Observer
 from app.auth.keyring import Keyring
 from app.auth.keys import Keys
@@ -21,7 +20,6 @@ from app.category_settings import SettingsFiles
 from app.draining import Draining
 from app.errors import problem_answers
 from app.feed.feed import Feed
-from app.gauges import Gauges
 from app.guard import Guard
 from app.history.deletions import DeletionGuard
 from app.history.drift import Drift
@@ -34,6 +32,8 @@ from app.lingering_close import LingeringClose
 from app.loader import Loader
 from app.request_context import RequestContext
 from app.residency import Residency
+from app.routes import openapi
+from app.routes.gauges import Gauges
 from app.routing import ROUTES
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher

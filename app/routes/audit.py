@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from app.auth.access import MayAdminister
 from app.dependencies import AuditPart
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.schemas import access as schemas
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])

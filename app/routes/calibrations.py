@@ -16,9 +16,9 @@ from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
-from app.openapi import documented
-from app.openapi_bodies import CALIBRATION_EXTRA
 from app.recalibration import recalibrate
+from app.routes.openapi import documented
+from app.routes.openapi_bodies import CALIBRATION_EXTRA
 from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibration
 from app.scheduling.admission import CALIBRATIONS
 from app.scheduling.disconnect import cancel_on_disconnect

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request
 from app.auth.access import MayAdminister, MaySeeHistory
 from app.auth.audit import audited
 from app.dependencies import DeletionsPart, RetentionPart
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.schemas.deletions import DeletionKind, HeldDeletion, HeldDeletions
 
 router = APIRouter(prefix="/v1/deletions", tags=["history"])

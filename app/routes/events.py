@@ -13,7 +13,7 @@ from app.errors.problems import Problem
 from app.feed.feed import Feed
 from app.feed.log import EventFilter
 from app.feed.stream import MEDIA_TYPE, EventStream
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.routes.parameters import text_query
 from app.schemas.predict import Decision
 

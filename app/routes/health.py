@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from app.dependencies import BatcherPart, DrainingPart, ResidencyPart
 from app.errors.problems import Problem
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.schemas.health import Health
 
 router = APIRouter(prefix="/health", tags=["health"])

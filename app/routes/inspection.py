@@ -21,7 +21,7 @@ from app.history.loose_ends import gone, lost
 from app.history.pictures import FORMATS, format_of
 from app.http import immutable
 from app.http.sending import Accounted
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas.history import KeptInspection
 from app.schemas.review import NewReview, Review, ReviewList

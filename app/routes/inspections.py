@@ -16,8 +16,8 @@ from app.errors.problems import Problem
 from app.history import browsing, export, queries
 from app.history.history import History
 from app.http.sending import LimitedStreamingResponse
-from app.openapi import documented
 from app.routes.inspection import ID_PATTERN
+from app.routes.openapi import documented
 from app.routes.parameters import From, To, text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision

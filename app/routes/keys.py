@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 from app.auth.access import MayAdminister, Role
 from app.dependencies import KeyringPart, KeysPart
 from app.errors.problems import Problem
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.schemas import access as schemas
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from app.auth.access import MaySeeHistory
 from app.dependencies import TelemetryPart
 from app.errors.problems import Problem
-from app.openapi import documented
+from app.routes.openapi import documented
 
 router = APIRouter(tags=["operation"])
 

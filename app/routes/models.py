@@ -15,8 +15,8 @@ from app.catalogue import categories, require_readable, resolve, unknown_model
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.errors.problems import Problem
 from app.loader import reason
-from app.openapi import documented
 from app.residency import Residency
+from app.routes.openapi import documented
 from app.schemas import models as schemas
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import own_calibrator

@@ -24,9 +24,9 @@ from app.http.known_query import require_known_query
 from app.inspection.params import Params
 from app.inspection.predictor import PROBLEMS, Body, Predictor
 from app.open_inference import incoming, outgoing
-from app.openapi import documented
-from app.openapi_bodies import INFER_EXTRA
 from app.routes import health
+from app.routes.openapi import documented
+from app.routes.openapi_bodies import INFER_EXTRA
 from app.scheduling.admission import Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import open_inference as schemas

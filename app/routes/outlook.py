@@ -15,7 +15,7 @@ from app.history import changes, outlook, reports
 from app.history.outlook import Limits
 from app.history.reports import Span
 from app.http.preconditions import READING_PROBLEMS
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.routes.parameters import StationOfCalibration
 from app.schemas import outlook as schemas
 from app.store import Store

@@ -16,7 +16,7 @@ from app.errors.problems import Problem
 from app.history import rates, reports, training_set
 from app.history.shift_report import shift_report
 from app.http.sending import LimitedStreamingResponse
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.routes.parameters import AnySpan, OfStation, ShiftSpan
 from app.schemas.reports import DriftReport, DriftStatistic, Rates, ShiftReport
 from flows.fastflow import models_folder

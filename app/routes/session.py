@@ -10,7 +10,7 @@ from app.client_address import client_address
 from app.dependencies import KeyringPart, SessionsPart, SettingsPart
 from app.errors.problems import Problem
 from app.guard import LOGIN
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.schemas import access as schemas
 
 logger = logging.getLogger("flowgauge.guard")

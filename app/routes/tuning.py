@@ -11,7 +11,7 @@ from app.category_settings import Area, CategorySettings, Region
 from app.dependencies import Category, StorePart
 from app.errors.problems import Problem
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
-from app.openapi import documented
+from app.routes.openapi import documented
 from app.routes.parameters import OptionalReason, StationOfRegion
 from app.schemas import tuning as schemas
 from flows.fastflow.calibration import Calibrator

@@ -9,8 +9,8 @@ from app.auth.audit import audited
 from app.dependencies import Category, SettingsPart, StorePart, Version
 from app.errors.problems import Problem
 from app.http import uploads
-from app.openapi import documented
-from app.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
+from app.routes.openapi import documented
+from app.routes.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
 from app.schemas import models as schemas
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["models"], dependencies=[needs(Permission.ADMIN)])

@@ -119,7 +119,7 @@ def test_answers_are_as_documented_however_often_one_asks(label: str, role: Role
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_gets_what_it_is_for(role: Role, plant: Plant) -> None:
-    """As the document says, which tests/app/test_openapi.py holds against the contract."""
+    """As the document says, which tests/app/routes/test_openapi.py holds against the contract."""
     for label in sorted(OPERATIONS.keys() - OPEN, key=lambda label: ("logout" in label, label)):
         description: str = OPERATIONS[label].definition.raw["description"]
         allowed = description.rpartition("Roles: ")[2].removesuffix(".").split(", ")
