@@ -19,11 +19,11 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.inspection.inspector import Inspector
 from app.inspection.predictor import Predictor
-from app.residency import Residency
+from app.registry.residency import Residency
+from app.registry.store import Store
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
 from app.settings import Settings
-from app.store import Store
 from app.telemetry.metrics import Telemetry
 
 

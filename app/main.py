@@ -15,8 +15,6 @@ from app.auth.audit import Audit, Observer
 from app.auth.keyring import Keyring
 from app.auth.keys import Keys
 from app.auth.sessions import Sessions
-from app.calibrations import CalibrationFiles
-from app.category_settings import SettingsFiles
 from app.draining import Draining
 from app.errors import problem_answers
 from app.feed.feed import Feed
@@ -29,9 +27,12 @@ from app.history.retention import Retention
 from app.inspection.inspector import Inspector
 from app.inspection.predictor import Predictor
 from app.lingering_close import LingeringClose
-from app.loader import Loader
+from app.registry.calibrations import CalibrationFiles
+from app.registry.category_settings import SettingsFiles
+from app.registry.loader import Loader
+from app.registry.residency import Residency
+from app.registry.store import Store
 from app.request_context import RequestContext
-from app.residency import Residency
 from app.routes import openapi
 from app.routes.gauges import Gauges
 from app.routing import ROUTES
@@ -39,7 +40,6 @@ from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
 from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
-from app.store import Store
 from app.telemetry.metrics import Telemetry
 from app.web.page import error_page
 from flows.fastflow.images import Limits, uncompressed_bytes

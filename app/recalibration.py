@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from app import verdict
-from app.calibrations import CalibrationFiles, InForce, Renewal, Slot
-from app.category_settings import CategorySettings
 from app.errors.problems import Problem
 from app.history.comparison import compare
 from app.history.references import samples
+from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
+from app.registry.category_settings import CategorySettings
 from app.schemas.predict import Threshold
 from flows.fastflow.calibration import Measurement, calibrate
 from flows.fastflow.detector import Detector, own_calibrator

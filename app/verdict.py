@@ -6,9 +6,9 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from app.category_settings import CategorySettings, Region
 from app.errors.problems import Problem
 from app.history.rates import DECISIONS
+from app.registry.category_settings import CategorySettings, Region
 from app.schemas.predict import CalibrationUsed, Decision
 from app.schemas.predict import Threshold as ShownThreshold
 from flows.fastflow.calibration import Calibrator, Thresholds

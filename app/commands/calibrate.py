@@ -51,11 +51,11 @@ def calibrate(
     import torch
 
     from app.auth.access import COMMAND_LINE
-    from app.calibrations import CalibrationFiles
-    from app.category_settings import SettingsFiles
     from app.folder_calibration import FolderError, find_images, measure_images
-    from app.loader import Loader
     from app.recalibration import recalibrate
+    from app.registry.calibrations import CalibrationFiles
+    from app.registry.category_settings import SettingsFiles
+    from app.registry.loader import Loader
     from flows.fastflow import fit_pictures, models_folder
     from flows.fastflow.engines import slower_here
     from flows.fastflow.manifest import PRECISIONS

@@ -14,7 +14,7 @@ from app.commands import remote
 from app.commands.checks import Check, show
 
 if TYPE_CHECKING:
-    from app.loader import Loader
+    from app.registry.loader import Loader
 
 # Distribution and module of libraries that can be installed and yet lack something of the system.
 LIBRARIES = {
@@ -106,7 +106,7 @@ def _serving(models: Path) -> Iterator[Check]:
 
     from app.auth.exposure import require_certificate, require_keys_on_network
     from app.database.engine import read_url
-    from app.loader import Loader
+    from app.registry.loader import Loader
     from app.settings import settings_from
     from app.sinks.sinks import describe
     from flows.fastflow.engines import slower_here

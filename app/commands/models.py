@@ -10,7 +10,7 @@ from app.commands.auditing import audited
 from app.settings import settings_from
 
 if TYPE_CHECKING:
-    from app.loader import Loader
+    from app.registry.loader import Loader
 
 Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder.")]
 Category = Annotated[str, typer.Argument(help="The category, as `flowgauge models list` names it.")]
@@ -112,7 +112,7 @@ def pack(
 
     Weights of the backbone are not in it: a server has them, or `flowgauge backbones` gets them.
     """
-    from app import packing
+    from app.registry import packing
     from flows.fastflow import models_folder
     from flows.fastflow.atomic_files import replacing
 
@@ -188,7 +188,7 @@ def delete(category: Category, version: Version, models: Models = _FOLDER) -> No
 def _activate(models: Path, category: str, version: str, device: str) -> str | None:
     """Activate a version that a server would not refuse, and say so; returns the one before."""
     from app import verdict
-    from app.category_settings import SettingsFiles
+    from app.registry.category_settings import SettingsFiles
     from flows.fastflow import models_folder
 
     detector = _loader(models, device).read(models_folder.resolve(models, category, version))
@@ -201,6 +201,6 @@ def _activate(models: Path, category: str, version: str, device: str) -> str | N
 
 
 def _loader(models: Path, device: str) -> "Loader":
-    from app.loader import Loader
+    from app.registry.loader import Loader
 
     return Loader.of(settings_from(models=models, device=device), keeps_converted=False)

@@ -55,9 +55,9 @@ def inspect_here(
     import torch
 
     from app import verdict
-    from app.calibrations import CalibrationFiles
-    from app.category_settings import SettingsFiles
     from app.errors.problems import Problem
+    from app.registry.calibrations import CalibrationFiles
+    from app.registry.category_settings import SettingsFiles
     from flows.fastflow import heatmap, images, models_folder
     from flows.fastflow.detector import Detector
     from flows.fastflow.manifest import PRECISIONS

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from app.free_disk import SPARE_BYTES, free_bytes
 from app.history.record import Record, decode
+from app.registry.free_disk import SPARE_BYTES, free_bytes
 
 logger = logging.getLogger("flowgauge.history")
 

@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 from sqlalchemy import select
 
-from app.calibrations import CalibrationFiles, Slot
-from app.category_settings import SETTINGS, CategorySettings
 from app.database.clock import now_ms
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.errors.problems import Problem
 from app.history.drift import Reference, Row
+from app.registry.calibrations import CalibrationFiles, Slot
+from app.registry.category_settings import SETTINGS, CategorySettings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
 

@@ -21,7 +21,7 @@ from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
 from app.inspection.inspector import Inspector
 from app.inspection.params import PredictParams, PredictRequest
 from app.inspection.pixels import Drawing
-from app.residency import Residency
+from app.registry.residency import Residency
 from app.scheduling.admission import Admission, Reservation
 from app.scheduling.batcher import Batcher
 from app.scheduling.disconnect import cancel_on_disconnect

@@ -10,20 +10,20 @@ from app import calibration_pictures, verdict
 from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
 from app.calibration_pictures import MAX_PICTURES, Reviewed
-from app.calibrations import InForce, Slot, or_own
 from app.database import clock
 from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart, SettingsPart, StorePart
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.recalibration import recalibrate
+from app.registry.calibrations import InForce, Slot, or_own
+from app.registry.store import Store
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import CALIBRATION_EXTRA
 from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibration
 from app.scheduling.admission import CALIBRATIONS
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import tuning as schemas
-from app.store import Store
 from flows.fastflow import fit_pictures
 from flows.fastflow.bundle import BundleError
 from flows.fastflow.detector import Detector

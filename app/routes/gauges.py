@@ -12,10 +12,10 @@ from starlette.datastructures import State
 
 from app.database import clock
 from app.database.engine import Database
-from app.free_disk import free_bytes
 from app.history.deletions import KINDS
 from app.history.rates import escape, overkill
 from app.history.reports import Span, complete, counts, versions
+from app.registry.free_disk import free_bytes
 
 logger = logging.getLogger("flowgauge.telemetry")
 

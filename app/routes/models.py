@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from app import verdict
 from app.auth.access import MaySeeModels
-from app.catalogue import categories, require_readable, resolve, unknown_model
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.errors.problems import Problem
-from app.loader import reason
-from app.residency import Residency
+from app.registry.catalogue import categories, require_readable, resolve, unknown_model
+from app.registry.loader import reason
+from app.registry.residency import Residency
 from app.routes.openapi import documented
 from app.schemas import models as schemas
 from flows.fastflow import bundle, models_folder

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app.auth.access import AnyCaller, MayPredict, MaySeeModels
-from app.catalogue import resolve
 from app.dependencies import (
     VERSION_IN_PATH,
     Category,
@@ -24,6 +23,7 @@ from app.http.known_query import require_known_query
 from app.inspection.params import Params
 from app.inspection.predictor import PROBLEMS, Body, Predictor
 from app.open_inference import incoming, outgoing
+from app.registry.catalogue import resolve
 from app.routes import health
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import INFER_EXTRA

@@ -7,7 +7,6 @@ from starlette.concurrency import run_in_threadpool
 
 from app import verdict
 from app.auth.access import MaySeeHistory
-from app.calibrations import Slot, or_own
 from app.database import clock
 from app.database.engine import Database
 from app.dependencies import Category, HistoryPart, ResidencyPart, StorePart
@@ -15,10 +14,11 @@ from app.history import changes, outlook, reports
 from app.history.outlook import Limits
 from app.history.reports import Span
 from app.http.preconditions import READING_PROBLEMS
+from app.registry.calibrations import Slot, or_own
+from app.registry.store import Store
 from app.routes.openapi import documented
 from app.routes.parameters import StationOfCalibration
 from app.schemas import outlook as schemas
-from app.store import Store
 from flows.fastflow import conformal
 from flows.fastflow.detector import Detector
 

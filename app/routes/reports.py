@@ -7,7 +7,6 @@ from fastapi import APIRouter
 from sqlalchemy import Connection, select
 from starlette.responses import Response
 
-from app import catalogue
 from app.auth.access import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
@@ -16,6 +15,7 @@ from app.errors.problems import Problem
 from app.history import rates, reports, training_set
 from app.history.shift_report import shift_report
 from app.http.sending import LimitedStreamingResponse
+from app.registry import catalogue
 from app.routes.openapi import documented
 from app.routes.parameters import AnySpan, OfStation, ShiftSpan
 from app.schemas.reports import DriftReport, DriftStatistic, Rates, ShiftReport

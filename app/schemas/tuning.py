@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.category_settings import Area, Rate
+from app.registry.category_settings import Area, Rate
 from app.schemas.body import Body
 from app.schemas.models import CategoryName, VersionName
 from app.schemas.predict import Sha256, Threshold

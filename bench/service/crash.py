@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import httpx
 
-from app.packing import pack
+from app.registry.packing import pack
 from bench.report import Figures, milliseconds
 from bench.service.client import Connection, DisconnectedError
 from flows.fastflow import bundle, models_folder

@@ -2,7 +2,7 @@
 
 models/<category>/<version>/    a bundle, see bundle.py
 models/<category>/active        the version that serves and, in a second line, the one that served before it
-models/<category>/calibrations/<version>/    made later, of good pictures; see app/calibrations.py
+models/<category>/calibrations/<version>/    made later, of good pictures; see app/registry/calibrations.py
 models/backbones/               weights of frozen backbones, shared by all categories
 """
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from app import packing
+from app.registry import packing
 from flows.fastflow import bundle, models_folder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 from starlette.testclient import TestClient
 
-from app.calibrations import Renewal, Slot
+from app.registry.calibrations import Renewal, Slot
 from flows.fastflow import bundle
 from flows.fastflow.manifest import Calibration, Precision
 from tests.conftest import picture, png

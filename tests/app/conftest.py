@@ -23,16 +23,16 @@ from starlette.testclient import TestClient
 
 from app.auth.access import COMMAND_LINE, Role
 from app.auth.keys import Keys
-from app.calibrations import CalibrationFiles
 from app.database.engine import Database
 from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.retention import Retention
-from app.loader import Loader
 from app.main import create_app
-from app.residency import Residency
+from app.registry.calibrations import CalibrationFiles
+from app.registry.loader import Loader
+from app.registry.residency import Residency
+from app.registry.store import Store
 from app.settings import Settings
-from app.store import Store
 from flows.fastflow import bundle, models_folder
 from tests.conftest import trained_once
 from tests.support.serving import running

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load, save
 
 from app.errors.problems import Problem
-from app.residency import Residency
+from app.registry.residency import Residency
 from flows.fastflow import bundle
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector
 from flows.fastflow.images import decode

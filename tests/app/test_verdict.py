@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.category_settings import CategorySettings, Region
 from app.errors.problems import Problem
+from app.registry.category_settings import CategorySettings, Region
 from app.verdict import region_mask, require_region, thresholds
 from flows.fastflow import models_folder
 from flows.fastflow.calibration import Calibrator

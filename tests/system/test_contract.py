@@ -31,7 +31,7 @@ from app.auth.keys import Keys
 from app.database.engine import Database
 from app.errors import problem_answers
 from app.main import create_app
-from app.packing import pack
+from app.registry.packing import pack
 from app.settings import Settings
 from tests.support.fleet import Fleet
 from tests.support.server import Server

@@ -11,17 +11,17 @@ from starlette.responses import Response
 
 from app import verdict
 from app.auth.access import MaySeeModels, Permission
-from app.catalogue import require_readable
 from app.database.engine import Database
 from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version
 from app.errors.problems import Problem
 from app.history import browsing
 from app.history.drift import Drift, State
-from app.residency import Residency
+from app.registry.catalogue import require_readable
+from app.registry.residency import Residency
+from app.registry.store import Store
 from app.routes import calibrations, models
 from app.routes.pages.filter import categories
 from app.schemas.tuning import CalibrationInForce
-from app.store import Store
 from app.web.page import PagePart, PageRoute
 from app.web.templating import data
 from app.web.training_report import training_report

@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from app.auth.audit import Audit
-from app.category_settings import SETTINGS
 from app.database.engine import Database
 from app.main import create_app
+from app.registry.category_settings import SETTINGS
 from app.schemas.access import AuditEntry
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder

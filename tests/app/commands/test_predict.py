@@ -18,9 +18,9 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from app.auth.access import Role
-from app.category_settings import SETTINGS
 from app.client import Client
 from app.main import create_app
+from app.registry.category_settings import SETTINGS
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import good

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.free_disk import SPARE_BYTES
 from app.history.journal import Journal, JournalFull
 from app.history.record import Entry, Record
+from app.registry.free_disk import SPARE_BYTES
 from tests.app.full_disk import files_of_at_most
 
 MANY = 2**40

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.calibrations import CalibrationFiles
-from app.category_settings import SETTINGS, SettingsFiles
 from app.database.clock import first_id
 from app.database.engine import Database
 from app.history.references import References, latest
 from app.main import create_app
+from app.registry.calibrations import CalibrationFiles
+from app.registry.category_settings import SETTINGS, SettingsFiles
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Precision

@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from app import calibration_pictures
-from app.calibrations import CalibrationFiles
 from app.http import forms
+from app.registry.calibrations import CalibrationFiles
 from flows.fastflow import conformal, images, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, archive

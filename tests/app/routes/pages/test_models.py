@@ -11,8 +11,8 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app.calibrations import CalibrationFiles
 from app.main import create_app
+from app.registry.calibrations import CalibrationFiles
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Precision

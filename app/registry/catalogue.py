@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from app.errors.problems import Problem
-from app.file_cache import DamagedFileError, FileCache
+from app.registry.file_cache import DamagedFileError, FileCache
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.models_folder import Pointer
 

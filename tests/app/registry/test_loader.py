@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors.problems import Problem
-from app.loader import Loader
+from app.registry.loader import Loader
 from flows.fastflow import detector, models_folder
 from flows.fastflow.scorer import NotNumbersError, Scorer
 from tests.app.bundles import again

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.catalogue import Catalogue, categories, require_readable
 from app.errors.problems import Problem
-from app.loader import Loader
-from app.memory import Key, Memory
+from app.registry.catalogue import Catalogue, categories, require_readable
+from app.registry.loader import Loader
+from app.registry.memory import Key, Memory
 from flows.fastflow.detector import Detector
 
 logger = logging.getLogger("flowgauge.residency")

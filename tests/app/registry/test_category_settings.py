@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from app.category_settings import SETTINGS, Area, CategorySettings, SettingsFiles
 from app.errors.problems import Problem
+from app.registry.category_settings import SETTINGS, Area, CategorySettings, SettingsFiles
 from flows.fastflow import models_folder
 
 SQUARE = [[[0, 0], [100, 0], [100, 50], [0, 50]]]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from app.free_disk import expect_room_for_upload
+from app.registry.free_disk import expect_room_for_upload
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.bundle import BundleError
 from flows.fastflow.manifest import Manifest

@@ -11,8 +11,8 @@ from weakref import ReferenceType, WeakSet, ref
 
 import torch
 
-from app.calibrations import CalibrationFiles
 from app.errors.problems import Problem
+from app.registry.calibrations import CalibrationFiles
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector, DeviceError, own_calibrator, pick_device

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from app import residency as module
 from app.errors.problems import Problem
-from app.loader import Loader
-from app.residency import Residency
+from app.registry import residency as module
+from app.registry.loader import Loader
+from app.registry.residency import Residency
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.stores import damage, serving

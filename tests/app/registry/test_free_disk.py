@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app import free_disk
-from app.free_disk import SPARE_BYTES, UPLOADS_LEAVE, expect_room_for_upload
+from app.registry import free_disk
+from app.registry.free_disk import SPARE_BYTES, UPLOADS_LEAVE, expect_room_for_upload
 
 
 def test_uploads_leave_more_than_inspections_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

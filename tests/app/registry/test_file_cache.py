@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.file_cache import DamagedFileError, FileCache
+from app.registry.file_cache import DamagedFileError, FileCache
 
 
 def get(cache: FileCache[int], path: Path) -> int | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.memory import Memory
+from app.registry.memory import Memory
 from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.catalogue import Catalogue, categories
 from app.errors.problems import Problem
+from app.registry.catalogue import Catalogue, categories
 from flows.fastflow import models_folder
 from tests.flows.fastflow.manifests import made
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.errors.problems import Problem
+from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from flows.fastflow import models_folder
 from tests.app.calibrating import renewal, slot_of
 from tests.flows.fastflow.manifests import made

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app import free_disk
-from app.free_disk import UPLOADS_LEAVE
-from app.residency import Residency
-from app.store import MAX_UPLOADS, Store
+from app.registry import free_disk
+from app.registry.free_disk import UPLOADS_LEAVE
+from app.registry.residency import Residency
+from app.registry.store import MAX_UPLOADS, Store
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.full_disk import files_of_at_most
 from tests.app.stores import problem

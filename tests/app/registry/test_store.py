@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app.category_settings import SETTINGS
 from app.errors.problems import Problem
-from app.residency import Residency
-from app.store import Changed, Store
+from app.registry.category_settings import SETTINGS
+from app.registry.residency import Residency
+from app.registry.store import Changed, Store
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, left_in

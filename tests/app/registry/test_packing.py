@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app import packing
-from app.packing import pack
+from app.registry import packing
+from app.registry.packing import pack
 from flows.fastflow import bundle
 from flows.fastflow.bundle import BundleError
 from tests.flows.fastflow.manifests import made, manifest

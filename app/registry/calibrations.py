@@ -19,9 +19,9 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.catalogue import problems_of
 from app.errors.problems import Problem
-from app.file_cache import DamagedFileError, FileCache
+from app.registry.catalogue import problems_of
+from app.registry.file_cache import DamagedFileError, FileCache
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.calibration import Calibrator

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
-from app.catalogue import problems_of, unknown_model
 from app.errors.problems import Problem
-from app.file_cache import DamagedFileError, FileCache
+from app.registry.catalogue import problems_of, unknown_model
+from app.registry.file_cache import DamagedFileError, FileCache
 from app.schemas.body import Body
 from flows.fastflow import models_folder, regions
 from flows.fastflow.atomic_files import replace_file

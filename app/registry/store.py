@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from app import verdict
-from app.calibrations import CalibrationFiles
-from app.catalogue import problems_of, resolve
-from app.category_settings import SettingsFiles
 from app.errors.problems import Problem
-from app.free_disk import expect_room_for_upload
-from app.packing import unpack
-from app.residency import Residency
+from app.registry.calibrations import CalibrationFiles
+from app.registry.catalogue import problems_of, resolve
+from app.registry.category_settings import SettingsFiles
+from app.registry.free_disk import expect_room_for_upload
+from app.registry.packing import unpack
+from app.registry.residency import Residency
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow import models_folder
 from flows.fastflow.atomic_files import sweep, temporary_directory

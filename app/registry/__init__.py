@@ -1,0 +1,1 @@
+"""Models on disk and in memory, and what is set for their categories."""
