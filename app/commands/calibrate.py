@@ -51,8 +51,8 @@ def calibrate(
     import torch
 
     from app.auth.access import COMMAND_LINE
-    from app.folder_calibration import FolderError, find_images, measure_images
-    from app.recalibration import recalibrate
+    from app.recalibration.folder import FolderError, find_images, measure_images
+    from app.recalibration.recalibrate import recalibrate
     from app.registry.calibrations import CalibrationFiles
     from app.registry.category_settings import SettingsFiles
     from app.registry.loader import Loader

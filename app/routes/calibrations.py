@@ -6,16 +6,17 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app import calibration_pictures, verdict
+from app import verdict
 from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
-from app.calibration_pictures import MAX_PICTURES, Reviewed
 from app.database import clock
 from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart, SettingsPart, StorePart
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
-from app.recalibration import recalibrate
+from app.recalibration import images as calibration_pictures
+from app.recalibration.images import MAX_PICTURES, Reviewed
+from app.recalibration.recalibrate import recalibrate
 from app.registry.calibrations import InForce, Slot, or_own
 from app.registry.store import Store
 from app.routes.openapi import documented

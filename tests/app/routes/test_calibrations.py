@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app import calibration_pictures
 from app.http import forms
+from app.recalibration import images as calibration_pictures
 from app.registry.calibrations import CalibrationFiles
 from flows.fastflow import conformal, images, models_folder
 from flows.fastflow.detector import Detector

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.errors.problems import Problem
-from app.recalibration import require_fit, unlike
+from app.recalibration.recalibrate import require_fit, unlike
 from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.manifest import Calibration
 

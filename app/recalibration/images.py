@@ -14,7 +14,7 @@ from app.history.pictures import Pictures
 from app.history.training_set import GoodPicture
 from app.http import forms
 from app.inspection.inspector import Inspector
-from app.recalibration import Measured, require_fit
+from app.recalibration.recalibrate import Measured, require_fit
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 

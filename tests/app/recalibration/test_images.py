@@ -1,8 +1,8 @@
 """The reviewed images that a calibration is made of."""
 
-from app.calibration_pictures import Reviewed, choose, reviewed
 from app.history.history import History
 from app.history.training_set import GoodPicture
+from app.recalibration.images import Reviewed, choose, reviewed
 from flows.fastflow.fit_pictures import FitPictures
 from tests.app.history.rows import add, row
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from app.recalibration import Measured, require_fit
+from app.recalibration.recalibrate import Measured, require_fit
 from flows.fastflow.calibration import measure
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures

@@ -1,0 +1,1 @@
+"""Thresholds renewed with good images of the line."""
