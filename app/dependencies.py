@@ -11,7 +11,6 @@ from app.auth.audit import Audit
 from app.auth.keyring import Keyring
 from app.auth.keys import Keys
 from app.auth.sessions import Sessions
-from app.draining import Draining
 from app.feed.feed import Feed
 from app.history.deletions import DeletionGuard
 from app.history.drift import Drift
@@ -23,6 +22,7 @@ from app.registry.residency import Residency
 from app.registry.store import Store
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
+from app.scheduling.draining import Draining
 from app.settings import Settings
 from app.telemetry.metrics import Telemetry
 

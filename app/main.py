@@ -15,7 +15,6 @@ from app.auth.audit import Audit, Observer
 from app.auth.keyring import Keyring
 from app.auth.keys import Keys
 from app.auth.sessions import Sessions
-from app.draining import Draining
 from app.errors import problem_answers
 from app.feed.feed import Feed
 from app.guard import Guard
@@ -38,6 +37,7 @@ from app.routes.gauges import Gauges
 from app.routing import ROUTES
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
+from app.scheduling.draining import Draining
 from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
 from app.telemetry.metrics import Telemetry

@@ -10,7 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.draining import Draining
+from app.scheduling.draining import Draining
 
 
 class Server(uvicorn.Server):

@@ -9,9 +9,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
 from app.auth.access import Caller, Role
-from app.draining import Draining
 from app.errors import problem_answers, problems
 from app.request_context import RequestContext
+from app.scheduling.draining import Draining
 from app.telemetry import logs
 from app.telemetry.metrics import Telemetry
 from app.web.page import error_page
