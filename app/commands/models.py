@@ -187,7 +187,7 @@ def delete(category: Category, version: Version, models: Models = _FOLDER) -> No
 
 def _activate(models: Path, category: str, version: str, device: str) -> str | None:
     """Activate a version that a server would not refuse, and say so; returns the one before."""
-    from app import verdict
+    from app.inspection import verdict
     from app.registry.category_settings import SettingsFiles
     from flows.fastflow import models_folder
 

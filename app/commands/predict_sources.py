@@ -54,8 +54,8 @@ def inspect_here(
     # Here and not above: torch takes seconds, which --help and --url should not.
     import torch
 
-    from app import verdict
     from app.errors.problems import Problem
+    from app.inspection import verdict
     from app.registry.calibrations import CalibrationFiles
     from app.registry.category_settings import SettingsFiles
     from flows.fastflow import heatmap, images, models_folder

@@ -12,10 +12,10 @@ from app.history.record import Entry
 from app.http.forms import TEXT_FIELDS
 from app.inspection.params import PredictRequest
 from app.inspection.pixels import Decoded, Explanation, Files
+from app.inspection.verdict import shown
 from app.scheduling.batcher import BatchResult
 from app.scheduling.thread_pool import Timed
 from app.schemas import predict as schemas
-from app.verdict import shown
 from flows.fastflow.calibration import Thresholds
 
 MediaType = Literal["application/json", "image/png", "application/x-npy"]

@@ -16,13 +16,13 @@ from app.inspection.answer import Answer, make_entry, make_inspection
 from app.inspection.idempotency import Idempotency
 from app.inspection.params import PredictRequest
 from app.inspection.pixels import Decoded, Explanation, decode, explain
+from app.inspection.verdict import require_detectable, thresholds
 from app.registry.store import Store
 from app.scheduling.admission import Reservation
 from app.scheduling.batcher import Batcher, BatchResult
 from app.scheduling.thread_pool import FairThreadPool, Timed
 from app.schemas import predict as schemas
 from app.telemetry.metrics import Telemetry
-from app.verdict import require_detectable, thresholds
 from flows.fastflow.calibration import Measurement, measure
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale

@@ -21,13 +21,13 @@ from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
 from app.inspection.inspector import Inspector
 from app.inspection.params import PredictParams, PredictRequest
 from app.inspection.pixels import Drawing
+from app.inspection.verdict import worst
 from app.registry.residency import Residency
 from app.scheduling.admission import Admission, Reservation
 from app.scheduling.batcher import Batcher
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import predict as schemas
 from app.settings import Settings
-from app.verdict import worst
 
 T = TypeVar("T")
 

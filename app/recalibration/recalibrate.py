@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from app import verdict
 from app.errors.problems import Problem
 from app.history.comparison import compare
 from app.history.references import samples
+from app.inspection import verdict
 from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.registry.category_settings import CategorySettings
 from app.schemas.predict import Threshold

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from app import verdict
 from app.errors.problems import Problem
+from app.inspection import verdict
 from app.registry.calibrations import CalibrationFiles
 from app.registry.catalogue import problems_of, resolve
 from app.registry.category_settings import SettingsFiles

@@ -6,7 +6,6 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app import verdict
 from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
 from app.database import clock
@@ -14,6 +13,7 @@ from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
+from app.inspection import verdict
 from app.recalibration import images as calibration_pictures
 from app.recalibration.images import MAX_PICTURES, Reviewed
 from app.recalibration.recalibrate import recalibrate

@@ -16,13 +16,13 @@ from app.errors.problems import Problem
 from app.history import browsing, export, queries
 from app.history.history import History
 from app.http.sending import LimitedStreamingResponse
+from app.inspection.verdict import worst
 from app.routes.inspection import ID_PATTERN
 from app.routes.openapi import documented
 from app.routes.parameters import From, To, text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
-from app.verdict import worst
 
 router = APIRouter(prefix="/v1", tags=["history"])
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
-from app import verdict
 from app.auth.access import MaySeeModels
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.errors.problems import Problem
+from app.inspection import verdict
 from app.registry.catalogue import categories, require_readable, resolve, unknown_model
 from app.registry.loader import reason
 from app.registry.residency import Residency

@@ -5,7 +5,6 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
-from app import verdict
 from app.auth.access import MaySeeHistory
 from app.database import clock
 from app.database.engine import Database
@@ -14,6 +13,7 @@ from app.history import changes, outlook, reports
 from app.history.outlook import Limits
 from app.history.reports import Span
 from app.http.preconditions import READING_PROBLEMS
+from app.inspection import verdict
 from app.registry.calibrations import Slot, or_own
 from app.registry.store import Store
 from app.routes.openapi import documented

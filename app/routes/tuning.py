@@ -4,12 +4,12 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from app import verdict
 from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
 from app.dependencies import Category, StorePart
 from app.errors.problems import Problem
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
+from app.inspection import verdict
 from app.registry.category_settings import Area, CategorySettings, Region
 from app.routes.openapi import documented
 from app.routes.parameters import OptionalReason, StationOfRegion

@@ -9,13 +9,13 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from app import verdict
 from app.auth.access import MaySeeModels, Permission
 from app.database.engine import Database
 from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version
 from app.errors.problems import Problem
 from app.history import browsing
 from app.history.drift import Drift, State
+from app.inspection import verdict
 from app.registry.catalogue import require_readable
 from app.registry.residency import Residency
 from app.registry.store import Store
