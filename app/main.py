@@ -17,7 +17,6 @@ from app.auth.keys import Keys
 from app.auth.sessions import Sessions
 from app.errors import problem_answers
 from app.feed.feed import Feed
-from app.guard import Guard
 from app.history.deletions import DeletionGuard
 from app.history.drift import Drift
 from app.history.history import History
@@ -25,13 +24,14 @@ from app.history.references import References, latest
 from app.history.retention import Retention
 from app.inspection.inspector import Inspector
 from app.inspection.predictor import Predictor
-from app.lingering_close import LingeringClose
+from app.middleware.guard import Guard
+from app.middleware.lingering_close import LingeringClose
+from app.middleware.request_context import RequestContext
 from app.registry.calibrations import CalibrationFiles
 from app.registry.category_settings import SettingsFiles
 from app.registry.loader import Loader
 from app.registry.residency import Residency
 from app.registry.store import Store
-from app.request_context import RequestContext
 from app.routes import openapi
 from app.routes.gauges import Gauges
 from app.routing import ROUTES

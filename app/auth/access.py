@@ -98,7 +98,7 @@ class Requires(APIKeyHeader):
         self.permission = permission
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
-        """Give the caller that app/guard.py has found.
+        """Give the caller that app/middleware/guard.py has found.
 
         Raises:
             Problem: forbidden.

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from app import guard
 from app.auth.access import MaySeeHistory
 from app.dependencies import FeedPart
 from app.errors.problems import Problem
 from app.feed.feed import Feed
 from app.feed.log import EventFilter
 from app.feed.stream import MEDIA_TYPE, EventStream
+from app.middleware import guard
 from app.routes.openapi import documented
 from app.routes.parameters import text_query
 from app.schemas.predict import Decision

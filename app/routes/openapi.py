@@ -5,11 +5,11 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app import guard
 from app.auth import sessions
 from app.auth.access import KEY_HEADER, Permission, Role, roles
 from app.errors import problem_answers
 from app.errors.problems import TYPES, ProblemName
+from app.middleware import guard
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
 
@@ -82,7 +82,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _document_access(operation: dict[str, Any], path: str) -> None:
-    """What app/guard.py asks of a request, and answers when it does not get it."""
+    """What app/middleware/guard.py asks of a request, and answers when it does not get it."""
     names: list[ProblemName] = []
     if "security" in operation:  # by the routes' `Requires`, whose scopes are permissions
         needed = {scope for one in operation["security"] for scopes in one.values() for scope in scopes}

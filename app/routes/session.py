@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request, Response
 
 from app.auth.access import PERMISSIONS, AnyCaller, Caller
 from app.auth.sessions import COOKIE, csrf_token
-from app.client_address import client_address
 from app.dependencies import KeyringPart, SessionsPart, SettingsPart
 from app.errors.problems import Problem
-from app.guard import LOGIN
+from app.middleware.client_address import client_address
+from app.middleware.guard import LOGIN
 from app.routes.openapi import documented
 from app.schemas import access as schemas
 

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from app.errors import problem_answers
 from app.web.page import error_page
 from app.scheduling.draining import Draining
-from app.request_context import RequestContext
+from app.middleware.request_context import RequestContext
 from app.server import Server
 from app.telemetry.metrics import Telemetry
 

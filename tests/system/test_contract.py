@@ -1,7 +1,8 @@
 """The whole OpenAPI document against a real server, with keys of every role.
 
 Schemathesis makes requests that keep the document and requests that break it. Whatever comes, the answer is
-one that the document describes and never a 500. tests/app/test_guard.py shows that every route needs a key.
+one that the document describes and never a 500. tests/app/middleware/test_guard.py shows that every route
+needs a key.
 """
 
 import base64

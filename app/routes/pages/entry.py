@@ -9,8 +9,8 @@ from starlette.responses import Response
 from app.auth.access import MayPredict
 from app.dependencies import KeyringPart, SettingsPart
 from app.errors.problems import Problem
-from app.guard import LOGIN
 from app.http import immutable
+from app.middleware.guard import LOGIN
 from app.routes.pages.filter import PageFilter, categories
 from app.web import entrance
 from app.web.page import PagePart, PageRoute

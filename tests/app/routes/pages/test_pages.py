@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from app.auth.access import PERMISSIONS, Permission, Role
 from app.auth.sessions import COOKIE
-from app.guard import OPEN
+from app.middleware.guard import OPEN
 from app.routes.pages import PAGES
 from app.web.entrance import STATIC
 from tests.app.conftest import Keyed

@@ -14,12 +14,12 @@ from app.auth.access import ANONYMOUS, KEY_HEADER, Caller
 from app.auth.keyring import Keyring
 from app.auth.keys import Key
 from app.auth.sessions import COOKIE, CSRF_HEADER, csrf_token
-from app.client_address import client_address
 from app.errors import problem_answers
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.loopback import is_loopback
-from app.limits import TokenBuckets
+from app.middleware.client_address import client_address
+from app.middleware.limits import TokenBuckets
 from app.settings import Settings
 from app.web import entrance
 

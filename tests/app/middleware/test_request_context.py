@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from app.auth.access import Caller, Role
 from app.errors import problem_answers, problems
-from app.request_context import RequestContext
+from app.middleware.request_context import RequestContext
 from app.scheduling.draining import Draining
 from app.telemetry import logs
 from app.telemetry.metrics import Telemetry

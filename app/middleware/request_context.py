@@ -10,8 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.client_address import client_address
 from app.errors import problem_answers, problems
+from app.middleware.client_address import client_address
 from app.scheduling.draining import Draining
 from app.telemetry import logs
 from app.telemetry.metrics import Telemetry

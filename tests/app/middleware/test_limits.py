@@ -1,6 +1,6 @@
 import pytest
 
-from app.limits import TokenBuckets
+from app.middleware.limits import TokenBuckets
 
 
 class Clock:

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.lingering_close import LingeringClose
+from app.middleware.lingering_close import LingeringClose
 from tests.support.serving import running
 
 ANSWER = PlainTextResponse("too large", 413)

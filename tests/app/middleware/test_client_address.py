@@ -1,6 +1,6 @@
 import pytest
 
-from app.client_address import client_address
+from app.middleware.client_address import client_address
 
 
 @pytest.mark.parametrize(

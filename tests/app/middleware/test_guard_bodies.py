@@ -5,9 +5,9 @@ from pathlib import Path
 
 import httpx
 
-from app.guard import UPLOADS
 from app.http.uploads import MAX_SMALL
 from app.main import create_app
+from app.middleware.guard import UPLOADS
 from app.settings import Settings
 from tests.app.conftest import Keyed, Serve
 from tests.app.guarded import WHO, expect_problem, filled
