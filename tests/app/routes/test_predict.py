@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from anyio.to_thread import current_default_thread_limiter
 from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
@@ -126,6 +128,23 @@ def test_version_can_be_named(
 def test_unknown_models_are_not_found(service: TestClient, tiny_images: Images, path: str) -> None:
     response = service.post(f"/v1/models{path}", content=tiny_images["good"][0], headers=RAW)
     assert response.status_code == 404
+
+
+def test_no_request_waits_for_a_thread_of_the_framework(service: TestClient, tiny_images: Images) -> None:
+    """There are 40, and requests that wait for one are counted nowhere."""
+    portal = service.portal
+    assert portal is not None
+    limiter = portal.call(current_default_thread_limiter)
+    borrowers = [object() for _ in range(int(limiter.available_tokens))]
+    with ThreadPoolExecutor(1) as pool:
+        for borrower in borrowers:
+            portal.call(limiter.acquire_on_behalf_of, borrower)
+        answer = pool.submit(service.post, PREDICT, content=tiny_images["good"][0], headers=RAW)
+        try:
+            assert answer.result(60).status_code == 200
+        finally:
+            for borrower in borrowers:
+                portal.call(limiter.release_on_behalf_of, borrower)
 
 
 class TestAccept:
