@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py clients examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-all lint bench bench-gpu bench-service bench-flows programs clean
+.PHONY: help demo test test-fast test-all lint bench bench-gpu bench-service bench-flows docs programs clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
@@ -27,6 +27,7 @@ help:
 	@echo 'make bench-gpu  the same models on a CUDA device'
 	@echo 'make bench-service  the service under load, overload, swaps of versions and kills'
 	@echo 'make bench-flows  the flow library beside zuko, normflows and FrEIA'
+	@echo 'make docs    the documentation as a site, in site/; fails on a broken link'
 	@echo 'make clean   remove the environments and caches; data, models, runs and demo/ stay'
 	@echo
 	@echo 'Everything is installed into $(VENV), which is made with PYTHON=python3 (3.11 or newer).'
@@ -68,6 +69,10 @@ bench-flows: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -W ignore -m bench.flows all
 
+docs: $(VENV)/.installed-dev
+	$(BIN)/zensical build --strict --clean
+	@echo 'Open site/index.html.'
+
 # $(call provide,DEBIAN'S PACKAGES): those that are not there, in one go.
 define provide
 @missing=; for package in $(1); do \
@@ -90,8 +95,8 @@ programs:
 	$(call provide,postgresql mosquitto nginx chromium nodejs)
 
 clean:
-	rm -rf $(VENV) .bench-venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) .bench-venv build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(SOURCES) docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed-demo: pyproject.toml $(VENV)/.created
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[weights,elpv,openvino]'
