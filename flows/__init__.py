@@ -7,7 +7,7 @@ A flow turns a simple density into a complicated one by a change of variables. W
 `forward` goes from data to latent, `inverse` from latent to data, and each returns the log-determinant of
 its own direction with shape (N,). This package needs torch alone. `flows.recipes` builds the published flows
 from these parts; the anomaly detector built on them is `flows.fastflow`, which is imported only by those who
-need it. docs/flows.md goes through all of it.
+need it. docs/reference/flows.md lists every name; docs/tutorials/flow-library.md teaches them in ten steps.
 """
 
 from flows.actnorm import ActNorm
