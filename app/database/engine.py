@@ -198,7 +198,7 @@ class Database:
                 f"{file} is damaged ({fault}), which no start will mend. Move it and the files beside it "
                 "whose names begin like its own away, and bring the newest snapshot back into a new folder "
                 "with `flowgauge backup restore`; what was answered since waits in the old folder's journal "
-                "alone, and docs/operating.md says how to file it"
+                "alone; docs/how-to/troubleshoot.md says how to file it"
             ) from error
 
 

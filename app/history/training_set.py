@@ -8,7 +8,7 @@ another inspection's review calls a defect is left out, for training must not le
 the part is a digest of its `part_id`; without one it is left out, and the picture is of a part of its own.
 
 What was reviewed is a selection. A model may learn what is good from it, but a threshold that it sets
-promises nothing for the line: see docs/operating.md, "When drift is told".
+promises nothing for the line: see docs/explanation/calibration.md.
 """
 
 import hashlib

@@ -43,7 +43,7 @@ def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
 def test_a_category_is_retired_by_moving_its_folder_away(
     store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
-    """As docs/operating.md says: the server runs on, and what was inspected stays."""
+    """As docs/how-to/operate.md says: the server runs on, and what was inspected stays."""
     settings = Settings(models=store, history=tmp_path / "history")
     with TestClient(create_app(settings)) as client:
         answer = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0])

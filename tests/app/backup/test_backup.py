@@ -160,7 +160,7 @@ def test_snapshot_taken_under_load_has_all_that_was_answered(
 def test_snapshot_has_the_journal_and_later_records_can_be_added(
     tmp_path: Path, make_entry: MakeEntry, tiny_bundle_store: Path
 ) -> None:
-    """As docs/operating.md says for a database that is damaged."""
+    """As docs/how-to/troubleshoot.md says for a damaged database."""
     old = Settings(history=tmp_path / "history", models=tiny_bundle_store)
     first, second = make_entry(), make_entry()
     kept_after_start(old)
