@@ -8,7 +8,7 @@ from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
 from flows.fastflow.score import ScoreRule, Scoring
 
-# Measured: docs/experiments.md, 14.
+# Measured: docs/research/model.md, "How much of the map is the Gaussian's?"
 _OF_THE_POSITIONS: Final = 0.5
 _LEAST: Final = 0.2
 _PADDED: Final = 0.25

@@ -80,7 +80,7 @@ def channels_last(head: Head) -> Head:
 
 
 # In bfloat16, what comes before a map's sides are a picture's divided by this stays in float32: low contrast
-# is what rounding takes, and most of it from the first layers (docs/experiments.md, 8).
+# is what rounding takes, and most of it from the first layers (docs/research/precision.md).
 _EXACT_STRIDE: Final = 4
 
 

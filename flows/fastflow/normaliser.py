@@ -23,7 +23,7 @@ class FeatureNormaliser(nn.Module):
         pooling: odd side of an average-pooling window applied first (1 = none); gives each position its
             neighbourhood, as PatchCore does (Roth et al. 2022, arXiv 2106.08265, section 3.1).
         pooled: which scales are pooled: all, or the coarsest alone, the last one (of a transformer's, which
-            are of one size, the deepest); small defects are drawn sharper then (docs/experiments.md, 10).
+            are of one size, the deepest); small defects are drawn sharper then (docs/research/model.md).
 
     Attributes:
         windows: side of each scale's window.

@@ -81,7 +81,7 @@ def _dino(name: str, side: int) -> Preset:
 # As published: Yu et al. 2021, arXiv 2111.07677; input, stages or blocks, steps, kernels and hidden ratio,
 # which nothing limits.
 _RESNET = {"steps": 8, "hidden_ratio": 1.0, "hidden_limit": None}
-# What 3x3 kernels were measured with (docs/experiments.md).
+# What 3x3 kernels were measured with (docs/research/model.md).
 _FIT_3X3: dict[str, Any] = {"learning_rate": 2e-3}
 _TRANSFORMER: dict[str, dict[str, Any]] = {
     "flow": {"steps": 20, "hidden_ratio": 0.16, "hidden_limit": None, "kernels": "3-1"},

@@ -2,7 +2,7 @@
 
 Of images: `image_auroc`, `image_average_precision`, `image_f1_max`. Of pixels: `PixelMetrics`, which takes
 one map after another and holds none, and `pixel_figures` for maps that are in memory anyway.
-docs/metrics.md says what each of them means.
+docs/reference/metrics.md defines each of them.
 """
 
 from training.metrics.errors import MetricError

@@ -1,7 +1,7 @@
 """A backbone's graph in two parts, so that rounding spares the first layers.
 
 Low contrast is what defects have and what rounding takes: the stem and the first blocks make 55 to 80 % of
-the noise that bfloat16 adds to the features of tf_efficientnet_lite0 (docs/experiments.md, 8).
+the noise that bfloat16 adds to the features of tf_efficientnet_lite0 (docs/research/precision.md).
 """
 
 import math
