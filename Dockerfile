@@ -16,9 +16,9 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv --without-pip /opt/flowgauge
 WORKDIR /src
 # Dependencies get their own layer, so that a changed line of code does not download torch again.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir app flows training && touch flowgauge.py app/__init__.py flows/__init__.py training/__init__.py \
-    && python -m pip --python /opt/flowgauge/bin/python install ".[weights,openvino,mqtt]"
+    && python -m pip --python /opt/flowgauge/bin/python install -c constraints.txt ".[weights,openvino,mqtt]"
 COPY flowgauge.py ./
 COPY app app
 COPY flows flows

@@ -9,51 +9,98 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py clients examples bench tests
+# The versions that the tests ran with. Users of `make demo` get them too: pip resolves faster, and a release
+# of yesterday cannot break a first look.
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# Tools of maintainers; neither users nor `make test` need them.
+TOOLS := coverage pre-commit uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-all lint bench bench-gpu bench-service bench-flows docs programs clean
+.PHONY: help demo format lint hooks test test-fast test-all test-lowest coverage docs constraints programs clean bench bench-gpu bench-service bench-flows
 
 help:
-	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
-	@echo '               SERVE=0                       end by itself instead of serving until Ctrl-C'
-	@echo '               PORT=8001                     another port than 8000'
-	@echo '               DATA=/path CATEGORY=bottle    your own pictures, laid out as in docs/data.md'
-	@echo 'make test    lint, types, unit and integration tests, a journey of each kind; what CI runs'
-	@echo 'make test-fast  lint, types and the quick unit tests, in under two minutes; for working'
-	@echo 'make test-all  everything: every database, preset, foreign client, browser journey and damage'
-	@echo 'make lint    ruff and mypy alone'
-	@echo 'make bench   speed and memory of inference beside anomalib; half an hour, into bench-results'
-	@echo '               ANOMALIB_PYTHON=/path/to/python    an interpreter with anomalib, or one is made'
-	@echo 'make bench-gpu  the same models on a CUDA device'
-	@echo 'make bench-service  the service under load, overload, swaps of versions and kills'
-	@echo 'make bench-flows  the flow library beside zuko, normflows and FrEIA'
-	@echo 'make docs    the documentation as a site, in site/; fails on a broken link'
-	@echo 'make clean   remove the environments and caches; data, models, runs and demo/ stay'
+	@echo 'To see it:'
+	@echo '  make demo           train on real images, measure, serve and inspect'
+	@echo '                        SERVE=0                      end instead of serving until Ctrl-C'
+	@echo '                        PORT=8001                    another port than 8000'
+	@echo '                        DATA=/path CATEGORY=bottle   your own images, laid out as in docs/data.md'
+	@echo 'To change it:'
+	@echo '  make format         sort imports, apply safe fixes and format the code'
+	@echo '  make lint           check style and types with ruff and mypy'
+	@echo '  make hooks          run format and lint checks before every git commit'
+	@echo '  make test-fast      lint and the quick unit tests, in under two minutes'
+	@echo '  make test           lint, unit and integration tests; what CI runs'
+	@echo '  make test-all       every test: all databases, presets, clients, browser journeys and crashes'
+	@echo '  make test-lowest    the quick unit tests with the oldest supported versions, in .venv-lowest'
+	@echo '  make coverage       measure how much of the code make test runs; report in htmlcov/'
+	@echo '  make docs           build the documentation site in site/; fails on a broken link'
+	@echo '  make constraints    write constraints.txt anew; UPGRADE=1 moves to the newest versions'
+	@echo '  make programs       install the Debian packages that the tests use; needs root'
+	@echo '  make clean          delete environments, caches and reports; data, models and runs stay'
+	@echo 'To measure it, with results in bench-results/:'
+	@echo '  make bench          speed and memory of inference beside anomalib; takes half an hour'
+	@echo '                        ANOMALIB_PYTHON=/path/to/python   an interpreter that has anomalib'
+	@echo '  make bench-gpu      the same models on a CUDA device'
+	@echo '  make bench-service  the service under load and overload, version swaps and crashes'
+	@echo '  make bench-flows    the flow library beside zuko, normflows and FrEIA'
 	@echo
 	@echo 'Everything is installed into $(VENV), which is made with PYTHON=python3 (3.11 or newer).'
 	@echo "pip's own settings apply: PIP_INDEX_URL for a mirror, PIP_EXTRA_INDEX_URL for CPU builds of torch."
+	@echo 'constraints and test-lowest use uv: UV_DEFAULT_INDEX for a mirror, UV_TORCH_BACKEND=cpu.'
 
 demo: $(VENV)/.installed-demo
 	@exec $(BIN)/python -m examples.demo --port '$(PORT)' --serve '$(SERVE)' \
 		$(if $(DATA),--data '$(DATA)') $(if $(CATEGORY),--category '$(CATEGORY)')
 
-# Three at a time, for on two cores some always wait for a server or a clock, and the tests of a file in one
-# process, which share what they trained. Bytecode is kept for the hundreds of processes that the tests start, also
-# where PYTHONDONTWRITEBYTECODE is set, as it often is in containers.
-test test-fast test-all: export PYTHONDONTWRITEBYTECODE =
+# One process runs all tests of a file, because they share what they trained. On two cores three processes are
+# faster than two: some always wait for a server or a clock.
+PYTEST_ALL := pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST_QUICK := pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not integration'
+
+# The tests start hundreds of processes: keep their bytecode, even in containers that set this variable.
+test test-fast test-all test-lowest coverage: export PYTHONDONTWRITEBYTECODE =
 test: lint programs
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/$(PYTEST_ALL)
 
 test-fast: lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not integration'
+	$(BIN)/$(PYTEST_QUICK)
 
 test-all: lint programs
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
+	$(BIN)/$(PYTEST_ALL) -m ''
+
+# Use Python 3.11: the oldest versions have no wheels for newer Pythons.
+test-lowest: $(VENV)/.installed-tools
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --python .venv-lowest --resolution lowest-direct -e '.[dev]'
+	.venv-lowest/bin/$(PYTEST_QUICK)
+
+coverage: $(VENV)/.installed-dev $(VENV)/.installed-tools programs
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m $(PYTEST_ALL)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy --strict --num-workers 2 $(SOURCES)
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+hooks: $(VENV)/.installed-dev $(VENV)/.installed-tools
+	$(BIN)/pre-commit install
+
+# One file for all supported Pythons and systems: uv writes markers where they differ. torch and what belongs to
+# it stay out, because builds for CPU and CUDA have different versions.
+UNPINNED := torch|torchvision|triton|nvidia-.*|cuda-.*|setuptools
+constraints: $(VENV)/.installed-tools
+	printf '%s\n' $(TOOLS) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--fork-strategy fewest --prerelease disallow --no-annotate --custom-compile-command 'make constraints' \
+		$(if $(UPGRADE),--upgrade) --extra dev -o constraints.txt pyproject.toml -
+	sed -i.bak -E '/^($(UNPINNED))==/d' constraints.txt && rm constraints.txt.bak
 
 bench: $(VENV)/.installed-dev $(if $(ANOMALIB_PYTHON),,.bench-venv/.installed)
 	$(BIN)/python -m bench.inference all
@@ -64,16 +111,16 @@ bench-gpu: $(VENV)/.installed-dev $(if $(ANOMALIB_PYTHON),,.bench-venv/.installe
 bench-service: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.service all
 
-# Other libraries of flows, which nothing else needs, come with the extra.
+# Only this target needs the other flow libraries.
 bench-flows: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]'
+	$(INSTALL) -e '.[bench]'
 	$(BIN)/python -W ignore -m bench.flows all
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/zensical build --strict --clean
 	@echo 'Open site/index.html.'
 
-# $(call provide,DEBIAN'S PACKAGES): those that are not there, in one go.
+# $(call provide,PACKAGES): install the Debian packages that are missing, or name them where only root may install.
 define provide
 @missing=; for package in $(1); do \
   case $$package in \
@@ -86,24 +133,30 @@ done; \
 if [ -z "$$missing" ]; then :; \
 elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
-else echo "not there, so what needs it is skipped:$$missing; on Debian: apt-get install$$missing"; fi
+else echo "Missing programs, their tests are skipped:$$missing. On Debian: apt-get install$$missing"; fi
 endef
 
-# The tests start servers of their own from these programs, a browser, and node for the page's scripts; where one
-# cannot be had, its tests are skipped.
+# The tests start servers from these programs, drive the browser and run the page's scripts with node. Where a
+# program is missing, its tests are skipped.
 programs:
 	$(call provide,postgresql mosquitto nginx chromium nodejs)
 
 clean:
-	rm -rf $(VENV) .bench-venv build dist site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest .bench-venv build dist site .cache .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis .coverage .coverage.* htmlcov
 	find $(SOURCES) docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/.installed-demo: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[weights,elpv,openvino]'
+$(VENV)/.installed-demo: pyproject.toml constraints.txt $(VENV)/.created
+	$(INSTALL) -e '.[weights,elpv,openvino]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+$(VENV)/.installed-dev: pyproject.toml constraints.txt $(VENV)/.created
+	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+# Without the project: `make constraints` must work when pyproject.toml and constraints.txt contradict each other.
+$(VENV)/.installed-tools: constraints.txt $(VENV)/.created
+	$(INSTALL) $(TOOLS)
 	@touch $@
 
 # anomalib needs other versions of libraries than FlowGauge.
@@ -112,7 +165,7 @@ $(VENV)/.installed-dev: pyproject.toml $(VENV)/.created
 	.bench-venv/bin/python -m pip install --disable-pip-version-check --quiet 'anomalib[cpu,openvino]==2.7.*'
 	@touch $@
 
-# An environment that works is kept as it is, whoever made it.
+# An environment that works is kept as it is.
 $(VENV)/.created:
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 	  test -n '$(PYTHON)' || { \

@@ -33,6 +33,13 @@ def test_documented_make_targets_exist() -> None:
     assert sorted(set(named) - set(targets)) == []
 
 
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[0].split()
+    listed = re.findall(r"echo '  make ([a-z-]+) ", makefile)
+    assert sorted(listed) == sorted(set(targets) - {"help"})
+
+
 def test_second_compose_file_keeps_the_override() -> None:
     """With -f, Compose leaves docker-compose.override.yml out; COMPOSE_FILE can name it."""
     text = re.sub(r"\s+", " ", TEXT + "".join(path.read_text() for path in COMPOSE))
