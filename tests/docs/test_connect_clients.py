@@ -1,4 +1,4 @@
-"""docs/clients.md does what it says."""
+"""docs/how-to/connect-clients.md against the client and the service."""
 
 import json
 import re
@@ -16,10 +16,10 @@ from app.settings import Settings
 from tests.app.conftest import serve_http as serve_http  # the fixtures
 from tests.app.conftest import service as service
 
-PAGE = (Path(__file__).parents[1] / "docs" / "clients.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "connect-clients.md").read_text()
 
 
-def test_the_python_of_the_page_runs(
+def test_python_example_runs(
     tiny_bundle_store: Path,
     tiny_images: dict[str, list[bytes]],
     serve_http: Callable[[FastAPI], AbstractContextManager[str]],
@@ -45,7 +45,7 @@ def test_the_python_of_the_page_runs(
 
 
 def shape(value: object) -> object:
-    """Names and kinds of JSON; of a list, those of its first element."""
+    """Return the names and types of a JSON value; a list is described by its first element."""
     if isinstance(value, dict):
         return {name: shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -55,25 +55,33 @@ def shape(value: object) -> object:
     )
 
 
-def test_the_answer_is_one_of_this_version(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
+def test_answer_has_the_fields_of_the_service(
+    service: TestClient, tiny_images: dict[str, list[bytes]]
+) -> None:
     [text] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    path = "/v1/models/tiny/predict?part_id=P-000123&station=line-3"
+    path = "/v1/models/tiny/predict?part_id=P-000124&station=line-3"
     answer = service.post(path, files={"file": tiny_images["defect"][0]}).json()
     assert shape(json.loads(text)) == shape(answer)
 
 
-def test_every_call_of_the_table_is_there() -> None:
-    table = PAGE[PAGE.index("| call | gives |") : PAGE.index("`inspect` takes")]
+def test_table_lists_every_call() -> None:
+    table = PAGE[PAGE.index("| call | returns |") : PAGE.index("`inspect` takes")]
     calls = set(re.findall(r"`(\w+)\(", table))
     methods = {name for name in dir(package.Client) if not name.startswith("_")}
     assert calls == methods - {"send", "close"}
 
 
-def test_what_inspect_takes() -> None:
+def test_page_lists_the_options_of_inspect() -> None:
     sentence = PAGE[PAGE.index("`inspect` takes") : PAGE.index("`AsyncClient`")]
     assert set(re.findall(r"`(\w+)`", sentence)) - {"inspect"} == set(package.InspectOptions.__annotations__)
 
 
-def test_the_tree_of_errors() -> None:
-    for name in set(re.findall(r"\b(\w+Error)\b", PAGE)) - {"ValueError"}:
-        assert issubclass(getattr(package, name), package.FlowGaugeError)
+def test_error_tree_matches_the_classes() -> None:
+    block = PAGE[PAGE.index("```text\nFlowGaugeError") :].split("```")[1]
+    parents: list[type] = []
+    for line in block.splitlines()[1:]:
+        depth = (len(line) - len(line.lstrip())) // 4
+        found = getattr(package, line.split()[0])
+        assert depth == 0 or found.__base__ is parents[depth - 1]
+        parents[depth:] = [found]
+    assert len(parents) > 1

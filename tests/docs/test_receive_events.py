@@ -1,5 +1,6 @@
-"""docs/live.md: its receiver verifies what the service sends, its files can be read."""
+"""docs/how-to/receive-events.md: its receiver verifies our messages, its files can be read."""
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -8,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from app.schemas.events import InspectionEvent
 from app.settings import Settings
 from app.sinks.webhook import sign
 from app.sinks.webhook_file import read_secret, read_webhooks
 from tests.support.certificates import make_certificate
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "live.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "how-to" / "receive-events.md"
 SECRET = "whsec_" + "c2VjcmV0" * 6
 
 
@@ -32,7 +34,7 @@ def verify() -> Callable[[str, dict[str, str], bytes], bool]:
     return receiver
 
 
-def test_the_receiver_takes_what_is_ours_and_nothing_else(
+def test_receiver_accepts_only_our_messages(
     verify: Callable[[str, dict[str, str], bytes], bool],
 ) -> None:
     key, body, now = read_secret(SECRET), b'{"type": "inspection"}', int(time.time())
@@ -46,7 +48,7 @@ def test_the_receiver_takes_what_is_ours_and_nothing_else(
     assert not verify(SECRET, sign(key, "0193a6b2", now - 3600, body), body)
 
 
-def test_the_file_of_webhooks_can_be_read(tmp_path: Path) -> None:
+def test_webhook_file_is_valid(tmp_path: Path) -> None:
     (tmp_path / "mes.secret").write_text(SECRET)
     make_certificate(tmp_path, "DNS:mes.plant.example").certificate.rename(tmp_path / "plant.pem")
     text = block("yaml").replace("/etc/flowgauge", str(tmp_path))
@@ -55,8 +57,12 @@ def test_the_file_of_webhooks_can_be_read(tmp_path: Path) -> None:
     assert webhook.name == "mes"
 
 
-def test_its_settings_exist() -> None:
-    text = PAGE.read_text()
-    named = set(re.findall(r"FLOWGAUGE_([A-Z_]+)", text))
+def test_event_has_the_documented_fields() -> None:
+    [data] = re.findall(r'^data: (\{"inspection_id".+\})$', block("text"), re.MULTILINE)
+    assert set(json.loads(data)) == set(InspectionEvent.model_fields)
+
+
+def test_settings_of_the_page_exist() -> None:
+    named = set(re.findall(r"FLOWGAUGE_([A-Z_]+)", PAGE.read_text()))
     assert named
     assert {name.lower() for name in named} <= set(Settings.model_fields)
