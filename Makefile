@@ -23,7 +23,7 @@ help:
 	@echo '  make demo           train on real images, measure, serve and inspect'
 	@echo '                        SERVE=0                      end instead of serving until Ctrl-C'
 	@echo '                        PORT=8001                    another port than 8000'
-	@echo '                        DATA=/path CATEGORY=bottle   your own images, laid out as in docs/data.md'
+	@echo '                        DATA=/path CATEGORY=bottle   your own images, see docs/how-to/prepare-data.md'
 	@echo 'To change it:'
 	@echo '  make format         sort imports, apply safe fixes and format the code'
 	@echo '  make lint           check style and types with ruff and mypy'

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     mqtt_status_topic: str = "flowgauge/status"
     """Retained topic that says whether this server is online."""
     webhooks: Path | None = None
-    """YAML file of the webhooks that are told of inspections; docs/live.md has one."""
+    """YAML file of the webhooks that are told of inspections; see docs/how-to/receive-events.md."""
     requests_per_minute: PositiveInt | None = None
     """Requests a minute for keys that set no limit of their own."""
     session_hours: float = Field(12, gt=0, le=24 * 31)

@@ -21,7 +21,7 @@ TIMEOUT_MS = 60_000
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
-# What browsers of March 2022, the oldest that docs/page.md promises, do not have.
+# What browsers of March 2022, the oldest that docs/how-to/use-the-page.md promises, do not have.
 _MISSING = """
   delete AbortSignal.timeout;
   delete HTMLFormElement.prototype.requestSubmit;

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder of the categories, laid out as in docs/data.md.")],
+    data: Annotated[Path, typer.Option(help="Folder of the categories; see docs/how-to/prepare-data.md.")],
     category: Annotated[
         list[str] | None,
         typer.Option(

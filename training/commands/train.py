@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder of the categories, laid out as in docs/data.md.")],
+    data: Annotated[Path, typer.Option(help="Folder of the categories; see docs/how-to/prepare-data.md.")],
     category: Annotated[
         list[str] | None, typer.Option(help="A category: the name of its folder. May be given several times.")
     ] = None,
