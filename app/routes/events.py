@@ -29,8 +29,8 @@ _EXAMPLE: Final = (
 _ANSWER: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Events as they happen, until either side ends it. `inspection`, `review`, `model` "
-        "and `thresholds` have the data of docs/how-to/receive-events.md. `position` has only an `id` to resume "
-        "from. `gap` comes first if events may be missing.",
+        "and `thresholds` have the data of docs/how-to/receive-events.md. `position` has only an `id` to "
+        "resume from. `gap` comes first if events may be missing.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}},
     }
 }
