@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flows.scaling import ChannelAffine
-from flows.transform import expect_channels, expect_floating
+from flows.transform import require_channels, require_floating
 
 _initialises = ContextVar("initialises", default=True)
 
@@ -81,8 +81,8 @@ class ActNorm(ChannelAffine):
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
-        expect_channels(x, len(self.log_scale), "ActNorm")  # a batch that is refused sets nothing
-        expect_floating(x, "ActNorm")
+        require_channels(x, len(self.log_scale), "ActNorm")  # a batch that is refused sets nothing
+        require_floating(x, "ActNorm")
         if bool(self.log_scale.any() | self.shift.any()):  # learned already, through the inverse
             self.initialised.fill_(True)
             self._pending = False

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flows.conditioners import start_near_zero
 from flows.laws import Affine, Law
-from flows.transform import Transform, expect_some, expect_vectors, without_autocast
+from flows.transform import Transform, require_positive, require_vectors, without_autocast
 
 
 class MaskedAutoregressive(Transform):
@@ -56,7 +56,7 @@ class MaskedAutoregressive(Transform):
         start: float = 0.0,
     ) -> None:
         super().__init__()
-        expect_some(features, "MaskedAutoregressive")
+        require_positive(features, "MaskedAutoregressive")
         self.features = features
         self.context = context
         self.law = Affine() if law is None else law
@@ -74,12 +74,12 @@ class MaskedAutoregressive(Transform):
         self.network = nn.Sequential(*layers, last)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_vectors(x, self.features, "MaskedAutoregressive")
+        require_vectors(x, self.features, "MaskedAutoregressive")
         z, log_derivatives = self.law.forward(x, self._law_parameters(self.network, x, context))
         return z, log_derivatives.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_vectors(z, self.features, "MaskedAutoregressive")
+        require_vectors(z, self.features, "MaskedAutoregressive")
         known = torch.arange(self.features, device=z.device)
         x, log_derivatives = torch.zeros_like(z), torch.zeros_like(z)
         # Masking takes as long as the products of a few rows, so it is done once and not in every pass.

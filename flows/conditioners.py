@@ -23,7 +23,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, channels: tuple[int, int, int], kernel_size: int, *, context: int = 0) -> None:
         super().__init__()
-        _expect_odd("ConvNet", kernel_size)
+        _require_odd("ConvNet", kernel_size)
         in_, hidden, out = channels
         self.context = context
         self.first = nn.Conv2d(in_ + context, hidden, kernel_size, padding=kernel_size // 2)
@@ -67,7 +67,7 @@ class DepthwiseNet(_ThreeConvolutions):
     """
 
     def __init__(self, channels: tuple[int, int, int], kernel_size: int, *, context: int = 0) -> None:
-        _expect_odd("DepthwiseNet", kernel_size)
+        _require_odd("DepthwiseNet", kernel_size)
         in_, hidden, out = channels
         super().__init__(
             nn.Conv2d(in_ + context, hidden, 1),
@@ -174,7 +174,7 @@ def start_near_zero(layer: nn.Linear | nn.Conv2d, start: float = 0.0) -> None:
             parameter.mul_(start)
 
 
-def _expect_odd(network: str, kernel_size: int) -> None:
+def _require_odd(network: str, kernel_size: int) -> None:
     if kernel_size % 2 == 0:
         raise ValueError(f"{network} expected an odd kernel size; got {kernel_size}")
 

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flows.permutation import expect_permutation
+from flows.permutation import require_permutation
 from flows.transform import (
     Transform,
     channels_log_det,
-    expect_channels,
-    expect_floating,
-    expect_some,
+    require_channels,
+    require_floating,
+    require_positive,
     without_autocast,
 )
 
@@ -42,7 +42,7 @@ class InvertibleConv1x1(Transform):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        expect_some(channels, "InvertibleConv1x1")
+        require_positive(channels, "InvertibleConv1x1")
         # The signs make it uniform over all rotations and reflections (Mezzadri 2007, math-ph/0609050).
         q, r = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64, device="cpu"))
         p, lower, upper = torch.linalg.lu(q * r.diagonal().sign())
@@ -68,8 +68,8 @@ class InvertibleConv1x1(Transform):
         return layer
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_channels(x, len(self.sign), "InvertibleConv1x1")
-        expect_floating(x, "InvertibleConv1x1")
+        require_channels(x, len(self.sign), "InvertibleConv1x1")
+        require_floating(x, "InvertibleConv1x1")
         # Neither autocast nor cuDNN's TF32 convolutions: the inverse must be that of what was computed.
         with without_autocast(x.device.type):
             lower, upper = self._factors()
@@ -79,8 +79,8 @@ class InvertibleConv1x1(Transform):
         return z, self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_channels(z, len(self.sign), "InvertibleConv1x1")
-        expect_floating(z, "InvertibleConv1x1")
+        require_channels(z, len(self.sign), "InvertibleConv1x1")
+        require_floating(z, "InvertibleConv1x1")
         lower, upper = self._factors()
         columns = z.movedim(1, 0).flatten(1).to(lower.dtype)[self.order.argsort()]  # (C, N H W)
         columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
@@ -101,4 +101,4 @@ class InvertibleConv1x1(Transform):
 
 
 def _check_loaded(module: InvertibleConv1x1, _: Any) -> None:
-    expect_permutation(module.order, "InvertibleConv1x1")
+    require_permutation(module.order, "InvertibleConv1x1")

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from flows.laws import Law
 from flows.partition import Partition
-from flows.transform import Transform, expect_floating
+from flows.transform import Transform, require_floating
 
 
 class Coupling(Transform):
@@ -43,13 +43,13 @@ class Coupling(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x_a, x_b = self.partition.split(x)
-        expect_floating(x, "Coupling")
+        require_floating(x, "Coupling")
         z_b, log_derivatives = self.law.forward(x_b, self._law_parameters(x_a, context))
         return self.partition.join(x_a, z_b), self.partition.total(log_derivatives)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z_a, z_b = self.partition.split(z)
-        expect_floating(z, "Coupling")
+        require_floating(z, "Coupling")
         x_b, log_derivatives = self.law.inverse(z_b, self._law_parameters(z_a, context))
         return self.partition.join(z_a, x_b), self.partition.total(log_derivatives)
 

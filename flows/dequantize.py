@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from flows.transform import Transform, expect_floating
+from flows.transform import Transform, require_floating
 
 
 class UniformDequantization(Transform):
@@ -97,13 +97,13 @@ class Logit(Transform):
         self.alpha = alpha
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_floating(x, "Logit")
+        require_floating(x, "Logit")
         p = self.alpha + (1 - 2 * self.alpha) * x
         low, high = p.log(), torch.log1p(-p)
         return low - high, (math.log(1 - 2 * self.alpha) - low - high).flatten(1).sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_floating(z, "Logit")
+        require_floating(z, "Logit")
         x = (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
         log_derivatives = logsigmoid(z) + logsigmoid(-z) - math.log(1 - 2 * self.alpha)
         return x, log_derivatives.flatten(1).sum(1)

@@ -50,7 +50,7 @@ class Flow(nn.Module):
         Raises:
             ValueError: x has another shape, or the context other rows.
         """
-        _expect_rows(context, x.shape[0] if x.ndim else 1)  # a single number is refused by the transform
+        _require_rows(context, x.shape[0] if x.ndim else 1)  # a single number is refused by the transform
         z, log_det = self.transform.forward(x, context)
         return self.base.log_prob(z, context) + log_det
 
@@ -102,7 +102,7 @@ class Flow(nn.Module):
         self, n: int, context: Tensor | None, temperature: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Latents, samples, and the log-determinant of the way from one to the other."""
-        _expect_rows(context, n)
+        _require_rows(context, n)
         # Of an `Inverse` the way to samples is a forward pass, which in training mode would set an `ActNorm`.
         # torch.compile cannot trace what forbids it.
         with nullcontext() if torch.compiler.is_compiling() else no_initialisation():
@@ -110,7 +110,7 @@ class Flow(nn.Module):
             return z, *self.transform.inverse(z, context)
 
 
-def _expect_rows(context: Tensor | None, rows: int) -> None:
+def _require_rows(context: Tensor | None, rows: int) -> None:
     """Raise ValueError unless a context has so many rows: what has no use for one passes it over unseen."""
     if context is not None and context.shape[:1] != (rows,):
         raise ValueError(f"Flow expected a context of {rows} rows; got {tuple(context.shape)}")

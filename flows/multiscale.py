@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from flows.transform import Transform, expect_channels
+from flows.transform import Transform, require_channels
 
 
 class FactorOut(Transform):
@@ -53,6 +53,6 @@ class FactorOut(Transform):
         return torch.cat([x_a, z_b], 1), log_det
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        expect_channels(x, self.channels, "FactorOut")
+        require_channels(x, self.channels, "FactorOut")
         kept = (self.channels + 1) // 2
         return x[:, :kept], x[:, kept:]

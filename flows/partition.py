@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from flows.transform import expect_channels, expect_images
+from flows.transform import require_channels, require_images
 
 
 class Partition(ABC):
@@ -55,7 +55,7 @@ class Halves(Partition):
         )
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        expect_channels(x, self.channels, "Halves")
+        require_channels(x, self.channels, "Halves")
         first = (self.channels + 1) // 2
         a, b = x[:, :first], x[:, first:]
         return (b, a) if self.swapped else (a, b)
@@ -83,7 +83,7 @@ class Checkerboard(Partition):
         self.swapped = swapped
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        expect_images(x, self.channels, "Checkerboard")
+        require_images(x, self.channels, "Checkerboard")
         return torch.where(self._passes(x), x, 0.0), x
 
     def join(self, conditioning: Tensor, transformed: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flows.transform import Transform, expect_channels
+from flows.transform import Transform, require_channels
 
 
 class Permutation(Transform):
@@ -29,7 +29,7 @@ class Permutation(Transform):
         super().__init__()
         # On the CPU first, whatever the default device is: its values are checked here.
         index = torch.as_tensor(index, device="cpu")
-        expect_permutation(index, "Permutation")
+        require_permutation(index, "Permutation")
         self.register_buffer("index", index.to(torch.get_default_device(), torch.int64))
         self.index: Tensor
         self.register_load_state_dict_post_hook(_check_loaded)  # type: ignore[no-untyped-call]
@@ -45,16 +45,16 @@ class Permutation(Transform):
         return cls(range(channels - 1, -1, -1))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_channels(x, len(self.index), "Permutation")
+        require_channels(x, len(self.index), "Permutation")
         return x[:, self.index], x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_channels(z, len(self.index), "Permutation")
+        require_channels(z, len(self.index), "Permutation")
         # Computed from the index at each call: a second buffer could come to disagree with the first.
         return z[:, self.index.argsort()], z.new_zeros(z.shape[0])
 
 
-def expect_permutation(index: Tensor, owner: str) -> None:
+def require_permutation(index: Tensor, owner: str) -> None:
     """Raise ValueError unless index is (C,) and holds each of 0..C-1 once.
 
     What is loaded is looked at too: an average of models that averages buffers as well
@@ -68,4 +68,4 @@ def expect_permutation(index: Tensor, owner: str) -> None:
 
 
 def _check_loaded(module: Permutation, _: Any) -> None:
-    expect_permutation(module.index, "Permutation")
+    require_permutation(module.index, "Permutation")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from flows.transform import Transform, expect_some, expect_vectors, without_autocast
+from flows.transform import Transform, require_positive, require_vectors, without_autocast
 
 # softplus(x + log(e - 1)) is 1 at x = 0.
 _UNIT = math.log(math.e - 1)
@@ -44,13 +44,13 @@ class Planar(Transform):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        expect_some(features, "Planar")
+        require_positive(features, "Planar")
         self.u = nn.Parameter(torch.randn(features) / math.sqrt(features))
         self.w = nn.Parameter(torch.randn(features) / math.sqrt(features))
         self.b = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_vectors(x, len(self.w), "Planar")
+        require_vectors(x, len(self.w), "Planar")
         push, _, margin = self._push()
         wide = x.to(push.dtype)
         a = self._along(wide)
@@ -58,7 +58,7 @@ class Planar(Transform):
         return z.to(x.dtype), _log_slope(a, margin).to(x.dtype)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_vectors(z, len(self.w), "Planar")
+        require_vectors(z, len(self.w), "Planar")
         push, c, margin = self._push()
         wide = z.to(push.dtype)
         a = _solve(self._along(wide), c, margin)

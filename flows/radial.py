@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from flows.transform import Transform, expect_some, expect_vectors
+from flows.transform import Transform, require_positive, require_vectors
 
 
 class Radial(Transform):
@@ -36,13 +36,13 @@ class Radial(Transform):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        expect_some(features, "Radial")
+        require_positive(features, "Radial")
         self.center = nn.Parameter(torch.randn(features) / math.sqrt(features))
         self.raw_alpha = nn.Parameter(torch.zeros(()))
         self.raw_sum = nn.Parameter(torch.zeros(()))  # equal to raw_alpha: beta = 0, the identity
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_vectors(x, len(self.center), "Radial")
+        require_vectors(x, len(self.center), "Radial")
         alpha, total = self._alpha_and_sum()
         offset = x - self.center
         r = _norm(offset)
@@ -50,7 +50,7 @@ class Radial(Transform):
         return z, _log_det(r, alpha, total, len(self.center))
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_vectors(z, len(self.center), "Radial")
+        require_vectors(z, len(self.center), "Radial")
         alpha, total = self._alpha_and_sum()
         offset = z - self.center
         image = _norm(offset)

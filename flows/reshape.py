@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from flows.transform import Transform, expect_images, expect_some
+from flows.transform import Transform, require_images, require_positive
 
 
 class Squeeze(Transform):
@@ -24,11 +24,11 @@ class Squeeze(Transform):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        expect_some(channels, "Squeeze")
+        require_positive(channels, "Squeeze")
         self.channels = channels
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_images(x, self.channels, "Squeeze")
+        require_images(x, self.channels, "Squeeze")
         n, c, h, w = x.shape
         if h % 2 or w % 2:
             raise ValueError(f"Squeeze expected an even height and width; got {tuple(x.shape)}")
@@ -36,7 +36,7 @@ class Squeeze(Transform):
         return blocks.reshape(n, 4 * c, h // 2, w // 2), x.new_zeros(n)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_images(z, 4 * self.channels, "the inverse of Squeeze")
+        require_images(z, 4 * self.channels, "the inverse of Squeeze")
         n, c, h, w = z.shape
         blocks = z.reshape(n, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
         return blocks.reshape(n, c // 4, 2 * h, 2 * w), z.new_zeros(n)
@@ -59,7 +59,7 @@ class Flatten(Transform):
         self.features = 1
         for size in self.event_shape:
             self.features *= size
-        expect_some(self.features, "Flatten")
+        require_positive(self.features, "Flatten")
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if tuple(x.shape[1:]) != self.event_shape:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from flows.transform import Transform, channels_log_det, expect_channels, expect_floating, expect_some
+from flows.transform import Transform, channels_log_det, require_channels, require_floating, require_positive
 
 
 class _PerChannel(Transform):
@@ -11,13 +11,13 @@ class _PerChannel(Transform):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        expect_some(channels, type(self).__name__)
+        require_positive(channels, type(self).__name__)
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def _broadcast(self, parameter: Tensor, x: Tensor) -> Tensor:
         """A parameter, (C,), shaped to broadcast over x: (1, C) or (1, C, 1, 1)."""
-        expect_channels(x, len(self.log_scale), type(self).__name__)
-        expect_floating(x, type(self).__name__)
+        require_channels(x, len(self.log_scale), type(self).__name__)
+        require_floating(x, type(self).__name__)
         return parameter.view((1, -1) + (1,) * (x.ndim - 2))
 
     def _log_det(self, x: Tensor) -> Tensor:

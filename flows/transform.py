@@ -44,7 +44,7 @@ def without_autocast(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
-def expect_some(channels: int, owner: str) -> None:
+def require_positive(channels: int, owner: str) -> None:
     """Raise ValueError unless there is a channel, or feature, at least."""
     if channels < 1:
         raise ValueError(f"{owner} expected at least 1 channel or feature; got {channels}")
@@ -56,14 +56,14 @@ def channels_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
     return (x.shape[2:].numel() * log_scale.sum()).repeat(x.shape[0])
 
 
-def expect_floating(x: Tensor, owner: str) -> None:
+def require_floating(x: Tensor, owner: str) -> None:
     """Raise ValueError unless x holds floating numbers: in the dtype of integers results would be cut."""
     if not x.is_floating_point():
         kind = str(x.dtype).removeprefix("torch.")
         raise ValueError(f"{owner} expected floating numbers; got {kind}, of which x.float() makes some")
 
 
-def expect_channels(x: Tensor, channels: int, owner: str) -> None:
+def require_channels(x: Tensor, channels: int, owner: str) -> None:
     """Raise ValueError unless x is (N, channels) or (N, channels, H, W)."""
     if x.ndim not in (2, 4) or x.shape[1] != channels:
         raise ValueError(
@@ -71,14 +71,14 @@ def expect_channels(x: Tensor, channels: int, owner: str) -> None:
         )
 
 
-def expect_vectors(x: Tensor, features: int, owner: str) -> None:
+def require_vectors(x: Tensor, features: int, owner: str) -> None:
     """Raise ValueError unless x is (N, features), of floating numbers."""
     if x.ndim != 2 or x.shape[1] != features:
         raise ValueError(f"{owner} expected shape (N, {features}); got {tuple(x.shape)}")
-    expect_floating(x, owner)
+    require_floating(x, owner)
 
 
-def expect_images(x: Tensor, channels: int, owner: str) -> None:
+def require_images(x: Tensor, channels: int, owner: str) -> None:
     """Raise ValueError unless x is (N, channels, H, W)."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"{owner} expected shape (N, {channels}, H, W); got {tuple(x.shape)}")

@@ -29,7 +29,7 @@ from flows import (
     Permutation,
     SoftClamp,
 )
-from flows.transform import expect_images
+from flows.transform import require_images
 
 _BLOCK = 3
 
@@ -62,7 +62,7 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: x has another shape.
     """
     permutation = cast(Permutation, flow.transforms[0])
-    expect_images(x, len(permutation.index), "FastFlow")
+    require_images(x, len(permutation.index), "FastFlow")
     first = (len(permutation.index) + 1) // 2
     halves = [x[:, permutation.index[:first]], x[:, permutation.index[first:]]]
     precision = x.dtype

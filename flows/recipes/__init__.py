@@ -1,9 +1,9 @@
-"""The published flows, built from the parts of `flows`.
+"""Published flows, built from the parts of `flows`.
 
-`nice`, `real_nvp`, `glow`, `neural_spline` and `maf` take vectors (D,) or images (C, H, W), and a context
-(N, K); `planar` and `radial` take vectors alone. With `levels`, the former are flows over integers 0 ...
-levels - 1: their first layers bring those to real numbers, the mean of their log-densities over draws of
-noise is a lower bound of the integers' log-probability, and their samples are integers.
+`nice`, `real_nvp`, `glow`, `neural_spline` and `maf` take vectors (D,) or images (C, H, W), and a context (N,
+K). With `levels` they model integers 0 ... levels - 1: samples are integers, and the mean log-density over
+draws of the dequantisation noise is a lower bound of the integers' log-probability. `planar` and `radial`
+take vectors only.
 """
 
 from flows.recipes.glow import glow

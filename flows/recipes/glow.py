@@ -11,8 +11,14 @@ from flows.distributions import DiagonalNormal
 from flows.flow import Flow
 from flows.laws import Affine, Law
 from flows.partition import Halves
-from flows.recipes.events import expect_counts, expect_event, expect_halves, flow_of
-from flows.recipes.levels import expect_scales, squeezed_levels
+from flows.recipes.shared import (
+    build_flow,
+    multiscale_steps,
+    require_counts,
+    require_scales,
+    require_two_channels,
+    validate_event_shape,
+)
 from flows.transform import Transform
 
 
@@ -28,57 +34,66 @@ def glow(
     recompute: bool = False,
     law: Law | None = None,
 ) -> Flow:
-    """Glow (Kingma and Dhariwal 2018, arXiv 1807.03039).
+    """Build Glow (Kingma and Dhariwal 2018, arXiv 1807.03039).
 
-    Images: scales of squeeze and steps, each step activation normalisation, invertible 1x1 convolution and
-    affine coupling; half of the channels leave after each scale but the last, under a prior that is learned
-    and depends on the channels that go on. Vectors: the same steps, with the 1x1 convolution as a linear
-    layer. The base has learned means and deviations, as in the authors' code.
+    A step is activation normalisation, invertible 1x1 convolution and affine coupling. On images each scale
+    is a squeeze and its steps; all scales but the last then finish half of their channels, under a learned
+    prior given the other half. Vectors take the same steps with a linear layer for the 1x1 convolution. The
+    base has learned means and deviations, as in the authors' code.
 
     >>> import torch
     >>> glow((1, 8, 8), steps=2, hidden=8).log_prob(torch.randn(3, 1, 8, 8)).shape
     torch.Size([3])
 
     Args:
-        event_shape: (D,), D >= 2, or (C, H, W) whose height and width can be halved `scales` times.
-        scales: of images; the paper's L.
-        steps: per scale; the paper's K.
-        hidden: channels, or features, of the conditioners' two hidden layers.
-        levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
-        alpha: of that logit; see `Logit`.
-        context: K of a context (N, K), or 0; maps (N, K, H, W) would not fit what is squeezed.
+        event_shape: (D,) with D >= 2, or (C, H, W) with a height and width divisible by 2^scales.
+        scales: number of scales for images; L in the paper.
+        steps: steps per scale; K in the paper.
+        hidden: width of the two hidden layers of each conditioner.
+        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
+        alpha: see `Logit`.
+        context: K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
         recompute: see `Compose`.
-        law: of the couplings, which share it, so one without parameters of its own; the affine one with
-            Glow's sigmoid scale unless given.
+        law: coupling law without parameters of its own, since all couplings share it; by default affine with
+            Glow's sigmoid scale.
     """
-    shape = expect_event(event_shape, "glow")
-    expect_counts("glow", steps=steps)
+    shape = validate_event_shape(event_shape, "glow")
+    require_counts("glow", steps=steps)
     law = Affine(SigmoidScale()) if law is None else law
+    base = DiagonalNormal(shape)
+    if len(shape) == 1:
+        require_two_channels(shape[0], "glow")
+        vector_steps = _steps(steps, shape[0], hidden, law, context, images=False)
+        return build_flow(vector_steps, shape, levels, alpha=alpha, recompute=recompute, base=base)
+    require_scales(shape, scales, scales, "glow")
+    image_steps = multiscale_steps(
+        shape[0],
+        scales,
+        lambda channels: _steps(steps, channels, hidden, law, context, images=True),
+        lambda channels: _split_prior(channels, hidden, context),
+        recompute=recompute,
+    )
+    return build_flow(image_steps, shape, levels, alpha=alpha, base=base)
 
-    def step(channels: int) -> list[Transform]:
+
+def _steps(
+    count: int, channels: int, hidden: int, law: Law, context: int, *, images: bool
+) -> list[Transform]:
+    steps: list[Transform] = []
+    for _ in range(count):
         halves = Halves(channels)
         sizes = (halves.conditioning, hidden, law.per_element * halves.transformed)
         network = (
-            MLP(sizes[0], (hidden, hidden), sizes[2], context=context)
-            if len(shape) == 1
-            else GlowNet(sizes, context=context)
+            GlowNet(sizes, context=context)
+            if images
+            else MLP(sizes[0], (hidden, hidden), sizes[2], context=context)
         )
-        return [ActNorm(channels), InvertibleConv1x1(channels), Coupling(halves, network, law)]
+        steps += [ActNorm(channels), InvertibleConv1x1(channels), Coupling(halves, network, law)]
+    return steps
 
-    def prior(channels: int) -> Transform:
-        halves = Halves(channels)
-        sizes = (halves.conditioning, hidden, 2 * halves.transformed)
-        return Coupling(halves, GlowNet(sizes, context=context), Affine(SoftClamp(4.0)))
 
-    base = DiagonalNormal(shape)
-    if len(shape) == 1:
-        expect_halves(shape[0], "glow")
-        made = [layer for _ in range(steps) for layer in step(shape[0])]
-        return flow_of(made, shape, levels, alpha=alpha, recompute=recompute, base=base)
-    expect_scales(shape, scales, scales, "glow")
-
-    def all_steps(channels: int) -> list[Transform]:
-        return [layer for _ in range(steps) for layer in step(channels)]
-
-    made = squeezed_levels(shape[0], scales, all_steps, prior, recompute=recompute)
-    return flow_of(made, shape, levels, alpha=alpha, base=base)
+def _split_prior(channels: int, hidden: int, context: int) -> Transform:
+    """Build the learned prior of the finished half: an affine map given the other half."""
+    halves = Halves(channels)
+    sizes = (halves.conditioning, hidden, 2 * halves.transformed)
+    return Coupling(halves, GlowNet(sizes, context=context), Affine(SoftClamp(4.0)))

@@ -8,7 +8,7 @@ from flows.clamp import SoftplusScale
 from flows.flow import Flow
 from flows.laws import Affine, Law
 from flows.permutation import Permutation
-from flows.recipes.events import expect_counts, expect_event, flow_of
+from flows.recipes.shared import build_flow, require_counts, validate_event_shape
 from flows.reshape import Flatten
 from flows.transform import Transform
 
@@ -23,13 +23,12 @@ def maf(
     alpha: float = 0.05,
     context: int = 0,
 ) -> Flow:
-    """MAF (Papamakarios et al. 2017, arXiv 1705.07057).
+    """Build MAF (Papamakarios et al. 2017, arXiv 1705.07057).
 
-    Masked autoregressive layers, with the order of the dimensions reversed from each to the next (section
-    3.1) and `ActNorm` where the paper has batch normalisation. The scale is a softplus, not the paper's
-    exponential, and the networks start at random, though small: from the identity, where
-    `MaskedAutoregressive` starts on its own, fits of densities with several modes get stuck more often.
-    Images are taken as vectors.
+    Masked autoregressive layers; the order of the dimensions is reversed from each layer to the next (section
+    3.1). Images become vectors. Departures from the paper: `ActNorm` replaces batch normalisation, and the
+    scale is a softplus instead of an exponential. The networks start small but random: from the identity,
+    fits of densities with several modes get stuck more often.
 
     >>> import torch
     >>> maf((3,), hidden=(16,)).log_prob(torch.zeros(4, 3)).shape
@@ -37,16 +36,16 @@ def maf(
 
     Args:
         event_shape: (D,) or (C, H, W).
-        layers: how many.
-        hidden: widths of each network's layers.
-        law: of the layers, which share it, so one without parameters of its own; affine with
-            `SoftplusScale` unless given.
-        levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
-        alpha: of that logit; see `Logit`.
+        layers: number of autoregressive layers.
+        hidden: widths of each network's hidden layers.
+        law: law without parameters of its own, since all layers share it; by default affine with
+            `SoftplusScale`.
+        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
+        alpha: see `Logit`.
         context: K of a context (N, K), or 0.
     """
-    shape = expect_event(event_shape, "maf")
-    expect_counts("maf", layers=layers)
+    shape = validate_event_shape(event_shape, "maf")
+    require_counts("maf", layers=layers)
     flat = Flatten(shape)
     law = Affine(SoftplusScale()) if law is None else law
     steps: list[Transform] = [flat]
@@ -55,4 +54,4 @@ def maf(
             steps.append(Permutation.reversing(flat.features))
         masked = MaskedAutoregressive(flat.features, hidden, law, context=context, start=0.3)
         steps += [ActNorm(flat.features), masked]
-    return flow_of(steps, (flat.features,), levels, alpha=alpha)
+    return build_flow(steps, (flat.features,), levels, alpha=alpha)

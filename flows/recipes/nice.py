@@ -13,7 +13,7 @@ from flows.flow import Flow
 from flows.laws import Additive
 from flows.partition import Halves
 from flows.permutation import Permutation
-from flows.recipes.events import expect_counts, expect_event, expect_halves, flow_of
+from flows.recipes.shared import build_flow, require_counts, require_two_channels, validate_event_shape
 from flows.reshape import Flatten
 from flows.scaling import Scaling
 from flows.transform import Transform
@@ -28,12 +28,12 @@ def nice(
     alpha: float = 0.05,
     context: int = 0,
 ) -> Flow:
-    """NICE (Dinh et al. 2015, arXiv 1410.8516, section 5.1): density estimation by volume-preserving layers.
+    """Build NICE (Dinh et al. 2015, arXiv 1410.8516, section 5.1).
 
-    Additive couplings over even and odd elements take turns; one scaling per element follows, and a logistic
-    prior. The defaults are the paper's of MNIST. Images are taken as vectors. Before the couplings `ActNorm`
-    standardises every element: the paper scales or whitens its data beforehand, and Adam moves the scaling by
-    about one learning rate per step, which is slow for a pixel that is almost constant.
+    Additive couplings over even and odd elements in turn, one scaling per element, and a logistic prior. The
+    defaults are the paper's for MNIST. Images become vectors. An `ActNorm` standardises every element first,
+    where the paper scales or whitens its data beforehand: Adam moves the scaling by about one learning rate
+    per step, which is slow for an almost constant pixel.
 
     >>> import torch
     >>> nice((8,), hidden=(32,)).log_prob(torch.zeros(3, 8)).shape
@@ -41,19 +41,19 @@ def nice(
 
     Args:
         event_shape: (D,) or (C, H, W), at least two elements.
-        couplings: how many; the paper has four, and says that three are the least for every dimension to
-            influence every other.
-        hidden: widths of the conditioners' layers.
-        levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit (the paper
-            stays in [0, 1)).
-        alpha: of that logit; see `Logit`.
+        couplings: number of couplings. The paper has four; with three or more, every dimension influences
+            every other.
+        hidden: widths of the conditioners' hidden layers.
+        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit
+            (the paper stays in [0, 1)).
+        alpha: see `Logit`.
         context: K of a context (N, K), or 0.
     """
-    shape = expect_event(event_shape, "nice")
+    shape = validate_event_shape(event_shape, "nice")
     flat = Flatten(shape)
     features = flat.features
-    expect_counts("nice", couplings=couplings)
-    expect_halves(features, "nice")
+    require_counts("nice", couplings=couplings)
+    require_two_channels(features, "nice")
     even_first = [*range(0, features, 2), *range(1, features, 2)]
     steps: list[Transform] = [flat, ActNorm(features), Permutation(even_first)]
     for i in range(couplings):
@@ -61,7 +61,7 @@ def nice(
         network = MLP(halves.conditioning, hidden, halves.transformed, context=context)
         steps.append(Coupling(halves, network, Additive()))
     scaling = Scaling(features)
-    # What is standardised starts with the deviation of the logistic prior, pi / sqrt(3).
+    # Standardised data start with the deviation of the logistic prior, pi / sqrt(3).
     nn.init.constant_(scaling.log_scale, math.log(math.pi / math.sqrt(3)))
     steps.append(scaling)
-    return flow_of(steps, (features,), levels, alpha=alpha, base=StandardLogistic((features,)))
+    return build_flow(steps, (features,), levels, alpha=alpha, base=StandardLogistic((features,)))

@@ -1,4 +1,4 @@
-"""Neural spline flow, with couplings."""
+"""Neural spline flow with couplings."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,15 @@ from flows.distributions import DiagonalNormal
 from flows.flow import Flow
 from flows.laws import Law, RationalQuadraticSpline
 from flows.partition import Halves
-from flows.recipes.events import expect_counts, expect_event, expect_halves, flow_of
 from flows.recipes.glow import glow
-from flows.recipes.levels import expect_scales
-from flows.transform import Transform, expect_vectors
+from flows.recipes.shared import (
+    build_flow,
+    require_counts,
+    require_scales,
+    require_two_channels,
+    validate_event_shape,
+)
+from flows.transform import Transform, require_vectors
 
 
 def neural_spline(
@@ -32,39 +37,37 @@ def neural_spline(
     context: int = 0,
     recompute: bool = False,
 ) -> Flow:
-    """RQ-NSF (C) (Durkan et al. 2019, Neural Spline Flows, arXiv 1906.04032, section 3), but its networks.
+    """Build a neural spline flow, RQ-NSF (C) (Durkan et al. 2019, arXiv 1906.04032, section 3).
 
-    Those are residual networks in the paper; here they are an `MLP` of two hidden layers, and `GlowNet` for
-    images.
-
-    Vectors: steps of `ActNorm`, a linear layer (LU) that starts as the reversal of the dimensions, and a
-    coupling with rational-quadratic splines, whose identity half goes through splines too that depend on
-    nothing. Images: `glow` with splines for its affine couplings; the identity half is left as it is.
+    A step on vectors is an `ActNorm`, a linear layer that starts by reversing the dimensions, learned splines
+    on the conditioning half, and a spline coupling. Images take `glow` with spline couplings; their
+    conditioning half is unchanged. The conditioners are an `MLP`, or `GlowNet` for images, instead of the
+    paper's residual networks.
 
     >>> import torch
     >>> neural_spline((2,), steps=2, hidden=16).log_prob(torch.zeros(3, 2)).shape
     torch.Size([3])
 
     Args:
-        event_shape: (D,), D >= 2, or (C, H, W) whose height and width can be halved `scales` times.
-        scales: of images.
-        steps: per scale.
-        hidden: channels, or features, of the conditioners' two hidden layers.
+        event_shape: (D,) with D >= 2, or (C, H, W) with a height and width divisible by 2^scales.
+        scales: number of scales for images.
+        steps: steps per scale.
+        hidden: width of the two hidden layers of each conditioner.
         bins: K of the splines.
-        bound: B of the splines, the identity beyond [-B, B].
-        levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
-        alpha: of that logit; see `Logit`.
-        context: K of a context (N, K), or 0; maps (N, K, H, W) would not fit what is squeezed.
+        bound: B of the splines, which are the identity outside [-B, B].
+        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
+        alpha: see `Logit`.
+        context: K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
         recompute: see `Compose`.
     """
     law = RationalQuadraticSpline(bins, bound)
-    shape = expect_event(event_shape, "neural_spline")
-    expect_counts("neural_spline", steps=steps)
+    shape = validate_event_shape(event_shape, "neural_spline")
+    require_counts("neural_spline", steps=steps)
     if len(shape) == 1:
-        expect_halves(shape[0], "neural_spline")
+        require_two_channels(shape[0], "neural_spline")
         made = [layer for _ in range(steps) for layer in _vector_step(shape[0], hidden, law, context)]
-        return flow_of(made, shape, levels, alpha=alpha, recompute=recompute, base=DiagonalNormal(shape))
-    expect_scales(shape, scales, scales, "neural_spline")
+        return build_flow(made, shape, levels, alpha=alpha, recompute=recompute, base=DiagonalNormal(shape))
+    require_scales(shape, scales, scales, "neural_spline")
     return glow(
         event_shape,
         scales=scales,
@@ -92,12 +95,12 @@ def _vector_step(features: int, hidden: int, law: Law, context: int) -> list[Tra
 
 
 class _Elementwise(Transform):
-    """The law on the first dimensions of (N, D), with learned parameters that depend on nothing.
+    """A law with learned constant parameters, on the first dimensions of (N, D).
 
     Args:
         features: D.
-        transformed: how many of them.
-        law: starts as the identity.
+        transformed: number of dimensions that the law transforms.
+        law: law that is the identity where all parameters are 0.
     """
 
     def __init__(self, features: int, transformed: int, law: Law) -> None:
@@ -107,13 +110,13 @@ class _Elementwise(Transform):
         self.raw = nn.Parameter(torch.zeros(law.per_element, transformed))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_vectors(x, self.features, "neural_spline")
+        require_vectors(x, self.features, "neural_spline")
         first, rest = self._split(x)
         z, log_derivatives = self.law.forward(first, self.raw.expand(x.shape[0], -1, -1))
         return torch.cat([z, rest], 1), log_derivatives.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_vectors(z, self.features, "neural_spline")
+        require_vectors(z, self.features, "neural_spline")
         first, rest = self._split(z)
         x, log_derivatives = self.law.inverse(first, self.raw.expand(z.shape[0], -1, -1))
         return torch.cat([x, rest], 1), log_derivatives.sum(1)

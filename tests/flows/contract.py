@@ -265,12 +265,12 @@ def check_wrong_shapes(case: Case, setting: Setting) -> None:
     transform = setting.transform(case)
     for training in (False, True):
         before = {k: v.clone() for k, v in transform.state_dict().items()}
-        _expect_refusals(transform.train(training), case, setting)
+        _check_refusals(transform.train(training), case, setting)
         for k, v in transform.state_dict().items():
             assert torch.equal(v, before[k]), f"{k} was changed by input that is refused"
 
 
-def _expect_refusals(transform: Transform, case: Case, setting: Setting) -> None:
+def _check_refusals(transform: Transform, case: Case, setting: Setting) -> None:
     for name, apply, event in (
         ("forward", transform.forward, setting.event),
         ("inverse", transform.inverse, case.latent(setting.event)),

@@ -1,0 +1,95 @@
+"""Parts that the recipes share: argument checks, the multi-scale skeleton, the finished flow."""
+
+from collections.abc import Callable, Sequence
+
+from flows.compose import Compose, Inverse
+from flows.dequantize import Logit, UniformDequantization
+from flows.distributions import Distribution, StandardNormal
+from flows.flow import Flow
+from flows.multiscale import FactorOut
+from flows.reshape import Squeeze
+from flows.transform import Transform
+
+
+def validate_event_shape(event_shape: Sequence[int], recipe: str) -> tuple[int, ...]:
+    """Return the shape as a tuple, or raise ValueError unless it is (D,) or (C, H, W)."""
+    shape = tuple(event_shape)
+    if len(shape) not in (1, 3) or min(shape) < 1:
+        raise ValueError(f"{recipe} expected an event of shape (D,) or (C, H, W); got {shape}")
+    return shape
+
+
+def require_counts(recipe: str, **counts: int) -> None:
+    """Raise ValueError unless every count is at least 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{recipe} expected {name} of at least 1; got {count}")
+
+
+def require_two_channels(channels: int, recipe: str) -> None:
+    """Raise ValueError unless there are two channels, or elements, for a coupling to divide."""
+    if channels < 2:
+        raise ValueError(f"{recipe} expected at least 2 channels to divide; got {channels}")
+
+
+def require_scales(shape: tuple[int, ...], scales: int, squeezes: int, recipe: str) -> None:
+    """Raise ValueError unless there is a scale and every squeeze halves the height and width."""
+    require_counts(recipe, scales=scales)
+    if any(size % 2**squeezes for size in shape[1:]):
+        raise ValueError(
+            f"{recipe} of {scales} scales expected a height and width that can be halved {squeezes} times; "
+            f"got {shape}"
+        )
+
+
+def multiscale_steps(
+    channels: int,
+    scales: int,
+    steps: Callable[[int], list[Transform]],
+    prior: Callable[[int], Transform],
+    *,
+    recompute: bool,
+) -> list[Transform]:
+    """Build the multi-scale skeleton of Glow; the latents have the shape of the input.
+
+    Each scale squeezes and runs its steps. All scales but the last then finish half of their channels.
+
+    Args:
+        channels: C of the input.
+        scales: number of scales, each with one squeeze.
+        steps: builds the steps of a scale from its number of channels after squeezing.
+        prior: builds the split prior of a scale, likewise.
+        recompute: see `Compose`; applies to the steps of every scale.
+    """
+    inside = 4 * channels
+    made: list[Transform] = [Squeeze(channels), Compose(steps(inside), recompute=recompute)]
+    if scales > 1:
+        below = multiscale_steps(inside // 2, scales - 1, steps, prior, recompute=recompute)
+        made += [prior(inside), FactorOut(inside, Compose(below))]
+    return [*made, Inverse(Squeeze(channels))]
+
+
+def build_flow(
+    steps: Sequence[Transform],
+    event_shape: tuple[int, ...],
+    levels: int | None,
+    *,
+    alpha: float = 0.05,
+    recompute: bool = False,
+    base: Distribution | None = None,
+) -> Flow:
+    """Build a flow from its steps; with `levels`, dequantisation and a logit come first.
+
+    Args:
+        steps: transforms in the data-to-latent direction.
+        event_shape: shape of the latents.
+        levels: L of integer data 0 ... L - 1, or None for real-valued data.
+        alpha: see `Logit`.
+        recompute: see `Compose`.
+        base: distribution of the latents, by default standard normal.
+    """
+    transform: Transform = Compose(steps, recompute=recompute)
+    if levels is not None:
+        # Dequantisation draws noise, so it must stay outside the recomputed steps.
+        transform = Compose([UniformDequantization(levels), Logit(alpha), transform])
+    return Flow(transform, StandardNormal(event_shape) if base is None else base)
