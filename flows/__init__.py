@@ -1,13 +1,14 @@
 """Normalizing flows: invertible maps with exact log-determinants, in both directions.
 
-A flow turns a simple density into a complicated one by a change of variables. With z = f(x),
+A flow maps complicated data to simple latents by z = f(x). The change of variables gives the exact density:
 
     log p(x) = log p_Z(f(x)) + log |det df/dx|.
 
-`forward` goes from data to latent, `inverse` from latent to data, and each returns the log-determinant of
-its own direction with shape (N,). This package needs torch alone. `flows.recipes` builds the published flows
-from these parts; the anomaly detector built on them is `flows.fastflow`, which is imported only by those who
-need it. docs/reference/flows.md lists every name; docs/tutorials/flow-library.md teaches them in ten steps.
+`forward` maps data to latents, `inverse` maps latents to data. Each returns the log-determinant of its own
+direction, of shape (N,). This package needs torch only. `flows.recipes` builds published flows from these
+parts. `flows.fastflow` is the anomaly detector; import it separately.
+
+docs/tutorials/flow-library.md teaches the library in ten steps; docs/reference/flows.md lists every name.
 """
 
 from flows.actnorm import ActNorm

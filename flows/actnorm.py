@@ -1,4 +1,4 @@
-"""Activation normalisation: an affine layer that its first batch sets."""
+"""Activation normalisation: an affine layer initialised by its first training batch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ _initialises = ContextVar("initialises", default=True)
 
 @contextmanager
 def no_initialisation() -> Iterator[None]:
-    """Within it no `ActNorm` is set, in this thread: what is computed again must be what it was."""
+    """Keep every `ActNorm` of this thread from initialising: recomputed values must not change."""
     before = _initialises.set(False)
     try:
         yield
@@ -25,25 +25,25 @@ def no_initialisation() -> Iterator[None]:
 
 
 class ActNorm(ChannelAffine):
-    """z = exp(s) (x - m) + t per channel, set by the first training batch to mean 0 and deviation 1.
+    """Activation normalisation per channel, z = exp(s) (x - m) + t.
 
-    Kingma and Dhariwal 2018, Glow, arXiv 1807.03039, section 3.1. log det = H W sum(s). The first batch sets
-    m to its mean, s to minus the logarithm of its deviation, and leaves t at 0. From then on m stays, and s
-    and t are ordinary parameters. (The paper has no m: its t is -mean / deviation, and where that is large a
-    step in s moves all of z, so that fits of data far from 0 end worse.)
+        log |det df/dx| = H W sum(s)
 
-    Only a forward pass in training mode sets them, `eval()` never does; that they were set is part of the
-    state_dict, so that a model that was loaded and trained on keeps what it has learned. So does one that was
-    trained by its samples, through `inverse` alone: a first batch sets m and s only while s and t are 0, as
-    they are made. A state_dict of before, which has no m (`center`), is one of m = 0.
+    Kingma and Dhariwal 2018, Glow, arXiv 1807.03039, section 3.1. The first training batch sets m to its mean
+    and s to minus the logarithm of its deviation, so that its output has mean 0 and deviation 1. Then m stays
+    fixed; s and t are ordinary parameters. The paper has no m: its t starts at -mean / deviation. Where that
+    is large, a step in s moves all of z, and fits of data far from 0 end worse.
 
-    Within an `Inverse`, densities go through `inverse`, and no data set it: it is learned from s = t = 0, or
-    set by a batch of latents that goes through `Inverse.inverse`. `Flow.sample` does not set it, unless it is
-    compiled in training mode.
+    Initialisation:
 
-    Processes that train one model together (DistributedDataParallel) would each set it by their own batch,
-    and average gradients of different models for good: give the model a first batch before it is wrapped,
-    which hands the first process's m and s to all.
+    - Only `forward` in training mode initialises. The flag `initialised` is part of the state_dict, so a
+    loaded
+      model keeps its parameters when training goes on.
+    - Parameters learned through `inverse` alone are kept too: a first batch sets m and s only while s = t =
+    0. - Within an `Inverse`, data go through `inverse` and never initialise; s and t are learned from 0. -
+    `Flow.sample` does not initialise, unless it is compiled in training mode. - With DistributedDataParallel,
+    pass one training batch through the model before wrapping it. Otherwise each
+      process initialises from its own batch, and the processes average gradients of different models.
 
     >>> layer = ActNorm(2).train()
     >>> z, _ = layer.forward(5 + 3 * torch.randn(1000, 2))
@@ -52,11 +52,11 @@ class ActNorm(ChannelAffine):
 
     Args:
         channels: C of images (N, C, H, W), D of vectors (N, D).
-        floor: a channel that varies less than this in the first batch keeps its scale; unless given, one that
-            varies no more than rounding lets a constant do, whatever the unit is.
+        floor: a channel whose deviation in the first batch is not above this keeps its scale. By default
+            the floor is the rounding error of the channel's mean.
 
     Raises:
-        ValueError: the first training batch has a single value per channel, of which nothing can be learned.
+        ValueError: the first training batch has a single value per channel, or values that are not finite.
     """
 
     def __init__(self, channels: int, *, floor: float | None = None) -> None:
@@ -66,7 +66,7 @@ class ActNorm(ChannelAffine):
         self.center: Tensor
         self.register_buffer("initialised", torch.tensor(False))
         self.initialised: Tensor
-        # Once the buffer says so this stops it being read: each look would make the GPU be waited for.
+        # Mirrors the buffer in Python: reading the buffer would make every pass wait for the GPU.
         self._pending = True
         self.register_load_state_dict_post_hook(_read_flag)  # type: ignore[no-untyped-call]
 
@@ -81,7 +81,7 @@ class ActNorm(ChannelAffine):
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
-        require_channels(x, len(self.log_scale), "ActNorm")  # a batch that is refused sets nothing
+        require_channels(x, len(self.log_scale), "ActNorm")  # a refused batch initialises nothing
         require_floating(x, "ActNorm")
         if bool(self.log_scale.any() | self.shift.any()):  # learned already, through the inverse
             self.initialised.fill_(True)
@@ -99,7 +99,7 @@ class ActNorm(ChannelAffine):
             raise ValueError("ActNorm expected a first training batch of finite values")
         mean = values.mean(1)
         if self.floor is None:
-            # Means are taken in single precision at least.
+            # Means are computed in single precision at least.
             digits = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps
             floor = (4 * digits * mean.abs()).clamp_min(torch.finfo(x.dtype).tiny)
         else:
@@ -109,13 +109,6 @@ class ActNorm(ChannelAffine):
         self.log_scale.copy_(-scale.log())
         self.initialised.fill_(True)
         self._pending = False
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        shift = state_dict.get(prefix + "shift")
-        # Not a part without this layer, nor parameters alone: those leave it as it is.
-        if shift is not None and prefix + "initialised" in state_dict:
-            state_dict.setdefault(prefix + "center", torch.zeros_like(shift))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _read_flag(module: ActNorm, _: Any) -> None:

@@ -1,4 +1,4 @@
-"""Masked autoregressive transform: each dimension is transformed given those before it."""
+"""Masked autoregressive transform: each dimension is transformed given all before it."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,23 +14,20 @@ from flows.transform import Transform, require_positive, require_vectors, withou
 
 
 class MaskedAutoregressive(Transform):
-    """Masked autoregressive flow (Papamakarios et al. 2017, MAF, arXiv 1705.07057, eq. 3-5), over vectors.
+    """Masked autoregressive flow (MAF) over vectors.
 
         z_i = g(x_i; m_i(x_1 ... x_(i-1)))       g: the law, increasing in x_i
-        log det = sum_i log dg/dx_i              the Jacobian is triangular
+        log |det df/dx| = sum_i log dg/dx_i      the Jacobian is triangular
 
-    One network computes all m_i at once: masks on its weights take away every path from x_j to m_i with
-    j >= i (Germain et al. 2015, MADE, arXiv 1502.03509, eq. 8-9). `forward`, the direction of densities, is
-    one pass; `inverse`, that of samples, takes D passes, one for each dimension. `Inverse` of this class is
-    the inverse autoregressive flow (arXiv 1606.04934).
+    Papamakarios et al. 2017, arXiv 1705.07057, eq. 3-5. One network computes all m_i at once. Masks on its
+    weights remove every path from x_j to m_i with j >= i (Germain et al. 2015, MADE, arXiv 1502.03509, eq.
+    8-9). `forward` takes one pass; `inverse` takes D passes, one per dimension. The `Inverse` of this class
+    is the inverse autoregressive flow (arXiv 1606.04934).
 
-    A hidden layer of fewer than D - 1 units cannot tell all dimensions apart. Its units are spread evenly,
-    from x_1 to x_(D-1), so that each of these reaches m_D, and an m_i misses only some x_j right before it;
-    a single unit can only be of x_1, and lets nothing else through.
-
-    With a context it is fewer than D units: m_1 sees the context through units of no x_j, of which each layer
-    keeps a share, and every m_i sees it whatever the widths are. So a single unit lets no x_j through, but
-    the context alone: then no dimension depends on another.
+    Hidden layers should have at least D - 1 units, or D with a context. Narrower layers spread their units
+    evenly over x_1 ... x_(D-1), so an m_i may miss some x_j right before it. With a context each layer keeps
+    some units for the context alone, because m_1 sees no x_j. So a single unit passes x_1 only, or, with a
+    context, the context only.
 
     >>> _ = torch.manual_seed(0)
     >>> flow = MaskedAutoregressive(3, (16,))
@@ -41,9 +38,9 @@ class MaskedAutoregressive(Transform):
     Args:
         features: D.
         hidden: width of each hidden layer.
-        law: affine unless given.
-        context: K of a context (N, K), which gets the input's dtype, or 0.
-        start: multiplies the last layer's random weights; 0 starts as the identity.
+        law: coupling law, by default affine.
+        context: K of a context (N, K), or 0. The context is cast to the input's dtype.
+        start: factor of the last layer's random weights; with 0 the transform starts as the identity.
     """
 
     def __init__(
@@ -61,14 +58,14 @@ class MaskedAutoregressive(Transform):
         self.context = context
         self.law = Affine() if law is None else law
         inputs = [*range(1, features + 1), *(context * [0])]
-        # A unit of degree d sees x_1 ... x_d; with a context, units of degree 0 bring it to the first m.
+        # A unit of degree d sees x_1 ... x_d. With a context, units of degree 0 pass it to m_1.
         lowest = 0 if context else 1
         highest = max(features - 1, lowest)
         degrees = [inputs, *(_degrees(lowest, highest, width) for width in hidden)]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(degrees):
             layers += [_MaskedLinear(before, after), nn.ReLU()]
-        # m_i sees what is before x_i.
+        # m_i sees x_1 ... x_(i-1).
         last = _MaskedLinear(degrees[-1], self.law.per_element * [*range(features)])
         start_near_zero(last, start)
         self.network = nn.Sequential(*layers, last)
@@ -82,7 +79,7 @@ class MaskedAutoregressive(Transform):
         require_vectors(z, self.features, "MaskedAutoregressive")
         known = torch.arange(self.features, device=z.device)
         x, log_derivatives = torch.zeros_like(z), torch.zeros_like(z)
-        # Masking takes as long as the products of a few rows, so it is done once and not in every pass.
+        # Mask the weights once, not in every pass: masking costs as much as the product of a few rows.
         layers = [layer.masked() if isinstance(layer, _MaskedLinear) else layer for layer in self.network]
 
         def network(seen: Tensor) -> Tensor:
@@ -92,7 +89,7 @@ class MaskedAutoregressive(Transform):
 
         for i in range(self.features):
             found, log_derivatives = self.law.inverse(z, self._law_parameters(network, x, context))
-            # What is not known yet may be anything, infinity too, which no mask makes 0 again.
+            # Values not yet known may be infinite, and 0 times infinity is NaN.
             x = torch.where(known <= i, found, 0.0)
         return x, log_derivatives.sum(1)
 
@@ -105,24 +102,24 @@ class MaskedAutoregressive(Transform):
                 got = "none" if context is None else str(tuple(context.shape))
                 raise ValueError(f"expected a context of shape ({x.shape[0]}, {self.context}); got {got}")
             x = torch.cat([x, context.to(x.dtype)], 1)
-        # Not by autocast: the inverse finds its x one by one, near those of the way forth and not at them,
-        # and rounding may part the two.
+        # Without autocast: the inverse recomputes these from an x that differs in its last digit, and coarse
+        # rounding may then give another result.
         with without_autocast(x.device.type):
             parameters = network(x)
         return parameters.reshape(x.shape[0], self.law.per_element, self.features)
 
 
 def _degrees(lowest: int, highest: int, width: int) -> list[int]:
-    """Degrees of the units of a hidden layer: each as often as any other, or evenly spread."""
+    """Return the degrees of a hidden layer's units: all equally often, or evenly spread."""
     span = highest - lowest + 1
     if width >= span:
         return [lowest + i % span for i in range(width)]
-    # Both ends, or the last dimensions would have no path to anything; one unit has but one end.
+    # Include both ends, or some dimensions would have no path to any output.
     return [lowest + i * (span - 1) // max(1, width - 1) for i in range(width)]
 
 
 class _MaskedLinear(nn.Linear):
-    """A linear layer of which some weights are 0 for good: an output sees inputs of its degree at most.
+    """Linear layer whose outputs see only inputs of at most their own degree.
 
     Args:
         before: degrees of the inputs.
@@ -131,7 +128,7 @@ class _MaskedLinear(nn.Linear):
 
     def __init__(self, before: Sequence[int], after: Sequence[int]) -> None:
         super().__init__(len(before), len(after))
-        # As plain numbers too: made on "meta", the mask has none, and what is saved leaves it out.
+        # Kept as numbers, because a mask made on "meta" has no values and is not saved.
         self.degrees = tuple(before), tuple(after)
         self.register_buffer("mask", self.fresh_mask(), persistent=False)
         self.mask: Tensor
@@ -141,16 +138,16 @@ class _MaskedLinear(nn.Linear):
         return self.masked()(x)
 
     def fresh_mask(self) -> Tensor:
-        """(out, in), True where a weight may be other than 0."""
+        """Return the mask, (out, in): True for weights that may differ from 0."""
         before, after = (torch.tensor(degrees, device=self.weight.device) for degrees in self.degrees)
         return after[:, None] >= before
 
     def masked(self) -> Callable[[Tensor], Tensor]:
-        """The layer as a function, with its weights masked already."""
+        """Return the layer as a function with its masked weights."""
         weight = torch.where(self.mask, self.weight, 0.0)
         return partial(nn.functional.linear, weight=weight, bias=self.bias)
 
 
 def _remask(module: _MaskedLinear, _: Any) -> None:
-    with torch.inference_mode(False):  # loaded within it, the flow could not be trained
+    with torch.inference_mode(False):  # a mask made in inference mode could not be used in training
         module.mask = module.fresh_mask()

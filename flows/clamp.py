@@ -1,4 +1,4 @@
-"""Clamps of a coupling's log-scale."""
+"""Clamps of the log-scale of an affine law."""
 
 import math
 
@@ -7,14 +7,16 @@ from torch import Tensor, nn
 
 
 class SoftClamp(nn.Module):
-    """s = c tanh(a / c): the identity near 0, and never beyond [-c, c].
+    """Soft clamp s = c tanh(a / c), with slope 1 at a = 0.
 
-    Without a bound, exp(s) can overflow for one strange input. The slope at 0 is 1 whatever c is. (Another
-    clamp in use, c tanh(0.1 a), goes by the same name elsewhere; a bundle records which formula it was
-    trained with.)
+    Without a bound, one strange input can overflow exp(s). Some libraries call c tanh(0.1 a) a soft clamp
+    too; a bundle therefore records the formula.
+
+    >>> SoftClamp(2.0)(torch.tensor([0.0, 100.0, -100.0])).tolist()
+    [0.0, 2.0, -2.0]
 
     Args:
-        bound: c > 0; exp(s) then lies in [exp(-c), exp(c)].
+        bound: c > 0; exp(s) lies in [exp(-c), exp(c)].
 
     Raises:
         ValueError: the bound is not above 0 and finite.
@@ -27,15 +29,17 @@ class SoftClamp(nn.Module):
         self.bound = bound
 
     def forward(self, a: Tensor) -> Tensor:
-        """Clamp element by element; any shape."""
+        """Clamp elementwise, any shape."""
         return self.bound * torch.tanh(a / self.bound)
 
 
 class LearnedClamp(nn.Module):
-    """s = c tanh(a) with one learned c per channel (Dinh et al. 2017, arXiv 1605.08803, section 4.1).
+    """Learned clamp s = c tanh(a), one c per channel (RealNVP).
+
+    Dinh et al. 2017, arXiv 1605.08803, section 4.1. c starts at 1.
 
     Args:
-        channels: C of what is transformed. c starts at 1.
+        channels: C of the transformed part.
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,16 +52,16 @@ class LearnedClamp(nn.Module):
 
 
 class SigmoidScale(nn.Module):
-    """exp(s) = f + (1 - f) sigmoid(a + 2): the scale of Glow's code, kept from 0 (arXiv 1807.03039).
+    """Sigmoid scale of Glow's code with a floor, exp(s) = f + (1 - f) sigmoid(a + 2).
 
-    The code has f = 0; then one strange input can make exp(s) so small that the inverse, which divides by
-    it, overflows.
+    Kingma and Dhariwal 2018, arXiv 1807.03039. The code has f = 0; then one strange input can make exp(s) so
+    small that the inverse overflows.
 
     Args:
-        floor: f, in (0, 1); exp(s) then lies in (f, 1).
+        floor: f in (0, 1); exp(s) lies in (f, 1).
 
     Raises:
-        ValueError: the floor does not lie there.
+        ValueError: the floor is not in (0, 1).
     """
 
     def __init__(self, floor: float = 1e-3) -> None:
@@ -67,18 +71,18 @@ class SigmoidScale(nn.Module):
         self.floor = floor
 
     def forward(self, a: Tensor) -> Tensor:
-        """Element by element; any shape."""
+        """Return s elementwise, any shape."""
         return (self.floor + (1 - self.floor) * torch.sigmoid(a + 2)).log()
 
 
 class SoftplusScale(nn.Module):
-    """exp(s) = f + softplus(a + log(e - 1)): a scale that grows as a does, where exp would grow faster.
+    """Softplus scale, exp(s) = f + softplus(a + log(e - 1)).
 
-    At a = 0 it is 1 + f. After the scales of Durkan et al.'s nflows, whose flows on tables learn better by it
-    than by an exponential.
+    It grows linearly in a and is 1 + f at a = 0. Durkan et al.'s library nflows uses such a scale; flows on
+    tables fit better with it than with an exponential.
 
     Args:
-        floor: f > 0; exp(s) is above it.
+        floor: f > 0, the lower bound of exp(s).
 
     Raises:
         ValueError: the floor is not above 0 and finite.
@@ -91,5 +95,5 @@ class SoftplusScale(nn.Module):
         self.floor = floor
 
     def forward(self, a: Tensor) -> Tensor:
-        """Element by element; any shape."""
+        """Return s elementwise, any shape."""
         return (self.floor + nn.functional.softplus(a + math.log(math.e - 1))).log()

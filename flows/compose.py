@@ -1,4 +1,4 @@
-"""Composition of transforms, and their other direction."""
+"""Composition and inversion of transforms."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -6,15 +6,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from flows.recompute import Step, run, run_and_recompute
+from flows.recompute import InvertibleStep, run, run_and_recompute
 from flows.transform import Transform
 
 
 class Compose(Transform):
-    """f = f_K o ... o f_1, applied left to right in `forward` and right to left in `inverse`.
+    """Composition f = f_K o ... o f_1 of transforms.
 
-    The log-determinants add (chain rule): log |det df/dx| = sum_k log |det df_k/dx_k|, where x_k is what
-    reaches step k.
+        log |det df/dx| = sum_k log |det df_k/dx_k|,   x_k: the input of step k
 
     >>> from flows import ChannelAffine, Permutation
     >>> z, log_det = Compose([Permutation([1, 0]), ChannelAffine(2)]).forward(torch.tensor([[1.0, 2.0]]))
@@ -22,16 +21,15 @@ class Compose(Transform):
     ([[2.0, 1.0]], torch.Size([1]))
 
     Args:
-        transforms: at least one transform, in the order of the data-to-latent direction.
-        recompute: keep no activations for the backward pass: each step's input is computed from its output
-            by its inverse when the gradient comes to it (Gomez et al. 2017, The Reversible Residual Network,
-            arXiv 1707.04585, section 3.2). Memory stops growing with the number of steps, and time grows by
-            the inverse and one more forward pass. Gradients are autograd's, as exactly as the steps invert.
-            Refused under autocast and for gradients of gradients; not for steps that draw random numbers.
-            Inside torch.func's transforms it makes no difference.
+        transforms: at least one transform, in data-to-latent order.
+        recompute: keep no activations for the backward pass, and compute the input of each step from its
+            output by the inverse (Gomez et al. 2017, arXiv 1707.04585, section 3.2). Memory then does not
+            grow with the number of steps; time grows by the inverse and one forward pass. Gradients are as
+            exact as the inverses. Autocast and gradients of gradients raise RuntimeError. Not for steps that
+            draw random numbers. No effect inside torch.func's transforms.
 
     Raises:
-        ValueError: no transform is given, or something that has no inverse.
+        ValueError: there is no transform, or one has no inverse.
     """
 
     def __init__(self, transforms: Iterable[Transform], *, recompute: bool = False) -> None:
@@ -46,31 +44,33 @@ class Compose(Transform):
                 raise ValueError(f"Compose expected transforms; got {name}, which has no inverse")  # noqa: TRY004
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._run([Step(t.forward, t.inverse, t) for t in self._steps()], x, context)
+        return self._run([InvertibleStep(t.forward, t.inverse, t) for t in self._steps()], x, context)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._run([Step(t.inverse, t.forward, t) for t in reversed(self._steps())], z, context)
+        return self._run(
+            [InvertibleStep(t.inverse, t.forward, t) for t in reversed(self._steps())], z, context
+        )
 
     def _steps(self) -> list[Transform]:
-        # What torch.compile returns is no Transform, and does what one does.
+        # torch.compile returns a module that is no Transform but has both methods.
         return [cast("Transform", module) for module in self.transforms]
 
-    def _run(self, steps: list[Step], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _run(self, steps: list[InvertibleStep], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.recompute and torch.is_grad_enabled() and not _inside_torch_func():
             return run_and_recompute(steps, x, context)
         return run(steps, x, context)
 
 
 def _inside_torch_func() -> bool:
-    # torch's own check of the same name; there is no public one.
+    # torch's own check; there is no public one.
     return torch._C._are_functorch_transforms_active()
 
 
 class Inverse(Transform):
-    """The same map the other way round: its forward is the inner transform's inverse.
+    """Transform with both directions exchanged: its `forward` is the inner transform's `inverse`.
 
-    A planar flow, say, maps easily in one direction and by a search in the other; this chooses which one
-    density estimation takes. An `ActNorm` in it is not set by data: see there.
+    For example, the `Inverse` of a masked autoregressive flow samples in one pass. Data do not initialise an
+    `ActNorm` within it; see there.
 
     >>> from flows import Planar
     >>> flow = Planar(2)
@@ -79,7 +79,7 @@ class Inverse(Transform):
     True
 
     Args:
-        transform: the transform to turn round.
+        transform: the transform to invert.
     """
 
     def __init__(self, transform: Transform) -> None:

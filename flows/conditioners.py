@@ -1,8 +1,8 @@
-"""Networks that compute a coupling's parameters from the part that passes unchanged.
+"""Conditioners: networks that compute a coupling's parameters from its unchanged part.
 
-Unless told otherwise all start by giving zeros, so that a coupling with one of the laws starts as the
-identity (or, with Glow's scale, near it). Those made with a context take it as (N, K), or as maps
-(N, K, H, W), beside their input, whose dtype it gets.
+By default they start with output 0, so a coupling starts as the identity (near it with Glow's scale). A
+network built with a context takes it as (N, K), or as maps (N, K, H, W), and casts it to the dtype of its
+input.
 """
 
 import itertools
@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
-    """conv k x k -> ReLU -> conv k x k, same height and width.
+    """Two k x k convolutions with a ReLU between them; keeps height and width.
+
+    >>> ConvNet((2, 8, 4), 3)(torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([1, 4, 5, 5])
 
     Args:
         channels: (in, hidden, out).
@@ -32,13 +35,13 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map (N, in, H, W), and a context, to (N, out, H, W)."""
-        hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
+        hidden = nn.functional.relu(self.first(_with_context(x, context, self.context)), inplace=True)
         out: Tensor = self.last(hidden)
         return out
 
 
 class _ThreeConvolutions(nn.Module):
-    """conv -> ReLU -> conv -> ReLU -> conv; the last one starts at zero."""
+    """Three convolutions with ReLU between them; the last one starts at zero."""
 
     def __init__(self, first: nn.Conv2d, middle: nn.Conv2d, last: nn.Conv2d, context: int) -> None:
         super().__init__()
@@ -48,17 +51,17 @@ class _ThreeConvolutions(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map (N, in, H, W), and a context, to (N, out, H, W)."""
-        hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
+        hidden = nn.functional.relu(self.first(_with_context(x, context, self.context)), inplace=True)
         hidden = nn.functional.relu(self.middle(hidden), inplace=True)
         out: Tensor = self.last(hidden)
         return out
 
 
 class DepthwiseNet(_ThreeConvolutions):
-    """conv 1 x 1 -> ReLU -> depthwise conv k x k -> ReLU -> conv 1 x 1, same height and width.
+    """1x1, depthwise k x k and 1x1 convolutions with ReLU between them; keeps height and width.
 
-    After the block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, section 3.3). Each
-    hidden channel by itself looks at what is around a position, which costs little however large k is.
+    The block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, section 3.3). Each hidden channel sees
+    the neighbourhood of a position by itself, so a large k costs little.
 
     Args:
         channels: (in, hidden, out).
@@ -78,14 +81,17 @@ class DepthwiseNet(_ThreeConvolutions):
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU in between, over vectors.
+    """Linear layers with ReLU between them, over vectors.
+
+    >>> MLP(2, (16,), 4, context=3)(torch.zeros(5, 2), torch.zeros(5, 3)).shape
+    torch.Size([5, 4])
 
     Args:
-        features: in.
-        hidden: width of each hidden layer.
-        out: out.
+        features: number of inputs.
+        hidden: widths of the hidden layers.
+        out: number of outputs.
         context: K, or 0.
-        start: multiplies the last layer's random weights.
+        start: factor of the last layer's random weights.
     """
 
     def __init__(
@@ -103,12 +109,12 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map (N, in), and a context (N, K), to (N, out)."""
-        out: Tensor = self.layers(_beside(x, context, self.context))
+        out: Tensor = self.layers(_with_context(x, context, self.context))
         return out
 
 
 class GlowNet(_ThreeConvolutions):
-    """conv 3x3 -> ReLU -> conv 1x1 -> ReLU -> conv 3x3, as in Glow (arXiv 1807.03039, section 5).
+    """3x3, 1x1 and 3x3 convolutions with ReLU between them (Glow, arXiv 1807.03039, section 5).
 
     Args:
         channels: (in, hidden, out).
@@ -126,9 +132,10 @@ class GlowNet(_ThreeConvolutions):
 
 
 class ResNet(nn.Module):
-    """A residual network with pre-activation, as in RealNVP (Dinh et al. 2017, arXiv 1605.08803, section 4).
+    """Residual network with pre-activation, as in RealNVP.
 
-    Without the paper's batch normalisation: with it, a density would depend on the rest of its batch.
+    Dinh et al. 2017, arXiv 1605.08803, section 4, without the paper's batch normalisation: with it a density
+    would depend on the rest of its batch.
 
     Args:
         channels: (in, hidden, out).
@@ -147,7 +154,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map (N, in, H, W), and a context, to (N, out, H, W)."""
-        hidden = self.first(_beside(x, context, self.context))
+        hidden = self.first(_with_context(x, context, self.context))
         for block in self.blocks:
             hidden = block(hidden)
         out: Tensor = self.last(nn.functional.relu(hidden))
@@ -168,7 +175,7 @@ class _Residual(nn.Module):
 
 
 def start_near_zero(layer: nn.Linear | nn.Conv2d, start: float = 0.0) -> None:
-    """Multiply a fresh layer's weights, so that what it computes starts small, or at 0."""
+    """Scale the parameters of a fresh layer, so that its output starts small, or at 0."""
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.mul_(start)
@@ -179,15 +186,15 @@ def _require_odd(network: str, kernel_size: int) -> None:
         raise ValueError(f"{network} expected an odd kernel size; got {kernel_size}")
 
 
-def _beside(x: Tensor, context: Tensor | None, features: int) -> Tensor:
-    """x with the context as further channels. A network made without one passes it over."""
+def _with_context(x: Tensor, context: Tensor | None, features: int) -> Tensor:
+    """Append the context to x as further channels; ignore it if the network has none."""
     if features == 0:
         return x
     row = (x.shape[0], features)
     if context is None or tuple(context.shape) not in (row, (*row, *x.shape[2:])):
         got = "none" if context is None else str(tuple(context.shape))
         maps = f", or maps of the input's size, {(*row, *x.shape[2:])}" if x.ndim > 2 else ""
-        # The size is that of this network's input, which the caller of a flow that squeezes never sees.
+        # The size is that of this network's input, which the caller of a squeezing flow never sees.
         squeezed = f"; recipes that squeeze images take {row} alone" if maps and "," in got else ""
         raise ValueError(f"expected a context of shape {row}{maps}; got {got}{squeezed}")
     if context.ndim < x.ndim:

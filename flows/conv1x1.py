@@ -1,4 +1,4 @@
-"""Invertible 1x1 convolution: a learned mixing of the channels."""
+"""Invertible 1x1 convolution: a learned mixture of the channels."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ from flows.transform import (
 
 
 class InvertibleConv1x1(Transform):
-    """z = W x at every position (Kingma and Dhariwal 2018, Glow, arXiv 1807.03039, section 3.2, eq. 10-11).
+    """Invertible 1x1 convolution z = W x at every position (Glow).
 
         W = P L (U + diag(sign exp(s)))
-        log |det| = H W sum(s)
+        log |det df/dx| = H W sum(s)
 
-    P is a permutation and, like the signs, fixed; L has ones on its diagonal and U zeros. So the determinant
-    costs C additions, and W can never become singular. Starts as a random rotation. The inverse solves two
-    triangular systems, which is more exact than multiplying with an inverted W. On vectors it is the linear
-    layer that other texts call the LU layer.
+    Kingma and Dhariwal 2018, arXiv 1807.03039, section 3.2, eq. 10-11. The permutation P and the signs are
+    fixed; L has ones on its diagonal, U zeros. So the determinant costs C additions, and W is never singular.
+    W starts as a random rotation. The inverse solves two triangular systems, which is more exact than
+    multiplying by an inverted W. On vectors this is the layer often called LU layer.
 
     >>> _ = torch.manual_seed(0)
     >>> layer = InvertibleConv1x1(3)
@@ -37,7 +37,7 @@ class InvertibleConv1x1(Transform):
         channels: C of images (N, C, H, W), D of vectors (N, D).
 
     Raises:
-        ValueError: what `load_state_dict` brings as P is no permutation.
+        ValueError: `load_state_dict` loads a P that is no permutation.
     """
 
     def __init__(self, channels: int) -> None:
@@ -46,7 +46,7 @@ class InvertibleConv1x1(Transform):
         # The signs make it uniform over all rotations and reflections (Mezzadri 2007, math-ph/0609050).
         q, r = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64, device="cpu"))
         p, lower, upper = torch.linalg.lu(q * r.diagonal().sign())
-        # Worked out on the CPU, in double precision, whatever the defaults are, and brought to them then.
+        # Computed on the CPU in double precision, then moved to the default device and dtype.
         device, dtype = torch.get_default_device(), torch.get_default_dtype()
         self.lower = nn.Parameter(lower.tril(-1).to(device, dtype))
         self.upper = nn.Parameter(upper.triu(1).to(device, dtype))
@@ -59,7 +59,7 @@ class InvertibleConv1x1(Transform):
 
     @classmethod
     def reversing(cls, channels: int) -> "InvertibleConv1x1":
-        """One that starts as the reversal of the channels."""
+        """Build a layer that starts by reversing the channels."""
         layer = cls(channels)
         for parameter in layer.parameters():
             nn.init.zeros_(parameter)
@@ -70,10 +70,10 @@ class InvertibleConv1x1(Transform):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         require_channels(x, len(self.sign), "InvertibleConv1x1")
         require_floating(x, "InvertibleConv1x1")
-        # Neither autocast nor cuDNN's TF32 convolutions: the inverse must be that of what was computed.
+        # No autocast and no TF32 convolution of cuDNN: the inverse must undo what was computed.
         with without_autocast(x.device.type):
             lower, upper = self._factors()
-            # L U, whose L has ones on its diagonal; in few operations, which cost more than the product.
+            # L U with ones on the diagonal of L. Few operations: their overhead exceeds the product's cost.
             weight = torch.addmm(upper, lower, upper).index_select(0, self.order).to(x.dtype)  # (C, C)
             z = x @ weight.T if x.ndim == 2 else (weight @ x.flatten(2)).view_as(x)
         return z, self._log_det(x)
@@ -89,8 +89,9 @@ class InvertibleConv1x1(Transform):
         return x, -self._log_det(z)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
-        """L without its diagonal and U + diag(...), both (C, C), in single precision at least: half has no
-        triangular solver.
+        """Return L without its diagonal and U + diag(...), both (C, C).
+
+        In single precision at least, because half has no triangular solver.
         """
         dtype = torch.promote_types(self.lower.dtype, torch.float32)
         diagonal = self.sign.to(dtype) * self.log_diagonal.to(dtype).exp()

@@ -1,4 +1,4 @@
-"""Coupling transforms: one part of the input decides how the other is transformed."""
+"""Coupling transform: one part of the input determines how the other is transformed."""
 
 from torch import Tensor, nn
 
@@ -10,12 +10,12 @@ from flows.transform import Transform, require_floating
 class Coupling(Transform):
     """Coupling (Dinh et al. 2015, NICE, arXiv 1410.8516, section 3.2).
 
-        z_a = x_a                                the identity part
-        z_b = g(x_b; m(x_a))                     g: the law, increasing in each element of x_b
-        log det = sum of log dg/dx_b over x_b
+        z_a = x_a                                   the identity part
+        z_b = g(x_b; m(x_a))                        g: the law, increasing in each element of x_b
+        log |det df/dx| = sum of log dg/dx_b        over the elements of x_b
 
-    The conditioner m is arbitrary and never inverted: the inverse sees the same x_a. One coupling leaves its
-    identity part as it is, so partitions take turns, or channels are mixed in between.
+    The conditioner m is arbitrary and never inverted, because the inverse sees the same x_a. One coupling
+    leaves x_a unchanged, so let the partitions alternate, or mix the channels in between.
 
     >>> import torch
     >>> from flows import MLP, Affine, Halves
@@ -28,10 +28,10 @@ class Coupling(Transform):
 
     Args:
         partition: divides the input into x_a and x_b.
-        conditioner: maps x_a with `partition.conditioning` channels to `law.per_element *
-            partition.transformed` channels at every position: the first parameter of every transformed
-            channel, then the second of each, and so on. Called with x_a, and with the context where there
-            is one.
+        conditioner: maps x_a, of `partition.conditioning` channels, to `law.per_element *
+            partition.transformed` channels at every position: the first parameter of all transformed
+            channels, then the second of all, and so on. Called with x_a, and with the context if there is
+            one.
         law: additive, affine, or a spline.
     """
 
@@ -57,7 +57,7 @@ class Coupling(Transform):
         """(N, per_element, transformed, ...)."""
         parameters: Tensor = self.conditioner(x_a) if context is None else self.conditioner(x_a, context)
         per_element, transformed = self.law.per_element, self.partition.transformed
-        # Fewer channels or positions would broadcast, and the log-determinant would count them once.
+        # Fewer channels or positions would broadcast, and the log-determinant would miss elements.
         if parameters.shape[1] != per_element * transformed:
             raise ValueError(
                 f"Coupling expected {per_element * transformed} channels of its conditioner, {per_element} "
@@ -67,8 +67,8 @@ class Coupling(Transform):
             positions = (f", {size}" for size in x_a.shape[2:])
             raise ValueError(
                 f"Coupling expected shape (N, {parameters.shape[1]}{''.join(positions)}) of its conditioner, "
-                f"whose numbers are of one position each; got {tuple(parameters.shape)}"
+                f"with parameters for every position; got {tuple(parameters.shape)}"
             )
-        # Of fewer bits under autocast, which concerns the conditioner: the law and its derivative are exact.
+        # Autocast rounds the conditioner only; the law and its derivative stay exact.
         parameters = parameters.to(x_a.dtype)
         return parameters.reshape(x_a.shape[0], per_element, transformed, *parameters.shape[2:])

@@ -1,4 +1,4 @@
-"""From integers to real numbers: dequantisation, and the logit."""
+"""Dequantisation and logit: from integers to real numbers."""
 
 import math
 
@@ -10,16 +10,17 @@ from flows.transform import Transform, require_floating
 
 
 class UniformDequantization(Transform):
-    """Integers 0 ... L - 1 to [0, 1): (x + u) / L with u uniform on [0, 1); log det = -D log L.
+    """Uniform dequantisation z = (x + u) / L of integers 0 ... L - 1, with u uniform on [0, 1).
 
-    Theis et al. 2016, arXiv 1511.01844, section 3.1. A density over real numbers can be made infinite at
-    integers; with the noise, its mean log-likelihood is at most that of a probability of the integers:
-    E_u log p(x + u) <= log P(x). So a `Flow` that begins with this layer gives an estimate of that lower
-    bound, by one draw of u, and its samples are integers.
+        log |det df/dx| = -D log L
+        E_u log p(x + u) <= log P(x)
 
-    It is no bijection, and stands outside the contract of transforms: `forward` draws u anew each time, and
-    `inverse` rounds down. In half precision, which cannot hold 256 levels and the noise, not all integers
-    come back. Values beyond 0 ... L - 1 come back as the nearest of them.
+    Theis et al. 2016, arXiv 1511.01844, section 3.1. A continuous density fitted to integers can grow without
+    bound. With the noise, its mean log-likelihood is a lower bound of the integers' log-probability. A `Flow`
+    that begins with this layer estimates that bound by one draw of u, and its samples are integers.
+
+    This layer is not a bijection: `forward` draws u anew, and `inverse` rounds down and clamps to
+    0 ... L - 1. Half precision cannot hold 256 levels and the noise, so some integers change there.
 
     >>> layer = UniformDequantization(17)
     >>> x = torch.randint(17, (5, 1, 8, 8)).float()
@@ -39,7 +40,7 @@ class UniformDequantization(Transform):
         if levels < 2:
             raise ValueError(f"UniformDequantization expected at least 2 levels; got {levels}")
         self.levels = levels
-        # Integer tensors become numbers of this buffer's dtype, so that they follow `Flow.to(...)`.
+        # Integer input gets the dtype of this buffer, so that it follows `Flow.to(...)`.
         self.register_buffer("origin", torch.zeros(()), persistent=False)
         self.origin: Tensor
 
@@ -47,12 +48,12 @@ class UniformDequantization(Transform):
         return self.with_noise(x, torch.rand_like(x.to(self._dtypes(x)[1])))
 
     def with_noise(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """What `forward` returns of x with this u, of x's shape and in [0, 1)."""
+        """Dequantise x with a given noise u in [0, 1), shaped like x."""
         dtype, wide = self._dtypes(x)
         x = x.to(wide)
-        # A sum that is rounded up to the next integer would be that integer.
+        # Keep the sum from rounding up to the next integer.
         y = torch.minimum(x + noise.to(wide), torch.nextafter(x + 1, x)) / self.levels
-        # And a quotient may be rounded over the edge of its cell, as 6 % of 10 000 levels are at noise 0.
+        # The quotient may also round out of its cell: it does for 6 % of 10 000 levels at noise 0.
         found = (y * self.levels).floor()
         y = torch.where(found == x, y, torch.nextafter(y, torch.where(found < x, 2.0, -1.0)))
         return y.to(dtype), self._log_det(x.to(dtype), -1)
@@ -61,7 +62,7 @@ class UniformDequantization(Transform):
         return (z * self.levels).floor().clamp(0, self.levels - 1), self._log_det(z, 1)
 
     def _dtypes(self, x: Tensor) -> tuple[torch.dtype, torch.dtype]:
-        """What numbers come out in, and what is computed in, float32 at least."""
+        """Return the dtype of the result and that of the computation, float32 at least."""
         dtype = x.dtype if x.is_floating_point() else self.origin.dtype
         return dtype, torch.promote_types(dtype, torch.float32)
 
@@ -70,13 +71,13 @@ class UniformDequantization(Transform):
 
 
 class Logit(Transform):
-    """z = logit(p), p = a + (1 - 2a) x, elementwise (Dinh et al. 2017, arXiv 1605.08803, section 4.1).
+    """Elementwise logit z = logit(p) with p = a + (1 - 2a) x.
 
-        log det = sum of log(1 - 2a) - log p - log(1 - p)
+        log |det df/dx| = sum of log(1 - 2a) - log p - log(1 - p)
 
-    The paper writes a + (1 - a) x, which is infinite at x = 1; its code has the factor 2. At the ends of
-    (-a, 1 - a) / (1 - 2a), which are 0 and 1 where a is 0, z and log det are infinite, and `Flow.log_prob`
-    is NaN: which limit it has there depends on the base. Beyond the ends both results are NaN.
+    Dinh et al. 2017, RealNVP, arXiv 1605.08803, section 4.1. The paper writes a + (1 - a) x, whose logit is
+    infinite at x = 1; its code has the factor 2. The domain is (-a, 1 - a) / (1 - 2a), which is (0, 1) for
+    a = 0. At its ends z and log det are infinite and `Flow.log_prob` is NaN; beyond them both are NaN.
 
     >>> layer = Logit().double()
     >>> x = torch.tensor([[0.0, 0.5, 1.0]], dtype=torch.float64)
@@ -84,10 +85,10 @@ class Logit(Transform):
     True
 
     Args:
-        alpha: a, keeps p away from 0 and 1; at least 0, below 1/2.
+        alpha: a in [0, 0.5), keeps p away from 0 and 1.
 
     Raises:
-        ValueError: alpha does not lie there.
+        ValueError: alpha is not in [0, 0.5).
     """
 
     def __init__(self, alpha: float = 0.05) -> None:

@@ -1,4 +1,4 @@
-"""A density: a transform and the base distribution of its latents."""
+"""Flow: a density made of a transform and a base distribution of its latents."""
 
 import math
 from contextlib import nullcontext
@@ -12,9 +12,12 @@ from flows.transform import Transform
 
 
 class Flow(nn.Module):
-    """The density log p(x) = log p_Z(f(x)) + log |det df/dx| (Rezende and Mohamed 2015, eq. 5-7).
+    """Density of data whose latents z = f(x) have a simple distribution.
 
-    Where a context is given, it is handed to the transform and to the base: p(x | context).
+        log p(x) = log p_Z(f(x)) + log |det df/dx|
+
+    Rezende and Mohamed 2015, arXiv 1505.05770, eq. 5-7. With a context, transform and base both see it:
+    p(x | context).
 
     >>> _ = torch.manual_seed(0)
     >>> from flows import ChannelAffine, StandardNormal
@@ -24,7 +27,7 @@ class Flow(nn.Module):
     True
 
     Args:
-        transform: data to latents.
+        transform: maps data to latents.
         base: distribution of the latents.
     """
 
@@ -34,29 +37,31 @@ class Flow(nn.Module):
         self.base = base
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """`log_prob`, as wrappers of modules (data parallelism, say) call it."""
+        """Return `log_prob`, for wrappers of modules such as DistributedDataParallel."""
         return self.log_prob(x, context)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Exact log-density of x in nats, (N,).
+        """Return the exact log-density of x in nats, (N,).
 
-        Of a flow that begins with `UniformDequantization` that of x + u, with u drawn anew for each call. The
-        mean over draws is a lower bound of the integers' log-probability; a single one may be above it.
+        A flow that begins with `UniformDequantization` returns the density of x + u, with u drawn anew for
+        each call. The mean over draws is a lower bound of the integers' log-probability; a single draw may
+        exceed it.
 
         Args:
             x: (N, *event_shape).
-            context: (N, ...), a row for each of x, where the flow depends on one.
+            context: (N, ...), one row per row of x, for a conditional flow.
 
         Raises:
-            ValueError: x has another shape, or the context other rows.
+            ValueError: x has a wrong shape, or the context a wrong number of rows.
         """
-        _require_rows(context, x.shape[0] if x.ndim else 1)  # a single number is refused by the transform
+        _require_rows(context, x.shape[0] if x.ndim else 1)  # the transform refuses a scalar
         z, log_det = self.transform.forward(x, context)
         return self.base.log_prob(z, context) + log_det
 
     def bits_per_dim(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """-log2 p(x) / D, (N,): bits that a code for x takes per dimension. For integers see
-        `UniformDequantization`.
+        """Return -log2 p(x) / D, (N,): the bits per dimension of an ideal code for x.
+
+        For integers see `UniformDequantization`.
         """
         return -self.log_prob(x, context) / (x.shape[1:].numel() * math.log(2))
 
@@ -68,16 +73,16 @@ class Flow(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw n samples, (n, *event_shape). It sets no `ActNorm`, unless compiled: samples are no data.
+        """Draw n samples, (n, *event_shape), without initialising any `ActNorm` (unless compiled).
 
         Args:
-            n: how many.
-            context: (n, ...), a row for each sample, where the flow depends on one.
-            temperature: multiplies the latents' distance from their centre; below 1, likelier samples.
-            generator: of the random numbers.
+            n: number of samples.
+            context: (n, ...), one row per sample, for a conditional flow.
+            temperature: factor of the latents' distance from their centre; below 1, likelier samples.
+            generator: source of the random numbers.
 
         Raises:
-            ValueError: the context has other than n rows.
+            ValueError: the context does not have n rows.
         """
         return self._draw(n, context, temperature, generator)[1]
 
@@ -89,11 +94,11 @@ class Flow(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw n samples and give their log-densities, (n,), in one pass.
+        """Draw n samples and return them with their log-densities, (n,), in one pass.
 
-        The inverse's log-determinant is that of dx/dz, so it is subtracted. The densities are the flow's,
-        whatever the temperature the samples were drawn at. A flow that begins with `UniformDequantization`
-        gives integers, and with each the density of the real number that it was rounded down from.
+        The densities are those of the flow at temperature 1, whatever the temperature of the samples. A flow
+        that begins with `UniformDequantization` returns integers, each with the density of the real number
+        that it was rounded down from.
         """
         z, x, log_det = self._draw(n, context, temperature, generator)
         return x, self.base.log_prob(z, context) - log_det
@@ -101,16 +106,16 @@ class Flow(nn.Module):
     def _draw(
         self, n: int, context: Tensor | None, temperature: float, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents, samples, and the log-determinant of the way from one to the other."""
+        """Draw latents and samples; return both and the log-determinant of the inverse."""
         _require_rows(context, n)
-        # Of an `Inverse` the way to samples is a forward pass, which in training mode would set an `ActNorm`.
-        # torch.compile cannot trace what forbids it.
+        # Sampling through an `Inverse` is a forward pass, and would initialise an `ActNorm` in training mode.
+        # torch.compile cannot trace the context manager.
         with nullcontext() if torch.compiler.is_compiling() else no_initialisation():
             z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
             return z, *self.transform.inverse(z, context)
 
 
 def _require_rows(context: Tensor | None, rows: int) -> None:
-    """Raise ValueError unless a context has so many rows: what has no use for one passes it over unseen."""
+    """Raise ValueError unless a given context has so many rows."""
     if context is not None and context.shape[:1] != (rows,):
         raise ValueError(f"Flow expected a context of {rows} rows; got {tuple(context.shape)}")

@@ -1,4 +1,4 @@
-"""Elementwise invertible maps whose parameters another network computes: the laws of couplings."""
+"""Coupling laws: elementwise increasing maps with parameters from a conditioner."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,25 +12,32 @@ from flows.spline import rational_quadratic, rational_quadratic_inverse
 
 
 class Law(nn.Module, ABC):
-    """A map of single numbers, increasing for whatever parameters it gets.
+    """Elementwise map that is increasing for all parameters.
 
     Attributes:
-        per_element: how many parameters each element takes.
+        per_element: number of parameters per element.
     """
 
     per_element: int
 
     @abstractmethod
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x, (N, ...), with parameters (N, per_element, ...). Returns z and log dz/dx, shaped like x."""
+        """Map x, (N, ...), by parameters (N, per_element, ...); return z and log dz/dx, shaped like x."""
 
     @abstractmethod
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo `forward`. Returns x and log dx/dz, shaped like z."""
+        """Undo `forward`; return x and log dx/dz, shaped like z."""
 
 
 class Additive(Law):
-    """z = x + t (Dinh et al. 2015, NICE, arXiv 1410.8516, eq. 9-10); log dz/dx = 0."""
+    """Additive law z = x + t, with log dz/dx = 0.
+
+    Dinh et al. 2015, NICE, arXiv 1410.8516, eq. 9-10.
+
+    >>> z, log_derivative = Additive().forward(torch.ones(1, 2), torch.tensor([[[3.0, -1.0]]]))
+    >>> z.tolist(), log_derivative.tolist()
+    ([[4.0, 0.0]], [[0.0, 0.0]])
+    """
 
     per_element = 1
 
@@ -42,12 +49,17 @@ class Additive(Law):
 
 
 class Affine(Law):
-    """z = x exp(s) + t, s = clamp(a) (Dinh et al. 2017, RealNVP, arXiv 1605.08803, eq. 7-8).
+    """Affine law z = x exp(s) + t with s = clamp(a), and log dz/dx = s.
 
-    log dz/dx = s. The first parameter is the raw log-scale a, the second the shift t.
+    Dinh et al. 2017, RealNVP, arXiv 1605.08803, eq. 7-8. The parameters are the raw log-scale a and the shift
+    t.
+
+    >>> parameters = torch.tensor([[[0.0, 0.0], [3.0, -1.0]]])  # (N, 2, D): a = 0, t = 3 and -1
+    >>> Affine().forward(torch.ones(1, 2), parameters)[0].tolist()
+    [[4.0, 0.0]]
 
     Args:
-        clamp: maps a to the log-scale s, elementwise.
+        clamp: maps a to s elementwise, by default `SoftClamp(2.0)`.
     """
 
     per_element = 2
@@ -66,11 +78,16 @@ class Affine(Law):
 
 
 class RationalQuadraticSpline(Law):
-    """A monotone rational-quadratic spline on [-B, B], the identity outside.
+    """Monotone rational-quadratic spline on [-B, B], the identity outside.
 
-    Durkan et al. 2019, Neural Spline Flows, arXiv 1906.04032, section 3.1. Of the 3K - 1 parameters K are
-    the bins' widths and K their heights (both through a softmax), and K - 1 the derivatives at the inner
-    knots (through a softplus). All parameters 0 give the identity.
+    Durkan et al. 2019, Neural Spline Flows, arXiv 1906.04032, section 3.1. The 3K - 1 parameters are K widths
+    and K heights of the bins (through a softmax) and K - 1 derivatives at the inner knots (through a
+    softplus). With all parameters 0 the spline is the identity.
+
+    >>> spline = RationalQuadraticSpline(bins=4, bound=3.0)
+    >>> z, _ = spline.forward(torch.tensor([[-5.0, 0.5]]), torch.randn(1, spline.per_element, 2))
+    >>> z[0, 0].item(), bool(-3 < z[0, 1] < 3)
+    (-5.0, True)
 
     Args:
         bins: K >= 2.
@@ -92,21 +109,21 @@ class RationalQuadraticSpline(Law):
         self.per_element = 3 * bins - 1
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return self._in_enough_digits(rational_quadratic, x, parameters)
+        return self._evaluate(rational_quadratic, x, parameters)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return self._in_enough_digits(rational_quadratic_inverse, z, parameters)
+        return self._evaluate(rational_quadratic_inverse, z, parameters)
 
-    def _in_enough_digits(
+    def _evaluate(
         self, function: Callable[..., tuple[Tensor, Tensor]], at: Tensor, parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """In single precision at least: half cannot tell a narrow bin's knots apart."""
+        """Evaluate in single precision at least: half cannot separate the knots of a narrow bin."""
         dtype = torch.promote_types(at.dtype, torch.float32)
         result, log_derivatives = function(at.to(dtype), *self._knots(parameters.to(dtype)))
         return result.to(at.dtype), log_derivatives.to(at.dtype)
 
     def _knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Knots' positions, values and derivatives, each (..., K + 1)."""
+        """Return positions, values and derivatives of the knots, each (..., K + 1)."""
         raw = parameters.movedim(1, -1)
         widths, heights, slopes = raw.tensor_split([self.bins, 2 * self.bins], -1)
         inner = nn.functional.softplus(slopes + math.log(math.e - 1)) * (1 - _LEAST) + _LEAST
@@ -114,12 +131,12 @@ class RationalQuadraticSpline(Law):
         return self._positions(widths), self._positions(heights), derivatives
 
     def _positions(self, raw: Tensor) -> Tensor:
-        """Increasing from -B to B, at least a thousandth of an equal bin apart."""
+        """Return knots that increase from -B to B, at least 1/1000 of an equal bin apart."""
         shares = raw.softmax(-1) * (1 - _LEAST) + _LEAST / self.bins
         inner = 2 * self.bound * shares.cumsum(-1)[..., :-1] - self.bound
         left = nn.functional.pad(inner, (1, 0), value=-self.bound)
         return nn.functional.pad(left, (0, 1), value=self.bound)
 
 
-# Of a bin's size and of a knot's derivative: neither reaches 0, so the spline stays increasing.
+# Lower bound of a bin's relative size and of a knot's derivative, so that the spline stays increasing.
 _LEAST = 1e-3

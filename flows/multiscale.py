@@ -1,4 +1,4 @@
-"""Multi-scale architecture: some channels are finished early."""
+"""Multi-scale architecture: finish some channels early."""
 
 import torch
 from torch import Tensor
@@ -7,19 +7,19 @@ from flows.transform import Transform, require_channels
 
 
 class FactorOut(Transform):
-    """The first half of the channels goes through one more transform, the other half is finished.
+    """Factor out half of the channels; only the other half is transformed further.
 
-    Dinh et al. 2017, RealNVP, arXiv 1605.08803, section 3.6, eq. 13-16: half of the dimensions leave at each
-    scale, so that the deep scales cost little and the early ones get a gradient of their own.
+        z_a = f(x_a),  z_b = x_b
+        log |det dz/dx| = log |det df/dx_a|
 
-        z_a = f(x_a),  z_b = x_b,  log det = that of f
-
-    The latents keep the input's shape, so a whole multi-scale flow is an ordinary transform:
+    Dinh et al. 2017, RealNVP, arXiv 1605.08803, section 3.6, eq. 13-16. Half of the dimensions are finished
+    at each scale, so deep scales cost little and early scales get a gradient of their own. The latents keep
+    the shape of the input, so a multi-scale flow is an ordinary transform:
 
         level = Compose([Squeeze(c), *steps, prior, FactorOut(4 * c, level_below), Inverse(Squeeze(c))])
 
-    where `prior`, an affine `Coupling` of the second half given the first, is the learned split prior of
-    Glow's code: z_b = (x_b - mu(x_a)) / sigma(x_a). RealNVP has none.
+    Here `prior` is the learned split prior of Glow's code, an affine `Coupling` that makes the second half
+    (x_b - mu(x_a)) / sigma(x_a). RealNVP has none.
 
     >>> from flows import ChannelAffine
     >>> inner = ChannelAffine(2)
@@ -29,7 +29,7 @@ class FactorOut(Transform):
 
     Args:
         channels: C >= 2 of the input.
-        transform: maps the first ceil(C/2) channels, and keeps their shape.
+        transform: maps the first ceil(C/2) channels and keeps their shape.
 
     Raises:
         ValueError: there are fewer than two channels.

@@ -1,4 +1,4 @@
-"""How a coupling divides its input."""
+"""Partitions of a coupling's input into a conditioning and a transformed part."""
 
 from abc import ABC, abstractmethod
 
@@ -9,11 +9,11 @@ from flows.transform import require_channels, require_images
 
 
 class Partition(ABC):
-    """Which part of the input conditions and passes unchanged, and which is transformed.
+    """Division of the input into a conditioning part, which stays unchanged, and a transformed part.
 
     Attributes:
-        conditioning: channels of what the conditioner sees.
-        transformed: channels of what is transformed.
+        conditioning: number of channels of the conditioning part.
+        transformed: number of channels of the transformed part.
     """
 
     conditioning: int
@@ -21,7 +21,7 @@ class Partition(ABC):
 
     @abstractmethod
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Divide x into the part that conditions and passes unchanged, and the part to transform."""
+        """Divide x into the conditioning and the transformed part."""
 
     @abstractmethod
     def join(self, conditioning: Tensor, transformed: Tensor) -> Tensor:
@@ -29,16 +29,20 @@ class Partition(ABC):
 
     @abstractmethod
     def total(self, log_derivatives: Tensor) -> Tensor:
-        """The sum, (N,), of log-derivatives shaped like the transformed part, over what is transformed."""
+        """Sum log-derivatives, shaped like the transformed part, over the transformed elements: (N,)."""
 
 
 class Halves(Partition):
-    """The first ceil(C/2) channels and the other floor(C/2).
+    """Halves of the channels: the first ceil(C/2) and the last floor(C/2).
+
+    >>> conditioning, transformed = Halves(3).split(torch.tensor([[1, 2, 3]]))
+    >>> conditioning.tolist(), transformed.tolist()
+    ([[1, 2]], [[3]])
 
     Args:
         channels: C >= 2.
-        swapped: if True, the conditioner sees the second half and the first is transformed. Layers that
-            alternate between the two need no permutation in between.
+        swapped: if True, the second half conditions the first. Layers that alternate between both need no
+            permutation between them.
 
     Raises:
         ValueError: there are fewer than two channels.
@@ -69,13 +73,17 @@ class Halves(Partition):
 
 
 class Checkerboard(Partition):
-    """Positions of even and of odd row + column, of images (Dinh et al. 2017, arXiv 1605.08803, figure 3).
+    """Checkerboard of an image's positions: even row + column conditions odd.
 
-    Both parts have the image's shape: the conditioner sees zeros where the other colour is.
+    Dinh et al. 2017, RealNVP, arXiv 1605.08803, figure 3. Both parts have the shape of the image; the
+    conditioner sees zeros at the transformed positions.
+
+    >>> Checkerboard(1).split(torch.ones(1, 1, 2, 2))[0].tolist()
+    [[[[1.0, 0.0], [0.0, 1.0]]]]
 
     Args:
         channels: C.
-        swapped: if True, the conditioner sees the odd positions and the even ones are transformed.
+        swapped: if True, odd positions condition even ones.
     """
 
     def __init__(self, channels: int, *, swapped: bool = False) -> None:
@@ -84,15 +92,15 @@ class Checkerboard(Partition):
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         require_images(x, self.channels, "Checkerboard")
-        return torch.where(self._passes(x), x, 0.0), x
+        return torch.where(self._unchanged(x), x, 0.0), x
 
     def join(self, conditioning: Tensor, transformed: Tensor) -> Tensor:
-        return torch.where(self._passes(conditioning), conditioning, transformed)
+        return torch.where(self._unchanged(conditioning), conditioning, transformed)
 
     def total(self, log_derivatives: Tensor) -> Tensor:
-        return torch.where(self._passes(log_derivatives), 0.0, log_derivatives).flatten(1).sum(1)
+        return torch.where(self._unchanged(log_derivatives), 0.0, log_derivatives).flatten(1).sum(1)
 
-    def _passes(self, x: Tensor) -> Tensor:
-        """Where x passes unchanged, (H, W)."""
+    def _unchanged(self, x: Tensor) -> Tensor:
+        """Return the mask of the unchanged positions, (H, W)."""
         rows, columns = (torch.arange(size, device=x.device) for size in x.shape[-2:])
         return (rows[:, None] + columns) % 2 == int(self.swapped)

@@ -1,4 +1,4 @@
-"""Reordering of channels."""
+"""Permutation of channels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,24 +10,23 @@ from flows.transform import Transform, require_channels
 
 
 class Permutation(Transform):
-    """z[:, i] = x[:, index[i]]: channels reordered by an index, log det = 0.
+    """Permutation of the channels, z[:, i] = x[:, index[i]], with log det = 0.
 
-    Kept as an index, never as a C x C matrix: gathering costs C reads per position, a matrix C^2
-    multiplications.
+    It is stored as an index: a C x C matrix would cost C^2 multiplications per position, an index C reads.
 
     >>> Permutation([2, 0, 1]).forward(torch.tensor([[10, 20, 30]]))[0].tolist()
     [[30, 10, 20]]
 
     Args:
-        index: a permutation of 0..C-1; C is the number of channels (images) or dimensions (vectors).
+        index: permutation of 0 ... C - 1, for C channels of images or C dimensions of vectors.
 
     Raises:
-        ValueError: if index is not such a permutation, or what `load_state_dict` brings is none.
+        ValueError: the index, given or loaded by `load_state_dict`, is no permutation.
     """
 
     def __init__(self, index: Sequence[int] | Tensor) -> None:
         super().__init__()
-        # On the CPU first, whatever the default device is: its values are checked here.
+        # On the CPU first, where its values are checked.
         index = torch.as_tensor(index, device="cpu")
         require_permutation(index, "Permutation")
         self.register_buffer("index", index.to(torch.get_default_device(), torch.int64))
@@ -36,12 +35,12 @@ class Permutation(Transform):
 
     @classmethod
     def random(cls, channels: int, generator: torch.Generator | None = None) -> "Permutation":
-        """A permutation drawn uniformly."""
+        """Draw a permutation uniformly."""
         return cls(torch.randperm(channels, generator=generator, device="cpu"))
 
     @classmethod
     def reversing(cls, channels: int) -> "Permutation":
-        """The last becomes the first, as between the layers of MAF (arXiv 1705.07057, section 3.1)."""
+        """Build the reversal of the channels, as between the layers of MAF (arXiv 1705.07057)."""
         return cls(range(channels - 1, -1, -1))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -50,18 +49,17 @@ class Permutation(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         require_channels(z, len(self.index), "Permutation")
-        # Computed from the index at each call: a second buffer could come to disagree with the first.
+        # Computed at each call: a second buffer could disagree with the index.
         return z[:, self.index.argsort()], z.new_zeros(z.shape[0])
 
 
 def require_permutation(index: Tensor, owner: str) -> None:
-    """Raise ValueError unless index is (C,) and holds each of 0..C-1 once.
+    """Raise ValueError unless index is (C,) and holds each of 0 ... C - 1 once.
 
-    What is loaded is looked at too: an average of models that averages buffers as well
-    (`torch.optim.swa_utils.AveragedModel` with `use_buffers=True`) rounds integers down, and with one channel
-    twice densities would be wrong and finite.
+    Loaded values need this check too: `torch.optim.swa_utils.AveragedModel` with `use_buffers=True` averages
+    the index and rounds it down. With a channel twice, densities would be wrong but finite.
     """
-    if index.is_meta:  # nothing to look at
+    if index.is_meta:  # no values to check
         return
     if index.ndim != 1 or sorted(index.tolist()) != list(range(len(index))):
         raise ValueError(f"{owner} expected each of 0..C-1 exactly once; got {index.tolist()}")

@@ -1,4 +1,4 @@
-"""Backward passes that recompute what they need from the output, instead of having kept it."""
+"""Backward passes that recompute activations from the output instead of keeping them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ Apply = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One invertible step of a chain, in the direction in which the chain is run.
+class InvertibleStep:
+    """Invertible step of a chain, in the direction in which the chain runs.
 
     Attributes:
         apply: the step.
         undo: its inverse.
-        module: holds the parameters that both depend on.
+        module: module with the parameters of both.
     """
 
     apply: Apply
@@ -27,8 +27,8 @@ class Step:
     module: nn.Module
 
 
-def run(steps: list[Step], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Run a chain of steps: the output, and the sum of their log-determinants, (N,)."""
+def run(steps: list[InvertibleStep], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Run a chain of steps; return the output and the sum of the log-determinants, (N,)."""
     total = x.new_zeros(x.shape[0])
     for step in steps:
         x, log_det = step.apply(x, context)
@@ -36,16 +36,15 @@ def run(steps: list[Step], x: Tensor, context: Tensor | None) -> tuple[Tensor, T
     return x, total
 
 
-def run_and_recompute(steps: list[Step], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Run a chain of steps so that autograd keeps its output alone.
+def run_and_recompute(
+    steps: list[InvertibleStep], x: Tensor, context: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Run a chain of steps like `run`, but let autograd keep the output only.
 
     Args:
-        steps: at least one, in order.
+        steps: at least one step, in order.
         x: (N, ...).
-        context: handed to every step.
-
-    Returns:
-        What `run` returns.
+        context: context of every step.
 
     Raises:
         RuntimeError: autocast is on.
@@ -61,22 +60,22 @@ def run_and_recompute(steps: list[Step], x: Tensor, context: Tensor | None) -> t
 
 
 class _Recompute(torch.autograd.Function):
-    """The chain as one operation: only its output is saved."""
+    """Chain of steps as one operation of autograd that saves only its output."""
 
     @staticmethod
     def forward(
-        ctx: Any, steps: list[Step], x: Tensor, context: Tensor | None, *parameters: Tensor
+        ctx: Any, steps: list[InvertibleStep], x: Tensor, context: Tensor | None, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.steps, ctx.has_context = steps, context is not None
         x, total = run(steps, x, context)
-        # The parameters too, though nothing reads them: autograd then refuses if they changed in between.
+        # Saving the parameters makes autograd raise if they change before the backward pass.
         ctx.save_for_backward(x, *([] if context is None else [context]), *parameters)
         return x, total
 
     @staticmethod
-    @no_initialisation()  # the inverse leaves an `ActNorm` as it is, and what undoes it is a forward pass
+    @no_initialisation()  # an `Inverse` recomputes by a forward pass
     def backward(ctx: Any, grad: Tensor, grad_log_det: Tensor) -> tuple[Any, ...]:
-        # Autograd computes with gradients here only where it is to differentiate what it computes.
+        # Gradients are enabled here only with create_graph=True.
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "Compose(recompute=True) has no gradients of gradients (create_graph=True); set its "
@@ -94,7 +93,7 @@ class _Recompute(torch.autograd.Function):
             parameters = [p for p in step.module.parameters() if p.requires_grad]
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                # A log_det that depends on nothing has no gradient to give.
+                # A constant log_det has no gradient.
                 pairs = zip(step.apply(x, context), (grad, grad_log_det), strict=True)
                 outputs, weights = zip(*[pair for pair in pairs if pair[0].requires_grad], strict=True)
             wanted = [x, *parameters] + ([context] if context is not None and context.requires_grad else [])

@@ -1,4 +1,4 @@
-"""Rearrangements of the elements: nothing is computed, log det = 0."""
+"""Rearrangements of the elements, with log det = 0."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from flows.transform import Transform, require_images, require_positive
 
 
 class Squeeze(Transform):
-    """(N, C, H, W) -> (N, 4C, H/2, W/2): each 2 x 2 block of positions becomes four channels.
+    """Squeeze of (N, C, H, W) to (N, 4C, H/2, W/2): 2 x 2 positions become four channels.
 
-    Dinh et al. 2017, RealNVP, arXiv 1605.08803, section 3.6. It trades resolution for channels, so that
-    couplings over channels reach across positions.
+    Dinh et al. 2017, RealNVP, arXiv 1605.08803, section 3.6. Couplings over the new channels reach across
+    positions.
 
     >>> import torch
     >>> z, _ = Squeeze(1).forward(torch.arange(4.0).view(1, 1, 2, 2))
@@ -43,7 +43,7 @@ class Squeeze(Transform):
 
 
 class Flatten(Transform):
-    """(N, *event_shape) -> (N, D): images as vectors, for flows that know no positions.
+    """Flattening of (N, *event_shape) to (N, D), for flows over vectors.
 
     >>> import torch
     >>> Flatten((1, 8, 8)).forward(torch.zeros(5, 1, 8, 8))[0].shape

@@ -1,4 +1,4 @@
-"""Scaling and shifting."""
+"""Scaling and shift per channel."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from flows.transform import Transform, channels_log_det, require_channels, requi
 
 
 class _PerChannel(Transform):
-    """What multiplies each channel by exp(s): log det = H W sum(s), H W = 1 for vectors."""
+    """Base of transforms that scale each channel by exp(s), with log det = H W sum(s)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -15,7 +15,7 @@ class _PerChannel(Transform):
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def _broadcast(self, parameter: Tensor, x: Tensor) -> Tensor:
-        """A parameter, (C,), shaped to broadcast over x: (1, C) or (1, C, 1, 1)."""
+        """Reshape a parameter, (C,), to broadcast over x: (1, C) or (1, C, 1, 1)."""
         require_channels(x, len(self.log_scale), type(self).__name__)
         require_floating(x, type(self).__name__)
         return parameter.view((1, -1) + (1,) * (x.ndim - 2))
@@ -25,9 +25,11 @@ class _PerChannel(Transform):
 
 
 class ChannelAffine(_PerChannel):
-    """z = exp(s) x + t with one s and one t per channel; log det = H W sum(s) (H W = 1 for vectors).
+    """Affine map z = exp(s) x + t with one s and one t per channel.
 
-    Starts as the identity (s = t = 0).
+        log |det df/dx| = H W sum(s)        H W = 1 for vectors
+
+    It starts as the identity, s = t = 0.
 
     >>> layer = ChannelAffine(2)
     >>> _ = torch.nn.init.constant_(layer.log_scale, 1.0)
@@ -51,15 +53,17 @@ class ChannelAffine(_PerChannel):
         return (z - shift) * (-log_scale).exp(), -self._log_det(z)
 
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-scale and shift, shaped to broadcast over x."""
+        """Return log-scale and shift, shaped to broadcast over x."""
         return self._broadcast(self.log_scale, x), self._broadcast(self.shift, x)
 
 
 class Scaling(_PerChannel):
-    """z = exp(s) x with one s per channel (Dinh et al. 2015, NICE, arXiv 1410.8516, section 3.3).
+    """Scaling z = exp(s) x with one s per channel.
 
-    log det = H W sum(s). After additive couplings, whose log-determinant is 0, this layer alone decides how
-    much each dimension may vary: a large s leaves little room to that dimension of the data.
+        log |det df/dx| = H W sum(s)        H W = 1 for vectors
+
+    Dinh et al. 2015, NICE, arXiv 1410.8516, section 3.3. Additive couplings preserve volume, so after them
+    this layer alone sets the width of each dimension: a large s means that the data hardly vary along it.
 
     >>> Scaling(3).forward(torch.ones(2, 3))[1].tolist()  # starts as the identity
     [0.0, 0.0]

@@ -7,18 +7,18 @@ from torch import Tensor
 def rational_quadratic(
     x: Tensor, positions: Tensor, values: Tensor, derivatives: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """An increasing spline through given knots; the identity outside the first and the last.
+    """Evaluate an increasing spline through given knots, the identity outside the outer knots.
 
     Durkan et al. 2019, arXiv 1906.04032, eq. 4 and 5.
 
     Args:
         x: any shape.
-        positions: of the knots, increasing, (*x.shape, K + 1).
-        values: at the knots, increasing, from the first position to the last one, same shape.
-        derivatives: at the knots, above 0, and 1 at both ends for a smooth passage, same shape.
+        positions: increasing positions of the knots, (*x.shape, K + 1).
+        values: increasing values at the knots, same shape; the outer values equal the outer positions.
+        derivatives: positive derivatives at the knots, same shape; 1 at both ends for a smooth transition.
 
     Returns:
-        The spline at x, and the logarithm of its derivative there, both shaped like x.
+        The spline at x and the logarithm of its derivative, both shaped like x.
     """
     inside = (x > positions[..., 0]) & (x < positions[..., -1])
     left, width, bottom, height, d0, d1 = _bin(x, positions, positions, values, derivatives)
@@ -31,9 +31,9 @@ def rational_quadratic(
 def rational_quadratic_inverse(
     y: Tensor, positions: Tensor, values: Tensor, derivatives: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The inverse of `rational_quadratic`, with the logarithm of its own derivative (eq. 6 to 8).
+    """Invert `rational_quadratic` (eq. 6 to 8); return x and the log-derivative of the inverse.
 
-    Can be differentiated twice.
+    It can be differentiated twice.
     """
     inside = (y > values[..., 0]) & (y < values[..., -1])
     left, width, bottom, height, d0, d1 = _bin(y, values, positions, values, derivatives)
@@ -42,12 +42,11 @@ def rational_quadratic_inverse(
     a = height * (slope - d0) + rise * (d0 + d1 - 2 * slope)
     b = height * d0 - rise * (d0 + d1 - 2 * slope)
     c = -slope * rise
-    # Of the quadratic's two forms, the one that adds what has the same sign: b is above 0 at the root.
+    # The form of the root that adds terms of the same sign: b > 0 at the root.
     root = (b.square() - 4 * a * c).clamp_min(torch.finfo(y.dtype).tiny).sqrt()
     start = (2 * c / (-b - root)).clamp(0, 1).detach()
-    # Where steep and flat ends meet in a bin the quadratic loses digits that the spline itself does not: a
-    # step of Newton's method brings them back. Two of them carry the implicit function's derivatives, first
-    # and second.
+    # The quadratic loses digits in bins with a steep and a flat end; a Newton step restores them. Two steps
+    # carry the first and second derivative of the implicit function.
     xi = start
     for _ in range(2):
         value, log_slope = _at(xi, slope, d0, d1)
@@ -59,8 +58,8 @@ def rational_quadratic_inverse(
 def _bin(
     at: Tensor, edges: Tensor, positions: Tensor, values: Tensor, derivatives: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Of the bin that holds each element: left, width, bottom, height, and the derivatives at both ends."""
-    # Counting compiles and batches everywhere, where a search does not; K is small.
+    """Return each element's bin: left, width, bottom, height, derivatives at both ends."""
+    # Counting compiles and batches everywhere, which a search does not; K is small.
     index = (at[..., None] >= edges[..., 1:-1]).sum(-1, keepdim=True)  # (..., 1)
 
     def pick(knots: Tensor, shift: int) -> Tensor:
@@ -72,7 +71,7 @@ def _bin(
 
 
 def _at(xi: Tensor, slope: Tensor, d0: Tensor, d1: Tensor) -> tuple[Tensor, Tensor]:
-    """At xi in [0, 1] of a bin: the share of its height that is reached, and the log-derivative."""
+    """Return the relative height at xi in [0, 1] of a bin, and the log-derivative there."""
     rest = 1 - xi
     denominator = slope + (d0 + d1 - 2 * slope) * xi * rest
     value = xi * (slope * xi + d0 * rest) / denominator

@@ -22,7 +22,7 @@ def test_integers_are_refused_in_words_or_give_what_floating_numbers_give(
     try:
         found = apply(x)
     except ValueError as error:
-        assert "expected floating numbers; got int64" in str(error)  # noqa: PT017
+        assert "expected floating-point numbers; got int64" in str(error)  # noqa: PT017
         return
     for one, other in zip(found, apply(x.float()), strict=True):
         torch.testing.assert_close(one.float(), other)
