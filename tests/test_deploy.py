@@ -1,4 +1,4 @@
-"""What deploy/ promises to systemd; systemd itself ignores what stands in the wrong section."""
+"""The systemd units of deploy/: systemd ignores settings in the wrong section."""
 
 import re
 import shlex
@@ -23,7 +23,7 @@ def read(name: str) -> ConfigParser:
     return unit
 
 
-def test_the_service_comes_back_however_long_its_database_takes() -> None:
+def test_service_restarts_until_its_database_is_there() -> None:
     unit = read("flowgauge.service")
     assert "postgresql.service" in unit["Unit"]["After"]
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
@@ -31,13 +31,13 @@ def test_the_service_comes_back_however_long_its_database_takes() -> None:
     assert int(unit["Service"]["RestartSec"]) >= 1
 
 
-def test_wrong_settings_are_not_tried_again() -> None:
-    """`flowgauge serve` ends with 2 for them, see its tests."""
+def test_wrong_settings_cause_no_restart() -> None:
+    """`flowgauge serve` exits with 2 for them, see its tests."""
     unit = read("flowgauge.service")
     assert unit["Service"]["RestartPreventExitStatus"] == "2"
 
 
-def test_a_backup_is_of_what_the_service_has_and_goes_where_it_may_write() -> None:
+def test_backup_reads_the_service_and_may_write_its_folder() -> None:
     service, backup = read("flowgauge.service")["Service"], read("flowgauge-backup.service")
     for setting in ("User", "Group", "EnvironmentFile", "StateDirectory", "WorkingDirectory"):
         assert backup["Service"][setting] == service[setting]
@@ -51,13 +51,13 @@ def test_a_backup_is_of_what_the_service_has_and_goes_where_it_may_write() -> No
     assert backup["Service"]["ExecStartPre"] == disk
 
 
-def test_nothing_hides_a_gpu_from_the_service() -> None:
-    """ProtectClock was a DeviceAllow before systemd 252.8, so all other devices were denied."""
+def test_service_can_see_a_gpu() -> None:
+    """Before systemd 252.8, ProtectClock implied DeviceAllow, which denied all other devices."""
     service = read("flowgauge.service")["Service"]
     assert not {"protectclock", "privatedevices", "deviceallow", "devicepolicy"} & set(service)
 
 
-def test_the_watcher_takes_what_the_unit_gives_it_and_may_write_there() -> None:
+def test_watcher_accepts_its_options_and_may_write() -> None:
     service = read("flowgauge-watch.service")["Service"]
     program, *arguments = shlex.split(service["ExecStart"])
     packed = tomllib.loads((DEPLOY.parent / "clients" / "pyproject.toml").read_text())
@@ -66,12 +66,12 @@ def test_the_watcher_takes_what_the_unit_gives_it_and_may_write_there() -> None:
     commands.command()(watch)
     given = typer.main.get_command(commands).make_context("watch", arguments).params
     assert [str(given["folder"]), str(given["move_to"])] == service["ReadWritePaths"].split()
-    assert given["key"] is None  # everybody can read a command line
+    assert given["key"] is None  # every user can read a command line
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 @pytest.mark.parametrize("name", sorted(path.name for path in DEPLOY.glob("*.service")))
-def test_systemd_understands_every_line(tmp_path: Path, name: str) -> None:
+def test_systemd_accepts_every_line(tmp_path: Path, name: str) -> None:
     text = re.sub(r"(?m)^(ExecStart=)\S+", rf"\1{shutil.which('true')}", (DEPLOY / name).read_text())
     (tmp_path / name).write_text(text)
     told = subprocess.run(
