@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := app flows training flowgauge.py clients examples bench tests
+SOURCES := app flows training flowgauge.py clients examples bench tests docs/generate.py
 # The versions that the tests ran with. Users of `make demo` get them too: pip resolves faster, and a release
 # of yesterday cannot break a first look.
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
@@ -16,7 +16,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constrain
 TOOLS := coverage pre-commit uv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo format lint hooks test test-fast test-all test-lowest coverage docs constraints programs clean bench bench-gpu bench-service bench-flows
+.PHONY: help demo format lint hooks test test-fast test-all test-lowest coverage docs reference constraints programs clean bench bench-gpu bench-service bench-flows
 
 help:
 	@echo 'To see it:'
@@ -34,6 +34,7 @@ help:
 	@echo '  make test-lowest    the quick unit tests with the oldest supported versions, in .venv-lowest'
 	@echo '  make coverage       measure how much of the code make test runs; report in htmlcov/'
 	@echo '  make docs           build the documentation site in site/; fails on a broken link'
+	@echo '  make reference      write the pages of docs/reference that are generated from the code'
 	@echo '  make constraints    write constraints.txt anew; UPGRADE=1 moves to the newest versions'
 	@echo '  make programs       install the Debian packages that the tests use; needs root'
 	@echo '  make clean          delete environments, caches and reports; data, models and runs stay'
@@ -119,6 +120,9 @@ bench-flows: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/zensical build --strict --clean
 	@echo 'Open site/index.html.'
+
+reference: $(VENV)/.installed-dev
+	$(BIN)/python -m docs.generate
 
 # $(call provide,PACKAGES): install the Debian packages that are missing, or name them where only root may install.
 define provide

@@ -32,72 +32,72 @@ _NOTHING_LEFT = "nothing half-written is left; run the command again"
 COMMANDS = {
     "data": Mount(
         "training.commands.data:app",
-        "Check the pictures of a category, or lay out real ones to try FlowGauge on.",
+        "Check the images of a category, or get real ones to try FlowGauge.",
         _NOTHING_LEFT,
     ),
     "train": Mount(
         "training.commands.train:train",
-        "Learn a category from pictures of good parts, calibrate it and publish it.",
+        "Learn a category from images of good parts, calibrate it and publish it.",
         "checkpoints are kept; the same command with --resume continues",
     ),
     "evaluate": Mount(
         "training.commands.evaluate:evaluate",
-        "Measure a published model on test pictures it has never seen.",
+        "Measure published models on test images that training never reads.",
         _NOTHING_LEFT,
     ),
     "calibrate": Mount(
         "app.commands.calibrate:calibrate",
-        "Renew a model's thresholds with good pictures of the line, without training.",
+        "Recalibrate a model with good images of the line, without training.",
         "thresholds are as they were",
     ),
     "flows": Mount(
         "training.commands.flows:app",
-        "Normalizing flows by themselves: draw, fit, sample and score densities.",
+        "Fit normalizing flows to images, sample from them, score with them.",
         "nothing half-written is left; what was said to be kept or drawn stays",
     ),
     "serve": Mount(
         "app.commands.serve:serve",
-        "Answer inspection requests over HTTP.",
+        "Serve the published models over HTTP.",
         "the server has stopped; models are untouched",
     ),
     "models": Mount(
         "app.commands.models:app",
-        "List, check, carry, activate and delete the versions of a models folder.",
+        "List, verify, pack, export, activate and delete the versions of a models folder.",
         _NOTHING_LEFT,
     ),
     "keys": Mount(
         "app.commands.keys:app",
-        "Make, list and revoke the keys of the service.",
+        "Create, list and revoke API keys.",
         _NOTHING_LEFT,
     ),
     "webhooks": Mount(
         "app.commands.webhooks:app",
-        "List who is told of inspections, and what they did not take.",
+        "List webhooks and their failed deliveries.",
         _NOTHING_LEFT,
     ),
     "backup": Mount(
         "app.commands.backup:app",
-        "Copy what a service has kept and what it serves, and bring it back.",
+        "Create, verify and restore snapshots of a service.",
         _NOTHING_LEFT,
     ),
     "predict": Mount(
         "app.commands.predict:predict",
-        "Inspect a picture or a folder, here or on a server.",
+        "Inspect an image or a folder, here or on a server.",
         "answers already printed or written stay",
     ),
     "watch": Mount(
         "app.client.watch.command:watch",
-        "Inspect what a camera writes into a folder, by a server, each picture once.",
-        "pictures that are not inspected yet wait for the next start",
+        "Inspect the images that a camera writes into a folder, each once.",
+        "images that are not inspected yet wait for the next start",
     ),
     "doctor": Mount(
         "app.commands.doctor:doctor",
-        "Say what is installed, what will be used, what is missing and how to get it.",
+        "Check the installation, the models or a server.",
         "nothing was changed",
     ),
     "backbones": Mount(
         "app.commands.backbones:app",
-        "List the backbones' weights, or fetch them for a machine without a network.",
+        "List backbone presets, or fetch their weights.",
         _NOTHING_LEFT,
     ),
 }
@@ -181,7 +181,7 @@ def _front_door(
         typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Visual inspection for production lines: learns good parts, scores every picture.
+    """Visual inspection for production lines: learns good parts, scores every image.
 
     A first model, on real solar cells:
 

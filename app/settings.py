@@ -39,90 +39,90 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 picks a free one."""
     device: str = Field("auto", pattern="^(auto|cpu|cuda(:[0-9]{1,2})?)$")
-    """Where models compute: auto, cpu, cuda or cuda:N."""
+    """Device that computes: auto, cpu, cuda or cuda:N."""
     precision: Literal["float32", "bfloat16", "openvino-bfloat16"] = "float32"
-    """What models compute in: float32, or another that they were calibrated for too."""
+    """Precision of the models; other than float32 only if they are calibrated for it."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
-    """Who computes: auto is OpenVINO on a CPU, where it is installed, and else torch."""
+    """Inference engine; auto is OpenVINO on a CPU where it is installed, otherwise torch."""
     engine_cache: Path | None = None
-    """Folder of the graphs that OpenVINO converted, trusted as code; unset: in the history folder."""
+    """Folder of compiled OpenVINO graphs, trusted like code; by default in the history folder."""
     threads: PositiveInt | None = None
-    """CPU threads that compute; unset is what torch takes."""
+    """CPU threads that compute; by default torch's choice."""
     max_bytes: PositiveInt = 32 * MIB
     """Largest upload, in bytes."""
     max_pixels: PositiveInt = 50_000_000
     """Largest image, in pixels."""
     # 64 clients of eight categories, one request each, are within the shares that `Admission` leaves them.
     queue_images: PositiveInt = 72
-    """Images that may wait for an answer."""
+    """Most images that wait for an answer."""
     queue_bytes: PositiveInt = 512 * MIB
-    """Bytes of uploads, pixels and answers in memory."""
+    """Most memory for uploads, pixels and answers, in bytes."""
     upload_idle_seconds: Finite = 30
-    """Seconds without a byte, or behind 256 KiB/s, after which an upload is given up."""
+    """Seconds without a byte, or behind 256 KiB/s, after which an upload is aborted."""
     decode_threads: PositiveInt = 2
-    """Images decoded at a time, and as many drawn."""
+    """Images decoded at a time; as many are drawn at a time."""
     preload: bool = True
-    """Load active models at start, not when first asked for."""
+    """Load active models at start instead of at the first request."""
     model_bytes: PositiveInt = 4096 * MIB
-    """Bytes of loaded models; beyond, those unused for longest are unloaded."""
+    """Memory for loaded models, in bytes; beyond it, the least recently used are unloaded."""
     max_bundle_bytes: PositiveInt = 1024 * MIB
-    """Largest model that may be uploaded, in bytes."""
+    """Largest upload of a model, in bytes."""
     max_batch: int = Field(16, ge=1, le=256)
-    """Images computed together."""
+    """Most images computed together."""
     max_items: int = Field(32, ge=1, le=1000)
-    """Images in one request of predict:batch."""
+    """Most images in one request to predict:batch."""
     deadline_ms: int = Field(30_000, ge=1, le=600_000)
-    """Milliseconds a prediction may take, its upload included, where it says nothing."""
+    """Time limit of a prediction in ms, upload included, unless the request sets one."""
     history: Path = Path("history")
-    """Folder of the inspections' pictures and journal."""
+    """Folder of the stored images and of the journal."""
     database: str | None = None
-    """postgresql://USER:PASSWORD@HOST/NAME; unset keeps a SQLite file in the history folder."""
+    """postgresql://USER:PASSWORD@HOST/NAME; by default a SQLite file in the history folder."""
     journal_bytes: PositiveInt = 4096 * MIB
-    """Bytes of inspections that may wait to be filed; beyond, none is accepted."""
+    """Most bytes of inspections that wait for the database; beyond, new ones are refused."""
     retention_pass_days: Finite | None = None
-    """Days after which passed inspections are deleted; unset keeps them."""
+    """Days after which PASS inspections are deleted; by default never."""
     retention_review_days: Finite | None = None
-    """Days after which inspections in the review band are deleted."""
+    """Days after which REVIEW inspections are deleted; by default never."""
     retention_reject_days: Finite | None = None
-    """Days after which rejected inspections are deleted."""
+    """Days after which REJECT inspections are deleted; by default never."""
     retention_bytes: PositiveInt | None = None
-    """Bytes of pictures and maps; beyond, the oldest go, passed ones first; rows stay."""
+    """Most bytes of stored images and maps; beyond, the oldest go, PASS first. Database rows stay."""
     drift_window: int = Field(200, ge=20, le=10_000)
-    """Latest inspections compared with calibration."""
+    """Number of latest inspections that drift compares with the calibration."""
     max_readers: int = Field(100, ge=1, le=10_000)
-    """Who may listen to /v1/events at a time, a connection each; half of them with one key."""
+    """Most connections to /v1/events; one key may hold half of them."""
     events_kept: int = Field(500_000, ge=1_000)
-    """Latest events kept for readers and sinks that come back, about 0.5 kB each."""
+    """Latest events kept for readers and sinks that reconnect; about 0.5 kB each."""
     mqtt_url: str | None = None
-    """MQTT broker that is told of inspections: mqtt://HOST:PORT, or mqtts:// with TLS."""
+    """MQTT broker that receives inspections: mqtt://HOST:PORT, or mqtts://HOST:PORT with TLS."""
     mqtt_user: str | None = None
-    """User of the MQTT broker."""
+    """User name at the broker."""
     mqtt_password: SecretStr | None = None
-    """Password of that user."""
+    """Password at the broker."""
     mqtt_ca: Path | None = None
     """PEM file of the authority that signed the broker's certificate."""
     mqtt_topic: str = "flowgauge/{station}/{category}/inspection"
-    """Topic of an inspection; also {decision} can stand in it."""
+    """Topic of an inspection; may contain {station}, {category} and {decision}."""
     mqtt_status_topic: str = "flowgauge/status"
-    """Retained topic that says whether this server is online."""
+    """Retained topic of the server's state, online or offline."""
     webhooks: Path | None = None
-    """YAML file of the webhooks that are told of inspections; see docs/how-to/receive-events.md."""
+    """YAML file of the webhooks; see docs/how-to/receive-events.md."""
     requests_per_minute: PositiveInt | None = None
-    """Requests a minute for keys that set no limit of their own."""
+    """Requests a minute for keys without a limit of their own."""
     session_hours: float = Field(12, gt=0, le=24 * 31)
     """Hours until a browser must log in again."""
     tls_certificate: Path | None = None
-    """PEM file of the server's certificate; with FLOWGAUGE_TLS_KEY."""
+    """PEM file of the server's certificate; needs FLOWGAUGE_TLS_KEY."""
     tls_key: Path | None = None
     """PEM file of the certificate's private key."""
     trusted_proxies: str = ""
-    """Addresses or networks of proxies, by commas: only their X-Forwarded-For is believed. Needs a key."""
+    """Comma-separated addresses or networks of proxies whose X-Forwarded-For is trusted. Needs keys."""
     drain_seconds: float = Field(0, ge=0, le=600)
     """Seconds between SIGTERM, when /health/ready turns 503, and closing the port."""
     log_format: Literal["text", "json"] = "text"
-    """Lines of the log: for people or programs."""
+    """Format of log lines: text for people, json for programs."""
     allow_unauthenticated_network: bool = False
-    """Listen beyond this machine, or trust a proxy, without keys: whoever comes may do everything."""
+    """Listen beyond this machine, or trust a proxy, without keys: everybody may do everything."""
 
     @field_validator("trusted_proxies")
     @classmethod

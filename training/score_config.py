@@ -21,8 +21,8 @@ class ScoreConfig(Scoring):
         default=None,
         ge=0,
         le=1,
-        description="share of the position's Gaussian in the map, the flow has the rest; null for half of "
-        "what of the features' variance lies between positions, at least 0.2",
+        description="share of the Gaussian in the map, the flow has the rest; null derives it from the "
+        "features, from 0.2 (textures) to 0.5 (parts in a fixed place), and 0.25 with geometry.fit `pad`",
     )
 
     def rule(self, head: Head, geometry: Geometry) -> ScoreRule:

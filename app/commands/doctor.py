@@ -1,4 +1,4 @@
-"""`flowgauge doctor`: what is installed, what will be used, what is missing and how to get it."""
+"""`flowgauge doctor`: check the installation, the models and a server."""
 
 import importlib
 import os
@@ -38,24 +38,24 @@ OPTIONAL = {
 
 def doctor(
     models: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder to look into.")
+        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
     url: Annotated[
         str | None,
-        typer.Option(help="Look at the server there instead, e.g. https://inspection.plant.example:8000."),
+        typer.Option(help="Check this server instead, e.g. https://inspection.plant.example:8000."),
     ] = None,
     key: remote.Key = None,
     ca: remote.Authority = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what is installed, which device and engine will be used, and what is missing.
+    """Check what is installed, which device and engine are used, and what is missing.
 
-    Every active model is loaded and its golden pictures are scored, as the server does at start.
+    Every active model is loaded and scores its golden images, as at the start of a server.
 
-    With --url it looks at a server instead, as a line PC sees it: network, TLS, versions, readiness, the
-    key's role, and whether each active model answers. Nothing that is sent is kept there.
+    With --url, check a server as a line PC sees it: network, TLS, versions, readiness, the key's role, and an
+    answer of each active model. The server stores nothing of it.
 
-    Exit code 1: something essential is missing; what is wrong for serving alone says so.
+    Exit code 1: there is a problem.
     """
     if url is not None:
         from app.commands.doctor_server import examine_server

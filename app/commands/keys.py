@@ -1,4 +1,4 @@
-"""`flowgauge keys`: who may use the service."""
+"""`flowgauge keys`: create, list and revoke API keys."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from app.settings import settings_from
 
 History = Annotated[
     Path | None,
-    typer.Option(help="The server's history folder, where its database is.", show_default="history"),
+    typer.Option(help="The server's history folder.", show_default="history"),
 ]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
@@ -23,10 +23,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 
 @app.callback()
 def keys() -> None:
-    """Who may use the service, and for what.
+    """Create, list and revoke API keys in the server's database.
 
-    Works on the server's database, whether the server runs or not: FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE
-    must be set as for the server. A running one sees a change within two seconds.
+    Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server. A running server sees a change within two
+    seconds.
     """
 
 
@@ -35,18 +35,18 @@ def create(
     role: Annotated[
         Role,
         typer.Option(
-            help="line predicts; viewer sees the history; operator also reviews and tunes; admin does all."
+            help="line predicts; viewer reads the history; operator also reviews and tunes; admin may do all."
         ),
     ],
-    name: Annotated[str, typer.Option(help="What people call it, such as 'line 3'.")],
+    name: Annotated[str, typer.Option(help="Name for people, such as 'line 3'.")],
     category: Annotated[
-        list[str] | None, typer.Option(help="The only category it is for; may be repeated.")
+        list[str] | None, typer.Option(help="Limit the key to this category. May be repeated.")
     ] = None,
-    expires_days: Annotated[int | None, typer.Option(help="Days for which it is valid.")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(help="Its own limit.")] = None,
+    expires_days: Annotated[int | None, typer.Option(help="Days until the key expires.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="Rate limit of this key.")] = None,
     history: History = None,
 ) -> None:
-    """Make a key and print it, alone on standard output. It cannot be had again."""
+    """Create a key and print it to standard output. It is shown only once."""
     settings = settings_from(history=history)
     is_new = not settings.has_database
     with opened(settings, new=True) as database:
@@ -68,10 +68,10 @@ def create(
 
 @app.command("list")
 def list_keys(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     history: History = None,
 ) -> None:
-    """List all keys, the oldest first, with those that are no longer valid; never their secrets."""
+    """List all keys without their secrets, the oldest first, invalid ones included."""
     with opened(settings_from(history=history)) as database:
         place = shown(database.engine.url)
         keys = Keys(database).list()
@@ -89,10 +89,10 @@ def list_keys(
 
 @app.command("revoke")
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id, from `flowgauge keys list`.")],
+    key_id: Annotated[str, typer.Argument(help="Id of the key, see `flowgauge keys list`.")],
     history: History = None,
 ) -> None:
-    """Make a key and its sessions invalid, for ever."""
+    """Revoke a key and its sessions for ever."""
     with opened(settings_from(history=history)) as database:
         key = Keys(database).revoke(COMMAND_LINE, key_id)
     typer.echo(f"Key {key.id} {key.name!r} is revoked.")

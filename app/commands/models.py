@@ -1,4 +1,4 @@
-"""`flowgauge models`: the versions of a models folder, without a server."""
+"""`flowgauge models`: manage the versions of a models folder."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,20 @@ from app.settings import settings_from
 if TYPE_CHECKING:
     from app.registry.loader import Loader
 
-Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder.")]
-Category = Annotated[str, typer.Argument(help="The category, as `flowgauge models list` names it.")]
-Version = Annotated[str, typer.Argument(help="The version.")]
-VersionOrActive = Annotated[str | None, typer.Argument(help="The version; by default the active one.")]
-Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")]
+Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")]
+Category = Annotated[str, typer.Argument(help="Category of the model.")]
+Version = Annotated[str, typer.Argument(help="Version of the model.")]
+VersionOrActive = Annotated[
+    str | None, typer.Argument(help="Version of the model; by default the active one.")
+]
+Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N.")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="The file, or a folder for it; by default CATEGORY-VERSION, here."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="File to write, or a folder for it; by default CATEGORY-VERSION in this folder.",
+    ),
 ]
 _FOLDER = Path("models")
 
@@ -29,10 +35,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 
 @app.callback()
 def models_of_a_folder() -> None:
-    """The versions of a models folder: look at them, check them, carry them, say which one serves.
+    """List, verify, pack, export, activate and delete the versions of a models folder.
 
-    Works on the folder, whether a server runs on it or not; a running one sees what changes. Changes go to
-    the audit log of the server's database, if there is one: FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE name it.
+    No server is needed; a running server follows the changes. If FLOWGAUGE_HISTORY or FLOWGAUGE_DATABASE
+    names the server's database, changes go to its audit log.
     """
 
 
@@ -42,9 +48,9 @@ def models_of_a_folder() -> None:
 @app.command("list")
 def list_models(
     models: Models = _FOLDER,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List categories and versions; the active version and the one before it are marked."""
+    """List categories and versions, with the active and the previous version marked."""
     from flows.fastflow import models_folder
 
     rows = [
@@ -74,9 +80,9 @@ def verify(
     models: Models = _FOLDER,
     device: Device = "auto",
 ) -> None:
-    """Check versions as a server would: hashes, shapes, thresholds, and the scores of the golden pictures.
+    """Check versions as a server does: hashes, shapes, thresholds and the scores of the golden images.
 
-    Exit code 1: one of them would be refused.
+    Exit code 1: a server would refuse one of them.
     """
     from app.errors.problems import Problem
     from flows.fastflow import models_folder
@@ -108,9 +114,9 @@ def verify(
 def pack(
     category: Category, version: VersionOrActive = None, output: Output = None, models: Models = _FOLDER
 ) -> None:
-    """Put a version into one file, to be carried to a server and uploaded; prints the file's name.
+    """Pack a version into a ZIP file for upload to a server, and print the file's name.
 
-    Weights of the backbone are not in it: a server has them, or `flowgauge backbones` gets them.
+    The backbone's weights are not in the file; `flowgauge backbones pull` fetches them.
     """
     from app.registry import packing
     from flows.fastflow import models_folder
@@ -127,10 +133,10 @@ def pack(
 def export(
     category: Category, version: VersionOrActive = None, output: Output = None, models: Models = _FOLDER
 ) -> None:
-    """Write a version as one ONNX graph, for runtimes that know nothing of FlowGauge; prints the file's name.
+    """Export a version as an ONNX file for other runtimes, and print the file's name.
 
-    It takes `images`, (N, H, W, 3) uint8 RGB of the model's input size, and gives `score` and `map`. The
-    threshold is in the file's metadata.
+    The graph's input is `images`, (N, H, W, 3) uint8 RGB of the model's input size; its outputs are `score`
+    and `map`. The file's metadata hold the threshold.
     """
     from flows.fastflow import models_folder
     from flows.fastflow.detector import Detector
@@ -153,14 +159,14 @@ def _file(output: Path | None, name: str) -> Path:
 
 @app.command("activate")
 def activate(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
-    """Make a version the one that serves, if it passes `verify` and fits what is set for the category."""
+    """Make a version the active one, if it passes `verify` and fits the category's settings."""
     with audited("model.activate", f"{category}/{version}") as detail:
         detail["previous"] = _activate(models, category, version, device)
 
 
 @app.command("rollback")
 def roll_back(category: Category, models: Models = _FOLDER, device: Device = "auto") -> None:
-    """Activate the version that served before the active one, as `activate` does."""
+    """Activate the previous version."""
     from flows.fastflow import models_folder
 
     with audited("model.rollback", category) as detail:

@@ -1,4 +1,4 @@
-"""`flowgauge predict`: inspect a file or a folder, here or by a server."""
+"""`flowgauge predict`: inspect a file or a folder, here or on a server."""
 
 import json
 from collections import Counter
@@ -25,52 +25,53 @@ from app.schemas.texts import text_fault
 
 
 def predict(
-    path: Annotated[Path, typer.Argument(help="An image, or a folder with images at any depth.")],
-    category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
-    version: Annotated[str | None, typer.Option(help="A version. Without it, the active one.")] = None,
+    path: Annotated[Path, typer.Argument(help="Image, or folder with images at any depth.")],
+    category: Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")],
+    version: Annotated[
+        str | None, typer.Option(help="Version of the model; by default the active one.")
+    ] = None,
     station: Annotated[
-        str | None, typer.Option(help="As if the images came from there: its calibration and region hold.")
+        str | None, typer.Option(help="Use the calibration and the region of interest of this station.")
     ] = None,
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
     threads: Annotated[
         int | None,
-        typer.Option(help="CPU threads; a server has its own.", min=1, show_default="torch's choice"),
+        typer.Option(help="CPU threads; not with --url.", min=1, show_default="torch's choice"),
     ] = None,
     device: Annotated[
-        str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N; a server has its own.")
+        str,
+        typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N; not with --url."),
     ] = "auto",
     precision: Annotated[
         str,
         typer.Option(
-            envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16; a server has its own."
+            envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16; not with --url."
         ),
     ] = "float32",
     url: Annotated[
         str | None,
-        typer.Option(help="Ask the server there instead, e.g. http://127.0.0.1:8000."),
+        typer.Option(help="Inspect on this server, e.g. http://127.0.0.1:8000."),
     ] = None,
     no_store: Annotated[
-        bool, typer.Option("--no-store", help="With --url: the server keeps nothing in its history.")
+        bool, typer.Option("--no-store", help="Store nothing in the server's history; needs --url.")
     ] = False,
     key: remote.Key = None,
     ca: remote.Authority = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for overlays: the image with its heatmap over it.")
+        Path | None, typer.Option(help="Folder for overlays, the images with their heatmaps.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Inspect images: score, decision and p-value of each, by what is set for the category.
+    """Inspect images: score, decision and p-value of each.
 
-    A high score is an anomaly; the p-value is the share of good parts that score at least as high. With --url
-    the server keeps every image and its answer, as if a line had sent it; --no-store has it keep nothing.
+    A high score means an anomaly. The p-value is the share of good parts that score at least as high. With
+    --url the server stores images and answers in its history, unless --no-store is set. If the server goes
+    away, the remaining images are skipped.
 
-    When the server goes away, or takes nothing, the other images are not tried.
-
-    Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be (the others
-    are inspected all the same), or a folder could not be read, an overlay not written, or the model or the
-    server not used; 2 when what was asked for is wrong.
+    Exit codes: 0 if every image was inspected, whatever the decisions. 1 if an image, a folder, an overlay,
+    the model or the server failed. 2 if an option is wrong.
     """
     if url is None and no_store:
         raise typer.BadParameter("is for --url; here nothing is kept anyway", param_hint="--no-store")

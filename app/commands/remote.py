@@ -1,4 +1,4 @@
-"""Options of commands that ask a server, instead of looking into folders of this machine."""
+"""Options of commands that can ask a server."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,9 @@ import typer
 
 Key = Annotated[
     str | None,
-    typer.Option(envvar="FLOWGAUGE_KEY", help="With --url: a key of that server.", show_envvar=True),
+    typer.Option(envvar="FLOWGAUGE_KEY", help="API key of the server; needs --url.", show_envvar=True),
 ]
 Authority = Annotated[
-    Path | None, typer.Option(help="With --url: PEM file of the authority that signed its certificate.")
+    Path | None,
+    typer.Option(help="PEM file of the authority that signed the server's certificate; needs --url."),
 ]

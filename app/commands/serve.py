@@ -15,7 +15,7 @@ def serve(
         Path | None, typer.Option(help="Folder of the published models.", show_default="models")
     ] = None,
     history: Annotated[
-        Path | None, typer.Option(help="Folder of the inspections that are kept.", show_default="history")
+        Path | None, typer.Option(help="Folder of the history.", show_default="history")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.", show_default="8000")] = None,
@@ -29,18 +29,18 @@ def serve(
         bool | None,
         typer.Option(
             "--allow-unauthenticated-network",
-            help="Listen beyond this machine, or trust a proxy, although there are no keys.",
+            help="Listen beyond this machine, or trust a proxy, without keys: everybody may do everything.",
             show_default="no",
         ),
     ] = None,
 ) -> None:
-    """Serve the published models over HTTP until Ctrl-C or SIGTERM; a second one ends it at once.
+    """Serve the published models over HTTP until Ctrl-C or SIGTERM. A second signal stops at once.
 
-    Exit codes: 0 after a clean stop; 1 when something is not there that may come, so that another start
-    can help: the address, the history, the models folder, a CUDA device; 2 when what was
-    asked for is wrong: an option, a certificate, a sink, the database's URL.
+    Exit codes: 0 after a clean stop. 1 if something is missing that may appear later, so that another start
+    can succeed: the address, the history, the models folder, a CUDA device. 2 if a setting is wrong: an
+    option, a certificate, a sink, the database's URL.
 
-    Every option can be set by an environment variable instead: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
+    Each option has an environment variable: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
     """
     options = locals()
     gc.disable()  # it would take a fifth of the time of this import
@@ -51,7 +51,7 @@ def serve(
 
 
 def _variables() -> str:
-    """A list of what can be set by variables alone."""
+    """List the settings that only environment variables set."""
     options = inspect.signature(serve).parameters
     lines = [
         f"- FLOWGAUGE_{name.upper()}: {field.description}"
@@ -59,8 +59,8 @@ def _variables() -> str:
         for name, field in Settings.model_fields.items()
         if name not in options
     ]
-    malloc = '- FLOWGAUGE_MALLOC: "default" lets the C library give freed memory back: slower.'
-    return "\n".join(["By variables alone:", "", *lines, malloc])
+    malloc = '- FLOWGAUGE_MALLOC: "default" returns freed memory to the system, which is slower.'
+    return "\n".join(["Set by environment variables only:", "", *lines, malloc])
 
 
 serve.__doc__ = f"{serve.__doc__}\n    " + _variables().replace("\n", "\n    ")

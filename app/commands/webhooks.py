@@ -1,4 +1,4 @@
-"""`flowgauge webhooks`: who is told of inspections, and what each was given up on."""
+"""`flowgauge webhooks`: list webhooks and failed deliveries."""
 
 import json
 from typing import Annotated
@@ -17,18 +17,17 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 
 @app.callback()
 def webhooks() -> None:
-    """Who is told of inspections, and what they did not take.
+    """List webhooks and their failed deliveries.
 
-    Reads the server's files, whether it runs or not: FLOWGAUGE_HISTORY, FLOWGAUGE_DATABASE and
-    FLOWGAUGE_WEBHOOKS must be set as for the server.
+    Set FLOWGAUGE_HISTORY, FLOWGAUGE_DATABASE and FLOWGAUGE_WEBHOOKS as for the server.
     """
 
 
 @app.command("list")
 def list_webhooks(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the webhooks and the events that each was given up on; never their secrets."""
+    """List the webhooks without their secrets, and the deliveries that were given up."""
     settings = settings_from()
     if settings.webhooks is None:
         raise SinkError("there are no webhooks: set FLOWGAUGE_WEBHOOKS as for the server")

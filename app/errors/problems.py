@@ -50,24 +50,28 @@ class ProblemType:
 TYPES: Final[Mapping[ProblemName, ProblemType]] = {
     "invalid-request": ProblemType(400, "The request is not valid", "timeout_ms: must be a whole number"),
     "unauthenticated": ProblemType(401, "No valid key came with the request", "The key has been revoked."),
-    "forbidden": ProblemType(403, "This is not allowed", "This needs the role admin; the key's is viewer."),
-    "not-found": ProblemType(404, "There is nothing at this address", "No route has this path."),
-    "unknown-model": ProblemType(404, "There is no such model", "There is no model of category 'bottel'."),
-    "unknown-inspection": ProblemType(404, "There is no such inspection", "No inspection has this id."),
+    "forbidden": ProblemType(
+        403, "The key does not allow this", "This needs the role admin; the key's is viewer."
+    ),
+    "not-found": ProblemType(404, "No such route", "No route has this path."),
+    "unknown-model": ProblemType(404, "No such model", "There is no model of category 'bottel'."),
+    "unknown-inspection": ProblemType(404, "No such inspection", "No inspection has this id."),
     "method-not-allowed": ProblemType(
-        405, "This address does not take this method", "GET is not allowed here; allowed: POST."
+        405, "The route does not support this method", "GET is not allowed here; allowed: POST."
     ),
     "not-acceptable": ProblemType(
-        406, "None of the accepted media types can be given", "Accept was 'text/csv'; given are image/png."
+        406, "None of the accepted media types is available", "Accept was 'text/csv'; given are image/png."
     ),
     "upload-stalled": ProblemType(
         408, "The body did not arrive in time", "Nothing came for 30 s, the limit.", retry_after=1
     ),
     "files-lost": ProblemType(
-        410, "The server's disk has lost it", "The map of this inspection is missing or damaged."
+        410, "A stored file is missing or damaged", "The map of this inspection is missing or damaged."
     ),
     "conflict": ProblemType(
-        409, "This does not fit the present state", "The inspection is at revision 2; the review expected 1."
+        409,
+        "The request conflicts with the present state",
+        "The inspection is at revision 2; the review expected 1.",
     ),
     "idempotency-key-reused": ProblemType(
         409,
@@ -75,10 +79,12 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         "Idempotency-Key 'P-000123-top' came with other bytes before; use a new key for a new image.",
     ),
     "precondition-failed": ProblemType(
-        412, "It was changed meanwhile", 'If-Match was "3"; what there is has "4". Read it again.'
+        412,
+        "The resource was changed since it was read",
+        'If-Match was "3"; what there is has "4". Read it again.',
     ),
     "precondition-required": ProblemType(
-        428, "The change must say what it is based on", 'Send If-Match: "3", from the ETag of what you read.'
+        428, "The change needs an If-Match header", 'Send If-Match: "3", from the ETag of what you read.'
     ),
     "too-large": ProblemType(413, "The request is too large", "The image has more than 33554432 bytes."),
     "unsupported-media-type": ProblemType(
@@ -86,9 +92,7 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         "The body is not an image of a supported format",
         "The content is no PNG, JPEG, BMP, TIFF or WEBP.",
     ),
-    "undecodable-image": ProblemType(
-        422, "The image is damaged or of a kind that cannot be inspected", "The PNG is truncated."
-    ),
+    "undecodable-image": ProblemType(422, "The image is damaged or not supported", "The PNG is truncated."),
     "rejected-bundle": ProblemType(
         422, "The model's bundle was refused", "The version is damaged or incomplete. Publish it again."
     ),
@@ -96,18 +100,16 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         429, "Too many requests with this key", "The key's limit is 600 requests a minute.", retry_after=1
     ),
     "internal": ProblemType(500, "The server failed", "The server's log has more under the request id."),
-    "queue-full": ProblemType(
-        503, "Too much is waiting already", "64 images are waiting, the limit.", retry_after=1
-    ),
+    "queue-full": ProblemType(503, "The queue is full", "64 images are waiting, the limit.", retry_after=1),
     "model-loading": ProblemType(
-        503, "Not every model is ready", "Active models that are not loaded: 1.", retry_after=5
+        503, "The model is not loaded yet", "Active models that are not loaded: 1.", retry_after=5
     ),
     "history-unavailable": ProblemType(
         503, "The history is not available", "The history's disk takes no more.", retry_after=5
     ),
     "draining": ProblemType(503, "The server is stopping", "Send it to another server.", retry_after=5),
     "deadline-exceeded": ProblemType(
-        504, "The deadline passed before there was an answer", "Not done within 50 ms; not computed."
+        504, "The deadline passed before the answer was ready", "Not done within 50 ms; not computed."
     ),
 }
 

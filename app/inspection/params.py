@@ -17,14 +17,10 @@ from app.inspection.pixels import Drawing
 from app.schemas.predict import Picture
 from flows.fastflow.detector import Detector
 
-_Text = Annotated[
-    str | None,
-    Query(
-        max_length=forms.MAX_TEXT,
-        pattern=forms.TEXT_PATTERN,
-        description="For a raw body, which has no fields; a form's field goes before it.",
-    ),
-]
+
+def _text(description: str) -> Any:
+    """Return a text parameter, for raw bodies; a form's field of the same name comes first."""
+    return Query(max_length=forms.MAX_TEXT, pattern=forms.TEXT_PATTERN, description=description)
 
 
 @dataclass
@@ -41,25 +37,30 @@ class PredictParams:
 
     request: Request
     caller: MayPredict
-    regions: Annotated[
-        bool, Query(description="Whether the answer has the regions above the pixel threshold.")
-    ] = True
-    store: Annotated[bool, Query(description="Whether the history keeps the inspection.")] = True
+    regions: Annotated[bool, Query(description="Include the regions above the pixel threshold.")] = True
+    store: Annotated[bool, Query(description="Store the inspection in the history.")] = True
     timeout_ms: Annotated[
-        int | None, Query(ge=1, le=600_000, description="Give up after so many ms, the upload included.")
+        int | None,
+        Query(
+            ge=1,
+            le=600_000,
+            description="Time limit in ms, upload included; by default FLOWGAUGE_DEADLINE_MS.",
+        ),
     ] = None
-    part_id: _Text = None
-    product_id: _Text = None
-    recipe_id: _Text = None
-    station: _Text = None
+    part_id: Annotated[str | None, _text("Part that the image shows, see /v1/parts.")] = None
+    product_id: Annotated[str | None, _text("Product, stored with the inspection.")] = None
+    recipe_id: Annotated[str | None, _text("Recipe, stored with the inspection.")] = None
+    station: Annotated[
+        str | None, _text("Station, which selects its calibration and region of interest.")
+    ] = None
     idempotency_key: Annotated[
         str | None,
         Header(
             min_length=1,
             max_length=200,
             pattern=r"^[\x21-\x7e]+$",
-            description="A name for this very request. Sent again with the same image, fields and `regions`, "
-            "it gets the first answer again, and nothing is counted twice.",
+            description="Unique name of this request. A repetition with the same image, fields and `regions` "
+            "gets the first answer again and is not counted twice.",
         ),
     ] = None
     inline: list[Picture] | None = field(default=None, init=False)
@@ -88,7 +89,7 @@ class ParamsWithInline(PredictParams):
     inline: Annotated[
         list[Picture] | None,
         Query(
-            max_length=8, description="Pictures to put into the JSON, as base64 of a PNG. May be repeated."
+            max_length=8, description="Images to include in the JSON, as base64 of a PNG. May be repeated."
         ),
     ] = None
 

@@ -23,13 +23,13 @@ def list_entries(
         str | None,
         Query(description="Only this target.", max_length=256, examples=["bottle/20261125T011500-3f9a2c"]),
     ] = None,
-    limit: Annotated[int, Query(description="Entries on a page.", ge=1, le=500)] = 100,
+    limit: Annotated[int, Query(description="Entries per page.", ge=1, le=500)] = 100,
     cursor: Annotated[
         str | None,
-        Query(description="`next_cursor` of the page before.", pattern="^[0-9]{1,18}$", examples=["4711"]),
+        Query(description="`next_cursor` of the previous page.", pattern="^[0-9]{1,18}$", examples=["4711"]),
     ] = None,
 ) -> schemas.AuditPage:
-    """List administrative acts, the latest first."""
+    """List administrative actions, the latest first."""
     entries = audit.page(limit + 1, None if cursor is None else int(cursor), action, target)
     shown = entries[:limit]
     return schemas.AuditPage(

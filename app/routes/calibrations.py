@@ -41,9 +41,9 @@ _REVIEWED_WARNING: Final = (
 TakeReviewed = Annotated[
     bool,
     Query(
-        description="Take the images of the history whose latest review is good, too; with `station`, those "
-        "inspected there, else those of stations without one of their own; with `from`, later ones. "
-        "Only if parts were drawn at random to be reviewed: rejected ones make the threshold too high."
+        description="Also use the images of the history whose latest review is good: of `station`, or of "
+        "stations without a calibration of their own, since `from`. Only for parts that were reviewed at "
+        "random: rejected ones make the threshold too high."
     ),
 ]
 
@@ -56,10 +56,10 @@ async def get_calibration(
     _: MaySeeModels,
     station: StationOfCalibration = None,
 ) -> schemas.CalibrationInForce:
-    """Tell the calibration in force at a station, or at all that have none of their own.
+    """Return the calibration in force at a station, or the general one.
 
-    A station's own goes before that of the line, and that before the version's. The ETag is for changing
-    exactly the station's own, or that of the line.
+    A station's own calibration comes before that of the line, and that before the version's. The ETag belongs
+    to the station's own calibration, or to that of the line.
     """
     detector = await store.residency.get(category)
     # Before what it is told with: the tag of a calibration that came in between would match a change of it.
@@ -100,11 +100,11 @@ async def renew_calibration(
     made_from: From = None,
     if_match: IfMatch = None,
 ) -> schemas.Renewed:
-    """Recalibrate the active version, for all stations or for one, with images of good parts of the line.
+    """Recalibrate the active version with good images of the line, for all stations or for one.
 
-    Nothing is trained. Thresholds, p-values and colours follow from the new images alone, at the rates that
-    are set. The images must be of good parts as they come, none of them chosen, and none that the model was
-    fitted to: such images, copies, and images that cannot be read are refused by name, and nothing changes.
+    Nothing is trained. Thresholds, p-values and colours follow from the new images alone, at the set rates.
+    The images must show good parts and must not be selected. If one is a copy, is unreadable or was used to
+    fit the model, the request is refused with its name and nothing changes.
     """
     known = {"station": station, "reason": reason, "reviewed": reviewed}
     async with audited(request, "model.calibrate", category, known) as detail:
@@ -175,7 +175,7 @@ async def delete_calibration(
     if_match: IfMatch = None,
     reason: OptionalReason = None,
 ) -> None:
-    """Remove a calibration that was made after the version. The line's, or the version's, holds again."""
+    """Remove a recalibration. The calibration of the line, or of the version, applies again."""
     known = {"station": station, "reason": reason, "removing": True}
     async with audited(request, "model.calibrate", category, known) as detail:
         detector = await store.residency.get(category)

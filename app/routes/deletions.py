@@ -12,15 +12,15 @@ from app.schemas.deletions import DeletionKind, HeldDeletion, HeldDeletions
 
 router = APIRouter(prefix="/v1/deletions", tags=["history"])
 
-Kind = Annotated[DeletionKind, Path(description="What deletes, as in /v1/deletions.", examples=["age"])]
+Kind = Annotated[DeletionKind, Path(description="`kind` of a deletion in /v1/deletions.", examples=["age"])]
 
 
 @router.get("", responses=documented("internal"))
 async def list_deletions(_: MaySeeHistory, deletions: DeletionsPart) -> HeldDeletions:
-    """List the deletions that wait for a person.
+    """List the deletions that wait for confirmation.
 
-    Retention deletes what has expired by itself. A pass that would delete much of the history because the
-    clock or a setting jumped, or files that belong to no inspection, is held until a person confirms it.
+    Retention deletes expired inspections by itself. It holds a deletion that only a jump of the clock or a
+    setting explains, and files that belong to no inspection, until a person confirms it.
     """
     return HeldDeletions(deletions=deletions.held())
 
@@ -32,7 +32,7 @@ async def list_deletions(_: MaySeeHistory, deletions: DeletionsPart) -> HeldDele
 async def confirm_deletion(
     kind: Kind, request: Request, _: MayAdminister, retention: RetentionPart
 ) -> HeldDeletion:
-    """Let a held deletion go on. It begins at once, and cannot be undone."""
+    """Confirm a held deletion. It starts at once and cannot be undone."""
     async with audited(request, "history.delete", kind) as detail:
         held = retention.confirm(kind)
         detail |= {"count": held.count, "total": held.total}

@@ -51,12 +51,12 @@ async def listen(
     category: Annotated[str | None, text_query("Of this category.", "bottle")] = None,
     station: Annotated[str | None, text_query("Of inspections at this station.", "line-3")] = None,
     decision: Annotated[
-        list[Decision] | None, Query(description="Of inspections with this decision, or one of these.")
+        list[Decision] | None, Query(description="Only inspections with this decision. May be repeated.")
     ] = None,
     after: Annotated[
         str | None,
         Query(
-            description=f"Begin after the event with this `id`; `{BEGINNING}`: with the first that is kept.",
+            description=f"Start after the event with this `id`, or with the first one kept: `{BEGINNING}`.",
             max_length=64,
             examples=[_CURSOR],
         ),
@@ -64,16 +64,16 @@ async def listen(
     last_event_id: Annotated[
         str | None,
         Header(
-            description="The same; browsers send it when they come back. It goes before `after`.",
+            description="As `after`, which it overrides; browsers send it when they reconnect.",
             examples=[_CURSOR],
         ),
     ] = None,
 ) -> Response:
-    """Hear what happens: inspections when they are in the history, reviews, models, thresholds.
+    """Stream events: inspections, reviews, changes of models and thresholds.
 
-    Metadata and links, never pictures. After an interruption, the `id` that came last leads to all that was
-    missed, once and in order. A reader that takes nothing for 30 seconds, or falls behind by thousands of
-    events, is sent away and may come back. Inspections with `store=false` are in no history and not here.
+    Events hold metadata and links, no images. After an interruption, resume with the last `id`: every missed
+    event follows once, in order. A reader that takes nothing for 30 seconds, or falls behind by thousands of
+    events, is disconnected and may reconnect. Inspections with `store=false` are not in the stream.
     """
     if category is not None:
         caller.require_category(category)

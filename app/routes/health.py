@@ -13,7 +13,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 @router.head("/live", include_in_schema=False)  # some load balancers probe by it
 @router.get("/live", responses=documented("internal"))
 async def live(batcher: BatcherPart) -> Health:
-    """Answer 200 as long as the process can answer, unless its device is lost: then it must be restarted."""
+    """Answer 200 while the process works. 503 means that the device is lost: restart the server."""
     if batcher.lost is not None:
         raise Problem("internal", batcher.lost)
     return Health(status="live")
@@ -24,15 +24,14 @@ async def live(batcher: BatcherPart) -> Health:
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses=documented("internal", "model-loading", "draining"))
 async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> Health:
-    """Answer 200 when the models folder can be read, and each category there was at start has been loaded.
+    """Answer 200 when the active model of each category is loaded.
 
-    Where an active version cannot be loaded, this stays at 503 while other categories are served all the
-    same; it is tried again until it loads or another version is activated. What can be served no longer after
-    that leaves it at 200. A server that is stopping is not ready, nor one whose device is lost: that one must
-    be restarted.
+    If an active version cannot be loaded at start, this stays at 503 while other categories are served. The
+    server tries again until it loads or another version is activated. A version that fails later leaves this
+    at 200. A server that is stopping, or whose device is lost, is not ready.
 
-    A history that takes no more, or a database that does not answer, leaves this at 200: predictions with
-    store=false need neither. The metrics `flowgauge_history_accepting` and `flowgauge_history_failing` tell.
+    A full history or a database that does not answer leaves this at 200, because predictions with store=false
+    need neither. See the metrics `flowgauge_history_accepting` and `flowgauge_history_failing`.
     """
     draining.require_not_begun()
     residency.expect_ready()

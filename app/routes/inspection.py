@@ -72,7 +72,7 @@ KnownInspection = Annotated[Row[Any], Depends(_known_inspection)]
     responses=documented("unknown-inspection", "internal", "history-unavailable"),
 )
 async def get_inspection(row: KnownInspection) -> Response:
-    """Give the answer as it was given, and what has been said of it since."""
+    """Return an inspection as it was answered, with its reviews."""
     answer = json.loads(row.answer)
     answer |= {
         "created": clock.iso(row.created_ms),
@@ -133,25 +133,25 @@ _DRAWN: Final = _documented("image/png")
 
 @router.get("/overlay.png", response_class=Response, responses=_DRAWN)
 async def get_overlay(answer: AnswerFile) -> Response:
-    """Draw the uploaded image with its heatmap over it."""
+    """Draw the uploaded image with its heatmap."""
     return await answer("overlay")
 
 
 @router.get("/heatmap.png", response_class=Response, responses=_DRAWN)
 async def get_heatmap(answer: AnswerFile) -> Response:
-    """Draw the map in colours, at the size of the uploaded image."""
+    """Draw the heatmap alone, at the size of the uploaded image."""
     return await answer("heatmap")
 
 
 @router.get("/source", response_class=Response, responses=_documented(*(one.media_type for one in FORMATS)))
 async def get_source(answer: AnswerFile) -> Response:
-    """Give the uploaded image, byte for byte."""
+    """Return the uploaded image, byte for byte."""
     return await answer("source")
 
 
 @router.get("/map.npy", response_class=Response, responses=_documented(_NPY))
 async def get_map(answer: AnswerFile) -> Response:
-    """Give the anomaly map of the whole upload as NumPy's .npy: float16, (height, width) as computed."""
+    """Return the anomaly map as NumPy's .npy: float16, (height, width)."""
     return await answer("map")
 
 
@@ -163,9 +163,9 @@ async def get_map(answer: AnswerFile) -> Response:
     ),
 )
 def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history: HistoryPart) -> Review:
-    """Say whether a part is good. The latest review counts; earlier ones stay on record.
+    """Record whether a part is good. The latest review counts; earlier ones stay.
 
-    An inspection that was reviewed is kept for good, with its picture. If somebody else was faster, the
+    A reviewed inspection is never deleted by retention, nor is its image. If somebody else was faster, the
     answer is 409: read the reviews before adding another.
     """
     return reviews.add(
@@ -175,5 +175,5 @@ def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history:
 
 @router.get("/reviews", responses=documented("unknown-inspection", "internal", "history-unavailable"))
 def list_reviews(_: MaySeeHistory, row: KnownInspection, history: HistoryPart) -> ReviewList:
-    """List all reviews of an inspection, the first one first."""
+    """List the reviews of an inspection, the oldest first."""
     return ReviewList(reviews=reviews.of(history.database, row.id))

@@ -32,11 +32,11 @@ _MOST_IMAGES: Final = 500  # of a part that are listed
 async def _filter(
     caller: MaySeeHistory,
     category: Annotated[str | None, text_query("Of this category.", "bottle")] = None,
-    decision: Annotated[Decision | None, Query(description="With this decision.")] = None,
+    decision: Annotated[Decision | None, Query(description="Only this decision.")] = None,
     part_id: Annotated[str | None, text_query("Of this part.", "P-000123")] = None,
     station: Annotated[str | None, text_query("From this station.", "line-3")] = None,
     verdict: Annotated[
-        schemas.Verdict | None, Query(description="Whose latest review has this verdict.")
+        schemas.Verdict | None, Query(description="Only this verdict of the latest review.")
     ] = None,
     made_from: From = None,
     made_before: To = None,
@@ -55,14 +55,14 @@ Wanted = Annotated[queries.Filter, Depends(_filter)]
 def list_inspections(
     wanted: Wanted,
     history: HistoryPart,
-    limit: Annotated[int, Query(ge=1, le=500, description="Inspections on a page.")] = 50,
+    limit: Annotated[int, Query(ge=1, le=500, description="Inspections per page.")] = 50,
     cursor: Annotated[
-        str | None, Query(description="`next_cursor` of the page before.", pattern=ID_PATTERN)
+        str | None, Query(description="`next_cursor` of the previous page.", pattern=ID_PATTERN)
     ] = None,
 ) -> schemas.InspectionPage:
-    """List inspections, newest first.
+    """List inspections, the newest first.
 
-    One that was answered a moment ago may be missing still; by its id it is found at once.
+    An inspection answered a moment ago may still be missing; its own address has it at once.
     """
     with history.database.read() as connection:
         rows = queries.page(connection, wanted, limit + 1, cursor)
@@ -91,10 +91,10 @@ _CSV: Final = "text/csv; charset=utf-8"
     },
 )
 def export_ndjson(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -> Response:
-    """Export all inspections that a filter lets through, each as in the list, one JSON object a line.
+    """Export the filtered inspections as NDJSON, one JSON object per line.
 
-    Four exports of either kind are sent at a time, two of them with one key. A reader that takes nothing for
-    30 seconds, or is 30 seconds behind 8 KiB a second, is left.
+    At most four exports run at a time, two of them with one key. A reader that takes nothing for 30 seconds,
+    or is 30 seconds behind 8 KiB a second, is disconnected.
     """
     return _export(caller, history, wanted, export.ndjson, _NDJSON)
 
@@ -108,9 +108,9 @@ def export_ndjson(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -
     },
 )
 def export_csv(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -> Response:
-    """Export all inspections that a filter lets through as a table for spreadsheets.
+    """Export the filtered inspections as CSV for spreadsheets.
 
-    Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged. The
+    Text that a spreadsheet would run as a formula starts with an apostrophe; NDJSON has it unchanged. The
     limits are those of NDJSON.
     """
     return _export(caller, history, wanted, export.table, _CSV)
@@ -159,18 +159,17 @@ async def get_part(
         Query(
             ge=1,
             le=1000,
-            description="How many images the part has at least, such as one by each camera. As long as fewer "
-            "are kept and none is a REJECT, `decision` is null.",
+            description="Least number of images of the part, such as one per camera. While fewer are stored "
+            "and none is a REJECT, `decision` is null.",
             examples=[4],
         ),
     ] = None,
 ) -> schemas.Part:
-    """Give the decision on a part: the worst of its images', however recently they were answered.
+    """Return the decision on a part: the worst decision of its images.
 
-    Images count that were inspected and kept. One that could not be inspected, or was sent with store=false,
-    leaves no trace here, so a part of which a view is missing may be a PASS: say with `expect` how many there
-    are to be. Of a key that is for some categories, images of the others do not count either: ask by one that
-    is for all categories of the part.
+    Only stored inspections count, the latest included. An image that failed or was sent with store=false is
+    missing here, so a part may be a PASS without one of its views: give the number of views as `expect`. With
+    a key for some categories, images of other categories do not count.
     """
 
     def find() -> tuple[dict[Decision, int], Sequence[Row[Any]]]:

@@ -21,7 +21,7 @@ KeyId = Annotated[
 
 @router.get("", responses=documented("internal", "history-unavailable"))
 def list_keys(_: MayAdminister, keys: KeysPart) -> schemas.KeyList:
-    """List all keys, with those that have been revoked or have expired; never their secrets."""
+    """List all keys without their secrets, revoked and expired ones included."""
     return schemas.KeyList(keys=[key.shown() for key in keys.list()])
 
 
@@ -38,10 +38,10 @@ def create_key(
     keys: KeysPart,
     keyring: KeyringPart,
 ) -> schemas.CreatedKey:
-    """Make a key. The answer has its text, which cannot be had again.
+    """Create a key. Its text is in the answer and is shown only once.
 
-    From the first key on, every request needs one. So where there is none, the first must be an
-    administrator's for all categories.
+    Once a key exists, every request needs one. The first key must therefore have the role admin and cover all
+    categories.
     """
     with _refusals_audited(request, "key.create", new.name):
         if not keyring.required and (new.role is not Role.ADMIN or new.categories is not None):
@@ -60,7 +60,7 @@ def create_key(
     "/{key_id}", responses=documented("invalid-request", "not-found", "internal", "history-unavailable")
 )
 def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
-    """Tell what is known of a key."""
+    """Return a key's name, role, categories and validity."""
     return keys.get(key_id).shown()
 
 
@@ -72,10 +72,7 @@ def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
 def revoke_key(
     key_id: KeyId, request: Request, caller: MayAdminister, keys: KeysPart, keyring: KeyringPart
 ) -> None:
-    """Revoke a key and its sessions, at once and for ever. It stays in the list.
-
-    A key cannot revoke itself, so that one is left that can.
-    """
+    """Revoke a key and its sessions for ever. It stays in the list. A key cannot revoke itself."""
     with _refusals_audited(request, "key.revoke", key_id):
         if key_id == caller.key_id:
             raise Problem(

@@ -24,7 +24,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 # Plain, not async: readers may ask the database.
 @router.get("/metrics", response_class=Response, responses=_RESPONSES)
 def metrics(telemetry: TelemetryPart, caller: MaySeeHistory) -> Response:
-    """Give all metrics, of every category; so a key that is for some categories alone may not see them."""
+    """Return the metrics in Prometheus format. Keys for single categories may not read them."""
     if caller.categories is not None:
         raise Problem("forbidden", "Metrics are of all categories; the key is for some of them.")
     return Response(generate_latest(telemetry.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

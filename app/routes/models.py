@@ -44,7 +44,7 @@ _FILE: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get("", responses=documented("internal", "model-loading"))
 def list_models(settings: SettingsPart, caller: MaySeeModels) -> schemas.ModelList:
-    """List the categories with their versions; of a key that is for some categories alone, those."""
+    """List the categories and versions that the key may see."""
     return schemas.ModelList(
         models=[
             schemas.ModelSummary(
@@ -62,7 +62,7 @@ def list_models(settings: SettingsPart, caller: MaySeeModels) -> schemas.ModelLi
 def get_model(
     category: Category, settings: SettingsPart, residency: ResidencyPart, _: MaySeeModels
 ) -> schemas.Model:
-    """Tell what is known of a category's versions: metrics, thresholds, training data and its licence."""
+    """Return the versions of a category: metrics, thresholds, training data and its licence."""
     return told(settings.models, category, loaded_versions(residency, category))
 
 
@@ -72,7 +72,7 @@ def get_model(
 def get_version(
     category: Category, version: Version, settings: SettingsPart, residency: ResidencyPart, _: MaySeeModels
 ) -> schemas.Version:
-    """Tell what is known of a version."""
+    """Return metrics, thresholds and training data of a version."""
     return told_version(settings.models, category, version, loaded_versions(residency, category))
 
 
@@ -93,9 +93,9 @@ def get_report_file(
         description="A file of the version's `report`.", max_length=255, examples=["config.yaml"]
     ),
 ) -> Response:
-    """Give a file of the report that travels with a version: its settings, its metrics, its data check.
+    """Return a file of a version's report: run settings, metrics or data check.
 
-    What it holds is checked against the manifest, and to a browser it is text or a page without scripts.
+    The file is verified against the manifest. Browsers get it as text or as a page without scripts.
     """
     folder = resolve(settings.models, category, version)
     try:

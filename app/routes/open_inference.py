@@ -42,19 +42,19 @@ _JSON_TIMES: Final = 20
 
 @router.get("/health/live", responses=_documented("internal"))
 async def live(_: Annotated[Health, Depends(health.live)]) -> dict[str, bool]:
-    """Answer 200 as /health/live."""
+    """Answer as /health/live."""
     return {"live": True}
 
 
 @router.get("/health/ready", responses=_documented("internal", "model-loading", "draining"))
 async def ready(_: Annotated[Health, Depends(health.ready)]) -> dict[str, bool]:
-    """Answer 200 when every active model is loaded, as /health/ready."""
+    """Answer as /health/ready."""
     return {"ready": True}
 
 
 @router.get("", responses=_documented("internal"))
 async def server_metadata(_: AnyCaller) -> schemas.ServerMetadata:
-    """Tell what the server is."""
+    """Return the server's name and version."""
     return schemas.ServerMetadata(version=importlib.metadata.version("flowgauge"))
 
 
@@ -66,7 +66,7 @@ _METADATA = _documented("unknown-model", "internal", "model-loading")
 def model_metadata(
     request: Request, category: Category, settings: SettingsPart, _: MaySeeModels
 ) -> schemas.ModelMetadata:
-    """Tell what a model, or a version of it, takes and gives."""
+    """Return the inputs and outputs of a model."""
     version = request.path_params.get("version")
     resolve(settings.models, category, version)
     versions = models_folder.versions(settings.models, category) if version is None else [version]
@@ -86,7 +86,7 @@ _READY = _documented("unknown-model", "rejected-bundle", "internal", "model-load
 async def model_ready(
     request: Request, category: Category, residency: ResidencyPart, _: MayPredict
 ) -> dict[str, str | bool]:
-    """Answer 200 when the active version, or the one named, is loaded; if it is not, it is loaded first."""
+    """Answer 200 when the version is loaded; load it first if needed."""
     await cancel_on_disconnect(request, residency.get(category, request.path_params.get("version")))
     return {"name": category, "ready": True}
 
@@ -110,10 +110,10 @@ async def infer(
     params: Params,
     predictor: PredictorPart,
 ) -> Response:
-    """Inspect images with the active version, or with the one named.
+    """Inspect images with the active version, or with the version in the path.
 
-    The input is `image`, BYTES [N]: files; or `pixels`, UINT8 [N, H, W, 3]: RGB, kept in the history as PNG.
-    An image that cannot be inspected is the answer to all; others may have been kept by then.
+    The input is `image`, BYTES [N], for files, or `pixels`, UINT8 [N, H, W, 3], for RGB that the history
+    stores as PNG. If one image fails, the whole request fails; others may be stored already.
     """
     read = partial(_read, request, category, predictor)
     return await predictor.predict_all(request, category, params, read)

@@ -9,7 +9,7 @@ _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _IMAGE: Final = {
     "type": "string",
     "format": "binary",
-    "description": "A PNG, JPEG, BMP, TIFF or WEBP; its content decides which, not its name.",
+    "description": "PNG, JPEG, BMP, TIFF or WEBP, recognised by its content.",
 }
 _IMAGES: Final = {"type": "array", "items": _IMAGE, "minItems": 1}
 _RAW_TYPES: Final = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp")
@@ -33,7 +33,7 @@ def _form(file: dict[str, Any], *texts: str) -> dict[str, Any]:
 
 # `openapi_extra` of routes: their bodies are read by hand, so that limits hold while they stream.
 PREDICT_EXTRA: Final = _body(
-    "The image, as a form's part `file` or as the body itself.",
+    "The image, as the part `file` of a form or as the raw body.",
     required=True,
     **_form(_IMAGE, *TEXT_FIELDS),
     **dict.fromkeys((*_RAW_TYPES, "application/octet-stream"), _BINARY),
@@ -42,7 +42,7 @@ BATCH_EXTRA: Final = _body(
     "The images, each as a part named `file`.", required=True, **_form(_IMAGES, *TEXT_FIELDS)
 )
 CALIBRATION_EXTRA: Final = _body(
-    "The images, each as a part named `file`. With `reviewed=true` there need be none.",
+    "The images, each as a part named `file`. None is needed with `reviewed=true`.",
     required=False,
     **_form(_IMAGES),
 )
@@ -56,8 +56,8 @@ _ONE_FILE: Final = {
     "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["iVBORw0KGgo="]}]
 }
 INFER_EXTRA: Final = _body(
-    "JSON, and after it the bytes of a tensor that is not in it; the header Inference-Header-Content-Length "
-    "has the length of the JSON then.",
+    "JSON, optionally followed by the bytes of a tensor. The header Inference-Header-Content-Length then has "
+    "the length of the JSON.",
     required=True,
     **{
         "application/json": {
@@ -77,17 +77,17 @@ def _header(description: str, example: str | float) -> dict[str, Any]:
 # The 200 answer of the predict routes, beyond the JSON that FastAPI knows of.
 PREDICT_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The image was inspected. `Accept` chooses the form of the answer: JSON, image/png "
-        "(the upload with its heatmap over it), or application/x-npy (the anomaly map as NumPy's .npy: "
-        "float32, (height, width) of the upload as the model sees it). X headers come with the last two.",
+        "description": "The image was inspected. `Accept` selects the answer: JSON, image/png (the upload "
+        "with its heatmap), or application/x-npy (the anomaly map as NumPy's .npy: float32, (height, width) "
+        "of the upload as the model sees it). X headers come with the last two.",
         "content": {"image/png": _BINARY, "application/x-npy": _BINARY},
         "headers": {
-            "Idempotency-Replayed": _header("Only on an answer that was given before: true.", "true"),
-            "X-Inspection-ID": _header("The inspection's id.", "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"),
-            "X-Decision": _header("The decision: PASS, REVIEW or REJECT.", "REJECT"),
-            "X-Score": _header("The score, in full precision.", 4.21),
+            "Idempotency-Replayed": _header("true if the answer repeats an earlier one.", "true"),
+            "X-Inspection-ID": _header("Id of the inspection.", "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"),
+            "X-Decision": _header("PASS, REVIEW or REJECT.", "REJECT"),
+            "X-Score": _header("Score in full precision.", 4.21),
             "X-P-Value": _header("The p-value.", 0.0047),
-            "X-Model-Version": _header("The version that answered.", "20261125T011500-3f9a2c"),
+            "X-Model-Version": _header("Version of the model.", "20261125T011500-3f9a2c"),
             "X-Image-Width": _header("Width of the upload.", 900),
             "X-Image-Height": _header("Height of the upload.", 900),
         },

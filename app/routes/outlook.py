@@ -35,14 +35,14 @@ Rates = Annotated[
     Query(
         alias="target_fpr",
         max_length=MOST_RATES,
-        description="Rates to look at, each as a parameter of its own; by default some from 0.0005 to 0.2. "
+        description="False-reject rates. May be repeated; by default some from 0.0005 to 0.2. "
         "The rate in force is always among them.",
         examples=[[0.005, 0.01]],
     ),
 ]
 Band = Annotated[
     float | None,
-    Query(ge=0, lt=1, description="As if this review band were set, 0 for none; by default as it is set."),
+    Query(ge=0, lt=1, description="Review rate, 0 for none; by default as set."),
 ]
 
 
@@ -57,13 +57,11 @@ async def get_outlook(
     review_fpr: Band = None,
     station: StationOfCalibration = None,
 ) -> schemas.Outlook:
-    """Tell what false-reject rates would do if they were set: the thresholds, and what they certify.
+    """Return the thresholds and the effects of false-reject rates before they are set.
 
-    Also what they would have done: how many of the latest inspections would have been decided otherwise, and
-    by their reviews, how many good parts would have been rejected and how many defective ones passed,
-    weighted as /rates does. Only inspections count whose scores compare: by the version in force, on engines
-    of the precision that serves, since a region of interest was last changed (and, with a region, a
-    calibration), of stations with the same calibration.
+    The effects are counted over the latest inspections: how many decisions would change, and from reviews,
+    how many good parts would be rejected and how many defective ones passed, weighted as in /rates. Only
+    inspections with comparable scores count: same version, precision, calibration and region of interest.
     """
     detector = await residency.get(category)
     # Not among the threads that predictions look up their idempotency keys in: this may take a while.

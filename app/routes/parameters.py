@@ -31,8 +31,7 @@ def text_query(description: str, example: str, *, least: int | None = None) -> A
 
 
 def _of_those_without(what: str) -> Any:
-    meant = f"As it comes with pictures; left out: all stations that have no {what} of their own."
-    return text_query(meant, "line-3", least=1)
+    return text_query(f"Station; without it, all stations with no {what} of their own.", "line-3", least=1)
 
 
 OfStation = Annotated[str | None, text_query("Only inspections of this station.", "line-3")]
@@ -41,7 +40,7 @@ StationOfCalibration = Annotated[str | None, _of_those_without("calibration")]
 
 
 _WHY = Query(
-    min_length=1, max_length=500, description="Why, for the audit log.", examples=["New lamp on line 3"]
+    min_length=1, max_length=500, description="Reason for the audit log.", examples=["New lamp on line 3"]
 )
 Reason = Annotated[str, _WHY]
 OptionalReason = Annotated[str | None, _WHY]
@@ -59,8 +58,8 @@ From = Annotated[
     Time | None,
     Query(
         alias="from",
-        description="Inspections made at this time or later; UTC unless it says otherwise. Of a day, its "
-        "beginning; in an address + is %2B.",
+        description="Inspections from this time on; UTC unless it has an offset. A date means its beginning. "
+        "Write + as %2B.",
         examples=["2026-11-25T06:00:00Z"],
     ),
 ]
@@ -68,7 +67,7 @@ To = Annotated[
     Time | None,
     Query(
         alias="to",
-        description="Inspections made before; up to now by default. Of a day, its beginning.",
+        description="Inspections before this time; by default now. A date means its beginning.",
         examples=["2026-11-25T14:00:00Z"],
     ),
 ]

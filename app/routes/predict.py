@@ -27,11 +27,11 @@ _PREDICT: Final[dict[str, Any]] = {
 async def predict(
     request: Request, category: Category, params: ParamsInline, predictor: PredictorPart
 ) -> Response:
-    """Inspect an image with the category's active version, or with the one named.
+    """Inspect an image with the active version, or with the version in the path.
 
-    `Accept` chooses the answer: application/json (the default), image/png for the overlay itself,
-    or application/x-npy for the float32 map of the whole upload, which has another size than that: the
-    model's input size where `fit` is stretch, else one of the upload's aspect ratio.
+    `Accept` selects the answer: application/json (the default), image/png for the overlay, or
+    application/x-npy for the float32 map of the whole upload. The map has the model's input size if `fit` is
+    stretch, and the upload's aspect ratio otherwise.
     """
     return await predictor.predict(request, category, params)
 
@@ -45,9 +45,9 @@ async def predict(
 async def predict_batch(
     request: Request, category: Category, params: ParamsInline, predictor: PredictorPart
 ) -> Response:
-    """Inspect several images of a form, such as the views of one part.
+    """Inspect the images of a form, such as the views of one part.
 
-    Every image has a status of its own: a damaged one fails alone, and so does one that is not done in time.
-    Fields such as `part_id` hold for all of them, and an `Idempotency-Key` for each with its index.
+    Each image has its own status: one that is damaged or late fails alone. Fields such as `part_id` apply to
+    all images, and the `Idempotency-Key` to each together with its index.
     """
     return await predictor.predict_batch(request, category, params)

@@ -33,11 +33,11 @@ _ZIP: Final = "application/zip"
 def get_rates(
     category: Category, _: MaySeeHistory, settings: SettingsPart, history: HistoryPart, asked: AnySpan
 ) -> Rates:
-    """Estimate how many good parts are rejected and how many defective ones pass, from reviews.
+    """Estimate overkill and escape rates from reviews.
 
-    Rejected parts are reviewed more often than passed ones, so shares are estimated within each decision and
-    weighted by its inspections. Where nothing of a decision was reviewed, the rates cannot be known: review
-    some of every decision, drawn at random. By default over all that is kept.
+    Shares are estimated within each decision and weighted by its inspections, because rejected parts are
+    reviewed more often than passed ones. Without reviews of a decision the rates are unknown: review random
+    parts of every decision. By default all stored inspections count.
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)
@@ -59,11 +59,11 @@ def get_rates(
 def get_drift(
     category: Category, _: MaySeeHistory, drift: DriftPart, station: OfStation = None
 ) -> DriftReport:
-    """Tell whether the latest inspections still look like the calibration images that are in force.
+    """Compare the latest inspections with the calibration images in force.
 
-    Scores and features are compared. The window begins again when another version, region or calibration is
-    set. A station with a calibration of its own is compared with that, apart from the others: ask for it by
-    `station`; which of these alarm is told in any case.
+    Scores and features are compared. The window starts again after a change of version, region or
+    calibration. A station with its own calibration is compared with that: ask for it by `station`. The answer
+    always names the stations with an alarm.
     """
     state = drift.state(category, station) if models_folder.is_category(category) else None
     if state is None:
@@ -86,9 +86,9 @@ def get_drift(
 def get_shift(
     caller: MaySeeHistory, history: HistoryPart, drift: DriftPart, asked: ShiftSpan, station: OfStation = None
 ) -> ShiftReport:
-    """Sum up a shift by category: decisions by station and hour, overkill and escape, the worst parts.
+    """Summarise a shift by category: decisions, overkill, escape and the worst parts.
 
-    Also drift as it is now, and what was changed about models and thresholds. By default the last 8 hours.
+    Includes the present drift and the changes of models and thresholds. By default the last 8 hours.
     """
     return shift_report(history.database, drift, asked, caller.categories, station)
 
@@ -107,11 +107,10 @@ def get_shift(
 def get_training_set(
     category: Category, caller: MayReview, settings: SettingsPart, history: HistoryPart
 ) -> Response:
-    """Give the pictures whose latest review is good, as a ZIP in the layout that training reads.
+    """Return the images reviewed as good, as a ZIP in a layout that training reads.
 
-    Each picture is in it once; one that another review calls a defect is not. What people review is a
-    selection: the threshold of a version that is trained with these pictures promises its rate for such, so
-    renew its calibration with good pictures as they come along.
+    Each image is included once, unless another review calls it a defect. Reviewed images are a selection, so
+    recalibrate a version that is trained with them with unselected good images of the line.
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)

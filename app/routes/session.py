@@ -32,10 +32,10 @@ def login(
     sessions: SessionsPart,
     settings: SettingsPart,
 ) -> schemas.Session:
-    """Exchange a key for a session, in a cookie that scripts cannot read and other sites cannot send.
+    """Exchange a key for a session cookie.
 
-    Writes with the session must carry `csrf_token` as X-CSRF-Token. The session ends after
-    FLOWGAUGE_SESSION_HOURS, with the key, or at /logout.
+    Scripts cannot read the cookie, and other sites cannot send it. Writes with the session need `csrf_token`
+    as X-CSRF-Token. The session ends after FLOWGAUGE_SESSION_HOURS, with the key, or at /logout.
     """
     try:
         key = keyring.require_key(login.key)
@@ -60,7 +60,7 @@ def login(
 def logout(
     request: Request, response: Response, _: AnyCaller, sessions: SessionsPart, keyring: KeyringPart
 ) -> None:
-    """End the session, at once. A caller who came with a key has none to end."""
+    """End the session. A request with a key has none, and nothing happens."""
     if request.state.session is not None:
         sessions.close(request.state.session)
         keyring.reload()
@@ -69,7 +69,7 @@ def logout(
 
 @router.get("/v1/session", responses=documented("internal"))
 async def get_session(request: Request, caller: AnyCaller) -> schemas.Session:
-    """Tell who the caller is and what the caller may do."""
+    """Return the caller's name, role and permissions."""
     return _shown(caller, request.state.session)
 
 

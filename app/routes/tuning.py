@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/models/{category}", tags=["models"])
 async def get_thresholds(
     category: Category, response: Response, store: StorePart, _: MaySeeModels
 ) -> schemas.Rates:
-    """Tell the false-reject rates that are set, and the thresholds that they give with the active version."""
+    """Return the set false-reject rates and the thresholds that follow for the active version."""
     detector = await store.residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
     calibrator = await asyncio.to_thread(store.calibrations.get, detector)
@@ -41,11 +41,10 @@ async def change_thresholds(
     _: MayTune,
     if_match: IfMatch = None,
 ) -> schemas.Rates:
-    """Set how many good parts may be rejected, and how many sent to a person besides.
+    """Set the false-reject rate and the review rate of a category.
 
-    Thresholds follow from the calibration images of the active version, or of the line, so that what they
-    certify is still true; they follow again when another version is activated. Whole rates are set, never
-    scores.
+    Rates are set, never scores. Thresholds follow from the calibration images of the active version or of the
+    line, so they stay certified. They follow again when another version is activated.
     """
     wanted = change.model_dump(include={"target_fpr", "review_fpr"} & change.model_fields_set)
     known = {"reason": change.reason, "to": wanted}
@@ -69,7 +68,7 @@ async def change_thresholds(
 async def get_region(
     category: Category, response: Response, store: StorePart, _: MaySeeModels, station: StationOfRegion = None
 ) -> schemas.RegionOfInterest:
-    """Tell the region of interest of a station, or that of all stations that have none of their own."""
+    """Return the region of interest of a station, or the general one."""
     detector = await store.residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
     return await asyncio.to_thread(_shown, response, station, detector, settings)
@@ -87,10 +86,10 @@ async def set_region(
     reason: OptionalReason = None,
     if_match: IfMatch = None,
 ) -> schemas.RegionOfInterest:
-    """Set which part of the picture counts, for a station or for all that have none of their own.
+    """Set the region of interest of a station, or the general one.
 
-    Pixels outside never count, and good parts are rejected no more often than the rate that is set. If-Match
-    is needed where there is a region already.
+    Pixels outside do not count, and the false-reject rate stays as set. Changing an existing region needs If-
+    Match.
     """
     # Thousands of corners are written down once, where they hold; a client that is refused repeats them.
     known = {"station": station, "reason": reason, "corners": sum(map(len, area.polygons))}
@@ -121,7 +120,7 @@ async def delete_region(
     reason: OptionalReason = None,
     if_match: IfMatch = None,
 ) -> None:
-    """Remove a region of interest. The region of all stations, if there is one, holds in its place."""
+    """Remove a region of interest. For a station, the general region then applies."""
     known = {"station": station, "reason": reason, "to": None}
     async with audited(request, "model.region", category, known) as detail:
 

@@ -47,9 +47,9 @@ _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
 async def upload_version(
     category: Category, request: Request, response: Response, settings: SettingsPart, store: StorePart
 ) -> schemas.Uploaded:
-    """Upload a version. Its hashes, shapes and golden pictures are checked before it is let in.
+    """Upload a version, which is verified first: hashes, shapes and golden images.
 
-    It does not serve until it is activated. A category that is new comes into being with its first version.
+    It does not serve until it is activated. The first version of a new category creates the category.
     """
     async with audited(request, "model.upload", category) as detail:
         header = request.headers.get("content-type", "")
@@ -71,10 +71,10 @@ async def upload_version(
 async def activate_version(
     category: Category, version: Version, request: Request, store: StorePart
 ) -> schemas.Activation:
-    """Make a version the one that serves, once it is loaded and scores its golden pictures as it should.
+    """Activate a version after it is loaded and verified.
 
-    When this answers, new requests get the version; those under way are finished with the one before. If the
-    version is refused, the one before goes on serving.
+    After the answer, new requests use the version; requests under way finish with the previous one. If the
+    version is refused, the previous one stays active.
     """
     async with audited(request, "model.activate", f"{category}/{version}") as detail:
         activated = await store.activate(category, version)
@@ -84,7 +84,7 @@ async def activate_version(
 
 @router.post(":rollback", responses=_ACTIVATING)
 async def roll_back(category: Category, request: Request, store: StorePart) -> schemas.Activation:
-    """Activate the version that served before the active one. Doing it twice changes nothing."""
+    """Activate the previous version. A second call changes nothing."""
     async with audited(request, "model.rollback", category) as detail:
         activated = await store.rollback(category)
         detail |= {"active": activated.version, "previous": activated.previous, "sha256": activated.sha256}
@@ -98,7 +98,7 @@ async def roll_back(category: Category, request: Request, store: StorePart) -> s
 async def unload_version(
     category: Category, version: Version, request: Request, store: StorePart
 ) -> schemas.Unloaded:
-    """Take a version out of memory. It is loaded again as soon as it is asked for."""
+    """Unload a version from memory. The next request loads it again."""
     async with audited(request, "model.unload", f"{category}/{version}") as detail:
         detail["was_loaded"] = was_loaded = await store.unload(category, version)
     return schemas.Unloaded(was_loaded=was_loaded)
@@ -110,6 +110,6 @@ async def unload_version(
     responses=documented("unknown-model", "conflict", "internal", "model-loading", "history-unavailable"),
 )
 async def delete_version(category: Category, version: Version, request: Request, store: StorePart) -> None:
-    """Delete a version that does not serve. What is being inspected with it is finished."""
+    """Delete a version that is not active. Inspections under way with it are completed."""
     async with audited(request, "model.delete", f"{category}/{version}"):
         await store.delete(category, version)

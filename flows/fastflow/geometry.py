@@ -31,39 +31,42 @@ class Geometry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     fit: Literal["stretch", "pad", "tile"] = Field(
-        default="stretch", description="resize to the input size, keep the aspect ratio, or cover by tiles"
+        default="stretch", description="resize to the input size, pad to its aspect ratio, or cut into tiles"
     )
     shrink: Shrink = Field(
         default="halves-area",
-        description="how larger pictures are reduced: area, all pixels count alike; halves-area, very large "
-        "ones are halved first, which is faster; halves, halved and then interpolated, faster still",
+        description="reduction of larger images, from exact to fast: area average; halving before it; "
+        "halving and interpolation",
     )
     margin: int = Field(
         default=0,
         ge=0,
         le=1024,
-        description="pixels of the input, on each side, that show the picture's reflection and do not count",
+        description="input pixels on each side that show the image's reflection and do not count",
     )
     overlap: float = Field(
         default=0.25,
         ge=0.125,
         le=0.75,
-        description="tile: least share of a tile that its neighbour covers too",
+        description="`tile`: least share of a tile that its neighbour covers too",
     )
     scale: float | None = Field(
         default=None,
         gt=0,
         le=4,
-        description="tile: pixels of the model for a pixel of the picture; 1 if unset",
+        description="`tile`: pixels of the model per pixel of the image; null for 1",
     )
     working_size: int | None = Field(
-        default=None, ge=32, le=_LONGEST, description="tile: longer side of every picture, instead of a scale"
+        default=None,
+        ge=32,
+        le=_LONGEST,
+        description="`tile`: longer side of every image in pixels of the model, instead of `scale`",
     )
     max_pixels: int = Field(
         default=2**22,
         ge=2**12,
         le=2**24,
-        description="tile: pixels at which a picture is seen, at most; larger ones are reduced to that",
+        description="`tile`: most pixels of an image before the model; larger images are reduced",
     )
 
     @model_validator(mode="after")

@@ -67,9 +67,11 @@ class Backbone(_Record):
 class Normalisation(_Record):
     """How feature maps are normalised before the flows, see `normaliser.FeatureNormaliser`."""
 
-    mode: Literal["channel", "layer"]
-    pooling: int = Field(ge=1, le=15)
-    pooled: Pooled = "coarsest"
+    mode: Literal["channel", "layer"] = Field(
+        description="by mean and deviation of each channel in training, or layer norm"
+    )
+    pooling: int = Field(ge=1, le=15, description="window of the average pooling before it, odd")
+    pooled: Pooled = Field(default="coarsest", description="scales that are pooled")
 
     @field_validator("pooling")
     @classmethod

@@ -33,20 +33,18 @@ class FlowConfig(BaseModel):
     steps: int = Field(default=8, ge=1, le=64, description="coupling steps per scale")
     kernels: Kernels = Field(
         default="depthwise-5",
-        description="of the conditioners' convolutions: 3x3 alternating with 1x1, 3x3 throughout, "
-        "or 1x1 with a depthwise 5x5 between them",
+        description="convolutions of the conditioners: 3x3 alternating with 1x1, 3x3 only, or 1x1 with a "
+        "depthwise 5x5 between them",
     )
     hidden_ratio: float = Field(
         default=1.0, gt=0, le=8, description="hidden channels per conditioning channel"
     )
-    hidden_limit: int | None = Field(
-        default=160, ge=1, description="most hidden channels, whatever the ratio says; null for no limit"
-    )
+    hidden_limit: int | None = Field(default=160, ge=1, description="most hidden channels; null for no limit")
     clamp: float = Field(default=2.0, gt=0, le=20, description="bound c of the log-scale")
-    clamp_formula: Literal["c*tanh(a/c)"] = "c*tanh(a/c)"
+    clamp_formula: Literal["c*tanh(a/c)"] = Field(default="c*tanh(a/c)", description="formula of that bound")
     permutation: Literal["index", "halves"] = Field(
         default="halves",
-        description="a random reordering of the channels after each step, or halves that take turns",
+        description="random order of the channels after each step, or halves that take turns",
     )
 
 

@@ -18,18 +18,19 @@ class Scoring(BaseModel):
     top_fraction: float = Field(
         default=0.01, gt=0, le=1, description="share of the most anomalous pixels that are averaged"
     )
-    energy_floor: float = Field(
-        default=0.01, ge=1e-37, description="energy below which scales are no longer told apart"
-    )
+    energy_floor: float = Field(default=0.01, ge=1e-37, description="energy below which scales do not differ")
     enlarging: Enlarging = Field(
         default="spline",
-        description="how energies become the map's pixels: spline, a B-spline, which smooths; or linear",
+        description="interpolation from energies to pixels: a cubic B-spline, which smooths, or linear",
     )
     sharpness: float = Field(
         default=3.0, ge=0.1, le=100, description="inverse temperature of the map's soft minimum over scales"
     )
     picture: float = Field(
-        default=0.1, ge=0, le=10, description="weight of the whole picture's Gaussian in the image score"
+        default=0.1,
+        ge=0,
+        le=10,
+        description="weight of the whole image's Gaussian in the image score; 0 for none",
     )
 
 

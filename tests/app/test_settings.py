@@ -85,21 +85,6 @@ def test_refuses_what_is_no_device(device: str) -> None:
         Settings(device=device)
 
 
-def test_the_documentation_has_every_setting_as_it_is() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("| FLOWGAUGE_")]
-    assert rows == [
-        f"| FLOWGAUGE_{name.upper()} | {as_in_the_environment(field.default)} | {field.description} |"
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-def as_in_the_environment(value: object) -> str:
-    if value is None:
-        return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def test_what_has_no_age_is_kept_for_ever() -> None:
     names = [f"FLOWGAUGE_RETENTION_{decision}_DAYS" for decision in ("PASS", "REVIEW", "REJECT")]
     assert Settings().kept_for_ever == Settings(retention_bytes=1).kept_for_ever == names

@@ -1,4 +1,4 @@
-"""`flowgauge data`: check the pictures of a category; lay out real ones to try FlowGauge on."""
+"""`flowgauge data`: check the images of a category, or get real ones to try."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,30 +13,29 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 
 @app.callback()
 def data() -> None:
-    """Check the pictures of a category before training; lay out real ones to try FlowGauge on.
+    """Check the images of a category before training, or get real ones to try FlowGauge.
 
-    Your own pictures need no laying out: DIR/CATEGORY may be laid out as in MVTec AD, its relatives or VisA,
-    or hold good parts in a folder good and others in folders named after their defects, or nothing but
-    pictures of good parts.
+    DIR/CATEGORY may have the layout of MVTec AD, its relatives or VisA. It may also hold a folder `good` and
+    folders named after defects, or only images of good parts.
     """
 
 
 @app.command("check")
 def check_pictures(
-    data: Annotated[Path, typer.Option(help="The data folder, which holds DIR/CATEGORY.")],
-    category: Annotated[str, typer.Option(help="The category: the name of its folder.")],
-    json: Annotated[Path | None, typer.Option(help="Write all that was found to this file, too.")] = None,
-    shown: Annotated[int, typer.Option(help="Findings of each kind to print.", min=1)] = 10,
-    threads: Annotated[int, typer.Option(help="Pictures decoded at a time.", min=1)] = 2,
+    data: Annotated[Path, typer.Option(help="Data folder, which holds the categories.")],
+    category: Annotated[str, typer.Option(help="Name of the category's folder.")],
+    json: Annotated[Path | None, typer.Option(help="Also write all findings to this file.")] = None,
+    shown: Annotated[int, typer.Option(help="Most findings of each kind to print.", min=1)] = 10,
+    threads: Annotated[int, typer.Option(help="Images decoded at a time.", min=1)] = 2,
     sample_bits: Annotated[
-        int, typer.Option(help="As sample_bits of the run's YAML: 12 for a camera of 12 bits.", min=8, max=16)
+        int,
+        typer.Option(help="As sample_bits of the run's YAML, e.g. 12 for a 12-bit camera.", min=8, max=16),
     ] = 16,
 ) -> None:
-    """Look for files that are corrupt, copied, of another size, or unlike the other good ones.
+    """Find images that are corrupt, copied, of another size, or unlike the other good ones.
 
-    Reads the test pictures and masks, too, and changes nothing. `flowgauge train` makes the same check of the
-    training pictures by itself. The exit code is 1 if a training picture cannot be decoded, or if no model
-    can have the category's name.
+    Test images and masks are checked too; nothing is changed. `flowgauge train` checks the training images in
+    the same way. Exit code 1: a training image cannot be decoded, or no model can have the category's name.
 
     Example: flowgauge data check --data datasets/elpv --category solar_cell
     """
@@ -82,13 +81,13 @@ def _for_a_run(found: "DataCheck") -> list[str]:
 
 @app.command("elpv")
 def lay_out_elpv(
-    out: Annotated[Path, typer.Option(help="The data folder; the category solar_cell appears in it.")] = Path(
+    out: Annotated[Path, typer.Option(help="Data folder that receives the category solar_cell.")] = Path(
         "datasets/elpv"
     ),
 ) -> None:
-    """Solar cells from the package elpv-dataset (CC BY-NC-SA 4.0: not for commercial use).
+    """Get solar cells from the package elpv-dataset (CC BY-NC-SA 4.0, no commercial use).
 
-    1131 good cells to train on; 377 good and 715 defective cells to test on.
+    1131 good cells are for training, 377 good and 715 defective ones for the test.
     """
     # Imported here: scikit-learn takes a second, and --help must not.
     from training.datasets import elpv

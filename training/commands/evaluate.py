@@ -1,4 +1,4 @@
-"""`flowgauge evaluate`: measure published models on test pictures."""
+"""`flowgauge evaluate`: measure published models on test images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,54 +16,48 @@ def evaluate(
     category: Annotated[
         list[str] | None,
         typer.Option(
-            help="The category: the name of its folder. May be repeated; without it, all that have a model."
+            help="Name of the category's folder. May be repeated; by default all categories with a model."
         ),
     ] = None,
     version: Annotated[
-        str | None, typer.Option(help="A version, of a single category. Without it, the active one.")
+        str | None, typer.Option(help="Version, for a single category; by default the active one.")
     ] = None,
     models: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Where models are published.")
+        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
-    out: Annotated[
-        Path, typer.Option(help="Scores, figures and the report are written to OUT/CATEGORY/VERSION.")
-    ] = Path("evaluations"),
+    out: Annotated[Path, typer.Option(help="Folder of the results, in OUT/CATEGORY/VERSION.")] = Path(
+        "evaluations"
+    ),
     threads: Annotated[
         int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         str,
-        typer.Option(
-            help="Of the engine: float32, bfloat16 or openvino-bfloat16, if the model was calibrated for it."
-        ),
+        typer.Option(help="float32, or bfloat16 or openvino-bfloat16 if the model is calibrated for it."),
     ] = "float32",
     compare: Annotated[
         bool,
         typer.Option(
-            "--compare", help="Fit anomalib's PaDiM and PatchCore on the same pictures and compare."
+            "--compare", help="Also fit and measure anomalib's PaDiM and PatchCore on the same images."
         ),
     ] = False,
     compare_python: Annotated[
         Path | None,
-        typer.Option(help="An interpreter that has anomalib. Without it, the one that runs FlowGauge."),
+        typer.Option(help="Python interpreter that has anomalib; by default the current one."),
     ] = None,
     compare_coreset: Annotated[
         float | None,
-        typer.Option(
-            help="Share of the patches that PatchCore keeps; choosing them takes long.", show_default="0.01"
-        ),
+        typer.Option(help="Share of the patches that PatchCore keeps.", show_default="0.01"),
     ] = None,
 ) -> None:
-    """Measure published models on test pictures they have never seen.
+    """Measure published models on test images that training never reads.
 
-    Prints how well scores rank images and, where defects have masks, maps rank pixels; and what the threshold
-    did: good parts rejected, defective parts found, by kind of defect. Each picture's score goes to
-    scores.csv, the figures to summary.json, and all of it to report.html, which needs no other file.
-    OUT/index.html lists every category that was evaluated there.
+    Prints how well scores rank images and, with masks, how well maps rank pixels. Also prints the good parts
+    rejected and the defective parts found at the threshold, by kind of defect. Results are scores.csv,
+    summary.json and report.html, which is one self-contained file; OUT/index.html lists all categories.
 
-    Decisions are those of the version's own calibration: what was set or renewed since has no part in them,
-    nor has FLOWGAUGE_PRECISION, which is the server's.
+    Decisions follow the version's own calibration, not later settings of the server.
 
     Example: flowgauge evaluate --data datasets/elpv --category solar_cell
     """

@@ -1,4 +1,4 @@
-"""`flowgauge train`: learn a category from pictures of good parts."""
+"""`flowgauge train`: learn a category from images of good parts."""
 
 import shlex
 from pathlib import Path
@@ -14,41 +14,41 @@ if TYPE_CHECKING:
 def train(
     data: Annotated[Path, typer.Option(help="Folder of the categories; see docs/how-to/prepare-data.md.")],
     category: Annotated[
-        list[str] | None, typer.Option(help="A category: the name of its folder. May be given several times.")
+        list[str] | None, typer.Option(help="Name of the category's folder. May be repeated.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All categories of the data folder, in turn.")] = False,
-    config: Annotated[Path | None, typer.Option(help="A run's YAML. Without it, the defaults.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Train all categories of the data folder.")] = False,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the run; by default none.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="A backbone's settings under those of the YAML; `backbones list`.")
+        str | None,
+        typer.Option(help="Preset of a backbone, overridden by the YAML; see `flowgauge backbones list`."),
     ] = None,
     models: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Where the model is published.")
+        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder that the model is published to.")
     ] = Path("models"),
     runs: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Checkpoints and cached features.")
+        Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Folder of checkpoints and cached features.")
     ] = Path("runs"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a run that was stopped, or reuse a done one.")
+        bool, typer.Option("--resume", help="Continue a stopped run, or reuse a finished one.")
     ] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of the split and of the fit.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
     target_fpr: Annotated[
         float | None, typer.Option(help="Share of good parts that may be rejected, e.g. 0.01.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Log for TensorBoard into this folder; needs the package tensorboard.")
+        Path | None, typer.Option(help="Folder of logs for TensorBoard; needs the package tensorboard.")
     ] = None,
 ) -> None:
-    """Learn a category from pictures of good parts, calibrate it and publish it.
+    """Learn a category from images of good parts, calibrate it and publish it.
 
-    Reads good training pictures alone; test pictures are for `flowgauge evaluate`. A share of the good
-    pictures is held out of the fit to set the threshold, so that the false-reject rate is a promise and not a
-    hope. Options given here win over the YAML.
+    Only good training images are read, never test images. A share of them is held out of the fit to set a
+    threshold with a certified false-reject rate. Options override the YAML.
 
-    Several categories are trained in turn: one that fails does not stop the others, and a table at the end,
-    also in RUNS/summary.json, says what became of each. The exit code is 1 if any of them failed.
+    Several categories are trained one after the other; one that fails does not stop the others. A table at
+    the end, also in RUNS/summary.json, shows the outcome of each. Exit code 1: a category failed.
 
     Examples:
 

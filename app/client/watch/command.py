@@ -1,4 +1,4 @@
-"""`flowgauge watch`: inspect what a camera writes into a folder."""
+"""`flowgauge watch`: inspect the images that a camera writes into a folder."""
 
 import io
 import json
@@ -29,52 +29,54 @@ _PATIENCE_SECONDS = 3.0
 
 
 def watch(
-    folder: Annotated[Path, typer.Argument(help="Where the camera writes; folders below it count too.")],
-    category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
-    url: Annotated[str, typer.Option(help="The server.")] = "http://127.0.0.1:8000",
+    folder: Annotated[Path, typer.Argument(help="Folder that the camera writes to; subfolders count too.")],
+    category: Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")],
+    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8000",
     key: Annotated[
-        str | None, typer.Option(envvar="FLOWGAUGE_KEY", help="A key of that server, of the role line.")
+        str | None, typer.Option(envvar="FLOWGAUGE_KEY", help="API key with the role line.")
     ] = None,
     ca: Annotated[
-        Path | None, typer.Option(help="PEM file of the authority that signed its certificate.")
+        Path | None, typer.Option(help="PEM file of the authority that signed the server's certificate.")
     ] = None,
     station: Annotated[
-        str | None, typer.Option(help="Where the pictures come from: its calibration and region hold.")
+        str | None,
+        typer.Option(help="Station of the images; selects its calibration and region of interest."),
     ] = None,
     part: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression; its first group is the part's id. It is searched in the file's name; "
-            "where it does not match, in the path below FOLDER, with slashes."
+            help="Regular expression whose first group is the part's id. It is searched in the file's name, "
+            "then in the path below FOLDER."
         ),
     ] = None,
     move_to: Annotated[
         Path | None,
-        typer.Option(help="Move pictures there when they are inspected, bad ones into its folder failed."),
+        typer.Option(help="Move inspected images there; images that fail go to its folder failed."),
     ] = None,
     pattern: Annotated[
         list[str] | None,
-        typer.Option(help="Names to look for, without folders; may be repeated. [default: pictures]"),
+        typer.Option(help="File names to inspect, without folders. May be repeated. [default: images]"),
     ] = None,
     settle: Annotated[
-        float, typer.Option(help="Seconds without a change after which a file is whole.", min=0.01)
+        float, typer.Option(help="Seconds without a change after which a file is complete.", min=0.01)
     ] = 0.5,
     overlay: Annotated[
-        bool, typer.Option("--overlay", help="Write the picture with its heatmap over it too.")
+        bool, typer.Option("--overlay", help="Also write the image with its heatmap.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="End when all that is there is inspected.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop when every image in the folder is inspected.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Inspect every picture that appears in a folder, once, whatever is killed meanwhile.
+    """Inspect every image that appears in a folder exactly once, also across crashes of watch or server.
 
-    Beside part.png comes part.png.json with the whole answer, or with the reason why it could not be
-    inspected. While the server is away, pictures wait. Names that begin with a dot are passed over: a camera
-    that can should write under such a name and rename.
+    The answer to part.png, or the reason of its failure, goes to part.png.json. Images wait while the server
+    is away. Files with names that begin with a dot are ignored: let the camera write such a name and rename.
 
-    Ctrl-C or SIGTERM ends it after the picture at hand.
+    Ctrl-C or SIGTERM stops after the current image.
 
-    Exit codes: 0 when stopped, or with --once when every picture was inspected; 1 with --once when one could
-    not be; 2 when what was asked for is wrong.
+    Exit codes: 0 when stopped, or with --once if every image was inspected. 1 with --once if an image failed.
+    2 if an option is wrong.
     """
     _require(folder.is_dir(), f"there is no folder {folder}", "FOLDER")
     fault = text_fault(station or "")

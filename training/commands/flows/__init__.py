@@ -1,4 +1,4 @@
-"""`flowgauge flows`: the normalizing flows by themselves, without the detector that is built on them."""
+"""`flowgauge flows`: normalizing flows without the detector."""
 
 import typer
 
@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 
 @app.callback()
 def flows() -> None:
-    """Normalizing flows by themselves: draw, fit, sample and score densities.
+    """Fit normalizing flows to images, sample from them, score with them, and draw densities.
 
     - flowgauge flows gallery --out gallery
     - flowgauge flows train glow --data digits --out runs-flows/digits

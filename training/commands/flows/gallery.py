@@ -1,4 +1,4 @@
-"""`flowgauge flows gallery`: draw what flows do to densities, and what they learn."""
+"""`flowgauge flows gallery`: draw densities and flows."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,26 +9,23 @@ import typer
 def gallery(
     out: Annotated[Path, typer.Option(help="Folder for planar_radial.png and densities.png.")],
     recipe: Annotated[
-        str, typer.Option(help="nice, realnvp, glow, spline, maf, planar or radial: what is fitted.")
+        str, typer.Option(help="Flow to fit: nice, realnvp, glow, spline, maf, planar or radial.")
     ] = "spline",
     targets: Annotated[
-        str, typer.Option(help="Names of densities with commas between, `all`, or `none` for no fits.")
+        str, typer.Option(help="Densities to fit, separated by commas; or all, or none.")
     ] = "all",
-    steps: Annotated[int, typer.Option(help="Steps of the optimiser for each.", min=1)] = 2000,
-    seed: Annotated[
-        int, typer.Option(help="Of the samples, the weights and the fits.", min=0, max=2**63 - 1)
-    ] = 0,
+    steps: Annotated[int, typer.Option(help="Optimiser steps per fit.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)] = 0,
     # Flows over two dimensions are too small to be shared out: more threads only wait for each other.
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
 ) -> None:
-    """Draw what flows do to densities: planar and radial flows of growing depth, and fitted densities.
+    """Draw planar and radial flows of growing depth, and densities that a flow learned.
 
-    planar_radial.png shows how planar and radial flows deform a normal and a uniform density, as Figure 1 of
-    Rezende and Mohamed 2015 (arXiv 1505.05770). densities.png shows known densities beside what a flow made
-    of 20,000 samples of each, with the KL divergence between the two. Files of these names are replaced.
-    A fit that fails is named, the others are drawn all the same, and the exit code is 1.
+    planar_radial.png shows a normal and a uniform density under planar and radial flows, as Figure 1 of
+    Rezende and Mohamed 2015 (arXiv 1505.05770). densities.png shows known densities beside a flow fitted to
+    20,000 samples of each, with the KL divergence. Existing files are replaced. Exit code 1: a fit failed.
 
-    Needs matplotlib: the extra `plots`.
+    Needs matplotlib, the extra `plots`.
 
     Example: flowgauge flows gallery --out gallery --targets two_moons,pinwheel
     """

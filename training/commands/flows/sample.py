@@ -1,4 +1,4 @@
-"""`flowgauge flows sample`: draw pictures from a fitted flow."""
+"""`flowgauge flows sample`: draw images from a fitted flow."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,22 +10,24 @@ _MAX_SHEET = 2**25  # pixels; all pictures of a sheet are in memory at once
 
 def sample(
     run: Annotated[Path, typer.Argument(help="Folder of a fitted flow.")],
-    out: Annotated[
-        Path, typer.Option(help="A sheet, if it ends in .png; else a folder for a file of each picture.")
-    ],
-    number: Annotated[int, typer.Option("--number", "-n", help="How many pictures.", min=1, max=10_000)] = 64,
+    out: Annotated[Path, typer.Option(help="A .png file for one sheet, or a folder for one file per image.")],
+    number: Annotated[int, typer.Option("--number", "-n", help="Number of images.", min=1, max=10_000)] = 64,
     temperature: Annotated[
-        float, typer.Option(help="Of the latents; below 1 likelier and more alike.", min=0.0, max=100.0)
+        float,
+        typer.Option(
+            help="Temperature of the latents; below 1, images are likelier and more alike.",
+            min=0.0,
+            max=100.0,
+        ),
     ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the draw.", min=0, max=2**63 - 1)] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Draw pictures from a fitted flow.
+    """Draw images from a fitted flow.
 
-    A folder has the pictures of one draw: where it holds more of an earlier one than would be replaced,
-    nothing is drawn.
+    A folder holds the images of one draw. If files of an earlier draw would remain, nothing is drawn.
 
     Example: flowgauge flows sample runs-flows/glow-digits -n 64 --temperature 0.7 --out samples.png
     """

@@ -1,4 +1,4 @@
-"""`flowgauge flows score`: how likely pictures are to a fitted flow, the strangest first."""
+"""`flowgauge flows score`: rank images by their likelihood under a fitted flow."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -18,28 +18,25 @@ class By(StrEnum):
 
 def score(
     run: Annotated[Path, typer.Argument(help="Folder of a fitted flow.")],
-    data: Annotated[
-        str, typer.Option(help="`digits`, of which the test part is scored, or a folder with pictures.")
-    ],
-    out: Annotated[Path | None, typer.Option(help="Write all scores to this CSV file.")] = None,
+    data: Annotated[str, typer.Option(help="digits, whose test part is scored, or a folder with images.")],
+    out: Annotated[Path | None, typer.Option(help="CSV file for all scores.")] = None,
     by: Annotated[
-        By, typer.Option(help="What is strange: an unusual likelihood, high or low, or a low one.")
+        By, typer.Option(help="Rank by typicality, an unusual likelihood, or by a low likelihood.")
     ] = By.TYPICALITY,
     top: Annotated[int, typer.Option(help="Lines to print; 0 for all.", min=0)] = 20,
-    draws: Annotated[int, typer.Option(help="Draws of the noise to average over.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="Of that noise.", min=0, max=2**63 - 1)] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
+    draws: Annotated[int, typer.Option(help="Noise draws to average over.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Random seed of the noise.", min=0, max=2**63 - 1)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Score pictures by a fitted flow, and rank them from the strangest to the most ordinary.
+    """Score images with a fitted flow, and rank them from the strangest to the most ordinary.
 
-    The log-likelihood is in nats, and as bits per dimension. By likelihood alone a blank picture may look
-    most ordinary of all (Nalisnick et al. 2019, arXiv 1810.09136). The typicality is the distance, in nats,
-    of a picture's log-likelihood from the mean of the held-out pictures of the run (arXiv 1906.02994): too
-    likely is as strange as too unlikely.
+    Log-likelihoods are in nats and in bits per dimension. A blank image may have the highest likelihood of
+    all (Nalisnick et al. 2019, arXiv 1810.09136). Typicality is therefore the distance in nats from the mean
+    log-likelihood of the run's held-out images (arXiv 1906.02994).
 
-    A picture that cannot be read is named, the others are scored all the same, and the exit code is 1.
+    Exit code 1: an image cannot be read; the others are scored.
 
     Example: flowgauge flows score runs-flows/glow-digits --data digits --out scores.csv
     """

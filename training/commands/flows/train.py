@@ -1,4 +1,4 @@
-"""`flowgauge flows train`: fit a flow to pictures."""
+"""`flowgauge flows train`: fit a flow to images."""
 
 import shlex
 from pathlib import Path
@@ -18,26 +18,26 @@ def train(
     recipe: Annotated[str, typer.Argument(help="nice, realnvp, glow, spline or maf.")],
     data: Annotated[
         str,
-        typer.Option(help="`digits`, scikit-learn's own, or a folder with pictures (./digits if so named)."),
+        typer.Option(help="digits (of scikit-learn), or a folder with images."),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The run's folder. By default runs-flows/RECIPE-DATA.", show_default=False),
+        typer.Option(help="Folder of the run; by default runs-flows/RECIPE-DATA.", show_default=False),
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(help="Pixels along a side, of a folder's pictures; 32 unless given.", min=1, max=1024),
+        typer.Option(help="Side of a folder's images in pixels; by default 32.", min=1, max=1024),
     ] = None,
     channels: Annotated[
-        int | None, typer.Option(help="1 for grey or 3 for colour; 3 unless given.", min=1, max=3)
+        int | None, typer.Option(help="1 for grey, 3 for colour; by default 3.", min=1, max=3)
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of the optimiser.", min=1)] = 2000,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step.", min=2)] = 128,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.", min=1e-8, max=1.0)] = 2e-3,
-    seed: Annotated[int, typer.Option(help="Of the weights and of the fit.", min=0, max=2**63 - 1)] = 0,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 2000,
+    batch_size: Annotated[int, typer.Option(help="Images per step.", min=2)] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.", min=1e-8, max=1.0)] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)] = 0,
     hidden: Annotated[
         int | None,
-        typer.Option(help="Width of the hidden layers; each recipe has its own.", min=1, max=65536),
+        typer.Option(help="Width of the hidden layers; by default the recipe's.", min=1, max=65536),
     ] = None,
     depth: Annotated[
         int | None,
@@ -49,22 +49,19 @@ def train(
     ] = None,
     scales: Annotated[
         int | None,
-        typer.Option(help="Resolutions of RealNVP, Glow and spline; 2 unless given.", min=1, max=16),
+        typer.Option(help="Resolutions of RealNVP, Glow and spline; by default 2.", min=1, max=16),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Fit a flow to pictures, by maximum likelihood, and keep it with samples of what it has learned.
+    """Fit a flow to images by maximum likelihood, and save it with samples.
 
-    The likelihood is told in bits per dimension: what a code would take per pixel and channel; less is
-    better. It is a bound, of pixels with uniform noise added (Theis et al. 2016, arXiv 1511.01844). The
-    weights kept are those that did best on held-out pictures.
+    The likelihood is printed in bits per dimension, less is better. It is a bound for pixels with uniform
+    noise (Theis et al. 2016, arXiv 1511.01844). The weights that do best on held-out images are kept.
 
-    The folder has flow.safetensors, recipe.json, metrics.jsonl, samples.png, and interpolations.png: the way
-    between held-out pictures through the latents. It appears when the fit is done, and the pictures, which
-    may take long, follow. Where the likelihood is no longer finite the fit ends early, with the best weights
-    until then.
+    The run's folder holds flow.safetensors, recipe.json, metrics.jsonl, samples.png and interpolations.png.
+    If the likelihood is no longer finite, the fit ends early with the best weights so far.
 
     Example: flowgauge flows train glow --data digits
     """
