@@ -39,11 +39,11 @@ help:
 	@echo '  make programs       install the Debian packages that the tests use; needs root'
 	@echo '  make clean          delete environments, caches and reports; data, models and runs stay'
 	@echo 'To measure it, with results in bench-results/:'
-	@echo '  make bench          speed and memory of inference beside anomalib; takes half an hour'
+	@echo '  make bench          speed and memory of inference beside anomalib, and over HTTP; half an hour'
 	@echo '                        ANOMALIB_PYTHON=/path/to/python   an interpreter that has anomalib'
-	@echo '  make bench-gpu      the same models on a CUDA device'
-	@echo '  make bench-service  the service under load and overload, version swaps and crashes'
-	@echo '  make bench-flows    the flow library beside zuko, normflows and FrEIA'
+	@echo '  make bench-gpu      the same without HTTP, on a CUDA device'
+	@echo '  make bench-service  the service under load, overload, floods, version swaps and crashes'
+	@echo '  make bench-flows    density and speed of the flow library beside zuko, normflows and FrEIA'
 	@echo
 	@echo 'Everything is installed into $(VENV), which is made with PYTHON=python3 (3.11 or newer).'
 	@echo "pip's own settings apply: PIP_INDEX_URL for a mirror, PIP_EXTRA_INDEX_URL for CPU builds of torch."

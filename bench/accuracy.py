@@ -1,12 +1,13 @@
-"""python -m bench.accuracy: accuracy over categories, backbones and seeds, beside anomalib's models.
-
-Every figure is of the last epoch of a run that never saw a test image. With --compare, anomalib's PatchCore
-and PaDiM are fitted to the first seed's split, with the same backbone, stages and size.
+"""Accuracy over categories, backbones and seeds, beside anomalib's PatchCore and PaDiM.
 
     python -m bench.accuracy --set ../mvtec bottle --set ../mvtec grid --presets tf_efficientnet_lite0
     python -m bench.accuracy --set ../mvtec bottle --size 384 --compare --compare-python PYTHON
 
-A run that was interrupted goes on where it ended.
+Trains and evaluates a model for each set, preset and seed. The report has image and pixel AUROC, AUPRO, pixel
+AP and AUPIMO of the last epoch; training never reads a test image. With --compare, anomalib's models are
+fitted to the first seed's images, with the same backbone, stages and size.
+
+An interrupted run continues where it stopped. Reports go to bench-results/accuracy.
 """
 
 import argparse
@@ -28,7 +29,7 @@ FIGURES = {
     "image_auroc": "image AUROC",
     "pixel_auroc": "pixel AUROC",
     "aupro_0.3": "AUPRO",
-    # Stricter: a map may gain in the two above and lose in these.
+    # Stricter: a map can gain in the two above and lose in these.
     "pixel_average_precision": "pixel AP",
     "aupimo": "AUPIMO",
 }
@@ -36,14 +37,20 @@ Summary = dict[str, Any]
 
 
 def main() -> int:
-    """Run what is missing and report it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--set", nargs=2, action="append", required=True, metavar=("DIR", "CATEGORY"))
+    """Run the missing trainings and evaluations, and write the report."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument(
+        "--set", nargs=2, action="append", required=True, metavar=("DIR", "CATEGORY"), help="repeatable"
+    )
     parser.add_argument("--presets", nargs="+", default=["tf_efficientnet_lite0"])
-    parser.add_argument("--size", type=int, help="side of the input; by default the preset's")
+    parser.add_argument("--size", type=int, help="side of the input in pixels (default: the preset's)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--config", type=Path, help="a run's YAML under all of this")
+    parser.add_argument("--config", type=Path, help="YAML of a run; the options override it")
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--compare-python", type=Path)
     parser.add_argument("--compare-coreset", type=float, default=0.01)
@@ -55,17 +62,17 @@ def main() -> int:
         found: dict[str, list[Summary]] = {}
         for data, category in options.set:
             for seed in options.seeds:
-                summary = _summary(options, preset, options.out / name, Path(data), category, seed)
+                summary = _evaluated(options, preset, options.out / name, Path(data), category, seed)
                 found.setdefault(category, []).append(summary)
         report.tables.append(table(name, found))
         report.figures[name] = found
     return report.write(options.out)
 
 
-def _summary(
+def _evaluated(
     options: argparse.Namespace, preset: str, folder: Path, data: Path, category: str, seed: int
 ) -> Summary:
-    """Train and evaluate, unless an earlier run did with these settings and today's defaults."""
+    """Return a model's summary; train and evaluate it unless that is done."""
     place = folder / category / str(seed)
     place.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_load(options.config.read_text()) if options.config else {}
@@ -78,20 +85,20 @@ def _summary(
         "train", *which, "--runs", str(options.out / "runs"), "--resume", "--preset", preset,
         "--config", str(place / "run.yaml"), "--seed", str(seed), "--threads", str(options.threads),
     )  # fmt: skip
-    others: list[str] = []
+    compare: list[str] = []
     if options.compare and seed == options.seeds[0]:
-        others = ["--compare", "--compare-coreset", str(options.compare_coreset)]
+        compare = ["--compare", "--compare-coreset", str(options.compare_coreset)]
         if options.compare_python:
-            others += ["--compare-python", str(options.compare_python)]
+            compare += ["--compare-python", str(options.compare_python)]
     summary = place / category / models_folder.resolve(models, category).name / SUMMARY
-    if not summary.exists() or (others and "comparison" not in json.loads(summary.read_text())):
-        run("evaluate", *which, "--threads", str(options.threads), "--out", str(place), *others)
+    if not summary.exists() or (compare and "comparison" not in json.loads(summary.read_text())):
+        run("evaluate", *which, "--threads", str(options.threads), "--out", str(place), *compare)
     found: Summary = json.loads(summary.read_text())
     return found
 
 
 def table(title: str, by_category: Mapping[str, Sequence[Summary]]) -> Table:
-    """A line per model and figure: the mean, and half the range over the seeds."""
+    """Build a table with a row per model and figure: the mean ± half the range over the seeds."""
     rows = [
         _row("FlowGauge", name, [[one[key] for one in found] for found in by_category.values()])
         for key, name in FIGURES.items()

@@ -1,26 +1,26 @@
-"""The interpreter with anomalib that benchmarks compare with; `make bench` makes one."""
+"""Interpreter in which anomalib is installed; `make bench` creates one."""
 
 import os
 from pathlib import Path
 
 VARIABLE = "ANOMALIB_PYTHON"
-_MADE = Path(".bench-venv/bin/python")
+_DEFAULT = Path(".bench-venv/bin/python")
 
 
 class EnvironmentMissingError(ValueError):
-    """There is no interpreter with anomalib."""
+    """No interpreter with anomalib was found."""
 
 
 def anomalib_python(named: Path | None = None) -> Path:
-    """The interpreter that is named, or that of the variable ANOMALIB_PYTHON, or of `.bench-venv`.
+    """Return the named interpreter, else that of ANOMALIB_PYTHON, else that of `.bench-venv`.
 
     Raises:
-        EnvironmentMissingError: there is no such interpreter.
+        EnvironmentMissingError: it does not exist.
     """
-    chosen = named or Path(os.environ.get(VARIABLE) or _MADE)
+    chosen = named or Path(os.environ.get(VARIABLE) or _DEFAULT)
     if not chosen.is_file():
         raise EnvironmentMissingError(
-            f"there is no interpreter {chosen}; `make bench` makes one, or name one with anomalib: "
-            f"--anomalib-python, or the variable {VARIABLE}"
+            f"no interpreter at {chosen}. Run `make bench`, which creates one, or name one with anomalib: "
+            f"--anomalib-python PATH, or the variable {VARIABLE}."
         )
     return chosen

@@ -1,6 +1,7 @@
-"""anomalib's FastFlow trained by its own Engine, for `bench.training_time`, in anomalib's interpreter.
+"""Train anomalib's FastFlow with its own Engine, for `bench.training_time`.
 
-Prints a line of JSON: seconds and CPU seconds of each epoch, and the largest resident set.
+Runs in anomalib's interpreter and prints a line of JSON: seconds and CPU seconds of each epoch, and the
+largest resident set.
 """
 
 import argparse
@@ -20,18 +21,18 @@ from lightning.pytorch.callbacks import Callback
 
 
 class EpochTimes(Callback):  # type: ignore[misc, unused-ignore]
-    """Notes when epochs end, and when the first begins."""
+    """Times at which the first epoch begins and at which every epoch ends."""
 
     def __init__(self) -> None:
         self.marks: list[tuple[float, float]] = []
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        """The first epoch begins, or another."""
+        """Record the start of the first epoch."""
         if not self.marks:
             self._mark()
 
     def on_train_epoch_end(self, *_: Any) -> None:
-        """An epoch has ended."""
+        """Record the end of an epoch."""
         self._mark()
 
     def _mark(self) -> None:
@@ -49,8 +50,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     times = EpochTimes()
-    with tempfile.TemporaryDirectory() as place:
-        good = Path(place) / "data" / "good"
+    with tempfile.TemporaryDirectory() as folder:
+        good = Path(folder) / "data" / "good"
         good.mkdir(parents=True)
         for file in sorted(options.good.iterdir())[: options.images]:
             (good / file.name).symlink_to(file.resolve())
@@ -73,7 +74,7 @@ def main() -> None:
             precision=32,
             logger=False,
             callbacks=[times],
-            default_root_dir=Path(place) / "results",
+            default_root_dir=Path(folder) / "results",
             enable_progress_bar=False,
             limit_val_batches=0,
         )

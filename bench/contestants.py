@@ -1,4 +1,4 @@
-"""Processes that are timed in turns, each with memory, threads and an interpreter of its own."""
+"""Contestants: child processes with their own memory and threads, timed in turns."""
 
 import contextlib
 import json
@@ -13,21 +13,27 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Self
 
+from bench.interleaving import interleave
 from bench.memory import peak_bytes
 from bench.report import Figures, Table, milliseconds
-from bench.turns import in_turns
 
 ROOT = Path(__file__).parents[1]
 _STOP_SECONDS = 30.0
 
 
 class ContestantError(ValueError):
-    """A contestant could not be loaded or ended early; the message holds the end of its log."""
+    """A contestant did not load or ended early; the message holds the end of its log."""
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Seconds of each call of a turn, CPU seconds of all of them, and the images that a call inspects."""
+class TimedCalls:
+    """Timings of the calls of one turn.
+
+    Attributes:
+        seconds: of each call.
+        cpu: CPU seconds of all calls together.
+        images: inspected by one call.
+    """
 
     seconds: Sequence[float]
     cpu: float
@@ -45,27 +51,27 @@ class Turn:
 
 
 class Contestant:
-    """A process with something loaded, see `answering`; a context manager.
+    """A child process that serves timing requests (`bench.task_server`); a context manager.
 
     Args:
-        name: for tables.
-        command: that starts it.
-        log: file of what it prints beside its answers.
-        threads: of OpenMP.
+        name: shown in tables.
+        command: starts the process.
+        log: file for its standard error.
+        threads: number of OpenMP threads.
 
     Attributes:
-        works: what it can do, and the images of each call.
+        tasks: its tasks, and the images of one call of each.
 
     Raises:
-        ContestantError: it ended before it was loaded.
+        ContestantError: the process ended before it was loaded.
     """
 
     def __init__(self, name: str, command: Sequence[str], log: Path, threads: int) -> None:
         self.name = name
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        # Settings of the user would change what a figure means.
-        outside = {key: value for key, value in os.environ.items() if not key.startswith("FLOWGAUGE_")}
+        # The user's own settings would distort the figures.
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("FLOWGAUGE_")}
         ours = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -73,50 +79,50 @@ class Contestant:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env=outside | ours,
+                env=inherited | ours,
                 text=True,
                 bufsize=1,
             )
         try:
-            self.works: dict[str, int] = self._read()
+            self.tasks: dict[str, int] = self._read()
         except BaseException:
-            self._end()
+            self._stop()
             raise
 
     @property
     def peak_bytes(self) -> int:
-        """The largest resident set so far."""
+        """Largest resident set so far."""
         return peak_bytes(self._process.pid)
 
-    def turn(self, work: str, seconds: float, least: int = 2) -> Turn:
-        """Do a work for some seconds, and at least `least` times.
+    def measure(self, task: str, seconds: float, min_calls: int = 2) -> TimedCalls:
+        """Repeat a task for some seconds, and at least `min_calls` times.
 
         Raises:
             ContestantError: the process ended.
         """
-        request = {"work": work, "seconds": seconds, "least": least}
+        request = {"task": task, "seconds": seconds, "min_calls": min_calls}
         try:
             self._pipe(self._process.stdin).write(json.dumps(request) + "\n")
-        except (BrokenPipeError, ValueError) as error:  # it has ended, or its pipe was closed after it had
-            raise ContestantError(self._why()) from error
-        said = self._read()
-        return Turn(said["seconds"], said["cpu"], self.works[work])
+        except (BrokenPipeError, ValueError) as error:  # the process has ended, or its pipe was closed then
+            raise ContestantError(self._end_of_log()) from error
+        answer = self._read()
+        return TimedCalls(answer["seconds"], answer["cpu"], self.tasks[task])
 
     def _read(self) -> dict[str, Any]:
         line = self._pipe(self._process.stdout).readline()
         if not line:
-            self._end()
-            raise ContestantError(self._why())
-        found: dict[str, Any] = json.loads(line)
-        return found
+            self._stop()
+            raise ContestantError(self._end_of_log())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
-    def _why(self) -> str:
+    def _end_of_log(self) -> str:
         end = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
         return f"{self.name} ended; the end of {self._log}:\n{end}"
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(BrokenPipeError):  # a request that an ended process has not read
+            with contextlib.suppress(BrokenPipeError):  # the process ended without reading a request
                 self._pipe(pipe).close()
         try:
             self._process.wait(_STOP_SECONDS)
@@ -128,7 +134,7 @@ class Contestant:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._stop()
 
     @staticmethod
     def _pipe(pipe: IO[str] | None) -> IO[str]:
@@ -138,73 +144,88 @@ class Contestant:
 
 @dataclass
 class Results:
-    """Turns by contestant and work, one per round, and each contestant's peak of memory in bytes."""
+    """Timings of all contestants.
 
-    turns: dict[tuple[str, str], list[Turn]]
+    Attributes:
+        timings: by contestant and task, one entry per round.
+        peaks: peak memory in bytes by contestant.
+    """
+
+    timings: dict[tuple[str, str], list[TimedCalls]]
     peaks: dict[str, int]
 
-    def per_round(self, name: str, work: str) -> list[float]:
-        """Milliseconds per image, round by round."""
-        return [turn.milliseconds for turn in self.turns[name, work]]
+    def per_round(self, name: str, task: str) -> list[float]:
+        """Return the milliseconds per image, round by round."""
+        return [timed.milliseconds for timed in self.timings[name, task]]
 
-    def cpu_per_round(self, name: str, work: str) -> list[float]:
-        """CPU milliseconds per image, round by round: other programs disturb them less."""
-        return [turn.cpu_milliseconds for turn in self.turns[name, work]]
+    def cpu_per_round(self, name: str, task: str) -> list[float]:
+        """Return the CPU milliseconds per image, round by round; other programs disturb them less."""
+        return [timed.cpu_milliseconds for timed in self.timings[name, task]]
 
     def table(self, title: str, single: str, heading: str) -> Table:
-        """A line per contestant: batches, another work under its own heading, and memory."""
+        """Build a table with a row per contestant: batches, the task `single`, and memory."""
         header = ["", "batch of 8: ms an image", "images a second", "CPU ms an image"]
         rows = []
         for name, peak in self.peaks.items():
             each = statistics.median(self.per_round(name, "batch"))
             cpu = statistics.median(self.cpu_per_round(name, "batch"))
             row = [name, f"{each:.2f}", f"{1000 / each:.1f}", f"{cpu:.2f}"]
-            row.append(quantiles([turn.seconds for turn in self.turns[name, single]]))
+            row.append(format_quantiles([timed.seconds for timed in self.timings[name, single]]))
             rows.append([*row, f"{peak / 2**20:.0f}"])
         return Table(title, [*header, f"{heading}: p50 / p95 / p99 ms", "peak MiB"], rows)
 
     def figures(self) -> Figures:
-        """Every single measurement, by contestant and work."""
+        """Return every single measurement, by contestant and task."""
         found: Figures = {name: {"peak_bytes": peak} for name, peak in self.peaks.items()}
-        for (name, work), turns in self.turns.items():
-            found[name][work] = [
-                {"images": turn.images, "cpu": turn.cpu, "seconds": list(turn.seconds)} for turn in turns
+        for (name, task), timings in self.timings.items():
+            found[name][task] = [
+                {"images": timed.images, "cpu": timed.cpu, "seconds": list(timed.seconds)}
+                for timed in timings
             ]
         return found
 
 
-def quantiles(turns: Iterable[Sequence[float]]) -> str:
-    """p50 / p95 / p99 in milliseconds over all the seconds of some turns."""
-    found = milliseconds([seconds for turn in turns for seconds in turn])
+def format_quantiles(rounds: Iterable[Sequence[float]]) -> str:
+    """Format p50 / p95 / p99 in milliseconds over the seconds of all rounds."""
+    found = milliseconds([seconds for one_round in rounds for seconds in one_round])
     return " / ".join(f"{found[p]:.1f}" for p in ("p50", "p95", "p99"))
 
 
-def compete(contestants: Iterable[Contestant], works: Sequence[str], rounds: int, seconds: float) -> Results:
-    """Let contestants do works in turns."""
-    everyone = {one.name: one for one in contestants}
+def measure_in_turns(
+    contestants: Iterable[Contestant], tasks: Sequence[str], rounds: int, seconds: float
+) -> Results:
+    """Measure all tasks of all contestants, `seconds` each, in interleaved rounds."""
+    by_name = {one.name: one for one in contestants}
 
-    def stint(one: Contestant) -> dict[str, Turn]:
-        turns = {work: one.turn(work, seconds) for work in works}
-        for work, turn in turns.items():
-            print(f"{one.name}, {work}: {turn.milliseconds:.1f} ms an image", file=sys.stderr, flush=True)
-        return turns
+    def measure_tasks(one: Contestant) -> dict[str, TimedCalls]:
+        timings = {task: one.measure(task, seconds) for task in tasks}
+        for task, timed in timings.items():
+            print(f"{one.name}, {task}: {timed.milliseconds:.1f} ms an image", file=sys.stderr, flush=True)
+        return timings
 
-    found = in_turns({name: partial(stint, one) for name, one in everyone.items()}, rounds)
-    turns = {
-        (name, work): [stints[work] for stints in by_round]
+    found = interleave({name: partial(measure_tasks, one) for name, one in by_name.items()}, rounds)
+    timings = {
+        (name, task): [one_round[task] for one_round in by_round]
         for name, by_round in found.items()
-        for work in works
+        for task in tasks
     }
-    return Results(turns, {name: one.peak_bytes for name, one in everyone.items()})
+    return Results(timings, {name: one.peak_bytes for name, one in by_name.items()})
 
 
-def load_all(
-    stack: ExitStack, commands: Iterable[tuple[str, Sequence[str]]], log: Path, threads: int
+def start_contestants(
+    stack: ExitStack, commands: Iterable[tuple[str, Sequence[str]]], logs: Path, threads: int
 ) -> list[Contestant]:
-    """Start contestants one after the other, given by names and commands, until the stack ends."""
+    """Start contestants, given by (name, command), one after the other; the stack stops them.
+
+    Args:
+        stack: entered with each contestant.
+        commands: name and command of each.
+        logs: folder of their log files.
+        threads: number of OpenMP threads of each.
+    """
     found = []
     for name, command in commands:
         print(f"loading {name}", file=sys.stderr, flush=True)
-        file = log / f"{name.replace(' ', '-').replace('/', '-')}.log"
+        file = logs / f"{name.replace(' ', '-').replace('/', '-')}.log"
         found.append(stack.enter_context(Contestant(name, command, file, threads)))
     return found

@@ -1,4 +1,4 @@
-"""The report of a benchmark: tables and ratios in Markdown, and a JSON file of everything measured."""
+"""Reports of benchmarks: a page in Markdown, and a JSON file of everything measured."""
 
 import json
 import os
@@ -15,15 +15,15 @@ import numpy as np
 Figures = dict[str, Any]
 RESULTS = Path("bench-results")
 _LIBRARIES = ("torch", "openvino", "timm", "numpy", "opencv-python-headless", "fastapi", "uvicorn")
-_SHOWN = 20  # failures: more of them say nothing new
+_MAX_FAILURES_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """One figure over another of the same round, for every round.
+    """One figure divided by another of the same round, for every round.
 
     Attributes:
-        what: what was divided by what.
+        what: description, such as "anomalib over FlowGauge".
         values: one per round.
     """
 
@@ -37,12 +37,16 @@ class Ratio:
 
     @property
     def row(self) -> list[str]:
-        """A line of the table of ratios."""
+        """Row in the table of ratios."""
         return [self.what, f"{self.median:.2f}", f"{min(self.values):.2f} to {max(self.values):.2f}"]
 
 
 def ratio(what: str, over: Sequence[float], under: Sequence[float]) -> Ratio:
-    """Divide two figures of the same rounds; ValueError where that cannot be done."""
+    """Divide two figures round by round.
+
+    Raises:
+        ValueError: the rounds differ in number, or a divisor is not positive.
+    """
     if not over or len(over) != len(under):
         raise ValueError(f"a ratio needs both figures of every round; got {len(over)} and {len(under)}")
     if min(under) <= 0:
@@ -60,17 +64,23 @@ class Table:
 
     @property
     def markdown(self) -> str:
-        """The table in Markdown."""
+        """Table in Markdown."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 @dataclass
 class Report:
-    """Findings of a benchmark, whose files have its name.
+    """Findings of a benchmark.
 
-    Ratios compare between machines; failures are promises that were not kept, a sentence each; figures are
-    everything measured, for the JSON file.
+    Attributes:
+        name: of the benchmark and of its files.
+        settings: options that the figures depend on.
+        tables: of the page.
+        ratios: comparable between machines.
+        notes: remarks, one sentence each.
+        failures: broken promises, one sentence each.
+        figures: everything measured, for the JSON file.
     """
 
     name: str
@@ -82,13 +92,13 @@ class Report:
     figures: Figures = field(default_factory=dict)
 
     def markdown(self) -> str:
-        """The report as a page, with the machine it was made on."""
-        place = machine()
-        versions = ", ".join(f"{name} {number}" for name, number in place["versions"].items())
+        """Render the page, with a line about the machine."""
+        host = machine()
+        versions = ", ".join(f"{name} {number}" for name, number in host["versions"].items())
         lines = [
             f"## {self.name}",
             "",
-            f"{place['cpu']}, {place['cores']} cores; Python {place['python']}, {versions}.",
+            f"{host['cpu']}, {host['cores']} cores; Python {host['python']}, {versions}.",
             ", ".join(f"{name} {value}" for name, value in self.settings.items()) + ".",
         ]
         tables = list(self.tables)
@@ -100,29 +110,29 @@ class Report:
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         if self.failures:
             lines += ["", f"{len(self.failures)} failures:", ""]
-            lines += [f"- {failure}" for failure in self.failures[:_SHOWN]]
+            lines += [f"- {failure}" for failure in self.failures[:_MAX_FAILURES_SHOWN]]
         return "\n".join(lines) + "\n"
 
     def write(self, out: Path) -> int:
-        """Print the page, write it and its JSON file to `out`, and return 1 if there are failures."""
+        """Print the page and write it and its JSON file to `out`; return 1 if there are failures."""
         out.mkdir(parents=True, exist_ok=True)
         text = self.markdown()
         (out / f"{self.name}.md").write_text(text)
-        found = {**asdict(self), "machine": machine()}
-        found["ratios"] = [{**asdict(one), "median": one.median} for one in self.ratios]
-        (out / f"{self.name}.json").write_text(json.dumps(found, indent=1) + "\n")
+        record = {**asdict(self), "machine": machine()}
+        record["ratios"] = [{**asdict(one), "median": one.median} for one in self.ratios]
+        (out / f"{self.name}.json").write_text(json.dumps(record, indent=1) + "\n")
         print(text, flush=True)
         return int(bool(self.failures))
 
 
 def figures_table(figures: Figures) -> Table:
-    """A table of named figures."""
+    """Build a table of named figures."""
     rows = [[name, json.dumps(value).strip("{}").replace('"', "")] for name, value in figures.items()]
     return Table("Figures", ["figure", "value"], rows)
 
 
 def milliseconds(seconds: Collection[float]) -> Figures:
-    """Quantiles of durations given in seconds, in milliseconds; empty where there is none."""
+    """Return quantiles in milliseconds of durations in seconds; empty without any."""
     if not seconds:
         return {}
     values = 1000 * np.asarray(list(seconds))
@@ -131,7 +141,7 @@ def milliseconds(seconds: Collection[float]) -> Figures:
 
 
 def machine() -> Figures:
-    """The processor, and the versions of what computes."""
+    """Describe the processor and the versions of the libraries that compute."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpus = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     versions = {}

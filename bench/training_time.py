@@ -1,15 +1,17 @@
-"""python -m bench.training_time: an epoch of training and its memory, beside anomalib's FastFlow.
+"""Time and memory of a training epoch, beside anomalib's FastFlow.
+
+    python -m bench.training_time --threads 1 --anomalib-python PYTHON
 
 Both sides have resnet18 with random weights, the maps at strides 4, 8 and 16, 8 steps with 3x3 and 1x1
 kernels in turn, hidden ratio 1 without a limit, 256 px, and as many images, batches and CPU threads.
-anomalib trains in float32 by its own Engine, without validation; ours is the whole `training.run.train`.
-Each run is a process of its own; they take turns. The first epoch of each, which warms up, does not count.
+anomalib trains in float32 with its own Engine, without validation; ours is the whole `training.run.train`.
+Each training is a process; they take turns. The first epoch warms up and does not count.
 
-Our backbone runs once over the images, anomalib's in every epoch: the caching pass is reported apart, and
+Our backbone runs once over the images, anomalib's in every epoch. The caching pass is reported apart, and
 spread over the epochs of a run of default length. On a busy machine compare CPU time with --threads 1.
 
-Without --anomalib-python, or the variable ANOMALIB_PYTHON, an environment with anomalib is made in .bench-
-venv.
+--anomalib-python defaults to ANOMALIB_PYTHON, then to `.bench-venv`, which `make bench` creates. The report
+goes to bench-results/training_time.
 """
 
 import argparse
@@ -28,9 +30,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.anomalib_environment import anomalib_python
+from bench.interleaving import interleave
 from bench.memory import peak_bytes
 from bench.report import RESULTS, Report, Table, ratio
-from bench.turns import in_turns
 
 _THEIRS = Path(__file__).with_name("anomalib_training.py")
 _SIZE = 256
@@ -38,8 +40,15 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Run:
-    """Seconds and CPU seconds of each epoch, seconds of the caching pass, and peak of memory in bytes."""
+class TrainingCost:
+    """Cost of one training.
+
+    Attributes:
+        epochs: seconds of each epoch.
+        cpu: CPU seconds of each epoch.
+        caching: seconds of the pass that caches features.
+        memory: peak in bytes.
+    """
 
     epochs: list[float]
     cpu: list[float]
@@ -58,14 +67,20 @@ class Run:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.training_time",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--anomalib-python", type=Path, help="an interpreter with anomalib 2.7")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="of ours")
+    parser.add_argument("--anomalib-python", type=Path, help="interpreter with anomalib 2.7")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="of our trainings"
+    )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -82,23 +97,23 @@ def main() -> int:
     commands = {f"flowgauge {name}": [*child, f"--precisions={name}"] for name in options.precisions}
     theirs = [str(python), str(_THEIRS), f"--good={good}", f"--images={options.images}", *settings]
     commands["anomalib"] = theirs
-    ways = {name: partial(measured, command, options.threads) for name, command in commands.items()}
-    return report(in_turns(ways, options.rounds), options.images, options.batch).write(folder)
+    trainings = {name: partial(run_training, command, options.threads) for name, command in commands.items()}
+    return report(interleave(trainings, options.rounds), options.images, options.batch).write(folder)
 
 
-def measured(command: Sequence[str], threads: int) -> Run:
-    """Run a training in a process of its own, whose last line is a `Run` in JSON."""
+def run_training(command: Sequence[str], threads: int) -> TrainingCost:
+    """Run a training in a child process, which prints its `TrainingCost` in JSON."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}")
-    run = Run(**json.loads(done.stdout.splitlines()[-1]))
+    run = TrainingCost(**json.loads(done.stdout.splitlines()[-1]))
     print(f"{command[-1]}: {run.epoch:.2f} s an epoch", file=sys.stderr, flush=True)
     return run
 
 
-def train_ours(folder: Path, options: argparse.Namespace) -> Run:
-    """Train as `flowgauge train` does, with nothing cached."""
+def train_ours(folder: Path, options: argparse.Namespace) -> TrainingCost:
+    """Train as `flowgauge train` does, with an empty feature cache."""
     import flowgauge
 
     flowgauge.keep_freed_memory()
@@ -127,30 +142,30 @@ def train_ours(folder: Path, options: argparse.Namespace) -> Run:
     watch = Stopwatch()
     data, models = folder / "data", folder / "models"
     train(config, data, "part", models=models, runs=runs, resume=False, progress=watch)
-    return watch.run()
+    return watch.cost()
 
 
 class Stopwatch:
-    """Progress of a run that notes how long its stages take."""
+    """Progress of a run that records the durations of its stages and epochs."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.marks: list[tuple[float, float]] = []
 
-    def run(self) -> Run:
-        """Cost of the training so far, in this process."""
+    def cost(self) -> TrainingCost:
+        """Return the cost of the training, which ran in this process."""
         wall, cpu = ([b - a for a, b in pairwise(marks)] for marks in zip(*self.marks, strict=True))
-        return Run(wall, cpu, self.seconds["features"], peak_bytes(os.getpid()))
+        return TrainingCost(wall, cpu, self.seconds["features"], peak_bytes(os.getpid()))
 
     def say(self, line: str) -> None:
-        """Note the end of an epoch."""
+        """Record the end of an epoch."""
         print(line, file=sys.stderr)
         if line.startswith("epoch "):
             self.marks.append((time.monotonic(), time.process_time()))
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Time a stage."""
+        """Record the duration of a stage."""
         del total
         start = time.monotonic()
         if title == "fit":
@@ -160,7 +175,7 @@ class Stopwatch:
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Write `count` + 1 synthetic parts of the models' input size."""
+    """Write `count` + 1 synthetic parts of the model's input size; one of them calibrates."""
     from tests.support.fleet import jpeg, part
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -169,12 +184,12 @@ def make_images(folder: Path, count: int) -> None:
         (folder / f"{number:03}.jpg").write_bytes(jpeg(part(number, _SIZE)))
 
 
-def report(runs: Mapping[str, Sequence[Run]], images: int, batch: int) -> Report:
-    """Medians over the rounds, and anomalib over each of ours."""
+def report(runs: Mapping[str, Sequence[TrainingCost]], images: int, batch: int) -> Report:
+    """Report medians over the rounds, and the ratio of anomalib to each of ours."""
     from training.config import FitConfig
 
     length = FitConfig(batch_size=batch).epochs_for(images)
-    costs: dict[str, Callable[[Run], float]] = {
+    costs: dict[str, Callable[[TrainingCost], float]] = {
         "s an epoch": lambda run: run.epoch,
         "CPU s an epoch": lambda run: run.epoch_cpu,
         f"s of {length} epochs and caching": lambda run: run.epoch * length + run.caching,

@@ -1,1 +1,1 @@
-"""The library of flows beside zuko, normflows and FrEIA, which the extra `bench` installs."""
+"""The flow library beside zuko, normflows and FrEIA."""

@@ -1,7 +1,7 @@
-"""Two-dimensional targets of known density: our recipes beside zuko and normflows, KL divergence in nats.
+"""KL divergence in nats from two-dimensional targets, beside zuko and normflows.
 
-Within a target and a seed all flows get the same samples and the same training; a pair has the same size.
-The densities are known, so the divergence on fresh samples is absolute: 0 is perfect.
+For each target and seed all flows get the same samples and the same training. The flows of a pair have the
+same size. The target densities are known, so the divergence on fresh samples is absolute: 0 is perfect.
 """
 
 import math
@@ -21,13 +21,15 @@ from training.density.fit import DensityFitError, FitSettings, fit
 from training.density.targets import TARGETS, Target
 
 _SEEDS = 2
-# Samples to train, validate and test, and optimiser steps.
+# Numbers of training, validation and test samples, and of optimiser steps.
 _SIZES, _QUICK = (50_000, 3_000, 20_000, 1_000), (2_000, 500, 1_000, 5)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Standardised samples of a target: libraries start near the identity, and splines end at 4 or 5.
+    """Standardised samples of a target.
+
+    Libraries start near the identity, and their splines end at 4 or 5.
 
     Attributes:
         train, validation, test: (N, 2).
@@ -40,8 +42,8 @@ class Samples:
     log_prob: Tensor
 
 
-def draw(target: Target, sizes: Sequence[int], seed: int) -> Samples:
-    """Draw samples, in units of the training samples' deviations from their mean."""
+def draw_samples(target: Target, sizes: Sequence[int], seed: int) -> Samples:
+    """Draw samples and standardise them by the training samples' mean and deviation."""
     generator = torch.Generator().manual_seed(seed)
     train, validation, test = (target.sample(n, generator) for n in sizes)
     mean, deviation = train.mean(0), train.std(0)
@@ -53,17 +55,20 @@ def draw(target: Target, sizes: Sequence[int], seed: int) -> Samples:
 
 @torch.no_grad()
 def losses(model: nn.Module, samples: Samples) -> Tensor:
-    """log p(x) - log q(x) of every test sample in nats, (N,); the mean estimates KL(p || q)."""
+    """Return log p(x) - log q(x) in nats of every test sample, (N,).
+
+    The mean estimates KL(p || q).
+    """
     log_prob = cast("Flow", model).log_prob
     values = torch.cat([log_prob(rows) for rows in torch.split(samples.test, 2_000)])
     return samples.log_prob.double() - values.double()
 
 
 def fitted_losses(model: nn.Module, samples: Samples, steps: int, seed: int) -> Tensor:
-    """Fit a flow and return its `losses`; inf everywhere if the fit failed."""
+    """Fit a flow and return its `losses`, all infinite if the fit failed."""
     settings = FitSettings(steps=steps, learning_rate=2e-3, seed=seed)
     try:
-        # Another library's model has the one method that the fit calls.
+        # The fit calls only log_prob, which another library's model has too.
         fit(cast("Flow", model), samples.train, samples.validation, settings)
     except DensityFitError:
         return torch.full_like(samples.log_prob, math.inf, dtype=torch.float64)
@@ -71,11 +76,13 @@ def fitted_losses(model: nn.Module, samples: Samples, steps: int, seed: int) -> 
 
 
 def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[str, str]:
-    """By how many nats ours is better, as text, and the verdict: equal within two standard errors.
+    """Describe by how many nats ours is better, and decide: "better", "equal" or "worse".
+
+    Equal means within two standard errors.
 
     Args:
-        ours: losses of our flow, one tensor per seed; one that is not finite is of a fit that failed.
-        theirs: of another library's.
+        ours: losses of our flow, one tensor per seed; infinite if its fit failed.
+        theirs: losses of another library's flow.
     """
     if not all(one.isfinite().all() for one in ours):
         return "ours failed", "worse"
@@ -84,8 +91,7 @@ def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[str, str]
     paired = [other - one for one, other in zip(ours, theirs, strict=True)]
     means = [one.mean().item() for one in paired]
     mean = statistics.fmean(means)
-    # The spread over two seeds alone is often far too small by chance: the error of the finite number of
-    # test samples is added.
+    # The spread of two seeds is often far too small by chance, so add the error of the finite test set.
     test = sum(one.var().item() / len(one) for one in paired) / len(paired) ** 2
     error = math.sqrt(statistics.variance(means) / len(means) + test)
     verdict = "equal" if abs(mean) <= 2 * error else "better" if mean > 0 else "worse"
@@ -93,7 +99,7 @@ def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[str, str]
 
 
 def run(*, quick: bool) -> Report:
-    """Fit every flow to every target, on one thread."""
+    """Fit every flow to every target, on one thread, and report the divergences."""
     *sizes, steps = _QUICK if quick else _SIZES
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -103,7 +109,7 @@ def run(*, quick: bool) -> Report:
     for target in list(TARGETS)[:1] if quick else TARGETS:
         found: dict[str, list[Tensor]] = {name: [] for name in names}
         for seed in range(_SEEDS):
-            samples = draw(TARGETS[target], sizes, seed)
+            samples = draw_samples(TARGETS[target], sizes, seed)
             for name in names:
                 family, library = name.split(", ")
                 torch.manual_seed(seed)

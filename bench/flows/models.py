@@ -1,7 +1,7 @@
-"""Flows of two features in the same families, as several libraries build them.
+"""Flows of two features from several libraries, in pairs of one family and size.
 
-The widths make a pair the same size: the other library's is the smallest that is not smaller than ours.
-Everything else is what its documentation shows, or its default, unless a comment says why not.
+Widths are such that the other library's flow is the smallest that is not smaller than ours. All other
+settings are those of its documentation, or its defaults; comments name the exceptions.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ OURS = "FlowGauge"
 
 
 class Density(nn.Module):
-    """Another library's model with the one method that `training.density.fit` uses.
+    """Adapter: another library's model with the method that `training.density.fit` calls.
 
     Args:
-        model: with the parameters.
+        model: holds the parameters.
         log_prob: maps samples (N, D) to log-densities (N,).
     """
 
@@ -29,13 +29,13 @@ class Density(nn.Module):
         self._log_prob = log_prob
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Log-density in nats, (N,)."""
+        """Return the log-density in nats, (N,)."""
         del context
         return self._log_prob(x)
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of trained parameters; weights that a mask keeps at 0 count in every library."""
+    """Count the trained parameters, including weights that a mask keeps at 0."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -74,8 +74,8 @@ def _normflows_spline() -> list[nn.Module]:
 def _normflows_maf() -> list[nn.Module]:
     import normflows as nf
 
-    # Its one pass goes from latents to data, and densities take D passes. `Reverse` turns that round, but
-    # its scales are at most 1: no density rises above the base's then, and it does much worse.
+    # One pass goes from latents to data, so a density takes D passes. `Reverse` swaps the two, but then
+    # scales are at most 1, no density rises above the base's, and the fit is much worse.
     layer = nf.flows.MaskedAffineAutoregressive(_FEATURES, 35, num_blocks=1)
     return [layer, nf.flows.Permute(_FEATURES, mode="swap")]
 

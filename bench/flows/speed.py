@@ -1,9 +1,9 @@
-"""Training steps of a Glow beside normflows and FrEIA.
+"""Training steps of a Glow, beside normflows and FrEIA.
 
-A step is a forward and a backward pass of one scale of Glow (K steps of activation normalisation, invertible
-1x1 convolution and affine coupling) on random images, with the same networks (conv 3x3, 1x1, 3x3) in all.
-FrEIA's step is its AllInOneBlock with as many learned Householder reflections as channels, the one learned
-mixing of channels that it has for images.
+A training step is a forward and a backward pass of one scale of Glow (K steps of activation normalisation,
+invertible 1x1 convolution and affine coupling) on random images. All networks are conv 3x3, 1x1, 3x3. FrEIA
+uses its AllInOneBlock with as many learned Householder reflections as channels, its only learned mixing of
+channels for images.
 """
 
 import statistics
@@ -14,23 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.interleaving import interleave
 from bench.report import Report, ratio
-from bench.turns import in_turns
 from flows import ActNorm, Compose, standard_normal_log_prob
 from flows.recipes import glow
 
-CHANNELS, SIZE = 12, 16  # what 3 x 32 x 32 becomes by one squeeze
+CHANNELS, SIZE = 12, 16  # 3 x 32 x 32 after one squeeze
 
 
 def our_glow(steps: int, hidden: int) -> nn.Module:
-    """The steps of one of our scales, without its squeeze."""
+    """Build the steps of one of our scales, without its squeeze."""
     flow = glow((CHANNELS // 4, 2 * SIZE, 2 * SIZE), scales=1, steps=steps, hidden=hidden)
     parts = [module for module in flow.transform.modules() if isinstance(module, Compose)]
     return next(part for part in parts if isinstance(part.transforms[0], ActNorm))
 
 
 def normflows_glow(steps: int, hidden: int) -> nn.Module:
-    """The same steps of normflows, towards the latents."""
+    """Build the same steps with normflows, towards the latents."""
     import normflows as nf
 
     class Chain(nn.Module):
@@ -53,7 +53,7 @@ def normflows_glow(steps: int, hidden: int) -> nn.Module:
 
 
 def freia_glow(steps: int, hidden: int) -> Any:
-    """The same steps of FrEIA, whose mixing of the channels is learned reflections."""
+    """Build the same steps with FrEIA, which mixes channels with learned reflections."""
     import FrEIA.framework as ff
     import FrEIA.modules as fm
 
@@ -75,7 +75,7 @@ GLOWS = {"FlowGauge": our_glow, "normflows": normflows_glow, "FrEIA": freia_glow
 
 
 def training_step(model: nn.Module, x: Tensor) -> float:
-    """Seconds of a forward and backward pass of the negative log-likelihood."""
+    """Time a forward and a backward pass of the negative log-likelihood, in seconds."""
     start = time.perf_counter()
     z, log_det = model(x)
     loss = -(standard_normal_log_prob(z) + log_det).mean()
@@ -85,15 +85,15 @@ def training_step(model: nn.Module, x: Tensor) -> float:
 
 
 def run(*, quick: bool) -> Report:
-    """Time training steps of all libraries in turns."""
+    """Time training steps of all libraries in turns, and report the ratios."""
     report = Report("speed", {"rounds": 2 if quick else 15, "threads": torch.get_num_threads()})
     for steps, hidden, batch in [(2, 16, 4)] if quick else [(16, 64, 16), (8, 256, 16)]:
         torch.manual_seed(0)
         x = torch.randn(batch, CHANNELS, SIZE, SIZE)
         models = {name: make(steps, hidden).train() for name, make in GLOWS.items()}
-        ways = {name: partial(training_step, model, x) for name, model in models.items()}
-        in_turns(ways, 2)  # warms up, and sets the activation norms
-        seconds = in_turns(ways, report.settings["rounds"])
+        training_steps = {name: partial(training_step, model, x) for name, model in models.items()}
+        interleave(training_steps, 2)  # warms up and sets the activation norms
+        seconds = interleave(training_steps, report.settings["rounds"])
         size = f"{steps} steps of {hidden} channels, batches of {batch}"
         report.ratios += [
             ratio(f"{size}: {name} over FlowGauge", seconds[name], seconds["FlowGauge"])

@@ -1,1 +1,1 @@
-"""Cost of inference: FlowGauge, anomalib and the bare backbone, which take turns in one run."""
+"""Cost of inference: FlowGauge, anomalib and the bare backbone, measured in turns."""

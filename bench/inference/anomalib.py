@@ -1,9 +1,9 @@
-"""FlowGauge beside anomalib: resnet18 with the same weights, 256 px, eight steps of flow.
+"""FlowGauge beside anomalib: resnet18 with the same weights, 256 px, eight flow steps.
 
-FlowGauge runs twice: with its default conditioners, and with the kernels and widths of anomalib's FastFlow,
-so that both do the same arithmetic. anomalib's FastFlow and PatchCore run by its own inferencers, PyTorch
-and OpenVINO, in an interpreter of their own. Batches are of decoded images of the models' input size; a JPEG
-file is read, decoded, resized and inspected by itself, to its score and map.
+FlowGauge takes part twice: with its default conditioners, and with the kernels and widths of anomalib's
+FastFlow, so that both do the same arithmetic. anomalib's FastFlow and PatchCore run in its own inferencers
+(PyTorch and OpenVINO) and its own interpreter. A batch is eight decoded images of the model's input size. A
+JPEG file is read, decoded, resized and inspected alone, up to its score and map.
 """
 
 import statistics
@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.anomalib_environment import anomalib_python
-from bench.contestants import Results, compete, load_all
+from bench.contestants import Results, measure_in_turns, start_contestants
 from bench.inference import engines
 from bench.inference.models import photographs, trained_model
 from bench.inference.options import Options
@@ -23,8 +23,8 @@ _BACKBONE = "resnet18"
 _DEFAULT, _SAME = "FlowGauge", "FlowGauge (same kernels)"
 _MODELS = {"fastflow": "FastFlow", "patchcore": "PatchCore"}
 _THEIRS = ("torch-float32", "openvino-float32", "openvino-bfloat16")
-# Engines of ours and of theirs whose batches are compared. PyTorch is what theirs computes on unless told
-# otherwise, OpenVINO is what our server does on a CPU.
+# (our engine, their engine) pairs whose batches are compared. By default anomalib uses PyTorch, and our
+# server uses OpenVINO on a CPU.
 _PAIRS = (
     ("openvino-float32", "openvino-float32"),
     ("openvino-bfloat16", "openvino-bfloat16"),
@@ -36,11 +36,11 @@ _PAIRS = (
 
 
 def run(options: Options) -> Report:
-    """Time both, and the backbone alone.
+    """Measure FlowGauge, anomalib and the backbone alone.
 
     Raises:
-        EnvironmentMissingError: there is no anomalib.
-        ContestantError: it cannot be loaded.
+        EnvironmentMissingError: anomalib is not installed.
+        ContestantError: a contestant does not load.
     """
     python = anomalib_python(options.anomalib)
     bundles = {
@@ -52,7 +52,7 @@ def run(options: Options) -> Report:
     ours, missing = engines.available(options.device)
     theirs = [name for name in _THEIRS if name in ours]
     commands = [
-        (f"{title} {name}", options.our_command("flowgauge", bundle, name, jpeg))
+        (f"{title} {name}", options.contestant_command("flowgauge", bundle, name, jpeg))
         for title, bundle in bundles.items()
         for name in ours
     ]
@@ -62,12 +62,12 @@ def run(options: Options) -> Report:
         for name in theirs
     ]
     commands += [
-        (f"backbone {name}", options.our_command("backbone", bundles[_DEFAULT], name, jpeg))
+        (f"backbone {name}", options.contestant_command("backbone", bundles[_DEFAULT], name, jpeg))
         for name in theirs
     ]
     with ExitStack() as stack:
-        contestants = load_all(stack, commands, options.folder / "logs", options.threads)
-        results = compete(contestants, ["batch", "jpg"], options.rounds, options.seconds)
+        contestants = start_contestants(stack, commands, options.folder / "logs", options.threads)
+        results = measure_in_turns(contestants, ["batch", "jpg"], options.rounds, options.seconds)
     return Report(
         "anomalib",
         {"backbone": _BACKBONE, "image": "900 px JPEG", **options.settings()},
@@ -89,10 +89,10 @@ def _their_command(
 
 
 def ratios(results: Results, ours: Sequence[str], theirs: Sequence[str]) -> list[Ratio]:
-    """How many times as fast FlowGauge is on some engines: their milliseconds over ours, round by round."""
-    found = _of_batches(results, "FastFlow", _SAME, ours, theirs)
+    """Return their milliseconds over ours, round by round: how many times as fast FlowGauge is."""
+    found = _batch_ratios(results, "FastFlow", _SAME, ours, theirs)
     for title in _MODELS.values():
-        found += _of_batches(results, title, _DEFAULT, ours, theirs)
+        found += _batch_ratios(results, title, _DEFAULT, ours, theirs)
         best = _fastest(results, [f"anomalib {title} {name}" for name in theirs])
         exact = [name for name in ours if name.endswith("float32")]
         for which, names in (("best", ours), ("best float32", exact)):
@@ -102,7 +102,7 @@ def ratios(results: Results, ours: Sequence[str], theirs: Sequence[str]) -> list
     return found
 
 
-def _of_batches(
+def _batch_ratios(
     results: Results, title: str, own: str, ours: Sequence[str], theirs: Sequence[str]
 ) -> list[Ratio]:
     found = []
@@ -117,5 +117,5 @@ def _of_batches(
 
 
 def _fastest(results: Results, names: Sequence[str]) -> str:
-    """The contestant that inspects a file in the least time."""
+    """Return the contestant that inspects a file in the least time."""
     return min(names, key=lambda name: statistics.median(results.per_round(name, "jpg")))

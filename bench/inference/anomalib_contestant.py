@@ -1,13 +1,13 @@
-"""A contestant: anomalib's FastFlow or PatchCore by one of its inferencers. See `answering`.
+"""Contestant: anomalib's FastFlow or PatchCore in one of its inferencers.
 
     ANOMALIB_PYTHON -m bench.inference.anomalib_contestant fastflow|patchcore --engine NAME --weights FILE
         --work FOLDER [--file PATH ...]
 
-Runs where anomalib is installed; nothing of FlowGauge is imported. The backbone is resnet18 with the weights
-of the file; all other weights are random. FastFlow has anomalib's defaults: 8 steps, 3x3 and 1x1 kernels in
-turn, hidden ratio 1. PatchCore has a bank of random patches. Exports for OpenVINO are kept in the work
-folder: of a fixed size for batches, and of any size for files, which its inferencer does not resize itself.
-PatchCore's takes one image: its batches are computed one by one.
+Serves timing requests (`bench.task_server`) in anomalib's interpreter and imports nothing of FlowGauge. The
+backbone is resnet18 with the weights of the file; all other weights are random. FastFlow has anomalib's
+defaults: 8 steps, 3x3 and 1x1 kernels in turn, hidden ratio 1. PatchCore has a bank of random patches.
+Exports for OpenVINO are kept in the work folder: with a fixed size for batches, and with any size for files,
+because the inferencer does not resize. PatchCore's export takes one image, so batches go one by one.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.answering import Works, answer
+from bench.task_server import Tasks, serve_tasks
 
 BATCH = 8
 SIZE = 256
@@ -37,15 +37,15 @@ def main() -> None:
     parser.add_argument("--file", type=Path, action="append", default=[])
     options = parser.parse_args()
     options.weights, options.file = options.weights.absolute(), [file.absolute() for file in options.file]
-    # OpenVINO's cache is written to where the process is.
+    # OpenVINO writes its cache into the working directory.
     options.work.mkdir(parents=True, exist_ok=True)
     os.chdir(options.work)
-    # anomalib loads its own export, which is pickled; this process wrote it.
+    # anomalib's export is pickled; this process wrote it itself.
     os.environ["TRUST_REMOTE_CODE"] = "1"
-    answer(partial(_load, options))
+    serve_tasks(partial(_load, options))
 
 
-def _load(options: argparse.Namespace) -> Works:
+def _load(options: argparse.Namespace) -> Tasks:
     import numpy as np
     import torch
 
@@ -60,13 +60,13 @@ def _load(options: argparse.Namespace) -> Works:
         of_file = _on_openvino(options, precision, None)
         one_by_one = options.model == "patchcore"
         of_batch = (lambda images: [predict(one) for one in images]) if one_by_one else predict
-    works: dict[str, Any] = {
+    tasks: dict[str, Any] = {
         "batch": (partial(of_batch, images), BATCH),
         "one": (partial(of_batch, images[:1]), 1),
     }
     for file in options.file:
-        works[file.suffix[1:]] = (partial(of_file, file), 1)
-    return works
+        tasks[file.suffix[1:]] = (partial(of_file, file), 1)
+    return tasks
 
 
 def _on_torch(options: argparse.Namespace) -> Any:
@@ -79,13 +79,13 @@ def _on_torch(options: argparse.Namespace) -> Any:
         _model(options).to_torch(name)
     inferencer = TorchInferencer(path, device=options.device)
 
-    # Its inferencer keeps gradients, which nobody needs here.
+    # The inferencer keeps gradients otherwise.
     @torch.inference_mode()
     def run(images: Any) -> object:
         if not isinstance(images, Path):
             images = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        answer = inferencer.predict(images)
-        return answer.pred_score.cpu(), answer.anomaly_map.cpu()
+        prediction = inferencer.predict(images)
+        return prediction.pred_score.cpu(), prediction.anomaly_map.cpu()
 
     return run
 
@@ -96,7 +96,7 @@ def _on_openvino(options: argparse.Namespace, precision: str, size: tuple[int, i
     name = f"{options.model}-{_BANK}-{'any-size' if size is None else size[0]}"
     path = Path(name) / "weights" / "openvino" / "model.xml"
     if not path.exists():
-        # What may vary, other than anomalib's own exports have it: of its PatchCore they fix a batch of two.
+        # anomalib's default exports differ: they fix PatchCore's batch at two.
         axes = {0: "batch"} if options.model == "fastflow" else {}
         axes |= {2: "height", 3: "width"} if size is None else {}
         dynamic = {"dynamic_axes": {"input": axes} if axes else {}}

@@ -1,4 +1,4 @@
-"""The floor: a backbone alone, from uint8 images to feature maps, as bare as each runtime has it."""
+"""Bare backbones: from uint8 images to feature maps, with nothing around them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def on_torch(extractor: FeatureExtractor, precision: str, device: str) -> Callable[[Images], object]:
-    """A backbone on torch, called with (N, H, W, 3) uint8 in numpy; done when it returns."""
+    """Return a synchronous function from (N, H, W, 3) uint8 images to feature maps, on torch."""
     extractor.to(device)
     convert_conv2d_weight_memory_format(extractor, torch.channels_last)
 
@@ -33,7 +33,7 @@ def on_torch(extractor: FeatureExtractor, precision: str, device: str) -> Callab
 def on_openvino(
     extractor: FeatureExtractor, precision: str, threads: int, batches: Sequence[int], size: tuple[int, int]
 ) -> Callable[[Images], object]:
-    """A backbone on OpenVINO, compiled for images of one (height, width) in batches of some sizes."""
+    """Return the same function on OpenVINO, compiled for one (height, width) and batch sizes."""
     import openvino
 
     from flows.fastflow.engines.openvino_backbone import convert

@@ -1,8 +1,8 @@
-"""The service over decoding and the bare backbone: latency of an image, and CPU time at saturation.
+"""The service beside decoding and the bare backbone: latency, and CPU time at saturation.
 
-The server and the floor are processes of their own that take turns. Images are sent with store=false. The
-floor decodes and resizes by OpenCV, runs the backbone on the server's engine and does nothing else: one file
-after the other for latency, eight files in a pass of the backbone for CPU time.
+The server and the floor are processes that take turns. Images are sent with store=false. The floor decodes
+and resizes with OpenCV and runs the backbone on the server's engine: one file after the other for latency,
+eight files per pass of the backbone for CPU time.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bench.contestants import Results, Turn, load_all, quantiles
+from bench.contestants import Results, TimedCalls, format_quantiles, start_contestants
 from bench.inference import engines
 from bench.inference.models import CATEGORY, DEFAULT, SIZE, photographs, trained_model
 from bench.inference.options import Options
+from bench.interleaving import interleave
 from bench.report import Ratio, Report, Table, ratio
-from bench.service.load import Shot, closed_loop, per_second
-from bench.turns import in_turns
+from bench.service.load import Exchange, closed_loop, per_second
 from tests.support.fleet import Fleet
 from tests.support.server import Server
 
@@ -32,38 +32,40 @@ SERVER = "over HTTP"
 
 
 class AnswerError(ValueError):
-    """The server did not answer as it should."""
+    """The server did not inspect an image."""
 
 
 def run(options: Options) -> Report:
-    """Time the server and the floor.
+    """Measure the server and the floor.
 
     Raises:
         AnswerError: a request was refused or failed.
-        ContestantError, ServerError: one of them could not be started.
+        ContestantError, ServerError: one of them did not start.
     """
     bundle = trained_model(options.folder)
     files = photographs(options.folder / "images")
     fleet = Fleet(bundle.parent.parent, {CATEGORY: (bundle.name,)}, (), SIZE)
     images = {file.suffix[1:]: replace(fleet, pictures=(file.read_bytes(),)) for file in files}
     floor = f"backbone {options.engine}"
-    command = options.our_command("backbone", bundle, options.engine, *files)
+    command = options.contestant_command("backbone", bundle, options.engine, *files)
     rates: list[float] = []
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowgauge-bench-")))
-        [contestant] = load_all(stack, [(floor, command)], options.folder / "logs", options.threads)
+        [contestant] = start_contestants(stack, [(floor, command)], options.folder / "logs", options.threads)
         settings = engines.server_settings(options.engine, options.threads)
         server = stack.enter_context(Server(fleet.models, work, **settings))
         for one in images.values():
             send(server, one, 1, _WARM_UP_SECONDS)
-        ways: dict[tuple[str, str], Callable[[], Turn]] = {}
+        measurements: dict[tuple[str, str], Callable[[], TimedCalls]] = {}
         for kind, one in images.items():
-            ways[SERVER, kind] = partial(_alone, server, one, options.seconds)
-            ways[floor, kind] = partial(contestant.turn, kind, options.seconds)
-        ways[SERVER, _SATURATED] = partial(_saturated, server, images["jpg"], 2 * options.seconds, rates)
-        ways[floor, _SATURATED] = partial(contestant.turn, _SATURATED, 2 * options.seconds)
-        turns = in_turns(ways, options.rounds)
-        results = Results(turns, {SERVER: server.peak_bytes(), floor: contestant.peak_bytes})
+            measurements[SERVER, kind] = partial(_one_client, server, one, options.seconds)
+            measurements[floor, kind] = partial(contestant.measure, kind, options.seconds)
+        measurements[SERVER, _SATURATED] = partial(
+            _saturated, server, images["jpg"], 2 * options.seconds, rates
+        )
+        measurements[floor, _SATURATED] = partial(contestant.measure, _SATURATED, 2 * options.seconds)
+        timings = interleave(measurements, options.rounds)
+        results = Results(timings, {SERVER: server.peak_bytes(), floor: contestant.peak_bytes})
     return Report(
         "http",
         {"backbone": DEFAULT, "engine": options.engine, **options.settings()},
@@ -74,19 +76,19 @@ def run(options: Options) -> Report:
     )
 
 
-def _alone(server: Server, fleet: Fleet, seconds: float) -> Turn:
-    return Turn([shot.seconds for shot in send(server, fleet, 1, seconds)], 0.0)
+def _one_client(server: Server, fleet: Fleet, seconds: float) -> TimedCalls:
+    return TimedCalls([one.seconds for one in send(server, fleet, 1, seconds)], 0.0)
 
 
-def _saturated(server: Server, fleet: Fleet, seconds: float, rates: list[float]) -> Turn:
+def _saturated(server: Server, fleet: Fleet, seconds: float, rates: list[float]) -> TimedCalls:
     cpu = server.cpu_seconds()
-    shots = send(server, fleet, _CLIENTS, seconds)
-    rates.append(per_second(shots))
-    return Turn([shot.seconds for shot in shots], server.cpu_seconds() - cpu)
+    exchanges = send(server, fleet, _CLIENTS, seconds)
+    rates.append(per_second(exchanges))
+    return TimedCalls([one.seconds for one in exchanges], server.cpu_seconds() - cpu)
 
 
 def ratios(results: Results, floor: str) -> list[Ratio]:
-    """The server over the floor."""
+    """Divide the server's latency and CPU time by the floor's."""
     found = [
         ratio(
             f"latency of a 900 px {title} over HTTP over decoding and backbone",
@@ -102,7 +104,9 @@ def ratios(results: Results, floor: str) -> list[Ratio]:
 def _table(results: Results) -> Table:
     rows = []
     for name, peak in results.peaks.items():
-        latency = [quantiles([t.seconds for t in results.turns[name, kind]]) for kind in _KINDS]
+        latency = [
+            format_quantiles([timed.seconds for timed in results.timings[name, kind]]) for kind in _KINDS
+        ]
         cpu = statistics.median(results.cpu_per_round(name, _SATURATED))
         rows.append([name, *latency, f"{cpu:.2f}", f"{peak / 2**20:.0f}"])
     latencies = [f"900 px {title}: p50 / p95 / p99 ms" for title in _KINDS.values()]
@@ -110,11 +114,17 @@ def _table(results: Results) -> Table:
     return Table("One client, and saturated", header, rows)
 
 
-def send(server: Server, fleet: Fleet, clients: int, seconds: float) -> list[Shot]:
-    """Let clients send images; AnswerError if one was not inspected."""
+def send(server: Server, fleet: Fleet, clients: int, seconds: float) -> list[Exchange]:
+    """Let clients send images for some seconds.
+
+    Raises:
+        AnswerError: an image was not inspected.
+    """
     query = "?store=false"
-    shots = asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=seconds, query=query))
-    if wrong := [shot for shot in shots if shot.status != 200]:
-        said = wrong[0].answer.body[:300] if wrong[0].answer else b"the connection was lost"
-        raise AnswerError(f"{len(wrong)} of {len(shots)} requests were not answered with 200: {said!r}")
-    return shots
+    exchanges = asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=seconds, query=query))
+    if failed := [one for one in exchanges if one.status != 200]:
+        reason = failed[0].response.body[:300] if failed[0].response else b"the connection was lost"
+        raise AnswerError(
+            f"{len(failed)} of {len(exchanges)} requests were not answered with 200: {reason!r}"
+        )
+    return exchanges

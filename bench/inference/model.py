@@ -1,40 +1,40 @@
-"""The complete default model over its bare backbone, on every engine, in batches and one by one.
+"""The default model beside its bare backbone, on every engine, in batches and one by one.
 
-The ratio is of turns of its own, a tenth as long and ten times as many, in which model and backbone follow
-each other closely: a busy machine changes within the seconds that a round of all contestants takes.
+Ratios come from extra turns, a tenth as long and ten times as many, in which model and backbone follow each
+other closely. A busy machine changes during a full round of all contestants.
 """
 
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from bench.contestants import Results, compete, load_all
+from bench.contestants import Results, measure_in_turns, start_contestants
 from bench.inference import engines
 from bench.inference.models import DEFAULT, trained_model
 from bench.inference.options import Options
 from bench.report import Ratio, Report, ratio
 
-_BRIEF = 10  # turns of a pair in place of one
+_SHORT_TURNS = 10  # short turns of a pair in place of a full one
 
 
 def run(options: Options) -> Report:
-    """Time the default model and the backbone alone."""
+    """Measure the default model and the backbone alone."""
     bundle = trained_model(options.folder)
     names, missing = engines.available(options.device)
     commands = [
-        (f"{title} {name}", options.our_command(kind, bundle, name))
+        (f"{title} {name}", options.contestant_command(kind, bundle, name))
         for title, kind in (("backbone", "backbone"), ("FlowGauge", "flowgauge"))
         for name in names
     ]
     with ExitStack() as stack:
-        contestants = load_all(stack, commands, options.folder / "logs", options.threads)
-        results = compete(contestants, ["batch", "one"], options.rounds, options.seconds)
+        contestants = start_contestants(stack, commands, options.folder / "logs", options.threads)
+        results = measure_in_turns(contestants, ["batch", "one"], options.rounds, options.seconds)
         by_name = {one.name: one for one in contestants}
         pairs = {
-            name: compete(
+            name: measure_in_turns(
                 [by_name[f"backbone {name}"], by_name[f"FlowGauge {name}"]],
                 ["batch"],
-                _BRIEF * options.rounds,
-                options.seconds / _BRIEF,
+                _SHORT_TURNS * options.rounds,
+                options.seconds / _SHORT_TURNS,
             )
             for name in names
         }
@@ -49,7 +49,7 @@ def run(options: Options) -> Report:
 
 
 def ratios(pairs: Mapping[str, Results]) -> list[Ratio]:
-    """The complete model over its backbone, by engine."""
+    """Divide the complete model by its backbone, engine by engine."""
     found = []
     for name, pair in pairs.items():
         model, floor = f"FlowGauge {name}", f"backbone {name}"

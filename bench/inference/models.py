@@ -1,4 +1,4 @@
-"""Models to time, trained for a minute on synthetic parts."""
+"""Models of the benchmark, trained for a minute on synthetic parts."""
 
 import hashlib
 import sys
@@ -24,19 +24,19 @@ from training.run import train
 CATEGORY = "part"
 DEFAULT = "tf_efficientnet_lite0"
 SIZE = 256
-PHOTOGRAPH = 900  # side of the images that models are fitted to and asked about, in pixels
+PHOTOGRAPH = 900  # side of the training images and of the image files, in pixels
 _GOOD = 24
-# As anomalib's FastFlow has it: steps, kernels and widths.
+# Steps, kernels and widths of anomalib's FastFlow.
 _AS_ANOMALIB = {"steps": 8, "kernels": "3-1", "hidden_ratio": 1.0, "hidden_limit": None}
 
 
 def trained_model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -> Path:
-    """The bundle of a model, trained if an earlier run has left none.
+    """Return the bundle of a model; train it unless an earlier run did.
 
     Args:
         folder: of all models of the benchmark.
-        backbone: the default one with its ImageNet weights; or resnet18 with random weights.
-        as_anomalib: with flows of the kernels and widths that anomalib's have, instead of the default ones.
+        backbone: the default one with its ImageNet weights, or another with random weights.
+        as_anomalib: use the kernels and widths of anomalib's flows instead of the default ones.
     """
     settings: dict[str, object] = {
         "input_size": [SIZE, SIZE],
@@ -45,7 +45,7 @@ def trained_model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = 
         "fit": {"epochs": 1, "batch_size": 4},
         "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
     }
-    # Other settings or defaults, or images of another size, are another model.
+    # Another model for other settings, other defaults or another image size.
     described = f"{PHOTOGRAPH} {RunConfig.model_validate(settings).model_dump_json()}"
     place = folder / f"{backbone}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
     models = place / "models"
@@ -70,7 +70,7 @@ def trained_model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = 
 
 
 def _precisions() -> list[Precision]:
-    """Of all engines that there are here."""
+    """Return the precisions of all engines that are installed."""
     return [name for name in PRECISIONS if has_openvino() or not name.startswith("openvino")]
 
 
@@ -78,13 +78,13 @@ def _with_random_weights(folder: Path, backbone: str) -> dict[str, object]:
     from safetensors.torch import save_file
 
     weights = folder / f"{backbone}-random.safetensors"
-    if not weights.exists():  # one file, so that all models have the same
+    if not weights.exists():  # one file for all models
         save_file(random_weights(backbone), weights)
     return {"name": backbone, "out_indices": [1, 2, 3], "weights": weights}
 
 
 def bare_backbone(folder: Path) -> tuple[FeatureExtractor, tuple[int, int]]:
-    """The backbone of a bundle, and the (height, width) of its input."""
+    """Return the backbone of a bundle and its input's (height, width)."""
     manifest = read_manifest(folder)
     weights, cpu = folder.parent.parent / BACKBONES, torch.device("cpu")
     recorded = RecordedBackbone(manifest.backbone, manifest.input_size, weights, cpu)
@@ -92,7 +92,7 @@ def bare_backbone(folder: Path) -> tuple[FeatureExtractor, tuple[int, int]]:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """A JPEG and a PNG file of one made-up part with a scratch, PHOTOGRAPH pixels wide and high."""
+    """Write a JPEG and a PNG file of one scratched synthetic part, PHOTOGRAPH pixels a side."""
     import cv2
 
     folder.mkdir(parents=True, exist_ok=True)

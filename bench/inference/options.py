@@ -1,4 +1,4 @@
-"""Options that the parts of the benchmark share."""
+"""Options shared by the parts of the benchmark."""
 
 import sys
 from dataclasses import dataclass
@@ -9,7 +9,17 @@ from bench.report import Figures
 
 @dataclass(frozen=True)
 class Options:
-    """Options of the command line; `folder` keeps models, exports and logs for later runs."""
+    """Options of the command line.
+
+    Attributes:
+        folder: of models, exports and logs, kept for later runs.
+        rounds: of measurements.
+        seconds: of each turn.
+        threads: of each contestant.
+        device: "cpu" or "cuda".
+        engine: of the server.
+        anomalib: interpreter with anomalib, if one was named.
+    """
 
     folder: Path
     rounds: int
@@ -19,15 +29,16 @@ class Options:
     engine: str
     anomalib: Path | None
 
-    def our_command(self, kind: str, bundle: Path, engine: str, *files: Path) -> list[str]:
-        """The command of `our_contestant`: FlowGauge or a bare backbone."""
+    def contestant_command(self, kind: str, bundle: Path, engine: str, *files: Path) -> list[str]:
+        """Return the command of `flowgauge_contestant`; `kind` is "flowgauge" or "backbone"."""
         return [
-            sys.executable, "-m", "bench.inference.our_contestant", kind, str(bundle), f"--engine={engine}",
-            f"--device={self.device}", f"--threads={self.threads}", *(f"--file={file}" for file in files),
+            sys.executable, "-m", "bench.inference.flowgauge_contestant", kind, str(bundle),
+            f"--engine={engine}", f"--device={self.device}", f"--threads={self.threads}",
+            *(f"--file={file}" for file in files),
         ]  # fmt: skip
 
     def settings(self) -> Figures:
-        """The options that figures depend on."""
+        """Return the options that figures depend on."""
         return {
             "rounds": self.rounds,
             "seconds a turn": self.seconds,

@@ -1,1 +1,1 @@
-"""The service under load: a real server in a process of its own, and clients here."""
+"""The service under load: a real server in a child process, and clients in this one."""

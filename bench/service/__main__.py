@@ -1,14 +1,18 @@
-"""python -m bench.service swap|overload|fairness|crash|saturation|all
+"""Promises of the service under load: a scenario fails if one is broken.
 
-swap: versions are activated and rolled back under load.
-overload: five times more requests than the server can answer.
-fairness: one category floods the server while another sends little.
-crash: `kill -9` under load, again and again.
-saturation: many clients of many categories.
+    python -m bench.service swap|overload|fairness|crash|saturation|all
 
-Trains small models once, into --folder, and runs a scenario against a server of them. The exit code is 1 if
-a promise was broken, and then the server's log lies beside the report. The machine should have nothing else
-to do.
+The scenarios are
+
+    swap        versions are activated and rolled back under load
+    overload    five times more requests arrive than the server can answer
+    fairness    one category floods the server while another sends little
+    crash       `kill -9` under load, again and again
+    saturation  many clients of many categories
+
+Each runs against a real server of small models, which are trained once into --folder. Nothing else is
+measured beside it. The report has the figures and the broken promises; the exit code is 1 if there are any,
+and the server's log then lies beside the report, in --out. The machine should have nothing else to do.
 """
 
 import argparse
@@ -25,21 +29,30 @@ SCENARIOS = ("swap", "overload", "fairness", "crash", "saturation")
 
 
 def main() -> int:
-    """Run the scenarios that were asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Run the requested scenarios; return 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.service",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
     parser.add_argument("scenario", choices=[*SCENARIOS, "all"])
     parser.add_argument(
-        "--size", type=int, default=256, help="side of the models' input; 256 is the default model"
+        "--size",
+        type=int,
+        default=256,
+        help="side of the models' input in pixels (default: 256, the default model)",
     )
     parser.add_argument("--categories", type=int, default=8)
-    parser.add_argument("--clients", type=int, help="at a time; by default as the scenario promises")
-    parser.add_argument("--seconds", type=float, help="of load; by default as the scenario promises")
-    parser.add_argument("--kills", type=int, help="of crash")
-    parser.add_argument("--timeout-ms", type=int, help="deadline of requests of overload and fairness")
-    parser.add_argument("--folder", type=Path, default=Path("bench-results/fleet"), help="of the models")
+    parser.add_argument("--clients", type=int, help="at a time (default: the scenario's)")
+    parser.add_argument("--seconds", type=float, help="of load (default: the scenario's)")
+    parser.add_argument("--kills", type=int, help="number of kills in crash")
+    parser.add_argument("--timeout-ms", type=int, help="deadline of requests in overload and fairness")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("bench-results/fleet"), help="of the trained models"
+    )
     parser.add_argument("--out", type=Path, default=Path("bench-results/service"))
     options = parser.parse_args()
-    # As the command does before it loads torch.
+    # The same settings as those of the command, before torch is loaded.
     flowgauge.keep_freed_memory()
     flowgauge.spin_briefly()
     names = SCENARIOS if options.scenario == "all" else (options.scenario,)
@@ -53,11 +66,11 @@ def _run(name: str, options: argparse.Namespace) -> int:
     folder = options.folder / str(options.size)
     print(f"{name}: {options.categories} categories in {folder}", flush=True)
     models = fleet.make(folder, size=options.size, categories=options.categories, versions=2)
-    wanted: dict[str, Any] = {"clients": options.clients}
-    wanted |= {"kills": options.kills} if name == "crash" else {"seconds": options.seconds}
+    arguments: dict[str, Any] = {"clients": options.clients}
+    arguments |= {"kills": options.kills} if name == "crash" else {"seconds": options.seconds}
     if name in ("overload", "fairness"):
-        wanted["timeout_ms"] = options.timeout_ms
-    given = {key: value for key, value in wanted.items() if value is not None}
+        arguments["timeout_ms"] = options.timeout_ms
+    given = {key: value for key, value in arguments.items() if value is not None}
     with tempfile.TemporaryDirectory(prefix="flowgauge-bench-") as work:
         scenario = importlib.import_module(f"bench.service.{name}")
         figures, failures = scenario.run(models, Path(work), **given)

@@ -1,4 +1,4 @@
-"""`kill -9` under load, again and again: every answer is in the history, and nothing half-written stays."""
+"""Kills under load: every answered inspection is in the history, and no partial file stays."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import sqlite3
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 import httpx
 
@@ -23,29 +23,40 @@ from flows.fastflow import bundle, models_folder
 from tests.support.fleet import Fleet, unique
 from tests.support.server import Server
 
-_PATIENCE_SECONDS = 120.0  # without a single answer
-_LATER_SECONDS = 0.25  # at most, from the last answer to the kill: it shall hit every stage of the work
-_UPLOADED = "uploaded"  # the version that comes and goes while the server is killed
-# 404 and 409: what an upload or a deletion just before a kill has done is not known.
+_RESPONSE_TIMEOUT_SECONDS = 120.0
+# From the last awaited answer to the kill, so that kills hit every stage of the work.
+_MAX_DELAY_SECONDS = 0.25
+_UPLOADED = "uploaded"  # the version that is uploaded and deleted again and again
+# 404 and 409: an upload or a deletion just before a kill may or may not have happened.
 _EXPECTED = (200, 201, 204, 404, 409)
 
 
-# Digest of an image, score and decision of its answer.
-_Given: TypeAlias = tuple[str, float, str]
+class _Answered(NamedTuple):
+    """An answered inspection: the sha256 of its image, and its score and decision."""
+
+    sha256: str
+    score: float
+    decision: str
 
 
 def run(
-    fleet: Fleet, work: Path, *, kills: int = 20, clients: int = 16, most: int = 100, seed: int = 0
+    fleet: Fleet, work: Path, *, kills: int = 20, clients: int = 16, max_answers: int = 100, seed: int = 0
 ) -> tuple[Figures, list[str]]:
-    """Kill the server while clients send images and versions change; figures and failures.
+    """Kill the server under load, again and again; return figures and failures.
 
-    A kill comes after a random number of answers, `most` at most: after seconds, a slow machine would have
-    worked less.
+    Args:
+        fleet: models and images; the server gets a copy.
+        work: folder of that copy and of the server's history and log.
+        kills: number of kills.
+        clients: number of clients.
+        max_answers: a kill comes after a random number of answers, at most this one. After a random time
+            a slow machine would have done less.
+        seed: of these numbers.
     """
     fleet = fleet.copy(work / "models")
     archive = _archive(fleet)
     rng, numbers = random.Random(seed), itertools.count()  # noqa: S311
-    answered: dict[str, _Given] = {}
+    answered: dict[str, _Answered] = {}
     failures: list[str] = []
     server = Server(fleet.models, work)
     starts = [server.start()]
@@ -53,19 +64,19 @@ def run(
     try:
         for _ in range(kills):
             load = _Load(server, fleet, archive, numbers)
-            answers, later = rng.randint(0, most), rng.uniform(0, _LATER_SECONDS)
-            given = asyncio.run(load.until_killed(clients, answers, later))
+            answers, delay = rng.randint(0, max_answers), rng.uniform(0, _MAX_DELAY_SECONDS)
+            new = asyncio.run(load.run_until_killed(clients, answers, delay))
             failures += load.failures
             changes += load.changes
             starts.append(server.start())
-            failures += _missing(server, given)
-            answered |= given
-        failures += _missing(server, answered)
+            failures += _find_missing(server, new)
+            answered |= new
+        failures += _find_missing(server, answered)
         server.stop()
     finally:
         server.kill()
-    rows, loose = loose_ends(server.history, answered)
-    failures += loose + _broken_models(fleet)
+    rows, inconsistencies = find_inconsistencies(server.history, answered)
+    failures += inconsistencies + _find_broken_models(fleet)
     figures = {
         "kills": kills,
         "clients": clients,
@@ -79,33 +90,33 @@ def run(
 
 
 class _Load:
-    """Requests that go on while a server is killed."""
+    """Clients that send images and change versions until the server is killed."""
 
     def __init__(self, server: Server, fleet: Fleet, archive: bytes, numbers: Iterator[int]) -> None:
         self._server = server
         self._fleet = fleet
         self._archive = archive
         self._numbers = numbers
-        self._given: dict[str, _Given] = {}
+        self._answered: dict[str, _Answered] = {}
         self._answers = asyncio.Semaphore(0)
         self.failures: list[str] = []
         self.changes = 0
 
-    async def until_killed(self, clients: int, answers: int, later: float) -> dict[str, _Given]:
-        """Kill the server `later` seconds after so many answers; returns what it has answered."""
+    async def run_until_killed(self, clients: int, answers: int, delay: float) -> dict[str, _Answered]:
+        """Kill the server `delay` seconds after so many answers; return the answered inspections."""
         async with asyncio.TaskGroup() as group:
             for number in range(clients):
                 group.create_task(self._send(number))
             group.create_task(self._change())
             try:
                 for _ in range(answers):
-                    await asyncio.wait_for(self._answers.acquire(), _PATIENCE_SECONDS)
-                await asyncio.sleep(later)
+                    await asyncio.wait_for(self._answers.acquire(), _RESPONSE_TIMEOUT_SECONDS)
+                await asyncio.sleep(delay)
             except TimeoutError:
-                self.failures.append(f"no answer came in {_PATIENCE_SECONDS:g} s")
+                self.failures.append(f"no response came within {_RESPONSE_TIMEOUT_SECONDS:g} s")
             finally:
-                self._server.kill()  # which ends what goes on
-        return self._given
+                self._server.kill()  # ends the other tasks
+        return self._answered
 
     async def _send(self, client: int) -> None:
         category = self._fleet.categories[client % len(self._fleet.categories)]
@@ -113,37 +124,37 @@ class _Load:
         with contextlib.suppress(DisconnectedError):
             while True:
                 number = next(self._numbers)
-                picture = self._fleet.pictures[number % len(self._fleet.pictures)]
-                # Some are sent more than once: they share a file.
+                image = self._fleet.pictures[number % len(self._fleet.pictures)]
+                # One in eight is sent more than once, so inspections share its file.
                 if number % 8:
-                    picture = unique(picture, number)
+                    image = unique(image, number)
                 path = f"/v1/models/{category}/predict?part_id=P-{number}"
-                answer = await connection.request("POST", path, picture, {"Content-Type": "image/jpeg"})
+                response = await connection.request("POST", path, image, {"Content-Type": "image/jpeg"})
                 self._answers.release()
-                if answer.status != 200:
-                    self.failures.append(f"a picture: {answer.status} {answer.body[:300]!r}")
+                if response.status != 200:
+                    self.failures.append(f"an image: {response.status} {response.body[:300]!r}")
                     continue
-                said = answer.json()
-                sha256 = hashlib.sha256(picture).hexdigest()
-                self._given[said["inspection_id"]] = (sha256, said["score"], said["decision"])
+                body = response.json()
+                sha256 = hashlib.sha256(image).hexdigest()
+                self._answered[body["inspection_id"]] = _Answered(sha256, body["score"], body["decision"])
 
     async def _change(self) -> None:
         category = self._fleet.categories[0]
         versions = f"/v1/models/{category}/versions"
-        acts = [("POST", f"{versions}/{name}:activate", b"") for name in self._fleet.versions[category]]
-        acts.insert(1, ("POST", versions, self._archive))
-        acts.append(("DELETE", f"{versions}/{_UPLOADED}", b""))
+        requests = [("POST", f"{versions}/{name}:activate", b"") for name in self._fleet.versions[category]]
+        requests.insert(1, ("POST", versions, self._archive))
+        requests.append(("DELETE", f"{versions}/{_UPLOADED}", b""))
         connection = Connection(self._server.port)
         with contextlib.suppress(DisconnectedError):
-            for method, path, body in itertools.cycle(acts):
-                answer = await connection.request(method, path, body, {"Content-Type": "application/zip"})
+            for method, path, body in itertools.cycle(requests):
+                response = await connection.request(method, path, body, {"Content-Type": "application/zip"})
                 self.changes += 1
-                if answer.status not in _EXPECTED:
-                    self.failures.append(f"{method} {path}: {answer.status} {answer.body[:300]!r}")
+                if response.status not in _EXPECTED:
+                    self.failures.append(f"{method} {path}: {response.status} {response.body[:300]!r}")
 
 
 def _archive(fleet: Fleet) -> bytes:
-    """A version of the first category to be uploaded: its first one under another name."""
+    """Pack the first version of the first category under another name."""
     category = fleet.categories[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / category / _UPLOADED
@@ -155,54 +166,58 @@ def _archive(fleet: Fleet) -> bytes:
         return file.getvalue()
 
 
-def _missing(server: Server, given: dict[str, _Given]) -> list[str]:
-    """Find answers that the history does not have, or has otherwise."""
+def _find_missing(server: Server, answered: dict[str, _Answered]) -> list[str]:
+    """Find answers that are missing in the history, or differ there."""
     with server.client() as client:
-        return [fault for identifier, g in given.items() if (fault := _fault(client, identifier, g))]
+        return [fault for key, one in answered.items() if (fault := _find_fault(client, key, one))]
 
 
-def _fault(client: httpx.Client, identifier: str, given: _Given) -> str:
+def _find_fault(client: httpx.Client, identifier: str, answered: _Answered) -> str:
     kept = client.get(f"/v1/inspections/{identifier}")
     if kept.status_code != 200:
-        return f"{identifier} was answered, and is {kept.status_code} {kept.text[:200]}"
-    said = kept.json()
-    sha256, *answered = given
-    if [said["score"], said["decision"]] != answered:
-        return f"{identifier} was answered {given}, and is kept as {said['score']} {said['decision']}"
+        return f"{identifier} was answered but gives {kept.status_code} {kept.text[:200]}"
+    body = kept.json()
+    if (body["score"], body["decision"]) != (answered.score, answered.decision):
+        return f"{identifier} was answered {answered} but kept as {body['score']} {body['decision']}"
     source = client.get(f"/v1/inspections/{identifier}/source")
-    if source.status_code != 200 or hashlib.sha256(source.content).hexdigest() != sha256:
-        return f"{identifier}: its picture is not what was sent ({source.status_code})"
+    if source.status_code != 200 or hashlib.sha256(source.content).hexdigest() != answered.sha256:
+        return f"{identifier}: its image is not the one that was sent ({source.status_code})"
     return ""
 
 
-def loose_ends(history: Path, answered: Collection[str]) -> tuple[int, list[str]]:
-    """Count the rows, and find files that do not fit them, without the service's code."""
+def find_inconsistencies(history: Path, answered: Collection[str]) -> tuple[int, list[str]]:
+    """Count the rows and find files that do not match them, without the service's code.
+
+    Args:
+        history: folder of the history.
+        answered: ids of answered inspections.
+    """
     connection = sqlite3.connect(f"file:{history / 'history.sqlite'}?mode=ro", uri=True)
     with contextlib.closing(connection):
-        (whole,) = connection.execute("PRAGMA integrity_check").fetchone()
+        (integrity,) = connection.execute("PRAGMA integrity_check").fetchone()
         rows = connection.execute("SELECT id, image_sha256 FROM inspections").fetchall()
-    pictures = {path.name: path for path in (history / "pictures").rglob("*") if path.is_file()}
+    images = {path.name: path for path in (history / "pictures").rglob("*") if path.is_file()}
     maps = {path.stem for path in (history / "maps").rglob("*") if path.is_file()}
     ids, digests = {row[0] for row in rows}, {row[1] for row in rows}
-    rotten = [n for n, path in pictures.items() if hashlib.sha256(path.read_bytes()).hexdigest() != n]
+    damaged = [n for n, path in images.items() if hashlib.sha256(path.read_bytes()).hexdigest() != n]
     counts = {
         "answers are not in the database": len(set(answered) - ids),
-        "rows have no picture": len(digests - pictures.keys()),
+        "rows have no image": len(digests - images.keys()),
         "rows have no map": len(ids - maps),
-        "pictures belong to no row": len(pictures.keys() - digests),
+        "images belong to no row": len(images.keys() - digests),
         "maps belong to no row": len(maps - ids),
-        "pictures do not have the bytes that their names say": len(rotten),
-        "files are half-written": sum(path.is_file() for path in (history / "incoming").rglob("*")),
+        "images do not match the digest in their name": len(damaged),
+        "files are partial": sum(path.is_file() for path in (history / "incoming").rglob("*")),
         "files are left in the journal": sum(path.is_file() for path in (history / "journal").rglob("*")),
     }
-    faults = [f"{count} {what}" for what, count in counts.items() if count]
-    if whole != "ok":
-        faults.append(f"the database is damaged: {whole}")
+    faults = [f"{count} {fault}" for fault, count in counts.items() if count]
+    if integrity != "ok":
+        faults.append(f"the database is damaged: {integrity}")
     return len(rows), faults
 
 
-def _broken_models(fleet: Fleet) -> list[str]:
-    """Find versions that do not verify, and categories that have lost one."""
+def _find_broken_models(fleet: Fleet) -> list[str]:
+    """Find versions that do not verify, and categories that lost one."""
     faults = []
     for category in fleet.categories:
         try:

@@ -1,4 +1,4 @@
-"""Clients that send images: some that wait for each answer, or requests at a rate whatever is answered."""
+"""Load of images: a closed loop of waiting clients, and an open loop at a fixed rate."""
 
 import asyncio
 import contextlib
@@ -8,24 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.report import Figures
-from bench.service.client import Answer, Connection, DisconnectedError
+from bench.service.client import Connection, DisconnectedError, Response
 from tests.support.fleet import Fleet
 
 _JPEG = {"Content-Type": "image/jpeg"}
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A request with an image of the fleet, and its answer; None if the connection was lost.
+class Exchange:
+    """A request with an image of the fleet, and its response.
 
-    Times are of time.monotonic(): when it was to be sent, and when there was an answer or would be none.
+    Attributes:
+        category: that was asked.
+        image: index into the fleet's images.
+        begun: when it was due to be sent, time.monotonic().
+        ended: when the response was complete or the connection lost.
+        response: None if the connection was lost.
     """
 
     category: str
-    picture: int
+    image: int
     begun: float
     ended: float
-    answer: Answer | None
+    response: Response | None
 
     @property
     def seconds(self) -> float:
@@ -34,32 +39,32 @@ class Shot:
 
     @property
     def status(self) -> int:
-        """HTTP status, or 0 without an answer."""
-        return self.answer.status if self.answer else 0
+        """HTTP status, or 0 without a response."""
+        return self.response.status if self.response else 0
 
 
-def per_second(shots: Sequence[Shot]) -> float:
-    """Answers per second, from the first request to the last answer."""
-    if not shots:
+def per_second(exchanges: Sequence[Exchange]) -> float:
+    """Return the responses per second, from the first request to the last response."""
+    if not exchanges:
         return 0.0
-    return len(shots) / (max(shot.ended for shot in shots) - min(shot.begun for shot in shots))
+    return len(exchanges) / (max(one.ended for one in exchanges) - min(one.begun for one in exchanges))
 
 
-def by_status(shots: Sequence[Shot]) -> Figures:
-    """Number of answers of each status."""
-    statuses = sorted({shot.status for shot in shots})
-    return {str(status): sum(shot.status == status for shot in shots) for status in statuses}
+def by_status(exchanges: Sequence[Exchange]) -> Figures:
+    """Count the exchanges by HTTP status."""
+    statuses = sorted({one.status for one in exchanges})
+    return {str(status): sum(one.status == status for one in exchanges) for status in statuses}
 
 
-async def shoot(
-    connection: Connection, fleet: Fleet, category: str, picture: int, query: str, begun: float
-) -> Shot:
-    """Send an image."""
+async def send_image(
+    connection: Connection, fleet: Fleet, category: str, image: int, query: str, begun: float
+) -> Exchange:
+    """Send an image of the fleet for inspection."""
     path = f"/v1/models/{category}/predict{query}"
-    answer = None
-    with contextlib.suppress(DisconnectedError):  # the shot says so
-        answer = await connection.request("POST", path, fleet.pictures[picture], _JPEG)
-    return Shot(category, picture, begun, time.monotonic(), answer)
+    response = None
+    with contextlib.suppress(DisconnectedError):  # recorded as a missing response
+        response = await connection.request("POST", path, fleet.pictures[image], _JPEG)
+    return Exchange(category, image, begun, time.monotonic(), response)
 
 
 async def closed_loop(
@@ -71,64 +76,67 @@ async def closed_loop(
     query: str = "",
     categories: Sequence[str] = (),
     every: float | None = None,
-) -> list[Shot]:
-    """Let clients send images one after the other for some seconds, each to a category of its own.
+) -> list[Exchange]:
+    """Let clients send images one after the other, each client to one category.
 
     Args:
         port: of the server.
-        fleet: what it serves.
-        clients: how many.
-        seconds: after which none sends another.
+        fleet: models and images.
+        clients: number of clients.
+        seconds: after which no client sends another image.
         query: of the requests, such as `?store=false`.
         categories: to ask; all by default.
-        every: seconds from an answer to the next request, or more where a refusal says so.
+        every: seconds from a response to the next request, or Retry-After if that is longer.
     """
     names = list(categories) or fleet.categories
     until = time.monotonic() + seconds
-    shots: list[Shot] = []
+    exchanges: list[Exchange] = []
 
     async def client(number: int) -> None:
         rng = random.Random(number)  # noqa: S311
         category = names[number % len(names)]
         async with Connection(port) as connection:
             while (begun := time.monotonic()) < until:
-                picture = rng.randrange(len(fleet.pictures))
-                shot = await shoot(connection, fleet, category, picture, query, begun)
-                shots.append(shot)
+                image = rng.randrange(len(fleet.pictures))
+                exchange = await send_image(connection, fleet, category, image, query, begun)
+                exchanges.append(exchange)
                 if every is not None:
-                    told = shot.answer.headers.get("retry-after", "0") if shot.answer else "0"
-                    await asyncio.sleep(max(float(told), every))
+                    response = exchange.response
+                    retry_after = response.headers.get("retry-after", "0") if response else "0"
+                    await asyncio.sleep(max(float(retry_after), every))
 
     async with asyncio.TaskGroup() as group:
         for number in range(clients):
             group.create_task(client(number))
-    return shots
+    return exchanges
 
 
-async def open_loop(port: int, fleet: Fleet, *, rate: float, seconds: float, query: str = "") -> list[Shot]:
-    """Send images at a rate per second to random categories, whether or not there are answers.
+async def open_loop(
+    port: int, fleet: Fleet, *, rate: float, seconds: float, query: str = ""
+) -> list[Exchange]:
+    """Send images at a rate per second to random categories, without waiting for responses.
 
-    A shot begins when its turn has come, even if this process was late to send it: otherwise a slow server
-    would slow its own measurement.
+    An exchange begins when it is due, even if this process sends it late. Otherwise a slow server would slow
+    its own measurement.
     """
     rng = random.Random(0)  # noqa: S311
     idle: list[Connection] = []
     begun = time.monotonic()
 
-    async def send(category: str, picture: int, turn: float) -> Shot:
+    async def send(category: str, image: int, due: float) -> Exchange:
         connection = idle.pop() if idle else Connection(port)
-        shot = await shoot(connection, fleet, category, picture, query, turn)
+        exchange = await send_image(connection, fleet, category, image, query, due)
         idle.append(connection)
-        return shot
+        return exchange
 
     async with asyncio.TaskGroup() as group:
         tasks = []
         for number in range(round(rate * seconds)):
-            turn = begun + number / rate
-            if (early := turn - time.monotonic()) > 0:
-                await asyncio.sleep(early)
-            category, picture = rng.choice(fleet.categories), rng.randrange(len(fleet.pictures))
-            tasks.append(group.create_task(send(category, picture, turn)))
+            due = begun + number / rate
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            category, image = rng.choice(fleet.categories), rng.randrange(len(fleet.pictures))
+            tasks.append(group.create_task(send(category, image, due)))
     for connection in idle:
         connection.close()
     return [task.result() for task in tasks]

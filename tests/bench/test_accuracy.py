@@ -1,4 +1,4 @@
-"""The benchmark of accuracy tabulates the summaries of evaluations."""
+"""Tests of the accuracy benchmark."""
 
 import subprocess
 import sys
@@ -16,11 +16,11 @@ def summary(value: float | None) -> dict[str, Any]:
     return dict.fromkeys(METRICS, value)
 
 
-def test_every_figure_is_in_a_summary() -> None:
+def test_summaries_have_every_figure() -> None:
     assert set(FIGURES) <= set(METRICS)
 
 
-def test_each_model_has_a_line_per_figure() -> None:
+def test_table_has_a_row_per_model_and_figure() -> None:
     peer = {"model": "PaDiM", **summary(0.25)}
     found = {"bottle": [{**summary(0.5), "comparison": [peer]}, summary(1.0)], "cell": [summary(None)]}
     rows = table("lite", found).rows
@@ -30,7 +30,7 @@ def test_each_model_has_a_line_per_figure() -> None:
 
 
 @pytest.mark.slow
-def test_it_trains_and_evaluates(tiny_data: Path, tiny_config: RunConfig, tmp_path: Path) -> None:
+def test_benchmark_trains_and_evaluates(tiny_data: Path, tiny_config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(dump_config(tiny_config))
     options = ["--seeds", "0", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]
     command = [sys.executable, "-m", "bench.accuracy", "--set", str(tiny_data), "tiny", *options]

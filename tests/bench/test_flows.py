@@ -1,4 +1,4 @@
-"""The benchmark of flows: pairs of one size, densities that are densities, and runs of the smallest size."""
+"""Tests of the benchmark of the flow library."""
 
 import math
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.flows.density import compare, draw, losses
+from bench.flows.density import compare, draw_samples, losses
 from bench.flows.models import Density
 from training.density.targets import TARGETS
 
@@ -16,7 +16,7 @@ from training.density.targets import TARGETS
 @pytest.mark.parametrize("name", TARGETS)
 def test_exact_density_has_no_divergence_from_itself(name: str) -> None:
     target = TARGETS[name]
-    samples = draw(target, (3_000, 200, 4_000), seed=0)
+    samples = draw_samples(target, (3_000, 200, 4_000), seed=0)
     train = target.sample(3_000, torch.Generator().manual_seed(0))
     mean, deviation = train.mean(0), train.std(0)
     exact = Density(
@@ -24,7 +24,7 @@ def test_exact_density_has_no_divergence_from_itself(name: str) -> None:
     )
     found = losses(exact, samples)
     assert found.median().abs() < 1e-4
-    # A point of the checkerboard may be rounded over an edge, into density 0.
+    # Rounding can move a point of the checkerboard over an edge, into density 0.
     assert (found.abs() < 1e-2).double().mean() > 0.999
 
 
@@ -34,7 +34,7 @@ def test_pair_is_equal_within_two_standard_errors() -> None:
     assert compare([zeros, zeros], [zeros + 9, zeros + 11])[1] == "better"
     assert compare([zeros, zeros], [zeros - 9, zeros - 11])[1] == "worse"
     assert compare([zeros, zeros], [zeros, zeros + 2])[1] == "equal"
-    # The error of the finite number of test samples counts, too.
+    # The error of the finite test set counts too.
     assert compare([zeros, zeros], [zeros + noise, zeros + noise])[1] == "equal"
 
 
@@ -45,7 +45,7 @@ def test_failed_fit_is_a_verdict() -> None:
 
 
 @pytest.mark.slow
-def test_it_runs(tmp_path: Path) -> None:
+def test_both_parts_run(tmp_path: Path) -> None:
     for name in ("zuko", "normflows", "FrEIA"):
         pytest.importorskip(name)
     command = [sys.executable, "-W", "ignore", "-m", "bench.flows", "all", "--quick", "--out", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""The benchmark of inference: which figures are divided, on which engines, and a run of the smallest size."""
+"""Tests of the inference benchmark."""
 
 import json
 import subprocess
@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.contestants import Results, Turn
+from bench.contestants import Results, TimedCalls
 from bench.inference import anomalib, engines, http, model
 
 
 def timed(milliseconds: dict[tuple[str, str], float]) -> Results:
-    turns = {}
-    for (name, work), each in milliseconds.items():
-        images = 8 if work == "batch" else 1
-        turns[name, work] = [Turn([slow * each * images / 1000], slow * images, images) for slow in (1, 2)]
-    return Results(turns, {})
+    timings = {}
+    for (name, task), each in milliseconds.items():
+        images = 8 if task == "batch" else 1
+        timings[name, task] = [
+            TimedCalls([slower * each * images / 1000], slower * images, images) for slower in (1, 2)
+        ]
+    return Results(timings, {})
 
 
-def test_model_is_divided_by_the_backbone_on_the_same_engine() -> None:
+def test_model_is_divided_by_its_backbone() -> None:
     pairs = {
         name: timed({(f"FlowGauge {name}", "batch"): each, (f"backbone {name}", "batch"): 20.0})
         for name, each in (("openvino-float32", 26.0), ("torch-float32", 40.0))
@@ -28,11 +30,11 @@ def test_model_is_divided_by_the_backbone_on_the_same_engine() -> None:
     assert [one.median for one in model.ratios(pairs)] == pytest.approx([1.3, 1, 2, 1])
 
 
-def test_anomalib_is_divided_by_ours_engine_by_engine_and_in_files_at_the_best() -> None:
+def test_anomalib_is_divided_by_flowgauge() -> None:
     theirs = {
-        (f"anomalib {title} torch-float32", work): each
+        (f"anomalib {title} torch-float32", task): each
         for title, slower in (("FastFlow", 1), ("PatchCore", 4))
-        for work, each in (("batch", 80.0 * slower), ("jpg", 90.0 * slower))
+        for task, each in (("batch", 80.0 * slower), ("jpg", 90.0 * slower))
     }
     ours = {
         ("FlowGauge torch-float32", "batch"): 20.0,
@@ -55,28 +57,28 @@ def test_anomalib_is_divided_by_ours_engine_by_engine_and_in_files_at_the_best()
 
 
 def test_server_is_divided_by_the_floor() -> None:
-    def turns(slower: int) -> dict[str, list[Turn]]:
-        alone = {kind: [Turn([0.01 * slower], 0)] for kind in ("jpg", "png")}
-        return {**alone, "jpg by 8": [Turn([0.1], 0.08 * slower, 8)]}
+    def timings(slower: int) -> dict[str, list[TimedCalls]]:
+        one_client = {kind: [TimedCalls([0.01 * slower], 0)] for kind in ("jpg", "png")}
+        return {**one_client, "jpg by 8": [TimedCalls([0.1], 0.08 * slower, 8)]}
 
-    by_name = {http.SERVER: turns(3), "floor": turns(2)}
-    results = Results({(name, work): t for name, works in by_name.items() for work, t in works.items()}, {})
+    by_name = {http.SERVER: timings(3), "floor": timings(2)}
+    results = Results({(name, task): t for name, tasks in by_name.items() for task, t in tasks.items()}, {})
     assert [one.median for one in http.ratios(results, "floor")] == pytest.approx([1.5, 1.5, 1.5])
 
 
-def test_engines_that_cannot_run_are_named() -> None:
+def test_unavailable_engines_are_named() -> None:
     found, missing = engines.available("cuda")
     assert found == ["torch-float32", "torch-bfloat16"]
     assert len(missing) == 2
-    assert "CPU alone" in missing[0]
+    assert "CPU only" in missing[0]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_missing_gpu_is_an_error() -> None:
     command = [sys.executable, "-m", "bench.inference", "model", "--device", "cuda"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "error: there is no GPU" in done.stderr
+    assert "error: no GPU" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Reports are printed and written; ratios are of figures of the same round."""
+"""Tests of reports and ratios."""
 
 import json
 from pathlib import Path
@@ -34,6 +34,6 @@ def test_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFix
     assert written["machine"]["versions"]["torch"]
 
 
-def test_failures_make_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_set_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Report("swap", failures=["an answer was wrong"]).write(tmp_path) == 1
     assert "1 failures:\n\n- an answer was wrong" in capsys.readouterr().out

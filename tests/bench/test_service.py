@@ -1,4 +1,4 @@
-"""The scenarios see what they are there to see; `tests/system` runs swap and crash."""
+"""Tests of the scenarios' checks; `tests/system` runs swap and crash themselves."""
 
 import asyncio
 import hashlib
@@ -12,8 +12,8 @@ import cv2
 import pytest
 
 from bench.service import crash, fairness, overload, saturation, swap
-from bench.service.client import Answer, Connection, DisconnectedError
-from bench.service.load import Shot
+from bench.service.client import Connection, DisconnectedError, Response
+from bench.service.load import Exchange
 from flows.fastflow.images import decode
 from tests.conftest import picture
 from tests.support.fleet import Fleet, make, unique
@@ -21,8 +21,8 @@ from tests.support.fleet import Fleet, make, unique
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def against(handler: Handler, use: Callable[[int], Awaitable[None]]) -> None:
-    """Use a port at which a handler answers every connection, once."""
+def serve_while(handler: Handler, use: Callable[[int], Awaitable[None]]) -> None:
+    """Serve every connection once with a handler while `use` runs with the port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await handler(reader, writer)
@@ -35,7 +35,7 @@ def against(handler: Handler, use: Callable[[int], Awaitable[None]]) -> None:
     asyncio.run(both())
 
 
-def test_connection_is_opened_again_after_it_was_closed() -> None:
+def test_connection_reopens_after_close() -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for last in (False, True):
             head = await reader.readuntil(b"\r\n\r\n")
@@ -47,13 +47,13 @@ def test_connection_is_opened_again_after_it_was_closed() -> None:
     async def use(port: int) -> None:
         async with Connection(port) as connection:
             for body in (b"one", b"two", b"three", b"four"):
-                answer = await connection.request("POST", "/", body)
-                assert (answer.status, answer.body) == (200, body)
+                response = await connection.request("POST", "/", body)
+                assert (response.status, response.body) == (200, body)
 
-    against(echo, use)
+    serve_while(echo, use)
 
 
-def test_half_an_answer_is_a_lost_connection() -> None:
+def test_partial_response_is_a_lost_connection() -> None:
     async def torn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
@@ -63,70 +63,75 @@ def test_half_an_answer_is_a_lost_connection() -> None:
             with pytest.raises(DisconnectedError, match="GET /there"):
                 await connection.request("GET", "/there")
 
-    against(torn, use)
+    serve_while(torn, use)
 
 
-def test_unique_makes_another_file_of_the_same_image() -> None:
+def test_unique_keeps_the_pixels_and_changes_the_file() -> None:
     jpeg = cv2.imencode(".jpg", picture(0))[1].tobytes()
     first, second = unique(jpeg, 1), unique(jpeg, 2)
     assert len({jpeg, first, second}) == 3
     assert (decode(first) == decode(jpeg)).all()
 
 
-def test_version_may_be_active_until_the_next_activation_is_answered() -> None:
+def test_version_may_be_active_until_next_activation_ends() -> None:
     timeline = swap.Timeline("a")
-    timeline.switch("b", asked=10, answered=12)
-    timeline.switch("a", asked=20, answered=21)
+    timeline.switch("b", requested=10, answered=12)
+    timeline.switch("a", requested=20, answered=21)
     assert timeline.active == "a"
     assert timeline.may_be_active("a", 11, 11.5)  # not answered yet
     assert timeline.may_be_active("b", 11, 11.5)
     assert not timeline.may_be_active("a", 12.5, 19.5)
-    assert timeline.may_be_active("a", 11.5, 13)  # it began before
+    assert timeline.may_be_active("a", 11.5, 13)  # begun before
     assert timeline.may_be_active("a", 19.5, 20.5)
     assert not timeline.may_be_active("b", 1, 9)
     assert not timeline.may_be_active("b", 21.5, 22)
     assert not timeline.may_be_active("c", 0, 100)
 
 
-def shot(status: int, seconds: float = 0.1, headers: dict[str, str] | None = None, **said: object) -> Shot:
-    answer = Answer(status, headers or {}, json.dumps(said).encode()) if status else None
-    return Shot("bottle", 0, 100.0, 100.0 + seconds, answer)
+def exchange(
+    status: int, seconds: float = 0.1, headers: dict[str, str] | None = None, **body: object
+) -> Exchange:
+    response = Response(status, headers or {}, json.dumps(body).encode()) if status else None
+    return Exchange("bottle", 0, 100.0, 100.0 + seconds, response)
 
 
 @pytest.mark.parametrize(
-    ("seen", "fault"),
+    ("wrong", "fault"),
     [
-        (shot(0), "connection was lost"),
-        (shot(503), "503"),
-        (shot(200, model={"category": "grid", "version": "v1"}, score=2.0), "answered as grid"),
-        (shot(200, model={"category": "bottle", "version": "v2"}, score=2.0), "was not active"),
-        (shot(200, model={"category": "bottle", "version": "v1"}, score=2.1), r"scored 2\.1 and not 2\.0"),
+        (exchange(0), "connection was lost"),
+        (exchange(503), "503"),
+        (exchange(200, model={"category": "grid", "version": "v1"}, score=2.0), "answered as grid"),
+        (exchange(200, model={"category": "bottle", "version": "v2"}, score=2.0), "was not active"),
+        (
+            exchange(200, model={"category": "bottle", "version": "v1"}, score=2.1),
+            r"scored 2\.1 instead of 2\.0",
+        ),
     ],
 )
-def test_swap_sees_a_wrong_answer(seen: Shot, fault: str) -> None:
+def test_swap_finds_a_wrong_response(wrong: Exchange, fault: str) -> None:
     scores, timelines = {("bottle", "v1"): [2.0], ("bottle", "v2"): [2.0]}, {"bottle": swap.Timeline("v1")}
     timelines["grid"] = swap.Timeline("v1")
-    right = shot(200, model={"category": "bottle", "version": "v1"}, score=2.00001)
-    assert swap.fault(right, scores, timelines) == ""
-    found = swap.fault(seen, scores, timelines)
+    right = exchange(200, model={"category": "bottle", "version": "v1"}, score=2.00001)
+    assert swap.find_fault(right, scores, timelines) == ""
+    found = swap.find_fault(wrong, scores, timelines)
     with pytest.raises(AssertionError, match=fault):
         raise AssertionError(found)
 
 
 @pytest.mark.parametrize(
-    ("seen", "fault"),
+    ("wrong", "fault"),
     [
-        (shot(0), "lost their connection"),
-        (shot(200, seconds=1.1), "after their deadline"),
-        (shot(504), "504"),
-        (shot(503), "without Retry-After"),
-        (shot(500), "another status"),
+        (exchange(0), "lost their connection"),
+        (exchange(200, seconds=1.1), "after their deadline"),
+        (exchange(504), "504"),
+        (exchange(503), "without Retry-After"),
+        (exchange(500), "another status"),
     ],
 )
-def test_overload_sees_a_wrong_answer(seen: Shot, fault: str) -> None:
-    right = [shot(200), shot(503, headers={"retry-after": "1"})]
-    assert overload.faults(right, 1.0) == []
-    (found,) = overload.faults([*right, seen], 1.0)
+def test_overload_finds_a_wrong_response(wrong: Exchange, fault: str) -> None:
+    right = [exchange(200), exchange(503, headers={"retry-after": "1"})]
+    assert overload.find_faults(right, 1.0) == []
+    (found,) = overload.find_faults([*right, wrong], 1.0)
     assert fault in found
     assert found.startswith("1 of 3")
 
@@ -134,15 +139,15 @@ def test_overload_sees_a_wrong_answer(seen: Shot, fault: str) -> None:
 @pytest.mark.parametrize(
     ("flood", "few", "fault"),
     [
-        (shot(200), shot(503, headers={"retry-after": "1"}), "1 of 1 requests of the category that"),
-        (shot(200), shot(504), "1 of 3 requests were accepted and not answered"),
-        (shot(500), shot(200), "1 of 3 requests had another status"),
+        (exchange(200), exchange(503, headers={"retry-after": "1"}), "1 of 1 requests of the category that"),
+        (exchange(200), exchange(504), "1 of 3 requests were accepted and not answered"),
+        (exchange(500), exchange(200), "1 of 3 requests had another status"),
     ],
 )
-def test_fairness_sees_a_wrong_answer(flood: Shot, few: Shot, fault: str) -> None:
-    refused = shot(503, headers={"retry-after": "1"})
-    assert fairness.faults([shot(200), refused], [shot(200)], 1.0) == []
-    [found] = fairness.faults([refused, flood], [few], 1.0)
+def test_fairness_finds_a_wrong_response(flood: Exchange, few: Exchange, fault: str) -> None:
+    refused = exchange(503, headers={"retry-after": "1"})
+    assert fairness.find_faults([exchange(200), refused], [exchange(200)], 1.0) == []
+    [found] = fairness.find_faults([refused, flood], [few], 1.0)
     assert found.startswith(fault)
 
 
@@ -150,8 +155,8 @@ def test_fairness_sees_a_wrong_answer(flood: Shot, few: Shot, fault: str) -> Non
 def history(tmp_path: Path) -> Path:
     for folder in ("pictures/ab", "maps/cd", "incoming", "journal"):
         (tmp_path / folder).mkdir(parents=True)
-    sha256 = hashlib.sha256(b"picture").hexdigest()
-    (tmp_path / "pictures/ab" / sha256).write_bytes(b"picture")
+    sha256 = hashlib.sha256(b"image").hexdigest()
+    (tmp_path / "pictures/ab" / sha256).write_bytes(b"image")
     (tmp_path / "maps/cd/one.npy").write_bytes(b"map")
     with sqlite3.connect(tmp_path / "history.sqlite") as connection:
         connection.execute("CREATE TABLE inspections (id TEXT, image_sha256 TEXT)")
@@ -163,24 +168,24 @@ def history(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
-        ("rm pictures/ab/*", "1 rows have no picture"),
+        ("rm pictures/ab/*", "1 rows have no image"),
         ("printf other > pictures/ab/$(printf other | sha256sum | cut -c-64)",
-         "1 pictures belong to no row"),
-        ("for f in pictures/ab/*; do echo rotten > $f; done", "1 pictures do not have the bytes"),
-        ("echo > incoming/x", "1 files are half-written"),
+         "1 images belong to no row"),
+        ("for f in pictures/ab/*; do echo damaged > $f; done", "1 images do not match the digest"),
+        ("echo > incoming/x", "1 files are partial"),
         ("echo > journal/000000000001.journal", "1 files are left in the journal"),
     ],
 )  # fmt: skip
-def test_loose_ends_are_seen(history: Path, damage: str, fault: str) -> None:
-    assert crash.loose_ends(history, {"one"}) == (1, [])
+def test_inconsistencies_are_found(history: Path, damage: str, fault: str) -> None:
+    assert crash.find_inconsistencies(history, {"one"}) == (1, [])
     subprocess.run(["sh", "-c", damage], cwd=history, check=True)
-    _, faults = crash.loose_ends(history, {"one"})
+    _, faults = crash.find_inconsistencies(history, {"one"})
     assert len(faults) == 1
     assert fault in faults[0]
 
 
-def test_an_answer_that_is_not_in_the_history_is_seen(history: Path) -> None:
-    assert crash.loose_ends(history, {"one", "two"})[1] == ["1 answers are not in the database"]
+def test_missing_answer_is_found(history: Path) -> None:
+    assert crash.find_inconsistencies(history, {"one", "two"})[1] == ["1 answers are not in the database"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The benchmark of training time: what it measures of a process, and a training of the smallest size."""
+"""Tests of the benchmark of training time."""
 
 import json
 import subprocess
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.training_time import Run, make_images, report
+from bench.training_time import TrainingCost, make_images, report
 
 
 def test_report_divides_anomalib_by_ours() -> None:
     ours, theirs = (
-        Run([9.0, 2.0, 2.0], [9.0, 3.0, 3.0], 1.0, 100),
-        Run([9.0, 3.0, 3.0], [9.0, 6.0, 6.0], 0, 300),
+        TrainingCost([9.0, 2.0, 2.0], [9.0, 3.0, 3.0], 1.0, 100),
+        TrainingCost([9.0, 3.0, 3.0], [9.0, 6.0, 6.0], 0, 300),
     )
     found = report({"flowgauge float32": [ours], "anomalib": [theirs]}, images=64, batch=32)
     epoch, cpu, whole, memory = (one.median for one in found.ratios)

@@ -1,4 +1,4 @@
-"""Kills under load, in real processes: the benchmark's scenario, small."""
+"""Kills under load in real processes: a small run of the benchmark's scenario."""
 
 from pathlib import Path
 
@@ -6,10 +6,8 @@ from bench.service import crash
 from tests.support.fleet import Fleet
 
 
-def test_a_kill_loses_nothing_that_was_answered_and_leaves_no_litter(
-    small_fleet: Fleet, tmp_path: Path
-) -> None:
-    figures, failures = crash.run(small_fleet, tmp_path, kills=2, clients=8, most=40)
+def test_kills_lose_no_answer_and_leave_no_partial_file(small_fleet: Fleet, tmp_path: Path) -> None:
+    figures, failures = crash.run(small_fleet, tmp_path, kills=2, clients=8, max_answers=40)
     assert failures == []
     assert figures["answered"] > 20
     assert figures["in_the_history"] >= figures["answered"]

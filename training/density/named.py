@@ -26,8 +26,8 @@ class Recipe:
     Attributes:
         build: the recipe.
         depth: the argument that --depth sets.
-        small: what a CPU can fit in minutes, in the place of the defaults, which are the papers'. Those of
-            bench/flows/digits.py, where they were chosen by the digits' validation part.
+        small: what a CPU can fit in minutes, in the place of the defaults, which are the papers'. They
+            were chosen by the validation part of the digits.
         multiscale: whether it takes `scales`, how often pictures are halved.
     """
 

@@ -1,10 +1,10 @@
-"""A contestant: FlowGauge, or the bare backbone of one of its models. See `answering`.
+"""Contestant: FlowGauge, or the bare backbone of one of its models.
 
-    python -m bench.inference.our_contestant flowgauge|backbone BUNDLE --engine NAME [--file PATH ...]
+    python -m bench.inference.flowgauge_contestant flowgauge|backbone BUNDLE --engine NAME [--file PATH ...]
 
-Its works are "batch", eight decoded images of the model's input size; "one" of these; and for each file its
-suffix, such as "jpg": read, decoded, resized and inspected by itself, or "jpg by 8", eight times and as a
-batch. The bare backbone has no more between the two than OpenCV's decoder and resizing.
+Serves timing requests (`bench.task_server`). Its tasks are "batch" (eight decoded images of the model's input
+size), "one" (one of them), and two for each file, by its suffix: "jpg" reads, decodes, resizes and inspects
+it alone, "jpg by 8" does so eight times in one batch. The bare backbone decodes and resizes with OpenCV.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import flowgauge
-from bench.answering import Works, answer
+from bench.task_server import Tasks, serve_tasks
 
 BATCH = 8
 
@@ -28,13 +28,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--file", type=Path, action="append", default=[])
     options = parser.parse_args()
-    # As the command does before it loads torch.
+    # The same settings as those of the command, before torch is loaded.
     flowgauge.keep_freed_memory()
     flowgauge.spin_briefly()
-    answer(partial(_load, options))
+    serve_tasks(partial(_load, options))
 
 
-def _load(options: argparse.Namespace) -> Works:
+def _load(options: argparse.Namespace) -> Tasks:
     import numpy as np
     import torch
 
@@ -44,15 +44,15 @@ def _load(options: argparse.Namespace) -> Works:
     torch.set_num_threads(options.threads)
     size = read_manifest(options.bundle).input_size
     images = np.stack([part(number, size[0]) for number in range(BATCH)])
-    of_images, of_files = (_flowgauge if options.kind == "flowgauge" else _backbone)(options)
-    works: dict[str, tuple[Callable[[], object], int]] = {
-        "batch": (partial(of_images, images), BATCH),
-        "one": (partial(of_images, images[:1]), 1),
+    inspect_images, inspect_files = (_flowgauge if options.kind == "flowgauge" else _backbone)(options)
+    tasks: dict[str, tuple[Callable[[], object], int]] = {
+        "batch": (partial(inspect_images, images), BATCH),
+        "one": (partial(inspect_images, images[:1]), 1),
     }
     for file in options.file:
-        works[file.suffix[1:]] = (partial(of_files, [file]), 1)
-        works[f"{file.suffix[1:]} by {BATCH}"] = (partial(of_files, [file] * BATCH), BATCH)
-    return works
+        tasks[file.suffix[1:]] = (partial(inspect_files, [file]), 1)
+        tasks[f"{file.suffix[1:]} by {BATCH}"] = (partial(inspect_files, [file] * BATCH), BATCH)
+    return tasks
 
 
 def _flowgauge(options: argparse.Namespace) -> tuple[Callable[..., object], Callable[..., object]]:
