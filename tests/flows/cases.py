@@ -1,4 +1,4 @@
-"""The one table of constructors: adding a transform to the library is adding one line to it."""
+"""Table of constructors for the contract tests: a new transform adds one line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def even(event: Shape) -> bool:
 
 
 def splittable(event: Shape) -> bool:
-    """Images that can be squeezed, and vectors of two dimensions at least."""
+    """Return True for images that can be squeezed and for vectors of two or more dimensions."""
     return even(event) or (vectors(event) and divisible(event))
 
 
@@ -73,17 +73,16 @@ def flat(event: Shape) -> Shape:
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table.
+    """Line of the table.
 
     Attributes:
         name: shown by pytest.
-        make: builds the transform for an event.
-        takes: which events it is made for; others are refused in words.
-        latent: the shape of an event's latents.
-        domain: brings real numbers to where the transform is defined.
-        any_shape: it takes tensors of every shape.
-        spread: multiplies the deviation that parameters are drawn with: in a deep stack they add up to what
-            no digits are left of.
+        make: builds the transform for an event shape.
+        takes: True for event shapes that the transform takes; it rejects others.
+        latent: maps the event shape to the shape of its latents.
+        domain: maps real numbers into the transform's domain.
+        any_shape: True if the transform takes tensors of every shape.
+        spread: factor of the deviation of the random parameters, below 1 for deep stacks.
     """
 
     name: str
@@ -113,7 +112,7 @@ def coupling(
     return Coupling(halves, conditioner(halves, event, law.per_element, kernel_size), law)
 
 
-def board(event: Shape, law: Law, *, swapped: bool = False) -> Transform:
+def checkerboard(event: Shape, law: Law, *, swapped: bool = False) -> Transform:
     partition = Checkerboard(event[0], swapped=swapped)
     return Coupling(partition, conditioner(partition, event, law.per_element), law)
 
@@ -136,7 +135,7 @@ def library_networks(event: Shape) -> Transform:
 
 
 def steps(event: Shape) -> Transform:
-    """Two steps of a flow with every kind of layer."""
+    """Build two steps of a flow with every kind of layer."""
     return Compose(
         [
             Permutation.random(event[0]),
@@ -154,14 +153,14 @@ def recomputed(event: Shape) -> Transform:
     return Compose([t for t in inner.transforms if isinstance(t, Transform)], recompute=True)
 
 
-def set_actnorm(event: Shape) -> Transform:
+def initialised_actnorm(event: Shape) -> Transform:
     layer = ActNorm(event[0]).train()
     layer.forward(5 + 3 * torch.randn(20, *event))
     return layer
 
 
-class Given(Transform):
-    """A conditional transform with a context of its own, the same for every row."""
+class WithContext(Transform):
+    """Conditional transform with a learned context, the same for every row."""
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
@@ -176,7 +175,7 @@ class Given(Transform):
 
 
 def recipe(name: str, make: Make, takes: Takes = splittable) -> Case:
-    """A deep stack, in which large parameters would leave no digits."""
+    """Build the case of a deep stack, where large parameters would leave no digits."""
     return Case(f"recipe {name}", make, takes, spread=0.3)
 
 
@@ -187,7 +186,7 @@ CASES = [
     Case("channel affine", lambda event: ChannelAffine(event[0])),
     Case("scaling", lambda event: Scaling(event[0])),
     Case("actnorm", lambda event: ActNorm(event[0])),
-    Case("actnorm that was set", set_actnorm),
+    Case("actnorm, initialised", initialised_actnorm),
     Case("invertible 1x1 convolution", lambda event: InvertibleConv1x1(event[0])),
     Case("planar", lambda event: Planar(event[0]), vectors),
     Case("radial", lambda event: Radial(event[0]), vectors),
@@ -199,7 +198,7 @@ CASES = [
         latent=lambda event: (4 * event[0], event[1] // 2, event[2] // 2),
     ),
     Case("flatten", Flatten, latent=flat),
-    Case("factor out", lambda event: FactorOut(event[0], coupling_of_first(event)), divisible),
+    Case("factor out", lambda event: FactorOut(event[0], first_half_transform(event)), divisible),
     Case("logit", lambda _: Logit(), domain=lambda x: x.sigmoid(), any_shape=True),
     Case("affine coupling", coupling, divisible),
     Case("affine coupling, swapped", lambda event: coupling(event, swapped=True), divisible),
@@ -209,9 +208,13 @@ CASES = [
     Case("affine coupling, softplus", lambda e: coupling(e, law=Affine(SoftplusScale())), divisible),
     Case("additive coupling", lambda event: coupling(event, law=Additive()), divisible),
     Case("spline coupling", lambda e: coupling(e, law=RationalQuadraticSpline(5, 3.0)), divisible),
-    Case("checkerboard, affine", lambda event: board(event, Affine()), images),
-    Case("checkerboard, additive", lambda event: board(event, Additive(), swapped=True), images),
-    Case("checkerboard, spline", lambda e: board(e, RationalQuadraticSpline(3, 2.0), swapped=True), images),
+    Case("checkerboard, affine", lambda event: checkerboard(event, Affine()), images),
+    Case("checkerboard, additive", lambda event: checkerboard(event, Additive(), swapped=True), images),
+    Case(
+        "checkerboard, spline",
+        lambda e: checkerboard(e, RationalQuadraticSpline(3, 2.0), swapped=True),
+        images,
+    ),
     Case("library networks", library_networks, divisible),
     Case("masked autoregressive", lambda event: MaskedAutoregressive(event[0], (6, 5)), vectors),
     Case(
@@ -242,18 +245,19 @@ CASES = [
     Case("recipe maf", lambda e: maf(e, layers=2, hidden=(5,)).transform, latent=flat, spread=0.3),
     recipe(
         "realnvp given a context",
-        lambda e: Given(real_nvp(e, couplings=2, hidden=4, blocks=1, context=2).transform),
+        lambda e: WithContext(real_nvp(e, couplings=2, hidden=4, blocks=1, context=2).transform),
     ),
     recipe(
-        "glow given a context", lambda e: Given(glow(e, scales=1, steps=1, hidden=4, context=2).transform)
+        "glow given a context",
+        lambda e: WithContext(glow(e, scales=1, steps=1, hidden=4, context=2).transform),
     ),
-    Case("maf given a context", lambda e: Given(MaskedAutoregressive(e[0], (6,), context=2)), vectors),
+    Case("maf given a context", lambda e: WithContext(MaskedAutoregressive(e[0], (6,), context=2)), vectors),
     recipe("planar", lambda event: planar(event[0], depth=2).transform, vectors),
     recipe("radial", lambda event: radial(event[0], depth=2).transform, vectors),
 ]
 
 
-def coupling_of_first(event: Shape) -> Transform:
-    """What `FactorOut` sends the first half of the channels through."""
+def first_half_transform(event: Shape) -> Transform:
+    """Build the inner transform of `FactorOut`."""
     kept = (event[0] + 1) // 2
     return Compose([Permutation.random(kept), ChannelAffine(kept)])

@@ -1,4 +1,4 @@
-"""The masked autoregressive transform."""
+"""Masked autoregressive transform."""
 
 import pytest
 import torch
@@ -15,22 +15,20 @@ def made(features: int, context: int = 0) -> MaskedAutoregressive:
 
 
 @pytest.mark.parametrize("features", [1, 2, 3, 7])
-def test_each_dimension_depends_on_itself_and_those_before_it(features: int) -> None:
+def test_jacobian_is_lower_triangular_and_full(features: int) -> None:
     flow = made(features)
     x = torch.randn(50, features, dtype=torch.float64)
     each = torch.func.vmap(torch.func.jacrev(lambda v: flow.forward(v[None])[0][0]))(x)
     jacobian = each.abs().sum(0)  # a ReLU may be closed at one point
     assert torch.equal(jacobian, jacobian.tril())
-    # And on all of them: a mask that hides more would be a weaker model.
+    # All lower entries are nonzero: a mask that hides more would weaken the model.
     assert (jacobian[torch.tril_indices(features, features).unbind()] != 0).all()
 
 
 @pytest.mark.parametrize(("hidden", "apart"), [((8, 8), 6), ((64, 8), 6), ((8, 13), 10), ((38, 39), 2)])
 @pytest.mark.parametrize("context", [0, 2])
-def test_layers_narrower_than_the_dimensions_spread_over_all_of_them(
-    hidden: tuple[int, int], apart: int, context: int
-) -> None:
-    """Fewer units than dimensions cannot tell all apart, but none may be left out."""
+def test_narrow_layers_spread_over_all_dimensions(hidden: tuple[int, int], apart: int, context: int) -> None:
+    """Narrow layers cannot separate all dimensions, but must leave none out."""
     flow = MaskedAutoregressive(40, hidden, context=context).double()
     for parameter in flow.parameters():
         torch.nn.init.constant_(parameter, 0.01)  # no ReLU is closed, and paths do not cancel
@@ -43,7 +41,7 @@ def test_layers_narrower_than_the_dimensions_spread_over_all_of_them(
 
 
 @pytest.mark.parametrize("features", [1, 4])
-def test_a_context_reaches_every_dimension_the_first_too(features: int) -> None:
+def test_context_reaches_every_dimension(features: int) -> None:
     flow = made(features, context=2)
     x = torch.randn(50, features, dtype=torch.float64)
     context = torch.randn(50, 2, dtype=torch.float64)

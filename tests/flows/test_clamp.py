@@ -1,4 +1,4 @@
-"""The clamps of the log-scale."""
+"""Clamps of the log-scale."""
 
 import math
 
@@ -13,26 +13,26 @@ bounds = st.floats(0.01, 20)
 
 
 @given(bound=bounds, a=st.floats(-1e6, 1e6))
-def test_it_is_c_tanh_a_over_c(bound: float, a: float) -> None:
+def test_soft_clamp_matches_formula(bound: float, a: float) -> None:
     s = SoftClamp(bound)(torch.tensor(a, dtype=torch.float64)).item()
     assert s == pytest.approx(bound * math.tanh(a / bound), rel=1e-12, abs=1e-300)
 
 
 @given(bound=bounds, a=st.floats(allow_nan=False, width=32))
-def test_it_never_leaves_its_bounds_in_single_precision(bound: float, a: float) -> None:
+def test_soft_clamp_stays_in_bounds_in_float32(bound: float, a: float) -> None:
     s = SoftClamp(bound)(torch.tensor(a, dtype=torch.float32))
     assert abs(s.item()) <= torch.tensor(bound, dtype=torch.float32).item()
     assert s.exp().isfinite()
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
-def test_a_bound_that_bounds_nothing_is_refused(bound: float) -> None:
+def test_soft_clamp_rejects_invalid_bounds(bound: float) -> None:
     with pytest.raises(ValueError, match="expected a finite bound above 0; got"):
         SoftClamp(bound)
 
 
 @given(a=st.floats(-1e6, 1e6))
-def test_the_sigmoid_scale_is_glows_kept_from_0(a: float) -> None:
+def test_sigmoid_scale_is_glows_with_a_floor(a: float) -> None:
     s = SigmoidScale(1e-3)(torch.tensor(a, dtype=torch.float64)).item()
     sigmoid = 1 / (1 + math.exp(-max(a + 2, -700)))
     assert s == pytest.approx(math.log(1e-3 + 0.999 * sigmoid), abs=1e-12)
@@ -40,7 +40,7 @@ def test_the_sigmoid_scale_is_glows_kept_from_0(a: float) -> None:
 
 
 @given(a=st.floats(-1e6, 1e6))
-def test_the_softplus_scale_grows_as_its_input(a: float) -> None:
+def test_softplus_scale_matches_formula(a: float) -> None:
     s = SoftplusScale(1e-3)(torch.tensor(a, dtype=torch.float64)).item()
     x = a + math.log(math.e - 1)
     softplus = max(x, 0) + math.log1p(math.exp(-abs(x)))

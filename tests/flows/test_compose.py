@@ -14,7 +14,7 @@ def scale_and_shift(scale: float, shift: float) -> ChannelAffine:
     return affine
 
 
-def test_the_first_transform_is_applied_first() -> None:
+def test_compose_applies_the_first_transform_first() -> None:
     """2 x + 1, then 3 (.) - 4."""
     both = Compose([scale_and_shift(2, 1), scale_and_shift(3, -4)])
     x = torch.tensor([[5.0]], dtype=torch.float64)
@@ -26,7 +26,7 @@ def test_the_first_transform_is_applied_first() -> None:
     assert log_det.exp().item() == pytest.approx(1 / 6)
 
 
-def test_the_inverse_of_a_transform_is_its_other_direction() -> None:
+def test_inverse_exchanges_the_directions() -> None:
     inner = scale_and_shift(2, 1)
     turned = Inverse(inner)
     x = torch.tensor([[5.0]], dtype=torch.float64)
@@ -35,7 +35,7 @@ def test_the_inverse_of_a_transform_is_its_other_direction() -> None:
     assert turned.inverse(x)[0].item() == pytest.approx(11)
 
 
-def test_a_context_reaches_every_step() -> None:
+def test_context_reaches_every_step() -> None:
     halves = Halves(2)
     networks = [MLP(1, (4,), 2, context=1) for _ in range(2)]
     for network in networks:

@@ -1,4 +1,4 @@
-"""The conditioners."""
+"""Conditioners."""
 
 from typing import cast
 
@@ -11,14 +11,14 @@ from flows import MLP, ConvNet, DepthwiseNet, GlowNet, ResNet
 
 
 @pytest.mark.parametrize("kind", [ConvNet, DepthwiseNet])
-def test_it_is_convolutions_with_relus_between(kind: type[ConvNet | DepthwiseNet]) -> None:
+def test_networks_match_their_convolutions(kind: type[ConvNet | DepthwiseNet]) -> None:
     torch.manual_seed(0)
     network = kind((2, 5, 3), 3).double()
     torch.nn.init.normal_(network.last.weight)
     x = torch.randn(2, 2, 4, 3, dtype=torch.float64)
     first, last = network.first, network.last
     hidden = conv2d(x, first.weight, first.bias, padding=first.kernel_size[0] // 2).clamp_min(0)
-    if isinstance(network, DepthwiseNet):  # it looks around in each hidden channel by itself
+    if isinstance(network, DepthwiseNet):  # each hidden channel has its own kernel
         kernels, bias = network.middle.weight, cast(torch.Tensor, network.middle.bias)
         each = [conv2d(hidden[:, [i]], kernels[[i]], padding=1) for i in range(5)]
         hidden = (torch.cat(each, 1) + bias[:, None, None]).clamp_min(0)
@@ -28,7 +28,7 @@ def test_it_is_convolutions_with_relus_between(kind: type[ConvNet | DepthwiseNet
 
 @pytest.mark.parametrize("network", [ConvNet, DepthwiseNet])
 @pytest.mark.parametrize("kernel_size", [2, 4, 0])
-def test_an_even_kernel_is_refused(network: type[ConvNet | DepthwiseNet], kernel_size: int) -> None:
+def test_even_kernel_size_is_rejected(network: type[ConvNet | DepthwiseNet], kernel_size: int) -> None:
     with pytest.raises(
         ValueError, match=f"{network.__name__} expected an odd kernel size; got {kernel_size}"
     ):
@@ -49,7 +49,7 @@ def networks(context: int) -> list[tuple[nn.Module, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("kind", range(5), ids=[*MAPS, "MLP"])
-def test_all_start_at_zero_and_can_leave_it(kind: int) -> None:
+def test_networks_start_at_zero_and_can_learn(kind: int) -> None:
     network, x = networks(0)[kind]
     out = network(x)
     assert out.shape == (3, 6, *x.shape[2:])
@@ -59,7 +59,7 @@ def test_all_start_at_zero_and_can_leave_it(kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", range(5), ids=[*MAPS, "MLP"])
-def test_a_context_counts_row_by_row(kind: int) -> None:
+def test_context_acts_row_by_row(kind: int) -> None:
     network, x = networks(3)[kind]
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter)

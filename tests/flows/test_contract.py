@@ -1,4 +1,4 @@
-"""The contract of flows-maths, kept by every transform of the table in cases.py."""
+"""Contract tests of every transform in the table of cases.py."""
 
 import pytest
 from hypothesis import assume, given, settings
@@ -34,15 +34,15 @@ def test_contract(case: Case, setting: str) -> None:
         try:
             check(case, chosen)
         except AssertionError as error:
-            broken[name] = str(error)  # and what else is
+            broken[name] = str(error)  # report all broken checks
     assert not broken
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("spread", [1e-8, 10.0])
 @pytest.mark.parametrize("seed", range(2))
-def test_extreme_parameters_come_back(case: Case, spread: float, seed: int) -> None:
-    """Scales from 1e-20 to 1e20 and saturated clamps: the round trip is as good as the condition number."""
+def test_extreme_parameters_round_trip(case: Case, spread: float, seed: int) -> None:
+    """Scales from 1e-20 to 1e20 and saturated clamps: the condition number bounds the round trip's error."""
     event = next(event for event in [(3, 2, 1), (3, 2, 2), (3,), (1, 4, 4)] if case.takes(event))
     setting = Setting(event, rows=2, seed=seed, spread=spread)
     CHECKS["round_trip"](case, setting)
@@ -69,6 +69,6 @@ def test_log_det_and_round_trip_for_any_shape_and_parameters(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_it_compiles(case: Case) -> None:
+def test_transform_compiles(case: Case) -> None:
     event = next(event for event in [(3, 2, 2), (3,), (1, 4, 4)] if case.takes(event))
     check_compiles(case, Setting(event))

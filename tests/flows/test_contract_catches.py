@@ -1,4 +1,4 @@
-"""The contract itself is tested: each fault in the flows must fail the checks that are there to see it."""
+"""Tests of the contract itself: each seeded fault must fail its checks."""
 
 from dataclasses import replace
 
@@ -8,37 +8,37 @@ from torch import nn
 
 from tests.flows.cases import Case, coupling
 from tests.flows.contract import CHECKS, Setting
-from tests.flows.wrong import WRONG
+from tests.flows.faults import FAULTS
 
 VECTORS = Setting((4,), rows=3, seed=5)
 IMAGES = Setting((3, 2, 2), rows=3, seed=5)
-EXPECTED = [(name, check) for name, wrong in WRONG.items() for check in sorted(wrong.checks)]
+EXPECTED = [(name, check) for name, fault in FAULTS.items() for check in sorted(fault.checks)]
 
 
 def setting(case: Case) -> Setting:
-    """Images, for what takes them: some errors are none on vectors."""
+    """Choose images where possible: some faults have no effect on vectors."""
     return IMAGES if case.takes(IMAGES.event) else VECTORS
 
 
 @pytest.mark.parametrize(("name", "check"), EXPECTED)
-def test_a_fault_fails(name: str, check: str) -> None:
-    wrong = WRONG[name]
-    CHECKS[check](wrong.case, setting(wrong.case))
-    with wrong.seeded(), pytest.raises(AssertionError):
-        CHECKS[check](wrong.case, setting(wrong.case))
+def test_fault_fails_its_checks(name: str, check: str) -> None:
+    fault = FAULTS[name]
+    CHECKS[check](fault.case, setting(fault.case))
+    with fault.seeded(), pytest.raises(AssertionError):
+        CHECKS[check](fault.case, setting(fault.case))
 
 
-def test_every_check_is_there_for_some_error() -> None:
-    assert {check for wrong in WRONG.values() for check in wrong.checks} == set(CHECKS)
+def test_every_check_catches_some_fault() -> None:
+    assert {check for fault in FAULTS.values() for check in fault.checks} == set(CHECKS)
 
 
-def test_a_lost_h_w_needs_more_than_one_position_to_be_seen() -> None:
-    """Why the table has images: on vectors this error is none."""
-    wrong = WRONG["H W dropped"]
-    with wrong.seeded():
-        CHECKS["log_det"](wrong.case, replace(IMAGES, event=(3,)))
+def test_lost_h_w_needs_more_than_one_position() -> None:
+    """The table has images because this fault has no effect on vectors."""
+    fault = FAULTS["H W dropped"]
+    with fault.seeded():
+        CHECKS["log_det"](fault.case, replace(IMAGES, event=(3,)))
         with pytest.raises(AssertionError, match="forward: log_det is off by"):
-            CHECKS["log_det"](wrong.case, IMAGES)
+            CHECKS["log_det"](fault.case, IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ def test_a_lost_h_w_needs_more_than_one_position_to_be_seen() -> None:
         "logit with the paper's factor",
     ],
 )
-def test_the_round_trip_alone_would_miss_errors_common_to_both_directions(name: str) -> None:
-    """Why there is a Jacobian: the log_dets of these cancel."""
-    wrong = WRONG[name]
-    with wrong.seeded():
-        CHECKS["round_trip"](wrong.case, setting(wrong.case))
+def test_round_trip_misses_errors_of_both_directions(name: str) -> None:
+    """The contract needs a Jacobian because the log_dets of these faults cancel."""
+    fault = FAULTS[name]
+    with fault.seeded():
+        CHECKS["round_trip"](fault.case, setting(fault.case))
 
 
 def test_conditioners_of_the_table_are_not_constant() -> None:
-    """A conditioner that ignored its input would make a coupling conditioned on anything pass."""
+    """With a constant conditioner, a coupling conditioned on the wrong half would pass."""
     case = Case("coupling", coupling)
     network: nn.Module = IMAGES.transform(case).get_submodule("conditioner")
     x = IMAGES.data(case)[:, :2]

@@ -1,4 +1,4 @@
-"""The invertible 1x1 convolution."""
+"""Invertible 1x1 convolution."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def weight(layer: InvertibleConv1x1) -> torch.Tensor:
     return layer.forward(torch.eye(len(layer.sign), dtype=layer.lower.dtype))[0].T.detach()
 
 
-def test_it_is_a_convolution_with_one_matrix() -> None:
+def test_conv1x1_matches_conv2d() -> None:
     torch.manual_seed(1)
     layer = InvertibleConv1x1(4).double()
     for parameter in layer.parameters():

@@ -1,4 +1,4 @@
-"""Couplings: the laws over the partitions."""
+"""Couplings of laws and partitions."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from flows import Additive, Affine, Checkerboard, ConvNet, Coupling, Halves, Sof
 
 
 class Square(nn.Module):
-    """A conditioner that is nobody's inverse: a = x^2 - 3 and t = |x|, for equal halves."""
+    """Conditioner that is not invertible: a = x^2 - 3 and t = |x|, for equal halves."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x.square() - 3, x.abs()], 1)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_it_is_the_formula(swapped: bool) -> None:
+def test_coupling_matches_formula(swapped: bool) -> None:
     x = np.random.default_rng(0).normal(size=(3, 4, 2, 5))
     a, b = (x[:, 2:], x[:, :2]) if swapped else (x[:, :2], x[:, 2:])
     s = 1.5 * np.tanh((a**2 - 3) / 1.5)
@@ -29,7 +29,7 @@ def test_it_is_the_formula(swapped: bool) -> None:
     np.testing.assert_allclose(log_det.numpy(), s.sum((1, 2, 3)), rtol=1e-13)
 
 
-def test_an_additive_coupling_adds_and_keeps_volume() -> None:
+def test_additive_coupling_adds_and_keeps_volume() -> None:
     coupling = Coupling(Halves(4), nn.Linear(2, 2), Additive())
     x = torch.randn(3, 4)
     z, log_det = coupling.forward(x)
@@ -38,8 +38,8 @@ def test_an_additive_coupling_adds_and_keeps_volume() -> None:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_checkerboard_changes_one_colour_by_the_other(swapped: bool) -> None:
-    """Changing a pixel that is transformed changes nothing else; changing one that passes may."""
+def test_checkerboard_transforms_one_colour_only(swapped: bool) -> None:
+    """Changing a transformed pixel must change nothing else."""
     torch.manual_seed(0)
     network = nn.Conv2d(1, 2, 3, padding=1)
     coupling = Coupling(Checkerboard(1, swapped=swapped), network, Affine())
@@ -56,7 +56,7 @@ def test_a_checkerboard_changes_one_colour_by_the_other(swapped: bool) -> None:
     assert changed == [[row, column]]
 
 
-def test_a_context_reaches_the_conditioner() -> None:
+def test_context_reaches_the_conditioner() -> None:
     network = ConvNet((2, 4, 4), 3, context=3)
     nn.init.normal_(network.last.weight)
     coupling = Coupling(Halves(4), network, Affine())

@@ -1,4 +1,4 @@
-"""Dequantisation and the logit."""
+"""Dequantisation and logit."""
 
 import math
 
@@ -10,7 +10,7 @@ from flows import Compose, Flow, Logit, StandardNormal, UniformDequantization
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float64])
-def test_integers_come_back_and_the_noise_is_uniform(dtype: torch.dtype) -> None:
+def test_integers_round_trip_and_noise_is_uniform(dtype: torch.dtype) -> None:
     layer = UniformDequantization(5)
     x = torch.randint(5, (4000, 3)).to(dtype)
     y, log_det = layer.forward(x)
@@ -20,8 +20,8 @@ def test_integers_come_back_and_the_noise_is_uniform(dtype: torch.dtype) -> None
     assert stats.kstest(noise.numpy(), "uniform").pvalue > 1e-3
 
 
-def test_a_flow_over_integers_bounds_their_probability() -> None:
-    """The mean of log p over the noise is below log P, which the density of each cell integrates to."""
+def test_mean_log_prob_bounds_the_integers_probability() -> None:
+    """The mean of log p over the noise is below log P, the log of the density's integral over the cell."""
     torch.manual_seed(0)
     # A logit normal over [0, 1), so P of a cell is a difference of normal probabilities.
     flow = Flow(Compose([UniformDequantization(4), Logit(0.0)]), StandardNormal((1,))).double()
@@ -33,13 +33,13 @@ def test_a_flow_over_integers_bounds_their_probability() -> None:
         assert exact[value].item() - 1 < bound < exact[value].item()
 
 
-def test_the_logit_is_finite_at_both_ends() -> None:
+def test_logit_is_finite_at_both_ends() -> None:
     z, log_det = Logit(0.05).forward(torch.tensor([[0.0, 1.0]], dtype=torch.float64))
     assert z.tolist()[0] == pytest.approx([-math.log(19), math.log(19)])
     assert log_det.item() == pytest.approx(2 * (math.log(0.9) - math.log(0.05 * 0.95)))
 
 
-def test_other_sizes_are_refused() -> None:
+def test_invalid_alpha_and_levels_are_rejected() -> None:
     for alpha in (-0.1, 0.5, float("nan")):
         with pytest.raises(ValueError, match=r"expected alpha in \[0, 0.5\); got"):
             Logit(alpha)
@@ -50,10 +50,10 @@ def test_other_sizes_are_refused() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("levels", [3, 10, 100, 1000, 10_000, 65_535, 65_536, 1_000_003])
 @pytest.mark.parametrize("noise", [0.0, 2.0**-24, 0.5, 1 - 2.0**-24, None])
-def test_every_integer_comes_back_whatever_the_number_of_levels(
+def test_every_integer_round_trips_for_any_levels(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, levels: int, noise: float | None
 ) -> None:
-    """A quotient by levels that are no power of 2 is rounded, and may fall into the next cell."""
+    """Division by levels that are no power of 2 rounds, and could fall into the next cell."""
     if noise is not None:
         monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, noise))
     layer = UniformDequantization(levels)

@@ -1,4 +1,4 @@
-"""The base distributions."""
+"""Base distributions."""
 
 import math
 
@@ -18,7 +18,7 @@ from flows import (
 
 
 @pytest.mark.parametrize("event", [(1,), (4,), (3, 2, 5)])
-def test_log_prob_is_scipys_summed_over_the_event(event: tuple[int, ...]) -> None:
+def test_standard_normal_matches_scipy(event: tuple[int, ...]) -> None:
     z = 3 * torch.randn(6, *event, dtype=torch.float64)
     expected = stats.norm.logpdf(z.numpy()).reshape(6, -1).sum(1)
     for found in (standard_normal_log_prob(z), StandardNormal(event).log_prob(z)):
@@ -29,11 +29,11 @@ def test_log_prob_is_scipys_summed_over_the_event(event: tuple[int, ...]) -> Non
 def test_samples_are_standard_normal() -> None:
     z = StandardNormal((2, 3, 4)).sample(2000, generator=torch.Generator().manual_seed(0))
     assert z.shape == (2000, 2, 3, 4)
-    # Kolmogorov-Smirnov over 48,000 values; the seed is fixed, so this passes always or never.
+    # Kolmogorov-Smirnov test of 48,000 values; the fixed seed makes it deterministic.
     assert stats.kstest(z.flatten().numpy(), "norm").pvalue > 0.01
 
 
-def test_the_logistic_is_scipys() -> None:
+def test_standard_logistic_matches_scipy() -> None:
     z = 5 * torch.randn(6, 3, dtype=torch.float64)
     expected = stats.logistic.logpdf(z.numpy()).sum(1)
     assert StandardLogistic((3,)).log_prob(z).tolist() == pytest.approx(expected.tolist(), rel=1e-12)
@@ -55,7 +55,7 @@ class Halved(nn.Module):
         return parameters * context[:, :1] / 2
 
 
-def test_a_learned_diagonal_normal_is_scipys() -> None:
+def test_diagonal_normals_match_scipy() -> None:
     z = torch.randn(5, 2, dtype=torch.float64)
     expected = stats.norm.logpdf(z.numpy(), [1, 2], [3, 0.5]).sum(1)
     assert learned().log_prob(z).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
@@ -66,7 +66,7 @@ def test_a_learned_diagonal_normal_is_scipys() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("conditional", [False, True])
-def test_temperature_draws_values_towards_their_means(temperature: float, conditional: bool) -> None:
+def test_temperature_scales_the_deviation(temperature: float, conditional: bool) -> None:
     base: Distribution = ConditionalDiagonalNormal((2,), Halved()).double() if conditional else learned()
     z = base.sample(
         20_000,
@@ -79,7 +79,7 @@ def test_temperature_draws_values_towards_their_means(temperature: float, condit
 
 
 @pytest.mark.parametrize("context", [None, torch.zeros(3, 1)])
-def test_a_conditional_base_wants_a_row_for_each_event(context: torch.Tensor | None) -> None:
+def test_context_with_wrong_number_of_rows_is_rejected(context: torch.Tensor | None) -> None:
     base = ConditionalDiagonalNormal((2,), Halved())
     with pytest.raises(ValueError, match="expected a context of 2 rows; got"):
         base.log_prob(torch.zeros(2, 2), context)

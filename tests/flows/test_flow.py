@@ -1,4 +1,4 @@
-"""A flow is a density: it integrates to 1, and its samples have it."""
+"""Flows as densities: integrals, samples, temperature."""
 
 import math
 
@@ -17,7 +17,7 @@ def flow(event: Shape, seed: int = 0, spread: float = 0.6) -> Flow:
     return Flow(transform, StandardNormal(event)).double()
 
 
-def test_one_dimension_is_the_normal_it_must_be() -> None:
+def test_affine_flow_of_one_dimension_is_normal() -> None:
     """z = e^s x + t with z standard normal: x has mean -t e^-s and deviation e^-s."""
     affine = ChannelAffine(1).double()
     torch.nn.init.constant_(affine.log_scale, 0.7)
@@ -33,10 +33,10 @@ def test_one_dimension_is_the_normal_it_must_be() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_two_dimensions_integrate_to_one(seed: int) -> None:
+def test_density_in_two_dimensions_integrates_to_one(seed: int) -> None:
     two = flow((2,), seed)
     side = 1200
-    # A box that holds all samples with room to spare.
+    # A box around all samples, with a margin.
     samples = two.sample(4000, generator=torch.Generator().manual_seed(0)).detach()
     low, high = samples.min(0).values, samples.max(0).values
     low, high = low - 0.6 * (high - low), high + 0.6 * (high - low)
@@ -48,7 +48,7 @@ def test_two_dimensions_integrate_to_one(seed: int) -> None:
 
 
 @pytest.mark.parametrize("event", [(2,), (5,), (3, 2, 4)])
-def test_samples_come_with_their_own_density(event: Shape) -> None:
+def test_samples_come_with_their_density(event: Shape) -> None:
     one = flow(event)
     x, log_prob = one.sample_and_log_prob(20, generator=torch.Generator().manual_seed(3))
     assert x.shape == (20, *event)
@@ -57,7 +57,7 @@ def test_samples_come_with_their_own_density(event: Shape) -> None:
     assert torch.equal(one.sample(20, generator=torch.Generator().manual_seed(3)), x)
 
 
-def test_a_temperature_below_1_draws_likelier_samples() -> None:
+def test_temperature_below_1_draws_likelier_samples() -> None:
     one = flow((5,))
     hot, cold = (
         one.sample_and_log_prob(500, temperature=t, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""Factoring out channels."""
+"""Multi-scale architecture."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from flows import ChannelAffine, FactorOut
 
 
-def test_the_first_half_goes_on_and_the_other_is_finished() -> None:
+def test_factor_out_transforms_the_first_half_only() -> None:
     inner = ChannelAffine(2)
     torch.nn.init.constant_(inner.log_scale, 0.5)
     x = torch.randn(3, 3, 2, 2)

@@ -1,4 +1,4 @@
-"""Reordering of channels."""
+"""Permutation of channels."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from flows import Compose, Permutation
 
 
 @pytest.mark.parametrize("size", [(), (2, 3)])
-def test_channel_i_of_the_result_is_channel_index_i_of_the_input(size: tuple[int, ...]) -> None:
+def test_permutation_gathers_channels_by_index(size: tuple[int, ...]) -> None:
     index = [2, 0, 3, 1]
     x = torch.randn(3, 4, *size)
     z, log_det = Permutation(index).forward(x)
@@ -16,14 +16,14 @@ def test_channel_i_of_the_result_is_channel_index_i_of_the_input(size: tuple[int
     assert log_det.tolist() == [0, 0, 0]
 
 
-def test_a_generator_fixes_the_order() -> None:
+def test_generator_fixes_the_order() -> None:
     one, two = (Permutation.random(50, torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(one.index, two.index)
     assert not torch.equal(one.index, Permutation.random(50, torch.Generator().manual_seed(8)).index)
 
 
-def test_what_is_loaded_must_be_a_permutation() -> None:
-    """An average of models that averages buffers too rounds an index down."""
+def test_loaded_index_must_be_a_permutation() -> None:
+    """Averaging models with their buffers rounds an index down."""
     permutation = Permutation([2, 0, 3, 1])
     chain = Compose([Permutation.random(4), Permutation.random(4)])
     chain.load_state_dict({"transforms.0.index": permutation.index, "transforms.1.index": permutation.index})

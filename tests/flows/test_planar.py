@@ -1,4 +1,4 @@
-"""The planar flow, and its inverse that the paper lacks."""
+"""Planar flow and its numerical inverse."""
 
 import math
 
@@ -13,7 +13,7 @@ from flows.planar import _solve
 
 
 def margins() -> st.SearchStrategy[float]:
-    """1 + c, from all but folded to stretched a million times."""
+    """Draw 1 + c from 1e-300, where f is almost not invertible, to 1e6."""
     return st.floats(-300, 6).map(lambda exponent: 10.0**exponent)
 
 
@@ -23,20 +23,20 @@ def margins() -> st.SearchStrategy[float]:
 @example(margin=1e6, target=1e6 - 1)
 @example(margin=1.0, target=0.0)
 @example(margin=1e-17, target=5e-324)
-def test_the_search_ends_at_the_solution(margin: float, target: float) -> None:
-    """Backward error: t + c tanh t is the target within the digits of the two, in exact arithmetic."""
+def test_newton_finds_the_solution(margin: float, target: float) -> None:
+    """In exact arithmetic, t + c tanh t equals the target within rounding of t and of both terms."""
     c = margin - 1
     found = _solve(*(torch.tensor(v, dtype=torch.float64) for v in (target, c, margin))).item()
     with mpmath.workdps(60):
         t, exact = mpmath.mpf(found), mpmath.mpf(margin) - 1
         value = t + exact * mpmath.tanh(t)
         slope = mpmath.mpf(margin) * mpmath.sech(t) ** 2 + mpmath.tanh(t) ** 2
-        # The sum's terms have a rounding error each, and so has t.
+        # Both terms and t have a rounding error.
         digits = 4 * 2.0**-52 * (abs(t) + abs(exact * mpmath.tanh(t)) + abs(t) * slope) + 1e-300
         assert abs(value - target) <= digits
 
 
-def test_it_is_the_papers_formula_with_our_m() -> None:
+def test_planar_matches_the_papers_formula_with_our_m() -> None:
     torch.manual_seed(0)
     flow = Planar(3).double()
     x = torch.randn(4, 3, dtype=torch.float64)
@@ -51,7 +51,7 @@ def test_it_is_the_papers_formula_with_our_m() -> None:
     torch.testing.assert_close(log_det, (1 + psi @ u_hat).abs().log())
 
 
-def test_where_w_is_0_it_is_a_shift() -> None:
+def test_planar_with_w_0_is_a_shift() -> None:
     flow = Planar(2).double()
     torch.nn.init.zeros_(flow.w)
     x = torch.randn(3, 2, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The radial flow and its closed inverse."""
+"""Radial flow and its closed inverse."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def made(alpha: float, total: float, features: int = 3) -> Radial:
     return flow
 
 
-def test_it_is_the_papers_formula() -> None:
+def test_radial_matches_the_papers_formula() -> None:
     torch.manual_seed(0)
     flow = Radial(3).double()
     torch.nn.init.constant_(flow.raw_sum, 1.3)
@@ -32,13 +32,13 @@ def test_it_is_the_papers_formula() -> None:
 
 @pytest.mark.parametrize("total", [-700.0, -30.0, 0.0, 50.0])
 @pytest.mark.parametrize("alpha", [-700.0, -30.0, 0.0, 50.0])
-def test_extreme_parameters_come_back(alpha: float, total: float) -> None:
+def test_extreme_parameters_round_trip(alpha: float, total: float) -> None:
     flow = made(alpha, total)
     direction = torch.nn.functional.normalize(torch.randn(1, 3, dtype=torch.float64))
     x = torch.logspace(-8, 8, 33, dtype=torch.float64)[:, None] * direction
     z, log_det = flow.forward(x)
     back, log_det_back = flow.inverse(z)
-    # What the inverse makes of the last digit of z: it magnifies by one over the slopes, around and along.
+    # The inverse magnifies an error in the last digit of z by one over the slopes, around and along.
     size, image = x.norm(dim=1), z.norm(dim=1)
     around = image / size
     along = (log_det - 2 * around.log()).exp()
@@ -47,7 +47,7 @@ def test_extreme_parameters_come_back(alpha: float, total: float) -> None:
     torch.testing.assert_close(log_det, -log_det_back, rtol=1e-6, atol=1e-6)
 
 
-def test_at_its_centre_it_has_values_and_gradients() -> None:
+def test_centre_has_finite_values_and_gradients() -> None:
     for raw in (-1.0, 0.0, 2.0):
         flow = made(0.3, raw)
         x = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Backward passes that recompute: the same gradients, less memory."""
+"""Recomputing backward passes: equal gradients, less memory."""
 
 from collections.abc import Callable
 
@@ -20,12 +20,14 @@ def gradients(flow: Flow, x: Tensor, context: Tensor | None) -> list[Tensor]:
 @pytest.mark.parametrize("event", [(4,), (1, 4, 4)])
 @pytest.mark.parametrize("context", [0, 3])
 @pytest.mark.parametrize("recipe", [glow, real_nvp])
-def test_gradients_are_autograds(event: tuple[int, ...], context: int, recipe: Callable[..., Flow]) -> None:
+def test_gradients_equal_those_without_recomputing(
+    event: tuple[int, ...], context: int, recipe: Callable[..., Flow]
+) -> None:
     torch.manual_seed(0)
     flow = recipe(event, hidden=6, context=context, recompute=True).double().train()
     x = torch.randn(5, *event, dtype=torch.float64)
     rows = torch.randn(5, context, dtype=torch.float64) if context else None
-    flow.log_prob(x, rows)  # sets the activation norms
+    flow.log_prob(x, rows)  # initialises the activation norms
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -38,8 +40,8 @@ def test_gradients_are_autograds(event: tuple[int, ...], context: int, recipe: C
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
 
 
-class Kept:
-    """Bytes that autograd keeps for the backward pass, beyond the parameters."""
+class SavedBytes:
+    """Counter of the bytes that autograd saves for the backward pass, without the parameters."""
 
     def __init__(self, module: nn.Module) -> None:
         self.parameters = {p.data_ptr() for p in module.parameters()}
@@ -51,15 +53,15 @@ class Kept:
         return tensor
 
 
-def kept(steps: int, recompute: bool) -> int:
-    """Bytes kept by a stack of couplings; all stay alive, so no address is counted twice."""
+def saved_bytes(steps: int, recompute: bool) -> int:
+    """Return the bytes saved by a stack of couplings; all stay alive, so addresses are unique."""
     torch.manual_seed(0)
     layers = []
     for i in range(steps):
         halves = Halves(8, swapped=i % 2 == 1)
         layers.append(Coupling(halves, MLP(4, (32,), 8), Affine()))
     flow = Compose(layers, recompute=recompute)
-    counter = Kept(flow)
+    counter = SavedBytes(flow)
     with torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t):
         z, log_det = flow.forward(torch.randn(256, 8, requires_grad=True))
     assert z.requires_grad
@@ -67,14 +69,14 @@ def kept(steps: int, recompute: bool) -> int:
     return sum(counter.bytes.values())
 
 
-def test_what_is_kept_does_not_grow_with_the_steps() -> None:
-    assert kept(32, recompute=True) == kept(4, recompute=True)
-    assert kept(32, recompute=False) > 6 * kept(4, recompute=False)
-    assert kept(32, recompute=True) < kept(32, recompute=False) / 20
+def test_memory_does_not_grow_with_the_steps() -> None:
+    assert saved_bytes(32, recompute=True) == saved_bytes(4, recompute=True)
+    assert saved_bytes(32, recompute=False) > 6 * saved_bytes(4, recompute=False)
+    assert saved_bytes(32, recompute=True) < saved_bytes(32, recompute=False) / 20
 
 
-def test_parameters_that_changed_in_between_are_refused() -> None:
-    """The inverse would be another one than that of what was computed."""
+def test_parameters_changed_before_backward_are_rejected() -> None:
+    """The inverse of the changed step would not undo the forward pass."""
     flow = Compose([Planar(2), Planar(2)], recompute=True)
     z, log_det = flow.forward(torch.randn(3, 2))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Squeezing and flattening."""
+"""Squeeze."""
 
 import pytest
 import torch
@@ -16,6 +16,6 @@ def test_each_block_becomes_four_channels() -> None:
 
 
 @pytest.mark.parametrize("size", [(3, 4), (4, 3), (1, 2)])
-def test_odd_sizes_are_refused(size: tuple[int, int]) -> None:
+def test_odd_sizes_are_rejected(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="expected an even height and width; got"):
         Squeeze(1).forward(torch.zeros(1, 1, *size))

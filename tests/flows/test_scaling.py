@@ -1,4 +1,4 @@
-"""The affine map per channel, and scaling alone."""
+"""Affine map per channel."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from flows import ChannelAffine
 
 
 @pytest.mark.parametrize(("size", "positions"), [((), 1), ((2, 3), 6), ((5, 1), 5)])
-def test_it_is_the_formula(size: tuple[int, ...], positions: int) -> None:
+def test_channel_affine_matches_formula(size: tuple[int, ...], positions: int) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3, 4, *size))
     log_scale, shift = rng.normal(size=4), rng.normal(size=4)

@@ -1,4 +1,4 @@
-"""What every constructor refuses, and integers, which are moved or refused."""
+"""Integer input of every transform."""
 
 import pytest
 import torch
@@ -6,19 +6,17 @@ import torch
 from tests.flows.cases import CASES, Case
 
 
-@pytest.mark.parametrize("way", ["forward", "inverse"])
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
 @pytest.mark.parametrize("event", [(2,), (3, 2, 2), (1, 4, 4)])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_integers_are_refused_in_words_or_give_what_floating_numbers_give(
-    case: Case, event: tuple[int, ...], way: str
-) -> None:
-    """Some layers gave results of the integers' dtype, cut to integers."""
+def test_integers_are_rejected_or_moved_only(case: Case, event: tuple[int, ...], direction: str) -> None:
+    """Results in the dtype of the input would be truncated to integers."""
     if not case.takes(event):
         return
     torch.manual_seed(0)
     transform = case.make(event).eval()
-    x = torch.randint(-3, 4, (5, *(event if way == "forward" else case.latent(event))))
-    apply = getattr(transform, way)
+    x = torch.randint(-3, 4, (5, *(event if direction == "forward" else case.latent(event))))
+    apply = getattr(transform, direction)
     try:
         found = apply(x)
     except ValueError as error:

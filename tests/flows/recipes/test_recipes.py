@@ -1,4 +1,4 @@
-"""The recipes: the structure their papers give them, and what they refuse."""
+"""Structure of the recipes, and their argument checks."""
 
 import math
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def laws(flow: Flow) -> set[type]:
     return {type(c.law) for c in parts(flow, Coupling) if isinstance(c, Coupling)}
 
 
-def test_nice_is_additive_couplings_and_one_scaling() -> None:
+def test_nice_has_additive_couplings_and_one_scaling() -> None:
     flow = nice((1, 4, 4), hidden=(8,))
     assert laws(flow) == {Additive}
     couplings = parts(flow, Coupling)
@@ -48,8 +48,8 @@ def test_nice_is_additive_couplings_and_one_scaling() -> None:
     assert isinstance(flow.base, StandardLogistic)
 
 
-def test_realnvp_has_the_papers_scales() -> None:
-    """Three over checkerboards, three over channels, and four over checkerboards on the last scale."""
+def test_real_nvp_has_the_papers_scales() -> None:
+    """Three couplings over checkerboards, three over channels, four over checkerboards on the last scale."""
     flow = real_nvp((1, 8, 8), scales=2, hidden=4)
     kinds = [type(c.partition) for c in parts(flow, Coupling) if isinstance(c, Coupling)]
     assert kinds == 3 * [Checkerboard] + 3 * [Halves] + 4 * [Checkerboard]
@@ -83,8 +83,8 @@ SMALL: dict[str, Callable[[], Flow]] = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_fit_of_vectors_does_not_depend_on_their_unit_and_origin(name: str) -> None:
-    """Fits, and not first densities alone: a network that saw small numbers would hardly learn from them."""
+def test_fit_does_not_depend_on_unit_and_origin(name: str) -> None:
+    """Compare fits, not only initial densities: a network of tiny inputs would hardly learn."""
     noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
     x = 0.5 * torch.stack([noise[:, 0], noise[:, 0].square() + 0.3 * noise[:, 1]], 1)
     found = []
@@ -106,12 +106,12 @@ def test_integers_in_and_integers_out(recipe: Recipe) -> None:
     samples = flow.eval().sample(6)
     assert samples.shape == (6, 1, 4, 4)
     assert torch.equal(samples, samples.round())
-    # An untrained flow codes noise no better than the uniform distribution does.
+    # An untrained flow codes noise no better than the uniform distribution.
     assert flow.bits_per_dim(x).mean().item() >= 4.08
 
 
 @pytest.mark.parametrize("recipe", IMAGES)
-def test_a_context_changes_the_density(recipe: Recipe) -> None:
+def test_context_changes_the_density(recipe: Recipe) -> None:
     torch.manual_seed(0)
     flow = recipe((1, 4, 4), context=2).eval()
     for parameter in flow.parameters():
@@ -129,6 +129,6 @@ def test_a_context_changes_the_density(recipe: Recipe) -> None:
 
 @pytest.mark.parametrize("recipe", IMAGES)
 @pytest.mark.parametrize("event", [(), (2, 3), (1, 2, 3, 4), (0,)])
-def test_other_events_are_refused(recipe: Recipe, event: tuple[int, ...]) -> None:
+def test_invalid_event_shapes_are_rejected(recipe: Recipe, event: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected an event of shape \(D,\) or \(C, H, W\); got"):
         recipe(event)

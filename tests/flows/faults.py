@@ -1,4 +1,4 @@
-"""The faults of wrong.yaml, seeded into the flows one at a time."""
+"""Faults of faults.yaml, seeded into the flows one at a time."""
 
 import inspect
 import pkgutil
@@ -16,17 +16,17 @@ from flows import Planar
 from tests.flows.cases import CASES, Case, coupling, vectors
 from tests.flows.contract import jacobians
 
-# What some of the faults are seen in alone.
-OWN = [
+# Cases that only some faults need.
+EXTRA_CASES = [
     Case("coupling of equal halves", coupling, vectors),
-    # Near the plane, where the fold is.
+    # Near the plane, where a non-invertible planar flow folds.
     Case("planar, near the plane", lambda event: Planar(event[0]), vectors, domain=lambda x: 0.1 * x),
 ]
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A fault: the case it is seen in, by which checks, and its edits of the source."""
+class Fault:
+    """Fault with the case and checks that must catch it, and its edits of the source."""
 
     case: Case
     checks: list[str]
@@ -48,25 +48,25 @@ class Wrong:
 
 
 def edited(function: FunctionType, old: str, new: str) -> CodeType:
-    """A function's code with a part of its source, which must be there once, replaced."""
+    """Compile a function with one part of its source replaced."""
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(old) == 1, f"{function.__qualname__} has {source.count(old)} times: {old}"
-    # Within a function, for super() to find the class in its cell.
+    # Inside an outer function, so that super() finds the class in its cell.
     code = compile(
-        f"def outer(__class__):\n{textwrap.indent(source.replace(old, new), ' ')}", "wrong", "exec"
+        f"def outer(__class__):\n{textwrap.indent(source.replace(old, new), ' ')}", "fault", "exec"
     )
     for name in ("outer", function.__name__):
         [code] = [c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name]
     return code
 
 
-def read() -> dict[str, Wrong]:
-    cases = {case.name: case for case in [*CASES, *OWN]}
+def read() -> dict[str, Fault]:
+    cases = {case.name: case for case in [*CASES, *EXTRA_CASES]}
     found: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
     return {
-        name: Wrong(cases[of["case"]], sorted(of["checks"].split()), of["edits"])
+        name: Fault(cases[of["case"]], sorted(of["checks"].split()), of["edits"])
         for name, of in found.items()
     }
 
 
-WRONG = read()
+FAULTS = read()
