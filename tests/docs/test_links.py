@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+SOURCES = ("app", "flows", "training", "clients", "examples", "bench", "tests", "deploy", ".github")
+_TEXTS = {".py", ".yml", ".yaml", ".conf", ".env", ".service", ".html", ".js", ".json", ".toml"}
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 
 
@@ -55,3 +57,15 @@ def test_site_pages_link_only_within_docs(page: Path) -> None:
     """The site holds nothing but docs/: a link to a file outside it would break there."""
     outside = [link for link in links(page) if not (page.parent / link).resolve().is_relative_to(DOCS)]
     assert outside == [], f"{name(page)}: write the path as `code` instead of a link"
+
+
+def test_code_names_existing_pages() -> None:
+    files = [path for path in ROOT.glob("*") if path.is_file() and path.suffix != ".md"]
+    for folder in SOURCES:
+        files += [path for path in (ROOT / folder).rglob("*") if path.suffix in _TEXTS]
+    for file in files:
+        for page, anchor in re.findall(
+            r"\bdocs/([\w/-]+\.md)(?:#([\w-]+))?", file.read_text(errors="replace")
+        ):
+            assert (DOCS / page).is_file(), f"{name(file)} names docs/{page}, which is not there"
+            assert not anchor or anchor in anchors(DOCS / page), f"{name(file)} names docs/{page}#{anchor}"
