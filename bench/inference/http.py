@@ -45,7 +45,7 @@ def run(options: Options) -> Report:
     bundle = trained_model(options.folder)
     files = photographs(options.folder / "images")
     fleet = Fleet(bundle.parent.parent, {CATEGORY: (bundle.name,)}, (), SIZE)
-    images = {file.suffix[1:]: replace(fleet, pictures=(file.read_bytes(),)) for file in files}
+    images = {file.suffix[1:]: replace(fleet, images=(file.read_bytes(),)) for file in files}
     floor = f"backbone {options.engine}"
     command = options.contestant_command("backbone", bundle, options.engine, *files)
     rates: list[float] = []

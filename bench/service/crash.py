@@ -124,7 +124,7 @@ class _Load:
         with contextlib.suppress(DisconnectedError):
             while True:
                 number = next(self._numbers)
-                image = self._fleet.pictures[number % len(self._fleet.pictures)]
+                image = self._fleet.images[number % len(self._fleet.images)]
                 # One in eight is sent more than once, so inspections share its file.
                 if number % 8:
                     image = unique(image, number)

@@ -63,7 +63,7 @@ async def send_image(
     path = f"/v1/models/{category}/predict{query}"
     response = None
     with contextlib.suppress(DisconnectedError):  # recorded as a missing response
-        response = await connection.request("POST", path, fleet.pictures[image], _JPEG)
+        response = await connection.request("POST", path, fleet.images[image], _JPEG)
     return Exchange(category, image, begun, time.monotonic(), response)
 
 
@@ -97,7 +97,7 @@ async def closed_loop(
         category = names[number % len(names)]
         async with Connection(port) as connection:
             while (begun := time.monotonic()) < until:
-                image = rng.randrange(len(fleet.pictures))
+                image = rng.randrange(len(fleet.images))
                 exchange = await send_image(connection, fleet, category, image, query, begun)
                 exchanges.append(exchange)
                 if every is not None:
@@ -135,7 +135,7 @@ async def open_loop(
             due = begun + number / rate
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
-            category, image = rng.choice(fleet.categories), rng.randrange(len(fleet.pictures))
+            category, image = rng.choice(fleet.categories), rng.randrange(len(fleet.images))
             tasks.append(group.create_task(send(category, image, due)))
     for connection in idle:
         connection.close()

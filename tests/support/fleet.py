@@ -1,4 +1,4 @@
-"""A models folder of several categories in several versions, each really trained, and pictures to send."""
+"""Fleets: folders of trained models in several categories and versions, and images."""
 
 import shutil
 from collections.abc import Mapping
@@ -17,26 +17,26 @@ from training.config import RunConfig
 from training.progress import Silent
 from training.run import train
 
-PICTURES = 32
-_GOOD = 24  # to fit and to calibrate with
+IMAGES = 32
+_GOOD = 24  # images to fit and calibrate with
 # Below this side the default backbone's last stage has too few pixels.
 _DEFAULT_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """What a server serves, and what it will be asked.
+    """Models for a server, and images to send to it.
 
     Attributes:
         models: the models folder.
-        versions: of each category, the oldest first, which is the active one.
-        pictures: JPEG files of parts, good ones and ones with a scratch.
-        size: side of the models' input and of the pictures.
+        versions: of each category; the first is the oldest and active.
+        images: JPEG files of parts, good and scratched.
+        size: side of the models' input and of the images.
     """
 
     models: Path
     versions: Mapping[str, tuple[str, ...]]
-    pictures: tuple[bytes, ...]
+    images: tuple[bytes, ...]
     size: int
 
     @property
@@ -44,12 +44,12 @@ class Fleet:
         return sorted(self.versions)
 
     def copy(self, folder: Path) -> "Fleet":
-        """The same in another models folder, for a server that will change it."""
-        return Fleet(shutil.copytree(self.models, folder), self.versions, self.pictures, self.size)
+        """Copy the models to another folder, for a server that changes them."""
+        return Fleet(shutil.copytree(self.models, folder), self.versions, self.images, self.size)
 
     def scores(self) -> dict[tuple[str, str], list[float]]:
-        """Score of each picture under each version of each category, without the service."""
-        images = [decode(picture) for picture in self.pictures]
+        """Score all images with each version of each category, without the service."""
+        images = [decode(image) for image in self.images]
         backbone: FrozenBackbone | None = None
         scores = {}
         for category, versions in self.versions.items():
@@ -64,27 +64,27 @@ class Fleet:
 def make(
     folder: Path, *, size: int = _DEFAULT_SIZE, categories: int = 8, versions: int = 2, name: str = "part"
 ) -> Fleet:
-    """Train a fleet, or take the one that an earlier run has left in the folder.
+    """Train a fleet, or load the one that an earlier run left in the folder.
 
-    Every version of every category has a seed of its own, so a score tells which of them gave it. A size of
-    256 is the default model; smaller ones have fewer stages and steps.
+    Every version of every category has its own seed, so a score identifies the version. Models of size 256
+    have the default settings; smaller ones have fewer stages and steps.
     """
     models = folder / "models"
     names = [f"{name}{number}" for number in range(categories)]
-    pictures = tuple(jpeg(part(1000 + i, size, defect=i % 4 == 3)) for i in range(PICTURES))
+    images = tuple(jpeg(part(1000 + i, size, defect=i % 4 == 3)) for i in range(IMAGES))
     for number, category in enumerate(names):
         have = models_folder.versions(models, category)
         for version in range(len(have), versions):
             _train(folder, category, _config(size, seed=number * 100 + version))
         models_folder.activate(models, category, models_folder.versions(models, category)[0])
     found = {category: tuple(models_folder.versions(models, category)) for category in names}
-    return Fleet(models, found, pictures, size)
+    return Fleet(models, found, images, size)
 
 
-def unique(picture: bytes, number: int) -> bytes:
-    """The same JPEG as another file: with a comment (ITU-T T.81, B.2.4.5) that names it."""
+def unique(image: bytes, number: int) -> bytes:
+    """Add a comment with a number to a JPEG (ITU-T T.81, B.2.4.5): the same pixels in another file."""
     comment = f"{number:020}".encode()
-    return picture[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + picture[2:]
+    return image[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + image[2:]
 
 
 def _config(size: int, seed: int) -> RunConfig:
@@ -111,7 +111,7 @@ def _train(folder: Path, category: str, config: RunConfig) -> None:
 
 
 def part(seed: int, size: int, *, defect: bool = False) -> NDArray[np.uint8]:
-    """A (size, size, 3) RGB picture of a brushed disc, with a bright scratch if it is defective."""
+    """Draw a brushed disc, (size, size, 3) RGB, with a bright scratch if it is defective."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size].astype(np.float32) / size - 0.5
     dx, dy = rng.uniform(-0.02, 0.02, 2)

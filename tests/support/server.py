@@ -1,4 +1,4 @@
-"""`flowgauge serve` in a process of its own, and its CPU time and memory by /proc."""
+"""`flowgauge serve` in a child process, with its CPU time and memory."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ _STOP_SECONDS = 60.0
 
 
 class ServerError(ValueError):
-    """The server did not start, or did not stop as it should; its log says more."""
+    """The server did not start or did not stop cleanly."""
 
 
 class Server:
@@ -35,7 +35,7 @@ class Server:
         self.models = models
         self.history = work / "history"
         self.log = work / "server.log"
-        # Settings of the user would change what a figure means; the folder of compiled graphs may be shared.
+        # The user's own settings would distort the figures; the cache of converted backbones can be shared.
         outside = {
             name: value
             for name, value in os.environ.items()
@@ -64,13 +64,13 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """Id of the process."""
         if self._process is None:
             raise ServerError("the server does not run")
         return self._process.pid
 
     def start(self) -> float:
-        """Start it, on the same port every time; returns the seconds until it was ready."""
+        """Start the server, always on the same port; return the seconds until it was ready."""
         begun = time.monotonic()
         options = ("--models", self.models, "--port", self.port, "--device", "cpu")
         with self.log.open("ab") as log:
@@ -81,7 +81,7 @@ class Server:
                 stderr=log,
                 env=self._environment,
             )
-        # One client for all questions: to make one takes as long as the server has for a part of its start.
+        # One client for all requests: creating one takes a noticeable part of a start.
         with self.client() as client:
             while not _is_ready(client):
                 if self._process.poll() is not None or time.monotonic() - begun > _START_SECONDS:
@@ -91,7 +91,7 @@ class Server:
         return time.monotonic() - begun
 
     def stop(self) -> None:
-        """Stop it as a service manager does; it must end with exit code 0."""
+        """Stop the server as a service manager does; its exit code must be 0."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -112,30 +112,30 @@ class Server:
             self._process = None
 
     def log_end(self) -> str:
-        """The last lines of its log."""
+        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def metrics(self) -> dict[str, float]:
-        """The values of /metrics by the text before them, such as `flowgauge_batch_images_sum`."""
+        """Read /metrics: values by the text before them, such as `flowgauge_batch_images_sum`."""
         lines = httpx.get(f"{self.url}/metrics", timeout=30, trust_env=False).raise_for_status().text
         pairs = (line.rpartition(" ") for line in lines.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
     def cpu_seconds(self) -> float:
-        """Seconds of CPU its threads have used, in user and kernel mode; proc(5), /proc/PID/stat."""
-        # The name in parentheses may hold spaces.
+        """Return the CPU seconds of all threads, in user and kernel mode; proc(5), /proc/PID/stat."""
+        # The process name, in parentheses, can contain spaces.
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self) -> int:
-        """Memory it holds; proc(5), /proc/PID/statm."""
+        """Return the resident memory; proc(5), /proc/PID/statm."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def peak_bytes(self) -> int:
-        """The most memory it has held so far."""
+        """Return the peak of the resident memory."""
         return peak_bytes(self.pid)
 
 

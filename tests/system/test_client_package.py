@@ -62,7 +62,7 @@ def test_a_line_pc(small_fleet: Fleet, tmp_path: Path) -> None:
     assert installed & {"flowgauge", "torch", "numpy", "fastapi", "opencv-python-headless", "timm"} == set()
     (tmp_path / "camera").mkdir()
     for number in range(2):
-        (tmp_path / "camera" / f"{number}.jpg").write_bytes(small_fleet.pictures[number])
+        (tmp_path / "camera" / f"{number}.jpg").write_bytes(small_fleet.images[number])
     category = small_fleet.categories[0]
     code = (
         "import sys, asyncio, flowgauge_client as f\n"

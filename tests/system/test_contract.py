@@ -91,7 +91,7 @@ def plant(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with server, server.client() as client:
         path = f"/v1/models/{category}/predict?part_id=P-1&station=line-3"
         headers = {"X-API-Key": keys["admin"]}
-        answers = [client.post(path, content=picture, headers=headers) for picture in fleet.pictures[:4]]
+        answers = [client.post(path, content=picture, headers=headers) for picture in fleet.images[:4]]
         assert [answer.status_code for answer in answers] == [200] * 4, answers[0].text
         real = {
             "category": [category],
@@ -103,7 +103,7 @@ def plant(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "station": ["line-3"],
             "key_id": [spare.id],
         }
-        yield Plant(server, keys, real, fleet.pictures[0], archive.getvalue())
+        yield Plant(server, keys, real, fleet.images[0], archive.getvalue())
 
 
 @pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - {ENDLESS}))

@@ -78,8 +78,8 @@ def asked(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("foreign")
     server = Server(small_fleet.models, folder)
     key = first_key(server.history, Role.LINE)
-    (folder / "good.jpg").write_bytes(small_fleet.pictures[0])
-    (folder / "bad.jpg").write_bytes(small_fleet.pictures[3])
+    (folder / "good.jpg").write_bytes(small_fleet.images[0])
+    (folder / "bad.jpg").write_bytes(small_fleet.images[3])
     with server:
         yield server.url, key, small_fleet.categories[0], folder / "good.jpg", folder / "bad.jpg"
 

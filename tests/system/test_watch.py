@@ -76,7 +76,7 @@ def scenario(fleet: Fleet, work: Path, *, files: int, kills: int, server_kills: 
     folder, moved = work / "camera", work / "inspected"
     folder.mkdir()
     category = fleet.categories[0]
-    pictures = [unique(fleet.pictures[i % len(fleet.pictures)], i) for i in range(files)]
+    pictures = [unique(fleet.images[i % len(fleet.images)], i) for i in range(files)]
     bad = [b"no picture %d" % i for i in range(3)]
     for number, content in enumerate(bad):
         (folder / f"bad{number}.jpg").write_bytes(content)
