@@ -11,8 +11,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import MAX_SAMPLE_BITS
+from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig, Geometry
 from flows.fastflow.manifest import (
     MAX_INPUT_PIXELS,
     MAX_MAPS,
@@ -20,7 +19,6 @@ from flows.fastflow.manifest import (
     Precision,
     SampleBits,
 )
-from flows.fastflow.model import FlowConfig
 from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
 from training.augment import AugmentConfig
 from training.category_settings import over_general
@@ -223,7 +221,7 @@ class RunConfig(_Section):
                 f"input_size may have at most {MAX_INPUT_PIXELS:,} pixels; got {self.input_size}. Larger "
                 "pictures are for geometry.fit tile"
             )
-        self.geometry.expect_room(self.input_size)
+        self.geometry.require_room(self.input_size)
         return self
 
 

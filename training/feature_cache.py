@@ -23,8 +23,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from flows.fastflow.atomic_files import remove_directory, temporary_directory
+from flows.fastflow.config import Geometry
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.geometry import Geometry
+from flows.fastflow.geometry import lay_out
 from training.augment import AugmentError, Variant
 from training.pinned import Pinned, read
 from training.versions import library_versions
@@ -200,7 +201,7 @@ class FeatureCache:
         whole = replace(view, tile=0)
         if self._tiles is None or self._tiles[0] != whole:
             image = self._read(view)
-            layout = self.geometry.layout(image.shape[:2], self.input_size, self.extractor.strides)
+            layout = lay_out(self.geometry, image.shape[:2], self.input_size, self.extractor.strides)
             self._tiles = whole, layout.prepare(image).tiles()
         return self._tiles[1][view.tile]
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flows.fastflow.geometry import Geometry
+from flows.fastflow.config import Geometry
+from flows.fastflow.geometry import lay_out
 from training.pinned import Pinned, size_of
 
 # The fractional part of its multiples fills an interval evenly, however many there are.
@@ -45,7 +46,7 @@ def choose(
         return [Tile(picture, 0) for picture in range(len(pictures))]
     chosen = []
     for picture, pinned in enumerate(pictures):
-        n = len(geometry.layout(size_of(pinned), input_size, strides))
+        n = len(lay_out(geometry, size_of(pinned), input_size, strides))
         taken = min(n, most)
         first = picture * _GOLDEN % 1
         chosen += [Tile(picture, int((i + first) * n / taken)) for i in range(taken)]

@@ -58,8 +58,8 @@ def list_presets(
 
 
 def _cost(name: str) -> str:
+    from flows.fastflow.config import FlowConfig
     from flows.fastflow.cost import cost
-    from flows.fastflow.model import FlowConfig
     from flows.fastflow.presets import PRESETS
 
     preset = PRESETS[name]

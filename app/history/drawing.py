@@ -16,6 +16,7 @@ from app.history.pictures import Pictures
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow import heatmap, images, resizing
+from flows.fastflow.config import MAX_SAMPLE_BITS
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -45,12 +46,12 @@ class Source(NamedTuple):
     identifier: str
     sha256: str
     scale: heatmap.ColourScale
-    sample_bits: int = images.MAX_SAMPLE_BITS
+    sample_bits: int = MAX_SAMPLE_BITS
 
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
         """By a row of the table `inspections`."""
-        sample_bits = json.loads(row.answer).get("image", {}).get("sample_bits", images.MAX_SAMPLE_BITS)
+        sample_bits = json.loads(row.answer).get("image", {}).get("sample_bits", MAX_SAMPLE_BITS)
         return cls(row.id, row.image_sha256, heatmap.ColourScale(row.map_low, row.map_middle), sample_bits)
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from flows.fastflow.config import FlowConfig
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.model import FastFlow, FlowConfig
+from flows.fastflow.model import FastFlow
 from flows.fastflow.weights import Weights
 
 

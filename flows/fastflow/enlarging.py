@@ -1,12 +1,11 @@
 """How values of positions become values of pixels."""
 
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Enlarging: TypeAlias = Literal["spline", "linear"]
 # Larger values are taken as this one: infinity times a weight of 0 is NaN, which would fill rows and columns.
 LARGEST: Final = 1e37
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
+from flows.fastflow.config import Enlarging, ScoreRule
+from flows.fastflow.enlarging import LARGEST, spline_weights
 from flows.fastflow.fused import Energies
-from flows.fastflow.score import ScoreRule
 
 Plane = NDArray[np.float32]
 # Every so manieth pixel is looked at to guess where the most anomalous begin.

@@ -8,150 +8,13 @@ picture, so that a map covers exactly the picture and no reflected pixel counts 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flows.fastflow.resizing import Shrink, resize
-
-_LONGEST = 16_384  # side of a picture in pixels of the model
-
-
-class Geometry(BaseModel):
-    """How pictures are brought to the model's input size; recorded in the bundle.
-
-    ``stretch`` resizes to the input size, whatever the aspect ratio; ``pad`` keeps the aspect ratio and fills
-    what is left of the input by reflection; ``tile`` covers the picture, at a scale that does not depend on
-    the input size, by tiles of the input size that overlap.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    fit: Literal["stretch", "pad", "tile"] = Field(
-        default="stretch", description="resize to the input size, pad to its aspect ratio, or cut into tiles"
-    )
-    shrink: Shrink = Field(
-        default="halves-area",
-        description="reduction of larger images, from exact to fast: area average; halving before it; "
-        "halving and interpolation",
-    )
-    margin: int = Field(
-        default=0,
-        ge=0,
-        le=1024,
-        description="input pixels on each side that show the image's reflection and do not count",
-    )
-    overlap: float = Field(
-        default=0.25,
-        ge=0.125,
-        le=0.75,
-        description="`tile`: least share of a tile that its neighbour covers too",
-    )
-    scale: float | None = Field(
-        default=None,
-        gt=0,
-        le=4,
-        description="`tile`: pixels of the model per pixel of the image; null for 1",
-    )
-    working_size: int | None = Field(
-        default=None,
-        ge=32,
-        le=_LONGEST,
-        description="`tile`: longer side of every image in pixels of the model, instead of `scale`",
-    )
-    max_pixels: int = Field(
-        default=2**22,
-        ge=2**12,
-        le=2**24,
-        description="`tile`: most pixels of an image before the model; larger images are reduced",
-    )
-
-    @model_validator(mode="after")
-    def _expect_sense(self) -> Self:
-        if self.scale is not None and self.working_size is not None:
-            raise ValueError(
-                "geometry.scale and geometry.working_size contradict each other; set one of them"
-            )
-        if self.fit != "tile":
-            for name in ("overlap", "scale", "working_size", "max_pixels"):
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(
-                        f"geometry.{name} is of tiles alone; set geometry.fit to tile, or leave it out"
-                    )
-        return self
-
-    def expect_room(self, input_size: tuple[int, int]) -> None:
-        """Check that the margins leave something of the input.
-
-        Raises:
-            ValueError: they take more than half of its height or width.
-        """
-        if 4 * self.margin > min(input_size):
-            raise ValueError(
-                f"a geometry.margin of {self.margin} on each side leaves less than half of the input, "
-                f"{input_size[0]} high and {input_size[1]} wide; set at most {min(input_size) // 4}"
-            )
-
-    def layout(
-        self, image_size: tuple[int, int], input_size: tuple[int, int], strides: Sequence[int]
-    ) -> "Layout":
-        """Where a picture lies before the model.
-
-        Args:
-            image_size: (H, W) of the picture.
-            input_size: (height, width) of a tile.
-            strides: of the backbone's maps; tiles begin at multiples of all of them where they can, so that
-                features have the same positions in tiles that overlap.
-
-        Raises:
-            ValueError: a side is less than a pixel, or the margins leave too little.
-        """
-        if min(image_size) < 1:
-            raise ValueError(f"a picture must be (height, width), each at least 1; got {image_size}")
-        self.expect_room(input_size)
-        inner = input_size[0] - 2 * self.margin, input_size[1] - 2 * self.margin
-        size = inner if self.fit == "stretch" else self._scaled(image_size, inner)
-        align = math.lcm(*strides)
-        axes = [self._axis(side, tile, align) for side, tile in zip(size, input_size, strict=True)]
-        return Layout(
-            size=size,
-            before=(axes[0][0], axes[1][0]),
-            tops=axes[0][1],
-            lefts=axes[1][1],
-            tile=input_size,
-            shrink=self.shrink,
-        )
-
-    def _scaled(self, image_size: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int]:
-        """The picture's size before the model, in its aspect ratio, each side at least a pixel."""
-        if self.fit == "pad":
-            scale = min(inner[0] / image_size[0], inner[1] / image_size[1])
-            sides = [
-                max(1, min(most, round(scale * side))) for side, most in zip(image_size, inner, strict=True)
-            ]
-            return sides[0], sides[1]
-        scale = 1.0 if self.scale is None else self.scale
-        if self.working_size is not None:
-            scale = self.working_size / max(image_size)
-        scale = min(scale, math.sqrt(self.max_pixels / math.prod(image_size)), _LONGEST / max(image_size))
-        # Never rounded up to where a side of a pixel would make it more pixels than are allowed.
-        sides = [max(1, round(scale * side)) for side in image_size]
-        return min(sides[0], self.max_pixels // min(sides)), min(sides[1], self.max_pixels // min(sides))
-
-    def _axis(self, side: int, tile: int, align: int) -> tuple[int, tuple[int, ...]]:
-        """Of one axis: the reflected pixels before the picture, and where the tiles begin."""
-        wanted = side + 2 * self.margin
-        if wanted <= tile:
-            return (tile - side) // 2, (0,)
-        most = max(1, math.floor(tile * (1 - self.overlap)))
-        unit = align if align <= most else 1
-        most -= most % unit
-        steps = math.ceil((wanted - tile) / most)
-        step = math.ceil((wanted - tile) / steps / unit) * unit  # as even as they can be: least is reflected
-        return (tile + steps * step - side) // 2, tuple(range(0, steps * step + 1, step))
+from flows.fastflow.config import MAX_SIDE, Geometry, Shrink
+from flows.fastflow.resizing import resize
 
 
 @dataclass(frozen=True)
@@ -233,3 +96,62 @@ class Prepared:
         """Bytes in memory; of a picture of several tiles with those of the map to be made of it."""
         several = len(self.layout) > 1
         return self.pixels.nbytes + (4 * math.prod(self.layout.size) if several else 0)
+
+
+def lay_out(
+    geometry: Geometry, image_size: tuple[int, int], input_size: tuple[int, int], strides: Sequence[int]
+) -> Layout:
+    """Where a picture lies before the model.
+
+    Args:
+        image_size: (H, W) of the picture.
+        input_size: (height, width) of a tile.
+        strides: of the backbone's maps; tiles begin at multiples of all of them where they can, so that
+            features have the same positions in tiles that overlap.
+
+    Raises:
+        ValueError: a side is less than a pixel, or the margins leave too little.
+    """
+    if min(image_size) < 1:
+        raise ValueError(f"a picture must be (height, width), each at least 1; got {image_size}")
+    geometry.require_room(input_size)
+    inner = input_size[0] - 2 * geometry.margin, input_size[1] - 2 * geometry.margin
+    size = inner if geometry.fit == "stretch" else _scaled(geometry, image_size, inner)
+    align = math.lcm(*strides)
+    axes = [_axis(geometry, side, tile, align) for side, tile in zip(size, input_size, strict=True)]
+    return Layout(
+        size=size,
+        before=(axes[0][0], axes[1][0]),
+        tops=axes[0][1],
+        lefts=axes[1][1],
+        tile=input_size,
+        shrink=geometry.shrink,
+    )
+
+
+def _scaled(geometry: Geometry, image_size: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int]:
+    """The picture's size before the model, in its aspect ratio, each side at least a pixel."""
+    if geometry.fit == "pad":
+        scale = min(inner[0] / image_size[0], inner[1] / image_size[1])
+        sides = [max(1, min(most, round(scale * side))) for side, most in zip(image_size, inner, strict=True)]
+        return sides[0], sides[1]
+    scale = 1.0 if geometry.scale is None else geometry.scale
+    if geometry.working_size is not None:
+        scale = geometry.working_size / max(image_size)
+    scale = min(scale, math.sqrt(geometry.max_pixels / math.prod(image_size)), MAX_SIDE / max(image_size))
+    # Never rounded up to where a side of a pixel would make it more pixels than are allowed.
+    sides = [max(1, round(scale * side)) for side in image_size]
+    return min(sides[0], geometry.max_pixels // min(sides)), min(sides[1], geometry.max_pixels // min(sides))
+
+
+def _axis(geometry: Geometry, side: int, tile: int, align: int) -> tuple[int, tuple[int, ...]]:
+    """Of one axis: the reflected pixels before the picture, and where the tiles begin."""
+    wanted = side + 2 * geometry.margin
+    if wanted <= tile:
+        return (tile - side) // 2, (0,)
+    most = max(1, math.floor(tile * (1 - geometry.overlap)))
+    unit = align if align <= most else 1
+    most -= most % unit
+    steps = math.ceil((wanted - tile) / most)
+    step = math.ceil((wanted - tile) / steps / unit) * unit  # as even as they can be: least is reflected
+    return (tile + steps * step - side) // 2, tuple(range(0, steps * step + 1, step))

@@ -33,6 +33,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from flows.fastflow.config import MAX_SAMPLE_BITS
+
 from . import containers, decoder_messages
 
 T = TypeVar("T")
@@ -52,7 +54,6 @@ _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCb
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
 _HOT = 1e-4  # share of samples
 _PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
-MAX_SAMPLE_BITS = 16
 _MAX_JPEG_SCANS = 30  # of the largest picture allowed, and more of smaller ones
 _SCAN = b"\xff\xda"  # begins one: in what is coded a zero follows 0xff (ITU-T T.81, B.1.1.5)
 _PILLOW_MODULES = re.compile(r"PIL\.")

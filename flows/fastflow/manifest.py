@@ -12,11 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import MAX_SAMPLE_BITS
-from flows.fastflow.model import FlowConfig
-from flows.fastflow.normaliser import Pooled
-from flows.fastflow.score import ScoreRule
+from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig, Geometry, Pooled, ScoreRule
 
 MAX_FILES = 256
 _MAX_IMAGES = 200_000  # of calibration
@@ -243,7 +239,7 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _room_for_pictures(self) -> Self:
-        self.geometry.expect_room(self.input_size)
+        self.geometry.require_room(self.input_size)
         return self
 
     @model_validator(mode="after")

@@ -1,10 +1,9 @@
 """FastFlow: one two-dimensional flow per scale of a feature pyramid (Yu et al. 2021, arXiv 2111.07677)."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, cast
+from typing import cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from flows import (
@@ -21,31 +20,7 @@ from flows import (
     standard_normal_log_prob,
 )
 from flows.fastflow import alternating
-
-Kernels: TypeAlias = Literal["3-1", "3", "depthwise-5"]
-
-
-class FlowConfig(BaseModel):
-    """The shape of the flows; recorded in the bundle, since the weights mean nothing without it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    steps: int = Field(default=8, ge=1, le=64, description="coupling steps per scale")
-    kernels: Kernels = Field(
-        default="depthwise-5",
-        description="convolutions of the conditioners: 3x3 alternating with 1x1, 3x3 only, or 1x1 with a "
-        "depthwise 5x5 between them",
-    )
-    hidden_ratio: float = Field(
-        default=1.0, gt=0, le=8, description="hidden channels per conditioning channel"
-    )
-    hidden_limit: int | None = Field(default=160, ge=1, description="most hidden channels; null for no limit")
-    clamp: float = Field(default=2.0, gt=0, le=20, description="bound c of the log-scale")
-    clamp_formula: Literal["c*tanh(a/c)"] = Field(default="c*tanh(a/c)", description="formula of that bound")
-    permutation: Literal["index", "halves"] = Field(
-        default="halves",
-        description="random order of the channels after each step, or halves that take turns",
-    )
+from flows.fastflow.config import FlowConfig, Kernels
 
 
 class FastFlow(nn.Module):

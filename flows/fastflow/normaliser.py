@@ -1,13 +1,13 @@
 """Feature maps brought to a common scale by statistics of the training set, or of each picture."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Pooled: TypeAlias = Literal["all", "coarsest"]
+from flows.fastflow.config import Pooled
 
 
 class FeatureNormaliser(nn.Module):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.config import Shrink
+
 from .area import average
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
-Shrink = Literal["area", "halves-area", "halves"]
 
 # How many times as long as wanted a side must be to be halved first. To average twice with nearly the same
 # step blurs in a pattern, from which fine textures suffer: where area follows, the steps are far apart.

@@ -4,45 +4,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
-
-
-class Scoring(BaseModel):
-    """How an image's score and its map are taken from energies, but for the Gaussian's share in the map."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    top_fraction: float = Field(
-        default=0.01, gt=0, le=1, description="share of the most anomalous pixels that are averaged"
-    )
-    energy_floor: float = Field(default=0.01, ge=1e-37, description="energy below which scales do not differ")
-    enlarging: Enlarging = Field(
-        default="spline",
-        description="interpolation from energies to pixels: a cubic B-spline, which smooths, or linear",
-    )
-    sharpness: float = Field(
-        default=3.0, ge=0.1, le=100, description="inverse temperature of the map's soft minimum over scales"
-    )
-    picture: float = Field(
-        default=0.1,
-        ge=0,
-        le=10,
-        description="weight of the whole image's Gaussian in the image score; 0 for none",
-    )
-
-
-class ScoreRule(Scoring):
-    """The whole of it; recorded in the bundle."""
-
-    gaussian: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="share of the position's Gaussian in the map, the flow has the rest",
-    )
+from flows.fastflow.config import Enlarging, ScoreRule
+from flows.fastflow.enlarging import LARGEST, spline_weights
 
 
 def flow_energies(latents: Sequence[Tensor]) -> list[Tensor]:

@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.fastflow.blending import Blend
+from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.finish import Pixels, combine, finish, whole_part
 from flows.fastflow.fused import Energies
-from flows.fastflow.geometry import Geometry, Layout, Prepared
+from flows.fastflow.geometry import Layout, Prepared, lay_out
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import module_bytes
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.regions import Regions, expect_usable, one_each
-from flows.fastflow.score import ScoreRule, anomaly_map, image_score, picture_part, pixel_energies
+from flows.fastflow.score import anomaly_map, image_score, picture_part, pixel_energies
 from flows.fastflow.scored import Scored, put_together, statistics_of
 
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
@@ -71,7 +72,7 @@ class Scorer:
         geometry: Geometry,
         engine: Engine | None = None,
     ) -> None:
-        geometry.expect_room(input_size)
+        geometry.require_room(input_size)
         self.extractor = extractor
         self._head: Head | None = head.eval().requires_grad_(False)
         self.input_size = input_size
@@ -154,7 +155,7 @@ class Scorer:
 
     def layout(self, image_size: tuple[int, int]) -> Layout:
         """Where a picture of (H, W) pixels lies before the model, and how large its map is."""
-        return self.geometry.layout(image_size, self.input_size, self.extractor.strides)
+        return lay_out(self.geometry, image_size, self.input_size, self.extractor.strides)
 
     def prepare(self, image: NDArray[np.uint8]) -> Prepared:
         """Bring a picture (H, W, 3) to where the model takes it from."""

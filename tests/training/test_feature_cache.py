@@ -13,8 +13,9 @@ import torch
 from filelock import FileLock
 
 from flows.fastflow.backbones import find_weights
+from flows.fastflow.config import Geometry
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.geometry import Geometry
+from flows.fastflow.geometry import lay_out
 from flows.fastflow.images import read
 from flows.fastflow.resizing import resize
 from flows.fastflow.weights import Weights, digest
@@ -118,7 +119,7 @@ def test_tiles_of_an_image_are_rows(folder: Path, extractor: CountingExtractor, 
     views = [replace(views_of(paths)[t.picture], tile=t.number) for t in tiles]
     found = cache_of(folder, extractor, views, geometry=tile).features(ignore, ignore)
     for row, (picture, number) in enumerate(tiles):
-        prepared = tile.layout((64, 64), SIZE, extractor.strides).prepare(read(paths[picture]))
+        prepared = lay_out(tile, (64, 64), SIZE, extractor.strides).prepare(read(paths[picture]))
         maps = extractor(torch.from_numpy(prepared.tiles()[number][None].copy()))
         for array, wanted in zip(found, maps, strict=True):
             np.testing.assert_allclose(array[row], wanted[0].numpy(), rtol=1e-4, atol=1e-4)

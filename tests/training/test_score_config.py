@@ -3,11 +3,9 @@
 import pytest
 import torch
 
-from flows.fastflow.geometry import Geometry
+from flows.fastflow.config import FlowConfig, Geometry, ScoreRule
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.model import FlowConfig
-from flows.fastflow.score import ScoreRule
 from training.score_config import ScoreConfig
 
 SIZE = (8, 8)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from flows.fastflow.geometry import Geometry
+from flows.fastflow.config import Geometry
 from tests.training.pins import pins
 from training.pinned import Pinned
 from training.tiles import Tile, choose

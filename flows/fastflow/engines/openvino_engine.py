@@ -19,20 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flows.fastflow.config import Enlarging, ScoreRule
 from flows.fastflow.engines import openvino_cache, openvino_pixels
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, convert
 from flows.fastflow.engines.openvino_head import Sizes, build, weights_of
 from flows.fastflow.engines.openvino_parts import infer, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_split import split
-from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
-from flows.fastflow.score import ScoreRule
 
 # Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)

@@ -16,8 +16,9 @@ import openvino as ov
 import openvino.opset13 as op
 from numpy.typing import NDArray
 
+from flows.fastflow.config import Enlarging
 from flows.fastflow.engines.openvino_parts import constant, infer, shared
-from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
+from flows.fastflow.enlarging import LARGEST, spline_weights
 from flows.fastflow.finish import square_roots
 
 

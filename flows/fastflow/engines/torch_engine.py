@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from flows.fastflow.config import ScoreRule
 from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head, computing, stays_exact
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone
-from flows.fastflow.score import ScoreRule
 
 if TYPE_CHECKING:
     from flows.fastflow.features import FeatureExtractor

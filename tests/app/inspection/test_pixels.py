@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from app.errors.problems import Problem, ProblemName
 from app.inspection.pixels import Pixels, decode, explain
 from flows.fastflow import images
-from flows.fastflow.geometry import Geometry, Prepared
+from flows.fastflow.config import MAX_SAMPLE_BITS, Geometry
+from flows.fastflow.geometry import Prepared, lay_out
 from flows.fastflow.heatmap import ColourScale
 
 Images = dict[str, list[bytes]]
@@ -20,14 +21,14 @@ SIZE = (32, 48)
 def halve(pixels: Pixels) -> Prepared:
     """What a model might take."""
     size = pixels.shape[0] // 2, pixels.shape[1] // 2
-    return Geometry().layout(pixels.shape[:2], size, (1,)).prepare(pixels)
+    return lay_out(Geometry(), pixels.shape[:2], size, (1,)).prepare(pixels)
 
 
 @pytest.mark.parametrize("keep_pixels", [True, False])
 def test_upload_is_decoded_and_prepared(tiny_images: Images, keep_pixels: bool) -> None:
     data = tiny_images["good"][0]
     pixels = images.decode(data)
-    decoded = decode(data, LIMITS, images.MAX_SAMPLE_BITS, halve, keep_pixels=keep_pixels)
+    decoded = decode(data, LIMITS, MAX_SAMPLE_BITS, halve, keep_pixels=keep_pixels)
     np.testing.assert_array_equal(decoded.prepared.pixels, halve(pixels).pixels)
     assert decoded.size == pixels.shape[:2]
     assert decoded.sha256 == hashlib.sha256(data).hexdigest()
@@ -48,7 +49,7 @@ def test_upload_is_decoded_and_prepared(tiny_images: Images, keep_pixels: bool) 
 )
 def test_what_is_no_image_is_refused(data: bytes, name: ProblemName) -> None:
     with pytest.raises(Problem) as caught:
-        decode(data, LIMITS, images.MAX_SAMPLE_BITS, halve, keep_pixels=False)
+        decode(data, LIMITS, MAX_SAMPLE_BITS, halve, keep_pixels=False)
     assert (caught.value.name, bool(caught.value.detail)) == (name, True)
 
 

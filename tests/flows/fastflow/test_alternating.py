@@ -9,7 +9,8 @@ from torch import Tensor
 
 from flows import Compose
 from flows.fastflow import alternating
-from flows.fastflow.model import FastFlow, FlowConfig
+from flows.fastflow.config import FlowConfig
+from flows.fastflow.model import FastFlow
 
 
 def flow(channels: int, seed: int = 0, **settings: object) -> Compose:

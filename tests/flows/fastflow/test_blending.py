@@ -5,14 +5,15 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.blending import Blend
-from flows.fastflow.geometry import Geometry, Layout
+from flows.fastflow.config import Geometry
+from flows.fastflow.geometry import Layout, lay_out
 
 CPU = torch.device("cpu")
 
 
 def layout(height: int = 150, width: int = 210, overlap: float = 0.25, margin: int = 0) -> Layout:
     geometry = Geometry(fit="tile", overlap=overlap, margin=margin)
-    return geometry.layout((height, width), (64, 64), (8, 16))
+    return lay_out(geometry, (height, width), (64, 64), (8, 16))
 
 
 def blended(where: Layout, tiles: Tensor, chunk: int = 1000) -> Tensor:

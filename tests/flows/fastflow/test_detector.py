@@ -10,15 +10,13 @@ from sklearn.metrics import roc_auc_score
 
 from flows.fastflow import conformal
 from flows.fastflow.calibration import Calibrator
+from flows.fastflow.config import FlowConfig, Geometry, ScoreRule
 from flows.fastflow.detector import Detector, DeviceError, pick_device
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.model import FlowConfig
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.recorded_backbone import fits
-from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 from tests.flows.fastflow.manifests import edit
 from tests.flows.fastflow.untrained import weights

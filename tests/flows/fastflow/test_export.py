@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
 from flows.fastflow.export import ExportError, describe, export_onnx
-from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import decode
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.resizing import resize

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from flows.fastflow.config import FlowConfig
 from flows.fastflow.gaussian import PictureGaussian, PositionGaussian
 from flows.fastflow.head import Head, stays_exact
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.model import FlowConfig
 from flows.fastflow.normaliser import FeatureNormaliser
 
 CHANNELS = (6, 4, 5)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from flows import ChannelAffine, Compose, Coupling, Halves, Permutation
-from flows.fastflow.model import FastFlow, FlowConfig
+from flows.fastflow.config import FlowConfig
+from flows.fastflow.model import FastFlow
 from tests.flows.contract import jacobian
 
 RESNET18, WIDE_RESNET50 = (64, 128, 256), (256, 512, 1024)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from flows.fastflow.config import FlowConfig
 from flows.fastflow.cost import cost, on_meta
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
-from flows.fastflow.model import FlowConfig
 from flows.fastflow.presets import PAPER, PRESETS, Preset, preset
 from training.config import load_config
 

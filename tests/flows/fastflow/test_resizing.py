@@ -7,7 +7,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from flows.fastflow.resizing import Shrink, resize
+from flows.fastflow.config import Shrink
+from flows.fastflow.resizing import resize
 
 HEIGHT, WIDTH = 37, 53  # odd and unequal
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

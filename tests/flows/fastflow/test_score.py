@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flows.fastflow.score import ScoreRule, anomaly_map, flow_energies, image_score, pixel_energies
+from flows.fastflow.config import ScoreRule
+from flows.fastflow.score import anomaly_map, flow_energies, image_score, pixel_energies
 
 RULE = ScoreRule()
 LINEAR = ScoreRule(enlarging="linear")

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from flows.fastflow.bundle import FLOW, read_manifest
+from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.enlarging import spline_weights
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.regions import Regions
-from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 
 Pictures = dict[str, list[NDArray[np.uint8]]]

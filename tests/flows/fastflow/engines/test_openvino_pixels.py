@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from flows.fastflow.config import Enlarging, ScoreRule
 from flows.fastflow.engines import pick_engine
-from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies
-from flows.fastflow.score import ScoreRule
 
 pytest.importorskip("openvino")
 
