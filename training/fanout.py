@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.bundle import read_manifest
+from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.models_folder import BACKBONES
 from training.backbone import BackboneLoader
 from training.columns import aligned

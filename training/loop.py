@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flows.fastflow.atomic_files import replace_file, replacing
 from flows.fastflow.engines import computes_bfloat16
+from flows.fastflow.files.atomic_files import replace_file, replacing
 from flows.fastflow.head import Head, channels_last, computing
 from flows.fastflow.manifest import Precision
 from training.config import RunConfig, StoppingConfig

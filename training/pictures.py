@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.manifest import DataRecord
 from flows.fastflow.parts import PARTS, by_first_appearance, is_own, one_of_each, parts_of_names
-from flows.fastflow.plain_files import file_hashes
 from training.augment import AugmentConfig, variants
 from training.config import RunConfig
 from training.datasets.layout import licence, test_samples, train_images

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from flows.fastflow.atomic_files import temporary_directory
 from flows.fastflow.bundle import read_manifest
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
+from flows.fastflow.files.atomic_files import temporary_directory
 from flows.fastflow.models_folder import (
     BACKBONES,
     activate,

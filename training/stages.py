@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from flows.fastflow.atomic_files import sweep
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.files.atomic_files import sweep
 from flows.fastflow.head import Head
 from flows.fastflow.highest import highest, say_highest
 from flows.fastflow.manifest import Precision

@@ -24,8 +24,8 @@ from app.history import identity
 from app.history.pictures import is_picture_name
 from app.settings import Settings
 from flows.fastflow import models_folder
-from flows.fastflow.atomic_files import temporary_directory
-from flows.fastflow.plain_files import file_hashes
+from flows.fastflow.files.atomic_files import temporary_directory
+from flows.fastflow.files.plain_files import file_hashes
 
 _MAPS: Final = "history/maps"
 

@@ -19,8 +19,8 @@ from typing import Final, Literal, NamedTuple
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from flows.fastflow.atomic_files import remove_directory
-from flows.fastflow.plain_files import FileError, file_hashes
+from flows.fastflow.files.atomic_files import remove_directory
+from flows.fastflow.files.plain_files import FileError, file_hashes
 
 MANIFEST: Final = "manifest"
 SNAPSHOT: Final = "snapshot.json"

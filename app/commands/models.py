@@ -120,7 +120,7 @@ def pack(
     """
     from app.registry import packing
     from flows.fastflow import models_folder
-    from flows.fastflow.atomic_files import replacing
+    from flows.fastflow.files.atomic_files import replacing
 
     folder = models_folder.resolve(models, category, version)
     target = _file(output, f"{category}-{folder.name}.zip")

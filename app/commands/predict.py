@@ -134,9 +134,9 @@ def _files(path: Path, out: Path | None) -> dict[str, Path]:
 
     A folder of overlays within the folder of images is skipped: it is an earlier run's.
     """
+    from flows.fastflow.files.plain_files import escaped
     from flows.fastflow.images import IMAGE_SUFFIXES
     from flows.fastflow.picture_files import pictures_below
-    from flows.fastflow.plain_files import escaped
 
     if path.is_file():
         return {escaped(path.name): path}

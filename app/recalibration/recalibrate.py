@@ -17,8 +17,8 @@ from app.registry.category_settings import CategorySettings
 from app.schemas.predict import Threshold
 from flows.fastflow.calibration import Measurement, calibrate
 from flows.fastflow.detector import Detector, own_calibrator
+from flows.fastflow.files.listing import some
 from flows.fastflow.fit_pictures import FitPictures, fingerprint
-from flows.fastflow.listing import some
 from flows.fastflow.manifest import Calibration
 from flows.fastflow.review_band import say_empty_band
 

@@ -17,8 +17,8 @@ from app.registry.catalogue import problems_of, unknown_model
 from app.registry.file_cache import DamagedFileError, FileCache
 from app.schemas.body import Body
 from flows.fastflow import models_folder, regions
-from flows.fastflow.atomic_files import replace_file
-from flows.fastflow.plain_files import read_file
+from flows.fastflow.files.atomic_files import replace_file
+from flows.fastflow.files.plain_files import read_file
 
 SETTINGS: Final = "settings.json"
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large

@@ -19,8 +19,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from flows.fastflow import conformal
+from flows.fastflow.files.plain_files import FileError, read_file, sha256_of, sizes
 from flows.fastflow.manifest import MAX_FILES, Manifest
-from flows.fastflow.plain_files import FileError, read_file, sha256_of, sizes
 
 MANIFEST = "manifest.json"
 FLOW = "flow.safetensors"

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from flows.fastflow.atomic_files import replacing
 from flows.fastflow.detector import Detector
+from flows.fastflow.files.atomic_files import replacing
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.score import anomaly_map, image_score, pixel_energies
 

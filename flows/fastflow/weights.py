@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from flows.fastflow.atomic_files import replacing, sweep
+from flows.fastflow.files.atomic_files import replacing, sweep
 
 State = dict[str, Tensor]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.fastflow.plain_files import file_hashes
+from flows.fastflow.files.plain_files import file_hashes
 from training.pinned import Pinned
 
 

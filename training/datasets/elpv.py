@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sklearn.model_selection import train_test_split
 
-from flows.fastflow.atomic_files import temporary_directory
+from flows.fastflow.files.atomic_files import temporary_directory
 from training.datasets.folders import images
 from training.datasets.sample import DatasetError
 

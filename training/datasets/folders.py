@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flows.fastflow.files.plain_files import escaped
 from flows.fastflow.picture_files import is_picture
-from flows.fastflow.plain_files import escaped
 from training.datasets.sample import DatasetError, Sample
 
 GOOD = ("good", "ok", "normal")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from flows.fastflow.listing import some
+from flows.fastflow.files.listing import some
 from flows.fastflow.picture_files import pictures_below
 from training.datasets import mvtec, plain, visa
 from training.datasets.folders import (

@@ -23,10 +23,10 @@ without `_mask`, `_gt` or `_label`, and any of these suffixes.
 from collections import Counter
 from pathlib import Path
 
+from flows.fastflow.files.listing import some
+from flows.fastflow.files.plain_files import escaped
 from flows.fastflow.images import IMAGE_SUFFIXES
-from flows.fastflow.listing import some
 from flows.fastflow.picture_files import pictures_below
-from flows.fastflow.plain_files import escaped
 from training.datasets.folders import (
     MASKS,
     defective_samples,

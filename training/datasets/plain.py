@@ -16,8 +16,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.fastflow.files.listing import some
 from flows.fastflow.images import IMAGE_SUFFIXES
-from flows.fastflow.listing import some
 from flows.fastflow.parts import parts_of_names
 from training.datasets.folders import (
     DEFECTIVE,

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from flows.fastflow.listing import some
+from flows.fastflow.files.listing import some
 from training.datasets.folders import images
 from training.datasets.sample import DatasetError, Sample
 

@@ -26,8 +26,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from flows import Flow
-from flows.fastflow.atomic_files import temporary_directory
-from flows.fastflow.plain_files import FileError, read_file
+from flows.fastflow.files.atomic_files import temporary_directory
+from flows.fastflow.files.plain_files import FileError, read_file
 from training.density.fit import batch_rows
 from training.density.named import RecipeError, build, recipe_name
 from training.density.pictures import Pictures

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from flows.fastflow.atomic_files import replace_file
+from flows.fastflow.files.atomic_files import replace_file
 from training.report.pages import render
 from training.report.run_report import REPORT
 from training.summary import AVERAGED, METRICS, means

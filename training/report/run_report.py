@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.fastflow.atomic_files import replace_file
 from flows.fastflow.bundle import read_verified
 from flows.fastflow.detector import Detector
+from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.highest import say_highest
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.review_band import say_empty_band

@@ -16,7 +16,7 @@ import numpy as np
 import openvino as ov
 import torch
 
-from flows.fastflow.atomic_files import sweep, temporary_directory
+from flows.fastflow.files.atomic_files import sweep, temporary_directory
 from flows.fastflow.manifest import Backbone
 
 logger = logging.getLogger("flowgauge.openvino")

@@ -27,8 +27,8 @@ from app.history.history import History
 from app.history.pictures import Pictures
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow.atomic_files import remove_directory
-from flows.fastflow.plain_files import file_hashes
+from flows.fastflow.files.atomic_files import remove_directory
+from flows.fastflow.files.plain_files import file_hashes
 from tests.app.backup.conftest import RAW, Plant, inspect, place
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.support.postgres import Postgres

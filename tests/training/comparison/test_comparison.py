@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from flows.fastflow.conformal import threshold
 from flows.fastflow.detector import Detector
+from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.images import read
-from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.resizing import resize
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, Plan, compare, planned

@@ -38,7 +38,7 @@ def gallery(
     import torch
     from rich.console import Console
 
-    from flows.fastflow.atomic_files import replace_file
+    from flows.fastflow.files.atomic_files import replace_file
     from training.density import gallery as drawings
     from training.density.fit import DensityFitError
     from training.density.plane import TargetError, fit_target, plane_recipe, target_named

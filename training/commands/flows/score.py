@@ -46,8 +46,8 @@ def score(
 
     import torch
 
-    from flows.fastflow.atomic_files import replace_file
     from flows.fastflow.detector import pick_device
+    from flows.fastflow.files.atomic_files import replace_file
     from training.commands.flows.data import to_score
     from training.density import saved
     from training.density.outliers import negative_log_likelihood, typicality

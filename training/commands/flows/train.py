@@ -177,7 +177,7 @@ def _draw(
     """Write sheets of samples and interpolations, where they can be drawn."""
     import torch
 
-    from flows.fastflow.atomic_files import replace_file
+    from flows.fastflow.files.atomic_files import replace_file
     from training.density import saved
     from training.density.interpolate import interpolate
     from training.density.sheets import SheetError, sheet

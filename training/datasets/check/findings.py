@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from flows.fastflow import listing
+from flows.fastflow.files import listing
 from training.datasets.sample import DatasetError
 
 Severity = Literal["error", "warning"]

@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.fastflow.files.plain_files import escaped
 from flows.fastflow.images import IMAGE_SUFFIXES
 from flows.fastflow.picture_files import is_picture
-from flows.fastflow.plain_files import escaped
 from training.datasets import layout
 from training.datasets.check.findings import Finding
 from training.datasets.sample import DatasetError, Sample

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.fastflow.listing import lines
+from flows.fastflow.files.listing import lines
 
 _CHUNK = 1024 * 1024
 _NAMED = 20

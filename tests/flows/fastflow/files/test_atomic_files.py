@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.atomic_files import remove_directory, replace_file, replacing, sweep, temporary_directory
+from flows.fastflow.files.atomic_files import (
+    remove_directory,
+    replace_file,
+    replacing,
+    sweep,
+    temporary_directory,
+)
 
 DAY = 24 * 3600
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.plain_files import FileError, escaped, file_hashes, read_file, sha256_of, sizes
+from flows.fastflow.files.plain_files import FileError, escaped, file_hashes, read_file, sha256_of, sizes
 
 
 def test_files_are_read_up_to_a_limit(tmp_path: Path) -> None:
