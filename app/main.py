@@ -42,7 +42,7 @@ from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
 from app.telemetry.metrics import Telemetry
 from app.web.page import error_page
-from flows.fastflow.images import Limits, uncompressed_bytes
+from flows.fastflow.imaging.images import Limits, uncompressed_bytes
 
 logger = logging.getLogger("flowgauge.start")
 

@@ -25,8 +25,8 @@ from rich.table import Table
 
 from app.client import Client, Inspection
 from examples.children import FLOWGAUGE, INTERRUPTED, run, serving, wait_until_ready
-from flows.fastflow import images
-from flows.fastflow.heatmap import contact_sheet, encode_png
+from flows.fastflow.imaging import images
+from flows.fastflow.imaging.heatmap import contact_sheet, encode_png
 from training.datasets import elpv, layout
 from training.datasets.sample import DatasetError, Sample
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.fastflow.calibration import Calibrator, Decision
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.listing import lines
-from flows.fastflow.images import ImageError, read
+from flows.fastflow.imaging.images import ImageError, read
 from training.datasets.check.survey import thumbnail_of
 from training.datasets.masks import read_mask
 from training.datasets.sample import DatasetError, Sample

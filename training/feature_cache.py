@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from flows.fastflow.config import Geometry
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.files.atomic_files import remove_directory, temporary_directory
-from flows.fastflow.geometry import lay_out
+from flows.fastflow.imaging.geometry import lay_out
 from training.augment import AugmentError, Variant
 from training.pinned import Pinned, read
 from training.versions import library_versions

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow import images
-from flows.fastflow.images import FILE_LIMITS, ImageError, decode
+from flows.fastflow.imaging import images
+from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
 from training.datasets.sample import DatasetError
 
 

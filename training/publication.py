@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, dump
 from flows.fastflow.highest import highest
-from flows.fastflow.images import FILE_LIMITS, decode
+from flows.fastflow.imaging.images import FILE_LIMITS, decode
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
 from flows.fastflow.models_folder import publish
 from flows.fastflow.recorded_backbone import record_of

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flows.fastflow.config import Geometry
-from flows.fastflow.geometry import lay_out
+from flows.fastflow.imaging.geometry import lay_out
 from training.pinned import Pinned, size_of
 
 # The fractional part of its multiples fills an interval evenly, however many there are.

@@ -113,7 +113,7 @@ def _outcome(inspect: Inspect, file: Path, overlay_file: Path | None) -> tuple[F
     Returns:
         The finding or why there is none, and whether others would fail, too.
     """
-    from flows.fastflow.images import read_bytes
+    from flows.fastflow.imaging.images import read_bytes
 
     try:
         data = read_bytes(file)
@@ -135,8 +135,8 @@ def _files(path: Path, out: Path | None) -> dict[str, Path]:
     A folder of overlays within the folder of images is skipped: it is an earlier run's.
     """
     from flows.fastflow.files.plain_files import escaped
-    from flows.fastflow.images import IMAGE_SUFFIXES
-    from flows.fastflow.picture_files import pictures_below
+    from flows.fastflow.imaging.image_files import pictures_below
+    from flows.fastflow.imaging.images import IMAGE_SUFFIXES
 
     if path.is_file():
         return {escaped(path.name): path}

@@ -15,8 +15,8 @@ from sqlalchemy import Row
 from app.history.pictures import Pictures
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
-from flows.fastflow import heatmap, images, resizing
 from flows.fastflow.config import MAX_SAMPLE_BITS
+from flows.fastflow.imaging import heatmap, images, resizing
 
 logger = logging.getLogger("flowgauge.history")
 

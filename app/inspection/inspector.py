@@ -25,8 +25,8 @@ from app.schemas import predict as schemas
 from app.telemetry.metrics import Telemetry
 from flows.fastflow.calibration import Measurement, measure
 from flows.fastflow.detector import Detector
-from flows.fastflow.heatmap import ColourScale
-from flows.fastflow.images import Limits
+from flows.fastflow.imaging.heatmap import ColourScale
+from flows.fastflow.imaging.images import Limits
 
 T = TypeVar("T")
 

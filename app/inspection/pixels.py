@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from app.errors.problems import Problem, ProblemName
 from app.schemas.predict import Region
-from flows.fastflow import heatmap, images, regions
-from flows.fastflow.geometry import Prepared
-from flows.fastflow.heatmap import ColourScale
+from flows.fastflow.imaging import heatmap, images, regions
+from flows.fastflow.imaging.geometry import Prepared
+from flows.fastflow.imaging.heatmap import ColourScale
 
 Pixels = NDArray[np.uint8]
 Drawing = Literal["overlay", "heatmap", "map"]

@@ -14,8 +14,8 @@ from app.http.forms import TEXT_FIELDS
 from app.open_inference.outgoing import DEFAULT, OUTPUTS
 from app.schemas.open_inference import InferenceRequest, InputTensor, RequestParameters, TensorMetadata
 from app.settings import Settings
-from flows.fastflow import heatmap
-from flows.fastflow.images import Limits
+from flows.fastflow.imaging import heatmap
+from flows.fastflow.imaging.images import Limits
 
 # Files; or RGB (N, H, W, 3).
 INPUTS: Final = (

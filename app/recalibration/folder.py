@@ -13,9 +13,9 @@ from flows.fastflow.calibration import measure
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.plain_files import escaped, file_hashes
 from flows.fastflow.fit_pictures import FitPictures
-from flows.fastflow.images import IMAGE_SUFFIXES, ImageError, read
+from flows.fastflow.imaging.image_files import pictures_below
+from flows.fastflow.imaging.images import IMAGE_SUFFIXES, ImageError, read
 from flows.fastflow.parts import PARTS, numbered, one_of_each
-from flows.fastflow.picture_files import pictures_below
 
 _LEVELS: Final = 4  # above the images' folder, in which a parts.txt is looked for
 

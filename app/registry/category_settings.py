@@ -16,9 +16,10 @@ from app.errors.problems import Problem
 from app.registry.catalogue import problems_of, unknown_model
 from app.registry.file_cache import DamagedFileError, FileCache
 from app.schemas.body import Body
-from flows.fastflow import models_folder, regions
+from flows.fastflow import models_folder
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.plain_files import read_file
+from flows.fastflow.imaging import regions
 
 SETTINGS: Final = "settings.json"
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large

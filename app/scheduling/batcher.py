@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.errors.problems import Problem
 from app.scheduling.fair_queue import FairQueue, MovingAverage
 from flows.fastflow.detector import Detector
-from flows.fastflow.geometry import Prepared
+from flows.fastflow.imaging.geometry import Prepared
 from flows.fastflow.scored import Scored
 
 logger = logging.getLogger("flowgauge.batcher")

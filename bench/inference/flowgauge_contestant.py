@@ -57,7 +57,7 @@ def _load(options: argparse.Namespace) -> Tasks:
 
 def _flowgauge(options: argparse.Namespace) -> tuple[Callable[..., object], Callable[..., object]]:
     from bench.inference.engines import load
-    from flows.fastflow.images import read
+    from flows.fastflow.imaging.images import read
 
     detector = load(options.bundle, options.engine, options.device)
     return (

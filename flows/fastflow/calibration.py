@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flows.fastflow import conformal
 from flows.fastflow.conformal import Threshold
-from flows.fastflow.heatmap import ColourScale
+from flows.fastflow.imaging.heatmap import ColourScale
 from flows.fastflow.manifest import Calibration
 
 # The bundle's own; one made later of pictures of the line, for all its stations or for one of them.

@@ -20,13 +20,13 @@ from safetensors.torch import load
 from flows.fastflow.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
 from flows.fastflow.calibration import Calibrator, Decision
 from flows.fastflow.engines import Engine, pick_engine
-from flows.fastflow.geometry import Prepared
 from flows.fastflow.head import Head
-from flows.fastflow.images import FILE_LIMITS, ImageError, decode
+from flows.fastflow.imaging.geometry import Prepared
+from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
+from flows.fastflow.imaging.regions import Regions
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
-from flows.fastflow.regions import Regions
 from flows.fastflow.scored import Scored
 from flows.fastflow.scorer import NotNumbersError, Scorer
 from flows.fastflow.uninitialised import Uninitialised

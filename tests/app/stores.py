@@ -11,7 +11,7 @@ from app.errors.problems import Problem
 from app.registry.residency import Residency
 from flows.fastflow import bundle
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector
-from flows.fastflow.images import decode
+from flows.fastflow.imaging.images import decode
 from tests.app.bundles import again
 from tests.flows.fastflow.manifests import edit, rehash
 

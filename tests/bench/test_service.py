@@ -14,7 +14,7 @@ import pytest
 from bench.service import crash, fairness, overload, saturation, swap
 from bench.service.client import Connection, DisconnectedError, Response
 from bench.service.load import Exchange
-from flows.fastflow.images import decode
+from flows.fastflow.imaging.images import decode
 from tests.conftest import picture
 from tests.support.fleet import Fleet, make, unique
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
-from flows.fastflow.images import decode
+from flows.fastflow.imaging.images import decode
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from training.config import RunConfig
 from training.progress import Silent

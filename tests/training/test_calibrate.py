@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.images import read
+from flows.fastflow.imaging.images import read
 from tests.training.pins import pins
 from training.calibrate import calibrate
 

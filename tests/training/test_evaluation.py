@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.images import read
+from flows.fastflow.imaging.images import read
 from training.datasets.sample import Sample
 from training.evaluation import Evaluation, evaluate
 

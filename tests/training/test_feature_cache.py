@@ -15,9 +15,9 @@ from filelock import FileLock
 from flows.fastflow.backbones import find_weights
 from flows.fastflow.config import Geometry
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.geometry import lay_out
-from flows.fastflow.images import read
-from flows.fastflow.resizing import resize
+from flows.fastflow.imaging.geometry import lay_out
+from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.resizing import resize
 from flows.fastflow.weights import Weights, digest
 from tests.app.full_disk import files_of_at_most
 from tests.training.pins import pins

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.fastflow.fit_pictures import FitPictures
-from flows.fastflow.images import read
+from flows.fastflow.imaging.images import read
 from flows.fastflow.parts import PARTS, PartsError
 from tests.conftest import png
 from training.datasets.check.survey import thumbnail_of

@@ -8,8 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from flows.fastflow import images
-from flows.fastflow.images import FILE_LIMITS, ImageError
+from flows.fastflow.imaging import images
+from flows.fastflow.imaging.images import FILE_LIMITS, ImageError
 from tests.training.pins import pins
 from training.datasets.sample import DatasetError
 from training.pinned import Pinned, read, read_bytes, size_of

@@ -22,8 +22,8 @@ from flows.fastflow import fit_pictures
 from flows.fastflow.conformal import threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
-from flows.fastflow.images import read
-from flows.fastflow.resizing import resize
+from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.resizing import resize
 from training.config import load_config
 from training.datasets.sample import Sample
 from training.feature_cache import write_header

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flows.fastflow.files.plain_files import escaped
-from flows.fastflow.picture_files import is_picture
+from flows.fastflow.imaging.image_files import is_picture
 from training.datasets.sample import DatasetError, Sample
 
 GOOD = ("good", "ok", "normal")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flows.fastflow.files.listing import some
-from flows.fastflow.picture_files import pictures_below
+from flows.fastflow.imaging.image_files import pictures_below
 from training.datasets import mvtec, plain, visa
 from training.datasets.folders import (
     expect_utf8,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.images import bits_used, read, read_bytes
+from flows.fastflow.imaging.images import bits_used, read, read_bytes
 from training.datasets.folders import images
 from training.datasets.sample import DatasetError
 

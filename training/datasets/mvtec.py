@@ -16,7 +16,7 @@ Its relatives differ in a name or two, and are read as they come:
 - VisA as its authors' prepare_data.py arranges it: test/bad, ground_truth/bad.
 
 validation/ of MVTec LOCO AD and AD 2 is not read. Pictures may be of any format that
-`flows.fastflow.images` reads, with suffixes in any case. A mask carries its picture's name with or
+`flows.fastflow.imaging.images` reads, with suffixes in any case. A mask carries its picture's name with or
 without `_mask`, `_gt` or `_label`, and any of these suffixes.
 """
 
@@ -25,8 +25,8 @@ from pathlib import Path
 
 from flows.fastflow.files.listing import some
 from flows.fastflow.files.plain_files import escaped
-from flows.fastflow.images import IMAGE_SUFFIXES
-from flows.fastflow.picture_files import pictures_below
+from flows.fastflow.imaging.image_files import pictures_below
+from flows.fastflow.imaging.images import IMAGE_SUFFIXES
 from training.datasets.folders import (
     MASKS,
     defective_samples,

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.fastflow.files.listing import some
-from flows.fastflow.images import IMAGE_SUFFIXES
+from flows.fastflow.imaging.images import IMAGE_SUFFIXES
 from flows.fastflow.parts import parts_of_names
 from training.datasets.folders import (
     DEFECTIVE,

@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from flows.fastflow import images, resizing
-from flows.fastflow.picture_files import is_picture
+from flows.fastflow.imaging import images, resizing
+from flows.fastflow.imaging.image_files import is_picture
 
 DIGIT_LEVELS = 17  # scikit-learn's digits count the dots of a 4 x 4 square: 0 to 16
 PICTURE_LEVELS = 256
@@ -97,7 +97,7 @@ def digits() -> Pictures:
 def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pictures:
     """The pictures directly in a folder, square, in three parts by a fixed seed.
 
-    They are decoded as everywhere else (`flows.fastflow.images`) and brought to size x size pixels; the
+    They are decoded as everywhere else (`flows.fastflow.imaging.images`) and brought to size x size pixels; the
     aspect ratio may change. Pictures that are equal then are taken once: a copy of a training picture among
     the test pictures would flatter every figure. Names that begin with a dot and files of other suffixes are
     passed over.
@@ -110,7 +110,7 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pict
 
     Raises:
         PicturesError: the folder is not there or holds fewer than 6 different pictures; a picture cannot be
-            decoded (`flows.fastflow.images.ImageError`; the message names it); the size or the channels are
+            decoded (`flows.fastflow.imaging.images.ImageError`; the message names it); the size or the channels are
             not as above.
     """
     if channels not in (1, 3):

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.heatmap import overlay
-from flows.fastflow.images import read
+from flows.fastflow.imaging.heatmap import overlay
+from flows.fastflow.imaging.images import read
 from training.evaluation import Evaluation, Row
 from training.measurement import read_truth
 

@@ -17,7 +17,7 @@ from app.database import clock
 from app.errors.problems import Problem
 from app.history.drawing import MOST_WAITING, Drawer, Source, View
 from app.history.pictures import Pictures
-from flows.fastflow.heatmap import ColourScale
+from flows.fastflow.imaging.heatmap import ColourScale
 
 # Left nothing is unusual, right everything is as bad as the scale goes.
 SCORES = np.tile(np.array([0, 0, 0, 2, 2, 2], np.float16), (4, 1))

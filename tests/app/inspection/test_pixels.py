@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from app.errors.problems import Problem, ProblemName
 from app.inspection.pixels import Pixels, decode, explain
-from flows.fastflow import images
 from flows.fastflow.config import MAX_SAMPLE_BITS, Geometry
-from flows.fastflow.geometry import Prepared, lay_out
-from flows.fastflow.heatmap import ColourScale
+from flows.fastflow.imaging import images
+from flows.fastflow.imaging.geometry import Prepared, lay_out
+from flows.fastflow.imaging.heatmap import ColourScale
 
 Images = dict[str, list[bytes]]
 LIMITS = images.Limits(max_bytes=200_000, max_pixels=100_000)

@@ -8,7 +8,7 @@ import pytest
 from app.errors.problems import Problem
 from app.open_inference.incoming import MAX_JSON, Incoming, json_length, parse
 from app.settings import Settings
-from flows.fastflow import images
+from flows.fastflow.imaging import images
 
 SETTINGS = Settings(max_items=4, max_bytes=100, max_pixels=16)
 

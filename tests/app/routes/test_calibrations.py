@@ -13,8 +13,9 @@ from starlette.testclient import TestClient
 from app.http import forms
 from app.recalibration import images as calibration_pictures
 from app.registry.calibrations import CalibrationFiles
-from flows.fastflow import conformal, images, models_folder
+from flows.fastflow import conformal, models_folder
 from flows.fastflow.detector import Detector
+from flows.fastflow.imaging import images
 from tests.app.bundles import again, archive
 from tests.app.calibrating import URL, good, renewal, send, slot_of
 from tests.app.tuned import acts, predicted, refused, service

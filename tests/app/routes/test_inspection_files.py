@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import images
+from flows.fastflow.imaging import images
 from tests.app.conftest import history_of, remove_files
 from tests.app.guarded import expect_problem
 from tests.conftest import picture, png

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from app.inspection.inspector import Inspector
 from app.schemas.predict import Inspection
-from flows.fastflow import images
+from flows.fastflow.imaging import images
 from tests.app.bundles import again
 from tests.app.stores import change
 from tests.conftest import picture, png

@@ -14,7 +14,7 @@ from app.database import clock
 from app.database.tables import retention
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import images
+from flows.fastflow.imaging import images
 from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed, history_of
 from tests.app.history.rows import add, row

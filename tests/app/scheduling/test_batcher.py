@@ -19,11 +19,12 @@ from torch import Tensor
 from app.errors.problems import Problem
 from app.scheduling import batcher
 from app.scheduling.batcher import Batcher, BatchResult, Observer
-from flows.fastflow import images, models_folder
+from flows.fastflow import models_folder
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
 from flows.fastflow.gaussian import PositionGaussian
-from flows.fastflow.geometry import Prepared
+from flows.fastflow.imaging import images
+from flows.fastflow.imaging.geometry import Prepared
 from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
 from tests.support.waiting import until

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flows.fastflow import backbones, hub
 from flows.fastflow.bundle import read_manifest
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.images import decode
+from flows.fastflow.imaging.images import decode
 from flows.fastflow.models_folder import BACKBONES, resolve
 
 

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flows.fastflow import conformal, heatmap
+from flows.fastflow import conformal
 from flows.fastflow.calibration import Calibrator, Measurement, calibrate
+from flows.fastflow.imaging import heatmap
 from flows.fastflow.scored import Scored
 
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
 from flows.fastflow.export import ExportError, describe, export_onnx
-from flows.fastflow.images import decode
+from flows.fastflow.imaging.images import decode
+from flows.fastflow.imaging.resizing import resize
 from flows.fastflow.models_folder import resolve
-from flows.fastflow.resizing import resize
 from flows.fastflow.scorer import Scorer
 
 pytest.importorskip("onnx")

@@ -18,8 +18,8 @@ from flows.fastflow.engines import pick_engine
 from flows.fastflow.enlarging import spline_weights
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
+from flows.fastflow.imaging.regions import Regions
 from flows.fastflow.models_folder import resolve
-from flows.fastflow.regions import Regions
 from flows.fastflow.scorer import Scorer
 
 Pictures = dict[str, list[NDArray[np.uint8]]]

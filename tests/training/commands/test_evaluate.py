@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import flowgauge
 from flows.fastflow.conformal import false_reject_band
 from flows.fastflow.detector import Detector
-from flows.fastflow.images import read
+from flows.fastflow.imaging.images import read
 from flows.fastflow.models_folder import resolve
 from tests.flows.fastflow.manifests import edit
 from tests.training.comparison.stand_in import interpreter

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from flows.fastflow.conformal import threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.plain_files import file_hashes
-from flows.fastflow.images import read
-from flows.fastflow.resizing import resize
+from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.resizing import resize
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, Plan, compare, planned
 from training.config import RunConfig

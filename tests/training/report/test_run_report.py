@@ -16,7 +16,7 @@ import pytest
 
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
-from flows.fastflow.images import read
+from flows.fastflow.imaging.images import read
 from tests.flows.fastflow.manifests import rehash
 from training.datasets.sample import Sample
 from training.evaluation import evaluate

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from flows.fastflow.images import read
+from flows.fastflow.imaging.images import read
 from training.datasets.check.findings import Finding, Kind, within
 from training.datasets.check.survey import Picture
 from training.datasets.folders import MASKS, is_good, masks_of

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.fastflow.files.plain_files import escaped
-from flows.fastflow.images import IMAGE_SUFFIXES
-from flows.fastflow.picture_files import is_picture
+from flows.fastflow.imaging.image_files import is_picture
+from flows.fastflow.imaging.images import IMAGE_SUFFIXES
 from training.datasets import layout
 from training.datasets.check.findings import Finding
 from training.datasets.sample import DatasetError, Sample

@@ -11,15 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.images import (
-    FILE_LIMITS,
-    BitsUsed,
-    ImageError,
-    bits_used,
-    decode,
-    read_bytes,
-)
-from flows.fastflow.resizing import resize
+from flows.fastflow.imaging.images import FILE_LIMITS, BitsUsed, ImageError, bits_used, decode, read_bytes
+from flows.fastflow.imaging.resizing import resize
 
 THUMBNAIL = 64  # px
 _SIDE = 256  # px; statistics are taken at this size, so that pictures of other sizes can be compared

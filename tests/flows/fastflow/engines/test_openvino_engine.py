@@ -18,7 +18,7 @@ from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
-from flows.fastflow.images import decode
+from flows.fastflow.imaging.images import decode
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.models_folder import resolve
 from tests.flows.fastflow.test_fused import CHANNELS, NORMALISATIONS, made, maps

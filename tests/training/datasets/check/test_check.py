@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow.images import read
+from flows.fastflow.imaging.images import read
 from flows.fastflow.parts import PARTS
 from tests.training.datasets.check.parts import SIZE, category, part, write
 from training.datasets.check import check

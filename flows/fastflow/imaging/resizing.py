@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.config import Shrink
-
-from .area import average
+from flows.fastflow.imaging.area import average
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 

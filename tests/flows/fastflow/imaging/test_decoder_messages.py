@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.fastflow import images
+from flows.fastflow.imaging import images
 
 
 def damaged(kind: str, **options: str) -> list[bytes]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.fastflow.config import Geometry
-from flows.fastflow.geometry import Layout, lay_out
-from flows.fastflow.resizing import resize
+from flows.fastflow.imaging.geometry import Layout, lay_out
+from flows.fastflow.imaging.resizing import resize
 
 STRIDES = (8, 16, 32)
 INPUT = (256, 256)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.config import MAX_SIDE, Geometry, Shrink
-from flows.fastflow.resizing import resize
+from flows.fastflow.imaging.resizing import resize
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flows.fastflow.regions import Region, find, mask
+from flows.fastflow.imaging.regions import Region, find, mask
 
 Map = NDArray[np.float32]
 

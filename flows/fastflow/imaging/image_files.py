@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from .images import IMAGE_SUFFIXES
+from flows.fastflow.imaging.images import IMAGE_SUFFIXES
 
 _OVERLAY: Final = ".overlay.png"  # after the picture's whole name, as `predict` and `watch` write them
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import jpeg, png, tiff, webp
-from .stripped import Refused, Stripped
-
-__all__ = ["Refused", "Stripped", "strip"]
+from flows.fastflow.imaging.containers import jpeg, png, tiff, webp
+from flows.fastflow.imaging.containers.stripped import Stripped
 
 _FORMATS: dict[str | None, Callable[[bytes], Stripped]] = {
     "JPEG": jpeg.strip,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from . import exif
-from .stripped import MAX_SEGMENTS, Refused, Stripped
+from flows.fastflow.imaging.containers import exif
+from flows.fastflow.imaging.containers.stripped import MAX_SEGMENTS, Refused, Stripped
 
 _HEADER = 12  # RIFF, the size of what follows, WEBP
 _HAS_EXIF = 0x08

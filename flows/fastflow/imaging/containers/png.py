@@ -6,8 +6,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from . import exif
-from .stripped import MAX_SEGMENTS, Refused, Stripped
+from flows.fastflow.imaging.containers import exif
+from flows.fastflow.imaging.containers.stripped import MAX_SEGMENTS, Refused, Stripped
 
 # One for each row of the tallest picture, interlaced; most encoders put 8 KiB or more into one.
 MAX_PIXEL_CHUNKS = 32_768

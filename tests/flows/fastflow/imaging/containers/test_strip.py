@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from flows.fastflow.containers import Stripped, strip
-from flows.fastflow.containers.png import MAX_PIXEL_CHUNKS
-from flows.fastflow.containers.stripped import MAX_SEGMENTS
-from flows.fastflow.images import Undecodable, decode
+from flows.fastflow.imaging.containers.png import MAX_PIXEL_CHUNKS
+from flows.fastflow.imaging.containers.strip import strip
+from flows.fastflow.imaging.containers.stripped import MAX_SEGMENTS, Stripped
+from flows.fastflow.imaging.images import Undecodable, decode
 from tests.flows.fastflow.saving import save
 
 HEIGHT, WIDTH = 37, 53

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from . import exif
-from .stripped import Refused, Stripped
+from flows.fastflow.imaging.containers import exif
+from flows.fastflow.imaging.containers.stripped import Refused, Stripped
 
 MAX_TAGS = 1024
 MAX_VALUES = 64

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow import heatmap
-from flows.fastflow.heatmap import ColourScale, colours, contact_sheet, overlay
+from flows.fastflow.imaging import heatmap
+from flows.fastflow.imaging.heatmap import ColourScale, colours, contact_sheet, overlay
 
 SCALE = ColourScale(low=1.0, middle=3.0)  # 1 dark, 3 the threshold, 5 and beyond the brightest
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow import area
+from flows.fastflow.imaging import area
 
 DIVIDED = [
     ((900, 900), (256, 256)),

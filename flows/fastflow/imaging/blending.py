@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from flows.fastflow.geometry import Layout
+from flows.fastflow.imaging.geometry import Layout
 
 
 class Blend:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flows.fastflow.config import Shrink
-from flows.fastflow.resizing import resize
+from flows.fastflow.imaging.resizing import resize
 
 HEIGHT, WIDTH = 37, 53  # odd and unequal
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

@@ -34,8 +34,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from flows.fastflow.config import MAX_SAMPLE_BITS
-
-from . import containers, decoder_messages
+from flows.fastflow.imaging import decoder_messages
+from flows.fastflow.imaging.containers.strip import strip
+from flows.fastflow.imaging.containers.stripped import Refused, Stripped
 
 T = TypeVar("T")
 
@@ -116,7 +117,7 @@ def decode(
         TooLarge, UnsupportedFormat, Undecodable: and nothing else, whatever the bytes are.
     """
 
-    def pixels(header: ImageFile, file: containers.Stripped) -> NDArray[np.uint8]:
+    def pixels(header: ImageFile, file: Stripped) -> NDArray[np.uint8]:
         by_opencv = _opencv_is_right(header)
         found = _by_opencv(header, file.data, sample_bits) if by_opencv else _by_pillow(header, sample_bits)
         return np.ascontiguousarray(_upright(found, file.orientation), dtype=np.uint8)
@@ -131,14 +132,14 @@ def size_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         TooLarge, UnsupportedFormat, Undecodable: as :func:`decode`, as far as the header tells.
     """
 
-    def size(header: ImageFile, file: containers.Stripped) -> tuple[int, int]:
+    def size(header: ImageFile, file: Stripped) -> tuple[int, int]:
         lies = 5 <= file.orientation <= 8
         return (header.width, header.height) if lies else (header.height, header.width)
 
     return _opened(data, limits, size)
 
 
-def _opened(data: bytes, limits: Limits, make: Callable[[ImageFile, containers.Stripped], T]) -> T:
+def _opened(data: bytes, limits: Limits, make: Callable[[ImageFile, Stripped], T]) -> T:
     """What is made of a file whose header was looked at; whatever goes wrong is an ImageError."""
     if len(data) > limits.max_bytes:
         raise TooLarge(f"The file is larger than the {limits.max_bytes:,} bytes allowed.")
@@ -149,13 +150,13 @@ def _opened(data: bytes, limits: Limits, make: Callable[[ImageFile, containers.S
     _ignore_pillow_warnings()
     try:
         with decoder_messages.silenced():
-            file = containers.strip(reader.format, data)
+            file = strip(reader.format, data)
             header = reader(io.BytesIO(file.data))
             _check(header, file, limits)
             return make(header, file)
     except ImageError:
         raise
-    except containers.Refused as error:
+    except Refused as error:
         raise Undecodable(str(error)) from error
     except Image.DecompressionBombError as error:
         raise TooLarge(f"The picture has more than {limits.max_pixels:,} pixels.") from error
@@ -218,10 +219,10 @@ def bits_used(data: bytes) -> BitsUsed | None:
     if reader is PngImageFile:
         if data[_PNG_DEPTH] != 16:  # as nearly all, of which no more need be read
             return None
-        file = np.frombuffer(containers.strip(reader.format, data).data, np.uint8)
+        file = np.frombuffer(strip(reader.format, data).data, np.uint8)
         samples = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
         return None if samples is None else _bits(samples)
-    image = reader(io.BytesIO(containers.strip(reader.format, data).data))
+    image = reader(io.BytesIO(strip(reader.format, data).data))
     assert isinstance(image, TiffImageFile)  # noqa: S101
     if not image.mode.startswith("I;16") or max(image.tag_v2.get(Tag.BitsPerSample, (1,))) != 16:
         return None  # colours of which Pillow gives the high byte; 12 bits that are packed, and taken as such
@@ -250,7 +251,7 @@ def _ignore_pillow_warnings() -> None:
         warnings.filterwarnings("ignore", module=_PILLOW_MODULES.pattern)
 
 
-def _check(header: ImageFile, file: containers.Stripped, limits: Limits) -> None:
+def _check(header: ImageFile, file: Stripped, limits: Limits) -> None:
     """Refuse by the header alone what is too large, or not a single picture of known pixels."""
     _check_size("The picture", header.width, header.height, limits)
     if isinstance(header, TiffImageFile):

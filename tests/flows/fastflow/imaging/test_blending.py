@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from flows.fastflow.blending import Blend
 from flows.fastflow.config import Geometry
-from flows.fastflow.geometry import Layout, lay_out
+from flows.fastflow.imaging.blending import Blend
+from flows.fastflow.imaging.geometry import Layout, lay_out
 
 CPU = torch.device("cpu")
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.picture_files import is_picture, pictures_below
+from flows.fastflow.imaging.image_files import is_picture, pictures_below
 from tests.support.rights import without_roots_rights
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from flows.fastflow.resizing import resize
+from flows.fastflow.imaging.resizing import resize
 
 # An overlay is tinted from half the way to the pixel threshold on, and fully from the threshold on. What good
 # parts typically show stays as it is (their most unusual spots may get a breath of colour), and a defect can

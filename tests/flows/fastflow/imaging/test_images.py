@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from flows.fastflow.images import (
+from flows.fastflow.imaging.images import (
     DEFAULT_LIMITS,
     FILE_LIMITS,
     ImageError,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from . import exif
-from .stripped import MAX_SEGMENTS, Refused, Stripped
+from flows.fastflow.imaging.containers import exif
+from flows.fastflow.imaging.containers.stripped import MAX_SEGMENTS, Refused, Stripped
 
 MAX_FILL = 4096  # bytes between two segments
 MAX_TABLES = 128 * 1024  # bytes; tables of four components take 3 KB, a thumbnail of JFIF 64 KiB

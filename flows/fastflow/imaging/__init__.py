@@ -1,0 +1,1 @@
+"""Decode, resize, tile, mask and colour images."""

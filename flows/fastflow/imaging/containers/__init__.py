@@ -1,0 +1,1 @@
+"""Image files without their metadata, by format."""
