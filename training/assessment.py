@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from flows.fastflow.bundle import BundleError, read_manifest
-from flows.fastflow.conformal import Threshold
+from flows.fastflow.calibration.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.listing import some

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flows.fastflow.conformal import Threshold
-from flows.fastflow.review_band import say_empty_band
+from flows.fastflow.calibration.conformal import Threshold
+from flows.fastflow.calibration.review_band import say_empty_band
 from training.assessment import Assessed
 from training.columns import aligned
 from training.near_copies import say_near_copies

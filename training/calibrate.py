@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from flows.fastflow import calibration
-from flows.fastflow.conformal import threshold
+from flows.fastflow.calibration import calibrator as calibration
+from flows.fastflow.calibration.conformal import threshold
 from flows.fastflow.manifest import Calibration, ThresholdRecord
 from flows.fastflow.scorer import Scorer
 from training.pinned import Pinned, read
@@ -35,7 +35,7 @@ def calibrate(
     """Score held-out good pictures and set the thresholds by split conformal prediction.
 
     The image threshold keeps the false-reject rate at most `target_fpr`, if there are enough pictures. The
-    pixel threshold does the same for the largest value of a map, see `flows.fastflow.calibration.calibrate`.
+    pixel threshold does the same for the largest value of a map, see `flows.fastflow.calibration.calibrator.calibrate`.
 
     Args:
         scorer: the fitted model, as the engine that will serve computes it.

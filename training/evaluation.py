@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.calibration import Calibrator, Decision
+from flows.fastflow.calibration.calibrator import Calibrator, Decision
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.listing import lines
 from flows.fastflow.imaging.images import ImageError, read

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration.calibrator import Calibrator
 
 RATES: Final = (0.005, 0.01, 0.02, 0.05, 0.1)
 _CONFIDENCE: Final = 0.95

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.calibration.parts import PARTS, by_first_appearance, is_own, one_of_each, parts_of_names
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.manifest import DataRecord
-from flows.fastflow.parts import PARTS, by_first_appearance, is_own, one_of_each, parts_of_names
 from training.augment import AugmentConfig, variants
 from training.config import RunConfig
 from training.datasets.layout import licence, test_samples, train_images
@@ -29,7 +29,7 @@ class Pictures:
     Attributes:
         paths: the files.
         hashes: sha256 of each.
-        shown: the number of the part that each shows, see `flows.fastflow.parts`.
+        shown: the number of the part that each shows, see `flows.fastflow.calibration.parts`.
         split: which pictures are fitted to, and which are held out.
         copies: files left out because they are equal to others byte for byte.
         licence: of the pictures, or None.

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
+from flows.fastflow.calibration.highest import highest
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, dump
-from flows.fastflow.highest import highest
 from flows.fastflow.imaging.images import FILE_LIMITS, decode
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
 from flows.fastflow.models_folder import publish

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from flows.fastflow.bundle import read_manifest
+from flows.fastflow.calibration.review_band import say_empty_band
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.files.atomic_files import temporary_directory
@@ -19,7 +20,6 @@ from flows.fastflow.models_folder import (
     left_behind,
     versions,
 )
-from flows.fastflow.review_band import say_empty_band
 from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader

@@ -50,7 +50,7 @@ class Split:
 
         Args:
             parts: (N,) the row that each picture's part has in this split.
-            drawn: the one picture of each part that may calibrate, see `flows.fastflow.parts`; others of a
+            drawn: the one picture of each part that may calibrate, see `flows.fastflow.calibration.parts`; others of a
                 part that is held out are not used.
         """
         return Split(
@@ -79,7 +79,7 @@ def too_few(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> li
     """What pictures held out cannot promise of the rate asked for, in a line; none where they can.
 
     Args:
-        held_out: pictures to calibrate with, by split conformal prediction (`flows.fastflow.conformal`).
+        held_out: pictures to calibrate with, by split conformal prediction (`flows.fastflow.calibration.conformal`).
         calibration: what is asked for.
         parts: whether they are one of each part, of which there are several pictures.
     """

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from flows.fastflow.calibration.highest import highest, say_highest
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.files.atomic_files import sweep
 from flows.fastflow.head import Head
-from flows.fastflow.highest import highest, say_highest
 from flows.fastflow.manifest import Precision
 from flows.fastflow.models_folder import BACKBONES, activate, left_behind
 from flows.fastflow.scorer import Scorer

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
-from flows.fastflow.conformal import Threshold, false_reject_band
+from flows.fastflow.calibration.conformal import Threshold, false_reject_band
 from training.evaluation import Evaluation
 from training.measurement import Figures
 

@@ -104,8 +104,8 @@ def calibrate(
 
 
 def _print(told: Mapping[str, Any], scores: Mapping[str, float]) -> None:
-    from flows.fastflow.conformal import realised_range
-    from flows.fastflow.highest import highest, say_highest
+    from flows.fastflow.calibration.conformal import realised_range
+    from flows.fastflow.calibration.highest import highest, say_highest
 
     whose = "all stations" if told["station"] is None else f"station {told['station']}"
     each = ", one of each part" if told["of_parts"] else ""

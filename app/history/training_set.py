@@ -28,7 +28,7 @@ from app.database.tables import inspections
 from app.history.pictures import Pictures, format_of
 from app.history.queries import elsewhere
 from app.http.sending import PIECE_BYTES
-from flows.fastflow.parts import PARTS
+from flows.fastflow.calibration.parts import PARTS
 
 logger = logging.getLogger("flowgauge.history")
 

@@ -16,7 +16,7 @@ from app.inspection.verdict import shown
 from app.scheduling.batcher import BatchResult
 from app.scheduling.thread_pool import Timed
 from app.schemas import predict as schemas
-from flows.fastflow.calibration import Thresholds
+from flows.fastflow.calibration.calibrator import Thresholds
 
 MediaType = Literal["application/json", "image/png", "application/x-npy"]
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = ("application/json", "image/png", "application/x-npy")

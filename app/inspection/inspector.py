@@ -23,7 +23,7 @@ from app.scheduling.batcher import Batcher, BatchResult
 from app.scheduling.thread_pool import FairThreadPool, Timed
 from app.schemas import predict as schemas
 from app.telemetry.metrics import Telemetry
-from flows.fastflow.calibration import Measurement, measure
+from flows.fastflow.calibration.calibrator import Measurement, measure
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.heatmap import ColourScale
 from flows.fastflow.imaging.images import Limits

@@ -11,7 +11,7 @@ from app.history.rates import DECISIONS
 from app.registry.category_settings import CategorySettings, Region
 from app.schemas.predict import CalibrationUsed, Decision
 from app.schemas.predict import Threshold as ShownThreshold
-from flows.fastflow.calibration import Calibrator, Thresholds
+from flows.fastflow.calibration.calibrator import Calibrator, Thresholds
 from flows.fastflow.detector import Detector
 
 

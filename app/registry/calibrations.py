@@ -23,7 +23,7 @@ from app.errors.problems import Problem
 from app.registry.catalogue import problems_of
 from app.registry.file_cache import DamagedFileError, FileCache
 from flows.fastflow import bundle, models_folder
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.plain_files import read_file

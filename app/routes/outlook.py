@@ -19,7 +19,7 @@ from app.registry.store import Store
 from app.routes.openapi import documented
 from app.routes.parameters import StationOfCalibration
 from app.schemas import outlook as schemas
-from flows.fastflow import conformal
+from flows.fastflow.calibration import conformal
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])

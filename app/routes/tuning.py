@@ -14,7 +14,7 @@ from app.registry.category_settings import Area, CategorySettings, Region
 from app.routes.openapi import documented
 from app.routes.parameters import OptionalReason, StationOfRegion
 from app.schemas import tuning as schemas
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["models"])

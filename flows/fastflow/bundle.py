@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from safetensors.torch import save
 from torch import Tensor
 
-from flows.fastflow import conformal
+from flows.fastflow.calibration import conformal
 from flows.fastflow.files.plain_files import FileError, read_file, sha256_of, sizes
 from flows.fastflow.manifest import MAX_FILES, Manifest
 

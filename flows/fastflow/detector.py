@@ -18,7 +18,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.torch import load
 
 from flows.fastflow.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
-from flows.fastflow.calibration import Calibrator, Decision
+from flows.fastflow.calibration.calibrator import Calibrator, Decision
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.head import Head
 from flows.fastflow.imaging.geometry import Prepared

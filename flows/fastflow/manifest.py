@@ -89,7 +89,7 @@ class Gaussian(_Record):
 
 
 class ThresholdRecord(_Record):
-    """`flows.fastflow.conformal.Threshold` as stored."""
+    """`flows.fastflow.calibration.conformal.Threshold` as stored."""
 
     reject: float
     target_fpr: _Rate

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.fastflow.bundle import read_manifest
-from flows.fastflow.conformal import false_reject_band
+from flows.fastflow.calibration.conformal import false_reject_band
 from flows.fastflow.models_folder import resolve
 from tests.system.processes import FlowGauge
 from training.datasets import elpv

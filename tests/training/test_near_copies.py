@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flows.fastflow.calibration.parts import PARTS, PartsError
 from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.imaging.images import read
-from flows.fastflow.parts import PARTS, PartsError
 from tests.conftest import png
 from training.datasets.check.survey import thumbnail_of
 from training.near_copies import NearCopies, near_copies, of_version

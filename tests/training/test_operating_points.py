@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.manifest import Calibration
 from training.operating_points import RATES, OperatingPoint, operating_points
 

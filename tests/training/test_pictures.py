@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.fastflow.parts import PARTS
+from flows.fastflow.calibration.parts import PARTS
 from tests.conftest import picture, png
 from training.augment import AugmentConfig
 from training.config import RunConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.conformal import threshold
+from flows.fastflow.calibration.conformal import threshold
 from training.config import CalibrationConfig
 from training.datasets.sample import DatasetError
 from training.split import Split, split, too_few, without_copies

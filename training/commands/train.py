@@ -118,7 +118,7 @@ def _names(data: Path, given: list[str]) -> list[str]:
 
 def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
     from flows.fastflow.bundle import read_manifest
-    from flows.fastflow.review_band import say_empty_band
+    from flows.fastflow.calibration.review_band import say_empty_band
 
     manifest = read_manifest(outcome.bundle)
     threshold = manifest.thresholds["float32"]

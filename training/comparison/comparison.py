@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from flows.fastflow import fit_pictures
-from flows.fastflow.conformal import threshold
+from flows.fastflow.calibration.conformal import threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.imaging.images import read

@@ -9,16 +9,16 @@
 Where there are defective parts, a fifth of the good ones is kept for the test and never learned from.
 Which ones is decided by the sha256 of each file's name: the same everywhere, and when pictures are
 added nearly all of the others stay where they were. Where a parts.txt says which pictures show the same part
-(`flows.fastflow.parts`), a fifth of the parts is kept, with all their pictures.
+(`flows.fastflow.calibration.parts`), a fifth of the parts is kept, with all their pictures.
 """
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.fastflow.calibration.parts import parts_of_names
 from flows.fastflow.files.listing import some
 from flows.fastflow.imaging.images import IMAGE_SUFFIXES
-from flows.fastflow.parts import parts_of_names
 from training.datasets.folders import (
     DEFECTIVE,
     GOOD,

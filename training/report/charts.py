@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from flows.fastflow.conformal import Threshold, false_reject_band
+from flows.fastflow.calibration.conformal import Threshold, false_reject_band
 from training.evaluation import Evaluation
 from training.report.chart import Chart, padded
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from flows.fastflow.bundle import read_verified
+from flows.fastflow.calibration.highest import say_highest
+from flows.fastflow.calibration.review_band import say_empty_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
-from flows.fastflow.highest import say_highest
 from flows.fastflow.manifest import Manifest
-from flows.fastflow.review_band import say_empty_band
 from training.datasets.licence import forbids_commerce
 from training.evaluation import Evaluation
 from training.loop import of_final_weights

@@ -16,8 +16,8 @@ from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import models_folder
+from flows.fastflow.calibration.parts import PARTS
 from flows.fastflow.imaging.images import read
-from flows.fastflow.parts import PARTS
 from tests.app.calibrating import URL, good
 from tests.conftest import png
 

@@ -12,7 +12,7 @@ from app.history import reviews, training_set
 from app.history.pictures import Pictures
 from app.http.sending import PIECE_BYTES
 from app.schemas.history import Verdict
-from flows.fastflow.parts import numbered
+from flows.fastflow.calibration.parts import numbered
 from tests.app.history.rows import add, row
 from training.datasets import layout
 

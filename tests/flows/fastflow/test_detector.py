@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from flows.fastflow import conformal
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration import conformal
+from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import FlowConfig, Geometry, ScoreRule
 from flows.fastflow.detector import Detector, DeviceError, pick_device
 from flows.fastflow.features import FeatureExtractor

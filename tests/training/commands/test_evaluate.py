@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from flows.fastflow.conformal import false_reject_band
+from flows.fastflow.calibration.conformal import false_reject_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
 from flows.fastflow.models_folder import resolve

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from flows.fastflow.conformal import threshold
+from flows.fastflow.calibration.conformal import threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.imaging.images import read

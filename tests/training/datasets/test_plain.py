@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.parts import PARTS
+from flows.fastflow.calibration.parts import PARTS
 from tests.training.datasets.trees import names, touch
 from training.datasets import plain
 from training.datasets.sample import DatasetError, Sample

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
 from tests.flows.fastflow.manifests import rehash

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.calibration.parts import by_first_appearance, parts_of_names
 from flows.fastflow.config import MAX_SAMPLE_BITS
-from flows.fastflow.parts import by_first_appearance, parts_of_names
 from training.datasets import layout
 from training.datasets.check.consistency import odd_bits, odd_colours, odd_light, odd_sizes, sizes
 from training.datasets.check.copies import copies, same_parts

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.fastflow.calibration.parts import is_own, parts_where_told
 from flows.fastflow.files.listing import some
-from flows.fastflow.parts import is_own, parts_where_told
 from training.datasets.check.findings import Finding
 from training.datasets.check.near_duplicates import LIMIT, Neighbours, nearest_in_training
 from training.datasets.check.survey import Picture

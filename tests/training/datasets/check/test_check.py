@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flows.fastflow.calibration.parts import PARTS
 from flows.fastflow.imaging.images import read
-from flows.fastflow.parts import PARTS
 from tests.training.datasets.check.parts import SIZE, category, part, write
 from training.datasets.check import check
 from training.datasets.sample import DatasetError

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from flows.fastflow import conformal
-from flows.fastflow.calibration import Calibrator, Measurement, calibrate
+from flows.fastflow.calibration import conformal
+from flows.fastflow.calibration.calibrator import Calibrator, Measurement, calibrate
 from flows.fastflow.imaging import heatmap
 from flows.fastflow.scored import Scored
 

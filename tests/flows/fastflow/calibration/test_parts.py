@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.fastflow.parts import PARTS, PartsError, numbered, one_of_each, parts_of_names, parts_where_told
+from flows.fastflow.calibration.parts import (
+    PARTS,
+    PartsError,
+    numbered,
+    one_of_each,
+    parts_of_names,
+    parts_where_told,
+)
 
 
 def say(folder: Path, text: str | bytes) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flows.fastflow.conformal import threshold
+from flows.fastflow.calibration.conformal import threshold
 
 _NAMED = 5
 
@@ -21,7 +21,7 @@ def say_highest(names: Sequence[str], scores: Sequence[float], target_fpr: float
     Args:
         names: from `highest`.
         scores: of all calibration pictures, in any order.
-        target_fpr: see `flows.fastflow.conformal.threshold`.
+        target_fpr: see `flows.fastflow.calibration.conformal.threshold`.
 
     Raises:
         ValueError: as `threshold`.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.fastflow.review_band import pictures_for_band, say_empty_band
+from flows.fastflow.calibration.review_band import pictures_for_band, say_empty_band
 
 RATES = [(0.01, 0.03), (0.01, 0.011), (0.005, 0.5), (0.5, 0.9), (0.02, 0.03), (0.07, 0.0701)]
 

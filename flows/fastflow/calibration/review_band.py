@@ -2,7 +2,7 @@
 
 import math
 
-from flows.fastflow.conformal import rank
+from flows.fastflow.calibration.conformal import rank
 
 
 def _is_empty(pictures: int, target_fpr: float, review_fpr: float) -> bool:
@@ -14,7 +14,7 @@ def pictures_for_band(target_fpr: float, review_fpr: float) -> int:
     """From how many calibration pictures on the thresholds of two rates are never the same score.
 
     With n of them the thresholds are the scores of rank max(1, floor(alpha (n + 1))), see
-    `flows.fastflow.conformal`. Both ranks are k > 1 where k / target_fpr <= n + 1 < (k + 1) / review_fpr,
+    `flows.fastflow.calibration.conformal`. Both ranks are k > 1 where k / target_fpr <= n + 1 < (k + 1) / review_fpr,
     and such n + 1 there are only for k < target_fpr / (review_fpr - target_fpr).
 
     Args:

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta, betabinom
 
-from flows.fastflow.conformal import Threshold, false_reject_band, p_value, realised_range, threshold
+from flows.fastflow.calibration.conformal import (
+    Threshold,
+    false_reject_band,
+    p_value,
+    realised_range,
+    threshold,
+)
 
 SCORES = st.floats(-1e6, 1e6) | st.integers(-3, 3).map(float)  # the latter for ties
 CALIBRATIONS = st.lists(SCORES, min_size=1, max_size=120)

@@ -8,8 +8,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow import conformal
-from flows.fastflow.conformal import Threshold
+from flows.fastflow.calibration import conformal
+from flows.fastflow.calibration.conformal import Threshold
 from flows.fastflow.imaging.heatmap import ColourScale
 from flows.fastflow.manifest import Calibration
 

@@ -1,6 +1,6 @@
 """The calibration pictures that a threshold hangs on."""
 
-from flows.fastflow.highest import highest, say_highest
+from flows.fastflow.calibration.highest import highest, say_highest
 
 SCORES = [1.0, 9.0, 3.0, 2.0, 5.0, 4.0]
 NAMES = list("abcdef")

@@ -1,0 +1,1 @@
+"""Conformal thresholds from the scores of held-out good images."""
