@@ -22,7 +22,7 @@ from app.settings import Settings, SettingsError, settings_from
 from app.sinks.config import SinkError
 from app.sinks.sinks import describe
 from app.telemetry import logs
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import DeviceError, pick_device
 from flows.fastflow.engines import pick_engine, slower_here
 from flows.fastflow.engines.errors import EngineError

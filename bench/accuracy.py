@@ -22,7 +22,7 @@ import yaml
 
 from bench.report import RESULTS, Report, Table
 from examples.children import run
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from training.assessment import SUMMARY
 
 FIGURES = {

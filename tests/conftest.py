@@ -25,7 +25,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from app.database.engine import Database
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.weights import NAMED
 from tests.support import mosquitto
 from tests.support import postgres as postgres_server

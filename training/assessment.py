@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from flows.fastflow.bundle import BundleError, read_manifest
+from flows.fastflow.bundle.bundle import BundleError, read_manifest
+from flows.fastflow.bundle.models_folder import active_version, is_category, renewals_of, resolve
 from flows.fastflow.calibration.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.listing import some
 from flows.fastflow.files.plain_files import escaped
 from flows.fastflow.manifest import Precision
-from flows.fastflow.models_folder import active_version, is_category, renewals_of, resolve
 from training.comparison.comparison import Peers, compare, planned
 from training.datasets.check.passed_over import idle_in_test
 from training.datasets.layout import categories, test_samples, unused_masks

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from flows.fastflow.bundle import read_manifest
+from flows.fastflow.bundle.bundle import read_manifest
+from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.files.atomic_files import replace_file
-from flows.fastflow.models_folder import BACKBONES
 from training.backbone import BackboneLoader
 from training.columns import aligned
 from training.config import RunConfig

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.calibration.parts import by_first_appearance, parts_where_told
 from flows.fastflow.files.listing import some
 from flows.fastflow.files.plain_files import FileError, sha256_of
-from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.imaging.images import FILE_LIMITS
 from training.datasets.check.near_duplicates import LIMIT, nearest_in_training, neighbours
 from training.datasets.check.survey import Picture, survey

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.bundle.fit_images import fingerprint
 from flows.fastflow.calibration.parts import PARTS, by_first_appearance, is_own, one_of_each, parts_of_names
 from flows.fastflow.files.plain_files import file_hashes
-from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.manifest import DataRecord
 from training.augment import AugmentConfig, variants
 from training.config import RunConfig

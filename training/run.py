@@ -7,12 +7,8 @@ from pathlib import Path
 
 import torch
 
-from flows.fastflow.bundle import read_manifest
-from flows.fastflow.calibration.review_band import say_empty_band
-from flows.fastflow.detector import pick_device
-from flows.fastflow.engines import pick_engine
-from flows.fastflow.files.atomic_files import temporary_directory
-from flows.fastflow.models_folder import (
+from flows.fastflow.bundle.bundle import read_manifest
+from flows.fastflow.bundle.models_folder import (
     BACKBONES,
     activate,
     active_version,
@@ -20,6 +16,10 @@ from flows.fastflow.models_folder import (
     left_behind,
     versions,
 )
+from flows.fastflow.calibration.review_band import say_empty_band
+from flows.fastflow.detector import pick_device
+from flows.fastflow.engines import pick_engine
+from flows.fastflow.files.atomic_files import temporary_directory
 from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader

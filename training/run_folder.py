@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from flows.fastflow.bundle import BundleError, verify
-from flows.fastflow.models_folder import resolve
+from flows.fastflow.bundle.bundle import BundleError, verify
+from flows.fastflow.bundle.models_folder import resolve
 from training.config import RunConfig, dump_config
 from training.loop import CHECKPOINT, METRICS, FitError, precision_on
 from training.publication import CONFIG

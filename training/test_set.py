@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.fastflow import fit_pictures
+from flows.fastflow.bundle import fit_images as fit_pictures
+from flows.fastflow.bundle.fit_images import CALIBRATION_PICTURES, FIT_PICTURES, FitPictures
 from flows.fastflow.calibration.parts import PartsError, parts_of_names, parts_where_told
 from flows.fastflow.files.plain_files import file_hashes
-from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, FitPictures
 from flows.fastflow.manifest import Manifest
 from training.datasets.check.copies import same_parts
 from training.datasets.layout import train_images

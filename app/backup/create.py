@@ -23,7 +23,7 @@ from app.database.tables import inspections
 from app.history import identity
 from app.history.pictures import is_picture_name
 from app.settings import Settings
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.files.atomic_files import temporary_directory
 from flows.fastflow.files.plain_files import file_hashes
 

@@ -35,8 +35,8 @@ def list_presets(
     """
     # Imported here and below: torch takes seconds, and --help must not.
     from flows.fastflow.backbones import weight_sources
+    from flows.fastflow.bundle.models_folder import BACKBONES
     from flows.fastflow.hub import licence
-    from flows.fastflow.models_folder import BACKBONES
     from flows.fastflow.presets import PAPER, PRESETS
 
     for name, preset in PRESETS.items():
@@ -83,8 +83,8 @@ def pull_weights(
     Prints the files to stdout and the licences of the weights to stderr.
     """
     from flows.fastflow.backbones import pull
+    from flows.fastflow.bundle.models_folder import BACKBONES
     from flows.fastflow.hub import notice
-    from flows.fastflow.models_folder import BACKBONES
     from flows.fastflow.presets import PRESETS
 
     for name in names:

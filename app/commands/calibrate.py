@@ -54,7 +54,8 @@ def calibrate(
     from app.registry.calibrations import CalibrationFiles
     from app.registry.category_settings import SettingsFiles
     from app.registry.loader import Loader
-    from flows.fastflow import fit_pictures, models_folder
+    from flows.fastflow.bundle import fit_images as fit_pictures
+    from flows.fastflow.bundle import models_folder
     from flows.fastflow.engines import slower_here
     from flows.fastflow.manifest import PRECISIONS
 

@@ -140,7 +140,7 @@ def _serving(models: Path) -> Iterator[Check]:
 
 
 def _models(models: Path, loader: "Loader") -> Iterator[Check]:
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
 
     categories = models_folder.categories(models)
     if not categories:
@@ -164,7 +164,7 @@ def _models(models: Path, loader: "Loader") -> Iterator[Check]:
 
 def _weights(models: Path) -> Check:
     from flows.fastflow.backbones import weight_sources
-    from flows.fastflow.models_folder import BACKBONES
+    from flows.fastflow.bundle.models_folder import BACKBONES
     from flows.fastflow.presets import DEFAULT_BACKBONE
 
     name = f"weights {DEFAULT_BACKBONE}"

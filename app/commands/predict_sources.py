@@ -58,7 +58,7 @@ def inspect_here(
     from app.inspection import verdict
     from app.registry.calibrations import CalibrationFiles
     from app.registry.category_settings import SettingsFiles
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
     from flows.fastflow.detector import Detector
     from flows.fastflow.imaging import heatmap, images
     from flows.fastflow.manifest import PRECISIONS

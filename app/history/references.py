@@ -16,7 +16,7 @@ from app.errors.problems import Problem
 from app.history.drift import Reference, Row
 from app.registry.calibrations import CalibrationFiles, Slot
 from app.registry.category_settings import SETTINGS, CategorySettings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
 
 logger = logging.getLogger("flowgauge.drift")

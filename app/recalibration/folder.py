@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.progress import track
 
 from app.recalibration.recalibrate import Measured, require_fit
+from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.calibration.calibrator import measure
 from flows.fastflow.calibration.parts import PARTS, numbered, one_of_each
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.plain_files import escaped, file_hashes
-from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.imaging.image_files import pictures_below
 from flows.fastflow.imaging.images import IMAGE_SUFFIXES, ImageError, read
 

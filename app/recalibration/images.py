@@ -15,8 +15,8 @@ from app.history.training_set import GoodPicture
 from app.http import forms
 from app.inspection.inspector import Inspector
 from app.recalibration.recalibrate import Measured, require_fit
+from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.detector import Detector
-from flows.fastflow.fit_pictures import FitPictures
 
 MAX_PICTURES: Final = 2000  # of one calibration: enough to promise 0.05 %
 

@@ -15,11 +15,11 @@ from app.inspection import verdict
 from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.registry.category_settings import CategorySettings
 from app.schemas.predict import Threshold
+from flows.fastflow.bundle.fit_images import FitPictures, fingerprint
 from flows.fastflow.calibration.calibrator import Measurement, calibrate
 from flows.fastflow.calibration.review_band import say_empty_band
 from flows.fastflow.detector import Detector, own_calibrator
 from flows.fastflow.files.listing import some
-from flows.fastflow.fit_pictures import FitPictures, fingerprint
 from flows.fastflow.manifest import Calibration
 
 _NAMED: Final = 5  # of images that are refused, in a message

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.errors.problems import Problem
 from app.registry.catalogue import problems_of
 from app.registry.file_cache import DamagedFileError, FileCache
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file

@@ -8,8 +8,8 @@ from typing import Final
 
 from app.errors.problems import Problem
 from app.registry.file_cache import DamagedFileError, FileCache
-from flows.fastflow import bundle, models_folder
-from flows.fastflow.models_folder import Pointer
+from flows.fastflow.bundle import bundle, models_folder
+from flows.fastflow.bundle.models_folder import Pointer
 
 
 class Catalogue:

@@ -16,7 +16,7 @@ from app.errors.problems import Problem
 from app.registry.catalogue import problems_of, unknown_model
 from app.registry.file_cache import DamagedFileError, FileCache
 from app.schemas.body import Body
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.plain_files import read_file
 from flows.fastflow.imaging import regions

@@ -14,7 +14,7 @@ import torch
 from app.errors.problems import Problem
 from app.registry.calibrations import CalibrationFiles
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector, DeviceError, own_calibrator, pick_device
 from flows.fastflow.engines import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from app.registry.free_disk import expect_room_for_upload
-from flows.fastflow import bundle, models_folder
-from flows.fastflow.bundle import BundleError
+from flows.fastflow.bundle import bundle, models_folder
+from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.manifest import Manifest
 
 _CHUNK: Final = 1024 * 1024

@@ -17,8 +17,8 @@ from app.registry.free_disk import expect_room_for_upload
 from app.registry.packing import unpack
 from app.registry.residency import Residency
 from app.scheduling.concurrency_limit import ConcurrencyLimit
-from flows.fastflow import models_folder
-from flows.fastflow.bundle import BundleError
+from flows.fastflow.bundle import models_folder
+from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.files.atomic_files import sweep, temporary_directory
 
 logger = logging.getLogger("flowgauge.store")

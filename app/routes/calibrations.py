@@ -25,10 +25,10 @@ from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibra
 from app.scheduling.admission import CALIBRATIONS
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import tuning as schemas
-from flows.fastflow import fit_pictures
-from flows.fastflow.bundle import BundleError
+from flows.fastflow.bundle import fit_images as fit_pictures
+from flows.fastflow.bundle.bundle import BundleError
+from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.detector import Detector
-from flows.fastflow.fit_pictures import FitPictures
 
 router = APIRouter(prefix="/v1/models/{category}/calibrations", tags=["models"])
 

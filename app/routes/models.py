@@ -18,7 +18,7 @@ from app.registry.loader import reason
 from app.registry.residency import Residency
 from app.routes.openapi import documented
 from app.schemas import models as schemas
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import own_calibrator
 from flows.fastflow.manifest import Manifest
 

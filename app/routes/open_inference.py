@@ -31,7 +31,7 @@ from app.scheduling.admission import Reservation
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import open_inference as schemas
 from app.schemas.health import Health
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 
 router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(require_known_query)])
 

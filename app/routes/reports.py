@@ -19,7 +19,7 @@ from app.registry import catalogue
 from app.routes.openapi import documented
 from app.routes.parameters import AnySpan, OfStation, ShiftSpan
 from app.schemas.reports import DriftReport, DriftStatistic, Rates, ShiftReport
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 
 router = APIRouter(tags=["reports"])
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from app.routes.models import MOST_REPORT_BYTES, REPORT, report_files
 from app.web.chart import Axis
-from flows.fastflow import bundle
+from flows.fastflow.bundle import bundle
 from flows.fastflow.manifest import Manifest
 
 WIDTH, HEIGHT = 600, 240

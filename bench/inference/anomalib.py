@@ -17,7 +17,7 @@ from bench.inference import engines
 from bench.inference.models import photographs, trained_model
 from bench.inference.options import Options
 from bench.report import Ratio, Report, ratio
-from flows.fastflow.models_folder import BACKBONES
+from flows.fastflow.bundle.models_folder import BACKBONES
 
 _BACKBONE = "resnet18"
 _DEFAULT, _SAME = "FlowGauge", "FlowGauge (same kernels)"

@@ -38,7 +38,7 @@ def _load(options: argparse.Namespace) -> Tasks:
     import numpy as np
     import torch
 
-    from flows.fastflow.bundle import read_manifest
+    from flows.fastflow.bundle.bundle import read_manifest
     from tests.support.fleet import part
 
     torch.set_num_threads(options.threads)

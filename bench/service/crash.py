@@ -19,7 +19,7 @@ import httpx
 from app.registry.packing import pack
 from bench.report import Figures, milliseconds
 from bench.service.client import Connection, DisconnectedError
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from tests.support.fleet import Fleet, unique
 from tests.support.server import Server
 

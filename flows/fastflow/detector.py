@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 from safetensors.torch import load
 
-from flows.fastflow.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
+from flows.fastflow.bundle.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
+from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.calibration.calibrator import Calibrator, Decision
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.head import Head
@@ -25,7 +26,6 @@ from flows.fastflow.imaging.geometry import Prepared
 from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.imaging.regions import Regions
 from flows.fastflow.manifest import Manifest, Precision
-from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
 from flows.fastflow.scored import Scored
 from flows.fastflow.scorer import NotNumbersError, Scorer

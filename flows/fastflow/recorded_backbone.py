@@ -8,7 +8,7 @@ from weakref import ref
 import torch
 
 from flows.fastflow import manifest
-from flows.fastflow.bundle import BundleError
+from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.weights import Weights, kept_weights
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.registry import packing
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 
 
 def again(models: Path, version: str, category: str = "tiny") -> Path:

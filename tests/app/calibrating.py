@@ -8,7 +8,7 @@ import httpx2
 from starlette.testclient import TestClient
 
 from app.registry.calibrations import Renewal, Slot
-from flows.fastflow import bundle
+from flows.fastflow.bundle import bundle
 from flows.fastflow.manifest import Calibration, Precision
 from tests.conftest import picture, png
 

@@ -33,7 +33,7 @@ from app.registry.loader import Loader
 from app.registry.residency import Residency
 from app.registry.store import Store
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from tests.conftest import trained_once
 from tests.support.serving import running
 from training.config import BackboneConfig, RunConfig

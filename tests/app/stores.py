@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 
 from app.errors.problems import Problem
 from app.registry.residency import Residency
-from flows.fastflow import bundle
+from flows.fastflow.bundle import bundle
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector
 from flows.fastflow.imaging.images import decode
 from tests.app.bundles import again

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import decode
 from flows.fastflow.recorded_backbone import FrozenBackbone

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.bundle import read_manifest
-from flows.fastflow.models_folder import resolve
+from flows.fastflow.bundle.bundle import read_manifest
+from flows.fastflow.bundle.models_folder import resolve
 from tests.system.processes import FlowGauge
 
 

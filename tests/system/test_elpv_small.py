@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.bundle import read_manifest
+from flows.fastflow.bundle.bundle import read_manifest
+from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.calibration.conformal import false_reject_band
-from flows.fastflow.models_folder import resolve
 from tests.system.processes import FlowGauge
 from training.datasets import elpv
 

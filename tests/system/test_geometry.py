@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow.bundle import read_manifest
+from flows.fastflow.bundle.bundle import read_manifest
+from flows.fastflow.bundle.models_folder import active_version, resolve
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import decode, read
 from flows.fastflow.imaging.resizing import resize
-from flows.fastflow.models_folder import active_version, resolve
 from tests.conftest import picture, png
 from tests.support.server import Server
 from tests.system.processes import FlowGauge

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.fastflow.models_folder import active_version
+from flows.fastflow.bundle.models_folder import active_version
 from tests.support.server import Server
 from tests.system.processes import FlowGauge
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.bundle import FLOW, read_manifest, verify
+from flows.fastflow.bundle.bundle import FLOW, read_manifest, verify
+from flows.fastflow.bundle.models_folder import active_version, categories, resolve, versions
 from flows.fastflow.detector import Detector
-from flows.fastflow.models_folder import active_version, categories, resolve, versions
 from tests.system.processes import FlowGauge
 
 Moment = Callable[[str], bool]

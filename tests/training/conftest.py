@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.detector import Detector
-from flows.fastflow.models_folder import resolve
 
 
 @pytest.fixture(scope="module")

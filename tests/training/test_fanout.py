@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from flows.fastflow.bundle import read_manifest
-from flows.fastflow.models_folder import activate, active_version
+from flows.fastflow.bundle.bundle import read_manifest
+from flows.fastflow.bundle.models_folder import activate, active_version
 from tests.flows.fastflow import untrained
 from training.config import RunConfig
 from training.fanout import SUMMARY, Result, train_each

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.calibration.parts import PARTS, PartsError
-from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.imaging.images import read
 from tests.conftest import png
 from training.datasets.check.survey import thumbnail_of

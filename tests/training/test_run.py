@@ -15,14 +15,14 @@ import PIL.Image
 import pytest
 from filelock import FileLock
 
-from flows.fastflow.bundle import FLOW, BundleError, verify
+from flows.fastflow.bundle.bundle import FLOW, BundleError, verify
+from flows.fastflow.bundle.fit_images import fingerprint, load
+from flows.fastflow.bundle.models_folder import active_version, categories, resolve, versions
 from flows.fastflow.calibration.parts import PARTS
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, pick_device
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.files.plain_files import file_hashes
-from flows.fastflow.fit_pictures import fingerprint, load
 from flows.fastflow.imaging.images import read
-from flows.fastflow.models_folder import active_version, categories, resolve, versions
 from training.augment import AugmentError
 from training.config import ConfigError, RunConfig, load_config
 from training.datasets.sample import DatasetError

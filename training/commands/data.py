@@ -41,7 +41,7 @@ def check_pictures(
     """
     from rich.console import Console
 
-    from flows.fastflow.models_folder import check_category
+    from flows.fastflow.bundle.models_folder import check_category
     from training.datasets.check import check
     from training.progress import ConsoleProgress
 

@@ -117,7 +117,7 @@ def _names(data: Path, given: list[str]) -> list[str]:
 
 
 def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
-    from flows.fastflow.bundle import read_manifest
+    from flows.fastflow.bundle.bundle import read_manifest
     from flows.fastflow.calibration.review_band import say_empty_band
 
     manifest = read_manifest(outcome.bundle)

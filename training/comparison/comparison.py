@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from flows.fastflow import fit_pictures
+from flows.fastflow.bundle import fit_images as fit_pictures
+from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.calibration.conformal import threshold
 from flows.fastflow.detector import Detector
-from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.imaging.images import read
 from flows.fastflow.imaging.resizing import resize
 from training.config import load_config

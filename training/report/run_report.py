@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flows.fastflow.bundle import read_verified
+from flows.fastflow.bundle.bundle import read_verified
 from flows.fastflow.calibration.highest import say_highest
 from flows.fastflow.calibration.review_band import say_empty_band
 from flows.fastflow.detector import Detector

@@ -10,7 +10,7 @@ from fastapi import Depends, Query
 from app.auth.access import AnyCaller, Caller
 from app.history.queries import Filter
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 
 _TEXT: Final[Any] = Query(max_length=MAX_TEXT, pattern=TEXT_PATTERN)
 

@@ -25,7 +25,7 @@ from app.schemas.tuning import CalibrationInForce
 from app.web.page import PagePart, PageRoute
 from app.web.templating import data
 from app.web.training_report import training_report
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 
 router = APIRouter(route_class=PageRoute)

@@ -16,7 +16,7 @@ from app.database.engine import Database
 from app.database.tables import audit as table
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from tests.support.waiting import eventually
 
 AddVersion = Callable[[Path, str, str], Path]

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from flows.fastflow import backbones, models_folder, presets
+from flows.fastflow import backbones, presets
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.presets import PAPER, PRESETS
 from flows.fastflow.weights import save_weights
 

@@ -15,7 +15,7 @@ from app.auth.audit import Audit
 from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration.parts import PARTS
 from flows.fastflow.imaging.images import read
 from tests.app.calibrating import URL, good

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 import flowgauge
 from app.commands import doctor
-from flows.fastflow import backbones, models_folder
+from flows.fastflow import backbones
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.presets import DEFAULT_BACKBONE
 
 

@@ -16,7 +16,7 @@ from app.auth.access import Role
 from app.commands.doctor_server import examine_server
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from tests.app.client.conftest import make_key
 from tests.support.certificates import make_certificate, serving_tls
 

@@ -16,7 +16,7 @@ from app.main import create_app
 from app.registry.category_settings import SETTINGS
 from app.schemas.access import AuditEntry
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from tests.app.bundles import again, left_in
 from tests.app.conftest import Serve
 from tests.app.stores import damage

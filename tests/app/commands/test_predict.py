@@ -22,7 +22,7 @@ from app.client import Client
 from app.main import create_app
 from app.registry.category_settings import SETTINGS
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from tests.app.calibrating import good
 from tests.app.client.conftest import Network, make_key, problem
 from tests.app.client.conftest import network as network  # the fixtures

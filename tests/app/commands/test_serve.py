@@ -27,7 +27,7 @@ from app.commands.serve import serve
 from app.main import create_app
 from app.settings import Settings, settings_from
 from app.startup import warnings_of
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from tests.support.certificates import make_certificate
 from tests.support.waiting import eventually
 from tests.system.processes import first_key, greeting

@@ -16,7 +16,7 @@ from app.main import create_app
 from app.registry.calibrations import CalibrationFiles
 from app.registry.category_settings import SETTINGS, SettingsFiles
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Precision
 from tests.app.calibrating import renewal, slot_of
 from tests.app.history.rows import add, row

@@ -8,7 +8,7 @@ import pytest
 from app.errors.problems import Problem
 from app.inspection.verdict import region_mask, require_region, thresholds
 from app.registry.category_settings import CategorySettings, Region
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector

@@ -3,7 +3,7 @@
 from app.history.history import History
 from app.history.training_set import GoodPicture
 from app.recalibration.images import Reviewed, choose, reviewed
-from flows.fastflow.fit_pictures import FitPictures
+from flows.fastflow.bundle.fit_images import FitPictures
 from tests.app.history.rows import add, row
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from app.errors.problems import Problem
 from app.recalibration.recalibrate import require_fit, unlike
-from flows.fastflow.fit_pictures import FitPictures
+from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.manifest import Calibration
 
 SHA = [f"{i:064x}" for i in range(20, 0, -1)]

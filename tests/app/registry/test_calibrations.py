@@ -12,7 +12,7 @@ import pytest
 
 from app.errors.problems import Problem
 from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from tests.app.calibrating import renewal, slot_of
 from tests.flows.fastflow.manifests import made
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors.problems import Problem
 from app.registry.catalogue import Catalogue, categories
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from tests.flows.fastflow.manifests import made
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.errors.problems import Problem
 from app.registry.category_settings import SETTINGS, Area, CategorySettings, SettingsFiles
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 
 SQUARE = [[[0, 0], [100, 0], [100, 50], [0, 50]]]
 UPPER_HALF = {"image": {"width": 100, "height": 100}, "polygons": SQUARE}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.registry.memory import Memory
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from app.registry import packing
 from app.registry.packing import pack
-from flows.fastflow import bundle
-from flows.fastflow.bundle import BundleError
+from flows.fastflow.bundle import bundle
+from flows.fastflow.bundle.bundle import BundleError
 from tests.flows.fastflow.manifests import made, manifest
 
 LIMIT = 1_000_000

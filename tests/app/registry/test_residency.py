@@ -15,7 +15,7 @@ from app.errors.problems import Problem
 from app.registry import residency as module
 from app.registry.loader import Loader
 from app.registry.residency import Residency
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.stores import damage, serving
 

@@ -11,7 +11,7 @@ from app.errors.problems import Problem
 from app.registry.category_settings import SETTINGS
 from app.registry.residency import Residency
 from app.registry.store import Changed, Store
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, left_in
 from tests.app.stores import damage, of_half_the_size, problem, serving

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from app.http import forms
 from app.recalibration import images as calibration_pictures
 from app.registry.calibrations import CalibrationFiles
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration import conformal
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import images

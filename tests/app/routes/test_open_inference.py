@@ -18,7 +18,7 @@ from app.open_inference import outgoing
 from app.open_inference.outgoing import LENGTH
 from app.scheduling.admission import Reservation
 from app.settings import Settings
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.imaging import images
 from tests.app.conftest import Keyed
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.routes.outlook import MOST_RATES, RATES
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration import conformal
 from tests.app.calibrating import good, send
 from tests.app.history.rows import add, row

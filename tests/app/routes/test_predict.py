@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.schemas.predict import Inspection
 from app.settings import Settings
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import heatmap, images
 from flows.fastflow.scorer import Scorer

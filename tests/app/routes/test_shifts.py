@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from app.auth.access import ANONYMOUS
 from app.auth.audit import Audit
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from tests.support.waiting import eventually
 
 SHIFT = "/v1/reports/shift"

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration import conformal
 from tests.app.bundles import again
 from tests.app.calibrating import good, send

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.routes.models import MOST_REPORT_BYTES
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 
 
 @pytest.fixture

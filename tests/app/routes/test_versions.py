@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.conftest import Keyed, Serve
 from tests.app.tuned import refused

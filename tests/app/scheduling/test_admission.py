@@ -5,7 +5,7 @@ import pytest
 
 from app.errors.problems import Problem
 from app.scheduling.admission import CALIBRATIONS, Admission
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 
 
 @contextmanager

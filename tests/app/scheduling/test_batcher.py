@@ -19,7 +19,7 @@ from torch import Tensor
 from app.errors.problems import Problem
 from app.scheduling import batcher
 from app.scheduling.batcher import Batcher, BatchResult, Observer
-from flows.fastflow import models_folder
+from flows.fastflow.bundle import models_folder
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
 from flows.fastflow.gaussian import PositionGaussian

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.web.training_report import TrainingReport, training_report
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.fastflow import backbones, hub
-from flows.fastflow.bundle import read_manifest
+from flows.fastflow.bundle.bundle import read_manifest
+from flows.fastflow.bundle.models_folder import BACKBONES, resolve
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.imaging.images import decode
-from flows.fastflow.models_folder import BACKBONES, resolve
 
 
 @pytest.fixture(autouse=True)

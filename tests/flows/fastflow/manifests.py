@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from flows.fastflow.bundle import MANIFEST
+from flows.fastflow.bundle.bundle import MANIFEST
+from flows.fastflow.bundle.models_folder import publish
 from flows.fastflow.manifest import Manifest
-from flows.fastflow.models_folder import publish
 
 FILES = {"golden/0.png": b"a picture", "report/metrics.jsonl": b"{}\n"}
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3)}

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save_file
 
 from flows.fastflow import detector
-from flows.fastflow.bundle import FLOW, BundleError, verify
+from flows.fastflow.bundle.bundle import FLOW, BundleError, verify
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Kind, pick_engine
 from flows.fastflow.features import FeatureExtractor

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.fastflow.bundle import BundleError, read_manifest
+from flows.fastflow.bundle.bundle import BundleError, read_manifest
+from flows.fastflow.bundle.models_folder import BACKBONES, resolve
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.models_folder import BACKBONES, resolve
 from flows.fastflow.recorded_backbone import RecordedBackbone, difference, fits, record_of
 from flows.fastflow.weights import save_weights
 from tests.flows.fastflow.untrained import NAME, weights

@@ -15,10 +15,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
 import flowgauge
+from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.calibration.conformal import false_reject_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
-from flows.fastflow.models_folder import resolve
 from tests.flows.fastflow.manifests import edit
 from tests.training.comparison.stand_in import interpreter
 from training.metrics import image_f1_max

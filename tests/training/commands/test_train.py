@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from flows.fastflow.bundle import read_manifest, verify
-from flows.fastflow.models_folder import resolve, versions
+from flows.fastflow.bundle.bundle import read_manifest, verify
+from flows.fastflow.bundle.models_folder import resolve, versions
 from training.config import RunConfig, dump_config, load_config
 
 

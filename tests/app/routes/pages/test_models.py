@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.registry.calibrations import CalibrationFiles
 from app.settings import Settings
-from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Precision
 from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import FlowConfig, Kernels, ScoreRule
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine, pick_engine
@@ -20,7 +21,6 @@ from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.imaging.images import decode
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.models_folder import resolve
 from tests.flows.fastflow.test_fused import CHANNELS, NORMALISATIONS, made, maps
 from tests.flows.fastflow.untrained import weights
 

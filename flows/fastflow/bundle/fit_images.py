@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from flows.fastflow.bundle import BundleError, read_verified
+from flows.fastflow.bundle.bundle import BundleError, read_verified
 from flows.fastflow.manifest import Manifest
 
 FIT_PICTURES = "report/fit_pictures.txt"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from flows.fastflow.bundle import MANIFEST, BundleError, write
+from flows.fastflow.bundle.bundle import MANIFEST, BundleError, write
 from flows.fastflow.files.atomic_files import remove_directory, replace_file, sweep, temporary_directory
 from flows.fastflow.files.plain_files import FileError, read_file
 from flows.fastflow.manifest import Manifest

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.bundle import BundleError, read_manifest
-from flows.fastflow.fit_pictures import FIT_PICTURES, dump, load
-from flows.fastflow.models_folder import publish
+from flows.fastflow.bundle.bundle import BundleError, read_manifest
+from flows.fastflow.bundle.fit_images import FIT_PICTURES, dump, load
+from flows.fastflow.bundle.models_folder import publish
 from tests.flows.fastflow.manifests import FILES, TENSORS, manifest, rehash
 
 SEEN = [hashlib.sha256(bytes([i])).hexdigest() for i in range(20)]

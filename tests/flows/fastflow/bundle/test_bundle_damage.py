@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.fastflow.bundle import BundleError, read_manifest, verify
+from flows.fastflow.bundle.bundle import BundleError, read_manifest, verify
 from tests.flows.fastflow.manifests import edit, made
 
 Change = Callable[[dict[str, Any]], object]

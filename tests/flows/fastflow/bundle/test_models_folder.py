@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow import bundle, models_folder
-from flows.fastflow.bundle import BundleError
-from flows.fastflow.models_folder import ConflictError, UnknownModelError
+from flows.fastflow.bundle import bundle, models_folder
+from flows.fastflow.bundle.bundle import BundleError
+from flows.fastflow.bundle.models_folder import ConflictError, UnknownModelError
 from tests.flows.fastflow.manifests import made, manifest
 
 NO_NAMES = ["", "..", "../x", "a/b", "/etc", "a b", "ä", "-a", ".a", "a\n", "a" * 65, "a\0"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from flows.fastflow import bundle, models_folder
-from flows.fastflow.bundle import BundleError
+from flows.fastflow.bundle import bundle, models_folder
+from flows.fastflow.bundle.bundle import BundleError
 from tests.flows.fastflow.manifests import FILES, TENSORS, made, manifest
 
 NO_FILES = ["", ".", ".hidden", "golden/.x", "a//b", "a/", "a\\b", "a b", "a\n", "manifest.json"]

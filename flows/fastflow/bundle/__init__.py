@@ -1,0 +1,1 @@
+"""Read, verify, write, publish and activate bundles."""
