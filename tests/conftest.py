@@ -25,8 +25,8 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from app.database.engine import Database
+from flows.fastflow.backbones.weights import NAMED
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.weights import NAMED
 from tests.support import mosquitto
 from tests.support import postgres as postgres_server
 from training.config import RunConfig

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from flows.fastflow.backbones import find_weights
-from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.weights import Weights
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.sources import find_weights
+from flows.fastflow.backbones.weights import Weights
 from training.config import BackboneConfig
 
 

@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from flows.fastflow.backbones.presets import DEFAULT_BACKBONE, PresetError
 from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig, Geometry
 from flows.fastflow.manifest import (
     MAX_INPUT_PIXELS,
@@ -19,7 +20,6 @@ from flows.fastflow.manifest import (
     Precision,
     SampleBits,
 )
-from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
 from training.augment import AugmentConfig
 from training.category_settings import over_general
 from training.presets import over_preset

@@ -22,8 +22,8 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.config import Geometry
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.files.atomic_files import remove_directory, temporary_directory
 from flows.fastflow.imaging.geometry import lay_out
 from training.augment import AugmentError, Variant

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError, preset
+from flows.fastflow.backbones.presets import DEFAULT_BACKBONE, PresetError, preset
 
 
 def over_preset(data: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:

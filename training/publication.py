@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
+from flows.fastflow.backbones.recorded import record_of
 from flows.fastflow.bundle.fit_images import CALIBRATION_PICTURES, FIT_PICTURES, dump
 from flows.fastflow.bundle.models_folder import publish
 from flows.fastflow.calibration.highest import highest
 from flows.fastflow.imaging.images import FILE_LIMITS, decode
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
-from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated
 from training.config import RunConfig

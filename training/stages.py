@@ -6,16 +6,16 @@ from pathlib import Path
 
 import torch
 
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.weights import Weights, save_weights
 from flows.fastflow.bundle.models_folder import BACKBONES, activate, left_behind
 from flows.fastflow.calibration.highest import highest, say_highest
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.files.atomic_files import sweep
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.scorer import Scorer
-from flows.fastflow.weights import Weights, save_weights
 from training.calibrate import Calibrated, calibrate
 from training.config import RunConfig
 from training.feature_cache import GIB, FeatureCache, Features, View

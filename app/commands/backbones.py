@@ -34,10 +34,10 @@ def list_presets(
     file's other settings. For any other timm model set backbone.name and backbone.out_indices.
     """
     # Imported here and below: torch takes seconds, and --help must not.
-    from flows.fastflow.backbones import weight_sources
+    from flows.fastflow.backbones.hub import licence
+    from flows.fastflow.backbones.presets import PAPER, PRESETS
+    from flows.fastflow.backbones.sources import weight_sources
     from flows.fastflow.bundle.models_folder import BACKBONES
-    from flows.fastflow.hub import licence
-    from flows.fastflow.presets import PAPER, PRESETS
 
     for name, preset in PRESETS.items():
         if name.startswith(PAPER):
@@ -58,9 +58,9 @@ def list_presets(
 
 
 def _cost(name: str) -> str:
+    from flows.fastflow.backbones.presets import PRESETS
     from flows.fastflow.config import FlowConfig
     from flows.fastflow.cost import cost
-    from flows.fastflow.presets import PRESETS
 
     preset = PRESETS[name]
     flow = FlowConfig.model_validate(preset.sections.get("flow", {}))
@@ -82,10 +82,10 @@ def pull_weights(
 
     Prints the files to stdout and the licences of the weights to stderr.
     """
-    from flows.fastflow.backbones import pull
+    from flows.fastflow.backbones.hub import notice
+    from flows.fastflow.backbones.presets import PRESETS
+    from flows.fastflow.backbones.sources import pull
     from flows.fastflow.bundle.models_folder import BACKBONES
-    from flows.fastflow.hub import notice
-    from flows.fastflow.presets import PRESETS
 
     for name in names:
         backbone = PRESETS[name].backbone if name in PRESETS else name

@@ -163,9 +163,9 @@ def _models(models: Path, loader: "Loader") -> Iterator[Check]:
 
 
 def _weights(models: Path) -> Check:
-    from flows.fastflow.backbones import weight_sources
+    from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
+    from flows.fastflow.backbones.sources import weight_sources
     from flows.fastflow.bundle.models_folder import BACKBONES
-    from flows.fastflow.presets import DEFAULT_BACKBONE
 
     name = f"weights {DEFAULT_BACKBONE}"
     sources = weight_sources(DEFAULT_BACKBONE, models / BACKBONES)

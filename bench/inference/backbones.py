@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.head import computing
 
 Images = NDArray[np.uint8]

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.recorded import RecordedBackbone
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.engines import has_openvino
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import PRECISIONS, Precision
-from flows.fastflow.recorded_backbone import RecordedBackbone
 from tests.support.fleet import jpeg, part
 from tests.support.random_weights import random_weights
 from training.config import RunConfig

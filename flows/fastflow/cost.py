@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.weights import Weights
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.model import FastFlow
-from flows.fastflow.weights import Weights
 
 
 @dataclass(frozen=True)

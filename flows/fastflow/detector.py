@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 from safetensors.torch import load
 
+from flows.fastflow.backbones.recorded import FrozenBackbone, RecordedBackbone, difference, fits
+from flows.fastflow.backbones.uninitialised import Uninitialised
 from flows.fastflow.bundle.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
 from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.calibration.calibrator import Calibrator, Decision
@@ -26,10 +28,8 @@ from flows.fastflow.imaging.geometry import Prepared
 from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.imaging.regions import Regions
 from flows.fastflow.manifest import Manifest, Precision
-from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
 from flows.fastflow.scored import Scored
 from flows.fastflow.scorer import NotNumbersError, Scorer
-from flows.fastflow.uninitialised import Uninitialised
 
 # Float32 engines on different processors agree to about 1e-4; a bundle that is off by more than this computes
 # something else than what was calibrated.

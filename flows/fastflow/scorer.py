@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flows.fastflow.backbones.memory import module_bytes
+from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.finish import Pixels, combine, finish, whole_part
@@ -19,8 +21,6 @@ from flows.fastflow.imaging.blending import Blend
 from flows.fastflow.imaging.geometry import Layout, Prepared, lay_out
 from flows.fastflow.imaging.regions import Regions, expect_usable, one_each
 from flows.fastflow.manifest import Precision
-from flows.fastflow.memory import module_bytes
-from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import anomaly_map, image_score, picture_part, pixel_energies
 from flows.fastflow.scored import Scored, put_together, statistics_of
 

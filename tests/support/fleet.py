@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import decode
-from flows.fastflow.recorded_backbone import FrozenBackbone
 from training.config import RunConfig
 from training.progress import Silent
 from training.run import train

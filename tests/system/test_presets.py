@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from flows.fastflow.backbones.presets import PAPER, PRESETS
 from flows.fastflow.bundle import bundle
-from flows.fastflow.presets import PAPER, PRESETS
 from tests.support.random_weights import random_weights
 from tests.support.stand_in_hub import Hub, serve
 from tests.system.processes import COMMAND

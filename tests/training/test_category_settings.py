@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flows.fastflow.presets import PresetError
+from flows.fastflow.backbones.presets import PresetError
 from training.category_settings import over_general
 from training.config import RunConfig
 from training.presets import over_preset

@@ -12,13 +12,13 @@ import pytest
 import torch
 from filelock import FileLock
 
-from flows.fastflow.backbones import find_weights
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.sources import find_weights
+from flows.fastflow.backbones.weights import Weights, digest
 from flows.fastflow.config import Geometry
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.imaging.geometry import lay_out
 from flows.fastflow.imaging.images import read
 from flows.fastflow.imaging.resizing import resize
-from flows.fastflow.weights import Weights, digest
 from tests.app.full_disk import files_of_at_most
 from tests.training.pins import pins
 from training.augment import Variant

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.fastflow.presets import PAPER, PRESETS
+from flows.fastflow.backbones.presets import PAPER, PRESETS
 from tests.training.run_yaml import write
 from training.config import ConfigError, RunConfig, load_config
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import ScoreRule
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.torch_engine import TorchEngine
@@ -20,7 +21,6 @@ from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
-from flows.fastflow.recorded_backbone import FrozenBackbone
 
 Kind: TypeAlias = Literal["auto", "torch", "openvino"]
 

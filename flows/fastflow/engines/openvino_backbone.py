@@ -13,12 +13,12 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
+from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.openvino_parts import let_end, shared
-from flows.fastflow.recorded_backbone import FrozenBackbone
 
 if TYPE_CHECKING:
-    from flows.fastflow.features import FeatureExtractor
+    from flows.fastflow.backbones.features import FeatureExtractor
 
 # Pictures that are begun at once, at most, or buffers for what they give would grow without bound. It is
 # whole rounds of 2, 3 or 4 streams.

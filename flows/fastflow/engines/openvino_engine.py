@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flows.fastflow.backbones.memory import memory_of
+from flows.fastflow.backbones.recorded import FrozenBackbone, record_of
 from flows.fastflow.config import Enlarging, ScoreRule
 from flows.fastflow.engines import openvino_cache, openvino_pixels
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, convert
@@ -30,8 +32,6 @@ from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
-from flows.fastflow.memory import memory_of
-from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 
 # Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)

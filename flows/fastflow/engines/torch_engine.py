@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from flows.fastflow.backbones.memory import memory_of
+from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import ScoreRule
 from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head, computing, stays_exact
 from flows.fastflow.manifest import Precision
-from flows.fastflow.memory import memory_of
-from flows.fastflow.recorded_backbone import FrozenBackbone
 
 if TYPE_CHECKING:
-    from flows.fastflow.features import FeatureExtractor
+    from flows.fastflow.backbones.features import FeatureExtractor
 
 
 class TorchEngine:

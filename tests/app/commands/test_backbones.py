@@ -6,10 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from flows.fastflow import backbones, presets
+from flows.fastflow.backbones import presets
+from flows.fastflow.backbones import sources as backbones
+from flows.fastflow.backbones.presets import PAPER, PRESETS
+from flows.fastflow.backbones.weights import save_weights
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.presets import PAPER, PRESETS
-from flows.fastflow.weights import save_weights
 
 
 def test_list_tells_of_each_preset_where_its_weights_are_or_how_to_get_them(tmp_path: Path) -> None:

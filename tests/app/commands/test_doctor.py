@@ -8,9 +8,9 @@ from typer.testing import CliRunner
 
 import flowgauge
 from app.commands import doctor
-from flows.fastflow import backbones
+from flows.fastflow.backbones import sources as backbones
+from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.presets import DEFAULT_BACKBONE
 
 
 def report(models: Path, exit_code: int) -> list[dict[str, str]]:

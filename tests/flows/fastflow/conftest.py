@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow import backbones, hub
+from flows.fastflow.backbones import hub
+from flows.fastflow.backbones import sources as backbones
+from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES, resolve
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.imaging.images import decode
 
 

@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.recorded import fits
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.calibration import conformal
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import FlowConfig, Geometry, ScoreRule
 from flows.fastflow.detector import Detector, DeviceError, pick_device
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.recorded_backbone import fits
 from flows.fastflow.scorer import Scorer
 from tests.flows.fastflow.manifests import edit
 from tests.flows.fastflow.untrained import weights

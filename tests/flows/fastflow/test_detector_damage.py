@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load, save_file
 
 from flows.fastflow import detector
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.weights import WeightsError, WeightsNotFoundError
 from flows.fastflow.bundle.bundle import FLOW, BundleError, verify
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Kind, pick_engine
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import Manifest
-from flows.fastflow.weights import WeightsError, WeightsNotFoundError
 from tests.conftest import picture, png
 from tests.flows.fastflow.manifests import edit, rehash
 

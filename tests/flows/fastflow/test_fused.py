@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from flows.fastflow.backbones.presets import PRESETS
 from flows.fastflow.config import FlowConfig, Kernels
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.presets import PRESETS
 
 CHANNELS = (6, 4, 5)
 

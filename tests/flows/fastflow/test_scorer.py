@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.bundle.bundle import FLOW, read_manifest
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.enlarging import spline_weights
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.imaging.regions import Regions
 from flows.fastflow.scorer import Scorer

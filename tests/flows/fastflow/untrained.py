@@ -1,6 +1,6 @@
 """Weights that nobody trained, of a timm architecture small enough to write and read in an instant."""
 
-from flows.fastflow.weights import State, Weights, digest
+from flows.fastflow.backbones.weights import State, Weights, digest
 from tests.support.random_weights import random_weights
 
 NAME = "test_resnet"

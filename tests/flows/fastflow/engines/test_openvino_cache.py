@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.recorded_backbone import record_of
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.recorded import record_of
 from tests.app.full_disk import files_of_at_most
 from tests.flows.fastflow.untrained import weights
 

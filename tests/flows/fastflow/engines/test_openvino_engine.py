@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import FlowConfig, Kernels, ScoreRule
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.imaging.images import decode

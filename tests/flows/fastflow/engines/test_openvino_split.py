@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.engines import pick_engine
-from flows.fastflow.features import FeatureExtractor
 from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")

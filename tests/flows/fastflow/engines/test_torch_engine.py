@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.config import FlowConfig
 from flows.fastflow.engines import pick_engine
-from flows.fastflow.features import FeatureExtractor
 from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
 
 CPU = torch.device("cpu")

@@ -8,11 +8,11 @@ from weakref import ref
 import torch
 
 from flows.fastflow import manifest
+from flows.fastflow.backbones.weights import Weights, kept_weights
 from flows.fastflow.bundle.bundle import BundleError
-from flows.fastflow.weights import Weights, kept_weights
 
 if TYPE_CHECKING:
-    from flows.fastflow.features import FeatureExtractor
+    from flows.fastflow.backbones.features import FeatureExtractor
 
 
 class FrozenBackbone(Protocol):
@@ -93,7 +93,7 @@ class RecordedBackbone:
             WeightsError: the weights have gone, or fit no model of timm's.
             BundleError: timm builds something else than was recorded.
         """
-        from flows.fastflow.features import FeatureExtractor
+        from flows.fastflow.backbones.features import FeatureExtractor
 
         if (layers := self._layers()) is not None:
             return layers
@@ -110,7 +110,7 @@ class RecordedBackbone:
         self._weights = None
 
     def _find(self) -> Weights:
-        from flows.fastflow.backbones import find_weights
+        from flows.fastflow.backbones.sources import find_weights
 
         return find_weights(self.name, folder=self._folder, sha256=self.weights_sha256, hub=False)
 

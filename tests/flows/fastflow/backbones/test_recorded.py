@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.recorded import RecordedBackbone, difference, fits, record_of
+from flows.fastflow.backbones.weights import save_weights
 from flows.fastflow.bundle.bundle import BundleError, read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES, resolve
-from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.recorded_backbone import RecordedBackbone, difference, fits, record_of
-from flows.fastflow.weights import save_weights
 from tests.flows.fastflow.untrained import NAME, weights
 
 CPU = torch.device("cpu")

@@ -6,9 +6,9 @@ import pytest
 import timm
 import torch
 
-from flows.fastflow import backbones
-from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.weights import Weights, WeightsError
+from flows.fastflow.backbones import sources as backbones
+from flows.fastflow.backbones.features import FeatureExtractor
+from flows.fastflow.backbones.weights import Weights, WeightsError
 from tests.flows.fastflow.untrained import state, weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

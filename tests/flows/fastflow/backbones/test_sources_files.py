@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-from flows.fastflow import backbones
-from flows.fastflow.weights import WeightsError, save_weights
+from flows.fastflow.backbones import sources as backbones
+from flows.fastflow.backbones.weights import WeightsError, save_weights
 from tests.flows.fastflow.untrained import NAME, state, weights
 
 Damage = Callable[[Path], object]

@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from flows.fastflow import backbones
-from flows.fastflow.weights import State, Weights, WeightsError, WeightsNotFoundError, digest, save_weights
+from flows.fastflow.backbones import sources as backbones
+from flows.fastflow.backbones.weights import (
+    State,
+    Weights,
+    WeightsError,
+    WeightsNotFoundError,
+    digest,
+    save_weights,
+)
 from tests.flows.fastflow.untrained import NAME, state, weights
 
 

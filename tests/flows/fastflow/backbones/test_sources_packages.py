@@ -7,8 +7,8 @@ import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from flows.fastflow import backbones
-from flows.fastflow.weights import WeightsError, WeightsNotFoundError
+from flows.fastflow.backbones import sources as backbones
+from flows.fastflow.backbones.weights import WeightsError, WeightsNotFoundError
 from tests.flows.fastflow.untrained import NAME
 
 LITES = [("tf_efficientnet_lite0", 224), ("tf_efficientnet_lite1", 240), ("tf_efficientnet_lite2", 260)]

@@ -11,9 +11,9 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from flows.fastflow.memory import module_bytes
-from flows.fastflow.uninitialised import Uninitialised
-from flows.fastflow.weights import Weights, WeightsError
+from flows.fastflow.backbones.memory import module_bytes
+from flows.fastflow.backbones.uninitialised import Uninitialised
+from flows.fastflow.backbones.weights import Weights, WeightsError
 
 # Attention takes the square of their number in time, and where heads are mixed (CaiT) in memory too.
 MAX_PATCHES = 4096

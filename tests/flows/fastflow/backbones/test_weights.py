@@ -8,8 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flows.fastflow import backbones
-from flows.fastflow.weights import NAMED, digest, kept_files, kept_weights, marked_files, save_weights
+from flows.fastflow.backbones import sources as backbones
+from flows.fastflow.backbones.weights import (
+    NAMED,
+    digest,
+    kept_files,
+    kept_weights,
+    marked_files,
+    save_weights,
+)
 from tests.app.full_disk import files_of_at_most
 from tests.flows.fastflow.untrained import NAME, state, weights
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.backbones.features import FeatureExtractor
 from tests.flows.fastflow.untrained import weights
 
 

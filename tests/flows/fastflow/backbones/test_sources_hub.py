@@ -16,7 +16,7 @@ import pytest
 import timm
 import torch
 
-from flows.fastflow.weights import State, digest
+from flows.fastflow.backbones.weights import State, digest
 from tests.support import stand_in_hub
 from tests.support.stand_in_hub import Hub, path_of
 

@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from flows.fastflow.hub import HubError, download
-from flows.fastflow.uninitialised import Uninitialised
-from flows.fastflow.weights import (
+from flows.fastflow.backbones.hub import HubError, download
+from flows.fastflow.backbones.uninitialised import Uninitialised
+from flows.fastflow.backbones.weights import (
     State,
     Weights,
     WeightsError,

@@ -1,0 +1,1 @@
+"""Frozen timm backbones: presets, weights and feature maps."""
