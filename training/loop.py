@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from flows.fastflow.engines import computes_bfloat16
 from flows.fastflow.files.atomic_files import replace_file, replacing
-from flows.fastflow.head import Head, channels_last, computing
 from flows.fastflow.manifest import Precision
+from flows.fastflow.model.head import Head, channels_last, computing
 from training.config import RunConfig, StoppingConfig
 from training.feature_cache import Features
 from training.split import Split

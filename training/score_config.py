@@ -5,7 +5,7 @@ from typing import Final
 from pydantic import Field
 
 from flows.fastflow.config import Geometry, ScoreRule, Scoring
-from flows.fastflow.head import Head
+from flows.fastflow.model.head import Head
 
 # Measured: docs/research/model.md, "How much of the map is the Gaussian's?"
 _OF_THE_POSITIONS: Final = 0.5

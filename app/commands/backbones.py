@@ -60,7 +60,7 @@ def list_presets(
 def _cost(name: str) -> str:
     from flows.fastflow.backbones.presets import PRESETS
     from flows.fastflow.config import FlowConfig
-    from flows.fastflow.cost import cost
+    from flows.fastflow.model.cost import cost
 
     preset = PRESETS[name]
     flow = FlowConfig.model_validate(preset.sections.get("flow", {}))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from flows.fastflow.backbones.features import FeatureExtractor
-from flows.fastflow.head import computing
+from flows.fastflow.model.head import computing
 
 Images = NDArray[np.uint8]
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}

@@ -23,11 +23,11 @@ from flows.fastflow.bundle.bundle import FLOW, BundleError, manifest_sha256, rea
 from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.calibration.calibrator import Calibrator, Decision
 from flows.fastflow.engines import Engine, pick_engine
-from flows.fastflow.head import Head
 from flows.fastflow.imaging.geometry import Prepared
 from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.imaging.regions import Regions
 from flows.fastflow.manifest import Manifest, Precision
+from flows.fastflow.model.head import Head
 from flows.fastflow.scored import Scored
 from flows.fastflow.scorer import NotNumbersError, Scorer
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.head import Head
+from flows.fastflow.model.head import Head
 from tests.app.full_disk import files_of_at_most
 from training.config import RunConfig
 from training.feature_cache import Features

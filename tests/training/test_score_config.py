@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from flows.fastflow.config import FlowConfig, Geometry, ScoreRule
-from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation
+from flows.fastflow.model.head import Head
 from training.score_config import ScoreConfig
 
 SIZE = (8, 8)

@@ -18,9 +18,9 @@ from flows.fastflow.config import ScoreRule
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.torch_engine import TorchEngine
 from flows.fastflow.finish import Pixels
-from flows.fastflow.fused import Energies
-from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
+from flows.fastflow.model.fused import Energies
+from flows.fastflow.model.head import Head
 
 Kind: TypeAlias = Literal["auto", "torch", "openvino"]
 

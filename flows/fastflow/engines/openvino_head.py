@@ -13,7 +13,7 @@ import openvino.opset13 as op
 from torch import Tensor, nn
 
 from flows.fastflow.engines.openvino_parts import constant
-from flows.fastflow.fused import FusedHead, Step, Steps, Turns
+from flows.fastflow.model.fused import FusedHead, Step, Steps, Turns
 
 # Of each map that a head takes, (N, C, H, W).
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]

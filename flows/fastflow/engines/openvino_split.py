@@ -11,7 +11,7 @@ from typing import Any
 import openvino as ov
 from openvino import opset13
 
-from flows.fastflow.head import stays_exact
+from flows.fastflow.model.head import stays_exact
 
 
 def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:

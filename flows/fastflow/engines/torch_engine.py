@@ -12,9 +12,9 @@ from flows.fastflow.backbones.memory import memory_of
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import ScoreRule
 from flows.fastflow.finish import Pixels, pixels_of
-from flows.fastflow.fused import Energies, FusedHead
-from flows.fastflow.head import Head, computing, stays_exact
 from flows.fastflow.manifest import Precision
+from flows.fastflow.model.fused import Energies, FusedHead
+from flows.fastflow.model.head import Head, computing, stays_exact
 
 if TYPE_CHECKING:
     from flows.fastflow.backbones.features import FeatureExtractor

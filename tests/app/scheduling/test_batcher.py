@@ -22,9 +22,9 @@ from app.scheduling.batcher import Batcher, BatchResult, Observer
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
-from flows.fastflow.gaussian import PositionGaussian
 from flows.fastflow.imaging import images
 from flows.fastflow.imaging.geometry import Prepared
+from flows.fastflow.model.gaussian import PositionGaussian
 from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
 from tests.support.waiting import until

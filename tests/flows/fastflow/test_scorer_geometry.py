@@ -11,7 +11,7 @@ from flows.fastflow import scorer as module
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.detector import Detector
-from flows.fastflow.fused import FusedHead
+from flows.fastflow.model.fused import FusedHead
 from flows.fastflow.score import anomaly_map, image_score, pixel_energies
 from flows.fastflow.scorer import Scorer
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.weights import Weights, WeightsError
-from flows.fastflow.cost import on_meta
+from flows.fastflow.model.cost import on_meta
 from tests.support import random_weights as backbones
 
 # timm's name, tokens that belong to no patch, side of a patch: a class token; that and a distillation token;

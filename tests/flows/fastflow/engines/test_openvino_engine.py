@@ -17,11 +17,11 @@ from flows.fastflow.config import FlowConfig, Kernels, ScoreRule
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.fused import Energies, FusedHead
-from flows.fastflow.head import Head
 from flows.fastflow.imaging.images import decode
 from flows.fastflow.manifest import Normalisation
-from tests.flows.fastflow.test_fused import CHANNELS, NORMALISATIONS, made, maps
+from flows.fastflow.model.fused import Energies, FusedHead
+from flows.fastflow.model.head import Head
+from tests.flows.fastflow.model.test_fused import CHANNELS, NORMALISATIONS, made, maps
 from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")

@@ -9,7 +9,7 @@ import torch
 from flows.fastflow.config import Enlarging, ScoreRule
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.finish import Pixels, pixels_of
-from flows.fastflow.fused import Energies
+from flows.fastflow.model.fused import Energies
 
 pytest.importorskip("openvino")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flows.fastflow.normaliser import FeatureNormaliser
+from flows.fastflow.model.normaliser import FeatureNormaliser
 
 
 def maps(n: int = 6, seed: int = 0) -> list[Tensor]:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from flows.fastflow.backbones.presets import PRESETS
 from flows.fastflow.config import FlowConfig, Kernels
-from flows.fastflow.fused import FusedHead
-from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation
+from flows.fastflow.model.fused import FusedHead
+from flows.fastflow.model.head import Head
 
 CHANNELS = (6, 4, 5)
 

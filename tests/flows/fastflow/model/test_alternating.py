@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from flows import Compose
-from flows.fastflow import alternating
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.model import FastFlow
+from flows.fastflow.model import alternating
+from flows.fastflow.model.fastflow import FastFlow
 
 
 def flow(channels: int, seed: int = 0, **settings: object) -> Compose:

@@ -19,8 +19,8 @@ from flows import (
     Transform,
     standard_normal_log_prob,
 )
-from flows.fastflow import alternating
 from flows.fastflow.config import FlowConfig, Kernels
+from flows.fastflow.model import alternating
 
 
 class FastFlow(nn.Module):

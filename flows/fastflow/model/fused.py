@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flows import ChannelAffine, Compose, Coupling, Halves, Permutation
-from flows.fastflow import alternating
-from flows.fastflow.gaussian import position_energy
-from flows.fastflow.head import Head
+from flows.fastflow.model import alternating
+from flows.fastflow.model.gaussian import position_energy
+from flows.fastflow.model.head import Head
 
 
 class Energies(NamedTuple):

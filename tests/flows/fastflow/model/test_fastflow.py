@@ -10,7 +10,7 @@ import torch
 
 from flows import ChannelAffine, Compose, Coupling, Halves, Permutation
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.model import FastFlow
+from flows.fastflow.model.fastflow import FastFlow
 from tests.flows.contract import jacobian
 
 RESNET18, WIDE_RESNET50 = (64, 128, 256), (256, 512, 1024)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from flows.fastflow.gaussian import PictureGaussian, PositionGaussian
+from flows.fastflow.model.gaussian import PictureGaussian, PositionGaussian
 
 Array = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.gaussian import PictureGaussian, PositionGaussian
 from flows.fastflow.manifest import Normalisation, Precision
-from flows.fastflow.model import FastFlow
-from flows.fastflow.normaliser import FeatureNormaliser
+from flows.fastflow.model.fastflow import FastFlow
+from flows.fastflow.model.gaussian import PictureGaussian, PositionGaussian
+from flows.fastflow.model.normaliser import FeatureNormaliser
 
 
 class Head(nn.Module):

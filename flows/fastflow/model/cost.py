@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.weights import Weights
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.model import FastFlow
+from flows.fastflow.model.fastflow import FastFlow
 
 
 @dataclass(frozen=True)

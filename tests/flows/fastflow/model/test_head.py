@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.gaussian import PictureGaussian, PositionGaussian
-from flows.fastflow.head import Head, stays_exact
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.normaliser import FeatureNormaliser
+from flows.fastflow.model.gaussian import PictureGaussian, PositionGaussian
+from flows.fastflow.model.head import Head, stays_exact
+from flows.fastflow.model.normaliser import FeatureNormaliser
 
 CHANNELS = (6, 4, 5)
 

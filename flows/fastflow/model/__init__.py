@@ -1,0 +1,1 @@
+"""The trained head: normaliser, flows and Gaussians, for training and for inference."""
