@@ -14,15 +14,15 @@ from flows.fastflow.backbones.memory import module_bytes
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines import Engine, pick_engine
-from flows.fastflow.finish import Pixels, combine, finish, whole_part
 from flows.fastflow.imaging.blending import Blend
 from flows.fastflow.imaging.geometry import Layout, Prepared, lay_out
 from flows.fastflow.imaging.regions import Regions, expect_usable, one_each
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.model.head import Head
-from flows.fastflow.score import anomaly_map, image_score, picture_part, pixel_energies
 from flows.fastflow.scored import Scored, put_together, statistics_of
+from flows.fastflow.scoring.finish import Pixels, combine, finish, whole_part
+from flows.fastflow.scoring.score import anomaly_map, image_score, picture_part, pixel_energies
 
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
 _CHUNK_PIXELS = 2**20

@@ -17,10 +17,10 @@ from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import ScoreRule
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.torch_engine import TorchEngine
-from flows.fastflow.finish import Pixels
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.model.head import Head
+from flows.fastflow.scoring.finish import Pixels
 
 Kind: TypeAlias = Literal["auto", "torch", "openvino"]
 

@@ -28,10 +28,10 @@ from flows.fastflow.engines.openvino_head import Sizes, build, weights_of
 from flows.fastflow.engines.openvino_parts import infer, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_split import split
-from flows.fastflow.finish import Pixels
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies, FusedHead
 from flows.fastflow.model.head import Head
+from flows.fastflow.scoring.finish import Pixels
 
 # Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from flows.fastflow.config import Enlarging
 from flows.fastflow.engines.openvino_parts import constant, infer, shared
-from flows.fastflow.enlarging import LARGEST, spline_weights
-from flows.fastflow.finish import square_roots
+from flows.fastflow.scoring.enlarging import LARGEST, spline_weights
+from flows.fastflow.scoring.finish import square_roots
 
 
 def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging) -> ov.Model:

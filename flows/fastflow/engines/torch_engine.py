@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from flows.fastflow.backbones.memory import memory_of
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import ScoreRule
-from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies, FusedHead
 from flows.fastflow.model.head import Head, computing, stays_exact
+from flows.fastflow.scoring.finish import Pixels, pixels_of
 
 if TYPE_CHECKING:
     from flows.fastflow.backbones.features import FeatureExtractor

@@ -17,10 +17,10 @@ from flows.fastflow.bundle.bundle import FLOW, read_manifest
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines import pick_engine
-from flows.fastflow.enlarging import spline_weights
 from flows.fastflow.imaging.regions import Regions
 from flows.fastflow.model.head import Head
 from flows.fastflow.scorer import Scorer
+from flows.fastflow.scoring.enlarging import spline_weights
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 STRETCH = Geometry()

@@ -12,8 +12,8 @@ from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.detector import Detector
 from flows.fastflow.model.fused import FusedHead
-from flows.fastflow.score import anomaly_map, image_score, pixel_energies
 from flows.fastflow.scorer import Scorer
+from flows.fastflow.scoring.score import anomaly_map, image_score, pixel_energies
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 RULE = ScoreRule(top_fraction=0.05)

@@ -8,8 +8,8 @@ import torch
 
 from flows.fastflow.config import Enlarging, ScoreRule
 from flows.fastflow.engines import pick_engine
-from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.model.fused import Energies
+from flows.fastflow.scoring.finish import Pixels, pixels_of
 
 pytest.importorskip("openvino")
 

@@ -6,9 +6,9 @@ import torch
 from numpy.typing import NDArray
 
 from flows.fastflow.config import ScoreRule
-from flows.fastflow.finish import combine, enlarge, finish, pixels_of
 from flows.fastflow.model.fused import Energies
-from flows.fastflow.score import anomaly_map, image_score, pixel_energies
+from flows.fastflow.scoring.finish import combine, enlarge, finish, pixels_of
+from flows.fastflow.scoring.score import anomaly_map, image_score, pixel_energies
 
 SIZE = (64, 48)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flows.fastflow.config import Enlarging, ScoreRule
-from flows.fastflow.enlarging import LARGEST, spline_weights
+from flows.fastflow.scoring.enlarging import LARGEST, spline_weights
 
 
 def flow_energies(latents: Sequence[Tensor]) -> list[Tensor]:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.config import Enlarging, ScoreRule
-from flows.fastflow.enlarging import LARGEST, spline_weights
 from flows.fastflow.model.fused import Energies
+from flows.fastflow.scoring.enlarging import LARGEST, spline_weights
 
 Plane = NDArray[np.float32]
 # Every so manieth pixel is looked at to guess where the most anomalous begin.

@@ -1,0 +1,1 @@
+"""Energies to anomaly map and score."""
