@@ -24,7 +24,7 @@ from app.sinks.sinks import describe
 from app.telemetry import logs
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import DeviceError, pick_device
-from flows.fastflow.engines import pick_engine, slower_here
+from flows.fastflow.engines.engine import pick_engine, slower_here
 from flows.fastflow.engines.errors import EngineError
 
 logger = logging.getLogger("flowgauge.serve")

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flows.fastflow.engines import computes_bfloat16
+from flows.fastflow.engines.engine import computes_bfloat16
 from flows.fastflow.files.atomic_files import replace_file, replacing
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head, channels_last, computing

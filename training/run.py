@@ -18,7 +18,7 @@ from flows.fastflow.bundle.models_folder import (
 )
 from flows.fastflow.calibration.review_band import say_empty_band
 from flows.fastflow.detector import pick_device
-from flows.fastflow.engines import pick_engine
+from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.files.atomic_files import temporary_directory
 from training import stages
 from training.augment import expect_square

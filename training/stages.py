@@ -11,7 +11,7 @@ from flows.fastflow.backbones.weights import Weights, save_weights
 from flows.fastflow.bundle.models_folder import BACKBONES, activate, left_behind
 from flows.fastflow.calibration.highest import highest, say_highest
 from flows.fastflow.detector import Detector
-from flows.fastflow.engines import Engine
+from flows.fastflow.engines.engine import Engine
 from flows.fastflow.files.atomic_files import sweep
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head

@@ -56,7 +56,7 @@ def calibrate(
     from app.registry.loader import Loader
     from flows.fastflow.bundle import fit_images as fit_pictures
     from flows.fastflow.bundle import models_folder
-    from flows.fastflow.engines import slower_here
+    from flows.fastflow.engines.engine import slower_here
     from flows.fastflow.manifest import PRECISIONS
 
     engine = next((known for known in PRECISIONS if known == precision), None)

@@ -109,7 +109,7 @@ def _serving(models: Path) -> Iterator[Check]:
     from app.registry.loader import Loader
     from app.settings import settings_from
     from app.sinks.sinks import describe
-    from flows.fastflow.engines import slower_here
+    from flows.fastflow.engines.engine import slower_here
 
     try:
         settings = settings_from(models=models)

@@ -18,7 +18,7 @@ from flows.fastflow.backbones.recorded import FrozenBackbone, fits
 from flows.fastflow.backbones.weights import WeightsError
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector, DeviceError, own_calibrator, pick_device
-from flows.fastflow.engines import Engine, Kind, pick_engine
+from flows.fastflow.engines.engine import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.manifest import Precision
 from flows.fastflow.scorer import NotNumbersError, Scorer

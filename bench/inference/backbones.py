@@ -36,7 +36,7 @@ def on_openvino(
     """Return the same function on OpenVINO, compiled for one (height, width) and batch sizes."""
     import openvino
 
-    from flows.fastflow.engines.openvino_backbone import convert
+    from flows.fastflow.engines.openvino.backbone import convert
 
     core = openvino.Core()
     hints = {

@@ -6,7 +6,7 @@ from typing import Literal, cast
 import torch
 
 from flows.fastflow.detector import Detector, pick_device
-from flows.fastflow.engines import has_openvino, pick_engine, slower_here
+from flows.fastflow.engines.engine import has_openvino, pick_engine, slower_here
 from flows.fastflow.manifest import Precision
 
 ENGINES = ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16")

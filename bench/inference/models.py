@@ -13,7 +13,7 @@ from flows.fastflow.backbones.recorded import RecordedBackbone
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES
-from flows.fastflow.engines import has_openvino
+from flows.fastflow.engines.engine import has_openvino
 from flows.fastflow.manifest import PRECISIONS, Precision
 from tests.support.fleet import jpeg, part
 from tests.support.random_weights import random_weights

@@ -22,7 +22,7 @@ from flows.fastflow.backbones.uninitialised import Uninitialised
 from flows.fastflow.bundle.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
 from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.calibration.calibrator import Calibrator, Decision
-from flows.fastflow.engines import Engine, pick_engine
+from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.imaging.geometry import Prepared
 from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.imaging.regions import Regions

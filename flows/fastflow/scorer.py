@@ -13,7 +13,7 @@ from torch import Tensor
 from flows.fastflow.backbones.memory import module_bytes
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import Geometry, ScoreRule
-from flows.fastflow.engines import Engine, pick_engine
+from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.imaging.blending import Blend
 from flows.fastflow.imaging.geometry import Layout, Prepared, lay_out
 from flows.fastflow.imaging.regions import Regions, expect_usable, one_each

@@ -354,7 +354,7 @@ class TestErrors:
     def test_an_engine_that_is_not_there_is_told_before_anything_is_done(
         self, fresh: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("flows.fastflow.engines.find_spec", lambda _: None)
+        monkeypatch.setattr("flows.fastflow.engines.engine.find_spec", lambda _: None)
         recorder = Recorder()
         with pytest.raises(EngineError, match="openvino"):
             fresh.train(calibration={"engines": ("float32", "openvino-bfloat16")}, progress=recorder)

@@ -14,7 +14,7 @@ from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.weights import WeightsError, WeightsNotFoundError
 from flows.fastflow.bundle.bundle import FLOW, BundleError, verify
 from flows.fastflow.detector import Detector
-from flows.fastflow.engines import Kind, pick_engine
+from flows.fastflow.engines.engine import Kind, pick_engine
 from flows.fastflow.manifest import Manifest
 from tests.conftest import picture, png
 from tests.flows.fastflow.manifests import edit, rehash

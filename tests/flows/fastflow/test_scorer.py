@@ -16,7 +16,7 @@ from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.bundle.bundle import FLOW, read_manifest
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry, ScoreRule
-from flows.fastflow.engines import pick_engine
+from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.imaging.regions import Regions
 from flows.fastflow.model.head import Head
 from flows.fastflow.scorer import Scorer

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.engines import pick_engine
+from flows.fastflow.engines.engine import pick_engine
 from tests.flows.fastflow.model.test_fused import NORMALISATIONS, made, maps
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.engines.openvino_parts import let_end, shared
+from flows.fastflow.engines.openvino.parts import let_end, shared
 
 if TYPE_CHECKING:
     from flows.fastflow.backbones.features import FeatureExtractor

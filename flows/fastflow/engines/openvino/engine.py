@@ -22,12 +22,13 @@ from torch import Tensor
 from flows.fastflow.backbones.memory import memory_of
 from flows.fastflow.backbones.recorded import FrozenBackbone, record_of
 from flows.fastflow.config import Enlarging, ScoreRule
-from flows.fastflow.engines import openvino_cache, openvino_pixels
-from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, convert
-from flows.fastflow.engines.openvino_head import Sizes, build, weights_of
-from flows.fastflow.engines.openvino_parts import infer, shared
-from flows.fastflow.engines.openvino_pixels import PixelsRequest
-from flows.fastflow.engines.openvino_split import split
+from flows.fastflow.engines.openvino import cache as openvino_cache
+from flows.fastflow.engines.openvino import pixels as openvino_pixels
+from flows.fastflow.engines.openvino.backbone import OpenVinoBackbone, convert
+from flows.fastflow.engines.openvino.head import Sizes, build, weights_of
+from flows.fastflow.engines.openvino.parts import infer, shared
+from flows.fastflow.engines.openvino.pixels import PixelsRequest
+from flows.fastflow.engines.openvino.split import split
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies, FusedHead
 from flows.fastflow.model.head import Head

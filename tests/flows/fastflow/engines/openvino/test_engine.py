@@ -15,7 +15,7 @@ from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import FlowConfig, Kernels, ScoreRule
 from flows.fastflow.detector import Detector
-from flows.fastflow.engines import Engine, pick_engine
+from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.imaging.images import decode
 from flows.fastflow.manifest import Normalisation
@@ -26,8 +26,9 @@ from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_backbone, openvino_engine
-from flows.fastflow.engines.openvino_engine import OpenVinoEngine
+from flows.fastflow.engines.openvino import backbone as openvino_backbone
+from flows.fastflow.engines.openvino import engine as openvino_engine
+from flows.fastflow.engines.openvino.engine import OpenVinoEngine
 
 pytestmark = pytest.mark.threads(2)
 

@@ -14,8 +14,9 @@ from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_cache, openvino_engine
-from flows.fastflow.engines.openvino_engine import OpenVinoEngine
+from flows.fastflow.engines.openvino import cache as openvino_cache
+from flows.fastflow.engines.openvino import engine as openvino_engine
+from flows.fastflow.engines.openvino.engine import OpenVinoEngine
 
 SIZE = (64, 64)
 IMAGES = torch.randint(0, 256, (1, *SIZE, 3), dtype=torch.uint8)

@@ -17,7 +17,7 @@ import openvino.opset13 as op
 from numpy.typing import NDArray
 
 from flows.fastflow.config import Enlarging
-from flows.fastflow.engines.openvino_parts import constant, infer, shared
+from flows.fastflow.engines.openvino.parts import constant, infer, shared
 from flows.fastflow.scoring.enlarging import LARGEST, spline_weights
 from flows.fastflow.scoring.finish import square_roots
 

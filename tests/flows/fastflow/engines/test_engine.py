@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from flows.fastflow import engines
-from flows.fastflow.engines import Kind, pick_engine, slower_here
+from flows.fastflow.engines import engine
+from flows.fastflow.engines.engine import Kind, pick_engine, slower_here
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.manifest import PRECISIONS, Precision
 
@@ -38,7 +38,7 @@ def test_engines_by_precision_kind_and_device(
 
 
 def test_without_openvino_auto_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "has_openvino", lambda: False)
+    monkeypatch.setattr(engine, "has_openvino", lambda: False)
     assert pick_engine("float32", CPU, "auto").name == "torch-cpu-float32"
 
 
@@ -46,7 +46,7 @@ def test_without_openvino_auto_is_torch(monkeypatch: pytest.MonkeyPatch) -> None
 def test_asked_for_and_not_installed_it_is_missed(
     monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    monkeypatch.setattr(engines, "has_openvino", lambda: False)
+    monkeypatch.setattr(engine, "has_openvino", lambda: False)
     with pytest.raises(EngineError, match="pip install openvino"):
         pick_engine(precision, CPU, "openvino")
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from flows.fastflow.config import Enlarging, ScoreRule
-from flows.fastflow.engines import pick_engine
+from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.scoring.finish import Pixels, pixels_of
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_engine
+from flows.fastflow.engines.openvino import engine as openvino_engine
 
 pytestmark = pytest.mark.threads(2)
 

@@ -8,16 +8,16 @@ import torch
 from numpy.typing import NDArray
 
 from flows.fastflow.backbones.features import FeatureExtractor
-from flows.fastflow.engines import pick_engine
+from flows.fastflow.engines.engine import pick_engine
 from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
 
 import openvino as ov
 
-from flows.fastflow.engines import openvino_engine
-from flows.fastflow.engines.openvino_backbone import convert
-from flows.fastflow.engines.openvino_split import split
+from flows.fastflow.engines.openvino import engine as openvino_engine
+from flows.fastflow.engines.openvino.backbone import convert
+from flows.fastflow.engines.openvino.split import split
 
 SIZE = (64, 96)
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import openvino as ov
 import openvino.opset13 as op
 from torch import Tensor, nn
 
-from flows.fastflow.engines.openvino_parts import constant
+from flows.fastflow.engines.openvino.parts import constant
 from flows.fastflow.model.fused import FusedHead, Step, Steps, Turns
 
 # Of each map that a head takes, (N, C, H, W).
