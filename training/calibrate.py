@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 
 from flows.fastflow.calibration import calibrator as calibration
 from flows.fastflow.calibration.conformal import threshold
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Calibration, ThresholdRecord
-from flows.fastflow.scorer import Scorer
 from training.pinned import Pinned, read
 
 

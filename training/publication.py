@@ -14,8 +14,8 @@ from flows.fastflow.bundle.fit_images import CALIBRATION_PICTURES, FIT_PICTURES,
 from flows.fastflow.bundle.models_folder import publish
 from flows.fastflow.calibration.highest import highest
 from flows.fastflow.imaging.images import FILE_LIMITS, decode
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
-from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated
 from training.config import RunConfig
 from training.loop import METRICS, final_metrics

@@ -13,9 +13,9 @@ from flows.fastflow.calibration.highest import highest, say_highest
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines.engine import Engine
 from flows.fastflow.files.atomic_files import sweep
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
-from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated, calibrate
 from training.config import RunConfig
 from training.feature_cache import GIB, FeatureCache, Features, View

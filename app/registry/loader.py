@@ -20,8 +20,8 @@ from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector, DeviceError, own_calibrator, pick_device
 from flows.fastflow.engines.engine import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.inference.scorer import NotNumbersError, Scorer
 from flows.fastflow.manifest import Precision
-from flows.fastflow.scorer import NotNumbersError, Scorer
 
 logger = logging.getLogger("flowgauge.loader")
 

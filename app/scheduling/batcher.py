@@ -20,7 +20,7 @@ from app.errors.problems import Problem
 from app.scheduling.fair_queue import FairQueue, MovingAverage
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.geometry import Prepared
-from flows.fastflow.scored import Scored
+from flows.fastflow.inference.scored import Scored
 
 logger = logging.getLogger("flowgauge.batcher")
 

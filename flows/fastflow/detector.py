@@ -26,10 +26,10 @@ from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.imaging.geometry import Prepared
 from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.imaging.regions import Regions
+from flows.fastflow.inference.scored import Scored
+from flows.fastflow.inference.scorer import NotNumbersError, Scorer
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.model.head import Head
-from flows.fastflow.scored import Scored
-from flows.fastflow.scorer import NotNumbersError, Scorer
 
 # Float32 engines on different processors agree to about 1e-4; a bundle that is off by more than this computes
 # something else than what was calibrated.

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flows.fastflow.scorer import Scorer
+from flows.fastflow.inference.scorer import Scorer
 
 Pixels = NDArray[np.uint8]
 

@@ -25,7 +25,7 @@ from app.main import create_app
 from app.scheduling.thread_pool import FairThreadPool
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.scorer import Scorer
+from flows.fastflow.inference.scorer import Scorer
 from tests.app.gate import Gate
 from tests.conftest import picture, png
 from tests.support.waiting import eventually

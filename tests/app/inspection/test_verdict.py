@@ -12,8 +12,8 @@ from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Calibration
-from flows.fastflow.scorer import Scorer
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from app.errors.problems import Problem
 from app.registry.loader import Loader
 from flows.fastflow import detector
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.scorer import NotNumbersError, Scorer
+from flows.fastflow.inference.scorer import NotNumbersError, Scorer
 from tests.app.bundles import again
 from tests.app.stores import damage
 from tests.flows.fastflow.manifests import edit

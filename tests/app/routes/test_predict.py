@@ -23,7 +23,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import heatmap, images
-from flows.fastflow.scorer import Scorer
+from flows.fastflow.inference.scorer import Scorer
 from tests.app.guarded import expect_problem
 from tests.flows.fastflow.manifests import edit
 

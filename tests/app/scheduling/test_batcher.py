@@ -24,8 +24,8 @@ from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import images
 from flows.fastflow.imaging.geometry import Prepared
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.model.gaussian import PositionGaussian
-from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
 from tests.support.waiting import until
 
@@ -353,7 +353,7 @@ class TestTiles:
         gate: Gate,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("flows.fastflow.scorer._CHUNK_PIXELS", 3 * 64 * 64)
+        monkeypatch.setattr("flows.fastflow.inference.scorer._CHUNK_PIXELS", 3 * 64 * 64)
 
         async def scenario(batcher: Batcher) -> list[BatchResult]:
             calls = [batcher.score(tiled, four_tiles), batcher.score(detector, prepared[1])]

@@ -15,9 +15,9 @@ from flows.fastflow.calibration import conformal
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import FlowConfig, Geometry, ScoreRule
 from flows.fastflow.detector import Detector, DeviceError, pick_device
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model.head import Head
-from flows.fastflow.scorer import Scorer
 from tests.flows.fastflow.manifests import edit
 from tests.flows.fastflow.untrained import weights
 

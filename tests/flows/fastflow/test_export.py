@@ -12,7 +12,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.export import ExportError, describe, export_onnx
 from flows.fastflow.imaging.images import decode
 from flows.fastflow.imaging.resizing import resize
-from flows.fastflow.scorer import Scorer
+from flows.fastflow.inference.scorer import Scorer
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

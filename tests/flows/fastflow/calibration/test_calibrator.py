@@ -8,7 +8,7 @@ import pytest
 from flows.fastflow.calibration import conformal
 from flows.fastflow.calibration.calibrator import Calibrator, Measurement, calibrate
 from flows.fastflow.imaging import heatmap
-from flows.fastflow.scored import Scored
+from flows.fastflow.inference.scored import Scored
 
 
 def measurements(scores: list[float]) -> list[Measurement]:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow import scorer as module
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.detector import Detector
+from flows.fastflow.inference import scorer as module
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.model.fused import FusedHead
-from flows.fastflow.scorer import Scorer
 from flows.fastflow.scoring.score import anomaly_map, image_score, pixel_energies
 
 Pictures = dict[str, list[NDArray[np.uint8]]]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flows.fastflow.scored import statistics_of
+from flows.fastflow.inference.scored import statistics_of
 
 
 def test_statistics_are_means_and_deviations_scale_by_scale() -> None:

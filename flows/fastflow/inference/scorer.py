@@ -17,10 +17,10 @@ from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.imaging.blending import Blend
 from flows.fastflow.imaging.geometry import Layout, Prepared, lay_out
 from flows.fastflow.imaging.regions import Regions, expect_usable, one_each
+from flows.fastflow.inference.scored import Scored, put_together, statistics_of
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.model.head import Head
-from flows.fastflow.scored import Scored, put_together, statistics_of
 from flows.fastflow.scoring.finish import Pixels, combine, finish, whole_part
 from flows.fastflow.scoring.score import anomaly_map, image_score, picture_part, pixel_energies
 

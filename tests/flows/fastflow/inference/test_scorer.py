@@ -18,8 +18,8 @@ from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.imaging.regions import Regions
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.model.head import Head
-from flows.fastflow.scorer import Scorer
 from flows.fastflow.scoring.enlarging import spline_weights
 
 Pictures = dict[str, list[NDArray[np.uint8]]]

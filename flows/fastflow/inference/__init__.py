@@ -1,0 +1,1 @@
+"""Images to scores and anomaly maps."""
