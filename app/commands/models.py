@@ -140,7 +140,7 @@ def export(
     """
     from flows.fastflow import models_folder
     from flows.fastflow.detector import Detector
-    from flows.fastflow.export import UnsuitableModelError, export_onnx
+    from flows.fastflow.export.onnx import UnsuitableModelError, export_onnx
 
     folder = models_folder.resolve(models, category, version)
     target = _file(output, f"{category}-{folder.name}.onnx")

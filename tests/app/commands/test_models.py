@@ -261,7 +261,7 @@ def until_serves(client: httpx2.Client, version: str) -> str:
 
 
 class TestExport:
-    @pytest.mark.slow  # the graph itself is tested in tests/flows/fastflow/test_export.py
+    @pytest.mark.slow  # the graph itself is tested in tests/flows/fastflow/export/test_onnx.py
     def test_writes_a_graph_under_a_name_of_its_own(self, run: Run, first: str) -> None:
         pytest.importorskip("onnxscript")
         assert said(run("export", "tiny")) == f"tiny-{first}.onnx\n"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
-from flows.fastflow.export import ExportError, describe, export_onnx
+from flows.fastflow.export.onnx import ExportError, describe, export_onnx
 from flows.fastflow.imaging.images import decode
 from flows.fastflow.imaging.resizing import resize
 from flows.fastflow.inference.scorer import Scorer
