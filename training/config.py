@@ -20,7 +20,7 @@ from flows.fastflow.manifest import (
     Precision,
     SampleBits,
 )
-from training.augment import AugmentConfig
+from training.augment_config import AugmentConfig
 from training.category_settings import over_general
 from training.presets import over_preset
 from training.run_yaml import RunLoader

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,8 +26,9 @@ from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.config import Geometry
 from flows.fastflow.files.atomic_files import remove_directory, temporary_directory
 from flows.fastflow.imaging.geometry import lay_out
-from training.augment import AugmentError, Variant
+from training.augment import AugmentError
 from training.pinned import Pinned, read
+from training.tiles import TrainingTile
 from training.versions import library_versions
 
 Features = list[NDArray[np.float32]]
@@ -42,25 +43,6 @@ class CacheError(ValueError):
 
 class DiskSpaceError(CacheError):
     """The disk has too little room."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What features are computed of: a tile of an image, as it is or changed.
-
-    Attributes:
-        path: the image's file.
-        sha256: of the file: the cache is keyed by content, not by name or time.
-        picture: number of the image among those of the run.
-        variant: how it is changed, or None.
-        tile: number of the tile; 0, the only one, of an image that is not tiled.
-    """
-
-    path: Path
-    sha256: str
-    picture: int
-    variant: Variant | None = None
-    tile: int = 0
 
 
 class FeatureCache:
@@ -85,7 +67,7 @@ class FeatureCache:
         folder: Path,
         max_bytes: int,
         extractor: FeatureExtractor,
-        views: Sequence[View],
+        views: Sequence[TrainingTile],
         *,
         input_size: tuple[int, int],
         batch_size: int,
@@ -100,7 +82,7 @@ class FeatureCache:
         self.batch_size = batch_size
         self.geometry = geometry
         self.sample_bits = sample_bits
-        self._tiles: tuple[View, Sequence[NDArray[np.uint8]]] | None = None
+        self._tiles: tuple[TrainingTile, Sequence[NDArray[np.uint8]]] | None = None
         # With all that moves the last bits of a feature: a run is deterministic, cache or no cache.
         computing = [str(extractor.device), torch.get_num_threads(), batch_size, library_versions()]
         key = [
@@ -196,7 +178,7 @@ class FeatureCache:
         maps = self.extractor(torch.from_numpy(images).to(self.extractor.device))
         return [m.cpu().contiguous().numpy() for m in maps]
 
-    def _pixels(self, view: View) -> NDArray[np.uint8]:
+    def _pixels(self, view: TrainingTile) -> NDArray[np.uint8]:
         """A view (height, width, 3); an image is read once for its tiles in a row."""
         whole = replace(view, tile=0)
         if self._tiles is None or self._tiles[0] != whole:
@@ -205,7 +187,7 @@ class FeatureCache:
             self._tiles = whole, layout.prepare(image).tiles()
         return self._tiles[1][view.tile]
 
-    def _read(self, view: View) -> NDArray[np.uint8]:
+    def _read(self, view: TrainingTile) -> NDArray[np.uint8]:
         # Compared with its hash: features of another image would lie under it until they are removed.
         image = read(Pinned(view.path, view.sha256), self.sample_bits)
         if view.variant is None:

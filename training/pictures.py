@@ -12,14 +12,14 @@ from flows.fastflow.bundle.fit_images import fingerprint
 from flows.fastflow.calibration.parts import PARTS, by_first_appearance, is_own, one_of_each, parts_of_names
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.manifest import DataRecord
-from training.augment import AugmentConfig, variants
+from training.augment import variants
+from training.augment_config import AugmentConfig
 from training.config import RunConfig
 from training.datasets.layout import licence, test_samples, train_images
 from training.datasets.sample import DatasetError
-from training.feature_cache import View
 from training.pinned import Pinned
 from training.split import Split, split, without_copies
-from training.tiles import Tile
+from training.tiles import Tile, TrainingTile
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Pictures:
         """The pictures to calibrate with, and others of their parts: to the threshold they are not new."""
         return np.setdiff1d(np.arange(len(self.paths)), self.split.seen)
 
-    def views(self, augment: AugmentConfig, seed: int, tiles: Sequence[Tile]) -> list[View]:
+    def views(self, augment: AugmentConfig, seed: int, tiles: Sequence[Tile]) -> list[TrainingTile]:
         """What features are computed of: every picture in use as it is, then changed copies of those to fit.
 
         Args:
@@ -81,18 +81,18 @@ class Pictures:
             by_picture.setdefault(tile.picture, []).append(tile.number)
         used = {*self.split.seen.tolist(), *self.split.calibration.tolist()}
         as_they_are = [
-            View(self.paths[tile.picture], self.hashes[tile.picture], tile.picture, None, tile.number)
+            TrainingTile(self.paths[tile.picture], self.hashes[tile.picture], tile.picture, None, tile.number)
             for tile in tiles
             if tile.picture in used
         ]
         return as_they_are + [
-            View(self.paths[i], self.hashes[i], i, variant, number)
+            TrainingTile(self.paths[i], self.hashes[i], i, variant, number)
             for i in self.split.fit.tolist()
             for variant in variants(augment, self.hashes[i], seed)
             for number in by_picture[i]
         ]
 
-    def rows(self, views: Sequence[View]) -> Split:
+    def rows(self, views: Sequence[TrainingTile]) -> Split:
         """Which views are fitted to, with all copies, and which are held out, without."""
         picture = np.array([view.picture for view in views])
         unchanged = np.array([view.variant is None for view in views])

@@ -18,14 +18,14 @@ from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
 from training.calibrate import Calibrated, calibrate
 from training.config import RunConfig
-from training.feature_cache import GIB, FeatureCache, Features, View
+from training.feature_cache import GIB, FeatureCache, Features
 from training.loop import EpochMetrics, fit
 from training.pictures import Pictures
 from training.progress import Progress, duration
 from training.publication import publish_model
 from training.run_folder import Identity, finish
 from training.tensorboard_log import TensorBoardLog
-from training.tiles import choose
+from training.tiles import TrainingTile, choose
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Run:
     log: TensorBoardLog | None
 
 
-def compute_features(run: Run) -> tuple[Features, list[View]]:
+def compute_features(run: Run) -> tuple[Features, list[TrainingTile]]:
     """Compute the features of all images and of their changed copies, or find them in the cache."""
     config, strides = run.config, run.extractor.strides
     tiles = choose(run.pictures.pinned, config.geometry, config.input_size, strides, config.fit.tiles)
@@ -82,7 +82,7 @@ def compute_features(run: Run) -> tuple[Features, list[View]]:
         return cache.features(advance, run.progress.say), views
 
 
-def fit_flows(run: Run, features: Features, views: Sequence[View]) -> Head:
+def fit_flows(run: Run, features: Features, views: Sequence[TrainingTile]) -> Head:
     """Fit the flows to the feature maps of the images that are not held out."""
     settings = run.config.fit
     rows = run.pictures.rows(views)

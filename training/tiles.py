@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from flows.fastflow.config import Geometry
 from flows.fastflow.imaging.geometry import lay_out
+from training.augment import Variant
 from training.pinned import Pinned, size_of
 
 # The fractional part of its multiples fills an interval evenly, however many there are.
@@ -17,6 +20,25 @@ class Tile(NamedTuple):
 
     picture: int
     number: int
+
+
+@dataclass(frozen=True)
+class TrainingTile:
+    """A tile of an image, as it is or changed, whose features are computed.
+
+    Attributes:
+        path: the image's file.
+        sha256: of the file: the cache is keyed by content, not by name or time.
+        picture: number of the image among those of the run.
+        variant: how it is changed, or None.
+        tile: number of the tile; 0, the only one, of an image that is not tiled.
+    """
+
+    path: Path
+    sha256: str
+    picture: int
+    variant: Variant | None = None
+    tile: int = 0
 
 
 def choose(

@@ -4,7 +4,7 @@ They are said and not refused: what holds for all categories may be of one that 
 complete YAML, in which every setting is written out, must load again.
 """
 
-from training.augment import AugmentConfig
+from training.augment_config import AugmentConfig
 from training.config import FitConfig, RunConfig
 
 

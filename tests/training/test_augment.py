@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.augment import AugmentConfig, AugmentError, Variant, variants
+from training.augment import AugmentError, Variant, variants
+from training.augment_config import AugmentConfig
 
 HASH = "5f" * 32
 

@@ -23,8 +23,8 @@ from tests.app.full_disk import files_of_at_most
 from tests.training.pins import pins
 from training.augment import Variant
 from training.datasets.sample import DatasetError
-from training.feature_cache import GIB, CacheError, FeatureCache, Features, View
-from training.tiles import choose
+from training.feature_cache import GIB, CacheError, FeatureCache, Features
+from training.tiles import TrainingTile, choose
 
 SIZE = (64, 48)
 
@@ -63,14 +63,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def cache_of(
-    folder: Path, extractor: FeatureExtractor, views: list[View], max_bytes: int = GIB, **changes: Any
+    folder: Path, extractor: FeatureExtractor, views: list[TrainingTile], max_bytes: int = GIB, **changes: Any
 ) -> FeatureCache:
     settings = {"input_size": SIZE, "batch_size": 2, "geometry": Geometry(), "sample_bits": 16, **changes}
     return FeatureCache(folder, max_bytes, extractor, views, **settings)
 
 
-def views_of(paths: list[Path]) -> list[View]:
-    return [View(*picture, i) for i, picture in enumerate(pins(paths))]
+def views_of(paths: list[Path]) -> list[TrainingTile]:
+    return [TrainingTile(*picture, i) for i, picture in enumerate(pins(paths))]
 
 
 def ignore(_: object) -> None:

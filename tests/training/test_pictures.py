@@ -9,7 +9,7 @@ import pytest
 
 from flows.fastflow.calibration.parts import PARTS
 from tests.conftest import picture, png
-from training.augment import AugmentConfig
+from training.augment_config import AugmentConfig
 from training.config import RunConfig
 from training.datasets.sample import DatasetError
 from training.pictures import gather
