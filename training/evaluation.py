@@ -18,7 +18,7 @@ from training.datasets.check.survey import thumbnail_of
 from training.datasets.masks import read_mask
 from training.datasets.sample import DatasetError, Sample
 from training.measurement import Figures, Measurement
-from training.metrics import image_auroc
+from training.metrics.images import image_auroc
 from training.operating_points import OperatingPoint, operating_points
 
 _SHOWN = 20  # of what is wrong

@@ -8,14 +8,8 @@ from numpy.typing import NDArray
 
 from training.datasets.masks import read_mask
 from training.datasets.sample import Sample
-from training.metrics import (
-    F1Max,
-    PixelFigures,
-    PixelMetrics,
-    image_auroc,
-    image_average_precision,
-    image_f1_max,
-)
+from training.metrics.images import F1Max, image_auroc, image_average_precision, image_f1_max
+from training.metrics.pixels import PixelFigures, PixelMetrics
 
 
 @dataclass(frozen=True)

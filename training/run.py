@@ -24,7 +24,7 @@ from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
 from training.config import RunConfig, expect_whole_positions
-from training.datasets.check import check
+from training.datasets.check.check import check
 from training.loop import precision_on
 from training.pictures import Pictures, gather
 from training.progress import Progress, duration

@@ -42,7 +42,7 @@ def check_pictures(
     from rich.console import Console
 
     from flows.fastflow.bundle.models_folder import check_category
-    from training.datasets.check import check
+    from training.datasets.check.check import check
     from training.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())

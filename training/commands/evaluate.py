@@ -114,7 +114,7 @@ def _measure_each(
     """
     from training.assessment_text import overview, report_lines
     from training.datasets.sample import NoTestPicturesError
-    from training.report import write_index
+    from training.report.index import write_index
 
     done: list[Assessed] = []
     failed: dict[str, str] = {}

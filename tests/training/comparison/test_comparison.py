@@ -24,7 +24,8 @@ from training.comparison.comparison import ComparisonError, Peers, Plan, compare
 from training.config import RunConfig
 from training.datasets.layout import test_samples as samples_of
 from training.datasets.sample import Sample
-from training.metrics import image_auroc, pixel_figures
+from training.metrics.images import image_auroc
+from training.metrics.pixels import pixel_figures
 from training.progress import Silent
 from training.split import split, without_copies
 from training.summary import METRICS

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from training.metrics import MetricError, image_auroc, image_average_precision, image_f1_max
+from training.metrics.errors import MetricError
+from training.metrics.images import image_auroc, image_average_precision, image_f1_max
 
 
 def ranked(seed: int, decimals: int) -> tuple[list[bool], list[float]]:

@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from tests.training.metrics.maps import Maps, Masks, made_up, plain_aupimo, plain_aupro
-from training.metrics import MetricError, PixelMetrics, pixel_figures
+from training.metrics.errors import MetricError
+from training.metrics.pixels import PixelMetrics, pixel_figures
 
 # Noise; few distinct scores; one far-out score after the other.
 CASES = {

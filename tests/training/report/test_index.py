@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.training.report.test_run_report import Page
-from training.report import write_index
+from training.report.index import write_index
 from training.summary import METRICS
 
 

@@ -20,7 +20,7 @@ from flows.fastflow.imaging.images import read
 from tests.flows.fastflow.manifests import rehash
 from training.datasets.sample import Sample
 from training.evaluation import evaluate
-from training.report import write_report
+from training.report.run_report import write_report
 from training.summary import summarise
 
 HOSTILE = '<script>alert("1")</script>&\''

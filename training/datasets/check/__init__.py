@@ -1,6 +1,1 @@
-"""The data check: :func:`check` looks at a category, a :class:`DataCheck` says what deserves a look."""
-
-from training.datasets.check.check import check
-from training.datasets.check.findings import DataCheck, Finding
-
-__all__ = ["DataCheck", "Finding", "check"]
+"""The data check: copies, near duplicates, outliers, odd masks and sizes."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.fastflow.calibration.parts import PARTS
 from flows.fastflow.imaging.images import read
 from tests.training.datasets.check.parts import SIZE, category, part, write
-from training.datasets.check import check
+from training.datasets.check.check import check
 from training.datasets.sample import DatasetError
 
 

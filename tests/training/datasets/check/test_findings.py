@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.datasets.check import DataCheck, Finding
-from training.datasets.check.findings import within
+from training.datasets.check.findings import DataCheck, Finding, within
 
 
 def finding(number: int, **changes: object) -> Finding:

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.training.datasets.check.parts import SIZE, category, part, write
-from training.datasets.check import Finding, check
+from training.datasets.check.check import check
+from training.datasets.check.findings import Finding
 
 
 @pytest.fixture

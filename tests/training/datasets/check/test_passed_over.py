@@ -7,7 +7,7 @@ import pytest
 from tests.training.datasets.check.parts import category, part, write
 from tests.training.datasets.trees import touch
 from training.datasets import layout
-from training.datasets.check import check
+from training.datasets.check.check import check
 from training.datasets.check.passed_over import idle_in_test
 
 
