@@ -121,7 +121,7 @@ def train_ours(folder: Path, options: argparse.Namespace) -> TrainingCost:
     from safetensors.torch import save_file
 
     from tests.support.random_weights import random_weights
-    from training.config import RunConfig
+    from training.config.run_config import RunConfig
     from training.run import train
 
     weights, runs = folder / "resnet18.safetensors", folder / "runs"
@@ -186,7 +186,7 @@ def make_images(folder: Path, count: int) -> None:
 
 def report(runs: Mapping[str, Sequence[TrainingCost]], images: int, batch: int) -> Report:
     """Report medians over the rounds, and the ratio of anomalib to each of ours."""
-    from training.config import FitConfig
+    from training.config.run_config import FitConfig
 
     length = FitConfig(batch_size=batch).epochs_for(images)
     costs: dict[str, Callable[[TrainingCost], float]] = {

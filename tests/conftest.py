@@ -29,7 +29,7 @@ from flows.fastflow.backbones.weights import NAMED
 from flows.fastflow.bundle import models_folder
 from tests.support import mosquitto
 from tests.support import postgres as postgres_server
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.progress import Silent
 from training.run import train
 

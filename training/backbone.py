@@ -7,7 +7,7 @@ import torch
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.sources import find_weights
 from flows.fastflow.backbones.weights import Weights
-from training.config import BackboneConfig
+from training.config.run_config import BackboneConfig
 
 
 class BackboneLoader:

@@ -13,7 +13,7 @@ from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.files.atomic_files import replace_file
 from training.backbone import BackboneLoader
 from training.columns import aligned
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.progress import Progress
 from training.run import Outcome, train
 

@@ -17,7 +17,7 @@ from flows.fastflow.engines.engine import computes_bfloat16
 from flows.fastflow.files.atomic_files import replace_file, replacing
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head, channels_last, computing
-from training.config import RunConfig, StoppingConfig
+from training.config.run_config import RunConfig, StoppingConfig
 from training.feature_cache import Features
 from training.split import Split
 

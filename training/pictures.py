@@ -13,8 +13,8 @@ from flows.fastflow.calibration.parts import PARTS, by_first_appearance, is_own,
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.manifest import DataRecord
 from training.augment import variants
-from training.augment_config import AugmentConfig
-from training.config import RunConfig
+from training.config.augmentation import AugmentConfig
+from training.config.run_config import RunConfig
 from training.datasets.layout import licence, test_samples, train_images
 from training.datasets.sample import DatasetError
 from training.pinned import Pinned

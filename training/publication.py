@@ -17,7 +17,7 @@ from flows.fastflow.imaging.images import FILE_LIMITS, decode
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
 from training.calibrate import Calibrated
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.loop import METRICS, final_metrics
 from training.pictures import Pictures
 from training.pinned import read_bytes

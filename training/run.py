@@ -23,7 +23,8 @@ from flows.fastflow.files.atomic_files import temporary_directory
 from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
-from training.config import RunConfig, expect_whole_positions
+from training.config.run_config import RunConfig, expect_whole_positions
+from training.config.unused import unused
 from training.datasets.check.check import check
 from training.loop import precision_on
 from training.pictures import Pictures, gather
@@ -33,7 +34,6 @@ from training.run_folder import alone_in, begin, given_up, identify, reusable
 from training.split import too_few
 from training.stages import Run
 from training.tensorboard_log import TensorBoardLog
-from training.unused import unused
 
 
 @dataclass(frozen=True)

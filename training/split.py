@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import CalibrationConfig
+from training.config.run_config import CalibrationConfig
 from training.datasets.sample import DatasetError
 
 

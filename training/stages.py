@@ -17,7 +17,7 @@ from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
 from training.calibrate import Calibrated, calibrate
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.feature_cache import GIB, FeatureCache, Features
 from training.loop import EpochMetrics, fit
 from training.pictures import Pictures

@@ -17,7 +17,7 @@ from flows.fastflow.engines.engine import has_openvino
 from flows.fastflow.manifest import PRECISIONS, Precision
 from tests.support.fleet import jpeg, part
 from tests.support.random_weights import random_weights
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.progress import Silent
 from training.run import train
 

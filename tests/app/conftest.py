@@ -36,7 +36,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.conftest import trained_once
 from tests.support.serving import running
-from training.config import BackboneConfig, RunConfig
+from training.config.run_config import BackboneConfig, RunConfig
 from training.progress import Silent
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.accuracy import FIGURES, table
-from training.config import RunConfig, dump_config
+from training.config.run_config import RunConfig, dump_config
 from training.summary import METRICS
 
 

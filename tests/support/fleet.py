@@ -13,7 +13,7 @@ from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import decode
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.progress import Silent
 from training.run import train
 

@@ -17,7 +17,7 @@ from flows.fastflow.imaging.resizing import resize
 from tests.conftest import picture, png
 from tests.support.server import Server
 from tests.system.processes import FlowGauge
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.datasets import mvtec
 from training.evaluation import evaluate
 from training.progress import Silent

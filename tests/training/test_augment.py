@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from training.augment import AugmentError, Variant, variants
-from training.augment_config import AugmentConfig
+from training.config.augmentation import AugmentConfig
 
 HASH = "5f" * 32
 

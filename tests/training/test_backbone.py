@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from tests.flows.fastflow import untrained
 from training.backbone import BackboneLoader
-from training.config import BackboneConfig
+from training.config.run_config import BackboneConfig
 
 CPU = torch.device("cpu")
 SIZE = (64, 64)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import activate, active_version
 from tests.flows.fastflow import untrained
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.fanout import SUMMARY, Result, train_each
 from training.progress import Silent
 

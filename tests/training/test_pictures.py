@@ -9,8 +9,8 @@ import pytest
 
 from flows.fastflow.calibration.parts import PARTS
 from tests.conftest import picture, png
-from training.augment_config import AugmentConfig
-from training.config import RunConfig
+from training.config.augmentation import AugmentConfig
+from training.config.run_config import RunConfig
 from training.datasets.sample import DatasetError
 from training.pictures import gather
 from training.tiles import Tile

@@ -24,7 +24,7 @@ from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.imaging.images import read
 from training.augment import AugmentError
-from training.config import ConfigError, RunConfig, load_config
+from training.config.run_config import ConfigError, RunConfig, load_config
 from training.datasets.sample import DatasetError
 from training.loop import CHECKPOINT, FitError, precision_on
 from training.publication import HIGHEST

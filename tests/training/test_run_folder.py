@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.loop import CHECKPOINT, METRICS
 from training.publication import CONFIG
 from training.run_folder import begin, epochs_done, finish, given_up, identify, reusable

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flows.fastflow.calibration.conformal import threshold
-from training.config import CalibrationConfig
+from training.config.run_config import CalibrationConfig
 from training.datasets.sample import DatasetError
 from training.split import Split, split, too_few, without_copies
 

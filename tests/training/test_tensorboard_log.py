@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.progress import Silent
 from training.run import train
 from training.tensorboard_log import TensorBoardError, TensorBoardLog

@@ -63,7 +63,7 @@ def check_pictures(
 
 def _for_a_run(found: "DataCheck") -> list[str]:
     """What so few pictures, or parts, cannot do."""
-    from training.config import CalibrationConfig
+    from training.config.run_config import CalibrationConfig
     from training.datasets.check.outliers import FEWEST
     from training.datasets.sample import DatasetError
     from training.split import split, too_few

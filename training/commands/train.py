@@ -57,7 +57,7 @@ def train(
     """
     from rich.console import Console
 
-    from training.config import load_config, special_categories
+    from training.config.run_config import load_config, special_categories
     from training.datasets.layout import categories, without_a_layout
     from training.fanout import SUMMARY, table, train_each
     from training.progress import ConsoleProgress

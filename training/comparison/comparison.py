@@ -24,7 +24,7 @@ from flows.fastflow.calibration.conformal import threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
 from flows.fastflow.imaging.resizing import resize
-from training.config import load_config
+from training.config.run_config import load_config
 from training.datasets.sample import Sample
 from training.feature_cache import write_header
 from training.measurement import Measurement

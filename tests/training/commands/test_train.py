@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 import flowgauge
 from flows.fastflow.bundle.bundle import read_manifest, verify
 from flows.fastflow.bundle.models_folder import resolve, versions
-from training.config import RunConfig, dump_config, load_config
+from training.config.run_config import RunConfig, dump_config, load_config
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from flows.fastflow.imaging.images import read
 from flows.fastflow.imaging.resizing import resize
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, Plan, compare, planned
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.datasets.layout import test_samples as samples_of
 from training.datasets.sample import Sample
 from training.metrics.images import image_auroc

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from flows.fastflow.backbones.presets import PresetError
-from training.category_settings import over_general
-from training.config import RunConfig
-from training.presets import over_preset
+from training.config.category_settings import over_general
+from training.config.presets import over_preset
+from training.config.run_config import RunConfig
 
 VIT = "vit_small_patch16_dinov3"
 STAGES = {"name": "tf_efficientnet_lite1", "out_indices": [2, 3]}

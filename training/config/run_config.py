@@ -20,11 +20,11 @@ from flows.fastflow.manifest import (
     Precision,
     SampleBits,
 )
-from training.augment_config import AugmentConfig
-from training.category_settings import over_general
-from training.presets import over_preset
-from training.run_yaml import RunLoader
-from training.score_config import ScoreConfig
+from training.config.augmentation import AugmentConfig
+from training.config.category_settings import over_general
+from training.config.presets import over_preset
+from training.config.run_yaml import RunLoader
+from training.config.score_config import ScoreConfig
 
 
 class ConfigError(ValueError):

@@ -4,8 +4,8 @@ They are said and not refused: what holds for all categories may be of one that 
 complete YAML, in which every setting is written out, must load again.
 """
 
-from training.augment_config import AugmentConfig
-from training.config import FitConfig, RunConfig
+from training.config.augmentation import AugmentConfig
+from training.config.run_config import FitConfig, RunConfig
 
 
 def unused(config: RunConfig) -> list[str]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.run_yaml import write
-from training.config import ConfigError, load_config
+from training.config.run_config import ConfigError, load_config
 
 
 @pytest.mark.parametrize(

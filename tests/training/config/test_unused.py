@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from training.config import RunConfig, dump_config, load_config
-from training.unused import unused
+from training.config.run_config import RunConfig, dump_config, load_config
+from training.config.unused import unused
 
 SAID: list[tuple[dict[str, Any], str]] = [
     ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is stretch, not tile: it does nothing"),

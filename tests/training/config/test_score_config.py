@@ -6,7 +6,7 @@ import torch
 from flows.fastflow.config import FlowConfig, Geometry, ScoreRule
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model.head import Head
-from training.score_config import ScoreConfig
+from training.config.score_config import ScoreConfig
 
 SIZE = (8, 8)
 STRETCHED = Geometry()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
-from training.presets import over_preset
+from training.config.presets import over_preset
 
 _STAGES = ("out_indices", "blocks")
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from tests.training.run_yaml import write
-from training.config import (
+from training.config.run_config import (
     ConfigError,
     RunConfig,
     dump_config,
