@@ -30,8 +30,8 @@ from flows.fastflow.bundle import models_folder
 from tests.support import mosquitto
 from tests.support import postgres as postgres_server
 from training.config.run_config import RunConfig
-from training.progress import Silent
 from training.run import train
+from training.terminal.progress import Silent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -26,9 +26,9 @@ from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate, expect_usable
 from training.loop import read_metrics
 from training.near_copies import NearCopies, near_copies
-from training.progress import Progress
 from training.report.run_report import write_report
 from training.summary import TestedOn, metrics, summarise
+from training.terminal.progress import Progress
 from training.test_set import TestSet, choose, fingerprint, of_learned_parts, show_different_parts
 
 SUMMARY, SCORES = "summary.json", "scores.csv"

@@ -6,7 +6,6 @@ from typing import Any
 from flows.fastflow.calibration.conformal import Threshold
 from flows.fastflow.calibration.review_band import say_empty_band
 from training.assessment import Assessed
-from training.columns import aligned
 from training.near_copies import say_near_copies
 from training.operating_points import OperatingPoint, Share
 from training.summary import (
@@ -18,6 +17,7 @@ from training.summary import (
     say_passed_over,
     say_times,
 )
+from training.terminal.columns import aligned
 
 
 def report_lines(found: Assessed) -> list[str]:

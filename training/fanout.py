@@ -12,10 +12,10 @@ from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.files.atomic_files import replace_file
 from training.backbone import BackboneLoader
-from training.columns import aligned
 from training.config.run_config import RunConfig
-from training.progress import Progress
 from training.run import Outcome, train
+from training.terminal.columns import aligned
+from training.terminal.progress import Progress
 
 SUMMARY = "summary.json"
 

@@ -28,12 +28,12 @@ from training.config.unused import unused
 from training.datasets.check.check import check
 from training.loop import precision_on
 from training.pictures import Pictures, gather
-from training.progress import Progress, duration
 from training.publication import DATA_CHECK
 from training.run_folder import alone_in, begin, given_up, identify, reusable
 from training.split import too_few
 from training.stages import Run
 from training.tensorboard_log import TensorBoardLog
+from training.terminal.progress import Progress, duration
 
 
 @dataclass(frozen=True)

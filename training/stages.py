@@ -21,10 +21,10 @@ from training.config.run_config import RunConfig
 from training.feature_cache import GIB, FeatureCache, Features
 from training.loop import EpochMetrics, fit
 from training.pictures import Pictures
-from training.progress import Progress, duration
 from training.publication import publish_model
 from training.run_folder import Identity, finish
 from training.tensorboard_log import TensorBoardLog
+from training.terminal.progress import Progress, duration
 from training.tiles import TrainingTile, choose
 
 

@@ -18,8 +18,8 @@ from flows.fastflow.manifest import PRECISIONS, Precision
 from tests.support.fleet import jpeg, part
 from tests.support.random_weights import random_weights
 from training.config.run_config import RunConfig
-from training.progress import Silent
 from training.run import train
+from training.terminal.progress import Silent
 
 CATEGORY = "part"
 DEFAULT = "tf_efficientnet_lite0"

@@ -37,7 +37,7 @@ from flows.fastflow.bundle import bundle, models_folder
 from tests.conftest import trained_once
 from tests.support.serving import running
 from training.config.run_config import BackboneConfig, RunConfig
-from training.progress import Silent
+from training.terminal.progress import Silent
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 

@@ -14,8 +14,8 @@ from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import decode
 from training.config.run_config import RunConfig
-from training.progress import Silent
 from training.run import train
+from training.terminal.progress import Silent
 
 IMAGES = 32
 _GOOD = 24  # images to fit and calibrate with

@@ -20,8 +20,8 @@ from tests.system.processes import FlowGauge
 from training.config.run_config import RunConfig
 from training.datasets import mvtec
 from training.evaluation import evaluate
-from training.progress import Silent
 from training.run import train
+from training.terminal.progress import Silent
 
 GEOMETRIES = {"padded": {"fit": "pad", "margin": 4}, "tiled": {"fit": "tile", "overlap": 0.5, "scale": 1.0}}
 

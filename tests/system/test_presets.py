@@ -22,8 +22,8 @@ from tests.support.random_weights import random_weights
 from tests.support.stand_in_hub import Hub, serve
 from tests.system.processes import COMMAND
 from training.config.run_config import load_config
-from training.progress import Silent
 from training.run import train
+from training.terminal.progress import Silent
 
 pytestmark = pytest.mark.slow
 # A step of one batch on four pictures, one more to calibrate with.

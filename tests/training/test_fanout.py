@@ -15,7 +15,7 @@ from flows.fastflow.bundle.models_folder import activate, active_version
 from tests.flows.fastflow import untrained
 from training.config.run_config import RunConfig
 from training.fanout import SUMMARY, Result, train_each
-from training.progress import Silent
+from training.terminal.progress import Silent
 
 
 class Said(Silent):

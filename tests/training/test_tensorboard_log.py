@@ -8,9 +8,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.config.run_config import RunConfig
-from training.progress import Silent
 from training.run import train
 from training.tensorboard_log import TensorBoardError, TensorBoardLog
+from training.terminal.progress import Silent
 
 
 def test_every_epoch_is_logged(

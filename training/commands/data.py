@@ -43,7 +43,7 @@ def check_pictures(
 
     from flows.fastflow.bundle.models_folder import check_category
     from training.datasets.check.check import check
-    from training.progress import ConsoleProgress
+    from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
     found = check(data, category, threads=threads, sample_bits=sample_bits, stage=progress.stage)

@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from training.assessment import Assessed
-    from training.progress import Progress
+    from training.terminal.progress import Progress
 
 
 def evaluate(
@@ -67,7 +67,7 @@ def evaluate(
     from flows.fastflow.manifest import PRECISIONS
     from training.assessment import assess, with_models
     from training.comparison.comparison import Peers
-    from training.progress import ConsoleProgress
+    from training.terminal.progress import ConsoleProgress
 
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from training.progress import ConsoleProgress
     from training.run import Outcome
+    from training.terminal.progress import ConsoleProgress
 
 
 def train(
@@ -60,8 +60,8 @@ def train(
     from training.config.run_config import load_config, special_categories
     from training.datasets.layout import categories, without_a_layout
     from training.fanout import SUMMARY, table, train_each
-    from training.progress import ConsoleProgress
     from training.run import train as run
+    from training.terminal.progress import ConsoleProgress
 
     if every == bool(category):
         raise typer.BadParameter(

@@ -29,8 +29,8 @@ from training.datasets.sample import Sample
 from training.feature_cache import write_header
 from training.measurement import Measurement
 from training.pictures import gather
-from training.progress import Progress
 from training.summary import metrics
+from training.terminal.progress import Progress
 
 MODELS = ("PaDiM", "PatchCore")
 _ENGINE = "torch-cpu-float32"  # which computes them: their process knows no other device

@@ -26,9 +26,9 @@ from training.datasets.layout import test_samples as samples_of
 from training.datasets.sample import Sample
 from training.metrics.images import image_auroc
 from training.metrics.pixels import pixel_figures
-from training.progress import Silent
 from training.split import split, without_copies
 from training.summary import METRICS
+from training.terminal.progress import Silent
 
 
 class Lines(Silent):

@@ -43,7 +43,7 @@ def gallery(
     from training.density.fit import DensityFitError
     from training.density.plane import TargetError, fit_target, plane_recipe, target_named
     from training.density.targets import TARGETS
-    from training.progress import ConsoleProgress
+    from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
     plane_recipe(recipe)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from flows import Flow
     from training.density.fit import FitSettings
-    from training.progress import Progress
+    from training.terminal.progress import Progress
 
 
 def train(
@@ -73,7 +73,7 @@ def train(
     from training.commands.flows.data import to_fit
     from training.density import named, saved
     from training.density.fit import FitSettings
-    from training.progress import ConsoleProgress
+    from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
     recipe = named.recipe_name(recipe)

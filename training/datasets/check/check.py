@@ -24,7 +24,7 @@ from training.datasets.check.outliers import FEWEST, LIMIT, deviations, neighbou
 from training.datasets.check.passed_over import passed_over
 from training.datasets.check.survey import Picture, Undecodable, survey
 from training.datasets.sample import DatasetError, NoTestPicturesError, Sample
-from training.progress import Silent
+from training.terminal.progress import Silent
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 _UNSEEN: Stage = Silent().stage

@@ -1,6 +1,6 @@
 """Tables on a terminal."""
 
-from training.columns import aligned
+from training.terminal.columns import aligned
 
 TABLE = [["category", "n", "why"], ["a", "1,000", ""], ["bb", "20", "it is late"]]
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from training.progress import ConsoleProgress
+from training.terminal.progress import ConsoleProgress
 
 
 def shown(*, terminal: bool) -> str:
