@@ -27,8 +27,8 @@ from app.client import Client, Inspection
 from examples.children import FLOWGAUGE, INTERRUPTED, run, serving, wait_until_ready
 from flows.fastflow.imaging import images
 from flows.fastflow.imaging.heatmap import contact_sheet, encode_png
-from training.datasets import elpv, layout
-from training.datasets.sample import DatasetError, Sample
+from training.data import elpv, layout
+from training.data.sample import DatasetError, Sample
 
 HOST = "127.0.0.1"
 STEPS = 6

@@ -69,7 +69,7 @@ def test_wrong_usage_is_explained_and_exits_2(arguments: list[str], said: str) -
     ("body", "said"),
     [
         (
-            "from training.datasets.sample import DatasetError; raise DatasetError('no pictures in x')",
+            "from training.data.sample import DatasetError; raise DatasetError('no pictures in x')",
             r"no pictures in x\n$",
         ),
         ("open('/nowhere/at/all')", r"No such file or directory: /nowhere/at/all\n$"),

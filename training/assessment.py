@@ -20,9 +20,9 @@ from flows.fastflow.files.listing import some
 from flows.fastflow.files.plain_files import escaped
 from flows.fastflow.manifest import Precision
 from training.comparison.comparison import Peers, compare, planned
-from training.datasets.check.passed_over import idle_in_test
-from training.datasets.layout import categories, test_samples, unused_masks
-from training.datasets.sample import DatasetError, Sample
+from training.data.check.passed_over import idle_in_test
+from training.data.layout import categories, test_samples, unused_masks
+from training.data.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate, expect_usable
 from training.loop import read_metrics
 from training.near_copies import NearCopies, near_copies

@@ -7,7 +7,7 @@ from flows.fastflow.calibration import calibrator as calibration
 from flows.fastflow.calibration.conformal import threshold
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Calibration, ThresholdRecord
-from training.pinned import Pinned, read
+from training.data.pinned_images import Pinned, read
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from flows.fastflow.calibration.calibrator import Calibrator, Decision
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.listing import lines
 from flows.fastflow.imaging.images import ImageError, read
-from training.datasets.check.survey import thumbnail_of
-from training.datasets.masks import read_mask
-from training.datasets.sample import DatasetError, Sample
+from training.data.check.survey import thumbnail_of
+from training.data.masks import read_mask
+from training.data.sample import DatasetError, Sample
 from training.measurement import Figures, Measurement
 from training.metrics.images import image_auroc
 from training.operating_points import OperatingPoint, operating_points

@@ -26,9 +26,9 @@ from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.config import Geometry
 from flows.fastflow.files.atomic_files import remove_directory, temporary_directory
 from flows.fastflow.imaging.geometry import lay_out
-from training.augment import AugmentError
-from training.pinned import Pinned, read
-from training.tiles import TrainingTile
+from training.data.augment import AugmentError
+from training.data.pinned_images import Pinned, read
+from training.data.tiles import TrainingTile
 from training.versions import library_versions
 
 Features = list[NDArray[np.float32]]

@@ -18,8 +18,8 @@ from flows.fastflow.files.atomic_files import replace_file, replacing
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head, channels_last, computing
 from training.config.run_config import RunConfig, StoppingConfig
+from training.data.split import Split
 from training.feature_cache import Features
-from training.split import Split
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.masks import read_mask
-from training.datasets.sample import Sample
+from training.data.masks import read_mask
+from training.data.sample import Sample
 from training.metrics.images import F1Max, image_auroc, image_average_precision, image_f1_max
 from training.metrics.pixels import PixelFigures, PixelMetrics
 

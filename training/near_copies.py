@@ -16,8 +16,8 @@ from flows.fastflow.calibration.parts import by_first_appearance, parts_where_to
 from flows.fastflow.files.listing import some
 from flows.fastflow.files.plain_files import FileError, sha256_of
 from flows.fastflow.imaging.images import FILE_LIMITS
-from training.datasets.check.near_duplicates import LIMIT, nearest_in_training, neighbours
-from training.datasets.check.survey import Picture, survey
+from training.data.check.near_duplicates import LIMIT, nearest_in_training, neighbours
+from training.data.check.survey import Picture, survey
 
 _SHOWN = 5  # of the names in a message
 _MOST = 10  # training pictures for each test picture: looking for copies is not to take longer than the rest

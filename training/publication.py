@@ -18,9 +18,9 @@ from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
 from training.calibrate import Calibrated
 from training.config.run_config import RunConfig
+from training.data.images import Pictures
+from training.data.pinned_images import read_bytes
 from training.loop import METRICS, final_metrics
-from training.pictures import Pictures
-from training.pinned import read_bytes
 from training.versions import library_versions
 
 CONFIG = "config.yaml"

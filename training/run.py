@@ -21,16 +21,16 @@ from flows.fastflow.detector import pick_device
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.files.atomic_files import temporary_directory
 from training import stages
-from training.augment import expect_square
 from training.backbone import BackboneLoader
 from training.config.run_config import RunConfig, expect_whole_positions
 from training.config.unused import unused
-from training.datasets.check.check import check
+from training.data.augment import expect_square
+from training.data.check.check import check
+from training.data.images import Pictures, gather
+from training.data.split import too_few
 from training.loop import precision_on
-from training.pictures import Pictures, gather
 from training.publication import DATA_CHECK
 from training.run_folder import alone_in, begin, given_up, identify, reusable
-from training.split import too_few
 from training.stages import Run
 from training.tensorboard_log import TensorBoardLog
 from training.terminal.progress import Progress, duration
@@ -68,7 +68,7 @@ def train(
 
     Args:
         config: the run.
-        data: folder with the category, in one of the layouts of `training.datasets.layout`.
+        data: folder with the category, in one of the layouts of `training.data.layout`.
         category: name of the category, and of its sub-folder.
         models: the models folder.
         runs: folder for checkpoints and cached features.

@@ -18,14 +18,14 @@ from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
 from training.calibrate import Calibrated, calibrate
 from training.config.run_config import RunConfig
+from training.data.images import Pictures
+from training.data.tiles import TrainingTile, choose
 from training.feature_cache import GIB, FeatureCache, Features
 from training.loop import EpochMetrics, fit
-from training.pictures import Pictures
 from training.publication import publish_model
 from training.run_folder import Identity, finish
 from training.tensorboard_log import TensorBoardLog
 from training.terminal.progress import Progress, duration
-from training.tiles import TrainingTile, choose
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class TestedOn:
             `training.near_copies`.
         compared_with: how many training pictures these were looked for among; 0: they were not.
         passed_over: pictures in the test's folders that have no part in anything, as those that lie too deep,
-            see `training.datasets.check.passed_over.idle_in_test`.
+            see `training.data.check.passed_over.idle_in_test`.
         mask_folders: those of which a mask is a folder, as in MVTec LOCO AD.
     """
 

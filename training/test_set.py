@@ -11,10 +11,10 @@ from flows.fastflow.bundle.fit_images import CALIBRATION_PICTURES, FIT_PICTURES,
 from flows.fastflow.calibration.parts import PartsError, parts_of_names, parts_where_told
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.manifest import Manifest
-from training.datasets.check.copies import same_parts
-from training.datasets.layout import train_images
-from training.datasets.masks import files_of
-from training.datasets.sample import DatasetError, Sample
+from training.data.check.copies import same_parts
+from training.data.layout import train_images
+from training.data.masks import files_of
+from training.data.sample import DatasetError, Sample
 from training.near_copies import few_enough, of_version
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from examples import demo
-from training.datasets.sample import Sample
+from training.data.sample import Sample
 
 
 def samples(**counts: int) -> list[Sample]:

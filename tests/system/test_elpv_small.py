@@ -10,7 +10,7 @@ from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.calibration.conformal import false_reject_band
 from tests.system.processes import FlowGauge
-from training.datasets import elpv
+from training.data import elpv
 
 
 @pytest.fixture

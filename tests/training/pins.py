@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.fastflow.files.plain_files import file_hashes
-from training.pinned import Pinned
+from training.data.pinned_images import Pinned
 
 
 def pins(paths: Sequence[Path]) -> list[Pinned]:

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
-from training.datasets.sample import Sample
+from training.data.sample import Sample
 from training.evaluation import Evaluation, evaluate
 
 

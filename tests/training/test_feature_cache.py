@@ -21,10 +21,10 @@ from flows.fastflow.imaging.images import read
 from flows.fastflow.imaging.resizing import resize
 from tests.app.full_disk import files_of_at_most
 from tests.training.pins import pins
-from training.augment import Variant
-from training.datasets.sample import DatasetError
+from training.data.augment import Variant
+from training.data.sample import DatasetError
+from training.data.tiles import TrainingTile, choose
 from training.feature_cache import GIB, CacheError, FeatureCache, Features
-from training.tiles import TrainingTile, choose
 
 SIZE = (64, 48)
 

@@ -14,9 +14,9 @@ import torch
 from flows.fastflow.model.head import Head
 from tests.app.full_disk import files_of_at_most
 from training.config.run_config import RunConfig
+from training.data.split import Split
 from training.feature_cache import Features
 from training.loop import CHECKPOINT, METRICS, EpochMetrics, FitError, fit, of_final_weights, read_metrics
-from training.split import Split
 
 CPU = torch.device("cpu")
 EPOCHS = 4

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.datasets.sample import Sample
+from training.data.sample import Sample
 from training.measurement import read_truth, reduced
 
 

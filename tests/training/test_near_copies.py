@@ -12,7 +12,7 @@ from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.calibration.parts import PARTS, PartsError
 from flows.fastflow.imaging.images import read
 from tests.conftest import png
-from training.datasets.check.survey import thumbnail_of
+from training.data.check.survey import thumbnail_of
 from training.near_copies import NearCopies, near_copies, of_version
 
 

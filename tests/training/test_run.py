@@ -23,14 +23,14 @@ from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, pick_device
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.imaging.images import read
-from training.augment import AugmentError
 from training.config.run_config import ConfigError, RunConfig, load_config
-from training.datasets.sample import DatasetError
+from training.data.augment import AugmentError
+from training.data.sample import DatasetError
+from training.data.split import split
 from training.loop import CHECKPOINT, FitError, precision_on
 from training.publication import HIGHEST
 from training.run import Outcome, train
 from training.run_folder import FINISHED
-from training.split import split
 
 
 class Killed(BaseException):

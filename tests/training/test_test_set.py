@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.fastflow.files.plain_files import file_hashes
-from training.datasets.layout import test_samples as samples_of
+from training.data.layout import test_samples as samples_of
 from training.test_set import TestSet, fingerprint
 
 

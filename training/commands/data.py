@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from training.datasets.check.findings import DataCheck
+    from training.data.check.findings import DataCheck
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -42,7 +42,7 @@ def check_pictures(
     from rich.console import Console
 
     from flows.fastflow.bundle.models_folder import check_category
-    from training.datasets.check.check import check
+    from training.data.check.check import check
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
@@ -64,9 +64,9 @@ def check_pictures(
 def _for_a_run(found: "DataCheck") -> list[str]:
     """What so few pictures, or parts, cannot do."""
     from training.config.run_config import CalibrationConfig
-    from training.datasets.check.outliers import FEWEST
-    from training.datasets.sample import DatasetError
-    from training.split import split, too_few
+    from training.data.check.outliers import FEWEST
+    from training.data.sample import DatasetError
+    from training.data.split import split, too_few
 
     asked = CalibrationConfig()
     lines = []
@@ -90,7 +90,7 @@ def lay_out_elpv(
     1131 good cells are for training, 377 good and 715 defective ones for the test.
     """
     # Imported here: scikit-learn takes a second, and --help must not.
-    from training.datasets import elpv
+    from training.data import elpv
 
     already = (out / elpv.CATEGORY).exists()
     folder = elpv.lay_out(out)

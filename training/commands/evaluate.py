@@ -113,7 +113,7 @@ def _measure_each(
     Of several, one that fails does not keep the others from being measured.
     """
     from training.assessment_text import overview, report_lines
-    from training.datasets.sample import NoTestPicturesError
+    from training.data.sample import NoTestPicturesError
     from training.report.index import write_index
 
     done: list[Assessed] = []

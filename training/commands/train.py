@@ -58,7 +58,7 @@ def train(
     from rich.console import Console
 
     from training.config.run_config import load_config, special_categories
-    from training.datasets.layout import categories, without_a_layout
+    from training.data.layout import categories, without_a_layout
     from training.fanout import SUMMARY, table, train_each
     from training.run import train as run
     from training.terminal.progress import ConsoleProgress
@@ -111,7 +111,7 @@ def train(
 
 def _names(data: Path, given: list[str]) -> list[str]:
     """The categories to train: those given, each once, or all that the data folder holds."""
-    from training.datasets.layout import expect_categories
+    from training.data.layout import expect_categories
 
     return list(dict.fromkeys(given)) or expect_categories(data)
 
@@ -139,8 +139,8 @@ def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
 
 
 def _say_next(data: Path, category: str, models: Path, progress: "ConsoleProgress") -> None:
-    from training.datasets.layout import test_samples
-    from training.datasets.sample import DatasetError
+    from training.data.layout import test_samples
+    from training.data.sample import DatasetError
 
     try:
         test_samples(data, category)

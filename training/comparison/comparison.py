@@ -25,10 +25,10 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
 from flows.fastflow.imaging.resizing import resize
 from training.config.run_config import load_config
-from training.datasets.sample import Sample
+from training.data.images import gather
+from training.data.sample import Sample
 from training.feature_cache import write_header
 from training.measurement import Measurement
-from training.pictures import gather
 from training.summary import metrics
 from training.terminal.progress import Progress
 

@@ -11,7 +11,7 @@ from flows.fastflow.calibration.review_band import say_empty_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.manifest import Manifest
-from training.datasets.licence import forbids_commerce
+from training.data.licence import forbids_commerce
 from training.evaluation import Evaluation
 from training.loop import of_final_weights
 from training.near_copies import say_near_copies

@@ -14,7 +14,7 @@ from app.http.sending import PIECE_BYTES
 from app.schemas.history import Verdict
 from flows.fastflow.calibration.parts import numbered
 from tests.app.history.rows import add, row
-from training.datasets import layout
+from training.data import layout
 
 AT = 1_790_000_000_000
 

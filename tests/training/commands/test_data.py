@@ -7,7 +7,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from tests.training.datasets.check.parts import category
+from tests.training.data.check.parts import category
 
 
 def test_elpv_is_laid_out_and_then_found(tmp_path: Path) -> None:

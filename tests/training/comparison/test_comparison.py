@@ -22,11 +22,11 @@ from flows.fastflow.imaging.resizing import resize
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, Plan, compare, planned
 from training.config.run_config import RunConfig
-from training.datasets.layout import test_samples as samples_of
-from training.datasets.sample import Sample
+from training.data.layout import test_samples as samples_of
+from training.data.sample import Sample
+from training.data.split import split, without_copies
 from training.metrics.images import image_auroc
 from training.metrics.pixels import pixel_figures
-from training.split import split, without_copies
 from training.summary import METRICS
 from training.terminal.progress import Silent
 

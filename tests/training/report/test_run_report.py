@@ -18,7 +18,7 @@ from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
 from tests.flows.fastflow.manifests import rehash
-from training.datasets.sample import Sample
+from training.data.sample import Sample
 from training.evaluation import evaluate
 from training.report.run_report import write_report
 from training.summary import summarise

@@ -1,0 +1,168 @@
+"""Copies of good pictures as the category allows them: mirrored, turned, brighter, of another contrast.
+
+A frozen backbone's features are computed once, so augmentation is a number of further pictures, drawn once
+by seed, and not a new draw in every epoch. Pictures held out to calibrate are never changed: their scores
+must be those of parts as they come.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.data.pinned_images import Pinned, size_of
+
+Image = NDArray[np.uint8]
+_NOT_SQUARE = (
+    "augment.right_angles needs square pictures; this one is {width}x{height}. A turn by 180 degrees is "
+    "augment.hflip and augment.vflip together"
+)
+
+
+class AugmentError(ValueError):
+    """A picture cannot be changed as the settings allow."""
+
+
+class AugmentConfig(BaseModel):
+    """What may be done to a good part's picture and leaves it a good part's picture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    hflip: bool = Field(default=False, description="mirror left and right")
+    vflip: bool = Field(default=False, description="mirror top and bottom")
+    right_angles: bool = Field(default=False, description="turn square images by 90, 180 and 270 degrees")
+    degrees: float = Field(
+        default=0, ge=0, le=45, description="largest turn in degrees, either way; the border is reflected"
+    )
+    brightness: float = Field(
+        default=0, ge=0, le=0.5, description="largest change of brightness, as a share of white"
+    )
+    contrast: float = Field(default=0, ge=0, le=0.5, description="largest relative change of contrast")
+    copies: int = Field(default=4, ge=1, le=64, description="changed copies of each image to fit")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything at all is allowed."""
+        return self.hflip or self.vflip or self.right_angles or self.jitters
+
+    @property
+    def jitters(self) -> bool:
+        """Whether a change is drawn from a continuum, so that no two copies are alike."""
+        return max(self.degrees, self.brightness, self.contrast) > 0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change of a picture.
+
+    Attributes:
+        mirrored: left and right exchanged, before the turns.
+        quarter_turns: counter-clockwise.
+        degrees: of a further turn about the centre, counter-clockwise; what comes in is reflected.
+        brightness: share of white added.
+        contrast: factor on the distance from the picture's mean.
+    """
+
+    mirrored: bool = False
+    quarter_turns: int = 0
+    degrees: float = 0
+    brightness: float = 0
+    contrast: float = 1
+
+    def apply(self, image: Image) -> Image:
+        """The changed picture, of the same size as `image`, (H, W, 3).
+
+        Raises:
+            AugmentError: a picture that is not square is to be turned by a right angle.
+        """
+        height, width = image.shape[:2]
+        if self.quarter_turns % 2 and height != width:
+            raise AugmentError(_NOT_SQUARE.format(width=width, height=height))
+        changed = np.rot90(image[:, ::-1] if self.mirrored else image, self.quarter_turns)
+        changed = np.ascontiguousarray(changed)
+        if self.degrees:
+            centre = ((width - 1) / 2, (height - 1) / 2)
+            turn = cv2.getRotationMatrix2D(centre, self.degrees, 1.0)
+            changed = np.asarray(
+                cv2.warpAffine(
+                    changed, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+                ),
+                dtype=np.uint8,
+            )
+        if self.brightness or self.contrast != 1:
+            mean = float(changed.mean())
+            levels = (np.arange(256) - mean) * self.contrast + mean + 255 * self.brightness
+            changed = levels.round().clip(0, 255).astype(np.uint8)[changed]
+        return changed
+
+
+def expect_square(pictures: Sequence[Pinned]) -> None:
+    """Find pictures that cannot be turned by a right angle, before anything is computed of others.
+
+    Args:
+        pictures: their headers are read.
+
+    Raises:
+        AugmentError: one is not square; it is named.
+        ImageError: one cannot be decoded, as far as its header tells; it is named.
+        DatasetError: its file is gone or was changed; it is named.
+    """
+    for picture in pictures:
+        height, width = size_of(picture)
+        if height != width:
+            raise AugmentError(f"{picture.path}: {_NOT_SQUARE.format(width=width, height=height)}")
+
+
+def variants(config: AugmentConfig, sha256: str, seed: int) -> list[Variant]:
+    """The changes made to one picture.
+
+    They depend on the picture's content and the seed alone. Where only mirrors and right angles are allowed
+    no two are alike, and there are no more than there are kinds: at most 7.
+
+    Args:
+        config: what is allowed.
+        sha256: of the picture's file.
+        seed: of the run.
+    """
+    if not config.active:
+        return []
+    rng = np.random.default_rng(int(hashlib.sha256(f"{seed} {sha256}".encode()).hexdigest(), 16))
+    kinds = _kinds(config)
+    if not config.jitters:
+        kinds = kinds[1:]  # without the picture as it is, which is fitted anyway
+    order = [kinds[i] for i in rng.permutation(len(kinds))]
+    count = config.copies if config.jitters else min(config.copies, len(order))
+    return [_draw(config, kind, rng) for kind in itertools.islice(itertools.cycle(order), count)]
+
+
+def _kinds(config: AugmentConfig) -> Sequence[tuple[bool, int]]:
+    """All (mirrored, quarter turns) that combine what is allowed; the unchanged one is the first."""
+    steps = [
+        *([(True, 0)] if config.hflip else []),
+        *([(True, 2)] if config.vflip else []),
+        *([(False, 1)] if config.right_angles else []),
+    ]
+    found = [(False, 0)]
+    for mirrored, turns in found:  # grows meanwhile, until it is closed
+        for flips, quarter_turns in steps:
+            # A turn before a mirror is the opposite turn after it.
+            kind = (mirrored != flips, ((-turns if flips else turns) + quarter_turns) % 4)
+            if kind not in found:
+                found.append(kind)
+    return found
+
+
+def _draw(config: AugmentConfig, kind: tuple[bool, int], rng: np.random.Generator) -> Variant:
+    degrees, brightness, contrast = rng.uniform(-1, 1, 3)
+    return Variant(
+        mirrored=kind[0],
+        quarter_turns=kind[1],
+        degrees=round(config.degrees * degrees, 3),
+        brightness=round(config.brightness * brightness, 4),
+        contrast=round(1 + config.contrast * contrast, 4),
+    )

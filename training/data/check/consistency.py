@@ -1,0 +1,146 @@
+"""Pictures whose size, colour or light is unlike that of the rest, and those that show nothing."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.check.findings import Finding, Size
+from training.data.check.survey import Picture
+
+_MAJORITY = 0.8  # share of pictures that makes a size or a kind of colour the rule
+_SIZE_DEVIATIONS, _LEAST_SPREAD = 5.0, 0.05  # robust ones, of logarithms
+_GREY = 1.0  # colourfulness below it: what JPEG makes of grey
+_BLANK = 2.0  # grey levels of spread: noise alone
+_CAMERAS_BITS = (8, 10, 12, 14, 16)  # which are not always shifted up to 16
+_DARK, _BRIGHT = 10, 245  # lightness of nearly all pixels
+_DEVIATIONS, _LEVELS = 6.0, 25.0  # both must be exceeded by an odd brightness
+
+
+def sizes(train: Sequence[Picture], shown: int = 10) -> list[Size]:
+    """The sizes of the training pictures, the most frequent first."""
+    counted = Counter(p.size for p in train).most_common(shown)
+    return [Size(width=size[1], height=size[0], count=count) for size, count in counted]
+
+
+def odd_sizes(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:
+    """Pictures of another size than most training pictures; where sizes vary, of another order or shape.
+
+    Args:
+        train: the training pictures.
+        others: all pictures that are to be compared with them, named.
+    """
+    (height, width), count = Counter(p.size for p in train).most_common(1)[0]
+    if count >= _MAJORITY * len(train):
+        odd = [(name, p) for name, p in others if p.size != (height, width)]
+        rest = f"the rest {width}x{height}"
+    else:
+        # (N, 2): log of the side of a square of the same area, log of the aspect ratio
+        shapes = np.array([_shape(p) for p in train])
+        middle = np.median(shapes, 0)
+        spread = np.maximum(1.4826 * np.median(np.abs(shapes - middle), 0), _LEAST_SPREAD)
+        deviations = [np.abs((_shape(p) - middle) / spread).max() for _, p in others]
+        odd = [other for other, far in zip(others, deviations, strict=True) if far > _SIZE_DEVIATIONS]
+        side, aspect = np.exp(middle)
+        rest = f"the rest vary around {side * aspect**0.5:.0f}x{side / aspect**0.5:.0f}"
+    return [
+        Finding(
+            kind="size",
+            severity="warning",
+            files=[name],
+            message=f"{name} is {p.size[1]}x{p.size[0]}, {rest}",
+        )
+        for name, p in odd
+    ]
+
+
+def _shape(picture: Picture) -> NDArray[np.float64]:
+    height, width = picture.size
+    return np.array([np.log(height * width) / 2, np.log(width / height)])
+
+
+def odd_bits(pictures: Sequence[tuple[str, Picture]], sample_bits: int) -> list[Finding]:
+    """One finding for all pictures of 16 bits if none uses the upper ones that count, or some use more.
+
+    None but for hot pixels, that is; all that is brighter than sample_bits tells is white, whatever it is.
+
+    Of a single one that uses few that says nothing: the part may be dark.
+
+    Args:
+        pictures: named.
+        sample_bits: that count, see `images.decode`.
+    """
+    deep = [(name, p.bits) for name, p in pictures if p.bits is not None]
+    most = max((bits.brightest for _, bits in deep), default=sample_bits)
+    usual = max((bits.but_hot for _, bits in deep), default=sample_bits)
+    measure = most
+    if most > sample_bits:
+        files = [name for name, bits in deep if bits.brightest > sample_bits]
+        message = (
+            f"{len(files)} pictures of 16 bits use up to {most} of them, and sample_bits is {sample_bits}: "
+            f"what is above {2**sample_bits - 1} is white in them"
+        )
+    elif (fitting := next(bits for bits in _CAMERAS_BITS if bits >= usual)) < sample_bits:
+        hot, measure = ", but for single pixels" if most > usual else "", usual
+        files = [name for name, _ in deep]
+        message = (
+            f"{len(deep)} pictures of 16 bits use {usual} of them at most{hot}. The upper 8 of {sample_bits} "
+            f"are taken, which leaves {2 ** max(usual - sample_bits + 8, 0)} shades of grey: set "
+            f"sample_bits: {fitting} in the run's YAML if the camera gives no more"
+        )
+    else:
+        return []
+    return [Finding(kind="depth", severity="warning", files=files, message=message, measure=float(measure))]
+
+
+def odd_colours(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:
+    """Grey pictures where most training pictures are coloured, or the reverse."""
+    coloured = sum(p.colourfulness >= _GREY for p in train)
+    if max(coloured, len(train) - coloured) < _MAJORITY * len(train):
+        return []
+    usual = coloured * 2 > len(train)
+    words = {True: "coloured", False: "grey"}
+    return [
+        Finding(
+            kind="colour",
+            severity="warning",
+            files=[name],
+            message=f"{name} is {words[not usual]}, the rest {words[usual]}",
+            measure=p.colourfulness,
+        )
+        for name, p in others
+        if (p.colourfulness >= _GREY) != usual
+    ]
+
+
+def odd_light(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:
+    """Pictures that show nothing, are black or white nearly all over, or darker or brighter than the rest."""
+    levels = np.array([p.brightness for p in train])
+    middle = float(np.median(levels))
+    spread = 1.4826 * float(np.median(np.abs(levels - middle)))
+    # Where the scene itself is black or white, or the parts have no texture, that is no news of one picture.
+    blank_scene = float(np.median([p.spread for p in train])) < _BLANK
+    dark_scene = float(np.median([p.brightest for p in train])) <= _DARK
+    bright_scene = float(np.median([p.darkest for p in train])) >= _BRIGHT
+    findings = []
+    for name, p in others:
+        off = p.brightness - middle
+        if p.brightest <= _DARK and not dark_scene:
+            kind, said = "exposure", f"{name} is black nearly all over"
+        elif p.darkest >= _BRIGHT and not bright_scene:
+            kind, said = "exposure", f"{name} is white nearly all over"
+        elif p.spread < _BLANK and not blank_scene:
+            kind, said = "blank", f"{name} shows one shade all over ({p.brightness:.0f} of 255)"
+        elif abs(off) > max(_DEVIATIONS * spread, _LEVELS):
+            word = "brighter" if off > 0 else "darker"
+            kind = "exposure"
+            said = f"{name} is {word} than the rest: mean {p.brightness:.0f} of 255, usually {middle:.0f}"
+        else:
+            continue
+        findings.append(
+            Finding.model_validate(
+                {"kind": kind, "severity": "warning", "files": [name], "message": said, "measure": off}
+            )
+        )
+    return findings

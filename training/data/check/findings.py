@@ -1,0 +1,166 @@
+"""What a data check found: read by people as lines, and by the report as JSON."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+from flows.fastflow.files import listing
+from training.data.sample import DatasetError
+
+Severity = Literal["error", "warning"]
+Kind = Literal[
+    "undecodable",
+    "passed_over",
+    "depth",
+    "blank",
+    "exposure",
+    "size",
+    "colour",
+    "outlier",
+    "leak",
+    "duplicate",
+    "near_duplicate",
+    "mask_unusable",
+    "mask_empty",
+    "mask_full",
+    "mask_shades",
+    "mask_of_good",
+    "mask_without_picture",
+    "defect_without_mask",
+]
+
+# In the order in which they are told: what stops a run first.
+TITLES: dict[Kind, str] = {
+    "undecodable": "cannot be decoded",
+    "passed_over": "pictures that have no part in anything",
+    "depth": "samples of 16 bits that use fewer, or more than sample_bits",
+    "blank": "nothing to be seen",
+    "exposure": "much darker or brighter than the rest",
+    "size": "of another size than the rest",
+    "colour": "grey among coloured ones, or coloured among grey ones",
+    "outlier": "unlike the other good ones: are they good?",
+    "leak": "test pictures that are, or nearly are, among the training pictures",
+    "duplicate": "the same file more than once",
+    "near_duplicate": "almost the same picture more than once",
+    "mask_unusable": "masks that cannot be used",
+    "mask_empty": "masks that mark nothing",
+    "mask_full": "masks that mark nearly all of the picture",
+    "mask_shades": "masks of several shades, of which the darker do not count",
+    "mask_of_good": "good parts in which a mask marks something: are they defective?",
+    "mask_without_picture": "masks without a picture",
+    "defect_without_mask": "defective parts without a mask, where others have one",
+}
+
+
+def within(text: str, folder: Path) -> str:
+    """A message with the paths in a folder told from there: what is recorded travels to other machines."""
+    # Only where a path begins: a folder may be called as others end.
+    return re.sub(rf"(?<![^\s'\"(,]){re.escape(str(folder))}/", "", text)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Finding(_Record):
+    """One thing that deserves a look.
+
+    Attributes:
+        kind: what it is; `TITLES` has the words.
+        severity: an error stops a training run, a warning does not.
+        files: the files it is about, relative to the category's folder.
+        message: the same in a sentence.
+        measure: how strong it is, in the kind's own unit: for a near-duplicate its distance over that of
+            usual neighbours (0 is the same), for an outlier robust standard deviations, for exposure grey
+            levels above the rest.
+    """
+
+    kind: Kind
+    severity: Severity
+    files: list[str]
+    message: str
+    measure: float | None = None
+
+
+class Size(_Record):
+    """How many training pictures have a size; sides in pixels."""
+
+    width: int
+    height: int
+    count: int
+
+
+class DataCheck(_Record):
+    """All that was found in a category.
+
+    Attributes:
+        category: its name.
+        layout: the layout in which it was found.
+        train: number of training pictures.
+        parts: number of parts that they show, where a parts.txt tells; otherwise None.
+        different: what a run divides: parts, or else pictures; copies, byte for byte, and what cannot be
+            decoded left out.
+        test: number of test pictures; None where they were not looked at, or there are none.
+        no_test: why there are none, if they were looked for.
+        masks: number of masks.
+        sizes: the sizes of the training pictures, the most frequent first, ten at most.
+        seconds: how long the check took.
+        findings: in the order of `TITLES`.
+    """
+
+    category: str
+    layout: str
+    train: int
+    parts: int | None = None
+    different: int
+    test: int | None
+    no_test: str | None
+    masks: int
+    sizes: list[Size]
+    seconds: float
+    findings: list[Finding]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of findings of each kind; kinds that were not found are left out."""
+        return dict(Counter(finding.kind for finding in self.findings))
+
+    @property
+    def errors(self) -> list[Finding]:
+        """What stops a training run."""
+        return [f for f in self.findings if f.severity == "error"]
+
+    def lines(self, shown: int = 3) -> list[str]:
+        """The check as text: a summary, then each kind with its first `shown` findings."""
+        parts = "" if self.parts is None else f" of {self.parts} parts"
+        test = "" if self.test is None else f", {self.test} test pictures, {self.masks} masks"
+        warnings = len(self.findings) - len(self.errors)
+        lines = [
+            f"data check: {self.train} training pictures{parts}{test}; {len(self.errors)} errors, "
+            f"{warnings} warnings ({self.seconds:.1f} s)"
+        ]
+        for kind, title in TITLES.items():
+            found = [f for f in self.findings if f.kind == kind]
+            if not found:
+                continue
+            severity = "error" if any(f.severity == "error" for f in found) else "warning"
+            lines.append(f"{severity}: {title} ({len(found)})")
+            lines += listing.lines([finding.message for finding in found], shown)
+        return lines
+
+    def raise_for_errors(self) -> None:
+        """Stop a run that cannot go well.
+
+        Raises:
+            DatasetError: with every training picture that cannot be decoded, not only the first.
+        """
+        if self.errors:
+            listed = "\n".join(f"  {finding.message}" for finding in self.errors)
+            raise DatasetError(
+                f"{len(self.errors)} training pictures of {self.category} cannot be decoded; repair or "
+                f"remove them:\n{listed}"
+            )

@@ -1,0 +1,200 @@
+"""The good pictures that a run learns from, and which of them it holds out."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.fastflow.bundle.fit_images import fingerprint
+from flows.fastflow.calibration.parts import PARTS, by_first_appearance, is_own, one_of_each, parts_of_names
+from flows.fastflow.files.plain_files import file_hashes
+from flows.fastflow.manifest import DataRecord
+from training.config.augmentation import AugmentConfig
+from training.config.run_config import RunConfig
+from training.data.augment import variants
+from training.data.layout import licence, test_samples, train_images
+from training.data.pinned_images import Pinned
+from training.data.sample import DatasetError
+from training.data.split import Split, split, without_copies
+from training.data.tiles import Tile, TrainingTile
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Good pictures, each file once.
+
+    Attributes:
+        paths: the files.
+        hashes: sha256 of each.
+        shown: the number of the part that each shows, see `flows.fastflow.calibration.parts`.
+        split: which pictures are fitted to, and which are held out.
+        copies: files left out because they are equal to others byte for byte.
+        licence: of the pictures, or None.
+    """
+
+    paths: Sequence[Path]
+    hashes: Sequence[str]
+    shown: NDArray[np.int64]
+    split: Split
+    copies: int
+    licence: str | None
+
+    @property
+    def held_out(self) -> list[Path]:
+        """The pictures to calibrate with, one of a part: no fit sees them."""
+        return [self.paths[i] for i in self.split.calibration]
+
+    @property
+    def pinned(self) -> list[Pinned]:
+        """All files, each with what it held when it was hashed."""
+        return [Pinned(*one) for one in zip(self.paths, self.hashes, strict=True)]
+
+    @property
+    def pinned_held_out(self) -> list[Pinned]:
+        """The same of `held_out`."""
+        return [Pinned(self.paths[i], self.hashes[i]) for i in self.split.calibration]
+
+    @property
+    def distinct(self) -> int | None:
+        """How many parts they show; None where each shows another."""
+        count = int(self.shown.max()) + 1
+        return None if count == len(self.paths) else count
+
+    @property
+    def known(self) -> NDArray[np.int64]:
+        """The pictures to calibrate with, and others of their parts: to the threshold they are not new."""
+        return np.setdiff1d(np.arange(len(self.paths)), self.split.seen)
+
+    def views(self, augment: AugmentConfig, seed: int, tiles: Sequence[Tile]) -> list[TrainingTile]:
+        """What features are computed of: every picture in use as it is, then changed copies of those to fit.
+
+        Args:
+            augment: how they may be changed.
+            seed: of the run.
+            tiles: of the pictures, from `tiles.choose`.
+        """
+        by_picture: dict[int, list[int]] = {}
+        for tile in tiles:
+            by_picture.setdefault(tile.picture, []).append(tile.number)
+        used = {*self.split.seen.tolist(), *self.split.calibration.tolist()}
+        as_they_are = [
+            TrainingTile(self.paths[tile.picture], self.hashes[tile.picture], tile.picture, None, tile.number)
+            for tile in tiles
+            if tile.picture in used
+        ]
+        return as_they_are + [
+            TrainingTile(self.paths[i], self.hashes[i], i, variant, number)
+            for i in self.split.fit.tolist()
+            for variant in variants(augment, self.hashes[i], seed)
+            for number in by_picture[i]
+        ]
+
+    def rows(self, views: Sequence[TrainingTile]) -> Split:
+        """Which views are fitted to, with all copies, and which are held out, without."""
+        picture = np.array([view.picture for view in views])
+        unchanged = np.array([view.variant is None for view in views])
+
+        def of(pictures: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+            return np.flatnonzero(np.isin(picture, pictures) & allowed)
+
+        return Split(
+            fit=of(self.split.fit, np.ones_like(unchanged)),
+            calibration=of(self.split.calibration, unchanged),
+            validation=of(self.split.validation, unchanged),
+        )
+
+    @property
+    def record(self) -> DataRecord:
+        """What the bundle says of them."""
+        return DataRecord(
+            fingerprint=fingerprint(self.hashes),
+            licence=self.licence,
+            n_fit=len(self.split.seen),
+            n_calibration=len(self.held_out),
+        )
+
+
+def gather(config: RunConfig, data: Path, category: str) -> Pictures:
+    """Find a category's good pictures and divide them. Training pictures alone are read.
+
+    Args:
+        config: the run.
+        data: folder with the category.
+        category: name of the category, and of its sub-folder.
+
+    Raises:
+        DatasetError: there is no such category, too few pictures, or one picture of two parts.
+        PartsError: the category's parts.txt cannot be used.
+        FileError: pictures cannot be read; they are named.
+    """
+    found = train_images(data, category)
+    of_all = file_hashes(found)
+    said = parts_of_names([path.name for path in found], data / category)
+    part_of = np.arange(len(found)) if said is None else by_first_appearance(_as_their_twins(said, of_all))
+    _expect_one_part(found, of_all, part_of)
+    paths, hashes = without_copies(found, of_all)
+    copies = len(found) - len(paths)
+    number = dict(zip(found, part_of.tolist(), strict=True))
+    # Numbered anew: of a part nothing but copies may have been there.
+    _, shown = np.unique([number[path] for path in paths], return_inverse=True)
+    drawn = one_of_each(shown, hashes)
+    try:
+        parts = split(len(drawn), config.calibration.fraction, config.seed)
+        if (stopping := config.fit.stopping) is not None:
+            parts = parts.with_validation(stopping.fraction, config.seed)
+    except DatasetError as error:
+        why = [str(error)]
+        if len(drawn) < len(paths):
+            why.append(f"Each part counts as one: by {PARTS}, {len(paths)} pictures show {len(drawn)}")
+        if copies:
+            why.append(
+                f"Copies count once: of {len(found)} files, {copies} are the same as another, byte for byte"
+            )
+        if kept := _kept_for_the_test(data, category, found):
+            why.append(f"Kept for the test: {kept} more")
+        raise DatasetError(". ".join(why)) from error
+    return Pictures(
+        paths=paths,
+        hashes=hashes,
+        shown=shown,
+        split=parts.of_pictures(shown, drawn),
+        copies=copies,
+        licence=licence(data, category),
+    )
+
+
+def _kept_for_the_test(data: Path, category: str, found: Sequence[Path]) -> int:
+    """How many good pictures lie among those that are learned from and are not."""
+    folders = {path.parent for path in found}
+    with suppress(DatasetError, OSError):  # there is no test set, or none that can be listed
+        samples = test_samples(data, category)
+        return sum(sample.defect is None and sample.path.parent in folders for sample in samples)
+    return 0
+
+
+def _as_their_twins(parts: Sequence[str], hashes: Sequence[str]) -> list[str]:
+    """Copies of one file whose names tell no part show what the other's does, or the first's."""
+    of_content: dict[str, str] = {}
+    for part, sha256 in sorted(zip(parts, hashes, strict=True), key=lambda one: is_own(one[0])):
+        of_content.setdefault(sha256, part)
+    return [of_content[sha256] if is_own(part) else part for part, sha256 in zip(parts, hashes, strict=True)]
+
+
+def _expect_one_part(paths: Sequence[Path], hashes: Sequence[str], part_of: NDArray[np.int64]) -> None:
+    """Refuse copies that are said to show different parts: they would lie on both sides of a division.
+
+    Without a parts.txt copies are nothing but copies.
+    """
+    if len(np.unique(part_of)) == len(paths):
+        return
+    first: dict[str, int] = {}
+    for i, sha256 in enumerate(hashes):
+        k = first.setdefault(sha256, i)
+        if part_of[k] != part_of[i]:
+            raise DatasetError(
+                f"{paths[k].name} and {paths[i].name} are the same file, and by {PARTS} they show different "
+                "parts: correct a name, or take one away"
+            )

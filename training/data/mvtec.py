@@ -1,0 +1,110 @@
+"""The layout of MVTec AD (Bergmann et al., CVPR 2019), which most inspection data sets follow.
+
+    <root>/<category>/train/good/000.png              good parts, all that training ever reads
+    <root>/<category>/test/good/000.png               good parts kept for `evaluate`
+    <root>/<category>/test/<defect>/000.png           defective parts, one folder per kind of defect
+    <root>/<category>/ground_truth/<defect>/000_mask.png    optional: where the defect is; or masks/
+    <root>/<category>/licence.txt                     optional: see `training.data.licence`
+
+Its relatives differ in a name or two, and are read as they come:
+
+- MVTec LOCO AD (Bergmann et al., IJCV 2022): the mask of a picture is a folder,
+  ground_truth/<defect>/000/000.png, 001.png ..., one picture for each part of the defect.
+- MVTec AD 2 (Heckler-Kram et al., arXiv 2503.21622): test_public/ instead of test/, with the
+  ground_truth in it.
+- BTAD (Mishra et al., ISIE 2021): train/ok, test/ok, test/ko.
+- VisA as its authors' prepare_data.py arranges it: test/bad, ground_truth/bad.
+
+validation/ of MVTec LOCO AD and AD 2 is not read. Pictures may be of any format that
+`flows.fastflow.imaging.images` reads, with suffixes in any case. A mask carries its picture's name with or
+without `_mask`, `_gt` or `_label`, and any of these suffixes.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from flows.fastflow.files.listing import some
+from flows.fastflow.files.plain_files import escaped
+from flows.fastflow.imaging.image_files import pictures_below
+from flows.fastflow.imaging.images import IMAGE_SUFFIXES
+from training.data.folders import (
+    MASKS,
+    defective_samples,
+    folder_of_masks,
+    is_good,
+    kinds_of_defects,
+    mask_files,
+    parts_alone,
+    subfolders,
+)
+from training.data.sample import DatasetError, NoTestPicturesError, Sample
+
+NAME = "MVTec AD"
+TREE = "<category>/train/good/*.png and <category>/test/<defect>/*.png (MVTec AD and its relatives)"
+
+
+def recognises(folder: Path) -> bool:
+    """Whether a category's folder has this layout. Nothing under test/ is looked at."""
+    return any((folder / name).is_dir() for name in ("train", "test", "test_public"))
+
+
+def train_images(root: Path, category: str) -> list[Path]:
+    """List the good pictures a category is learned from. Nothing under test/ is looked at.
+
+    Raises:
+        DatasetError: it has no pictures in train/good.
+    """
+    train = root / category / "train"
+    found = [path for folder in subfolders(train) if is_good(folder) for path in parts_alone(folder)]
+    if not found:
+        lie = Counter(path.parent for path in pictures_below(train, lambda _: None).values())
+        where = some([f"{count} in {escaped(str(place))}" for place, count in lie.items()], 3)
+        there = f". There are {where}" if where else ""
+        raise DatasetError(f"no pictures in {train / 'good'}: {_EXPECTED}{there}")
+    return found
+
+
+def test_samples(root: Path, category: str) -> list[Sample]:
+    """List the test pictures with what is known of them, good parts first, then defect by defect.
+
+    Raises:
+        DatasetError: it has no test pictures, or a folder of masks fits none of its pictures.
+    """
+    folder = root / category
+    test = _test_folder(folder)
+    good = [path for kind in subfolders(test) if is_good(kind) for path in parts_alone(kind)]
+    defective = defective_samples(kinds_of_defects(test), mask_folder(root, category))
+    if not good and not defective:
+        raise NoTestPicturesError(f"no pictures in the folders of {test}: {_EXPECTED}")
+    return [*(Sample(path, None, None) for path in good), *defective]
+
+
+def masks(root: Path, category: str) -> list[Path]:
+    """List every mask there is, whether or not a picture goes with it."""
+    kinds = kinds_of_defects(_test_folder(root / category))
+    return mask_files(mask_folder(root, category), kinds)
+
+
+def mask_folder(root: Path, category: str) -> Path:
+    """Where masks are looked for, in a folder for each kind of defect."""
+    folder = root / category
+    # A folder in test/ with another name of masks may be anything.
+    usual = [folder / MASKS[0], _test_folder(folder) / MASKS[0]]
+    return next((one for one in usual if one.is_dir()), folder_of_masks(folder))
+
+
+def test_folders(root: Path, category: str) -> list[Path]:
+    """Where test pictures and masks are looked for: not in validation/, nor in other folders of a test."""
+    return [_test_folder(root / category), mask_folder(root, category)]
+
+
+_EXPECTED = (
+    "expected the layout of MVTec AD, <category>/train/good/*.png and "
+    "<category>/test/<defect>/*.png, "
+    f"with one of the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
+)
+
+
+def _test_folder(folder: Path) -> Path:
+    public = folder / "test_public"
+    return public if public.is_dir() and not (folder / "test").is_dir() else folder / "test"

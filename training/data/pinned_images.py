@@ -1,0 +1,74 @@
+"""A run's images, each pinned to what its file held when the run began.
+
+A run may read an image hours after it was hashed. What it then computes stands under that hash, in cached
+features and in the published version, so it must be of the same bytes.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.fastflow.imaging import images
+from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
+from training.data.sample import DatasetError
+
+
+class Pinned(NamedTuple):
+    """An image's file, and the sha256 of what it held when the run began."""
+
+    path: Path
+    sha256: str
+
+
+def read(picture: Pinned, sample_bits: int) -> NDArray[np.uint8]:
+    """Read the image's pixels, see `images.decode`.
+
+    Raises:
+        DatasetError: as `read_bytes`.
+        ImageError: it cannot be decoded; it is named.
+    """
+    data = read_bytes(picture)
+    try:
+        return decode(data, FILE_LIMITS, sample_bits)
+    except ImageError as error:
+        raise type(error)(f"{picture.path}: {error}") from error
+
+
+def size_of(picture: Pinned) -> tuple[int, int]:
+    """Read the image's (height, width) from its header.
+
+    Raises:
+        DatasetError: as `read_bytes`.
+        ImageError: it cannot be decoded, as far as the header tells; it is named.
+    """
+    data = read_bytes(picture)
+    try:
+        return images.size_of(data, FILE_LIMITS)
+    except ImageError as error:
+        raise type(error)(f"{picture.path}: {error}") from error
+
+
+def read_bytes(picture: Pinned) -> bytes:
+    """Read the image's bytes.
+
+    Raises:
+        DatasetError: they are others than when the run began, or cannot be read any more; it is named.
+    """
+    try:
+        data = images.read_bytes(picture.path)
+    except OSError as error:
+        raise DatasetError(
+            f"{picture.path} was there when the run began and cannot be read any more: "
+            f"{error.strerror or error}. Put it back, and --resume goes on from what is fitted; without it, "
+            "this is another run, which begins anew"
+        ) from error
+    # No run begins with one that is too large, which is not read to its end.
+    if len(data) > FILE_LIMITS.max_bytes or hashlib.sha256(data).hexdigest() != picture.sha256:
+        raise DatasetError(
+            f"{picture.path} was changed since the run began. Put it back as it was, and --resume goes on "
+            "from what is fitted; as it is now, this is another run, which begins anew"
+        )
+    return data

@@ -1,0 +1,149 @@
+"""Plain folders, as a camera or a person fills them.
+
+    <root>/<category>/*.png                    all good; nothing to test on
+
+    <root>/<category>/good/*.png               good parts; ok and normal are the same
+    <root>/<category>/<defect>/*.png           defective parts, one folder per kind: scratch, bad, ng ...
+    <root>/<category>/ground_truth/<defect>/*  optional: masks, as in MVTec AD; masks/ is the same
+
+Where there are defective parts, a fifth of the good ones is kept for the test and never learned from.
+Which ones is decided by the sha256 of each file's name: the same everywhere, and when pictures are
+added nearly all of the others stay where they were. Where a parts.txt says which pictures show the same part
+(`flows.fastflow.calibration.parts`), a fifth of the parts is kept, with all their pictures.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.fastflow.calibration.parts import parts_of_names
+from flows.fastflow.files.listing import some
+from flows.fastflow.imaging.images import IMAGE_SUFFIXES
+from training.data.folders import (
+    DEFECTIVE,
+    GOOD,
+    composed,
+    defective_samples,
+    folder_of_masks,
+    holds_images,
+    images,
+    is_good,
+    kinds_of_defects,
+    mask_files,
+    parts_alone,
+    subfolders,
+)
+from training.data.sample import DatasetError, NoTestPicturesError, Sample
+
+NAME = "plain folders"
+TREE = (
+    f"<category>/*.png (all good), or <category>/{'|'.join(GOOD)}/*.png with, if there are any, "
+    "defective parts in <category>/<defect>/*.png (plain folders)"
+)
+
+TEST_SHARE = 0.2  # of the good parts, where there are defective ones
+
+
+def recognises(folder: Path) -> bool:
+    """Whether a category's folder holds pictures, or folders named as good or defective parts are."""
+    named = {f.name.lower() for f in subfolders(folder)}
+    return bool(named & {*GOOD, *DEFECTIVE}) or holds_images(folder)
+
+
+def train_images(root: Path, category: str) -> list[Path]:
+    """List the good pictures a category is learned from.
+
+    Raises:
+        DatasetError: there are no good parts, or it is not clear which pictures are.
+    """
+    good, kept = _good(root / category)
+    return sorted(set(good) - set(kept))
+
+
+def test_samples(root: Path, category: str) -> list[Sample]:
+    """List the test pictures: the good parts that were kept for it, then defect by defect.
+
+    Raises:
+        DatasetError: there are no defective parts, it is not clear which pictures are good, or a
+            folder of masks fits none of its pictures.
+    """
+    folder = root / category
+    _, kept = _good(folder)
+    defective = defective_samples(_kinds(folder), folder_of_masks(folder))
+    if not defective:
+        move = f"move them into {folder / 'good'}, " if images(folder) else ""
+        if deeper := [f for kind in kinds_of_defects(folder) for f in subfolders(kind) if holds_images(f)]:
+            move += f"move up what lies in {some([str(f) for f in deeper], 3)}, where none is looked for, or "
+        raise NoTestPicturesError(
+            f"{folder} holds good parts alone, and all of them are learned from: to test, {move}put "
+            f"defective parts into {folder / 'defect'} and train anew, which keeps a fifth of the good ones"
+        )
+    return [*(Sample(path, None, None) for path in kept), *defective]
+
+
+def masks(root: Path, category: str) -> list[Path]:
+    """List every mask there is, whether or not a picture goes with it."""
+    folder = root / category
+    return mask_files(folder_of_masks(folder), _kinds(folder))
+
+
+def mask_folder(root: Path, category: str) -> Path:
+    """Where masks are looked for, in a folder for each kind of defect."""
+    return folder_of_masks(root / category)
+
+
+def test_folders(root: Path, category: str) -> list[Path]:
+    """Where test pictures and masks are looked for: any folder of the category may be of a kind of defect."""
+    return [root / category]
+
+
+def _good(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All good pictures of a category, and those of them that are kept for the test."""
+    loose = images(folder)
+    named = [f for f in subfolders(folder) if is_good(f)]
+    kinds = _kinds(folder)
+    if loose and (named or kinds):
+        others = ", ".join(f"{f.name}/" for f in [*named, *kinds])
+        raise DatasetError(
+            f"{folder} holds {len(loose)} pictures beside folders of pictures ({others}), so it is not "
+            f"clear whether {loose[0].name} is good: move the pictures into {folder / 'good'} or away"
+        )
+    good = [path for f in ([folder] if loose else named) for path in parts_alone(f)]
+    if not good and (deeper := [(f, n) for s in named for f in subfolders(s) if (n := len(images(f)))]):
+        where = some([f"{n} in {f}" for f, n in deeper], 3)
+        raise DatasetError(
+            f"no good parts in {folder}: pictures are looked for in {named[0]} itself, not in folders within "
+            f"it, and there are {where}. Move them up"
+        )
+    if not good:
+        raise DatasetError(
+            f"no good parts in {folder}: expected pictures in a folder {', '.join(GOOD[:-1])} or "
+            f"{GOOD[-1]}, with one of the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    if not kinds:
+        return good, []
+    names = [path.name for path in good]
+    said = parts_of_names(names, folder)
+    # Without a parts.txt each picture is a part, whatever it is called.
+    shown: Sequence[str | int] = range(len(good)) if said is None else said
+    digests = [hashlib.sha256(one.encode()).digest() for one in said or map(composed, names)]
+    parts = list(dict.fromkeys(shown[i] for i in sorted(range(len(good)), key=digests.__getitem__)))
+    if len(parts) < 2:
+        raise DatasetError(f"{folder} holds one good part, which cannot be both learned from and tested on")
+    kept = set(parts[: max(1, round(TEST_SHARE * len(parts)))])
+    return good, sorted(path for path, part in zip(good, shown, strict=True) if part in kept)
+
+
+def _kinds(folder: Path) -> list[Path]:
+    kinds = kinds_of_defects(folder)
+    found = [kind for kind in kinds if holds_images(kind)]
+    for kind in kinds:
+        # Without its pictures all good ones would be learned from, and none kept for a test.
+        deeper = [f for f in subfolders(kind) if holds_images(f)] if kind.name.lower() in DEFECTIVE else []
+        if deeper and kind not in found:
+            raise DatasetError(
+                f"no defective parts in {kind} itself, but in folders within it, where none are looked for "
+                f"({some([f.name for f in deeper], 3)}): each kind of defect has a folder beside that of the "
+                f"good parts. Move them up, into {folder}"
+            )
+    return found

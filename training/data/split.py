@@ -1,0 +1,105 @@
+"""Which good parts fit the flows, and which calibrate them: pictures, where each shows another part."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config.run_config import CalibrationConfig
+from training.data.sample import DatasetError
+
+
+@dataclass(frozen=True)
+class Split:
+    """The training pictures, divided once by seed.
+
+    Attributes:
+        fit: rows to fit.
+        calibration: rows to calibrate with.
+        validation: rows that judge when to stop; none without a rule for that.
+    """
+
+    fit: NDArray[np.int64]
+    calibration: NDArray[np.int64]
+    validation: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """Rows that have a part in the weights."""
+        return np.sort(np.concatenate((self.fit, self.validation)))
+
+    def with_validation(self, fraction: float, seed: int) -> "Split":
+        """Take a share of the rows to fit, at least one, to judge when to stop.
+
+        Raises:
+            DatasetError: too few would be left to fit.
+        """
+        count = max(1, round(fraction * len(self.fit)))
+        if len(self.fit) - count < 2:
+            raise DatasetError(
+                f"{len(self.fit)} good pictures to fit are too few to hold {count} back for fit.stopping"
+            )
+        shuffled = np.random.default_rng([seed, 1]).permutation(self.fit)
+        return Split(np.sort(shuffled[count:]), self.calibration, np.sort(shuffled[:count]))
+
+    def of_pictures(self, parts: NDArray[np.int64], drawn: NDArray[np.int64]) -> "Split":
+        """The split of pictures that divides their parts as this one does.
+
+        Args:
+            parts: (N,) the row that each picture's part has in this split.
+            drawn: the one picture of each part that may calibrate, see `flows.fastflow.calibration.parts`; others of a
+                part that is held out are not used.
+        """
+        return Split(
+            fit=np.flatnonzero(np.isin(parts, self.fit)),
+            calibration=drawn[np.isin(parts[drawn], self.calibration)],
+            validation=np.flatnonzero(np.isin(parts, self.validation)),
+        )
+
+
+def split(count: int, fraction: float, seed: int) -> Split:
+    """Divide `count` pictures at random; calibration gets round(fraction * count), at least one.
+
+    Raises:
+        DatasetError: there are too few to fit and to calibrate.
+    """
+    held_out = max(1, round(fraction * count))
+    if count - held_out < 2:
+        raise DatasetError(
+            f"{count} good pictures are too few: at least 2 to fit and {held_out} to calibrate with"
+        )
+    order = np.random.default_rng(seed).permutation(count)
+    return Split(fit=np.sort(order[held_out:]), calibration=np.sort(order[:held_out]))
+
+
+def too_few(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:
+    """What pictures held out cannot promise of the rate asked for, in a line; none where they can.
+
+    Args:
+        held_out: pictures to calibrate with, by split conformal prediction (`flows.fastflow.calibration.conformal`).
+        calibration: what is asked for.
+        parts: whether they are one of each part, of which there are several pictures.
+    """
+    counted = "parts" if parts else "pictures"
+    asked = calibration.target_fpr
+    needed = math.ceil(1 / asked * (1 - 1e-12)) - 1
+    if held_out >= needed:
+        return []
+    return [
+        f"too few for {asked:.2%}: {held_out} held-out {counted} can promise {1 / (held_out + 1):.2%} false "
+        f"rejects at best; it takes {needed} of them, {math.ceil(needed / calibration.fraction)} good "
+        f"{counted} to learn from in all"
+    ]
+
+
+def without_copies(paths: Sequence[Path], hashes: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Keep the first of pictures that are the same file, byte for byte.
+
+    A copy on the other side of the split would be a calibration picture that the fit has seen: its score
+    would be too low, and the threshold a promise that does not hold.
+    """
+    first = dict(reversed([(sha256, path) for path, sha256 in zip(paths, hashes, strict=True)]))
+    return list(dict.fromkeys(first[sha256] for sha256 in hashes)), list(dict.fromkeys(hashes))
