@@ -11,8 +11,8 @@ from typing import Literal
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.files.atomic_files import replace_file
-from training.backbone import BackboneLoader
 from training.config.run_config import RunConfig
+from training.features.backbone import BackboneLoader
 from training.run import Outcome, train
 from training.terminal.columns import aligned
 from training.terminal.progress import Progress

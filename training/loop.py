@@ -19,7 +19,7 @@ from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head, channels_last, computing
 from training.config.run_config import RunConfig, StoppingConfig
 from training.data.split import Split
-from training.feature_cache import Features
+from training.features.cache import Features
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"

@@ -20,7 +20,7 @@ from training.calibrate import Calibrated, calibrate
 from training.config.run_config import RunConfig
 from training.data.images import Pictures
 from training.data.tiles import TrainingTile, choose
-from training.feature_cache import GIB, FeatureCache, Features
+from training.features.cache import GIB, FeatureCache, Features
 from training.loop import EpochMetrics, fit
 from training.publication import publish_model
 from training.run_folder import Identity, finish

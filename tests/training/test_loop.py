@@ -15,7 +15,7 @@ from flows.fastflow.model.head import Head
 from tests.app.full_disk import files_of_at_most
 from training.config.run_config import RunConfig
 from training.data.split import Split
-from training.feature_cache import Features
+from training.features.cache import Features
 from training.loop import CHECKPOINT, METRICS, EpochMetrics, FitError, fit, of_final_weights, read_metrics
 
 CPU = torch.device("cpu")

@@ -27,7 +27,7 @@ from flows.fastflow.imaging.resizing import resize
 from training.config.run_config import load_config
 from training.data.images import gather
 from training.data.sample import Sample
-from training.feature_cache import write_header
+from training.features.cache import write_header
 from training.measurement import Measurement
 from training.summary import metrics
 from training.terminal.progress import Progress

@@ -24,7 +24,7 @@ from tests.training.pins import pins
 from training.data.augment import Variant
 from training.data.sample import DatasetError
 from training.data.tiles import TrainingTile, choose
-from training.feature_cache import GIB, CacheError, FeatureCache, Features
+from training.features.cache import GIB, CacheError, FeatureCache, Features
 
 SIZE = (64, 48)
 

@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.flows.fastflow import untrained
-from training.backbone import BackboneLoader
 from training.config.run_config import BackboneConfig
+from training.features.backbone import BackboneLoader
 
 CPU = torch.device("cpu")
 SIZE = (64, 64)

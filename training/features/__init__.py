@@ -1,0 +1,1 @@
+"""Feature maps of the training images, cached on disk."""
