@@ -24,7 +24,7 @@ from training.data.check.passed_over import idle_in_test
 from training.data.layout import categories, test_samples, unused_masks
 from training.data.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate, expect_usable
-from training.loop import read_metrics
+from training.fit.loop import read_metrics
 from training.near_copies import NearCopies, near_copies
 from training.report.run_report import write_report
 from training.summary import TestedOn, metrics, summarise

@@ -20,7 +20,6 @@ from flows.fastflow.calibration.review_band import say_empty_band
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.files.atomic_files import temporary_directory
-from training import stages
 from training.config.run_config import RunConfig, expect_whole_positions
 from training.config.unused import unused
 from training.data.augment import expect_square
@@ -28,11 +27,12 @@ from training.data.check.check import check
 from training.data.images import Pictures, gather
 from training.data.split import too_few
 from training.features.backbone import BackboneLoader
-from training.loop import precision_on
-from training.publication import DATA_CHECK
-from training.run_folder import alone_in, begin, given_up, identify, reusable
-from training.stages import Run
-from training.tensorboard_log import TensorBoardLog
+from training.fit import stages
+from training.fit.loop import precision_on
+from training.fit.publication import DATA_CHECK
+from training.fit.run_folder import alone_in, begin, given_up, identify, reusable
+from training.fit.stages import Run
+from training.fit.tensorboard_log import TensorBoardLog
 from training.terminal.progress import Progress, duration
 
 

@@ -27,10 +27,10 @@ from training.config.run_config import ConfigError, RunConfig, load_config
 from training.data.augment import AugmentError
 from training.data.sample import DatasetError
 from training.data.split import split
-from training.loop import CHECKPOINT, FitError, precision_on
-from training.publication import HIGHEST
+from training.fit.loop import CHECKPOINT, FitError, precision_on
+from training.fit.publication import HIGHEST
+from training.fit.run_folder import FINISHED
 from training.run import Outcome, train
-from training.run_folder import FINISHED
 
 
 class Killed(BaseException):

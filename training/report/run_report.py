@@ -13,9 +13,9 @@ from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.manifest import Manifest
 from training.data.licence import forbids_commerce
 from training.evaluation import Evaluation
-from training.loop import of_final_weights
+from training.fit.loop import of_final_weights
+from training.fit.publication import HIGHEST
 from training.near_copies import say_near_copies
-from training.publication import HIGHEST
 from training.report import charts
 from training.report.mistakes import worst
 from training.report.pages import render

@@ -16,11 +16,11 @@ from flows.fastflow.calibration.highest import highest
 from flows.fastflow.imaging.images import FILE_LIMITS, decode
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
-from training.calibrate import Calibrated
 from training.config.run_config import RunConfig
 from training.data.images import Pictures
 from training.data.pinned_images import read_bytes
-from training.loop import METRICS, final_metrics
+from training.fit.calibrate import Calibrated
+from training.fit.loop import METRICS, final_metrics
 from training.versions import library_versions
 
 CONFIG = "config.yaml"

@@ -16,15 +16,15 @@ from flows.fastflow.files.atomic_files import sweep
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
-from training.calibrate import Calibrated, calibrate
 from training.config.run_config import RunConfig
 from training.data.images import Pictures
 from training.data.tiles import TrainingTile, choose
 from training.features.cache import GIB, FeatureCache, Features
-from training.loop import EpochMetrics, fit
-from training.publication import publish_model
-from training.run_folder import Identity, finish
-from training.tensorboard_log import TensorBoardLog
+from training.fit.calibrate import Calibrated, calibrate
+from training.fit.loop import EpochMetrics, fit
+from training.fit.publication import publish_model
+from training.fit.run_folder import Identity, finish
+from training.fit.tensorboard_log import TensorBoardLog
 from training.terminal.progress import Progress, duration
 
 

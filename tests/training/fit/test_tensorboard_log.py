@@ -8,8 +8,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.config.run_config import RunConfig
+from training.fit.tensorboard_log import TensorBoardError, TensorBoardLog
 from training.run import train
-from training.tensorboard_log import TensorBoardError, TensorBoardLog
 from training.terminal.progress import Silent
 
 

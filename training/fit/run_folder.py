@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from flows.fastflow.bundle.bundle import BundleError, verify
 from flows.fastflow.bundle.models_folder import resolve
 from training.config.run_config import RunConfig, dump_config
-from training.loop import CHECKPOINT, METRICS, FitError, precision_on
-from training.publication import CONFIG
+from training.fit.loop import CHECKPOINT, METRICS, FitError, precision_on
+from training.fit.publication import CONFIG
 from training.versions import library_versions
 
 FINISHED = "finished.json"

@@ -16,7 +16,7 @@ from tests.app.full_disk import files_of_at_most
 from training.config.run_config import RunConfig
 from training.data.split import Split
 from training.features.cache import Features
-from training.loop import CHECKPOINT, METRICS, EpochMetrics, FitError, fit, of_final_weights, read_metrics
+from training.fit.loop import CHECKPOINT, METRICS, EpochMetrics, FitError, fit, of_final_weights, read_metrics
 
 CPU = torch.device("cpu")
 EPOCHS = 4

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from training.config.run_config import RunConfig
-from training.loop import CHECKPOINT, METRICS
-from training.publication import CONFIG
-from training.run_folder import begin, epochs_done, finish, given_up, identify, reusable
+from training.fit.loop import CHECKPOINT, METRICS
+from training.fit.publication import CONFIG
+from training.fit.run_folder import begin, epochs_done, finish, given_up, identify, reusable
 
 CPU = torch.device("cpu")
 

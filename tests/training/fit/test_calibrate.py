@@ -7,7 +7,7 @@ import numpy as np
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
 from tests.training.pins import pins
-from training.calibrate import calibrate
+from training.fit.calibrate import calibrate
 
 
 def test_it_calibrates_by_what_serving_gives_picture_by_picture(tiny_data: Path, detector: Detector) -> None:
