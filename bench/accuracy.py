@@ -23,7 +23,7 @@ import yaml
 from bench.report import RESULTS, Report, Table
 from examples.children import run
 from flows.fastflow.bundle import models_folder
-from training.assessment import SUMMARY
+from training.evaluation.assessment import SUMMARY
 
 FIGURES = {
     "image_auroc": "image AUROC",

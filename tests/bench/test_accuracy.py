@@ -9,7 +9,7 @@ import pytest
 
 from bench.accuracy import FIGURES, table
 from training.config.run_config import RunConfig, dump_config
-from training.summary import METRICS
+from training.evaluation.summary import METRICS
 
 
 def summary(value: float | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from training.assessment import Assessed
+    from training.evaluation.assessment import Assessed
     from training.terminal.progress import Progress
 
 
@@ -65,8 +65,8 @@ def evaluate(
     from rich.console import Console
 
     from flows.fastflow.manifest import PRECISIONS
-    from training.assessment import assess, with_models
-    from training.comparison.comparison import Peers
+    from training.evaluation.assessment import assess, with_models
+    from training.evaluation.comparison.comparison import Peers
     from training.terminal.progress import ConsoleProgress
 
     engine = next((known for known in PRECISIONS if known == precision), None)
@@ -112,9 +112,9 @@ def _measure_each(
 
     Of several, one that fails does not keep the others from being measured.
     """
-    from training.assessment_text import overview, report_lines
     from training.data.sample import NoTestPicturesError
-    from training.report.index import write_index
+    from training.evaluation.assessment_text import overview, report_lines
+    from training.evaluation.report.index import write_index
 
     done: list[Assessed] = []
     failed: dict[str, str] = {}

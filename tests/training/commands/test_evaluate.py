@@ -20,8 +20,8 @@ from flows.fastflow.calibration.conformal import false_reject_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.images import read
 from tests.flows.fastflow.manifests import edit
-from tests.training.comparison.stand_in import interpreter
-from training.metrics.images import image_f1_max
+from tests.training.evaluation.comparison.stand_in import interpreter
+from training.evaluation.metrics.images import image_f1_max
 
 
 def run(data: Path, models: Path, out: Path, *options: str, category: str | None = "tiny") -> Result:

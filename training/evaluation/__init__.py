@@ -1,0 +1,1 @@
+"""Measure a published version on test images."""

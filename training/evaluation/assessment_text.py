@@ -1,0 +1,200 @@
+"""What an evaluation found, as lines for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flows.fastflow.calibration.conformal import Threshold
+from flows.fastflow.calibration.review_band import say_empty_band
+from training.evaluation.assessment import Assessed
+from training.evaluation.near_copies import say_near_copies
+from training.evaluation.operating_points import OperatingPoint, Share
+from training.evaluation.summary import (
+    METRICS,
+    means,
+    more_than_chance,
+    percentage,
+    say_mask_folders,
+    say_passed_over,
+    say_times,
+)
+from training.terminal.columns import aligned
+
+
+def report_lines(found: Assessed) -> list[str]:
+    """What is said of one category."""
+    summary, threshold = found.summary, found.threshold
+    lines = [
+        f"{found.bundle}: {summary['good']} good and {summary['defective']} defective test pictures",
+        *_left_out(summary),
+        *_ranking(summary),
+    ]
+    if summary["false_rejects"] is not None:
+        lines += _kept(summary, threshold, independent=found.evaluation.independent)
+    if summary["escapes"] is not None:
+        lines.append(f"{percentage(summary['escapes'], 2)}% of defective parts passed")
+        table = [["defect", "pictures", "image AUROC", "recall"]]
+        table += [
+            [name, str(kind["count"]), _figure(kind["image_auroc"]), _percent(kind["recall"])]
+            for name, kind in summary["defects"].items()
+        ]
+        lines += _indented(table)
+    if summary["reviews"] is not None:
+        reviews = summary["reviews"]
+        empty = say_empty_band(threshold.n_calibration, threshold.target_fpr, reviews["review_fpr"])
+        lines.append(empty or _to_a_person(reviews))
+    intervals = ", with 95 % intervals of what was seen" if found.evaluation.independent else ""
+    lines.append(f"thresholds of other rates{intervals}:")
+    lines += _indented(_rates(found.evaluation.operating_points))
+    if "comparison" in summary:
+        lines += _side_by_side(summary["comparison"])
+    lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
+    lines.append(f"report: {found.report}")
+    return lines
+
+
+def _left_out(summary: dict[str, Any]) -> list[str]:
+    """Which test images are left out, and which flatter."""
+    lines = []
+    if summary["seen"]:
+        lines.append(
+            f"left out: {summary['seen']} test pictures that the model was fitted to or calibrated with"
+        )
+    if summary["same_parts"]:
+        lines.append(
+            f"{summary['same_parts']} good test pictures show parts of which there are training pictures, as "
+            "their names tell: figures on them flatter"
+        )
+    if (said := say_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
+        lines.append(said)
+    if summary["copies"]:
+        lines.append(f"left out: {summary['copies']} test pictures that are copies of others, byte for byte")
+    if (said := say_passed_over(summary)) is not None:
+        lines.append(said)
+    return lines
+
+
+def _ranking(summary: dict[str, Any]) -> list[str]:
+    """How well scores rank images, and maps pixels."""
+    if summary["image_auroc"] is None:
+        lines = ["image AUROC not measured: it needs good and defective test pictures"]
+    else:
+        lines = [
+            f"image AUROC {summary['image_auroc']:.3f}",
+            f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}",
+        ]
+    if summary["pixel_auroc"] is None:
+        why = "no pixel is good" if summary["with_mask"] else "no defect has a mask"
+        return [*lines, f"pixel AUROC not measured: {why}"]
+    without = summary["defective"] - summary["with_mask"]
+    left_out = f" ({without} defective pictures without a mask left out)" if without else ""
+    lines.append(f"pixel AUROC {summary['pixel_auroc']:.3f}{left_out}")
+    too_few = summary["aupimo"] is None
+    aupimo = "not measured, too few good pixels" if too_few else f"{summary['aupimo']:.3f}"
+    lines.append(
+        f"pixel AP {summary['pixel_average_precision']:.3f}, F1-max {summary['pixel_f1_max']:.3f}, "
+        f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
+        f"AUPIMO {aupimo}"
+    )
+    return lines if (said := say_mask_folders(summary)) is None else [*lines, said]
+
+
+def _side_by_side(comparison: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms", "engine"]]
+    rows += [
+        [
+            peer["model"],
+            *(_figure(peer[key]) for key in METRICS),
+            _percent(peer["recall"]),
+            _percent(peer["false_rejects"]),
+            f"{peer['fit_seconds']:.0f}",
+            "-" if peer["milliseconds"] is None else f"{peer['milliseconds']:.0f}",
+            peer["engine"],
+        ]
+        for peer in comparison
+    ]
+    told = "same pictures, backbone, stages and size; thresholds by the same rule:"
+    return [told, *_indented(rows), say_times(comparison)]
+
+
+def _kept(summary: dict[str, Any], threshold: Threshold, *, independent: bool) -> list[str]:
+    """What became of the promise to reject few good parts."""
+    not_certified = "" if threshold.certified else "NOT certified: "
+    promise = (
+        f"{not_certified}asked for at most {threshold.target_fpr:.2%}, promised on average at most "
+        f"{threshold.achievable_fpr:.2%}"
+    )
+    if not independent:
+        promise += "; several test pictures show the same part, so how far chance goes is not known"
+    elif summary["expected_rejects"] is not None:
+        low, high = summary["expected_rejects"]
+        promise += f": {low} to {high} of {summary['good']}, 95 %"
+    lines = [
+        f"at threshold {threshold.reject:.4f}: {percentage(summary['false_rejects'], 2)}% of good parts "
+        f"rejected ({promise})"
+    ]
+    if more_than_chance(summary):
+        lines.append(
+            "MORE good parts are rejected than chance lets expect: the good test pictures are not like those "
+            "that the threshold was made with"
+        )
+    return lines
+
+
+def _to_a_person(reviews: dict[str, Any]) -> str:
+    shares = [
+        f"{percentage(reviews[kind], 2)}% of {kind} parts"
+        for kind in ("good", "defective")
+        if reviews[kind] is not None
+    ]
+    return (
+        f"review band from {reviews['threshold']:.4f}: {' and '.join(shares)} go to a person "
+        f"(asked for at most {reviews['review_fpr']:.2%} of good parts rejected or reviewed)"
+    )
+
+
+def _rates(points: Sequence[OperatingPoint]) -> list[list[str]]:
+    rows = [["asked", "promised", "good rejected", "defective rejected"]]
+    rows += [
+        [
+            f"{point.target_fpr:.2%}",
+            f"{point.achievable_fpr:.2%}",
+            _interval(point.false_rejects),
+            _interval(point.recall),
+        ]
+        for point in points
+    ]
+    return rows
+
+
+def overview(summaries: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each category, and the means."""
+    table = [["category", *METRICS.values(), "recall", "false rejects"]]
+    table += [
+        [
+            row["category"],
+            *(_figure(row[key]) for key in METRICS),
+            _percent(row["recall"]),
+            _percent(row["false_rejects"]),
+        ]
+        for row in [*summaries, {"category": "mean", **means(summaries)}]
+    ]
+    return _indented(table)
+
+
+def _indented(table: Sequence[Sequence[str]]) -> list[str]:
+    return [f"  {line}" for line in aligned(table)]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(share: Share | None) -> str:
+    if share is None:
+        return "-"
+    between = "" if share.low is None else f" ({_percent(share.low)} to {_percent(share.high)})"
+    return f"{_percent(share.value)}{between}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{percentage(value, 1)}%"

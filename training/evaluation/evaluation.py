@@ -1,0 +1,223 @@
+"""A published model against test pictures it has never seen."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.fastflow.calibration.calibrator import Calibrator, Decision
+from flows.fastflow.detector import Detector
+from flows.fastflow.files.listing import lines
+from flows.fastflow.imaging.images import ImageError, read
+from training.data.check.survey import thumbnail_of
+from training.data.masks import read_mask
+from training.data.sample import DatasetError, Sample
+from training.evaluation.measurement import Figures, Measurement
+from training.evaluation.metrics.images import image_auroc
+from training.evaluation.operating_points import OperatingPoint, operating_points
+
+_SHOWN = 20  # of what is wrong
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the model says of one test picture, the sample."""
+
+    sample: Sample
+    score: float
+    p_value: float
+    decision: Decision
+
+    @property
+    def path(self) -> Path:
+        """The picture."""
+        return self.sample.path
+
+    @property
+    def defect(self) -> str | None:
+        """The truth: the kind of defect, of several the first; None for a good part."""
+        return self.sample.defect
+
+
+@dataclass(frozen=True)
+class DefectFigures:
+    """One kind of defect: how many, their image AUROC against all good parts, the share that was rejected."""
+
+    defect: str
+    count: int
+    image_auroc: float | None
+    recall: float
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """What the review band sends to a person.
+
+    Attributes:
+        review_fpr: share of good parts that may be rejected or reviewed.
+        threshold: a score above it that is not rejected is reviewed.
+        good: share of good parts reviewed; None without good parts.
+        defective: share of defective parts reviewed; None without defective parts.
+    """
+
+    review_fpr: float
+    threshold: float
+    good: float | None
+    defective: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures over a test set.
+
+    Attributes:
+        rows: one per picture, in the order of the samples.
+        figures: of the ranking by scores and maps.
+        false_rejects: share of good parts rejected; None without good parts.
+        escapes: share of defective parts passed; None without defective parts.
+        recall: share of defective parts rejected; None without defective parts.
+        reviews: what is neither; None without a review band.
+        defects: by kind of defect, in the order in which they come.
+        operating_points: what thresholds of other rates would do, rates rising.
+        independent: whether each picture shows another part. Otherwise shares have no interval that is known.
+        milliseconds: of the model alone for a picture, the median, without reading and measuring.
+    """
+
+    rows: list[Row]
+    figures: Figures
+    false_rejects: float | None
+    escapes: float | None
+    recall: float | None
+    reviews: Reviews | None
+    defects: list[DefectFigures]
+    operating_points: list[OperatingPoint]
+    independent: bool
+    milliseconds: float
+
+
+def expect_usable(
+    samples: Sequence[Sample], threads: int, advance: Callable[[int], None], sample_bits: int
+) -> NDArray[np.uint8]:
+    """Read every test picture and mask once: what is wrong is told before hours are spent on the others.
+
+    Args:
+        samples: the test set.
+        threads: pictures read at a time.
+        advance: called with 1 after every picture.
+        sample_bits: of the pictures, see `images.decode`.
+
+    Returns:
+        (N, 64, 64) their thumbnails.
+
+    Raises:
+        DatasetError: with every picture and mask that cannot be read or does not fit.
+    """
+
+    def look(sample: Sample) -> NDArray[np.uint8] | str:
+        try:
+            image = read(sample.path, sample_bits=sample_bits)
+            height, width, _ = image.shape
+            for mask in chain(*sample.masks.values()):
+                read_mask(mask, (height, width))
+        except (ImageError, DatasetError, OSError) as error:
+            return str(error)
+        return thumbnail_of(image)
+
+    wrong, thumbnails = [], []
+    with ThreadPoolExecutor(threads) as pool:
+        for found in pool.map(look, samples):
+            if isinstance(found, str):
+                wrong.append(found)
+            else:
+                thumbnails.append(found)
+            advance(1)
+    if wrong:
+        listed = "\n".join(lines(wrong, _SHOWN))
+        raise DatasetError(
+            f"{len(wrong)} test pictures or masks cannot be used; repair them or take them away:\n{listed}"
+        )
+    return np.stack(thumbnails)
+
+
+def evaluate(
+    detector: Detector,
+    samples: Sequence[Sample],
+    advance: Callable[[int], None],
+    *,
+    independent: bool = True,
+) -> Evaluation:
+    """Score every test picture, by the bundle's own calibration, and compare with the truth.
+
+    Args:
+        detector: the model.
+        samples: the test set.
+        advance: called with 1 after every picture.
+        independent: whether each picture shows another part.
+
+    Raises:
+        ImageError, DatasetError: a picture or mask cannot be read or does not fit; it is named.
+    """
+    rows: list[Row] = []
+    seconds: list[float] = []
+    measurement = Measurement()
+    for sample in samples:
+        image = read(sample.path, sample_bits=detector.manifest.sample_bits)
+        prepared = detector.prepare(image)  # as those that it may be compared with are, before the clock
+        start = time.perf_counter()
+        [prediction] = detector.predict_prepared([prepared])
+        seconds.append(time.perf_counter() - start)
+        rows.append(Row(sample, prediction.score, prediction.p_value, prediction.decision))
+        measurement.add(sample, (image.shape[0], image.shape[1]), prediction.score, prediction.score_map)
+        advance(1)
+    good = [row for row in rows if row.defect is None]
+    defective = [row for row in rows if row.defect is not None]
+    return Evaluation(
+        rows=rows,
+        figures=measurement.figures(),
+        false_rejects=_share(good, "REJECT"),
+        escapes=_share(defective, "PASS"),
+        recall=_share(defective, "REJECT"),
+        reviews=_reviews(detector.calibrator, good, defective),
+        defects=_by_defect(rows),
+        operating_points=operating_points(
+            detector.calibrator,
+            [row.score for row in rows],
+            [row.defect is not None for row in rows],
+            independent=independent,
+        ),
+        independent=independent,
+        milliseconds=1000 * float(np.median(seconds)),
+    )
+
+
+def _share(rows: Sequence[Row], decision: Decision) -> float | None:
+    return sum(row.decision == decision for row in rows) / len(rows) if rows else None
+
+
+def _reviews(calibrator: Calibrator, good: Sequence[Row], defective: Sequence[Row]) -> Reviews | None:
+    rate, threshold = calibrator.review_fpr, calibrator.own.review
+    if rate is None or threshold is None:
+        return None
+    return Reviews(rate, threshold, _share(good, "REVIEW"), _share(defective, "REVIEW"))
+
+
+def _by_defect(rows: Sequence[Row]) -> list[DefectFigures]:
+    good = [row.score for row in rows if row.defect is None]
+    found = []
+    for defect in dict.fromkeys(kind for row in rows for kind in row.sample.masks if kind is not None):
+        of_kind = [row for row in rows if defect in row.sample.masks]
+        truth = [False] * len(good) + [True] * len(of_kind)
+        found.append(
+            DefectFigures(
+                defect=defect,
+                count=len(of_kind),
+                image_auroc=image_auroc(truth, good + [row.score for row in of_kind]) if good else None,
+                recall=_share(of_kind, "REJECT") or 0.0,
+            )
+        )
+    return found

@@ -1,0 +1,75 @@
+"""Metrics of images: one score for each, and whether the part was defective."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from training.evaluation.metrics.errors import MetricError
+
+
+class F1Max(NamedTuple):
+    """The largest F1 that any threshold reaches, and the highest threshold that reaches it."""
+
+    value: float
+    threshold: float
+
+
+def image_auroc(defective: Sequence[bool], scores: Sequence[float]) -> float:
+    """Area under the ROC curve of the raw image scores: the chance that a defect outscores a good part.
+
+    Raises:
+        MetricError: the test pictures are all good or all defective, or a score is not finite.
+    """
+    return float(roc_auc_score(*_checked("image AUROC", defective, scores)))
+
+
+def image_average_precision(defective: Sequence[bool], scores: Sequence[float]) -> float:
+    """Average precision of the raw image scores, sum_k (R_k - R_(k-1)) P_k over falling thresholds.
+
+    The step-wise area under the precision-recall curve, without interpolation.
+
+    Raises:
+        MetricError: the test pictures are all good or all defective, or a score is not finite.
+    """
+    return float(average_precision_score(*_checked("image AP", defective, scores)))
+
+
+def image_f1_max(defective: Sequence[bool], scores: Sequence[float]) -> F1Max:
+    """The largest F1 of rejecting at score >= threshold, over all thresholds.
+
+    The threshold is chosen by the test pictures themselves, so the figure flatters; nothing is decided by it.
+
+    Raises:
+        MetricError: the test pictures are all good or all defective, or a score is not finite.
+    """
+    truth, values = _checked("image F1-max", defective, scores)
+    order = np.argsort(-values, kind="stable")
+    hits = np.cumsum(truth[order])
+    # Scores that are equal are rejected together: only the last of them is a threshold.
+    ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, [True]))
+    f1 = 2 * hits[ends] / (ends + 1 + hits[-1])
+    best = int(np.argmax(f1))
+    return F1Max(float(f1[best]), float(values[order][ends[best]]))
+
+
+def _checked(
+    metric: str, defective: Sequence[bool], scores: Sequence[float]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    truth, values = np.asarray(defective, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
+    if truth.ndim != 1 or truth.shape != values.shape:
+        raise MetricError(
+            f"{metric} needs one score for each picture; got {truth.shape} truths and {values.shape} scores"
+        )
+    if truth.all() or not truth.any():
+        raise MetricError(
+            f"{metric} needs good and defective test pictures; all of these are "
+            f"{'defective' if truth.any() else 'good'}"
+        )
+    if not np.isfinite(values).all():
+        raise MetricError(
+            f"{metric} needs finite scores; {np.count_nonzero(~np.isfinite(values))} of {len(values)} are not"
+        )
+    return truth, values

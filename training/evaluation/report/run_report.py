@@ -1,0 +1,130 @@
+"""The report on one evaluated version: a single HTML file that needs nothing else."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.fastflow.bundle.bundle import read_verified
+from flows.fastflow.calibration.highest import say_highest
+from flows.fastflow.calibration.review_band import say_empty_band
+from flows.fastflow.detector import Detector
+from flows.fastflow.files.atomic_files import replace_file
+from flows.fastflow.manifest import Manifest
+from training.data.licence import forbids_commerce
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.near_copies import say_near_copies
+from training.evaluation.report import charts
+from training.evaluation.report.mistakes import worst
+from training.evaluation.report.pages import render
+from training.evaluation.summary import (
+    METRICS,
+    more_than_chance,
+    say_mask_folders,
+    say_passed_over,
+    say_times,
+)
+from training.fit.loop import of_final_weights
+from training.fit.publication import HIGHEST
+
+REPORT = "report.html"
+_EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
+_SHOWN = ("severity", "kind", "message")  # of a finding of the data check
+_MOST_BYTES = 16 * 2**20  # of a file of the bundle that is shown
+
+
+def write_report(
+    folder: Path, bundle: Path, detector: Detector, evaluation: Evaluation, summary: dict[str, Any]
+) -> Path:
+    """Write report.html into the folder.
+
+    Args:
+        folder: of the evaluation, OUT/CATEGORY/VERSION.
+        bundle: the evaluated version.
+        detector: the same, loaded.
+        evaluation: what was found.
+        summary: what summary.json says, with the comparison under "comparison" if there was one.
+
+    Returns:
+        The file.
+
+    Raises:
+        ImageError: a test picture has gone since it was scored.
+        BundleError: a file of the bundle is damaged.
+    """
+    manifest, threshold = detector.manifest, detector.calibrator.threshold
+    epochs = [json.loads(line) for line in _text(bundle, manifest, _EPOCHS).splitlines()]
+    false_rejects, escapes = worst(detector, evaluation)
+    comparison = summary.get("comparison", [])
+    drawn = {
+        "scores": charts.histogram_chart(evaluation, threshold),
+        "roc": charts.roc_chart(evaluation),
+        "pro": charts.pro_chart(evaluation),
+        "calibration": charts.calibration_chart(evaluation, threshold),
+        "distribution": charts.distribution_chart(evaluation, detector.calibrator.scores, threshold),
+        "loss": charts.loss_chart(epochs),
+    }
+    page = render(
+        "run.html.j2",
+        summary=summary,
+        manifest=manifest,
+        threshold=threshold,
+        metrics=METRICS,
+        pixel_count=evaluation.figures.masked,
+        band=summary["expected_rejects"],
+        more_than_chance=more_than_chance(summary),
+        empty_band=say_empty_band(
+            threshold.n_calibration, threshold.target_fpr, detector.calibrator.review_fpr
+        ),
+        near_copies=say_near_copies(summary["near_copies"], summary["compared_with"]),
+        passed_over=say_passed_over(summary),
+        mask_folders=say_mask_folders(summary),
+        independent=evaluation.independent,
+        highest=_highest(bundle, manifest),
+        charts={name: chart for name, chart in drawn.items() if chart is not None},
+        false_rejects=false_rejects,
+        escapes=escapes,
+        epochs=epochs,
+        chosen=_chosen(epochs),
+        data_check=_findings(_text(bundle, manifest, _DATA_CHECK)),
+        non_commercial=forbids_commerce(manifest.data.licence or ""),
+        comparison=comparison,
+        times=say_times(comparison),
+        best={key: max((r[key] for r in comparison if r[key] is not None), default=None) for key in METRICS},
+    )
+    path = folder / REPORT
+    replace_file(path, page.encode(), sync=False)
+    return path
+
+
+def _chosen(epochs: Sequence[Mapping[str, Any]]) -> int | None:
+    """The epoch whose weights `fit.stopping` took; None where none was chosen."""
+    if not epochs or not epochs[-1].get("validation_nll"):
+        return None
+    return int(of_final_weights(epochs)["epoch"])
+
+
+def _highest(bundle: Path, manifest: Manifest) -> str | None:
+    """On which good pictures the threshold in float32 hangs; None of bundles that do not name them."""
+    text = _text(bundle, manifest, HIGHEST)
+    if not text:
+        return None
+    rate = manifest.thresholds["float32"].target_fpr
+    return say_highest(json.loads(text), manifest.calibration.scores, rate)
+
+
+def _text(bundle: Path, manifest: Manifest, name: str) -> str:
+    """A file of the bundle, empty if it has none of that name."""
+    if name not in manifest.files:
+        return ""
+    return read_verified(bundle, manifest, name, _MOST_BYTES).decode("utf-8", errors="replace")
+
+
+def _findings(text: str) -> list[dict[str, str]] | None:
+    """What the check of the training pictures found, as it recorded it; None where no check was recorded."""
+    if not text:
+        return None
+    return [
+        {key: str(finding[key]).replace("_", " ") if key == "kind" else str(finding[key]) for key in _SHOWN}
+        for finding in json.loads(text)["findings"]
+    ]

@@ -1,0 +1,176 @@
+"""Which test images a version is measured on: none that it had, and each once."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flows.fastflow.bundle import fit_images as fit_pictures
+from flows.fastflow.bundle.fit_images import CALIBRATION_PICTURES, FIT_PICTURES, FitPictures
+from flows.fastflow.calibration.parts import PartsError, parts_of_names, parts_where_told
+from flows.fastflow.files.plain_files import file_hashes
+from flows.fastflow.manifest import Manifest
+from training.data.check.copies import same_parts
+from training.data.layout import train_images
+from training.data.masks import files_of
+from training.data.sample import DatasetError, Sample
+from training.evaluation.near_copies import few_enough, of_version
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test images that a version is measured on.
+
+    Attributes:
+        samples: the images.
+        hashes: sha256 of each image found, those left out included.
+        seen: how many were left out because the version had them.
+        copies: how many were left out because they are copies of others.
+        learned: images of the version, among which near copies are looked for.
+    """
+
+    __test__ = False  # pytest takes the name for a test
+
+    samples: list[Sample]
+    hashes: Mapping[Path, str]
+    seen: int
+    copies: int
+    learned: list[Path]
+
+
+def choose(data: Path, category: str, found: Sequence[Sample], bundle: Path, manifest: Manifest) -> TestSet:
+    """Choose the images to measure a version on.
+
+    Args:
+        data: folder with the category.
+        category: its name.
+        found: the test images.
+        bundle: the version.
+        manifest: of it.
+
+    Raises:
+        BundleError: a list of the bundle was changed.
+        DatasetError: the version had every one of the images.
+        FileError: images cannot be read; they are named.
+    """
+    paths = [sample.path for sample in found]
+    hashes = dict(zip(paths, file_hashes(paths), strict=True))
+    known = _known(bundle, manifest)
+    fresh = _unseen(found, hashes, bundle, known)
+    samples = _each_once(fresh, hashes)
+    learned = of_version(_learned(data, category, found, fresh, known), known)
+    return TestSet(
+        samples=samples,
+        hashes=hashes,
+        seen=len(found) - len(fresh),
+        copies=len(fresh) - len(samples),
+        learned=few_enough(learned, len(samples)),
+    )
+
+
+def show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
+    """Whether no two good pictures, and no two defective ones, show the same part, as far as names tell.
+
+    Raises:
+        PartsError: there is a parts.txt that cannot be used.
+    """
+    for defective in (False, True):
+        names = [sample.path.name for sample in samples if (sample.defect is not None) == defective]
+        parts = parts_where_told(names, folder)
+        if parts is not None and len(set(parts)) < len(parts):
+            return False
+    return True
+
+
+def of_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> int:
+    """How many good test pictures show parts of which there are training pictures, as names tell.
+
+    They are not left out: where counters begin anew in each folder, it is the names that are the same.
+    """
+    try:
+        learned = train_images(data, category)
+        parts = parts_of_names([path.name for path in learned], data / category)
+    except (DatasetError, PartsError):  # a test set may come alone
+        return 0
+    good = [sample.path for sample in samples if sample.defect is None]
+    return 0 if parts is None else len(same_parts(learned, parts, good, data / category))
+
+
+def fingerprint(tests: TestSet) -> str:
+    """Digest of the test pictures' contents with their labels and masks, whatever their order and names."""
+    marked = [
+        (sample, kind, [file for mask in masks for file in files_of(mask)])
+        for sample in tests.samples
+        for kind, masks in sample.masks.items()
+    ]
+    files = [file for _, _, of_one in marked for file in of_one]
+    digests = dict(zip(files, file_hashes(files), strict=True))
+    rows = []
+    for sample, kind, of_one in marked:
+        found = [digests[file] for file in of_one]
+        # Which copy comes first is a matter of names.
+        rows.append([tests.hashes[sample.path], kind or "", *(sorted({*found}) if sample.copies else found)])
+    rows.sort()
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _known(bundle: Path, manifest: Manifest) -> list[FitPictures]:
+    """What a version was fitted to, and what it was calibrated with; fewer of one that does not say so.
+
+    Raises:
+        BundleError: a list of the bundle was changed.
+    """
+    lists = [fit_pictures.load(bundle, manifest, name) for name in (FIT_PICTURES, CALIBRATION_PICTURES)]
+    return [pictures for pictures in lists if pictures is not None]
+
+
+def _learned(
+    data: Path, category: str, found: Sequence[Sample], fresh: Sequence[Sample], known: Sequence[FitPictures]
+) -> list[Path]:
+    """Where the pictures of the version may be: to train with today, or among the test pictures."""
+    if not known:
+        return []
+    left = {sample.path for sample in fresh}
+    seen = [sample.path for sample in found if sample.path not in left]
+    try:
+        return [*train_images(data, category), *seen]
+    except DatasetError:  # a test set may come alone
+        return seen
+
+
+def _unseen(
+    samples: Sequence[Sample], hashes: Mapping[Path, str], bundle: Path, known: Sequence[FitPictures]
+) -> list[Sample]:
+    """Leave out test pictures that a version was fitted to or calibrated with: figures of them flatter.
+
+    In a plain folder all good pictures are there to train with, until some are set aside.
+
+    Args:
+        samples: the test pictures.
+        hashes: the sha256 of each of them.
+        bundle: the version.
+        known: its pictures, from `_known`.
+
+    Raises:
+        DatasetError: none is left.
+    """
+    left = [sample for sample in samples if not any(hashes[sample.path] in pictures for pictures in known)]
+    if not left:
+        raise DatasetError(
+            f"{bundle.parent.name}/{bundle.name} was fitted to or calibrated with every one of the "
+            f"{len(samples)} test pictures, so they can tell nothing; set others aside and train without them"
+        )
+    return left
+
+
+def _each_once(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> list[Sample]:
+    """Make one of copies, byte for byte, of good test pictures, and of defective ones: one picture is one.
+
+    It is of all kinds of defects that its copies are of, and all their masks mark it. A good one that is the
+    same as a defective one is kept, and so is the other: the data check names them.
+    """
+    same: dict[tuple[str, bool], list[Sample]] = {}
+    for sample in samples:
+        same.setdefault((hashes[sample.path], sample.defect is not None), []).append(sample)
+    return [replace(first, copies=tuple(copies)) for first, *copies in same.values()]
