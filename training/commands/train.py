@@ -59,8 +59,8 @@ def train(
 
     from training.config.run_config import load_config, special_categories
     from training.data.layout import categories, without_a_layout
-    from training.fanout import SUMMARY, table, train_each
     from training.run import train as run
+    from training.run_all import SUMMARY, table, train_each
     from training.terminal.progress import ConsoleProgress
 
     if every == bool(category):

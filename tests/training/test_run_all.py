@@ -14,7 +14,7 @@ from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import activate, active_version
 from tests.flows.fastflow import untrained
 from training.config.run_config import RunConfig
-from training.fanout import SUMMARY, Result, train_each
+from training.run_all import SUMMARY, Result, train_each
 from training.terminal.progress import Silent
 
 
