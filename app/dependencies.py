@@ -11,7 +11,7 @@ from app.auth.audit import Audit
 from app.auth.keyring import Keyring
 from app.auth.keys import Keys
 from app.auth.sessions import Sessions
-from app.feed.feed import Feed
+from app.events.feed import Feed
 from app.history.deletions import DeletionGuard
 from app.history.drift import Drift
 from app.history.history import History

@@ -16,7 +16,8 @@ from app.auth.keyring import Keyring
 from app.auth.keys import Keys
 from app.auth.sessions import Sessions
 from app.errors import problem_answers
-from app.feed.feed import Feed
+from app.events.feed import Feed
+from app.events.sinks.sinks import Sinks
 from app.history.deletions import DeletionGuard
 from app.history.drift import Drift
 from app.history.history import History
@@ -39,7 +40,6 @@ from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
 from app.scheduling.draining import Draining
 from app.settings import Settings, unknown_variables
-from app.sinks.sinks import Sinks
 from app.telemetry.metrics import Telemetry
 from app.web.page import error_page
 from flows.fastflow.imaging.images import Limits, uncompressed_bytes

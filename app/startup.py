@@ -14,13 +14,13 @@ import uvicorn
 
 from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
 from app.database.engine import DatabaseError, DatabaseUnavailable, read_url, shown
+from app.events.sinks.config import SinkError
+from app.events.sinks.sinks import describe
 from app.history.history import HistoryError
 from app.http.loopback import is_loopback
 from app.main import create_app
 from app.server import Server
 from app.settings import Settings, SettingsError, settings_from
-from app.sinks.config import SinkError
-from app.sinks.sinks import describe
 from app.telemetry import logs
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import DeviceError, pick_device

@@ -15,8 +15,8 @@ from app.database import clock
 from app.database.engine import Database
 from app.database.tables import audit
 from app.errors.problems import Problem
-from app.feed import new_events
-from app.feed.log import append
+from app.events import new_events
+from app.events.log import append
 from app.schemas.access import AuditEntry, Outcome
 
 logger = logging.getLogger("flowgauge.audit")

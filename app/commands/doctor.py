@@ -106,9 +106,9 @@ def _serving(models: Path) -> Iterator[Check]:
 
     from app.auth.exposure import require_certificate, require_keys_on_network
     from app.database.engine import read_url
+    from app.events.sinks.sinks import describe
     from app.registry.loader import Loader
     from app.settings import settings_from
-    from app.sinks.sinks import describe
     from flows.fastflow.engines.engine import slower_here
 
     try:

@@ -7,10 +7,10 @@ import typer
 
 from app.commands.auditing import opened
 from app.database import clock
+from app.events.sinks import positions
+from app.events.sinks.config import SinkError
+from app.events.sinks.webhook_file import read_webhooks
 from app.settings import settings_from
-from app.sinks import positions
-from app.sinks.config import SinkError
-from app.sinks.webhook_file import read_webhooks
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 

@@ -169,7 +169,7 @@ retention = Table(
     Column("deleted_before_ms", BigInteger),
 )
 
-# What happened, in the order in which it was committed: see app/feed/log.py. Complete in itself, so that it
+# What happened, in the order in which it was committed: see app/events/log.py. Complete in itself, so that it
 # can be told when retention has removed the inspection. The oldest are deleted, never the newest.
 events = Table(
     "events",

@@ -13,8 +13,8 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
-from app.feed.log import append
-from app.feed.new_events import inspected
+from app.events.log import append
+from app.events.new_events import inspected
 from app.history.journal import Journal
 from app.history.pictures import Pictures
 from app.history.record import Record

@@ -19,7 +19,7 @@ from app.database.clock import first_id, now_ms
 from app.database.engine import DatabaseUnavailable
 from app.database.tables import inspections, retention
 from app.errors.problems import Problem
-from app.feed import log
+from app.events import log
 from app.history.deletions import DeletionGuard
 from app.history.history import History
 from app.history.loose_ends import orphans, unused

@@ -9,8 +9,8 @@ from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections, reviews
 from app.errors.problems import Problem
-from app.feed.log import append
-from app.feed.new_events import reviewed
+from app.events.log import append
+from app.events.new_events import reviewed
 from app.history import queries
 from app.schemas.history import Verdict
 from app.schemas.review import Review

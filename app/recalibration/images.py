@@ -73,8 +73,9 @@ def reviewed(
 def choose(uploads: Sequence[Picture], reviewed: Reviewed, fitted: FitPictures | None) -> list[Picture]:
     """Return the uploaded images, and the latest reviewed ones that may be used and fit beside them.
 
-    Of the images of a part one is taken, see `flows.fastflow.calibration.parts`: that of the least sha256, which nobody
-    chooses; none if any of them was uploaded or fitted. An image without a part_id is of a part of its own.
+    Of the images of a part one is taken, see `flows.fastflow.calibration.parts`: that of the least sha256,
+    which nobody chooses; none if any of them was uploaded or fitted. An image without
+    a part_id is of a part of its own.
 
     Raises:
         Problem: invalid-request, naming images that a calibration must not be made of; too-large if there are

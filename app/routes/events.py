@@ -9,9 +9,9 @@ from starlette.responses import Response
 from app.auth.access import MaySeeHistory
 from app.dependencies import FeedPart
 from app.errors.problems import Problem
-from app.feed.feed import Feed
-from app.feed.log import EventFilter
-from app.feed.stream import MEDIA_TYPE, EventStream
+from app.events.feed import Feed
+from app.events.log import EventFilter
+from app.events.stream import MEDIA_TYPE, EventStream
 from app.middleware import guard
 from app.routes.openapi import documented
 from app.routes.parameters import text_query

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from app.events.sinks.webhook import sign
+from app.events.sinks.webhook_file import read_secret, read_webhooks
 from app.schemas.events import InspectionEvent
 from app.settings import Settings
-from app.sinks.webhook import sign
-from app.sinks.webhook_file import read_secret, read_webhooks
 from tests.support.certificates import make_certificate
 
 ROOT = Path(__file__).parents[2]

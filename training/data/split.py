@@ -50,8 +50,8 @@ class Split:
 
         Args:
             parts: (N,) the row that each picture's part has in this split.
-            drawn: the one picture of each part that may calibrate, see `flows.fastflow.calibration.parts`; others of a
-                part that is held out are not used.
+            drawn: the one picture of each part that may calibrate, see `flows.fastflow.calibration.parts`;
+                others of a part that is held out are not used.
         """
         return Split(
             fit=np.flatnonzero(np.isin(parts, self.fit)),
@@ -79,7 +79,8 @@ def too_few(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> li
     """What pictures held out cannot promise of the rate asked for, in a line; none where they can.
 
     Args:
-        held_out: pictures to calibrate with, by split conformal prediction (`flows.fastflow.calibration.conformal`).
+        held_out: pictures to calibrate with, by split conformal prediction
+            (`flows.fastflow.calibration.conformal`).
         calibration: what is asked for.
         parts: whether they are one of each part, of which there are several pictures.
     """

@@ -97,9 +97,9 @@ def digits() -> Pictures:
 def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pictures:
     """The pictures directly in a folder, square, in three parts by a fixed seed.
 
-    They are decoded as everywhere else (`flows.fastflow.imaging.images`) and brought to size x size pixels; the
-    aspect ratio may change. Pictures that are equal then are taken once: a copy of a training picture among
-    the test pictures would flatter every figure. Names that begin with a dot and files of other suffixes are
+    They are decoded as everywhere else (`flows.fastflow.imaging.images`) and brought to size x size
+    pixels; the aspect ratio may change. Pictures that are equal then are taken once: a copy of
+    a training picture among the test pictures would flatter every figure. Names that begin with a dot and files of other suffixes are
     passed over.
 
     Args:
@@ -110,8 +110,8 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pict
 
     Raises:
         PicturesError: the folder is not there or holds fewer than 6 different pictures; a picture cannot be
-            decoded (`flows.fastflow.imaging.images.ImageError`; the message names it); the size or the channels are
-            not as above.
+            decoded (`flows.fastflow.imaging.images.ImageError`; the message names it); the size or the
+            channels are not as above.
     """
     if channels not in (1, 3):
         raise PicturesError(f"pictures have 1 channel (grey) or 3 (RGB); got {channels}")

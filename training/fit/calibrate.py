@@ -35,7 +35,8 @@ def calibrate(
     """Score held-out good pictures and set the thresholds by split conformal prediction.
 
     The image threshold keeps the false-reject rate at most `target_fpr`, if there are enough pictures. The
-    pixel threshold does the same for the largest value of a map, see `flows.fastflow.calibration.calibrator.calibrate`.
+    pixel threshold does the same for the largest value of a map, see
+    `flows.fastflow.calibration.calibrator.calibrate`.
 
     Args:
         scorer: the fitted model, as the engine that will serve computes it.

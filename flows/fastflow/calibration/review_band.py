@@ -14,8 +14,9 @@ def pictures_for_band(target_fpr: float, review_fpr: float) -> int:
     """From how many calibration pictures on the thresholds of two rates are never the same score.
 
     With n of them the thresholds are the scores of rank max(1, floor(alpha (n + 1))), see
-    `flows.fastflow.calibration.conformal`. Both ranks are k > 1 where k / target_fpr <= n + 1 < (k + 1) / review_fpr,
-    and such n + 1 there are only for k < target_fpr / (review_fpr - target_fpr).
+    `flows.fastflow.calibration.conformal`. Both ranks are k > 1 where
+    k / target_fpr <= n + 1 < (k + 1) / review_fpr, and such n + 1 there are only for
+    k < target_fpr / (review_fpr - target_fpr).
 
     Args:
         target_fpr: of rejected good parts.

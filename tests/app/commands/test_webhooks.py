@@ -9,11 +9,11 @@ from typer.testing import CliRunner, Result
 from app.commands.webhooks import app
 from app.database import clock
 from app.database.engine import Database
-from app.feed import log
-from app.feed.log import NewEvent
+from app.events import log
+from app.events.log import NewEvent
+from app.events.sinks import positions
+from app.events.sinks.config import SinkError
 from app.settings import settings_from
-from app.sinks import positions
-from app.sinks.config import SinkError
 
 SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
 

@@ -12,8 +12,8 @@ from sqlalchemy import delete, select, text, update
 from app.auth.access import ANONYMOUS
 from app.database import clock
 from app.database.tables import inspections, retention
-from app.feed import log
-from app.feed.log import NewEvent
+from app.events import log
+from app.events.log import NewEvent
 from app.history import reviews
 from app.history.deletions import DeletionGuard
 from app.history.history import History

@@ -11,9 +11,9 @@ from fastapi import FastAPI
 from app.auth.access import COMMAND_LINE, Role
 from app.auth.keys import Keys
 from app.database.engine import Database
-from app.feed import feed as feeds
-from app.feed import log
-from app.feed.cursor import Cursors
+from app.events import feed as feeds
+from app.events import log
+from app.events.cursor import Cursors
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Serve

@@ -111,8 +111,8 @@ def compare(
         progress: where to tell about it.
 
     Returns:
-        Per model its name, the figures of `training.evaluation.summary.METRICS`, recall and false rejects at its
-        threshold, its times, and the engine that took them.
+        Per model its name, the figures of `training.evaluation.summary.METRICS`, recall and false rejects
+        at its threshold, its times, and the engine that took them.
 
     Raises:
         ComparisonError: anomalib fails.

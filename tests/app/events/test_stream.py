@@ -8,10 +8,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from app.database.engine import Database
-from app.feed import log
-from app.feed.feed import Feed
-from app.feed.log import EventFilter, NewEvent
-from app.feed.stream import EventStream
+from app.events import log
+from app.events.feed import Feed
+from app.events.log import EventFilter, NewEvent
+from app.events.stream import EventStream
 from app.http import sending
 from tests.app.databases import with_identity
 

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from app.database import clock
 from app.database.tables import deliveries, events, failed_deliveries
-from app.feed import log
+from app.events import log
 
 _COLUMNS = deliveries.c
 

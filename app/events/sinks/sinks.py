@@ -5,13 +5,13 @@ import importlib.util
 from collections.abc import Sequence
 
 from app.database.engine import Database
-from app.feed.feed import Feed
+from app.events.feed import Feed
+from app.events.sinks.broker import read_broker
+from app.events.sinks.config import SinkError
+from app.events.sinks.delivery import Delivery, Sink
+from app.events.sinks.webhook import WebhookSink
+from app.events.sinks.webhook_file import read_webhooks
 from app.settings import Settings
-from app.sinks.broker import read_broker
-from app.sinks.config import SinkError
-from app.sinks.delivery import Delivery, Sink
-from app.sinks.webhook import WebhookSink
-from app.sinks.webhook_file import read_webhooks
 
 
 class Sinks:
@@ -57,7 +57,7 @@ def _make(settings: Settings, identity: str) -> list[Sink]:
         if importlib.util.find_spec("aiomqtt") is None:
             # By the library's name: FlowGauge's own is on no package index, and could be anybody's there.
             raise SinkError("FLOWGAUGE_MQTT_URL needs what the extra mqtt brings: pip install 'aiomqtt>=2.4'")
-        from app.sinks.mqtt import MqttSink
+        from app.events.sinks.mqtt import MqttSink
 
         sinks.append(MqttSink(broker, identity))
     if settings.webhooks is not None:

@@ -25,8 +25,8 @@ from pydantic import (
     model_validator,
 )
 
+from app.events.sinks.config import SinkError
 from app.schemas.predict import Decision
-from app.sinks.config import SinkError
 
 _PREFIX: Final = "whsec_"
 _LEAST_BYTES, _MOST_BYTES = 24, 64

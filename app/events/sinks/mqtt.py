@@ -10,10 +10,10 @@ from typing import Final
 
 import aiomqtt
 
-from app.feed.log import Event, EventFilter
+from app.events.log import Event, EventFilter
+from app.events.sinks.broker import Broker, topic_of
+from app.events.sinks.delivery import FIRST_DELAY, Sink, Undelivered
 from app.http.loopback import is_loopback
-from app.sinks.broker import Broker, topic_of
-from app.sinks.delivery import FIRST_DELAY, Sink, Undelivered
 
 logger = logging.getLogger("flowgauge.sinks")
 

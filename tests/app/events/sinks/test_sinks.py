@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app.events.sinks.config import SinkError
+from app.events.sinks.sinks import describe
 from app.settings import Settings
-from app.sinks.config import SinkError
-from app.sinks.sinks import describe
 
 
 def test_all_sinks_in_words(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection
 
 from app.database.engine import Database, DatabaseUnavailable
-from app.feed import log
-from app.feed.feed import Feed
-from app.feed.log import Event, EventFilter
-from app.sinks import positions
+from app.events import log
+from app.events.feed import Feed
+from app.events.log import Event, EventFilter
+from app.events.sinks import positions
 
 logger = logging.getLogger("flowgauge.sinks")
 

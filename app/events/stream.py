@@ -8,8 +8,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.feed.feed import Feed, Overtaken
-from app.feed.log import EventFilter
+from app.events.feed import Feed, Overtaken
+from app.events.log import EventFilter
 from app.http.sending import InPieces
 
 MEDIA_TYPE: Final = "text/event-stream"

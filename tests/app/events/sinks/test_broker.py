@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
+from app.events.sinks.broker import Broker, read_broker, topic_of
+from app.events.sinks.config import SinkError
 from app.settings import Settings
-from app.sinks.broker import Broker, read_broker, topic_of
-from app.sinks.config import SinkError
 
 
 def read(**given: Any) -> Broker | None:

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from app.feed.log import Event, EventFilter
-from app.sinks.config import SinkError
-from app.sinks.delivery import Undelivered
-from app.sinks.webhook import WebhookSink, sign
-from app.sinks.webhook_file import Webhook, read_secret
+from app.events.log import Event, EventFilter
+from app.events.sinks.config import SinkError
+from app.events.sinks.delivery import Undelivered
+from app.events.sinks.webhook import WebhookSink, sign
+from app.events.sinks.webhook_file import Webhook, read_secret
 from tests.support.receiver import Receiver
 
 KEY = b"k" * 32

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.sinks.config import SinkError
-from app.sinks.webhook_file import read_secret, read_webhooks
+from app.events.sinks.config import SinkError
+from app.events.sinks.webhook_file import read_secret, read_webhooks
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from app.events.sinks.config import SinkError, tls_context
 from app.settings import Settings
-from app.sinks.config import SinkError, tls_context
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _MOST_BYTES: Final = 1024  # of a topic that is set; what stands in it makes it longer, and 65535 are possible

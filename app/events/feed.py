@@ -19,9 +19,9 @@ from sqlalchemy import select
 from app.database.engine import Database
 from app.database.tables import identity
 from app.errors.problems import Problem
-from app.feed import log
-from app.feed.cursor import Cursors
-from app.feed.log import Event, EventFilter
+from app.events import log
+from app.events.cursor import Cursors
+from app.events.log import Event, EventFilter
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 
 logger = logging.getLogger("flowgauge.feed")

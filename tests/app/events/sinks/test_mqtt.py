@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from app.feed.log import Event
+from app.events.log import Event
+from app.events.sinks.broker import read_broker
+from app.events.sinks.config import SinkError
+from app.events.sinks.delivery import Undelivered
+from app.events.sinks.mqtt import MqttSink
 from app.settings import Settings
-from app.sinks.broker import read_broker
-from app.sinks.config import SinkError
-from app.sinks.delivery import Undelivered
-from app.sinks.mqtt import MqttSink
 from tests.support.certificates import make_certificate
 from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
 from tests.support.waiting import until
@@ -93,7 +93,7 @@ def test_an_event_is_published_and_the_state_retained(broker: Mosquitto) -> None
 def test_the_end_does_not_wait_for_a_broker_that_does_not_answer(
     broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.sinks.mqtt._FAREWELL_SECONDS", 0.2)
+    monkeypatch.setattr("app.events.sinks.mqtt._FAREWELL_SECONDS", 0.2)
     sink = make(broker)
 
     async def do() -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from app.database.engine import Database
 from app.errors.problems import Problem
-from app.feed import feed as feeds
-from app.feed import log
-from app.feed.feed import Feed, Overtaken
-from app.feed.log import Event, EventFilter, NewEvent
+from app.events import feed as feeds
+from app.events import log
+from app.events.feed import Feed, Overtaken
+from app.events.log import Event, EventFilter, NewEvent
 from tests.app.databases import with_identity
 from tests.support.waiting import until
 

@@ -1,6 +1,6 @@
 import pytest
 
-from app.feed.cursor import Cursors
+from app.events.cursor import Cursors
 
 HERE = Cursors("6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10")
 ELSEWHERE = Cursors("7b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from app.database import clock
-from app.feed.log import NewEvent
+from app.events.log import NewEvent
 from app.schemas.events import InspectionEvent, ModelEvent, ReviewEvent, ThresholdsEvent
 from app.schemas.predict import links_of
 

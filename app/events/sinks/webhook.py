@@ -12,10 +12,10 @@ from typing import Final
 
 import httpx
 
-from app.feed.log import Event, EventFilter
-from app.sinks.config import tls_context
-from app.sinks.delivery import Sink, Undelivered
-from app.sinks.webhook_file import Webhook
+from app.events.log import Event, EventFilter
+from app.events.sinks.config import tls_context
+from app.events.sinks.delivery import Sink, Undelivered
+from app.events.sinks.webhook_file import Webhook
 
 # The receiver is there and cannot take it now: trying again is better than giving up, however long it takes.
 _NOT_NOW: Final = frozenset({408, 425, 429, 502, 503, 504})

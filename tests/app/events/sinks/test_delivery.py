@@ -10,12 +10,12 @@ from sqlalchemy import select
 
 from app.database.engine import Database
 from app.database.tables import deliveries
-from app.feed import log
-from app.feed.feed import Feed
-from app.feed.log import Event, EventFilter, NewEvent
-from app.sinks import delivery as module
-from app.sinks import positions
-from app.sinks.delivery import Delivery, Sink, Undelivered
+from app.events import log
+from app.events.feed import Feed
+from app.events.log import Event, EventFilter, NewEvent
+from app.events.sinks import delivery as module
+from app.events.sinks import positions
+from app.events.sinks.delivery import Delivery, Sink, Undelivered
 from tests.app.databases import with_identity
 from tests.support.waiting import until
 

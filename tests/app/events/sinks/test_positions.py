@@ -1,7 +1,7 @@
 from app.database.engine import Database
-from app.feed import log
-from app.feed.log import NewEvent
-from app.sinks import positions
+from app.events import log
+from app.events.log import NewEvent
+from app.events.sinks import positions
 
 
 def test_new_sink_begins_after_what_is_there_and_stays_where_it_was(database: Database) -> None:

@@ -5,9 +5,9 @@ import pytest
 from app.auth.access import ANONYMOUS
 from app.auth.audit import Audit
 from app.database.engine import Database
-from app.feed import log
-from app.feed.log import Event
-from app.feed.new_events import done, inspected
+from app.events import log
+from app.events.log import Event
+from app.events.new_events import done, inspected
 from app.history import reviews
 from tests.app.history.rows import add, row
 

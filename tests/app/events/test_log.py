@@ -5,8 +5,8 @@ import pytest
 from sqlalchemy import text
 
 from app.database.engine import Database
-from app.feed import log
-from app.feed.log import Event, EventFilter, NewEvent
+from app.events import log
+from app.events.log import Event, EventFilter, NewEvent
 
 
 def happening(name: str, **columns: str | None) -> NewEvent:

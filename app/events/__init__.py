@@ -1,0 +1,1 @@
+"""Events of the service: kept in order, streamed live, delivered to sinks."""

@@ -1,0 +1,1 @@
+"""Deliver inspections to an MQTT broker and to webhooks, each at its own pace."""

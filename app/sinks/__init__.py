@@ -1,1 +1,0 @@
-"""Where inspections are delivered to: an MQTT broker, webhooks; each at its own pace."""
