@@ -99,8 +99,8 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pict
 
     They are decoded as everywhere else (`flows.fastflow.imaging.images`) and brought to size x size
     pixels; the aspect ratio may change. Pictures that are equal then are taken once: a copy of
-    a training picture among the test pictures would flatter every figure. Names that begin with a dot and files of other suffixes are
-    passed over.
+    a training picture among the test pictures would flatter every figure. Names that begin with a dot and
+    files of other suffixes are passed over.
 
     Args:
         path: the folder.

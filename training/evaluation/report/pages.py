@@ -19,7 +19,7 @@ def render(template: str, **context: Any) -> str:
 def _environment() -> Environment:
     """Of all pages: to compile a template takes much longer than to fill it."""
     environment = Environment(
-        loader=PackageLoader("training.report"),
+        loader=PackageLoader("training.evaluation.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
