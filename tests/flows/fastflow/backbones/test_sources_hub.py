@@ -50,7 +50,7 @@ Result = dict[str, Any]
 ATTEMPTS = """
 import json, sys, time
 from pathlib import Path
-from flows.fastflow import backbones
+from flows.fastflow.backbones import sources as backbones
 
 folder = Path(sys.argv[1])
 results = []
