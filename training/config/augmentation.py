@@ -10,11 +10,15 @@ class AugmentConfig(BaseModel):
 
     hflip: bool = Field(default=False, description="mirror left and right")
     vflip: bool = Field(default=False, description="mirror top and bottom")
-    right_angles: bool = Field(default=False, description="turn square pictures by 90, 180, 270 degrees")
-    degrees: float = Field(default=0, ge=0, le=45, description="turn by up to so much either way")
-    brightness: float = Field(default=0, ge=0, le=0.5, description="add up to this share of white, or less")
-    contrast: float = Field(default=0, ge=0, le=0.5, description="contrast times 1 - this ... 1 + this")
-    copies: int = Field(default=4, ge=1, le=64, description="changed copies of each picture that is fitted")
+    right_angles: bool = Field(default=False, description="turn square images by 90, 180 and 270 degrees")
+    degrees: float = Field(
+        default=0, ge=0, le=45, description="largest turn in degrees, either way; the border is reflected"
+    )
+    brightness: float = Field(
+        default=0, ge=0, le=0.5, description="largest change of brightness, as a share of white"
+    )
+    contrast: float = Field(default=0, ge=0, le=0.5, description="largest relative change of contrast")
+    copies: int = Field(default=4, ge=1, le=64, description="changed copies of each image to fit")
 
     @property
     def active(self) -> bool:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
+from training.config.augmentation import AugmentConfig
 from training.data.pinned_images import Pinned, size_of
 
 Image = NDArray[np.uint8]
@@ -26,34 +26,6 @@ _NOT_SQUARE = (
 
 class AugmentError(ValueError):
     """A picture cannot be changed as the settings allow."""
-
-
-class AugmentConfig(BaseModel):
-    """What may be done to a good part's picture and leaves it a good part's picture."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    hflip: bool = Field(default=False, description="mirror left and right")
-    vflip: bool = Field(default=False, description="mirror top and bottom")
-    right_angles: bool = Field(default=False, description="turn square images by 90, 180 and 270 degrees")
-    degrees: float = Field(
-        default=0, ge=0, le=45, description="largest turn in degrees, either way; the border is reflected"
-    )
-    brightness: float = Field(
-        default=0, ge=0, le=0.5, description="largest change of brightness, as a share of white"
-    )
-    contrast: float = Field(default=0, ge=0, le=0.5, description="largest relative change of contrast")
-    copies: int = Field(default=4, ge=1, le=64, description="changed copies of each image to fit")
-
-    @property
-    def active(self) -> bool:
-        """Whether anything at all is allowed."""
-        return self.hflip or self.vflip or self.right_angles or self.jitters
-
-    @property
-    def jitters(self) -> bool:
-        """Whether a change is drawn from a continuum, so that no two copies are alike."""
-        return max(self.degrees, self.brightness, self.contrast) > 0
 
 
 @dataclass(frozen=True)
