@@ -86,7 +86,7 @@ def commands() -> str:
 
 def run_config() -> str:
     """Render the page of the YAML file that describes a training run."""
-    from training.config import RunConfig
+    from training.config.run_config import RunConfig
 
     sections: dict[str, list[tuple[str, ...]]] = {}
     for path, *row in _fields(RunConfig, RunConfig()):
