@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from bench.report import RESULTS, Report, Table
-from examples.children import run
+from examples.processes import run
 from flows.fastflow.bundle import models_folder
 from training.evaluation.assessment import SUMMARY
 

@@ -1,7 +1,7 @@
-"""FlowGauge from pictures to decisions in one go: `make demo`.
+"""FlowGauge from images to decisions in one command: `make demo`.
 
-Every step is a command that a user could type; this file calls them in order, puts a few test
-pictures to the server over HTTP and shows what came back. A second run reuses what the first left.
+Each step is a command that a user could type. The demo runs them in order, sends a few test images to the
+server and shows the answers. A second run reuses the model of the first.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.client import Client, Inspection
-from examples.children import FLOWGAUGE, INTERRUPTED, run, serving, wait_until_ready
+from examples.processes import FLOWGAUGE, INTERRUPTED, run, serving, wait_until_ready
 from flows.fastflow.imaging import images
 from flows.fastflow.imaging.heatmap import contact_sheet, encode_png
 from training.data import elpv, layout
@@ -41,18 +41,18 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoError(ValueError):
-    """What keeps the demo from going on, and what to do about it."""
+    """The demo cannot continue; the message says what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; returns the exit code: 0, 1 after an error, 130 after Ctrl-C."""
+    """Run the demo and return the exit code: 0, 1 after an error, 130 after Ctrl-C."""
     options = _parse(arguments)
-    for ended in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ended, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         demonstrate(options)
     except KeyboardInterrupt:
-        console.print("\ninterrupted; what is finished stays, and `make demo` again goes on from it")
+        console.print("\ninterrupted; `make demo` continues from the finished steps")
         return INTERRUPTED
     except (ValueError, OSError, httpx.HTTPError) as error:
         console.print(f"error: {error}", style="red", markup=False)
@@ -61,32 +61,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def demonstrate(options: argparse.Namespace) -> None:
-    """The six steps."""
+    """Run the six steps."""
     begun = time.monotonic()
-    expect_free(options.port)
-    with step(1, "real pictures"):
+    require_free_port(options.port)
+    with step(1, "get real images"):
         data, category = options.data, options.category
         if data is None:
             data, category = Path("datasets/elpv"), category or elpv.CATEGORY
             run("data", "elpv", "--out", str(data))
-        chosen = choose(test_set(data, category))
-    which = ("--data", str(data), "--category", category, "--models", str(MODELS))
-    with step(2, "learn good parts, calibrate, publish"):
-        run("train", *which, "--resume")
-    with step(3, "measure on pictures it has never seen"):
-        run("evaluate", *which)
+        chosen = choose_samples(find_test_samples(data, category))
+    arguments = ("--data", str(data), "--category", category, "--models", str(MODELS))
+    with step(2, "train, calibrate and publish a model"):
+        run("train", *arguments, "--resume")
+    with step(3, "evaluate it on images it has never seen"):
+        run("evaluate", *arguments)
     url = f"http://{HOST}:{options.port}"
     with serving("--models", str(MODELS), "--host", HOST, "--port", str(options.port)) as server:
         with step(4, "serve"):
             wait_until_ready(url, server)
-        with step(5, f"inspect {len(chosen)} test pictures over HTTP"):
-            inspections = inspect(url, category, chosen)
-        with step(6, "show where the defects are"):
-            show(inspections)
-        console.print(f"[bold]all of it took {time.monotonic() - begun:.0f} s[/]\n")
+        with step(5, f"inspect {len(chosen)} test images over HTTP"):
+            inspected = inspect(url, category, chosen)
+        with step(6, "draw heatmaps"):
+            write_images(inspected)
+        console.print(f"[bold]all steps took {time.monotonic() - begun:.0f} s[/]\n")
         if options.serve == "1":
             console.print("[bold]what to try next, in another terminal[/]")
-            hint(url, category, chosen[-1].path)
+            print_commands(url, category, chosen[-1].path)
             console.print(f"  {url}/ in a browser\n\nserving on {url}; Ctrl-C stops it")
             _wait_for_ctrl_c(server)
     console.print("the server has stopped")
@@ -94,41 +94,41 @@ def demonstrate(options: argparse.Namespace) -> None:
         console.print("[bold]what to try next, with the server started again[/]")
         again = [*FLOWGAUGE, "serve", "--models", str(MODELS.resolve()), "--port", str(options.port)]
         console.print(f"  {shlex.join(again)}", markup=False)
-        hint(url, category, chosen[-1].path)
+        print_commands(url, category, chosen[-1].path)
 
 
 @contextmanager
 def step(number: int, title: str) -> Iterator[None]:
-    """Announce a step and, when it went well, how long it took."""
+    """Print a step's title and, at its end, how long it took."""
     console.rule(f"[bold]{number}/{STEPS} {title}", align="left")
     begun = time.monotonic()
     yield
     console.print(f"step {number} took {time.monotonic() - begun:.1f} s\n", style="dim")
 
 
-def expect_free(port: int) -> None:
-    """Fail at once if another process has the port: after the training it would be a pity."""
+def require_free_port(port: int) -> None:
+    """Fail before the training if another process uses the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
             raise DemoError(
-                f"port {port} of {HOST} cannot be had ({error}); take another: make demo PORT=8001"
+                f"port {port} of {HOST} is not available ({error}); choose another: make demo PORT=8001"
             ) from error
 
 
-def test_set(data: Path, category: str | None) -> list[Sample]:
-    """Look at the layout before anything is computed; returns the test pictures."""
+def find_test_samples(data: Path, category: str | None) -> list[Sample]:
+    """Check the layout before anything is computed, and return the test images."""
     if not category and data.is_dir():
         found = ", ".join(layout.categories(data)) or "none"
-        raise DatasetError(f"say which category of {data}: CATEGORY=...; found: {found}")
+        raise DatasetError(f"no category given; choose one of {data}: CATEGORY=...; found: {found}")
     layout.train_images(data, category or "")
     return layout.test_samples(data, category or "")
 
 
-def choose(samples: Sequence[Sample], count: int = 3) -> list[Sample]:
-    """Pick `count` good and `count` defective pictures, spread evenly and over kinds of defect."""
+def choose_samples(samples: Sequence[Sample], count: int = 3) -> list[Sample]:
+    """Choose `count` good and `count` defective images, spread over the kinds of defect."""
     good = [s for s in samples if s.defect is None]
     kinds: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -136,8 +136,8 @@ def choose(samples: Sequence[Sample], count: int = 3) -> list[Sample]:
             kinds.setdefault(sample.defect, []).append(sample)
     if not good or not kinds:
         raise DatasetError(
-            f"the test set has {len(good)} good pictures and {len(kinds)} kinds of defect; a "
-            "detector is measured on both: test/good and test/<defect>"
+            f"the test set has {len(good)} good images and {len(kinds)} kinds of defect; the demo needs "
+            "both: test/good and test/<defect>"
         )
     chosen = _spread(good, count)
     if len(kinds) < count:
@@ -146,8 +146,8 @@ def choose(samples: Sequence[Sample], count: int = 3) -> list[Sample]:
 
 
 def inspect(url: str, category: str, samples: Sequence[Sample]) -> list[Inspected]:
-    """Put each picture to the server and print what it decides."""
-    table = Table("picture", "truth", "score", "decision", "p-value")
+    """Inspect each image on the server and print the decisions."""
+    table = Table("image", "truth", "score", "decision", "p-value")
     with Client(url) as client:
         answers = [client.inspect(category, one.path, inline=["overlay", "heatmap"]) for one in samples]
     for sample, answer in zip(samples, answers, strict=True):
@@ -159,8 +159,8 @@ def inspect(url: str, category: str, samples: Sequence[Sample]) -> list[Inspecte
     return list(zip(samples, answers, strict=True))
 
 
-def show(inspected: Sequence[Inspected]) -> None:
-    """Write overlays, heatmaps and the contact sheet, in place of those of an earlier run."""
+def write_images(inspected: Sequence[Inspected]) -> None:
+    """Write overlays, heatmaps and the contact sheet; those of an earlier run are deleted."""
     sheet = OUT / "contact_sheet.png"
     rows = []
     for folder in ("overlays", "heatmaps"):
@@ -178,9 +178,9 @@ def show(inspected: Sequence[Inspected]) -> None:
     console.print(f"one by one: {(OUT / 'overlays').resolve()} and {(OUT / 'heatmaps').resolve()}")
 
 
-def hint(url: str, category: str, picture: Path) -> None:
-    """Print commands that work as they stand, from any folder, while the server runs."""
-    predict, file = f"{url}/v1/models/{category}/predict", f"file=@{picture.resolve()}"
+def print_commands(url: str, category: str, image: Path) -> None:
+    """Print commands to try from any folder while the server runs."""
+    predict, file = f"{url}/v1/models/{category}/predict", f"file=@{image.resolve()}"
     for command in (
         ["curl", "-F", file, predict],
         ["curl", "-H", "Accept: image/png", "-F", file, "-o", "overlay.png", predict],
@@ -193,12 +193,14 @@ def _wait_for_ctrl_c(server: subprocess.Popen[bytes]) -> None:
     try:
         server.wait()
     except KeyboardInterrupt:
-        console.print()  # here it is the way to end, not an interruption
+        console.print()  # the usual way to stop the server, not an interruption
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="`make demo`, whose variables come here.")
-    parser.add_argument("--data", type=Path, help="your pictures, in the layout of MVTec AD")
+    parser = argparse.ArgumentParser(
+        description="Run the demo; `make demo` passes its variables as these options."
+    )
+    parser.add_argument("--data", type=Path, help="your images, in a layout that flowgauge train accepts")
     parser.add_argument("--category", help="a folder of the data")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument(
@@ -212,7 +214,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:
-    """Up to `count` items at even distances from each other and half of that from the ends."""
+    """Return up to `count` items at even distances, half of that from the ends."""
     count = min(count, len(items))
     return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
 

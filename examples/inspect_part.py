@@ -1,9 +1,9 @@
-"""Inspect the views of a part with the Python client, and see where it differs.
+"""Inspect all views of a part with the Python client.
 
     python examples/inspect_part.py bottle P-000123 top.png side.png
 
-FLOWGAUGE_URL and FLOWGAUGE_KEY say where the server is and who asks. On a line PC with the package
-flowgauge-client, flowgauge_client takes the place of app.client.
+FLOWGAUGE_URL is the server's address, FLOWGAUGE_KEY the key. On a line PC that has the small package
+flowgauge-client, import flowgauge_client instead of app.client.
 """
 
 import os
@@ -22,24 +22,24 @@ from app.client import (
 
 
 def main(category: str, part_id: str, *views: str) -> int:
-    """Inspect, print what was found, and keep the overlay of what is not good.
+    """Inspect and print each view, and save the overlays of those that did not pass.
 
     Returns:
-        Exit code: 0 where every view passed, 1 where one did not, 2 where that is not known.
+        Exit code: 0 if every view passed, 1 if one did not, 2 if there is no decision.
     """
     url = os.environ.get("FLOWGAUGE_URL", "http://127.0.0.1:8000")
     try:
         with Client(url, os.environ.get("FLOWGAUGE_KEY"), patience=10) as client:
             for view in views:
-                found = client.inspect(category, view, part_id=part_id)
-                print(f"{view}: {found.decision}, score {found.score:.3f}, p-value {found.p_value:.3f}")
-                if found.decision != "PASS":
-                    print(f"  {len(found.regions or [])} regions, {kept_overlay(client, found, view)}")
+                answer = client.inspect(category, view, part_id=part_id)
+                print(f"{view}: {answer.decision}, score {answer.score:.3f}, p-value {answer.p_value:.3f}")
+                if answer.decision != "PASS":
+                    print(f"  {len(answer.regions or [])} regions, {save_overlay(client, answer, view)}")
             part = client.part(part_id, expect=len(views))
-    except RefusedError as error:  # this picture will never do
+    except RefusedError as error:  # the image is wrong; trying again does not help
         print(f"{error.type}: {error}", file=sys.stderr)
         return 2
-    except (BusyError, UnreachableError) as error:  # later it may
+    except (BusyError, UnreachableError) as error:
         print(f"try again: {error}", file=sys.stderr)
         return 2
     except (FlowGaugeError, AddressError, OSError) as error:
@@ -52,11 +52,11 @@ def main(category: str, part_id: str, *views: str) -> int:
     return 0 if part.decision == "PASS" else 1
 
 
-def kept_overlay(client: Client, found: Inspection, view: str) -> str:
-    """Keep the overlay beside the picture, and say where; without one the decision stands all the same."""
+def save_overlay(client: Client, inspection: Inspection, view: str) -> str:
+    """Save the overlay beside the image, and describe the result. A failure does not change the decision."""
     overlay = Path(f"{view}.overlay.png")
     try:
-        overlay.write_bytes(client.overlay(found.inspection_id))
+        overlay.write_bytes(client.overlay(inspection.inspection_id))
     except (FlowGaugeError, OSError) as error:
         return f"no overlay: {error}"
     return f"see {overlay}"

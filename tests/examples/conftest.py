@@ -1,4 +1,4 @@
-"""A real service for the examples to talk to."""
+"""Fixtures: a real service for the examples."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""The examples of clients, run as their users would, against a real service."""
+"""The client examples, run as programs against a real service."""
 
 import os
 import shutil
@@ -45,31 +45,31 @@ class TestCurl:
         if shutil.which("curl") is None:
             pytest.skip("there is no curl; on Debian: apt-get install curl")
 
-    def ask(self, picture: Path, url: str, category: str = "tiny") -> tuple[int, str, str]:
-        done = run("sh", "examples/inspect.sh", picture, category, url=url)
+    def ask(self, image: Path, url: str, category: str = "tiny") -> tuple[int, str, str]:
+        done = run("sh", "examples/inspect.sh", image, category, url=url)
         return done.returncode, done.stdout, done.stderr
 
-    def test_the_decision_is_the_exit_code(self, camera: Path, url: str) -> None:
+    def test_exit_code_tells_the_decision(self, camera: Path, url: str) -> None:
         with Client(url) as client:
             good = client.inspect("tiny", camera / "good.png", store=False).decision
         assert self.ask(camera / "good.png", url)[:2] == ({"PASS": 0, "REJECT": 20}[good], f"{good}\n")
         assert self.ask(camera / "defect.png", url)[:2] == (20, "REJECT\n")
 
-    def test_what_was_not_inspected_is_none(self, camera: Path, url: str) -> None:
-        for picture, category, said in (
+    def test_failed_inspection_prints_no_decision(self, camera: Path, url: str) -> None:
+        for image, category, problem in (
             (camera / "bad.png", "tiny", "unsupported-media-type"),
             (camera / "good.png", "bottel", "unknown-model"),
         ):
-            code, out, error = self.ask(picture, url, category)
+            code, out, error = self.ask(image, url, category)
             assert (code, out) == (22, "")
-            assert said in error
+            assert problem in error
 
     @pytest.mark.parametrize("name", ["a,b;type=x.png", 'say "x".png', "back\\slash.png"])
-    def test_any_name_is_a_picture(self, camera: Path, url: str, name: str) -> None:
-        picture = (camera / "defect.png").rename(camera / name)
-        assert self.ask(picture, url)[:2] == (20, "REJECT\n")
+    def test_file_name_may_have_special_characters(self, camera: Path, url: str, name: str) -> None:
+        image = (camera / "defect.png").rename(camera / name)
+        assert self.ask(image, url)[:2] == (20, "REJECT\n")
 
-    def test_the_key_stands_in_no_command_line(
+    def test_key_is_in_no_command_line(
         self,
         camera: Path,
         tiny_bundle_store: Path,
@@ -82,13 +82,13 @@ class TestCurl:
         database.upgrade()
         _, key = Keys(database).create(COMMAND_LINE, Role.LINE, "line 3")
         database.close()
-        between = tmp_path / "bin" / "curl"
-        between.parent.mkdir()
-        between.write_text(
+        wrapper = tmp_path / "bin" / "curl"
+        wrapper.parent.mkdir()
+        wrapper.write_text(
             f'#!/bin/sh\necho "$@" >>"{tmp_path}/called"\nexec "{shutil.which("curl")}" "$@"\n'
         )
-        between.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{between.parent}:{os.environ['PATH']}")
+        wrapper.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
         with serve_http(create_app(settings)) as url:
             assert "unauthenticated" in self.ask(camera / "defect.png", url)[2]
             monkeypatch.setenv("FLOWGAUGE_KEY", key)
@@ -98,8 +98,8 @@ class TestCurl:
         assert key not in called
 
 
-def test_the_python_client(camera: Path, url: str) -> None:
-    """As a script: its folder comes first among those that it imports from."""
+def test_inspect_part_exit_codes(camera: Path, url: str) -> None:
+    """Run as a script: Python puts its folder first on the import path."""
     program = (sys.executable, "examples/inspect_part.py", "tiny")
     done = run(*program, "P-7", camera / "good.png", camera / "defect.png", url=url)
     assert done.returncode == 1, done.stderr
@@ -118,7 +118,7 @@ def test_the_python_client(camera: Path, url: str) -> None:
     assert (nothing.returncode, "P-000123 top.png" in nothing.stderr) == (2, True)
 
 
-def test_the_python_client_needs_no_overlay_to_decide(camera: Path, url: str) -> None:
+def test_inspect_part_decides_without_overlay(camera: Path, url: str) -> None:
     (camera / "defect.png.overlay.png").mkdir()
     done = run(sys.executable, "examples/inspect_part.py", "tiny", "P-10", camera / "defect.png", url=url)
     assert (done.returncode, "no overlay: " in done.stdout) == (1, True)

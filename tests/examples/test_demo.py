@@ -1,4 +1,4 @@
-"""The parts of the demo that decide something; the whole of it is run as `make demo`."""
+"""Parts of the demo; `make demo` runs all of it."""
 
 import shlex
 import signal
@@ -25,46 +25,46 @@ def names(chosen: list[Sample]) -> list[str]:
     return [sample.path.as_posix() for sample in chosen]
 
 
-def test_pictures_are_spread_over_one_kind_of_defect() -> None:
-    chosen = demo.choose(samples(good=377, defective=715))
+def test_samples_are_spread_over_one_kind_of_defect() -> None:
+    chosen = demo.choose_samples(samples(good=377, defective=715))
     assert names(chosen) == [
         *("good/062.png", "good/188.png", "good/314.png"),
         *("defective/119.png", "defective/357.png", "defective/595.png"),
     ]
 
 
-def test_pictures_are_spread_over_the_kinds_of_defect() -> None:
-    chosen = demo.choose(samples(good=20, a=5, b=5, c=5, d=5, e=5))
+def test_samples_are_spread_over_kinds_of_defect() -> None:
+    chosen = demo.choose_samples(samples(good=20, a=5, b=5, c=5, d=5, e=5))
     assert names(chosen[3:]) == ["a/002.png", "c/002.png", "e/002.png"]
 
 
-def test_a_port_that_is_taken_is_told_before_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_used_port_is_reported_first(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as other:
         other.bind((demo.HOST, 0))
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(demo.DemoError, match=f"port {port} .* make demo PORT=8001"):
-            demo.expect_free(port)
+            demo.require_free_port(port)
         assert demo.main(["--port", str(port), "--data", "/nowhere"]) == 1
-    assert capsys.readouterr().out.startswith(f"error: port {port} of 127.0.0.1 cannot be had")
-    demo.expect_free(port)
+    assert capsys.readouterr().out.startswith(f"error: port {port} of 127.0.0.1 is not available")
+    demo.require_free_port(port)
 
 
 @pytest.mark.parametrize("category", [None, "botle"])
-def test_an_unknown_category_is_told_with_those_there_are(
+def test_unknown_category_lists_the_known_ones(
     tmp_path: Path, category: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bottle" / "train" / "good").mkdir(parents=True)
     (tmp_path / "grid" / "train" / "good").mkdir(parents=True)
     arguments = ["--data", str(tmp_path), "--port", "0", "--serve", "0"]
     assert demo.main([*arguments, *(("--category", category) if category else ())]) == 1
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("error: ")
-    assert said.endswith("found: bottle, grid")
+    error = capsys.readouterr().out.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert error.endswith("found: bottle, grid")
 
 
 def test_next_commands_survive_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
-    demo.hint("http://127.0.0.1:8001", "bottle", Path("/my data/it's.png"))
+    demo.print_commands("http://127.0.0.1:8001", "bottle", Path("/my data/it's.png"))
     first, second, _ = (shlex.split(line) for line in capsys.readouterr().out.splitlines())
     assert first == [
         "curl",
@@ -75,7 +75,7 @@ def test_next_commands_survive_a_shell(capsys: pytest.CaptureFixture[str]) -> No
     assert "file=@/my data/it's.png" in second
 
 
-def test_any_way_to_end_it_is_an_interruption() -> None:
+def test_every_signal_interrupts_the_demo() -> None:
     code = (
         "import time\nfrom examples import demo\n"
         "def wait(options):\n    print('up', flush=True)\n    time.sleep(60)\n"
@@ -85,11 +85,11 @@ def test_any_way_to_end_it_is_an_interruption() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            for ended in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 assert process.stdout.readline() == "up\n"
-                process.send_signal(ended)
-                said = [process.stdout.readline() for _ in range(3)]
-                assert "`make demo` again goes on from it" in said[1]
-                assert said[2] == "130\n"
+                process.send_signal(number)
+                output = [process.stdout.readline() for _ in range(3)]
+                assert "`make demo` continues from the finished steps" in output[1]
+                assert output[2] == "130\n"
         finally:
             process.kill()

@@ -1,4 +1,4 @@
-"""The gateway as a program between a real broker and a real service, and strange triggers."""
+"""The PLC gateway as a program between a real broker and a real service, and invalid triggers."""
 
 import json
 import os
@@ -48,12 +48,12 @@ def gateway(camera: Path, url: str, broker: Mosquitto, *options: str) -> Iterato
             process.kill()
 
 
-def told(plc: Subscriber, topic: str) -> list[bytes]:
+def payloads(plc: Subscriber, topic: str) -> list[bytes]:
     return [payload for name, payload, _ in list(plc.messages) if name == f"line-3/{topic}"]
 
 
 def decisions(plc: Subscriber) -> list[dict[str, Any]]:
-    return [json.loads(one) for one in told(plc, "decision")]
+    return [json.loads(one) for one in payloads(plc, "decision")]
 
 
 def publish(broker: Mosquitto, *triggers: object) -> None:
@@ -77,44 +77,42 @@ def test_every_trigger_gets_a_decision(camera: Path, url: str, broker: Mosquitto
         "nonsense",
     ]
     with subscribed(broker, "line-3/+") as plc, gateway(camera, url, broker) as process:
-        eventually(lambda: told(plc, "gateway") == [b"online"])
+        eventually(lambda: payloads(plc, "gateway") == [b"online"])
         publish(broker, *triggers)
         eventually(lambda: len(decisions(plc)) == len(triggers))
         process.send_signal(signal.SIGTERM)
-        eventually(lambda: told(plc, "gateway") == [b"online", b"offline"])
-        said, _ = process.communicate(timeout=60)
+        eventually(lambda: payloads(plc, "gateway") == [b"online", b"offline"])
+        output, _ = process.communicate(timeout=60)
     first, second, *others = decisions(plc)
     assert (first["decision"], first) == ("REJECT", second)
     assert [(one["part_id"], one["decision"]) for one in others] == [
         *(("P-2", "UNKNOWN"), ("3", "UNKNOWN"), ("P-4", "UNKNOWN"), (None, "UNKNOWN"))
     ]
     assert "is not in the folder" in others[2]["reason"]
-    assert said.endswith("stopped\n")
+    assert output.endswith("stopped\n")
     with Client(url) as client:
         client.inspection(first["inspection_id"])
         assert len(list(client.inspections(part_id="P-1"))) == 1
 
 
-def test_gateway_comes_back_with_its_broker(camera: Path, url: str, broker: Mosquitto) -> None:
-    """Also where the broker was killed, and triggers came before the gateway was there again."""
+def test_gateway_reconnects_to_its_broker(camera: Path, url: str, broker: Mosquitto) -> None:
+    """The broker is killed, and a trigger comes before the gateway is connected again."""
     with subscribed(broker, "line-3/+") as plc, gateway(camera, url, broker):
-        eventually(lambda: told(plc, "gateway") == [b"online"])
+        eventually(lambda: payloads(plc, "gateway") == [b"online"])
         broker.kill()
         broker.start()
         publish(broker, {"part_id": "P-5", "file": "defect.png"})
         eventually(lambda: [one["part_id"] for one in decisions(plc)] == ["P-5"])
 
 
-def test_gateway_that_is_killed_is_told_offline_by_the_broker(
-    camera: Path, url: str, broker: Mosquitto
-) -> None:
+def test_broker_reports_a_killed_gateway_as_offline(camera: Path, url: str, broker: Mosquitto) -> None:
     with subscribed(broker, "line-3/gateway") as plc, gateway(camera, url, broker) as process:
-        eventually(lambda: told(plc, "gateway") == [b"online"])
+        eventually(lambda: payloads(plc, "gateway") == [b"online"])
         process.kill()
-        eventually(lambda: told(plc, "gateway") == [b"online", b"offline"])
+        eventually(lambda: payloads(plc, "gateway") == [b"online", b"offline"])
 
 
-def test_broker_with_tls(camera: Path, url: str, broker: Mosquitto, tmp_path: Path) -> None:
+def test_gateway_connects_with_tls(camera: Path, url: str, broker: Mosquitto, tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path, "IP:127.0.0.1")
     broker.stop()
     broker.encrypt(certificate)
@@ -124,7 +122,7 @@ def test_broker_with_tls(camera: Path, url: str, broker: Mosquitto, tmp_path: Pa
         subscribed(broker, "line-3/gateway", ca_certs=ca) as plc,
         gateway(camera, url, broker, "--user", "gateway", "--ca", ca),
     ):
-        eventually(lambda: told(plc, "gateway") == [b"online"])
+        eventually(lambda: payloads(plc, "gateway") == [b"online"])
 
 
 @pytest.mark.parametrize(
@@ -138,28 +136,28 @@ def test_broker_with_tls(camera: Path, url: str, broker: Mosquitto, tmp_path: Pa
         (b"[", "JSONDecodeError"),
     ],
 )
-def test_strange_trigger_is_unknown(camera: Path, trigger: bytes, reason: str) -> None:
-    given = Namespace(category="tiny", line="line-3", images=camera, timeout=60.0)
+def test_invalid_trigger_is_unknown(camera: Path, trigger: bytes, reason: str) -> None:
+    options = Namespace(category="tiny", line="line-3", images=camera, timeout=60.0)
     with Client("http://127.0.0.1:9", patience=0) as nobody:
-        answer = decide(nobody, given, trigger, time.monotonic())
+        answer = decide(nobody, options, trigger, time.monotonic())
     assert answer["decision"] == "UNKNOWN"
     assert reason in answer["reason"]
 
 
-def test_trigger_that_waited_for_too_long_is_not_sent(camera: Path, url: str) -> None:
-    given = Namespace(category="tiny", line="line-3", images=camera, timeout=10.0)
+def test_late_trigger_is_not_sent(camera: Path, url: str) -> None:
+    options = Namespace(category="tiny", line="line-3", images=camera, timeout=10.0)
     trigger = b'{"part_id": "P-late", "file": "defect.png"}'
     with Client(url) as client:
-        answer = decide(client, given, trigger, time.monotonic() - 11)
+        answer = decide(client, options, trigger, time.monotonic() - 11)
         assert list(client.inspections(part_id="P-late")) == []
     assert (answer["part_id"], answer["decision"]) == ("P-late", "UNKNOWN")
 
 
-def test_same_part_is_asked_about_once_by_each_model_and_line(camera: Path, url: str) -> None:
-    made = []
+def test_repeated_trigger_of_a_line_is_inspected_once(camera: Path, url: str) -> None:
+    identifiers = []
     with Client(url) as client:
         for line in ("1", "1", "2"):
-            given = Namespace(category="tiny", line=line, images=camera, timeout=60.0)
+            options = Namespace(category="tiny", line=line, images=camera, timeout=60.0)
             trigger = b'{"part_id": "P-key", "file": "defect.png"}'
-            made.append(decide(client, given, trigger, time.monotonic())["inspection_id"])
-    assert made[0] == made[1] != made[2]
+            identifiers.append(decide(client, options, trigger, time.monotonic())["inspection_id"])
+    assert identifiers[0] == identifiers[1] != identifiers[2]

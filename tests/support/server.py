@@ -11,7 +11,7 @@ from typing import Self
 import httpx
 
 from bench.memory import peak_bytes
-from examples.children import FLOWGAUGE
+from examples.processes import FLOWGAUGE
 from tests.support.ports import reserved_port
 
 _START_SECONDS = 120.0
