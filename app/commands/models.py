@@ -51,7 +51,7 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List categories and versions, with the active and the previous version marked."""
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
 
     rows = [
         {
@@ -85,7 +85,7 @@ def verify(
     Exit code 1: a server would refuse one of them.
     """
     from app.errors.problems import Problem
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
 
     folders = [
         models_folder.resolve(models, name, one)
@@ -119,7 +119,7 @@ def pack(
     The backbone's weights are not in the file; `flowgauge backbones pull` fetches them.
     """
     from app.registry import packing
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
     from flows.fastflow.files.atomic_files import replacing
 
     folder = models_folder.resolve(models, category, version)
@@ -138,7 +138,7 @@ def export(
     The graph's input is `images`, (N, H, W, 3) uint8 RGB of the model's input size; its outputs are `score`
     and `map`. The file's metadata hold the threshold.
     """
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
     from flows.fastflow.detector import Detector
     from flows.fastflow.export.onnx import UnsuitableModelError, export_onnx
 
@@ -167,7 +167,7 @@ def activate(category: Category, version: Version, models: Models = _FOLDER, dev
 @app.command("rollback")
 def roll_back(category: Category, models: Models = _FOLDER, device: Device = "auto") -> None:
     """Activate the previous version."""
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
 
     with audited("model.rollback", category) as detail:
         version = models_folder.previous_version(models, category)
@@ -184,7 +184,7 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
 @app.command("delete")
 def delete(category: Category, version: Version, models: Models = _FOLDER) -> None:
     """Delete a version that is not active."""
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
 
     with audited("model.delete", f"{category}/{version}"):
         models_folder.delete(models, category, version)
@@ -195,7 +195,7 @@ def _activate(models: Path, category: str, version: str, device: str) -> str | N
     """Activate a version that a server would not refuse, and say so; returns the one before."""
     from app.inspection import verdict
     from app.registry.category_settings import SettingsFiles
-    from flows.fastflow import models_folder
+    from flows.fastflow.bundle import models_folder
 
     detector = _loader(models, device).read(models_folder.resolve(models, category, version))
     verdict.require_settings(detector, SettingsFiles(models).get(category))

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from training.datasets.check.findings import TITLES
 from typer.testing import CliRunner
 
 import flowgauge
 from tests.app.calibrating import good
-from training.config import RunConfig, dump_config
+from training.config.run_config import RunConfig, dump_config
+from training.data.check.findings import TITLES
 
 GUIDES = Path(__file__).parents[2] / "docs" / "how-to"
 
