@@ -1,1 +1,1 @@
-"""Metrics of images and pixels, see docs/metrics.md."""
+"""Metrics of images and pixels, see docs/reference/metrics.md."""
