@@ -67,7 +67,7 @@ def _inside_torch_func() -> bool:
 
 
 class Inverse(Transform):
-    """Transform with both directions exchanged: its `forward` is the inner transform's `inverse`.
+    """Transform with exchanged directions: its `forward` is the inner transform's `inverse`.
 
     For example, the `Inverse` of a masked autoregressive flow samples in one pass. Data do not initialise an
     `ActNorm` within it; see there.

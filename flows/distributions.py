@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """log N(z; 0, I) = -1/2 |z|^2 - D/2 log(2 pi), summed over all but the first dimension.
+    """Compute log N(z; 0, I) = -1/2 |z|^2 - D/2 log(2 pi) for every row.
 
     Args:
         z: (N, ...), D values per row; (N,) has D = 1.
@@ -76,7 +76,7 @@ class Distribution(nn.Module, ABC):
             )
 
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Draw the noise, (n, *event_shape), that `_from_noise` transforms; by default standard normal."""
+        """Draw the input of `_from_noise`, (n, *event_shape); by default standard normal."""
         shape = (n, *self.event_shape)
         return torch.randn(shape, dtype=self.origin.dtype, device=self.origin.device, generator=generator)
 

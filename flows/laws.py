@@ -22,11 +22,11 @@ class Law(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Map x, (N, ...), by parameters (N, per_element, ...); return z and log dz/dx, shaped like x."""
+        """Map x, (N, ...), by parameters (N, per_element, ...); return z and log dz/dx."""
 
     @abstractmethod
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """Undo `forward`; return x and log dx/dz, shaped like z."""
+        """Undo `forward`; return x and log dx/dz."""
 
 
 class Additive(Law):

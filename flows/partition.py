@@ -9,7 +9,7 @@ from flows.transform import require_channels, require_images
 
 
 class Partition(ABC):
-    """Division of the input into a conditioning part, which stays unchanged, and a transformed part.
+    """Division of the input into a conditioning part, left unchanged, and a transformed part.
 
     Attributes:
         conditioning: number of channels of the conditioning part.
@@ -29,7 +29,7 @@ class Partition(ABC):
 
     @abstractmethod
     def total(self, log_derivatives: Tensor) -> Tensor:
-        """Sum log-derivatives, shaped like the transformed part, over the transformed elements: (N,)."""
+        """Sum the log-derivatives of the transformed part over its elements: (N,)."""
 
 
 class Halves(Partition):

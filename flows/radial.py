@@ -67,7 +67,7 @@ class Radial(Transform):
         return x, -_log_det(r, alpha, total, len(self.center))
 
     def _alpha_and_sum(self) -> tuple[Tensor, Tensor]:
-        """Compute alpha and alpha + beta, both large enough that their ratio and its slope are finite."""
+        """Compute alpha and alpha + beta, both large enough for a finite ratio and slope."""
         least = torch.finfo(self.raw_alpha.dtype).tiny ** 0.25
         return softplus(self.raw_alpha).clamp_min(least), softplus(self.raw_sum).clamp_min(least)
 

@@ -81,7 +81,7 @@ class _ImageSteps:
     recompute: bool
 
     def build(self, channels: int, scales: int) -> list[Transform]:
-        """Build the steps of so many scales over so many channels."""
+        """Build the steps of all scales, for this number of channels and scales."""
         last = scales == 1
         boards = [Checkerboard(channels, swapped=i % 2 == 1) for i in range(4 if last else 3)]
         steps: list[Transform] = [self._couplings(boards)]

@@ -1,4 +1,4 @@
-"""Parts that the recipes share: argument checks, the multi-scale skeleton, the finished flow."""
+"""Shared parts of the recipes: argument checks, multi-scale skeleton, finished flow."""
 
 from collections.abc import Callable, Sequence
 
@@ -33,7 +33,7 @@ def require_two_channels(channels: int, recipe: str) -> None:
 
 
 def require_scales(shape: tuple[int, ...], scales: int, squeezes: int, recipe: str) -> None:
-    """Raise ValueError unless there is a scale and every squeeze halves the height and width."""
+    """Raise ValueError unless there is a scale and height and width allow so many squeezes."""
     require_counts(recipe, scales=scales)
     if any(size % 2**squeezes for size in shape[1:]):
         raise ValueError(

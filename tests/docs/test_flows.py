@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def run_snippets(text: str) -> list[str]:
-    """Run every block of Python in order in one namespace and return doctest's reports of failures."""
+    """Run all blocks of Python in one namespace and return doctest's failure reports."""
     names: dict[str, Any] = {}
     reports: list[str] = []
     for block in BLOCK.finditer(text):
@@ -36,9 +36,9 @@ def run_snippets(text: str) -> list[str]:
 
 @pytest.fixture
 def isolated_torch() -> Iterator[None]:
-    """Restore torch's seed and thread count; the tutorial's matrices are too small for a second thread."""
+    """Restore torch's seed and number of threads after the test."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # the matrices are too small for a second thread
     with torch.random.fork_rng(devices=[]):
         yield
     torch.set_num_threads(threads)

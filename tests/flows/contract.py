@@ -99,7 +99,7 @@ def jacobians(case: Case, setting: Setting, name: str) -> Tensor:
 
 
 def check_outputs(case: Case, setting: Setting) -> None:
-    """Check that both results follow the input in shape, dtype and device, and leave it unchanged."""
+    """Check shape, dtype and device of both results, and that the input is unchanged."""
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         transform = setting.transform(case).to(dtype)
         for direction in directions(transform, case, setting):
@@ -342,7 +342,7 @@ def check_eval_keeps_state(case: Case, setting: Setting) -> None:
 
 
 def check_gradients(case: Case, setting: Setting) -> None:
-    """Check the gradients of output and log_det, by input and parameters, against finite differences."""
+    """Check the gradients by input and parameters against finite differences."""
     if setting.spread is not None and setting.spread > 1:
         setting = replace(setting, spread=1.0)  # finite differences cannot follow more curvature
     transform = setting.transform(case)

@@ -21,7 +21,7 @@ def test_integers_round_trip_and_noise_is_uniform(dtype: torch.dtype) -> None:
 
 
 def test_mean_log_prob_bounds_the_integers_probability() -> None:
-    """The mean of log p over the noise is below log P, the log of the density's integral over the cell."""
+    """By Jensen, the mean of log p over the noise is below log P of the integer."""
     torch.manual_seed(0)
     # A logit normal over [0, 1), so P of a cell is a difference of normal probabilities.
     flow = Flow(Compose([UniformDequantization(4), Logit(0.0)]), StandardNormal((1,))).double()

@@ -24,7 +24,7 @@ def margins() -> st.SearchStrategy[float]:
 @example(margin=1.0, target=0.0)
 @example(margin=1e-17, target=5e-324)
 def test_newton_finds_the_solution(margin: float, target: float) -> None:
-    """In exact arithmetic, t + c tanh t equals the target within rounding of t and of both terms."""
+    """In exact arithmetic, t + c tanh t equals the target within rounding of its terms."""
     c = margin - 1
     found = _solve(*(torch.tensor(v, dtype=torch.float64) for v in (target, c, margin))).item()
     with mpmath.workdps(60):

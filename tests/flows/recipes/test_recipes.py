@@ -49,7 +49,7 @@ def test_nice_has_additive_couplings_and_one_scaling() -> None:
 
 
 def test_real_nvp_has_the_papers_scales() -> None:
-    """Three couplings over checkerboards, three over channels, four over checkerboards on the last scale."""
+    # Three couplings over checkerboards, three over channels; the last scale has four over checkerboards.
     flow = real_nvp((1, 8, 8), scales=2, hidden=4)
     kinds = [type(c.partition) for c in parts(flow, Coupling) if isinstance(c, Coupling)]
     assert kinds == 3 * [Checkerboard] + 3 * [Halves] + 4 * [Checkerboard]
