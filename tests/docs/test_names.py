@@ -125,3 +125,18 @@ def test_roles_have_the_documented_permissions() -> None:
 def test_manifest_fields_are_complete() -> None:
     table = rows(DOCS / "reference" / "bundle.md", "## Manifest")
     assert {field for row in table for field in quoted(row[0])} == set(Manifest.model_fields)
+
+
+def test_architecture_names_every_package() -> None:
+    page = DOCS / "explanation" / "architecture.md"
+    for heading, folder, column in (
+        ("## `app/`", ROOT / "app", 1),
+        ("## `flows/`", ROOT / "flows" / "fastflow", 0),
+        ("## `training/`", ROOT / "training", 0),
+    ):
+        documented = {path.rstrip("/") for row in rows(page, heading) for path in quoted(row[column])}
+        present = {
+            one.name for one in folder.iterdir() if one.suffix == ".py" or (one / "__init__.py").exists()
+        }
+        assert documented - present == set(), heading
+        assert present - documented <= {"__init__.py", "versions.py"}, heading
