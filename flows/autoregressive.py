@@ -96,7 +96,7 @@ class MaskedAutoregressive(Transform):
     def _law_parameters(
         self, network: Callable[[Tensor], Tensor], x: Tensor, context: Tensor | None
     ) -> Tensor:
-        """(N, per_element, D)."""
+        """Compute the parameters of the law, (N, per_element, D)."""
         if self.context:
             if context is None or context.shape != (x.shape[0], self.context):
                 got = "none" if context is None else str(tuple(context.shape))

@@ -54,7 +54,7 @@ class Coupling(Transform):
         return self.partition.join(z_a, x_b), self.partition.total(log_derivatives)
 
     def _law_parameters(self, x_a: Tensor, context: Tensor | None) -> Tensor:
-        """(N, per_element, transformed, ...)."""
+        """Compute the parameters of the law, (N, per_element, transformed, ...)."""
         parameters: Tensor = self.conditioner(x_a) if context is None else self.conditioner(x_a, context)
         per_element, transformed = self.law.per_element, self.partition.transformed
         # Fewer channels or positions would broadcast, and the log-determinant would miss elements.
