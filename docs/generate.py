@@ -108,7 +108,7 @@ def rest_api() -> str:
     document = create_app(Settings()).openapi()
     everybody = ", ".join(Role)
     routes: dict[str, list[tuple[str, ...]]] = {}
-    for path, operations in document["paths"].items():
+    for path, operations in sorted(document["paths"].items()):
         for method, operation in operations.items():
             text, _, roles = operation["description"].partition("\n\nRoles: ")
             allowed = {everybody: "all", "": "no key"}.get(roles.strip("."), roles.strip("."))
@@ -160,7 +160,8 @@ def main() -> None:
 
 def _page(title: str, *parts: str) -> str:
     note = "<!-- Written by docs/generate.py: change the code, then run `make reference`. -->"
-    return "\n\n".join([f"# {title}", note, *map(str.strip, parts)]) + "\n"
+    text = "\n\n".join([f"# {title}", note, *map(str.strip, parts)]) + "\n"
+    return re.sub(r"\bdocs/([\w-]+/[\w-]+\.md)", r"[\1](../\1)", text)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

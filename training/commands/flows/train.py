@@ -18,7 +18,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="nice, realnvp, glow, spline or maf.")],
     data: Annotated[
         str,
-        typer.Option(help="digits (of scikit-learn), or a folder with images."),
+        typer.Option(help="digits (of scikit-learn), or a folder with images, such as ./digits."),
     ],
     out: Annotated[
         Path | None,
