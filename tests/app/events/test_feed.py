@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -29,8 +29,10 @@ def name(events: list[Event]) -> list[str]:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return with_identity(tmp_path)
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = with_identity(tmp_path)
+    yield database
+    database.close()
 
 
 def use(

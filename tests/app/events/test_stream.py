@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,10 @@ from tests.app.databases import with_identity
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return with_identity(tmp_path)
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = with_identity(tmp_path)
+    yield database
+    database.close()
 
 
 def add(database: Database, count: int) -> None:

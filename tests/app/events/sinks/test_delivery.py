@@ -1,7 +1,7 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +48,10 @@ class Memory(Sink):
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return with_identity(tmp_path)
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = with_identity(tmp_path)
+    yield database
+    database.close()
 
 
 @pytest.fixture(autouse=True)
