@@ -140,3 +140,10 @@ def test_architecture_names_every_package() -> None:
         }
         assert documented - present == set(), heading
         assert present - documented <= {"__init__.py", "versions.py"}, heading
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_named_files_of_the_source_exist(page: Path) -> None:
+    """Words in capitals stand for names of the reader's choice."""
+    named = re.findall(r"`((?:app|flows|training|tests|bench|deploy|examples)/[\w./-]+)`", page.read_text())
+    assert [one for one in named if not re.search("[A-Z]{3}", one) and not (ROOT / one).exists()] == []
