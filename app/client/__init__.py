@@ -1,7 +1,7 @@
-"""Clients of a FlowGauge server, on httpx and pydantic alone: `Client`, and `AsyncClient` for asyncio.
+"""Clients of a FlowGauge server: `Client`, and `AsyncClient` for asyncio.
 
-A line PC gets them without torch as the package flowgauge-client (clients/), under the name flowgauge_client.
-So whatever is imported here and below is imported by relative names.
+They need only httpx and pydantic. The package flowgauge-client (clients/) packs them for line PCs under the
+name flowgauge_client, so all imports here and below are relative.
 """
 
 from ..schemas.events import InspectionEvent as InspectionEvent

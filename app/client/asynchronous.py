@@ -1,4 +1,4 @@
-"""The same client for asyncio: see app/client/sync.py for what each call does."""
+"""The client for asyncio; app/client/sync.py describes its methods."""
 
 import asyncio
 import os
@@ -66,7 +66,7 @@ class AsyncClient:
     async def inspections(
         self, *, page: int = 100, **search: Unpack[InspectionFilter]
     ) -> AsyncIterator[InspectionSummary]:
-        """As `Client.inspections`."""
+        """Iterate over inspections; see `Client.inspections`."""
         cursor = None
         while True:
             found = await self.send(calls.page(search, page, cursor))
@@ -77,7 +77,7 @@ class AsyncClient:
                 return
 
     async def events(self, **wanted: Unpack[EventFilter]) -> AsyncIterator[Event]:
-        """As `Client.events`."""
+        """Iterate over live events; see `Client.events`."""
         stream = EventStream(wanted, self._patience, self._timeout)
         while True:
             try:
@@ -96,7 +96,7 @@ class AsyncClient:
             await asyncio.sleep(pause)
 
     async def send(self, call: Call[T]) -> T:
-        """As `Client.send`."""
+        """Send a call with retries; see `Client.send`."""
         attempts = Attempts(self._patience, repeatable=call.repeatable)
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What can be asked of a server: every call as a request and how its answer is read, without sending it."""
+"""The calls of a server: each as a request and a reader of its answer, without sending it."""
 
 import os
 import uuid
@@ -27,14 +27,14 @@ _segment = partial(quote, safe="")  # of a path
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """A request that is not sent yet.
+    """A request that has not been sent.
 
     Attributes:
         method: of HTTP.
         path: with its parameters quoted.
-        read: makes the result of a successful response.
-        arguments: of httpx's `request`, beside method and path.
-        repeatable: whether it changes nothing to send it once more.
+        read: turns a successful response into the result.
+        arguments: of httpx's `request`, besides method and path.
+        repeatable: True if sending it again is harmless.
     """
 
     method: str
@@ -44,10 +44,10 @@ class Call(Generic[T]):
     repeatable: bool = True
 
     def result(self, response: httpx.Response) -> T:
-        """Read the response, whose body is there.
+        """Read a complete response.
 
         Raises:
-            FlowGaugeError: it is none of success.
+            FlowGaugeError: the response is an error.
         """
         if not response.is_success:
             raise to_error(response)
@@ -55,20 +55,20 @@ class Call(Generic[T]):
 
 
 class InspectOptions(TypedDict, total=False):
-    """Options of an inspection, beside the category.
+    """Options of an inspection.
 
     Keys:
         version: instead of the active one.
-        part_id: of the part; as product_id, recipe_id and station kept with the inspection.
-        product_id: what the part is.
-        recipe_id: how the picture was taken.
-        station: where; a calibration and a region of interest of its own hold.
-        regions: whether the answer has the regions above the pixel threshold; by default it has.
-        store: whether the history keeps the inspection; by default it does.
-        inline: pictures that the answer is to have in it.
+        part_id: of the part; kept with the inspection, as are product_id, recipe_id and station.
+        product_id: of the kind of part.
+        recipe_id: of the way the image was taken.
+        station: its own calibration and region of interest apply, if it has them.
+        regions: include the regions above the pixel threshold; default True.
+        store: keep the inspection in the history; default True.
+        inline: images to include in the answer.
         deadline_ms: after which the server gives up.
-        idempotency_key: names this inspection for good: with it, a program that was restarted may ask again.
-            By default one is made up for every call, which a repeated attempt comes with too.
+        idempotency_key: identifies the inspection, so that a restarted program can send it again. By default
+            each call gets a new one, which all its attempts share.
         request_id: for the server's log.
     """
 
@@ -86,15 +86,15 @@ class InspectOptions(TypedDict, total=False):
 
 
 def inspect(category: str, image: Image, **options: Unpack[InspectOptions]) -> Call[Inspection]:
-    """Inspect an image. However often that is tried, the server inspects and keeps it once.
+    """Inspect an image. Repeated attempts are inspected and kept once.
 
     Args:
-        category: which model.
-        image: bytes of a PNG, JPEG, BMP, TIFF or WEBP; or the path of such a file.
+        category: of the model.
+        image: bytes of a PNG, JPEG, BMP, TIFF or WEBP file, or its path.
         options: part_id, station, store and others, see `InspectOptions`.
 
     Raises:
-        ValueError: the idempotency key or the request id is no text for a header.
+        ValueError: the idempotency key or the request id cannot be sent in a header.
         OSError: the file cannot be read.
     """
     version = options.get("version")
@@ -107,14 +107,14 @@ def inspect(category: str, image: Image, **options: Unpack[InspectOptions]) -> C
 def inspect_all(
     category: str, images: Mapping[str, Image], **options: Unpack[InspectOptions]
 ) -> Call[BatchAnswer]:
-    """Inspect several images by their names, such as the views of one part; each may fail alone.
+    """Inspect several named images, such as the views of one part. Each may fail alone.
 
-    The idempotency key holds for each with its place among them. Else as `inspect`.
+    The idempotency key applies to each image together with its index.
 
     Raises:
-        ValueError: a version is named (the active one inspects several images), or there is no image; or as
-            of `inspect`.
-        OSError: as of `inspect`.
+        ValueError: a version is named (only the active one inspects several images), there is no image, or
+            as for `inspect`.
+        OSError: as for `inspect`.
     """
     if options.get("version") is not None:
         raise ValueError("several images at a time are inspected by the active version; leave version out")
@@ -126,29 +126,28 @@ def inspect_all(
 
 
 def models() -> Call[list[ModelSummary]]:
-    """The categories, with their versions."""
+    """List the categories with their versions."""
     read = _json(ModelList)
     return Call("GET", "/v1/models", lambda response: read(response).models)
 
 
 def model(category: str) -> Call[Model]:
-    """What is known of a category's versions."""
+    """Describe a category's versions."""
     return Call("GET", _model(category), _json(Model))
 
 
 class InspectionFilter(TypedDict, total=False):
-    """Which inspections of the history are wanted; what is left out does not matter.
+    """Filter of inspections in the history; a missing key selects all.
 
     Keys:
-        category: of this model.
-        decision: with this decision.
-        part_id: of this part.
-        station: from there.
-        verdict: whose latest review says this.
-        made_from: made at this time or later: a datetime, or a text as answers have it,
-            "2026-11-30T06:00:00Z", or of a day, "2026-11-30", which is its beginning. UTC where there is no
-            zone.
-        made_before: made before this time, given likewise.
+        category: of the model.
+        decision: of the inspection.
+        part_id: of the part.
+        station: of the image.
+        verdict: of the latest review.
+        made_from: earliest time: a datetime, or a text such as "2026-11-30T06:00:00Z" or "2026-11-30", the
+            beginning of that day. UTC if there is no zone.
+        made_before: end of the time, excluded; in the same forms.
     """
 
     category: str | None
@@ -161,7 +160,7 @@ class InspectionFilter(TypedDict, total=False):
 
 
 def page(search: InspectionFilter, limit: int, cursor: str | None) -> Call[InspectionPage]:
-    """A page of the history, newest first."""
+    """Read a page of the history, newest first."""
     params: dict[str, Any] = {**search, "limit": limit, "cursor": cursor}
     for ours, theirs in (("made_from", "from"), ("made_before", "to")):
         moment = params.pop(ours, None)
@@ -170,43 +169,43 @@ def page(search: InspectionFilter, limit: int, cursor: str | None) -> Call[Inspe
 
 
 def inspection(inspection_id: str) -> Call[KeptInspection]:
-    """An inspection as it was answered, and what has become of it."""
+    """Read an inspection: its answer, and its present state in the history."""
     return Call("GET", _inspection(inspection_id), _json(KeptInspection))
 
 
 def part(part_id: str, *, expect: int | None = None) -> Call[Part]:
-    """The decision on a part: the worst of its images.
+    """Read the decision on a part: the worst of its images.
 
     Args:
         part_id: of the part.
-        expect: how many images it has at least; the decision is None as long as fewer are kept and none is
-            a REJECT. One that could not be inspected is not kept.
+        expect: least number of images. The decision is None while fewer are kept and none is a REJECT. An
+            image that could not be inspected is not kept.
     """
     return Call("GET", f"/v1/parts/{_segment(part_id)}", _json(Part), {"params": _given({"expect": expect})})
 
 
 def overlay(inspection_id: str) -> Call[bytes]:
-    """A PNG of the uploaded image with its heatmap over it."""
+    """Read a PNG of the uploaded image with its heatmap over it."""
     return _file(inspection_id, "overlay.png", "image/")
 
 
 def heatmap(inspection_id: str) -> Call[bytes]:
-    """A PNG of the map in colours, at the size of the uploaded image."""
+    """Read a PNG of the map in colours, at the size of the uploaded image."""
     return _file(inspection_id, "heatmap.png", "image/")
 
 
 def source(inspection_id: str) -> Call[bytes]:
-    """The uploaded image, byte for byte."""
+    """Read the uploaded image, byte for byte."""
     return _file(inspection_id, "source", "image/")
 
 
 def score_map(inspection_id: str) -> Call[bytes]:
-    """The anomaly map as a .npy file, for `numpy.load(io.BytesIO(...))`: float16, (height, width)."""
+    """Read the anomaly map as a .npy file: float16, (height, width)."""
     return _file(inspection_id, "map.npy", "application/x-npy")
 
 
 def reviews(inspection_id: str) -> Call[list[Review]]:
-    """What people have said of an inspection, the first one first."""
+    """List the reviews of an inspection, oldest first."""
     read = _json(ReviewList)
     return Call("GET", f"{_inspection(inspection_id)}/reviews", lambda response: read(response).reviews)
 
@@ -219,14 +218,14 @@ def review(
     reviewer: str | None = None,
     note: str | None = None,
 ) -> Call[Review]:
-    """Say whether the part is good. An answer that was lost is not asked for again: look at `reviews`.
+    """Review a part as good or defective. If the answer is lost, read `reviews`: no retry.
 
     Raises:
-        ConflictError: there are more reviews than `expected_revision`: read them first.
+        ConflictError: there are more reviews than `expected_revision`; read them first.
     """
     body = {"verdict": verdict, "expected_revision": expected_revision, "reviewer": reviewer, "note": note}
     path = f"{_inspection(inspection_id)}/reviews"
-    # One whose answer was lost would be a conflict with itself.
+    # Not repeatable: after a lost answer it would conflict with itself.
     return Call("POST", path, _json(Review), {"json": body}, repeatable=False)
 
 

@@ -1,4 +1,4 @@
-"""How clients come to a server."""
+"""Connection arguments of the clients, validated."""
 
 import ssl
 from os import PathLike
@@ -12,10 +12,10 @@ CONNECT_SECONDS: Final = 5.0
 
 
 class AddressError(ValueError):
-    """The URL, the key or the authority's file cannot be right, whatever the server says.
+    """The URL, the key or the authority's file is invalid.
 
     Attributes:
-        what: which of them: url, key or ca.
+        what: the invalid one: url, key or ca.
     """
 
     def __init__(self, what: str, message: str) -> None:
@@ -26,16 +26,16 @@ class AddressError(ValueError):
 def http_arguments(
     url: str, key: str | None, ca: str | PathLike[str] | None, timeout: float
 ) -> dict[str, Any]:
-    """Make the arguments of httpx.Client and httpx.AsyncClient; `base_url` has no slash at its end.
+    """Return the arguments of httpx.Client and AsyncClient; `base_url` ends without a slash.
 
     Args:
         url: of the server, as http://127.0.0.1:8000.
-        key: of the server, or None where it has none.
-        ca: PEM file of the authority that signed the server's certificate; None for those of the system.
+        key: of the server; None if it has no keys.
+        ca: PEM file of the authority that signed the server's certificate; None for the system's.
         timeout: seconds that the network may be silent.
 
     Raises:
-        AddressError: one of them cannot be right.
+        AddressError: one of them is invalid.
     """
     try:
         parsed = httpx.URL(url)
@@ -55,6 +55,6 @@ def http_arguments(
         "headers": {"X-API-Key": key} if key else {},
         "timeout": httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
         "verify": context,
-        # A proxy that the environment names for the world outside does not know this machine's addresses.
+        # A proxy from the environment does not know this machine's own addresses.
         "trust_env": not is_loopback(parsed.host),
     }

@@ -1,4 +1,4 @@
-"""What can go wrong when a server is asked: a class for each thing that a caller can do about it."""
+"""Errors of the clients: one class for each reaction of a caller."""
 
 import httpx
 from pydantic import ValidationError
@@ -7,14 +7,14 @@ from ..schemas.problem import ProblemDetails
 
 
 class FlowGaugeError(ValueError):
-    """A server was asked, and did not give what was asked for."""
+    """A request to a server failed."""
 
 
 class UnreachableError(FlowGaugeError):
-    """There was no answer: no network, no server, none in time, or one that broke off.
+    """There was no complete answer: no network, no server, a timeout or a broken connection.
 
     Attributes:
-        sent: whether the server may have got the request.
+        sent: True if the server may have received the request.
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:
@@ -23,11 +23,11 @@ class UnreachableError(FlowGaugeError):
 
 
 class UntrustedError(UnreachableError):
-    """The server's certificate cannot be verified: nothing was sent, and asking again does not help."""
+    """The server's certificate cannot be verified. Nothing was sent, and a retry does not help."""
 
 
 class UnexpectedAnswerError(FlowGaugeError):
-    """The answer is none of FlowGauge, but of a proxy or another server.
+    """The answer is not FlowGauge's, but that of a proxy or another server.
 
     Attributes:
         status: HTTP status code.
@@ -39,19 +39,19 @@ class UnexpectedAnswerError(FlowGaugeError):
 
     @property
     def server_is_away(self) -> bool:
-        """Whether proxies say so while the server behind them restarts or hangs (RFC 9110, 15.6.3 to 5)."""
+        """True for statuses of a proxy whose server restarts or hangs (RFC 9110, 15.6.3 to 5)."""
         return self.status in (502, 503, 504)
 
 
 class ProblemError(FlowGaugeError):
-    """An error that FlowGauge answered with; the message is its `detail`.
+    """FlowGauge answered with an error; the message is its `detail`.
 
     Attributes:
-        details: all that it said.
-        type: which problem, as "undecodable-image".
+        details: the whole answer.
+        type: of the problem, for example "undecodable-image".
         status: HTTP status code.
-        request_id: leads to the server's log.
-        retry_after: seconds after which trying again can help, where it said so.
+        request_id: in the server's log.
+        retry_after: seconds after which a retry can help; None if the server named none.
     """
 
     def __init__(self, details: ProblemDetails, retry_after: float | None = None) -> None:
@@ -64,31 +64,31 @@ class ProblemError(FlowGaugeError):
 
 
 class RefusedError(ProblemError):
-    """Something is wrong with what was sent."""
+    """The request is wrong."""
 
 
 class AccessError(ProblemError):
-    """The key is missing, unknown, or not for this."""
+    """The key is missing, unknown, or not allowed to do this."""
 
 
 class NotFoundError(ProblemError):
-    """There is no such model, inspection or address, or its files are not kept any more."""
+    """The model, inspection or address does not exist, or its files are no longer kept."""
 
 
 class ConflictError(ProblemError):
-    """It does not fit the present state: somebody was faster, or the idempotency key was used before."""
+    """The request conflicts with the present state: a newer change, or a used idempotency key."""
 
 
 class BusyError(ProblemError):
-    """Not now; nothing was done, and the same request may be answered later."""
+    """The server is busy. Nothing was done; the same request may succeed later."""
 
 
 class ServerError(ProblemError):
-    """The server failed, or was not done in the time that it had."""
+    """The server failed, or missed the deadline."""
 
 
 def to_error(response: httpx.Response) -> FlowGaugeError:
-    """Make the error that a response without success stands for. Its body has been read."""
+    """Return the error of an unsuccessful response whose body has been read."""
     try:
         details = ProblemDetails.model_validate_json(response.content)
     except ValidationError:
@@ -98,7 +98,7 @@ def to_error(response: httpx.Response) -> FlowGaugeError:
 
 
 def to_problem(details: ProblemDetails, retry_after: float | None = None) -> ProblemError:
-    """Make the error of a problem, also of one that only a later server knows."""
+    """Return the error of a problem; an unknown type is classified by its status."""
     kind: type[ProblemError]
     match details.status:
         case 401 | 403:
@@ -115,20 +115,20 @@ def to_problem(details: ProblemDetails, retry_after: float | None = None) -> Pro
 
 
 def unreachable(url: str, error: httpx.RequestError) -> UnreachableError:
-    """Make the error for a request that got no answer."""
+    """Return the error of a request without an answer."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return UntrustedError(
             f"the certificate of {url} cannot be verified ({error}); `ca` is for the PEM file of who signed "
             "it, and it must name that host",
             sent=False,
         )
-    # Without a connection there is nobody who could have got it.
+    # Without a connection the server cannot have received it.
     unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     return UnreachableError(f"no answer from {url} ({str(error) or type(error).__name__})", sent=not unsent)
 
 
 def unexpected(response: httpx.Response) -> UnexpectedAnswerError:
-    """Make the error for an answer that is none of FlowGauge."""
+    """Return the error of an answer that is not FlowGauge's."""
     request, status = response.request, response.status_code
     return UnexpectedAnswerError(
         f"{request.method} {request.url}: status {status}, and no answer of FlowGauge", status
@@ -136,10 +136,10 @@ def unexpected(response: httpx.Response) -> UnexpectedAnswerError:
 
 
 def require_media_type(response: httpx.Response, start: str) -> None:
-    """Require that a response has a body of the kind that was asked for, not the page of a proxy.
+    """Require that a response has the requested media type: the body may be a page of a proxy.
 
     Raises:
-        UnexpectedAnswerError: its media type begins otherwise.
+        UnexpectedAnswerError: its media type does not begin with `start`.
     """
     if not response.headers.get("content-type", "").lower().startswith(start):
         raise unexpected(response)

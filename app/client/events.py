@@ -1,4 +1,4 @@
-"""Live events: the stream of GET /v1/events taken apart (server-sent events; HTML standard, section 9.2)."""
+"""Parser of GET /v1/events: server-sent events (HTML standard, section 9.2)."""
 
 import math
 import time
@@ -19,24 +19,24 @@ PATH: Final = "/v1/events"
 _MEDIA_TYPE: Final = "text/event-stream"
 # A stream is silent between the server's heartbeats, one in 15 seconds.
 _LEAST_TIMEOUT: Final = 30.0
-# Between two connections, where the server asks for no more: it may end each at once.
+# Between two connections, if the server asks for no more: it may end each at once.
 _LEAST_SECONDS: Final = 0.5
-# A connection that stood for so long was one: when it is lost, patience begins anew.
+# After a connection of this length, `patience` counts anew.
 _LASTING_SECONDS: Final = 5.0
 
 
 class Gap(BaseModel):
-    """Events may be missing here, as the server keeps them no longer, or a loss of power took them.
+    """Events may be missing here: they are no longer kept, or a power loss took them.
 
     Attributes:
-        detail: why.
+        detail: the reason.
     """
 
     detail: str
 
 
 class Position(BaseModel):
-    """Nothing that was asked for has happened up to here; see `EventFilter`."""
+    """No selected event happened up to here; see `EventFilter`."""
 
 
 EventData = InspectionEvent | ReviewEvent | ModelEvent | ThresholdsEvent | Gap | Position
@@ -52,11 +52,11 @@ _KINDS: Final[Mapping[str, type[EventData]]] = {
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened.
+    """An event.
 
     Attributes:
-        id: leads to all that follows it: `after` of another stream.
-        data: what happened; its class tells the kind.
+        id: pass it as `after` to receive all that follows.
+        data: its class tells the kind of event.
     """
 
     id: str
@@ -64,16 +64,15 @@ class Event:
 
 
 class EventFilter(TypedDict, total=False):
-    """Which events are wanted; what is left out does not matter.
+    """Filter of events; a missing key selects all.
 
     Keys:
-        category: of this model.
-        station: of inspections there.
-        decision: of inspections with one of these decisions.
-        after: the id of the last event that is known; "beginning" for all that are kept. By default those
-            from now on.
-        positions: whether each `Position` is wanted, too: at first and every 15 seconds without another
-            event. Its id leads on as any other's does; where what is wanted is rare there is no newer one.
+        category: of the model.
+        station: of the inspections.
+        decision: one or more decisions of the inspections.
+        after: id of the last known event; "beginning" for all that are kept. By default, events from now on.
+        positions: also yield each `Position`: at first, and after 15 seconds without another event. If the
+            selected events are rare, its id is the newest to resume from.
     """
 
     category: str | None
@@ -84,13 +83,13 @@ class EventFilter(TypedDict, total=False):
 
 
 class EventStream:
-    """A stream over as many connections as it takes.
+    """Stream of events over as many connections as it takes.
 
     Args:
-        wanted: which events.
-        patience: seconds of attempts at a connection, counted from when the last one was lost.
-        timeout: seconds that the network may be silent, if they are more than 30.
-        clock: seconds from any beginning.
+        wanted: the filter.
+        patience: seconds of attempts, counted from the loss of a connection.
+        timeout: seconds that the network may be silent; at least 30.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -114,8 +113,8 @@ class EventStream:
         self._since = math.inf  # when the server accepted the connection
 
     def request(self) -> dict[str, Any]:
-        """Make httpx's arguments for the next connection, beside method and URL."""
-        self._buffer = b""  # half an event of the connection before
+        """Return httpx's arguments for the next connection, besides method and URL."""
+        self._buffer = b""  # half an event of the last connection
         self._since = math.inf
         headers = {"Accept": _MEDIA_TYPE}
         if self._last is not None:
@@ -123,10 +122,10 @@ class EventStream:
         return {"params": self._params, "headers": headers, "timeout": self._timeout}
 
     def accepted(self, response: httpx.Response) -> None:
-        """Take the head of the server's answer; of one without success also the body, which has been read.
+        """Check the head of the server's answer; the body of an error must have been read.
 
         Raises:
-            FlowGaugeError: it is no stream of events.
+            FlowGaugeError: the answer is no stream of events.
         """
         if not response.is_success:
             raise to_error(response)
@@ -134,7 +133,7 @@ class EventStream:
         self._since = self._clock()
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Take the next bytes, and give the events that are complete with them."""
+        """Add received bytes, and yield the events that they complete."""
         *frames, self._buffer = (self._buffer + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
         for frame in frames:
             event = self._event(frame.decode())
@@ -142,24 +141,24 @@ class EventStream:
                 yield event
 
     def pause(self, error: FlowGaugeError | None = None) -> float:
-        """Seconds to wait before the next connection.
+        """Return the seconds to wait before the next connection.
 
         Args:
-            error: how the last one ended; None where the server ended it in order.
+            error: of the last one; None if the server closed it in order.
 
         Raises:
-            FlowGaugeError: `error`, where there is to be no other.
+            FlowGaugeError: `error`, if there is no further attempt.
         """
         if error is None:
             self._attempts = None
             return self._retry_seconds
-        # A server that accepts connections and breaks them at once is as good as away.
+        # A server that accepts connections and breaks them at once counts as away.
         if self._attempts is None or self._clock() - self._since > _LASTING_SECONDS:
             self._attempts = Attempts(self._patience, repeatable=True, clock=self._clock)
         return self._attempts.pause(error)
 
     def _event(self, frame: str) -> Event | None:
-        """Parse an event; None for a comment, a position that is not wanted, or a kind of a later server."""
+        """Parse an event; None for a comment, an unwanted position or an unknown kind."""
         fields: dict[str, str] = {}
         for line in frame.split("\n"):
             name, _, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""When a request that failed is sent again, and after how long."""
+"""Retries: when a failed request is sent again, and after how long."""
 
 import random
 import time
@@ -9,21 +9,21 @@ from .errors import BusyError, FlowGaugeError, UnexpectedAnswerError, Unreachabl
 
 _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 5.0
-# What proxies say of a request that stalled on its way to them (RFC 9110, section 15.5.9).
+# Proxies answer it if a request stalls on its way to them (RFC 9110, section 15.5.9).
 _STALLED: Final = 408
 
 
 class Attempts:
-    """The attempts at one request.
+    """Attempts at one request.
 
-    What the server has refused for the moment (busy, loading, stopping) is sent again when it said, and what
-    could not be sent at all is too. Where the answer was lost, the request is sent again only if that changes
-    nothing: with an idempotency key an inspection is made once, however often it is asked for.
+    A request is sent again if the server was busy, loading or stopping, after the time that it named, and if
+    there was no connection. If the answer was lost, it is sent again only if that is harmless: an idempotency
+    key lets an inspection be made only once.
 
     Args:
-        seconds: for all attempts; a pause that would end later is not begun.
-        repeatable: whether the request may have been carried out and be sent all the same.
-        clock: seconds from any beginning.
+        seconds: for all attempts; no pause starts that would end later.
+        repeatable: the request may be sent again even if the server has already carried it out.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -35,19 +35,19 @@ class Attempts:
         self._longest = _FIRST_SECONDS
 
     def pause(self, error: FlowGaugeError) -> float:
-        """Seconds to wait before the next attempt.
+        """Return the seconds to wait before the next attempt.
 
         Args:
-            error: what the last attempt ended with.
+            error: of the last attempt.
 
         Raises:
-            FlowGaugeError: `error`, where there is to be no other.
+            FlowGaugeError: `error`, if there is no further attempt.
         """
         if not self._helps(error):
             raise error
         seconds = error.retry_after if isinstance(error, BusyError) else None
         if seconds is None:
-            # Any time up to twice as much as before: clients that failed together do not come back together.
+            # Exponential backoff with jitter: clients that failed together do not come back together.
             seconds = random.uniform(self._longest / 2, self._longest)  # noqa: S311
             self._longest = min(_LONGEST_SECONDS, 2 * self._longest)
         if self._clock() + seconds > self._end:

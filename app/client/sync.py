@@ -1,4 +1,4 @@
-"""A client that waits for its answers."""
+"""The blocking client."""
 
 import os
 import time
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def _method(build: Callable[P, Call[T]]) -> "Callable[Concatenate[Client, P], T]":
-    """A method that sends what a function of app/client/calls.py makes of the same arguments."""
+    """Make a method that sends the call that a function of app/client/calls.py builds."""
 
     @wraps(build)
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -38,16 +38,16 @@ class Client:
 
     Args:
         url: of the server.
-        key: of the server, or None where it has none.
-        ca: PEM file of the authority that signed the server's certificate; None for those of the system.
-        timeout: seconds that the network may be silent in an attempt; for events 30 at least.
-        patience: seconds in which a call that failed is sent again, where that can help; 0 for once.
+        key: of the server; None if it has no keys.
+        ca: PEM file of the authority that signed the server's certificate; None for the system's.
+        timeout: seconds that the network may be silent in an attempt; at least 30 for events.
+        patience: seconds in which a failed call is sent again if that can help; 0 for never.
 
     Attributes:
         url: of the server, without a slash at its end.
 
     Raises:
-        AddressError: url, key or ca cannot be right.
+        AddressError: url, key or ca is invalid.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class Client:
     def inspections(
         self, *, page: int = 100, **search: Unpack[InspectionFilter]
     ) -> Iterator[InspectionSummary]:
-        """All inspections of the history that a filter lets through, newest first, read page by page.
+        """Iterate over the inspections that a filter selects, newest first.
 
         Args:
-            page: how many to ask for at a time, at most 500.
-            search: the filter: category, decision, made_from (a datetime, or a text as "2026-11-30") and
+            page: inspections per request, at most 500.
+            search: the filter: category, decision, made_from (a datetime or a text such as "2026-11-30") and
                 others, see `InspectionFilter`.
         """
         cursor = None
@@ -96,16 +96,16 @@ class Client:
                 return
 
     def events(self, **wanted: Unpack[EventFilter]) -> Iterator[Event]:
-        """Hear what happens, without end: inspections, reviews, models, thresholds.
+        """Iterate over live events without end: inspections, reviews, models, thresholds.
 
-        Where the connection is lost, it is made again, and what was missed comes first. The id of an event
-        leads a program that was restarted to all that followed it: `events(after=...)`.
+        A lost connection is made again, and missed events come first. A program that restarts continues after
+        the last event it has: `events(after=event.id)`.
 
         Args:
-            wanted: which events: category, station, decision, after, positions; see `EventFilter`.
+            wanted: the filter: category, station, decision, after, positions; see `EventFilter`.
 
         Raises:
-            FlowGaugeError: the server does not let us listen, or has been away for longer than our patience.
+            FlowGaugeError: the server refuses, or has been away for longer than `patience`.
         """
         stream = EventStream(wanted, self._patience, self._timeout)
         while True:
@@ -124,10 +124,10 @@ class Client:
             time.sleep(pause)
 
     def send(self, call: Call[T]) -> T:
-        """Send a call of app/client/calls.py, again where that helps, and read its answer.
+        """Send a call of app/client/calls.py, with retries, and read its answer.
 
         Raises:
-            FlowGaugeError: the last attempt's.
+            FlowGaugeError: of the last attempt.
         """
         attempts = Attempts(self._patience, repeatable=call.repeatable)
         while True:
@@ -140,7 +140,7 @@ class Client:
             time.sleep(pause)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:

@@ -1,1 +1,1 @@
-"""Images that a camera writes into a folder: each of them inspected once, whatever is killed meanwhile."""
+"""Watcher of a camera's folder: each image is inspected once, whatever is killed."""

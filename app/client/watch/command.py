@@ -24,7 +24,7 @@ from .job import Job
 from .outcome import Outcome
 from .watcher import Watcher
 
-# Of the client; what takes longer, the watcher tries again by itself, and can be told to stop meanwhile.
+# Of the client: the watcher retries by itself, and can be stopped meanwhile.
 _PATIENCE_SECONDS = 3.0
 
 
@@ -144,8 +144,8 @@ def _say(reason: str) -> None:
 
 
 def _printer(as_json: bool, *, has_part: bool) -> Callable[[Outcome], None]:
-    """Make the function that prints a line for every image; it warns once of one without its part."""
-    # A file's name may have letters that the terminal's or a pipe's encoding does not.
+    """Make a function that prints a line per image, and warns once of an image without a part."""
+    # A file's name may have letters that the output's encoding does not have.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     warns = has_part

@@ -1,7 +1,6 @@
-"""Which images of a folder are there and whole.
+"""Search of a folder for complete images.
 
-The folder is looked at again and again instead of being told of changes: of what another machine writes to a
-network share, the kernel tells nothing.
+The folder is polled: the kernel sends no notifications of what another machine writes to a network share.
 """
 
 import os
@@ -15,13 +14,12 @@ from typing import Final, NamedTuple
 PATTERNS: Final = ("*.png", "*.jpg", "*.jpeg", "*.bmp", "*.tif", "*.tiff", "*.webp")
 SIDECAR: Final = ".json"
 OVERLAY: Final = ".overlay.png"
-# What is empty, or cannot be decoded, may be what the camera has only begun to write: it gets so many times
-# the usual time.
+# A file that is empty or cannot be decoded may be incomplete: it gets this many times the usual time.
 UNDECODED_TIMES: Final = 10
 
 
 class Stamp(NamedTuple):
-    """What of a file changes when it is written to."""
+    """State of a file that changes when it is written to."""
 
     size: int
     modified_ns: int
@@ -40,7 +38,7 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """A file that has been let alone for a while.
+    """A file that has not changed for a while.
 
     Attributes:
         name: below the root, with slashes.
@@ -55,7 +53,7 @@ class Found:
     quiet: float
 
     def read(self) -> bytes | None:
-        """Its bytes; None where it was written to meanwhile.
+        """Return its bytes; None if it was written to meanwhile.
 
         Raises:
             OSError: it cannot be read.
@@ -65,25 +63,23 @@ class Found:
 
 
 def printable(text: str) -> str:
-    """A text whose names need not be UTF-8, as on Linux: bytes that are none are written out."""
+    """Return a text with bytes that are not UTF-8 as escapes; Linux allows them in names."""
     return text.encode(errors="backslashreplace").decode()
 
 
 class Folder:
-    """Looks for images in a folder and those below it.
+    """Search for images in a folder and its subfolders.
 
-    Names that begin with a dot are passed over, and so are symbolic links, a disk's lost+found, and what the
-    watcher writes beside images.
+    Names that begin with a dot, symbolic links, a disk's lost+found and the watcher's own files are skipped.
 
     Args:
         root: the folder.
         patterns: of names, in any case; None for all files.
-        settle: seconds for which a file must not change before it counts as whole; of an empty one ten times
-            as many.
-        clock: seconds from any beginning.
+        settle: seconds without a change after which a file is complete; ten times as many if it is empty.
+        clock: monotonic seconds.
 
     Attributes:
-        closed: folders below the root that could not be read in the last look, and why.
+        closed: subfolders that could not be read in the last look, with their errors.
     """
 
     def __init__(
@@ -101,10 +97,10 @@ class Folder:
         self.closed: dict[str, OSError] = {}
 
     def look(self) -> tuple[list[Found], int]:
-        """The whole images, the oldest first, and how many are not whole yet.
+        """Return the complete images, oldest first, and the number of incomplete ones.
 
         Raises:
-            OSError: the folder cannot be read; what is below it is passed over, see `closed`.
+            OSError: the folder cannot be read. Unreadable subfolders are skipped, see `closed`.
         """
         now = self._clock()
         before, self._since, self.closed = self._since, {}, {}
@@ -123,7 +119,7 @@ class Folder:
 
     def _files(self, folder: Path) -> Iterator[tuple[Path, Stamp]]:
         with os.scandir(folder) as listing:
-            entries = list(listing)  # it may break off, and what is told from a part of it is wrong
+            entries = list(listing)  # at once: a listing that breaks off must not count
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "lost+found":
                 continue
@@ -132,7 +128,7 @@ class Folder:
                 if entry.is_dir(follow_symlinks=False):
                     yield from self._files(path)
                 elif entry.is_file(follow_symlinks=False) and self._is_wanted(entry.name):
-                    yield path, Stamp.of(path)  # on Windows the entry's own has no inode
+                    yield path, Stamp.of(path)  # on Windows the entry's own stat has no inode
             except FileNotFoundError:  # gone since it was listed
                 continue
             except OSError as error:  # a share that is away, say

@@ -1,4 +1,4 @@
-"""Asks the server about an image, and tells whose fault it is when there is no answer."""
+"""Inspection of one image by the server, and classification of its failures."""
 
 import base64
 import hashlib
@@ -15,35 +15,35 @@ from .folder import PATTERNS, Found, printable
 from .outcome import Outcome
 
 _UNDECODED: Final = ("unsupported-media-type", "undecodable-image")
-# Problems of the image itself, which it would have again.
+# Problems of the image itself: a retry does not help.
 _FINAL: Final = (*_UNDECODED, "invalid-request", "too-large", "idempotency-key-reused")
-# Problems that other images need not have.
+# Problems of this image that other images need not have.
 _PASSING: Final = ("internal", "deadline-exceeded", "upload-stalled", "unknown-inspection", "files-lost")
 
 
 class Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
-    """Nothing can go on at present; the message says why."""
+    """No image can be inspected at present; the message says why."""
 
 
 class Later(Exception):  # noqa: N818
-    """Nothing goes on with one image, the others do; the message says why."""
+    """One image cannot be inspected at present, others can; the message says why."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done with the images of a folder.
+    """Settings of a watcher.
 
     Attributes:
-        root: the folder.
-        category: which model.
-        station: where they come from.
-        part: its first group is the part's id. It is searched in an image's name; where it does not match,
-            in the path below the root, with slashes.
-        move_to: the folder for images that are dealt with; None leaves them.
+        root: the watched folder.
+        category: of the model.
+        station: of the images.
+        part: its first group is the part's id. It is searched in an image's name; if it does not match, in
+            the path below the root, with slashes.
+        move_to: folder for finished images; None leaves them.
         patterns: of names.
-        settle: seconds for which a file must not change before it counts as whole.
-        overlay: whether to keep the image with its heatmap over it too.
-        longest_pause: seconds between two attempts at most.
+        settle: seconds without a change after which a file is complete.
+        overlay: also write the image with its heatmap over it.
+        longest_pause: most seconds between two attempts.
     """
 
     root: Path
@@ -57,7 +57,7 @@ class Job:
     longest_pause: float = 30.0
 
     def inspect(self, client: Client, found: Found, data: bytes, identity: str) -> Outcome:
-        """Have an image inspected.
+        """Inspect an image.
 
         Args:
             client: of the server.
@@ -66,12 +66,12 @@ class Job:
             identity: of its folder.
 
         Raises:
-            Later: this one is to be tried later.
+            Later: try this image later.
             Wait: no image can be inspected at present.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         part_id = self._part_id(found.name)
-        # All that the server compares before it answers with what it has.
+        # All that the server compares before it returns a kept answer.
         what = [identity, self.category, self.station, part_id, found.name, sha256]
         try:
             inspection = client.inspect(
@@ -98,7 +98,7 @@ class Job:
         return Outcome(found, sha256, inspection, overlay)
 
     def _part_id(self, name: str) -> str | None:
-        """The part's id in a name, first in that without folders: dates are often numbers, too."""
+        """Find the part's id in a file's name, then in its path: folders are often dates."""
         if self.part is None:
             return None
         match = self.part.search(name.rpartition("/")[2]) or self.part.search(name)
@@ -106,5 +106,5 @@ class Job:
 
 
 def may_be_half_written(outcome: Outcome) -> bool:
-    """Whether an image cannot be decoded, as one that is not written to its end."""
+    """Check if an image could not be decoded: it may be incomplete."""
     return isinstance(outcome.result, ProblemDetails) and outcome.result.type in _UNDECODED

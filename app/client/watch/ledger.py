@@ -1,4 +1,4 @@
-"""What the watcher remembers of a folder over restarts: one SQLite file in the folder's `.flowgauge`."""
+"""Memory of a watcher over restarts: one SQLite file in the folder's `.flowgauge`."""
 
 import os
 import sqlite3
@@ -24,22 +24,22 @@ class LedgerError(OSError):
 
 
 class Ledger:
-    """The ledger of one folder, locked for this process; the system lets go of it however the process ends.
+    """Ledger of one folder, locked by this process until it ends.
 
-    The table `folder` tells this folder from all others, which is part of the idempotency keys; `done` has
-    the images that are dealt with and stay where they are. Those that are to be moved and are not dealt with
-    yet lie in `.flowgauge/taken`, each with its name below a folder of its own.
+    The table `folder` holds the folder's identity, a part of the idempotency keys. The table `done` lists
+    finished images that stay in place. Images that are to be moved and are not finished lie in
+    `.flowgauge/taken`, each in a folder of its own.
 
     Args:
         root: the watched folder.
 
     Attributes:
         identity: of the folder.
-        taken: the folder of images that were taken.
+        taken: folder of the taken images.
 
     Raises:
-        LedgerError: another watcher is at work in the folder, or the file cannot be used.
-        OSError: the folder is not there, or cannot be written to.
+        LedgerError: another watcher uses the folder, or the file cannot be used.
+        OSError: the folder is missing, or cannot be written to.
     """
 
     def __init__(self, root: Path) -> None:
@@ -48,7 +48,7 @@ class Ledger:
         self._path.parent.mkdir(exist_ok=True)  # never the root, whose disk may be away
         self.taken.mkdir(exist_ok=True)
         with self._errors():
-            # Without a statement in progress SQLite commits by itself, on the disk when it returns.
+            # Autocommit: each statement is on the disk when it returns.
             self._database = sqlite3.connect(
                 self._path, timeout=1, isolation_level=None, check_same_thread=False
             )
@@ -70,7 +70,7 @@ class Ledger:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether this is still the folder's ledger: a share may have been mounted over the folder."""
+        """True if this is still the folder's ledger: a share may have been mounted over it."""
         try:
             status = self._path.stat()
         except OSError:
@@ -78,26 +78,26 @@ class Ledger:
         return (status.st_dev, status.st_ino) == self._place and self.taken.is_dir()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close and unlock the file."""
         self._place = None
         self._database.close()
 
     def is_done(self, name: str, stamp: Stamp) -> bool:
-        """Whether this very state of an image that stays where it is was dealt with."""
+        """Check if this state of an image that stays in place is finished."""
         return self._done.get(name) == stamp
 
     def finish(self, name: str, stamp: Stamp) -> None:
-        """Remember that an image that stays where it is was dealt with."""
+        """Record that an image that stays in place is finished."""
         row = os.fsencode(name), " ".join(map(str, stamp))
         with self._errors():
             self._database.execute("INSERT OR REPLACE INTO done VALUES (?, ?)", row)
         self._done[name] = stamp
 
     def take(self, name: str, source: Path) -> Path:
-        """Rename an image out of the camera's reach; where it is then.
+        """Move an image out of the camera's reach, and return its new path.
 
         Raises:
-            OSError: it cannot be renamed, and stays where it is.
+            OSError: it cannot be renamed, and stays in place.
         """
         target = self.taken / uuid.uuid4().hex / name
         target.parent.mkdir(parents=True)
@@ -109,7 +109,7 @@ class Ledger:
         return target
 
     def release(self, taken: Path) -> None:
-        """Remove the folders of an image that was taken and is dealt with; never one that is not empty."""
+        """Remove the folders of a finished image, if they are empty."""
         with suppress(OSError):
             for folder in taken.parents:
                 if folder == self.taken:
@@ -123,6 +123,6 @@ class Ledger:
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise LedgerError(
-                    f"{self._path}: another watcher is at work in this folder; give each its own folder"
+                    f"{self._path}: another watcher uses this folder; give each its own folder"
                 ) from error
             raise LedgerError(f"{self._path} cannot be used: {error}") from error

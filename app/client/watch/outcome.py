@@ -1,7 +1,7 @@
-"""What becomes of an image: a JSON file beside it, perhaps an overlay, and where the image goes.
+"""Results of an image on the disk: a JSON file, an overlay, and the image's new place.
 
-Files appear whole or not at all, and the image is moved last: one that is where it was has not been dealt
-with yet, so whoever finds it does all of it again, with the same outcome.
+Files appear complete or not at all, and the image is moved last. An image in its old place is not finished:
+all steps are then repeated, with the same result.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ FAILED: Final = "failed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was said of an image: an inspection, or the problem for which it is set aside.
+    """Result of an image: an inspection, or the problem for which it is set aside.
 
     Attributes:
         file: the image.
         sha256: of its bytes.
-        result: what the server said.
+        result: the server's answer.
         overlay: a PNG.
     """
 
@@ -38,27 +38,27 @@ class Outcome:
     overlay: bytes | None = None
 
     def write_beside(self, image: Path) -> None:
-        """Write beside where the image is, or is to be.
+        """Write the JSON file and the overlay beside a path of the image.
 
         Raises:
-            OSError: nothing is lost; it can be done again.
+            OSError: nothing is lost; try again.
         """
         if self.overlay is not None:
             _write(image.with_name(image.name + OVERLAY), self.overlay)
         _write(_sidecar(image), self._json())
 
     def move(self, folder: Path) -> Path:
-        """Write into a folder and move the image there, bad ones into its folder `failed`.
+        """Write the files into a folder, and move the image there or into its folder `failed`.
 
         Args:
-            folder: may be on another disk. A name that is taken there by another image gets the start of the
-                image's sha256.
+            folder: may be on another disk. If its name is used by another image, the start of the image's
+                sha256 is added.
 
         Returns:
-            Where the image is.
+            The image's new path.
 
         Raises:
-            OSError: nothing is lost; it can be done again.
+            OSError: nothing is lost; try again.
         """
         target = (folder if isinstance(self.result, Inspection) else folder / FAILED) / self.file.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +71,10 @@ class Outcome:
         return target
 
     def _reserve(self, target: Path) -> bool:
-        """Take a name by its JSON, which one watcher alone can make; False where another image has it."""
+        """Reserve a name by its JSON file, which only one watcher can create; False if it is used."""
         entry = file_entry(target) or {}
         if (entry.get("name"), entry.get("sha256")) == (printable(self.file.name), self.sha256):
-            return True  # a process was killed after it had made it
+            return True  # made before a process was killed
         return not os.path.lexists(target) and _write(_sidecar(target), self._json(), new=True)
 
     def _json(self) -> bytes:
@@ -93,9 +93,9 @@ class Outcome:
 
 
 def file_entry(image: Path) -> dict[str, Any] | None:
-    """Read what the JSON beside an image says of it: empty if the JSON is no watcher's, a camera's say.
+    """Read an image's entry in the JSON file beside it; empty if the file is not a watcher's.
 
-    None if it is missing, or damaged, as a watcher's may be after a power cut.
+    None if it is missing, or damaged, as after a power loss.
 
     Raises:
         OSError: it cannot be read.
@@ -113,12 +113,12 @@ def _sidecar(image: Path) -> Path:
 
 
 def _temporary(path: Path) -> Path:
-    """A name beside a file that nobody else has, on another machine neither."""
+    """Return a unique name beside a file, also across machines."""
     return path.with_name(f".{uuid.uuid4().hex}.part")
 
 
 def _write(path: Path, content: bytes, *, new: bool = False) -> bool:
-    """Write a file that appears whole, or not at all. Returns False where a new one's name is taken."""
+    """Write a file atomically. With `new`, return False if the name is used."""
     temporary = _temporary(path)
     try:
         temporary.write_bytes(content)
@@ -131,12 +131,12 @@ def _write(path: Path, content: bytes, *, new: bool = False) -> bool:
 
 
 def _claim(path: Path, content: Path) -> bool:
-    """Take a name at once with its content; returns whether it was free."""
+    """Create a file with its content, and return True if the name was free."""
     try:
         os.link(content, path)
     except FileExistsError:
         return False
-    except OSError:  # FAT and some shares have no links; there it is empty for a moment
+    except OSError:  # no links on FAT and some shares: the file is empty for a moment
         try:
             path.touch(exist_ok=False)
         except FileExistsError:
@@ -145,7 +145,7 @@ def _claim(path: Path, content: Path) -> bool:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move an image; to another disk, where a power cut does not take it any more."""
+    """Move an image; on another disk it is synced first, so that a power loss cannot take it."""
     try:
         source.replace(target)
     except OSError as error:
@@ -156,7 +156,7 @@ def _move(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            with contextlib.suppress(OSError):  # on some shares all files are somebody else's
+            with contextlib.suppress(OSError):  # some shares own all files themselves
                 shutil.copystat(source, temporary)
             temporary.replace(target)
         finally:

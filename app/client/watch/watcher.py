@@ -1,12 +1,11 @@
-"""The watcher: finds whole images, has each inspected once, and says what became of it.
+"""The watcher: finds complete images, has each inspected once, and reports the result.
 
-Exactly once is made of two halves. The request carries an idempotency key that follows from the folder, the
-image's name and its bytes, and the server answers a key it knows with the inspection that it has. And an
-image counts as dealt with only when its outcome is on disk. So the watcher may end anywhere: what it asks
-again is not inspected again.
+Exactly once has two halves. The request carries an idempotency key made from the folder, the image's name and
+its bytes, and the server answers a known key with the inspection that it has. And an image is finished only
+when its result is on the disk. So the watcher may be killed at any time.
 
-An image that is to be moved is first renamed out of the camera's reach: while it is inspected, the camera may
-write another one under the same name.
+An image that is to be moved is first renamed out of the camera's reach: the camera may write another one
+under the same name meanwhile.
 """
 
 import errno
@@ -31,14 +30,14 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 @dataclass
 class _Attempts:
-    """The attempts at an image that came to nothing.
+    """Failed attempts at an image.
 
     Attributes:
-        stamp: of the image as it was.
-        count: how many there were.
-        again: when there is to be another, by the clock.
-        needs_quiet: seconds without a change before there is to be another.
-        reason: the last one that was said of it.
+        stamp: of the image.
+        count: of attempts.
+        again: time of the next attempt, by the clock.
+        needs_quiet: seconds without a change before the next attempt.
+        reason: last reported.
     """
 
     stamp: Stamp
@@ -49,18 +48,18 @@ class _Attempts:
 
 
 class Watcher:
-    """Watches a folder.
+    """Watcher of a folder.
 
     Args:
         client: of the server.
-        job: what to do.
-        report: is called with the outcome of every image.
-        say: is called with the reason why nothing goes on, or not with an image; it is tried again.
-        clock: seconds from any beginning.
+        job: its settings.
+        report: called with the result of each image.
+        say: called with the reason if an image, or all of them, must wait.
+        clock: monotonic seconds.
 
     Raises:
-        OSError: the folder cannot be written to, images were taken to be moved and now none is to be, or
-            another watcher is at work there.
+        OSError: the folder cannot be written to, another watcher uses it, or it has images that an earlier
+            watcher took to move, and `job.move_to` is None.
     """
 
     def __init__(
@@ -78,8 +77,7 @@ class Watcher:
         self._clock = clock
         self._ledger = self._open()
         self._folder = Folder(job.root, job.patterns, job.settle, clock)
-        # What was taken was wanted then, whatever names are looked for now; and who held it open may still
-        # write to it.
+        # All names: taken images matched the patterns of their time. A writer may still have one open.
         self._taken = Folder(self._ledger.taken, None, job.settle, clock)
         self._attempts: dict[str, _Attempts] = {}
         self._closed: dict[str, OSError] = {}
@@ -88,14 +86,14 @@ class Watcher:
         self._has_set_aside = False
 
     def run(self, stop: threading.Event, *, once: bool = False) -> bool:
-        """Deal with images until told to stop.
+        """Process images until stopped.
 
         Args:
-            stop: ends it after the image at hand.
-            once: end when every image that is there is dealt with, or when nothing can go on.
+            stop: ends the run after the present image.
+            once: end when every present image is finished, or none can be inspected.
 
         Returns:
-            Whether every image was inspected: none is left, and none set aside.
+            True if every image was inspected: none is left, and none was set aside.
         """
         pause = 0.0
         try:
@@ -106,12 +104,12 @@ class Watcher:
                     self._say(str(wait))
                     if once:
                         return False
-                    # Longer and longer, but images should not wait much longer than the server.
+                    # Exponential, but images should not wait much longer than the server does.
                     pause = min(self._job.longest_pause, max(1.0, 2 * pause))
                     continue
                 if once and left == sum(one.count >= _MOST_ATTEMPTS for one in self._attempts.values()):
                     return not (left or self._has_set_aside or self._closed)
-                # A look at many thousands of files takes long: no more than a fifth of the time.
+                # A look at many thousands of files takes long: spend at most a fifth of the time on it.
                 least = max(4 * self._look_seconds, min(1.0, self._job.settle / 4))
                 pause = min(self._job.longest_pause, least)
             return False
@@ -123,18 +121,18 @@ class Watcher:
         if self._job.move_to is None and any(path.is_file() for path in ledger.taken.rglob("*")):
             ledger.close()
             raise FileExistsError(
-                f"{ledger.taken} has images that were taken to be moved; let a watcher with --move-to deal "
-                "with them first"
+                f"{ledger.taken} has images that were taken to be moved; finish them with a watcher with "
+                "--move-to first"
             )
         return ledger
 
     def _round(self, stop: threading.Event) -> int:
-        """Look once, deal with what is whole; returns how many are left for later."""
+        """Look once, process complete images, and return how many are left."""
         begun = self._clock()
         try:
             found, left = self._folder.look()
             self._look_seconds = self._clock() - begun
-            if not self._ledger.is_in_place:  # another disk by now, or a share mounted after the start
+            if not self._ledger.is_in_place:  # another disk, or a share mounted after the start
                 self._ledger.close()
                 self._ledger = self._open()
             if self._job.move_to is None:
@@ -146,18 +144,18 @@ class Watcher:
                 left += waiting + len(found) - len(new)
                 found = taken + new
         except OSError as error:
-            raise Wait(_told(error)) from error
+            raise Wait(_describe(error)) from error
         self._say_closed()
         self._attempts = {path: one for path, one in self._attempts.items() if os.path.lexists(path)}
-        # Each attempt at one that fails may take seconds, which new ones need not wait for.
+        # New images first: each attempt at one that fails may take seconds.
         for one in sorted(found, key=lambda one: self._attempts_at(one).count > 0):
             if stop.is_set():
                 return left + 1
-            left += not self._deal_with(one)
+            left += not self._process(one)
         return left
 
     def _take(self, found: list[Found]) -> list[Found]:
-        """Take images to be moved; gives those that could be taken and have not changed meanwhile."""
+        """Take images to be moved, and return those that were taken unchanged."""
         taken = []
         for one in found:
             attempts = self._attempts_at(one)
@@ -169,29 +167,29 @@ class Watcher:
                     taken.append(replace(one, path=path))
             except FileNotFoundError:
                 continue
-            except OSError as error:  # its folder is another disk, or may not be written to
+            except OSError as error:  # its folder is another disk, or is not writable
                 if error.errno in _FULL:
                     raise
-                self._later(attempts, f"{one.name}: {_told(error)}")
+                self._later(attempts, f"{one.name}: {_describe(error)}")
                 continue
             self._attempts.pop(str(one.path), None)
         return taken
 
-    def _deal_with(self, found: Found) -> bool:
-        """Deal with an image; returns whether it is dealt with."""
+    def _process(self, found: Found) -> bool:
+        """Process an image, and return True if it is finished."""
         attempts = self._attempts_at(found)
         if self._clock() < attempts.again or found.quiet < attempts.needs_quiet:
             return False
         try:
             if self._job.move_to is None and file_entry(found.path) == {}:
-                told = "it is there already, and not a watcher's"
-                raise FileExistsError(errno.EEXIST, told, found.name + SIDECAR)
+                reason = "it exists already, and is not a watcher's"
+                raise FileExistsError(errno.EEXIST, reason, found.name + SIDECAR)
             data = found.read()
             if data is None:  # written to meanwhile
                 return False
             outcome = self._job.inspect(self._client, found, data, self._ledger.identity)
             if may_be_half_written(outcome):
-                # The same bytes would be refused again, and once it is written to it is another one.
+                # The same bytes would be refused again; wait for the camera to complete the file.
                 attempts.needs_quiet = UNDECODED_TIMES * self._job.settle
                 if found.quiet < attempts.needs_quiet:
                     return False
@@ -201,10 +199,10 @@ class Watcher:
             return False
         except OSError as error:
             if isinstance(error, LedgerError) or error.errno in _FULL:
-                raise Wait(_told(error)) from error
+                raise Wait(_describe(error)) from error
             # Gone: it was renamed or overwritten.
             if not isinstance(error, FileNotFoundError) or found.path.exists():
-                self._later(attempts, f"{found.name}: {_told(error)}")
+                self._later(attempts, f"{found.name}: {_describe(error)}")
             return False
         self._attempts.pop(str(found.path), None)
         self._reason = None
@@ -221,7 +219,7 @@ class Watcher:
             self._ledger.release(outcome.file.path)
 
     def _attempts_at(self, found: Found) -> _Attempts:
-        """The attempts at this very state of an image."""
+        """Return the attempts at this state of an image."""
         attempts = self._attempts.get(str(found.path))
         if attempts is None or attempts.stamp != found.stamp:
             attempts = self._attempts[str(found.path)] = _Attempts(found.stamp)
@@ -230,26 +228,26 @@ class Watcher:
     def _later(self, attempts: _Attempts, reason: str) -> None:
         attempts.count += 1
         attempts.again = self._clock() + min(self._job.longest_pause, 2.0 ** min(attempts.count, 9) / 2)
-        # Of each by itself: where several fail in turn, every attempt has another reason than the last.
+        # Compared per image: if several fail in turn, each reason differs from the last.
         if reason != attempts.reason:
             self._say(reason)
         attempts.reason = reason
 
     def _say(self, reason: str) -> None:
-        """Say it, but not the same thing again and again."""
+        """Report a reason, unless it is the last one again."""
         if reason != self._reason:
             self._say_aloud(printable(reason))
         self._reason = reason
 
     def _say_closed(self) -> None:
-        """Say which folders are passed over as they cannot be read, each once."""
+        """Report each unreadable folder once."""
         for path in sorted(self._folder.closed.keys() - self._closed.keys()):
-            self._say_aloud(printable(f"{path}: {self._folder.closed[path].strerror}; it is passed over"))
+            self._say_aloud(printable(f"{path}: {self._folder.closed[path].strerror}; it is skipped"))
         self._closed = self._folder.closed
 
 
-def _told(error: OSError) -> str:
-    """What an error of the system says, with the file unless it is a temporary one: its name changes."""
+def _describe(error: OSError) -> str:
+    """Describe a system error with its file, unless that is temporary: its name changes."""
     if error.strerror is None:
         return str(error)
     is_temporary = error.filename is None or str(error.filename).endswith(".part")

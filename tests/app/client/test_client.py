@@ -24,7 +24,7 @@ Ask = Callable[..., Any]
 Images = dict[str, list[bytes]]
 
 
-def test_both_clients_can_be_asked_the_same() -> None:
+def test_both_clients_have_the_same_methods() -> None:
     def calls(kind: type) -> dict[str, list[str]]:
         methods = inspect.getmembers(kind, inspect.isfunction)
         return {
@@ -130,7 +130,7 @@ def test_reviews(ask: Ask, url: str, tiny_images: Images) -> None:
         (("part", "none/such"), package.NotFoundError, "unknown-inspection"),
     ],
 )
-def test_what_is_wrong_is_an_error_of_its_own(
+def test_each_problem_has_its_error_class(
     ask: Ask, url: str, call: tuple[Any, ...], error: type[package.ProblemError], problem: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -149,7 +149,7 @@ def test_a_header_that_cannot_be_sent(ask: Ask, wish: str, value: str) -> None:
 
 
 class TestRetries:
-    def test_an_inspection_whose_answer_was_lost_is_made_once(
+    def test_inspection_with_a_lost_answer_is_made_once(
         self, ask: Ask, url: str, tiny_images: Images, network: Network
     ) -> None:
         station = f"lost-{ask.__name__}"
@@ -160,7 +160,7 @@ class TestRetries:
         [kept] = ask(url, "inspections", station=station)
         assert kept.inspection_id == answer.inspection_id
 
-    def test_a_review_whose_answer_was_lost_is_not_sent_again(
+    def test_review_with_a_lost_answer_is_not_repeated(
         self, ask: Ask, url: str, tiny_images: Images, network: Network
     ) -> None:
         identifier = ask(url, "inspect", "tiny", tiny_images["good"][0]).inspection_id
@@ -175,9 +175,7 @@ class TestRetries:
             ask("http://127.0.0.1:1", "models", patience=0.3)
         assert not caught.value.sent
 
-    def test_a_certificate_that_cannot_be_verified_is_no_matter_of_patience(
-        self, ask: Ask, tmp_path: Path
-    ) -> None:
+    def test_untrusted_certificate_is_not_retried(self, ask: Ask, tmp_path: Path) -> None:
         made = make_certificate(tmp_path, "DNS:localhost")
         with serving_tls(create_app(Settings(models=tmp_path)), made) as url:
             for host, ca, why in (

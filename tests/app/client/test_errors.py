@@ -19,7 +19,7 @@ def problem(name: str, status: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", problems.TYPES)
-def test_busy_is_what_the_table_says_may_work_later(name: problems.ProblemName) -> None:
+def test_busy_errors_match_the_table_of_problems(name: problems.ProblemName) -> None:
     kind = problems.TYPES[name]
     error = errors.to_error(response(kind.status, problem(name, kind.status), **{"Retry-After": "7"}))
     assert isinstance(error, errors.ProblemError)
@@ -60,7 +60,7 @@ def test_no_problem_at_all(body: object) -> None:
 
 
 @pytest.mark.parametrize("after", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "1e9"])
-def test_a_retry_after_that_is_passed_over(after: str) -> None:
+def test_invalid_retry_after_is_ignored(after: str) -> None:
     error = errors.to_error(response(503, problem("queue-full", 503), **{"Retry-After": after}))
     assert isinstance(error, errors.BusyError)
     assert error.retry_after is None
@@ -77,7 +77,7 @@ def test_a_retry_after_that_is_passed_over(after: str) -> None:
         (httpx.WriteError(""), True),
     ],
 )
-def test_whether_the_server_may_have_got_it(error: httpx.TransportError, sent: bool) -> None:
+def test_error_says_if_the_request_was_sent(error: httpx.TransportError, sent: bool) -> None:
     found = errors.unreachable("http://host", error)
     assert isinstance(found, errors.UnreachableError)
     assert found.sent == sent

@@ -35,7 +35,7 @@ def stream_of(wanted: EventFilter, clock: Clock | None = None) -> EventStream:
     return EventStream(wanted, patience=10, timeout=60, clock=clock or Clock())
 
 
-def test_events_come_whole_however_the_bytes_are_cut() -> None:
+def test_events_are_parsed_from_any_chunks() -> None:
     sent = b"retry: 2000\n\n: heartbeat\n\n" + _POSITION + _GAP + b"id: P3\nevent: later\ndata: {}\n\n"
     for size in (1, 7, 1000):
         stream = stream_of({})
@@ -46,13 +46,13 @@ def test_events_come_whole_however_the_bytes_are_cut() -> None:
         assert stream.request()["headers"]["Last-Event-ID"] == "P3"
 
 
-def test_positions_come_where_they_are_wanted_and_no_server_is_asked_for_them() -> None:
+def test_positions_are_filtered_in_the_client() -> None:
     stream = stream_of({"positions": True, "station": "line-3"})
     assert [(event.id, event.data) for event in stream.feed(_POSITION)] == [("P1", Position())]
     assert stream.request()["params"] == {"station": "line-3"}
 
 
-def test_what_is_no_event_is_passed_over() -> None:
+def test_unknown_frames_are_ignored() -> None:
     stream = stream_of({"after": "beginning", "category": None})
     assert stream.request()["params"] == {"after": "beginning"}
     assert "Last-Event-ID" not in stream.request()["headers"]
@@ -67,7 +67,7 @@ LOST = UnreachableError("", sent=True)
 ACCEPTED = httpx.Response(200, headers={"Content-Type": "text/event-stream"})
 
 
-def test_patience_counts_from_when_a_connection_is_lost_that_stood() -> None:
+def test_patience_counts_from_a_lost_connection() -> None:
     clock = Clock()
     stream = stream_of({}, clock)
 
@@ -93,7 +93,7 @@ def test_patience_counts_from_when_a_connection_is_lost_that_stood() -> None:
         stream.pause(LOST)
 
 
-def test_a_server_that_accepts_connections_and_breaks_them_at_once_is_as_good_as_away() -> None:
+def test_server_that_breaks_connections_counts_as_away() -> None:
     clock = Clock()
     stream = stream_of({}, clock)
     pauses: list[float] = []
@@ -130,9 +130,7 @@ def test_what_happens_is_heard(ask: Callable[..., Any], url: str, tiny_images: I
         ask(url, "events", after="nonsense")
 
 
-def test_who_has_heard_nothing_yet_misses_nothing_until_it_is_back(
-    ask: Callable[..., Any], url: str, tiny_images: Images
-) -> None:
+def test_reader_without_an_event_misses_none(ask: Callable[..., Any], url: str, tiny_images: Images) -> None:
     station = f"rare-{ask.__name__}"
     [first] = ask(url, "events", station=station, positions=True, first=1)
     assert isinstance(first.data, Position)
@@ -148,7 +146,7 @@ def serving(settings: Settings, port: int) -> Iterator[int]:
         yield listening
 
 
-def test_a_server_that_is_restarted_loses_no_event(
+def test_restarted_server_loses_no_event(
     tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images
 ) -> None:
     settings = Settings(models=tiny_bundle_store, history=tmp_path / "restarted")

@@ -21,7 +21,7 @@ def test_the_server_says_when() -> None:
     assert attempts.pause(problem(503, 6)) == 6
 
 
-def test_pauses_grow_up_to_a_limit_where_it_does_not() -> None:
+def test_pauses_grow_up_to_a_limit() -> None:
     attempts = Attempts(1e9, repeatable=True, clock=Clock())
     pauses = [attempts.pause(errors.UnreachableError("", sent=True)) for _ in range(40)]
     assert 0.05 <= pauses[0] <= 0.1

@@ -49,7 +49,7 @@ def test_once_as_json(run: Run, folder: Path) -> None:
     assert (again.exit_code, again.stdout) == (0, "")
 
 
-def test_what_is_bad_is_told(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_refused_image_is_reported(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "bad.png").write_bytes(b"no image")
     result = run(folder, "--once", "--move-to", tmp_path / "out")
     assert result.exit_code == 1
@@ -77,7 +77,7 @@ def test_names_that_cannot_be_printed(run: Run, folder: Path, charset: str, said
     }
 
 
-def test_a_part_that_is_not_in_the_name_is_told(run: Run, folder: Path) -> None:
+def test_name_without_a_part_is_reported(run: Run, folder: Path) -> None:
     result = run(folder, "--once", "--json", "--part", r"^p-(\d+)", "--station", "no part")
     assert (result.exit_code, [line["part_id"] for line in lines(result)]) == (0, [None])
     told = "--part finds no id in it; it is inspected without a part, as are others like it"
@@ -108,7 +108,7 @@ def test_wrong_usage(run: Run, folder: Path, options: list[str], said: str) -> N
     assert said in result.stderr
 
 
-def test_a_folder_that_is_none_or_moved_into_itself(run: Run, folder: Path) -> None:
+def test_invalid_folders_are_refused(run: Run, folder: Path) -> None:
     assert "no folder" in run(folder / "absent", "--once").stderr
     result = run(folder, "--once", "--move-to", folder / "done")
     assert result.exit_code == 2

@@ -33,7 +33,7 @@ def full(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int) -> Iterator
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_file_that_stays_empty_is_set_aside(
+def test_file_that_stays_empty_is_set_aside(
     client: Client, folder: Path, tmp_path: Path, moved: bool
 ) -> None:
     (folder / "empty.png").write_bytes(b"")
@@ -45,26 +45,24 @@ def test_a_file_that_stays_empty_is_set_aside(
     assert once(client, job(folder, f"empty-{moved}", move_to=out))[0].outcomes == []
 
 
-def test_once_ends_where_a_json_cannot_be_written(
-    client: Client, folder: Path, pictures: list[bytes]
-) -> None:
+def test_once_ends_if_a_json_cannot_be_written(client: Client, folder: Path, pictures: list[bytes]) -> None:
     (folder / "a.png.json").mkdir()
     heard, complete = once(client, job(folder, "unwritten"))
     assert (complete, heard.names, len(pictures)) == (False, ["b.png"], 2)
 
 
-def test_a_camera_that_writes_jsons_of_its_own_asks_nothing_of_the_server(
+def test_json_of_a_camera_is_not_overwritten(
     client: Client, network: Network, folder: Path, pictures: list[bytes]
 ) -> None:
     (folder / "a.png.json").write_text('{"exposure": 3}')
     heard, complete = once(client, job(folder, "camera's"))
     assert (complete, heard.names, network.posted) == (False, ["b.png"], pictures[1:])
-    assert heard.reasons == ["a.png: a.png.json: it is there already, and not a watcher's"]
+    assert heard.reasons == ["a.png: a.png.json: it exists already, and is not a watcher's"]
     assert (folder / "a.png.json").read_text() == '{"exposure": 3}'
 
 
 @pytest.mark.parametrize("below", [False, True])
-def test_a_camera_folder_that_cannot_be_read_is_waited_for(
+def test_unreadable_camera_folder_is_waited_for(
     client: Client, folder: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch, below: bool
 ) -> None:
     """One below it holds up no other."""
@@ -73,11 +71,11 @@ def test_a_camera_folder_that_cannot_be_read_is_waited_for(
     shut(monkeypatch, away.name)
     heard, complete = once(client, job(folder, f"away-{below}"))
     assert (complete, len(heard.ids)) == (False, len(pictures) * below)
-    assert heard.reasons == [f"{away}: Host is down{'; it is passed over' * below}"]
+    assert heard.reasons == [f"{away}: Host is down{'; it is skipped' * below}"]
 
 
 @pytest.mark.parametrize(("moved", "number"), [(False, errno.ENOSPC), (True, errno.EROFS)])
-def test_while_the_disk_is_full_none_but_the_oldest_is_uploaded(
+def test_full_disk_uploads_only_the_oldest_image(
     client: Client,
     network: Network,
     folder: Path,

@@ -29,7 +29,7 @@ def write(path: Path, content: bytes = b"x", modified: int | None = None) -> Non
         os.utime(path, ns=(modified, modified))
 
 
-def test_a_file_that_grows_is_waited_for(tmp_path: Path, clock: Clock) -> None:
+def test_growing_file_is_waited_for(tmp_path: Path, clock: Clock) -> None:
     folder = Folder(tmp_path, PATTERNS, 1.0, clock)
     for step in range(4):
         write(tmp_path / "a.png", b"x" * (step + 1))
@@ -42,7 +42,7 @@ def test_a_file_that_grows_is_waited_for(tmp_path: Path, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("change", ["time", "content", "another file"])
-def test_what_changes_is_waited_for_again(tmp_path: Path, clock: Clock, change: str) -> None:
+def test_changed_file_is_waited_for_again(tmp_path: Path, clock: Clock, change: str) -> None:
     folder = Folder(tmp_path, PATTERNS, 1.0, clock)
     write(tmp_path / "a.png", b"one", 10**18)
     folder.look()
@@ -60,7 +60,7 @@ def test_what_changes_is_waited_for_again(tmp_path: Path, clock: Clock, change: 
     assert names(folder) == ["a.png"]
 
 
-def test_an_empty_file_is_waited_for_ten_times_as_long(tmp_path: Path, clock: Clock) -> None:
+def test_empty_file_waits_ten_times_as_long(tmp_path: Path, clock: Clock) -> None:
     folder = Folder(tmp_path, PATTERNS, 1.0, clock)
     write(tmp_path / "a.png", b"")
     folder.look()
@@ -70,7 +70,7 @@ def test_an_empty_file_is_waited_for_ten_times_as_long(tmp_path: Path, clock: Cl
     assert names(folder) == ["a.png"]
 
 
-def test_which_names_are_looked_for(tmp_path: Path, clock: Clock) -> None:
+def test_names_are_matched_by_patterns(tmp_path: Path, clock: Clock) -> None:
     wanted = ["a.PNG", "b.Jpeg", "note.overlay.png", "sub/deeper/c.tiff"]
     others = [
         "a.PNG.json",
@@ -97,7 +97,7 @@ def test_which_names_are_looked_for(tmp_path: Path, clock: Clock) -> None:
     assert names(special) == ["cam1_top.raw", "notes.txt"]
 
 
-def test_a_folder_that_cannot_be_read_holds_up_no_other(
+def test_unreadable_folder_delays_no_other(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a.png", "locked/b.png", "z/c.png"):
@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_read_holds_up_no_other(
     assert folder.closed == {}
 
 
-def test_the_folder_itself_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watched_folder_itself_is_not_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shut(monkeypatch, tmp_path.name)
     with pytest.raises(OSError, match=tmp_path.name):
         Folder(tmp_path, PATTERNS, 1.0).look()

@@ -34,7 +34,7 @@ def found(name: str) -> Found:
         (r"(P.*)_", os.fsdecode(b"P\xfc_1.png"), r"P\udcfc"),
     ],
 )
-def test_a_part_is_searched_in_the_name_and_then_in_the_path(
+def test_part_is_searched_in_the_name_then_the_path(
     client: Client, tmp_path: Path, tiny_images: Images, part: str, name: str, expected: str | None
 ) -> None:
     """As cameras make a folder a day, whose numbers are those of no part where the name has one."""
@@ -44,9 +44,7 @@ def test_a_part_is_searched_in_the_name_and_then_in_the_path(
     assert (result.part_id, result.station) == (expected, "parts")
 
 
-def test_an_image_asked_about_again_is_not_inspected_again(
-    client: Client, tmp_path: Path, tiny_images: Images
-) -> None:
+def test_repeated_request_is_inspected_once(client: Client, tmp_path: Path, tiny_images: Images) -> None:
     """Unless it has another name, content, folder, station or part."""
     first, second = tiny_images["good"][:2]
     one, other = job(tmp_path, "again", overlay=True), job(tmp_path, "elsewhere")
@@ -68,7 +66,7 @@ def test_an_image_asked_about_again_is_not_inspected_again(
     assert len(made) == 6
 
 
-def test_the_overlay_comes_where_it_is_wanted(client: Client, tmp_path: Path, tiny_images: Images) -> None:
+def test_overlay_is_written_on_request(client: Client, tmp_path: Path, tiny_images: Images) -> None:
     for wanted in (True, False):
         one = job(tmp_path, "overlay", overlay=wanted)
         outcome = one.inspect(client, found(f"{wanted}.png"), tiny_images["good"][0], "identity")
@@ -107,7 +105,7 @@ def test_problem_of_the_image_is_its_outcome(
         None,
     ],
 )
-def test_what_may_be_of_one_image_alone_delays_it_alone(
+def test_problem_of_one_image_delays_only_that_image(
     client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str] | None
 ) -> None:
     network.refuse(refusal)
@@ -127,7 +125,7 @@ def test_what_may_be_of_one_image_alone_delays_it_alone(
         problem("method-not-allowed"),
     ],
 )
-def test_what_is_no_image_s_fault_stops_them_all(
+def test_problem_of_the_server_stops_all_images(
     client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str]
 ) -> None:
     network.refuse(refusal)
@@ -136,7 +134,7 @@ def test_what_is_no_image_s_fault_stops_them_all(
 
 
 @pytest.mark.parametrize("refusal", [None, (502, PAGE), (413, PAGE), (200, PAGE)])
-def test_a_server_that_is_away_stops_them_all(
+def test_missing_server_stops_all_images(
     client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str] | None
 ) -> None:
     network.refuse(refusal, lambda *_: True)

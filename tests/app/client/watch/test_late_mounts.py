@@ -30,7 +30,7 @@ def share(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("how", ["empty folders", "all that is ours", "a mount"])
-def test_pictures_are_moved_after_the_folder_of_those_taken_is_gone(
+def test_images_are_moved_after_the_taken_folder_is_gone(
     client: Client, folder: Path, share: Path, tmp_path: Path, tiny_images: Images, how: str
 ) -> None:
     first, second = tiny_images["good"][:2]
@@ -55,7 +55,7 @@ def test_pictures_are_moved_after_the_folder_of_those_taken_is_gone(
 
 
 @pytest.mark.parametrize("moved", [True, False], ids=["moved", "left"])
-def test_of_two_disks_that_are_swapped_each_has_an_identity_of_its_own(
+def test_swapped_disks_keep_their_identities(
     client: Client, folder: Path, share: Path, tmp_path: Path, tiny_images: Images, moved: bool
 ) -> None:
     """The second one was never watched, and has the same name with the same bytes."""

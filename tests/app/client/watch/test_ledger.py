@@ -23,7 +23,7 @@ def again(ledger: Ledger, root: Path) -> Ledger:
     return Ledger(root)
 
 
-def test_identity_and_what_is_done_outlast_the_process(tmp_path: Path, ledger: Ledger) -> None:
+def test_ledger_survives_the_process(tmp_path: Path, ledger: Ledger) -> None:
     name = os.fsdecode(b"day/P\xfc.png")
     stamp = Stamp(3, 10**18 + 1, 2**64 - 1)
     assert not ledger.is_done(name, stamp)
@@ -39,9 +39,7 @@ def test_identity_and_what_is_done_outlast_the_process(tmp_path: Path, ledger: L
         assert other.identity != ledger.identity
 
 
-def test_taken_image_lies_below_a_folder_of_its_own_until_it_is_released(
-    tmp_path: Path, ledger: Ledger
-) -> None:
+def test_taken_image_has_its_own_folder_until_released(tmp_path: Path, ledger: Ledger) -> None:
     (tmp_path / "day").mkdir()
     taken = []
     for content in (b"first", b"second"):
@@ -69,7 +67,7 @@ def test_second_watcher_is_refused_until_the_first_is_killed(tmp_path: Path) -> 
     with subprocess.Popen(command, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == b"open\n"
-        with pytest.raises(LedgerError, match="another watcher is at work in this folder"):
+        with pytest.raises(LedgerError, match="another watcher uses this folder"):
             Ledger(tmp_path)
         first.kill()
     Ledger(tmp_path).close()
@@ -82,7 +80,7 @@ def test_damaged_ledger_is_told(tmp_path: Path) -> None:
         Ledger(tmp_path)
 
 
-def test_ledger_is_no_longer_in_place_when_another_folder_is(tmp_path: Path) -> None:
+def test_ledger_notices_a_mounted_folder(tmp_path: Path) -> None:
     root, share = tmp_path / "root", tmp_path / "share"
     root.mkdir()
     share.mkdir()

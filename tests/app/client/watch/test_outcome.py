@@ -64,7 +64,7 @@ def test_left_where_it_is(tmp_path: Path, inspection: Inspection) -> None:
         (b'{"file": {"name": "a.png"}}', {}),
     ],
 )
-def test_json_of_a_camera_is_told_from_a_watcher_s(
+def test_json_of_a_camera_is_recognised(
     tmp_path: Path, inspection: Inspection, there: bytes | None, entry: dict[str, str] | None
 ) -> None:
     made = make(tmp_path, "a.png", b"one", inspection)
@@ -106,7 +106,7 @@ def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None
     assert sum(path.suffix == ".png" and ".overlay" not in path.name for path in out.iterdir()) == 2
 
 
-def test_an_image_of_somebody_else_is_not_written_over(tmp_path: Path, inspection: Inspection) -> None:
+def test_image_of_another_program_is_not_overwritten(tmp_path: Path, inspection: Inspection) -> None:
     out = tmp_path / "out"
     out.mkdir()
     other = f"a-{hashlib.sha256(b'one').hexdigest()[:12]}.png"
@@ -119,7 +119,7 @@ def test_an_image_of_somebody_else_is_not_written_over(tmp_path: Path, inspectio
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_of_two_that_move_under_one_name_at_once_none_is_lost(
+def test_concurrent_moves_to_one_name_lose_no_image(
     tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
     out = tmp_path / "out"
@@ -160,7 +160,7 @@ def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspectio
     assert {path.name for path in out.iterdir()} == {"a.png", "a.png.json", "a.png.overlay.png"}
 
 
-def test_a_folder_that_cannot_be_written_to_loses_nothing(tmp_path: Path, inspection: Inspection) -> None:
+def test_unwritable_folder_loses_nothing(tmp_path: Path, inspection: Inspection) -> None:
     (tmp_path / "out").write_text("a file where a folder should be")
     made = make(tmp_path / "in", "a.png", b"one", inspection)
     with pytest.raises(OSError, match="out"):
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_written_to_loses_nothing(tmp_path: Path, inspec
     assert made.file.path.read_bytes() == b"one"
 
 
-def test_a_picture_is_not_moved_before_its_json_is_there(tmp_path: Path, inspection: Inspection) -> None:
+def test_image_is_not_moved_before_its_json_exists(tmp_path: Path, inspection: Inspection) -> None:
     (tmp_path / "out" / "a.png.json").mkdir(parents=True)
     made = make(tmp_path / "in", "a.png", b"one", inspection)
     with pytest.raises(OSError, match=r"a\.png\.json"):

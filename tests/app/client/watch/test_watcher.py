@@ -23,7 +23,7 @@ def require_kept(client: Client, station: str, expected: list[str]) -> None:
     assert sorted(one.inspection_id for one in client.inspections(station=station)) == sorted(expected)
 
 
-def test_pictures_stay_and_are_inspected_once(client: Client, folder: Path, tiny_images: Images) -> None:
+def test_images_stay_and_are_inspected_once(client: Client, folder: Path, tiny_images: Images) -> None:
     for number, data in enumerate(tiny_images["good"][:3]):
         (folder / f"{number}.png").write_bytes(data)
     (folder / "bad.png").write_bytes(b"no image")
@@ -39,7 +39,7 @@ def test_pictures_stay_and_are_inspected_once(client: Client, folder: Path, tiny
     require_kept(client, "stay", heard.ids)
 
 
-def test_moved_pictures_with_their_names(
+def test_moved_images_keep_their_names(
     client: Client, folder: Path, tmp_path: Path, tiny_images: Images
 ) -> None:
     out = tmp_path / "out"
@@ -59,7 +59,7 @@ def test_moved_pictures_with_their_names(
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["watch.sqlite"]
 
 
-def test_a_name_with_another_picture_is_a_new_file(client: Client, folder: Path, tiny_images: Images) -> None:
+def test_new_image_under_an_old_name_is_a_new_file(client: Client, folder: Path, tiny_images: Images) -> None:
     made = []
     for data in tiny_images["good"][:3]:
         (folder / "last.png").write_bytes(data)
@@ -68,7 +68,7 @@ def test_a_name_with_another_picture_is_a_new_file(client: Client, folder: Path,
     require_kept(client, "same-name", made)
 
 
-def test_two_names_or_two_folders_with_one_picture_are_two_files(
+def test_same_bytes_under_two_names_are_two_files(
     client: Client, folder: Path, tmp_path: Path, tiny_images: Images
 ) -> None:
     (tmp_path / "other").mkdir()
@@ -79,7 +79,7 @@ def test_two_names_or_two_folders_with_one_picture_are_two_files(
     require_kept(client, "twins", made)
 
 
-def test_a_lost_answer_is_asked_for_again(
+def test_lost_answer_is_requested_again(
     client: Client, network: Network, folder: Path, pictures: list[bytes]
 ) -> None:
     network.lost = 3
@@ -91,7 +91,7 @@ def test_a_lost_answer_is_asked_for_again(
     assert len(pictures) == 2
 
 
-def test_while_the_server_is_away_pictures_wait_for_the_next_watcher(
+def test_images_wait_while_the_server_is_away(
     client: Client, network: Network, folder: Path, tmp_path: Path, pictures: list[bytes]
 ) -> None:
     """One that takes what was taken before, whatever names it looks for."""
@@ -107,17 +107,17 @@ def test_while_the_server_is_away_pictures_wait_for_the_next_watcher(
     assert [(out / name).read_bytes() for name in ("a.png", "b.png")] == pictures
 
 
-def test_images_that_were_taken_want_a_watcher_that_moves_them(folder: Path, client: Client) -> None:
+def test_taken_images_need_a_watcher_that_moves(folder: Path, client: Client) -> None:
     left = folder / ".flowgauge" / "taken" / "left"
     left.mkdir(parents=True)  # as of an image that was moved on when its watcher was killed
     assert once(client, job(folder, "taken")) == (ANY, True)
     (left / "x.png").write_bytes(b"x")
-    with pytest.raises(FileExistsError, match="let a watcher with --move-to deal with them first"):
+    with pytest.raises(FileExistsError, match="finish them with a watcher with --move-to first"):
         once(client, job(folder, "taken"))
 
 
 @pytest.mark.parametrize("refusal", [None, (413, "<html>nginx</html>"), problem("internal")])
-def test_one_that_does_not_come_through_stays_and_holds_up_no_other(
+def test_image_that_fails_delays_no_other(
     client: Client,
     network: Network,
     folder: Path,
@@ -138,7 +138,7 @@ def test_one_that_does_not_come_through_stays_and_holds_up_no_other(
     assert once(client, one)[0].names == ["a.png"]
 
 
-def test_while_the_server_is_busy_the_others_are_not_sent_to_it(
+def test_busy_server_receives_no_further_images(
     client: Client, network: Network, folder: Path, pictures: list[bytes]
 ) -> None:
     network.refuse(problem("queue-full"))
@@ -147,7 +147,7 @@ def test_while_the_server_is_busy_the_others_are_not_sent_to_it(
     assert len(pictures) == 2
 
 
-def test_what_is_half_written_is_waited_for(
+def test_incomplete_file_is_waited_for(
     client: Client, network: Network, folder: Path, tiny_images: Images
 ) -> None:
     """The camera pauses after each piece until it counts as whole, and goes on once it was asked about."""
@@ -175,7 +175,7 @@ def test_what_is_half_written_is_waited_for(
 @pytest.mark.parametrize(
     "data", [b"no image", b"\x89PNG\r\n\x1a\n" + 50 * b"\0"], ids=["no picture", "a damaged one"]
 )
-def test_what_cannot_be_decoded_is_sent_twice(
+def test_undecodable_image_is_sent_twice(
     client: Client, network: Network, folder: Path, tmp_path: Path, data: bytes, moved: bool
 ) -> None:
     """As soon as it seems whole, and at last: a damaged one is no load on the server and the network."""
@@ -189,7 +189,7 @@ def test_what_cannot_be_decoded_is_sent_twice(
     assert (isinstance(outcome.result, Inspection), outcome.file.quiet >= 0.5) == (False, True)
 
 
-def test_what_is_written_to_again_since_it_was_found_is_waited_for(
+def test_file_written_to_after_it_was_found_waits(
     client: Client, network: Network, folder: Path, pictures: list[bytes], tiny_images: Images
 ) -> None:
     def overwrite(method: str, body: bytes) -> bool:
@@ -206,7 +206,7 @@ def test_what_is_written_to_again_since_it_was_found_is_waited_for(
     require_kept(client, "again", heard.ids)
 
 
-def test_a_folder_that_goes_away_and_comes_back(client: Client, folder: Path, tiny_images: Images) -> None:
+def test_folder_that_disappears_and_returns(client: Client, folder: Path, tiny_images: Images) -> None:
     elsewhere = folder.with_name("elsewhere")
     with watching(client, job(folder, "gone")) as heard:
         folder.rename(elsewhere)
