@@ -19,12 +19,12 @@ from app.errors import problem_answers
 from app.events.feed import Feed
 from app.events.sinks.sinks import Sinks
 from app.history.deletions import DeletionGuard
-from app.history.drift import Drift
+from app.history.drift import DriftMonitor
+from app.history.drift_references import DriftReferences, load_latest_inspections
 from app.history.history import History
-from app.history.references import References, latest
 from app.history.retention import Retention
-from app.inspection.inspector import Inspector
-from app.inspection.predictor import Predictor
+from app.inspection.pipeline import InspectionPipeline
+from app.inspection.predict import PredictHandler
 from app.middleware.guard import Guard
 from app.middleware.lingering_close import LingeringClose
 from app.middleware.request_context import RequestContext
@@ -95,11 +95,11 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     )
     state.calibrations = calibrations = CalibrationFiles(settings.models)
     read_settings = SettingsFiles(settings.models).get
-    references = References(
+    references = DriftReferences(
         settings.models, read_settings, settings.precision, residency.serving, calibrations
     )
-    before = partial(latest, database)
-    state.drift = drift = Drift(
+    before = partial(load_latest_inspections, database)
+    state.drift = drift = DriftMonitor(
         settings.drift_window, references, before, references.categories, references.stations
     )
     state.deletions = deletions = DeletionGuard()
@@ -140,11 +140,11 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     limits = Limits(largest, settings.max_pixels)
     state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
     stack.callback(batcher.close)
-    state.inspector = inspector = Inspector(
+    state.inspector = inspector = InspectionPipeline(
         limits, settings.decode_threads, batcher, store, history, telemetry
     )
     stack.callback(inspector.close)
-    state.predictor = Predictor(settings, admission, batcher, residency, inspector, history)
+    state.predictor = PredictHandler(settings, admission, batcher, residency, inspector, history)
     gauges = Gauges(state)
     telemetry.registry.register(gauges)
     stack.callback(telemetry.registry.unregister, gauges)

@@ -21,7 +21,7 @@ from app.database import clock
 from app.database.engine import Database, shown
 from app.database.tables import inspections
 from app.history import identity
-from app.history.pictures import is_picture_name
+from app.history.inspection_files import is_image_name
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.files.atomic_files import temporary_directory
@@ -57,7 +57,7 @@ def create(settings: Settings, folder: BackupFolder) -> tuple[str, int]:
     database = Database(settings.database_url)
     try:
         database.prepare()
-        if identity.of(database) is None:
+        if identity.read_identity(database) is None:
             raise BackupError(
                 f"{shown(database.engine.url)} was never used by a server: an empty snapshot would stand for "
                 "the history. Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server"
@@ -132,7 +132,7 @@ class _Creation:
         for source in _files(root):
             path = f"{name}/{source.relative_to(root).as_posix()}"
             # An image's name is its sha256.
-            sha256 = source.name if is_picture_name(source.name) else (known or {}).get(path)
+            sha256 = source.name if is_image_name(source.name) else (known or {}).get(path)
             if sha256 is not None and self._folder.object_path(sha256).exists():
                 yield Line(sha256, path)
                 continue

@@ -49,7 +49,7 @@ def calibrate(
     import torch
 
     from app.auth.access import COMMAND_LINE
-    from app.recalibration.folder import FolderError, find_images, measure_images
+    from app.recalibration.image_folder import FolderError, find_images, measure_images
     from app.recalibration.recalibrate import recalibrate
     from app.registry.calibrations import CalibrationFiles
     from app.registry.category_settings import SettingsFiles

@@ -8,7 +8,7 @@ from sqlalchemy import JSON, Connection, cast, func, select, type_coerce
 
 from app.database.tables import inspections
 from app.history import queries
-from app.history.queries import Filter
+from app.history.queries import InspectionFilter
 from app.history.rates import DECISIONS
 from app.schemas.predict import Decision
 
@@ -17,22 +17,22 @@ _COLUMNS: Final = inspections.columns
 _MOST_STATIONS: Final = 200
 
 
-class Neighbours(NamedTuple):
+class AdjacentInspections(NamedTuple):
     """The inspections next to one in time, of those that a filter lets through: their ids, or None."""
 
     older: str | None
     newer: str | None
 
 
-def neighbours(connection: Connection, wanted: Filter, identifier: str) -> Neighbours:
+def find_adjacent(connection: Connection, wanted: InspectionFilter, identifier: str) -> AdjacentInspections:
     """Find what stands before and after an inspection."""
-    older = queries.page(connection, wanted, 1, identifier)
+    older = queries.find_page(connection, wanted, 1, identifier)
     later = select(_COLUMNS.id).where(_COLUMNS.id > identifier).order_by(_COLUMNS.id).limit(1)
     newer = [connection.scalar(later.where(*one.conditions())) for one in wanted.one_by_one()]
-    return Neighbours(older[0].id if older else None, min(filter(None, newer), default=None))
+    return AdjacentInspections(older[0].id if older else None, min(filter(None, newer), default=None))
 
 
-def stations(connection: Connection, categories: Collection[str] | None) -> list[str]:
+def list_stations(connection: Connection, categories: Collection[str] | None) -> list[str]:
     """The stations that inspections of some categories, or of all, came from: sorted, at most 200.
 
     Each is found by one step in an index, so it costs the same in a history of millions.
@@ -50,7 +50,7 @@ def stations(connection: Connection, categories: Collection[str] | None) -> list
     return sorted(found)
 
 
-def decisions(connection: Connection, wanted: Filter) -> dict[Decision, int]:
+def count_decisions(connection: Connection, wanted: InspectionFilter) -> dict[Decision, int]:
     """How many inspections a filter lets through by each decision, whichever it names; of indexes alone."""
     counted = select(func.count()).select_from(inspections)
     return {
@@ -62,7 +62,7 @@ def decisions(connection: Connection, wanted: Filter) -> dict[Decision, int]:
     }
 
 
-class Scored(NamedTuple):
+class ScorePoint(NamedTuple):
     """An inspection's score, and the limits that it was decided by; `review` is None without a band."""
 
     id: str
@@ -76,7 +76,9 @@ class Scored(NamedTuple):
     review: float | None
 
 
-def trace(connection: Connection, wanted: Filter, limit: int, upto: str | None = None) -> list[Scored]:
+def load_scores(
+    connection: Connection, wanted: InspectionFilter, limit: int, upto: str | None = None
+) -> list[ScorePoint]:
     """The scores of the latest inspections that a filter for one category lets through, up to an id.
 
     Oldest first.
@@ -85,13 +87,13 @@ def trace(connection: Connection, wanted: Filter, limit: int, upto: str | None =
     # its CAST would make a number of it.
     sqlite = connection.dialect.name == "sqlite"
     answer = type_coerce(_COLUMNS.answer, JSON) if sqlite else cast(_COLUMNS.answer, JSON)
-    limits = (answer["threshold"][name].as_float() for name in Scored._fields[-2:])
+    limits = (answer["threshold"][name].as_float() for name in ScorePoint._fields[-2:])
     query = (
-        select(*(_COLUMNS[name] for name in Scored._fields[:-2]), *limits)
+        select(*(_COLUMNS[name] for name in ScorePoint._fields[:-2]), *limits)
         .where(*wanted.conditions())
         .order_by(_COLUMNS.id.desc())
         .limit(limit)
     )
     if upto is not None:
         query = query.where(_COLUMNS.id <= upto)
-    return [Scored(*row) for row in reversed(connection.execute(query).all())]
+    return [ScorePoint(*row) for row in reversed(connection.execute(query).all())]

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from app.database.tables import audit
-from app.history.reports import Span
+from app.history.decision_counts import TimeSpan
 
 THRESHOLDS: Final = "model.thresholds"
 REGION: Final = "model.region"
@@ -21,8 +21,8 @@ ACTIONS: Final = (THRESHOLDS, REGION, CALIBRATION, *_SWITCHES)
 _ACT_MS: Final = 600_000
 
 
-def changes(
-    connection: Connection, span: Span, categories: Collection[str] | None, limit: int
+def find_changes(
+    connection: Connection, span: TimeSpan, categories: Collection[str] | None, limit: int
 ) -> list[dict[str, Any]]:
     """What was changed in a time and came to its end, as rows of the audit log: the latest, in their order.
 
@@ -42,10 +42,10 @@ def changes(
         category, _, version = row["target"].partition("/")
         after, known = last.get(category, (0, None))
         last[category] = row["number"], version
-        previous = detail(row).get("previous") or known
+        previous = parse_detail(row).get("previous") or known
         # Most are of models that were unloaded and loaded again.
         if previous not in (None, version) and not _is_told(connection, row, after):
-            unannounced.append(row | {"detail": json.dumps({**detail(row), "previous": previous})})
+            unannounced.append(row | {"detail": json.dumps({**parse_detail(row), "previous": previous})})
     return sorted((*acted, *unannounced), key=lambda row: int(row["number"]))[-limit:]
 
 
@@ -57,7 +57,7 @@ def _is_told(connection: Connection, row: Mapping[str, Any], after: int) -> bool
     category, _, version = row["target"].partition("/")
     near = audit.c.number > after, audit.c.created_ms < row["created_ms"] + _ACT_MS
     acts = _acts(connection, _SWITCHES, [category], *near)
-    states = (held(act["action"], act["target"], detail(act)) for act in acts)
+    states = (before_and_after(act["action"], act["target"], parse_detail(act)) for act in acts)
     # One that activates what serves already tells nothing.
     return any(now == {"version": version} != was for was, now in states)
 
@@ -83,13 +83,13 @@ def last_changed_ms(connection: Connection, category: str, actions: Collection[s
     return connection.scalar(select(func.max(audit.c.created_ms)).where(*done)) or 0
 
 
-def detail(row: Mapping[str, Any]) -> dict[str, Any]:
+def parse_detail(row: Mapping[str, Any]) -> dict[str, Any]:
     """What the audit log knows of an act beyond its columns."""
     found: dict[str, Any] = json.loads(row["detail"] or "{}")
     return found
 
 
-def held(
+def before_and_after(
     action: str, target: str, known: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """What held before an act and what after it: rates, a threshold, a version, or whether a region."""

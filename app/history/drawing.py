@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Row
 
-from app.history.pictures import Pictures
+from app.history.inspection_files import InspectionFiles
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow.config import MAX_SAMPLE_BITS
@@ -33,7 +33,7 @@ _NO_LIMITS: Final = images.Limits(sys.maxsize, sys.maxsize, sys.maxsize)
 _JPEG_QUALITY: Final = 88
 
 
-class Source(NamedTuple):
+class DrawingSource(NamedTuple):
     """An inspection, by what it is drawn from.
 
     Attributes:
@@ -65,14 +65,14 @@ class Drawer:
         unsent: the account of what was drawn and is yet to be sent; apart from the line's own.
     """
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: InspectionFiles) -> None:
         self.unsent = Admission(sys.maxsize, _MOST_BYTES)
         self._pictures = pictures
         self._thread = ThreadPoolExecutor(1, "history-drawing")
         self._places = ConcurrencyLimit(MOST_WAITING, "pictures wait to be drawn")
 
     async def draw(
-        self, view: View, source: Source, side: int | None = None, key_id: str | None = None
+        self, view: View, source: DrawingSource, side: int | None = None, key_id: str | None = None
     ) -> bytes | None:
         """Draw an image; None where what it is drawn from is missing or damaged.
 
@@ -94,7 +94,7 @@ class Drawer:
         """Finish what is being drawn, and end the thread."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _render(self, view: View, source: Source, side: int | None) -> bytes | None:
+    def _render(self, view: View, source: DrawingSource, side: int | None) -> bytes | None:
         image = self._decoded(source)
         if image is None:
             return None
@@ -111,7 +111,7 @@ class Drawer:
                 image = heatmap.colours(scores, source.scale, image.shape[:2])
         return heatmap.encode_png(image) if side is None else _jpeg(image)
 
-    def _decoded(self, source: Source) -> NDArray[np.uint8] | None:
+    def _decoded(self, source: DrawingSource) -> NDArray[np.uint8] | None:
         data = self._pictures.picture(source.sha256)
         if data is None:
             return None

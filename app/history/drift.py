@@ -38,7 +38,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class DriftReference:
     """Calibration images that the inspections of a category are compared with.
 
     Attributes:
@@ -59,14 +59,14 @@ class Reference:
     station: str | None = None
     precision: Precision = "float32"
 
-    def same(self, other: "Reference") -> bool:
+    def same(self, other: "DriftReference") -> bool:
         """Whether inspections of one window may be compared with both."""
         return (self.version, self.settings) == (other.version, other.settings)
 
 
 @dataclass(frozen=True)
-class State:
-    """Drift of a category, or of a station with a calibration of its own.
+class DriftState:
+    """DriftMonitor of a category, or of a station with a calibration of its own.
 
     Attributes:
         version: the one that serves, whose inspections these are.
@@ -89,7 +89,7 @@ class State:
         return self.alarm_since is not None
 
 
-class Drift:
+class DriftMonitor:
     """The windows of all categories. May be used from several threads at once.
 
     Args:
@@ -106,7 +106,7 @@ class Drift:
     def __init__(
         self,
         window: int,
-        reference: Callable[[str, str | None], Reference | None],
+        reference: Callable[[str, str | None], DriftReference | None],
         latest: Callable[[str, int, str | None, Sequence[str], str], Sequence[Row]],
         categories: Callable[[], Iterable[str]] = tuple,
         stations: Callable[[str], Sequence[str]] = lambda _: (),
@@ -130,7 +130,7 @@ class Drift:
                 if window is not None:
                     window.add(own)
 
-    def state(self, category: str, station: str | None = None) -> State | None:
+    def state(self, category: str, station: str | None = None) -> DriftState | None:
         """How a category is, or a station of it that has a calibration of its own; else as the others.
 
         None where there is no active version to compare with.
@@ -139,7 +139,7 @@ class Drift:
             window = self._current(category, station)
             return None if window is None else window.state()
 
-    def windows(self, category: str) -> list[State]:
+    def windows(self, category: str) -> list[DriftState]:
         """How a category is, and after that each of its stations that has a calibration of its own.
 
         None of them where there is no active version to compare with.
@@ -149,7 +149,7 @@ class Drift:
         # A calibration may have come or gone between the one look and the other.
         return [state for station, state in found if state is not None and state.station == station]
 
-    def states(self) -> dict[str, list[State]]:
+    def states(self) -> dict[str, list[DriftState]]:
         """The windows of all categories that have an active version."""
         names = dict.fromkeys((*self._categories(), *(category for category, _ in tuple(self._windows))))
         found = ((category, self.windows(category)) for category in names)
@@ -178,7 +178,7 @@ class Drift:
 class _Window:
     """The latest inspections that compare with a reference."""
 
-    def __init__(self, category: str, reference: Reference, size: int) -> None:
+    def __init__(self, category: str, reference: DriftReference, size: int) -> None:
         self._category = category
         self.reference = reference
         self._rows = deque[tuple[str, tuple[float, ...]]](maxlen=size)
@@ -187,14 +187,14 @@ class _Window:
         self._comparisons: tuple[Comparison, ...] = ()
         self._alarm_since: str | None = None  # an inspection
 
-    def state(self) -> State:
+    def state(self) -> DriftState:
         """What is known now."""
         since, alarm_since = (
             None if identifier is None else clock.iso(clock.time_of(identifier))
             for identifier in (self._rows[0][0] if self._rows else None, self._alarm_since)
         )
         station, version = self.reference.station, self.reference.version
-        return State(version, len(self._rows), since, self._comparisons, alarm_since, station)
+        return DriftState(version, len(self._rows), since, self._comparisons, alarm_since, station)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take up inspections; those that do not compare, or are there already, are left out."""

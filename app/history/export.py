@@ -19,7 +19,7 @@ _FORMULA: Final = re.compile(r"^(?=[\t\r\n])|(^|[;,|\t]\s*)(?=[=+\-@＝＋－＠
 _HEADER: Final = ("inspection_id", "created", *(column.name for column in SUMMARY[2:]))
 
 
-def summary(row: Row[Any]) -> schemas.InspectionSummary:
+def to_summary(row: Row[Any]) -> schemas.InspectionSummary:
     """A row of `queries.SUMMARY` as it goes over the wire."""
     fields = dict(row._mapping)
     return schemas.InspectionSummary(
@@ -31,13 +31,13 @@ def summary(row: Row[Any]) -> schemas.InspectionSummary:
     )
 
 
-def ndjson(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
+def export_ndjson(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
     """Each inspection as in /v1/inspections, on a line of its own; a piece for every page."""
     for rows in pages:
-        yield "".join(f"{summary(row).model_dump_json()}\n" for row in rows).encode()
+        yield "".join(f"{to_summary(row).model_dump_json()}\n" for row in rows).encode()
 
 
-def table(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
+def export_csv(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
     """CSV (RFC 4180) in UTF-8 with a line of column names; a piece for every page.
 
     Text that a spreadsheet would run as a formula begins with an apostrophe.

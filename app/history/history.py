@@ -14,11 +14,11 @@ from app.database.engine import Database, DatabaseUnavailable
 from app.errors.problems import Problem
 from app.history import identity, queries
 from app.history.drawing import Drawer
+from app.history.inspection_files import InspectionFiles
 from app.history.journal import Journal, JournalFull
-from app.history.pictures import Pictures
+from app.history.journal_record import HistoryEntry
 from app.history.recent_answers import RecentAnswers
-from app.history.record import Entry
-from app.history.recorder import Recorder, Rows
+from app.history.writer import HistoryWriter, Rows
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
 
@@ -59,7 +59,7 @@ class History:
         self.folder = settings.history.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(settings.database_url)
-        self.pictures = Pictures(self.folder)
+        self.pictures = InspectionFiles(self.folder)
         self.drawer = Drawer(self.pictures)
         # Who sends an archive of pictures holds a place, and one of the pictures in memory.
         self.archives = ConcurrencyLimit(MAX_ARCHIVES, "archives are being sent")
@@ -98,7 +98,7 @@ class History:
                 "keeping.",
             ) from error
 
-    async def record(self, entry: Entry) -> None:
+    async def record(self, entry: HistoryEntry) -> None:
         """Keep an inspection; when this returns, a crash of the process loses nothing of it.
 
         One whose caller is cancelled meanwhile may be kept all the same.
@@ -118,7 +118,7 @@ class History:
         appended = await asyncio.wrap_future(self._appending.submit(lambda: self._journal.appended))
         await self._filed(appended)
 
-    async def find_idempotent(self, key_id: str | None, key: str) -> queries.Earlier | None:
+    async def find_idempotent(self, key_id: str | None, key: str) -> queries.EarlierAnswer | None:
         """The inspection that a key's idempotency key has led to, or None.
 
         While the database is away, as far as it is remembered: a line rather has an image inspected twice
@@ -132,7 +132,7 @@ class History:
         if recent is not None or self._recorder.database_is_away:
             return recent
 
-        def find() -> queries.Earlier | None:
+        def find() -> queries.EarlierAnswer | None:
             if self._recorder.database_is_away:  # found while this one waited for a thread
                 return None
             try:
@@ -191,7 +191,7 @@ class History:
             ) from error
         try:
             self.database.upgrade()
-            self.identity = identity.ensure(self.database)
+            self.identity = identity.ensure_identity(self.database)
             self.pictures.open()
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
         except BaseException as error:
@@ -202,13 +202,13 @@ class History:
         if self._journal.backlog:
             logger.info("filing %d bytes that an earlier process has left", self._journal.backlog)
         self._left_over = self._journal.appended
-        self._recorder = Recorder(self.database, self.pictures, self._journal, self._callbacks)
+        self._recorder = HistoryWriter(self.database, self.pictures, self._journal, self._callbacks)
         self._recent = RecentAnswers()
         # One thread: what arrives is in the journal in the order in which it arrives.
         self._appending = ThreadPoolExecutor(1, "journal")
         self._recorder.wake()
 
-    def _append(self, entry: Entry) -> None:
+    def _append(self, entry: HistoryEntry) -> None:
         try:
             self._journal.append(entry.record())
         except JournalFull as error:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from app.history.record import Record, decode
+from app.history.journal_record import JournalRecord, decode_records
 from app.registry.free_disk import SPARE_BYTES, free_bytes
 
 logger = logging.getLogger("flowgauge.history")
@@ -78,7 +78,7 @@ class Journal:
         if free < size + SPARE_BYTES:
             raise JournalFull("the disk has no room to spare")
 
-    def append(self, record: Record) -> None:
+    def append(self, record: JournalRecord) -> None:
         """Write a record; it survives this process from when this returns.
 
         Raises:
@@ -101,7 +101,7 @@ class Journal:
                 with suppress(OSError):  # the file goes on
                     self._next()
 
-    def read(self) -> list[Record]:
+    def read(self) -> list[JournalRecord]:
         """Read the file that waits longest; empty if no record waits.
 
         A record that was not finished is left out: it was never answered. A damaged one is an error in the
@@ -118,7 +118,7 @@ class Journal:
                     self._next()
             path, size = self._waiting[0]
             data = path.read_bytes()[:size]
-            found = decode(data)
+            found = decode_records(data)
             if found.damaged:
                 kept = path.with_suffix(".damaged")
                 kept.write_bytes(data[found.size :])
@@ -139,7 +139,7 @@ class Journal:
         self._waiting.popleft()
         self.dropped += size
 
-    def set_aside(self, record: Record) -> Path:
+    def set_aside(self, record: JournalRecord) -> Path:
         """Keep a record that can never be filed in a file of its own, and give that."""
         kept = self._folder / f"{record.row['id']}.damaged"
         kept.write_bytes(record.encode())

@@ -16,8 +16,8 @@ from sqlalchemy import Connection, case, func, select
 
 from app.database import clock
 from app.database.tables import inspections
-from app.history.queries import Filter, elsewhere
-from app.history.rates import DECISIONS, rate
+from app.history.queries import InspectionFilter, is_elsewhere
+from app.history.rates import DECISIONS, estimate_rate
 from app.schemas.history import Verdict
 from app.schemas.outlook import Change, ProjectedDecisions, Window
 from app.schemas.predict import Decision
@@ -27,7 +27,7 @@ from flows.fastflow.manifest import Precision
 _COLUMNS: Final = inspections.columns
 
 
-class Limits(NamedTuple):
+class ThresholdPosition(NamedTuple):
     """A position of the thresholds: REJECT above `reject`, else REVIEW above `review`; None for no band."""
 
     reject: float
@@ -47,10 +47,10 @@ _Groups = Mapping[tuple[Decision, Verdict | None], _Group]
 
 def project(
     connection: Connection,
-    wanted: Filter,
+    wanted: InspectionFilter,
     version: str,
     precision: Precision,
-    positions: Sequence[Limits],
+    positions: Sequence[ThresholdPosition],
     *,
     last: int,
     without: Collection[str] = (),
@@ -82,7 +82,7 @@ def project(
         latest.version == version, latest.precision == precision
     )
     if without:
-        query = query.where(elsewhere(latest.station, without))
+        query = query.where(is_elsewhere(latest.station, without))
     rows = connection.execute(query.group_by(latest.decision, latest.verdict)).all()
     groups: dict[tuple[Decision, Verdict | None], _Group] = {}
     for decision, verdict, n, _, *counted in rows:
@@ -104,7 +104,9 @@ def project(
     return window, [_projected(taken, groups, position) for position in positions]
 
 
-def _projected(taken: Mapping[Decision, Counts], groups: _Groups, position: Limits) -> ProjectedDecisions:
+def _projected(
+    taken: Mapping[Decision, Counts], groups: _Groups, position: ThresholdPosition
+) -> ProjectedDecisions:
     moved: dict[tuple[Decision, Decision], int] = {}
     reviewed: dict[Verdict, dict[tuple[Decision, Decision], int]] = {"good": {}, "defect": {}}
     for (before, verdict), (n, above) in groups.items():
@@ -116,7 +118,7 @@ def _projected(taken: Mapping[Decision, Counts], groups: _Groups, position: Limi
             if verdict is not None:
                 reviewed[verdict][before, after] = count
     rates = {
-        verdict: rate(taken, verdict, {pair: (n, parts.get(pair, 0)) for pair, n in moved.items()})
+        verdict: estimate_rate(taken, verdict, {pair: (n, parts.get(pair, 0)) for pair, n in moved.items()})
         for verdict, parts in reviewed.items()
     }
     changes = [

@@ -28,13 +28,13 @@ _EXPORT_ROWS: Final = 1000
 _RAREST_FIRST: Final = ("part_id", "verdict", "station", "decision")
 
 
-def elsewhere(station: ColumnElement[Any], stations: Collection[str]) -> ColumnElement[bool]:
+def is_elsewhere(station: ColumnElement[Any], stations: Collection[str]) -> ColumnElement[bool]:
     """Whether an inspection was made anywhere but at some stations, or names none."""
     return or_(station.is_(None), station.not_in(stations))
 
 
 @dataclass(frozen=True)
-class Filter:
+class InspectionFilter:
     """Which inspections are wanted; what is None does not matter.
 
     Attributes:
@@ -69,7 +69,7 @@ class Filter:
             conditions.append(_COLUMNS.id < first_id(self.to_ms))
         return conditions
 
-    def one_by_one(self) -> list["Filter"]:
+    def one_by_one(self) -> list["InspectionFilter"]:
         """The filter, once for each of `categories`, and without these; itself where they do not matter.
 
         The rows of one category stand together in an index. Databases would go through those of several from
@@ -82,7 +82,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierAnswer:
     """An inspection that an idempotency key has led to, with its answer in JSON and its heatmap's colours."""
 
     id: str
@@ -92,16 +92,18 @@ class Earlier:
     map_middle: float
 
 
-def page(connection: Connection, wanted: Filter, limit: int, after: str | None = None) -> Sequence[Row[Any]]:
+def find_page(
+    connection: Connection, wanted: InspectionFilter, limit: int, after: str | None = None
+) -> Sequence[Row[Any]]:
     """The newest inspections that a filter lets through, newest first; after an id, only older ones."""
     query = select(*SUMMARY).order_by(_COLUMNS.id.desc()).limit(limit)
     if after is not None:
         query = query.where(_COLUMNS.id < after)
-    pages = (connection.execute(query.where(*one.conditions())).all() for one in wanted.one_by_one())
-    return list(heapq.merge(*pages, key=attrgetter("id"), reverse=True))[:limit]
+    iterate_pages = (connection.execute(query.where(*one.conditions())).all() for one in wanted.one_by_one())
+    return list(heapq.merge(*iterate_pages, key=attrgetter("id"), reverse=True))[:limit]
 
 
-def pages(database: Database, wanted: Filter) -> Iterator[Sequence[Row[Any]]]:
+def iterate_pages(database: Database, wanted: InspectionFilter) -> Iterator[Sequence[Row[Any]]]:
     """All inspections that a filter lets through, newest first, in pages.
 
     Each is read in a transaction of its own: whoever takes them slowly holds nothing back.
@@ -109,7 +111,7 @@ def pages(database: Database, wanted: Filter) -> Iterator[Sequence[Row[Any]]]:
     after = None
     while True:
         with database.read() as connection:
-            rows = page(connection, wanted, _EXPORT_ROWS, after)
+            rows = find_page(connection, wanted, _EXPORT_ROWS, after)
         if rows:
             yield rows
         if len(rows) < _EXPORT_ROWS:
@@ -117,12 +119,12 @@ def pages(database: Database, wanted: Filter) -> Iterator[Sequence[Row[Any]]]:
         after = rows[-1].id
 
 
-def find(connection: Connection, identifier: str) -> Row[Any] | None:
+def find_inspection(connection: Connection, identifier: str) -> Row[Any] | None:
     """All columns of one inspection, or None."""
     return connection.execute(select(inspections).where(_COLUMNS.id == identifier)).one_or_none()
 
 
-def find_idempotent(connection: Connection, key_id: str | None, key: str) -> Earlier | None:
+def find_idempotent(connection: Connection, key_id: str | None, key: str) -> EarlierAnswer | None:
     """The inspection that a key's idempotency key has led to, or None."""
     row = connection.execute(
         select(_COLUMNS.id, _COLUMNS.request_sha256, _COLUMNS.answer, _COLUMNS.map_low, _COLUMNS.map_middle)
@@ -130,4 +132,4 @@ def find_idempotent(connection: Connection, key_id: str | None, key: str) -> Ear
         .order_by(_COLUMNS.id)
         .limit(1)
     ).one_or_none()
-    return None if row is None else Earlier(*row)
+    return None if row is None else EarlierAnswer(*row)

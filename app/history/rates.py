@@ -45,7 +45,7 @@ _DRAWS = 40_000
 Projection = Mapping[tuple[Decision, Decision], tuple[int, int]]
 
 
-class Cell(NamedTuple):
+class DecisionCell(NamedTuple):
     """The inspections with one decision, and the reviewed parts of one verdict among them, on two sides.
 
     Attributes:
@@ -61,17 +61,19 @@ class Cell(NamedTuple):
     outside: int | None
 
 
-def overkill(counts: Mapping[Decision, Counts]) -> Rate:
+def estimate_overkill(counts: Mapping[Decision, Counts]) -> Rate:
     """The share of good parts that are rejected."""
-    return rate(counts, "good")
+    return estimate_rate(counts, "good")
 
 
-def escape(counts: Mapping[Decision, Counts]) -> Rate:
+def estimate_escape(counts: Mapping[Decision, Counts]) -> Rate:
     """The share of defective parts that pass."""
-    return rate(counts, "defect")
+    return estimate_rate(counts, "defect")
 
 
-def rate(counts: Mapping[Decision, Counts], verdict: Verdict, projection: Projection | None = None) -> Rate:
+def estimate_rate(
+    counts: Mapping[Decision, Counts], verdict: Verdict, projection: Projection | None = None
+) -> Rate:
     """The share of the parts with a verdict that get the wrong decision.
 
     Args:
@@ -95,7 +97,7 @@ def rate(counts: Mapping[Decision, Counts], verdict: Verdict, projection: Projec
             if n or (taken == given and not one.inspections):
                 side = given == _WRONG[verdict]
                 sides[side] = (sides[side] or 0) + parts
-        cells.append(Cell(one.inspections, one.reviewed, sides[True], sides[False]))
+        cells.append(DecisionCell(one.inspections, one.reviewed, sides[True], sides[False]))
     return _share(tuple(cells))
 
 
@@ -112,7 +114,7 @@ def _unknown(
 
 
 @lru_cache(maxsize=1024)
-def _share(cells: tuple[Cell, ...]) -> Rate:
+def _share(cells: tuple[DecisionCell, ...]) -> Rate:
     """The share of the counted parts that are inside, weighted by inspections; there is a counted part."""
     weights = [cell.inspections / cell.reviewed if cell.reviewed else 0.0 for cell in cells]
     inside = sum(w * (cell.inside or 0) for w, cell in zip(weights, cells, strict=True))
@@ -125,7 +127,7 @@ def _share(cells: tuple[Cell, ...]) -> Rate:
 
 
 def _drawn(
-    rng: np.random.Generator, cells: Iterable[Cell], widened: Literal["inside", "outside"]
+    rng: np.random.Generator, cells: Iterable[DecisionCell], widened: Literal["inside", "outside"]
 ) -> NDArray[np.float64]:
     """Draws of the share where one side of every decision is as large as its reviews allow.
 

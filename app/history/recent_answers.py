@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from app.history.queries import Earlier
+from app.history.queries import EarlierAnswer
 
 MAX_BYTES: Final = 16 * 1024 * 1024  # some thousand answers; one with many regions has 80 KiB
 
@@ -17,7 +17,7 @@ class RecentAnswers:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._room = max_bytes
-        self._answers: dict[tuple[str | None, str], Earlier] = {}
+        self._answers: dict[tuple[str | None, str], EarlierAnswer] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Remember an inspection by its columns; of several under a key the first counts."""
@@ -25,7 +25,7 @@ class RecentAnswers:
         if name is None or (key := (row.get("key_id"), name)) in self._answers:
             return
         answer: str = row["answer"]
-        self._answers[key] = Earlier(
+        self._answers[key] = EarlierAnswer(
             row["id"], row.get("request_sha256"), answer, row["map_low"], row["map_middle"]
         )
         self._room -= len(answer)
@@ -33,6 +33,6 @@ class RecentAnswers:
             oldest = self._answers.pop(next(iter(self._answers)))
             self._room += len(oldest.answer)
 
-    def find(self, key_id: str | None, key: str) -> Earlier | None:
+    def find(self, key_id: str | None, key: str) -> EarlierAnswer | None:
         """The first answer under a key's idempotency key, or None where it is not remembered."""
         return self._answers.get((key_id, key))

@@ -22,7 +22,7 @@ from app.errors.problems import Problem
 from app.events import log
 from app.history.deletions import DeletionGuard
 from app.history.history import History
-from app.history.loose_ends import orphans, unused
+from app.history.orphans import find_orphans, find_unused_images
 from app.history.rates import DECISIONS
 from app.schemas.deletions import DeletionKind, HeldDeletion
 from app.schemas.predict import Decision
@@ -214,7 +214,7 @@ class Retention:
             found, total = list[Path](), 0
             for folder in self._pictures.folders():
                 files = [path for path in folder.iterdir() if path.is_file()]
-                found += orphans(self._database, self._pictures, files)
+                found += find_orphans(self._database, self._pictures, files)
                 total += len(files)
             return found, total
 
@@ -222,7 +222,7 @@ class Retention:
 
         def confirm_and_remove() -> bool:
             # Once more, while nothing is being filed.
-            still = orphans(self._database, self._pictures, found)
+            still = find_orphans(self._database, self._pictures, found)
             if self._guard.allows("orphans", len(still), total):
                 for path in still:
                     logger.info("%s belongs to no inspection: removed", path)
@@ -233,7 +233,7 @@ class Retention:
 
     def _remove_files(self, connection: Connection, gone: Sequence[Any]) -> None:
         """Remove the maps of inspections, and images that no other one has."""
-        images = unused(connection, {row.image_sha256 for row in gone})
+        images = find_unused_images(connection, {row.image_sha256 for row in gone})
         maps = (self._pictures.map_path(row.id) for row in gone)
         for path in (*maps, *map(self._pictures.picture_path, images)):
             path.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from app.schemas.history import Verdict
 from app.schemas.review import Review
 
 
-def add(
+def add_review(
     database: Database,
     caller: Caller,
     inspection_id: str,
@@ -66,7 +66,7 @@ def add(
     return _shown(**row)
 
 
-def of(database: Database, inspection_id: str) -> list[Review]:
+def list_reviews(database: Database, inspection_id: str) -> list[Review]:
     """All reviews of an inspection, the first one first.
 
     Raises:
@@ -81,7 +81,7 @@ def of(database: Database, inspection_id: str) -> list[Review]:
 
 
 def _require_inspection(connection: Connection, inspection_id: str) -> Row[Any]:
-    row = queries.find(connection, inspection_id)
+    row = queries.find_inspection(connection, inspection_id)
     if row is None:
         raise Problem("unknown-inspection", "No inspection has this id, or retention has removed it.")
     return row

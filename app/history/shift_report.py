@@ -8,11 +8,11 @@ from sqlalchemy import Connection, func, select
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections
-from app.history import changes, export, reports
-from app.history.drift import Drift, State
+from app.history import changes, decision_counts, export
+from app.history.decision_counts import TimeSpan
+from app.history.drift import DriftMonitor, DriftState
 from app.history.queries import SUMMARY
-from app.history.rates import escape, overkill
-from app.history.reports import Span
+from app.history.rates import estimate_escape, estimate_overkill
 from app.schemas.predict import Decision
 from app.schemas.reports import (
     DriftNow,
@@ -31,15 +31,19 @@ _COLUMNS: Final = inspections.columns
 
 
 def shift_report(
-    database: Database, drift: Drift, asked: Span, categories: Collection[str] | None, station: str | None
+    database: Database,
+    drift: DriftMonitor,
+    asked: TimeSpan,
+    categories: Collection[str] | None,
+    station: str | None,
 ) -> ShiftReport:
     """Sum up a time; of some categories, or of all, and of one station, or of all."""
     with database.read() as connection:
-        span = reports.complete(connection, asked)
-        versions = reports.versions(connection, span, categories, station)
-        counts = {one: reports.counts(connection, one, span, station) for one in versions}
+        span = decision_counts.skip_deleted(connection, asked)
+        versions = decision_counts.count_versions(connection, span, categories, station)
+        counts = {one: decision_counts.count_decisions(connection, one, span, station) for one in versions}
         parts = {one: details(connection, one, span, station) for one in versions}
-        changed = changes.changes(connection, asked, categories, _MOST_CHANGES + 1)
+        changed = changes.find_changes(connection, asked, categories, _MOST_CHANGES + 1)
     return ShiftReport(
         from_=clock.iso(span.from_ms),
         to=clock.iso(span.to_ms),
@@ -49,8 +53,8 @@ def shift_report(
                 category=one,
                 versions=versions[one],
                 decisions=counts[one],
-                overkill=overkill(counts[one]),
-                escape=escape(counts[one]),
+                overkill=estimate_overkill(counts[one]),
+                escape=estimate_escape(counts[one]),
                 drift=_drift_now(drift, one, station),
                 **dict(parts[one]),
             )
@@ -61,7 +65,9 @@ def shift_report(
     )
 
 
-def details(connection: Connection, category: str, span: Span, station: str | None = None) -> ShiftDetails:
+def details(
+    connection: Connection, category: str, span: TimeSpan, station: str | None = None
+) -> ShiftDetails:
     """Take a category's shift apart, by station and hour; rejects are sorted by their p-values."""
     wanted = span.filter(category, station).conditions()
     by_station = select(_COLUMNS.station, _COLUMNS.decision, func.count()).where(*wanted)
@@ -92,13 +98,13 @@ def details(connection: Connection, category: str, span: Span, station: str | No
         hours=[
             HourCounts(from_=clock.iso(number * HOUR_MS), decisions=hours[number]) for number in sorted(hours)
         ],
-        rejects=[export.summary(row) for row in connection.execute(worst)],
+        rejects=[export.to_summary(row) for row in connection.execute(worst)],
     )
 
 
-def _drift_now(drift: Drift, category: str, station: str | None) -> DriftNow | None:
+def _drift_now(drift: DriftMonitor, category: str, station: str | None) -> DriftNow | None:
     """How a station of a category is; of all of them one that alarms, if there is one."""
-    state: State | None
+    state: DriftState | None
     if station is not None:
         state = drift.state(category, station)
     else:
@@ -109,8 +115,8 @@ def _drift_now(drift: Drift, category: str, station: str | None) -> DriftNow | N
 
 def _change(row: Mapping[str, Any]) -> ShiftChange:
     """An entry of the audit log without what only an administrator reads, such as polygons."""
-    detail = changes.detail(row)
-    before, after = changes.held(row["action"], row["target"], detail)
+    detail = changes.parse_detail(row)
+    before, after = changes.before_and_after(row["action"], row["target"], detail)
     return ShiftChange(
         created=clock.iso(row["created_ms"]),
         actor=row["actor"],

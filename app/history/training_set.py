@@ -25,8 +25,8 @@ from app.database import clock
 from app.database.engine import Database
 from app.database.hints import filtered
 from app.database.tables import inspections
-from app.history.pictures import Pictures, format_of
-from app.history.queries import elsewhere
+from app.history.inspection_files import InspectionFiles, detect_format
+from app.history.queries import is_elsewhere
 from app.http.sending import PIECE_BYTES
 from flows.fastflow.calibration.parts import PARTS
 
@@ -40,7 +40,7 @@ _PARTS_FILE: Final = """\
 """
 
 
-class GoodPicture(NamedTuple):
+class GoodImage(NamedTuple):
     """An image that was reviewed as good; any inspection of it may have said which part it shows."""
 
     inspection_id: str
@@ -49,14 +49,14 @@ class GoodPicture(NamedTuple):
     part_id: str | None
 
 
-def good_pictures(
+def good_images(
     database: Database,
     category: str,
     *,
     station: str | None = None,
     without: Sequence[str] = (),
     since_ms: int = 0,
-) -> Iterator[GoodPicture]:
+) -> Iterator[GoodImage]:
     """The images of a category that belong into its training set, oldest first.
 
     Those inspected at a station, or anywhere `without` some; at a time in milliseconds since 1970, UTC, or
@@ -66,14 +66,14 @@ def good_pictures(
     if station is not None:
         wanted.append(_COLUMNS.station == station)
     elif without:
-        wanted.append(elsewhere(_COLUMNS.station, without))
+        wanted.append(is_elsewhere(_COLUMNS.station, without))
     columns = (_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.part_id)
     good = select(*columns).where(*wanted).order_by(_COLUMNS.id).limit(_PAGE)
     seen: set[bytes] = set()
     after = clock.first_id(since_ms) if since_ms > 0 else ""
     while True:
         with database.read() as connection:
-            page = [GoodPicture(*row) for row in connection.execute(good.where(_COLUMNS.id > after))]
+            page = [GoodImage(*row) for row in connection.execute(good.where(_COLUMNS.id > after))]
             same = (
                 _COLUMNS.image_sha256.in_({picture.sha256 for picture in page}),
                 filtered(_COLUMNS.category) == category,
@@ -96,7 +96,7 @@ def good_pictures(
         after = page[-1].inspection_id
 
 
-def pictures_of_parts(database: Database, category: str, parts: Collection[str]) -> Iterator[tuple[str, str]]:
+def images_of_parts(database: Database, category: str, parts: Collection[str]) -> Iterator[tuple[str, str]]:
     """All images of some parts, whoever inspected them and whatever was said of them: part_id and sha256."""
     of_category = (
         select(_COLUMNS.part_id, _COLUMNS.image_sha256)
@@ -111,7 +111,7 @@ def pictures_of_parts(database: Database, category: str, parts: Collection[str])
         yield from found
 
 
-def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) -> Iterator[bytes]:
+def pack_archive(chosen: Iterator[GoodImage], pictures: InspectionFiles, category: str) -> Iterator[bytes]:
     """Pack images into a ZIP archive, piece by piece; one image at a time is in memory."""
     pieces = _Pieces()
     begun, parts_told = datetime.now(UTC), False
@@ -125,7 +125,7 @@ def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) ->
                 continue
             part = "" if one.part_id is None else f"{hashlib.sha256(one.part_id.encode()).hexdigest()[:16]}_"
             parts_told |= part != ""
-            name = f"{category}/train/good/{part}{one.inspection_id}.{format_of(data).suffix}"
+            name = f"{category}/train/good/{part}{one.inspection_id}.{detect_format(data).suffix}"
             file.writestr(_member(name, datetime.fromtimestamp(one.created_ms / 1000, UTC)), data)
             del data  # it is in the pieces, and they may be taken slowly
             yield from pieces.take()

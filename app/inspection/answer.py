@@ -8,10 +8,10 @@ from typing import Final, Literal
 from starlette.responses import Response
 
 from app.database import clock
-from app.history.record import Entry
+from app.history.journal_record import HistoryEntry
 from app.http.forms import TEXT_FIELDS
+from app.inspection.decoding import DecodedUpload, Explanation, Files
 from app.inspection.params import PredictRequest
-from app.inspection.pixels import Decoded, Explanation, Files
 from app.inspection.verdict import shown
 from app.scheduling.batcher import BatchResult
 from app.scheduling.thread_pool import Timed
@@ -66,7 +66,7 @@ class Answer:
 
 def make_inspection(
     request: PredictRequest,
-    decoded: Timed[Decoded],
+    decoded: Timed[DecodedUpload],
     result: BatchResult,
     explained: Timed[Explanation],
     used: Thresholds,
@@ -118,7 +118,7 @@ def make_entry(
     result: BatchResult,
     used: Thresholds,
     digest: str | None,
-) -> Entry:
+) -> HistoryEntry:
     """Make what the history keeps of an inspection."""
     scale = used.calibrator.colour_scale
     same = ("decision", "score", "p_value", *TEXT_FIELDS)
@@ -138,4 +138,4 @@ def make_entry(
         "idempotency_key": request.idempotency_key,
         "request_sha256": digest,
     }
-    return Entry(row, data, result.scored.score_map)
+    return HistoryEntry(row, data, result.scored.score_map)

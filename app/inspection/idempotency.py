@@ -11,20 +11,22 @@ from weakref import WeakValueDictionary
 
 from app.errors.problems import Problem
 from app.history.history import History
-from app.history.queries import Earlier
+from app.history.queries import EarlierAnswer
 
-Key = tuple[str | None, str]  # who sent it, and the idempotency key
+CallerKey = tuple[str | None, str]  # who sent it, and the idempotency key
 
 
-class Idempotency:
+class IdempotencyKeys:
     """Looks after the idempotency keys of stored inspections. They count for as long as those are kept."""
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._claims = WeakValueDictionary[Key, asyncio.Lock]()
+        self._claims = WeakValueDictionary[CallerKey, asyncio.Lock]()
 
     @asynccontextmanager
-    async def claim(self, key_id: str | None, key: str, request_sha256: str) -> AsyncIterator[Earlier | None]:
+    async def claim(
+        self, key_id: str | None, key: str, request_sha256: str
+    ) -> AsyncIterator[EarlierAnswer | None]:
         """Hold a caller's key while its request is answered; another with the same key waits meanwhile.
 
         Gives what the same request was answered before, or None: then it is to be answered and kept now.

@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Query, Request
 from app.auth.access import MayPredict
 from app.errors.problems import Problem
 from app.http import forms
-from app.inspection.pixels import Drawing
+from app.inspection.decoding import Drawing
 from app.schemas.predict import Picture
 from flows.fastflow.detector import Detector
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from app.errors.problems import Problem
 from app.history.comparison import compare
-from app.history.references import samples
+from app.history.drift_references import sorted_statistics
 from app.inspection import verdict
 from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.registry.category_settings import CategorySettings
@@ -25,7 +25,7 @@ from flows.fastflow.manifest import Calibration
 _NAMED: Final = 5  # of images that are refused, in a message
 
 
-class Measured(NamedTuple):
+class MeasuredImage(NamedTuple):
     """A good image that was scored: the sha256 of its file, and what a calibration takes from it."""
 
     sha256: str
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Change:
+class RecalibrationResult:
     """A new calibration in force, its thresholds, and what a person should look at."""
 
     before: Threshold | None  # None where the model had no calibration for its engine
@@ -42,7 +42,7 @@ class Change:
     warnings: list[str]
 
 
-def require_fit(images: Sequence[tuple[str, str]], fitted: FitPictures | None) -> None:
+def require_usable_images(images: Sequence[tuple[str, str]], fitted: FitPictures | None) -> None:
     """Refuse images that would make the promise of a calibration void.
 
     Args:
@@ -77,13 +77,13 @@ def recalibrate(
     settings: CategorySettings,
     detector: Detector,
     station: str | None,
-    images: Sequence[Measured],
+    images: Sequence[MeasuredImage],
     *,
     fitted: FitPictures | None,
     by: str,
     reason: str,
     check: Callable[[InForce | None], None] = lambda _: None,
-) -> Change:
+) -> RecalibrationResult:
     """Decide by good images from now on, at the rates that are set.
 
     Args:
@@ -91,7 +91,7 @@ def recalibrate(
         settings: of the model's category.
         detector: the model that scored the images.
         station: for this one alone; None for all without one of their own.
-        images: good ones, scored, see `require_fit`.
+        images: good ones, scored, see `require_usable_images`.
         fitted: those that the model was fitted to; None where nobody knows.
         by, reason: who asks for it, and why.
         check: receives the calibration that is replaced, if there is one; may raise to refuse.
@@ -121,7 +121,7 @@ def recalibrate(
 
     after = files.change(slot, edit)
     assert after is not None  # noqa: S101  (edit gives one)
-    warnings = [] if before is None else unlike(before.calibration, new.calibration)
+    warnings = [] if before is None else describe_differences(before.calibration, new.calibration)
     used = verdict.thresholds(after.calibrator, settings)
     band = verdict.review_fpr(after.calibrator, settings)
     if empty := say_empty_band(used.reject.n_calibration, used.reject.target_fpr, band):
@@ -129,10 +129,10 @@ def recalibrate(
     if fitted is None:
         warnings.append("The version does not say which images it was fitted to; use none of those.")
     shown = None if before is None else verdict.shown(verdict.thresholds(before, settings))
-    return Change(shown, after, verdict.shown(used), warnings)
+    return RecalibrationResult(shown, after, verdict.shown(used), warnings)
 
 
-def unlike(before: Calibration, after: Calibration) -> list[str]:
+def describe_differences(before: Calibration, after: Calibration) -> list[str]:
     """Name the statistics in which the new images differ from those of the calibration before.
 
     Scores, and mean and deviation of every scale's features, by the two-sample Kolmogorov-Smirnov test,
@@ -140,7 +140,7 @@ def unlike(before: Calibration, after: Calibration) -> list[str]:
     difference is no error: another station has another light, and a calibration of its own for it. But it is
     also what defects among the images look like, or images of another part.
     """
-    old, new = samples(before), samples(after)
+    old, new = sorted_statistics(before), sorted_statistics(after)
     shared = [name for name in old if name in new]
     compared = [compare(name, old[name], np.asarray(new[name]), len(shared), rising=False) for name in shared]
     return [

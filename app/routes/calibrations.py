@@ -14,9 +14,9 @@ from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.inspection import verdict
-from app.recalibration import images as calibration_pictures
-from app.recalibration.images import MAX_PICTURES, Reviewed
+from app.recalibration import request_images
 from app.recalibration.recalibrate import recalibrate
+from app.recalibration.request_images import MAX_PICTURES, ReviewedImages
 from app.registry.calibrations import InForce, Slot, or_own
 from app.registry.store import Store
 from app.routes.openapi import documented
@@ -114,18 +114,18 @@ async def renew_calibration(
         require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
-            uploaded, found = [], Reviewed()
+            uploaded, found = [], ReviewedImages()
             if not reviewed or "content-type" in request.headers:
                 upload = await uploads.read(request, room, settings, MAX_PICTURES)
-                uploaded = await asyncio.to_thread(calibration_pictures.uploaded, upload)
+                uploaded = await asyncio.to_thread(request_images.uploaded_images, upload)
             if reviewed:
                 others = await asyncio.to_thread(store.calibrations.stations, slot) if station is None else []
                 since_ms = 0 if made_from is None else clock.from_datetime(made_from)
                 found = await asyncio.to_thread(
-                    calibration_pictures.reviewed, history.database, category, station, others, since_ms
+                    request_images.find_reviewed_images, history.database, category, station, others, since_ms
                 )
-            chosen = await asyncio.to_thread(calibration_pictures.choose, uploaded, found, fitted)
-            work = calibration_pictures.measure(chosen, detector, inspector, history.pictures)
+            chosen = await asyncio.to_thread(request_images.choose_images, uploaded, found, fitted)
+            work = request_images.measure_images(chosen, detector, inspector, history.pictures)
             measured = await cancel_on_disconnect(request, work)
 
         def check(there: InForce | None) -> None:

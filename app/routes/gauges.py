@@ -12,9 +12,9 @@ from starlette.datastructures import State
 
 from app.database import clock
 from app.database.engine import Database
+from app.history.decision_counts import TimeSpan, count_decisions, count_versions, skip_deleted
 from app.history.deletions import KINDS
-from app.history.rates import escape, overkill
-from app.history.reports import Span, complete, counts, versions
+from app.history.rates import estimate_escape, estimate_overkill
 from app.registry.free_disk import free_bytes
 
 logger = logging.getLogger("flowgauge.telemetry")
@@ -134,8 +134,8 @@ class Gauges(Collector):
         dropped = {(reason,): count for reason, count in self._parts.feed.dropped.items()}
         yield _counter("event_readers_dropped", dropped, "reason")
         sinks = {(one.sink.name,): one for one in self._parts.sinks.deliveries}
-        counts = {(*name, outcome): n for name, one in sinks.items() for outcome, n in one.counts.items()}
-        yield _counter("sink_deliveries", counts, "sink", "outcome")
+        deliveries = {(*name, outcome): n for name, one in sinks.items() for outcome, n in one.counts.items()}
+        yield _counter("sink_deliveries", deliveries, "sink", "outcome")
         yield _gauge("sink_lag_events", {name: one.lag for name, one in sinks.items()}, "sink")
         yield _gauge("sink_failing", {name: float(one.failing) for name, one in sinks.items()}, "sink")
 
@@ -164,11 +164,13 @@ def _filled(metric: GaugeMetricFamily | CounterMetricFamily, values: _Values) ->
 def _rates(database: Database) -> dict[tuple[str, ...], float]:
     now = clock.now_ms()
     with database.read() as connection:
-        span = complete(connection, Span(now - _RATES_DAYS * 24 * 60 * 60 * 1000, now))
-        found = {one: counts(connection, one, span) for one in versions(connection, span, None)}
+        span = skip_deleted(connection, TimeSpan(now - _RATES_DAYS * 24 * 60 * 60 * 1000, now))
+        found = {
+            one: count_decisions(connection, one, span) for one in count_versions(connection, span, None)
+        }
     rates = {
         (category, kind): rate(counted).value
         for category, counted in found.items()
-        for kind, rate in (("overkill", overkill), ("escape", escape))
+        for kind, rate in (("overkill", estimate_overkill), ("escape", estimate_escape))
     }
     return {labels: value for labels, value in rates.items() if value is not None}

@@ -16,9 +16,9 @@ from app.database import clock
 from app.dependencies import HistoryPart
 from app.errors.problems import Problem, ProblemName
 from app.history import queries, reviews
-from app.history.drawing import Source, View
-from app.history.loose_ends import gone, lost
-from app.history.pictures import FORMATS, format_of
+from app.history.drawing import DrawingSource, View
+from app.history.inspection_files import FORMATS, detect_format
+from app.history.orphans import explain_missing_files, files_removed
 from app.http import immutable
 from app.http.sending import Accounted
 from app.routes.openapi import documented
@@ -45,7 +45,7 @@ async def _known_inspection(
 
     def find() -> Row[Any] | None:
         with history.database.read() as connection:
-            return queries.find(connection, inspection_id)
+            return queries.find_inspection(connection, inspection_id)
 
     row = None
     if re.fullmatch(ID_PATTERN, inspection_id):
@@ -90,7 +90,7 @@ async def _answer(
     async def answer(kind: Kind, side: int | None = None) -> Response:
         tag = row.image_sha256 if kind == "source" else f"{row.id}.{kind}" + (f".{side}" if side else "")
         if not row.has_pictures:
-            raise gone()
+            raise files_removed()
         if (known := immutable.not_modified(request, tag)) is not None:
             return known
         with ExitStack() as stack:
@@ -98,14 +98,14 @@ async def _answer(
             media_type = "image/png" if side is None else "image/jpeg"
             if kind == "source":
                 content = await run_in_threadpool(history.pictures.picture, row.image_sha256)
-                media_type = "" if content is None else format_of(content).media_type
+                media_type = "" if content is None else detect_format(content).media_type
             elif kind == "map":
                 content, media_type = await run_in_threadpool(history.pictures.map_file, row.id), _NPY
             else:
-                drawing = history.drawer.draw(kind, Source.of(row), side, caller.key_id)
+                drawing = history.drawer.draw(kind, DrawingSource.of(row), side, caller.key_id)
                 content = await cancel_on_disconnect(request, drawing)  # makes room for the others
             if content is None:
-                raise await run_in_threadpool(lost, history.database, row.id)
+                raise await run_in_threadpool(explain_missing_files, history.database, row.id)
             response = Response(content, headers=immutable.headers(tag), media_type=media_type)
             stack.pop_all()  # sending it gives the room back
         return Accounted(response, room)
@@ -168,7 +168,7 @@ def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history:
     A reviewed inspection is never deleted by retention, nor is its image. If somebody else was faster, the
     answer is 409: read the reviews before adding another.
     """
-    return reviews.add(
+    return reviews.add_review(
         history.database, caller, row.id, new.verdict, new.expected_revision, new.reviewer, new.note
     )
 
@@ -176,4 +176,4 @@ def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history:
 @router.get("/reviews", responses=documented("unknown-inspection", "internal", "history-unavailable"))
 def list_reviews(_: MaySeeHistory, row: KnownInspection, history: HistoryPart) -> ReviewList:
     """List the reviews of an inspection, the oldest first."""
-    return ReviewList(reviews=reviews.of(history.database, row.id))
+    return ReviewList(reviews=reviews.list_reviews(history.database, row.id))

@@ -40,15 +40,17 @@ async def _filter(
     ] = None,
     made_from: From = None,
     made_before: To = None,
-) -> queries.Filter:
+) -> queries.InspectionFilter:
     if category is not None:
         caller.require_category(category)
     times = (made_from, made_before)
     from_ms, to_ms = (None if one is None else clock.from_datetime(one) for one in times)
-    return queries.Filter(category, decision, part_id, station, verdict, from_ms, to_ms, caller.categories)
+    return queries.InspectionFilter(
+        category, decision, part_id, station, verdict, from_ms, to_ms, caller.categories
+    )
 
 
-Wanted = Annotated[queries.Filter, Depends(_filter)]
+Wanted = Annotated[queries.InspectionFilter, Depends(_filter)]
 
 
 @router.get("/inspections", responses=documented("invalid-request", "internal", "history-unavailable"))
@@ -65,10 +67,10 @@ def list_inspections(
     An inspection answered a moment ago may still be missing; its own address has it at once.
     """
     with history.database.read() as connection:
-        rows = queries.page(connection, wanted, limit + 1, cursor)
+        rows = queries.find_page(connection, wanted, limit + 1, cursor)
     shown = rows[:limit]
     return schemas.InspectionPage(
-        inspections=[export.summary(row) for row in shown],
+        inspections=[export.to_summary(row) for row in shown],
         next_cursor=shown[-1].id if len(rows) > limit else None,
     )
 
@@ -96,7 +98,7 @@ def export_ndjson(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -
     At most four exports run at a time, two of them with one key. A reader that takes nothing for 30 seconds,
     or is 30 seconds behind 8 KiB a second, is disconnected.
     """
-    return _export(caller, history, wanted, export.ndjson, _NDJSON)
+    return _export(caller, history, wanted, export.export_ndjson, _NDJSON)
 
 
 @router.get(
@@ -113,18 +115,18 @@ def export_csv(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -> R
     Text that a spreadsheet would run as a formula starts with an apostrophe; NDJSON has it unchanged. The
     limits are those of NDJSON.
     """
-    return _export(caller, history, wanted, export.table, _CSV)
+    return _export(caller, history, wanted, export.export_csv, _CSV)
 
 
 def _export(
     caller: Caller,
     history: History,
-    wanted: queries.Filter,
+    wanted: queries.InspectionFilter,
     write: Callable[[Iterable[Sequence[Row[Any]]]], Iterator[bytes]],
     media_type: str,
 ) -> Response:
     history.exports.require_free(caller.key_id)
-    pages = queries.pages(history.database, wanted)
+    pages = queries.iterate_pages(history.database, wanted)
     # The first page now: where the database does not answer, that can still be said.
     first = next(pages, ())
     name = "inspections.csv" if media_type == _CSV else "inspections.ndjson"
@@ -173,10 +175,10 @@ async def get_part(
     """
 
     def find() -> tuple[dict[Decision, int], Sequence[Row[Any]]]:
-        wanted = queries.Filter(part_id=part_id, categories=caller.categories)
+        wanted = queries.InspectionFilter(part_id=part_id, categories=caller.categories)
         with history.database.read() as connection:
-            counts = browsing.decisions(connection, wanted)
-            return counts, queries.page(connection, wanted, _MOST_IMAGES)
+            counts = browsing.count_decisions(connection, wanted)
+            return counts, queries.find_page(connection, wanted, _MOST_IMAGES)
 
     await history.settled()
     counts, rows = await run_in_threadpool(find)
@@ -189,5 +191,5 @@ async def get_part(
         part_id=part_id,
         decision=None if unknown else decision,
         images=counts,
-        inspections=[export.summary(row) for row in rows],
+        inspections=[export.to_summary(row) for row in rows],
     )

@@ -21,7 +21,7 @@ from app.http import uploads
 from app.http.forms import File, Upload
 from app.http.known_query import require_known_query
 from app.inspection.params import Params
-from app.inspection.predictor import PROBLEMS, Body, Predictor
+from app.inspection.predict import PROBLEMS, PredictBody, PredictHandler
 from app.open_inference import incoming, outgoing
 from app.registry.catalogue import resolve
 from app.routes import health
@@ -119,7 +119,7 @@ async def infer(
     return await predictor.predict_all(request, category, params, read)
 
 
-async def _read(request: Request, category: str, predictor: Predictor, room: Reservation) -> Body:
+async def _read(request: Request, category: str, predictor: PredictHandler, room: Reservation) -> PredictBody:
     """Read the body and take it apart."""
     settings = predictor.settings
     if "content-encoding" in request.headers:
@@ -135,4 +135,4 @@ async def _read(request: Request, category: str, predictor: Predictor, room: Res
     upload = Upload([File(None, image) for image in found.images], found.texts)
     drawings = {drawn for name in found.outputs if (drawn := outgoing.OUTPUTS[name].drawn) is not None}
     respond = partial(outgoing.respond, outputs=found.outputs, identifier=found.id)
-    return Body(upload, drawings, respond)
+    return PredictBody(upload, drawings, respond)

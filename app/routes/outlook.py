@@ -9,9 +9,9 @@ from app.auth.access import MaySeeHistory
 from app.database import clock
 from app.database.engine import Database
 from app.dependencies import Category, HistoryPart, ResidencyPart, StorePart
-from app.history import changes, outlook, reports
-from app.history.outlook import Limits
-from app.history.reports import Span
+from app.history import changes, decision_counts, outlook
+from app.history.decision_counts import TimeSpan
+from app.history.outlook import ThresholdPosition
 from app.http.preconditions import READING_PROBLEMS
 from app.inspection import verdict
 from app.registry.calibrations import Slot, or_own
@@ -93,8 +93,8 @@ def _look(
     actions = (changes.REGION, changes.CALIBRATION) if has_region else (changes.REGION,)
     with database.read() as connection:
         since_ms = changes.last_changed_ms(connection, category, actions)
-        span = reports.complete(connection, Span(since_ms, max(since_ms, clock.now_ms())))
-        limits = [Limits(one.reject.reject, one.review) for one in thresholds]
+        span = decision_counts.skip_deleted(connection, TimeSpan(since_ms, max(since_ms, clock.now_ms())))
+        limits = [ThresholdPosition(one.reject.reject, one.review) for one in thresholds]
         window, projected = outlook.project(
             connection,
             span.filter(category, station),

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from app.database import clock
 from app.errors.problems import Problem
-from app.history.reports import Span
+from app.history.decision_counts import TimeSpan
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 
 # Ids begin with 1970, and ISO 8601 has no year 10000.
@@ -73,20 +73,20 @@ To = Annotated[
 ]
 
 
-def _span(length_ms: int | None, longest_ms: int) -> Callable[..., Awaitable[Span]]:
+def _span(length_ms: int | None, longest_ms: int) -> Callable[..., Awaitable[TimeSpan]]:
     """A dependency: the time asked for; by default of a length up to now, or from the first inspection on."""
 
-    async def asked(made_from: From = None, made_before: To = None) -> Span:
+    async def asked(made_from: From = None, made_before: To = None) -> TimeSpan:
         to_ms = clock.now_ms() if made_before is None else clock.from_datetime(made_before)
         from_ms = to_ms - (length_ms or to_ms) if made_from is None else clock.from_datetime(made_from)
         if from_ms >= to_ms and made_from is not None:
             raise Problem("invalid-request", "query parameter from: must be before `to`")
         if to_ms - from_ms > longest_ms:
             raise Problem("invalid-request", "query parameter from: a report covers 31 days at most")
-        return Span(*(min(max(ms, 0), _LAST_MS) for ms in (from_ms, to_ms)))
+        return TimeSpan(*(min(max(ms, 0), _LAST_MS) for ms in (from_ms, to_ms)))
 
     return asked
 
 
-AnySpan = Annotated[Span, Depends(_span(None, 2 * _LAST_MS))]
-ShiftSpan = Annotated[Span, Depends(_span(_SHIFT_MS, _LONGEST_MS))]
+AnySpan = Annotated[TimeSpan, Depends(_span(None, 2 * _LAST_MS))]
+ShiftSpan = Annotated[TimeSpan, Depends(_span(_SHIFT_MS, _LONGEST_MS))]

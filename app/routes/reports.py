@@ -12,7 +12,7 @@ from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftPart, HistoryPart, SettingsPart
 from app.errors.problems import Problem
-from app.history import rates, reports, training_set
+from app.history import decision_counts, rates, training_set
 from app.history.shift_report import shift_report
 from app.http.sending import LimitedStreamingResponse
 from app.registry import catalogue
@@ -41,15 +41,15 @@ def get_rates(
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)
-        span = reports.complete(connection, asked)
-        counts = reports.counts(connection, category, span)
+        span = decision_counts.skip_deleted(connection, asked)
+        counts = decision_counts.count_decisions(connection, category, span)
     return Rates(
         category=category,
         from_=clock.iso(span.from_ms),
         to=clock.iso(span.to_ms),
         decisions=counts,
-        overkill=rates.overkill(counts),
-        escape=rates.escape(counts),
+        overkill=rates.estimate_overkill(counts),
+        escape=rates.estimate_escape(counts),
     )
 
 
@@ -114,14 +114,14 @@ def get_training_set(
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)
-    chosen = training_set.good_pictures(history.database, category)
+    chosen = training_set.good_images(history.database, category)
     first = next(chosen, None)
     if first is None:
         raise Problem("conflict", f"No picture that is kept of {category!r} has been reviewed as good yet.")
     return LimitedStreamingResponse(
         history.archives,
         caller.key_id,
-        training_set.archive(chain([first], chosen), history.pictures, category),
+        training_set.pack_archive(chain([first], chosen), history.pictures, category),
         headers={
             "Content-Disposition": f'attachment; filename="{category}-training-set.zip"',
             "Cache-Control": "no-store",

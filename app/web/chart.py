@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from app.history.browsing import Scored
+from app.history.browsing import ScorePoint
 
 WIDTH: Final = 1000
 HEIGHT: Final = 340
@@ -62,7 +62,7 @@ class Point:
 
     x: float
     y: float
-    of: Scored
+    of: ScorePoint
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Chart:
     changes: list[Point]
 
     @classmethod
-    def of(cls, scored: Sequence[Scored]) -> Self | None:
+    def of(cls, scored: Sequence[ScorePoint]) -> Self | None:
         """The chart of inspections, oldest first; None where there are none."""
         if not scored:
             return None
@@ -121,7 +121,7 @@ class Scale:
     others: list[tuple[float, str]]
 
     @classmethod
-    def of(cls, score: float, reject: float, review: float | None, before: Sequence[Scored]) -> Self:
+    def of(cls, score: float, reject: float, review: float | None, before: Sequence[ScorePoint]) -> Self:
         """The scale that has room for all of them."""
         values = [score, reject, *(v for v in [review] if v is not None), *(one.score for one in before)]
         # Were the score the threshold's neighbour and nothing else known, the scale would be a hair.

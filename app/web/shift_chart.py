@@ -6,8 +6,8 @@ from datetime import UTC, datetime, tzinfo
 from typing import Final, NamedTuple
 
 from app.database import clock
+from app.history.decision_counts import TimeSpan
 from app.history.rates import DECISIONS
-from app.history.reports import Span
 from app.history.shift_report import HOUR_MS
 from app.schemas.predict import Decision
 from app.schemas.reports import HourCounts
@@ -51,7 +51,7 @@ class Bars(NamedTuple):
     daily: bool
 
 
-def bars(hours: Sequence[HourCounts], span: Span, zone: tzinfo = UTC) -> Bars:
+def bars(hours: Sequence[HourCounts], span: TimeSpan, zone: tzinfo = UTC) -> Bars:
     """Put the hours of a category into bars; an hour without inspections within the time has an empty one.
 
     Days are those of a time zone, of 23 hours or 25 where its summer time begins or ends. They are of whole

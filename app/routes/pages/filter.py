@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, Query
 
 from app.auth.access import AnyCaller, Caller
-from app.history.queries import Filter
+from app.history.queries import InspectionFilter
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 from flows.fastflow.bundle import models_folder
 
@@ -16,7 +16,7 @@ _TEXT: Final[Any] = Query(max_length=MAX_TEXT, pattern=TEXT_PATTERN)
 
 
 @dataclass(frozen=True)
-class Chosen(Filter):
+class Chosen(InspectionFilter):
     """A filter of inspections that a page shows, of those that the caller may see."""
 
     @property

@@ -42,11 +42,11 @@ async def show_wall(
 
     def read() -> dict[str, Any]:
         with history.database.read() as connection:
-            rows = queries.page(connection, chosen, SHOWN + 1, before)
+            rows = queries.find_page(connection, chosen, SHOWN + 1, before)
             return {
                 "rows": rows[:SHOWN],
                 "older": rows[SHOWN - 1].id if len(rows) > SHOWN else None,
-                "stations": browsing.stations(connection, caller.categories),
+                "stations": browsing.list_stations(connection, caller.categories),
                 "counts": _count(connection, chosen),
                 "categories": categories(settings.models, caller),
             }
@@ -69,7 +69,7 @@ router.include_router(_data)
 
 def _count(connection: Connection, chosen: Chosen) -> dict[Decision, int]:
     """Count the inspections of the last hours by decision, whichever decision was chosen."""
-    return browsing.decisions(connection, replace(chosen, from_ms=clock.now_ms() - HOURS * 3_600_000))
+    return browsing.count_decisions(connection, replace(chosen, from_ms=clock.now_ms() - HOURS * 3_600_000))
 
 
 @router.get("/scores", response_class=Response)
@@ -86,10 +86,10 @@ async def show_scores(
     if chosen.category is None and there:
         chosen = replace(chosen, category=there[0])
 
-    def read() -> tuple[list[browsing.Scored], list[str]]:
+    def read() -> tuple[list[browsing.ScorePoint], list[str]]:
         with history.database.read() as connection:
-            scored = [] if chosen.category is None else browsing.trace(connection, chosen, last)
-            return scored, browsing.stations(connection, caller.categories)
+            scored = [] if chosen.category is None else browsing.load_scores(connection, chosen, last)
+            return scored, browsing.list_stations(connection, caller.categories)
 
     scored, stations = await run_in_threadpool(read)
     return page.render(

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from app.auth.access import MaySeeResult, Permission
 from app.dependencies import HistoryPart
 from app.history import browsing, reviews
-from app.history.browsing import Neighbours, Scored
+from app.history.browsing import AdjacentInspections, ScorePoint
 from app.history.drawing import View
 from app.history.history import History
-from app.history.queries import Filter
+from app.history.queries import InspectionFilter
 from app.routes.inspection import AnswerFile, KnownInspection
 from app.routes.pages.filter import Chosen, PageFilter
 from app.schemas.review import Review
@@ -42,8 +42,8 @@ async def show_inspection(
     """Show an inspection."""
     answer = json.loads(row.answer)
     threshold = answer["threshold"]
-    before: list[Scored] = []
-    beside = Neighbours(None, None)
+    before: list[ScorePoint] = []
+    beside = AdjacentInspections(None, None)
     said: list[Review] = []
     if page.may(Permission.HISTORY):
         before, beside, said = await run_in_threadpool(_around, history, row, chosen)
@@ -59,13 +59,15 @@ async def show_inspection(
     )
 
 
-def _around(history: History, row: Row[Any], chosen: Chosen) -> tuple[list[Scored], Neighbours, list[Review]]:
-    alike = Filter(category=row.category, station=row.station)
+def _around(
+    history: History, row: Row[Any], chosen: Chosen
+) -> tuple[list[ScorePoint], AdjacentInspections, list[Review]]:
+    alike = InspectionFilter(category=row.category, station=row.station)
     with history.database.read() as connection:
-        before = browsing.trace(connection, alike, _AMONG, row.id)
-        beside = browsing.neighbours(connection, chosen, row.id)
+        before = browsing.load_scores(connection, alike, _AMONG, row.id)
+        beside = browsing.find_adjacent(connection, chosen, row.id)
     of_version = [one for one in before if one.version == row.version and one.id != row.id]
-    return of_version, beside, reviews.of(history.database, row.id)
+    return of_version, beside, reviews.list_reviews(history.database, row.id)
 
 
 @_images.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)

@@ -14,7 +14,7 @@ from app.database.engine import Database
 from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version
 from app.errors.problems import Problem
 from app.history import browsing
-from app.history.drift import Drift, State
+from app.history.drift import DriftMonitor, DriftState
 from app.inspection import verdict
 from app.registry.catalogue import require_readable
 from app.registry.residency import Residency
@@ -79,7 +79,7 @@ async def show_model(
         serving = await asyncio.to_thread(_serving, store, detector)
     except Problem as problem:
         serving = Serving([], trouble=problem.detail)
-    windows: list[State] = []
+    windows: list[DriftState] = []
     stations = {one.station for one in serving.calibrations if one.station}
     if page.may(Permission.HISTORY):
         windows = await asyncio.to_thread(drift.windows, category)
@@ -125,7 +125,7 @@ async def show_version(
     )
 
 
-def _row(folder: Path, category: str, residency: Residency, drift: Drift | None) -> dict[str, Any]:
+def _row(folder: Path, category: str, residency: Residency, drift: DriftMonitor | None) -> dict[str, Any]:
     """A category in the list.
 
     `named` is what is said to be active, and need not be there, or was refused, as `refusal` says; `serving`
@@ -161,4 +161,4 @@ def _serving(store: Store, detector: Detector) -> Serving:
 
 def _stations(database: Database, category: str) -> list[str]:
     with database.read() as connection:
-        return browsing.stations(connection, [category])
+        return browsing.list_stations(connection, [category])

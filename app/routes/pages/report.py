@@ -13,7 +13,7 @@ from app.auth.access import MaySeeHistory
 from app.database import clock
 from app.dependencies import DriftPart, HistoryPart
 from app.history import browsing
-from app.history.reports import Span
+from app.history.decision_counts import TimeSpan
 from app.history.shift_report import shift_report
 from app.routes.parameters import OfStation, ShiftSpan
 from app.schemas.reports import ShiftReport
@@ -45,13 +45,13 @@ async def show_report(
         # A form sends what was left open as empty text.
         report = shift_report(history.database, drift, asked, caller.categories, station or None)
         with history.database.read() as connection:
-            return report, browsing.stations(connection, caller.categories)
+            return report, browsing.list_stations(connection, caller.categories)
 
     # Not among the threads that predictions look up their idempotency keys in: this may take a while.
     report, stations = await run_in_threadpool(read)
     # Bars begin with what there is: an hour that retention has deleted is not one without parts.
     begin_ms = clock.from_datetime(datetime.fromisoformat(report.from_))
-    shown = Span(min(begin_ms, asked.to_ms), asked.to_ms)
+    shown = TimeSpan(min(begin_ms, asked.to_ms), asked.to_ms)
     return page.render(
         "report.html",
         report=report,

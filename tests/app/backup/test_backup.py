@@ -24,7 +24,7 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.history import identity
 from app.history.history import History
-from app.history.pictures import Pictures
+from app.history.inspection_files import InspectionFiles
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.files.atomic_files import remove_directory
@@ -153,7 +153,7 @@ def test_snapshot_taken_under_load_has_all_that_was_answered(
     restore(restored, folder, name)
     kept = kept_after_start(restored)
     assert set(before) <= set(kept)
-    pictures = Pictures(restored.history)
+    pictures = InspectionFiles(restored.history)
     assert all(pictures.score_map(identifier) is not None for identifier in kept)
 
 
@@ -193,7 +193,7 @@ def test_keys_are_restored_and_sessions_and_identity_are_not(plant: Plant) -> No
         cookies = dict(client.cookies)
     plant.restore(plant.create())
     database = Database(plant.empty.database_url)
-    assert identity.of(database) is None
+    assert identity.read_identity(database) is None
     database.close()
     with TestClient(create_app(plant.empty), cookies=cookies) as client:
         assert client.get("/v1/session").status_code == 401
@@ -220,7 +220,7 @@ def test_next_snapshot_copies_only_what_is_new(plant: Plant, tiny_images: dict[s
 def test_prune_keeps_the_objects_that_the_rest_needs(plant: Plant) -> None:
     names = [plant.create()]
     only_of_first = object_of(plant, plant.answers[1]["inspection_id"])
-    Pictures(plant.settings.history).map_path(plant.answers[1]["inspection_id"]).unlink()
+    InspectionFiles(plant.settings.history).map_path(plant.answers[1]["inspection_id"]).unlink()
     names += [plant.create() for _ in range(2)]
     with plant.folder.locked():
         assert plant.folder.prune(2, names[2]) == names[:1]

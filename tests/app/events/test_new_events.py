@@ -34,7 +34,7 @@ def test_an_inspection() -> None:
 
 def test_a_review_is_an_event_of_its_transaction(database: Database) -> None:
     [identifier] = add(database, row(category="bottle", station="s", decision="REVIEW"))
-    review = reviews.add(database, ANONYMOUS, identifier, "good", 0, "somebody", "a note")
+    review = reviews.add_review(database, ANONYMOUS, identifier, "good", 0, "somebody", "a note")
     (event,) = events(database)
     assert (event.kind, event.category, event.station, event.decision) == ("review", "bottle", "s", "REVIEW")
     data = json.loads(event.data)
@@ -48,7 +48,7 @@ def test_a_review_is_an_event_of_its_transaction(database: Database) -> None:
         "verdict": "good",
     }
     with pytest.raises(Exception, match="revision 1"):
-        reviews.add(database, ANONYMOUS, identifier, "good", 0)
+        reviews.add_review(database, ANONYMOUS, identifier, "good", 0)
     assert len(events(database)) == 1
 
 

@@ -4,12 +4,12 @@ import pytest
 
 from app.database.engine import Database
 from app.history import browsing
-from app.history.queries import Filter
+from app.history.queries import InspectionFilter
 from tests.app.history.rows import add, row
 from tests.app.routes.pages.rows import answered
 
 
-def ids(scored: Sequence[browsing.Scored]) -> list[str]:
+def ids(scored: Sequence[browsing.ScorePoint]) -> list[str]:
     return [one.id for one in scored]
 
 
@@ -18,28 +18,28 @@ def test_neighbours_are_the_next_ones_that_are_wanted(database: Database) -> Non
     made = add(database, *(row(category=name) for name in names))
     with database.read() as connection:
 
-        def beside(place: int, wanted: Filter) -> browsing.Neighbours:
-            return browsing.neighbours(connection, wanted, made[place])
+        def beside(place: int, wanted: InspectionFilter) -> browsing.AdjacentInspections:
+            return browsing.find_adjacent(connection, wanted, made[place])
 
-        assert beside(2, Filter()) == (made[1], made[3])
-        assert beside(2, Filter(category="a")) == (made[0], made[4])
-        assert beside(0, Filter()) == (None, made[1])
-        assert beside(4, Filter()) == (made[3], None)
-        assert beside(2, Filter(categories=frozenset({"b", "c"}))) == (made[1], made[3])
-        assert beside(0, Filter(categories=frozenset({"b", "c"}))) == (None, made[1])
-        assert beside(4, Filter(categories=frozenset({"b", "c"}))) == (made[3], None)
-        assert beside(2, Filter(category="a", categories=frozenset({"b"}))) == (None, None)
-        assert beside(2, Filter(categories=frozenset())) == (None, None)
+        assert beside(2, InspectionFilter()) == (made[1], made[3])
+        assert beside(2, InspectionFilter(category="a")) == (made[0], made[4])
+        assert beside(0, InspectionFilter()) == (None, made[1])
+        assert beside(4, InspectionFilter()) == (made[3], None)
+        assert beside(2, InspectionFilter(categories=frozenset({"b", "c"}))) == (made[1], made[3])
+        assert beside(0, InspectionFilter(categories=frozenset({"b", "c"}))) == (None, made[1])
+        assert beside(4, InspectionFilter(categories=frozenset({"b", "c"}))) == (made[3], None)
+        assert beside(2, InspectionFilter(category="a", categories=frozenset({"b"}))) == (None, None)
+        assert beside(2, InspectionFilter(categories=frozenset())) == (None, None)
 
 
 def test_stations_are_found_once_each(database: Database) -> None:
     rows = [("a", "line 2"), ("a", "line 1"), ("b", "line 3"), ("a", "line 2"), ("b", None), ("a", "Ä")]
     add(database, *(row(category=category, station=station) for category, station in rows))
     with database.read() as connection:
-        assert browsing.stations(connection, None) == ["line 1", "line 2", "line 3", "Ä"]
-        assert browsing.stations(connection, frozenset({"b"})) == ["line 3"]
-        assert browsing.stations(connection, frozenset({"nothing"})) == []
-        assert browsing.stations(connection, frozenset()) == []
+        assert browsing.list_stations(connection, None) == ["line 1", "line 2", "line 3", "Ä"]
+        assert browsing.list_stations(connection, frozenset({"b"})) == ["line 3"]
+        assert browsing.list_stations(connection, frozenset({"nothing"})) == []
+        assert browsing.list_stations(connection, frozenset()) == []
 
 
 @pytest.mark.parametrize("limit", [2, 10])
@@ -48,9 +48,12 @@ def test_a_trace_has_the_latest_with_their_thresholds(each_database: Database, l
     made = add(each_database, *rows)
     add(each_database, answered(category="other"))
     with each_database.read() as connection:
-        found = browsing.trace(connection, Filter(category="tiny"), limit)
+        found = browsing.load_scores(connection, InspectionFilter(category="tiny"), limit)
         assert ids(found) == made[-limit:]
         assert {one.reject for one in found} == {3.5}
         assert [one.review for one in found] == [2.25, None, None, None][-limit:]
         assert [one.score for one in found] == [0.0, 1.0, 2.0, 3.0][-limit:]
-        assert ids(browsing.trace(connection, Filter(category="tiny"), limit, made[1])) == made[:2]
+        assert (
+            ids(browsing.load_scores(connection, InspectionFilter(category="tiny"), limit, made[1]))
+            == made[:2]
+        )

@@ -4,15 +4,23 @@ from app.auth.access import ANONYMOUS, SERVER
 from app.auth.audit import Audit
 from app.database import clock
 from app.database.engine import Database
-from app.history.changes import CALIBRATION, REGION, SERVES, changes, detail, held, last_changed_ms
-from app.history.reports import Span
+from app.history.changes import (
+    CALIBRATION,
+    REGION,
+    SERVES,
+    before_and_after,
+    find_changes,
+    last_changed_ms,
+    parse_detail,
+)
+from app.history.decision_counts import TimeSpan
 
-EVER = Span(0, 2**45)
+EVER = TimeSpan(0, 2**45)
 
 
 def told(database: Database, categories: list[str] | None = None, limit: int = 10) -> list[tuple[str, str]]:
     with database.read() as connection:
-        rows = changes(connection, EVER, categories, limit)
+        rows = find_changes(connection, EVER, categories, limit)
     return [(row["action"], row["target"]) for row in rows]
 
 
@@ -32,13 +40,13 @@ def serves(log: Audit, version: str, previous: str | None = None, category: str 
     log.write(SERVER, SERVES, f"{category}/{version}", "done", {"sha256": "0", "previous": previous})
 
 
-def versions(database: Database, span: Span = EVER) -> list[tuple[str, object, object]]:
+def versions(database: Database, span: TimeSpan = EVER) -> list[tuple[str, object, object]]:
     """Of every change the action, and what held before and after."""
     with database.read() as connection:
-        rows = changes(connection, span, None, 10)
+        rows = find_changes(connection, span, None, 10)
     found = []
     for row in rows:
-        before, after = held(row["action"], row["target"], detail(row))
+        before, after = before_and_after(row["action"], row["target"], parse_detail(row))
         assert before is not None
         assert after is not None
         found.append((row["action"], before["version"], after["version"]))
@@ -108,7 +116,7 @@ def test_the_last_change_of_a_region(database: Database) -> None:
 def test_of_a_region_is_told_whether_there_was_one() -> None:
     region = {"image": {"width": 9, "height": 9}, "polygons": [[[0, 0], [9, 0], [9, 9]]], "revision": 3}
     none, there = {"region": "none"}, {"region": "set"}
-    assert held(REGION, "bottle", {"from": None, "to": region}) == (none, there)
-    assert held(REGION, "bottle", {"from": region, "to": region}) == (there, there)
-    assert held(REGION, "bottle", {"from": region, "to": None}) == (there, none)
-    assert held(REGION, "bottle", {}) == (None, None)
+    assert before_and_after(REGION, "bottle", {"from": None, "to": region}) == (none, there)
+    assert before_and_after(REGION, "bottle", {"from": region, "to": region}) == (there, there)
+    assert before_and_after(REGION, "bottle", {"from": region, "to": None}) == (there, none)
+    assert before_and_after(REGION, "bottle", {}) == (None, None)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from app.database import clock
 from app.errors.problems import Problem
-from app.history.drawing import MOST_WAITING, Drawer, Source, View
-from app.history.pictures import Pictures
+from app.history.drawing import MOST_WAITING, Drawer, DrawingSource, View
+from app.history.inspection_files import InspectionFiles
 from flows.fastflow.imaging.heatmap import ColourScale
 
 # Left nothing is unusual, right everything is as bad as the scale goes.
@@ -32,8 +32,8 @@ ENDS: dict[View, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 PATIENCE = 10  # seconds until a test gives up
 
 
-class Held(Pictures):
-    """Pictures that are read when the test lets go of them."""
+class Held(InspectionFiles):
+    """InspectionFiles that are read when the test lets go of them."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -55,15 +55,15 @@ def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def keep(pictures: Pictures, picture: bytes) -> Source:
+def keep(pictures: InspectionFiles, picture: bytes) -> DrawingSource:
     file = io.BytesIO()
     np.save(file, SCORES, allow_pickle=False)
-    kept = Source(clock.new_id(), hashlib.sha256(picture).hexdigest(), ColourScale(0.0, 1.0))
+    kept = DrawingSource(clock.new_id(), hashlib.sha256(picture).hexdigest(), ColourScale(0.0, 1.0))
     pictures.store(kept.sha256, picture, kept.identifier, file.getvalue())
     return kept
 
 
-def draw(drawer: Drawer, view: View, kept: Source, side: int | None = None) -> bytes | None:
+def draw(drawer: Drawer, view: View, kept: DrawingSource, side: int | None = None) -> bytes | None:
     return asyncio.run(drawer.draw(view, kept, side))
 
 
@@ -155,7 +155,7 @@ def test_without_a_map_the_picture_alone_is_shown(drawer: Drawer, held: Held, da
     assert pixels(draw(drawer, "picture", kept, 1000), "JPEG").shape == (40, 60, 3)
 
 
-async def fill(drawer: Drawer, held: Held, kept: Source) -> list[asyncio.Task[bytes | None]]:
+async def fill(drawer: Drawer, held: Held, kept: DrawingSource) -> list[asyncio.Task[bytes | None]]:
     """Ask for as many pictures as may wait; the first is being drawn, and held, when this returns."""
     held.let_go.clear()
     held.reading.clear()
@@ -164,7 +164,7 @@ async def fill(drawer: Drawer, held: Held, kept: Source) -> list[asyncio.Task[by
     return asked
 
 
-async def refused(drawer: Drawer, kept: Source) -> None:
+async def refused(drawer: Drawer, kept: DrawingSource) -> None:
     with pytest.raises(Problem) as caught:
         await drawer.draw("heatmap", kept)
     assert caught.value.name == "queue-full"

@@ -11,7 +11,7 @@ from scipy import stats
 
 from app.database.clock import first_id, iso, time_of
 from app.history.comparison import FALSE_ALARMS
-from app.history.drift import LOOKS, Drift, Reference, Row, State
+from app.history.drift import LOOKS, DriftMonitor, DriftReference, DriftState, Row
 
 Values = NDArray[np.float64]
 TIMES = itertools.count(1_000_000)  # milliseconds since 1970
@@ -19,11 +19,11 @@ TIMES = itertools.count(1_000_000)  # milliseconds since 1970
 
 def reference(
     scores: Values, features: Values | None = None, version: str = "v1", rising_only: bool = False
-) -> Reference:
+) -> DriftReference:
     samples = {"score": np.sort(scores)}
     if features is not None:
         samples |= {f"feature {i}": np.sort(column) for i, column in enumerate(features.T)}
-    return Reference(version, (), rising_only, samples)
+    return DriftReference(version, (), rising_only, samples)
 
 
 def rows(
@@ -41,20 +41,20 @@ def rows(
         }
 
 
-def watch(compared: Reference | None, window: int = 100, before: Sequence[Row] = ()) -> Drift:
+def watch(compared: DriftReference | None, window: int = 100, before: Sequence[Row] = ()) -> DriftMonitor:
     def latest(category: str, limit: int, station: str | None, without: object, first: str) -> Sequence[Row]:
         return [row for row in before if row["id"] >= first][-limit:]
 
-    return Drift(window, lambda *_: compared, latest)
+    return DriftMonitor(window, lambda *_: compared, latest)
 
 
-def seen(drift: Drift) -> State:
+def seen(drift: DriftMonitor) -> DriftState:
     state = drift.state("tiny")
     assert state is not None
     return state
 
 
-def alarms_within(drift: Drift, stream: Sequence[Row], parts: int = 20) -> int | None:
+def alarms_within(drift: DriftMonitor, stream: Sequence[Row], parts: int = 20) -> int | None:
     """The number of inspections after which the alarm was on, or None; fed in a few parts."""
     for i in range(0, len(stream), len(stream) // parts):
         drift.on_filed(stream[i : i + len(stream) // parts])
@@ -171,18 +171,18 @@ def test_another_active_version_begins_a_new_window() -> None:
     rng = np.random.default_rng(7)
     calibration = rng.normal(size=50)
     active = reference(calibration)
-    drift = Drift(40, lambda *_: active, lambda *_: [])
+    drift = DriftMonitor(40, lambda *_: active, lambda *_: [])
     drift.on_filed(list(rows(rng.normal(5, size=40))))
     assert seen(drift).alarm
     active = reference(calibration, version="v2")
-    assert seen(drift) == State("v2")
+    assert seen(drift) == DriftState("v2")
     # Inspections by a version that is not active were asked for by name.
     drift.on_filed(list(rows(rng.normal(5, size=40), version="v1")))
     assert seen(drift).inspections == 0
     drift.on_filed(list(rows(rng.normal(size=40), version="v2")))
     assert (seen(drift).inspections, seen(drift).alarm) == (40, False)
     active = reference(calibration)
-    assert seen(drift) == State("v1")
+    assert seen(drift) == DriftState("v1")
 
 
 def test_a_station_with_a_calibration_of_its_own_is_watched_apart() -> None:
@@ -194,7 +194,7 @@ def test_a_station_with_a_calibration_of_its_own_is_watched_apart() -> None:
         for station, mean in (("line-3", 5), ("line-4", 0), (None, 0))
         for row in rows(rng.normal(mean, size=40))
     ]
-    drift = Drift(
+    drift = DriftMonitor(
         40,
         lambda _, station: own if station == "line-3" else general,
         lambda *_: [],
@@ -231,7 +231,7 @@ def test_after_a_restart_each_window_has_as_many_of_its_own_as_it_holds() -> Non
         asked.append((category, limit, station, tuple(without), first))
         return list(rows(rng.normal(9 if station else 0, size=limit)))
 
-    drift = Drift(
+    drift = DriftMonitor(
         40,
         lambda _, station: own if station == "line-3" else general,
         latest,

@@ -17,9 +17,9 @@ from sqlalchemy import Row, func, insert, select, text
 from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.database.tables import REVISION, inspections
 from app.errors.problems import Problem
-from app.history import recorder
+from app.history import writer
 from app.history.history import History, HistoryError
-from app.history.record import Entry
+from app.history.journal_record import HistoryEntry
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry
 from tests.support.postgres import Postgres
@@ -67,11 +67,11 @@ def files(settings: Settings) -> set[str]:
     return {path.name for folder in folders for path in (settings.history / folder).glob("*/*")}
 
 
-def expected_files(entries: Sequence[Entry]) -> set[str]:
+def expected_files(entries: Sequence[HistoryEntry]) -> set[str]:
     return {name for entry in entries for name in (entry.row["image_sha256"], f"{entry.row['id']}.npy")}
 
 
-def leave_journal(settings: Settings, *entries: Entry) -> Path:
+def leave_journal(settings: Settings, *entries: HistoryEntry) -> Path:
     """A journal as a killed process leaves it."""
     folder = settings.history / "journal"
     folder.mkdir(parents=True, exist_ok=True)
@@ -251,7 +251,7 @@ async def test_disk_that_fails_while_filing_is_tried_again_and_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A file stands where the folder of an image should be. Nobody asks for the image meanwhile."""
-    monkeypatch.setattr(recorder, "_LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(writer, "_LONGEST_DELAY", 0.01)
     entry = make_entry()
 
     async with opened(settings) as history:
@@ -270,7 +270,7 @@ async def test_disk_that_fails_while_filing_is_tried_again_and_again(
 async def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: MakeEntry) -> None:
     settings = Settings(history=tmp_path, journal_bytes=100_000)
     away = settings.sqlite_file.with_name("away")
-    kept: list[Entry] = []
+    kept: list[HistoryEntry] = []
 
     async def fill(history: History) -> None:
         while True:
@@ -300,7 +300,7 @@ KILLED = """
 import asyncio, itertools, os, sys
 import numpy as np
 from app.history.history import History
-from app.history.record import Entry
+from app.history.journal_record import Entry
 from app.settings import Settings
 from tests.app.history.rows import row
 

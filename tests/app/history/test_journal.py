@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 
 from app.history.journal import Journal, JournalFull
-from app.history.record import Entry, Record
+from app.history.journal_record import HistoryEntry, JournalRecord
 from app.registry.free_disk import SPARE_BYTES
 from tests.app.full_disk import files_of_at_most
 
 MANY = 2**40
 
 
-def record(number: int, size: int = 100) -> Record:
-    return Entry({"id": f"{number:04}"}, os.urandom(size), np.full((2, 3), number)).record()
+def record(number: int, size: int = 100) -> JournalRecord:
+    return HistoryEntry({"id": f"{number:04}"}, os.urandom(size), np.full((2, 3), number)).record()
 
 
-def size_of(*records: Record) -> int:
+def size_of(*records: JournalRecord) -> int:
     return sum(len(one.encode()) for one in records)
 
 
-def read_all(journal: Journal) -> list[Record]:
+def read_all(journal: Journal) -> list[JournalRecord]:
     found = []
     while records := journal.read():
         found += records
@@ -42,14 +42,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def filled(folder: Path, *records: Record, file_bytes: int = MANY) -> Journal:
+def filled(folder: Path, *records: JournalRecord, file_bytes: int = MANY) -> Journal:
     journal = Journal(folder, MANY, file_bytes)
     for each in records:
         journal.append(each)
     return journal
 
 
-def left(folder: Path, *records: Record) -> Path:
+def left(folder: Path, *records: JournalRecord) -> Path:
     """The file of a process that has ended and left some."""
     journal = filled(folder, *records)
     journal.close()
@@ -58,7 +58,7 @@ def left(folder: Path, *records: Record) -> Path:
 
 def test_record_holds_an_entry_as_the_database_gets_it() -> None:
     scores = np.array([[1e9, -1e9, 0.5]])
-    made = Entry({"id": "i", "features": [1.0, 2.0]}, b"picture", scores).record()
+    made = HistoryEntry({"id": "i", "features": [1.0, 2.0]}, b"picture", scores).record()
     assert made.picture == b"picture"
     # Scores beyond half precision are clipped.
     assert np.frombuffer(made.score_map[-6:], np.float16).tolist() == [65504.0, -65504.0, 0.5]
@@ -82,7 +82,7 @@ def test_a_file_that_a_killed_process_had_just_begun_is_removed(folder: Path) ->
 def test_records_come_out_in_order_and_leave_no_file(folder: Path) -> None:
     journal = Journal(folder, MANY)
     assert journal.read() == []
-    records = [*(record(n) for n in range(20)), Record({}, b"", b"")]
+    records = [*(record(n) for n in range(20)), JournalRecord({}, b"", b"")]
     for each in records:
         journal.append(each)
     assert read_all(journal) == records
@@ -121,7 +121,7 @@ def test_files_are_dropped_while_the_next_is_written(folder: Path) -> None:
     """One thread appends and another reads and drops, over hundreds of files."""
     journal = Journal(folder, MANY, file_bytes=1200)
     records = [record(n) for n in range(1500)]
-    found: list[Record] = []
+    found: list[JournalRecord] = []
 
     def take() -> None:
         while len(found) < len(records):

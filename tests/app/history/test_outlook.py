@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 
 from app.database.engine import Database
-from app.history import outlook, rates, reports
-from app.history.outlook import Limits
-from app.history.queries import Filter
-from app.history.reports import Span
+from app.history import decision_counts, outlook, rates
+from app.history.decision_counts import TimeSpan
+from app.history.outlook import ThresholdPosition
+from app.history.queries import InspectionFilter
 from app.schemas.outlook import Change, ProjectedDecisions, Window
 from app.schemas.predict import Decision
 from flows.fastflow.manifest import Precision
 from tests.app.history.rows import add, decided, row
 from tests.app.plans import plans_of
 
-EVER = Span(0, 2**45)
+EVER = TimeSpan(0, 2**45)
 
 
 def several(count: int, decision: Decision, score: float, verdict: str | None = None) -> list[dict[str, Any]]:
@@ -41,37 +41,37 @@ def filled(database: Database) -> Database:
 
 def project(
     database: Database,
-    *positions: Limits,
+    *positions: ThresholdPosition,
     station: str | None = None,
     precision: Precision = "float32",
     last: int = 1000,
     without: Collection[str] = (),
 ) -> tuple[Window, list[ProjectedDecisions]]:
-    wanted = Filter(category="tiny", station=station)
+    wanted = InspectionFilter(category="tiny", station=station)
     with database.read() as connection:
         return outlook.project(connection, wanted, "v1", precision, positions, last=last, without=without)
 
 
-def projected(database: Database, position: Limits, **changes: Any) -> ProjectedDecisions:
+def projected(database: Database, position: ThresholdPosition, **changes: Any) -> ProjectedDecisions:
     _, [one] = project(database, position, **changes)
     return one
 
 
 def test_the_position_that_was_in_force_gives_the_rates_there_are(filled: Database) -> None:
-    window, [there] = project(filled, Limits(3.0, None))
+    window, [there] = project(filled, ThresholdPosition(3.0, None))
     assert window.decisions == decided(PASS=(100, 9, 1), REJECT=(10, 3, 7))
     assert window.inspections == 110
     assert (there.changed, there.changes) == (0, [])
     assert there.decisions == {"PASS": 100, "REVIEW": 0, "REJECT": 10}
-    assert there.overkill == rates.overkill(window.decisions)
-    assert there.escape == rates.escape(window.decisions)
+    assert there.overkill == rates.estimate_overkill(window.decisions)
+    assert there.escape == rates.estimate_escape(window.decisions)
     with filled.read() as connection:
-        assert reports.counts(connection, "tiny", EVER) == window.decisions
+        assert decision_counts.count_decisions(connection, "tiny", EVER) == window.decisions
 
 
 def test_a_lower_threshold_by_hand(filled: Database) -> None:
     """Above 1.5: the twelve parts at 2.0 are rejected too."""
-    lower = projected(filled, Limits(1.5, None))
+    lower = projected(filled, ThresholdPosition(1.5, None))
     assert lower.decisions == {"PASS": 88, "REVIEW": 0, "REJECT": 22}
     assert lower.changes == [Change(taken="PASS", would="REJECT", inspections=12)]
     # A reviewed part of those that passed stands for ten; one of those that were rejected for itself.
@@ -83,15 +83,15 @@ def test_a_lower_threshold_by_hand(filled: Database) -> None:
 
 
 def test_a_higher_threshold_by_hand(filled: Database) -> None:
-    higher = projected(filled, Limits(4.0, None))  # REJECT is above it, not at it
+    higher = projected(filled, ThresholdPosition(4.0, None))  # REJECT is above it, not at it
     assert higher.changes == [Change(taken="REJECT", would="PASS", inspections=3)]
     assert higher.overkill.value == 0
     assert higher.escape.value == pytest.approx(10 / (10 + 7))
-    assert projected(filled, Limits(6.0, None)).escape.value == 1
+    assert projected(filled, ThresholdPosition(6.0, None)).escape.value == 1
 
 
 def test_a_review_band_by_hand(filled: Database) -> None:
-    band = projected(filled, Limits(4.5, 1.5))
+    band = projected(filled, ThresholdPosition(4.5, 1.5))
     assert band.decisions == {"PASS": 88, "REVIEW": 15, "REJECT": 7}
     assert band.changed == 15
     assert {(one.taken, one.would): one.inspections for one in band.changes} == {
@@ -125,7 +125,7 @@ def test_only_inspections_that_compare_are_counted(
         row(score=1.0, station="line"),
         row(score=1.0),
     )
-    found = projected(database, Limits(3.0, None), **changes)
+    found = projected(database, ThresholdPosition(3.0, None), **changes)
     assert found.decisions == {"PASS": passed, "REVIEW": 0, "REJECT": rejected}
 
 
@@ -135,7 +135,7 @@ def test_the_plan_reads_no_more_than_the_latest(database: Database) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("ANALYZE")
     with plans_of(database) as plans:
-        project(database, Limits(1.0, None), last=5)
+        project(database, ThresholdPosition(1.0, None), last=5)
     [plan] = plans
     inner = next(line for line in plan if "inspections" in line)
     assert inner.startswith("SEARCH")

@@ -7,8 +7,8 @@ import pytest
 
 from app.database.engine import Database
 from app.history import browsing, queries
-from app.history.queries import Filter
-from app.history.training_set import good_pictures, pictures_of_parts
+from app.history.queries import InspectionFilter
+from app.history.training_set import good_images, images_of_parts
 from tests.app.history.rows import add, row
 from tests.app.plans import plans_of
 
@@ -39,7 +39,7 @@ def index_for(names: tuple[str, ...]) -> str:
 def test_each_combination_of_filters_has_its_index(database: Database) -> None:
     with plans_of(database) as plans, database.read() as connection:
         for names in COMBINATIONS:
-            queries.page(connection, Filter(**{name: GIVEN[name] for name in names}), 50)
+            queries.find_page(connection, InspectionFilter(**{name: GIVEN[name] for name in names}), 50)
     assert dict(zip(COMBINATIONS, plans, strict=True)) == {
         names: [index_for(names)] for names in COMBINATIONS
     }
@@ -50,8 +50,8 @@ def test_pages_follow_each_other_without_a_gap_or_a_repetition(database: Databas
     pages, after = [], None
     for _ in range(3):
         with database.read() as connection:
-            wanted = Filter(categories=frozenset("ab"))
-            pages.append([one.id for one in queries.page(connection, wanted, 2, after)])
+            wanted = InspectionFilter(categories=frozenset("ab"))
+            pages.append([one.id for one in queries.find_page(connection, wanted, 2, after)])
         after = pages[-1][-1]
     assert pages == [ids[:-3:-1], ids[-3:-5:-1], ids[:1]]
 
@@ -62,7 +62,7 @@ def test_an_export_reads_page_after_page_of_several_categories(
     """The older rows of one category do not come before the newer ones of another."""
     monkeypatch.setattr(queries, "_EXPORT_ROWS", 3)
     ids = add(database, *(row(category=category) for category in "aaaaabbbbb"))
-    pages = list(queries.pages(database, Filter(categories=frozenset("ab"))))
+    pages = list(queries.iterate_pages(database, InspectionFilter(categories=frozenset("ab"))))
     assert [one.id for page in pages for one in page] == ids[::-1]
     assert max(map(len, pages)) == 3
 
@@ -77,7 +77,7 @@ def test_whatever_index_is_read_the_rows_are_those_of_the_filter(each_database: 
     for names in COMBINATIONS:
         wanted = {name: GIVEN[name] for name in names}
         with each_database.read() as connection:
-            found = [one.id for one in queries.page(connection, Filter(**wanted), 50)]
+            found = [one.id for one in queries.find_page(connection, InspectionFilter(**wanted), 50)]
         assert len(found) == 2 ** (5 - len(names))
         assert found == [one["id"] for one in reversed(rows) if wanted.items() <= one.items()]
 
@@ -85,17 +85,17 @@ def test_whatever_index_is_read_the_rows_are_those_of_the_filter(each_database: 
 def test_the_decisions_on_a_part_are_found_by_the_part(database: Database) -> None:
     add(database, row(part_id="P-7"), row(part_id="P-7", category="b"), row(part_id="P-8"))
     with plans_of(database) as plans, database.read() as connection:
-        of_tiny = Filter(part_id="P-7", categories=frozenset({"tiny"}))
-        assert browsing.decisions(connection, of_tiny) == {"PASS": 1, "REVIEW": 0, "REJECT": 0}
-        assert browsing.decisions(connection, Filter(part_id="P-7"))["PASS"] == 2
+        of_tiny = InspectionFilter(part_id="P-7", categories=frozenset({"tiny"}))
+        assert browsing.count_decisions(connection, of_tiny) == {"PASS": 1, "REVIEW": 0, "REJECT": 0}
+        assert browsing.count_decisions(connection, InspectionFilter(part_id="P-7"))["PASS"] == 2
     assert [lines[0] for lines in plans] == [by_index("part_id")] * 6
 
 
 def test_what_is_said_elsewhere_of_good_pictures_is_found_by_the_picture(database: Database) -> None:
     add(database, row(verdict="good"))
     with plans_of(database) as plans:
-        list(good_pictures(database, "tiny"))
-        list(pictures_of_parts(database, "tiny", ["P-7"]))
+        list(good_images(database, "tiny"))
+        list(images_of_parts(database, "tiny", ["P-7"]))
     assert [lines[0] for lines in plans] == [
         by_index("category, verdict").replace(")", " AND id>?)"),
         by_index("image_sha256"),

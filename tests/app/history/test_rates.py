@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.history.rates import DECISIONS, escape, overkill
+from app.history.rates import DECISIONS, estimate_escape, estimate_overkill
 from tests.app.history.rows import decided
 
 
@@ -18,29 +18,29 @@ def test_weights_each_decision_by_its_inspections() -> None:
     counts = decided(PASS=(9000, 99, 1), REVIEW=(100, 30, 20), REJECT=(200, 50, 150))
     good = 9000 * 0.99 + 100 * 0.6 + 200 * 0.25
     defects = 9000 * 0.01 + 100 * 0.4 + 200 * 0.75
-    assert overkill(counts).value == pytest.approx(200 * 0.25 / good)
-    assert escape(counts).value == pytest.approx(9000 * 0.01 / defects)
+    assert estimate_overkill(counts).value == pytest.approx(200 * 0.25 / good)
+    assert estimate_escape(counts).value == pytest.approx(9000 * 0.01 / defects)
 
 
 def test_escape_is_unknown_where_only_rejects_were_reviewed() -> None:
     counts = decided(PASS=(9000, 0, 0), REJECT=(200, 50, 150))
-    for rate in (escape(counts), overkill(counts)):
+    for rate in (estimate_escape(counts), estimate_overkill(counts)):
         assert (rate.value, rate.low, rate.high) == (None, None, None)
         assert rate.reason == "nothing was reviewed of the 9000 with decision PASS"
 
 
 def test_without_inspections_or_without_such_parts_there_is_no_rate() -> None:
-    assert overkill(decided()).reason == "there are no inspections"
+    assert estimate_overkill(decided()).reason == "there are no inspections"
     only_good = decided(PASS=(50, 50, 0))
-    assert escape(only_good).reason == "no part was reviewed as defect"
-    none_rejected = overkill(only_good)
+    assert estimate_escape(only_good).reason == "no part was reviewed as defect"
+    none_rejected = estimate_overkill(only_good)
     assert (none_rejected.value, none_rejected.low, none_rejected.reason) == (0.0, 0.0, None)
     assert none_rejected.high == pytest.approx(exact_interval(0, 50)[1], abs=3e-3)
 
 
 @pytest.mark.parametrize(("rejected", "passed"), [(0, 200), (3, 400), (20, 80), (5, 1)])
 def test_where_all_was_reviewed_the_interval_is_the_exact_one(rejected: int, passed: int) -> None:
-    rate = overkill(decided(PASS=(passed, passed, 0), REJECT=(rejected, rejected, 0)))
+    rate = estimate_overkill(decided(PASS=(passed, passed, 0), REJECT=(rejected, rejected, 0)))
     low, high = exact_interval(rejected, rejected + passed)
     assert rate.value == pytest.approx(rejected / (rejected + passed))
     assert rate.low is not None
@@ -59,7 +59,7 @@ def test_the_estimate_lies_in_its_interval(numbers: list[tuple[int, int, int]]) 
     counts = decided(
         **{d: (n + good + bad, good, bad) for d, (n, good, bad) in zip(DECISIONS, numbers, strict=True)}
     )
-    for rate in (overkill(counts), escape(counts)):
+    for rate in (estimate_overkill(counts), estimate_escape(counts)):
         if rate.value is None:
             assert rate.reason
             continue
@@ -99,7 +99,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(line: str) -> None:
             seen_good = int(rng.hypergeometric(good[i], bad[i], seen)) if n else 0
             seen_of[decision] = n, seen_good, seen - seen_good
         counts = decided(**seen_of)
-        for name, rate in (("overkill", overkill(counts)), ("escape", escape(counts))):
+        for name, rate in (("overkill", estimate_overkill(counts)), ("escape", estimate_escape(counts))):
             if rate.low is not None and rate.high is not None:
                 outside[name].append(not rate.low <= truth[name] <= rate.high)
     for misses in outside.values():

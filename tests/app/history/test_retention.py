@@ -50,7 +50,7 @@ class Kept:
         add(self.history.database, *some)
 
     def review(self, identifier: str) -> None:
-        reviews.add(self.history.database, ANONYMOUS, identifier, "good", 0)
+        reviews.add_review(self.history.database, ANONYMOUS, identifier, "good", 0)
 
     def rows(self) -> dict[str, bool]:
         """Ids, and whether they have pictures."""

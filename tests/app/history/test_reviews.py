@@ -14,9 +14,9 @@ from tests.app.history.rows import add, row
 
 def test_the_latest_review_counts_and_all_are_kept(database: Database) -> None:
     [identifier] = add(database, row())
-    first = reviews.add(database, ANONYMOUS, identifier, "defect", 0, "Ada", "a scratch, top left")
-    second = reviews.add(database, ANONYMOUS, identifier, "good", 1)
-    assert reviews.of(database, identifier) == [first, second]
+    first = reviews.add_review(database, ANONYMOUS, identifier, "defect", 0, "Ada", "a scratch, top left")
+    second = reviews.add_review(database, ANONYMOUS, identifier, "good", 1)
+    assert reviews.list_reviews(database, identifier) == [first, second]
     assert (first.revision, first.reviewer, first.note) == (1, "Ada", "a scratch, top left")
     assert (second.revision, second.reviewer, second.note) == (2, None, None)
     assert first.created <= second.created <= clock.iso(clock.now_ms())
@@ -32,7 +32,7 @@ def test_of_reviewers_at_the_same_time_one_succeeds(each_database: Database) -> 
     def review(number: int, identifier: str) -> bool:
         together.wait()
         try:
-            reviews.add(
+            reviews.add_review(
                 each_database, ANONYMOUS, identifier, "good" if number % 2 else "defect", 0, str(number)
             )
         except Problem as problem:
@@ -44,7 +44,7 @@ def test_of_reviewers_at_the_same_time_one_succeeds(each_database: Database) -> 
         for identifier in identifiers:
             won = list(pool.map(review, range(4), [identifier] * 4))
             assert sum(won) == 1
-            [kept] = reviews.of(each_database, identifier)
+            [kept] = reviews.list_reviews(each_database, identifier)
             assert kept.reviewer == str(won.index(True))
 
 
@@ -56,7 +56,7 @@ def test_an_inspection_that_is_being_deleted(each_database: Database) -> None:
     def review() -> str:
         begun.set()
         try:
-            reviews.add(each_database, ANONYMOUS, identifier, "good", 0)
+            reviews.add_review(each_database, ANONYMOUS, identifier, "good", 0)
         except Problem as problem:
             return problem.name
         return "reviewed"

@@ -5,17 +5,17 @@ from typing import Any
 
 from app.database import clock
 from app.database.engine import Database
-from app.history.reports import Span
+from app.history.decision_counts import TimeSpan
 from app.history.shift_report import HOUR_MS, MOST_REJECTS, details
 from app.schemas.reports import ShiftDetails
 from tests.app.history.rows import add, row
 
 MIDNIGHT = clock.from_datetime(datetime(2026, 11, 25, tzinfo=UTC))
 BEGIN = MIDNIGHT + 6 * HOUR_MS
-SHIFT = Span(BEGIN, BEGIN + 8 * HOUR_MS)
+SHIFT = TimeSpan(BEGIN, BEGIN + 8 * HOUR_MS)
 
 
-def look(database: Database, span: Span = SHIFT, station: str | None = None) -> ShiftDetails:
+def look(database: Database, span: TimeSpan = SHIFT, station: str | None = None) -> ShiftDetails:
     with database.read() as connection:
         return details(connection, "tiny", span, station)
 

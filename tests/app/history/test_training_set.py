@@ -9,7 +9,7 @@ import pytest
 from app.auth.access import ANONYMOUS
 from app.database.engine import Database
 from app.history import reviews, training_set
-from app.history.pictures import Pictures
+from app.history.inspection_files import InspectionFiles
 from app.http.sending import PIECE_BYTES
 from app.schemas.history import Verdict
 from flows.fastflow.calibration.parts import numbered
@@ -24,7 +24,7 @@ class Kept:
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.database = database
-        self.pictures = Pictures(folder)
+        self.pictures = InspectionFiles(folder)
         self.pictures.open()
 
     def add(self, picture: bytes, *verdicts: Verdict, **columns: Any) -> str:
@@ -33,15 +33,15 @@ class Kept:
             self.pictures.store(one["image_sha256"], picture, one["id"], b"map")
         [identifier] = add(self.database, one)
         for revision, verdict in enumerate(verdicts):
-            reviews.add(self.database, ANONYMOUS, identifier, verdict, revision)
+            reviews.add_review(self.database, ANONYMOUS, identifier, verdict, revision)
         return identifier
 
     def names(self) -> list[str]:
-        return [one.inspection_id for one in training_set.good_pictures(self.database, "tiny")]
+        return [one.inspection_id for one in training_set.good_images(self.database, "tiny")]
 
     def archive(self) -> zipfile.ZipFile:
-        chosen = training_set.good_pictures(self.database, "tiny")
-        return zipfile.ZipFile(io.BytesIO(b"".join(training_set.archive(chosen, self.pictures, "tiny"))))
+        chosen = training_set.good_images(self.database, "tiny")
+        return zipfile.ZipFile(io.BytesIO(b"".join(training_set.pack_archive(chosen, self.pictures, "tiny"))))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_of_a_station_and_of_late(kept: Kept) -> None:
     kept.add(b"c", "good")
 
     def found(**chosen: Any) -> list[str]:
-        return [one.inspection_id for one in training_set.good_pictures(kept.database, "tiny", **chosen)]
+        return [one.inspection_id for one in training_set.good_images(kept.database, "tiny", **chosen)]
 
     assert found(station="line-3") == [third]
     assert found(station="line-5") == []
@@ -76,8 +76,8 @@ def test_no_piece_is_larger_than_an_answer_may_wait_in(kept: Kept) -> None:
     """However large the pictures are."""
     picture = bytes(range(256)) * 1000
     identifier = kept.add(picture, "good")
-    chosen = training_set.good_pictures(kept.database, "tiny")
-    pieces = list(training_set.archive(chosen, kept.pictures, "tiny"))
+    chosen = training_set.good_images(kept.database, "tiny")
+    pieces = list(training_set.pack_archive(chosen, kept.pictures, "tiny"))
     assert max(map(len, pieces)) <= PIECE_BYTES < len(picture)
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as file:
         assert file.read(f"tiny/train/good/{identifier}.tif") == picture
@@ -102,7 +102,7 @@ def test_any_inspection_of_a_picture_may_say_which_part_it_shows(kept: Kept) -> 
     kept.add(b"same", part_id="P1")
     kept.add(b"same", part_id="of another category", category="other")
     kept.add(b"else", "good")
-    found = training_set.good_pictures(kept.database, "tiny")
+    found = training_set.good_images(kept.database, "tiny")
     assert [one.part_id for one in found] == ["P1", None]
 
 
@@ -113,10 +113,10 @@ def test_pictures_of_parts_are_those_of_all_stations_and_verdicts(
     for i, part in enumerate(["a", "a", "b", "c", "d", None]):
         identifier = kept.add(b"%d" % i, part_id=part, station=f"cam-{i}")
         if i % 2:
-            reviews.add(kept.database, ANONYMOUS, identifier, "good", 0)
+            reviews.add_review(kept.database, ANONYMOUS, identifier, "good", 0)
     kept.add(b"0", "defect", part_id="a")
     kept.add(b"9", "good", part_id="a", category="other")
-    found = training_set.pictures_of_parts(kept.database, "tiny", {"a", "b", "c"})
+    found = training_set.images_of_parts(kept.database, "tiny", {"a", "b", "c"})
     assert sorted(found) == sorted(
         (part, row(AT, b"%d" % i)["image_sha256"]) for i, part in enumerate(["a", "a", "b", "c"])
     )

@@ -10,8 +10,8 @@ from app.database.tables import inspections
 from app.errors.problems import Problem
 from app.history.history import History
 from app.history.journal import Journal
-from app.history.record import Entry, Record
-from app.inspection.idempotency import Idempotency
+from app.history.journal_record import HistoryEntry, JournalRecord
+from app.inspection.idempotency import IdempotencyKeys
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.support.postgres import Postgres
@@ -27,10 +27,10 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def keyed(make_entry: MakeEntry) -> Callable[..., Entry]:
+def keyed(make_entry: MakeEntry) -> Callable[..., HistoryEntry]:
     """Inspections with an idempotency key."""
 
-    def make(key: str = "P-1", key_id: str | None = None) -> Entry:
+    def make(key: str = "P-1", key_id: str | None = None) -> HistoryEntry:
         return make_entry(idempotency_key=key, key_id=key_id, request_sha256=REQUEST)
 
     return make
@@ -41,9 +41,9 @@ class Line:
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.idempotency = Idempotency(history)
+        self.idempotency = IdempotencyKeys(history)
 
-    async def send(self, entry: Entry, request_sha256: str = REQUEST) -> str:
+    async def send(self, entry: HistoryEntry, request_sha256: str = REQUEST) -> str:
         """The id of the inspection that answers."""
         row = entry.row
         claim = self.idempotency.claim(row.get("key_id"), row["idempotency_key"], request_sha256)
@@ -72,7 +72,7 @@ def use(settings: Settings, work: Callable[[Line], Awaitable[None]]) -> None:
 
 
 def test_repeated_requests_get_the_first_answer_also_at_once(
-    settings: Settings, keyed: Callable[..., Entry]
+    settings: Settings, keyed: Callable[..., HistoryEntry]
 ) -> None:
     async def work(line: Line) -> None:
         answers = await asyncio.gather(*(line.send(keyed()) for _ in range(20)))
@@ -84,7 +84,7 @@ def test_repeated_requests_get_the_first_answer_also_at_once(
     use(settings, work)
 
 
-def test_keys_of_two_callers_are_independent(settings: Settings, keyed: Callable[..., Entry]) -> None:
+def test_keys_of_two_callers_are_independent(settings: Settings, keyed: Callable[..., HistoryEntry]) -> None:
     async def work(line: Line) -> None:
         entries = [keyed(key_id=key_id) for key_id in (None, "k1", "k2")]
         answers = await asyncio.gather(*map(line.send, entries))
@@ -94,13 +94,13 @@ def test_keys_of_two_callers_are_independent(settings: Settings, keyed: Callable
 
 
 def test_request_cancelled_while_it_is_written_is_not_inspected_again(
-    settings: Settings, keyed: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, keyed: Callable[..., HistoryEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk stalls; the client has no answer and sends the request once more."""
     first = keyed()
     writing, release, append = threading.Event(), threading.Event(), Journal.append
 
-    def stalled(journal: Journal, record: Record) -> None:
+    def stalled(journal: Journal, record: JournalRecord) -> None:
         writing.set()
         assert release.wait(60)
         append(journal, record)
@@ -124,7 +124,7 @@ def test_request_cancelled_while_it_is_written_is_not_inspected_again(
 
 
 def test_line_goes_on_while_the_database_is_away(
-    postgres: Postgres, tmp_path: Path, keyed: Callable[..., Entry]
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry]
 ) -> None:
     before, during = keyed("before"), keyed("during")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.errors.problems import Problem
-from app.recalibration.recalibrate import require_fit, unlike
+from app.recalibration.recalibrate import describe_differences, require_usable_images
 from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.manifest import Calibration
 
@@ -29,18 +29,19 @@ def calibration(scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", **change
 )
 def test_images_that_void_the_promise_are_named(images: list[tuple[str, str]], said: str) -> None:
     with pytest.raises(Problem, match=said):
-        require_fit(images, FITTED)
+        require_usable_images(images, FITTED)
 
 
 def test_fresh_images_are_accepted() -> None:
-    require_fit([(f"{i}.png", sha256) for i, sha256 in enumerate(SHA)], FITTED)
-    require_fit([("a.png", "f" * 64)], None)  # a version that does not say what it was fitted to
+    require_usable_images([(f"{i}.png", sha256) for i, sha256 in enumerate(SHA)], FITTED)
+    require_usable_images([("a.png", "f" * 64)], None)  # a version that does not say what it was fitted to
 
 
 def test_pictures_like_those_before_are_no_news() -> None:
     rng = np.random.default_rng(0)
     said = sum(
-        bool(unlike(calibration(rng.normal(size=60)), calibration(rng.normal(size=60)))) for _ in range(300)
+        bool(describe_differences(calibration(rng.normal(size=60)), calibration(rng.normal(size=60))))
+        for _ in range(300)
     )
     assert said <= 9  # at most 1 % of 300 by chance; more than 9 has a chance of 0.1 %
 
@@ -50,8 +51,8 @@ def test_what_differs_is_named_with_its_direction() -> None:
     moments = rng.normal(size=(60, 2))
     before = calibration(rng.normal(size=60), statistics=moments.tolist())
     darker = calibration(rng.normal(size=60), statistics=(moments - [3, 0]).tolist())
-    [one] = unlike(before, darker)
+    [one] = describe_differences(before, darker)
     assert one.startswith("features of scale 0, mean: lower than in the calibration before")
     # One that has no statistics is compared by scores alone.
-    [score] = unlike(before, calibration(rng.normal(2, size=60)))
+    [score] = describe_differences(before, calibration(rng.normal(2, size=60)))
     assert score.startswith("score: higher")

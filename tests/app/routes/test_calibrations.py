@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.http import forms
-from app.recalibration import images as calibration_pictures
+from app.recalibration import request_images
 from app.registry.calibrations import CalibrationFiles
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration import conformal
@@ -166,7 +166,7 @@ class TestReviewed:
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The latest; and of a part one is chosen before they are counted."""
-        monkeypatch.setattr(calibration_pictures, "MAX_PICTURES", 4)
+        monkeypatch.setattr(request_images, "MAX_PICTURES", 4)
         pictures = good(3)
         for data in pictures:
             self.inspect(client, data)
@@ -235,13 +235,13 @@ class TestIfMatch:
         self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         again(store, "v2")
-        uploaded = calibration_pictures.uploaded
+        uploaded = request_images.uploaded_images
 
-        def late(upload: forms.Upload) -> list[calibration_pictures.Picture]:
+        def late(upload: forms.Upload) -> list[request_images.CalibrationImage]:
             assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
             return uploaded(upload)
 
-        monkeypatch.setattr(calibration_pictures, "uploaded", late)
+        monkeypatch.setattr(request_images, "uploaded_images", late)
         detail = refused(send(client, good(9)), 409, "conflict")
         assert detail.startswith("Another version serves since the images were sent")
         assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()

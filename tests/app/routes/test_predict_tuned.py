@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from app.inspection.inspector import Inspector
+from app.inspection.pipeline import InspectionPipeline
 from app.schemas.predict import Inspection
 from flows.fastflow.imaging import images
 from tests.app.bundles import again
@@ -106,7 +106,7 @@ class TestRegionOfInterest:
         data = tiny_images["good"][0]
         before = predict(client, data)
         # What waits to be drawn keeps no decision waiting.
-        monkeypatch.delattr(Inspector, "run_in_thread")
+        monkeypatch.delattr(InspectionPipeline, "run_in_thread")
         assert predict(client, data).score == before.score
 
     def test_regions_of_the_answer_end_where_it_does(self, client: TestClient, tiny_images: Images) -> None:

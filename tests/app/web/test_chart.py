@@ -1,11 +1,11 @@
 import pytest
 
-from app.history.browsing import Scored
+from app.history.browsing import ScorePoint
 from app.web.chart import HEIGHT, SCALE_WIDTH, WIDTH, Axis, Chart, Scale
 
 
-def scored(score: float, reject: float = 3.0, review: float | None = None, version: str = "v1") -> Scored:
-    return Scored("id", 0, version, "PASS", score, None, None, reject, review)
+def scored(score: float, reject: float = 3.0, review: float | None = None, version: str = "v1") -> ScorePoint:
+    return ScorePoint("id", 0, version, "PASS", score, None, None, reject, review)
 
 
 def test_an_axis_places_values_and_ends_where_it_ends() -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from app.database import clock
-from app.history.reports import Span
+from app.history.decision_counts import TimeSpan
 from app.history.shift_report import HOUR_MS
 from app.schemas.predict import Decision
 from app.schemas.reports import HourCounts
@@ -18,7 +18,7 @@ def hour(number: int, decisions: dict[Decision, int]) -> HourCounts:
 
 
 def test_every_hour_has_a_bar_as_long_as_its_share_of_the_busiest() -> None:
-    span = Span(BEGIN + 1000, BEGIN + 3 * HOUR_MS)
+    span = TimeSpan(BEGIN + 1000, BEGIN + 3 * HOUR_MS)
     made = bars([hour(0, {"PASS": 6, "REVIEW": 1, "REJECT": 1}), hour(2, {"PASS": 3, "REJECT": 1})], span)
     assert not made.daily
     assert {one.day for one in made.bars} == {None}
@@ -37,7 +37,7 @@ def test_a_long_time_has_a_bar_a_day() -> None:
     day = BEGIN // (24 * HOUR_MS) * 24
     first = day - BEGIN // HOUR_MS
     hours = [hour(first + n, {"PASS": 1}) for n in (0, 23, 24)]
-    made = bars(hours, Span(day * HOUR_MS, (day + 72) * HOUR_MS))
+    made = bars(hours, TimeSpan(day * HOUR_MS, (day + 72) * HOUR_MS))
     assert made.daily
     assert [one.total for one in made.bars] == [2, 1, 0]
 
@@ -52,7 +52,7 @@ def test_days_are_those_of_the_place_also_when_summer_time_ends() -> None:
     hours = [
         hour((at(day, utc) - BEGIN) // HOUR_MS, {"PASS": day}) for day, utc in ((24, 22), (25, 22), (26, 23))
     ]
-    made = bars(hours, Span(begin, at(27, 23)), ZoneInfo("Europe/Berlin"))
+    made = bars(hours, TimeSpan(begin, at(27, 23)), ZoneInfo("Europe/Berlin"))
     begins = [at(23, 22), at(24, 22), at(25, 23), at(26, 23)]
     assert [one.begin for one in made.bars] == [clock.iso(ms) for ms in begins]
     assert [one.day for one in made.bars] == [f"2026-10-{day}" for day in (24, 25, 26, 27)]
@@ -64,7 +64,7 @@ def test_where_midnight_is_within_an_hour_of_utc_the_first_day_is_that_of_the_ti
     begin = clock.from_datetime(datetime(2026, 10, 23, 18, 30, tzinfo=UTC))
     first = begin // HOUR_MS - BEGIN // HOUR_MS
     hours = [hour(first + n, {"PASS": 1}) for n in (0, 23, 24, 25, 72)]
-    made = bars(hours, Span(begin, begin + 72 * HOUR_MS), ZoneInfo("Asia/Kolkata"))
+    made = bars(hours, TimeSpan(begin, begin + 72 * HOUR_MS), ZoneInfo("Asia/Kolkata"))
     begins = [begin, *(begin + n * 24 * HOUR_MS + HOUR_MS // 2 for n in (1, 2))]
     assert [one.begin for one in made.bars] == [clock.iso(ms) for ms in begins]
     assert [one.total for one in made.bars] == [3, 1, 1]

@@ -15,9 +15,9 @@ from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
 from app.events.log import append
 from app.events.new_events import inspected
+from app.history.inspection_files import InspectionFiles
 from app.history.journal import Journal
-from app.history.pictures import Pictures
-from app.history.record import Record
+from app.history.journal_record import JournalRecord
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -27,7 +27,7 @@ Rows = Sequence[dict[str, Any]]
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0  # seconds between attempts
 
 
-class Recorder:
+class HistoryWriter:
     """Brings the journal's records into the database, and their files into their places.
 
     Files first, then the rows in one transaction, then the journal forgets them: killed anywhere, the next
@@ -44,7 +44,7 @@ class Recorder:
     def __init__(
         self,
         database: Database,
-        pictures: Pictures,
+        pictures: InspectionFiles,
         journal: Journal,
         callbacks: Sequence[Callable[[Rows], None]],
     ) -> None:
@@ -142,7 +142,7 @@ class Recorder:
                 logger.exception("%r failed on inspections that were filed", callback)
         self.filed = self._journal.dropped
 
-    def _file(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+    def _file(self, records: Sequence[JournalRecord]) -> list[dict[str, Any]]:
         """File records; the rows of those that were not filed before."""
         with self._database.read() as connection:
             ids = [record.row["id"] for record in records]

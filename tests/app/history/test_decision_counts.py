@@ -1,18 +1,18 @@
 from app.auth.access import ANONYMOUS
 from app.database.engine import Database
-from app.history import reports, reviews
-from app.history.reports import Span
+from app.history import decision_counts, reviews
+from app.history.decision_counts import TimeSpan
 from app.schemas.history import Verdict
 from tests.app.history.rows import add, decided, row
 
 HOUR = 3_600_000
 NOON = 1_790_000_000_000
-DAY = Span(NOON, NOON + 12 * HOUR)
+DAY = TimeSpan(NOON, NOON + 12 * HOUR)
 
 
 def review(database: Database, identifier: str, *verdicts: Verdict) -> None:
     for revision, verdict in enumerate(verdicts):
-        reviews.add(database, ANONYMOUS, identifier, verdict, revision)
+        reviews.add_review(database, ANONYMOUS, identifier, verdict, revision)
 
 
 def test_decisions_and_the_latest_verdict_of_each_inspection_are_counted(database: Database) -> None:
@@ -22,14 +22,14 @@ def test_decisions_and_the_latest_verdict_of_each_inspection_are_counted(databas
     review(database, passed[1], "defect")
     review(database, rejected[0], "defect")
     with database.read() as connection:
-        found = reports.counts(connection, "tiny", DAY)
+        found = decision_counts.count_decisions(connection, "tiny", DAY)
     assert found == decided(PASS=(5, 1, 1), REJECT=(3, 0, 1))
 
 
 def test_a_time_holds_its_begin_and_not_its_end(database: Database) -> None:
     add(database, *(row(NOON + at) for at in (-1, 0, 12 * HOUR - 1, 12 * HOUR)))
     with database.read() as connection:
-        assert reports.counts(connection, "tiny", DAY) == decided(PASS=(2, 0, 0))
+        assert decision_counts.count_decisions(connection, "tiny", DAY) == decided(PASS=(2, 0, 0))
 
 
 def test_other_categories_and_stations_are_not_counted(database: Database) -> None:
@@ -37,9 +37,9 @@ def test_other_categories_and_stations_are_not_counted(database: Database) -> No
     for identifier in add(database, *(row(NOON, category=name, station=at) for name, at in places)):
         review(database, identifier, "good")
     with database.read() as connection:
-        assert reports.counts(connection, "tiny", DAY) == decided(PASS=(2, 2, 0))
-        assert reports.counts(connection, "tiny", DAY, "a") == decided(PASS=(1, 1, 0))
-        assert reports.counts(connection, "tiny", DAY, "c") == decided()
+        assert decision_counts.count_decisions(connection, "tiny", DAY) == decided(PASS=(2, 2, 0))
+        assert decision_counts.count_decisions(connection, "tiny", DAY, "a") == decided(PASS=(1, 1, 0))
+        assert decision_counts.count_decisions(connection, "tiny", DAY, "c") == decided()
 
 
 def test_inspections_by_category_and_version(each_database: Database) -> None:
@@ -52,7 +52,7 @@ def test_inspections_by_category_and_version(each_database: Database) -> None:
         row(NOON - 1, category="early"),
     )
     with each_database.read() as connection:
-        everything = reports.versions(connection, DAY, None)
+        everything = decision_counts.count_versions(connection, DAY, None)
         assert everything == {"other": {"v1": 1}, "tiny": {"v1": 1, "v2": 2}}
-        assert reports.versions(connection, DAY, {"other", "early"}) == {"other": {"v1": 1}}
-        assert reports.versions(connection, DAY, None, "a") == {"tiny": {"v2": 1}}
+        assert decision_counts.count_versions(connection, DAY, {"other", "early"}) == {"other": {"v1": 1}}
+        assert decision_counts.count_versions(connection, DAY, None, "a") == {"tiny": {"v2": 1}}

@@ -10,24 +10,24 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.errors.problems import Problem
 from app.history import queries
-from app.history.pictures import Pictures
+from app.history.inspection_files import InspectionFiles
 
 logger = logging.getLogger("flowgauge.history")
 
 _COLUMNS = inspections.columns
 
 
-def gone() -> Problem:
+def files_removed() -> Problem:
     """What is answered where retention has removed an inspection's files."""
     return Problem("unknown-inspection", "Retention has removed the picture and the map of this inspection.")
 
 
-def lost(database: Database, identifier: str) -> Problem:
+def explain_missing_files(database: Database, identifier: str) -> Problem:
     """Why a file is not there. Retention changes the row first, so the row says whether it was that."""
     with database.read() as connection:
-        now = queries.find(connection, identifier)
+        now = queries.find_inspection(connection, identifier)
     if now is None or not now.has_pictures:
-        return gone()
+        return files_removed()
     logger.error("the picture or the map of inspection %s is missing or damaged on the disk", identifier)
     # No 503: clients would ask again and again.
     return Problem(
@@ -37,7 +37,7 @@ def lost(database: Database, identifier: str) -> Problem:
     )
 
 
-def orphans(database: Database, pictures: Pictures, files: Iterable[Path]) -> list[Path]:
+def find_orphans(database: Database, pictures: InspectionFiles, files: Iterable[Path]) -> list[Path]:
     """Those of some files that no inspection has.
 
     A file that is being filed may be among them: it is there before its row.
@@ -50,12 +50,12 @@ def orphans(database: Database, pictures: Pictures, files: Iterable[Path]) -> li
         elif pictures.is_map(path):
             maps[path.stem] = path
     with database.read() as connection:
-        unused_images = unused(connection, images.keys())
+        unused_images = find_unused_images(connection, images.keys())
         unused_maps = _unknown(connection, _COLUMNS.id, maps.keys())
     return [*(images[name] for name in unused_images), *(maps[name] for name in unused_maps)]
 
 
-def unused(connection: Connection, images: Collection[str]) -> list[str]:
+def find_unused_images(connection: Connection, images: Collection[str]) -> list[str]:
     """Those of some images, by sha256, that no inspection has."""
     return _unknown(connection, _COLUMNS.image_sha256, images)
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from app.inspection import inspector, predictor
-from app.inspection.pixels import Explanation, explain
+from app.inspection import pipeline, predict
+from app.inspection.decoding import Explanation, explain
 from app.main import create_app
 from app.scheduling.thread_pool import FairThreadPool
 from app.settings import Settings
@@ -165,7 +165,7 @@ def test_categories_take_turns_at_drawing(
 
     other = png(picture(1)[:60])
     with serve(decode_threads=1) as service:
-        monkeypatch.setattr(inspector, "explain", held)
+        monkeypatch.setattr(pipeline, "explain", held)
         monkeypatch.setattr(FairThreadPool, "run", noting)
         sent = [service.start("big", data, Accept="image/png")]
         eventually(lambda: len(drawn) == 1)
@@ -284,7 +284,7 @@ class TestSeveral:
         self, serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Five seconds for the first image, and five for putting together what was answered.
-        monkeypatch.setattr(predictor, "_TO_ANSWER", 0.5)
+        monkeypatch.setattr(predict, "_TO_ANSWER", 0.5)
         with serve(max_batch=1) as service, closed_gate(monkeypatch) as gate:
             future = service.start("tiny", *tiny_images["good"][:3], query="?timeout_ms=10000")
             assert gate.entered.acquire(timeout=30)

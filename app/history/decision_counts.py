@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from app.database.tables import inspections, retention
 from app.history import browsing
-from app.history.queries import Filter
+from app.history.queries import InspectionFilter
 from app.history.rates import DECISIONS
 from app.schemas.predict import Decision
 from app.schemas.reports import Counts
@@ -16,32 +16,32 @@ _COLUMNS = inspections.columns
 
 
 @dataclass(frozen=True)
-class Span:
+class TimeSpan:
     """A time with its begin and without its end, in milliseconds since 1970, UTC."""
 
     from_ms: int
     to_ms: int
 
-    def filter(self, category: str | None, station: str | None) -> Filter:
+    def filter(self, category: str | None, station: str | None) -> InspectionFilter:
         """The inspections that were made in it: of one category, or of all, and likewise of a station."""
-        return Filter(category=category, station=station, from_ms=self.from_ms, to_ms=self.to_ms)
+        return InspectionFilter(category=category, station=station, from_ms=self.from_ms, to_ms=self.to_ms)
 
 
-def complete(connection: Connection, span: Span) -> Span:
+def skip_deleted(connection: Connection, span: TimeSpan) -> TimeSpan:
     """The latter part of a time, from which no decision's inspections have been deleted by age.
 
     Where passed ones are gone and rejected ones are not, everything would seem to have been rejected.
     """
     deleted_before = connection.scalar(select(func.max(retention.c.deleted_before_ms))) or 0
-    return Span(min(max(span.from_ms, deleted_before), span.to_ms), span.to_ms)
+    return TimeSpan(min(max(span.from_ms, deleted_before), span.to_ms), span.to_ms)
 
 
-def counts(
-    connection: Connection, category: str, span: Span, station: str | None = None
+def count_decisions(
+    connection: Connection, category: str, span: TimeSpan, station: str | None = None
 ) -> dict[Decision, Counts]:
     """Count a category's inspections by decision, and the verdicts on them; of one station, or of all."""
     wanted = span.filter(category, station)
-    inspected = browsing.decisions(connection, wanted)
+    inspected = browsing.count_decisions(connection, wanted)
     verdicts = (
         select(_COLUMNS.decision, _COLUMNS.verdict, func.count())
         .where(*wanted.conditions(), _COLUMNS.verdict.in_(("good", "defect")))
@@ -58,8 +58,8 @@ def counts(
     }
 
 
-def versions(
-    connection: Connection, span: Span, categories: Collection[str] | None, station: str | None = None
+def count_versions(
+    connection: Connection, span: TimeSpan, categories: Collection[str] | None, station: str | None = None
 ) -> dict[str, dict[str, int]]:
     """How many inspections each version answered in a time, by category; of some categories, or of all."""
     query = (

@@ -10,12 +10,12 @@ import numpy as np
 
 from app.errors.problems import Problem
 from app.history.history import History
-from app.history.loose_ends import lost
-from app.history.queries import Earlier
+from app.history.orphans import explain_missing_files
+from app.history.queries import EarlierAnswer
 from app.inspection.answer import Answer, make_entry, make_inspection
-from app.inspection.idempotency import Idempotency
+from app.inspection.decoding import DecodedUpload, Explanation, decode_upload, explain
+from app.inspection.idempotency import IdempotencyKeys
 from app.inspection.params import PredictRequest
-from app.inspection.pixels import Decoded, Explanation, decode, explain
 from app.inspection.verdict import require_detectable, thresholds
 from app.registry.store import Store
 from app.scheduling.admission import Reservation
@@ -34,7 +34,7 @@ T = TypeVar("T")
 _AT_ONCE_PIXELS: Final = 2**18
 
 
-class Inspector:
+class InspectionPipeline:
     """Takes images through the parts of the service.
 
     So many threads decode, and as many draw, or what was decided first would be answered last.
@@ -56,7 +56,7 @@ class Inspector:
         self._store = store
         self._history = history
         self._telemetry = telemetry
-        self._idempotency = Idempotency(history)
+        self._idempotency = IdempotencyKeys(history)
 
     def close(self) -> None:
         """Finish what runs, drop what waits, end the threads."""
@@ -92,13 +92,13 @@ class Inspector:
         """Call what takes too long for the event loop, in a thread, when it is the category's turn."""
         return (await self._drawing.run(category, function)).value
 
-    async def _decode(self, detector: Detector, data: bytes, *, keep_pixels: bool) -> Timed[Decoded]:
+    async def _decode(self, detector: Detector, data: bytes, *, keep_pixels: bool) -> Timed[DecodedUpload]:
         bits = detector.manifest.sample_bits
-        job = partial(decode, data, self._limits, bits, detector.prepare, keep_pixels=keep_pixels)
+        job = partial(decode_upload, data, self._limits, bits, detector.prepare, keep_pixels=keep_pixels)
         return await self._decoding.run(detector.manifest.category, job)
 
     async def _inspect_new(
-        self, request: PredictRequest, data: bytes, decoded: Timed[Decoded], digest: str | None
+        self, request: PredictRequest, data: bytes, decoded: Timed[DecodedUpload], digest: str | None
     ) -> Answer:
         detector, params = request.detector, request.params
         if params.store:  # before the model has worked for nothing
@@ -125,7 +125,7 @@ class Inspector:
         return Answer(inspection, explained.value.files)
 
     async def _explain(
-        self, request: PredictRequest, decoded: Decoded, result: BatchResult, scale: ColourScale
+        self, request: PredictRequest, decoded: DecodedUpload, result: BatchResult, scale: ColourScale
     ) -> Timed[Explanation]:
         """Draw and find regions; in a thread unless there is nothing to draw or find."""
         begun = time.perf_counter()
@@ -139,7 +139,9 @@ class Inspector:
         job = partial(explain, score_map, scale, decoded.size, decoded.pixels, request.drawings, input_size)
         return await self._drawing.run(request.category, job)
 
-    async def _replay(self, request: PredictRequest, earlier: Earlier, decoded: Decoded) -> Answer:
+    async def _replay(
+        self, request: PredictRequest, earlier: EarlierAnswer, decoded: DecodedUpload
+    ) -> Answer:
         """Give the answer that was given before, with drawings made anew from the map that was kept."""
         inspection = schemas.Inspection.model_validate_json(earlier.answer)
         if not request.drawings:
@@ -147,7 +149,7 @@ class Inspector:
         await self._history.settled()  # before, its map is not in its place
         score_map = await asyncio.to_thread(self._history.pictures.score_map, earlier.id)
         if score_map is None:
-            missing = await asyncio.to_thread(lost, self._history.database, earlier.id)
+            missing = await asyncio.to_thread(explain_missing_files, self._history.database, earlier.id)
             detail = f"This was inspected before; accept application/json. {missing.detail}"
             raise Problem(missing.name, detail)
         scale = ColourScale(earlier.map_low, earlier.map_middle)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from app.recalibration.recalibrate import Measured, require_fit
+from app.recalibration.recalibrate import MeasuredImage, require_usable_images
 from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.calibration.calibrator import measure
 from flows.fastflow.calibration.parts import PARTS, numbered, one_of_each
@@ -24,7 +24,7 @@ class FolderError(ValueError):
     """A folder that no calibration can be made of: no images, unreadable ones, or unknown parts."""
 
 
-class Images(NamedTuple):
+class FolderImages(NamedTuple):
     """Images of a folder by their names in it, the part that each shows, and the file that says so."""
 
     files: dict[str, Path]
@@ -32,7 +32,7 @@ class Images(NamedTuple):
     parts_file: Path | None
 
 
-def find_images(folder: Path, *, recursive: bool) -> Images:
+def find_images(folder: Path, *, recursive: bool) -> FolderImages:
     """Find the images of a folder, below which defective parts and masks may lie.
 
     Raises:
@@ -60,22 +60,22 @@ def find_images(folder: Path, *, recursive: bool) -> Images:
     looked = [folder, *folder.absolute().parents[:_LEVELS]]
     parts_folder = next((one for one in looked if (one / PARTS).exists()), None)
     parts = numbered([file.name for file in files.values()], parts_folder or folder)
-    return Images(files, parts, None if parts_folder is None else parts_folder / PARTS)
+    return FolderImages(files, parts, None if parts_folder is None else parts_folder / PARTS)
 
 
 def measure_images(
-    detector: Detector, images: Images, fitted: FitPictures | None, *, quiet: bool
-) -> dict[str, Measured]:
+    detector: Detector, images: FolderImages, fitted: FitPictures | None, *, quiet: bool
+) -> dict[str, MeasuredImage]:
     """Score one image of each part, one by one, as parts on the line come; returns them by name.
 
     Raises:
-        Problem: an image may not be used, see `require_fit`; it is named.
+        Problem: an image may not be used, see `require_usable_images`; it is named.
         FolderError: images cannot be read; all are named.
     """
     names = list(images.files)
     hashes = file_hashes(list(images.files.values()))
     # All images of a part count: if one was fitted, the part is known.
-    require_fit(list(zip(names, hashes, strict=True)), fitted)
+    require_usable_images(list(zip(names, hashes, strict=True)), fitted)
     measured, unreadable = {}, []
     rows = one_of_each(images.parts, hashes).tolist()
     for row in track(rows, "Scoring", console=Console(stderr=True), transient=True, disable=quiet):
@@ -85,7 +85,7 @@ def measure_images(
             unreadable.append(str(error))
             continue
         [scored] = detector.scorer.score([image])
-        measured[names[row]] = Measured(hashes[row], measure(scored))
+        measured[names[row]] = MeasuredImage(hashes[row], measure(scored))
     if unreadable:
         raise FolderError("\n".join(["these pictures cannot be read, nothing was changed:", *unreadable]))
     return measured

@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 from app.database.engine import Database
 from app.errors.problems import Problem
 from app.history import training_set
-from app.history.pictures import Pictures
-from app.history.training_set import GoodPicture
+from app.history.inspection_files import InspectionFiles
+from app.history.training_set import GoodImage
 from app.http import forms
-from app.inspection.inspector import Inspector
-from app.recalibration.recalibrate import Measured, require_fit
+from app.inspection.pipeline import InspectionPipeline
+from app.recalibration.recalibrate import MeasuredImage, require_usable_images
 from flows.fastflow.bundle.fit_images import FitPictures
 from flows.fastflow.detector import Detector
 
@@ -22,7 +22,7 @@ MAX_PICTURES: Final = 2000  # of one calibration: enough to promise 0.05 %
 
 
 @dataclass(frozen=True)
-class Picture:
+class CalibrationImage:
     """An image to calibrate with: its name for messages, and its bytes unless the history has them."""
 
     name: str
@@ -30,14 +30,14 @@ class Picture:
     data: bytes | None = None
 
 
-class Reviewed(NamedTuple):
+class ReviewedImages(NamedTuple):
     """Images whose latest review is good, and the sha256 of all images of their parts."""
 
-    images: Sequence[GoodPicture] = ()
+    images: Sequence[GoodImage] = ()
     of_parts: Mapping[str, set[str]] = {}
 
 
-def uploaded(upload: forms.Upload) -> list[Picture]:
+def uploaded_images(upload: forms.Upload) -> list[CalibrationImage]:
     """Return the images of a request; a problem if one is too large, or there are texts beside them."""
     if upload.texts:
         raise Problem(
@@ -48,29 +48,31 @@ def uploaded(upload: forms.Upload) -> list[Picture]:
         name = file.name or f"image {i}"
         if isinstance(file.data, Problem):
             raise Problem(file.data.name, f"{name[:64]}: {file.data.detail}")
-        pictures.append(Picture(name, hashlib.sha256(file.data).hexdigest(), file.data))
+        pictures.append(CalibrationImage(name, hashlib.sha256(file.data).hexdigest(), file.data))
     return pictures
 
 
-def reviewed(
+def find_reviewed_images(
     database: Database, category: str, station: str | None, without: Sequence[str], since_ms: int
-) -> Reviewed:
+) -> ReviewedImages:
     """Return the images whose latest review is good.
 
     Arguments are those of `good_pictures`; stations with a calibration of their own say nothing of others.
     """
     found = list(
-        training_set.good_pictures(database, category, station=station, without=without, since_ms=since_ms)
+        training_set.good_images(database, category, station=station, without=without, since_ms=since_ms)
     )
     of_parts: defaultdict[str, set[str]] = defaultdict(set)
     parts = {one.part_id for one in found if one.part_id is not None}
     # Also those of other stations and times: a model that was fitted to one of them knows the part.
-    for part, sha256 in training_set.pictures_of_parts(database, category, parts):
+    for part, sha256 in training_set.images_of_parts(database, category, parts):
         of_parts[part].add(sha256)
-    return Reviewed(found, of_parts)
+    return ReviewedImages(found, of_parts)
 
 
-def choose(uploads: Sequence[Picture], reviewed: Reviewed, fitted: FitPictures | None) -> list[Picture]:
+def choose_images(
+    uploads: Sequence[CalibrationImage], reviewed: ReviewedImages, fitted: FitPictures | None
+) -> list[CalibrationImage]:
     """Return the uploaded images, and the latest reviewed ones that may be used and fit beside them.
 
     Of the images of a part one is taken, see `flows.fastflow.calibration.parts`: that of the least sha256,
@@ -97,18 +99,21 @@ def choose(uploads: Sequence[Picture], reviewed: Reviewed, fitted: FitPictures |
         if not any(map(is_known, (*images, *reviewed.of_parts.get(part, ()))))
     }
     fresh = [
-        Picture(f"inspection {one.inspection_id}", one.sha256)
+        CalibrationImage(f"inspection {one.inspection_id}", one.sha256)
         for one in reviewed.images
         if one.sha256 in taken
     ]
     chosen = [*uploads, *fresh[max(0, len(fresh) + len(uploads) - MAX_PICTURES) :]]
-    require_fit([(picture.name, picture.sha256) for picture in chosen], fitted)
+    require_usable_images([(picture.name, picture.sha256) for picture in chosen], fitted)
     return chosen
 
 
-async def measure(
-    pictures: Sequence[Picture], detector: Detector, inspector: Inspector, kept: Pictures
-) -> list[Measured]:
+async def measure_images(
+    pictures: Sequence[CalibrationImage],
+    detector: Detector,
+    inspector: InspectionPipeline,
+    kept: InspectionFiles,
+) -> list[MeasuredImage]:
     """Score images one by one, in line with other inspections; those that are gone are left out.
 
     Raises:
@@ -127,7 +132,7 @@ async def measure(
             raise Problem(
                 problem.name, f"{picture.name[:64]}: {problem.detail}", problem.retry_after
             ) from problem
-        measured.append(Measured(picture.sha256, measurement))
+        measured.append(MeasuredImage(picture.sha256, measurement))
     if not measured:
         raise Problem("conflict", "None of the reviewed images can be read any more.")
     return measured

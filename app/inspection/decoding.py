@@ -28,7 +28,7 @@ _PROBLEMS: Final[dict[type[images.ImageError], ProblemName]] = {
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedUpload:
     """A decoded upload."""
 
     size: tuple[int, int]  # (height, width) in pixels, after its EXIF orientation was applied
@@ -42,14 +42,14 @@ class Decoded:
         return self.prepared.nbytes + (0 if self.pixels is None else self.pixels.nbytes)
 
 
-def decode(
+def decode_upload(
     data: bytes,
     limits: images.Limits,
     sample_bits: int,
     prepare: Callable[[Pixels], Prepared],
     *,
     keep_pixels: bool,
-) -> Decoded:
+) -> DecodedUpload:
     """Decode an upload and prepare it for a model, as `images.decode` and `Detector.prepare`.
 
     Raises:
@@ -61,7 +61,7 @@ def decode(
         raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error
     height, width, _ = pixels.shape
     sha256 = hashlib.sha256(data).hexdigest()
-    return Decoded((height, width), prepare(pixels), pixels if keep_pixels else None, sha256)
+    return DecodedUpload((height, width), prepare(pixels), pixels if keep_pixels else None, sha256)
 
 
 class Explanation(NamedTuple):

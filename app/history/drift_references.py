@@ -13,7 +13,7 @@ from app.database.clock import now_ms
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.errors.problems import Problem
-from app.history.drift import Reference, Row
+from app.history.drift import DriftReference, Row
 from app.registry.calibrations import CalibrationFiles, Slot
 from app.registry.category_settings import SETTINGS, CategorySettings
 from flows.fastflow.bundle import bundle, models_folder
@@ -25,7 +25,7 @@ logger = logging.getLogger("flowgauge.drift")
 _WINDOWS: Final = 20
 
 
-class References:
+class DriftReferences:
     """Reads the references of a models folder, each once.
 
     Args:
@@ -50,10 +50,10 @@ class References:
         self._serving = serving
         self._calibrations = calibrations
         self._slots: dict[str, Slot] = {}
-        self._known: dict[tuple[str, str | None], Reference] = {}
+        self._known: dict[tuple[str, str | None], DriftReference] = {}
         self._broken: set[str] = set()
 
-    def __call__(self, category: str, station: str | None = None) -> Reference | None:
+    def __call__(self, category: str, station: str | None = None) -> DriftReference | None:
         """The reference of a category's station: the calibration in force there.
 
         None where no version is active, or something cannot be read.
@@ -78,7 +78,7 @@ class References:
         slot = None if self(category) is None else self._slots.get(category)
         return [] if slot is None else self._calibrations.stations(slot)
 
-    def _read(self, category: str, station: str | None) -> Reference | None:
+    def _read(self, category: str, station: str | None) -> DriftReference | None:
         version = models_folder.active_version(self._models, category)
         if version is None:
             return None
@@ -102,8 +102,8 @@ class References:
         known = self._known.get((category, whose))
         if known is None or (known.version, known.settings) != (version, made):
             since_ms = self._unchanged_since_ms(category, version)
-            known = self._known[category, whose] = Reference(
-                version, made, bool(regions), samples(calibration), since_ms, whose, self._precision
+            known = self._known[category, whose] = DriftReference(
+                version, made, bool(regions), sorted_statistics(calibration), since_ms, whose, self._precision
             )
         return known
 
@@ -116,7 +116,7 @@ class References:
         return min(changed // 1_000_000, now_ms())
 
 
-def samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def sorted_statistics(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
     """What a calibration knows of its pictures, by the name of the statistic, each sorted."""
     found = {"score": np.sort(np.asarray(calibration.scores))}
     columns = np.asarray(calibration.statistics or []).T
@@ -125,7 +125,7 @@ def samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dty
     return found
 
 
-def latest(
+def load_latest_inspections(
     database: Database, category: str, limit: int, station: str | None, without: Sequence[str], first: str
 ) -> Sequence[Row]:
     """The latest inspections of a category, oldest first: what `Drift` begins with.

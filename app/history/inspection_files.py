@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 logger = logging.getLogger("flowgauge.history")
 
 
-class Format(NamedTuple):
+class UploadFormat(NamedTuple):
     """A format of uploads."""
 
     media_type: str
@@ -22,27 +22,27 @@ class Format(NamedTuple):
 
 
 _FORMATS: Final = {
-    b"\x89PNG": Format("image/png", "png"),
-    b"\xff\xd8": Format("image/jpeg", "jpg"),
-    b"BM": Format("image/bmp", "bmp"),
-    b"RIFF": Format("image/webp", "webp"),
+    b"\x89PNG": UploadFormat("image/png", "png"),
+    b"\xff\xd8": UploadFormat("image/jpeg", "jpg"),
+    b"BM": UploadFormat("image/bmp", "bmp"),
+    b"RIFF": UploadFormat("image/webp", "webp"),
 }
 # It alone begins in several ways.
-_TIFF: Final = Format("image/tiff", "tif")
+_TIFF: Final = UploadFormat("image/tiff", "tif")
 FORMATS: Final = (*_FORMATS.values(), _TIFF)
 
 
-def format_of(picture: bytes) -> Format:
+def detect_format(picture: bytes) -> UploadFormat:
     """What an upload, or its first bytes, is: uploads are of five formats, so a few bytes tell them apart."""
     return next((kind for magic, kind in _FORMATS.items() if picture.startswith(magic)), _TIFF)
 
 
-def is_picture_name(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     """Whether a picture's file can have this name."""
     return re.fullmatch("[0-9a-f]{64}", name) is not None
 
 
-class Pictures:
+class InspectionFiles:
     """The files of one history.
 
         pictures/ab/<sha256>      the bytes of an upload, once however often they came
@@ -72,7 +72,7 @@ class Pictures:
 
     def is_picture(self, path: Path) -> bool:
         """Whether a file in these folders is a picture."""
-        return path.parent.parent == self._pictures and is_picture_name(path.name)
+        return path.parent.parent == self._pictures and is_image_name(path.name)
 
     def is_map(self, path: Path) -> bool:
         """Whether a file in these folders is a map."""

@@ -18,9 +18,9 @@ from app.history.history import History
 from app.http import accept, forms, uploads
 from app.http.sending import Accounted
 from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
-from app.inspection.inspector import Inspector
+from app.inspection.decoding import Drawing
 from app.inspection.params import PredictParams, PredictRequest
-from app.inspection.pixels import Drawing
+from app.inspection.pipeline import InspectionPipeline
 from app.inspection.verdict import worst
 from app.registry.residency import Residency
 from app.scheduling.admission import Admission, Reservation
@@ -61,7 +61,7 @@ _MARGIN: Final = 2.0
 _TO_ANSWER: Final = 0.05
 
 
-class Body(NamedTuple):
+class PredictBody(NamedTuple):
     """The body of a request: images and texts, drawings to make of each image, and how to respond.
 
     `respond` takes the answers on all images. With `each_alone` it takes the problem of an image that failed
@@ -75,7 +75,7 @@ class Body(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Predictor:
+class PredictHandler:
     """Answers predict requests.
 
     All methods raise the problems of `PROBLEMS`, and ClientDisconnect when the client has left.
@@ -85,7 +85,7 @@ class Predictor:
     admission: Admission
     batcher: Batcher
     residency: Residency
-    inspector: Inspector
+    inspector: InspectionPipeline
     history: History
 
     async def predict(self, request: Request, category: str, params: PredictParams) -> Response:
@@ -93,9 +93,9 @@ class Predictor:
         media_type = _negotiate(request, MEDIA_TYPES)
         drawings = _DRAWINGS.get(media_type, params.inline or ())
 
-        async def read(room: Reservation) -> Body:
+        async def read(room: Reservation) -> PredictBody:
             upload = await uploads.read(request, room, self.settings)
-            return Body(upload, drawings, lambda answers: answers[0].respond(media_type))
+            return PredictBody(upload, drawings, lambda answers: answers[0].respond(media_type))
 
         return await self.predict_all(request, category, params, read)
 
@@ -103,10 +103,10 @@ class Predictor:
         """Inspect the images of a form. Each fails alone, be it that the time did not suffice for it."""
         _negotiate(request, MEDIA_TYPES[:1])
 
-        async def read(room: Reservation) -> Body:
+        async def read(room: Reservation) -> PredictBody:
             upload = await uploads.read(request, room, self.settings, self.settings.max_items)
             respond = partial(_respond_to_batch, request, params, upload.files)
-            return Body(upload, params.inline or (), respond, each_alone=True)
+            return PredictBody(upload, params.inline or (), respond, each_alone=True)
 
         return await self.predict_all(request, category, params, read)
 
@@ -115,7 +115,7 @@ class Predictor:
         request: Request,
         category: str,
         params: PredictParams,
-        read: Callable[[Reservation], Awaitable[Body]],
+        read: Callable[[Reservation], Awaitable[PredictBody]],
     ) -> Response:
         """Inspect the images of a request, which `read` reads. Sending the response gives its room back."""
         async with _deadline(params, params.deadline):

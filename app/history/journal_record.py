@@ -25,7 +25,7 @@ _HEADER_BYTES: Final = _LENGTHS.size + _CRCS.size
 _HALF_MAX: Final = float(np.finfo(np.float16).max)
 
 
-class Record(NamedTuple):
+class JournalRecord(NamedTuple):
     """An inspection as it is filed: the table's row, the image, and the score map as .npy."""
 
     row: dict[str, Any]
@@ -40,7 +40,7 @@ class Record(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """What the history keeps of one inspection.
 
     Args:
@@ -54,7 +54,7 @@ class Entry:
     picture: bytes
     score_map: NDArray[np.floating[Any]]
 
-    def record(self) -> Record:
+    def record(self) -> JournalRecord:
         """Make the record of the entry."""
         file = io.BytesIO()
         half = np.clip(self.score_map, -_HALF_MAX, _HALF_MAX).astype(np.float16)
@@ -70,39 +70,39 @@ class Entry:
             "map_bytes": len(score_map),
             "review_revision": 0,
         }
-        return Record(row, self.picture, score_map)
+        return JournalRecord(row, self.picture, score_map)
 
 
-class Decoded(NamedTuple):
+class DecodedRecords(NamedTuple):
     """The records at the beginning of a file, their bytes, and whether what follows them is damaged.
 
     The end of a last record may be missing: it was not finished, and not answered. That is no damage.
     """
 
-    records: list[Record]
+    records: list[JournalRecord]
     size: int
     damaged: bool
 
 
-def decode(data: bytes) -> Decoded:
+def decode_records(data: bytes) -> DecodedRecords:
     """Decode the records in a file of the journal, as many as can be read."""
-    records: list[Record] = []
+    records: list[JournalRecord] = []
     begin = 0
     while begin + _HEADER_BYTES <= len(data):
         header = data[begin : begin + _HEADER_BYTES]
         magic, *lengths = _LENGTHS.unpack_from(header)
         checks = _CRCS.unpack_from(header, _LENGTHS.size)
         if magic != _MAGIC or zlib.crc32(header[: _LENGTHS.size]) != checks[0]:
-            return Decoded(records, begin, damaged=True)
+            return DecodedRecords(records, begin, damaged=True)
         end = begin + _HEADER_BYTES
         parts = [data[end : (end := end + length)] for length in lengths]
         if end > len(data):
             break
         if _crc(*parts) != checks[1]:
-            return Decoded(records, begin, damaged=True)
-        records.append(Record(json.loads(parts[0]), parts[1], parts[2]))
+            return DecodedRecords(records, begin, damaged=True)
+        records.append(JournalRecord(json.loads(parts[0]), parts[1], parts[2]))
         begin = end
-    return Decoded(records, begin, damaged=False)
+    return DecodedRecords(records, begin, damaged=False)
 
 
 def _crc(*parts: bytes) -> int:

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors.problems import Problem, ProblemName
-from app.inspection.pixels import Pixels, decode, explain
+from app.inspection.decoding import Pixels, decode_upload, explain
 from flows.fastflow.config import MAX_SAMPLE_BITS, Geometry
 from flows.fastflow.imaging import images
 from flows.fastflow.imaging.geometry import Prepared, lay_out
@@ -28,7 +28,7 @@ def halve(pixels: Pixels) -> Prepared:
 def test_upload_is_decoded_and_prepared(tiny_images: Images, keep_pixels: bool) -> None:
     data = tiny_images["good"][0]
     pixels = images.decode(data)
-    decoded = decode(data, LIMITS, MAX_SAMPLE_BITS, halve, keep_pixels=keep_pixels)
+    decoded = decode_upload(data, LIMITS, MAX_SAMPLE_BITS, halve, keep_pixels=keep_pixels)
     np.testing.assert_array_equal(decoded.prepared.pixels, halve(pixels).pixels)
     assert decoded.size == pixels.shape[:2]
     assert decoded.sha256 == hashlib.sha256(data).hexdigest()
@@ -49,7 +49,7 @@ def test_upload_is_decoded_and_prepared(tiny_images: Images, keep_pixels: bool) 
 )
 def test_what_is_no_image_is_refused(data: bytes, name: ProblemName) -> None:
     with pytest.raises(Problem) as caught:
-        decode(data, LIMITS, MAX_SAMPLE_BITS, halve, keep_pixels=False)
+        decode_upload(data, LIMITS, MAX_SAMPLE_BITS, halve, keep_pixels=False)
     assert (caught.value.name, bool(caught.value.detail)) == (name, True)
 
 

@@ -1,8 +1,8 @@
 """The reviewed images that a calibration is made of."""
 
 from app.history.history import History
-from app.history.training_set import GoodPicture
-from app.recalibration.images import Reviewed, choose, reviewed
+from app.history.training_set import GoodImage
+from app.recalibration.request_images import ReviewedImages, choose_images, find_reviewed_images
 from flows.fastflow.bundle.fit_images import FitPictures
 from tests.app.history.rows import add, row
 
@@ -15,7 +15,8 @@ class TestReviewed:
 
         def names(station: str | None, *without: str) -> list[str]:
             return [
-                one.inspection_id for one in reviewed(history.database, "tiny", station, without, 0).images
+                one.inspection_id
+                for one in find_reviewed_images(history.database, "tiny", station, without, 0).images
             ]
 
         ids = [one["id"] for one in made]
@@ -27,6 +28,8 @@ class TestReviewed:
 def test_a_part_is_left_out_where_another_image_of_it_was_fitted() -> None:
     """Also one of another station, or that nobody reviewed."""
     fitted, known, fresh = "f" * 64, "1" * 64, "2" * 64
-    images = [GoodPicture("a", 0, known, "P-1"), GoodPicture("b", 0, fresh, "P-2")]
-    chosen = choose([], Reviewed(images, {"P-1": {known, fitted}, "P-2": {fresh}}), FitPictures([fitted]))
+    images = [GoodImage("a", 0, known, "P-1"), GoodImage("b", 0, fresh, "P-2")]
+    chosen = choose_images(
+        [], ReviewedImages(images, {"P-1": {known, fitted}, "P-2": {fresh}}), FitPictures([fitted])
+    )
     assert [one.sha256 for one in chosen] == [fresh]

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from app.database.clock import first_id
 from app.database.engine import Database
-from app.history.references import References, latest
+from app.history.drift_references import DriftReferences, load_latest_inspections
 from app.main import create_app
 from app.registry.calibrations import CalibrationFiles
 from app.registry.category_settings import SETTINGS, SettingsFiles
@@ -25,27 +25,27 @@ AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60
 
 AT = 1_790_000_000_000
 
-MakeReferences = Callable[..., References]
+MakeReferences = Callable[..., DriftReferences]
 
 
 @pytest.fixture
 def make_references(store: Path) -> MakeReferences:
-    """References of one's own, that have read nothing; by default of an engine with a calibration."""
+    """DriftReferences of one's own, that have read nothing; by default of an engine with a calibration."""
 
-    def make(precision: Precision = "float32") -> References:
+    def make(precision: Precision = "float32") -> DriftReferences:
         settings = SettingsFiles(store).get
-        return References(store, settings, precision, lambda _: None, CalibrationFiles(store))
+        return DriftReferences(store, settings, precision, lambda _: None, CalibrationFiles(store))
 
     return make
 
 
 @pytest.fixture
-def references(make_references: MakeReferences) -> References:
+def references(make_references: MakeReferences) -> DriftReferences:
     return make_references()
 
 
 def test_a_reference_is_of_the_active_version(
-    references: References, store: Path, add_version: Callable[[Path, str, str], Path]
+    references: DriftReferences, store: Path, add_version: Callable[[Path, str, str], Path]
 ) -> None:
     reference = references("tiny")
     assert reference is not None
@@ -87,7 +87,7 @@ def test_reference_knows_since_when_it_may_hold(make_references: MakeReferences,
 
 
 def test_a_renewed_calibration_is_what_its_stations_are_compared_with(
-    references: References, store: Path
+    references: DriftReferences, store: Path
 ) -> None:
     line = slot_of(models_folder.resolve(store, "tiny"))
     third = replace(line, station="line-3")
@@ -166,7 +166,10 @@ class TestLatest:
     def ids(
         database: Database, limit: int, station: str | None = None, *without: str, since_ms: int = 0
     ) -> list[str]:
-        return [one["id"] for one in latest(database, "tiny", limit, station, without, first_id(since_ms))]
+        return [
+            one["id"]
+            for one in load_latest_inspections(database, "tiny", limit, station, without, first_id(since_ms))
+        ]
 
     def test_they_are_the_last_ones_of_the_category_oldest_first(self, database: Database) -> None:
         stations = ("a", "b", None, "b", "a")
