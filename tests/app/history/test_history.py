@@ -300,7 +300,7 @@ KILLED = """
 import asyncio, itertools, os, sys
 import numpy as np
 from app.history.history import History
-from app.history.journal_record import Entry
+from app.history.journal_record import HistoryEntry
 from app.settings import Settings
 from tests.app.history.rows import row
 
@@ -311,7 +311,7 @@ async def main():
     async def line():
         for number in itertools.count():
             picture = os.urandom(150_000) if number % 5 else b"the same"
-            entry = Entry(row(picture=picture), picture, np.zeros((64, 64), np.float32))
+            entry = HistoryEntry(row(picture=picture), picture, np.zeros((64, 64), np.float32))
             await history.record(entry)
             print(entry.row["id"], entry.row["image_sha256"], flush=True)
 
