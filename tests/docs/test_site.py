@@ -29,7 +29,7 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     docs = ROOT / "docs"
     start = (site / "index.html").read_text()
     reached = {link.removeprefix("./") for link in re.findall(r'href="([^"#]+)"', start)}
-    for page in set(docs.glob("*/*.md")) - {docs / "images" / "README.md"}:
+    for page in set(docs.rglob("*.md")) - {docs / "images" / "README.md"}:
         path = page.relative_to(docs).with_suffix(".html").as_posix().replace("README", "index")
         assert path in reached
 
