@@ -31,7 +31,7 @@ def test_every_page_is_in_the_navigation(site: Path) -> None:
     reached = {link.removeprefix("./") for link in re.findall(r'href="([^"#]+)"', start)}
     for page in set(docs.rglob("*.md")) - {docs / "images" / "README.md"}:
         path = page.relative_to(docs).with_suffix(".html").as_posix().replace("README", "index")
-        assert path in reached
+        assert path in reached, f"docs/.nav.yml does not lead to {path}"
 
 
 def test_pages_load_nothing_from_the_internet(site: Path) -> None:
