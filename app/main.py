@@ -42,7 +42,7 @@ from app.scheduling.draining import Draining
 from app.settings import Settings, unknown_variables
 from app.telemetry.metrics import Telemetry
 from app.web.page import error_page
-from flows.fastflow.imaging.images import Limits, uncompressed_bytes
+from flows.fastflow.imaging.image_limits import ImageLimits, max_uncompressed_bytes
 
 logger = logging.getLogger("flowgauge.start")
 
@@ -136,8 +136,8 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
     # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a
     # PNG by now, which of noise is longer than they are; so is what the history kept of them.
-    largest = max(settings.max_bytes, uncompressed_bytes(settings.max_pixels))
-    limits = Limits(largest, settings.max_pixels)
+    largest = max(settings.max_bytes, max_uncompressed_bytes(settings.max_pixels))
+    limits = ImageLimits(largest, settings.max_pixels)
     state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
     stack.callback(batcher.close)
     state.inspector = inspector = InspectionPipeline(

@@ -23,8 +23,8 @@ from app.server import Server
 from app.settings import Settings, SettingsError, settings_from
 from app.telemetry import logs
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.detector import DeviceError, pick_device
-from flows.fastflow.engines.engine import pick_engine, slower_here
+from flows.fastflow.engines.device import DeviceError, pick_device
+from flows.fastflow.engines.engine import describe_slow_precision, pick_engine
 from flows.fastflow.engines.errors import EngineError
 
 logger = logging.getLogger("flowgauge.serve")
@@ -61,7 +61,7 @@ def start(**options: Any) -> None:
         logger.info("settings: %s", json.dumps(logged))
         for warning in warnings_of(settings):
             logger.warning(warning)
-        if slower := slower_here(settings.precision, device):
+        if slower := describe_slow_precision(settings.precision, device):
             logger.warning("FLOWGAUGE_PRECISION: %s", slower)
         _run(settings, listener)
 

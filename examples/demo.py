@@ -25,8 +25,9 @@ from rich.table import Table
 
 from app.client import Client, Inspection
 from examples.processes import FLOWGAUGE, INTERRUPTED, run, serving, wait_until_ready
-from flows.fastflow.imaging import images
-from flows.fastflow.imaging.heatmap import contact_sheet, encode_png
+from flows.fastflow.imaging import decoder
+from flows.fastflow.imaging.contact_sheet import render_contact_sheet
+from flows.fastflow.imaging.heatmap import encode_png
 from training.data import elpv, layout
 from training.data.sample import DatasetError, Sample
 
@@ -172,8 +173,15 @@ def write_images(inspected: Sequence[Inspected]) -> None:
         (OUT / "overlays" / f"{truth}_{stem}.png").write_bytes(overlay)
         (OUT / "heatmaps" / f"{truth}_{stem}.png").write_bytes(heatmap)
         caption = f"{truth} {stem}: {answer.decision}, score {answer.score:.4g}, p {answer.p_value:.4g}"
-        rows.append((caption, images.read(sample.path), images.decode(heatmap), images.decode(overlay)))
-    sheet.write_bytes(encode_png(contact_sheet(rows)))
+        rows.append(
+            (
+                caption,
+                decoder.read_image(sample.path),
+                decoder.decode_image(heatmap),
+                decoder.decode_image(overlay),
+            )
+        )
+    sheet.write_bytes(encode_png(render_contact_sheet(rows)))
     console.print(f"input, heatmap and overlay side by side: {sheet.resolve()}")
     console.print(f"one by one: {(OUT / 'overlays').resolve()} and {(OUT / 'heatmaps').resolve()}")
 

@@ -12,12 +12,12 @@ from flows.fastflow.bundle.models_folder import (
     BACKBONES,
     activate,
     active_version,
-    check_category,
-    left_behind,
+    describe_lost_calibrations,
+    require_category,
     versions,
 )
-from flows.fastflow.calibration.review_band import say_empty_band
-from flows.fastflow.detector import pick_device
+from flows.fastflow.calibration.review_band import describe_empty_band
+from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.files.atomic_files import temporary_directory
 from training.config.run_config import RunConfig, expect_whole_positions
@@ -83,7 +83,7 @@ def train(
         OSError: a folder cannot be written to.
     """
     start = time.monotonic()
-    check_category(category)
+    require_category(category)
     torch.set_num_threads(config.fit.threads)
     device = pick_device(config.device)
     engines = [pick_engine(precision, device) for precision in config.calibration.engines]
@@ -158,7 +158,7 @@ def _reuse(
             return
         progress.say(f"{earlier.name} is active again, in the place of {active}")
     activate(models, category, earlier.name)
-    for line in left_behind(models, category, active, earlier.name):
+    for line in describe_lost_calibrations(models, category, active, earlier.name):
         progress.say(line)
 
 
@@ -203,7 +203,7 @@ def _say_plan(
     )
     for line in too_few(held_out, asked, parts=pictures.distinct is not None):
         progress.say(line)
-    if said := say_empty_band(held_out, asked.target_fpr, asked.review_fpr):
+    if said := describe_empty_band(held_out, asked.target_fpr, asked.review_fpr):
         progress.say(said)
     if device.type == "cpu" and (said := _said_of_threads(config.fit.threads)):
         progress.say(said)

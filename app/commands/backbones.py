@@ -34,20 +34,20 @@ def list_presets(
     file's other settings. For any other timm model set backbone.name and backbone.out_indices.
     """
     # Imported here and below: torch takes seconds, and --help must not.
-    from flows.fastflow.backbones.hub import licence
+    from flows.fastflow.backbones.hub import find_licence
     from flows.fastflow.backbones.presets import PAPER, PRESETS
-    from flows.fastflow.backbones.sources import weight_sources
+    from flows.fastflow.backbones.sources import list_weight_sources
     from flows.fastflow.bundle.models_folder import BACKBONES
 
     for name, preset in PRESETS.items():
         if name.startswith(PAPER):
             continue
-        sources = weight_sources(preset.backbone, models / BACKBONES)
+        sources = list_weight_sources(preset.backbone, models / BACKBONES)
         found = [source.description for source in sources if source.found]
         ways = [source.how for source in reversed(sources)]
         size = "x".join(map(str, preset.input_size))
         indices = ",".join(map(str, preset.out_indices))
-        line = f"{name:32}{size:9}{indices:7}{licence(preset.backbone):16}"
+        line = f"{name:32}{size:9}{indices:7}{find_licence(preset.backbone):16}"
         typer.echo(line + ("; ".join(found) or "missing: " + ways[0]))
         for way in [] if found else ways[1:]:
             typer.echo(f"{'':64}     or: {way}")
@@ -60,11 +60,11 @@ def list_presets(
 def _cost(name: str) -> str:
     from flows.fastflow.backbones.presets import PRESETS
     from flows.fastflow.config import FlowConfig
-    from flows.fastflow.model.cost import cost
+    from flows.fastflow.model.cost import count_cost
 
     preset = PRESETS[name]
     flow = FlowConfig.model_validate(preset.sections.get("flow", {}))
-    counted = cost(preset.backbone, preset.out_indices, preset.input_size, flow)
+    counted = count_cost(preset.backbone, preset.out_indices, preset.input_size, flow)
     channels, strides = (",".join(map(str, values)) for values in (counted.channels, counted.strides))
     return (
         f"channels {channels} at strides {strides}; backbone {counted.backbone_parameters / 1e6:.1f} M "
@@ -82,12 +82,12 @@ def pull_weights(
 
     Prints the files to stdout and the licences of the weights to stderr.
     """
-    from flows.fastflow.backbones.hub import notice
+    from flows.fastflow.backbones.hub import describe_licence
     from flows.fastflow.backbones.presets import PRESETS
-    from flows.fastflow.backbones.sources import pull
+    from flows.fastflow.backbones.sources import pull_weights
     from flows.fastflow.bundle.models_folder import BACKBONES
 
     for name in names:
         backbone = PRESETS[name].backbone if name in PRESETS else name
-        typer.echo(str(pull(backbone, models / BACKBONES)))
-        typer.echo(notice(backbone), err=True)
+        typer.echo(str(pull_weights(backbone, models / BACKBONES)))
+        typer.echo(describe_licence(backbone), err=True)

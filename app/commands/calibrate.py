@@ -54,9 +54,8 @@ def calibrate(
     from app.registry.calibrations import CalibrationFiles
     from app.registry.category_settings import SettingsFiles
     from app.registry.loader import Loader
-    from flows.fastflow.bundle import fit_images as fit_pictures
-    from flows.fastflow.bundle import models_folder
-    from flows.fastflow.engines.engine import slower_here
+    from flows.fastflow.bundle import image_digests, models_folder
+    from flows.fastflow.engines.engine import describe_slow_precision
     from flows.fastflow.manifest import PRECISIONS
 
     engine = next((known for known in PRECISIONS if known == precision), None)
@@ -74,7 +73,7 @@ def calibrate(
         torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
     detector = Loader(models, device, engine).read(folder, uncalibrated=True)
-    fitted = fit_pictures.load(folder, detector.manifest)
+    fitted = image_digests.read_digests(folder, detector.manifest)
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
         measured = measure_images(detector, found, fitted, quiet=as_json)
@@ -92,7 +91,7 @@ def calibrate(
             "fingerprint": change.after.renewal.pictures,
             "before": change.before and change.before.model_dump(),
             "threshold": change.threshold.model_dump(),
-            "warnings": [*change.warnings, *filter(None, [slower_here(engine, detector.device)])],
+            "warnings": [*change.warnings, *filter(None, [describe_slow_precision(engine, detector.device)])],
             "pictures": len(measured),
             "of_parts": len(measured) < len(found.files),
             "parts_file": found.parts_file and str(found.parts_file),
@@ -106,7 +105,7 @@ def calibrate(
 
 def _print(told: Mapping[str, Any], scores: Mapping[str, float]) -> None:
     from flows.fastflow.calibration.conformal import realised_range
-    from flows.fastflow.calibration.highest import highest, say_highest
+    from flows.fastflow.calibration.highest_scores import describe_highest_scoring, highest_scoring
 
     whose = "all stations" if told["station"] is None else f"station {told['station']}"
     each = ", one of each part" if told["of_parts"] else ""
@@ -134,4 +133,4 @@ def _print(told: Mapping[str, Any], scores: Mapping[str, float]) -> None:
     values = list(scores.values())
     for warning in told["warnings"]:
         typer.secho(f"look: {warning}", fg="yellow", err=True)
-    typer.echo(say_highest(highest(list(scores), values), values, after["target_fpr"]))
+    typer.echo(describe_highest_scoring(highest_scoring(list(scores), values), values, after["target_fpr"]))

@@ -109,7 +109,7 @@ def _serving(models: Path) -> Iterator[Check]:
     from app.events.sinks.sinks import describe
     from app.registry.loader import Loader
     from app.settings import settings_from
-    from flows.fastflow.engines.engine import slower_here
+    from flows.fastflow.engines.engine import describe_slow_precision
 
     try:
         settings = settings_from(models=models)
@@ -133,7 +133,7 @@ def _serving(models: Path) -> Iterator[Check]:
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     threads = settings.threads or torch.get_num_threads()
     yield Check("device", "ok", f"{device.type}{name}, engine {engine}, {threads} threads")
-    if slower := slower_here(settings.precision, device):
+    if slower := describe_slow_precision(settings.precision, device):
         yield Check("precision", "note", slower)
     yield Check("tells", "ok", "; ".join(sinks) or "no MQTT broker and no webhook")
     yield from _models(models, loader)
@@ -164,11 +164,11 @@ def _models(models: Path, loader: "Loader") -> Iterator[Check]:
 
 def _weights(models: Path) -> Check:
     from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
-    from flows.fastflow.backbones.sources import weight_sources
+    from flows.fastflow.backbones.sources import list_weight_sources
     from flows.fastflow.bundle.models_folder import BACKBONES
 
     name = f"weights {DEFAULT_BACKBONE}"
-    sources = weight_sources(DEFAULT_BACKBONE, models / BACKBONES)
+    sources = list_weight_sources(DEFAULT_BACKBONE, models / BACKBONES)
     found = ", ".join(source.description for source in sources if source.found)
     ways = " or ".join(source.how for source in reversed(sources))
     missing = f"not found here: {ways}; or let training fetch them, if this machine reaches the timm hub"

@@ -174,7 +174,7 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
         if version is None:
             # Only here: that the active one is not there any more is a reason to go back.
             models_folder.resolve(models, category)
-            raise models_folder.ConflictError(
+            raise models_folder.ModelConflictError(
                 f"no version of {category!r} served before the active one, or it was deleted; activate one "
                 f"by its name: {', '.join(models_folder.versions(models, category))}"
             )
@@ -201,7 +201,7 @@ def _activate(models: Path, category: str, version: str, device: str) -> str | N
     verdict.require_settings(detector, SettingsFiles(models).get(category))
     before = models_folder.activate(models, category, version)
     typer.echo(f"{category}/{version} is active.")
-    for line in models_folder.left_behind(models, category, before, version):
+    for line in models_folder.describe_lost_calibrations(models, category, before, version):
         typer.echo(line)
     return before
 

@@ -113,10 +113,10 @@ def _outcome(inspect: Inspect, file: Path, overlay_file: Path | None) -> tuple[F
     Returns:
         The finding or why there is none, and whether others would fail, too.
     """
-    from flows.fastflow.imaging.images import read_bytes
+    from flows.fastflow.imaging.decoder import read_image_bytes
 
     try:
-        data = read_bytes(file)
+        data = read_image_bytes(file)
     except OSError as error:
         return error.strerror or str(error), False
     try:
@@ -134,22 +134,22 @@ def _files(path: Path, out: Path | None) -> dict[str, Path]:
 
     A folder of overlays within the folder of images is skipped: it is an earlier run's.
     """
-    from flows.fastflow.files.plain_files import escaped
-    from flows.fastflow.imaging.image_files import pictures_below
-    from flows.fastflow.imaging.images import IMAGE_SUFFIXES
+    from flows.fastflow.files.plain_files import escape_name
+    from flows.fastflow.imaging.image_files import find_image_files
+    from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 
     if path.is_file():
-        return {escaped(path.name): path}
+        return {escape_name(path.name): path}
     if not path.is_dir():
         raise typer.BadParameter(f"there is no file or folder {path}", param_hint="PATH")
-    found = pictures_below(path)
+    found = find_image_files(path)
     overlays = None if out is None else out.resolve()
     if overlays is not None and path.resolve() in overlays.parents:
         found = {name: file for name, file in found.items() if not file.resolve().is_relative_to(overlays)}
     if not found:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise typer.BadParameter(f"{path} holds no images ({kinds})", param_hint="PATH")
-    return {escaped(name): file for name, file in found.items()}
+    return {escape_name(name): file for name, file in found.items()}
 
 
 def _print_table(outcomes: Mapping[str, Finding | str]) -> None:

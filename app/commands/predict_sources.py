@@ -60,7 +60,7 @@ def inspect_here(
     from app.registry.category_settings import SettingsFiles
     from flows.fastflow.bundle import models_folder
     from flows.fastflow.detector import Detector
-    from flows.fastflow.imaging import heatmap, images
+    from flows.fastflow.imaging import decoder, heatmap, image_errors, image_limits
     from flows.fastflow.manifest import PRECISIONS
 
     try:
@@ -81,19 +81,19 @@ def inspect_here(
 
     def inspect(data: bytes) -> tuple[Finding, bytes | None]:
         try:
-            image = images.decode(data, images.FILE_LIMITS, detector.manifest.sample_bits)
+            image = decoder.decode_image(data, image_limits.FILE_LIMITS, detector.manifest.sample_bits)
             prepared = detector.prepare(image)
             region = settings.region_mask(station, prepared.layout.size)
             if region is not None:
                 verdict.require_detectable(detector, region)
-        except (images.ImageError, Problem) as error:
+        except (image_errors.ImageError, Problem) as error:
             raise NotInspectedError(str(error)) from error
         [scored] = detector.scorer.score_prepared([prepared], [region])
         score = calibrator.score(scored)
         finding = Finding(score, thresholds.decide(score), calibrator.p_value(score), used)
         if not drawn:
             return finding, None
-        overlay = heatmap.overlay(image, scored.score_map, calibrator.colour_scale)
+        overlay = heatmap.render_overlay(image, scored.score_map, calibrator.colour_scale)
         return finding, heatmap.encode_png(overlay)
 
     yield inspect

@@ -16,7 +16,7 @@ from app.history.inspection_files import InspectionFiles
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow.config import MAX_SAMPLE_BITS
-from flows.fastflow.imaging import heatmap, images, resizing
+from flows.fastflow.imaging import decoder, heatmap, image_errors, image_limits, resizing
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -29,7 +29,7 @@ MOST_WAITING: Final = 32
 # default has (50 megapixels of noise): one that is taken slowly must not shut all others out.
 _MOST_BYTES: Final = 256 * 2**20
 # What is kept was accepted once, whatever the limits are by now.
-_NO_LIMITS: Final = images.Limits(sys.maxsize, sys.maxsize, sys.maxsize)
+_NO_LIMITS: Final = image_limits.ImageLimits(sys.maxsize, sys.maxsize, sys.maxsize)
 _JPEG_QUALITY: Final = 88
 
 
@@ -40,7 +40,7 @@ class DrawingSource(NamedTuple):
         identifier: of the inspection.
         sha256: of the upload's bytes.
         scale: the heatmap's colours.
-        sample_bits: that the model expected in it, see `images.decode`.
+        sample_bits: that the model expected in it, see `decoder.decode_image`.
     """
 
     identifier: str
@@ -106,9 +106,9 @@ class Drawer:
             if scores is None:
                 return None
             if view == "overlay":
-                image = heatmap.overlay(image, scores, source.scale)
+                image = heatmap.render_overlay(image, scores, source.scale)
             else:
-                image = heatmap.colours(scores, source.scale, image.shape[:2])
+                image = heatmap.render_heatmap(scores, source.scale, image.shape[:2])
         return heatmap.encode_png(image) if side is None else _jpeg(image)
 
     def _decoded(self, source: DrawingSource) -> NDArray[np.uint8] | None:
@@ -116,8 +116,8 @@ class Drawer:
         if data is None:
             return None
         try:
-            return images.decode(data, _NO_LIMITS, source.sample_bits)
-        except images.ImageError:  # accepted once, by another version of the decoder
+            return decoder.decode_image(data, _NO_LIMITS, source.sample_bits)
+        except image_errors.ImageError:  # accepted once, by another version of the decoder
             logger.exception("the picture of inspection %s cannot be drawn", source.identifier)
             return None
 

@@ -110,7 +110,7 @@ class DriftReferences:
     def _unchanged_since_ms(self, category: str, version: str) -> int:
         """Since when version, settings and calibrations may have been as they are, by their files' times."""
         folder = self._models / category
-        renewals = models_folder.renewals_of(folder / version)  # it changes with every file in it
+        renewals = models_folder.calibrations_folder(folder / version)  # it changes with every file in it
         files = (folder / models_folder.ACTIVE, folder / SETTINGS, renewals)
         changed = max(path.stat().st_mtime_ns for path in files if path.exists())
         return min(changed // 1_000_000, now_ms())

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from app.errors.problems import Problem, ProblemName
 from app.schemas.predict import Region
-from flows.fastflow.imaging import heatmap, images, regions
-from flows.fastflow.imaging.geometry import Prepared
+from flows.fastflow.imaging import anomaly_regions, decoder, heatmap, image_errors, image_limits
+from flows.fastflow.imaging.geometry import PreparedImage
 from flows.fastflow.imaging.heatmap import ColourScale
 
 Pixels = NDArray[np.uint8]
 Drawing = Literal["overlay", "heatmap", "map"]
 Files = Mapping[Drawing, bytes]
 
-_PROBLEMS: Final[dict[type[images.ImageError], ProblemName]] = {
-    images.TooLarge: "too-large",
-    images.UnsupportedFormat: "unsupported-media-type",
-    images.Undecodable: "undecodable-image",
+_PROBLEMS: Final[dict[type[image_errors.ImageError], ProblemName]] = {
+    image_errors.ImageTooLargeError: "too-large",
+    image_errors.UnsupportedFormatError: "unsupported-media-type",
+    image_errors.UndecodableError: "undecodable-image",
 }
 
 
@@ -32,7 +32,7 @@ class DecodedUpload:
     """A decoded upload."""
 
     size: tuple[int, int]  # (height, width) in pixels, after its EXIF orientation was applied
-    prepared: Prepared  # as the model takes it
+    prepared: PreparedImage  # as the model takes it
     pixels: Pixels | None  # RGB (height, width, 3), if they were to be kept
     sha256: str  # of the upload's bytes
 
@@ -44,20 +44,20 @@ class DecodedUpload:
 
 def decode_upload(
     data: bytes,
-    limits: images.Limits,
+    limits: image_limits.ImageLimits,
     sample_bits: int,
-    prepare: Callable[[Pixels], Prepared],
+    prepare: Callable[[Pixels], PreparedImage],
     *,
     keep_pixels: bool,
 ) -> DecodedUpload:
-    """Decode an upload and prepare it for a model, as `images.decode` and `Detector.prepare`.
+    """Decode an upload and prepare it for a model, as `decoder.decode_image` and `Detector.prepare`.
 
     Raises:
         Problem: too-large, unsupported-media-type or undecodable-image, in the decoder's words.
     """
     try:
-        pixels = images.decode(data, limits, sample_bits)
-    except images.ImageError as error:
+        pixels = decoder.decode_image(data, limits, sample_bits)
+    except image_errors.ImageError as error:
         raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error
     height, width, _ = pixels.shape
     sha256 = hashlib.sha256(data).hexdigest()
@@ -97,13 +97,13 @@ def explain(
         raise ValueError("a score map must be finite")
     found = None
     if input_size is not None:
-        hot = regions.find(score_map, scale.middle, size, math.prod(input_size))
+        hot = anomaly_regions.find_regions(score_map, scale.middle, size, math.prod(input_size))
         found = [Region.model_validate(region, from_attributes=True) for region in hot]
     files: dict[Drawing, bytes] = {}
     if "overlay" in drawings and pixels is not None:
-        files["overlay"] = heatmap.encode_png(heatmap.overlay(pixels, score_map, scale))
+        files["overlay"] = heatmap.encode_png(heatmap.render_overlay(pixels, score_map, scale))
     if "heatmap" in drawings:
-        files["heatmap"] = heatmap.encode_png(heatmap.colours(score_map, scale, size))
+        files["heatmap"] = heatmap.encode_png(heatmap.render_heatmap(score_map, scale, size))
     if "map" in drawings:
         file = io.BytesIO()
         np.save(file, score_map.astype(np.float32, copy=False), allow_pickle=False)

@@ -23,10 +23,10 @@ from app.scheduling.batcher import Batcher, BatchResult
 from app.scheduling.thread_pool import FairThreadPool, Timed
 from app.schemas import predict as schemas
 from app.telemetry.metrics import Telemetry
-from flows.fastflow.calibration.calibrator import Measurement, measure
+from flows.fastflow.calibration.calibrator import ImageMeasurement, measure_image
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.heatmap import ColourScale
-from flows.fastflow.imaging.images import Limits
+from flows.fastflow.imaging.image_limits import ImageLimits
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class InspectionPipeline:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: ImageLimits,
         threads: int,
         batcher: Batcher,
         store: Store,
@@ -83,10 +83,10 @@ class InspectionPipeline:
                 return await self._replay(request, earlier, decoded.value)
             return await self._inspect_new(request, data, decoded, digest)
 
-    async def measure(self, detector: Detector, data: bytes) -> Measurement:
+    async def measure(self, detector: Detector, data: bytes) -> ImageMeasurement:
         """Score a good image for a calibration. The whole image counts, and it is kept nowhere."""
         decoded = await self._decode(detector, data, keep_pixels=False)
-        return measure((await self._batcher.score(detector, decoded.value.prepared)).scored)
+        return measure_image((await self._batcher.score(detector, decoded.value.prepared)).scored)
 
     async def run_in_thread(self, category: str, function: Callable[[], T]) -> T:
         """Call what takes too long for the event loop, in a thread, when it is the category's turn."""

@@ -15,7 +15,7 @@ from app.open_inference.outgoing import DEFAULT, OUTPUTS
 from app.schemas.open_inference import InferenceRequest, InputTensor, RequestParameters, TensorMetadata
 from app.settings import Settings
 from flows.fastflow.imaging import heatmap
-from flows.fastflow.imaging.images import Limits
+from flows.fastflow.imaging.image_limits import ImageLimits
 
 # Files; or RGB (N, H, W, 3).
 INPUTS: Final = (
@@ -125,11 +125,11 @@ def _pixels(tensor: InputTensor, binary: memoryview, settings: Settings) -> list
     number, height, width, _ = shape
     _require_items(number, settings)
     # The decoder's limits; far beyond them no PNG can be written.
-    if height * width > settings.max_pixels or max(height, width) > Limits.max_side:
+    if height * width > settings.max_pixels or max(height, width) > ImageLimits.max_side:
         raise Problem(
             "too-large",
             f"An image has more than {settings.max_pixels} pixels, the limit, or a side of more than "
-            f"{Limits.max_side}.",
+            f"{ImageLimits.max_side}.",
         )
     if tensor.data is None:
         values = np.frombuffer(binary, dtype=np.uint8)

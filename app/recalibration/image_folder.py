@@ -9,13 +9,15 @@ from rich.console import Console
 from rich.progress import track
 
 from app.recalibration.recalibrate import MeasuredImage, require_usable_images
-from flows.fastflow.bundle.fit_images import FitPictures
-from flows.fastflow.calibration.calibrator import measure
-from flows.fastflow.calibration.parts import PARTS, numbered, one_of_each
+from flows.fastflow.bundle.image_digests import ImageDigests
+from flows.fastflow.calibration.calibrator import measure_image
+from flows.fastflow.calibration.parts import PARTS, number_parts, pick_one_per_part
 from flows.fastflow.detector import Detector
-from flows.fastflow.files.plain_files import escaped, file_hashes
-from flows.fastflow.imaging.image_files import pictures_below
-from flows.fastflow.imaging.images import IMAGE_SUFFIXES, ImageError, read
+from flows.fastflow.files.plain_files import escape_name, file_hashes
+from flows.fastflow.imaging.decoder import read_image
+from flows.fastflow.imaging.image_errors import ImageError
+from flows.fastflow.imaging.image_files import find_image_files
+from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 
 _LEVELS: Final = 4  # above the images' folder, in which a parts.txt is looked for
 
@@ -40,14 +42,14 @@ def find_images(folder: Path, *, recursive: bool) -> FolderImages:
     """
     if not folder.is_dir():
         raise FolderError(f"there is no folder {folder}")
-    files = pictures_below(folder) if recursive else pictures_below(folder, lambda _: None)
+    files = find_image_files(folder) if recursive else find_image_files(folder, lambda _: None)
     if not files:
         raise FolderError(f"{folder} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
     below = [name for name in files if "/" in name]
     if below and not recursive:
         raise FolderError(
-            f"{folder} has folders with pictures in it, such as {escaped(below[0])}: name the one with the "
-            "good parts, or add --recursive if all of them are good"
+            f"{folder} has folders with pictures in it, such as {escape_name(below[0])}: name the one with "
+            "the good parts, or add --recursive if all of them are good"
         )
     inner = {folder / above for name in below for above in PurePosixPath(name).parents[:-1]}
     # Its images of one part would be taken for several parts, and promise too much.
@@ -59,12 +61,12 @@ def find_images(folder: Path, *, recursive: bool) -> FolderImages:
     # It lies in the category's folder: two levels above validation/good, three above Data/Images/Normal.
     looked = [folder, *folder.absolute().parents[:_LEVELS]]
     parts_folder = next((one for one in looked if (one / PARTS).exists()), None)
-    parts = numbered([file.name for file in files.values()], parts_folder or folder)
+    parts = number_parts([file.name for file in files.values()], parts_folder or folder)
     return FolderImages(files, parts, None if parts_folder is None else parts_folder / PARTS)
 
 
 def measure_images(
-    detector: Detector, images: FolderImages, fitted: FitPictures | None, *, quiet: bool
+    detector: Detector, images: FolderImages, fitted: ImageDigests | None, *, quiet: bool
 ) -> dict[str, MeasuredImage]:
     """Score one image of each part, one by one, as parts on the line come; returns them by name.
 
@@ -77,15 +79,15 @@ def measure_images(
     # All images of a part count: if one was fitted, the part is known.
     require_usable_images(list(zip(names, hashes, strict=True)), fitted)
     measured, unreadable = {}, []
-    rows = one_of_each(images.parts, hashes).tolist()
+    rows = pick_one_per_part(images.parts, hashes).tolist()
     for row in track(rows, "Scoring", console=Console(stderr=True), transient=True, disable=quiet):
         try:
-            image = read(images.files[names[row]], sample_bits=detector.manifest.sample_bits)
+            image = read_image(images.files[names[row]], sample_bits=detector.manifest.sample_bits)
         except ImageError as error:
             unreadable.append(str(error))
             continue
         [scored] = detector.scorer.score([image])
-        measured[names[row]] = MeasuredImage(hashes[row], measure(scored))
+        measured[names[row]] = MeasuredImage(hashes[row], measure_image(scored))
     if unreadable:
         raise FolderError("\n".join(["these pictures cannot be read, nothing was changed:", *unreadable]))
     return measured

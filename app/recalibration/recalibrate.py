@@ -15,11 +15,11 @@ from app.inspection import verdict
 from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.registry.category_settings import CategorySettings
 from app.schemas.predict import Threshold
-from flows.fastflow.bundle.fit_images import FitPictures, fingerprint
-from flows.fastflow.calibration.calibrator import Measurement, calibrate
-from flows.fastflow.calibration.review_band import say_empty_band
-from flows.fastflow.detector import Detector, own_calibrator
-from flows.fastflow.files.listing import some
+from flows.fastflow.bundle.image_digests import ImageDigests, fingerprint
+from flows.fastflow.calibration.calibrator import ImageMeasurement, calibrate
+from flows.fastflow.calibration.review_band import describe_empty_band
+from flows.fastflow.detector import Detector, bundle_calibrator
+from flows.fastflow.files.listing import join_first
 from flows.fastflow.manifest import Calibration
 
 _NAMED: Final = 5  # of images that are refused, in a message
@@ -29,7 +29,7 @@ class MeasuredImage(NamedTuple):
     """A good image that was scored: the sha256 of its file, and what a calibration takes from it."""
 
     sha256: str
-    measurement: Measurement
+    measurement: ImageMeasurement
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class RecalibrationResult:
     warnings: list[str]
 
 
-def require_usable_images(images: Sequence[tuple[str, str]], fitted: FitPictures | None) -> None:
+def require_usable_images(images: Sequence[tuple[str, str]], fitted: ImageDigests | None) -> None:
     """Refuse images that would make the promise of a calibration void.
 
     Args:
@@ -59,15 +59,16 @@ def require_usable_images(images: Sequence[tuple[str, str]], fitted: FitPictures
     if seen:
         raise Problem(
             "invalid-request",
-            f"The model was fitted to {some(seen, _NAMED)}: it scores them lower than other good parts, and "
-            "the threshold would reject more than it promises. Take pictures that no training has read.",
+            f"The model was fitted to {join_first(seen, _NAMED)}: it scores them lower than other good "
+            "parts, and the threshold would reject more than it promises. Take pictures that no training has "
+            "read.",
         )
     counts = Counter(sha256 for _, sha256 in images)
     twice = [name[:64] for name, sha256 in images if counts[sha256] > 1]
     if twice:
         raise Problem(
             "invalid-request",
-            f"These pictures are copies of each other, byte for byte: {some(twice, _NAMED)}. One part "
+            f"These pictures are copies of each other, byte for byte: {join_first(twice, _NAMED)}. One part "
             "counted twice promises what it cannot keep; send each once.",
         )
 
@@ -79,7 +80,7 @@ def recalibrate(
     station: str | None,
     images: Sequence[MeasuredImage],
     *,
-    fitted: FitPictures | None,
+    fitted: ImageDigests | None,
     by: str,
     reason: str,
     check: Callable[[InForce | None], None] = lambda _: None,
@@ -113,7 +114,9 @@ def recalibrate(
         calibration=calibrate([image.measurement for image in images], target_fpr),
     )
     found = files.find(slot)
-    before = own_calibrator(slot.manifest, slot.sha256, slot.precision) if found is None else found.calibrator
+    before = (
+        bundle_calibrator(slot.manifest, slot.sha256, slot.precision) if found is None else found.calibrator
+    )
 
     def edit(there: InForce | None) -> Renewal:
         check(there)
@@ -124,7 +127,7 @@ def recalibrate(
     warnings = [] if before is None else describe_differences(before.calibration, new.calibration)
     used = verdict.thresholds(after.calibrator, settings)
     band = verdict.review_fpr(after.calibrator, settings)
-    if empty := say_empty_band(used.reject.n_calibration, used.reject.target_fpr, band):
+    if empty := describe_empty_band(used.reject.n_calibration, used.reject.target_fpr, band):
         warnings.append(f"{empty[0].upper()}{empty[1:]}.")
     if fitted is None:
         warnings.append("The version does not say which images it was fitted to; use none of those.")

@@ -15,7 +15,7 @@ from app.history.training_set import GoodImage
 from app.http import forms
 from app.inspection.pipeline import InspectionPipeline
 from app.recalibration.recalibrate import MeasuredImage, require_usable_images
-from flows.fastflow.bundle.fit_images import FitPictures
+from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.detector import Detector
 
 MAX_PICTURES: Final = 2000  # of one calibration: enough to promise 0.05 %
@@ -71,7 +71,7 @@ def find_reviewed_images(
 
 
 def choose_images(
-    uploads: Sequence[CalibrationImage], reviewed: ReviewedImages, fitted: FitPictures | None
+    uploads: Sequence[CalibrationImage], reviewed: ReviewedImages, fitted: ImageDigests | None
 ) -> list[CalibrationImage]:
     """Return the uploaded images, and the latest reviewed ones that may be used and fit beside them.
 

@@ -157,7 +157,7 @@ class CalibrationFiles:
         """
         path = self._path(slot)
         category, version = slot.manifest.category, slot.manifest.version
-        with problems_of(self._models, category), models_folder.locked(self._models, category):
+        with problems_of(self._models, category), models_folder.lock_category(self._models, category):
             after = edit(self.read(slot))
             if after is None:
                 if slot.station is None and slot.manifest.calibration_of(slot.precision) is None:
@@ -184,7 +184,9 @@ class CalibrationFiles:
 
     def _path(self, slot: Slot) -> Path:
         manifest = slot.manifest
-        return models_folder.renewals_of(self._models / manifest.category / manifest.version) / slot.file
+        return (
+            models_folder.calibrations_folder(self._models / manifest.category / manifest.version) / slot.file
+        )
 
     def _load(self, path: Path, slot: Slot) -> InForce | None:
         """Read a renewal for a slot's version and engine; for which station, the file itself says."""

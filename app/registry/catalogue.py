@@ -86,7 +86,7 @@ def problems_of(models: Path, category: str, version: str | None = None) -> Iter
         yield
     except models_folder.UnknownModelError as error:
         raise unknown_model(models, category, version) from error
-    except models_folder.ConflictError as error:
+    except models_folder.ModelConflictError as error:
         raise Problem("conflict", str(error)) from error
 
 

@@ -19,7 +19,7 @@ from app.schemas.body import Body
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.plain_files import read_file
-from flows.fastflow.imaging import regions
+from flows.fastflow.imaging import region_masks
 
 SETTINGS: Final = "settings.json"
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
@@ -89,7 +89,7 @@ class Region(Area):
         if (known := self.known_mask(size)) is not None:
             return known
         try:
-            mask = regions.mask(self.polygons, (self.image.height, self.image.width), size)
+            mask = region_masks.polygon_mask(self.polygons, (self.image.height, self.image.width), size)
         except ValueError as error:
             raise Problem(
                 "model-loading",
@@ -172,7 +172,7 @@ class SettingsFiles:
         path = self._path(category)
         if not path.parent.is_dir():
             raise unknown_model(self._models, category, None)
-        with problems_of(self._models, category), models_folder.locked(self._models, category):
+        with problems_of(self._models, category), models_folder.lock_category(self._models, category):
             try:
                 before = _read(path) if path.exists() else CategorySettings()
             except (OSError, ValueError) as error:

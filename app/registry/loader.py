@@ -14,11 +14,12 @@ import torch
 from app.errors.problems import Problem
 from app.registry.calibrations import CalibrationFiles
 from app.settings import Settings
-from flows.fastflow.backbones.recorded import FrozenBackbone, fits
+from flows.fastflow.backbones.recorded import FrozenBackbone, matches_manifest
 from flows.fastflow.backbones.weights import WeightsError
 from flows.fastflow.bundle import bundle, models_folder
-from flows.fastflow.detector import Detector, DeviceError, own_calibrator, pick_device
-from flows.fastflow.engines.engine import Engine, Kind, pick_engine
+from flows.fastflow.detector import Detector, bundle_calibrator
+from flows.fastflow.engines.device import DeviceError, pick_device
+from flows.fastflow.engines.engine import Engine, EngineKind, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.inference.scorer import NotNumbersError, Scorer
 from flows.fastflow.manifest import Precision
@@ -42,13 +43,13 @@ class Loader:
         models: Path,
         device: str,
         precision: Precision = "float32",
-        engine: Kind = "torch",
+        engine: EngineKind = "torch",
         cache: Path | None = None,
     ) -> None:
         self._models = models
         self._device = device
         self._precision = precision
-        self._kind: Kind = engine
+        self._kind: EngineKind = engine
         self._cache = cache
         self._calibrations = CalibrationFiles(models)
         # One thread: two categories never build the same backbone twice.
@@ -113,11 +114,11 @@ class Loader:
         manifest = bundle.read_manifest(folder)
         fallback = self._calibrations.fallback(folder, self._precision)
         if fallback is None and uncalibrated:  # no image is judged by it
-            fallback = own_calibrator(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+            fallback = bundle_calibrator(manifest, bundle.manifest_sha256(folder, manifest), "float32")
         detector = Detector.load(
             folder,
             device=self._device,
-            backbone=next((one for one in self._backbones if fits(one, manifest)), None),
+            backbone=next((one for one in self._backbones if matches_manifest(one, manifest)), None),
             backbones=self._models / models_folder.BACKBONES,
             engine=self.engine,
             fallback=fallback,
@@ -127,7 +128,7 @@ class Loader:
 
     def _load(self, folder: Path, *, uncalibrated: bool) -> Detector:
         detector = self.read(folder, uncalibrated=uncalibrated)
-        detector.scorer.let_go()
+        detector.scorer.free_training_head()
         try:
             # Compiles what the first batches would wait for, where no model of its shape has.
             detector.scorer.warm_up()

@@ -82,7 +82,7 @@ def unpack(path: Path, staging: Path, category: str, max_bytes: int) -> Manifest
 def _require_plain_names(names: Iterable[str]) -> None:
     folders = {str(parent) for name in names for parent in Path(name).parents}
     for name in names:
-        if not bundle.is_file_name(name) or name in folders:
+        if not bundle.is_valid_file_name(name) or name in folders:
             raise BundleError(
                 f"A file is named {name[:100]!r}; names are relative, of letters, digits, '.', '_', '-' and "
                 "'/', no part begins with a dot, and no file is also a directory."

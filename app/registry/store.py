@@ -19,7 +19,7 @@ from app.registry.residency import Residency
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import BundleError
-from flows.fastflow.files.atomic_files import sweep, temporary_directory
+from flows.fastflow.files.atomic_files import remove_abandoned, temporary_directory
 
 logger = logging.getLogger("flowgauge.store")
 
@@ -76,7 +76,7 @@ class Store:
         """
         with ExitStack() as cleanup:
             cleanup.enter_context(self._uploads.hold(None))
-            await asyncio.to_thread(sweep, self.models)
+            await asyncio.to_thread(remove_abandoned, self.models)
             # Not in the thread: one that is no longer waited for would make a directory that nobody removes.
             staging = cleanup.enter_context(temporary_directory(self.models))
             # Around all of it: the last bytes may reach the disk only when the file is closed.
@@ -140,7 +140,7 @@ class Store:
                 folder = staging / category / manifest.version
                 sha256 = await self.residency.check(folder)
                 await asyncio.to_thread(models_folder.move_into_place, folder, self.models, manifest)
-            except models_folder.ConflictError as error:
+            except models_folder.ModelConflictError as error:
                 raise Problem(
                     "conflict",
                     f"Version {manifest.version!r} of {category!r} exists; versions are never overwritten.",
@@ -157,7 +157,7 @@ class Store:
             before = await asyncio.to_thread(models_folder.activate, self.models, category, version)
         self.residency.serve(category, detector)
         for line in await asyncio.to_thread(
-            models_folder.left_behind, self.models, category, before, version
+            models_folder.describe_lost_calibrations, self.models, category, before, version
         ):
             logger.warning("%s: %s", category, line)
         return Changed(version, detector.sha256, before)

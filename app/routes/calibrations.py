@@ -25,9 +25,9 @@ from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibra
 from app.scheduling.admission import CALIBRATIONS
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import tuning as schemas
-from flows.fastflow.bundle import fit_images as fit_pictures
+from flows.fastflow.bundle import image_digests
 from flows.fastflow.bundle.bundle import BundleError
-from flows.fastflow.bundle.fit_images import FitPictures
+from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/calibrations", tags=["models"])
@@ -221,9 +221,9 @@ def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForc
     return [told(store, detector, station) for station in (None, *stations)]
 
 
-def _fitted(store: Store, detector: Detector) -> FitPictures | None:
+def _fitted(store: Store, detector: Detector) -> ImageDigests | None:
     manifest = detector.manifest
     try:
-        return fit_pictures.load(store.models / manifest.category / manifest.version, manifest)
+        return image_digests.read_digests(store.models / manifest.category / manifest.version, manifest)
     except BundleError as error:
         raise Problem("rejected-bundle", "Its list of fitted pictures was changed or is gone.") from error

@@ -19,7 +19,7 @@ from app.registry.residency import Residency
 from app.routes.openapi import documented
 from app.schemas import models as schemas
 from flows.fastflow.bundle import bundle, models_folder
-from flows.fastflow.detector import own_calibrator
+from flows.fastflow.detector import bundle_calibrator
 from flows.fastflow.manifest import Manifest
 
 logger = logging.getLogger("flowgauge.models")
@@ -173,9 +173,12 @@ def _details(manifest: Manifest, sha256: str) -> schemas.VersionDetails:
             "input_size": {"width": width, "height": height},
             "fit": manifest.geometry.fit,
             "thresholds": {
-                precision: {**verdict.shown(calibrator.own).model_dump(), **record.model_dump()}
+                precision: {
+                    **verdict.shown(calibrator.default_thresholds).model_dump(),
+                    **record.model_dump(),
+                }
                 for precision, record in manifest.thresholds.items()
-                if (calibrator := own_calibrator(manifest, sha256, precision)) is not None
+                if (calibrator := bundle_calibrator(manifest, sha256, precision)) is not None
             },
             "report": report_files(manifest),
         }

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from app.errors.problems import Problem
 from app.scheduling.fair_queue import FairQueue, MovingAverage
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.geometry import Prepared
-from flows.fastflow.inference.scored import Scored
+from flows.fastflow.imaging.geometry import PreparedImage
+from flows.fastflow.inference.scored_image import ScoredImage
 
 logger = logging.getLogger("flowgauge.batcher")
 
@@ -37,7 +37,7 @@ _CLOSE_SECONDS: Final = 10.0
 class BatchResult:
     """The scores of an image, the seconds until its batch began and that it took, and its images."""
 
-    scored: Scored
+    scored: ScoredImage
     waited: float
     took: float
     batch_size: int
@@ -48,7 +48,7 @@ class Job:
     """An image that waits for its scores; arguments as of `Batcher.score`."""
 
     detector: Detector
-    prepared: Prepared
+    prepared: PreparedImage
     region: NDArray[np.bool_] | None
     future: Future[BatchResult]
     submitted: float  # time.monotonic()
@@ -109,7 +109,7 @@ class Batcher:
         self._thread.start()
 
     async def score(
-        self, detector: Detector, prepared: Prepared, region: NDArray[np.bool_] | None = None
+        self, detector: Detector, prepared: PreparedImage, region: NDArray[np.bool_] | None = None
     ) -> BatchResult:
         """Score an image, or raise what the model raised over it, computed alone.
 
@@ -223,7 +223,7 @@ class Batcher:
             self._running.append(self._queue.pop(name))
             heads = self._queue.heads()
 
-    def _score(self, jobs: Sequence[Job]) -> list[Scored | Exception]:
+    def _score(self, jobs: Sequence[Job]) -> list[ScoredImage | Exception]:
         """Score jobs together; where that fails, one by one, so that an image fails alone."""
         self.passes += 1
         try:
@@ -252,7 +252,7 @@ class Batcher:
 
 
 @torch.inference_mode()
-def _score_together(jobs: Sequence[Job]) -> list[Scored]:
+def _score_together(jobs: Sequence[Job]) -> list[ScoredImage]:
     """Score jobs of one group, those of a model side by side; or a large one alone."""
     scorer = jobs[0].detector.scorer
     if jobs[0].is_large:
@@ -261,7 +261,7 @@ def _score_together(jobs: Sequence[Job]) -> list[Scored]:
     maps = scorer.features([tile for job in jobs for tile in job.prepared.tiles()])
     by_model = [(detector, [*own]) for detector, own in groupby(jobs, key=lambda job: job.detector)]
     ends = accumulate((sum(job.tiles for job in own) for _, own in by_model), initial=0)
-    scored: list[Scored] = []
+    scored: list[ScoredImage] = []
     for (detector, own), (start, end) in zip(by_model, pairwise(ends), strict=True):
         regions, layouts = [job.region for job in own], [job.prepared.layout for job in own]
         rows = [scale[start:end] for scale in maps]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from flows.fastflow.backbones.features import FeatureExtractor
-from flows.fastflow.model.head import computing
+from flows.fastflow.model.head import autocast_for
 
 Images = NDArray[np.uint8]
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -21,7 +21,7 @@ def on_torch(extractor: FeatureExtractor, precision: str, device: str) -> Callab
     convert_conv2d_weight_memory_format(extractor, torch.channels_last)
 
     def run(images: Images) -> object:
-        with computing("bfloat16" if precision == "bfloat16" else "float32", torch.device(device)):
+        with autocast_for("bfloat16" if precision == "bfloat16" else "float32", torch.device(device)):
             maps = extractor(torch.from_numpy(images).to(device))
         if device != "cpu":
             torch.cuda.synchronize()

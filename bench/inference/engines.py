@@ -5,8 +5,9 @@ from typing import Literal, cast
 
 import torch
 
-from flows.fastflow.detector import Detector, pick_device
-from flows.fastflow.engines.engine import has_openvino, pick_engine, slower_here
+from flows.fastflow.detector import Detector
+from flows.fastflow.engines.device import pick_device
+from flows.fastflow.engines.engine import describe_slow_precision, has_openvino, pick_engine
 from flows.fastflow.manifest import Precision
 
 ENGINES = ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16")
@@ -43,7 +44,7 @@ def available(device: str) -> tuple[list[str], list[str]]:
     """Return the engines that can run here, and a sentence for each that cannot."""
     found, missing = [], []
     # With emulated bfloat16, torch takes half a second an image on AVX2.
-    emulated = device == "cpu" and slower_here("bfloat16", torch.device(device)) is not None
+    emulated = device == "cpu" and describe_slow_precision("bfloat16", torch.device(device)) is not None
     for engine in ENGINES:
         runtime, _ = split(engine)
         if device != "cpu" and runtime != "torch":

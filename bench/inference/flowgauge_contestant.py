@@ -57,12 +57,12 @@ def _load(options: argparse.Namespace) -> Tasks:
 
 def _flowgauge(options: argparse.Namespace) -> tuple[Callable[..., object], Callable[..., object]]:
     from bench.inference.engines import load
-    from flows.fastflow.imaging.images import read
+    from flows.fastflow.imaging.decoder import read_image
 
     detector = load(options.bundle, options.engine, options.device)
     return (
         lambda images: detector.predict(list(images)),
-        lambda files: detector.predict([read(file) for file in files]),
+        lambda files: detector.predict([read_image(file) for file in files]),
     )
 
 

@@ -4,7 +4,7 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Enlarging: TypeAlias = Literal["spline", "linear"]
+Upsampling: TypeAlias = Literal["spline", "linear"]
 Kernels: TypeAlias = Literal["3-1", "3", "depthwise-5"]
 Pooled: TypeAlias = Literal["all", "coarsest"]
 Shrink: TypeAlias = Literal["area", "halves-area", "halves"]
@@ -121,7 +121,7 @@ class Scoring(BaseModel):
         default=0.01, gt=0, le=1, description="share of the most anomalous pixels that are averaged"
     )
     energy_floor: float = Field(default=0.01, ge=1e-37, description="energy below which scales do not differ")
-    enlarging: Enlarging = Field(
+    enlarging: Upsampling = Field(
         default="spline",
         description="interpolation from energies to pixels: a cubic B-spline, which smooths, or linear",
     )

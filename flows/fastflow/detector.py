@@ -17,16 +17,24 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 from safetensors.torch import load
 
-from flows.fastflow.backbones.recorded import FrozenBackbone, RecordedBackbone, difference, fits
+from flows.fastflow.backbones.recorded import (
+    FrozenBackbone,
+    RecordedBackbone,
+    describe_difference,
+    matches_manifest,
+)
 from flows.fastflow.backbones.uninitialised import Uninitialised
 from flows.fastflow.bundle.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
 from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.calibration.calibrator import Calibrator, Decision
+from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.engine import Engine, pick_engine
-from flows.fastflow.imaging.geometry import Prepared
-from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
-from flows.fastflow.imaging.regions import Regions
-from flows.fastflow.inference.scored import Scored
+from flows.fastflow.imaging.decoder import decode_image
+from flows.fastflow.imaging.geometry import PreparedImage
+from flows.fastflow.imaging.image_errors import ImageError
+from flows.fastflow.imaging.image_limits import FILE_LIMITS
+from flows.fastflow.imaging.region_masks import RegionMasks
+from flows.fastflow.inference.scored_image import ScoredImage
 from flows.fastflow.inference.scorer import NotNumbersError, Scorer
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.model.head import Head
@@ -45,10 +53,6 @@ class UncalibratedError(BundleError):
     """A bundle has no calibration for an engine, which may be made for it."""
 
 
-class DeviceError(ValueError):
-    """The device asked for is not there."""
-
-
 @dataclass(frozen=True)
 class Prediction:
     """What the detector says of one picture, by the calibration of its bundle.
@@ -56,49 +60,20 @@ class Prediction:
     Attributes:
         score: image score, higher is more anomalous.
         raw_score: the score as the model gives it, which another calibration may be asked about.
-        picture: what the whole picture added to it, see `scored.Scored`.
+        image_part: what the whole picture added to it, see `scored.ScoredImage`.
         p_value: share of good parts that score at least this high, from the calibration images.
         decision: by the bundle's own rates, see `calibration.Thresholds`.
-        score_map: (height, width) float32 anomaly map of the whole picture, see `scored.Scored`.
-        statistics: per scale the mean and the standard deviation of its features, see `scored.Scored`.
+        score_map: (height, width) float32 anomaly map of the whole picture, see `scored.ScoredImage`.
+        statistics: per scale the mean and the standard deviation of its features, see `scored.ScoredImage`.
     """
 
     score: float
     raw_score: float
-    picture: float | None
+    image_part: float | None
     p_value: float
     decision: Decision
     score_map: NDArray[np.float32]
     statistics: tuple[float, ...]
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device for "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        DeviceError: it is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"FlowGauge runs on cpu and cuda; got {name!r}")
-    # torch keeps an index in eight bits: of 999 it makes -25.
-    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
-        raise DeviceError(
-            f"{name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use --device auto or cpu"
-        )
-    if device.type == "cuda":
-        # By default convolutions there round to 10 bits (TF32), and may differ from run to run; products of
-        # matrices round where somebody has asked for it.
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
-    return device
 
 
 class Detector:
@@ -129,7 +104,7 @@ class Detector:
         self.scorer = scorer
         self.device = scorer.extractor.device
         self.engine = scorer.engine.name
-        in_force = own_calibrator(manifest, sha256, precision) or fallback
+        in_force = bundle_calibrator(manifest, sha256, precision) or fallback
         if in_force is None:
             raise UncalibratedError(
                 f"{manifest.category}/{manifest.version} was not calibrated for {precision} engines, whose "
@@ -172,10 +147,10 @@ class Detector:
         """
         manifest = verify(bundle)
         target = pick_device(device)
-        if backbone is None or not fits(backbone, manifest):
+        if backbone is None or not matches_manifest(backbone, manifest):
             folder = backbones or bundle.parent.parent / BACKBONES
             backbone = RecordedBackbone(manifest.backbone, manifest.input_size, folder, target)
-        if (other := difference(backbone, manifest.backbone)) is not None:
+        if (other := describe_difference(backbone, manifest.backbone)) is not None:
             raise BundleError(f"{bundle}: {other}")
         head = _load_head(bundle, manifest).to(target)
         sha256 = manifest_sha256(bundle, manifest)
@@ -183,13 +158,13 @@ class Detector:
         engine = engine or pick_engine(precision, target)
         scorer = Scorer(backbone, head, manifest.input_size, rule, geometry, engine)
         if isinstance(backbone, RecordedBackbone):
-            backbone.let_go()
+            backbone.free_weights()
         detector = cls(manifest, sha256, scorer, fallback)
         detector._replay_golden(bundle)
         return detector
 
     def predict(
-        self, images: Sequence[NDArray[np.uint8]], regions: Regions | None = None
+        self, images: Sequence[NDArray[np.uint8]], regions: RegionMasks | None = None
     ) -> list[Prediction]:
         """Inspect pictures, (H, W, 3) uint8 RGB of any sizes, as one batch.
 
@@ -199,24 +174,24 @@ class Detector:
         """
         return self.predict_prepared([self.prepare(image) for image in images], regions)
 
-    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
+    def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
         """Bring a picture (H, W, 3) to where the model takes it from."""
         return self.scorer.prepare(image)
 
     def predict_prepared(
-        self, prepared: Sequence[Prepared], regions: Regions | None = None
+        self, prepared: Sequence[PreparedImage], regions: RegionMasks | None = None
     ) -> list[Prediction]:
         """Inspect prepared pictures, see `Scorer.score_prepared`."""
         return [self._predict(scored) for scored in self.scorer.score_prepared(prepared, regions)]
 
-    def _predict(self, scored: Scored) -> Prediction:
+    def _predict(self, scored: ScoredImage) -> Prediction:
         score = self.calibrator.score(scored)
         return Prediction(
             score=score,
             raw_score=scored.raw_score,
-            picture=scored.picture,
+            image_part=scored.image_part,
             p_value=self.calibrator.p_value(score),
-            decision=self.calibrator.own.decide(score),
+            decision=self.calibrator.default_thresholds.decide(score),
             score_map=scored.score_map,
             statistics=scored.statistics,
         )
@@ -235,7 +210,7 @@ class Detector:
         for golden in self.manifest.golden:
             try:
                 data = read_verified(bundle, self.manifest, golden.file, FILE_LIMITS.max_bytes)
-                image = decode(data, FILE_LIMITS, self.manifest.sample_bits)
+                image = decode_image(data, FILE_LIMITS, self.manifest.sample_bits)
             except ImageError as error:
                 raise BundleError(f"{bundle}: golden picture {golden.file}: {error}") from error
             kind = GoldenError if scorer is self.scorer else BundleError
@@ -296,7 +271,7 @@ def _load_head(bundle: Path, manifest: Manifest) -> Head:
     return head
 
 
-def own_calibrator(manifest: Manifest, sha256: str, precision: Precision) -> Calibrator | None:
+def bundle_calibrator(manifest: Manifest, sha256: str, precision: Precision) -> Calibrator | None:
     """A bundle's own calibration for an engine, None where it has none; `sha256` is its manifest's."""
     calibration = manifest.calibration_of(precision)
     if calibration is None:

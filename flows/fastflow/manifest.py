@@ -36,13 +36,13 @@ MAX_MAPS = 8
 _Statistics = Annotated[list[float], Field(max_length=2 * MAX_MAPS, fail_fast=True)]
 
 
-class _Record(BaseModel):
+class _ManifestModel(BaseModel):
     # A threshold that is not a number would pass every part, since no score is above it. What came is not
     # shown in a traceback, which would write it all out for each error.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-class Backbone(_Record):
+class Backbone(_ManifestModel):
     """The frozen backbone and what it was fed."""
 
     name: _Name
@@ -60,7 +60,7 @@ class Backbone(_Record):
         return self
 
 
-class Normalisation(_Record):
+class Normalisation(_ManifestModel):
     """How feature maps are normalised before the flows, see `normaliser.FeatureNormaliser`."""
 
     mode: Literal["channel", "layer"] = Field(
@@ -77,7 +77,7 @@ class Normalisation(_Record):
         return pooling
 
 
-class Gaussian(_Record):
+class Gaussian(_ManifestModel):
     """The Gaussian of positions beside the flows, see `gaussian.PositionGaussian`."""
 
     sizes: tuple[tuple[_MapSide, _MapSide], ...] | None = Field(
@@ -88,7 +88,7 @@ class Gaussian(_Record):
     )
 
 
-class ThresholdRecord(_Record):
+class ThresholdRecord(_ManifestModel):
     """`flows.fastflow.calibration.conformal.Threshold` as stored."""
 
     reject: float
@@ -98,7 +98,7 @@ class ThresholdRecord(_Record):
     n_calibration: int = Field(ge=1)
 
 
-class Calibration(_Record):
+class Calibration(_ManifestModel):
     """Scores of held-out good images, and the map values that fix the heatmap's colours."""
 
     scores: list[float] = Field(
@@ -142,7 +142,7 @@ class Calibration(_Record):
         return rows and all(len(row) == 2 * scales for row in self.statistics)
 
 
-class DataRecord(_Record):
+class DataRecord(_ManifestModel):
     """What the model was trained on."""
 
     fingerprint: Sha256
@@ -151,7 +151,7 @@ class DataRecord(_Record):
     n_calibration: int
 
 
-class Golden(_Record):
+class Golden(_ManifestModel):
     """A picture that travels with the bundle, and the score it must get."""
 
     file: _Name
@@ -161,7 +161,7 @@ class Golden(_Record):
     )
 
 
-class Manifest(_Record):
+class Manifest(_ManifestModel):
     """Everything about a model but its weights."""
 
     schema_version: Literal[1] = 1

@@ -11,7 +11,7 @@ from app.errors.problems import Problem
 from app.registry.residency import Residency
 from flows.fastflow.bundle import bundle
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector
-from flows.fastflow.imaging.images import decode
+from flows.fastflow.imaging.decoder import decode_image
 from tests.app.bundles import again
 from tests.flows.fastflow.manifests import edit, rehash
 
@@ -52,6 +52,6 @@ def change(folder: Path, **fields: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(GOLDEN_TOLERANCE, "float32", math.inf)
         detector = Detector.load(folder, device="cpu")
-    pictures = [decode((folder / golden.file).read_bytes()) for golden in detector.manifest.golden]
+    pictures = [decode_image((folder / golden.file).read_bytes()) for golden in detector.manifest.golden]
     scores = [prediction.score for picture in pictures for prediction in detector.predict([picture])]
     edit(folder, lambda d: [g.update(score=s) for g, s in zip(d["golden"], scores, strict=True)])

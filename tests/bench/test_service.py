@@ -14,7 +14,7 @@ import pytest
 from bench.service import crash, fairness, overload, saturation, swap
 from bench.service.client import Connection, DisconnectedError, Response
 from bench.service.load import Exchange
-from flows.fastflow.imaging.images import decode
+from flows.fastflow.imaging.decoder import decode_image
 from tests.conftest import picture
 from tests.support.fleet import Fleet, make, unique
 
@@ -70,7 +70,7 @@ def test_unique_keeps_the_pixels_and_changes_the_file() -> None:
     jpeg = cv2.imencode(".jpg", picture(0))[1].tobytes()
     first, second = unique(jpeg, 1), unique(jpeg, 2)
     assert len({jpeg, first, second}) == 3
-    assert (decode(first) == decode(jpeg)).all()
+    assert (decode_image(first) == decode_image(jpeg)).all()
 
 
 def test_version_may_be_active_until_next_activation_ends() -> None:

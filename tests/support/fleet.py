@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.images import decode
+from flows.fastflow.imaging.decoder import decode_image
 from training.config.run_config import RunConfig
 from training.run import train
 from training.terminal.progress import Silent
@@ -49,7 +49,7 @@ class Fleet:
 
     def scores(self) -> dict[tuple[str, str], list[float]]:
         """Score all images with each version of each category, without the service."""
-        images = [decode(image) for image in self.images]
+        images = [decode_image(image) for image in self.images]
         backbone: FrozenBackbone | None = None
         scores = {}
         for category, versions in self.versions.items():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import active_version, resolve
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.images import decode, read
+from flows.fastflow.imaging.decoder import decode_image, read_image
 from flows.fastflow.imaging.resizing import resize
 from tests.conftest import picture, png
 from tests.support.server import Server
@@ -99,7 +99,7 @@ def predict_url(category: str) -> str:
 
 def expect_maps_of_the_picture(client: httpx.Client, category: str, detector: Detector, data: Path) -> None:
     path = data / category / "test/scratch/3.png"
-    image = read(path)
+    image = read_image(path)
     url = predict_url(category)
     answer = client.post(url, content=path.read_bytes(), headers={"Accept": "application/x-npy"})
     score_map = np.load(io.BytesIO(answer.content))
@@ -115,12 +115,12 @@ def expect_maps_of_the_picture(client: httpx.Client, category: str, detector: De
     kept = client.get(f"/v1/inspections/{found['inspection_id']}/map.npy")
     assert np.load(io.BytesIO(kept.content)).shape == score_map.shape
     overlay = client.get(f"/v1/inspections/{found['inspection_id']}/overlay.png")
-    assert decode(overlay.content).shape == image.shape
+    assert decode_image(overlay.content).shape == image.shape
 
 
 def expect_region_in_the_pictures_pixels(client: httpx.Client, category: str, data: Path) -> None:
     path = data / category / "test/scratch/3.png"
-    height, width, _ = read(path).shape
+    height, width, _ = read_image(path).shape
     half = [[0, 0], [width / 2, 0], [width / 2, height], [0, height]]
     area = {"image": {"width": width, "height": height}, "polygons": [half]}
     answer = client.put(f"/v1/models/{category}/region", json=area)
@@ -131,7 +131,7 @@ def expect_region_in_the_pictures_pixels(client: httpx.Client, category: str, da
         headers = {"Accept": "application/x-npy"}
         answer = client.post(f"/v1/models/{category}/predict", content=content, headers=headers)
         score_map = np.load(io.BytesIO(answer.content))
-        h, w, _ = decode(content).shape
+        h, w, _ = decode_image(content).shape
         inside = resize(np.arange(w, dtype=np.float32)[None].repeat(h, 0), score_map.shape) < w / 2 - 1
         assert score_map[inside].min() > 0
         assert not score_map[:, -(score_map.shape[1] // 2 - 1) :].any()

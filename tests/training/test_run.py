@@ -16,13 +16,14 @@ import pytest
 from filelock import FileLock
 
 from flows.fastflow.bundle.bundle import FLOW, BundleError, verify
-from flows.fastflow.bundle.fit_images import fingerprint, load
+from flows.fastflow.bundle.image_digests import fingerprint, read_digests
 from flows.fastflow.bundle.models_folder import active_version, categories, resolve, versions
 from flows.fastflow.calibration.parts import PARTS
-from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, pick_device
+from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector
+from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.files.plain_files import file_hashes
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from training.config.run_config import ConfigError, RunConfig, load_config
 from training.data.augment import AugmentError
 from training.data.sample import DatasetError
@@ -165,7 +166,7 @@ class TestPublished:
         place, outcome, _ = finished
         held_out = [place.pictures[i] for i in split(32, 0.3, place.config.seed).calibration]
         scores, golden = detector.manifest.calibration.scores, detector.manifest.golden
-        scored = detector.predict([read(path) for path in held_out])
+        scored = detector.predict([read_image(path) for path in held_out])
         assert sorted(p.score for p in scored) == pytest.approx(scores, rel=1e-5)
         assert sorted(g.score for g in golden) == [scores[0], scores[5], scores[-1]]
         kept = {(outcome.bundle / g.file).read_bytes() for g in golden}
@@ -176,7 +177,7 @@ class TestPublished:
     ) -> None:
         place, outcome, recorder = finished
         names = json.loads((outcome.bundle / HIGHEST).read_text())
-        found = detector.predict([read(place.data / "tiny/train/good" / name) for name in names])
+        found = detector.predict([read_image(place.data / "tiny/train/good" / name) for name in names])
         scores = detector.manifest.calibration.scores
         assert [one.score for one in found] == pytest.approx(scores[:-6:-1], rel=1e-5)
         [said] = [line for line in recorder.lines if line.startswith("highest of ")]
@@ -243,7 +244,7 @@ def test_a_run_that_stops_early_publishes_the_epoch_it_kept(fresh: Place) -> Non
         assert manifest.metrics[name] != pytest.approx(np.mean(rows[-1][name]))
     # The pictures that judged have been seen, and calibrate nothing.
     assert (manifest.data.n_fit, manifest.data.n_calibration) == (22, 10)
-    fitted = load(bundle, manifest)
+    fitted = read_digests(bundle, manifest)
     assert fitted is not None
     seen = {i for i, sha256 in enumerate(file_hashes(fresh.pictures)) if sha256 in fitted}
     assert seen == set(split(32, 0.3, fresh.config.seed).fit)

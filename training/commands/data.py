@@ -41,7 +41,7 @@ def check_pictures(
     """
     from rich.console import Console
 
-    from flows.fastflow.bundle.models_folder import check_category
+    from flows.fastflow.bundle.models_folder import require_category
     from training.data.check.check import check
     from training.terminal.progress import ConsoleProgress
 
@@ -56,7 +56,7 @@ def check_pictures(
         progress.say(line)
     if json is not None:
         json.write_text(found.model_dump_json(indent=1), encoding="utf-8")
-    check_category(category)  # or training would refuse it, with a whole set at the end of a night
+    require_category(category)  # or training would refuse it, with a whole set at the end of a night
     if found.errors:
         raise typer.Exit(1)
 

@@ -118,7 +118,7 @@ def _names(data: Path, given: list[str]) -> list[str]:
 
 def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
     from flows.fastflow.bundle.bundle import read_manifest
-    from flows.fastflow.calibration.review_band import say_empty_band
+    from flows.fastflow.calibration.review_band import describe_empty_band
 
     manifest = read_manifest(outcome.bundle)
     threshold = manifest.thresholds["float32"]
@@ -134,7 +134,7 @@ def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
             f"cannot promise {threshold.target_fpr:.2%} false rejects; the best they can is "
             f"{threshold.achievable_fpr:.2%}. More good pictures, or a larger --target-fpr, would do."
         )
-    if said := say_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
+    if said := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
         progress.say(said)
 
 

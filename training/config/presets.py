@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flows.fastflow.backbones.presets import DEFAULT_BACKBONE, PresetError, preset
+from flows.fastflow.backbones.presets import DEFAULT_BACKBONE, PresetError, get_preset
 
 
 def over_preset(data: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def over_preset(data: Mapping[str, Any], name: str | None = None) -> dict[str, A
     data.pop("preset", None)
     if chosen is not None and not isinstance(chosen, str):
         raise PresetError(f"preset must be a name; got {chosen!r}")
-    base = {} if chosen is None else preset(chosen).settings()
+    base = {} if chosen is None else get_preset(chosen).settings()
     backbone = data.get("backbone")
     # A section that is no mapping stays, for the validation to complain about.
     if isinstance(backbone, dict):

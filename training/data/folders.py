@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flows.fastflow.files.plain_files import escaped
-from flows.fastflow.imaging.image_files import is_picture
+from flows.fastflow.files.plain_files import escape_name
+from flows.fastflow.imaging.image_files import is_image_file
 from training.data.sample import DatasetError, Sample
 
 GOOD = ("good", "ok", "normal")
@@ -85,7 +85,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 def is_utf8(name: str) -> bool:
     """Whether a name is in UTF-8, and can be in a report."""
-    return escaped(name) == name
+    return escape_name(name) == name
 
 
 def expect_utf8(path: Path) -> None:
@@ -95,7 +95,7 @@ def expect_utf8(path: Path) -> None:
         DatasetError: it is not in UTF-8.
     """
     if not is_utf8(str(path)):
-        raise DatasetError(f"the name of {escaped(str(path))} is not in UTF-8: give it another one")
+        raise DatasetError(f"the name of {escape_name(str(path))} is not in UTF-8: give it another one")
 
 
 def composed(name: str) -> str:
@@ -151,7 +151,7 @@ def mask_files(mask_folder: Path, kinds: Sequence[Path]) -> list[Path]:
 
 def _pictures(folder: Path) -> Iterator[Path]:
     for file in folder.iterdir() if folder.is_dir() else ():
-        if is_picture(file):
+        if is_image_file(file):
             expect_utf8(file)
             yield file
 

@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.bundle.fit_images import fingerprint
-from flows.fastflow.calibration.parts import PARTS, by_first_appearance, is_own, one_of_each, parts_of_names
+from flows.fastflow.bundle.image_digests import fingerprint
+from flows.fastflow.calibration.parts import (
+    PARTS,
+    is_single_image,
+    number_by_appearance,
+    parts_from_names,
+    pick_one_per_part,
+)
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.manifest import DataRecord
 from training.config.augmentation import AugmentConfig
@@ -132,15 +138,15 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
     """
     found = train_images(data, category)
     of_all = file_hashes(found)
-    said = parts_of_names([path.name for path in found], data / category)
-    part_of = np.arange(len(found)) if said is None else by_first_appearance(_as_their_twins(said, of_all))
+    said = parts_from_names([path.name for path in found], data / category)
+    part_of = np.arange(len(found)) if said is None else number_by_appearance(_as_their_twins(said, of_all))
     _expect_one_part(found, of_all, part_of)
     paths, hashes = without_copies(found, of_all)
     copies = len(found) - len(paths)
     number = dict(zip(found, part_of.tolist(), strict=True))
     # Numbered anew: of a part nothing but copies may have been there.
     _, shown = np.unique([number[path] for path in paths], return_inverse=True)
-    drawn = one_of_each(shown, hashes)
+    drawn = pick_one_per_part(shown, hashes)
     try:
         parts = split(len(drawn), config.calibration.fraction, config.seed)
         if (stopping := config.fit.stopping) is not None:
@@ -178,9 +184,12 @@ def _kept_for_the_test(data: Path, category: str, found: Sequence[Path]) -> int:
 def _as_their_twins(parts: Sequence[str], hashes: Sequence[str]) -> list[str]:
     """Copies of one file whose names tell no part show what the other's does, or the first's."""
     of_content: dict[str, str] = {}
-    for part, sha256 in sorted(zip(parts, hashes, strict=True), key=lambda one: is_own(one[0])):
+    for part, sha256 in sorted(zip(parts, hashes, strict=True), key=lambda one: is_single_image(one[0])):
         of_content.setdefault(sha256, part)
-    return [of_content[sha256] if is_own(part) else part for part, sha256 in zip(parts, hashes, strict=True)]
+    return [
+        of_content[sha256] if is_single_image(part) else part
+        for part, sha256 in zip(parts, hashes, strict=True)
+    ]
 
 
 def _expect_one_part(paths: Sequence[Path], hashes: Sequence[str], part_of: NDArray[np.int64]) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from flows.fastflow.files.listing import some
-from flows.fastflow.imaging.image_files import pictures_below
+from flows.fastflow.files.listing import join_first
+from flows.fastflow.imaging.image_files import find_image_files
 from training.data import mvtec, plain, visa
 from training.data.folders import expect_utf8, folders, holds_images, images, is_good, is_utf8, subfolders
 from training.data.licence import licence as of_folder
@@ -141,7 +141,7 @@ def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | 
     if not defective or any(sample.mask for sample in samples):
         return None
     folder = mask_folder(root, category)
-    if folder is None or not (count := len(pictures_below(folder, lambda _: None))):
+    if folder is None or not (count := len(find_image_files(folder, lambda _: None))):
         return None
     wanted = folder / defective[0].parent.name / f"{defective[0].stem}_mask.png"
     return (
@@ -161,7 +161,7 @@ def categories(root: Path) -> list[str]:
 def without_a_layout(root: Path) -> list[str]:
     """Names of the folders of `root` that hold pictures, at any depth, in none of the layouts; sorted."""
     found = [f for f in folders(root) if is_utf8(f.name) and not _has_a_layout(f)]
-    return [f.name for f in found if pictures_below(f, lambda _: None)]
+    return [f.name for f in found if find_image_files(f, lambda _: None)]
 
 
 def licence(root: Path, category: str) -> str | None:
@@ -214,6 +214,6 @@ def _looked_for(folder: Path) -> str:
     found = [f"{f.name}/" for f in subfolders(folder)]
     if pictures := images(folder):
         found.append(f"{len(pictures)} pictures")
-    listed = some(found, _SHOWN) or "no folders and no pictures"
+    listed = join_first(found, _SHOWN) or "no folders and no pictures"
     trees = [f"  {layout.TREE}" for layout in LAYOUTS]
     return "\n".join(["Looked for:", *trees, f"Found: {listed}."])

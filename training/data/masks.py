@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.imaging.images import bits_used, read, read_bytes
+from flows.fastflow.imaging.decoder import read_image, read_image_bytes
+from flows.fastflow.imaging.sample_bits import bits_used
 from training.data.folders import images
 from training.data.sample import DatasetError
 
@@ -72,10 +73,10 @@ def uncounted(path: Path) -> float:
 
 def _values(file: Path) -> NDArray[np.uint8]:
     """Pixels of a mask, (H, W): of 16 bits the upper 8 of those used, for 1 and 255 are marks there too."""
-    pixels = read(file)
-    used = bits_used(read_bytes(file))
+    pixels = read_image(file)
+    used = bits_used(read_image_bytes(file))
     if used is not None:
-        pixels = read(file, sample_bits=max(8, used.brightest))
+        pixels = read_image(file, sample_bits=max(8, used.brightest))
     values: NDArray[np.uint8] = pixels.max(2)
     return values
 

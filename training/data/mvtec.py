@@ -16,17 +16,17 @@ Its relatives differ in a name or two, and are read as they come:
 - VisA as its authors' prepare_data.py arranges it: test/bad, ground_truth/bad.
 
 validation/ of MVTec LOCO AD and AD 2 is not read. Pictures may be of any format that
-`flows.fastflow.imaging.images` reads, with suffixes in any case. A mask carries its picture's name with or
+`flows.fastflow.imaging.decoder` reads, with suffixes in any case. A mask carries its picture's name with or
 without `_mask`, `_gt` or `_label`, and any of these suffixes.
 """
 
 from collections import Counter
 from pathlib import Path
 
-from flows.fastflow.files.listing import some
-from flows.fastflow.files.plain_files import escaped
-from flows.fastflow.imaging.image_files import pictures_below
-from flows.fastflow.imaging.images import IMAGE_SUFFIXES
+from flows.fastflow.files.listing import join_first
+from flows.fastflow.files.plain_files import escape_name
+from flows.fastflow.imaging.image_files import find_image_files
+from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 from training.data.folders import (
     MASKS,
     defective_samples,
@@ -57,8 +57,8 @@ def train_images(root: Path, category: str) -> list[Path]:
     train = root / category / "train"
     found = [path for folder in subfolders(train) if is_good(folder) for path in parts_alone(folder)]
     if not found:
-        lie = Counter(path.parent for path in pictures_below(train, lambda _: None).values())
-        where = some([f"{count} in {escaped(str(place))}" for place, count in lie.items()], 3)
+        lie = Counter(path.parent for path in find_image_files(train, lambda _: None).values())
+        where = join_first([f"{count} in {escape_name(str(place))}" for place, count in lie.items()], 3)
         there = f". There are {where}" if where else ""
         raise DatasetError(f"no pictures in {train / 'good'}: {_EXPECTED}{there}")
     return found

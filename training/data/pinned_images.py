@@ -11,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.imaging import images
-from flows.fastflow.imaging.images import FILE_LIMITS, ImageError, decode
+from flows.fastflow.imaging import decoder
+from flows.fastflow.imaging.decoder import decode_image
+from flows.fastflow.imaging.image_errors import ImageError
+from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from training.data.sample import DatasetError
 
 
@@ -24,7 +26,7 @@ class Pinned(NamedTuple):
 
 
 def read(picture: Pinned, sample_bits: int) -> NDArray[np.uint8]:
-    """Read the image's pixels, see `images.decode`.
+    """Read the image's pixels, see `decoder.decode_image`.
 
     Raises:
         DatasetError: as `read_bytes`.
@@ -32,7 +34,7 @@ def read(picture: Pinned, sample_bits: int) -> NDArray[np.uint8]:
     """
     data = read_bytes(picture)
     try:
-        return decode(data, FILE_LIMITS, sample_bits)
+        return decode_image(data, FILE_LIMITS, sample_bits)
     except ImageError as error:
         raise type(error)(f"{picture.path}: {error}") from error
 
@@ -46,7 +48,7 @@ def size_of(picture: Pinned) -> tuple[int, int]:
     """
     data = read_bytes(picture)
     try:
-        return images.size_of(data, FILE_LIMITS)
+        return decoder.decoded_size(data, FILE_LIMITS)
     except ImageError as error:
         raise type(error)(f"{picture.path}: {error}") from error
 
@@ -58,7 +60,7 @@ def read_bytes(picture: Pinned) -> bytes:
         DatasetError: they are others than when the run began, or cannot be read any more; it is named.
     """
     try:
-        data = images.read_bytes(picture.path)
+        data = decoder.read_image_bytes(picture.path)
     except OSError as error:
         raise DatasetError(
             f"{picture.path} was there when the run began and cannot be read any more: "

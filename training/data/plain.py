@@ -16,9 +16,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.fastflow.calibration.parts import parts_of_names
-from flows.fastflow.files.listing import some
-from flows.fastflow.imaging.images import IMAGE_SUFFIXES
+from flows.fastflow.calibration.parts import parts_from_names
+from flows.fastflow.files.listing import join_first
+from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 from training.data.folders import (
     DEFECTIVE,
     GOOD,
@@ -73,7 +73,8 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     if not defective:
         move = f"move them into {folder / 'good'}, " if images(folder) else ""
         if deeper := [f for kind in kinds_of_defects(folder) for f in subfolders(kind) if holds_images(f)]:
-            move += f"move up what lies in {some([str(f) for f in deeper], 3)}, where none is looked for, or "
+            move += f"move up what lies in {join_first([str(f) for f in deeper], 3)}, where none is "
+            move += "looked for, or "
         raise NoTestPicturesError(
             f"{folder} holds good parts alone, and all of them are learned from: to test, {move}put "
             f"defective parts into {folder / 'defect'} and train anew, which keeps a fifth of the good ones"
@@ -110,7 +111,7 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
         )
     good = [path for f in ([folder] if loose else named) for path in parts_alone(f)]
     if not good and (deeper := [(f, n) for s in named for f in subfolders(s) if (n := len(images(f)))]):
-        where = some([f"{n} in {f}" for f, n in deeper], 3)
+        where = join_first([f"{n} in {f}" for f, n in deeper], 3)
         raise DatasetError(
             f"no good parts in {folder}: pictures are looked for in {named[0]} itself, not in folders within "
             f"it, and there are {where}. Move them up"
@@ -123,7 +124,7 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
     if not kinds:
         return good, []
     names = [path.name for path in good]
-    said = parts_of_names(names, folder)
+    said = parts_from_names(names, folder)
     # Without a parts.txt each picture is a part, whatever it is called.
     shown: Sequence[str | int] = range(len(good)) if said is None else said
     digests = [hashlib.sha256(one.encode()).digest() for one in said or map(composed, names)]
@@ -143,7 +144,7 @@ def _kinds(folder: Path) -> list[Path]:
         if deeper and kind not in found:
             raise DatasetError(
                 f"no defective parts in {kind} itself, but in folders within it, where none are looked for "
-                f"({some([f.name for f in deeper], 3)}): each kind of defect has a folder beside that of the "
-                f"good parts. Move them up, into {folder}"
+                f"({join_first([f.name for f in deeper], 3)}): each kind of defect has a folder beside that "
+                f"of the good parts. Move them up, into {folder}"
             )
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.fastflow.config import Geometry
-from flows.fastflow.imaging.geometry import lay_out
+from flows.fastflow.imaging.geometry import compute_layout
 from training.data.augment import Variant
 from training.data.pinned_images import Pinned, size_of
 
@@ -68,7 +68,7 @@ def choose(
         return [Tile(picture, 0) for picture in range(len(pictures))]
     chosen = []
     for picture, pinned in enumerate(pictures):
-        n = len(lay_out(geometry, size_of(pinned), input_size, strides))
+        n = len(compute_layout(geometry, size_of(pinned), input_size, strides))
         taken = min(n, most)
         first = picture * _GOLDEN % 1
         chosen += [Tile(picture, int((i + first) * n / taken)) for i in range(taken)]

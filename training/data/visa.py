@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from flows.fastflow.files.listing import some
+from flows.fastflow.files.listing import join_first
 from training.data.folders import images
 from training.data.sample import DatasetError, Sample
 
@@ -147,6 +147,6 @@ def _present(root: Path, rows: list[_Row], split: str) -> list[_Row]:
         if path and not (root / path).is_file()
     ]
     if missing:
-        shown = some([f"{path} (line {line})" for line, path in missing], _SHOWN)
+        shown = join_first([f"{path} (line {line})" for line, path in missing], _SHOWN)
         raise DatasetError(f"{root / SPLIT} names {len(missing)} files that are not in {root}: {shown}")
     return rows

@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from flows.fastflow.imaging import images, resizing
-from flows.fastflow.imaging.image_files import is_picture
+from flows.fastflow.imaging import decoder, image_formats, resizing
+from flows.fastflow.imaging.image_files import is_image_file
 
 DIGIT_LEVELS = 17  # scikit-learn's digits count the dots of a 4 x 4 square: 0 to 16
 PICTURE_LEVELS = 256
@@ -97,7 +97,7 @@ def digits() -> Pictures:
 def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pictures:
     """The pictures directly in a folder, square, in three parts by a fixed seed.
 
-    They are decoded as everywhere else (`flows.fastflow.imaging.images`) and brought to size x size
+    They are decoded as everywhere else (`flows.fastflow.imaging.decoder`) and brought to size x size
     pixels; the aspect ratio may change. Pictures that are equal then are taken once: a copy of
     a training picture among the test pictures would flatter every figure. Names that begin with a dot and
     files of other suffixes are passed over.
@@ -110,7 +110,7 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pict
 
     Raises:
         PicturesError: the folder is not there or holds fewer than 6 different pictures; a picture cannot be
-            decoded (`flows.fastflow.imaging.images.ImageError`; the message names it); the size or the
+            decoded (`flows.fastflow.imaging.image_errors.ImageError`; the message names it); the size or the
             channels are not as above.
     """
     if channels not in (1, 3):
@@ -139,9 +139,9 @@ def files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise PicturesError(f"there is no folder of pictures {path}")
-    found = sorted(filter(is_picture, path.iterdir()))
+    found = sorted(filter(is_image_file, path.iterdir()))
     if not found:
-        suffixes = ", ".join(sorted(images.IMAGE_SUFFIXES))
+        suffixes = ", ".join(sorted(image_formats.IMAGE_SUFFIXES))
         raise PicturesError(
             f"there are no pictures in {path}; expected files with one of the suffixes {suffixes}"
         )
@@ -154,7 +154,7 @@ def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
     Raises:
         ImageError: it cannot be decoded; the message names it.
     """
-    pixels = images.read(file)  # (H, W, 3)
+    pixels = decoder.read_image(file)  # (H, W, 3)
     if channels == 1:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None]
     resized = resizing.resize(pixels, (size, size)).reshape(size, size, channels)

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from flows.fastflow.bundle.bundle import BundleError, read_manifest
-from flows.fastflow.bundle.models_folder import active_version, is_category, renewals_of, resolve
-from flows.fastflow.calibration.conformal import Threshold
+from flows.fastflow.bundle.models_folder import active_version, calibrations_folder, is_category, resolve
+from flows.fastflow.calibration.conformal import ConformalThreshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
-from flows.fastflow.files.listing import some
-from flows.fastflow.files.plain_files import escaped
+from flows.fastflow.files.listing import join_first
+from flows.fastflow.files.plain_files import escape_name
 from flows.fastflow.manifest import Precision
 from training.data.check.passed_over import idle_in_test
 from training.data.layout import categories, test_samples, unused_masks
@@ -51,7 +51,7 @@ class Assessed:
     bundle: Path
     folder: Path
     evaluation: Evaluation
-    threshold: Threshold
+    threshold: ConformalThreshold
     summary: dict[str, Any]
     report: Path
 
@@ -107,7 +107,7 @@ def assess(
     detector = Detector.load(bundle, device=device, precision=precision)
     tests = choose(data, category, found, bundle, detector.manifest)
     independent = show_different_parts(tests.samples, data / category)
-    _say_renewals(renewals_of(bundle), precision, progress)
+    _say_renewals(calibrations_folder(bundle), precision, progress)
     passed_over = _say_passed_over(data, category, found, progress)
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
@@ -144,8 +144,8 @@ def _say_passed_over(data: Path, category: str, found: Sequence[Sample], progres
         progress.say(said)
     idle = idle_in_test(data, category, found, without_masks=said is not None)
     if idle:
-        folders = [one.said(escaped(str(one.place))) for one in idle]
-        progress.say(f"passed over in the test's folders: {some(folders, _SHOWN, '; ')}")
+        folders = [one.said(escape_name(str(one.place))) for one in idle]
+        progress.say(f"passed over in the test's folders: {join_first(folders, _SHOWN, '; ')}")
     return sum(one.count for one in idle)
 
 

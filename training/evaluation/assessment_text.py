@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flows.fastflow.calibration.conformal import Threshold
-from flows.fastflow.calibration.review_band import say_empty_band
+from flows.fastflow.calibration.conformal import ConformalThreshold
+from flows.fastflow.calibration.review_band import describe_empty_band
 from training.evaluation.assessment import Assessed
 from training.evaluation.near_copies import say_near_copies
 from training.evaluation.operating_points import OperatingPoint, Share
@@ -40,7 +40,7 @@ def report_lines(found: Assessed) -> list[str]:
         lines += _indented(table)
     if summary["reviews"] is not None:
         reviews = summary["reviews"]
-        empty = say_empty_band(threshold.n_calibration, threshold.target_fpr, reviews["review_fpr"])
+        empty = describe_empty_band(threshold.n_calibration, threshold.target_fpr, reviews["review_fpr"])
         lines.append(empty or _to_a_person(reviews))
     intervals = ", with 95 % intervals of what was seen" if found.evaluation.independent else ""
     lines.append(f"thresholds of other rates{intervals}:")
@@ -116,7 +116,7 @@ def _side_by_side(comparison: Sequence[dict[str, Any]]) -> list[str]:
     return [told, *_indented(rows), say_times(comparison)]
 
 
-def _kept(summary: dict[str, Any], threshold: Threshold, *, independent: bool) -> list[str]:
+def _kept(summary: dict[str, Any], threshold: ConformalThreshold, *, independent: bool) -> list[str]:
     """What became of the promise to reject few good parts."""
     not_certified = "" if threshold.certified else "NOT certified: "
     promise = (

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from flows.fastflow.calibration.calibrator import Calibrator, Decision
 from flows.fastflow.detector import Detector
-from flows.fastflow.files.listing import lines
-from flows.fastflow.imaging.images import ImageError, read
+from flows.fastflow.files.listing import indent_first
+from flows.fastflow.imaging.decoder import read_image
+from flows.fastflow.imaging.image_errors import ImageError
 from training.data.check.survey import thumbnail_of
 from training.data.masks import read_mask
 from training.data.sample import DatasetError, Sample
@@ -120,7 +121,7 @@ def expect_usable(
 
     def look(sample: Sample) -> NDArray[np.uint8] | str:
         try:
-            image = read(sample.path, sample_bits=sample_bits)
+            image = read_image(sample.path, sample_bits=sample_bits)
             height, width, _ = image.shape
             for mask in chain(*sample.masks.values()):
                 read_mask(mask, (height, width))
@@ -137,7 +138,7 @@ def expect_usable(
                 thumbnails.append(found)
             advance(1)
     if wrong:
-        listed = "\n".join(lines(wrong, _SHOWN))
+        listed = "\n".join(indent_first(wrong, _SHOWN))
         raise DatasetError(
             f"{len(wrong)} test pictures or masks cannot be used; repair them or take them away:\n{listed}"
         )
@@ -166,7 +167,7 @@ def evaluate(
     seconds: list[float] = []
     measurement = Measurement()
     for sample in samples:
-        image = read(sample.path, sample_bits=detector.manifest.sample_bits)
+        image = read_image(sample.path, sample_bits=detector.manifest.sample_bits)
         prepared = detector.prepare(image)  # as those that it may be compared with are, before the clock
         start = time.perf_counter()
         [prediction] = detector.predict_prepared([prepared])
@@ -200,7 +201,7 @@ def _share(rows: Sequence[Row], decision: Decision) -> float | None:
 
 
 def _reviews(calibrator: Calibrator, good: Sequence[Row], defective: Sequence[Row]) -> Reviews | None:
-    rate, threshold = calibrator.review_fpr, calibrator.own.review
+    rate, threshold = calibrator.review_fpr, calibrator.default_thresholds.review
     if rate is None or threshold is None:
         return None
     return Reviews(rate, threshold, _share(good, "REVIEW"), _share(defective, "REVIEW"))

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.bundle.fit_images import FitPictures
-from flows.fastflow.calibration.parts import by_first_appearance, parts_where_told
-from flows.fastflow.files.listing import some
+from flows.fastflow.bundle.image_digests import ImageDigests
+from flows.fastflow.calibration.parts import number_by_appearance, parts_or_single_images
+from flows.fastflow.files.listing import join_first
 from flows.fastflow.files.plain_files import FileError, sha256_of
-from flows.fastflow.imaging.images import FILE_LIMITS
+from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from training.data.check.near_duplicates import LIMIT, nearest_in_training, neighbours
 from training.data.check.survey import Picture, survey
 
@@ -37,7 +37,7 @@ class NearCopies:
     compared_with: int
 
 
-def of_version(paths: Sequence[Path], known: Collection[FitPictures]) -> list[Path]:
+def of_version(paths: Sequence[Path], known: Collection[ImageDigests]) -> list[Path]:
     """Those of the files that are pictures of a version, by their contents; what cannot be read is none."""
     found = []
     for path in paths:
@@ -82,8 +82,8 @@ def near_copies(
     """
     looked = survey(learned, threads=threads, advance=advance, sample_bits=sample_bits)
     train = [one for one in looked if isinstance(one, Picture)]
-    parts = parts_where_told([one.path.name for one in train], folder)
-    shown = np.arange(len(train)) if parts is None else by_first_appearance(parts)
+    parts = parts_or_single_images([one.path.name for one in train], folder)
+    shown = np.arange(len(train)) if parts is None else number_by_appearance(parts)
     # What is usual is a distance between different parts.
     if len(np.unique(shown)) < 2 or not len(tested):
         return NearCopies([], 0)
@@ -115,5 +115,5 @@ def say_near_copies(found: Sequence[str], compared_with: int) -> str | None:
         many = "1 test picture nearly is a training picture"
     return (
         f"{many}, saved anew or of the same part: figures on such flatter "
-        f"({some(found, _SHOWN)}; looked for among {compared_with})"
+        f"({join_first(found, _SHOWN)}; looked for among {compared_with})"
     )

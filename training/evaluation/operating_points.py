@@ -65,7 +65,7 @@ def operating_points(
     of, truth = np.asarray(scores), np.asarray(defective, dtype=np.bool_)
     found = []
     for rate in sorted({*RATES, calibrator.target_fpr}):
-        threshold = calibrator.at(rate)
+        threshold = calibrator.threshold_at(rate)
         rejected = of > threshold.reject
         found.append(
             OperatingPoint(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
-from flows.fastflow.calibration.conformal import Threshold, false_reject_band
+from flows.fastflow.calibration.conformal import ConformalThreshold, false_reject_band
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.measurement import Figures
 
@@ -86,7 +86,7 @@ def summarise(
     category: str,
     version: str,
     engine: str,
-    threshold: Threshold,
+    threshold: ConformalThreshold,
     evaluation: Evaluation,
     tested_on: TestedOn = TestedOn(),
 ) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def say_times(comparison: Sequence[Mapping[str, Any]]) -> str:
     return "".join([line, *left_out])
 
 
-def _expected_rejects(threshold: Threshold, evaluation: Evaluation, good: int) -> list[int] | None:
+def _expected_rejects(threshold: ConformalThreshold, evaluation: Evaluation, good: int) -> list[int] | None:
     """How many good test pictures chance alone lets be rejected, in 95 of 100 calibrations."""
     if not good or not evaluation.independent:
         return None

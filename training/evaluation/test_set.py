@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flows.fastflow.bundle import fit_images as fit_pictures
-from flows.fastflow.bundle.fit_images import CALIBRATION_PICTURES, FIT_PICTURES, FitPictures
-from flows.fastflow.calibration.parts import PartsError, parts_of_names, parts_where_told
+from flows.fastflow.bundle import image_digests
+from flows.fastflow.bundle.image_digests import CALIBRATION_IMAGES, FIT_IMAGES, ImageDigests
+from flows.fastflow.calibration.parts import PartsError, parts_from_names, parts_or_single_images
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.manifest import Manifest
 from training.data.check.copies import same_parts
@@ -77,7 +77,7 @@ def show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
     """
     for defective in (False, True):
         names = [sample.path.name for sample in samples if (sample.defect is not None) == defective]
-        parts = parts_where_told(names, folder)
+        parts = parts_or_single_images(names, folder)
         if parts is not None and len(set(parts)) < len(parts):
             return False
     return True
@@ -90,7 +90,7 @@ def of_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> in
     """
     try:
         learned = train_images(data, category)
-        parts = parts_of_names([path.name for path in learned], data / category)
+        parts = parts_from_names([path.name for path in learned], data / category)
     except (DatasetError, PartsError):  # a test set may come alone
         return 0
     good = [sample.path for sample in samples if sample.defect is None]
@@ -115,18 +115,18 @@ def fingerprint(tests: TestSet) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _known(bundle: Path, manifest: Manifest) -> list[FitPictures]:
+def _known(bundle: Path, manifest: Manifest) -> list[ImageDigests]:
     """What a version was fitted to, and what it was calibrated with; fewer of one that does not say so.
 
     Raises:
         BundleError: a list of the bundle was changed.
     """
-    lists = [fit_pictures.load(bundle, manifest, name) for name in (FIT_PICTURES, CALIBRATION_PICTURES)]
+    lists = [image_digests.read_digests(bundle, manifest, name) for name in (FIT_IMAGES, CALIBRATION_IMAGES)]
     return [pictures for pictures in lists if pictures is not None]
 
 
 def _learned(
-    data: Path, category: str, found: Sequence[Sample], fresh: Sequence[Sample], known: Sequence[FitPictures]
+    data: Path, category: str, found: Sequence[Sample], fresh: Sequence[Sample], known: Sequence[ImageDigests]
 ) -> list[Path]:
     """Where the pictures of the version may be: to train with today, or among the test pictures."""
     if not known:
@@ -140,7 +140,7 @@ def _learned(
 
 
 def _unseen(
-    samples: Sequence[Sample], hashes: Mapping[Path, str], bundle: Path, known: Sequence[FitPictures]
+    samples: Sequence[Sample], hashes: Mapping[Path, str], bundle: Path, known: Sequence[ImageDigests]
 ) -> list[Sample]:
     """Leave out test pictures that a version was fitted to or calibrated with: figures of them flatter.
 

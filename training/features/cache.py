@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.config import Geometry
 from flows.fastflow.files.atomic_files import remove_directory, temporary_directory
-from flows.fastflow.imaging.geometry import lay_out
+from flows.fastflow.imaging.geometry import compute_layout
 from training.data.augment import AugmentError
 from training.data.pinned_images import Pinned, read
 from training.data.tiles import TrainingTile
@@ -183,7 +183,7 @@ class FeatureCache:
         whole = replace(view, tile=0)
         if self._tiles is None or self._tiles[0] != whole:
             image = self._read(view)
-            layout = lay_out(self.geometry, image.shape[:2], self.input_size, self.extractor.strides)
+            layout = compute_layout(self.geometry, image.shape[:2], self.input_size, self.extractor.strides)
             self._tiles = whole, layout.prepare(image).tiles()
         return self._tiles[1][view.tile]
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from flows.fastflow.calibration import calibrator as calibration
-from flows.fastflow.calibration.conformal import threshold
+from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Calibration, ThresholdRecord
 from training.data.pinned_images import Pinned, read
@@ -53,8 +53,8 @@ def calibrate(
     for picture in pictures:
         # Alone, as a part on the line comes.
         [scored] = scorer.score([read(picture, sample_bits)])
-        measurements.append(calibration.measure(scored))
+        measurements.append(calibration.measure_image(scored))
         advance(1)
     made = calibration.calibrate(measurements, target_fpr)
-    found = ThresholdRecord(**asdict(threshold(made.scores, target_fpr)))
+    found = ThresholdRecord(**asdict(compute_threshold(made.scores, target_fpr)))
     return Calibrated(made, found, [one.score for one in measurements])

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flows.fastflow.engines.engine import computes_bfloat16
+from flows.fastflow.engines.engine import supports_bfloat16
 from flows.fastflow.files.atomic_files import replace_file, replacing
 from flows.fastflow.manifest import Precision
-from flows.fastflow.model.head import Head, channels_last, computing
+from flows.fastflow.model.head import Head, autocast_for, channels_last
 from training.config.run_config import RunConfig, StoppingConfig
 from training.data.split import Split
 from training.features.cache import Features
@@ -212,7 +212,7 @@ class _Training:
 
     def _update(self, inputs: Sequence[Tensor]) -> Tensor:
         """Make one update; the loss of each scale, (S,) float64."""
-        with computing(self._precision, self._device):
+        with autocast_for(self._precision, self._device):
             losses = torch.stack(self.head.flow.nll(inputs))
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(losses.sum())
@@ -271,7 +271,7 @@ def precision_on(precision: Literal["auto", Precision], device: torch.device) ->
     """What `fit.precision` comes to on a device."""
     if precision != "auto":
         return precision
-    return "bfloat16" if computes_bfloat16(device) else "float32"
+    return "bfloat16" if supports_bfloat16(device) else "float32"
 
 
 def _statistics_batch(features: Features) -> int:

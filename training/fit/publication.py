@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
-from flows.fastflow.backbones.recorded import record_of
-from flows.fastflow.bundle.fit_images import CALIBRATION_PICTURES, FIT_PICTURES, dump
+from flows.fastflow.backbones.recorded import record_backbone
+from flows.fastflow.bundle.image_digests import CALIBRATION_IMAGES, FIT_IMAGES, format_digests
 from flows.fastflow.bundle.models_folder import publish
-from flows.fastflow.calibration.highest import highest
-from flows.fastflow.imaging.images import FILE_LIMITS, decode
+from flows.fastflow.calibration.highest_scores import highest_scoring
+from flows.fastflow.imaging.decoder import decode_image
+from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
 from training.config.run_config import RunConfig
@@ -73,7 +74,7 @@ def publish_model(
         category=category,
         version=_version(now, weights_id),
         created=now,
-        backbone=record_of(reference.extractor),
+        backbone=record_backbone(reference.extractor),
         input_size=config.input_size,
         sample_bits=config.sample_bits,
         geometry=config.geometry,
@@ -93,11 +94,11 @@ def publish_model(
     )
     files = dict(golden)
     files["report/metrics.jsonl"] = (folder / METRICS).read_bytes()
-    for name, rows in ((FIT_PICTURES, pictures.split.seen), (CALIBRATION_PICTURES, pictures.known)):
-        files[name] = dump([pictures.hashes[i] for i in rows])
+    for name, rows in ((FIT_IMAGES, pictures.split.seen), (CALIBRATION_IMAGES, pictures.known)):
+        files[name] = format_digests([pictures.hashes[i] for i in rows])
     files["report/config.yaml"] = (folder / CONFIG).read_bytes()
     files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
-    files[HIGHEST] = json.dumps(highest([one.path.name for one in held_out], found.scores)).encode()
+    files[HIGHEST] = json.dumps(highest_scoring([one.path.name for one in held_out], found.scores)).encode()
     return publish(models, manifest, tensors, files)
 
 
@@ -106,6 +107,6 @@ def _version(created: datetime, weights_id: str) -> str:
 
 
 def _golden(file: str, data: bytes, engines: Mapping[Precision, Scorer], sample_bits: int) -> Golden:
-    image = decode(data, FILE_LIMITS, sample_bits)
+    image = decode_image(data, FILE_LIMITS, sample_bits)
     scores = {name: engine.score([image])[0].score for name, engine in engines.items()}
     return Golden(file=file, score=scores.pop("float32"), reduced=scores)

@@ -8,11 +8,11 @@ import torch
 
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.weights import Weights, save_weights
-from flows.fastflow.bundle.models_folder import BACKBONES, activate, left_behind
-from flows.fastflow.calibration.highest import highest, say_highest
+from flows.fastflow.bundle.models_folder import BACKBONES, activate, describe_lost_calibrations
+from flows.fastflow.calibration.highest_scores import describe_highest_scoring, highest_scoring
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines.engine import Engine
-from flows.fastflow.files.atomic_files import sweep
+from flows.fastflow.files.atomic_files import remove_abandoned
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
@@ -127,8 +127,8 @@ def calibrate_by_engine(run: Run, engines: Mapping[Precision, Scorer]) -> dict[P
             for name, engine in engines.items()
         }
     scores = calibrated["float32"].scores
-    first = highest([one.path.name for one in held_out], scores)
-    run.progress.say(say_highest(first, scores, target_fpr))
+    first = highest_scoring([one.path.name for one in held_out], scores)
+    run.progress.say(describe_highest_scoring(first, scores, target_fpr))
     return calibrated
 
 
@@ -136,7 +136,7 @@ def publish(
     run: Run, engines: Mapping[Precision, Scorer], calibrated: Mapping[Precision, Calibrated]
 ) -> Path:
     """Write the bundle, load it once as a server will, and make it the active one."""
-    sweep(run.models / BACKBONES)
+    remove_abandoned(run.models / BACKBONES)
     save_weights(run.weights, run.models / BACKBONES)
     bundle = publish_model(
         run.config,
@@ -150,7 +150,7 @@ def publish(
     # As a server will load it: a bundle that would be refused there must not become the active one.
     Detector.load(bundle, device=str(run.device), backbone=run.extractor)
     before = activate(run.models, run.category, bundle.name)
-    for line in left_behind(run.models, run.category, before, bundle.name):
+    for line in describe_lost_calibrations(run.models, run.category, before, bundle.name):
         run.progress.say(line)
     finish(run.folder, run.identity, bundle.name)
     return bundle

@@ -11,7 +11,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from flows.fastflow.backbones.memory import module_bytes
+from flows.fastflow.backbones.memory import count_module_bytes
 from flows.fastflow.backbones.uninitialised import Uninitialised
 from flows.fastflow.backbones.weights import Weights, WeightsError
 
@@ -66,12 +66,12 @@ class FeatureExtractor(nn.Module):
                 )
         except (RuntimeError, AssertionError, IndexError, AttributeError, TypeError, ValueError) as error:
             for_size = f" for pictures of {self.input_size}" if sized else ""
-            why = _strides(weights.name) if isinstance(error, IndexError) else str(error)
+            why = _describe_stages(weights.name) if isinstance(error, IndexError) else str(error)
             raise WeightsError(
                 f"{weights.name} gives no feature maps at out_indices {indices}{for_size}: {why}"
             ) from error
         if self.input_size is not None:
-            _expect_whole_patches(backbone, weights.name, self.input_size)
+            _require_whole_patches(backbone, weights.name, self.input_size)
         _fill(backbone, weights, native)
         self.name = weights.name
         self.weights_sha256 = weights.sha256
@@ -114,7 +114,7 @@ class FeatureExtractor(nn.Module):
                 f"FeatureExtractor expected uint8 images of shape (N, H, W, 3); "
                 f"got {images.dtype} of shape {tuple(images.shape)}"
             )
-        if not self.takes((images.shape[1], images.shape[2])):
+        if not self.accepts_size((images.shape[1], images.shape[2])):
             raise ValueError(
                 f"FeatureExtractor was built for pictures of {self.input_size} (height, width), the size of "
                 f"the position embedding of {self.name}; got {tuple(images.shape[1:3])}"
@@ -130,7 +130,7 @@ class FeatureExtractor(nn.Module):
             maps = [m.permute(0, 3, 1, 2) for m in maps]
         return [m.float() for m in maps]  # of others only under autocast
 
-    def takes(self, size: tuple[int, int]) -> bool:
+    def accepts_size(self, size: tuple[int, int]) -> bool:
         """Whether it can be given pictures of a size, (height, width)."""
         return self.input_size is None or self.input_size == tuple(size)
 
@@ -146,10 +146,10 @@ class FeatureExtractor(nn.Module):
     @property
     def nbytes(self) -> int:
         """Memory of the weights, in bytes."""
-        return module_bytes(self)
+        return count_module_bytes(self)
 
 
-def _strides(name: str) -> str:
+def _describe_stages(name: str) -> str:
     """What stages a convolutional model has, in words."""
     with Uninitialised():
         model: Any = timm.create_model(name, pretrained=False, features_only=True)
@@ -157,7 +157,7 @@ def _strides(name: str) -> str:
     return f"it has stages 0 to {len(strides) - 1}, of strides {', '.join(map(str, strides))}"
 
 
-def _expect_whole_patches(backbone: Any, name: str, size: tuple[int, int]) -> None:
+def _require_whole_patches(backbone: Any, name: str, size: tuple[int, int]) -> None:
     """Refuse sizes that do not divide into the model's patches, or give more than can be paid for."""
     patch = _patch_size(backbone)
     if patch is None:

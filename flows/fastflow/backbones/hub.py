@@ -17,7 +17,7 @@ class HubError(ValueError):
     """The hub gave no weights; the message says why."""
 
 
-def licence(name: str) -> str:
+def find_licence(name: str) -> str:
     """The licence of a model's weights as timm records it, e.g. "apache-2.0"; "not recorded" if it does not.
 
     Args:
@@ -27,16 +27,16 @@ def licence(name: str) -> str:
     return str(getattr(config, "license", None) or "not recorded")
 
 
-def notice(name: str) -> str:
+def describe_licence(name: str) -> str:
     """What to know of a licence before its weights are used, in a sentence."""
-    found = licence(name)
+    found = find_licence(name)
     if found in _PERMISSIVE:
         return f"weights of {name}: licence {found}"
     terms = TERMS.get(found, "read it before they are used beyond a trial; it may rule out commercial use")
     return f"weights of {name}: licence {found}; {terms}"
 
 
-def download(name: str) -> dict[str, Tensor]:
+def download_weights(name: str) -> dict[str, Tensor]:
     """What timm fetches from its hub, or has kept from an earlier time: the tensors under timm's names.
 
     Raises:
@@ -56,11 +56,11 @@ def download(name: str) -> dict[str, Tensor]:
         model = timm.create_model(name, pretrained=True)
     # The hub fails in many ways (no network, no such file, a proxy's answer), each with its own class.
     except Exception as error:
-        raise HubError(_reason(name, repository, error)) from error
+        raise HubError(_describe_failure(name, repository, error)) from error
     return {key: value.detach() for key, value in model.state_dict().items()}
 
 
-def _reason(name: str, repository: str, error: Exception) -> str:
+def _describe_failure(name: str, repository: str, error: Exception) -> str:
     # The client wraps some refusals into "not found on this machine either".
     behind = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
     response = behind.response if isinstance(behind, HfHubHTTPError) else None

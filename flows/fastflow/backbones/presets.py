@@ -49,7 +49,7 @@ class Preset:
         }
 
 
-def preset(name: str) -> Preset:
+def get_preset(name: str) -> Preset:
     """The preset of a name.
 
     Raises:
@@ -105,7 +105,7 @@ _PUBLISHED = (
 )
 
 
-def _with_its_training(published: Preset) -> Preset:
+def _with_paper_training(published: Preset) -> Preset:
     """The paper's architecture with the rest of its recipe, where the plain preset has ours."""
     # Its layer norm, without the trained gain that implementations give it: the loss does not count that
     # gain's Jacobian, and with it has no lower bound. Gradients are not clipped: none has such a norm.
@@ -135,6 +135,6 @@ _ALL = (
     _dino("vit_base_patch14_dinov2", 336),
     _dino("vit_small_patch16_dinov3", 384),
     _dino("vit_base_patch16_dinov3", 384),
-    *map(_with_its_training, _PUBLISHED),
+    *map(_with_paper_training, _PUBLISHED),
 )
 PRESETS: Mapping[str, Preset] = MappingProxyType({p.name: p for p in _ALL})

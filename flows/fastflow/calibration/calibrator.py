@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.calibration import conformal
-from flows.fastflow.calibration.conformal import Threshold
+from flows.fastflow.calibration.conformal import ConformalThreshold
 from flows.fastflow.imaging.heatmap import ColourScale
 from flows.fastflow.manifest import Calibration
 
 # The bundle's own; one made later of pictures of the line, for all its stations or for one of them.
-Source = Literal["bundle", "line", "station"]
+CalibrationSource = Literal["bundle", "line", "station"]
 
 Decision = Literal["PASS", "REVIEW", "REJECT"]
 
 
-class Found(Protocol):
+class ModelOutput(Protocol):
     """What a model found in a picture, see `Scored`."""
 
     @property
@@ -31,7 +31,7 @@ class Found(Protocol):
         """The map."""
 
     @property
-    def picture(self) -> float | None:
+    def image_part(self) -> float | None:
         """What the whole picture adds to the score; None where a region of interest leaves it out."""
 
     @property
@@ -40,42 +40,42 @@ class Found(Protocol):
 
 
 @dataclass(frozen=True)
-class Measurement:
+class ImageMeasurement:
     """What a calibration takes from one good picture.
 
     Attributes:
         score: image score.
-        picture: what the whole picture added to it.
+        image_part: what the whole picture added to it.
         peak: largest value of its map.
         median: median of its map.
         statistics: see `Scored`.
     """
 
     score: float
-    picture: float
+    image_part: float
     peak: float
     median: float
     statistics: tuple[float, ...]
 
 
-def measure(found: Found) -> Measurement:
+def measure_image(found: ModelOutput) -> ImageMeasurement:
     """Take from what a model found in a good picture what a calibration needs.
 
     Raises:
         ValueError: only a region of the picture was scored.
     """
-    if found.picture is None:
+    if found.image_part is None:
         raise ValueError("a calibration is made of whole pictures; of this one a region was scored")
-    return Measurement(
+    return ImageMeasurement(
         score=found.raw_score,
-        picture=found.picture,
+        image_part=found.image_part,
         peak=float(found.score_map.max()),
         median=float(np.median(found.score_map)),
         statistics=found.statistics,
     )
 
 
-def calibrate(measurements: Sequence[Measurement], target_fpr: float) -> Calibration:
+def calibrate(measurements: Sequence[ImageMeasurement], target_fpr: float) -> Calibration:
     """Make a calibration of good pictures.
 
     The image threshold follows from the scores, at any rate. The pixel threshold is the same rule applied to
@@ -91,14 +91,14 @@ def calibrate(measurements: Sequence[Measurement], target_fpr: float) -> Calibra
         ValueError: there are no pictures, or a value that is not finite.
     """
     # First of all, as it refuses what cannot be calibrated with.
-    pixel = conformal.threshold([one.peak for one in measurements], target_fpr).reject
+    pixel = conformal.compute_threshold([one.peak for one in measurements], target_fpr).reject
     order = np.argsort([one.score for one in measurements], kind="stable")
     ordered = [measurements[i] for i in order]
     typical = float(np.median([one.median for one in measurements]))
     return Calibration(
         scores=[one.score for one in ordered],
         statistics=[list(one.statistics) for one in ordered],
-        pictures=[one.picture for one in ordered],
+        pictures=[one.image_part for one in ordered],
         map_typical=typical,
         # Maps of pictures without any structure are flat, and colours need two ends.
         map_threshold=max(pixel, typical + 1e-3 * max(1.0, abs(typical))),
@@ -116,7 +116,7 @@ class Thresholds:
     """
 
     calibrator: "Calibrator"
-    reject: Threshold
+    reject: ConformalThreshold
     review: float | None
 
     def decide(self, score: float) -> Decision:
@@ -147,7 +147,7 @@ class Calibrator:
         target_fpr: float,
         review_fpr: float | None = None,
         *,
-        source: Source = "bundle",
+        source: CalibrationSource = "bundle",
         identifier: str,
     ) -> None:
         self.calibration = calibration
@@ -160,16 +160,16 @@ class Calibrator:
         self.scores.setflags(write=False)
 
     @cached_property
-    def threshold(self) -> Threshold:
+    def threshold(self) -> ConformalThreshold:
         """The threshold at the rate where nobody asks for another."""
-        return self.at(self.target_fpr)
+        return self.threshold_at(self.target_fpr)
 
-    def at(self, target_fpr: float) -> Threshold:
+    def threshold_at(self, target_fpr: float) -> ConformalThreshold:
         """The threshold at a rate, and what it promises."""
-        return conformal.threshold(self.scores, target_fpr)
+        return conformal.compute_threshold(self.scores, target_fpr)
 
     @cached_property
-    def own(self) -> Thresholds:
+    def default_thresholds(self) -> Thresholds:
         """The thresholds where nobody asks for other rates."""
         return self.thresholds(None, self.review_fpr)
 
@@ -180,13 +180,13 @@ class Calibrator:
             target_fpr: of rejected good parts; None for the calibration's own.
             review_fpr: of good parts rejected or reviewed; None for no review band.
         """
-        reject = self.threshold if target_fpr is None else self.at(target_fpr)
+        reject = self.threshold if target_fpr is None else self.threshold_at(target_fpr)
         if review_fpr is None:
             return Thresholds(self, reject, None)
         # Where calibration has few images both rates may end at the same score: the band is then empty.
-        return Thresholds(self, reject, min(self.at(review_fpr).reject, reject.reject))
+        return Thresholds(self, reject, min(self.threshold_at(review_fpr).reject, reject.reject))
 
-    def score(self, found: Found) -> float:
+    def score(self, found: ModelOutput) -> float:
         """The image score of a picture that `p_value` and `at` hold of.
 
         Where a region of interest leaves the whole picture out, or no such score would reach a threshold of
@@ -195,7 +195,7 @@ class Calibrator:
         ranked, thresholds promise the same of it. A calibration that has not recorded the parts leaves the
         score as it is.
         """
-        if found.picture is None and self._ranks is not None:
+        if found.image_part is None and self._ranks is not None:
             return self._ranks.score(found.raw_score)
         return found.raw_score
 
@@ -204,14 +204,14 @@ class Calibrator:
         return conformal.p_value(score, self.scores)
 
     @cached_property
-    def _ranks(self) -> "_Ranks | None":
+    def _ranks(self) -> "_RankMapping | None":
         if self.calibration.pictures is None:
             return None
         scores = np.asarray(self.calibration.scores, dtype=np.float64)
-        return _Ranks(scores - np.asarray(self.calibration.pictures, dtype=np.float64), scores)
+        return _RankMapping(scores - np.asarray(self.calibration.pictures, dtype=np.float64), scores)
 
 
-class _Ranks:
+class _RankMapping:
     """Which score of whole pictures is as rare as one without the whole picture's part.
 
     Args:

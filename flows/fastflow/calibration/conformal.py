@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Threshold:
+class ConformalThreshold:
     """Reject where score > ``reject``.
 
     ``certified`` says whether the false-reject rate is at most ``target_fpr``, averaged over
@@ -47,13 +47,13 @@ def p_value(score: float, calibration: Sequence[float] | NDArray[Any]) -> float:
     Raises:
         ValueError: no calibration scores, or a score that is NaN or infinite.
     """
-    scores = _finite(calibration)
+    scores = _require_finite(calibration)
     if not math.isfinite(score):
         raise ValueError(f"a score must be finite; got {score}")
     return (1 + int(np.count_nonzero(scores >= score))) / (len(scores) + 1)
 
 
-def threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: float) -> Threshold:
+def compute_threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: float) -> ConformalThreshold:
     """The lowest threshold for ``target_fpr``, or the highest there is where n is too small for it.
 
     Args:
@@ -63,11 +63,11 @@ def threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: float) ->
     Raises:
         ValueError: no calibration scores, one that is NaN or infinite, or a target not in (0, 1).
     """
-    scores = _finite(calibration)
+    scores = _require_finite(calibration)
     n = len(scores)
-    asked = rank(n, target_fpr)
+    asked = threshold_rank(n, target_fpr)
     place = max(asked, 1)
-    return Threshold(
+    return ConformalThreshold(
         reject=float(np.sort(scores)[n - place]),
         target_fpr=target_fpr,
         certified=asked >= 1,
@@ -81,7 +81,7 @@ def false_reject_band(
 ) -> tuple[int, int]:
     """The fewest and the most of ``n_test`` good images that chance alone would let be rejected.
 
-    The number rejected by :func:`threshold` follows BetaBinomial(n_test, l, n + 1 - l) where scores
+    The number rejected by :func:`compute_threshold` follows BetaBinomial(n_test, l, n + 1 - l) where scores
     have no ties. The band is central and both its ends belong to it: at least ``confidence`` of
     all calibration and test sets end inside.
 
@@ -94,7 +94,7 @@ def false_reject_band(
         raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
     from scipy.stats import betabinom  # takes a second, which serving need not wait for
 
-    place = max(rank(n_calibration, target_fpr), 1)
+    place = max(threshold_rank(n_calibration, target_fpr), 1)
     law = betabinom(n_test, place, n_calibration + 1 - place)
     return int(law.ppf((1 - confidence) / 2)), int(law.ppf((1 + confidence) / 2))
 
@@ -118,13 +118,13 @@ def realised_range(n_calibration: int, target_fpr: float, confidence: float = 0.
         raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
     from scipy.special import betaincinv  # takes a moment, which serving need not wait for
 
-    place = max(rank(n_calibration, target_fpr), 1)
+    place = max(threshold_rank(n_calibration, target_fpr), 1)
     tail = (1 - confidence) / 2
     low, high = (betaincinv(place, n_calibration + 1 - place, q) for q in (tail, 1 - tail))
     return float(low), float(high)
 
 
-def rank(n: int, target_fpr: float) -> int:
+def threshold_rank(n: int, target_fpr: float) -> int:
     """l = floor(target_fpr (n + 1)): the threshold is the l-th largest of n scores; 0 where n is too small.
 
     Raises:
@@ -138,7 +138,7 @@ def rank(n: int, target_fpr: float) -> int:
     return min(nearest if math.isclose(product, nearest, rel_tol=1e-9) else math.floor(product), n)
 
 
-def _finite(calibration: Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:
+def _require_finite(calibration: Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:
     scores = np.asarray(calibration, dtype=np.float64)
     if scores.ndim != 1 or len(scores) == 0:
         raise ValueError(

@@ -28,12 +28,12 @@ class PartsError(ValueError):
     """A parts.txt that cannot be used, or that does not fit a picture's name."""
 
 
-def parts_of_names(names: Sequence[str], folder: Path) -> list[str] | None:
+def parts_from_names(names: Sequence[str], folder: Path) -> list[str] | None:
     """What tells each picture's part from others; None where the folder has no `parts.txt`.
 
     The expression is searched for in the file's name. What its groups match, all of them, tells parts apart,
     or all that it matches where it has none. A name that it matches without any of its groups, as
-    `^(?:([a-z]+)_)?` may, is told to be of a part of its own, see `is_own`.
+    `^(?:([a-z]+)_)?` may, is told to be of a part of its own, see `is_single_image`.
 
     Args:
         names: of the pictures' files, without folders.
@@ -42,52 +42,54 @@ def parts_of_names(names: Sequence[str], folder: Path) -> list[str] | None:
     Raises:
         PartsError: the file cannot be read, holds no expression, or does not fit a name.
     """
-    told = _told(names, folder)
+    told = _match_parts(names, folder)
     if told is None:
         return None
     found = []
     for name, part in zip(names, told, strict=True):
         if part is None:
             file = folder / PARTS
-            raise PartsError(f"{file}: {_read(file).pattern!r} does not say which part {name} shows")
+            raise PartsError(
+                f"{file}: {_read_expression(file).pattern!r} does not say which part {name} shows"
+            )
         found.append(part)
     return found
 
 
-def parts_where_told(names: Sequence[str], folder: Path) -> list[str] | None:
-    """As `parts_of_names`, but a name that the expression does not fit has a part of its own.
+def parts_or_single_images(names: Sequence[str], folder: Path) -> list[str] | None:
+    """As `parts_from_names`, but a name that the expression does not fit has a part of its own.
 
     Raises:
         PartsError: the file cannot be read, or holds no expression.
     """
-    told = _told(names, folder)
+    told = _match_parts(names, folder)
     if told is None:
         return None
     return [f"{_OWN}{i}" if part is None else part for i, part in enumerate(told)]
 
 
-def is_own(part: str) -> bool:
+def is_single_image(part: str) -> bool:
     """Whether a part is of one picture alone: the same text elsewhere is another part."""
     return part.startswith(_OWN)
 
 
-def numbered(names: Sequence[str], folder: Path) -> NDArray[np.int64]:
+def number_parts(names: Sequence[str], folder: Path) -> NDArray[np.int64]:
     """The number of each picture's part, (N,), by first appearance; each its own without a `parts.txt`.
 
     Raises:
-        PartsError: as `parts_of_names`.
+        PartsError: as `parts_from_names`.
     """
-    parts = parts_of_names(names, folder)
-    return np.arange(len(names), dtype=np.int64) if parts is None else by_first_appearance(parts)
+    parts = parts_from_names(names, folder)
+    return np.arange(len(names), dtype=np.int64) if parts is None else number_by_appearance(parts)
 
 
-def by_first_appearance(parts: Sequence[str]) -> NDArray[np.int64]:
+def number_by_appearance(parts: Sequence[str]) -> NDArray[np.int64]:
     """Numbers of parts, (N,), in the order in which they first appear."""
     number = {part: i for i, part in enumerate(dict.fromkeys(parts))}
     return np.array([number[part] for part in parts], dtype=np.int64)
 
 
-def one_of_each(parts: NDArray[np.int64], hashes: Sequence[str]) -> NDArray[np.int64]:
+def pick_one_per_part(parts: NDArray[np.int64], hashes: Sequence[str]) -> NDArray[np.int64]:
     """Rows (P,), sorted, of one picture of each part: that of the least sha256, which nobody chooses.
 
     Args:
@@ -99,12 +101,12 @@ def one_of_each(parts: NDArray[np.int64], hashes: Sequence[str]) -> NDArray[np.i
     return np.sort(np.array(order, dtype=np.int64)[first])
 
 
-def _told(names: Sequence[str], folder: Path) -> list[str | None] | None:
+def _match_parts(names: Sequence[str], folder: Path) -> list[str | None] | None:
     """The part that each name tells, None where it tells none; None for all without a `parts.txt`."""
     file = folder / PARTS
     if not os.path.lexists(file):  # a link to nothing is no leave to divide by pictures
         return None
-    expression = _read(file)
+    expression = _read_expression(file)
     found: list[str | None] = []
     times: Counter[str] = Counter()
     for name in names:
@@ -121,7 +123,7 @@ def _told(names: Sequence[str], folder: Path) -> list[str | None] | None:
     return found
 
 
-def _read(file: Path) -> re.Pattern[str]:
+def _read_expression(file: Path) -> re.Pattern[str]:
     try:
         text = file.read_text(encoding="utf-8-sig")  # as editors of Windows write it
     except OSError as error:

@@ -2,15 +2,15 @@
 
 import math
 
-from flows.fastflow.calibration.conformal import rank
+from flows.fastflow.calibration.conformal import threshold_rank
 
 
 def _is_empty(pictures: int, target_fpr: float, review_fpr: float) -> bool:
-    low, high = (max(1, rank(pictures, rate)) for rate in (target_fpr, review_fpr))
+    low, high = (max(1, threshold_rank(pictures, rate)) for rate in (target_fpr, review_fpr))
     return low == high
 
 
-def pictures_for_band(target_fpr: float, review_fpr: float) -> int:
+def min_images_for_band(target_fpr: float, review_fpr: float) -> int:
     """From how many calibration pictures on the thresholds of two rates are never the same score.
 
     With n of them the thresholds are the scores of rank max(1, floor(alpha (n + 1))), see
@@ -30,12 +30,12 @@ def pictures_for_band(target_fpr: float, review_fpr: float) -> int:
     return pictures
 
 
-def say_empty_band(pictures: int, target_fpr: float, review_fpr: float | None) -> str | None:
+def describe_empty_band(pictures: int, target_fpr: float, review_fpr: float | None) -> str | None:
     """A line about a review band that is asked for and holds no score; None of others, and without a band.
 
     Args:
         pictures: those that calibrate.
-        target_fpr, review_fpr: see `pictures_for_band`; None for no band.
+        target_fpr, review_fpr: see `min_images_for_band`; None for no band.
 
     Raises:
         ValueError: a rate that is not in (0, 1).
@@ -45,5 +45,5 @@ def say_empty_band(pictures: int, target_fpr: float, review_fpr: float | None) -
     return (
         f"the review band is empty: {pictures} pictures to calibrate with do not tell {target_fpr:.2%} and "
         f"{review_fpr:.2%} apart, so nothing goes to a person; it takes "
-        f"{pictures_for_band(target_fpr, review_fpr)}"
+        f"{min_images_for_band(target_fpr, review_fpr)}"
     )

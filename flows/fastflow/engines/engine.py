@@ -20,9 +20,9 @@ from flows.fastflow.engines.torch_engine import TorchEngine
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.model.head import Head
-from flows.fastflow.scoring.finish import Pixels
+from flows.fastflow.scoring.cpu_scoring import PixelPlanes
 
-Kind: TypeAlias = Literal["auto", "torch", "openvino"]
+EngineKind: TypeAlias = Literal["auto", "torch", "openvino"]
 
 
 class Engine(Protocol):
@@ -34,14 +34,14 @@ class Engine(Protocol):
         name: as answers name it, such as "openvino-cpu-float32".
         precision: whose calibration counts for its scores.
         batches: sizes of batches that it prepares heads for, the first time that each is met, and that a
-            start should wait for; other sizes `RunningHead.specialise` prepares.
+            start should wait for; other sizes `HeadRunner.specialise` prepares.
     """
 
     name: str
     precision: Precision
     batches: tuple[int, ...]
 
-    def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> "RunningBackbone":
+    def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> "BackboneRunner":
         """What computes the maps of `extractor`, of images of one size, (H, W).
 
         Raises:
@@ -49,17 +49,17 @@ class Engine(Protocol):
             WeightsError, BundleError: as `RecordedBackbone.layers`.
         """
 
-    def head(self, head: Head) -> "RunningHead":
+    def head(self, head: Head) -> "HeadRunner":
         """A head, ready to compute; it must not change after."""
 
-    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
         """What makes pixels of the energies of N inputs of one size, (height, width), on a CPU.
 
         Pixels may be written over.
         """
 
 
-class RunningBackbone(Protocol):
+class BackboneRunner(Protocol):
     """Computes a backbone's maps.
 
     Attributes:
@@ -74,7 +74,7 @@ class RunningBackbone(Protocol):
         """Per scale (N, C_i, H_i, W_i) float32, of images (N, H, W, 3) uint8 RGB."""
 
 
-class RunningHead(Protocol):
+class HeadRunner(Protocol):
     """Computes what a head finds in the maps that the same engine's backbone gives.
 
     Attributes:
@@ -99,7 +99,7 @@ class RunningHead(Protocol):
 
 
 def pick_engine(
-    precision: Precision, device: torch.device, kind: Kind = "torch", cache: Path | None = None
+    precision: Precision, device: torch.device, kind: EngineKind = "torch", cache: Path | None = None
 ) -> Engine:
     """The engine to use.
 
@@ -131,18 +131,18 @@ def pick_engine(
     return OpenVinoEngine(precision, cache)
 
 
-def computes_bfloat16(device: torch.device) -> bool:
+def supports_bfloat16(device: torch.device) -> bool:
     """Whether a device has instructions for bfloat16; without them it would be slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def slower_here(precision: Precision, device: torch.device) -> str | None:
+def describe_slow_precision(precision: Precision, device: torch.device) -> str | None:
     """Why a precision that is there for speed has none on this device; None where it may have some."""
     # Of other processors than these we do not know.
     known = device.type == "cuda" or platform.machine().lower() in ("x86_64", "amd64")
-    if precision == "float32" or not known or computes_bfloat16(device):
+    if precision == "float32" or not known or supports_bfloat16(device):
         return None
     slower, here = "takes several times as long as", "processor"
     if device.type == "cuda":

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from flows.fastflow.backbones.memory import memory_of
+from flows.fastflow.backbones.memory import count_tensor_bytes
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import ScoreRule
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies, FusedHead
-from flows.fastflow.model.head import Head, computing, stays_exact
-from flows.fastflow.scoring.finish import Pixels, pixels_of
+from flows.fastflow.model.head import Head, autocast_for, keeps_float32
+from flows.fastflow.scoring.cpu_scoring import PixelPlanes, pixel_planes
 
 if TYPE_CHECKING:
     from flows.fastflow.backbones.features import FeatureExtractor
@@ -44,9 +44,9 @@ class TorchEngine:
         """See `Engine`."""
         return _TorchHead(head, self.precision, self.device)
 
-    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
         """See `Engine`."""
-        return partial(pixels_of, rule=rule, size=size)
+        return partial(pixel_planes, rule=rule, size=size)
 
 
 class _TorchBackbone:
@@ -62,7 +62,7 @@ class _TorchBackbone:
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         device = self._layers.device
-        with computing(self._precision, device):
+        with autocast_for(self._precision, device):
             return list(self._computing(images.to(device)))
 
 
@@ -75,16 +75,16 @@ class _TorchHead:
         self._fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._precision = precision
         self._device = device
-        self.nbytes = memory_of(self._fused.buffers())
+        self.nbytes = count_tensor_bytes(self._fused.buffers())
 
     def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
         """See `engines.RunningHead`: there is nothing to compile."""
 
     def __call__(self, maps: Sequence[Tensor]) -> Energies:
         features = self._fused.normaliser(maps)
-        with computing(self._precision, self._device):
+        with autocast_for(self._precision, self._device):
             flow = self._fused.flow_energies(features)
-        return self._fused.conclude(maps, features, flow)
+        return self._fused.complete(maps, features, flow)
 
 
 def _rounding(layers: "FeatureExtractor", size: tuple[int, int]) -> "FeatureExtractor":
@@ -96,7 +96,7 @@ def _rounding(layers: "FeatureExtractor", size: tuple[int, int]) -> "FeatureExtr
 
     def before(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         [x] = inputs
-        if not stays_exact(x.shape[2:], size):
+        if not keeps_float32(x.shape[2:], size):
             return None
         torch.set_autocast_enabled(x.device.type, False)
         return (x.float(),)

@@ -24,7 +24,7 @@ class UnsuitableModelError(ExportError):
     """The model is none that a single graph can hold."""
 
 
-class WholeModel(nn.Module):
+class OnnxModel(nn.Module):
     """Pictures of the model's input size to scores and maps, in plain torch.
 
     Args:
@@ -55,7 +55,7 @@ class WholeModel(nn.Module):
         """(N, H, W, 3) uint8 RGB of the input size to scores (N,) and maps (N, H, W), both float32."""
         found = self.head(self.extractor.compute(images))
         flow, both = pixel_energies(found.flow, found.gaussian, self.rule, self.input_size).chunk(2, 1)
-        return image_score(flow, self.rule, found.picture).float(), anomaly_map(both, self.rule)
+        return image_score(flow, self.rule, found.image).float(), anomaly_map(both, self.rule)
 
 
 def export_onnx(detector: Detector, path: Path) -> None:
@@ -69,7 +69,7 @@ def export_onnx(detector: Detector, path: Path) -> None:
         path: of the file; one that is there is replaced.
 
     Raises:
-        ExportError: see `WholeModel`; or onnx is not installed.
+        ExportError: see `OnnxModel`; or onnx is not installed.
     """
     try:
         import onnx
@@ -78,7 +78,7 @@ def export_onnx(detector: Detector, path: Path) -> None:
         raise ExportError(
             "ONNX files are written with onnx and onnxscript: pip install onnx onnxscript"
         ) from error
-    model = WholeModel(detector).eval()
+    model = OnnxModel(detector).eval()
     images = torch.zeros((2, *model.input_size, 3), dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
         # Of torch's own ways, which change with every version.
@@ -98,13 +98,13 @@ def export_onnx(detector: Detector, path: Path) -> None:
     with replacing(path, sync=False) as temporary:
         program.save(temporary)
         written = onnx.load(temporary)
-        onnx.helper.set_model_props(written, dict(describe(detector)))
+        onnx.helper.set_model_props(written, dict(onnx_metadata(detector)))
         onnx.save(written, temporary)
 
 
-def describe(detector: Detector) -> Mapping[str, str]:
+def onnx_metadata(detector: Detector) -> Mapping[str, str]:
     """What a client must know to decide by a score and to colour a map."""
-    manifest, own = detector.manifest, detector.calibrator.own
+    manifest, own = detector.manifest, detector.calibrator.default_thresholds
     threshold = own.reject
     band = {}
     if own.review is not None:

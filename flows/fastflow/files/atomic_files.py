@@ -59,7 +59,7 @@ def remove_directory(path: Path) -> None:
         path.rename(temporary / path.name)
 
 
-def sweep(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Remove what killed writers left in a folder more than a day ago."""
     oldest = time.time() - _ABANDONED_SECONDS
     for path in folder.glob(".*"):

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 
-def some(texts: Sequence[str], most: int, between: str = ", ") -> str:
+def join_first(texts: Sequence[str], most: int, between: str = ", ") -> str:
     """At most so many texts in a row."""
     shown = between.join(texts[:most])
     return shown if len(texts) <= most else f"{shown} and {len(texts) - most} more"
 
 
-def lines(texts: Sequence[str], most: int) -> list[str]:
+def indent_first(texts: Sequence[str], most: int) -> list[str]:
     """At most so many texts, each a line that is indented."""
     shown = [f"  {text}" for text in texts[:most]]
     return shown if len(texts) <= most else [*shown, f"  and {len(texts) - most} more"]

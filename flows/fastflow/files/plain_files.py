@@ -6,7 +6,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.fastflow.files.listing import lines
+from flows.fastflow.files.listing import indent_first
 
 _CHUNK = 1024 * 1024
 _NAMED = 20
@@ -68,12 +68,12 @@ def file_hashes(paths: Sequence[Path]) -> list[str]:
         except OSError as error:
             wrong.append(f"{path}: {error.strerror or error}")
     if wrong:
-        listed = "\n".join(lines(wrong, _NAMED))
+        listed = "\n".join(indent_first(wrong, _NAMED))
         raise FileError(f"{len(wrong)} of {len(paths)} files cannot be read:\n{listed}")
     return found
 
 
-def sizes(folder: Path, max_files: int) -> dict[str, int]:
+def file_sizes(folder: Path, max_files: int) -> dict[str, int]:
     """Return the sizes of all files below a folder, by relative name with forward slashes.
 
     Raises:
@@ -98,7 +98,7 @@ def sizes(folder: Path, max_files: int) -> dict[str, int]:
     return found
 
 
-def escaped(name: str) -> str:
+def escape_name(name: str) -> str:
     r"""Return a file's name as text for people: bytes of it that are no UTF-8 are written as \xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 

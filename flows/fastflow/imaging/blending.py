@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from flows.fastflow.imaging.geometry import Layout
+from flows.fastflow.imaging.geometry import TileLayout
 
 
-class Blend:
+class TileBlender:
     """The weighted mean of what overlapping tiles say of each pixel.
 
     A tile's weight is a Hann window over its overlaps: 1 in its middle and towards 0 at its edges, where the
@@ -23,7 +23,7 @@ class Blend:
         device: where to compute.
     """
 
-    def __init__(self, layout: Layout, scales: int, device: torch.device) -> None:
+    def __init__(self, layout: TileLayout, scales: int, device: torch.device) -> None:
         self._layout = layout
         self._mean = torch.zeros((scales, *layout.canvas), device=device)
         self._weight = torch.zeros(layout.canvas, device=device)

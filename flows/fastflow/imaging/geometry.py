@@ -18,7 +18,7 @@ from flows.fastflow.imaging.resizing import resize
 
 
 @dataclass(frozen=True)
-class Layout:
+class TileLayout:
     """Where a picture lies before the model.
 
     Attributes:
@@ -61,7 +61,7 @@ class Layout:
         """(top, left) of each tile, in order."""
         return ((top, left) for top in self.tops for left in self.lefts)
 
-    def prepare(self, image: NDArray[np.uint8]) -> "Prepared":
+    def prepare(self, image: NDArray[np.uint8]) -> "PreparedImage":
         """Scale a picture (H, W, 3) and surround it by its reflection."""
         pixels = resize(image, self.size, self.shrink)
         (top, left), (height, width) = self.before, self.canvas
@@ -71,11 +71,11 @@ class Layout:
             pixels = np.asarray(
                 cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REFLECT_101), dtype=np.uint8
             )
-        return Prepared(pixels, self)
+        return PreparedImage(pixels, self)
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedImage:
     """A picture as the model takes it.
 
     Attributes:
@@ -84,7 +84,7 @@ class Prepared:
     """
 
     pixels: NDArray[np.uint8]
-    layout: Layout
+    layout: TileLayout
 
     def tiles(self) -> list[NDArray[np.uint8]]:
         """The tiles, each (h, w, 3) uint8; they share the memory of the pixels."""
@@ -98,9 +98,9 @@ class Prepared:
         return self.pixels.nbytes + (4 * math.prod(self.layout.size) if several else 0)
 
 
-def lay_out(
+def compute_layout(
     geometry: Geometry, image_size: tuple[int, int], input_size: tuple[int, int], strides: Sequence[int]
-) -> Layout:
+) -> TileLayout:
     """Where a picture lies before the model.
 
     Args:
@@ -119,7 +119,7 @@ def lay_out(
     size = inner if geometry.fit == "stretch" else _scaled(geometry, image_size, inner)
     align = math.lcm(*strides)
     axes = [_axis(geometry, side, tile, align) for side, tile in zip(size, input_size, strict=True)]
-    return Layout(
+    return TileLayout(
         size=size,
         before=(axes[0][0], axes[1][0]),
         tops=axes[0][1],

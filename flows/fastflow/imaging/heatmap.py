@@ -8,14 +8,13 @@ part is bad.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from flows.fastflow.imaging.resizing import resize
 
@@ -26,10 +25,6 @@ _TINTED, _FULLY, _OPACITY = 0.25, 0.5, 0.6
 
 # Drawn at a time: intermediate results then take megabytes, however large the picture is.
 _STRIP_PIXELS = 2**18
-
-_CELL, _GAP, _MARGIN, _LINE = 320, 8, 16, 30  # pixels of the contact sheet
-_PAPER, _FRAME, _INK = (255, 255, 255), (236, 236, 236), (32, 32, 32)
-_COLUMNS = ("input", "heatmap", "overlay")
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class ColourScale:
             )
 
 
-def colours(
+def render_heatmap(
     score_map: NDArray[np.floating[Any]], scale: ColourScale, size: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
     """The heatmap of a score map (h, w), as uint8 RGB (H, W, 3), in the colours of inferno.
@@ -74,7 +69,7 @@ def colours(
     return result
 
 
-def overlay(
+def render_overlay(
     image: NDArray[np.uint8], score_map: NDArray[np.floating[Any]], scale: ColourScale
 ) -> NDArray[np.uint8]:
     """The image (H, W, 3) with the heatmap laid over it where it is hot.
@@ -86,9 +81,9 @@ def overlay(
     Takes memory for the result and, as float32, for the scores at its size.
 
     Raises:
-        ValueError: as :func:`colours`, or the image is not RGB.
+        ValueError: as :func:`render_heatmap`, or the image is not RGB.
     """
-    _require_rgb(image)
+    require_rgb(image)
     scores = _scores(score_map, image.shape[:2])
     result = np.array(image, order="C")
     for rows in _strips(scores.shape):
@@ -108,41 +103,11 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     Raises:
         ValueError: the picture is not RGB.
     """
-    _require_rgb(rgb)
+    require_rgb(rgb)
     done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if not done:
         raise RuntimeError(f"OpenCV could not encode a picture of shape {rgb.shape} as PNG")
     return data.tobytes()
-
-
-def contact_sheet(
-    rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]],
-) -> NDArray[np.uint8]:
-    """A figure with a row for each (caption, image, heatmap, overlay), under named columns.
-
-    The pictures are RGB of any size and keep their aspect ratios. A caption stands above its row
-    and is shortened where it is wider than the sheet.
-
-    Raises:
-        ValueError: there are no rows, or a picture is not RGB.
-    """
-    if not rows:
-        raise ValueError("a contact sheet needs at least one row")
-    columns, step = len(_COLUMNS), _LINE + _CELL + _GAP
-    width = 2 * _MARGIN + columns * _CELL + (columns - 1) * _GAP
-    sheet = Image.new("RGB", (width, 2 * _MARGIN + _LINE + len(rows) * step), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=18)
-    lefts = [_MARGIN + column * (_CELL + _GAP) for column in range(columns)]
-    for left, name in zip(lefts, _COLUMNS, strict=True):
-        draw.text((left + _CELL // 2, _MARGIN + _LINE // 2), name, _INK, font, anchor="mm")
-    for number, (caption, *pictures) in enumerate(rows):
-        top = _MARGIN + _LINE + number * step
-        text = _shortened(caption, font, width - 2 * _MARGIN)
-        draw.text((_MARGIN, top + _LINE // 2), text, _INK, font, anchor="lm")
-        for left, picture in zip(lefts, pictures, strict=True):
-            sheet.paste(Image.fromarray(_letterboxed(picture)), (left, top + _LINE))
-    return np.array(sheet)
 
 
 def _scores(score_map: NDArray[np.floating[Any]], size: tuple[int, int] | None) -> NDArray[np.float32]:
@@ -175,25 +140,6 @@ def _inferno(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def _letterboxed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    _require_rgb(picture)
-    height, width = picture.shape[:2]
-    fit = _CELL / max(height, width)
-    inner = resize(picture, (max(1, round(fit * height)), max(1, round(fit * width))))
-    cell = np.full((_CELL, _CELL, 3), _FRAME, dtype=np.uint8)
-    top, left = (_CELL - inner.shape[0]) // 2, (_CELL - inner.shape[1]) // 2
-    cell[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-    return cell
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
-
-
-def _require_rgb(picture: NDArray[np.uint8]) -> None:
+def require_rgb(picture: NDArray[np.uint8]) -> None:
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
         raise ValueError(f"a picture must be uint8 RGB (H, W, 3); got {picture.dtype} {picture.shape}")

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from flows.fastflow.imaging.images import IMAGE_SUFFIXES
+from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 
 _OVERLAY: Final = ".overlay.png"  # after the picture's whole name, as `predict` and `watch` write them
 
 
-def is_picture(file: Path) -> bool:
+def is_image_file(file: Path) -> bool:
     """Whether a file of a folder is one of its pictures, by its name and what lies beside it.
 
     Names that begin with a dot are an operating system's notes ("._000.png"), not pictures. Nor are
@@ -28,7 +28,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def pictures_below(folder: Path, on_error: Callable[[OSError], object] = _raise) -> dict[str, Path]:
+def find_image_files(folder: Path, on_error: Callable[[OSError], object] = _raise) -> dict[str, Path]:
     """The pictures in a folder at any depth, but in hidden folders, by their names relative to it, sorted.
 
     Links to folders are followed. A folder that is reached in several ways is looked into once, and goes by
@@ -59,7 +59,7 @@ def pictures_below(folder: Path, on_error: Callable[[OSError], object] = _raise)
                 seen.add(identity)
                 below += shown
                 tops += [here / name for name in shown if (here / name).is_symlink()]
-                found |= {f.relative_to(folder): f for f in map(here.joinpath, names) if is_picture(f)}
+                found |= {f.relative_to(folder): f for f in map(here.joinpath, names) if is_image_file(f)}
             except OSError as error:
                 error.filename = place
                 on_error(error)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.config import Shrink
-from flows.fastflow.imaging.area import average
+from flows.fastflow.imaging.area_average import area_average
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
@@ -44,11 +44,11 @@ def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area"
     if grows and shrink != "halves":
         least = min(height, image.shape[0]), min(width, image.shape[1])
         if least != image.shape[:2]:
-            image = average(image, least)
+            image = area_average(image, least)
     if grows or shrink == "halves":
         resized = np.asarray(cv2.resize(image, (width, height)), dtype=image.dtype)
         return resized.reshape(height, width, *image.shape[2:])  # OpenCV drops an axis of one channel
-    return average(image, size)
+    return area_average(image, size)
 
 
 def _halved(image: NDArray[Pixel], least: tuple[int, int]) -> NDArray[Pixel]:

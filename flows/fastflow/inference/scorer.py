@@ -10,19 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flows.fastflow.backbones.memory import module_bytes
+from flows.fastflow.backbones.memory import count_module_bytes
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines.engine import Engine, pick_engine
-from flows.fastflow.imaging.blending import Blend
-from flows.fastflow.imaging.geometry import Layout, Prepared, lay_out
-from flows.fastflow.imaging.regions import Regions, expect_usable, one_each
-from flows.fastflow.inference.scored import Scored, put_together, statistics_of
+from flows.fastflow.imaging.blending import TileBlender
+from flows.fastflow.imaging.geometry import PreparedImage, TileLayout, compute_layout
+from flows.fastflow.imaging.region_masks import RegionMasks, masks_per_image, require_usable_masks
+from flows.fastflow.inference.scored_image import ScoredImage, build_scored_images, feature_statistics
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.model.head import Head
-from flows.fastflow.scoring.finish import Pixels, combine, finish, whole_part
-from flows.fastflow.scoring.score import anomaly_map, image_score, picture_part, pixel_energies
+from flows.fastflow.scoring.cpu_scoring import PixelPlanes, combine_scales, image_part, score_planes
+from flows.fastflow.scoring.score import anomaly_map, image_parts, image_score, pixel_energies
 
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
 _CHUNK_PIXELS = 2**20
@@ -34,12 +34,12 @@ class _Found(NamedTuple):
 
     Attributes:
         pixels: (N, 2 S, height, width), see `score.pixel_energies`.
-        picture: (N, S'), see `fused.Energies`.
+        image: (N, S'), see `fused.Energies`.
         moments: (N, S, 2), of each tile's map at each scale the mean, and the mean of the square.
     """
 
     pixels: Tensor
-    picture: Tensor
+    image: Tensor
     moments: Tensor
 
 
@@ -107,7 +107,7 @@ class Scorer:
     @property
     def nbytes(self) -> int:
         """Memory of the head, in bytes, at most; without the shared backbone."""
-        fitted = 0 if self._head is None else module_bytes(self._head)
+        fitted = 0 if self._head is None else count_module_bytes(self._head)
         return fitted + self._running.nbytes
 
     @property
@@ -136,7 +136,7 @@ class Scorer:
             if is_whole:
                 self._score_whole(energies, [None] * n)
 
-    def let_go(self) -> None:
+    def free_training_head(self) -> None:
         """Keep of the head what computes, and not the form in which it was fitted, half of its memory.
 
         Nothing else can be made of it from then on.
@@ -149,27 +149,29 @@ class Scorer:
         sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
         self._running.specialise(sizes)
 
-    def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Scored]:
+    def score(self, images: Sequence[NDArray[np.uint8]]) -> list[ScoredImage]:
         """Score pictures, (H, W, 3) uint8 RGB of any sizes, as one batch."""
         return self.score_prepared([self.prepare(image) for image in images])
 
-    def layout(self, image_size: tuple[int, int]) -> Layout:
+    def layout(self, image_size: tuple[int, int]) -> TileLayout:
         """Where a picture of (H, W) pixels lies before the model, and how large its map is."""
-        return lay_out(self.geometry, image_size, self.input_size, self.extractor.strides)
+        return compute_layout(self.geometry, image_size, self.input_size, self.extractor.strides)
 
-    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
+    def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
         """Bring a picture (H, W, 3) to where the model takes it from."""
         return self.layout(image.shape[:2]).prepare(image)
 
     def features(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """Run the backbone over tiles: per scale (N, C_i, H_i, W_i), on the model's device.
 
-        Tiles are (height, width, 3) uint8 of the input size, see `Prepared.tiles`. The maps are the same for
-        every head that shares the extractor, the input size and the precision.
+        Tiles are (height, width, 3) uint8 of the input size, see `PreparedImage.tiles`. All heads with
+        the same extractor, input size and precision share the maps.
         """
         return self._backbone(torch.from_numpy(np.stack(tiles)))
 
-    def score_prepared(self, prepared: Sequence[Prepared], regions: Regions | None = None) -> list[Scored]:
+    def score_prepared(
+        self, prepared: Sequence[PreparedImage], regions: RegionMasks | None = None
+    ) -> list[ScoredImage]:
         """Score prepared pictures: those of many tiles one by one, a chunk at a time; the others at once.
 
         Args:
@@ -179,8 +181,8 @@ class Scorer:
         Raises:
             ValueError: as `score_features`.
         """
-        masks = one_each(regions, len(prepared))
-        found: dict[int, Scored] = {}
+        masks = masks_per_image(regions, len(prepared))
+        found: dict[int, ScoredImage] = {}
         together = []
         for i, (picture, mask) in enumerate(zip(prepared, masks, strict=True)):
             if len(picture.layout) > self.chunk:
@@ -196,8 +198,11 @@ class Scorer:
 
     @torch.inference_mode()
     def score_features(
-        self, maps: Sequence[Tensor], regions: Regions | None = None, layouts: Sequence[Layout] | None = None
-    ) -> list[Scored]:
+        self,
+        maps: Sequence[Tensor],
+        regions: RegionMasks | None = None,
+        layouts: Sequence[TileLayout] | None = None,
+    ) -> list[ScoredImage]:
         """Score pictures by what the backbone made of them.
 
         Args:
@@ -212,7 +217,7 @@ class Scorer:
         """
         n = len(maps[0])
         if layouts is None:
-            whole = Layout(
+            whole = TileLayout(
                 size=self.input_size,
                 before=(0, 0),
                 tops=(0,),
@@ -224,28 +229,28 @@ class Scorer:
         ends = np.cumsum([0, *map(len, layouts)]).tolist()
         if ends[-1] != n:
             raise ValueError(f"Scorer expected {ends[-1]} tiles of {len(layouts)} pictures; got {n}")
-        masks = one_each(regions, len(layouts))
+        masks = masks_per_image(regions, len(layouts))
         energies = self._energies(maps)
         if all(layout.is_whole for layout in layouts):
             return self._score_whole(energies, masks)
         found = self._found(energies)
         finished = []
         for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
-            blend = Blend(layout, found.pixels.shape[1], found.pixels.device)
+            blend = TileBlender(layout, found.pixels.shape[1], found.pixels.device)
             blend.add(found.pixels[start:end])
-            tiles = (found.picture[start:end], found.moments[start:end])
+            tiles = (found.image[start:end], found.moments[start:end])
             finished += self._finish(_of_tiles(blend, *tiles), layout.size, [mask])
         return finished
 
     @torch.inference_mode()
-    def _score_in_chunks(self, picture: Prepared, mask: NDArray[np.bool_] | None) -> Scored:
+    def _score_in_chunks(self, picture: PreparedImage, mask: NDArray[np.bool_] | None) -> ScoredImage:
         layout, tiles = picture.layout, picture.tiles()
-        blend = Blend(layout, 2 * len(self.extractor.channels), self.extractor.device)
+        blend = TileBlender(layout, 2 * len(self.extractor.channels), self.extractor.device)
         wholes, moments = [], []
         for start in range(0, len(tiles), self.chunk):
             found = self._found(self._energies(self.features(tiles[start : start + self.chunk])))
             blend.add(found.pixels)
-            wholes.append(found.picture)
+            wholes.append(found.image)
             moments.append(found.moments)
         of_tiles = _of_tiles(blend, torch.cat(wholes), torch.cat(moments))
         [scored] = self._finish(of_tiles, layout.size, [mask])
@@ -260,40 +265,40 @@ class Scorer:
             )
         energies = self._running(maps)
         # A minimum over scales may swallow what is no number, and the part would pass.
-        if energies.picture.device.type == "cpu" and any(
+        if energies.image.device.type == "cpu" and any(
             bool(e.isnan().any()) for e in (*energies.flow, *energies.gaussian)
         ):
             raise NotNumbersError(_NOT_NUMBERS)
         return energies
 
-    def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
+    def _score_whole(self, energies: Energies, masks: RegionMasks) -> list[ScoredImage]:
         """Scores and maps of N pictures that are an input each."""
         size = self.input_size
-        if energies.picture.device.type != "cpu":
+        if energies.image.device.type != "cpu":
             return self._finish(self._found(energies), size, masks)
-        expect_usable(masks, size)
-        finished = _finished(self._pixels(energies), energies.picture, self.rule, masks)
-        wholes = _wholes(energies.picture, self.rule, masks)
-        return put_together(finished, wholes, statistics_of(energies.mean, energies.square))
+        require_usable_masks(masks, size)
+        finished = _finished(self._pixels(energies), energies.image, self.rule, masks)
+        wholes = _wholes(energies.image, self.rule, masks)
+        return build_scored_images(finished, wholes, feature_statistics(energies.mean, energies.square))
 
     def _found(self, energies: Energies) -> _Found:
         return _Found(
             pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size),
-            energies.picture,
+            energies.image,
             torch.stack((energies.mean, energies.square), 2),
         )
 
-    def _finish(self, found: _Found, size: tuple[int, int], masks: Regions) -> list[Scored]:
+    def _finish(self, found: _Found, size: tuple[int, int], masks: RegionMasks) -> list[ScoredImage]:
         """Scores and maps of N pictures with maps of one size, (height, width)."""
-        expect_usable(masks, size)
+        require_usable_masks(masks, size)
         rule = self.rule_for(size)
         if found.pixels.device.type == "cpu":
-            pixels = (combine(list(planes), rule) for planes in found.pixels.numpy())
-            finished = _finished(pixels, found.picture, rule, masks)
+            pixels = (combine_scales(list(planes), rule) for planes in found.pixels.numpy())
+            finished = _finished(pixels, found.image, rule, masks)
         else:
             finished = _finished_there(found, rule, self._stack(masks, size))
-        wholes = _wholes(found.picture, rule, masks)
-        return put_together(finished, wholes, statistics_of(*found.moments.unbind(2)))
+        wholes = _wholes(found.image, rule, masks)
+        return build_scored_images(finished, wholes, feature_statistics(*found.moments.unbind(2)))
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """The rule for a picture with a map of a size (height, width).
@@ -305,7 +310,7 @@ class Scorer:
             return self.rule
         return self.rule.model_copy(update={"top_fraction": self.rule.top_fraction * share})
 
-    def _stack(self, regions: Regions, size: tuple[int, int]) -> Tensor | None:
+    def _stack(self, regions: RegionMasks, size: tuple[int, int]) -> Tensor | None:
         """The regions as one mask (n, height, width), or None where all is of interest."""
         if all(region is None for region in regions):
             return None
@@ -323,7 +328,7 @@ def _finished_there(
         NotNumbersError: one has what is no number. Asked of the energies, the GPU would be waited for twice.
     """
     flow, both = found.pixels.chunk(2, 1)
-    scores = image_score(flow, rule, found.picture, inside).cpu().numpy()
+    scores = image_score(flow, rule, found.image, inside).cpu().numpy()
     maps = anomaly_map(both, rule, inside).cpu().numpy()
     if np.isnan(scores).any() or np.isnan(maps).any():
         raise NotNumbersError(_NOT_NUMBERS)
@@ -331,22 +336,22 @@ def _finished_there(
 
 
 def _finished(
-    pixels: Iterable[Pixels], pictures: Tensor, rule: ScoreRule, masks: Regions
+    pixels: Iterable[PixelPlanes], pictures: Tensor, rule: ScoreRule, masks: RegionMasks
 ) -> list[tuple[float, NDArray[np.float32]]]:
     found = zip(pixels, pictures.numpy(), masks, strict=True)
-    return [finish(one, picture, rule, mask) for one, picture, mask in found]
+    return [score_planes(one, picture, rule, mask) for one, picture, mask in found]
 
 
-def _wholes(pictures: Tensor, rule: ScoreRule, masks: Regions) -> list[float | None]:
+def _wholes(pictures: Tensor, rule: ScoreRule, masks: RegionMasks) -> list[float | None]:
     """What whole pictures add to their scores; None where a region leaves it out."""
     # To the last bit as in the score, from which it is taken again.
     if pictures.device.type == "cpu":
-        wholes = [whole_part(picture, rule) for picture in pictures.numpy()]
+        wholes = [image_part(picture, rule) for picture in pictures.numpy()]
     else:
-        wholes = picture_part(pictures, rule).tolist()
+        wholes = image_parts(pictures, rule).tolist()
     return [w if mask is None or mask.all() else None for w, mask in zip(wholes, masks, strict=True)]
 
 
-def _of_tiles(blend: Blend, picture: Tensor, moments: Tensor) -> _Found:
+def _of_tiles(blend: TileBlender, picture: Tensor, moments: Tensor) -> _Found:
     """What was found in a picture's tiles, as of one: the strangest tile speaks for the whole picture."""
     return _Found(blend.result(), picture.amax(0, keepdim=True), moments.mean(0, keepdim=True))

@@ -11,9 +11,8 @@ convolutions a step on a CPU consists of passes over large maps, so there are as
 - Gradients are written out, and each is written where the next convolution reads it.
 """
 
-import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +28,12 @@ from flows import (
     Permutation,
     SoftClamp,
 )
+from flows.fastflow.model.convolution import convolve, convolve_backward
+from flows.fastflow.model.folding import FoldedCoupling, fold_coupling, per_channel
 from flows.transform import require_images
 
-_BLOCK = 3
 
-
-def alternates(flow: Compose) -> bool:
+def is_alternating(flow: Compose) -> bool:
     """Whether a flow reorders channels, then has affine couplings in turn, each with a channel affine."""
     first, *rest = flow.transforms
     couplings, affines = rest[::2], rest[1::2]
@@ -47,7 +46,7 @@ def alternates(flow: Compose) -> bool:
 
 
 def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What `flow.forward(x)` returns, for a flow that `alternates`.
+    """What `flow.forward(x)` returns, for a flow that `is_alternating`.
 
     Under autocast convolutions are computed in its type and all else in that of x.
 
@@ -72,7 +71,7 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
     layers = cast(Sequence[nn.Module], flow.transforms)[1:]
     # Of each half the log-scale and the shift that are still to be applied to it.
     pending: list[tuple[Tensor, Tensor] | None] = [None, None]
-    steps: list[Folded] = []
+    steps: list[FoldedCoupling] = []
     for i, (coupling, affine) in enumerate(zip(layers[::2], layers[1::2], strict=True)):
         affine = cast(ChannelAffine, affine)
         own = [
@@ -80,7 +79,7 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
             (affine.log_scale[first:], affine.shift[first:]),
         ]
         seen, changed = i % 2, 1 - i % 2
-        steps.append(fold(cast(Coupling, coupling), own[changed], pending[changed], precision))
+        steps.append(fold_coupling(cast(Coupling, coupling), own[changed], pending[changed], precision))
         pending[changed], pending[seen] = None, own[seen]
     bounds = tuple(step.bound for step in steps)
     folded = [tensor for step in steps for tensor in step[1:]]
@@ -91,7 +90,7 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
     for half, left in enumerate(pending):
         if left is not None:
             log_scale, shift = left
-            halves[half] = torch.addcmul(_along(shift), halves[half], _along(log_scale.exp()))
+            halves[half] = torch.addcmul(per_channel(shift), halves[half], per_channel(log_scale.exp()))
             log_det = log_det + x.shape[2:].numel() * log_scale.sum()
     return torch.cat(halves, 1), log_det
 
@@ -107,69 +106,10 @@ def _fits(coupling: nn.Module, *, swapped: bool) -> bool:
     )
 
 
-class Folded(NamedTuple):
-    """A coupling and the affines before and after it, folded: z = (x + before) exp(s) + t.
-
-    s = 2 c sigmoid(a) + level, and a and t are what the convolutions give.
-    """
-
-    bound: float
-    first_weight: Tensor
-    first_bias: Tensor
-    last_weight: Tensor
-    last_bias: Tensor
-    level: Tensor
-    before: Tensor
-    middle_weight: Tensor | None
-    middle_bias: Tensor | None
-
-
-def _regrouped(bounds: Sequence[float], folded: Sequence[Any]) -> list[Folded]:
+def _regrouped(bounds: Sequence[float], folded: Sequence[Any]) -> list[FoldedCoupling]:
     """Steps from their tensors, one after the other."""
-    width = len(Folded._fields) - 1
-    return [Folded(bound, *folded[width * i : width * (i + 1)]) for i, bound in enumerate(bounds)]
-
-
-def fold(
-    coupling: Coupling,
-    after: tuple[Tensor, Tensor],
-    before: tuple[Tensor, Tensor] | None,
-    precision: torch.dtype,
-) -> Folded:
-    """Fold g ((g' x + h') exp(c tanh(a / c)) + t) + h into (x + h' / g') exp(s) + t'.
-
-    Args:
-        coupling: of channel halves, affine with a `SoftClamp`, its conditioner a `ConvNet` or `DepthwiseNet`.
-        after: log g and h, of the affine that follows, at the channels that are transformed; each (C',).
-        before: log g' and h', of one that was still to be applied to them, or None.
-        precision: what the convolutions' weights become.
-    """
-    net = cast(ConvNet | DepthwiseNet, coupling.conditioner)
-    bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
-    log_gain, shift = after
-    nothing = torch.zeros_like(shift)
-    scale = torch.cat([torch.full_like(shift, 2 / bound), log_gain.exp()])
-    bias = torch.addcmul(torch.cat([nothing, shift]), cast(Tensor, net.last.bias), scale)
-    level, earlier = log_gain - bound, nothing
-    if before is not None:
-        level = level + before[0]
-        earlier = before[1] * (-before[0]).exp()
-    return Folded(
-        bound,
-        net.first.weight.to(precision),
-        cast(Tensor, net.first.bias).to(precision),
-        (net.last.weight * _along(scale).transpose(0, 1)).to(precision),
-        bias.to(precision),
-        level,
-        earlier,
-        net.middle.weight.to(precision) if isinstance(net, DepthwiseNet) else None,
-        cast(Tensor, net.middle.bias).to(precision) if isinstance(net, DepthwiseNet) else None,
-    )
-
-
-def _along(channels: Tensor) -> Tensor:
-    """(C,) shaped to broadcast over maps."""
-    return channels.view(1, -1, 1, 1)
+    width = len(FoldedCoupling._fields) - 1
+    return [FoldedCoupling(bound, *folded[width * i : width * (i + 1)]) for i, bound in enumerate(bounds)]
 
 
 class _Steps(torch.autograd.Function):
@@ -196,11 +136,11 @@ class _Steps(torch.autograd.Function):
             a, t = convolve(hidden, step.last_weight, step.last_bias).to(first.dtype).chunk(2, 1)
             # Copied first: the logistic function is slow on rows with gaps between them.
             gate = torch.empty_like(t, memory_format=torch.channels_last).copy_(a).sigmoid_()
-            scale = torch.add(_along(step.level), gate, alpha=2 * step.bound)
+            scale = torch.add(per_channel(step.level), gate, alpha=2 * step.bound)
             log_det += scale.sum((1, 2, 3))
             scale.exp_()
             x = halves[changed]
-            halves[changed] = torch.addcmul(t, x + _along(step.before), scale)
+            halves[changed] = torch.addcmul(t, x + per_channel(step.before), scale)
             if keep:
                 kept += [halves[seen], pointwise, hidden, gate, scale, x]
         if keep:
@@ -224,30 +164,30 @@ class _Steps(torch.autograd.Function):
         of_log_det = gradients[2].view(-1, 1, 1, 1)
         of_folded: list[Tensor | None] = []
         # Of what a conditioner gave, (N, 2 C, H, W): t, the second half of it, enters z as it is.
-        wanted = _beside(of_halves[1 - (len(bounds) - 1) % 2], None)
+        wanted = _in_second_half(of_halves[1 - (len(bounds) - 1) % 2], None)
         for i in reversed(range(len(bounds))):
             step = steps[i]
             conditions, pointwise, hidden, gate, scale, x = kept[6 * i : 6 * i + 6]
             seen, changed = i % 2, 1 - i % 2
             of_a, of_z = wanted.chunk(2, 1)
             of_x = of_z * scale
-            of_s = x + _along(step.before)
+            of_s = x + per_channel(step.before)
             doubled = 2 * step.bound
             torch.addcmul(doubled * of_log_det, of_s, of_x, value=doubled, out=of_s)
             torch.ops.aten.sigmoid_backward.grad_input(of_s, gate, grad_input=of_a)
-            of_hidden, *of_last = _convolve_backward(
+            of_hidden, *of_last = convolve_backward(
                 wanted.to(hidden.dtype), hidden, step.last_weight, input_too=True
             )
             torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
             of_middle: list[Tensor | None] = [None, None]
             if step.middle_weight is not None:
-                of_hidden, *of_middle = _convolve_backward(
+                of_hidden, *of_middle = convolve_backward(
                     of_hidden, pointwise, step.middle_weight, input_too=True
                 )
                 torch.ops.aten.threshold_backward.grad_input(of_hidden, pointwise, 0, grad_input=of_hidden)
             # The first step's input are features, which seldom want a gradient.
             input_too = i > 0 or ctx.needs_input_grad[seen]
-            of_conditions, *of_first = _convolve_backward(
+            of_conditions, *of_first = convolve_backward(
                 of_hidden, conditions.to(hidden.dtype), step.first_weight, input_too=input_too
             )
             # Before the first step there is nothing.
@@ -256,13 +196,13 @@ class _Steps(torch.autograd.Function):
             of_folded = [*of_first, *of_last, of_level, of_before, *of_middle, *of_folded]
             of_halves[changed] = of_x
             if i > 0:
-                wanted = _beside(of_halves[seen], of_conditions)
+                wanted = _in_second_half(of_halves[seen], of_conditions)
             elif input_too:
                 of_halves[seen] = of_halves[seen] + of_conditions
         return (*of_halves, None, None, *of_folded)
 
 
-def _beside(one: Tensor, other: Tensor | None) -> Tensor:
+def _in_second_half(one: Tensor, other: Tensor | None) -> Tensor:
     """The sum of gradients, (N, C, H, W), as the second half of what has (N, 2 C, H, W)."""
     shape = (len(one), 2 * one.shape[1], *one.shape[2:])
     both = torch.empty(shape, dtype=one.dtype, device=one.device, memory_format=torch.channels_last)
@@ -272,61 +212,3 @@ def _beside(one: Tensor, other: Tensor | None) -> Tensor:
     else:
         torch.add(one, other, out=half)
     return both
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve (N, C, H, W), same height and width; channel by channel where kernels have one channel."""
-    groups = x.shape[1] // weight.shape[1]
-    return torch.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=groups)
-
-
-def _convolve_backward(
-    of_y: Tensor, x: Tensor, weight: Tensor, *, input_too: bool
-) -> tuple[Any, Tensor, Tensor]:
-    """Gradients with respect to the input (None where it is not asked for), the weight and the bias."""
-    groups = x.shape[1] // weight.shape[1]
-    in_blocks = groups > 1 and weight.shape[2] > _BLOCK and x.device.type == "cpu"
-    wanted = (input_too, not in_blocks, not in_blocks)
-    of_x, of_weight, of_bias = _gradients(of_y, x, weight, weight.shape[2] // 2, groups, wanted)
-    if in_blocks:
-        of_weight, of_bias = _of_kernels(of_y, x, weight), of_y.sum((0, 2, 3))
-    return of_x, of_weight, of_bias
-
-
-def _of_kernels(of_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """The gradient with respect to kernels of a depthwise convolution, (C, 1, k, k), a block at a time.
-
-    oneDNN is made for this gradient of 3x3 kernels; of 5x5 ones it took 2.5 times as long as the blocks
-    together in float32, and 8 times in bfloat16. A block is a 3x3 kernel over a picture that was moved.
-    """
-    side = weight.shape[2]
-    height, width = x.shape[2:]
-    padded = torch.nn.functional.pad(x, [side // 2] * 4)
-    found, block = torch.empty_like(weight), weight[:, :, :_BLOCK, :_BLOCK]
-    # The last one ends with the kernel, and may lie over the one before.
-    starts = [*range(0, side - _BLOCK, _BLOCK), side - _BLOCK]
-    for i, j in itertools.product(starts, starts):
-        moved = padded[:, :, i : i + height + _BLOCK - 1, j : j + width + _BLOCK - 1]
-        moved = moved.contiguous(memory_format=torch.channels_last)
-        _, of_block, _ = _gradients(of_y, moved, block, 0, len(weight), (False, True, False))
-        found[:, :, i : i + _BLOCK, j : j + _BLOCK] = of_block
-    return found
-
-
-def _gradients(
-    of_y: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int, wanted: tuple[bool, bool, bool]
-) -> tuple[Any, Any, Any]:
-    found = torch.ops.aten.convolution_backward(
-        of_y,
-        x,
-        weight,
-        [len(weight)],
-        [1, 1],
-        [padding, padding],
-        [1, 1],
-        False,
-        [0, 0],
-        groups,
-        list(wanted),
-    )
-    return cast(tuple[Any, Any, Any], found)

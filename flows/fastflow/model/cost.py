@@ -40,7 +40,7 @@ class Cost:
         return 4 * self.flow_parameters
 
 
-def on_meta(name: str, out_indices: Sequence[int], input_size: tuple[int, int]) -> FeatureExtractor:
+def build_on_meta(name: str, out_indices: Sequence[int], input_size: tuple[int, int]) -> FeatureExtractor:
     """A feature extractor that has shapes and no numbers.
 
     Raises:
@@ -51,7 +51,7 @@ def on_meta(name: str, out_indices: Sequence[int], input_size: tuple[int, int]) 
         return FeatureExtractor(Weights(name, "nowhere", "0" * 64, state), out_indices, input_size)
 
 
-def cost(name: str, out_indices: Sequence[int], input_size: tuple[int, int], flow: FlowConfig) -> Cost:
+def count_cost(name: str, out_indices: Sequence[int], input_size: tuple[int, int], flow: FlowConfig) -> Cost:
     """Count what a model with this backbone computes for a picture.
 
     Args:
@@ -63,7 +63,7 @@ def cost(name: str, out_indices: Sequence[int], input_size: tuple[int, int], flo
     Raises:
         WeightsError: as `FeatureExtractor`.
     """
-    extractor = on_meta(name, out_indices, input_size)
+    extractor = build_on_meta(name, out_indices, input_size)
     with torch.device("meta"), torch.no_grad():
         flows = FastFlow(extractor.channels, flow)
         with FlopCounterMode(display=False) as backbone_count:

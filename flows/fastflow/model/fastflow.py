@@ -79,7 +79,7 @@ class FastFlow(nn.Module):
             transform = cast(Compose, flow)
             if direction == "inverse":
                 y, log_det = transform.inverse(x)
-            elif alternating.alternates(transform):
+            elif alternating.is_alternating(transform):
                 y, log_det = alternating.forward(transform, x)
             else:
                 y, log_det = transform.forward(x)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flows import ChannelAffine, Compose, Coupling, Halves, Permutation
-from flows.fastflow.model import alternating
+from flows.fastflow.model import alternating, convolution, folding
 from flows.fastflow.model.gaussian import position_energy
 from flows.fastflow.model.head import Head
 
@@ -24,7 +24,7 @@ class Energies(NamedTuple):
     Attributes:
         flow: per scale (N, H_i, W_i), of the latents.
         gaussian: per scale (N, H_i, W_i), of the features at each position.
-        picture: (N, S'), of each whole input, see `PictureGaussian`.
+        image: (N, S'), of each whole input, see `ImageGaussian`.
         mean: (N, S), of the features at each scale; normalised ones, or the backbone's where layer norm would
             make every input's the same.
         square: (N, S), of their squares.
@@ -32,7 +32,7 @@ class Energies(NamedTuple):
 
     flow: list[Tensor]
     gaussian: list[Tensor]
-    picture: Tensor
+    image: Tensor
     mean: Tensor
     square: Tensor
 
@@ -53,14 +53,15 @@ class FusedHead(nn.Module):
         super().__init__()
         self.channels = head.flow.channels
         self.bound = head.flow.config.clamp
-        self.normaliser, self.picture = head.normaliser, head.picture
+        self.normaliser, self.image = head.normaliser, head.picture
         for i in range(len(self.channels)):
             kernel, offset = head.gaussian.folded(i)
             self.register_buffer(f"kernel_{i}", kernel, persistent=False)
             self.register_buffer(f"offset_{i}", offset, persistent=False)
         scales = [cast(Compose, scale) for scale in head.flow.scales]
         self.scales = nn.ModuleList(
-            (Turns if alternating.alternates(scale) else Steps)(scale) for scale in scales
+            (AlternatingFlow if alternating.is_alternating(scale) else ShuffledFlow)(scale)
+            for scale in scales
         )
         self.requires_grad_(False)
         self.eval()
@@ -68,13 +69,13 @@ class FusedHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Energies:
         """Energies of raw feature maps, per scale (N, C_i, H_i, W_i), finest first."""
         features = self.normaliser(maps)
-        return self.conclude(maps, features, self.flow_energies(features))
+        return self.complete(maps, features, self.flow_energies(features))
 
     def flow_energies(self, features: Sequence[Tensor]) -> list[Tensor]:
         """The flow's part, of normalised features: the one that may compute in fewer bits."""
         return [scale(x) for scale, x in zip(self.scales, features, strict=True)]
 
-    def conclude(self, maps: Sequence[Tensor], features: Sequence[Tensor], flow: list[Tensor]) -> Energies:
+    def complete(self, maps: Sequence[Tensor], features: Sequence[Tensor], flow: list[Tensor]) -> Energies:
         """All else, of raw and of normalised features."""
         seen = maps if self.normaliser.mode == "layer" else features
         # Several times faster than torch.std_mean on channels-last maps.
@@ -84,10 +85,10 @@ class FusedHead(nn.Module):
             position_energy(x, self.get_buffer(f"kernel_{i}"), self.get_buffer(f"offset_{i}"))
             for i, x in enumerate(features)
         ]
-        return Energies(flow, gaussian, self.picture(features), mean, square)
+        return Energies(flow, gaussian, self.image(features), mean, square)
 
 
-class Turns(nn.Module):
+class AlternatingFlow(nn.Module):
     """A flow whose halves take turns, to energies: halves stay apart from the first step to the last."""
 
     def __init__(self, flow: Compose) -> None:
@@ -100,14 +101,14 @@ class Turns(nn.Module):
         self.register_buffer("second", index[split:].clone(), persistent=False)
         self.first: Tensor
         self.second: Tensor
-        steps: list[Step] = []
+        steps: list[CouplingStep] = []
         for i, (coupling, affine) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
             own = slice(split, None) if i % 2 == 0 else slice(0, split)
             other = slice(0, split) if i % 2 == 0 else slice(split, None)
             # Who was passed by in one step is transformed in the next, which takes the affine along.
             before = steps[-1] if steps else None
             parts = cast(Coupling, coupling), cast(ChannelAffine, affine)
-            steps.append(Step(*parts, own, other, before))
+            steps.append(CouplingStep(*parts, own, other, before))
         for taken_along in steps[:-1]:
             del taken_along.passed_gain, taken_along.passed_shift
         self.steps = nn.ModuleList(steps)
@@ -116,12 +117,12 @@ class Turns(nn.Module):
         halves = [x.index_select(1, self.first), x.index_select(1, self.second)]
         for i, module in enumerate(self.steps):
             seen, changed = i % 2, 1 - i % 2
-            halves[changed] = cast(Step, module)(halves[seen], halves[changed])
-        halves[seen] = cast(Step, module).pass_by(halves[seen])
+            halves[changed] = cast(CouplingStep, module)(halves[seen], halves[changed])
+        halves[seen] = cast(CouplingStep, module).pass_by(halves[seen])
         return _energy(halves)
 
 
-class Steps(nn.Module):
+class ShuffledFlow(nn.Module):
     """A flow that reorders channels after every step, to energies."""
 
     def __init__(self, flow: Compose) -> None:
@@ -132,7 +133,7 @@ class Steps(nn.Module):
         for coupling, affine, permutation in zip(couplings, affines, permutations, strict=True):
             split = cast(Halves, cast(Coupling, coupling).partition).conditioning
             steps.append(
-                Step(
+                CouplingStep(
                     cast(Coupling, coupling),
                     cast(ChannelAffine, affine),
                     slice(split, None),
@@ -148,15 +149,17 @@ class Steps(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for i, module in enumerate(self.steps):
-            step = cast(Step, module)
+            step = cast(CouplingStep, module)
             seen, changed = x[:, : self.split], x[:, self.split :]
             y = torch.cat([step.pass_by(seen), step(seen, changed)], 1)
             x = y.index_select(1, self.orders[i])
         return _energy([x])
 
 
-class Step(nn.Module):
-    """y = (x + b) exp(d sigmoid(a) + s) + t, a coupling with its channel affines, see `alternating.fold`.
+class CouplingStep(nn.Module):
+    """Coupling with its channel affines: y = (x + b) exp(d sigmoid(a) + s) + t.
+
+    See `folding.fold_coupling`.
 
     Args:
         coupling: of channel halves, affine.
@@ -178,14 +181,14 @@ class Step(nn.Module):
         affine: ChannelAffine,
         changed: slice,
         passed: slice,
-        before: "Step | None" = None,
+        before: "CouplingStep | None" = None,
     ) -> None:
         super().__init__()
         self.has_before = before is not None
         self.passed = affine.log_scale[passed].detach(), affine.shift[passed].detach()
         after = affine.log_scale[changed], affine.shift[changed]
         left = None if before is None else before.passed
-        folded = alternating.fold(coupling, after, left, affine.shift.dtype)
+        folded = folding.fold_coupling(coupling, after, left, affine.shift.dtype)
         self.has_middle = folded.middle_weight is not None
         self.slope = 2 * folded.bound
         self.changed = len(folded.level)
@@ -210,10 +213,10 @@ class Step(nn.Module):
     def forward(self, seen: Tensor, x: Tensor) -> Tensor:
         """Transform x, (N, C', H, W), conditioned on (N, C'', H, W)."""
         get = self.get_buffer
-        hidden = F.relu(alternating.convolve(seen, get("hidden_weight"), get("hidden_bias")))
+        hidden = F.relu(convolution.convolve(seen, get("hidden_weight"), get("hidden_bias")))
         if self.has_middle:
-            hidden = F.relu(alternating.convolve(hidden, get("middle_weight"), get("middle_bias")))
-        parameters = alternating.convolve(hidden, get("weight"), get("bias"))
+            hidden = F.relu(convolution.convolve(hidden, get("middle_weight"), get("middle_bias")))
+        parameters = convolution.convolve(hidden, get("weight"), get("bias"))
         a, shift = parameters.to(x.dtype).chunk(2, 1)
         if self.has_before:
             x = x + get("before")

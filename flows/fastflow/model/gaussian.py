@@ -127,7 +127,7 @@ def position_energy(x: Tensor, kernel: Tensor, offset: Tensor) -> Tensor:
     return 0.5 * z.square().mean(1)
 
 
-class PictureGaussian(nn.Module):
+class ImageGaussian(nn.Module):
     """A Gaussian over what a whole picture looks like: each channel's mean and deviation over the positions.
 
     Sees what no single position shows: a part of another kind, a wrong shade, a texture that is everywhere a
@@ -154,9 +154,9 @@ class PictureGaussian(nn.Module):
         Raises:
             ValueError: there are no batches, or a feature is not finite.
         """
-        self.fit_to([self.describe(maps) for maps in batches])
+        self.fit_descriptions([self.describe(maps) for maps in batches])
 
-    def fit_to(self, looks: Sequence[Sequence[Tensor]]) -> None:
+    def fit_descriptions(self, looks: Sequence[Sequence[Tensor]]) -> None:
         """Set mean and covariance from what `describe` says of the training set.
 
         There are often fewer pictures than channels, so the covariance is Ledoit and Wolf's (2004, "A

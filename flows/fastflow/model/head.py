@@ -11,7 +11,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from flows.fastflow.config import FlowConfig
 from flows.fastflow.manifest import Normalisation, Precision
 from flows.fastflow.model.fastflow import FastFlow
-from flows.fastflow.model.gaussian import PictureGaussian, PositionGaussian
+from flows.fastflow.model.gaussian import ImageGaussian, PositionGaussian
 from flows.fastflow.model.normaliser import FeatureNormaliser
 
 
@@ -41,7 +41,7 @@ class Head(nn.Module):
         )
         self.flow = FastFlow(channels, flow, seed=seed)
         self.gaussian = PositionGaussian(channels, sizes)
-        self.picture = PictureGaussian(channels)
+        self.picture = ImageGaussian(channels)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map raw feature maps to normalised ones and to latents, both of the same shapes."""
@@ -71,7 +71,7 @@ class Head(nn.Module):
                 yield normalised
 
         self.gaussian.fit(features())
-        self.picture.fit_to(looks)
+        self.picture.fit_descriptions(looks)
 
 
 def channels_last(head: Head) -> Head:
@@ -85,13 +85,13 @@ def channels_last(head: Head) -> Head:
 _EXACT_STRIDE: Final = 4
 
 
-def stays_exact(sides: Sequence[int], size: tuple[int, int]) -> bool:
+def keeps_float32(sides: Sequence[int], size: tuple[int, int]) -> bool:
     """Whether a map of these sides, of a picture (height, width), is too large to be computed in bfloat16."""
     # Strides round up: a quarter of 30 is 8.
     return any(side > -(-whole // _EXACT_STRIDE) for side, whole in zip(sides, size, strict=True))
 
 
-def computing(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+def autocast_for(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """What networks compute in within it: all in float32, or convolutions and products in bfloat16."""
     if precision == "float32":
         return nullcontext()

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flows.fastflow.config import Enlarging, ScoreRule
-from flows.fastflow.scoring.enlarging import LARGEST, spline_weights
+from flows.fastflow.config import ScoreRule, Upsampling
+from flows.fastflow.scoring.upsampling import MAX_ENERGY, spline_weights
 
 
 def flow_energies(latents: Sequence[Tensor]) -> list[Tensor]:
@@ -42,16 +42,16 @@ def pixel_energies(
     """
     w = rule.gaussian
     both = [q if w == 0 else q.pow(1 - w) * e.pow(w) for q, e in zip(flow, gaussian, strict=True)]
-    up = [_enlarged(q, size, "linear") for q in flow] + [_enlarged(x, size, rule.enlarging) for x in both]
+    up = [_upsample(q, size, "linear") for q in flow] + [_upsample(x, size, rule.enlarging) for x in both]
     return torch.stack(up, 1)
 
 
-def _enlarged(x: Tensor, size: tuple[int, int], how: Enlarging) -> Tensor:
+def _upsample(x: Tensor, size: tuple[int, int], how: Upsampling) -> Tensor:
     if how == "linear":
         return F.interpolate(x[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     # Copied, for torch takes no array that is not to be written to.
     rows, columns = (torch.tensor(spline_weights(n, m)).to(x) for n, m in zip(x.shape[1:], size, strict=True))
-    return rows @ x.clamp_max(LARGEST) @ columns.T
+    return rows @ x.clamp_max(MAX_ENERGY) @ columns.T
 
 
 def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Tensor:
@@ -84,11 +84,11 @@ def _soft_minimum(q: Tensor, sharpness: float) -> Tensor:
     return (least[:, 0] - rest / sharpness).clamp_min(0)
 
 
-def picture_part(picture: Tensor, rule: ScoreRule) -> Tensor:
+def image_parts(picture: Tensor, rule: ScoreRule) -> Tensor:
     """What whole pictures add to their scores: weight times the sum of log(1 + e / floor).
 
     Args:
-        picture: (N, S'), energies from `PictureGaussian`.
+        image: (N, S'), energies from `ImageGaussian`.
         rule: the weight and the floor.
 
     Returns:
@@ -104,7 +104,7 @@ def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | No
     ranking where colours have long saturated. The logarithm keeps the coarsest scale, whose energies vary
     most, from drowning the others. Finite up to q = 1e36, and 0 only where every q is 0.
 
-    What the whole picture looks like adds its part, see `picture_part`.
+    What the whole picture looks like adds its part, see `image_parts`.
 
     A region of interest sets the pixels outside it to 0 and still averages as many as without it, and leaves
     the whole picture's part out, so that it can only lower the score. What that means is for a calibration to
@@ -113,14 +113,14 @@ def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | No
     Args:
         q: (N, S, H, W), of the flow.
         rule: the share of pixels, the floor, and the weight of the whole picture.
-        picture: (N, S'), from `PictureGaussian`.
+        image: (N, S'), from `ImageGaussian`.
         region: (N, H, W) bool, the region of interest; by default everything.
 
     Returns:
         (N,), float64.
     """
     pixels = (q / rule.energy_floor).log1p().mean(1)
-    whole = picture_part(picture, rule)
+    whole = image_parts(picture, rule)
     if region is not None:
         pixels = pixels.masked_fill(~region, 0)
         whole = whole.masked_fill(~region.flatten(1).all(1), 0)

@@ -51,7 +51,7 @@ def test_pull_writes_into_the_models_folder_and_prints_where(
     def pull(name: str, folder: Path) -> Path:
         return save_weights(backbones.find_weights(name), folder)
 
-    monkeypatch.setattr(backbones, "pull", pull)
+    monkeypatch.setattr(backbones, "pull_weights", pull)
     arguments = ["backbones", "pull", "tf_efficientnet_lite0", "--models", str(tmp_path)]
     result = CliRunner().invoke(flowgauge.app, arguments)
     assert result.exit_code == 0

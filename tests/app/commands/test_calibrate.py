@@ -17,7 +17,7 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration.parts import PARTS
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from tests.app.calibrating import URL, good
 from tests.conftest import png
 
@@ -83,7 +83,7 @@ def test_it_says_what_is_promised_and_how_the_threshold_moved(run: Run) -> None:
 
 def test_of_pictures_of_one_part_one_counts(run: Run, pictures: Path) -> None:
     for path in sorted(pictures.glob("[0-9]*.png")):
-        image = read(path)
+        image = read_image(path)
         (pictures / f"{path.stem}-again.png").write_bytes(png(np.asarray(image ^ 1, dtype=np.uint8)))
     assert "calibrated by 38 pictures" in run().stdout
     (pictures / PARTS).write_text(r"^\d\d")

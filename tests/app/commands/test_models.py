@@ -157,7 +157,7 @@ class TestActivate:
         self, run: Run, store: Path, first: str
     ) -> None:
         again(store, "x9")
-        renewals = models_folder.renewals_of(store / "tiny" / first)
+        renewals = models_folder.calibrations_folder(store / "tiny" / first)
         renewals.mkdir(parents=True)
         (renewals / "float32.json").write_text("{}")
         active, lost = said(run("activate", "tiny", "x9")).splitlines()
@@ -168,7 +168,7 @@ class TestActivate:
         )
         for version in ("x9", first, first):
             assert said(run("activate", "tiny", version)) == f"tiny/{version} is active.\n"
-        shutil.copytree(renewals, models_folder.renewals_of(store / "tiny" / "x9"))
+        shutil.copytree(renewals, models_folder.calibrations_folder(store / "tiny" / "x9"))
         assert said(run("rollback", "tiny")) == "tiny/x9 is active.\n"
 
     def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str) -> None:

@@ -74,7 +74,7 @@ def test_reference_knows_since_when_it_may_hold(make_references: MakeReferences,
     settings, pointer = store / "tiny" / SETTINGS, store / "tiny" / models_folder.ACTIVE
     settings.write_text(json.dumps({"revision": 1, "rates_revision": 1}))
     CalibrationFiles(store).change(slot, lambda _: renewal(slot, [5.0]))
-    renewals = models_folder.renewals_of(folder)
+    renewals = models_folder.calibrations_folder(folder)
     files = (settings, pointer, renewals)
     for path in files:
         os.utime(path, (1000, 1000))

@@ -12,7 +12,7 @@ from app.history import reviews, training_set
 from app.history.inspection_files import InspectionFiles
 from app.http.sending import PIECE_BYTES
 from app.schemas.history import Verdict
-from flows.fastflow.calibration.parts import numbered
+from flows.fastflow.calibration.parts import number_parts
 from tests.app.history.rows import add, row
 from training.data import layout
 
@@ -153,7 +153,7 @@ def test_the_archive_tells_which_pictures_show_one_part(kept: Kept, tmp_path: Pa
     found = layout.train_images(tmp_path / "data", "tiny")
     own = found[0].with_name("0123456789abcdef.png")
     names = [path.name for path in sorted(found, key=Path.read_bytes)] + [own.name, "good_1.png"]
-    assert numbered(names, tmp_path / "data/tiny").tolist() == [0, 1, 0, 2, 1, 3, 4, 5]
+    assert number_parts(names, tmp_path / "data/tiny").tolist() == [0, 1, 0, 2, 1, 3, 4, 5]
 
 
 def test_a_missing_file_is_told_and_passed_over(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,26 +8,26 @@ from numpy.typing import NDArray
 from app.errors.problems import Problem, ProblemName
 from app.inspection.decoding import Pixels, decode_upload, explain
 from flows.fastflow.config import MAX_SAMPLE_BITS, Geometry
-from flows.fastflow.imaging import images
-from flows.fastflow.imaging.geometry import Prepared, lay_out
+from flows.fastflow.imaging import decoder, image_limits
+from flows.fastflow.imaging.geometry import PreparedImage, compute_layout
 from flows.fastflow.imaging.heatmap import ColourScale
 
 Images = dict[str, list[bytes]]
-LIMITS = images.Limits(max_bytes=200_000, max_pixels=100_000)
+LIMITS = image_limits.ImageLimits(max_bytes=200_000, max_pixels=100_000)
 SCALE = ColourScale(low=0.0, middle=2.0)
 SIZE = (32, 48)
 
 
-def halve(pixels: Pixels) -> Prepared:
+def halve(pixels: Pixels) -> PreparedImage:
     """What a model might take."""
     size = pixels.shape[0] // 2, pixels.shape[1] // 2
-    return lay_out(Geometry(), pixels.shape[:2], size, (1,)).prepare(pixels)
+    return compute_layout(Geometry(), pixels.shape[:2], size, (1,)).prepare(pixels)
 
 
 @pytest.mark.parametrize("keep_pixels", [True, False])
 def test_upload_is_decoded_and_prepared(tiny_images: Images, keep_pixels: bool) -> None:
     data = tiny_images["good"][0]
-    pixels = images.decode(data)
+    pixels = decoder.decode_image(data)
     decoded = decode_upload(data, LIMITS, MAX_SAMPLE_BITS, halve, keep_pixels=keep_pixels)
     np.testing.assert_array_equal(decoded.prepared.pixels, halve(pixels).pixels)
     assert decoded.size == pixels.shape[:2]

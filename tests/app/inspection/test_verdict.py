@@ -64,4 +64,4 @@ def test_a_review_band_that_a_calibrations_own_rate_has_overtaken_is_empty() -> 
         Calibration(scores=scores, map_typical=0.5, map_threshold=2.0), 0.2, identifier="0" * 12
     )
     taken = thresholds(renewed, CategorySettings(review_fpr=0.1))
-    assert taken.review == taken.reject.reject < renewed.at(0.1).reject
+    assert taken.review == taken.reject.reject < renewed.threshold_at(0.1).reject

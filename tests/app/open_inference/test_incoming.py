@@ -8,7 +8,7 @@ import pytest
 from app.errors.problems import Problem
 from app.open_inference.incoming import MAX_JSON, Incoming, json_length, parse
 from app.settings import Settings
-from flows.fastflow.imaging import images
+from flows.fastflow.imaging import decoder
 
 SETTINGS = Settings(max_items=4, max_bytes=100, max_pixels=16)
 
@@ -54,7 +54,7 @@ def test_pixels_may_follow_the_json_or_be_in_it(shape: tuple[int, ...]) -> None:
         request(pixels(*shape, data=values.tolist())),
         request(pixels(*shape, data=values.ravel().tolist())),
     ):
-        decoded = [images.decode(file) for file in found.images]
+        decoded = [decoder.decode_image(file) for file in found.images]
         assert np.array_equal(np.stack(decoded), values.reshape(-1, *shape[-3:]))
 
 

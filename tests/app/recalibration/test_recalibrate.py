@@ -5,12 +5,12 @@ import pytest
 
 from app.errors.problems import Problem
 from app.recalibration.recalibrate import describe_differences, require_usable_images
-from flows.fastflow.bundle.fit_images import FitPictures
+from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.manifest import Calibration
 
 SHA = [f"{i:064x}" for i in range(20, 0, -1)]
 # The first digits decide, which of these numbers are all 0.
-FITTED = FitPictures(["f" * 16])
+FITTED = ImageDigests(["f" * 16])
 
 
 def calibration(scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", **changes: object) -> Calibration:

@@ -3,7 +3,7 @@
 from app.history.history import History
 from app.history.training_set import GoodImage
 from app.recalibration.request_images import ReviewedImages, choose_images, find_reviewed_images
-from flows.fastflow.bundle.fit_images import FitPictures
+from flows.fastflow.bundle.image_digests import ImageDigests
 from tests.app.history.rows import add, row
 
 
@@ -30,6 +30,6 @@ def test_a_part_is_left_out_where_another_image_of_it_was_fitted() -> None:
     fitted, known, fresh = "f" * 64, "1" * 64, "2" * 64
     images = [GoodImage("a", 0, known, "P-1"), GoodImage("b", 0, fresh, "P-2")]
     chosen = choose_images(
-        [], ReviewedImages(images, {"P-1": {known, fitted}, "P-2": {fresh}}), FitPictures([fitted])
+        [], ReviewedImages(images, {"P-1": {known, fitted}, "P-2": {fresh}}), ImageDigests([fitted])
     )
     assert [one.sha256 for one in chosen] == [fresh]

@@ -100,7 +100,10 @@ class TestChange:
         self, models: Path, files: SettingsFiles, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
-        with models_folder.locked(models, "screw"), pytest.raises(Problem, match="another process") as caught:
+        with (
+            models_folder.lock_category(models, "screw"),
+            pytest.raises(Problem, match="another process") as caught,
+        ):
             set_rate(files, 0.02)
         assert caught.value.name == "conflict"
         assert set_rate(files, 0.02).revision == 1

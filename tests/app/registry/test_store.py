@@ -184,7 +184,7 @@ class TestAtOnce:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
         again(store, "v2")
         again(store, "v1", "nut")
-        with models_folder.locked(store, "tiny"):
+        with models_folder.lock_category(store, "tiny"):
             for call in (changes.activate("tiny", "v2"), changes.delete("tiny", "v2")):
                 assert "another process" in await problem(call, "conflict")
             await changes.activate("nut", "v1")

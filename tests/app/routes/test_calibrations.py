@@ -16,7 +16,7 @@ from app.registry.calibrations import CalibrationFiles
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration import conformal
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging import images
+from flows.fastflow.imaging import decoder
 from tests.app.bundles import again, archive
 from tests.app.calibrating import URL, good, renewal, send, slot_of
 from tests.app.tuned import acts, predicted, refused, service
@@ -42,7 +42,7 @@ def detector(tiny_bundle_store: Path) -> Detector:
 
 def brighter(data: bytes) -> bytes:
     """A picture under another lamp."""
-    pixels = np.clip(images.decode(data).astype(np.int16) + 40, 0, 255).astype(np.uint8)
+    pixels = np.clip(decoder.decode_image(data).astype(np.int16) + 40, 0, 255).astype(np.uint8)
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
@@ -55,8 +55,8 @@ class TestRenewal:
         response = send(client, pictures)
         assert response.status_code == 201, response.text
         body = response.json()
-        scores = [p.score for data in pictures for p in detector.predict([images.decode(data)])]
-        expected = conformal.threshold(scores, 0.1)
+        scores = [p.score for data in pictures for p in detector.predict([decoder.decode_image(data)])]
+        expected = conformal.compute_threshold(scores, 0.1)
         assert body["threshold"]["reject"] == pytest.approx(expected.reject, rel=1e-5)
         assert (body["threshold"]["n_calibration"], body["pictures"], body["left_out"]) == (19, 19, 0)
         assert body["threshold"]["achievable_fpr"] == expected.achievable_fpr

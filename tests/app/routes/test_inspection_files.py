@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow.imaging import images
+from flows.fastflow.imaging import decoder
 from tests.app.conftest import history_of, remove_files
 from tests.app.guarded import expect_problem
 from tests.conftest import picture, png
@@ -64,7 +64,7 @@ class TestContent:
     def test_pictures_are_those_of_the_answer(
         self, service: TestClient, tiny_images: Images, read_png: ReadPng, kind: str, name: str
     ) -> None:
-        large = np.repeat(np.repeat(images.decode(tiny_images[kind][0]), 3, 0), 2, 1)[:100]
+        large = np.repeat(np.repeat(decoder.decode_image(tiny_images[kind][0]), 3, 0), 2, 1)[:100]
         answer = predict(service, png(large), f"?inline={name}").json()
         response = service.get(answer["links"][name])
         assert response.headers["content-type"] == "image/png"

@@ -19,7 +19,7 @@ from app.open_inference.outgoing import LENGTH
 from app.scheduling.admission import Reservation
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.imaging import images
+from flows.fastflow.imaging import decoder
 from tests.app.conftest import Keyed
 
 Images = dict[str, list[bytes]]
@@ -111,7 +111,7 @@ def test_files_in_json_are_inspected_as_by_predict(service: TestClient, tiny_ima
 
 
 def test_pixels_are_inspected_as_their_picture(service: TestClient, tiny_images: Images) -> None:
-    pictures = np.stack([images.decode(data) for data in tiny_images["defect"][:2]])
+    pictures = np.stack([decoder.decode_image(data) for data in tiny_images["defect"][:2]])
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(pictures.shape)}
     content, headers = body(tensor, pictures.tobytes(), parameters={"binary_data_output": True})
     found = read(service.post(INFER, content=content, headers=headers))
@@ -122,7 +122,7 @@ def test_pixels_are_inspected_as_their_picture(service: TestClient, tiny_images:
     identifier = found["inspection_id"][0].decode()
     source = service.get(f"/v1/inspections/{identifier}/source")
     assert source.headers["content-type"] == "image/png"
-    assert np.array_equal(images.decode(source.content), pictures[0])
+    assert np.array_equal(decoder.decode_image(source.content), pictures[0])
 
 
 def test_pixels_are_limited_by_their_number_alone(tiny_bundle_store: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_pixels_are_limited_by_their_number_alone(tiny_bundle_store: Path, tmp_p
         found = read(client.post(INFER, content=content, headers=headers))
         path = f"/v1/inspections/{found['inspection_id'][0]}"
         source = client.get(f"{path}/source")
-        assert np.array_equal(images.decode(source.content), noise[0])
+        assert np.array_equal(decoder.decode_image(source.content), noise[0])
         assert len(source.content) > settings.max_bytes
         assert client.get(f"{path}/overlay.png").content == base64.b64decode(found["overlay"][0])
         content, headers = files(source.content)

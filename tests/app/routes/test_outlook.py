@@ -39,7 +39,7 @@ def test_positions_follow_from_the_calibration_in_force(client: TestClient, stor
     assert answer["target_fpr"] == 0.1
     assert [one["target_fpr"] for one in answer["positions"] if one["in_force"]] == [0.1]
     for one in answer["positions"]:
-        wanted = conformal.threshold(scores, one["target_fpr"])
+        wanted = conformal.compute_threshold(scores, one["target_fpr"])
         assert one["threshold"]["reject"] == wanted.reject
         assert one["threshold"]["certified"] is wanted.certified
         low, high = conformal.realised_range(len(scores), one["target_fpr"])

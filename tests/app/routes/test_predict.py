@@ -22,7 +22,7 @@ from app.schemas.predict import Inspection
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging import heatmap, images
+from flows.fastflow.imaging import decoder, heatmap
 from flows.fastflow.inference.scorer import Scorer
 from tests.app.guarded import expect_problem
 from tests.flows.fastflow.manifests import edit
@@ -49,7 +49,7 @@ def test_raw_body_and_form_get_the_detectors_answer(
     service: TestClient, detector: Detector, tiny_images: Images
 ) -> None:
     for data in (tiny_images["good"][0], tiny_images["defect"][0]):
-        [expected] = detector.predict([images.decode(data)])
+        [expected] = detector.predict([decoder.decode_image(data)])
         for response in (
             service.post(PREDICT, content=data, headers=RAW),
             service.post(PREDICT, files={"file": ("part.png", data, "image/png")}),
@@ -62,7 +62,7 @@ def test_raw_body_and_form_get_the_detectors_answer(
 
 
 def test_json_is_complete(service: TestClient, detector: Detector, tiny_images: Images) -> None:
-    data = encode(images.decode(tiny_images["defect"][0])[:50], "PNG")
+    data = encode(decoder.decode_image(tiny_images["defect"][0])[:50], "PNG")
     form = {"part_id": "P-1", "product_id": "bottle", "recipe_id": "r", "station": "Linie ä"}
     body = service.post(PREDICT, files={"file": ("p", data)}, data=form).json()
     assert set(body) == set(Inspection.model_fields) - {"inline"}
@@ -73,7 +73,7 @@ def test_json_is_complete(service: TestClient, detector: Detector, tiny_images: 
         "version": detector.manifest.version,
         "sha256": detector.sha256,
     }
-    [expected] = detector.predict([images.decode(data)])
+    [expected] = detector.predict([decoder.decode_image(data)])
     pixel = detector.manifest.calibration.map_threshold
     assert answer.anomalous_area_fraction == pytest.approx(float((expected.score_map > pixel).mean()))
     assert answer.threshold.pixel == pixel
@@ -153,13 +153,13 @@ class TestAccept:
         self, service: TestClient, detector: Detector, tiny_images: Images, read_png: ReadPng
     ) -> None:
         data = tiny_images["defect"][0]
-        image = images.decode(data)
+        image = decoder.decode_image(data)
         [expected] = detector.predict([image])
         lines = [*RAW.items(), ("Accept", "text/html"), ("Accept", "image/*")]
         assert service.post(PREDICT, content=data, headers=lines).headers["content-type"] == "image/png"
         response = service.post(PREDICT, content=data, headers=RAW | {"Accept": "image/*"})
         assert response.headers["content-type"] == "image/png"
-        drawn = heatmap.overlay(image, expected.score_map, detector.calibrator.colour_scale)
+        drawn = heatmap.render_overlay(image, expected.score_map, detector.calibrator.colour_scale)
         np.testing.assert_allclose(read_png(response.content), drawn, atol=1)
         self.expect_headers(response.headers, expected.score, expected.p_value, expected.decision)
         assert response.headers["X-Model-Version"] == detector.manifest.version
@@ -167,7 +167,7 @@ class TestAccept:
     def test_npy_is_the_map_at_the_models_size(
         self, service: TestClient, detector: Detector, tiny_images: Images
     ) -> None:
-        image = np.repeat(np.repeat(images.decode(tiny_images["defect"][0]), 3, 0), 2, 1)
+        image = np.repeat(np.repeat(decoder.decode_image(tiny_images["defect"][0]), 3, 0), 2, 1)
         [expected] = detector.predict([image])
         headers = RAW | {"Accept": "application/x-npy"}
         response = service.post(PREDICT, content=encode(image, "PNG"), headers=headers)
@@ -196,11 +196,11 @@ def test_pictures_come_inline_when_asked_for(
     service: TestClient, detector: Detector, tiny_images: Images, read_png: ReadPng
 ) -> None:
     data = tiny_images["defect"][0]
-    image = images.decode(data)
+    image = decoder.decode_image(data)
     [expected] = detector.predict([image])
     drawn = {
-        "overlay": heatmap.overlay(image, expected.score_map, detector.calibrator.colour_scale),
-        "heatmap": heatmap.colours(expected.score_map, detector.calibrator.colour_scale, (64, 64)),
+        "overlay": heatmap.render_overlay(image, expected.score_map, detector.calibrator.colour_scale),
+        "heatmap": heatmap.render_heatmap(expected.score_map, detector.calibrator.colour_scale, (64, 64)),
     }
     for query in ("inline=overlay", "inline=heatmap", "inline=heatmap&inline=overlay&inline=overlay"):
         answer = service.post(f"{PREDICT}?{query}", content=data, headers=RAW).json()
@@ -216,7 +216,7 @@ def test_content_decides_and_not_the_declared_type_or_name(
     service: TestClient, tiny_images: Images, kind: str
 ) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
-    data = encode(images.decode(tiny_images["good"][0]), kind, **options)
+    data = encode(decoder.decode_image(tiny_images["good"][0]), kind, **options)
     reference = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).json()["score"]
     for response in (
         service.post(PREDICT, content=data, headers={"Content-Type": "image/gif"}),
@@ -274,7 +274,7 @@ def test_12_bit_image_is_inspected_and_drawn_as_the_same_of_8_bits(
     """A camera of 12 bits leaves the upper 4 of 16 empty, and the model knows it."""
     edit(models_folder.resolve(store, "tiny"), lambda document: document.update(sample_bits=12))
     flat = tiny_images["defect"][0]
-    samples = images.decode(flat).astype(np.uint16) << 4 | 9
+    samples = decoder.decode_image(flat).astype(np.uint16) << 4 | 9
     deep = cv2.imencode(".png", samples[..., ::-1])[1].tobytes()
     seen = []
     with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from app.inspection.pipeline import InspectionPipeline
 from app.schemas.predict import Inspection
-from flows.fastflow.imaging import images
+from flows.fastflow.imaging import decoder
 from tests.app.bundles import again
 from tests.app.stores import change
 from tests.conftest import picture, png
@@ -112,7 +112,7 @@ class TestRegionOfInterest:
     def test_regions_of_the_answer_end_where_it_does(self, client: TestClient, tiny_images: Images) -> None:
         """The scratch goes across its left edge."""
         larger = 3
-        data = png(images.decode(tiny_images["defect"][0]).repeat(larger, 0).repeat(larger, 1))
+        data = png(decoder.decode_image(tiny_images["defect"][0]).repeat(larger, 0).repeat(larger, 1))
         before = predict(client, data).regions
         assert before is not None
         [whole] = before
@@ -161,7 +161,7 @@ class TestRegionOfInterest:
         self, client: TestClient, tiny_images: Images
     ) -> None:
         assert client.put(REGION, json=RIGHT).status_code == 200
-        large = png(images.decode(tiny_images["defect"][0]).repeat(2, 0).repeat(4, 1))
+        large = png(decoder.decode_image(tiny_images["defect"][0]).repeat(2, 0).repeat(4, 1))
         answer = predict(client, large)
         assert answer.links is not None
         kept = np.load(io.BytesIO(client.get(answer.links.map).content), allow_pickle=False)

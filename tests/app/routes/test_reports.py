@@ -14,7 +14,7 @@ from app.database import clock
 from app.database.tables import retention
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow.imaging import images
+from flows.fastflow.imaging import decoder
 from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed, history_of
 from tests.app.history.rows import add, row
@@ -206,4 +206,4 @@ def test_the_training_set_of_real_inspections(client: TestClient, tiny_images: I
         found = [file.read(name) for name in file.namelist()]
         assert all(name.startswith("tiny/train/good/") for name in file.namelist())
     assert found == [tiny_images["good"][0], tiny_images["defect"][0]]
-    assert images.decode(found[0]).shape == (64, 64, 3)
+    assert decoder.decode_image(found[0]).shape == (64, 64, 3)

@@ -55,8 +55,8 @@ def test_rates_give_thresholds_by_the_versions_own_calibration(client: TestClien
     body = response.json()
     assert response.headers["ETag"] == tag(1, body)
     assert (body["target_fpr"], body["review_fpr"]) == (0.2, 0.4)
-    assert body["threshold"]["reject"] == conformal.threshold(scores, 0.2).reject
-    assert body["threshold"]["review"] == conformal.threshold(scores, 0.4).reject
+    assert body["threshold"]["reject"] == conformal.compute_threshold(scores, 0.2).reject
+    assert body["threshold"]["review"] == conformal.compute_threshold(scores, 0.4).reject
     assert body["threshold"]["target_fpr"] == 0.2
     assert body["threshold"]["certified"] is True
     read = client.get(URL)

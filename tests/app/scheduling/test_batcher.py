@@ -22,8 +22,8 @@ from app.scheduling.batcher import Batcher, BatchResult, Observer
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging import images
-from flows.fastflow.imaging.geometry import Prepared
+from flows.fastflow.imaging import decoder
+from flows.fastflow.imaging.geometry import PreparedImage
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.model.gaussian import PositionGaussian
 from tests.app.gate import Gate
@@ -41,9 +41,11 @@ def detector(tiny_bundle_store: Path) -> Detector:
 
 
 @pytest.fixture(scope="module")
-def prepared(detector: Detector, tiny_images: Images) -> list[Prepared]:
+def prepared(detector: Detector, tiny_images: Images) -> list[PreparedImage]:
     return [
-        detector.prepare(images.decode(data)) for kind in ("good", "defect") for data in tiny_images[kind]
+        detector.prepare(decoder.decode_image(data))
+        for kind in ("good", "defect")
+        for data in tiny_images[kind]
     ]
 
 
@@ -97,7 +99,7 @@ async def after(batcher: Batcher, gate: Gate, first: Call, calls: Sequence[Call]
     return await asyncio.gather(*rest, return_exceptions=True)
 
 
-def expect_alone(result: BatchResult, detector: Detector, image: Prepared, region: Any = None) -> None:
+def expect_alone(result: BatchResult, detector: Detector, image: PreparedImage, region: Any = None) -> None:
     """A result is as if the image had been scored by itself."""
     [alone] = detector.scorer.score_prepared([image], [region])
     assert result.scored.score == pytest.approx(alone.score, rel=1e-5)
@@ -106,7 +108,7 @@ def expect_alone(result: BatchResult, detector: Detector, image: Prepared, regio
 
 class TestBatches:
     def test_categories_share_a_pass_and_each_image_gets_its_own_answer_and_region(
-        self, detector: Detector, prepared: list[Prepared], gate: Gate
+        self, detector: Detector, prepared: list[PreparedImage], gate: Gate
     ) -> None:
         region = np.zeros((64, 64), np.bool_)
         region[:20] = True
@@ -129,7 +131,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("other", [{"name": "another"}, {"mean": (0.1,) * 3}, {"std": (0.9,) * 3}])
     def test_backbones_that_see_images_otherwise_are_computed_apart(
-        self, detector: Detector, prepared: list[Prepared], gate: Gate, other: dict[str, object]
+        self, detector: Detector, prepared: list[PreparedImage], gate: Gate, other: dict[str, object]
     ) -> None:
         """As efficientnet_lite0 and tf_efficientnet_lite0, which pad and scale differently."""
         scorer, extractor = detector.scorer, copy.copy(detector.scorer.extractor)
@@ -145,7 +147,7 @@ class TestBatches:
         assert [result.batch_size for result in run(scenario)] == [2, 1, 2]
 
     def test_batch_has_one_input_size_and_at_most_so_many_images(
-        self, detector: Detector, prepared: list[Prepared], gate: Gate
+        self, detector: Detector, prepared: list[PreparedImage], gate: Gate
     ) -> None:
         wide = of_category(detector, "wide", (64, 96))
         image = wide.prepare(prepared[0].pixels)
@@ -182,7 +184,7 @@ SMALL, WIDE, TALL = (64, 64), (64, 96), (96, 64)
 
 class TestTime:
     def test_models_of_other_groups_share_the_time(
-        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+        self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An image of the slow model takes ten times as long: the other one has ten computed for each."""
         Clock(monkeypatch, {SMALL: 0.01, WIDE: 0.1})
@@ -211,7 +213,7 @@ class TestTime:
                 assert abs(10 * done["slow"] - done["tiny"]) <= 20 + 16
 
     def test_category_ahead_of_another_group_joins_no_batch_that_others_began(
-        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+        self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seconds = {SMALL: 0.01, WIDE: 0.1, TALL: 1.0}
         Clock(monkeypatch, seconds)
@@ -244,7 +246,7 @@ class TestTime:
         assert seen[4:] == [["d"], ["b"] * 16, ["a"], ["c"], ["b"], ["d"]]
 
     def test_expected_seconds_grow_with_what_waits_and_spare_those_who_send_little(
-        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
+        self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = Clock(monkeypatch, {SMALL: 0.1})
         gate = Gate(monkeypatch)
@@ -275,7 +277,7 @@ class TestTime:
 
 class TestCancelled:
     def test_waiting_image_leaves_the_queue(
-        self, detector: Detector, prepared: list[Prepared], gate: Gate
+        self, detector: Detector, prepared: list[PreparedImage], gate: Gate
     ) -> None:
         async def scenario(batcher: Batcher) -> None:
             first = await enter(gate, batcher.score(detector, prepared[0]))
@@ -290,7 +292,7 @@ class TestCancelled:
         run(scenario)
 
     def test_running_image_leaves_the_others_their_answers(
-        self, detector: Detector, prepared: list[Prepared], gate: Gate
+        self, detector: Detector, prepared: list[PreparedImage], gate: Gate
     ) -> None:
         async def scenario(batcher: Batcher) -> list[object]:
             heard: list[object] = []
@@ -314,7 +316,7 @@ class TestTiles:
         return Detector(manifest, detector.sha256, cut)
 
     @pytest.fixture
-    def four_tiles(self, tiled: Detector) -> Prepared:
+    def four_tiles(self, tiled: Detector) -> PreparedImage:
         pixels = np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)
         cut = tiled.prepare(pixels)
         assert len(cut.layout) == 4
@@ -325,8 +327,8 @@ class TestTiles:
         self,
         detector: Detector,
         tiled: Detector,
-        four_tiles: Prepared,
-        prepared: list[Prepared],
+        four_tiles: PreparedImage,
+        prepared: list[PreparedImage],
         gate: Gate,
         max_batch: int,
         sizes: list[int],
@@ -348,8 +350,8 @@ class TestTiles:
         self,
         detector: Detector,
         tiled: Detector,
-        four_tiles: Prepared,
-        prepared: list[Prepared],
+        four_tiles: PreparedImage,
+        prepared: list[PreparedImage],
         gate: Gate,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -369,7 +371,7 @@ class TestTiles:
 class TestFailures:
     @pytest.mark.parametrize("where", ["backbone", "head"])
     def test_bad_image_fails_alone(
-        self, detector: Detector, prepared: list[Prepared], gate: Gate, where: str
+        self, detector: Detector, prepared: list[PreparedImage], gate: Gate, where: str
     ) -> None:
         other = of_category(detector, "other")
         bad, region = prepared[3], None
@@ -397,7 +399,7 @@ class TestFailures:
     def test_device_that_computes_no_more_is_reported_for_good(
         self,
         detector: Detector,
-        prepared: list[Prepared],
+        prepared: list[PreparedImage],
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
         still: bool,
@@ -431,7 +433,7 @@ class TestFailures:
 
 
 def test_closing_finishes_what_runs_and_ends_the_thread(
-    detector: Detector, prepared: list[Prepared], gate: Gate
+    detector: Detector, prepared: list[PreparedImage], gate: Gate
 ) -> None:
     async def main() -> None:
         batcher = Batcher(16)
@@ -449,7 +451,7 @@ def test_closing_finishes_what_runs_and_ends_the_thread(
 
 
 def test_unloaded_model_leaves_memory_although_nothing_follows(
-    detector: Detector, prepared: list[Prepared]
+    detector: Detector, prepared: list[PreparedImage]
 ) -> None:
     async def scenario(batcher: Batcher) -> None:
         mine = of_category(detector, "mine")

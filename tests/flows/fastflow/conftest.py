@@ -12,7 +12,7 @@ from flows.fastflow.backbones import sources as backbones
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES, resolve
-from flows.fastflow.imaging.images import decode
+from flows.fastflow.imaging.decoder import decode_image
 
 
 @pytest.fixture(autouse=True)
@@ -43,4 +43,4 @@ def tiny_extractor(tiny_bundle_store: Path) -> FeatureExtractor:
 @pytest.fixture(scope="session")
 def tiny_pictures(tiny_images: dict[str, list[bytes]]) -> dict[str, list[NDArray[np.uint8]]]:
     """Pictures of good and of defective parts that no model has seen, decoded."""
-    return {kind: [decode(data) for data in files] for kind, files in tiny_images.items()}
+    return {kind: [decode_image(data) for data in files] for kind, files in tiny_images.items()}

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from flows.fastflow.backbones.features import FeatureExtractor
-from flows.fastflow.backbones.recorded import fits
+from flows.fastflow.backbones.recorded import matches_manifest
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.calibration import conformal
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import FlowConfig, Geometry, ScoreRule
-from flows.fastflow.detector import Detector, DeviceError, pick_device
+from flows.fastflow.detector import Detector
+from flows.fastflow.engines.device import DeviceError, pick_device
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model.head import Head
@@ -51,7 +52,7 @@ class TestPredict:
                 "REJECT" if prediction.score > detector.calibrator.threshold.reject else "PASS"
             )
         assert {p.decision for p in predictions} == {"PASS", "REJECT"}
-        assert detector.calibrator.threshold == conformal.threshold(
+        assert detector.calibrator.threshold == conformal.compute_threshold(
             scores, detector.calibrator.threshold.target_fpr
         )
 
@@ -122,10 +123,10 @@ class TestLoad:
 
     def test_another_one_is_not(self, detector: Detector, tiny_bundle_store: Path) -> None:
         other = FeatureExtractor(weights(), (1, 2))
-        assert not fits(other, detector.manifest)
+        assert not matches_manifest(other, detector.manifest)
         loaded = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", backbone=other)
         assert loaded.scorer.extractor is not other
-        assert fits(loaded.scorer.extractor, loaded.manifest)
+        assert matches_manifest(loaded.scorer.extractor, loaded.manifest)
 
     def test_float_noise_in_a_golden_score_is_no_damage(
         self, tiny: Path, tiny_extractor: FeatureExtractor

@@ -14,7 +14,7 @@ from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.weights import WeightsError, WeightsNotFoundError
 from flows.fastflow.bundle.bundle import FLOW, BundleError, verify
 from flows.fastflow.detector import Detector
-from flows.fastflow.engines.engine import Kind, pick_engine
+from flows.fastflow.engines.engine import EngineKind, pick_engine
 from flows.fastflow.manifest import Manifest
 from tests.conftest import picture, png
 from tests.flows.fastflow.manifests import edit, rehash
@@ -190,7 +190,9 @@ class TestBackbone:
     @pytest.mark.threads(2)
     @pytest.mark.parametrize("kind", ["torch", "openvino"])
     @pytest.mark.parametrize("values", [{"strides": [1, 8]}, {"mean": []}, {"std": [0, 0, 0]}], ids=str)
-    def test_a_false_record(self, tiny: Path, tmp_path: Path, kind: Kind, values: dict[str, object]) -> None:
+    def test_a_false_record(
+        self, tiny: Path, tmp_path: Path, kind: EngineKind, values: dict[str, object]
+    ) -> None:
         if kind == "openvino":
             pytest.importorskip("openvino")
         engine = pick_engine("float32", torch.device("cpu"), kind, tmp_path / "engines")

@@ -1,6 +1,6 @@
 """Weights that nobody trained, of a timm architecture small enough to write and read in an instant."""
 
-from flows.fastflow.backbones.weights import State, Weights, digest
+from flows.fastflow.backbones.weights import State, Weights, weights_digest
 from tests.support.random_weights import random_weights
 
 NAME = "test_resnet"
@@ -14,4 +14,4 @@ def state(seed: int = 0, name: str = NAME) -> State:
 
 def weights(seed: int = 0, name: str = NAME) -> Weights:
     tensors = state(seed, name)
-    return Weights(name, "a test", digest(tensors), tensors)
+    return Weights(name, "a test", weights_digest(tensors), tensors)

@@ -18,7 +18,7 @@ import flowgauge
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.calibration.conformal import false_reject_band
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from tests.flows.fastflow.manifests import edit
 from tests.training.evaluation.comparison.stand_in import interpreter
 from training.evaluation.metrics.images import image_f1_max
@@ -113,7 +113,7 @@ def test_every_score_goes_through_the_file_without_losing_a_bit(
     assert [row["path"] for row in found] == [str(path) for path in paths]
     assert [row["defect"] for row in found] == [""] * 8 + ["scratch"] * 8
     for row, path in zip(found, paths, strict=True):
-        [prediction] = detector.predict([read(path)])
+        [prediction] = detector.predict([read_image(path)])
         assert float(row["score"]) == prediction.score
         assert float(row["p_value"]) == prediction.p_value
         assert row["decision"] == prediction.decision
@@ -164,7 +164,9 @@ def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
     masks = data / "tiny/ground_truth/scratch"
     masks.mkdir(parents=True)
     for path in (data / "tiny/test/scratch").iterdir():
-        cv2.imwrite(str(masks / f"{path.stem}_mask.png"), 255 * (read(path).min(2) > 200).astype(np.uint8))
+        cv2.imwrite(
+            str(masks / f"{path.stem}_mask.png"), 255 * (read_image(path).min(2) > 200).astype(np.uint8)
+        )
     said, summary, folder = measured(data, tiny_bundle_store, tmp_path)
     assert summary["pixel_auroc"] > 0.9
     assert 0 < summary["aupro_0.05"] < summary["aupro_0.3"] <= 1
@@ -188,7 +190,7 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     found = rows(folder)
     good = [row["decision"] for row in found[:3]].count("REVIEW") / 3
     defective = [row["decision"] for row in found[3:]].count("REVIEW") / 3
-    threshold = Detector.load(version, device="cpu").calibrator.at(0.9).reject
+    threshold = Detector.load(version, device="cpu").calibrator.threshold_at(0.9).reject
     assert good > 0
     assert (
         f"review band from {threshold:.4f}: {good:.2%} of good parts and {defective:.2%} of defective parts "
@@ -221,7 +223,7 @@ def test_pictures_that_the_version_had_and_copies_are_left_out_and_near_copies_t
     for kind in ("good", "scratch"):
         for i in range(3):
             shutil.copy(test / kind / "000.png", test / kind / f"again-{i}.png")
-    near = cv2.imencode(".png", read(good[3])[..., ::-1] ^ 1)[1].tobytes()
+    near = cv2.imencode(".png", read_image(good[3])[..., ::-1] ^ 1)[1].tobytes()
     (test / "good/near.png").write_bytes(near)
     printed, summary, folder = measured(data, tiny_bundle_store, tmp_path / "out")
     assert "9 good and 8 defective test pictures" in printed

@@ -8,8 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from flows.fastflow.imaging import images
-from flows.fastflow.imaging.images import FILE_LIMITS, ImageError
+from flows.fastflow.imaging import decoder
+from flows.fastflow.imaging.image_errors import ImageError
+from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from tests.training.pins import pins
 from training.data.pinned_images import Pinned, read, read_bytes, size_of
 from training.data.sample import DatasetError
@@ -27,7 +28,7 @@ def picture(path: Path) -> Pinned:
 
 def test_an_image_that_stayed_as_it_was_is_read_as_any_other(path: Path, picture: Pinned) -> None:
     assert read_bytes(picture) == path.read_bytes()
-    assert np.array_equal(read(picture, 16), images.read(path))
+    assert np.array_equal(read(picture, 16), decoder.read_image(path))
 
 
 @pytest.mark.parametrize("change", ["a byte more", "cut off", "too large"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.calibration.conformal import threshold
+from flows.fastflow.calibration.conformal import compute_threshold
 from training.config.run_config import CalibrationConfig
 from training.data.sample import DatasetError
 from training.data.split import Split, split, too_few, without_copies
@@ -79,7 +79,7 @@ def test_parts_are_divided_whole_and_calibrate_by_one_picture() -> None:
 def test_how_many_pictures_a_rate_takes_is_what_conformal_prediction_says(asked: float, needed: int) -> None:
     calibration = CalibrationConfig(target_fpr=asked)
     for held_out in (needed, needed - 1):
-        certified = held_out > 0 and threshold(np.arange(float(held_out)), asked).certified
+        certified = held_out > 0 and compute_threshold(np.arange(float(held_out)), asked).certified
         said = too_few(held_out, calibration, parts=False)
         assert (said == []) == certified == (held_out == needed)
         assert (

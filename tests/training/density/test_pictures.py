@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.imaging.images import ImageError
+from flows.fastflow.imaging.image_errors import ImageError
 from training.density.pictures import Pictures, digits, folder
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from training.data.sample import Sample
 from training.evaluation.evaluation import Evaluation, evaluate
 
@@ -38,7 +38,7 @@ def pixel_auroc(evaluation: Evaluation) -> float | None:
 
 def bright(path: Path) -> NDArray[np.bool_]:
     """Where the scratch of a made-up part is: nothing else in the picture is as bright."""
-    return np.asarray(read(path).min(2) > 200, dtype=np.bool_)
+    return np.asarray(read_image(path).min(2) > 200, dtype=np.bool_)
 
 
 def with_masks(samples: Sequence[Sample], folder: Path) -> list[Sample]:
@@ -83,7 +83,7 @@ def test_what_lies_in_the_review_band_is_neither_rejected_nor_an_escape(
 ) -> None:
     # A good part that is said to be a defect, as one that nobody can see.
     chosen = [*samples, dataclasses.replace(samples[0], defect="dent")]
-    reject, review = reviewing.calibrator.threshold.reject, reviewing.calibrator.at(0.9).reject
+    reject, review = reviewing.calibrator.threshold.reject, reviewing.calibrator.threshold_at(0.9).reject
     assert review < reject
     found = evaluate(reviewing, chosen, ignore)
     wanted = [
@@ -117,7 +117,7 @@ def test_pixel_auroc_is_on_raw_maps_at_the_models_size(
     detector: Detector, samples: list[Sample], tmp_path: Path
 ) -> None:
     masked = with_masks(samples, tmp_path)
-    maps = [detector.predict([read(s.path)])[0].score_map for s in masked]
+    maps = [detector.predict([read_image(s.path)])[0].score_map for s in masked]
     truth = [bright(s.path) if s.defect else np.zeros((64, 64), dtype=np.bool_) for s in masked]
     found = pixel_auroc(evaluate(detector, masked, ignore))
     wanted = float(roc_auc_score(np.stack(truth).ravel(), np.stack(maps).ravel()))
@@ -141,7 +141,7 @@ def test_pictures_and_masks_of_other_sizes_are_brought_to_the_models(
 ) -> None:
     def enlarge(path: Path, interpolation: int) -> Path:
         large = tmp_path / f"large-{path.name}"
-        image = cv2.resize(read(path), (200, 120), interpolation=interpolation)
+        image = cv2.resize(read_image(path), (200, 120), interpolation=interpolation)
         assert cv2.imwrite(str(large), image[..., ::-1])
         return large
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow.bundle.fit_images import FitPictures
+from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.calibration.parts import PARTS, PartsError
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from tests.conftest import png
 from training.data.check.survey import thumbnail_of
 from training.evaluation.near_copies import NearCopies, near_copies, of_version
@@ -35,23 +35,23 @@ def train(tmp_path: Path) -> list[Path]:
 @pytest.fixture
 def test(tmp_path: Path, train: list[Path]) -> list[Path]:
     """One of a part that training never saw, and two that it saw: with a grey level more, and as a JPEG."""
-    seen = read(train[7]).clip(0, 254) + 1
+    seen = read_image(train[7]).clip(0, 254) + 1
     jpeg = tmp_path / "test/good/c.jpg"
     jpeg.parent.mkdir(parents=True)
-    assert cv2.imwrite(str(jpeg), read(train[3])[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])
+    assert cv2.imwrite(str(jpeg), read_image(train[3])[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])
     unseen = wrote(tmp_path / "test/good/a.png", texture(99))
     return [unseen, wrote(tmp_path / "test/dent/b.png", seen), jpeg]
 
 
-def known(paths: list[Path]) -> list[FitPictures]:
+def known(paths: list[Path]) -> list[ImageDigests]:
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-    return [FitPictures(digests[:5]), FitPictures(digests[5:])]
+    return [ImageDigests(digests[:5]), ImageDigests(digests[5:])]
 
 
 def looked(test: list[Path], learned: list[Path], versions: list[Path], folder: Path) -> NearCopies:
     learned = of_version(learned, known(versions))
     advanced: list[int] = []
-    thumbnails = np.stack([thumbnail_of(read(path)) for path in test])
+    thumbnails = np.stack([thumbnail_of(read_image(path)) for path in test])
     found = near_copies(test, thumbnails, learned, folder, threads=2, advance=advanced.append, sample_bits=16)
     assert sum(advanced) == len(learned)
     return found

@@ -26,7 +26,7 @@ def test_each_rate_rejects_what_its_threshold_rejects() -> None:
     points = points_of(calibrator(), [*good, *bad], [False] * 100 + [True] * 4)
     assert [point.target_fpr for point in points] == list(RATES)
     for point in points:
-        assert point.threshold == calibrator().at(point.target_fpr).reject
+        assert point.threshold == calibrator().threshold_at(point.target_fpr).reject
         assert point.false_rejects is not None
         assert point.recall is not None
         assert point.false_rejects.value == sum(s > point.threshold for s in good) / 100

@@ -14,10 +14,10 @@ from filelock import FileLock
 
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.sources import find_weights
-from flows.fastflow.backbones.weights import Weights, digest
+from flows.fastflow.backbones.weights import Weights, weights_digest
 from flows.fastflow.config import Geometry
-from flows.fastflow.imaging.geometry import lay_out
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
+from flows.fastflow.imaging.geometry import compute_layout
 from flows.fastflow.imaging.resizing import resize
 from tests.app.full_disk import files_of_at_most
 from tests.training.pins import pins
@@ -107,7 +107,7 @@ def test_features_are_what_the_backbone_gives_memory_mapped_and_computed_once(
     assert [a.shape for a in second] == [(5, 24, 16, 12), (5, 40, 8, 6)]
     assert all(isinstance(a, np.memmap) and not a.flags.writeable for a in second)
     for i, path in enumerate(paths):
-        maps = extractor(torch.from_numpy(resize(read(path), SIZE)[None]))
+        maps = extractor(torch.from_numpy(resize(read_image(path), SIZE)[None]))
         for array, wanted in zip(second, maps, strict=True):
             np.testing.assert_allclose(array[i], wanted[0].numpy(), rtol=1e-4, atol=1e-4)
 
@@ -119,7 +119,7 @@ def test_tiles_of_an_image_are_rows(folder: Path, extractor: CountingExtractor, 
     views = [replace(views_of(paths)[t.picture], tile=t.number) for t in tiles]
     found = cache_of(folder, extractor, views, geometry=tile).features(ignore, ignore)
     for row, (picture, number) in enumerate(tiles):
-        prepared = lay_out(tile, (64, 64), SIZE, extractor.strides).prepare(read(paths[picture]))
+        prepared = compute_layout(tile, (64, 64), SIZE, extractor.strides).prepare(read_image(paths[picture]))
         maps = extractor(torch.from_numpy(prepared.tiles()[number][None].copy()))
         for array, wanted in zip(found, maps, strict=True):
             np.testing.assert_allclose(array[row], wanted[0].numpy(), rtol=1e-4, atol=1e-4)
@@ -131,7 +131,7 @@ def test_changed_copies_have_features_of_their_own(
     first, second = views_of(paths[:2])
     views = [first, replace(first, variant=Variant(mirrored=True)), second]
     found = cache_of(folder, extractor, views).features(ignore, ignore)
-    mirrored = torch.from_numpy(resize(np.ascontiguousarray(read(paths[0])[:, ::-1]), SIZE)[None])
+    mirrored = torch.from_numpy(resize(np.ascontiguousarray(read_image(paths[0])[:, ::-1]), SIZE)[None])
     for array, wanted in zip(found, extractor(mirrored), strict=True):
         np.testing.assert_allclose(array[1], wanted[0].numpy(), rtol=1e-4, atol=1e-4)
 
@@ -153,7 +153,7 @@ def test_what_decides_features_decides_the_caches_name(
     views = views_of(paths)
     state = dict(weights.state)
     state["conv_stem.weight"] = state["conv_stem.weight"] * 1.1
-    tuned = FeatureExtractor(replace(weights, state=state, sha256=digest(state)), (1, 2))
+    tuned = FeatureExtractor(replace(weights, state=state, sha256=weights_digest(state)), (1, 2))
     turned = [replace(views[0], variant=Variant(degrees=degrees)) for degrees in (1, 2)]
     caches = [
         cache_of(folder, extractor, views),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from tests.training.pins import pins
 from training.fit.calibrate import calibrate
 
@@ -13,7 +13,7 @@ from training.fit.calibrate import calibrate
 def test_it_calibrates_by_what_serving_gives_picture_by_picture(tiny_data: Path, detector: Detector) -> None:
     paths = sorted((tiny_data / "tiny/test/good").iterdir())
     made = calibrate(detector.scorer, pins(paths), 0.25, lambda _: None, 16)
-    served = [detector.scorer.score([read(path)])[0] for path in paths]
+    served = [detector.scorer.score([read_image(path)])[0] for path in paths]
     assert made.scores == [one.score for one in served]  # in the order of the pictures
     served.sort(key=lambda one: one.score)
     assert made.calibration.scores == [one.score for one in served]

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flows.fastflow.imaging.images import ImageError
+from flows.fastflow.imaging.image_errors import ImageError
 from training.density import pictures
 from training.density.pictures import Pictures
 

@@ -35,7 +35,7 @@ def sample(
 
     import torch
 
-    from flows.fastflow.detector import pick_device
+    from flows.fastflow.engines.device import pick_device
     from flows.fastflow.files.atomic_files import replace_file, temporary_directory
     from training.density import saved
     from training.density.sheets import SheetError, default_columns, png, sheet, sheet_size, to_pixels

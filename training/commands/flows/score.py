@@ -46,7 +46,7 @@ def score(
 
     import torch
 
-    from flows.fastflow.detector import pick_device
+    from flows.fastflow.engines.device import pick_device
     from flows.fastflow.files.atomic_files import replace_file
     from training.commands.flows.data import to_score
     from training.density import saved

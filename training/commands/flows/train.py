@@ -69,7 +69,7 @@ def train(
     import torch
     from rich.console import Console
 
-    from flows.fastflow.detector import pick_device
+    from flows.fastflow.engines.device import pick_device
     from training.commands.flows.data import to_fit
     from training.density import named, saved
     from training.density.fit import FitSettings

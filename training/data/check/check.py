@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.calibration.parts import by_first_appearance, parts_of_names
+from flows.fastflow.calibration.parts import number_by_appearance, parts_from_names
 from flows.fastflow.config import MAX_SAMPLE_BITS
 from training.data import layout
 from training.data.check.consistency import odd_bits, odd_colours, odd_light, odd_sizes, sizes
@@ -56,7 +56,7 @@ def check(
     begun = time.monotonic()
     folder = data / category
     paths = layout.train_images(data, category)
-    parts = parts_of_names([path.name for path in paths], folder)
+    parts = parts_from_names([path.name for path in paths], folder)
     samples, masks, no_test, elsewhere = _test_set(data, category) if test else ([], [], None, False)
     with stage("check", len(paths) + len(samples)) as advance:
         every = [*paths, *(s.path for s in samples)]
@@ -78,7 +78,7 @@ def check(
         findings += odd_light(train, named([*train, *(p for p in tested if p.path in good)]))
         findings += odd_sizes(train, everything) + odd_colours(train, everything)
     first = dict(reversed([*zip((p.sha256 for p in train), rows, strict=True)])).values()
-    shown = np.arange(len(train)) if parts is None else by_first_appearance([parts[i] for i in rows])
+    shown = np.arange(len(train)) if parts is None else number_by_appearance([parts[i] for i in rows])
     if len(np.unique(shown)) > 1:
         near = neighbours(np.stack([p.thumbnail for p in train]), shown)
         findings += _outliers(named(train), shown, near)

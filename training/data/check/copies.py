@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.fastflow.calibration.parts import is_own, parts_where_told
-from flows.fastflow.files.listing import some
+from flows.fastflow.calibration.parts import is_single_image, parts_or_single_images
+from flows.fastflow.files.listing import join_first
 from training.data.check.findings import Finding
 from training.data.check.near_duplicates import LIMIT, Neighbours, nearest_in_training
 from training.data.check.survey import Picture
@@ -45,14 +45,16 @@ def same_parts(
         test: the good test pictures.
         folder: the category's, which has a parts.txt.
     """
-    asked = parts_where_told([path.name for path in test], folder)  # names of test pictures need not tell
+    asked = parts_or_single_images(
+        [path.name for path in test], folder
+    )  # names of test pictures need not tell
     if asked is None:
         return []
     first = dict(reversed([*zip(parts, train, strict=True)]))
     twins = [
         (path, first[part])
         for path, part in zip(test, asked, strict=True)
-        if part in first and not is_own(part)
+        if part in first and not is_single_image(part)
     ]
     named = [(a.relative_to(folder).as_posix(), b.relative_to(folder).as_posix()) for a, b in twins]
     return [_leak(a, b, f"{a} and {b} show the same part, as their names tell", 0.0) for a, b in named]
@@ -67,7 +69,7 @@ def _same_files(pictures: Sequence[Named]) -> list[Finding]:
             kind="duplicate",
             severity="warning",
             files=names,
-            message=f"{some(names, _SHOWN, ' = ')}, byte for byte",
+            message=f"{join_first(names, _SHOWN, ' = ')}, byte for byte",
             measure=0.0,
         )
         for names in by_content.values()
@@ -99,7 +101,7 @@ def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
             kind="near_duplicate",
             severity="warning",
             files=members[top],
-            message=f"{some(members[top], _SHOWN, ' ~ ')} (distance {ratio:.2f} of the usual)",
+            message=f"{join_first(members[top], _SHOWN, ' ~ ')} (distance {ratio:.2f} of the usual)",
             measure=ratio,
         )
         for top, ratio in sorted(closest.items(), key=lambda item: item[1])

@@ -149,7 +149,7 @@ class DataCheck(_Record):
                 continue
             severity = "error" if any(f.severity == "error" for f in found) else "warning"
             lines.append(f"{severity}: {title} ({len(found)})")
-            lines += listing.lines([finding.message for finding in found], shown)
+            lines += listing.indent_first([finding.message for finding in found], shown)
         return lines
 
     def raise_for_errors(self) -> None:

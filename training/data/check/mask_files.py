@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from training.data.check.findings import Finding, Kind, within
 from training.data.check.survey import Picture
 from training.data.folders import MASKS, is_good, masks_of
@@ -105,7 +105,7 @@ def _is_flat(mask: Path) -> bool:
 
 def _marks_nothing(mask: Path) -> bool:
     try:
-        return not read(mask).any()
+        return not read_image(mask).any()
     except (ValueError, OSError):
         return False
 

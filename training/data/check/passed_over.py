@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.fastflow.files.plain_files import escaped
-from flows.fastflow.imaging.image_files import is_picture
-from flows.fastflow.imaging.images import IMAGE_SUFFIXES
+from flows.fastflow.files.plain_files import escape_name
+from flows.fastflow.imaging.image_files import is_image_file
+from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 from training.data import layout
 from training.data.check.findings import Finding
 from training.data.sample import DatasetError, Sample
@@ -51,7 +51,7 @@ def passed_over(
     """
     within = {folder} if others is not None else {path.parent for path in train}
     found = _idle(folder, train, others, within)
-    named = [(escaped(one.place.relative_to(folder).as_posix()), one) for one in found]
+    named = [(escape_name(one.place.relative_to(folder).as_posix()), one) for one in found]
     return [
         Finding(kind="passed_over", severity="warning", files=[name], message=one.said(name))
         for name, one in sorted(named, key=lambda pair: (pair[0], pair[1].count, pair[1].why))
@@ -115,7 +115,7 @@ def _why(file: Path) -> str | None:
     """Why a file that nothing is made of may have been meant as a picture; None of others."""
     kind = file.suffix.lower()
     try:
-        if is_picture(file):
+        if is_image_file(file):
             return _ELSEWHERE
         if kind in _OTHERS and file.is_file():
             return f"with the suffix {kind}, which is not read"

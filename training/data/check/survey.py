@@ -11,8 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.imaging.images import FILE_LIMITS, BitsUsed, ImageError, bits_used, decode, read_bytes
+from flows.fastflow.imaging.decoder import decode_image, read_image_bytes
+from flows.fastflow.imaging.image_errors import ImageError
+from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from flows.fastflow.imaging.resizing import resize
+from flows.fastflow.imaging.sample_bits import BitsUsed, bits_used
 
 THUMBNAIL = 64  # px
 _SIDE = 256  # px; statistics are taken at this size, so that pictures of other sizes can be compared
@@ -69,7 +72,7 @@ def survey(
         paths: the files.
         threads: pictures decoded at a time; each holds one picture in memory.
         advance: called with 1 after every picture.
-        sample_bits: of the pictures, see `images.decode`.
+        sample_bits: of the pictures, see `decoder.decode_image`.
 
     Returns:
         One per path, in the same order.
@@ -105,8 +108,8 @@ def _thumbnail(lightness: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _look(path: Path, sample_bits: int) -> Picture | Undecodable:
     try:
-        data = read_bytes(path)
-        image = decode(data, FILE_LIMITS, sample_bits)
+        data = read_image_bytes(path)
+        image = decode_image(data, FILE_LIMITS, sample_bits)
     except ImageError as error:
         return Undecodable(path, str(error))
     except OSError as error:

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from flows.fastflow.bundle import fit_images as fit_pictures
-from flows.fastflow.bundle.fit_images import FitPictures
-from flows.fastflow.calibration.conformal import threshold
+from flows.fastflow.bundle import image_digests
+from flows.fastflow.bundle.image_digests import ImageDigests
+from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.resizing import resize
 from training.config.run_config import load_config
 from training.data.images import gather
@@ -173,8 +173,8 @@ def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple
     pictures = gather(config, data, category)
     recorded = detector.manifest.data
     # The same pictures under other names would be divided in another way.
-    known = fit_pictures.load(bundle, detector.manifest)
-    others = known is not None and known != FitPictures(pictures.hashes[i] for i in pictures.split.seen)
+    known = image_digests.read_digests(bundle, detector.manifest)
+    others = known is not None and known != ImageDigests(pictures.hashes[i] for i in pictures.split.seen)
     if others or pictures.record.model_copy(update={"licence": recorded.licence}) != recorded:
         raise ComparisonError(
             f"the good pictures of {category} in {data} are not those that {bundle.name} was trained on, or "
@@ -195,7 +195,7 @@ def _write_pictures(
     with path.open("wb") as file:
         write_header(file, np.dtype(np.uint8), (len(pictures), height, width, 3))
         for picture in pictures:
-            image = read(picture, sample_bits=detector.manifest.sample_bits)
+            image = read_image(picture, sample_bits=detector.manifest.sample_bits)
             file.write(resize(image, (height, width), geometry.shrink).tobytes())
             sizes.append((image.shape[0], image.shape[1]))
             advance(1)
@@ -250,7 +250,7 @@ def _measured(
 ) -> dict[str, Any]:
     scores: NDArray[np.float64] = np.load(folder / f"{model}-test.npy")
     maps: NDArray[np.float32] = np.load(folder / f"{model}-maps.npy", mmap_mode="r")
-    limit = threshold(np.load(folder / f"{model}-calibration.npy"), target_fpr).reject
+    limit = compute_threshold(np.load(folder / f"{model}-calibration.npy"), target_fpr).reject
     measurement = Measurement()
     for sample, size, score, score_map in zip(samples, sizes, scores, maps, strict=True):
         measurement.add(sample, size, float(score), np.asarray(score_map))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from flows.fastflow.calibration.conformal import Threshold, false_reject_band
+from flows.fastflow.calibration.conformal import ConformalThreshold, false_reject_band
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.report.chart import Chart, padded
 
@@ -42,7 +42,7 @@ def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> Chart | None:
     return chart
 
 
-def histogram_chart(evaluation: Evaluation, threshold: Threshold) -> Chart:
+def histogram_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> Chart:
     """Image scores of good and of defective test pictures, each as shares of its own kind."""
     good, defective = _scores(evaluation)
     everything = np.concatenate([good, defective, [threshold.reject]])
@@ -115,7 +115,7 @@ def pro_chart(evaluation: Evaluation) -> Chart | None:
     return chart
 
 
-def calibration_chart(evaluation: Evaluation, threshold: Threshold) -> Chart | None:
+def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> Chart | None:
     """Asked false-reject rate against the rate seen on good test pictures, with the band chance allows."""
     p_values = np.sort([row.p_value for row in evaluation.rows if row.defect is None])
     if not len(p_values):
@@ -156,7 +156,7 @@ def calibration_chart(evaluation: Evaluation, threshold: Threshold) -> Chart | N
 
 
 def distribution_chart(
-    evaluation: Evaluation, calibration: NDArray[np.float64], threshold: Threshold
+    evaluation: Evaluation, calibration: NDArray[np.float64], threshold: ConformalThreshold
 ) -> Chart:
     """Cumulative scores of calibration pictures and of good test pictures: are they alike?"""
     good, _ = _scores(evaluation)

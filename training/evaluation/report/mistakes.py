@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.heatmap import overlay
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
+from flows.fastflow.imaging.heatmap import render_overlay
 from training.evaluation.evaluation import Evaluation, Row
 from training.evaluation.measurement import read_truth
 
@@ -61,7 +61,7 @@ def _shown(detector: Detector, rows: list[Row], wrong: str) -> list[Mistake]:
 
 
 def _mistake(detector: Detector, row: Row, wrong: bool) -> Mistake:
-    image = read(row.path, sample_bits=detector.manifest.sample_bits)
+    image = read_image(row.path, sample_bits=detector.manifest.sample_bits)
     [prediction] = detector.predict([image])
     scale = _SIDE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
@@ -74,7 +74,7 @@ def _mistake(detector: Detector, row: Row, wrong: bool) -> Mistake:
         wrong=wrong,
         outlined=bool(mask.any()),
         picture=_data_uri(_outlined(shown, mask)),
-        overlay=_data_uri(overlay(shown, prediction.score_map, detector.calibrator.colour_scale)),
+        overlay=_data_uri(render_overlay(shown, prediction.score_map, detector.calibrator.colour_scale)),
         width=size[0],
         height=size[1],
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.fastflow.bundle.bundle import read_verified
-from flows.fastflow.calibration.highest import say_highest
-from flows.fastflow.calibration.review_band import say_empty_band
+from flows.fastflow.calibration.highest_scores import describe_highest_scoring
+from flows.fastflow.calibration.review_band import describe_empty_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.manifest import Manifest
@@ -73,7 +73,7 @@ def write_report(
         pixel_count=evaluation.figures.masked,
         band=summary["expected_rejects"],
         more_than_chance=more_than_chance(summary),
-        empty_band=say_empty_band(
+        empty_band=describe_empty_band(
             threshold.n_calibration, threshold.target_fpr, detector.calibrator.review_fpr
         ),
         near_copies=say_near_copies(summary["near_copies"], summary["compared_with"]),
@@ -110,7 +110,7 @@ def _highest(bundle: Path, manifest: Manifest) -> str | None:
     if not text:
         return None
     rate = manifest.thresholds["float32"].target_fpr
-    return say_highest(json.loads(text), manifest.calibration.scores, rate)
+    return describe_highest_scoring(json.loads(text), manifest.calibration.scores, rate)
 
 
 def _text(bundle: Path, manifest: Manifest, name: str) -> str:

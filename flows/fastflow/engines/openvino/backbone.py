@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.engines.openvino.parts import let_end, shared
+from flows.fastflow.engines.openvino.primitives import shared_tensor, wait_for_all
 
 if TYPE_CHECKING:
     from flows.fastflow.backbones.features import FeatureExtractor
@@ -122,7 +122,7 @@ class _Requests:
         try:
             yield taken
         except BaseException:
-            let_end(chain(*taken))
+            wait_for_all(chain(*taken))
             raise
         self.idle.extend(taken)
 
@@ -140,7 +140,7 @@ def _computed(
     found: list[list[Any]] = [[] for _ in taken]
     parts = list(zip(*taken, strict=True))
     for request, picture in zip(parts[0], pictures, strict=True):
-        request.set_input_tensor(shared(picture[None]))
+        request.set_input_tensor(shared_tensor(picture[None]))
         request.start_async()
     for first, second in pairwise(parts):
         for before, after, early in zip(first, second, found, strict=True):

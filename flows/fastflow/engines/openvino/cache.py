@@ -16,7 +16,7 @@ import numpy as np
 import openvino as ov
 import torch
 
-from flows.fastflow.files.atomic_files import sweep, temporary_directory
+from flows.fastflow.files.atomic_files import remove_abandoned, temporary_directory
 from flows.fastflow.manifest import Backbone
 
 logger = logging.getLogger("flowgauge.openvino")
@@ -25,7 +25,7 @@ logger = logging.getLogger("flowgauge.openvino")
 _SUFFIXES: Final = (".xml", ".bin", ".sha256")
 
 
-def path_of(folder: Path, backbone: Backbone, size: tuple[int, int]) -> Path:
+def cached_path(folder: Path, backbone: Backbone, size: tuple[int, int]) -> Path:
     """The file of a converted backbone's graph, named by what it was made of and what converted it.
 
     Args:
@@ -39,8 +39,8 @@ def path_of(folder: Path, backbone: Backbone, size: tuple[int, int]) -> Path:
     return folder / f"{backbone.name}-{made_of}-{made_by}.xml"
 
 
-def read(core: Any, path: Path) -> Any | None:
-    """The graph that `keep` wrote; None if it is missing or damaged."""
+def read_graph(core: Any, path: Path) -> Any | None:
+    """The graph that `write_graph` wrote; None if it is missing or damaged."""
     try:
         xml, weights, sha256 = (path.with_suffix(suffix).read_bytes() for suffix in _SUFFIXES)
     except OSError:
@@ -51,14 +51,14 @@ def read(core: Any, path: Path) -> Any | None:
     return core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
 
 
-def keep(model: Any, path: Path) -> None:
+def write_graph(model: Any, path: Path) -> None:
     """Write a graph, in the place of what other versions of the libraries wrote of the same backbone.
 
     What cannot be written, on a full disk for instance, is logged and costs the next start some seconds.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)  # what killed conversions left
+        remove_abandoned(path.parent)  # what killed conversions left
         with temporary_directory(path.parent) as temporary:
             made = temporary / path.name
             ov.save_model(model, made, compress_to_fp16=False)

@@ -19,20 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flows.fastflow.backbones.memory import memory_of
-from flows.fastflow.backbones.recorded import FrozenBackbone, record_of
-from flows.fastflow.config import Enlarging, ScoreRule
+from flows.fastflow.backbones.memory import count_tensor_bytes
+from flows.fastflow.backbones.recorded import FrozenBackbone, record_backbone
+from flows.fastflow.config import ScoreRule, Upsampling
 from flows.fastflow.engines.openvino import cache as openvino_cache
 from flows.fastflow.engines.openvino import pixels as openvino_pixels
 from flows.fastflow.engines.openvino.backbone import OpenVinoBackbone, convert
-from flows.fastflow.engines.openvino.head import Sizes, build, weights_of
-from flows.fastflow.engines.openvino.parts import infer, shared
+from flows.fastflow.engines.openvino.head import Sizes, build_head_graph, graph_weights
 from flows.fastflow.engines.openvino.pixels import PixelsRequest
-from flows.fastflow.engines.openvino.split import split
+from flows.fastflow.engines.openvino.primitives import infer, shared_tensor
+from flows.fastflow.engines.openvino.split import split_graph
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies, FusedHead
 from flows.fastflow.model.head import Head
-from flows.fastflow.scoring.finish import Pixels
+from flows.fastflow.scoring.cpu_scoring import PixelPlanes
 
 # Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
@@ -86,7 +86,7 @@ class OpenVinoEngine:
         self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], OpenVinoBackbone]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
-        self._pixels: dict[tuple[Sizes, tuple[int, int], Enlarging], PixelsRequest] = {}
+        self._pixels: dict[tuple[Sizes, tuple[int, int], Upsampling], PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone:
@@ -109,13 +109,13 @@ class OpenVinoEngine:
         """See `Engine`."""
         return _OpenVinoHead(head, self)
 
-    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
         """See `Engine`."""
         largest = max(1, _PORTION_PIXELS // math.prod(size))
         rules = [np.asarray([x], np.float32) for x in (rule.gaussian, rule.energy_floor, rule.sharpness)]
         known: dict[Sizes, PixelsRequest] = {}
 
-        def run(energies: Energies) -> Iterator[Pixels]:
+        def run(energies: Energies) -> Iterator[PixelPlanes]:
             inputs = [np.ascontiguousarray(x.numpy()) for x in (*energies.flow, *energies.gaussian)]
             for start, end in _portions(len(inputs[0]), largest):
                 portion = [x[start:end] for x in inputs]
@@ -123,7 +123,7 @@ class OpenVinoEngine:
                 if sizes not in known:
                     known[sizes] = self._pixels_request((sizes, size, rule.enlarging))
                 for product, score_map in zip(*known[sizes]([*portion, *rules]), strict=True):
-                    yield Pixels(product, score_map, len(sizes))
+                    yield PixelPlanes(product, score_map, len(sizes))
 
         return run
 
@@ -134,7 +134,7 @@ class OpenVinoEngine:
             known = self._heads.get(key)
         if known is None:
             # Not under the lock: batches of other sizes need not wait.
-            compiled = self._compile(build(fused, sizes), self._settings)
+            compiled = self._compile(build_head_graph(fused, sizes), self._settings)
             with self._lock:
                 known = self._heads.setdefault(key, compiled)
         return known
@@ -154,13 +154,13 @@ class OpenVinoEngine:
                 return None
             head.own_bytes = nbytes
             self._owners.add(head)
-        return self._compile(build(fused, sizes, own=True), self._settings)
+        return self._compile(build_head_graph(fused, sizes, own=True), self._settings)
 
-    def _pixels_request(self, key: tuple[Sizes, tuple[int, int], Enlarging]) -> PixelsRequest:
+    def _pixels_request(self, key: tuple[Sizes, tuple[int, int], Upsampling]) -> PixelsRequest:
         with self._lock:
             known = self._pixels.get(key)
         if known is None:
-            made = PixelsRequest(self._compile(openvino_pixels.build(*key), self._exact))
+            made = PixelsRequest(self._compile(openvino_pixels.build_pixel_graph(*key), self._exact))
             with self._lock:
                 known = self._pixels.setdefault(key, made)
         return known
@@ -172,17 +172,19 @@ class OpenVinoEngine:
         """The graph of a backbone for one image, or its two parts, each of a precision."""
         model = self._converted(extractor, size)
         model.reshape([1, *size, 3])
-        return (split(model, size) if self._rounds else None) or (model,)
+        return (split_graph(model, size) if self._rounds else None) or (model,)
 
     def _converted(self, extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
         if self._cache is None:
             return convert(extractor, size)
-        path = openvino_cache.path_of(self._cache, record_of(extractor), size)
-        if (kept := openvino_cache.read(self._core, path)) is not None:
+        path = openvino_cache.cached_path(self._cache, record_backbone(extractor), size)
+        if (kept := openvino_cache.read_graph(self._core, path)) is not None:
             return kept
         model = convert(extractor, size)
         # Named anew: timm is imported by now, and known by the version that converted.
-        openvino_cache.keep(model, openvino_cache.path_of(self._cache, record_of(extractor), size))
+        openvino_cache.write_graph(
+            model, openvino_cache.cached_path(self._cache, record_backbone(extractor), size)
+        )
         return model
 
     def _compile_backbone(self, parts: Sequence[Any]) -> OpenVinoBackbone:
@@ -212,8 +214,8 @@ class _OpenVinoHead:
         self._engine = engine
         self._requests: dict[Sizes, Any] = {}
         self.own_bytes = 0
-        self._weights = [weight.contiguous() for weight in weights_of(self._fused).values()]
-        self.nbytes = memory_of((*self._fused.buffers(), *self._weights))
+        self._weights = [weight.contiguous() for weight in graph_weights(self._fused).values()]
+        self.nbytes = count_tensor_bytes((*self._fused.buffers(), *self._weights))
 
     def __call__(self, maps: Sequence[Tensor]) -> Energies:
         whole = [np.ascontiguousarray(m.numpy()) for m in maps]
@@ -225,7 +227,7 @@ class _OpenVinoHead:
     def _computed(self, maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         request = self._request(tuple(m.shape for m in maps))
         for i, m in enumerate(maps):
-            request.set_input_tensor(i, shared(m))
+            request.set_input_tensor(i, shared_tensor(m))
         infer(request)
         return [output.data.copy() for output in request.output_tensors]
 
@@ -245,7 +247,7 @@ class _OpenVinoHead:
             request = self._engine.shared_graph(self._fused, sizes).create_infer_request()
             # The weights follow the maps.
             for i, weight in enumerate(self._weights, start=len(sizes)):
-                request.set_input_tensor(i, shared(weight.numpy()))
+                request.set_input_tensor(i, shared_tensor(weight.numpy()))
             request = self._requests.setdefault(sizes, request)
         return request
 
@@ -253,7 +255,7 @@ class _OpenVinoHead:
 def _shape(fused: FusedHead) -> tuple[object, ...]:
     """What heads have in common that share graphs."""
     settings = (fused.normaliser.mode, fused.normaliser.windows, fused.bound)
-    return (*settings, tuple((name, tuple(w.shape)) for name, w in weights_of(fused).items()))
+    return (*settings, tuple((name, tuple(w.shape)) for name, w in graph_weights(fused).items()))
 
 
 def _streams(threads: int) -> int:

@@ -12,23 +12,23 @@ import openvino as ov
 import openvino.opset13 as op
 from torch import Tensor, nn
 
-from flows.fastflow.engines.openvino.parts import constant
-from flows.fastflow.model.fused import FusedHead, Step, Steps, Turns
+from flows.fastflow.engines.openvino.primitives import constant
+from flows.fastflow.model.fused import AlternatingFlow, CouplingStep, FusedHead, ShuffledFlow
 
 # Of each map that a head takes, (N, C, H, W).
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 
 
-def weights_of(head: FusedHead) -> dict[str, Tensor]:
+def graph_weights(head: FusedHead) -> dict[str, Tensor]:
     """What the graph takes beside feature maps, by the names of its inputs, in their order."""
     # What the lowest log-scales are says the same as the gain, for torch.
     return {name: weight for name, weight in head.named_buffers() if not name.endswith(".lowest")}
 
 
-def build(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.Model:
+def build_head_graph(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.Model:
     """The graph of heads that have this one's shape.
 
-    Inputs are feature maps, per scale, and then what `weights_of` gives. Outputs are `Energies`, one after
+    Inputs are feature maps, per scale, and then what `graph_weights` gives. Outputs are `Energies`, one after
     the other.
 
     Args:
@@ -46,13 +46,13 @@ def build(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.Model:
     scales = [graph.scale(i, size) for i, size in enumerate(sizes)]
     flow = [graph.flow(f"scales.{i}", head.scales[i], one.features) for i, one in enumerate(scales)]
     gaussian = [graph.gaussian(i, one.features) for i, one in enumerate(scales)]
-    first = head.picture.first
-    picture = [graph.picture(i, one) for i, one in enumerate(scales[first:], first)]
+    first = head.image.first
+    image = [graph.image(i, one) for i, one in enumerate(scales[first:], first)]
     seen = zip(*(one.seen for one in scales), strict=True)
     results = [
         *flow,
         *gaussian,
-        _beside(picture),
+        _beside(image),
         *(_beside([_mean(x, (1,)) for x in of_all]) for of_all in seen),
     ]
     return ov.Model(results, [*(one.given for one in scales), *graph.inputs], "head")
@@ -82,7 +82,7 @@ class _Graph:
     def __init__(self, head: FusedHead, own: bool) -> None:
         self._head, self._own = head, own
         make = _constant_of if own else _input_of
-        self._weights = {name: make(tensor) for name, tensor in weights_of(head).items()}
+        self._weights = {name: make(tensor) for name, tensor in graph_weights(head).items()}
         self.inputs = [] if own else list(self._weights.values())
 
     def scale(self, i: int, size: tuple[int, ...]) -> _Scale:
@@ -112,19 +112,19 @@ class _Graph:
         return op.avg_pool(x, [1, 1], [pad, pad], [pad, pad], [side, side], True)
 
     def flow(self, name: str, flow: nn.Module, x: Any) -> Any:
-        if isinstance(flow, Turns):
+        if isinstance(flow, AlternatingFlow):
             halves = [
                 op.gather(x, self._weight(f"{name}.{half}"), constant(1, np.int64))
                 for half in ("first", "second")
             ]
-            for i, step in enumerate(cast(Sequence[Step], flow.steps)):
+            for i, step in enumerate(cast(Sequence[CouplingStep], flow.steps)):
                 seen, changed = i % 2, 1 - i % 2
                 halves[changed] = self._step(f"{name}.steps.{i}", step, halves[seen], halves[changed])
             halves[seen] = self._pass_by(f"{name}.steps.{i}", halves[seen])
             return self._energy(halves, flow.channels)
-        steps = cast(Steps, flow)
+        steps = cast(ShuffledFlow, flow)
         orders = op.split(self._weight(f"{name}.orders"), constant(0, np.int64), len(steps.steps))
-        for i, step in enumerate(cast(Sequence[Step], steps.steps)):
+        for i, step in enumerate(cast(Sequence[CouplingStep], steps.steps)):
             seen, changed = _split(x, (steps.split, steps.channels - steps.split))
             y = self._step(f"{name}.steps.{i}", step, seen, changed)
             x = op.concat([self._pass_by(f"{name}.steps.{i}", seen), y], 1)
@@ -138,14 +138,14 @@ class _Graph:
         z = op.subtract(_convolve(x, self._weight(f"kernel_{i}")), wide)
         return self._energy([z], self._head.channels[i])
 
-    def picture(self, i: int, scale: _Scale) -> Any:
+    def image(self, i: int, scale: _Scale) -> Any:
         look = op.concat([scale.mean, op.sqrt(scale.variance)], 1)
-        place = i - self._head.picture.first
-        centred = op.subtract(look, self._weight(f"picture.mean_{place}"))
-        z = op.matmul(centred, self._weight(f"picture.whitening_{place}"), False, False)
+        place = i - self._head.image.first
+        centred = op.subtract(look, self._weight(f"image.mean_{place}"))
+        z = op.matmul(centred, self._weight(f"image.whitening_{place}"), False, False)
         return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
 
-    def _step(self, name: str, step: Step, seen: Any, x: Any) -> Any:
+    def _step(self, name: str, step: CouplingStep, seen: Any, x: Any) -> Any:
         def get(part: str) -> Any:
             return self._weight(f"{name}.{part}")
 

@@ -16,13 +16,15 @@ import openvino as ov
 import openvino.opset13 as op
 from numpy.typing import NDArray
 
-from flows.fastflow.config import Enlarging
-from flows.fastflow.engines.openvino.parts import constant, infer, shared
-from flows.fastflow.scoring.enlarging import LARGEST, spline_weights
-from flows.fastflow.scoring.finish import square_roots
+from flows.fastflow.config import Upsampling
+from flows.fastflow.engines.openvino.primitives import constant, infer, shared_tensor
+from flows.fastflow.scoring.cpu_scoring import square_roots
+from flows.fastflow.scoring.upsampling import MAX_ENERGY, spline_weights
 
 
-def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging) -> ov.Model:
+def build_pixel_graph(
+    sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Upsampling
+) -> ov.Model:
     """The graph for inputs of one size.
 
     Inputs are `Energies.flow`, then `Energies.gaussian`, then the Gaussian's share, the floor and the
@@ -44,12 +46,12 @@ def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: En
     return ov.Model([product, score_map], [*flow, *gaussian, share, floor, sharpness], "pixels")
 
 
-def _enlarged(x: Any, size: tuple[int, int], how: Enlarging) -> Any:
+def _enlarged(x: Any, size: tuple[int, int], how: Upsampling) -> Any:
     """What it makes of each row and of each column is a product with a matrix."""
     _, height, width = x.shape
     weights = _linear_weights
     if how == "spline":
-        weights, x = spline_weights, op.minimum(x, constant(LARGEST))
+        weights, x = spline_weights, op.minimum(x, constant(MAX_ENERGY))
     wide = op.matmul(x, op.constant(weights(width, size[1]).T.copy()), False, False)
     return op.matmul(op.constant(weights(height, size[0])), wide, False, False)
 
@@ -122,8 +124,8 @@ class PixelsRequest:
         found = [np.empty(shape, np.float32) for shape in self._shapes]
         with self._lock:
             for i, x in enumerate(inputs):
-                self._request.set_input_tensor(i, shared(x))
+                self._request.set_input_tensor(i, shared_tensor(x))
             for i, x in enumerate(found):
-                self._request.set_output_tensor(i, shared(x))
+                self._request.set_output_tensor(i, shared_tensor(x))
             infer(self._request)
         return found

@@ -11,10 +11,10 @@ from typing import Any
 import openvino as ov
 from openvino import opset13
 
-from flows.fastflow.model.head import stays_exact
+from flows.fastflow.model.head import keeps_float32
 
 
-def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
+def split_graph(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
     """Part a graph at the narrowest of the first maps that are a quarter of the picture's size, rounded up.
 
     Args:
@@ -70,7 +70,7 @@ def _joint(model: Any, size: tuple[int, int]) -> Any | None:
     best, least, sides = None, 0, None
     for i, op in enumerate(order):
         shape = _map_shape(op) if op.get_name() in needed and not _leads_out(op) else None
-        if shape is None or stays_exact(shape[1:], size):
+        if shape is None or keeps_float32(shape[1:], size):
             continue
         if any(place[n] < i < until for n, until in needed.items()):
             continue

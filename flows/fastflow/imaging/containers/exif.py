@@ -22,7 +22,7 @@ _INTEGERS = {3: "H", 4: "I"}
 _EXIF_PREFIX = b"Exif\0\0"
 
 
-class Entry(NamedTuple):
+class TiffTag(NamedTuple):
     """A tag. ``value`` holds its values where they fit (4 bytes, 8 of BigTIFF), else their offset."""
 
     tag: int
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Directory:
+class TagDirectory:
     """The first directory of a TIFF file, or of EXIF data.
 
     Args:
@@ -56,12 +56,12 @@ class Directory:
         """Where the first entry begins."""
         return self.start + struct.calcsize(self.order + self.number)
 
-    def entries(self, data: bytes | memoryview) -> Iterator[Entry]:
+    def entries(self, data: bytes | memoryview) -> Iterator[TiffTag]:
         """Those that lie inside ``data``."""
         size = self.entry.size
         room = (len(data) - self.first) // size
         entries = memoryview(data)[self.first :][: min(self.count, room) * size]
-        return map(Entry._make, self.entry.iter_unpack(entries))
+        return map(TiffTag._make, self.entry.iter_unpack(entries))
 
     def orientation(self, data: bytes | memoryview) -> int | None:
         """The value of the tag, 1 to 8 or what is there instead; None where there is no such tag."""
@@ -72,7 +72,7 @@ class Directory:
         return None
 
 
-def read_directory(data: bytes | memoryview) -> Directory:
+def read_directory(data: bytes | memoryview) -> TagDirectory:
     """The first directory of a TIFF or BigTIFF file, its entries unread.
 
     Raises:
@@ -88,7 +88,7 @@ def read_directory(data: bytes | memoryview) -> Directory:
     if start >= len(data):
         raise struct.error(f"the directory begins at {start} of {len(data)} bytes")
     count: int = struct.unpack_from(order + number, data, start)[0]
-    return Directory(order, number, offset, struct.Struct(order + entry), start, count)
+    return TagDirectory(order, number, offset, struct.Struct(order + entry), start, count)
 
 
 def orientation(exif: bytes | memoryview) -> int:
@@ -100,11 +100,11 @@ def orientation(exif: bytes | memoryview) -> int:
     for _ in range(2):
         exif = exif[6:] if exif[:6] == _EXIF_PREFIX else exif
     try:
-        return valid(read_directory(exif).orientation(exif))
+        return valid_orientation(read_directory(exif).orientation(exif))
     except (ValueError, struct.error):
         return _UPRIGHT
 
 
-def valid(value: int | None) -> int:
+def valid_orientation(value: int | None) -> int:
     """``value``, or 1 in place of none and of one that does not exist."""
     return value if value is not None and 1 <= value <= 8 else _UPRIGHT

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 
 from flows.fastflow.imaging.containers import exif
-from flows.fastflow.imaging.containers.stripped import MAX_SEGMENTS, Refused, Stripped
+from flows.fastflow.imaging.containers.stripped_image import (
+    MAX_SEGMENTS,
+    ExcessiveMetadataError,
+    StrippedImage,
+)
 
 MAX_FILL = 4096  # bytes between two segments
 MAX_TABLES = 128 * 1024  # bytes; tables of four components take 3 KB, a thumbnail of JFIF 64 KiB
@@ -22,7 +26,7 @@ _COLOURS = {(0xE0, b"JFIF\0"), (0xEE, b"Adobe")}
 _EXIF = b"Exif\0\0"
 
 
-def strip(data: bytes) -> Stripped:
+def strip(data: bytes) -> StrippedImage:
     """The tables, then everything from the first scan on.
 
     Raises:
@@ -37,13 +41,15 @@ def strip(data: bytes) -> Stripped:
         found = _MARKER.search(data, at, at + MAX_FILL)
         if found is None:
             if at + MAX_FILL < len(data):
-                raise Refused("JPEG", f"more than {MAX_FILL:,} bytes of filling between two segments")
+                raise ExcessiveMetadataError(
+                    "JPEG", f"more than {MAX_FILL:,} bytes of filling between two segments"
+                )
             raise OSError("no marker up to the end")
         start, at = found.span()
         marker = data[at - 1]
         if marker == _START_OF_SCAN:
             kept.append(view[start:])
-            return Stripped(b"".join(kept), exif.orientation(b"".join(exif_data)))
+            return StrippedImage(b"".join(kept), exif.orientation(b"".join(exif_data)))
         if marker in _WITHOUT_LENGTH:
             continue
         length = int.from_bytes(data[at : at + 2], "big")
@@ -55,9 +61,9 @@ def strip(data: bytes) -> Stripped:
             kept.append(view[start:at])
             tables += at - start
             if tables > MAX_TABLES:
-                raise Refused("JPEG", f"more than {MAX_TABLES:,} bytes of tables")
+                raise ExcessiveMetadataError("JPEG", f"more than {MAX_TABLES:,} bytes of tables")
         elif marker not in _METADATA:
             raise OSError(f"marker {marker:#x} before the pixels")
         elif marker == _APP1 and body[: len(_EXIF)] == _EXIF:
             exif_data.append(body[len(_EXIF) :])
-    raise Refused("JPEG", f"more than {MAX_SEGMENTS:,} segments before its pixels")
+    raise ExcessiveMetadataError("JPEG", f"more than {MAX_SEGMENTS:,} segments before its pixels")

@@ -7,7 +7,11 @@ import zlib
 from collections.abc import Iterator
 
 from flows.fastflow.imaging.containers import exif
-from flows.fastflow.imaging.containers.stripped import MAX_SEGMENTS, Refused, Stripped
+from flows.fastflow.imaging.containers.stripped_image import (
+    MAX_SEGMENTS,
+    ExcessiveMetadataError,
+    StrippedImage,
+)
 
 # One for each row of the tallest picture, interlaced; most encoders put 8 KiB or more into one.
 MAX_PIXEL_CHUNKS = 32_768
@@ -19,7 +23,7 @@ _LONGEST = 768  # bytes: a palette of 256 colours
 _ANCILLARY = 0x20  # the bit in the first letter of a chunk that a decoder may ignore (5.4)
 
 
-def strip(data: bytes) -> Stripped:
+def strip(data: bytes) -> StrippedImage:
     """IHDR, PLTE, tRNS, IDAT and IEND; of an animated PNG the picture for decoders that know none.
 
     OpenCV 5.0 sets aside what the length of a chunk claims, 4 GB for a file of a hundred bytes: here
@@ -56,7 +60,7 @@ def strip(data: bytes) -> Stripped:
         seen.add(name)
         before = name
     bare = data if sum(map(len, kept)) == len(data) else b"".join(kept)
-    return Stripped(bare, exif.orientation(exif_data), is_animated=frames > 1)
+    return StrippedImage(bare, exif.orientation(exif_data), is_animated=frames > 1)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
@@ -76,8 +80,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         else:
             others += 1
         if pixel_chunks > MAX_PIXEL_CHUNKS:
-            raise Refused("PNG", f"its pixels in more than {MAX_PIXEL_CHUNKS:,} chunks")
+            raise ExcessiveMetadataError("PNG", f"its pixels in more than {MAX_PIXEL_CHUNKS:,} chunks")
         if others > MAX_SEGMENTS:
-            raise Refused("PNG", f"more than {MAX_SEGMENTS:,} chunks beside those of pixels")
+            raise ExcessiveMetadataError("PNG", f"more than {MAX_SEGMENTS:,} chunks beside those of pixels")
         yield name, view[at:end]
         at = end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from flows.fastflow.imaging.containers import exif
-from flows.fastflow.imaging.containers.stripped import Refused, Stripped
+from flows.fastflow.imaging.containers.stripped_image import ExcessiveMetadataError, StrippedImage
 
 MAX_TAGS = 1024
 MAX_VALUES = 64
@@ -19,7 +19,7 @@ _PIXELS = frozenset(
 )
 
 
-def strip(data: bytes) -> Stripped:
+def strip(data: bytes) -> StrippedImage:
     """The first directory written anew in its place, without tags that say nothing on pixels.
 
     All else stays where it is and the file as long as it is: one that is cut off stays cut off.
@@ -34,7 +34,7 @@ def strip(data: bytes) -> Stripped:
     size = directory.entry.size
     end = directory.first + directory.count * size
     if directory.count > MAX_TAGS:
-        raise Refused("TIFF", f"{directory.count:,} tags, more than {MAX_TAGS:,}")
+        raise ExcessiveMetadataError("TIFF", f"{directory.count:,} tags, more than {MAX_TAGS:,}")
     if end > len(data):
         raise OSError("the directory is cut off")
     kept: dict[int, memoryview] = {}  # of a tag that comes twice the first, as decoders do
@@ -42,9 +42,11 @@ def strip(data: bytes) -> Stripped:
         if entry.tag in _PIXELS and entry.tag not in kept:
             most = MAX_VALUES_OF.get(entry.tag, MAX_VALUES)
             if entry.n_values > most:
-                raise Refused("TIFF", f"{entry.n_values:,} values in tag {entry.tag}, more than {most:,}")
+                raise ExcessiveMetadataError(
+                    "TIFF", f"{entry.n_values:,} values in tag {entry.tag}, more than {most:,}"
+                )
             kept[entry.tag] = view[at : at + size]
     number = struct.pack(directory.order + directory.number, len(kept))
     new = b"".join([number, *kept.values(), view[end : end + offset.size]])
     stripped = b"".join([view[: directory.start], new, view[directory.start + len(new) :]])
-    return Stripped(stripped, exif.valid(directory.orientation(data)))
+    return StrippedImage(stripped, exif.valid_orientation(directory.orientation(data)))

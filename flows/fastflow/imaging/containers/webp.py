@@ -5,13 +5,17 @@ from __future__ import annotations
 import struct
 
 from flows.fastflow.imaging.containers import exif
-from flows.fastflow.imaging.containers.stripped import MAX_SEGMENTS, Refused, Stripped
+from flows.fastflow.imaging.containers.stripped_image import (
+    MAX_SEGMENTS,
+    ExcessiveMetadataError,
+    StrippedImage,
+)
 
 _HEADER = 12  # RIFF, the size of what follows, WEBP
 _HAS_EXIF = 0x08
 
 
-def strip(data: bytes) -> Stripped:
+def strip(data: bytes) -> StrippedImage:
     """The file as it is: libwebp looks at no metadata, and it is only the number of chunks that costs.
 
     Raises:
@@ -23,10 +27,10 @@ def strip(data: bytes) -> Stripped:
     at, end = _HEADER, min(len(data), 8 + int.from_bytes(data[4:8], "little"))
     for _ in range(MAX_SEGMENTS):
         if at + 8 > end:
-            return Stripped(data, exif.orientation(exif_data))
+            return StrippedImage(data, exif.orientation(exif_data))
         name, length = struct.unpack_from("<4sI", data, at)
         body = view[at + 8 : at + 8 + length]
         if name == b"EXIF" and flags & _HAS_EXIF:
             exif_data = exif_data or body
         at += 8 + length + length % 2
-    raise Refused("WEBP", f"more than {MAX_SEGMENTS:,} chunks")
+    raise ExcessiveMetadataError("WEBP", f"more than {MAX_SEGMENTS:,} chunks")

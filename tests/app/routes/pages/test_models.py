@@ -93,7 +93,7 @@ def test_calibrations_of_stations_are_told_apart(served: Keyed) -> None:
 def test_a_stations_damaged_calibration_does_not_hide_the_others(served: Keyed, store: Path) -> None:
     for station in ("line-3", "line-5"):
         calibrate(served, station=station)
-    folder = models_folder.renewals_of(models_folder.resolve(store, "tiny"))
+    folder = models_folder.calibrations_folder(models_folder.resolve(store, "tiny"))
     files = {json.loads(file.read_text())["station"]: file for file in folder.iterdir()}
     files["line-3"].write_text("{")
     assert "<strong>line-3</strong>" in text(served, "/models/tiny")  # as before, what is known is in force

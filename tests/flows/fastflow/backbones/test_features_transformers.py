@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.weights import Weights, WeightsError
-from flows.fastflow.model.cost import on_meta
+from flows.fastflow.model.cost import build_on_meta
 from tests.support import random_weights as backbones
 
 # timm's name, tokens that belong to no patch, side of a patch: a class token; that and a distillation token;
@@ -91,4 +91,4 @@ def test_a_size_that_does_not_fit_is_refused_before_anything_is_computed(
     name: str, size: tuple[int, int], said: str
 ) -> None:
     with pytest.raises(WeightsError, match=said):
-        on_meta(name, (1,), size)
+        build_on_meta(name, (1,), size)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from flows.fastflow.backbones.features import FeatureExtractor
-from flows.fastflow.backbones.presets import PAPER, PRESETS, Preset, preset
+from flows.fastflow.backbones.presets import PAPER, PRESETS, Preset, get_preset
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.model.cost import cost, on_meta
+from flows.fastflow.model.cost import build_on_meta, count_cost
 from flows.fastflow.model.head import Head
 from training.config.run_config import load_config
 
@@ -30,7 +30,7 @@ def described(
     backbone: str, out_indices: tuple[int, ...], size: tuple[int, int]
 ) -> tuple[FeatureExtractor, list[torch.Size]]:
     """A backbone without numbers and the shapes of its maps of two pictures; the paper's stand here twice."""
-    extractor = on_meta(backbone, out_indices, size)
+    extractor = build_on_meta(backbone, out_indices, size)
     maps = extractor(torch.empty(2, *size, 3, dtype=torch.uint8, device="meta"))
     return extractor, [m.shape for m in maps]
 
@@ -43,7 +43,7 @@ def flow(found: Preset) -> FlowConfig:
 @pytest.mark.parametrize("prefix", ["", PAPER])
 def test_the_papers_are_as_published(prefix: str, name: str) -> None:
     side, indices, steps, kernels, ratio = PUBLISHED[name]
-    found = preset(prefix + name)
+    found = get_preset(prefix + name)
     assert (found.backbone, found.input_size, found.out_indices) == (name, (side, side), indices)
     shape = flow(found)
     assert (shape.steps, shape.kernels, shape.hidden_ratio) == (steps, kernels, ratio)
@@ -71,7 +71,7 @@ def test_every_preset_builds_and_trains_a_step_on_the_meta_device(name: str) -> 
 def test_multiply_adds_are_counted() -> None:
     """ResNet-18's to stage 3 are 1.8 G at 256 px, its flow's 2.7 G: 8 (c1 h + 2 h c2) 9 H W a scale."""
     found = PRESETS["resnet18"]
-    counted = cost(found.backbone, found.out_indices, found.input_size, flow(found))
+    counted = count_cost(found.backbone, found.out_indices, found.input_size, flow(found))
     halves = [(32, 64 * 64), (64, 32 * 32), (128, 16 * 16)]
     assert counted.flow_macs == sum(8 * 3 * c * c * 9 * positions for c, positions in halves)
     assert counted.backbone_macs == pytest.approx(1.83e9, rel=0.01)

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from flows.fastflow.backbones.features import FeatureExtractor
-from flows.fastflow.backbones.recorded import RecordedBackbone, difference, fits, record_of
+from flows.fastflow.backbones.recorded import (
+    RecordedBackbone,
+    describe_difference,
+    matches_manifest,
+    record_backbone,
+)
 from flows.fastflow.backbones.weights import save_weights
 from flows.fastflow.bundle.bundle import BundleError, read_manifest
 from flows.fastflow.bundle.models_folder import BACKBONES, resolve
@@ -29,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recorded(extractor: FeatureExtractor, folder: Path) -> RecordedBackbone:
-    return RecordedBackbone(record_of(extractor), SIZE, folder, CPU)
+    return RecordedBackbone(record_backbone(extractor), SIZE, folder, CPU)
 
 
 class TestLayers:
@@ -48,21 +53,21 @@ class TestLayers:
     def test_others_than_were_recorded_are_refused(
         self, extractor: FeatureExtractor, folder: Path, values: dict[str, list[float]]
     ) -> None:
-        record = record_of(extractor).model_copy(update=values)
+        record = record_backbone(extractor).model_copy(update=values)
         recorded = RecordedBackbone(record, SIZE, folder, CPU)
         [what] = values
         for _ in range(2):
             with pytest.raises(BundleError, match=f"{what} of {NAME} were .* another version of timm"):
                 recorded.layers()
-        assert difference(recorded, record) is None
-        assert str(difference(extractor, record)).startswith(what)
+        assert describe_difference(recorded, record) is None
+        assert str(describe_difference(extractor, record)).startswith(what)
 
 
 def test_it_fits_bundles_with_its_weights_stages_and_size(tiny_bundle_store: Path) -> None:
     manifest = read_manifest(resolve(tiny_bundle_store, "tiny"))
     weights = tiny_bundle_store / BACKBONES
     recorded = RecordedBackbone(manifest.backbone, manifest.input_size, weights, CPU)
-    assert fits(recorded, manifest)
+    assert matches_manifest(recorded, manifest)
     other = manifest.backbone.model_copy(update={"out_indices": [0, 1]})
-    assert not fits(recorded, manifest.model_copy(update={"backbone": other}))
-    assert not fits(recorded, manifest.model_copy(update={"input_size": (96, 96)}))
+    assert not matches_manifest(recorded, manifest.model_copy(update={"backbone": other}))
+    assert not matches_manifest(recorded, manifest.model_copy(update={"input_size": (96, 96)}))

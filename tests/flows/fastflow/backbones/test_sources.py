@@ -12,8 +12,8 @@ from flows.fastflow.backbones.weights import (
     Weights,
     WeightsError,
     WeightsNotFoundError,
-    digest,
     save_weights,
+    weights_digest,
 )
 from tests.flows.fastflow.untrained import NAME, state, weights
 
@@ -32,20 +32,20 @@ class TestOrder:
         other["classifier.bias"] += 1
         third = {key: value.clone() for key, value in packaged.state.items()}
         third["classifier.bias"] += 2
-        in_folder = save_weights(Weights(name, "", digest(other), other), tmp_path)
+        in_folder = save_weights(Weights(name, "", weights_digest(other), other), tmp_path)
         file = tmp_path / "mine.safetensors"
         save_file({key: value.contiguous() for key, value in third.items()}, file)
 
         assert backbones.find_weights(name, folder=tmp_path / "empty").sha256 == packaged.sha256
         found = backbones.find_weights(name, folder=tmp_path)
-        assert (found.sha256, found.source) == (digest(other), str(in_folder))
+        assert (found.sha256, found.source) == (weights_digest(other), str(in_folder))
         found = backbones.find_weights(name, file=file, folder=tmp_path)
-        assert (found.sha256, found.source) == (digest(third), str(file))
+        assert (found.sha256, found.source) == (weights_digest(third), str(file))
 
         # Serving asks for a digest, and gets it from wherever it is.
         served = backbones.find_weights(name, folder=tmp_path, sha256=packaged.sha256)
         assert served.source.startswith("package")
-        served = backbones.find_weights(name, folder=tmp_path, sha256=digest(other))
+        served = backbones.find_weights(name, folder=tmp_path, sha256=weights_digest(other))
         assert served.source == str(in_folder)
 
     def test_the_hub_is_last(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ class TestOrder:
             asked.append(name)
             return state(7)
 
-        monkeypatch.setattr(backbones, "download", download)
+        monkeypatch.setattr(backbones, "download_weights", download)
         save_weights(weights(), tmp_path)
         assert backbones.find_weights(NAME, folder=tmp_path).sha256 == weights().sha256
         assert asked == []
@@ -70,7 +70,7 @@ class TestOrder:
         with pytest.raises(WeightsNotFoundError, match="come from files that runs named: ") as caught:
             backbones.find_weights(NAME, folder=path.parent)
         assert str(path) in str(caught.value)
-        assert not backbones.weight_sources(NAME, path.parent)[0].found
+        assert not backbones.list_weight_sources(NAME, path.parent)[0].found
         # Nor does it keep what lies there from being taken, nor its own model from being served.
         pulled = save_weights(weights(), path.parent)
         assert backbones.find_weights(NAME, folder=path.parent).source == str(pulled)
@@ -104,7 +104,7 @@ class TestNotFound:
         for call in (
             lambda: backbones.find_weights(name, folder=tmp_path),
             lambda: backbones.find_weights(name, file=tmp_path / "file.pth"),
-            lambda: backbones.pull(name, tmp_path),
+            lambda: backbones.pull_weights(name, tmp_path),
         ):
             with pytest.raises(WeightsError, match="knows no model") as caught:
                 call()

@@ -16,7 +16,7 @@ import pytest
 import timm
 import torch
 
-from flows.fastflow.backbones.weights import State, digest
+from flows.fastflow.backbones.weights import State, weights_digest
 from tests.support import stand_in_hub
 from tests.support.stand_in_hub import Hub, path_of
 
@@ -59,7 +59,7 @@ for name in sys.argv[2:]:
     started, result = time.monotonic(), {"ok": "", "error": "", "message": ""}
     try:
         if kind == "pull":
-            result["ok"] = str(backbones.pull(model, folder))
+            result["ok"] = str(backbones.pull_weights(model, folder))
         else:
             result["ok"] = backbones.find_weights(model, folder=folder / "none").source
     except Exception as error:
@@ -103,7 +103,7 @@ def online(server: Hub, tmp_path_factory: pytest.TempPathFactory) -> Online:
 
 def test_pull_fetches_the_weights_once(online: Online, server: Hub, state: State) -> None:
     first, second, *_ = online.results
-    path = online.folder / f"{MODEL}-{digest(state)[:12]}.safetensors"
+    path = online.folder / f"{MODEL}-{weights_digest(state)[:12]}.safetensors"
     assert first["ok"] == second["ok"] == str(path)
     assert server.requests.count(f"GET {PATH}") == 1
     assert list(online.folder.iterdir()) == [path]

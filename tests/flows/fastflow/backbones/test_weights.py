@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from flows.fastflow.backbones import sources as backbones
 from flows.fastflow.backbones.weights import (
     NAMED,
-    digest,
-    kept_files,
-    kept_weights,
-    marked_files,
+    find_kept_files,
+    find_marked_files,
+    load_kept_weights,
     save_weights,
+    weights_digest,
 )
 from tests.app.full_disk import files_of_at_most
 from tests.flows.fastflow.untrained import NAME, state, weights
@@ -30,7 +30,7 @@ class TestDigest:
         torch.save({"model": tensors}, tmp_path / "e.pth")
         torch.save(dict(sorted(tensors.items(), reverse=True)), tmp_path / "d.pth")
         digests = {backbones.find_weights(NAME, file=file).sha256 for file in tmp_path.iterdir()}
-        assert digests == {digest(tensors)}
+        assert digests == {weights_digest(tensors)}
 
     def test_whatever_changes_changes_it(self) -> None:
         tensors = {"a": torch.zeros(2, 3), "b": torch.zeros((), dtype=torch.int64)}
@@ -42,9 +42,9 @@ class TestDigest:
             {"a": tensors["a"], "c": tensors["b"]},
             {"a": tensors["a"]},
         ]
-        digests = [digest(t) for t in [tensors, *changed]]
+        digests = [weights_digest(t) for t in [tensors, *changed]]
         assert len(set(digests)) == len(digests)
-        assert digest(dict(reversed(tensors.items()))) == digests[0]
+        assert weights_digest(dict(reversed(tensors.items()))) == digests[0]
 
 
 class TestSave:
@@ -70,9 +70,9 @@ class TestMarked:
         one = replace(weights(), named=True)
         path = save_weights(one, tmp_path)
         assert sorted(tmp_path.iterdir()) == [path, path.with_name(path.name + NAMED)]
-        assert kept_files(NAME, tmp_path, None) == []
-        assert kept_files(NAME, tmp_path, one.sha256) == marked_files(NAME, tmp_path) == [path]
-        assert kept_weights(NAME, tmp_path, one.sha256) is not None
+        assert find_kept_files(NAME, tmp_path, None) == []
+        assert find_kept_files(NAME, tmp_path, one.sha256) == find_marked_files(NAME, tmp_path) == [path]
+        assert load_kept_weights(NAME, tmp_path, one.sha256) is not None
 
 
 def _cut(path: Path) -> None:
@@ -93,4 +93,4 @@ class TestKept:
     def test_nothing_else_is(self, damage: Callable[[Path], object], tmp_path: Path) -> None:
         one = weights()
         damage(save_weights(one, tmp_path))
-        assert kept_weights(NAME, tmp_path, one.sha256) is None
+        assert load_kept_weights(NAME, tmp_path, one.sha256) is None

@@ -9,7 +9,7 @@ import pytest
 
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.bundle.bundle import BundleError
-from flows.fastflow.bundle.models_folder import ConflictError, UnknownModelError
+from flows.fastflow.bundle.models_folder import ModelConflictError, UnknownModelError
 from tests.flows.fastflow.manifests import made, manifest
 
 NO_NAMES = ["", "..", "../x", "a/b", "/etc", "a b", "ä", "-a", ".a", "a\n", "a" * 65, "a\0"]
@@ -155,7 +155,7 @@ class TestActive:
 
 class TestDelete:
     def test_takes_all_of_it_and_its_calibrations_away(self, models: Path) -> None:
-        renewals = models_folder.renewals_of(models / "screw" / "2")
+        renewals = models_folder.calibrations_folder(models / "screw" / "2")
         renewals.mkdir(parents=True)
         models_folder.delete(models, "screw", "2")
         assert models_folder.versions(models, "screw") == ["1", "3"]
@@ -164,7 +164,7 @@ class TestDelete:
 
     def test_never_the_active_one(self, models: Path) -> None:
         models_folder.activate(models, "screw", "2")
-        with pytest.raises(ConflictError, match="screw/2 is active; activate another version first"):
+        with pytest.raises(ModelConflictError, match="screw/2 is active; activate another version first"):
             models_folder.delete(models, "screw", "2")
         bundle.verify(models / "screw" / "2")
 
@@ -179,9 +179,9 @@ class TestDelete:
         self, models: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.1)
-        with models_folder.locked(models, "screw"):
+        with models_folder.lock_category(models, "screw"):
             for change in (models_folder.delete, models_folder.activate):
-                with pytest.raises(ConflictError, match="another process has been changing 'screw'"):
+                with pytest.raises(ModelConflictError, match="another process has been changing 'screw'"):
                     change(models, "screw", "1")
         assert models_folder.versions(models, "screw") == ["1", "2", "3"]
 
@@ -191,7 +191,7 @@ class TestMoveIntoPlace:
         for version in "14":
             staged = models / ".upload" / "screw" / version
             shutil.copytree(models / "screw" / "1", staged)
-        with pytest.raises(ConflictError, match="versions are never overwritten"):
+        with pytest.raises(ModelConflictError, match="versions are never overwritten"):
             models_folder.move_into_place(staged.with_name("1"), models, manifest(version="1"))
         rename = Path.rename
 
@@ -201,7 +201,7 @@ class TestMoveIntoPlace:
             return rename(self, target)
 
         monkeypatch.setattr(Path, "rename", late)
-        with pytest.raises(ConflictError, match="versions are never overwritten"):
+        with pytest.raises(ModelConflictError, match="versions are never overwritten"):
             models_folder.move_into_place(staged, models, manifest(version="4"))
         bundle.verify(models / "screw" / "4")
 

@@ -6,25 +6,27 @@ import numpy as np
 import pytest
 
 from flows.fastflow.calibration import conformal
-from flows.fastflow.calibration.calibrator import Calibrator, Measurement, calibrate
+from flows.fastflow.calibration.calibrator import Calibrator, ImageMeasurement, calibrate
 from flows.fastflow.imaging import heatmap
-from flows.fastflow.inference.scored import Scored
+from flows.fastflow.inference.scored_image import ScoredImage
 
 
-def measurements(scores: list[float]) -> list[Measurement]:
-    return [Measurement(s, picture=s / 2, peak=2 * s, median=s / 10, statistics=(s, 1.0)) for s in scores]
+def measurements(scores: list[float]) -> list[ImageMeasurement]:
+    return [
+        ImageMeasurement(s, image_part=s / 2, peak=2 * s, median=s / 10, statistics=(s, 1.0)) for s in scores
+    ]
 
 
-def found(score: float, picture: float | None = 0.5) -> Scored:
+def found(score: float, image_part: float | None = 0.5) -> ScoredImage:
     score_map = np.array([[0.0, 1.0], [2.0, 5.0]], np.float32)
-    return Scored(score, score_map, picture, (3.0, 4.0))
+    return ScoredImage(score, score_map, image_part, (3.0, 4.0))
 
 
 def test_a_calibration_sorts_scores_and_all_that_belongs_to_them() -> None:
     made = calibrate(measurements([3.0, 1.0, 2.0]), 0.25)
     assert made.scores == [1.0, 2.0, 3.0]
     assert made.statistics == [[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]
-    assert made.map_threshold == conformal.threshold([2.0, 4.0, 6.0], 0.25).reject
+    assert made.map_threshold == conformal.compute_threshold([2.0, 4.0, 6.0], 0.25).reject
     assert made.map_typical == 0.2
     assert made.pictures == [0.5, 1.0, 1.5]
 
@@ -37,7 +39,7 @@ def test_flat_maps_have_colours_too(level: float) -> None:
     assert made.map_typical == level
     assert level < made.map_threshold <= level + 1e-3 * max(1, level)
     scale = Calibrator(made, 0.1, identifier="x").colour_scale
-    drawn = heatmap.colours(np.full((2, 2), level, np.float32), scale)
+    drawn = heatmap.render_heatmap(np.full((2, 2), level, np.float32), scale)
     assert (drawn == drawn[0, 0]).all()
 
 
@@ -52,8 +54,8 @@ class TestSplit:
     def test_gives_what_split_conformal_prediction_does(self) -> None:
         scores = [float(i) for i in range(19)]
         made = Calibrator(calibrate(measurements(scores), 0.1), 0.1, identifier="x")
-        assert made.threshold == conformal.threshold(scores, 0.1)
-        assert made.at(0.2) == conformal.threshold(scores, 0.2)
+        assert made.threshold == conformal.compute_threshold(scores, 0.1)
+        assert made.threshold_at(0.2) == conformal.compute_threshold(scores, 0.2)
         assert made.p_value(17.5) == conformal.p_value(17.5, scores)
         assert made.score(found(4.0)) == 4.0
         assert made.colour_scale.middle == made.calibration.map_threshold
@@ -62,15 +64,15 @@ class TestSplit:
         rng = np.random.default_rng(0)
         pixels, wholes = rng.normal(4, 0.3, 99), rng.normal(0.8, 0.1, 99)
         pixels[:3] = pixels[3]  # equal ones
-        taken = [Measurement(x + w, w, 1.0, 0.5, ()) for x, w in zip(pixels, wholes, strict=True)]
+        taken = [ImageMeasurement(x + w, w, 1.0, 0.5, ()) for x, w in zip(pixels, wholes, strict=True)]
         made = Calibrator(calibrate(taken, 0.05), 0.05, identifier="x")
-        exact = [one.score - one.picture for one in taken]  # as they were recorded
-        alone = conformal.threshold(exact, 0.05)
+        exact = [one.score - one.image_part for one in taken]  # as they were recorded
+        alone = conformal.compute_threshold(exact, 0.05)
         for value in (*exact, *rng.normal(4, 0.5, 500), 2.0, 9.0):
-            score = made.score(found(value, picture=None))
+            score = made.score(found(value, image_part=None))
             assert made.p_value(score) == conformal.p_value(value, exact)
             assert (score > made.threshold.reject) == (value > alone.reject)
-        beyond = [made.score(found(value, picture=None)) for value in (9.0, 10.0)]
+        beyond = [made.score(found(value, image_part=None)) for value in (9.0, 10.0)]
         assert beyond[1] - beyond[0] == pytest.approx(1)
 
 

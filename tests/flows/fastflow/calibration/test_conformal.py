@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scipy.stats import beta, betabinom
 
 from flows.fastflow.calibration.conformal import (
-    Threshold,
+    ConformalThreshold,
+    compute_threshold,
     false_reject_band,
     p_value,
     realised_range,
-    threshold,
 )
 
 SCORES = st.floats(-1e6, 1e6) | st.integers(-3, 3).map(float)  # the latter for ties
@@ -35,7 +35,7 @@ def test_p_value_counts_the_scores_at_least_as_large(score: float, expected: flo
 
 def test_threshold_is_the_lth_largest_score() -> None:
     calibration = np.random.default_rng(0).permutation(99).astype(float)  # 0 to 98
-    assert threshold(calibration, 0.05) == Threshold(
+    assert compute_threshold(calibration, 0.05) == ConformalThreshold(
         reject=94.0, target_fpr=0.05, certified=True, achievable_fpr=0.05, n_calibration=99
     )
 
@@ -43,10 +43,10 @@ def test_threshold_is_the_lth_largest_score() -> None:
 @pytest.mark.parametrize("n", [2, 5, 9, 48, 97, 999, 99_999])
 def test_the_smallest_certifiable_rate_is_one_in_n_plus_one(n: int) -> None:
     calibration = np.arange(float(n))
-    enough = threshold(calibration, 1 / (n + 1))
+    enough = compute_threshold(calibration, 1 / (n + 1))
     assert enough.certified
     assert enough.reject == n - 1
-    too_few = threshold(calibration, 0.999 / (n + 1))
+    too_few = compute_threshold(calibration, 0.999 / (n + 1))
     assert not too_few.certified
     assert too_few.reject == n - 1
     assert too_few.target_fpr < too_few.achievable_fpr == 1 / (n + 1)
@@ -56,7 +56,7 @@ def test_the_smallest_certifiable_rate_is_one_in_n_plus_one(n: int) -> None:
 def test_rejecting_by_threshold_is_rejecting_by_p_value(
     calibration: list[float], target: float, score: float
 ) -> None:
-    made = threshold(calibration, target)
+    made = compute_threshold(calibration, target)
     p = p_value(score, calibration)
     assert (score > made.reject) == (p <= made.achievable_fpr)
     if made.certified:
@@ -73,7 +73,7 @@ def counts_of_false_rejects(
         scores = rng.standard_exponential(n + n_test)  # skewed, as scores are
         if ties:
             scores = np.round(scores, 1)
-        counts[draw] = np.count_nonzero(scores[n:] > threshold(scores[:n], target).reject)
+        counts[draw] = np.count_nonzero(scores[n:] > compute_threshold(scores[:n], target).reject)
     return counts
 
 
@@ -127,7 +127,7 @@ def test_the_band_is_the_narrowest_central_one(n: int, n_test: int, target: floa
 )
 def test_a_bad_calibration_is_refused(calibration: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        threshold(calibration, 0.1)
+        compute_threshold(calibration, 0.1)
     with pytest.raises(ValueError, match=message):
         p_value(1.0, calibration)
 
@@ -135,7 +135,7 @@ def test_a_bad_calibration_is_refused(calibration: list[float], message: str) ->
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 5.0, math.nan])
 def test_a_target_that_is_no_rate_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match=r"target_fpr must lie in \(0, 1\), as 0\.01 for 1 %"):
-        threshold([1.0], target)
+        compute_threshold([1.0], target)
     with pytest.raises(ValueError, match="target_fpr"):
         false_reject_band(10, 10, target)
 

@@ -8,10 +8,10 @@ import pytest
 from flows.fastflow.calibration.parts import (
     PARTS,
     PartsError,
-    numbered,
-    one_of_each,
-    parts_of_names,
-    parts_where_told,
+    number_parts,
+    parts_from_names,
+    parts_or_single_images,
+    pick_one_per_part,
 )
 
 
@@ -21,8 +21,8 @@ def say(folder: Path, text: str | bytes) -> Path:
 
 
 def test_without_the_file_each_picture_shows_another_part(tmp_path: Path) -> None:
-    assert parts_of_names(["a_1.png", "a_2.png"], tmp_path) is None
-    assert numbered(["a_1.png", "a_2.png", "a_1.png"], tmp_path).tolist() == [0, 1, 2]
+    assert parts_from_names(["a_1.png", "a_2.png"], tmp_path) is None
+    assert number_parts(["a_1.png", "a_2.png", "a_1.png"], tmp_path).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -36,18 +36,18 @@ def test_without_the_file_each_picture_shows_another_part(tmp_path: Path) -> Non
 )
 def test_groups_tell_parts_apart(tmp_path: Path, expression: str, parts: list[str]) -> None:
     say(tmp_path, expression)
-    assert parts_of_names(["cap1_a.png", "cap2_a.png", "cap1_b.png"], tmp_path) == parts
+    assert parts_from_names(["cap1_a.png", "cap2_a.png", "cap1_b.png"], tmp_path) == parts
 
 
 def test_where_names_need_not_tell_each_that_does_not_has_a_part_of_its_own(tmp_path: Path) -> None:
     names = ["1_a.png", "odd.png", "1_b.png", "odd.png", "2_a.png"]
-    assert parts_where_told(names, tmp_path) is None
-    parts = parts_where_told(names, say(tmp_path, r"^(\d*)"))
+    assert parts_or_single_images(names, tmp_path) is None
+    parts = parts_or_single_images(names, say(tmp_path, r"^(\d*)"))
     assert parts is not None
     assert (parts[0], parts[2], parts[4]) == ("1", "1", "2")
     assert len(set(parts)) == 4
     with pytest.raises(PartsError, match="is no regular expression"):
-        parts_where_told(names, say(tmp_path, "^(a"))
+        parts_or_single_images(names, say(tmp_path, "^(a"))
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_where_names_need_not_tell_each_that_does_not_has_a_part_of_its_own(tmp_
 def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, told: str) -> None:
     say(tmp_path, text)
     with pytest.raises(PartsError, match=told) as error:
-        numbered(["a_1.png"], tmp_path)
+        number_parts(["a_1.png"], tmp_path)
     assert str(tmp_path / PARTS) in str(error.value)
 
 
 def test_of_each_part_the_least_hash_is_taken() -> None:
     parts = np.array([0, 1, 0, 1, 2])
-    assert one_of_each(parts, ["b", "c", "a", "d", "e"]).tolist() == [1, 2, 4]
-    assert one_of_each(np.arange(4), ["d", "c", "b", "a"]).tolist() == [0, 1, 2, 3]
+    assert pick_one_per_part(parts, ["b", "c", "a", "d", "e"]).tolist() == [1, 2, 4]
+    assert pick_one_per_part(np.arange(4), ["d", "c", "b", "a"]).tolist() == [0, 1, 2, 3]

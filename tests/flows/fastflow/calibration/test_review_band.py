@@ -2,23 +2,23 @@
 
 import pytest
 
-from flows.fastflow.calibration.review_band import pictures_for_band, say_empty_band
+from flows.fastflow.calibration.review_band import describe_empty_band, min_images_for_band
 
 RATES = [(0.01, 0.03), (0.01, 0.011), (0.005, 0.5), (0.5, 0.9), (0.02, 0.03), (0.07, 0.0701)]
 
 
 def test_too_few_pictures_for_two_rates_are_told_and_enough_are_not() -> None:
-    assert say_empty_band(42, 0.01, 0.03) == (
+    assert describe_empty_band(42, 0.01, 0.03) == (
         "the review band is empty: 42 pictures to calibrate with do not tell 1.00% and 3.00% apart, so "
         "nothing goes to a person; it takes 66"
     )
-    assert say_empty_band(65, 0.01, 0.03) is not None
-    assert say_empty_band(66, 0.01, 0.03) is None
-    assert say_empty_band(200, 0.01, 0.03) is None
+    assert describe_empty_band(65, 0.01, 0.03) is not None
+    assert describe_empty_band(66, 0.01, 0.03) is None
+    assert describe_empty_band(200, 0.01, 0.03) is None
 
 
 @pytest.mark.parametrize(("target", "review"), RATES)
 def test_from_so_many_pictures_on_it_is_never_empty(target: float, review: float) -> None:
-    needed = pictures_for_band(target, review)
-    assert all(say_empty_band(n, target, review) is None for n in range(needed, 3 * needed + 100) if n)
-    assert needed == 1 or say_empty_band(needed - 1, target, review) is not None
+    needed = min_images_for_band(target, review)
+    assert all(describe_empty_band(n, target, review) is None for n in range(needed, 3 * needed + 100) if n)
+    assert needed == 1 or describe_empty_band(needed - 1, target, review) is not None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flows.fastflow.engines import engine
-from flows.fastflow.engines.engine import Kind, pick_engine, slower_here
+from flows.fastflow.engines.engine import EngineKind, describe_slow_precision, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.manifest import PRECISIONS, Precision
 
@@ -28,7 +28,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
     ],
 )
 def test_engines_by_precision_kind_and_device(
-    precision: Precision, kind: Kind, device: torch.device, name: str
+    precision: Precision, kind: EngineKind, device: torch.device, name: str
 ) -> None:
     if name.startswith("openvino"):
         pytest.importorskip("openvino")
@@ -66,8 +66,8 @@ def test_a_precision_that_the_processor_has_not_is_slower(
     monkeypatch: pytest.MonkeyPatch, without_bfloat16: None, has: bool, slower: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
-    assert slower_here("float32", CPU) is None
+    assert describe_slow_precision("float32", CPU) is None
     for precision in set(PRECISIONS) - {"float32"}:
-        why = slower_here(precision, CPU)
+        why = describe_slow_precision(precision, CPU)
         assert (why is not None) == slower
         assert why is None or precision in why

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
-from flows.fastflow.export.onnx import ExportError, describe, export_onnx
-from flows.fastflow.imaging.images import decode
+from flows.fastflow.export.onnx import ExportError, export_onnx, onnx_metadata
+from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.imaging.resizing import resize
 from flows.fastflow.inference.scorer import Scorer
 
@@ -36,7 +36,7 @@ def inputs(detector: Detector, tiny_images: dict[str, list[bytes]]) -> NDArray[n
     files = (*tiny_images["good"][:2], *tiny_images["defect"][:3])
     return np.stack(
         [
-            resize(decode(data), detector.manifest.input_size, detector.scorer.geometry.shrink)
+            resize(decode_image(data), detector.manifest.input_size, detector.scorer.geometry.shrink)
             for data in files
         ]
     )
@@ -55,11 +55,11 @@ def test_onnxruntime(detector: Detector, exported: Path, inputs: NDArray[np.uint
     session = runtime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
     expect_the_same(detector, inputs, *session.run(["score", "map"], {"images": inputs}))
     expect_the_same(detector, inputs[:1], *session.run(["score", "map"], {"images": inputs[:1]}))
-    assert session.get_modelmeta().custom_metadata_map == dict(describe(detector))
+    assert session.get_modelmeta().custom_metadata_map == dict(onnx_metadata(detector))
 
 
 def test_the_threshold_decides_as_the_service_does(detector: Detector, inputs: NDArray[np.uint8]) -> None:
-    told = describe(detector)
+    told = onnx_metadata(detector)
     assert (told["shrink"], told["sample_bits"]) == ("halves-area", "16")
     limit = float(told["reject_above"])
     for one in detector.predict(list(inputs)):
@@ -67,15 +67,15 @@ def test_the_threshold_decides_as_the_service_does(detector: Detector, inputs: N
 
 
 def test_a_review_band_goes_with_the_model(detector: Detector) -> None:
-    assert not describe(detector).keys() & {"review_above", "review_fpr"}
+    assert not onnx_metadata(detector).keys() & {"review_above", "review_fpr"}
     manifest = detector.manifest.model_copy(update={"review_fpr": 0.5})
     banded = Detector(manifest, detector.sha256, detector.scorer)
-    told = describe(banded)
+    told = onnx_metadata(banded)
     assert told["review_fpr"] == "0.5"
     decided = set()
     for score in [*banded.calibrator.scores, float(told["reject_above"]) + 1]:
         above = [score > float(told[limit]) for limit in ("review_above", "reject_above")]
-        decision = banded.calibrator.own.decide(score)
+        decision = banded.calibrator.default_thresholds.decide(score)
         assert above == [decision != "PASS", decision == "REJECT"]
         decided.add(decision)
     assert decided == {"PASS", "REVIEW", "REJECT"}

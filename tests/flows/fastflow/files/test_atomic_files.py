@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from flows.fastflow.files.atomic_files import (
+    remove_abandoned,
     remove_directory,
     replace_file,
     replacing,
-    sweep,
     temporary_directory,
 )
 
@@ -86,6 +86,6 @@ def test_leftovers_of_killed_writers_are_swept_after_a_day(tmp_path: Path) -> No
     before = time.time() - DAY - 60
     for name in (".old.part", ".keep", "old.part", ".file.part"):
         os.utime(tmp_path / name, (before, before))
-    sweep(tmp_path)
+    remove_abandoned(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".keep", ".young.part", "old.part"]
-    sweep(tmp_path / "absent")
+    remove_abandoned(tmp_path / "absent")

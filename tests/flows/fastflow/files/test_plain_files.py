@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.files.plain_files import FileError, escaped, file_hashes, read_file, sha256_of, sizes
+from flows.fastflow.files.plain_files import (
+    FileError,
+    escape_name,
+    file_hashes,
+    file_sizes,
+    read_file,
+    sha256_of,
+)
 
 
 def test_files_are_read_up_to_a_limit(tmp_path: Path) -> None:
@@ -42,9 +49,9 @@ def test_sizes_are_of_all_files_below(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").write_bytes(b"123")
     (tmp_path / "d").touch()
-    assert sizes(tmp_path, 2) == {"a/b/c": 3, "d": 0}
+    assert file_sizes(tmp_path, 2) == {"a/b/c": 3, "d": 0}
     with pytest.raises(FileError, match="more than 1 files"):
-        sizes(tmp_path, 1)
+        file_sizes(tmp_path, 1)
 
 
 def test_hashes_of_files_and_names_of_those_that_cannot_be_read(tmp_path: Path) -> None:
@@ -63,5 +70,5 @@ def test_hashes_of_files_and_names_of_those_that_cannot_be_read(tmp_path: Path) 
 
 
 def test_a_name_that_is_no_utf_8_can_be_printed() -> None:
-    assert escaped("müll/prüf.png") == "müll/prüf.png"
-    assert escaped(os.fsdecode(b"pr\xfcf.png")) == r"pr\xfcf.png"
+    assert escape_name("müll/prüf.png") == "müll/prüf.png"
+    assert escape_name(os.fsdecode(b"pr\xfcf.png")) == r"pr\xfcf.png"

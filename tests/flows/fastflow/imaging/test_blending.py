@@ -5,19 +5,19 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.config import Geometry
-from flows.fastflow.imaging.blending import Blend
-from flows.fastflow.imaging.geometry import Layout, lay_out
+from flows.fastflow.imaging.blending import TileBlender
+from flows.fastflow.imaging.geometry import TileLayout, compute_layout
 
 CPU = torch.device("cpu")
 
 
-def layout(height: int = 150, width: int = 210, overlap: float = 0.25, margin: int = 0) -> Layout:
+def layout(height: int = 150, width: int = 210, overlap: float = 0.25, margin: int = 0) -> TileLayout:
     geometry = Geometry(fit="tile", overlap=overlap, margin=margin)
-    return lay_out(geometry, (height, width), (64, 64), (8, 16))
+    return compute_layout(geometry, (height, width), (64, 64), (8, 16))
 
 
-def blended(where: Layout, tiles: Tensor, chunk: int = 1000) -> Tensor:
-    blend = Blend(where, tiles.shape[1], CPU)
+def blended(where: TileLayout, tiles: Tensor, chunk: int = 1000) -> Tensor:
+    blend = TileBlender(where, tiles.shape[1], CPU)
     for start in range(0, len(tiles), chunk):
         blend.add(tiles[start : start + chunk])
     return blend.result()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.fastflow.imaging import images
+from flows.fastflow.imaging import decoder, image_errors
 
 
 def damaged(kind: str, **options: str) -> list[bytes]:
@@ -28,8 +28,8 @@ def test_decoders_write_nothing_while_others_may(
     kind: str, options: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     def decode(data: bytes) -> None:
-        with suppress(images.ImageError):
-            images.decode(data)
+        with suppress(image_errors.ImageError):
+            decoder.decode_image(data)
         os.write(2, b".")
 
     pictures = damaged(kind, **options)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.fastflow.config import Geometry
-from flows.fastflow.imaging.geometry import Layout, lay_out
+from flows.fastflow.imaging.geometry import TileLayout, compute_layout
 from flows.fastflow.imaging.resizing import resize
 
 STRIDES = (8, 16, 32)
@@ -22,7 +22,7 @@ def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def covered(layout: Layout) -> NDArray[np.int64]:
+def covered(layout: TileLayout) -> NDArray[np.int64]:
     count = np.zeros(layout.canvas, np.int64)
     for top, left in layout.corners():
         count[top : top + layout.tile[0], left : left + layout.tile[1]] += 1
@@ -33,7 +33,7 @@ def test_stretching_is_the_default_and_a_plain_resize() -> None:
     geometry = Geometry()
     assert geometry.fit == "stretch"
     image = picture(100, 333)
-    layout = lay_out(geometry, (100, 333), (64, 96), STRIDES)
+    layout = compute_layout(geometry, (100, 333), (64, 96), STRIDES)
     assert layout.is_whole
     assert (layout.size, len(layout)) == ((64, 96), 1)
     [tile] = layout.prepare(image).tiles()
@@ -45,7 +45,7 @@ def test_stretching_is_the_default_and_a_plain_resize() -> None:
     [((256, 256), (256, 256)), ((512, 128), (256, 64)), ((300, 900), (85, 256)), ((1, 5000), (1, 256))],
 )
 def test_padding_keeps_the_aspect_ratio(image_size: tuple[int, int], size: tuple[int, int]) -> None:
-    layout = lay_out(Geometry(fit="pad"), image_size, INPUT, STRIDES)
+    layout = compute_layout(Geometry(fit="pad"), image_size, INPUT, STRIDES)
     assert layout.size == size
     assert layout.canvas == INPUT
     assert len(layout) == 1
@@ -57,14 +57,14 @@ def test_padding_keeps_the_aspect_ratio(image_size: tuple[int, int], size: tuple
 
 def test_what_is_filled_is_the_pictures_reflection() -> None:
     image = picture(256, 101)
-    prepared = lay_out(Geometry(fit="pad"), (256, 101), INPUT, STRIDES).prepare(image)
+    prepared = compute_layout(Geometry(fit="pad"), (256, 101), INPUT, STRIDES).prepare(image)
     wanted = np.pad(image, ((0, 0), (77, 78), (0, 0)), mode="reflect")
     np.testing.assert_array_equal(prepared.pixels, wanted)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_a_margin_is_reflected_and_does_not_count(fit: Any) -> None:
-    layout = lay_out(Geometry(fit=fit, margin=16), (300, 300), INPUT, STRIDES)
+    layout = compute_layout(Geometry(fit=fit, margin=16), (300, 300), INPUT, STRIDES)
     assert (layout.size, layout.before, layout.canvas) == ((224, 224), (16, 16), INPUT)
     assert not layout.is_whole
     image = picture(300, 300)
@@ -74,7 +74,7 @@ def test_a_margin_is_reflected_and_does_not_count(fit: Any) -> None:
 
 def test_tiles_show_the_picture_at_its_own_scale() -> None:
     image = picture(600, 700)
-    layout = lay_out(Geometry(fit="tile"), (600, 700), INPUT, STRIDES)
+    layout = compute_layout(Geometry(fit="tile"), (600, 700), INPUT, STRIDES)
     assert layout.size == (600, 700)
     prepared = layout.prepare(image)
     np.testing.assert_array_equal(prepared.pixels[layout.inside], image)
@@ -95,7 +95,7 @@ def test_tiles_cover_every_pixel_and_overlap_as_was_asked(
     height: int, width: int, overlap: float, tile: tuple[int, int], margin: int
 ) -> None:
     geometry = Geometry(fit="tile", overlap=overlap, margin=margin)
-    layout = lay_out(geometry, (height, width), tile, STRIDES)
+    layout = compute_layout(geometry, (height, width), tile, STRIDES)
     assert covered(layout).min() >= 1
     assert layout.size == (height, width)
     for side, starts in zip(tile, (layout.tops, layout.lefts), strict=True):
@@ -120,14 +120,14 @@ def test_tiles_cover_every_pixel_and_overlap_as_was_asked(
     ],
 )
 def test_the_working_scale(asked: dict[str, Any], size: tuple[int, int]) -> None:
-    layout = lay_out(Geometry.model_validate({"fit": "tile", **asked}), (1000, 2000), INPUT, STRIDES)
+    layout = compute_layout(Geometry.model_validate({"fit": "tile", **asked}), (1000, 2000), INPUT, STRIDES)
     assert layout.size == size
 
 
 @given(st.integers(1, 16_384), st.integers(1, 16_384), st.sampled_from([None, 4.0]))
 def test_no_picture_costs_more_than_is_allowed(height: int, width: int, scale: float | None) -> None:
     geometry = Geometry(fit="tile", scale=scale)
-    layout = lay_out(geometry, (height, width), INPUT, STRIDES)
+    layout = compute_layout(geometry, (height, width), INPUT, STRIDES)
     assert math.prod(layout.size) <= geometry.max_pixels
     assert max(layout.size) <= 16_384
     assert len(layout) <= 200
@@ -153,4 +153,4 @@ def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any], said: st
 def test_margins_must_leave_half_of_the_input() -> None:
     Geometry(margin=16).require_room((64, 96))
     with pytest.raises(ValueError, match=r"a geometry\.margin of 17 .* set at most 16"):
-        lay_out(Geometry(margin=17), (100, 100), (64, 96), STRIDES)
+        compute_layout(Geometry(margin=17), (100, 100), (64, 96), STRIDES)

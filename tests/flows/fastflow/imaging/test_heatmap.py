@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.fastflow.imaging import heatmap
-from flows.fastflow.imaging.heatmap import ColourScale, colours, contact_sheet, overlay
+from flows.fastflow.imaging.contact_sheet import render_contact_sheet
+from flows.fastflow.imaging.heatmap import ColourScale, render_heatmap, render_overlay
 
 SCALE = ColourScale(low=1.0, middle=3.0)  # 1 dark, 3 the threshold, 5 and beyond the brightest
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
@@ -28,7 +29,7 @@ def flat(value: float, shape: tuple[int, int] = (8, 8)) -> NDArray[np.float32]:
 def test_low_is_dark_the_threshold_is_the_middle_and_the_rest_saturates(
     value: float, colour: tuple[int, int, int]
 ) -> None:
-    picture = colours(flat(value), SCALE)
+    picture = render_heatmap(flat(value), SCALE)
     assert picture.shape == (8, 8, 3)
     assert picture.dtype == np.uint8
     assert np.abs(picture.astype(int) - colour).max() <= 3
@@ -38,11 +39,11 @@ def test_an_overlay_tints_where_it_is_hot_and_only_there() -> None:
     score_map = flat(1.0, (60, 90))
     score_map[20:40, 30:60] = 6.0
     before = PHOTO.copy()
-    shown = overlay(PHOTO, score_map, SCALE)
+    shown = render_overlay(PHOTO, score_map, SCALE)
     inside = np.zeros((60, 90), dtype=bool)
     inside[20:40, 30:60] = True
     np.testing.assert_array_equal(shown[~inside], before[~inside])
-    expected = 0.4 * before[inside] + 0.6 * np.array(colours(flat(6.0), SCALE)[0, 0], dtype=float)
+    expected = 0.4 * before[inside] + 0.6 * np.array(render_heatmap(flat(6.0), SCALE)[0, 0], dtype=float)
     assert np.abs(shown[inside] - expected).max() <= 0.51
     np.testing.assert_array_equal(PHOTO, before)
 
@@ -53,10 +54,10 @@ def test_strips_leave_no_trace(size: tuple[int, int], strip: int, monkeypatch: p
     rng = np.random.default_rng(3)
     score_map = rng.uniform(0, 6, (16, 16)).astype(np.float32)
     photo = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    whole = overlay(photo, score_map, SCALE), colours(score_map, SCALE, size)
+    whole = render_overlay(photo, score_map, SCALE), render_heatmap(score_map, SCALE, size)
     monkeypatch.setattr(heatmap, "_STRIP_PIXELS", strip)
-    np.testing.assert_array_equal(overlay(photo, score_map, SCALE), whole[0])
-    np.testing.assert_array_equal(colours(score_map, SCALE, size), whole[1])
+    np.testing.assert_array_equal(render_overlay(photo, score_map, SCALE), whole[0])
+    np.testing.assert_array_equal(render_heatmap(score_map, SCALE, size), whole[1])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -64,9 +65,9 @@ def test_a_map_that_is_not_finite_is_refused(bad: float) -> None:
     score_map = flat(1.0)
     score_map[2, 3] = bad
     with pytest.raises(ValueError, match="must be finite; 1 of 64"):
-        colours(score_map, SCALE)
+        render_heatmap(score_map, SCALE)
     with pytest.raises(ValueError, match="must be finite; 1 of 64"):
-        overlay(PHOTO, score_map, SCALE)
+        render_overlay(PHOTO, score_map, SCALE)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def box(sheet: NDArray[np.uint8], colour: tuple[int, int, int]) -> tuple[int, in
 
 
 def test_a_sheet_shows_input_heatmap_and_overlay_side_by_side() -> None:
-    sheet = contact_sheet(
+    sheet = render_contact_sheet(
         [("a wide part", plain(RED, 50, 200), plain(GREEN, 900, 900), plain(BLUE, 2000, 1000))]
     )
     boxes = [box(sheet, colour) for colour in (RED, GREEN, BLUE)]

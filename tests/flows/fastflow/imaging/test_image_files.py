@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.imaging.image_files import is_picture, pictures_below
+from flows.fastflow.imaging.image_files import find_image_files, is_image_file
 from tests.support.rights import without_roots_rights
 
 
@@ -15,12 +15,12 @@ def touch(folder: Path, *names: str) -> None:
 def test_which_files_of_a_folder_are_pictures(tmp_path: Path) -> None:
     touch(tmp_path, "a.PNG", "b.jpeg", "._a.png", "notes.txt", "png")
     (tmp_path / "folder.png").mkdir()
-    assert sorted(f.name for f in tmp_path.iterdir() if is_picture(f)) == ["a.PNG", "b.jpeg"]
+    assert sorted(f.name for f in tmp_path.iterdir() if is_image_file(f)) == ["a.PNG", "b.jpeg"]
 
 
 def test_pictures_lie_at_any_depth_but_in_hidden_folders(tmp_path: Path) -> None:
     touch(tmp_path, "b/z.png", "b.png", "a/c/x.png", "a/c/x.txt", ".Trash/old.png", "a/.x/y.png")
-    found = pictures_below(tmp_path)
+    found = find_image_files(tmp_path)
     assert list(found.items()) == [(name, tmp_path / name) for name in ("a/c/x.png", "b/z.png", "b.png")]
 
 
@@ -34,8 +34,8 @@ def test_a_folder_that_cannot_be_read_is_told(
     monkeypatch.chdir(tmp_path)  # what is above it may be root's alone
     errors: list[OSError] = []
     with without_roots_rights():
-        assert list(pictures_below(Path(), errors.append)) == ["a/1.png", "m/4.png"]
+        assert list(find_image_files(Path(), errors.append)) == ["a/1.png", "m/4.png"]
         with pytest.raises(PermissionError, match="locked"):
-            pictures_below(Path())
+            find_image_files(Path())
     (tmp_path / "locked").chmod(0o755)
     assert [Path(error.filename) for error in errors] == [Path("locked")]

@@ -17,10 +17,10 @@ from flows.fastflow.bundle.bundle import FLOW, read_manifest
 from flows.fastflow.bundle.models_folder import resolve
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines.engine import pick_engine
-from flows.fastflow.imaging.regions import Regions
+from flows.fastflow.imaging.region_masks import RegionMasks
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.model.head import Head
-from flows.fastflow.scoring.enlarging import spline_weights
+from flows.fastflow.scoring.upsampling import spline_weights
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 STRETCH = Geometry()
@@ -94,7 +94,7 @@ def test_what_was_fitted_may_go_and_what_computes_stays(
     one = Scorer(scorer.extractor, own, (64, 64), ScoreRule(), STRETCH, engine)
     fitted = weakref.ref(next(own.flow.parameters()))
     before, held = scores(one, tiny_pictures["good"][:3]), one.nbytes
-    one.let_go()
+    one.free_training_head()
     del own
     gc.collect()
     assert fitted() is None
@@ -143,11 +143,11 @@ def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
     most = scorer.score_features(features, [but_a_corner] * n)
     assert all_of_it == whole
     assert [s.score for s in most] == pytest.approx(alone, rel=1e-3)
-    assert [s.picture for s in most] == [None] * n
+    assert [s.image_part for s in most] == [None] * n
     assert all(one < other for one, other in zip(alone, whole, strict=True))
     added = scorer.score_features(features, [everything()] * n)
     # To the last bit, or a picture would not have the rank that it has itself among those of a calibration.
-    differences = [s.score - s.picture for s in added if s.picture is not None]
+    differences = [s.score - s.image_part for s in added if s.image_part is not None]
     assert differences == alone
 
 
@@ -167,7 +167,7 @@ def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
     ],
 )
 def test_a_wrong_region_is_refused_before_anything_is_computed(
-    scorer: Scorer, tiny_pictures: Pictures, regions: Regions, message: str
+    scorer: Scorer, tiny_pictures: Pictures, regions: RegionMasks, message: str
 ) -> None:
     features = scorer.features(tiny_pictures["good"][:2])
     with pytest.raises(ValueError, match=message):

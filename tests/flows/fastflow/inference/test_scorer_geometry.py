@@ -45,7 +45,7 @@ def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pi
     flow, both = q.chunk(2, 1)
     [found] = model.score([image])
     assert found.score_map.shape == (32, 64)
-    assert found.score == pytest.approx(float(image_score(flow, RULE, energies.picture)), rel=1e-6)
+    assert found.score == pytest.approx(float(image_score(flow, RULE, energies.image)), rel=1e-6)
     np.testing.assert_allclose(found.score_map, anomaly_map(both, RULE)[0].numpy(), rtol=1e-6)
 
 
@@ -61,7 +61,7 @@ def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_p
     tiles = with_it.prepare(image).tiles()
     assert len(tiles) > 5
     with torch.inference_mode():
-        picture = FusedHead(trained.head)(with_it.features(tiles)).picture
+        picture = FusedHead(trained.head)(with_it.features(tiles)).image
     strangest = picture.amax(0)
     assert (strangest > 1.5 * picture.median(0).values).all()
     [one], [other] = with_it.score([image]), without.score([image])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flows import Compose
 from flows.fastflow.config import FlowConfig
-from flows.fastflow.model import alternating
+from flows.fastflow.model import alternating, convolution
 from flows.fastflow.model.fastflow import FastFlow
 
 
@@ -37,7 +37,7 @@ def found(of: Compose, x: Tensor, weight: Tensor, *, fast: bool) -> tuple[Tensor
 @pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
 def test_it_is_the_plain_pass(channels: int, steps: int, kernels: str) -> None:
     of, x = flow(channels, steps=steps, kernels=kernels), picture(channels)
-    assert alternating.alternates(of)
+    assert alternating.is_alternating(of)
     weight = torch.randn_like(x)
     plain, fast = found(of, x, weight, fast=False), found(of, x, weight, fast=True)
     torch.testing.assert_close(fast[0], plain[0], rtol=1e-11, atol=1e-11)
@@ -92,12 +92,14 @@ def test_a_model_of_alternating_halves_takes_it(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_other_flows_do_not_alternate() -> None:
-    assert not alternating.alternates(flow(4, permutation="index"))
+    assert not alternating.is_alternating(flow(4, permutation="index"))
     of = flow(4)
-    assert not alternating.alternates(Compose(list(cast(list[Compose], of.transforms))[1:]))  # no reordering
+    assert not alternating.is_alternating(
+        Compose(list(cast(list[Compose], of.transforms))[1:])
+    )  # no reordering
     steps = list(cast(list[Compose], of.transforms))
-    assert not alternating.alternates(Compose([steps[0], *steps[3:]]))  # begins with the other half
-    assert not alternating.alternates(Compose(steps[:2]))  # a coupling without its affine
+    assert not alternating.is_alternating(Compose([steps[0], *steps[3:]]))  # begins with the other half
+    assert not alternating.is_alternating(Compose(steps[:2]))  # a coupling without its affine
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -109,7 +111,7 @@ def test_the_gradient_of_depthwise_kernels_is_the_same_block_by_block(
     torch.manual_seed(0)
     x, of_y = (torch.randn(2, channels, *size).to(precision).to(memory_format=layout) for _ in range(2))
     weight = torch.randn(channels, 1, side, side).to(precision)
-    of_x, of_weight, of_bias = alternating._convolve_backward(of_y, x, weight, input_too=True)
+    of_x, of_weight, of_bias = convolution.convolve_backward(of_y, x, weight, input_too=True)
     exact_x, exact = x.double().requires_grad_(), weight.double().requires_grad_()
     y = torch.nn.functional.conv2d(exact_x, exact, padding=side // 2, groups=channels)
     expected = torch.autograd.grad(y, [exact_x, exact], of_y.double())

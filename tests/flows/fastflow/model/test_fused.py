@@ -63,7 +63,7 @@ def test_energies_are_those_of_the_training_form(
         torch.testing.assert_close(q, z.square().mean(1) / 2, rtol=1e-5, atol=1e-5)
     for e, expected in zip(found.gaussian, head.gaussian(features), strict=True):
         assert torch.equal(e, expected)
-    assert torch.equal(found.picture, head.picture(features))
+    assert torch.equal(found.image, head.picture(features))
     seen = raw if normalisation.mode == "layer" else features
     for i, x in enumerate(seen):
         torch.testing.assert_close(found.mean[:, i], x.mean((1, 2, 3)), rtol=1e-5, atol=1e-6)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from flows.fastflow.model.gaussian import PictureGaussian, PositionGaussian
+from flows.fastflow.model.gaussian import ImageGaussian, PositionGaussian
 
 Array = NDArray[np.float64]
 
@@ -143,7 +143,7 @@ class TestPicture:
     def test_energies_are_those_of_scikit_learns_ledoit_and_wolf(self, size: int, seed: int) -> None:
         """Of mean and deviation of each channel, brought to deviation 1 before they are shrunk."""
         fitted, others = pyramid(seed=seed), pyramid(n=3, seed=seed + 50)
-        model = PictureGaussian((6, 4, 5))
+        model = ImageGaussian((6, 4, 5))
         model.fit(batches(fitted, size))
         found = model(others)
         assert found.shape == (3, 2)
@@ -157,7 +157,7 @@ class TestPicture:
     @pytest.mark.parametrize("channels", [(6,), (6, 4), (6, 4, 5), (3, 6, 4, 5)])
     def test_it_looks_at_the_two_coarsest_scales_or_the_only_one(self, channels: tuple[int, ...]) -> None:
         maps = [mixed(12, c, (4, 4), i) for i, c in enumerate(channels)]
-        model = PictureGaussian(channels)
+        model = ImageGaussian(channels)
         model.fit([maps])
         before = model(maps)
         assert before.shape == (12, min(2, len(channels)))
@@ -168,10 +168,10 @@ class TestPicture:
 
 
 @pytest.mark.parametrize(
-    ("kind", "scale", "of"), [(PositionGaussian, 1, "144 positions"), (PictureGaussian, 2, "12 pictures")]
+    ("kind", "scale", "of"), [(PositionGaussian, 1, "144 positions"), (ImageGaussian, 2, "12 pictures")]
 )
 def test_nothing_and_what_is_not_finite_are_refused(
-    kind: type[PositionGaussian | PictureGaussian], scale: int, of: str
+    kind: type[PositionGaussian | ImageGaussian], scale: int, of: str
 ) -> None:
     model = kind((6, 4, 5))
     with pytest.raises(ValueError, match=f"scale 0: no covariance of 0 {of.split()[1]}"):

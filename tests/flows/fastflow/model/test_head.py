@@ -8,8 +8,8 @@ from torch import Tensor
 
 from flows.fastflow.config import FlowConfig
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.model.gaussian import PictureGaussian, PositionGaussian
-from flows.fastflow.model.head import Head, stays_exact
+from flows.fastflow.model.gaussian import ImageGaussian, PositionGaussian
+from flows.fastflow.model.head import Head, keeps_float32
 from flows.fastflow.model.normaliser import FeatureNormaliser
 
 CHANNELS = (6, 4, 5)
@@ -42,7 +42,7 @@ def test_every_part_is_fitted_to_what_it_will_see() -> None:
     head.fit_statistics(batches)
     normaliser = FeatureNormaliser(CHANNELS, "channel", 3)
     normaliser.fit(batches())
-    position, picture = PositionGaussian(CHANNELS), PictureGaussian(CHANNELS)
+    position, picture = PositionGaussian(CHANNELS), ImageGaussian(CHANNELS)
     position.fit(normaliser(x) for x in batches())
     picture.fit(normaliser(x) for x in batches())
     for part, alone in ((head.normaliser, normaliser), (head.gaussian, position), (head.picture, picture)):
@@ -65,4 +65,4 @@ def test_every_part_is_fitted_to_what_it_will_see() -> None:
 def test_maps_of_a_quarter_of_the_picture_rounded_up_are_no_longer_exact(
     sides: tuple[int, int], size: tuple[int, int], exact: bool
 ) -> None:
-    assert stays_exact(sides, size) == exact
+    assert keeps_float32(sides, size) == exact

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.fastflow.calibration.parts import PARTS
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from tests.training.data.check.parts import SIZE, category, part, write
 from training.data.check.check import check
 from training.data.sample import DatasetError
@@ -91,7 +91,7 @@ SAVED_ANEW: dict[str, Change] = {
 def test_a_copy_saved_anew_is_a_near_duplicate(disc: Path, change: str) -> None:
     good = disc / "train/good"
     for number, copy in ((2, "train/good/900"), (5, "test/good/905"), (6, "test/scratch/906")):
-        changed = SAVED_ANEW[change](read(good / f"00{number}.png")).clip(0, 255).astype(np.uint8)
+        changed = SAVED_ANEW[change](read_image(good / f"00{number}.png")).clip(0, 255).astype(np.uint8)
         write(disc / f"{copy}.jpg", changed, cv2.IMWRITE_JPEG_QUALITY, 80)
     kinds = found(disc)
     assert kinds["near_duplicate"] == [["train/good/002.png", "train/good/900.jpg"]]

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from flows.fastflow.calibration.conformal import threshold
+from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.plain_files import file_hashes
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.resizing import resize
 from tests.training.evaluation.comparison.stand_in import interpreter
 from training.config.run_config import RunConfig
@@ -47,7 +47,7 @@ def samples(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[S
         mask = None
         if sample.defect:
             mask = folder / sample.path.name
-            cv2.imwrite(str(mask), (read(sample.path).min(2) > 200).astype(np.uint8) * 255)
+            cv2.imwrite(str(mask), (read_image(sample.path).min(2) > 200).astype(np.uint8) * 255)
         found.append(Sample(sample.path, sample.defect, mask))
     return found
 
@@ -83,7 +83,7 @@ def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
     parts = split(len(paths), tiny_config.calibration.fraction, tiny_config.seed)
 
     def features(path: Path) -> NDArray[np.float32]:
-        return np.asarray(detector.scorer.features([resize(read(path), (64, 64))])[0][0])
+        return np.asarray(detector.scorer.features([resize(read_image(path), (64, 64))])[0][0])
 
     mean = np.mean([features(paths[i]) for i in parts.fit], axis=0)
 
@@ -95,8 +95,10 @@ def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
     maps = [score_map(s.path) for s in samples]
     truth = [s.defect is not None for s in samples]
     scores = [float(m.max()) for m in maps]
-    limit = threshold([float(score_map(paths[i]).max()) for i in parts.calibration], 0.1).reject
-    masks = [read(s.mask).max(2) > 127 if s.mask else np.zeros((64, 64), dtype=np.bool_) for s in samples]
+    limit = compute_threshold([float(score_map(paths[i]).max()) for i in parts.calibration], 0.1).reject
+    masks = [
+        read_image(s.mask).max(2) > 127 if s.mask else np.zeros((64, 64), dtype=np.bool_) for s in samples
+    ]
     for row in rows:
         assert row["image_auroc"] == pytest.approx(image_auroc(truth, scores), abs=1e-9)
         assert row["aupro_0.3"] == pytest.approx(pixel_figures(maps, masks).aupro[0.3], abs=1e-4)

@@ -16,7 +16,7 @@ import pytest
 
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.detector import Detector
-from flows.fastflow.imaging.images import read
+from flows.fastflow.imaging.decoder import read_image
 from tests.flows.fastflow.manifests import rehash
 from training.data.sample import Sample
 from training.evaluation.evaluation import evaluate
@@ -75,7 +75,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, lis
             mask = None
             if defect:
                 mask = folder / f"{i}_mask.png"
-                cv2.imwrite(str(mask), (read(path).min(2) > 200).astype(np.uint8) * 255)
+                cv2.imwrite(str(mask), (read_image(path).min(2) > 200).astype(np.uint8) * 255)
             found.append(Sample(path, defect, mask))
     return found
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.backbones.features import FeatureExtractor
-from flows.fastflow.backbones.recorded import record_of
+from flows.fastflow.backbones.recorded import record_backbone
 from tests.app.full_disk import files_of_at_most
 from tests.flows.fastflow.untrained import weights
 
@@ -66,8 +66,8 @@ def test_a_damaged_one_is_converted_again(
 
 def test_other_weights_stages_and_sizes_have_other_files(tmp_path: Path, extractor: FeatureExtractor) -> None:
     others = FeatureExtractor(weights(1), (1, 2)), FeatureExtractor(weights(), (2, 3))
-    paths = {openvino_cache.path_of(tmp_path, record_of(one), SIZE) for one in (extractor, *others)}
-    paths.add(openvino_cache.path_of(tmp_path, record_of(extractor), (64, 96)))
+    paths = {openvino_cache.cached_path(tmp_path, record_backbone(one), SIZE) for one in (extractor, *others)}
+    paths.add(openvino_cache.cached_path(tmp_path, record_backbone(extractor), (64, 96)))
     assert len(paths) == 4
 
 

@@ -17,7 +17,7 @@ from flows.fastflow.config import FlowConfig, Kernels, ScoreRule
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.imaging.images import decode
+from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model.fused import Energies, FusedHead
 from flows.fastflow.model.head import Head
@@ -225,7 +225,7 @@ class TestDetector:
         reference = Detector.load(folder, device="cpu")
         detector = Detector.load(folder, device="cpu", engine=openvino())
         assert detector.engine == "openvino-cpu-float32"
-        images = [decode(data) for data in (*tiny_images["good"][:3], *tiny_images["defect"][:2])]
+        images = [decode_image(data) for data in (*tiny_images["good"][:3], *tiny_images["defect"][:2])]
         for found, expected in zip(detector.predict(images), reference.predict(images), strict=True):
             assert found.score == pytest.approx(expected.score, rel=1e-4)
             assert found.decision == expected.decision
@@ -237,5 +237,5 @@ class TestDetector:
         scorer = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", engine=openvino()).scorer
         scorer.warm_up()
         scorer.specialise()
-        monkeypatch.setattr(openvino_engine, "build", lambda *_, **__: pytest.fail("compiled"))
+        monkeypatch.setattr(openvino_engine, "build_head_graph", lambda *_, **__: pytest.fail("compiled"))
         scorer.score([np.zeros((*scorer.input_size, 3), np.uint8)] * 15)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.config import Enlarging, ScoreRule
+from flows.fastflow.config import ScoreRule, Upsampling
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.model.fused import Energies
-from flows.fastflow.scoring.finish import Pixels, pixels_of
+from flows.fastflow.scoring.cpu_scoring import PixelPlanes, pixel_planes
 
 pytest.importorskip("openvino")
 
@@ -31,7 +31,7 @@ def some_energies(scales: int = 3, pictures: int = 1, factor: float = 1.0) -> En
     return Energies(some(), some(), torch.zeros(pictures, 2), of_each, of_each)
 
 
-def by_openvino(energies: Energies, rule: ScoreRule) -> list[Pixels]:
+def by_openvino(energies: Energies, rule: ScoreRule) -> list[PixelPlanes]:
     """Whatever the engine's precision: pixels are not rounded."""
     found = []
     for precision in ("float32", "openvino-bfloat16"):
@@ -44,7 +44,7 @@ def by_openvino(energies: Energies, rule: ScoreRule) -> list[Pixels]:
 
 
 def expect_as_numpy(energies: Energies, rule: ScoreRule) -> None:
-    found, expected = by_openvino(energies, rule), list(pixels_of(energies, rule, SIZE))
+    found, expected = by_openvino(energies, rule), list(pixel_planes(energies, rule, SIZE))
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
         assert a.product.dtype == a.score_map.dtype == np.float32
@@ -60,7 +60,7 @@ def test_any_number_of_scales(scales: int, gaussian: float) -> None:
 
 @pytest.mark.parametrize("sharpness", [0.5, 2.0, 8.0])
 def test_any_way_to_enlarge_and_any_sharpness(sharpness: float) -> None:
-    for enlarging in get_args(Enlarging):
+    for enlarging in get_args(Upsampling):
         expect_as_numpy(some_energies(), ScoreRule(enlarging=enlarging, sharpness=sharpness))
 
 
@@ -79,7 +79,7 @@ def test_an_energy_without_end_is_large_where_it_is_and_not_a_number_nowhere() -
     for scale in (*energies.flow, *energies.gaussian):
         scale[0, 0, 0] = torch.inf
     [found] = by_openvino(energies, ScoreRule())
-    [expected] = pixels_of(energies, ScoreRule(), SIZE)
+    [expected] = pixel_planes(energies, ScoreRule(), SIZE)
     assert np.isfinite(found.score_map).all()
     assert found.score_map[0, 0] > 1e35
     np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-5, atol=2e-6)
@@ -91,7 +91,7 @@ def test_rules_and_sizes_are_told_apart() -> None:
     for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
         for size in (SIZE, (32, 32)):
             [found] = engine.pixels(rule, size)(energies)
-            [expected] = pixels_of(energies, rule, size)
+            [expected] = pixel_planes(energies, rule, size)
             np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-5, atol=2e-6)
             np.testing.assert_allclose(found.product, expected.product, rtol=1e-5)
 

@@ -17,7 +17,7 @@ import openvino as ov
 
 from flows.fastflow.engines.openvino import engine as openvino_engine
 from flows.fastflow.engines.openvino.backbone import convert
-from flows.fastflow.engines.openvino.split import split
+from flows.fastflow.engines.openvino.split import split_graph
 
 SIZE = (64, 96)
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_both_parts_compute_what_the_whole_does(
     images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
     whole = convert(backbone, SIZE)
     expected = compute(whole, images)
-    parts = split(whole, SIZE)
+    parts = split_graph(whole, SIZE)
     assert parts is not None
     first, second = parts
     [given] = second.inputs
@@ -68,7 +68,7 @@ def test_both_parts_compute_what_the_whole_does(
 def test_sides_that_are_no_multiples_of_four_are_parted_where_others_are() -> None:
     """Maps round up: a quarter of 61 is 16."""
     size = (61, 94)
-    parts = split(convert(extractor("test_efficientnet", (2, 3, 4), size), size), size)
+    parts = split_graph(convert(extractor("test_efficientnet", (2, 3, 4), size), size), size)
     assert parts is not None
     [given] = parts[1].inputs
     assert [given.get_partial_shape()[i].get_length() for i in (1, 2, 3)] == [24, 16, 24]
@@ -76,9 +76,9 @@ def test_sides_that_are_no_multiples_of_four_are_parted_where_others_are() -> No
 
 def test_what_no_single_map_leads_to_stays_whole() -> None:
     # Branches of several sizes go on beside each other; and a transformer's tokens are no map.
-    assert split(convert(extractor("hrnet_w18_small", (1, 2)), SIZE), SIZE) is None
+    assert split_graph(convert(extractor("hrnet_w18_small", (1, 2)), SIZE), SIZE) is None
     transformer = extractor("vit_tiny_patch16_224", (3,), (64, 64))
-    assert split(convert(transformer, (64, 64)), (64, 64)) is None
+    assert split_graph(convert(transformer, (64, 64)), (64, 64)) is None
 
 
 def test_only_what_comes_after_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow.imaging import area
+from flows.fastflow.imaging import area_average
 
 DIVIDED = [
     ((900, 900), (256, 256)),
@@ -40,13 +40,13 @@ def two_threads() -> Iterator[None]:
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     heights: list[int] = []
-    resize = area._resize
+    resize = area_average._resize
 
     def recording(image: NDArray[Any], found: NDArray[Any]) -> None:
         heights.append(len(found))
         resize(image, found)
 
-    monkeypatch.setattr(area, "_resize", recording)
+    monkeypatch.setattr(area_average, "_resize", recording)
     return heights
 
 
@@ -65,7 +65,7 @@ def test_is_what_opencv_gives(
     before: tuple[int, int], after: tuple[int, int], channels: tuple[int, ...], kind: type[np.generic]
 ) -> None:
     image = noise((*before, *channels), kind)
-    np.testing.assert_array_equal(area.average(image, after), expected(image, after))
+    np.testing.assert_array_equal(area_average.area_average(image, after), expected(image, after))
 
 
 @pytest.mark.parametrize(("before", "after"), DIVIDED + WHOLE)
@@ -74,7 +74,7 @@ def test_two_threads_share_it_where_it_pays(
     before: tuple[int, int], after: tuple[int, int], threads: int, parts: list[int]
 ) -> None:
     cv2.setNumThreads(threads)
-    area.average(noise((*before, 3)), after)
+    area_average.area_average(noise((*before, 3)), after)
     assert sum(parts) == after[0]
     assert len(parts) == (2 if threads == 2 and (before, after) in DIVIDED else 1)
 
@@ -84,8 +84,8 @@ def test_nobody_waits_for_helpers_that_are_busy(monkeypatch: pytest.MonkeyPatch)
     go_on = Event()
     with ThreadPoolExecutor(1) as helpers:
         busy = helpers.submit(go_on.wait, 60)
-        monkeypatch.setattr(area, "_helpers", helpers)
-        found = area.average(image, (256, 256))
+        monkeypatch.setattr(area_average, "_helpers", helpers)
+        found = area_average.area_average(image, (256, 256))
         assert not busy.done()
         go_on.set()
     np.testing.assert_array_equal(found, expected(image, (256, 256)))

@@ -18,20 +18,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from flows.fastflow.imaging.images import (
-    DEFAULT_LIMITS,
-    FILE_LIMITS,
+from flows.fastflow.imaging.decoder import decode_image, decoded_size, read_image, read_image_bytes
+from flows.fastflow.imaging.image_errors import (
     ImageError,
-    Limits,
-    TooLarge,
-    Undecodable,
-    UnsupportedFormat,
-    bits_used,
-    decode,
-    read,
-    read_bytes,
-    size_of,
+    ImageTooLargeError,
+    UndecodableError,
+    UnsupportedFormatError,
 )
+from flows.fastflow.imaging.image_limits import DEFAULT_LIMITS, FILE_LIMITS, ImageLimits
+from flows.fastflow.imaging.sample_bits import bits_used
 from tests.flows.fastflow.saving import save
 
 HEIGHT, WIDTH = 37, 53  # odd, unequal, no multiple of a JPEG block
@@ -143,7 +138,7 @@ ALL = EXACT | CLOSE
 
 @pytest.mark.parametrize("name", ALL)
 def test_pixels_are_those_of_pillow(name: str) -> None:
-    image, truth = decode(ALL[name]), pillow(ALL[name])
+    image, truth = decode_image(ALL[name]), pillow(ALL[name])
     assert image.shape == truth.shape
     assert image.dtype == np.uint8
     assert image.flags.c_contiguous
@@ -177,7 +172,7 @@ SIXTEEN = {
 @pytest.mark.parametrize("name", SIXTEEN)
 def test_of_sixteen_bits_the_high_byte_is_kept(name: str) -> None:
     data, samples = SIXTEEN[name]
-    np.testing.assert_array_equal(decode(data), np.broadcast_to(samples >> 8, RGB.shape))
+    np.testing.assert_array_equal(decode_image(data), np.broadcast_to(samples >> 8, RGB.shape))
 
 
 def oriented(kind: str, orientation: int) -> bytes:
@@ -191,34 +186,34 @@ def oriented(kind: str, orientation: int) -> bytes:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     data = oriented(kind, orientation)
-    image, truth = decode(data), pillow(data)
+    image, truth = decode_image(data), pillow(data)
     assert image.shape == truth.shape
     assert image.shape == ((WIDTH, HEIGHT, 3) if orientation > 4 else (HEIGHT, WIDTH, 3))
-    assert size_of(data) == image.shape[:2]
+    assert decoded_size(data) == image.shape[:2]
     assert np.abs(image.astype(int) - truth).max() <= (2 if kind == "JPEG" else 0)
     assert image.flags.c_contiguous
     assert image.flags.writeable
 
 
 def test_the_size_is_told_by_the_header_alone() -> None:
-    assert size_of(claiming("png", 3000, 2000)) == (2000, 3000)
-    with pytest.raises(TooLarge, match="60000 x 2 pixels"):
-        size_of(claiming("png", 60_000, 2))
-    with pytest.raises(UnsupportedFormat):
-        size_of(b"text")
+    assert decoded_size(claiming("png", 3000, 2000)) == (2000, 3000)
+    with pytest.raises(ImageTooLargeError, match="60000 x 2 pixels"):
+        decoded_size(claiming("png", 60_000, 2))
+    with pytest.raises(UnsupportedFormatError):
+        decoded_size(b"text")
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_truncated_file_is_never_partly_filled(name: str) -> None:
     data = ALL[name]
-    whole = decode(data)
+    whole = decode_image(data)
     everywhere = range(0, len(data), 1 + len(data) // 150)
     for cut in {*range(120), *everywhere, *range(len(data) - 40, len(data))}:
         try:
-            image = decode(data[:cut])
-        except UnsupportedFormat:
+            image = decode_image(data[:cut])
+        except UnsupportedFormatError:
             assert cut < 18  # shorter than the signature
-        except Undecodable:
+        except UndecodableError:
             pass
         else:
             # The last bytes may be padding, or say no more than that this is the end: without
@@ -242,15 +237,15 @@ def test_a_truncated_file_is_never_partly_filled(name: str) -> None:
     ],
 )
 def test_what_is_none_of_the_formats_is_unsupported(data: bytes) -> None:
-    with pytest.raises(UnsupportedFormat, match="not a PNG, JPEG, BMP, TIFF or WEBP picture: it"):
-        decode(data)
+    with pytest.raises(UnsupportedFormatError, match="not a PNG, JPEG, BMP, TIFF or WEBP picture: it"):
+        decode_image(data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 def test_several_frames_are_refused(kind: str) -> None:
     data = save(PHOTO, kind, save_all=True, append_images=[PHOTO.rotate(180)])
-    with pytest.raises(Undecodable, match="several frames or pages"):
-        decode(data)
+    with pytest.raises(UndecodableError, match="several frames or pages"):
+        decode_image(data)
 
 
 FLOATS = np.where(ROW == 3, np.nan, COLUMN).astype(np.float32)
@@ -268,8 +263,8 @@ FLOATS = np.where(ROW == 3, np.nan, COLUMN).astype(np.float32)
     ids=["float", "int32", "lab", "float rgb", "planes"],
 )
 def test_pixels_of_another_kind_are_refused(data: bytes, what: str) -> None:
-    with pytest.raises(Undecodable, match=what):
-        decode(data)
+    with pytest.raises(UndecodableError, match=what):
+        decode_image(data)
 
 
 def claiming(kind: str, width: int, height: int) -> bytes:
@@ -290,37 +285,37 @@ SIZED = ["png", "jpeg", "tiff RGB raw"]
 @pytest.mark.parametrize("kind", SIZED)
 @pytest.mark.parametrize("size", [(60_000, 60_000), (16_385, 1), (1, 16_385), (7072, 7072)])
 def test_a_header_that_claims_too_much_is_too_large(kind: str, size: tuple[int, int]) -> None:
-    with pytest.raises(TooLarge, match=f"{size[0]} x {size[1]} pixels"):
-        decode(claiming(kind, *size))
+    with pytest.raises(ImageTooLargeError, match=f"{size[0]} x {size[1]} pixels"):
+        decode_image(claiming(kind, *size))
 
 
 @pytest.mark.parametrize("kind", [*SIZED, "webp"])
 def test_limits_are_what_is_allowed_and_no_more(kind: str) -> None:
     data = ALL[kind]
-    exactly = Limits(max_bytes=len(data), max_pixels=HEIGHT * WIDTH, max_side=WIDTH)
-    assert decode(data, exactly).shape == RGB.shape
+    exactly = ImageLimits(max_bytes=len(data), max_pixels=HEIGHT * WIDTH, max_side=WIDTH)
+    assert decode_image(data, exactly).shape == RGB.shape
     for limits, what in [
-        (Limits(max_bytes=len(data) - 1), f"larger than the {len(data) - 1:,} bytes"),
-        (Limits(max_pixels=HEIGHT * WIDTH - 1), f"at most {HEIGHT * WIDTH - 1:,} pixels"),
-        (Limits(max_side=WIDTH - 1), f"{WIDTH - 1} along a side"),
+        (ImageLimits(max_bytes=len(data) - 1), f"larger than the {len(data) - 1:,} bytes"),
+        (ImageLimits(max_pixels=HEIGHT * WIDTH - 1), f"at most {HEIGHT * WIDTH - 1:,} pixels"),
+        (ImageLimits(max_side=WIDTH - 1), f"{WIDTH - 1} along a side"),
     ]:
-        with pytest.raises(TooLarge, match=what):
-            decode(data, limits)
+        with pytest.raises(ImageTooLargeError, match=what):
+            decode_image(data, limits)
 
 
 def test_a_tile_of_a_tiff_that_is_too_large_is_refused() -> None:
     tags = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 322: 60_000, 323: 60_000, 324: 8, 325: 9}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
-    with pytest.raises(TooLarge, match="A tile of the picture has 60000 x 60000 pixels"):
-        decode(data)
+    with pytest.raises(ImageTooLargeError, match="A tile of the picture has 60000 x 60000 pixels"):
+        decode_image(data)
 
 
 def test_a_jpeg_of_too_many_scans_is_refused() -> None:
     progressive = save(Image.new("L", (8000, 6000)), "JPEG", progressive=True)
     last_scan = progressive[progressive.rindex(b"\xff\xda") : -2]
-    with pytest.raises(Undecodable, match=r"10,\d{3} scans, too many for its size"):
-        decode(progressive[:-2] + last_scan * 10_000 + b"\xff\xd9")
+    with pytest.raises(UndecodableError, match=r"10,\d{3} scans, too many for its size"):
+        decode_image(progressive[:-2] + last_scan * 10_000 + b"\xff\xd9")
 
 
 def damaged_pngs() -> dict[str, bytes]:
@@ -341,8 +336,8 @@ def damaged_pngs() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", damaged_pngs())
 def test_a_damaged_png_is_undecodable(name: str) -> None:
-    with pytest.raises(Undecodable, match="truncated, damaged"):
-        decode(damaged_pngs()[name])
+    with pytest.raises(UndecodableError, match="truncated, damaged"):
+        decode_image(damaged_pngs()[name])
 
 
 FUZZED = [*ALL.values(), *(oriented(kind, 6) for kind in ("JPEG", "PNG", "WEBP", "TIFF"))]
@@ -361,7 +356,7 @@ def test_whatever_the_bytes_are_a_picture_or_an_image_error_comes_out(
         start = at % (len(data) + 1)
         data[start : start + length] = new
     with contextlib.suppress(ImageError):
-        image = decode(bytes(data))
+        image = decode_image(bytes(data))
         assert image.dtype == np.uint8
         assert image.shape[2:] == (3,)
         assert image.flags.c_contiguous
@@ -370,7 +365,7 @@ def test_whatever_the_bytes_are_a_picture_or_an_image_error_comes_out(
 
 def outcome(data: bytes) -> NDArray[np.uint8] | str:
     try:
-        return decode(data)
+        return decode_image(data)
     except ImageError as error:
         return str(error)
 
@@ -386,13 +381,17 @@ def test_several_threads_decode_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("content", "error"),
-    [(b"", UnsupportedFormat), (EXACT["png"][:99], Undecodable), (EXACT["png"], TooLarge)],
+    [
+        (b"", UnsupportedFormatError),
+        (EXACT["png"][:99], UndecodableError),
+        (EXACT["png"], ImageTooLargeError),
+    ],
 )
 def test_read_names_the_file_that_is_bad(tmp_path: Path, content: bytes, error: type[ImageError]) -> None:
     file = tmp_path / "part 7.png"
     file.write_bytes(content)
     with pytest.raises(error, match=r"part 7\.png: The"):
-        read(file, Limits(max_bytes=len(EXACT["png"]) - 1))
+        read_image(file, ImageLimits(max_bytes=len(EXACT["png"]) - 1))
 
 
 @pytest.mark.parametrize("kind", ["png", "tif"])
@@ -404,7 +403,7 @@ def test_how_many_bits_a_deep_grey_picture_uses(kind: str, bits: int) -> None:
     assert bits_used(encoded) == (bits, 0)  # it may be hot
     samples[3, 6] = 2**bits - 1
     assert bits_used(cv2.imencode(f".{kind}", samples)[1].tobytes()) == (bits, bits)
-    assert int(decode(encoded).max()) == (2**bits - 1) >> 8
+    assert int(decode_image(encoded).max()) == (2**bits - 1) >> 8
 
 
 @pytest.mark.parametrize("kind", ["png", "tif"])
@@ -415,24 +414,26 @@ def test_of_fewer_bits_the_upper_8_are_kept_and_more_is_white(kind: str, bits: i
     samples[0, :2] = 2**bits, 2**16 - 1
     wanted = RGB[..., 0].copy()
     wanted[0, :2] = 255
-    found = decode(cv2.imencode(f".{kind}", samples)[1].tobytes(), sample_bits=bits)
+    found = decode_image(cv2.imencode(f".{kind}", samples)[1].tobytes(), sample_bits=bits)
     assert found.dtype == np.uint8
     assert found.tolist() == np.repeat(wanted[..., None], 3, 2).tolist()
 
 
 def test_a_tiff_of_which_the_high_byte_alone_would_come_is_refused() -> None:
     data = cv2.imencode(".tif", DEEP)[1].tobytes()
-    with pytest.raises(Undecodable, match="several channels of 16 bits, 12 of them used, is not read; send"):
-        decode(data, sample_bits=12)
-    assert decode(data).shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(
+        UndecodableError, match="several channels of 16 bits, 12 of them used, is not read; send"
+    ):
+        decode_image(data, sample_bits=12)
+    assert decode_image(data).shape == (HEIGHT, WIDTH, 3)
 
 
 def test_no_more_is_read_of_a_file_than_shows_that_it_is_too_large(tmp_path: Path) -> None:
     path = tmp_path / "endless.png"
     with path.open("wb") as file:
         file.truncate(2**40)
-    limits = Limits(max_bytes=1000)
-    assert len(read_bytes(path, limits)) == 1001
-    with pytest.raises(TooLarge):
-        read(path, limits)
+    limits = ImageLimits(max_bytes=1000)
+    assert len(read_image_bytes(path, limits)) == 1001
+    with pytest.raises(ImageTooLargeError):
+        read_image(path, limits)
     assert FILE_LIMITS.max_pixels == DEFAULT_LIMITS.max_pixels

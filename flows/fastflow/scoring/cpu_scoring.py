@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.config import Enlarging, ScoreRule
+from flows.fastflow.config import ScoreRule, Upsampling
 from flows.fastflow.model.fused import Energies
-from flows.fastflow.scoring.enlarging import LARGEST, spline_weights
+from flows.fastflow.scoring.upsampling import MAX_ENERGY, spline_weights
 
 Plane = NDArray[np.float32]
 # Every so manieth pixel is looked at to guess where the most anomalous begin.
 _STRIDE = 61
 
 
-class Pixels(NamedTuple):
+class PixelPlanes(NamedTuple):
     """What a picture's pixels say, whatever the region of interest.
 
     Attributes:
@@ -40,7 +40,7 @@ def square_roots(scales: int) -> int:
     return (scales - 1).bit_length()
 
 
-def enlarge(
+def upsample_energies(
     flow: Sequence[Plane], gaussian: Sequence[Plane], rule: ScoreRule, size: tuple[int, int]
 ) -> list[Plane]:
     """Energies of every pixel of an input, see `score.pixel_energies`.
@@ -57,26 +57,28 @@ def enlarge(
     w = np.float32(rule.gaussian)
     both = flow if w == 0 else [q ** (1 - w) * e**w for q, e in zip(flow, gaussian, strict=True)]
     return [
-        *(_enlarged(q, size, "linear") for q in flow),
-        *(_enlarged(x, size, rule.enlarging) for x in both),
+        *(_upsample(q, size, "linear") for q in flow),
+        *(_upsample(x, size, rule.enlarging) for x in both),
     ]
 
 
-def pixels_of(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> Iterator[Pixels]:
+def pixel_planes(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> Iterator[PixelPlanes]:
     """Pixels of N pictures that are an input of a size (height, width) each, one after the other."""
     flow, gaussian = ([x.numpy() for x in scales] for scales in (energies.flow, energies.gaussian))
     for i in range(len(flow[0])):
-        yield combine(enlarge([q[i] for q in flow], [e[i] for e in gaussian], rule, size), rule)
+        yield combine_scales(
+            upsample_energies([q[i] for q in flow], [e[i] for e in gaussian], rule, size), rule
+        )
 
 
-def combine(planes: Sequence[Plane], rule: ScoreRule) -> Pixels:
+def combine_scales(planes: Sequence[Plane], rule: ScoreRule) -> PixelPlanes:
     """Pixels of 2 S planes (height, width), see `score.pixel_energies`; these are written over."""
     scales = len(planes) // 2
     product = _product(planes[:scales], rule.energy_floor)
-    return Pixels(product, _map(planes[scales:], rule.sharpness), scales)
+    return PixelPlanes(product, _map(planes[scales:], rule.sharpness), scales)
 
 
-def whole_part(picture: NDArray[np.float32], rule: ScoreRule) -> float:
+def image_part(picture: NDArray[np.float32], rule: ScoreRule) -> float:
     """What a whole picture adds to its score, see `score.picture_part`.
 
     Args:
@@ -86,8 +88,8 @@ def whole_part(picture: NDArray[np.float32], rule: ScoreRule) -> float:
     return float(np.float32(rule.picture) * np.log1p(picture / np.float32(rule.energy_floor)).sum())
 
 
-def finish(
-    pixels: Pixels,
+def score_planes(
+    pixels: PixelPlanes,
     picture: NDArray[np.float32],
     rule: ScoreRule,
     region: NDArray[np.bool_] | None = None,
@@ -104,7 +106,7 @@ def finish(
         The image score, and the map, (height, width).
     """
     product, score_map, scales = pixels
-    whole = whole_part(picture, rule)
+    whole = image_part(picture, rule)
     if region is not None:
         score_map[~region] = 0
         product[~region] = 1
@@ -117,10 +119,10 @@ def finish(
     return float(np.float32(logarithms.mean(dtype=np.float64))) + whole, score_map
 
 
-def _enlarged(x: Plane, size: tuple[int, int], how: Enlarging) -> Plane:
+def _upsample(x: Plane, size: tuple[int, int], how: Upsampling) -> Plane:
     if how == "spline":
         rows, columns = (spline_weights(n, m) for n, m in zip(x.shape, size, strict=True))
-        return np.asarray(rows @ np.minimum(x, np.float32(LARGEST)) @ columns.T)
+        return np.asarray(rows @ np.minimum(x, np.float32(MAX_ENERGY)) @ columns.T)
     resized = cv2.resize(np.ascontiguousarray(x), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, np.float32)
 

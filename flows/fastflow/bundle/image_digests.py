@@ -12,13 +12,13 @@ from pathlib import Path
 from flows.fastflow.bundle.bundle import BundleError, read_verified
 from flows.fastflow.manifest import Manifest
 
-FIT_PICTURES = "report/fit_pictures.txt"
-CALIBRATION_PICTURES = "report/calibration_pictures.txt"
+FIT_IMAGES = "report/fit_pictures.txt"
+CALIBRATION_IMAGES = "report/calibration_pictures.txt"
 _DIGITS = 16
 _MAX_BYTES = 4 * 2**20
 
 
-class FitPictures:
+class ImageDigests:
     """The pictures that flows were fitted to, or calibrated with.
 
     Args:
@@ -32,7 +32,7 @@ class FitPictures:
         return sha256[:_DIGITS] in self._digests
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, FitPictures) and self._digests == other._digests
+        return isinstance(other, ImageDigests) and self._digests == other._digests
 
     def __hash__(self) -> int:
         return hash(self._digests)
@@ -46,12 +46,12 @@ def fingerprint(hashes: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
 
 
-def dump(hashes: Iterable[str]) -> bytes:
+def format_digests(hashes: Iterable[str]) -> bytes:
     """The file of a bundle, of the sha256 of each picture's file."""
     return "".join(f"{sha256[:_DIGITS]}\n" for sha256 in sorted(hashes)).encode()
 
 
-def load(bundle: Path, manifest: Manifest, name: str = FIT_PICTURES) -> FitPictures | None:
+def read_digests(bundle: Path, manifest: Manifest, name: str = FIT_IMAGES) -> ImageDigests | None:
     """Read a file of a bundle; None where it has none, as those made before there was one.
 
     Raises:
@@ -62,4 +62,4 @@ def load(bundle: Path, manifest: Manifest, name: str = FIT_PICTURES) -> FitPictu
     lines = read_verified(bundle, manifest, name, _MAX_BYTES).decode("ascii", "replace").split()
     if any(len(line) != _DIGITS for line in lines):
         raise BundleError(f"{bundle / name} is no list of digests")
-    return FitPictures(lines)
+    return ImageDigests(lines)

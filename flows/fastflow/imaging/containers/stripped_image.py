@@ -7,7 +7,7 @@ from dataclasses import dataclass
 MAX_SEGMENTS = 1024  # with 64 KiB each, more than the largest file allowed has bytes
 
 
-class Refused(ValueError):  # noqa: N818
+class ExcessiveMetadataError(ValueError):
     """A file that costs more to look through than any real one. A user may read the message."""
 
     def __init__(self, kind: str, what: str) -> None:
@@ -17,7 +17,7 @@ class Refused(ValueError):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Stripped:
+class StrippedImage:
     """A picture without its metadata.
 
     Args:

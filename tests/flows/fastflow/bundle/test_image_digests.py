@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.fastflow.bundle.bundle import BundleError, read_manifest
-from flows.fastflow.bundle.fit_images import FIT_PICTURES, dump, load
+from flows.fastflow.bundle.image_digests import FIT_IMAGES, format_digests, read_digests
 from flows.fastflow.bundle.models_folder import publish
 from tests.flows.fastflow.manifests import FILES, TENSORS, manifest, rehash
 
@@ -16,11 +16,11 @@ OTHERS = [hashlib.sha256(bytes([i])).hexdigest() for i in range(20, 40)]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return publish(tmp_path, manifest(), TENSORS, {**FILES, FIT_PICTURES: dump(SEEN)})
+    return publish(tmp_path, manifest(), TENSORS, {**FILES, FIT_IMAGES: format_digests(SEEN)})
 
 
 def test_a_bundle_knows_the_pictures_it_was_fitted_to(folder: Path) -> None:
-    fitted = load(folder, read_manifest(folder))
+    fitted = read_digests(folder, read_manifest(folder))
     assert fitted is not None
     assert len(fitted) == len(SEEN)
     assert all(sha256 in fitted for sha256 in SEEN)
@@ -29,16 +29,16 @@ def test_a_bundle_knows_the_pictures_it_was_fitted_to(folder: Path) -> None:
 
 def test_one_that_does_not_say_is_told_from_one_that_was_fitted_to_none(tmp_path: Path) -> None:
     silent = publish(tmp_path, manifest("nut"), TENSORS, FILES)
-    assert load(silent, read_manifest(silent)) is None
-    empty = publish(tmp_path, manifest("bolt"), TENSORS, {**FILES, FIT_PICTURES: dump([])})
-    found = load(empty, read_manifest(empty))
+    assert read_digests(silent, read_manifest(silent)) is None
+    empty = publish(tmp_path, manifest("bolt"), TENSORS, {**FILES, FIT_IMAGES: format_digests([])})
+    found = read_digests(empty, read_manifest(empty))
     assert found is not None
     assert len(found) == 0
 
 
 @pytest.mark.parametrize("content", [b"abc\n", b"\xff" * 40])
 def test_a_file_that_is_no_list_is_refused(folder: Path, content: bytes) -> None:
-    (folder / FIT_PICTURES).write_bytes(content)
+    (folder / FIT_IMAGES).write_bytes(content)
     rehash(folder)
     with pytest.raises(BundleError, match="no list of digests"):
-        load(folder, read_manifest(folder))
+        read_digests(folder, read_manifest(folder))

@@ -11,18 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flows.fastflow.imaging.containers import jpeg, png, tiff, webp
-from flows.fastflow.imaging.containers.stripped import Stripped
+from flows.fastflow.imaging.containers.stripped_image import StrippedImage
 
-_FORMATS: dict[str | None, Callable[[bytes], Stripped]] = {
+_FORMATS: dict[str | None, Callable[[bytes], StrippedImage]] = {
     "JPEG": jpeg.strip,
     "PNG": png.strip,
     "TIFF": tiff.strip,
     "WEBP": webp.strip,
-    "BMP": Stripped,  # a header of at most 124 bytes and a palette: there is nothing to strip
+    "BMP": StrippedImage,  # a header of at most 124 bytes and a palette: there is nothing to strip
 }
 
 
-def strip(kind: str | None, data: bytes) -> Stripped:
+def strip_metadata(kind: str | None, data: bytes) -> StrippedImage:
     """The picture in ``data``, a file of ``kind`` (Pillow's name of the format), without metadata.
 
     Raises:

@@ -15,7 +15,7 @@ def constant(value: Any, kind: type[np.generic] = np.float32) -> Any:
     return op.constant(np.asarray(value, kind))
 
 
-def let_end(requests: Iterable[Any]) -> None:
+def wait_for_all(requests: Iterable[Any]) -> None:
     """Wait for requests that may have failed: one that still runs writes to memory that is freed."""
     for request in requests:
         with suppress(Exception):  # one that failed says so again
@@ -27,6 +27,6 @@ def infer(request: Any) -> None:
     request.infer(share_outputs=True)
 
 
-def shared(array: NDArray[Any]) -> Any:
+def shared_tensor(array: NDArray[Any]) -> Any:
     """A tensor over the array's own memory."""
     return ov.Tensor(cast(Any, array), shared_memory=True)

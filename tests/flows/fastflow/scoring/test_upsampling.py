@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
-from flows.fastflow.scoring.enlarging import spline_weights
+from flows.fastflow.scoring.upsampling import spline_weights
 
 SIZES = [(1, 1), (1, 7), (2, 5), (3, 3), (8, 256), (32, 256), (7, 100), (12, 5)]
 

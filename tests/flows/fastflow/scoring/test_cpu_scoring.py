@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from flows.fastflow.config import ScoreRule
 from flows.fastflow.model.fused import Energies
-from flows.fastflow.scoring.finish import combine, enlarge, finish, pixels_of
+from flows.fastflow.scoring.cpu_scoring import combine_scales, pixel_planes, score_planes, upsample_energies
 from flows.fastflow.scoring.score import anomaly_map, image_score, pixel_energies
 
 SIZE = (64, 48)
@@ -37,15 +37,15 @@ def both(
 ) -> tuple[tuple[float, NDArray[np.float32]], tuple[float, NDArray[np.float32]]]:
     flow, gaussian = energies(scales, seed, factor)
     picture = torch.tensor([[0.4, 3.0]])
-    [pixels] = pixels_of(of_one(flow, gaussian, picture), rule, SIZE)
+    [pixels] = pixel_planes(of_one(flow, gaussian, picture), rule, SIZE)
     reference = pixel_energies(flow, gaussian, rule, SIZE)
-    planes = enlarge([x[0].numpy() for x in flow], [x[0].numpy() for x in gaussian], rule, SIZE)
+    planes = upsample_energies([x[0].numpy() for x in flow], [x[0].numpy() for x in gaussian], rule, SIZE)
     for plane, expected in zip(planes, reference[0].numpy(), strict=True):
         np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-6 * factor)
     mask = None if region is None else torch.from_numpy(region)[None]
     score = image_score(reference[:, :scales], rule, picture, mask).item()
     score_map = anomaly_map(reference[:, scales:], rule, mask)[0].numpy()
-    return finish(pixels, picture[0].numpy(), rule, region), (score, score_map)
+    return score_planes(pixels, picture[0].numpy(), rule, region), (score, score_map)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -85,7 +85,7 @@ def test_a_region_never_raises_a_score_be_it_by_a_bit() -> None:
         region = generator.random(SIZE) < generator.random()
         region[0, 0] = True
         scores = [
-            finish(next(pixels_of(found, rule, SIZE)), np.zeros(2, np.float32), rule, mask)[0]
+            score_planes(next(pixel_planes(found, rule, SIZE)), np.zeros(2, np.float32), rule, mask)[0]
             for mask in (None, region)
         ]
         assert scores[1] <= scores[0]
@@ -96,4 +96,6 @@ def test_what_is_no_number_makes_no_score(at: int) -> None:
     """Wherever it is, also where the guess does not look; a number would be judged."""
     planes = [np.full(SIZE, 0.5, np.float32) for _ in range(6)]
     planes[0].reshape(-1)[at] = np.nan
-    assert np.isnan(finish(combine(planes, ScoreRule()), np.zeros(2, np.float32), ScoreRule())[0])
+    assert np.isnan(
+        score_planes(combine_scales(planes, ScoreRule()), np.zeros(2, np.float32), ScoreRule())[0]
+    )

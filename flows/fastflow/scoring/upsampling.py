@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Larger values are taken as this one: infinity times a weight of 0 is NaN, which would fill rows and columns.
-LARGEST: Final = 1e37
+MAX_ENERGY: Final = 1e37
 
 
 @lru_cache(maxsize=64)

@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredImage:
     """What a model finds in one picture.
 
     Attributes:
         score: image score, higher is more anomalous.
         score_map: (height, width) float32 anomaly map of the layout's size: that of the model's input, or in
             the picture's aspect ratio where the geometry keeps it.
-        picture: what the whole picture adds to the score; None where a region of interest leaves it out.
+        image_part: what the whole picture adds to the score; None where a region of interest leaves it out.
         statistics: per scale the mean and the standard deviation of the features over channels and positions,
             2 S numbers: a picture's brightness and contrast as the model sees them, to tell drift by. Of the
             normalised features; of the backbone's where layer norm would make every picture's the same.
@@ -25,7 +25,7 @@ class Scored:
 
     score: float
     score_map: NDArray[np.float32]
-    picture: float | None
+    image_part: float | None
     statistics: tuple[float, ...]
 
     @property
@@ -34,17 +34,17 @@ class Scored:
         return self.score
 
 
-def put_together(
+def build_scored_images(
     finished: Sequence[tuple[float, NDArray[np.float32]]],
     pictures: Sequence[float | None],
     statistics: Sequence[tuple[float, ...]],
-) -> list[Scored]:
-    """Of each picture its score with its map, and what else `Scored` has, put together."""
+) -> list[ScoredImage]:
+    """Of each picture its score with its map, and what else `ScoredImage` has, put together."""
     found = zip(finished, pictures, statistics, strict=True)
-    return [Scored(score, score_map, whole, row) for (score, score_map), whole, row in found]
+    return [ScoredImage(score, score_map, whole, row) for (score, score_map), whole, row in found]
 
 
-def statistics_of(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:
+def feature_statistics(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:
     """Of means and mean squares, (N, S), for each picture mean and deviation of each scale."""
     deviation = (square - mean.square()).clamp_min(0).sqrt()
     return [tuple(row) for row in torch.stack((mean, deviation), 2).flatten(1).tolist()]

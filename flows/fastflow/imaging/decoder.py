@@ -17,44 +17,35 @@ import io
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ExifTags import Base as Tag
 from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from flows.fastflow.config import MAX_SAMPLE_BITS
 from flows.fastflow.imaging import decoder_messages
-from flows.fastflow.imaging.containers.strip import strip
-from flows.fastflow.imaging.containers.stripped import Refused, Stripped
+from flows.fastflow.imaging.containers.strip_metadata import strip_metadata
+from flows.fastflow.imaging.containers.stripped_image import ExcessiveMetadataError, StrippedImage
+from flows.fastflow.imaging.image_errors import (
+    ImageError,
+    ImageTooLargeError,
+    UndecodableError,
+    UnsupportedFormatError,
+)
+from flows.fastflow.imaging.image_formats import reader_of
+from flows.fastflow.imaging.image_limits import DEFAULT_LIMITS, FILE_LIMITS, ImageLimits
 
 T = TypeVar("T")
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
-# Not Image.open: it warns and raises at limits on the size that are not ours.
-_READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
-    # With the size of the second header, for many a text begins with "BM".
-    (re.compile(rb"(?s)BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"), BmpImageFile),
-    (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
-    (re.compile(rb"(?s)RIFF.{4}WEBPVP8[ LX]"), WebPImageFile),
-)
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"})
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
-_HOT = 1e-4  # share of samples
-_PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
 _MAX_JPEG_SCANS = 30  # of the largest picture allowed, and more of smaller ones
 _SCAN = b"\xff\xda"  # begins one: in what is coded a zero follows 0xff (ITU-T T.81, B.1.1.5)
 _PILLOW_MODULES = re.compile(r"PIL\.")
@@ -62,43 +53,8 @@ _PILLOW_MODULES = re.compile(r"PIL\.")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-class ImageError(ValueError):
-    """A picture that is not accepted; the message says what came and what is allowed."""
-
-
-class TooLarge(ImageError):  # noqa: N818
-    """More bytes or pixels than the limits allow."""
-
-
-class UnsupportedFormat(ImageError):  # noqa: N818
-    """Not PNG, JPEG, BMP, TIFF or WEBP. The content decides, not a name or a media type."""
-
-
-class Undecodable(ImageError):  # noqa: N818
-    """Truncated, damaged, of zero size, of several frames, or of pixels not 8-bit or 16-bit."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a picture may cost. A side is in pixels; 50 million pixels are 150 MB in memory."""
-
-    max_bytes: int = 32 * 2**20
-    max_pixels: int = 50_000_000
-    max_side: int = 16_384
-
-
-def uncompressed_bytes(max_pixels: int) -> int:
-    """Bytes that suffice for a file of so many pixels of three times 16 bits, however little it is packed."""
-    return 6 * max_pixels + 2**20
-
-
-DEFAULT_LIMITS = Limits()
-# Of files of one's own, which nobody sends.
-FILE_LIMITS = Limits(max_bytes=uncompressed_bytes(Limits.max_pixels))
-
-
-def decode(
-    data: bytes, limits: Limits = DEFAULT_LIMITS, sample_bits: int = MAX_SAMPLE_BITS
+def decode_image(
+    data: bytes, limits: ImageLimits = DEFAULT_LIMITS, sample_bits: int = MAX_SAMPLE_BITS
 ) -> NDArray[np.uint8]:
     """The picture in ``data`` as uint8 RGB (H, W, 3), contiguous and writeable.
 
@@ -117,7 +73,7 @@ def decode(
         TooLarge, UnsupportedFormat, Undecodable: and nothing else, whatever the bytes are.
     """
 
-    def pixels(header: ImageFile, file: Stripped) -> NDArray[np.uint8]:
+    def pixels(header: ImageFile, file: StrippedImage) -> NDArray[np.uint8]:
         by_opencv = _opencv_is_right(header)
         found = _by_opencv(header, file.data, sample_bits) if by_opencv else _by_pillow(header, sample_bits)
         return np.ascontiguousarray(_upright(found, file.orientation), dtype=np.uint8)
@@ -125,119 +81,72 @@ def decode(
     return _opened(data, limits, pixels)
 
 
-def size_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
-    """(height, width) of what :func:`decode` would make of a file, by its header alone.
+def decoded_size(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """(height, width) of what :func:`decode_image` would make of a file, by its header alone.
 
     Raises:
-        TooLarge, UnsupportedFormat, Undecodable: as :func:`decode`, as far as the header tells.
+        TooLarge, UnsupportedFormat, Undecodable: as :func:`decode_image`, as far as the header tells.
     """
 
-    def size(header: ImageFile, file: Stripped) -> tuple[int, int]:
+    def size(header: ImageFile, file: StrippedImage) -> tuple[int, int]:
         lies = 5 <= file.orientation <= 8
         return (header.width, header.height) if lies else (header.height, header.width)
 
     return _opened(data, limits, size)
 
 
-def _opened(data: bytes, limits: Limits, make: Callable[[ImageFile, Stripped], T]) -> T:
+def _opened(data: bytes, limits: ImageLimits, make: Callable[[ImageFile, StrippedImage], T]) -> T:
     """What is made of a file whose header was looked at; whatever goes wrong is an ImageError."""
     if len(data) > limits.max_bytes:
-        raise TooLarge(f"The file is larger than the {limits.max_bytes:,} bytes allowed.")
-    reader = _reader_of(data)
+        raise ImageTooLargeError(f"The file is larger than the {limits.max_bytes:,} bytes allowed.")
+    reader = reader_of(data)
     if reader is None:
         came = f"its content begins with {data[:12]!r}" if data else "it is empty"
-        raise UnsupportedFormat(f"The file is not a PNG, JPEG, BMP, TIFF or WEBP picture: {came}.")
+        raise UnsupportedFormatError(f"The file is not a PNG, JPEG, BMP, TIFF or WEBP picture: {came}.")
     _ignore_pillow_warnings()
     try:
         with decoder_messages.silenced():
-            file = strip(reader.format, data)
+            file = strip_metadata(reader.format, data)
             header = reader(io.BytesIO(file.data))
             _check(header, file, limits)
             return make(header, file)
     except ImageError:
         raise
-    except Refused as error:
-        raise Undecodable(str(error)) from error
+    except ExcessiveMetadataError as error:
+        raise UndecodableError(str(error)) from error
     except Image.DecompressionBombError as error:
-        raise TooLarge(f"The picture has more than {limits.max_pixels:,} pixels.") from error
+        raise ImageTooLargeError(f"The picture has more than {limits.max_pixels:,} pixels.") from error
     # Damaged data ends in OSError, SyntaxError, struct.error, cv2.error, MemoryError and others.
     except Exception as error:
-        raise Undecodable(
+        raise UndecodableError(
             f"The {reader.format} picture cannot be decoded: it is truncated, damaged or of a rare "
             "kind. Send it again, or saved anew as PNG."
         ) from error
 
 
-def read(path: Path, limits: Limits = FILE_LIMITS, sample_bits: int = MAX_SAMPLE_BITS) -> NDArray[np.uint8]:
-    """:func:`decode` of a file.
+def read_image(
+    path: Path, limits: ImageLimits = FILE_LIMITS, sample_bits: int = MAX_SAMPLE_BITS
+) -> NDArray[np.uint8]:
+    """:func:`decode_image` of a file.
 
     Raises:
         ImageError: of the same kinds, naming the path.
         OSError: the file cannot be read.
     """
     try:
-        return decode(read_bytes(path, limits), limits, sample_bits)
+        return decode_image(read_image_bytes(path, limits), limits, sample_bits)
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
 
 
-def read_bytes(path: Path, limits: Limits = FILE_LIMITS) -> bytes:
-    """A file's bytes, of one that is too large no more than shows :func:`decode` that it is.
+def read_image_bytes(path: Path, limits: ImageLimits = FILE_LIMITS) -> bytes:
+    """A file's bytes, of one that is too large no more than shows :func:`decode_image` that it is.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         return file.read(limits.max_bytes + 1)
-
-
-class BitsUsed(NamedTuple):
-    """How many bits samples take, 0 to 16.
-
-    Attributes:
-        brightest: of all of them.
-        but_hot: of all but the brightest ten-thousandth, and at least one: a pixel that is hot tells nothing
-            of what the camera gives.
-    """
-
-    brightest: int
-    but_hot: int
-
-
-def bits_used(data: bytes) -> BitsUsed | None:
-    """How many bits the samples take, of grey or of PNG of 16 bits; None of any other.
-
-    Cameras of 10 or 12 bits are often saved so that no sample is above 1023 or 4095: unless :func:`decode` is
-    told so, it then leaves 4 or 16 grey levels.
-
-    Args:
-        data: of a file that :func:`decode` takes.
-    """
-    reader = _reader_of(data)
-    if reader is None or reader not in (PngImageFile, TiffImageFile):
-        return None
-    if reader is PngImageFile:
-        if data[_PNG_DEPTH] != 16:  # as nearly all, of which no more need be read
-            return None
-        file = np.frombuffer(strip(reader.format, data).data, np.uint8)
-        samples = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
-        return None if samples is None else _bits(samples)
-    image = reader(io.BytesIO(strip(reader.format, data).data))
-    assert isinstance(image, TiffImageFile)  # noqa: S101
-    if not image.mode.startswith("I;16") or max(image.tag_v2.get(Tag.BitsPerSample, (1,))) != 16:
-        return None  # colours of which Pillow gives the high byte; 12 bits that are packed, and taken as such
-    return _bits(np.asarray(image))
-
-
-def _bits(samples: NDArray[Any]) -> BitsUsed:
-    flat = (samples if samples.ndim == 2 else samples.max(2)).ravel()  # a grey PNG comes in three channels
-    highest = max(0, len(flat) - 1 - max(1, int(_HOT * len(flat))))
-    return BitsUsed(int(flat.max()).bit_length(), int(np.partition(flat, highest)[highest]).bit_length())
-
-
-def _reader_of(data: bytes) -> type[ImageFile] | None:
-    """What reads the header, by how the file begins; None of what is no picture."""
-    return next((reader for signature, reader in _READERS if signature.match(data)), None)
 
 
 def _ignore_pillow_warnings() -> None:
@@ -251,7 +160,7 @@ def _ignore_pillow_warnings() -> None:
         warnings.filterwarnings("ignore", module=_PILLOW_MODULES.pattern)
 
 
-def _check(header: ImageFile, file: Stripped, limits: Limits) -> None:
+def _check(header: ImageFile, file: StrippedImage, limits: ImageLimits) -> None:
     """Refuse by the header alone what is too large, or not a single picture of known pixels."""
     _check_size("The picture", header.width, header.height, limits)
     if isinstance(header, TiffImageFile):
@@ -259,10 +168,10 @@ def _check(header: ImageFile, file: Stripped, limits: Limits) -> None:
         sides = header.tag_v2.get(Tag.TileWidth, 0), header.tag_v2.get(Tag.TileLength, 0)
         _check_size("A tile of the picture", *sides, limits)
     if file.is_animated or getattr(header, "is_animated", False):
-        raise Undecodable("The file holds several frames or pages; send one picture a file.")
+        raise UndecodableError("The file holds several frames or pages; send one picture a file.")
     if header.mode not in _MODES:
         kind = _OTHER_MODES.get(header.mode, header.mode)
-        raise Undecodable(
+        raise UndecodableError(
             f"Pixels of this kind are not accepted ({kind}); send 8-bit or 16-bit ones, grey, RGB, "
             "palette or CMYK."
         )
@@ -270,12 +179,12 @@ def _check(header: ImageFile, file: Stripped, limits: Limits) -> None:
     # so that a file of a megabyte could keep a decoder busy for minutes.
     scans = file.data.count(_SCAN) if header.format == "JPEG" else 0
     if scans * header.width * header.height > _MAX_JPEG_SCANS * limits.max_pixels:
-        raise Undecodable(f"The JPEG picture has {scans:,} scans, too many for its size.")
+        raise UndecodableError(f"The JPEG picture has {scans:,} scans, too many for its size.")
 
 
-def _check_size(what: str, width: int, height: int, limits: Limits) -> None:
+def _check_size(what: str, width: int, height: int, limits: ImageLimits) -> None:
     if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        raise TooLarge(
+        raise ImageTooLargeError(
             f"{what} has {width} x {height} pixels; at most {limits.max_pixels:,} pixels and "
             f"{limits.max_side:,} along a side are allowed."
         )
@@ -336,12 +245,12 @@ def _by_pillow(header: ImageFile, sample_bits: int) -> NDArray[np.uint8]:
             grey = 255 - grey
         return _in_three(grey)
     if bits > sample_bits:
-        raise Undecodable(  # of colours Pillow gives the high byte alone
+        raise UndecodableError(  # of colours Pillow gives the high byte alone
             f"A TIFF of several channels of {bits} bits, {sample_bits} of them used, is not read; send it "
             "as PNG."
         )
     if bits > 8 and tags.get(Tag.PlanarConfiguration) == 2 and tags.get(Tag.Compression, 1) == 1:
-        raise Undecodable(  # Pillow 13 would return noise
+        raise UndecodableError(  # Pillow 13 would return noise
             "16-bit TIFF with separate colour planes is only read compressed; send it interleaved."
         )
     return _rgb(header)

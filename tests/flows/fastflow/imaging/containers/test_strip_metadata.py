@@ -11,9 +11,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from flows.fastflow.imaging.containers.png import MAX_PIXEL_CHUNKS
-from flows.fastflow.imaging.containers.strip import strip
-from flows.fastflow.imaging.containers.stripped import MAX_SEGMENTS, Stripped
-from flows.fastflow.imaging.images import Undecodable, decode
+from flows.fastflow.imaging.containers.strip_metadata import strip_metadata
+from flows.fastflow.imaging.containers.stripped_image import MAX_SEGMENTS, StrippedImage
+from flows.fastflow.imaging.decoder import decode_image
+from flows.fastflow.imaging.image_errors import UndecodableError
 from tests.flows.fastflow.saving import save
 
 HEIGHT, WIDTH = 37, 53
@@ -89,8 +90,10 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused(name: str) -> None:
     kind, data, what = HOSTILE[name]
-    with pytest.raises(Undecodable, match=rf"The {kind} picture has .*{what}.*; no camera .* anew as PNG"):
-        decode(data)
+    with pytest.raises(
+        UndecodableError, match=rf"The {kind} picture has .*{what}.*; no camera .* anew as PNG"
+    ):
+        decode_image(data)
 
 
 @pytest.mark.parametrize(
@@ -108,25 +111,25 @@ def test_a_hostile_file_is_refused(name: str) -> None:
     ids=["jpeg exif", "png exif", "png texts", "png profile"],
 )
 def test_metadata_never_reach_a_decoder(kind: str, data: bytes, plain: bytes) -> None:
-    stripped = strip(kind, data)
+    stripped = strip_metadata(kind, data)
     assert len(stripped.data) <= len(plain)
     assert stripped.orientation == 1
-    np.testing.assert_array_equal(decode(data), decode(plain))
+    np.testing.assert_array_equal(decode_image(data), decode_image(plain))
 
 
 @pytest.mark.parametrize("tag", [282, 305, 34665])
 def test_tags_that_say_nothing_on_pixels_are_gone(tag: int) -> None:
     data = tiff((tag, 5, 2**16, 5000), data=bytes(2**20))
-    stripped = strip("TIFF", data).data
+    stripped = strip_metadata("TIFF", data).data
     assert len(stripped) == len(data)
     with Image.open(io.BytesIO(stripped)) as image:
         assert tag not in set(image.tag_v2)  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(decode(data), np.full((64, 64, 3), 7))
+    np.testing.assert_array_equal(decode_image(data), np.full((64, 64, 3), 7))
 
 
 def test_odd_chunks_of_png_leave_no_line_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     odd = [chunk(b"zTXt"), chunk(b"sBIT"), chunk(b"iCCP", b"x"), chunk(b"eXIf", b"x"), chunk(b"tIME")]
-    np.testing.assert_array_equal(decode(png_with(*odd * 100)), RGB)
+    np.testing.assert_array_equal(decode_image(png_with(*odd * 100)), RGB)
     assert capfd.readouterr().err == ""
 
 
@@ -141,8 +144,8 @@ def test_orientation_is_read_from_exif(order: str, kind: int, prefix: bytes) -> 
         "WEBP": webp_exif(data),
     }
     for name, file in files.items():
-        assert strip(name, file).orientation == 6
-        assert decode(file).shape == (WIDTH, HEIGHT, 3)
+        assert strip_metadata(name, file).orientation == 6
+        assert decode_image(file).shape == (WIDTH, HEIGHT, 3)
 
 
 @pytest.mark.parametrize(
@@ -150,20 +153,20 @@ def test_orientation_is_read_from_exif(order: str, kind: int, prefix: bytes) -> 
     [b"", b"rubbish", b"II*\0\xff\xff\xff\xff", exif(6)[:15], exif(0), exif(9), directory(0x0112, 3, 2, 6)],
 )
 def test_exif_without_a_valid_orientation_is_upright(data: bytes) -> None:
-    assert strip("PNG", png_with(chunk(b"eXIf", data))).orientation == 1
+    assert strip_metadata("PNG", png_with(chunk(b"eXIf", data))).orientation == 1
 
 
 def test_exif_of_several_segments_is_one() -> None:
     data = b"II*\0" + struct.pack("<I", 70_000) + bytes(70_000 - 8) + exif(8)[8:]
     parts = (segment(0xE1, b"Exif\0\0" + part) for part in (data[:65_000], data[65_000:]))
-    assert strip("JPEG", jpeg_with(*parts)).orientation == 8
+    assert strip_metadata("JPEG", jpeg_with(*parts)).orientation == 8
 
 
 @pytest.mark.parametrize("big", [False, True])
 def test_orientation_of_a_tiff_is_applied_once(big: bool) -> None:
     data = save(PHOTO, "TIFF", tiffinfo={274: 6}, big_tiff=big)
-    assert strip("TIFF", data).orientation == 6
-    np.testing.assert_array_equal(decode(data), np.rot90(RGB, -1))
+    assert strip_metadata("TIFF", data).orientation == 6
+    np.testing.assert_array_equal(decode_image(data), np.rot90(RGB, -1))
 
 
 @pytest.mark.parametrize(
@@ -178,19 +181,19 @@ def test_orientation_of_a_tiff_is_applied_once(big: bool) -> None:
     ids=["critical", "checksum", "long palette", "two palettes", "parted pixels"],
 )
 def test_chunks_that_the_specification_rules_out(chunks: bytes) -> None:
-    with pytest.raises(Undecodable, match="truncated, damaged"):
-        decode(png_with(chunks))
+    with pytest.raises(UndecodableError, match="truncated, damaged"):
+        decode_image(png_with(chunks))
 
 
 @pytest.mark.parametrize(("frames", "animated"), [(0, False), (1, False), (2, True)])
 def test_an_animation_is_seen_though_stripped(frames: int, animated: bool) -> None:
     control = chunk(b"acTL", struct.pack(">II", frames, 0))
-    assert strip("PNG", png_with(control, chunk(b"fcTL", bytes(26)))).is_animated is animated
+    assert strip_metadata("PNG", png_with(control, chunk(b"fcTL", bytes(26)))).is_animated is animated
 
 
 def test_markers_that_have_no_place_before_the_pixels() -> None:
-    with pytest.raises(Undecodable, match="truncated, damaged"):
-        decode(jpeg_with(segment(0xD9, bytes(8))))
+    with pytest.raises(UndecodableError, match="truncated, damaged"):
+        decode_image(jpeg_with(segment(0xD9, bytes(8))))
 
 
 def with_metadata() -> dict[str, Any]:
@@ -226,15 +229,15 @@ def test_an_honest_picture_keeps_its_pixels(
 ) -> None:
     image = PHOTO.convert(mode)
     data = save(image, kind, **options, **extra)
-    stripped = strip(kind, data)
+    stripped = strip_metadata(kind, data)
     assert len(stripped.data) <= len(data)
     with Image.open(io.BytesIO(data)) as before, Image.open(io.BytesIO(stripped.data)) as after:
         assert before.mode == after.mode
         assert before.tobytes() == after.tobytes()
-    np.testing.assert_array_equal(decode(data), decode(save(image, kind, **options)))
+    np.testing.assert_array_equal(decode_image(data), decode_image(save(image, kind, **options)))
 
 
 def test_a_bare_file_is_not_copied() -> None:
-    assert strip("PNG", PNG).data is PNG
+    assert strip_metadata("PNG", PNG).data is PNG
     bmp = save(PHOTO, "BMP")
-    assert strip("BMP", bmp) == Stripped(bmp)
+    assert strip_metadata("BMP", bmp) == StrippedImage(bmp)

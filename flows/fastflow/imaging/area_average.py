@@ -21,7 +21,7 @@ _LARGE: Final = 2**17
 _helpers = ThreadPoolExecutor(max(1, cv2.getNumThreads() - 1), "area")
 
 
-def average(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def area_average(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """``image`` (H, W) or (H, W, C) at ``size`` = (height, width), of which no side is longer.
 
     Every pixel counts by what of it lies in the new one. To the last bit it is what ``cv2.INTER_AREA`` gives.
