@@ -23,7 +23,7 @@ import yaml
 from bench.report import RESULTS, Report, Table
 from examples.processes import run
 from flows.fastflow.bundle import models_folder
-from training.evaluation.assessment import SUMMARY
+from training.evaluation.evaluate import SUMMARY
 
 FIGURES = {
     "image_auroc": "image AUROC",

@@ -20,24 +20,24 @@ from flows.fastflow.calibration.review_band import describe_empty_band
 from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.files.atomic_files import temporary_directory
-from training.config.run_config import RunConfig, expect_whole_positions
-from training.config.unused import unused
-from training.data.augment import expect_square
-from training.data.check.check import check
-from training.data.images import Pictures, gather
-from training.data.split import too_few
+from training.config.run_config import RunConfig, require_whole_positions
+from training.config.unused_settings import unused_settings
+from training.data.augment import require_square
+from training.data.check.data_check import check
+from training.data.split import describe_shortage
+from training.data.training_images import TrainingImages, find_training_images
 from training.features.backbone import BackboneLoader
 from training.fit import stages
-from training.fit.loop import precision_on
-from training.fit.publication import DATA_CHECK
-from training.fit.run_folder import alone_in, begin, given_up, identify, reusable
+from training.fit.publish import DATA_CHECK
+from training.fit.run_folder import begin, describe_discarded, find_published, identify, lock_folder
 from training.fit.stages import Run
 from training.fit.tensorboard_log import TensorBoardLog
+from training.fit.training_loop import resolve_precision
 from training.terminal.progress import Progress, duration
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainedBundle:
     """Where a run ended.
 
     Attributes:
@@ -60,7 +60,7 @@ def train(
     progress: Progress,
     backbones: BackboneLoader | None = None,
     displace: bool = True,
-) -> Outcome:
+) -> TrainedBundle:
     """Train, calibrate and publish a model of one category, and make it the active one.
 
     Training images alone are read. Images for calibration are held out of the fit. A run lies in a folder
@@ -87,34 +87,34 @@ def train(
     torch.set_num_threads(config.fit.threads)
     device = pick_device(config.device)
     engines = [pick_engine(precision, device) for precision in config.calibration.engines]
-    pictures = gather(config, data, category)
-    if pictures.copies:
-        progress.say(f"{pictures.copies} pictures are copies of others, byte for byte: left out")
+    images = find_training_images(config, data, category)
+    if images.copies:
+        progress.say(f"{images.copies} images are copies of others, byte for byte: left out")
     backbones = backbones or BackboneLoader(models / BACKBONES)
     weights = backbones.weights(config.backbone)
-    parts = None if pictures.distinct is None else pictures.shown.tolist()
-    identity = identify(config, pictures.hashes, weights.sha256, device, parts)
+    parts = None if images.distinct is None else images.shown.tolist()
+    identity = identify(config, images.hashes, weights.sha256, device, parts)
     folder = runs / category / identity.fit[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder):
-        earlier = reusable(folder, identity, models, category)
+    with lock_folder(folder):
+        earlier = find_published(folder, identity, models, category)
         if resume and earlier is not None:
-            _reuse(earlier, pictures, models, category, progress, displace=displace)
-            return Outcome(earlier, reused=True)
-        _expect_writable(models / category)
+            _reuse(earlier, images, models, category, progress, displace=displace)
+            return TrainedBundle(earlier, reused=True)
+        _require_writable(models / category)
         _check_data(config, data, category, folder, progress)
-        _say_plan(config, pictures, category, device, progress)
+        _say_plan(config, images, category, device, progress)
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
         extractor = backbones.extractor(config.backbone, config.input_size, device)
-        expect_whole_positions(config.input_size, extractor.strides, weights.name)
+        require_whole_positions(config.input_size, extractor.strides, weights.name)
         logs = config.tensorboard
         log = None if logs is None else TensorBoardLog(logs / category / folder.name)
-        if not resume and (lost := given_up(folder, finished=earlier is not None)) is not None:
+        if not resume and (lost := describe_discarded(folder, finished=earlier is not None)) is not None:
             progress.say(lost)
         run = Run(
             config=config,
             category=category,
-            pictures=pictures,
+            images=images,
             models=models,
             runs=runs,
             folder=folder,
@@ -132,18 +132,18 @@ def train(
         scorers = stages.scorers(run, head, engines)
         bundle = stages.publish(run, scorers, stages.calibrate_by_engine(run, scorers))
         progress.say(f"it took {duration(time.monotonic() - start)}")
-        return Outcome(bundle, reused=False)
+        return TrainedBundle(bundle, reused=False)
 
 
 def _reuse(
-    earlier: Path, pictures: Pictures, models: Path, category: str, progress: Progress, *, displace: bool
+    earlier: Path, images: TrainingImages, models: Path, category: str, progress: Progress, *, displace: bool
 ) -> None:
     """Say that a finished run is reused, and make its model the active one again."""
-    progress.say(f"{category} was trained before with these settings and pictures: {earlier.name}")
-    then, now = read_manifest(earlier).data.licence, pictures.licence
+    progress.say(f"{category} was trained before with these settings and images: {earlier.name}")
+    then, now = read_manifest(earlier).data.licence, images.licence
     if then != now:
         progress.say(
-            f"the licence of its pictures was {then or 'not told'} then, and is {now or 'not told'}"
+            f"the licence of its images was {then or 'not told'} then, and is {now or 'not told'}"
             " now: without --resume it is trained anew, and tells so"
         )
     active = active_version(models, category)
@@ -183,25 +183,25 @@ def _check_data(config: RunConfig, data: Path, category: str, folder: Path, prog
 
 
 def _say_plan(
-    config: RunConfig, pictures: Pictures, category: str, device: torch.device, progress: Progress
+    config: RunConfig, images: TrainingImages, category: str, device: torch.device, progress: Progress
 ) -> None:
     """Say what is fitted to what, and what of the settings will not give what was hoped for.
 
     Raises:
         AugmentError: images are to be turned by right angles and are not square.
     """
-    for line in unused(config):
+    for line in unused_settings(config):
         progress.say(line)
     if config.augment.right_angles:
-        pinned = pictures.pinned
-        expect_square([pinned[i] for i in pictures.split.fit])
-    of_parts = "" if pictures.distinct is None else f" of {pictures.distinct} parts"
-    held_out, asked = len(pictures.held_out), config.calibration
+        pinned = images.pinned
+        require_square([pinned[i] for i in images.split.fit])
+    of_parts = "" if images.distinct is None else f" of {images.distinct} parts"
+    held_out, asked = len(images.held_out), config.calibration
     progress.say(
-        f"{len(pictures.paths)} good pictures{of_parts} of {category}: {len(pictures.split.seen)} to fit, "
+        f"{len(images.paths)} good images{of_parts} of {category}: {len(images.split.seen)} to fit, "
         f"{held_out} held out to calibrate{', one of each part' if of_parts else ''}; on {device}"
     )
-    for line in too_few(held_out, asked, parts=pictures.distinct is not None):
+    for line in describe_shortage(held_out, asked, parts=images.distinct is not None):
         progress.say(line)
     if said := describe_empty_band(held_out, asked.target_fpr, asked.review_fpr):
         progress.say(said)
@@ -211,7 +211,7 @@ def _say_plan(
 
 def _as_fitted(config: RunConfig, device: torch.device) -> RunConfig:
     """The run with the precision that it turned out to have, by which it can be made again elsewhere."""
-    found = precision_on(config.fit.precision, device)
+    found = resolve_precision(config.fit.precision, device)
     return config.model_copy(update={"fit": config.fit.model_copy(update={"precision": found})})
 
 
@@ -231,7 +231,7 @@ def _said_of_threads(threads: int) -> str | None:
     return None
 
 
-def _expect_writable(folder: Path) -> None:
+def _require_writable(folder: Path) -> None:
     """Find out whether a model can be published, but make no folder: one without a version is no category.
 
     Raises:

@@ -13,7 +13,7 @@ from flows.fastflow.bundle.models_folder import BACKBONES
 from flows.fastflow.files.atomic_files import replace_file
 from training.config.run_config import RunConfig
 from training.features.backbone import BackboneLoader
-from training.run import Outcome, train
+from training.run import TrainedBundle, train
 from training.terminal.columns import aligned
 from training.terminal.progress import Progress
 
@@ -21,16 +21,16 @@ SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
-class Result:
+class CategoryResult:
     """What became of one category; what is not known of it is None.
 
     Attributes:
         category: its name.
         status: "trained", "reused" (an earlier run had made it), "failed", "begun" (it is at work, or was
             killed), or "not begun".
-        pictures: good pictures it was learned from, those held out included.
+        pictures: good images it was learned from, those held out included.
         seconds: wall time.
-        held_out_nll: of the held-out pictures, in nats per dimension.
+        held_out_nll: of the held-out images, in nats per dimension.
         threshold: above which image score a part is rejected.
         certified: whether the threshold certifies the rate asked for.
         version: that was published; it is active, unless another one was made so after an earlier run.
@@ -58,7 +58,7 @@ def train_each(
     runs: Path,
     resume: bool,
     progress: Progress,
-) -> list[Result]:
+) -> list[CategoryResult]:
     """Train the categories one after the other, with the backbone loaded once.
 
     What became of them is written to `runs`/summary.json before and after each, so that it is true of a run
@@ -73,11 +73,11 @@ def train_each(
         One result per category, in order.
     """
     backbones = BackboneLoader(models / BACKBONES)
-    results = [Result(category, "not begun") for category in configs]
+    results = [CategoryResult(category, "not begun") for category in configs]
     _write(runs, results)
     for i, (category, config) in enumerate(configs.items()):
         progress.say(f"[{i + 1}/{len(configs)}] {category}")
-        results[i] = Result(category, "begun")
+        results[i] = CategoryResult(category, "begun")
         _write(runs, results)
         start = time.monotonic()
         try:
@@ -101,9 +101,9 @@ def train_each(
     return results
 
 
-def table(results: Sequence[Result]) -> list[str]:
+def table(results: Sequence[CategoryResult]) -> list[str]:
     """The results as lines of aligned columns, with the first line of a reason."""
-    head = ["category", "pictures", "seconds", "held-out nll", "threshold", "certified", "version or reason"]
+    head = ["category", "images", "seconds", "held-out nll", "threshold", "certified", "version or reason"]
     rows = [
         [
             r.category,
@@ -119,10 +119,10 @@ def table(results: Sequence[Result]) -> list[str]:
     return aligned([head, *rows], left=(0, len(head) - 1))
 
 
-def _result(category: str, outcome: Outcome, seconds: float) -> Result:
+def _result(category: str, outcome: TrainedBundle, seconds: float) -> CategoryResult:
     manifest = read_manifest(outcome.bundle)
     threshold, found = manifest.thresholds["float32"], manifest.data
-    return Result(
+    return CategoryResult(
         category,
         "reused" if outcome.reused else "trained",
         pictures=found.n_fit + found.n_calibration,
@@ -134,12 +134,12 @@ def _result(category: str, outcome: Outcome, seconds: float) -> Result:
     )
 
 
-def _failure(category: str, error: Exception, seconds: float) -> Result:
+def _failure(category: str, error: Exception, seconds: float) -> CategoryResult:
     # Our own errors, and the system's, say all there is to say.
     ours = type(error).__module__.partition(".")[0] in {"flows", "training"}
     if isinstance(error, OSError) or (ours and isinstance(error, ValueError)):
-        return Result(category, "failed", seconds=seconds, reason=str(error))
-    return Result(
+        return CategoryResult(category, "failed", seconds=seconds, reason=str(error))
+    return CategoryResult(
         category,
         "failed",
         seconds=seconds,
@@ -148,7 +148,7 @@ def _failure(category: str, error: Exception, seconds: float) -> Result:
     )
 
 
-def _write(runs: Path, results: Sequence[Result]) -> None:
+def _write(runs: Path, results: Sequence[CategoryResult]) -> None:
     runs.mkdir(parents=True, exist_ok=True)
     text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
     replace_file(runs / SUMMARY, text.encode(), sync=False)

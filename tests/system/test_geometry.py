@@ -19,7 +19,7 @@ from tests.support.server import Server
 from tests.system.processes import FlowGauge
 from training.config.run_config import RunConfig
 from training.data import mvtec
-from training.evaluation.evaluation import evaluate
+from training.evaluation.scoring import evaluate
 from training.run import train
 from training.terminal.progress import Silent
 

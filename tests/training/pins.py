@@ -1,12 +1,12 @@
-"""Pictures as a run that begins now would pin them."""
+"""Images as a run that begins now would pin them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from flows.fastflow.files.plain_files import file_hashes
-from training.data.pinned_images import Pinned
+from training.data.pinned_images import PinnedImage
 
 
-def pins(paths: Sequence[Path]) -> list[Pinned]:
+def pins(paths: Sequence[Path]) -> list[PinnedImage]:
     """The files, each with what it holds now."""
-    return [Pinned(*one) for one in zip(paths, file_hashes(paths), strict=True)]
+    return [PinnedImage(*one) for one in zip(paths, file_hashes(paths), strict=True)]

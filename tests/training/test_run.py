@@ -28,10 +28,10 @@ from training.config.run_config import ConfigError, RunConfig, load_config
 from training.data.augment import AugmentError
 from training.data.sample import DatasetError
 from training.data.split import split
-from training.fit.loop import CHECKPOINT, FitError, precision_on
-from training.fit.publication import HIGHEST
+from training.fit.publish import HIGHEST
 from training.fit.run_folder import FINISHED
-from training.run import Outcome, train
+from training.fit.training_loop import CHECKPOINT, FitError, resolve_precision
+from training.run import TrainedBundle, train
 
 
 class Killed(BaseException):
@@ -76,13 +76,15 @@ class Place:
     config: RunConfig
     name: str = "tiny"
 
-    def train(self, *, resume: bool = False, progress: Recorder | None = None, **changes: Any) -> Outcome:
+    def train(
+        self, *, resume: bool = False, progress: Recorder | None = None, **changes: Any
+    ) -> TrainedBundle:
         config, told = changed(self.config, **changes), progress or Recorder()
         models, runs = self.models, self.runs
         return train(config, self.data, self.name, models=models, runs=runs, resume=resume, progress=told)
 
     @property
-    def pictures(self) -> list[Path]:
+    def images(self) -> list[Path]:
         return sorted((self.data / "tiny/train/good").iterdir())
 
 
@@ -98,7 +100,7 @@ def sha256(bundle: Path) -> str:
     return hashlib.sha256((bundle / FLOW).read_bytes()).hexdigest()
 
 
-Finished = tuple[Place, Outcome, Recorder]
+Finished = tuple[Place, TrainedBundle, Recorder]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def detector(finished: Finished) -> Detector:
 
 @pytest.fixture
 def place(finished: Finished, tmp_path: Path) -> Place:
-    """A copy of the finished run, and of its pictures."""
+    """A copy of the finished run, and of its images."""
     original, _, _ = finished
     return Place(
         shutil.copytree(original.data, tmp_path / "data"),
@@ -145,7 +147,7 @@ class TestPublished:
         names = {p.name for p in (place.models / "tiny").iterdir()}
         assert names - {".lock"} == {outcome.bundle.name, "active"}
 
-    def test_settings_and_pictures_are_recorded(self, finished: Finished, detector: Detector) -> None:
+    def test_settings_and_images_are_recorded(self, finished: Finished, detector: Detector) -> None:
         place, outcome, _ = finished
         config, manifest = place.config, verify(outcome.bundle)
         assert (manifest.category, manifest.input_size, manifest.flow) == ("tiny", (64, 64), config.flow)
@@ -153,18 +155,18 @@ class TestPublished:
         assert manifest.score == config.score.rule(detector.scorer.head, config.geometry)
         assert 0.2 <= manifest.score.gaussian <= 0.5
         assert config.fit.precision == "auto"
-        precision = precision_on("auto", pick_device(config.device))
+        precision = resolve_precision("auto", pick_device(config.device))
         recorded = load_config(outcome.bundle / "report/config.yaml")
         assert recorded == changed(config, fit={"precision": precision})
-        assert manifest.data.fingerprint == fingerprint(file_hashes(place.pictures))
+        assert manifest.data.fingerprint == fingerprint(file_hashes(place.images))
         assert (manifest.data.n_fit, manifest.data.n_calibration) == (22, 10)
         assert manifest.data.licence is None
 
-    def test_scores_and_golden_pictures_are_of_what_was_held_out(
+    def test_scores_and_golden_images_are_of_what_was_held_out(
         self, finished: Finished, detector: Detector
     ) -> None:
         place, outcome, _ = finished
-        held_out = [place.pictures[i] for i in split(32, 0.3, place.config.seed).calibration]
+        held_out = [place.images[i] for i in split(32, 0.3, place.config.seed).calibration]
         scores, golden = detector.manifest.calibration.scores, detector.manifest.golden
         scored = detector.predict([read_image(path) for path in held_out])
         assert sorted(p.score for p in scored) == pytest.approx(scores, rel=1e-5)
@@ -172,7 +174,7 @@ class TestPublished:
         kept = {(outcome.bundle / g.file).read_bytes() for g in golden}
         assert kept <= {path.read_bytes() for path in held_out}
 
-    def test_it_names_the_good_pictures_that_the_threshold_hangs_on(
+    def test_it_names_the_good_images_that_the_threshold_hangs_on(
         self, finished: Finished, detector: Detector
     ) -> None:
         place, outcome, recorder = finished
@@ -203,7 +205,7 @@ def test_a_run_from_nothing_gives_the_same_weights(finished: Finished, tmp_path:
     assert verify(again.bundle).golden == verify(outcome.bundle).golden
 
 
-def test_no_test_picture_is_read_and_the_licence_is_recorded(fresh: Place) -> None:
+def test_no_test_image_is_read_and_the_licence_is_recorded(fresh: Place) -> None:
     shutil.rmtree(fresh.data / "tiny" / "test")
     for name in ("test", "ground_truth"):
         (fresh.data / "tiny" / name).write_bytes(b"no folder: listing it would fail")
@@ -219,12 +221,12 @@ def test_no_test_picture_is_read_and_the_licence_is_recorded(fresh: Place) -> No
     assert (threshold.certified, threshold.target_fpr) == (False, 0.01)
 
 
-def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_picture(fresh: Place) -> None:
+def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_image(fresh: Place) -> None:
     recorder = Recorder()
     (fresh.data / "tiny" / PARTS).write_text(r"^\d\d")  # 000 to 031: four parts
     manifest = verify(fresh.train(progress=recorder).bundle)
     told = next(line for line in recorder.lines if "to fit" in line)
-    assert told.startswith("32 good pictures of 4 parts of tiny: ")
+    assert told.startswith("32 good images of 4 parts of tiny: ")
     assert manifest.data.n_calibration == len(manifest.calibration.scores) == 1
     assert manifest.data.n_fit in (22, 30)  # all but ten of a part, or the two of the last
     assert manifest.thresholds["float32"].achievable_fpr == 0.5
@@ -237,16 +239,16 @@ def test_a_run_that_stops_early_publishes_the_epoch_it_kept(fresh: Place) -> Non
     rows = [json.loads(line) for line in (bundle / "report/metrics.jsonl").read_text().splitlines()]
     best = len(rows) - 2
     assert len(rows) < 30
-    assert recorder.stages["fit"] == (30 * 5, len(rows) * 5)  # 18 of 22 pictures, in batches of 4
+    assert recorder.stages["fit"] == (30 * 5, len(rows) * 5)  # 18 of 22 images, in batches of 4
     manifest = verify(bundle)
     for name in ("fit_nll", "held_out_nll"):
         assert manifest.metrics[name] == pytest.approx(np.mean(rows[best][name]))
         assert manifest.metrics[name] != pytest.approx(np.mean(rows[-1][name]))
-    # The pictures that judged have been seen, and calibrate nothing.
+    # The images that judged have been seen, and calibrate nothing.
     assert (manifest.data.n_fit, manifest.data.n_calibration) == (22, 10)
     fitted = read_digests(bundle, manifest)
     assert fitted is not None
-    seen = {i for i, sha256 in enumerate(file_hashes(fresh.pictures)) if sha256 in fitted}
+    seen = {i for i, sha256 in enumerate(file_hashes(fresh.images)) if sha256 in fitted}
     assert seen == set(split(32, 0.3, fresh.config.seed).fit)
 
 
@@ -254,17 +256,17 @@ class TestAgain:
     def test_a_finished_run_is_reused(self, finished: Finished, place: Place) -> None:
         recorder = Recorder()
         outcome = place.train(resume=True, progress=recorder)
-        assert outcome == Outcome(place.models / "tiny" / finished[1].bundle.name, reused=True)
+        assert outcome == TrainedBundle(place.models / "tiny" / finished[1].bundle.name, reused=True)
         assert recorder.stages == {}
         version = finished[1].bundle.name
-        assert recorder.lines == [f"tiny was trained before with these settings and pictures: {version}"]
+        assert recorder.lines == [f"tiny was trained before with these settings and images: {version}"]
 
     def test_without_resume_it_starts_over(self, finished: Finished, place: Place) -> None:
         recorder = Recorder(at_stage="fit", at_step=1)
         with pytest.raises(Killed):
             place.train(progress=recorder)
         assert recorder.stages["fit"] == (12, 1)
-        said = "an earlier run with these settings and pictures is finished; --resume would take its model"
+        said = "an earlier run with these settings and images is finished; --resume would take its model"
         assert [line for line in recorder.lines if line.startswith(said)]
         # The old run is forgotten: what is resumed now is the new one, from its start.
         assert not list(place.runs.glob(f"tiny/*/{CHECKPOINT}"))
@@ -316,23 +318,23 @@ class TestMeanwhile:
         [("fit", 6, True), ("calibrate", 10, False)],
         ids=["gone after the fit", "changed after the calibration"],
     )
-    def test_a_held_out_picture_is_named_and_once_put_back_nothing_is_fitted_again(
+    def test_a_held_out_image_is_named_and_once_put_back_nothing_is_fitted_again(
         self, fresh: Place, stage: str, step: int, gone: bool
     ) -> None:
-        pictures = fresh.pictures
-        before = {path: path.read_bytes() for path in pictures}
+        images = fresh.images
+        before = {path: path.read_bytes() for path in images}
         part = split(32, 0.3, fresh.config.seed)
-        held_out = [pictures[i] for i in part.calibration]
+        held_out = [images[i] for i in part.calibration]
 
         def meddle() -> None:
             for path in held_out:
                 path.unlink()
-                if not gone:  # a picture that was fitted to would certify a threshold by its low score
-                    path.write_bytes(before[pictures[part.fit[0]]])
+                if not gone:  # an image that was fitted to would certify a threshold by its low score
+                    path.write_bytes(before[images[part.fit[0]]])
 
         with pytest.raises(DatasetError, match="--resume goes on from what is fitted") as raised:
             fresh.train(progress=Recorder(stage, step, meddle))
-        named = [path for path in pictures if str(path) in str(raised.value)]
+        named = [path for path in images if str(path) in str(raised.value)]
         assert len(named) == 1
         assert ("was there when" if gone else "was changed since the run began") in str(raised.value)
         assert categories(fresh.models) == []
@@ -362,11 +364,11 @@ class TestErrors:
         assert not recorder.lines
         assert not recorder.stages
 
-    def test_pictures_that_cannot_be_turned_are_told_before_features_are_computed(self, fresh: Place) -> None:
-        path = fresh.pictures[-1]
+    def test_images_that_cannot_be_turned_are_told_before_features_are_computed(self, fresh: Place) -> None:
+        path = fresh.images[-1]
         PIL.Image.open(path).resize((64, 48)).save(path)
         recorder = Recorder()
-        with pytest.raises(AugmentError, match=rf"{path.name}: .*needs square pictures; this one is 64x48"):
+        with pytest.raises(AugmentError, match=rf"{path.name}: .*needs square images; this one is 64x48"):
             fresh.train(augment={"copies": 1, "right_angles": True}, progress=recorder)
         assert "features" not in recorder.stages
 

@@ -14,7 +14,7 @@ from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.bundle.models_folder import activate, active_version
 from tests.flows.fastflow import untrained
 from training.config.run_config import RunConfig
-from training.run_all import SUMMARY, Result, train_each
+from training.run_all import SUMMARY, CategoryResult, train_each
 from training.terminal.progress import Silent
 
 
@@ -47,20 +47,20 @@ def config(tiny_config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def data(tmp_path: Path, tiny_data: Path) -> Path:
-    """Three categories of which the second has a picture that is cut off."""
+    """Three categories of which the second has an image that is cut off."""
     root = tmp_path / "data"
-    pictures = sorted((tiny_data / "tiny/train/good").iterdir())
+    images = sorted((tiny_data / "tiny/train/good").iterdir())
     for number, name in enumerate("abc"):
         good = root / name / "train" / "good"
         good.mkdir(parents=True)
-        for path in pictures[10 * number : 10 * number + 10]:
+        for path in images[10 * number : 10 * number + 10]:
             shutil.copy(path, good)
     broken = root / "b" / "train" / "good" / "014.png"
     broken.write_bytes(broken.read_bytes()[:300])
     return root
 
 
-def run(data: Path, configs: dict[str, RunConfig], **changes: Any) -> list[Result]:
+def run(data: Path, configs: dict[str, RunConfig], **changes: Any) -> list[CategoryResult]:
     places = {"models": data.parent / "models", "runs": data.parent / "runs"}
     return train_each(configs, data, **{"resume": False, "progress": Said(), **places, **changes})
 
@@ -90,7 +90,7 @@ def test_one_that_fails_does_not_stop_the_others(data: Path, config: RunConfig) 
     assert active_version(data.parent / "models", "b") is None
     assert [line for line in said.lines if line.startswith("[")] == ["[1/3] a", "[2/3] b", "[3/3] c"]
     assert any(line.startswith("b failed: ") and "014.png" in line for line in said.lines)
-    assert [Result(**row) for row in summary(data)] == results
+    assert [CategoryResult(**row) for row in summary(data)] == results
 
 
 def test_resume_passes_over_what_is_done_and_tries_the_rest(

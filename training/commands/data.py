@@ -21,7 +21,7 @@ def data() -> None:
 
 
 @app.command("check")
-def check_pictures(
+def check_images(
     data: Annotated[Path, typer.Option(help="Data folder, which holds the categories.")],
     category: Annotated[str, typer.Option(help="Name of the category's folder.")],
     json: Annotated[Path | None, typer.Option(help="Also write all findings to this file.")] = None,
@@ -42,14 +42,14 @@ def check_pictures(
     from rich.console import Console
 
     from flows.fastflow.bundle.models_folder import require_category
-    from training.data.check.check import check
+    from training.data.check.data_check import check
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
     found = check(data, category, threads=threads, sample_bits=sample_bits, stage=progress.stage)
     progress.say(f"{data / category}, laid out as {found.layout}")
     if found.no_test is not None:
-        progress.say(f"no test pictures: {found.no_test}")
+        progress.say(f"no test images: {found.no_test}")
     for line in found.lines(shown):
         progress.say(line)
     for line in _for_a_run(found):
@@ -62,21 +62,21 @@ def check_pictures(
 
 
 def _for_a_run(found: "DataCheck") -> list[str]:
-    """What so few pictures, or parts, cannot do."""
+    """What so few images, or parts, cannot do."""
     from training.config.run_config import CalibrationConfig
-    from training.data.check.outliers import FEWEST
+    from training.data.check.outliers import MIN_IMAGES
     from training.data.sample import DatasetError
-    from training.data.split import split, too_few
+    from training.data.split import describe_shortage, split
 
     asked = CalibrationConfig()
     lines = []
-    if found.train < FEWEST:
-        lines.append(f"fewer than {FEWEST}: whether one of them is unlike the others was not looked for")
+    if found.train < MIN_IMAGES:
+        lines.append(f"fewer than {MIN_IMAGES}: whether one of them is unlike the others was not looked for")
     try:
         held_out = len(split(found.different, asked.fraction, seed=0).calibration)
     except DatasetError as error:
         return [*lines, f"training would refuse them: {error}"]
-    return [*lines, *too_few(held_out, asked, parts=found.parts is not None)]
+    return [*lines, *describe_shortage(held_out, asked, parts=found.parts is not None)]
 
 
 @app.command("elpv")
@@ -97,6 +97,6 @@ def lay_out_elpv(
     typer.echo(elpv.ATTRIBUTION)
     typer.echo(f"licence: {elpv.LICENCE}\n")
     for name in ("train/good", "test/good", "test/defective"):
-        typer.echo(f"{len(list((folder / name).iterdir())):5d} pictures in {folder / name}")
+        typer.echo(f"{len(list((folder / name).iterdir())):5d} images in {folder / name}")
     typer.echo("already there, unchanged" if already else "laid out")
     typer.echo(f"next: flowgauge train --data {out} --category {elpv.CATEGORY}")

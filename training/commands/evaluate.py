@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from training.evaluation.assessment import Assessed
+    from training.evaluation.evaluate import EvaluatedVersion
     from training.terminal.progress import Progress
 
 
@@ -65,8 +65,8 @@ def evaluate(
     from rich.console import Console
 
     from flows.fastflow.manifest import PRECISIONS
-    from training.evaluation.assessment import assess, with_models
-    from training.evaluation.comparison.comparison import Peers
+    from training.evaluation.comparison.compare import PeerSettings
+    from training.evaluation.evaluate import categories_with_models, evaluate_version
     from training.terminal.progress import ConsoleProgress
 
     engine = next((known for known in PRECISIONS if known == precision), None)
@@ -75,17 +75,17 @@ def evaluate(
     for option, value in {"--compare-python": compare_python, "--compare-coreset": compare_coreset}.items():
         if value is not None and not compare:
             raise typer.BadParameter("it is of a comparison: add --compare", param_hint=option)
-    names = list(dict.fromkeys(category)) if category else with_models(data, models)
+    names = list(dict.fromkeys(category)) if category else categories_with_models(data, models)
     if version is not None and len(names) > 1:
         raise typer.BadParameter("a version belongs to one category; name it with --category")
     if threads is not None:
         torch.set_num_threads(threads)
     coreset = 0.01 if compare_coreset is None else compare_coreset
-    peers = Peers(compare_python, coreset, torch.get_num_threads()) if compare else None
+    peers = PeerSettings(compare_python, coreset, torch.get_num_threads()) if compare else None
     progress = ConsoleProgress(Console())
 
-    def measure(name: str) -> "Assessed":
-        return assess(
+    def measure(name: str) -> "EvaluatedVersion":
+        return evaluate_version(
             data,
             name,
             version,
@@ -102,7 +102,7 @@ def evaluate(
 
 def _measure_each(
     names: Sequence[str],
-    measure: Callable[[str], "Assessed"],
+    measure: Callable[[str], "EvaluatedVersion"],
     out: Path,
     progress: "Progress",
     *,
@@ -112,11 +112,11 @@ def _measure_each(
 
     Of several, one that fails does not keep the others from being measured.
     """
-    from training.data.sample import NoTestPicturesError
-    from training.evaluation.assessment_text import overview, report_lines
+    from training.data.sample import NoTestImagesError
     from training.evaluation.report.index import write_index
+    from training.evaluation.report_text import overview_lines, report_lines
 
-    done: list[Assessed] = []
+    done: list[EvaluatedVersion] = []
     failed: dict[str, str] = {}
     for name in names:
         try:
@@ -125,7 +125,7 @@ def _measure_each(
             if len(names) == 1:
                 raise
             # Good parts alone do for a model: of those that nobody has named it is no failure.
-            if isinstance(error, NoTestPicturesError) and not is_named:
+            if isinstance(error, NoTestImagesError) and not is_named:
                 progress.say(f"{name} is passed over: {error}")
                 continue
             failed[name] = str(error)
@@ -136,7 +136,7 @@ def _measure_each(
     if done:
         progress.say(f"all categories: {write_index(out)}")
     if len(names) > 1:
-        for line in overview([found.summary for found in done]):
+        for line in overview_lines([found.summary for found in done]):
             progress.say(line)
     if failed:
         progress.say(f"{len(failed)} of {len(names)} categories failed:")

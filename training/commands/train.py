@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from training.run import Outcome
+    from training.run import TrainedBundle
     from training.terminal.progress import ConsoleProgress
 
 
@@ -57,8 +57,8 @@ def train(
     """
     from rich.console import Console
 
-    from training.config.run_config import load_config, special_categories
-    from training.data.layout import categories, without_a_layout
+    from training.config.run_config import categories_with_settings, load_config
+    from training.data.layout import categories, folders_without_layout
     from training.run import train as run
     from training.run_all import SUMMARY, table, train_each
     from training.terminal.progress import ConsoleProgress
@@ -84,12 +84,12 @@ def train(
         for name in names
     }
     progress = ConsoleProgress(Console())
-    for passed_over in without_a_layout(data) if every else ():
+    for passed_over in folders_without_layout(data) if every else ():
         progress.say(
-            f"note: passed over is {passed_over}, whose pictures are in none of the layouts: --category "
+            f"note: passed over is {passed_over}, whose images are in none of the layouts: --category "
             f"{passed_over} says which"
         )
-    special = set(special_categories(config)) - set(names)
+    special = set(categories_with_settings(config)) - set(names)
     for stranger in sorted(special - set(categories(data)) if special else ()):
         progress.say(f"note: {config} has settings for {stranger!r}, which {data} does not hold")
     if len(names) == 1 and not every:
@@ -111,12 +111,12 @@ def train(
 
 def _names(data: Path, given: list[str]) -> list[str]:
     """The categories to train: those given, each once, or all that the data folder holds."""
-    from training.data.layout import expect_categories
+    from training.data.layout import require_categories
 
-    return list(dict.fromkeys(given)) or expect_categories(data)
+    return list(dict.fromkeys(given)) or require_categories(data)
 
 
-def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
+def _say_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> None:
     from flows.fastflow.bundle.bundle import read_manifest
     from flows.fastflow.calibration.review_band import describe_empty_band
 
@@ -125,14 +125,14 @@ def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
     if threshold.certified:
         progress.say(
             f"threshold {threshold.reject:.4f}: certified to reject on average at most "
-            f"{threshold.target_fpr:.2%} of good pictures (here {threshold.achievable_fpr:.2%}), from "
-            f"{threshold.n_calibration} held-out pictures"
+            f"{threshold.target_fpr:.2%} of good images (here {threshold.achievable_fpr:.2%}), from "
+            f"{threshold.n_calibration} held-out images"
         )
     else:
         progress.say(
-            f"threshold {threshold.reject:.4f}: NOT certified. {threshold.n_calibration} held-out pictures "
+            f"threshold {threshold.reject:.4f}: NOT certified. {threshold.n_calibration} held-out images "
             f"cannot promise {threshold.target_fpr:.2%} false rejects; the best they can is "
-            f"{threshold.achievable_fpr:.2%}. More good pictures, or a larger --target-fpr, would do."
+            f"{threshold.achievable_fpr:.2%}. More good images, or a larger --target-fpr, would do."
         )
     if said := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
         progress.say(said)

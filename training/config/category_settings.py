@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
-from training.config.presets import over_preset
+from training.config.presets import apply_preset
 
 _STAGES = ("out_indices", "blocks")
 
 
-def over_general(
+def settings_of_category(
     general: Mapping[str, Any], own: Mapping[str, Any], preset: str | None = None
 ) -> dict[str, Any]:
     """A run's settings as they are for one category.
@@ -26,7 +26,7 @@ def over_general(
         PresetError: there is no such preset, or what a category says with its own does not fit it.
     """
     expanded = preset is None and own.get("preset") is not None
-    over = over_preset(own) if expanded else own
+    over = apply_preset(own) if expanded else own
     below = _of_the_same_backbone(general, over, preset)
     if expanded:
         below.pop("preset", None)
@@ -46,7 +46,7 @@ def _of_the_same_backbone(
     theirs, mine = general.get("backbone"), own.get("backbone", {})
     # A section that is no mapping stays, for the validation to complain about.
     if isinstance(theirs, dict) and isinstance(mine, dict):
-        base = over_preset({"preset": general.get("preset")}, preset)
+        base = apply_preset({"preset": general.get("preset")}, preset)
         of_preset = str(base.get("backbone", {"name": DEFAULT_BACKBONE})["name"])
         name = str(theirs.get("name", of_preset))
         # A category may take the preset for all away, and with it that preset's backbone.

@@ -6,7 +6,7 @@ from typing import Any
 from flows.fastflow.backbones.presets import DEFAULT_BACKBONE, PresetError, get_preset
 
 
-def over_preset(data: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
+def apply_preset(data: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
     """The settings of a run with its preset filled in.
 
     Args:

@@ -21,8 +21,8 @@ from flows.fastflow.manifest import (
     SampleBits,
 )
 from training.config.augmentation import AugmentConfig
-from training.config.category_settings import over_general
-from training.config.presets import over_preset
+from training.config.category_settings import settings_of_category
+from training.config.presets import apply_preset
 from training.config.run_yaml import RunLoader
 from training.config.score_config import ScoreConfig
 
@@ -68,7 +68,7 @@ class GaussianConfig(_Section):
 class StoppingConfig(_Section):
     """When to stop before the last epoch, and at which epoch's weights.
 
-    Judged by good pictures that neither fit the flows nor calibrate the threshold: a calibration picture
+    Judged by good images that neither fit the flows nor calibrate the threshold: a calibration image
     that had chosen an epoch would no longer be like one that comes along the line.
     """
 
@@ -117,17 +117,17 @@ class FitConfig(_Section):
     )
     threads: int = Field(default=2, ge=1, description="CPU threads; results depend on it in the last digits")
 
-    def epochs_for(self, pictures: int) -> int:
-        """How often `pictures` are gone through."""
-        return self.epochs or math.ceil(self.steps / self.batches_of(pictures))
+    def epochs_for(self, images: int) -> int:
+        """How often `images` are gone through."""
+        return self.epochs or math.ceil(self.steps / self.batches_of(images))
 
-    def batches_of(self, pictures: int) -> int:
-        """Updates of an epoch of `pictures`."""
-        return math.ceil(pictures / self.batch_size)
+    def batches_of(self, images: int) -> int:
+        """Updates of an epoch of `images`."""
+        return math.ceil(images / self.batch_size)
 
 
 class CalibrationConfig(_Section):
-    """The good pictures kept out of the fit, and the promise made with them."""
+    """The good images kept out of the fit, and the promise made with them."""
 
     fraction: float = Field(
         default=0.2, gt=0, lt=1, description="share of the good images (or parts) to hold out"
@@ -219,7 +219,7 @@ class RunConfig(_Section):
         if math.prod(self.input_size) > MAX_INPUT_PIXELS:
             raise ValueError(
                 f"input_size may have at most {MAX_INPUT_PIXELS:,} pixels; got {self.input_size}. Larger "
-                "pictures are for geometry.fit tile"
+                "images are for geometry.fit tile"
             )
         self.geometry.require_room(self.input_size)
         return self
@@ -246,12 +246,12 @@ def load_config(
     """Read a run's YAML, or take the defaults, and apply what the command line says.
 
     The file may hold `categories`, a mapping of names to settings, of which those of `category` win over the
-    rest of the file; see `over_general`.
+    rest of the file; see `settings_of_category`.
 
     Args:
         path: the YAML file, or None for the defaults.
         category: what is learned; None leaves `categories` out.
-        preset: the base under the file's own fields, before the file's own `preset`; see `over_preset`.
+        preset: the base under the file's own fields, before the file's own `preset`; see `apply_preset`.
         overrides: seed, device, tensorboard, epochs, threads, target_fpr; None leaves the file's value.
 
     Raises:
@@ -262,7 +262,7 @@ def load_config(
     own = _special(data, path).get(category or "") or {}
     general = {name: value for name, value in data.items() if name != "categories"}
     try:
-        data = over_preset(over_general(general, own, preset), preset)
+        data = apply_preset(settings_of_category(general, own, preset), preset)
     except PresetError as error:
         raise ConfigError(f"{path or 'the run'}: {error}") from error
     options: dict[tuple[int | str, ...], str] = {}
@@ -309,7 +309,7 @@ def _fault(error: Mapping[str, Any]) -> str:
     return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def special_categories(path: Path | None) -> list[str]:
+def categories_with_settings(path: Path | None) -> list[str]:
     """Names of the categories that a run's YAML has settings of their own for.
 
     Raises:
@@ -318,10 +318,10 @@ def special_categories(path: Path | None) -> list[str]:
     return list(_special(_read(path), path))
 
 
-def expect_whole_positions(input_size: tuple[int, int], strides: Sequence[int], backbone: str) -> None:
+def require_whole_positions(input_size: tuple[int, int], strides: Sequence[int], backbone: str) -> None:
     """Refuse a size that the backbone's strides do not divide: its last positions would lie beyond the edge.
 
-    Maps are interpolated as if positions covered the picture evenly, and would be shifted.
+    Maps are interpolated as if positions covered the image evenly, and would be shifted.
 
     Args:
         input_size: (height, width).

@@ -29,7 +29,7 @@ class ScoreConfig(Scoring):
 
         The Gaussian knows what each position usually has. Where parts stand in the same place, that is most
         of what there is to know; where they do not, it is the flow that tells them from defects. What is
-        padded looks the same in every picture and says nothing of it: then the share is 0.25.
+        padded looks the same in every image and says nothing of it: then the share is 0.25.
 
         Args:
             head: fitted.

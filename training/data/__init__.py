@@ -1,1 +1,1 @@
-"""How pictures are found: one module per layout, one Sample type."""
+"""How images are found: one module per layout, one Sample type."""

@@ -1,7 +1,7 @@
-"""Copies of good pictures as the category allows them: mirrored, turned, brighter, of another contrast.
+"""Copies of good images as the category allows them: mirrored, turned, brighter, of another contrast.
 
-A frozen backbone's features are computed once, so augmentation is a number of further pictures, drawn once
-by seed, and not a new draw in every epoch. Pictures held out to calibrate are never changed: their scores
+A frozen backbone's features are computed once, so augmentation is a number of further images, drawn once
+by seed, and not a new draw in every epoch. Images held out to calibrate are never changed: their scores
 must be those of parts as they come.
 """
 
@@ -15,29 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config.augmentation import AugmentConfig
-from training.data.pinned_images import Pinned, size_of
+from training.data.pinned_images import PinnedImage, size_of
 
 Image = NDArray[np.uint8]
 _NOT_SQUARE = (
-    "augment.right_angles needs square pictures; this one is {width}x{height}. A turn by 180 degrees is "
+    "augment.right_angles needs square images; this one is {width}x{height}. A turn by 180 degrees is "
     "augment.hflip and augment.vflip together"
 )
 
 
 class AugmentError(ValueError):
-    """A picture cannot be changed as the settings allow."""
+    """An image cannot be changed as the settings allow."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One change of a picture.
+    """One change of an image.
 
     Attributes:
         mirrored: left and right exchanged, before the turns.
         quarter_turns: counter-clockwise.
         degrees: of a further turn about the centre, counter-clockwise; what comes in is reflected.
         brightness: share of white added.
-        contrast: factor on the distance from the picture's mean.
+        contrast: factor on the distance from the image's mean.
     """
 
     mirrored: bool = False
@@ -47,10 +47,10 @@ class Variant:
     contrast: float = 1
 
     def apply(self, image: Image) -> Image:
-        """The changed picture, of the same size as `image`, (H, W, 3).
+        """The changed image, of the same size as `image`, (H, W, 3).
 
         Raises:
-            AugmentError: a picture that is not square is to be turned by a right angle.
+            AugmentError: an image that is not square is to be turned by a right angle.
         """
         height, width = image.shape[:2]
         if self.quarter_turns % 2 and height != width:
@@ -73,32 +73,32 @@ class Variant:
         return changed
 
 
-def expect_square(pictures: Sequence[Pinned]) -> None:
-    """Find pictures that cannot be turned by a right angle, before anything is computed of others.
+def require_square(images: Sequence[PinnedImage]) -> None:
+    """Find images that cannot be turned by a right angle, before anything is computed of others.
 
     Args:
-        pictures: their headers are read.
+        images: their headers are read.
 
     Raises:
         AugmentError: one is not square; it is named.
         ImageError: one cannot be decoded, as far as its header tells; it is named.
         DatasetError: its file is gone or was changed; it is named.
     """
-    for picture in pictures:
-        height, width = size_of(picture)
+    for image in images:
+        height, width = size_of(image)
         if height != width:
-            raise AugmentError(f"{picture.path}: {_NOT_SQUARE.format(width=width, height=height)}")
+            raise AugmentError(f"{image.path}: {_NOT_SQUARE.format(width=width, height=height)}")
 
 
 def variants(config: AugmentConfig, sha256: str, seed: int) -> list[Variant]:
-    """The changes made to one picture.
+    """The changes made to one image.
 
-    They depend on the picture's content and the seed alone. Where only mirrors and right angles are allowed
+    They depend on the image's content and the seed alone. Where only mirrors and right angles are allowed
     no two are alike, and there are no more than there are kinds: at most 7.
 
     Args:
         config: what is allowed.
-        sha256: of the picture's file.
+        sha256: of the image's file.
         seed: of the run.
     """
     if not config.active:
@@ -106,7 +106,7 @@ def variants(config: AugmentConfig, sha256: str, seed: int) -> list[Variant]:
     rng = np.random.default_rng(int(hashlib.sha256(f"{seed} {sha256}".encode()).hexdigest(), 16))
     kinds = _kinds(config)
     if not config.jitters:
-        kinds = kinds[1:]  # without the picture as it is, which is fitted anyway
+        kinds = kinds[1:]  # without the image as it is, which is fitted anyway
     order = [kinds[i] for i in rng.permutation(len(kinds))]
     count = config.copies if config.jitters else min(config.copies, len(order))
     return [_draw(config, kind, rng) for kind in itertools.islice(itertools.cycle(order), count)]

@@ -18,7 +18,7 @@ from pathlib import Path
 from sklearn.model_selection import train_test_split
 
 from flows.fastflow.files.atomic_files import temporary_directory
-from training.data.folders import images
+from training.data.folders import list_images
 from training.data.sample import DatasetError
 
 CATEGORY = "solar_cell"
@@ -47,7 +47,7 @@ _README = f"""\
 {ATTRIBUTION}
 Licence: {LICENCE} (full text in LICENSE.md).
 
-Laid out by `flowgauge data elpv` from the PyPI package {DISTRIBUTION} {{version}}; the pictures are
+Laid out by `flowgauge data elpv` from the PyPI package {DISTRIBUTION} {{version}}; the images are
 unchanged. good: graded 0 by the experts; defective: graded 1; the grades between are left out.
 """
 
@@ -142,11 +142,11 @@ def _write(folder: Path, layout: Mapping[str, list[Path]]) -> None:
 
 
 def _check(folder: Path, layout: Mapping[str, list[Path]]) -> None:
-    """Refuse a folder of that name with other pictures in it: figures made on it would mislead."""
+    """Refuse a folder of that name with other images in it: figures made on it would mislead."""
     for name, files in layout.items():
-        present = {f.name for f in images(folder / name)}
+        present = {f.name for f in list_images(folder / name)}
         if present != {f.name for f in files}:
             raise DatasetError(
-                f"{folder / name} exists and holds {len(present)} pictures that are not the "
+                f"{folder / name} exists and holds {len(present)} images that are not the "
                 f"{len(files)} cells of the protocol: remove or rename {folder} and try again"
             )

@@ -1,4 +1,4 @@
-"""Which layout a data folder has, found by looking at it; and the pictures, whatever the layout."""
+"""Which layout a data folder has, found by looking at it; and the images, whatever the layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,21 @@ from typing import Protocol
 from flows.fastflow.files.listing import join_first
 from flows.fastflow.imaging.image_files import find_image_files
 from training.data import mvtec, plain, visa
-from training.data.folders import expect_utf8, folders, holds_images, images, is_good, is_utf8, subfolders
+from training.data.folders import (
+    holds_images,
+    is_good,
+    is_utf8,
+    list_folders,
+    list_images,
+    list_subfolders,
+    require_utf8,
+)
 from training.data.licence import licence as of_folder
 from training.data.sample import DatasetError, Sample
 
 
-class Layout(Protocol):
-    """One way to lay out pictures. Each is a module: :mod:`.mvtec`, :mod:`.visa`, :mod:`.plain`.
+class DatasetLayout(Protocol):
+    """One way to lay out images. Each is a module: :mod:`.mvtec`, :mod:`.visa`, :mod:`.plain`.
 
     Attributes:
         NAME: what the layout is called.
@@ -27,36 +35,36 @@ class Layout(Protocol):
         """Whether a category's folder has this layout. Nothing that is only for the test is opened."""
 
     def train_images(self, root: Path, category: str) -> list[Path]:
-        """The good pictures to learn from, sorted; never empty.
+        """The good images to learn from, sorted; never empty.
 
         Raises:
             DatasetError: there are none, or the folder is not as the layout demands.
         """
 
     def test_samples(self, root: Path, category: str) -> list[Sample]:
-        """The pictures to test on, good ones first; never empty.
+        """The images to test on, good ones first; never empty.
 
         Raises:
             DatasetError: there are none, or the folder is not as the layout demands.
         """
 
     def masks(self, root: Path, category: str) -> list[Path]:
-        """Every mask there is, whether or not a picture goes with it."""
+        """Every mask there is, whether or not an image goes with it."""
 
     def mask_folder(self, root: Path, category: str) -> Path | None:
         """Where masks are looked for, in a folder for each kind of defect; None where a list names them."""
 
     def test_folders(self, root: Path, category: str) -> list[Path] | None:
-        """Where test pictures and masks are looked for, at some depth; None where a list names them."""
+        """Where test images and masks are looked for, at some depth; None where a list names them."""
 
 
 # The first that recognises a folder reads it: the most particular first.
-LAYOUTS: tuple[Layout, ...] = (visa, mvtec, plain)
+LAYOUTS: tuple[DatasetLayout, ...] = (visa, mvtec, plain)
 
 _SHOWN = 8
 
 
-def find(root: Path, category: str) -> Layout:
+def find(root: Path, category: str) -> DatasetLayout:
     """Look at `root`/`category` and say which layout it has.
 
     Raises:
@@ -64,20 +72,20 @@ def find(root: Path, category: str) -> Layout:
             was found is named; or its name is not in UTF-8.
     """
     folder = root / category
-    expect_utf8(folder)
+    require_utf8(folder)
     if folder.is_dir():
         for layout in LAYOUTS:
             if layout.recognises(folder):
                 return layout
         raise DatasetError(f"{folder} has none of the known layouts.\n{_looked_for(folder)}")
-    _expect_data_folder(root)
+    _require_data_folder(root)
     if there := categories(root):
         raise DatasetError(f"there is no category {category!r} in {root}; found: {', '.join(there)}")
     raise DatasetError(f"there is no category {category!r} in {root}, nor any other.\n{_looked_for(root)}")
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """The good pictures that a category is learned from, sorted; test pictures are not looked at.
+    """The good images that a category is learned from, sorted; test images are not looked at.
 
     Args:
         root: the data folder.
@@ -90,7 +98,7 @@ def train_images(root: Path, category: str) -> list[Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """The pictures that a category is tested on, good ones first.
+    """The images that a category is tested on, good ones first.
 
     Args:
         root: the data folder.
@@ -103,7 +111,7 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """Every mask of a category, whether or not a picture goes with it.
+    """Every mask of a category, whether or not an image goes with it.
 
     Raises:
         DatasetError: the layout is not known.
@@ -121,7 +129,7 @@ def mask_folder(root: Path, category: str) -> Path | None:
 
 
 def test_folders(root: Path, category: str) -> list[Path] | None:
-    """Where test pictures and masks are looked for, at some depth; None where a list names them.
+    """Where test images and masks are looked for, at some depth; None where a list names them.
 
     Raises:
         DatasetError: the layout is not known.
@@ -130,12 +138,12 @@ def test_folders(root: Path, category: str) -> list[Path] | None:
 
 
 def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | None:
-    """What to say where a folder of masks holds pictures, at any depth, and none is taken for a mask.
+    """What to say where a folder of masks holds images, at any depth, and none is taken for a mask.
 
     Args:
         root: the data folder.
         category: the category's folder in it.
-        samples: its test pictures.
+        samples: its test images.
     """
     defective = [sample.path for sample in samples if sample.defect is not None]
     if not defective or any(sample.mask for sample in samples):
@@ -144,9 +152,7 @@ def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | 
     if folder is None or not (count := len(find_image_files(folder, lambda _: None))):
         return None
     wanted = folder / defective[0].parent.name / f"{defective[0].stem}_mask.png"
-    return (
-        f"of {count} pictures in {folder} none is taken for a mask: {wanted} would be that of {defective[0]}"
-    )
+    return f"of {count} images in {folder} none is taken for a mask: {wanted} would be that of {defective[0]}"
 
 
 def categories(root: Path) -> list[str]:
@@ -155,12 +161,12 @@ def categories(root: Path) -> list[str]:
     A folder whose name is not in UTF-8 is passed over, for nobody can ask for it. One that holds such names
     is among them: who asks for it is told.
     """
-    return [f.name for f in folders(root) if is_utf8(f.name) and _has_a_layout(f)]
+    return [f.name for f in list_folders(root) if is_utf8(f.name) and _has_a_layout(f)]
 
 
-def without_a_layout(root: Path) -> list[str]:
-    """Names of the folders of `root` that hold pictures, at any depth, in none of the layouts; sorted."""
-    found = [f for f in folders(root) if is_utf8(f.name) and not _has_a_layout(f)]
+def folders_without_layout(root: Path) -> list[str]:
+    """Names of the folders of `root` that hold images, at any depth, in none of the layouts; sorted."""
+    found = [f for f in list_folders(root) if is_utf8(f.name) and not _has_a_layout(f)]
     return [f.name for f in found if find_image_files(f, lambda _: None)]
 
 
@@ -170,20 +176,20 @@ def licence(root: Path, category: str) -> str | None:
     return of_folder(folder) if folder.is_dir() else None
 
 
-def expect_categories(root: Path) -> list[str]:
+def require_categories(root: Path) -> list[str]:
     """As `categories`, of which there must be some.
 
     Raises:
         DatasetError: there are none, and why.
     """
     # Or a category's train/ and test/ would be taken for categories of good parts.
-    _expect_data_folder(root)
+    _require_data_folder(root)
     if names := categories(root):
         return names
     raise DatasetError(f"there are no categories in {root}.\n{_looked_for(root)}")
 
 
-def _expect_data_folder(root: Path) -> None:
+def _require_data_folder(root: Path) -> None:
     if not root.is_dir():
         raise DatasetError(f"there is no data folder {root}")
     if _holds_a_category_itself(root):
@@ -204,16 +210,16 @@ def _has_a_layout(folder: Path) -> bool:
 
 
 def _holds_a_category_itself(root: Path) -> bool:
-    if mvtec.recognises(root) or visa.recognises(root) or any(is_good(f) for f in folders(root)):
+    if mvtec.recognises(root) or visa.recognises(root) or any(is_good(f) for f in list_folders(root)):
         return True
-    # Pictures alone may as well be someone's notes beside the categories.
+    # Images alone may as well be someone's notes beside the categories.
     return holds_images(root) and not categories(root)
 
 
 def _looked_for(folder: Path) -> str:
-    found = [f"{f.name}/" for f in subfolders(folder)]
-    if pictures := images(folder):
-        found.append(f"{len(pictures)} pictures")
-    listed = join_first(found, _SHOWN) or "no folders and no pictures"
+    found = [f"{f.name}/" for f in list_subfolders(folder)]
+    if images := list_images(folder):
+        found.append(f"{len(images)} images")
+    listed = join_first(found, _SHOWN) or "no folders and no images"
     trees = [f"  {layout.TREE}" for layout in LAYOUTS]
     return "\n".join(["Looked for:", *trees, f"Found: {listed}."])

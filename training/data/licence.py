@@ -1,4 +1,4 @@
-"""The licence of a category's pictures, and whether it forbids commerce."""
+"""The licence of a category's images, and whether it forbids commerce."""
 
 import re
 from pathlib import Path
@@ -49,15 +49,15 @@ def licence(folder: Path) -> str | None:
     first = text.partition("\n")[0].strip()
     flat = _flat(text)
     forbids = _FORBIDS.search(flat)
-    if forbids is None or forbids_commerce(first):
+    if forbids is None or forbids_commercial_use(first):
         return first or None
     after = min(forbids.start(), len(_flat(first)) + 1)  # the first line is not quoted twice
     begin, end = max(after, forbids.start() - _AROUND), forbids.end() + _AROUND
     return f"{first}; {flat[begin:end].strip()}"
 
 
-def forbids_commerce(text: str) -> bool:
-    """Whether a licence's text, or its name, says that pictures are for no commercial use."""
+def forbids_commercial_use(text: str) -> bool:
+    """Whether a licence's text, or its name, says that images are for no commercial use."""
     return _FORBIDS.search(_flat(text)) is not None
 
 

@@ -8,15 +8,15 @@
 
 Its relatives differ in a name or two, and are read as they come:
 
-- MVTec LOCO AD (Bergmann et al., IJCV 2022): the mask of a picture is a folder,
-  ground_truth/<defect>/000/000.png, 001.png ..., one picture for each part of the defect.
+- MVTec LOCO AD (Bergmann et al., IJCV 2022): the mask of an image is a folder,
+  ground_truth/<defect>/000/000.png, 001.png ..., one image for each part of the defect.
 - MVTec AD 2 (Heckler-Kram et al., arXiv 2503.21622): test_public/ instead of test/, with the
   ground_truth in it.
 - BTAD (Mishra et al., ISIE 2021): train/ok, test/ok, test/ko.
 - VisA as its authors' prepare_data.py arranges it: test/bad, ground_truth/bad.
 
-validation/ of MVTec LOCO AD and AD 2 is not read. Pictures may be of any format that
-`flows.fastflow.imaging.decoder` reads, with suffixes in any case. A mask carries its picture's name with or
+validation/ of MVTec LOCO AD and AD 2 is not read. Images may be of any format that
+`flows.fastflow.imaging.decoder` reads, with suffixes in any case. A mask carries its image's name with or
 without `_mask`, `_gt` or `_label`, and any of these suffixes.
 """
 
@@ -29,15 +29,15 @@ from flows.fastflow.imaging.image_files import find_image_files
 from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 from training.data.folders import (
     MASKS,
+    defect_folders,
     defective_samples,
-    folder_of_masks,
+    find_mask_folder,
     is_good,
-    kinds_of_defects,
+    list_good_images,
+    list_subfolders,
     mask_files,
-    parts_alone,
-    subfolders,
 )
-from training.data.sample import DatasetError, NoTestPicturesError, Sample
+from training.data.sample import DatasetError, NoTestImagesError, Sample
 
 NAME = "MVTec AD"
 TREE = "<category>/train/good/*.png and <category>/test/<defect>/*.png (MVTec AD and its relatives)"
@@ -49,39 +49,41 @@ def recognises(folder: Path) -> bool:
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good pictures a category is learned from. Nothing under test/ is looked at.
+    """List the good images a category is learned from. Nothing under test/ is looked at.
 
     Raises:
-        DatasetError: it has no pictures in train/good.
+        DatasetError: it has no images in train/good.
     """
     train = root / category / "train"
-    found = [path for folder in subfolders(train) if is_good(folder) for path in parts_alone(folder)]
+    found = [
+        path for folder in list_subfolders(train) if is_good(folder) for path in list_good_images(folder)
+    ]
     if not found:
         lie = Counter(path.parent for path in find_image_files(train, lambda _: None).values())
         where = join_first([f"{count} in {escape_name(str(place))}" for place, count in lie.items()], 3)
         there = f". There are {where}" if where else ""
-        raise DatasetError(f"no pictures in {train / 'good'}: {_EXPECTED}{there}")
+        raise DatasetError(f"no images in {train / 'good'}: {_EXPECTED}{there}")
     return found
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test pictures with what is known of them, good parts first, then defect by defect.
+    """List the test images with what is known of them, good parts first, then defect by defect.
 
     Raises:
-        DatasetError: it has no test pictures, or a folder of masks fits none of its pictures.
+        DatasetError: it has no test images, or a folder of masks fits none of its images.
     """
     folder = root / category
     test = _test_folder(folder)
-    good = [path for kind in subfolders(test) if is_good(kind) for path in parts_alone(kind)]
-    defective = defective_samples(kinds_of_defects(test), mask_folder(root, category))
+    good = [path for kind in list_subfolders(test) if is_good(kind) for path in list_good_images(kind)]
+    defective = defective_samples(defect_folders(test), mask_folder(root, category))
     if not good and not defective:
-        raise NoTestPicturesError(f"no pictures in the folders of {test}: {_EXPECTED}")
+        raise NoTestImagesError(f"no images in the folders of {test}: {_EXPECTED}")
     return [*(Sample(path, None, None) for path in good), *defective]
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask there is, whether or not a picture goes with it."""
-    kinds = kinds_of_defects(_test_folder(root / category))
+    """List every mask there is, whether or not an image goes with it."""
+    kinds = defect_folders(_test_folder(root / category))
     return mask_files(mask_folder(root, category), kinds)
 
 
@@ -90,11 +92,11 @@ def mask_folder(root: Path, category: str) -> Path:
     folder = root / category
     # A folder in test/ with another name of masks may be anything.
     usual = [folder / MASKS[0], _test_folder(folder) / MASKS[0]]
-    return next((one for one in usual if one.is_dir()), folder_of_masks(folder))
+    return next((one for one in usual if one.is_dir()), find_mask_folder(folder))
 
 
 def test_folders(root: Path, category: str) -> list[Path]:
-    """Where test pictures and masks are looked for: not in validation/, nor in other folders of a test."""
+    """Where test images and masks are looked for: not in validation/, nor in other folders of a test."""
     return [_test_folder(root / category), mask_folder(root, category)]
 
 

@@ -18,59 +18,59 @@ from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from training.data.sample import DatasetError
 
 
-class Pinned(NamedTuple):
+class PinnedImage(NamedTuple):
     """An image's file, and the sha256 of what it held when the run began."""
 
     path: Path
     sha256: str
 
 
-def read(picture: Pinned, sample_bits: int) -> NDArray[np.uint8]:
+def read(image: PinnedImage, sample_bits: int) -> NDArray[np.uint8]:
     """Read the image's pixels, see `decoder.decode_image`.
 
     Raises:
         DatasetError: as `read_bytes`.
         ImageError: it cannot be decoded; it is named.
     """
-    data = read_bytes(picture)
+    data = read_bytes(image)
     try:
         return decode_image(data, FILE_LIMITS, sample_bits)
     except ImageError as error:
-        raise type(error)(f"{picture.path}: {error}") from error
+        raise type(error)(f"{image.path}: {error}") from error
 
 
-def size_of(picture: Pinned) -> tuple[int, int]:
+def size_of(image: PinnedImage) -> tuple[int, int]:
     """Read the image's (height, width) from its header.
 
     Raises:
         DatasetError: as `read_bytes`.
         ImageError: it cannot be decoded, as far as the header tells; it is named.
     """
-    data = read_bytes(picture)
+    data = read_bytes(image)
     try:
         return decoder.decoded_size(data, FILE_LIMITS)
     except ImageError as error:
-        raise type(error)(f"{picture.path}: {error}") from error
+        raise type(error)(f"{image.path}: {error}") from error
 
 
-def read_bytes(picture: Pinned) -> bytes:
+def read_bytes(image: PinnedImage) -> bytes:
     """Read the image's bytes.
 
     Raises:
         DatasetError: they are others than when the run began, or cannot be read any more; it is named.
     """
     try:
-        data = decoder.read_image_bytes(picture.path)
+        data = decoder.read_image_bytes(image.path)
     except OSError as error:
         raise DatasetError(
-            f"{picture.path} was there when the run began and cannot be read any more: "
+            f"{image.path} was there when the run began and cannot be read any more: "
             f"{error.strerror or error}. Put it back, and --resume goes on from what is fitted; without it, "
             "this is another run, which begins anew"
         ) from error
     # No run begins with one that is too large, which is not read to its end.
-    if len(data) > FILE_LIMITS.max_bytes or hashlib.sha256(data).hexdigest() != picture.sha256:
+    if len(data) > FILE_LIMITS.max_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
         raise DatasetError(
-            f"{picture.path} was changed since the run began. Put it back as it was, and --resume goes on "
+            f"{image.path} was changed since the run began. Put it back as it was, and --resume goes on "
             "from what is fitted; as it is now, this is another run, which begins anew"
         )
     return data

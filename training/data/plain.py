@@ -7,9 +7,9 @@
     <root>/<category>/ground_truth/<defect>/*  optional: masks, as in MVTec AD; masks/ is the same
 
 Where there are defective parts, a fifth of the good ones is kept for the test and never learned from.
-Which ones is decided by the sha256 of each file's name: the same everywhere, and when pictures are
-added nearly all of the others stay where they were. Where a parts.txt says which pictures show the same part
-(`flows.fastflow.calibration.parts`), a fifth of the parts is kept, with all their pictures.
+Which ones is decided by the sha256 of each file's name: the same everywhere, and when images are
+added nearly all of the others stay where they were. Where a parts.txt says which images show the same part
+(`flows.fastflow.calibration.parts`), a fifth of the parts is kept, with all their images.
 """
 
 import hashlib
@@ -22,18 +22,18 @@ from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 from training.data.folders import (
     DEFECTIVE,
     GOOD,
-    composed,
+    defect_folders,
     defective_samples,
-    folder_of_masks,
+    find_mask_folder,
     holds_images,
-    images,
     is_good,
-    kinds_of_defects,
+    list_good_images,
+    list_images,
+    list_subfolders,
     mask_files,
-    parts_alone,
-    subfolders,
+    normalised_name,
 )
-from training.data.sample import DatasetError, NoTestPicturesError, Sample
+from training.data.sample import DatasetError, NoTestImagesError, Sample
 
 NAME = "plain folders"
 TREE = (
@@ -45,37 +45,37 @@ TEST_SHARE = 0.2  # of the good parts, where there are defective ones
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a category's folder holds pictures, or folders named as good or defective parts are."""
-    named = {f.name.lower() for f in subfolders(folder)}
+    """Whether a category's folder holds images, or folders named as good or defective parts are."""
+    named = {f.name.lower() for f in list_subfolders(folder)}
     return bool(named & {*GOOD, *DEFECTIVE}) or holds_images(folder)
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good pictures a category is learned from.
+    """List the good images a category is learned from.
 
     Raises:
-        DatasetError: there are no good parts, or it is not clear which pictures are.
+        DatasetError: there are no good parts, or it is not clear which images are.
     """
     good, kept = _good(root / category)
     return sorted(set(good) - set(kept))
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test pictures: the good parts that were kept for it, then defect by defect.
+    """List the test images: the good parts that were kept for it, then defect by defect.
 
     Raises:
-        DatasetError: there are no defective parts, it is not clear which pictures are good, or a
-            folder of masks fits none of its pictures.
+        DatasetError: there are no defective parts, it is not clear which images are good, or a
+            folder of masks fits none of its images.
     """
     folder = root / category
     _, kept = _good(folder)
-    defective = defective_samples(_kinds(folder), folder_of_masks(folder))
+    defective = defective_samples(_kinds(folder), find_mask_folder(folder))
     if not defective:
-        move = f"move them into {folder / 'good'}, " if images(folder) else ""
-        if deeper := [f for kind in kinds_of_defects(folder) for f in subfolders(kind) if holds_images(f)]:
+        move = f"move them into {folder / 'good'}, " if list_images(folder) else ""
+        if deeper := [f for kind in defect_folders(folder) for f in list_subfolders(kind) if holds_images(f)]:
             move += f"move up what lies in {join_first([str(f) for f in deeper], 3)}, where none is "
             move += "looked for, or "
-        raise NoTestPicturesError(
+        raise NoTestImagesError(
             f"{folder} holds good parts alone, and all of them are learned from: to test, {move}put "
             f"defective parts into {folder / 'defect'} and train anew, which keeps a fifth of the good ones"
         )
@@ -83,51 +83,53 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask there is, whether or not a picture goes with it."""
+    """List every mask there is, whether or not an image goes with it."""
     folder = root / category
-    return mask_files(folder_of_masks(folder), _kinds(folder))
+    return mask_files(find_mask_folder(folder), _kinds(folder))
 
 
 def mask_folder(root: Path, category: str) -> Path:
     """Where masks are looked for, in a folder for each kind of defect."""
-    return folder_of_masks(root / category)
+    return find_mask_folder(root / category)
 
 
 def test_folders(root: Path, category: str) -> list[Path]:
-    """Where test pictures and masks are looked for: any folder of the category may be of a kind of defect."""
+    """Where test images and masks are looked for: any folder of the category may be of a kind of defect."""
     return [root / category]
 
 
 def _good(folder: Path) -> tuple[list[Path], list[Path]]:
-    """All good pictures of a category, and those of them that are kept for the test."""
-    loose = images(folder)
-    named = [f for f in subfolders(folder) if is_good(f)]
+    """All good images of a category, and those of them that are kept for the test."""
+    loose = list_images(folder)
+    named = [f for f in list_subfolders(folder) if is_good(f)]
     kinds = _kinds(folder)
     if loose and (named or kinds):
         others = ", ".join(f"{f.name}/" for f in [*named, *kinds])
         raise DatasetError(
-            f"{folder} holds {len(loose)} pictures beside folders of pictures ({others}), so it is not "
-            f"clear whether {loose[0].name} is good: move the pictures into {folder / 'good'} or away"
+            f"{folder} holds {len(loose)} images beside folders of images ({others}), so it is not "
+            f"clear whether {loose[0].name} is good: move the images into {folder / 'good'} or away"
         )
-    good = [path for f in ([folder] if loose else named) for path in parts_alone(f)]
-    if not good and (deeper := [(f, n) for s in named for f in subfolders(s) if (n := len(images(f)))]):
+    good = [path for f in ([folder] if loose else named) for path in list_good_images(f)]
+    if not good and (
+        deeper := [(f, n) for s in named for f in list_subfolders(s) if (n := len(list_images(f)))]
+    ):
         where = join_first([f"{n} in {f}" for f, n in deeper], 3)
         raise DatasetError(
-            f"no good parts in {folder}: pictures are looked for in {named[0]} itself, not in folders within "
+            f"no good parts in {folder}: images are looked for in {named[0]} itself, not in folders within "
             f"it, and there are {where}. Move them up"
         )
     if not good:
         raise DatasetError(
-            f"no good parts in {folder}: expected pictures in a folder {', '.join(GOOD[:-1])} or "
+            f"no good parts in {folder}: expected images in a folder {', '.join(GOOD[:-1])} or "
             f"{GOOD[-1]}, with one of the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     if not kinds:
         return good, []
     names = [path.name for path in good]
     said = parts_from_names(names, folder)
-    # Without a parts.txt each picture is a part, whatever it is called.
+    # Without a parts.txt each image is a part, whatever it is called.
     shown: Sequence[str | int] = range(len(good)) if said is None else said
-    digests = [hashlib.sha256(one.encode()).digest() for one in said or map(composed, names)]
+    digests = [hashlib.sha256(one.encode()).digest() for one in said or map(normalised_name, names)]
     parts = list(dict.fromkeys(shown[i] for i in sorted(range(len(good)), key=digests.__getitem__)))
     if len(parts) < 2:
         raise DatasetError(f"{folder} holds one good part, which cannot be both learned from and tested on")
@@ -136,11 +138,13 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _kinds(folder: Path) -> list[Path]:
-    kinds = kinds_of_defects(folder)
+    kinds = defect_folders(folder)
     found = [kind for kind in kinds if holds_images(kind)]
     for kind in kinds:
-        # Without its pictures all good ones would be learned from, and none kept for a test.
-        deeper = [f for f in subfolders(kind) if holds_images(f)] if kind.name.lower() in DEFECTIVE else []
+        # Without its images all good ones would be learned from, and none kept for a test.
+        deeper = (
+            [f for f in list_subfolders(kind) if holds_images(f)] if kind.name.lower() in DEFECTIVE else []
+        )
         if deeper and kind not in found:
             raise DatasetError(
                 f"no defective parts in {kind} itself, but in folders within it, where none are looked for "

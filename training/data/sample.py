@@ -8,21 +8,21 @@ class DatasetError(ValueError):
     """A dataset that is missing, empty or laid out in another way than expected."""
 
 
-class NoTestPicturesError(DatasetError):
+class NoTestImagesError(DatasetError):
     """There are none where they are looked for."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of the test set.
+    """One image of the test set.
 
     Attributes:
-        path: the picture's file.
+        path: the image's file.
         defect: the kind of defect, or None for a good part.
-        mask: a picture of the same size that marks the defect (:mod:`training.data.masks` reads it), a
-            folder of such pictures whose union marks it, or None where nobody drew one (always for a good
+        mask: an image of the same size that marks the defect (:mod:`training.data.masks` reads it), a
+            folder of such images whose union marks it, or None where nobody drew one (always for a good
             part).
-        copies: of the picture, byte for byte, where it counts once for all of them.
+        copies: of the image, byte for byte, where it counts once for all of them.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Which good parts fit the flows, and which calibrate them: pictures, where each shows another part."""
+"""Which good parts fit the flows, and which calibrate them: images, where each shows another part."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from training.data.sample import DatasetError
 
 @dataclass(frozen=True)
 class Split:
-    """The training pictures, divided once by seed.
+    """The training images, divided once by seed.
 
     Attributes:
         fit: rows to fit.
@@ -40,17 +40,17 @@ class Split:
         count = max(1, round(fraction * len(self.fit)))
         if len(self.fit) - count < 2:
             raise DatasetError(
-                f"{len(self.fit)} good pictures to fit are too few to hold {count} back for fit.stopping"
+                f"{len(self.fit)} good images to fit are too few to hold {count} back for fit.stopping"
             )
         shuffled = np.random.default_rng([seed, 1]).permutation(self.fit)
         return Split(np.sort(shuffled[count:]), self.calibration, np.sort(shuffled[:count]))
 
-    def of_pictures(self, parts: NDArray[np.int64], drawn: NDArray[np.int64]) -> "Split":
-        """The split of pictures that divides their parts as this one does.
+    def of_images(self, parts: NDArray[np.int64], drawn: NDArray[np.int64]) -> "Split":
+        """The split of images that divides their parts as this one does.
 
         Args:
-            parts: (N,) the row that each picture's part has in this split.
-            drawn: the one picture of each part that may calibrate, see `flows.fastflow.calibration.parts`;
+            parts: (N,) the row that each image's part has in this split.
+            drawn: the one image of each part that may calibrate, see `flows.fastflow.calibration.parts`;
                 others of a part that is held out are not used.
         """
         return Split(
@@ -61,7 +61,7 @@ class Split:
 
 
 def split(count: int, fraction: float, seed: int) -> Split:
-    """Divide `count` pictures at random; calibration gets round(fraction * count), at least one.
+    """Divide `count` images at random; calibration gets round(fraction * count), at least one.
 
     Raises:
         DatasetError: there are too few to fit and to calibrate.
@@ -69,22 +69,22 @@ def split(count: int, fraction: float, seed: int) -> Split:
     held_out = max(1, round(fraction * count))
     if count - held_out < 2:
         raise DatasetError(
-            f"{count} good pictures are too few: at least 2 to fit and {held_out} to calibrate with"
+            f"{count} good images are too few: at least 2 to fit and {held_out} to calibrate with"
         )
     order = np.random.default_rng(seed).permutation(count)
     return Split(fit=np.sort(order[held_out:]), calibration=np.sort(order[:held_out]))
 
 
-def too_few(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:
-    """What pictures held out cannot promise of the rate asked for, in a line; none where they can.
+def describe_shortage(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:
+    """What images held out cannot promise of the rate asked for, in a line; none where they can.
 
     Args:
-        held_out: pictures to calibrate with, by split conformal prediction
+        held_out: images to calibrate with, by split conformal prediction
             (`flows.fastflow.calibration.conformal`).
         calibration: what is asked for.
-        parts: whether they are one of each part, of which there are several pictures.
+        parts: whether they are one of each part, of which there are several images.
     """
-    counted = "parts" if parts else "pictures"
+    counted = "parts" if parts else "images"
     asked = calibration.target_fpr
     needed = math.ceil(1 / asked * (1 - 1e-12)) - 1
     if held_out >= needed:
@@ -97,9 +97,9 @@ def too_few(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> li
 
 
 def without_copies(paths: Sequence[Path], hashes: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Keep the first of pictures that are the same file, byte for byte.
+    """Keep the first of images that are the same file, byte for byte.
 
-    A copy on the other side of the split would be a calibration picture that the fit has seen: its score
+    A copy on the other side of the split would be a calibration image that the fit has seen: its score
     would be too low, and the threshold a promise that does not hold.
     """
     first = dict(reversed([(sha256, path) for path, sha256 in zip(paths, hashes, strict=True)]))

@@ -1,4 +1,4 @@
-"""The tiles of the training pictures that the flows are fitted to."""
+"""The tiles of the training images that the flows are fitted to."""
 
 import math
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from typing import NamedTuple
 from flows.fastflow.config import Geometry
 from flows.fastflow.imaging.geometry import compute_layout
 from training.data.augment import Variant
-from training.data.pinned_images import Pinned, size_of
+from training.data.pinned_images import PinnedImage, size_of
 
 # The fractional part of its multiples fills an interval evenly, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Tile(NamedTuple):
-    """A row of the features: the tile of a picture, both by their numbers from 0."""
+    """A row of the features: the tile of an image, both by their numbers from 0."""
 
-    picture: int
+    image: int
     number: int
 
 
@@ -29,47 +29,47 @@ class TrainingTile:
     Attributes:
         path: the image's file.
         sha256: of the file: the cache is keyed by content, not by name or time.
-        picture: number of the image among those of the run.
+        image: number of the image among those of the run.
         variant: how it is changed, or None.
         tile: number of the tile; 0, the only one, of an image that is not tiled.
     """
 
     path: Path
     sha256: str
-    picture: int
+    image: int
     variant: Variant | None = None
     tile: int = 0
 
 
 def choose(
-    pictures: Sequence[Pinned],
+    images: Sequence[PinnedImage],
     geometry: Geometry,
     input_size: tuple[int, int],
     strides: Sequence[int],
     most: int,
 ) -> list[Tile]:
-    """The tiles to fit to, picture by picture; the only one of each, where pictures are not tiled.
+    """The tiles to fit to, image by image; the only one of each, where images are not tiled.
 
-    Of a picture of more than `most` tiles so many are taken, evenly over it, and others of the next picture,
+    Of an image of more than `most` tiles so many are taken, evenly over it, and others of the next image,
     so that all places of a part are learned.
 
     Args:
-        pictures: their headers are read for their sizes where they are tiled.
+        images: their headers are read for their sizes where they are tiled.
         geometry: how they are brought to the input size.
         input_size: (height, width) of a tile.
         strides: of the backbone's maps.
-        most: tiles of a picture.
+        most: tiles of an image.
 
     Raises:
-        ImageError: a picture cannot be decoded, as far as its header tells; it is named.
+        ImageError: an image cannot be decoded, as far as its header tells; it is named.
         DatasetError: its file is gone or was changed; it is named.
     """
     if geometry.fit != "tile":
-        return [Tile(picture, 0) for picture in range(len(pictures))]
+        return [Tile(image, 0) for image in range(len(images))]
     chosen = []
-    for picture, pinned in enumerate(pictures):
+    for image, pinned in enumerate(images):
         n = len(compute_layout(geometry, size_of(pinned), input_size, strides))
         taken = min(n, most)
-        first = picture * _GOLDEN % 1
-        chosen += [Tile(picture, int((i + first) * n / taken)) for i in range(taken)]
+        first = image * _GOLDEN % 1
+        chosen += [Tile(image, int((i + first) * n / taken)) for i in range(taken)]
     return chosen

@@ -1,6 +1,6 @@
 """VisA as it is published (Zou et al., ECCV 2022, arXiv 2207.14315).
 
-    <root>/split_csv/1cls.csv                          object,split,label,image,mask: one row a picture
+    <root>/split_csv/1cls.csv                          object,split,label,image,mask: one row an image
     <root>/<category>/Data/Images/Normal/0000.JPG      good parts
     <root>/<category>/Data/Images/Anomaly/000.JPG      defective parts
     <root>/<category>/Data/Masks/Anomaly/000.png       where the defects are: the number of each one's kind
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from flows.fastflow.files.listing import join_first
-from training.data.folders import images
+from training.data.folders import list_images
 from training.data.sample import DatasetError, Sample
 
 NAME = "VisA"
@@ -33,7 +33,7 @@ def recognises(folder: Path) -> bool:
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good pictures a category is learned from.
+    """List the good images a category is learned from.
 
     Raises:
         DatasetError: the split is missing or damaged, has no such rows, puts a defective part into the
@@ -43,7 +43,7 @@ def train_images(root: Path, category: str) -> list[Path]:
     defective = next((row for row in rows if row.label != "normal"), None)
     if defective is not None:
         raise DatasetError(
-            f"{root / SPLIT} line {defective.line} puts a picture with the label {defective.label!r} into "
+            f"{root / SPLIT} line {defective.line} puts an image with the label {defective.label!r} into "
             "the training set; only good parts are learned from"
         )
     found = _present(root, rows, "train")
@@ -51,7 +51,7 @@ def train_images(root: Path, category: str) -> list[Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test pictures, good parts first.
+    """List the test images, good parts first.
 
     Raises:
         DatasetError: the split is missing or damaged, has no such rows, or names files that are not there.
@@ -71,12 +71,12 @@ def mask_folder(root: Path, category: str) -> None:
 
 
 def test_folders(root: Path, category: str) -> None:
-    """The split names each test picture, wherever it lies."""
+    """The split names each test image, wherever it lies."""
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask there is, whether or not a picture goes with it."""
-    return images(root / category / "Data" / "Masks" / "Anomaly")
+    """List every mask there is, whether or not an image goes with it."""
+    return list_images(root / category / "Data" / "Masks" / "Anomaly")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _rows(root: Path, category: str) -> Iterator[_Row]:
     except FileNotFoundError as error:
         raise DatasetError(
             f"{root / category} is laid out as in VisA, but {file} is missing: it lies in VisA's archive "
-            "beside the categories, and says which pictures are for training"
+            "beside the categories, and says which images are for training"
         ) from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{file} is not a text in UTF-8: is it damaged?") from error
@@ -129,7 +129,7 @@ def _rows(root: Path, category: str) -> Iterator[_Row]:
                     f"{file} line {reader.line_num}: {path!r} is not in the category's folder, {category}/"
                 )
         if not image:
-            raise DatasetError(f"{file} line {reader.line_num}: no picture is named")
+            raise DatasetError(f"{file} line {reader.line_num}: no image is named")
         if (before := lines.setdefault(image, reader.line_num)) != reader.line_num:
             raise DatasetError(
                 f"{file} line {reader.line_num}: {image!r} is there twice, first in line {before}"

@@ -1,1 +1,1 @@
-"""The trainings of the flow library itself: two-dimensional densities, digits, folders of pictures."""
+"""The trainings of the flow library itself: two-dimensional densities, digits, folders of images."""

@@ -120,12 +120,12 @@ def fit(
                 f"got {tuple(rows.shape)}"
             )
         if over is None or samples.is_floating_point():
-            _expect_dtype(samples, flow, f"{name} samples")
-        expect_finite(samples, f"{name} samples")
+            _require_dtype(samples, flow, f"{name} samples")
+        require_finite(samples, f"{name} samples")
         if over is not None:
-            expect_levels(samples, over.levels, f"{name} samples")
+            require_levels(samples, over.levels, f"{name} samples")
         if rows is not None:
-            expect_finite(rows, f"{name} context")
+            require_finite(rows, f"{name} context")
     with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         return _fit(flow, train, validation, settings, context, validation_context, on_point)
@@ -199,7 +199,7 @@ def _dequantization(flow: Flow) -> UniformDequantization | None:
     return first if isinstance(first, UniformDequantization) else None
 
 
-def _expect_dtype(samples: Tensor, flow: Flow, name: str) -> None:
+def _require_dtype(samples: Tensor, flow: Flow, name: str) -> None:
     own = next((p.dtype for p in flow.parameters() if p.is_floating_point()), samples.dtype)
     if samples.dtype == own:
         return
@@ -210,16 +210,16 @@ def _expect_dtype(samples: Tensor, flow: Flow, name: str) -> None:
     raise DensityFitError(f"the {name} are {came} and the flow {wanted}: {told}")
 
 
-def expect_finite(values: Tensor, name: str) -> None:
+def require_finite(values: Tensor, name: str) -> None:
     """Raise DensityFitError, with the first such row, unless all values are finite; (N, ...)."""
     if (found := _first(values, lambda part: ~part.isfinite())) is not None:
         raise DensityFitError(f"row {found[0]} of the {name} has a value that is not finite")
 
 
-def expect_levels(values: Tensor, levels: int, name: str) -> None:
+def require_levels(values: Tensor, levels: int, name: str) -> None:
     """Raise DensityFitError, with the first such value, unless all are integers 0 ... levels - 1; (N, ...).
 
-    A flow over integers takes others too: dequantised pictures in [0, 1] all lie in the first cell, and
+    A flow over integers takes others too: dequantised images in [0, 1] all lie in the first cell, and
     values beyond the last are no number behind a logit.
     """
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from flows import Compose, Inverse, Planar, Radial, Transform, standard_normal_log_prob
-from training.density.plane import Learned
+from training.density.plane import FittedTarget
 
 LogProb = Callable[[Tensor], Tensor]
 View = tuple[float, float, float, float]  # left, right, bottom, top
@@ -42,7 +42,7 @@ def uniform_log_prob(z: Tensor) -> Tensor:
 
 def planar_layers(count: int) -> list[Planar]:
     """Planar flows, base to data, strong enough to be seen; any first K of them are the flow of depth K."""
-    # The seeds were picked by eye among those whose ten layers stay within the picture.
+    # The seeds were picked by eye among those whose ten layers stay within the image.
     draw = _Draw(182)
     layers = []
     for i in range(count):
@@ -86,7 +86,7 @@ def data_to_base(layers: Sequence[Transform]) -> Transform:
 
 
 def grid(view: View, side: int) -> Tensor:
-    """Points for `pixels`, (4 side^2, 2), float64: 2 x 2 in every pixel of a picture of side x side."""
+    """Points for `pixels`, (4 side^2, 2), float64: 2 x 2 in every pixel of an image of side x side."""
     left, right, bottom, top = view
     steps = (torch.arange(2 * side, dtype=torch.float64) + 0.5) / (2 * side)
     y, x = torch.meshgrid(bottom + (top - bottom) * steps, left + (right - left) * steps, indexing="ij")
@@ -155,12 +155,12 @@ def planar_and_radial(*, side: int = 190) -> bytes:
 
 @torch.no_grad()
 def learned_densities(
-    results: Sequence[Learned], title: str, *, side: int = 160, points: int = 2000
+    results: Sequence[FittedTarget], title: str, *, side: int = 160, points: int = 2000
 ) -> bytes:
     """A figure of targets and of what flows made of them, a column each.
 
     From above: the target's density, the learned density in the same colours, samples of the target, samples
-    of the flow. Colours of a column end at the target's highest density in the picture.
+    of the flow. Colours of a column end at the target's highest density in the image.
 
     Args:
         results: at least one.

@@ -1,4 +1,4 @@
-"""The way between two pictures, through the latents of a flow."""
+"""The way between two images, through the latents of a flow."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ from training.density.fit import batch_rows
 
 @torch.no_grad()
 def interpolate(flow: Flow, start: Tensor, end: Tensor, points: int) -> Tensor:
-    """Pictures on the way from each start to its end.
+    """ImageSplits on the way from each start to its end.
 
     The way is spherical (Shoemake 1985, "Animating rotation with quaternion curves", slerp; for generative
     models White 2016, arXiv 1609.04468): in many dimensions normal latents lie near |z| = sqrt(D), and the
     straight line between two of them passes far inside, at about 0.7 of that, where the flow has seen no
-    picture. Taken around the base's centre, in units of its deviations where it has learned those.
+    image. Taken around the base's centre, in units of its deviations where it has learned those.
 
     Args:
         flow: in evaluation mode.

@@ -1,11 +1,11 @@
-"""How strange a picture is to a flow: its likelihood, and what to use where that misleads.
+"""How strange an image is to a flow: its likelihood, and what to use where that misleads.
 
-The likelihood alone calls some strange pictures ordinary: smooth or blank ones may be *likelier* than
+The likelihood alone calls some strange images ordinary: smooth or blank ones may be *likelier* than
 anything the flow was trained on (Nalisnick et al. 2019, "Do Deep Generative Models Know What They Don't
 Know?", arXiv 1810.09136). Their `typicality` tells them apart.
 
 Both take integers 0 ... levels - 1 and flows over these, and average over draws of the dequantisation. Its
-noise is drawn by the seed and the picture, so that a score depends on no other picture beside it.
+noise is drawn by the seed and the image, so that a score depends on no other image beside it.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from flows import Compose, Flow, Transform, UniformDequantization
-from training.density.fit import batch_rows, expect_levels
+from training.density.fit import batch_rows, require_levels
 
 
 @torch.no_grad()
@@ -38,12 +38,12 @@ def negative_log_likelihood(flow: Flow, x: Tensor, *, draws: int = 4, seed: int 
     steps = cast(list[Transform], [*flow.transform.transforms] if isinstance(flow.transform, Compose) else [])
     if len(steps) < 2 or not isinstance(steps[0], UniformDequantization):
         raise ValueError("expected a flow over integers, which begins with UniformDequantization")
-    expect_levels(x, steps[0].levels, "pictures")
+    require_levels(x, steps[0].levels, "images")
     rest = Flow(Compose(steps[1:]), flow.base)
     found = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     rows = batch_rows(math.prod(x.shape[1:]))
     for batch, total in zip(torch.split(x, rows), torch.split(found, rows), strict=True):
-        generators = [_generator(picture, seed) for picture in batch]
+        generators = [_generator(image, seed) for image in batch]
         for _ in range(draws):
             noise = torch.stack([torch.rand(batch.shape[1:], generator=own) for own in generators])
             y, log_det = steps[0].with_noise(batch, noise.to(x.device))
@@ -56,12 +56,12 @@ def typicality(scores: Tensor, train_scores: Tensor) -> Tensor:
 
     With the negative log-likelihood as score: the test of typicality of Nalisnick et al. 2019, "Detecting
     Out-of-Distribution Inputs to Deep Generative Models Using Typicality", arXiv 1906.02994, eq. 4, for
-    single pictures; the mean estimates the entropy. What is too likely is as strange as what is too unlikely.
+    single images; the mean estimates the entropy. What is too likely is as strange as what is too unlikely.
 
     Args:
         scores: (N,).
-        train_scores: (M,), of pictures that the flow's density is meant for; of held-out ones where the flow
-            may have learned its training pictures by heart.
+        train_scores: (M,), of images that the flow's density is meant for; of held-out ones where the flow
+            may have learned its training images by heart.
 
     Raises:
         ValueError: there are none of those.
@@ -71,7 +71,7 @@ def typicality(scores: Tensor, train_scores: Tensor) -> Tensor:
     return (scores - train_scores.mean()).abs()
 
 
-def _generator(picture: Tensor, seed: int) -> torch.Generator:
-    """Of a picture's own noise: shared noise would make a mean over pictures several times as uncertain."""
-    sha256 = hashlib.sha256(f"{seed} ".encode() + picture.double().cpu().numpy().tobytes())
+def _generator(image: Tensor, seed: int) -> torch.Generator:
+    """Of an image's own noise: shared noise would make a mean over images several times as uncertain."""
+    sha256 = hashlib.sha256(f"{seed} ".encode() + image.double().cpu().numpy().tobytes())
     return torch.Generator().manual_seed(int.from_bytes(sha256.digest()[:8]))

@@ -7,7 +7,7 @@ import torch
 
 from flows import Flow, recipes
 from training.density.fit import FitPoint, FitSettings, fit
-from training.density.named import RECIPES, RecipeError, arguments, build, recipe_name
+from training.density.named_recipes import RECIPES, RecipeError, arguments, build, recipe_name
 from training.density.targets import TARGETS, Target
 
 _TRAIN, _VALIDATION, _TEST = 20_000, 2_000, 10_000
@@ -24,7 +24,7 @@ class TargetError(ValueError):
 
 
 @dataclass(frozen=True)
-class Learned:
+class FittedTarget:
     """A target, and the flow that was fitted to its samples.
 
     Attributes:
@@ -38,7 +38,7 @@ class Learned:
     divergence: float
 
 
-def target_named(name: str) -> Target:
+def find_target(name: str) -> Target:
     """The target of a name, or TargetError."""
     if name not in TARGETS:
         raise TargetError(f"there is no target {name!r}; there are: {', '.join(TARGETS)}")
@@ -59,7 +59,7 @@ def plane_recipe(name: str) -> Callable[[], Flow]:
 
 def fit_target(
     recipe: str, target: Target, *, steps: int, seed: int, advance: Callable[[int], None] = lambda _: None
-) -> Learned:
+) -> FittedTarget:
     """Fit a flow to samples of a target, and measure how far it is from it.
 
     Args:
@@ -89,4 +89,4 @@ def fit_target(
     fit(flow, train, validation, settings, on_point=on_point)
     with torch.no_grad():
         divergence = (target.log_prob(test) - flow.log_prob(test)).double().mean().item()
-    return Learned(target, flow, divergence)
+    return FittedTarget(target, flow, divergence)

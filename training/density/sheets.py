@@ -1,4 +1,4 @@
-"""Pictures of a flow as PNG files: one each, or many on a sheet."""
+"""ImageSplits of a flow as PNG files: one each, or many on a sheet."""
 
 import math
 from io import BytesIO
@@ -9,24 +9,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-GAP = 2  # pixels between the pictures of a sheet, and around them
+GAP = 2  # pixels between the images of a sheet, and around them
 _BACKGROUND = 128
 _LEAST_SIDE = 48  # a digit of 8 x 8 would be a speck on a screen
 
 
 class SheetError(ValueError):
-    """What should be drawn is no picture."""
+    """What should be drawn is no image."""
 
 
-def to_pixels(pictures: Tensor, levels: int) -> NDArray[np.uint8]:
+def to_pixels(images: Tensor, levels: int) -> NDArray[np.uint8]:
     """Integers 0 ... levels - 1 as 8-bit pixels, (N, H, W, C), of (N, C, H, W).
 
     Raises:
         SheetError: a value is not finite.
     """
-    if not pictures.isfinite().all():
+    if not images.isfinite().all():
         raise SheetError("the flow's samples are not finite numbers; try a lower --temperature")
-    grey = (pictures.cpu() * (255 / (levels - 1))).round().clamp(0, 255).to(torch.uint8)
+    grey = (images.cpu() * (255 / (levels - 1))).round().clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(grey.permute(0, 2, 3, 1).numpy())
 
 
@@ -38,38 +38,38 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def sheet(pictures: Tensor, levels: int, *, columns: int | None = None) -> bytes:
-    """Pictures in rows from the upper left, as a PNG; small ones are enlarged, pixel by pixel.
+def sheet(images: Tensor, levels: int, *, columns: int | None = None) -> bytes:
+    """ImageSplits in rows from the upper left, as a PNG; small ones are enlarged, pixel by pixel.
 
     Args:
-        pictures: (N, C, H, W), N >= 1, integers 0 ... levels - 1.
+        images: (N, C, H, W), N >= 1, integers 0 ... levels - 1.
         levels: see there.
-        columns: pictures in a row; by default the sheet is about as wide as high.
+        columns: images in a row; by default the sheet is about as wide as high.
 
     Returns:
         A PNG of the size that `sheet_size` tells.
     """
-    pixels = to_pixels(pictures, levels)
+    pixels = to_pixels(images, levels)
     count, height, width, channels = pixels.shape
     columns = columns or default_columns(count)
     zoom = _zoom(height, width)
     pixels = pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
     full_width, full_height = sheet_size(count, height, width, columns)
     whole = np.full((full_height, full_width, channels), _BACKGROUND, np.uint8)
-    for i, picture in enumerate(pixels):
+    for i, image in enumerate(pixels):
         top = GAP + i // columns * (zoom * height + GAP)
         left = GAP + i % columns * (zoom * width + GAP)
-        whole[top : top + zoom * height, left : left + zoom * width] = picture
+        whole[top : top + zoom * height, left : left + zoom * width] = image
     return png(whole)
 
 
 def default_columns(count: int) -> int:
-    """Pictures in a row of a sheet."""
+    """ImageSplits in a row of a sheet."""
     return math.ceil(math.sqrt(count))
 
 
 def sheet_size(count: int, height: int, width: int, columns: int) -> tuple[int, int]:
-    """(width, height) in pixels of a sheet of `count` pictures of height x width."""
+    """(width, height) in pixels of a sheet of `count` images of height x width."""
     zoom = _zoom(height, width)
     rows = math.ceil(count / columns)
     return columns * (zoom * width + GAP) + GAP, rows * (zoom * height + GAP) + GAP

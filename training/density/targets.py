@@ -30,7 +30,7 @@ class Target(ABC):
 
     Attributes:
         name: of the density.
-        box: limits (left, right, bottom, top) that hold practically all of its mass, for pictures and for
+        box: limits (left, right, bottom, top) that hold practically all of its mass, for images and for
             integrals.
     """
 

@@ -1,4 +1,4 @@
-"""Test pictures that nearly are pictures of the fit: saved anew, or another photograph of the same part.
+"""Test images that nearly are images of the fit: saved anew, or another photograph of the same part.
 
 Copies byte for byte are left out of an evaluation. Of these nobody can be sure, so they are measured like all
 others and told about: figures on them flatter.
@@ -16,11 +16,11 @@ from flows.fastflow.calibration.parts import number_by_appearance, parts_or_sing
 from flows.fastflow.files.listing import join_first
 from flows.fastflow.files.plain_files import FileError, sha256_of
 from flows.fastflow.imaging.image_limits import FILE_LIMITS
+from training.data.check.image_statistics import ImageStatistics, read_statistics
 from training.data.check.near_duplicates import LIMIT, nearest_in_training, neighbours
-from training.data.check.survey import Picture, survey
 
 _SHOWN = 5  # of the names in a message
-_MOST = 10  # training pictures for each test picture: looking for copies is not to take longer than the rest
+_MOST = 10  # training images for each test image: looking for copies is not to take longer than the rest
 
 
 @dataclass(frozen=True)
@@ -28,30 +28,30 @@ class NearCopies:
     """What was found.
 
     Attributes:
-        found: test pictures that nearly are training pictures, the closest first, each as "TEST ~ TRAINING",
+        found: test images that nearly are training images, the closest first, each as "TEST ~ TRAINING",
             named within the category's folder.
-        compared_with: how many training pictures they were compared with; 0 where none could be found.
+        compared_with: how many training images they were compared with; 0 where none could be found.
     """
 
     found: list[str]
     compared_with: int
 
 
-def of_version(paths: Sequence[Path], known: Collection[ImageDigests]) -> list[Path]:
-    """Those of the files that are pictures of a version, by their contents; what cannot be read is none."""
+def images_of_version(paths: Sequence[Path], known: Collection[ImageDigests]) -> list[Path]:
+    """Those of the files that are images of a version, by their contents; what cannot be read is none."""
     found = []
     for path in paths:
         try:
             sha256 = sha256_of(path, FILE_LIMITS.max_bytes)
         except (OSError, FileError):
             continue
-        if any(sha256 in pictures for pictures in known):
+        if any(sha256 in images for images in known):
             found.append(path)
     return found
 
 
-def few_enough(learned: Sequence[Path], tested: int) -> list[Path]:
-    """Training pictures, at most ten for each of so many test pictures, evenly from among all."""
+def sample_evenly(learned: Sequence[Path], tested: int) -> list[Path]:
+    """Training images, at most ten for each of so many test images, evenly from among all."""
     step = max(1, -(-len(learned) // max(1, _MOST * tested)))
     return list(learned[::step])
 
@@ -66,29 +66,29 @@ def near_copies(
     advance: Callable[[int], None],
     sample_bits: int,
 ) -> NearCopies:
-    """Look for test pictures that nearly are pictures which a version was fitted to or calibrated with.
+    """Look for test images that nearly are images which a version was fitted to or calibrated with.
 
     Args:
-        tested: the test pictures.
-        thumbnails: (M, 64, 64) lightness of each of them, see `survey.thumbnail_of`.
-        learned: those of the version, from `of_version`; what cannot be decoded is passed over.
+        tested: the test images.
+        thumbnails: (M, 64, 64) lightness of each of them, see `image_statistics.make_thumbnail`.
+        learned: those of the version, from `images_of_version`; what cannot be decoded is passed over.
         folder: the category's, which may have a parts.txt.
-        threads: pictures decoded at a time.
+        threads: images decoded at a time.
         advance: called with 1 after every one of `learned`.
-        sample_bits: of the pictures, see `images.decode`.
+        sample_bits: of the images, see `images.decode`.
 
     Raises:
         PartsError: there is a parts.txt that cannot be used.
     """
-    looked = survey(learned, threads=threads, advance=advance, sample_bits=sample_bits)
-    train = [one for one in looked if isinstance(one, Picture)]
+    looked = read_statistics(learned, threads=threads, advance=advance, sample_bits=sample_bits)
+    train = [one for one in looked if isinstance(one, ImageStatistics)]
     parts = parts_or_single_images([one.path.name for one in train], folder)
     shown = np.arange(len(train)) if parts is None else number_by_appearance(parts)
     # What is usual is a distance between different parts.
     if len(np.unique(shown)) < 2 or not len(tested):
         return NearCopies([], 0)
-    pictures = np.stack([one.thumbnail for one in train])
-    index, ratio = nearest_in_training(thumbnails, pictures, neighbours(pictures, shown).usual)
+    images = np.stack([one.thumbnail for one in train])
+    index, ratio = nearest_in_training(thumbnails, images, neighbours(images, shown).usual)
     order = [i for i in np.argsort(ratio, kind="stable").tolist() if ratio[i] <= LIMIT]
     names = [
         " ~ ".join(path.relative_to(folder).as_posix() for path in (tested[i], train[index[i]].path))
@@ -97,7 +97,7 @@ def near_copies(
     return NearCopies(names, len(train))
 
 
-def say_near_copies(found: Sequence[str], compared_with: int) -> str | None:
+def describe_near_copies(found: Sequence[str], compared_with: int) -> str | None:
     """A line about what `near_copies` found, or that it could not be looked for; None where there is none.
 
     Args:
@@ -105,14 +105,14 @@ def say_near_copies(found: Sequence[str], compared_with: int) -> str | None:
     """
     if compared_with == 0:
         return (
-            "whether test pictures nearly are training pictures was not looked for: too few of those that "
+            "whether test images nearly are training images was not looked for: too few of those that "
             "the version was fitted to are known and in the data folder"
         )
     if not found:
         return None
-    many = f"{len(found)} test pictures nearly are training pictures"
+    many = f"{len(found)} test images nearly are training images"
     if len(found) == 1:
-        many = "1 test picture nearly is a training picture"
+        many = "1 test image nearly is a training image"
     return (
         f"{many}, saved anew or of the same part: figures on such flatter "
         f"({join_first(found, _SHOWN)}; looked for among {compared_with})"

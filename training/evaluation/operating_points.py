@@ -16,11 +16,11 @@ _CONFIDENCE: Final = 0.95
 
 @dataclass(frozen=True)
 class Share:
-    """A share of pictures, and between which two the true one lies.
+    """A share of images, and between which two the true one lies.
 
     Attributes:
         value: what was seen.
-        low, high: 95 % interval of Clopper and Pearson (1934), exact for independent pictures; else None.
+        low, high: 95 % interval of Clopper and Pearson (1934), exact for independent images; else None.
     """
 
     value: float
@@ -54,13 +54,13 @@ def operating_points(
 ) -> list[OperatingPoint]:
     """What the thresholds of `RATES`, and of the calibration's own rate, do on a test set.
 
-    No threshold is chosen by it: each follows from calibration pictures alone.
+    No threshold is chosen by it: each follows from calibration images alone.
 
     Args:
         calibrator: gives the thresholds.
-        scores: (N,) of the test pictures, by its rule.
+        scores: (N,) of the test images, by its rule.
         defective: (N,) the truth.
-        independent: whether each picture shows another part.
+        independent: whether each image shows another part.
     """
     of, truth = np.asarray(scores), np.asarray(defective, dtype=np.bool_)
     found = []

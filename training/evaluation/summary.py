@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from flows.fastflow.calibration.conformal import ConformalThreshold, false_reject_band
-from training.evaluation.evaluation import Evaluation
-from training.evaluation.measurement import Figures
+from training.evaluation.ranking import RankingFigures
+from training.evaluation.scoring import Evaluation
 
 # The figures that rank models, in the order in which they are shown.
 METRICS = {
@@ -36,8 +36,8 @@ def percentage(value: float, digits: int) -> str:
     return percentage(value, digits + 1) if 0 < value < 1 and float(text) in (0, 100) and digits < 9 else text
 
 
-def metrics(figures: Figures) -> dict[str, float | None]:
-    """The figures of `METRICS`; None for what cannot be measured on these pictures."""
+def metrics(figures: RankingFigures) -> dict[str, float | None]:
+    """The figures of `METRICS`; None for what cannot be measured on these images."""
     pixels = figures.pixels
     return {
         "image_auroc": figures.image_auroc,
@@ -53,21 +53,21 @@ def metrics(figures: Figures) -> dict[str, float | None]:
 
 
 @dataclass(frozen=True)
-class TestedOn:
-    """What was measured on, and how many test pictures were left out.
+class TestSetRecord:
+    """What was measured on, and how many test images were left out.
 
     Attributes:
         data: the category's folder.
-        test_fingerprint: digest of the test pictures' contents, labels and masks; figures on others do
+        test_fingerprint: digest of the test images' contents, labels and masks; figures on others do
             not compare.
-        same_parts: good test pictures of parts of which there are training pictures, as names tell.
+        same_parts: good test images of parts of which there are training images, as names tell.
         seen: those that training had.
         copies: later copies of others, byte for byte.
-        near_copies: those that nearly are training pictures, and are measured all the same, see
+        near_copies: those that nearly are training images, and are measured all the same, see
             `training.evaluation.near_copies`.
-        compared_with: how many training pictures these were looked for among; 0: they were not.
-        passed_over: pictures in the test's folders that have no part in anything, as those that lie too deep,
-            see `training.data.check.passed_over.idle_in_test`.
+        compared_with: how many training images these were looked for among; 0: they were not.
+        passed_over: images in the test's folders that have no part in anything, as those that lie too deep,
+            see `training.data.check.unused_images.unused_test_images`.
         mask_folders: those of which a mask is a folder, as in MVTec LOCO AD.
     """
 
@@ -88,7 +88,7 @@ def summarise(
     engine: str,
     threshold: ConformalThreshold,
     evaluation: Evaluation,
-    tested_on: TestedOn = TestedOn(),
+    tested_on: TestSetRecord = TestSetRecord(),
 ) -> dict[str, Any]:
     """What summary.json says of one category."""
     good = sum(row.defect is None for row in evaluation.rows)
@@ -121,32 +121,32 @@ def summarise(
     }
 
 
-def say_passed_over(summary: Mapping[str, Any]) -> str | None:
-    """A line about pictures in the test's folders that are not tested on; None where there are none."""
+def describe_passed_over(summary: Mapping[str, Any]) -> str | None:
+    """A line about images in the test's folders that are not tested on; None where there are none."""
     if not (count := summary["passed_over"]):
         return None
     return (
-        f"{count} {'picture' if count == 1 else 'pictures'} in the test's folders had no part in this: they "
+        f"{count} {'image' if count == 1 else 'images'} in the test's folders had no part in this: they "
         "lie where none are looked for, or cannot be read; the data check says where"
     )
 
 
-def say_mask_folders(summary: Mapping[str, Any]) -> str | None:
-    """A line about masks that are folders, whose pictures are united here; None where there are none."""
+def describe_mask_folders(summary: Mapping[str, Any]) -> str | None:
+    """A line about masks that are folders, whose images are united here; None where there are none."""
     if not summary["mask_folders"]:
         return None
     return (
-        f"the masks of {summary['mask_folders']} test pictures are folders, whose pictures are united: AUPRO "
+        f"the masks of {summary['mask_folders']} test images are folders, whose images are united: AUPRO "
         "does not compare with the sPRO that is published for MVTec LOCO AD, which counts each of them as a "
         "region of its own and full from its saturation area on"
     )
 
 
-def say_times(comparison: Sequence[Mapping[str, Any]]) -> str:
+def describe_times(comparison: Sequence[Mapping[str, Any]]) -> str:
     """A line about the times of a comparison: what they are of, and why one is left out."""
     line = (
-        "times: of the fit without reading pictures (the flow's where the version was trained, and without "
-        "the backbone's features, which are kept), and the model's for a picture"
+        "times: of the fit without reading images (the flow's where the version was trained, and without "
+        "the backbone's features, which are kept), and the model's for an image"
     )
     left_out = [
         f"; that of {row['model']} is left out, for by {row['engine']} it does not compare with those by a "
@@ -158,14 +158,14 @@ def say_times(comparison: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _expected_rejects(threshold: ConformalThreshold, evaluation: Evaluation, good: int) -> list[int] | None:
-    """How many good test pictures chance alone lets be rejected, in 95 of 100 calibrations."""
+    """How many good test images chance alone lets be rejected, in 95 of 100 calibrations."""
     if not good or not evaluation.independent:
         return None
     return list(false_reject_band(threshold.n_calibration, good, threshold.target_fpr, confidence=0.95))
 
 
-def more_than_chance(summary: Mapping[str, Any]) -> bool:
-    """Whether more good test pictures are rejected than the calibration lets expect by chance."""
+def exceeds_chance(summary: Mapping[str, Any]) -> bool:
+    """Whether more good test images are rejected than the calibration lets expect by chance."""
     expected = summary["expected_rejects"]
     return expected is not None and round(summary["false_rejects"] * summary["good"]) > expected[1]
 

@@ -15,7 +15,7 @@ from training.data.check.copies import same_parts
 from training.data.layout import train_images
 from training.data.masks import files_of
 from training.data.sample import DatasetError, Sample
-from training.evaluation.near_copies import few_enough, of_version
+from training.evaluation.near_copies import images_of_version, sample_evenly
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ def choose(data: Path, category: str, found: Sequence[Sample], bundle: Path, man
     known = _known(bundle, manifest)
     fresh = _unseen(found, hashes, bundle, known)
     samples = _each_once(fresh, hashes)
-    learned = of_version(_learned(data, category, found, fresh, known), known)
+    learned = images_of_version(_learned(data, category, found, fresh, known), known)
     return TestSet(
         samples=samples,
         hashes=hashes,
         seen=len(found) - len(fresh),
         copies=len(fresh) - len(samples),
-        learned=few_enough(learned, len(samples)),
+        learned=sample_evenly(learned, len(samples)),
     )
 
 
 def show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
-    """Whether no two good pictures, and no two defective ones, show the same part, as far as names tell.
+    """Whether no two good images, and no two defective ones, show the same part, as far as names tell.
 
     Raises:
         PartsError: there is a parts.txt that cannot be used.
@@ -83,8 +83,8 @@ def show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
     return True
 
 
-def of_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> int:
-    """How many good test pictures show parts of which there are training pictures, as names tell.
+def count_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> int:
+    """How many good test images show parts of which there are training images, as names tell.
 
     They are not left out: where counters begin anew in each folder, it is the names that are the same.
     """
@@ -98,7 +98,7 @@ def of_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> in
 
 
 def fingerprint(tests: TestSet) -> str:
-    """Digest of the test pictures' contents with their labels and masks, whatever their order and names."""
+    """Digest of the test images' contents with their labels and masks, whatever their order and names."""
     marked = [
         (sample, kind, [file for mask in masks for file in files_of(mask)])
         for sample in tests.samples
@@ -122,13 +122,13 @@ def _known(bundle: Path, manifest: Manifest) -> list[ImageDigests]:
         BundleError: a list of the bundle was changed.
     """
     lists = [image_digests.read_digests(bundle, manifest, name) for name in (FIT_IMAGES, CALIBRATION_IMAGES)]
-    return [pictures for pictures in lists if pictures is not None]
+    return [images for images in lists if images is not None]
 
 
 def _learned(
     data: Path, category: str, found: Sequence[Sample], fresh: Sequence[Sample], known: Sequence[ImageDigests]
 ) -> list[Path]:
-    """Where the pictures of the version may be: to train with today, or among the test pictures."""
+    """Where the images of the version may be: to train with today, or among the test images."""
     if not known:
         return []
     left = {sample.path for sample in fresh}
@@ -142,30 +142,30 @@ def _learned(
 def _unseen(
     samples: Sequence[Sample], hashes: Mapping[Path, str], bundle: Path, known: Sequence[ImageDigests]
 ) -> list[Sample]:
-    """Leave out test pictures that a version was fitted to or calibrated with: figures of them flatter.
+    """Leave out test images that a version was fitted to or calibrated with: figures of them flatter.
 
-    In a plain folder all good pictures are there to train with, until some are set aside.
+    In a plain folder all good images are there to train with, until some are set aside.
 
     Args:
-        samples: the test pictures.
+        samples: the test images.
         hashes: the sha256 of each of them.
         bundle: the version.
-        known: its pictures, from `_known`.
+        known: its images, from `_known`.
 
     Raises:
         DatasetError: none is left.
     """
-    left = [sample for sample in samples if not any(hashes[sample.path] in pictures for pictures in known)]
+    left = [sample for sample in samples if not any(hashes[sample.path] in images for images in known)]
     if not left:
         raise DatasetError(
             f"{bundle.parent.name}/{bundle.name} was fitted to or calibrated with every one of the "
-            f"{len(samples)} test pictures, so they can tell nothing; set others aside and train without them"
+            f"{len(samples)} test images, so they can tell nothing; set others aside and train without them"
         )
     return left
 
 
 def _each_once(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> list[Sample]:
-    """Make one of copies, byte for byte, of good test pictures, and of defective ones: one picture is one.
+    """Make one of copies, byte for byte, of good test images, and of defective ones: one image is one.
 
     It is of all kinds of defects that its copies are of, and all their masks mark it. A good one that is the
     same as a defective one is kept, and so is the other: the data check names them.

@@ -35,7 +35,7 @@ class BackboneLoader:
     def extractor(
         self, config: BackboneConfig, input_size: tuple[int, int], device: torch.device
     ) -> FeatureExtractor:
-        """The backbone with those weights on a device, for pictures of (height, width).
+        """The backbone with those weights on a device, for images of (height, width).
 
         Raises:
             WeightsError: also where it has no such stages.

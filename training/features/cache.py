@@ -27,7 +27,7 @@ from flows.fastflow.config import Geometry
 from flows.fastflow.files.atomic_files import remove_directory, temporary_directory
 from flows.fastflow.imaging.geometry import compute_layout
 from training.data.augment import AugmentError
-from training.data.pinned_images import Pinned, read
+from training.data.pinned_images import PinnedImage, read
 from training.data.tiles import TrainingTile
 from training.versions import library_versions
 
@@ -189,7 +189,7 @@ class FeatureCache:
 
     def _read(self, view: TrainingTile) -> NDArray[np.uint8]:
         # Compared with its hash: features of another image would lie under it until they are removed.
-        image = read(Pinned(view.path, view.sha256), self.sample_bits)
+        image = read(PinnedImage(view.path, view.sha256), self.sample_bits)
         if view.variant is None:
             return image
         try:

@@ -1,4 +1,4 @@
-"""From held-out good pictures to thresholds, with the very code that will serve."""
+"""From held-out good images to thresholds, with the very code that will serve."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -7,17 +7,17 @@ from flows.fastflow.calibration import calibrator as calibration
 from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Calibration, ThresholdRecord
-from training.data.pinned_images import Pinned, read
+from training.data.pinned_images import PinnedImage, read
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class EngineCalibration:
     """What calibration of an engine finds.
 
     Attributes:
         calibration: as recorded in the bundle.
         threshold: for the image score, with what it certifies.
-        scores: of the pictures, in their order.
+        scores: of the images, in their order.
     """
 
     calibration: Calibration
@@ -27,34 +27,34 @@ class Calibrated:
 
 def calibrate(
     scorer: Scorer,
-    pictures: Sequence[Pinned],
+    images: Sequence[PinnedImage],
     target_fpr: float,
     advance: Callable[[int], None],
     sample_bits: int,
-) -> Calibrated:
-    """Score held-out good pictures and set the thresholds by split conformal prediction.
+) -> EngineCalibration:
+    """Score held-out good images and set the thresholds by split conformal prediction.
 
-    The image threshold keeps the false-reject rate at most `target_fpr`, if there are enough pictures. The
+    The image threshold keeps the false-reject rate at most `target_fpr`, if there are enough images. The
     pixel threshold does the same for the largest value of a map, see
     `flows.fastflow.calibration.calibrator.calibrate`.
 
     Args:
         scorer: the fitted model, as the engine that will serve computes it.
-        pictures: good ones that the fit never saw.
+        images: good ones that the fit never saw.
         target_fpr: share of good parts that may be rejected.
-        advance: called with 1 after every picture.
-        sample_bits: of the pictures, see `images.decode`.
+        advance: called with 1 after every image.
+        sample_bits: of the images, see `images.decode`.
 
     Raises:
-        ImageError: a picture cannot be decoded; it is named.
+        ImageError: an image cannot be decoded; it is named.
         DatasetError: its file is gone or was changed; it is named.
     """
     measurements = []
-    for picture in pictures:
+    for image in images:
         # Alone, as a part on the line comes.
-        [scored] = scorer.score([read(picture, sample_bits)])
+        [scored] = scorer.score([read(image, sample_bits)])
         measurements.append(calibration.measure_image(scored))
         advance(1)
     made = calibration.calibrate(measurements, target_fpr)
     found = ThresholdRecord(**asdict(compute_threshold(made.scores, target_fpr)))
-    return Calibrated(made, found, [one.score for one in measurements])
+    return EngineCalibration(made, found, [one.score for one in measurements])

@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 from flows.fastflow.bundle.bundle import BundleError, verify
 from flows.fastflow.bundle.models_folder import resolve
 from training.config.run_config import RunConfig, dump_config
-from training.fit.loop import CHECKPOINT, METRICS, FitError, precision_on
-from training.fit.publication import CONFIG
+from training.fit.publish import CONFIG
+from training.fit.training_loop import CHECKPOINT, METRICS, FitError, resolve_precision
 from training.versions import library_versions
 
 FINISHED = "finished.json"
@@ -54,10 +54,10 @@ def identify(
 
     Args:
         config: the run.
-        hashes: sha256 of each picture.
+        hashes: sha256 of each image.
         weights_sha256: digest of the backbone's weights.
         device: that computes.
-        parts: the number of the part that each picture shows; None where each shows another.
+        parts: the number of the part that each image shows; None where each shows another.
     """
     # The backbone's weights count by what they hold, not by where they lie; the device by what it turned out
     # to be. The score and the asked rate come after the fit: another rate needs no other fit.
@@ -69,13 +69,13 @@ def identify(
         "tensorboard": True,
     }
     settings = config.model_dump(mode="json", exclude=never | later)
-    settings["fit"]["precision"] = precision_on(config.fit.precision, device)
+    settings["fit"]["precision"] = resolve_precision(config.fit.precision, device)
     decides = [settings, hashes, weights_sha256, str(device), library_versions()]
     fitted = _digest(decides if parts is None else [*decides, parts])
     return Identity(fitted, _digest([fitted, config.model_dump(mode="json", include=later)]))
 
 
-def alone_in(folder: Path) -> AbstractContextManager[object]:
+def lock_folder(folder: Path) -> AbstractContextManager[object]:
     """Hold the run's folder: a second run there would mix its checkpoints with ours.
 
     Raises:
@@ -101,7 +101,7 @@ def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
     (folder / CONFIG).write_text(dump_config(config), encoding="utf-8")
 
 
-def given_up(folder: Path, *, finished: bool) -> str | None:
+def describe_discarded(folder: Path, *, finished: bool) -> str | None:
     """What a run that does not resume gives up, in words; None where there is nothing.
 
     Args:
@@ -115,7 +115,7 @@ def given_up(folder: Path, *, finished: bool) -> str | None:
     else:
         return None
     return (
-        f"an earlier run with these settings and pictures {done}; --resume would {instead}, "
+        f"an earlier run with these settings and images {done}; --resume would {instead}, "
         "this one begins anew"
     )
 
@@ -139,7 +139,7 @@ def finish(folder: Path, identity: Identity, version: str) -> None:
     (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity.bundle, version))))
 
 
-def reusable(folder: Path, identity: Identity, models: Path, category: str) -> Path | None:
+def find_published(folder: Path, identity: Identity, models: Path, category: str) -> Path | None:
     """The bundle that this run published before, if it is whole."""
     try:
         finished = Finished(**json.loads((folder / FINISHED).read_text()))

@@ -17,14 +17,14 @@ from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
 from training.config.run_config import RunConfig
-from training.data.images import Pictures
 from training.data.tiles import TrainingTile, choose
+from training.data.training_images import TrainingImages
 from training.features.cache import GIB, FeatureCache, Features
-from training.fit.calibrate import Calibrated, calibrate
-from training.fit.loop import EpochMetrics, fit
-from training.fit.publication import publish_model
+from training.fit.calibrate import EngineCalibration, calibrate
+from training.fit.publish import publish_model
 from training.fit.run_folder import Identity, finish
 from training.fit.tensorboard_log import TensorBoardLog
+from training.fit.training_loop import EpochMetrics, fit
 from training.terminal.progress import Progress, duration
 
 
@@ -35,7 +35,7 @@ class Run:
     Attributes:
         config: the run's settings.
         category: what is learned.
-        pictures: to learn it from.
+        images: to learn it from.
         models: the models folder.
         runs: folder of runs and cached features.
         folder: of this run, within `runs`.
@@ -50,7 +50,7 @@ class Run:
 
     config: RunConfig
     category: str
-    pictures: Pictures
+    images: TrainingImages
     models: Path
     runs: Path
     folder: Path
@@ -66,8 +66,8 @@ class Run:
 def compute_features(run: Run) -> tuple[Features, list[TrainingTile]]:
     """Compute the features of all images and of their changed copies, or find them in the cache."""
     config, strides = run.config, run.extractor.strides
-    tiles = choose(run.pictures.pinned, config.geometry, config.input_size, strides, config.fit.tiles)
-    views = run.pictures.views(config.augment, config.seed, tiles)
+    tiles = choose(run.images.pinned, config.geometry, config.input_size, strides, config.fit.tiles)
+    views = run.images.views(config.augment, config.seed, tiles)
     cache = FeatureCache(
         run.runs / "features",
         round(config.feature_cache.max_gib * GIB),
@@ -85,7 +85,7 @@ def compute_features(run: Run) -> tuple[Features, list[TrainingTile]]:
 def fit_flows(run: Run, features: Features, views: Sequence[TrainingTile]) -> Head:
     """Fit the flows to the feature maps of the images that are not held out."""
     settings = run.config.fit
-    rows = run.pictures.rows(views)
+    rows = run.images.rows(views)
     epochs = settings.epochs_for(len(rows.fit))
 
     def tell(row: EpochMetrics) -> None:
@@ -117,9 +117,9 @@ def scorers(run: Run, head: Head, engines: Sequence[Engine]) -> dict[Precision, 
     }
 
 
-def calibrate_by_engine(run: Run, engines: Mapping[Precision, Scorer]) -> dict[Precision, Calibrated]:
+def calibrate_by_engine(run: Run, engines: Mapping[Precision, Scorer]) -> dict[Precision, EngineCalibration]:
     """Set thresholds by the held-out images, for every engine by the scores that it gives itself."""
-    held_out = run.pictures.pinned_held_out
+    held_out = run.images.pinned_held_out
     target_fpr = run.config.calibration.target_fpr
     with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
         calibrated = {
@@ -133,7 +133,7 @@ def calibrate_by_engine(run: Run, engines: Mapping[Precision, Scorer]) -> dict[P
 
 
 def publish(
-    run: Run, engines: Mapping[Precision, Scorer], calibrated: Mapping[Precision, Calibrated]
+    run: Run, engines: Mapping[Precision, Scorer], calibrated: Mapping[Precision, EngineCalibration]
 ) -> Path:
     """Write the bundle, load it once as a server will, and make it the active one."""
     remove_abandoned(run.models / BACKBONES)
@@ -144,7 +144,7 @@ def publish(
         run.models,
         engines,
         calibrated,
-        run.pictures,
+        run.images,
         run.folder,
     )
     # As a server will load it: a bundle that would be refused there must not become the active one.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.fit.loop import EpochMetrics
+from training.fit.training_loop import EpochMetrics
 
 
 class TensorBoardError(ValueError):

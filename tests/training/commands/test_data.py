@@ -1,4 +1,4 @@
-"""`flowgauge data`: checks pictures; lays others out, shows their licence, says how to go on."""
+"""`flowgauge data`: checks images; lays others out, shows their licence, says how to go on."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ def test_elpv_is_laid_out_and_then_found(tmp_path: Path) -> None:
         assert result.exit_code == 0
         assert "CC-BY-NC-SA-4.0" in result.stdout
         assert "Buerhop-Lutz" in result.stdout
-        assert " 1131 pictures in " in result.stdout
+        assert " 1131 images in " in result.stdout
         assert f"flowgauge train --data {tmp_path}/new/elpv --category" in result.stdout
     assert "laid out" in first.stdout
     assert "already there" in second.stdout
@@ -38,25 +38,25 @@ def test_a_check_says_what_deserves_a_look_and_writes_all_of_it(tmp_path: Path) 
     lines = [line for line in result.stdout.splitlines() if not line.endswith(" ...")]
     assert lines[0] == f"{folder}, laid out as MVTec AD"
     assert lines[1].startswith(
-        "data check: 6 training pictures, 9 test pictures, 2 masks; 0 errors, 3 warnings ("
+        "data check: 6 training images, 9 test images, 2 masks; 0 errors, 3 warnings ("
     )
     assert lines[2:] == [
-        "warning: test pictures that are, or nearly are, among the training pictures (3)",
+        "warning: test images that are, or nearly are, among the training images (3)",
         "  test/good/900.png = train/good/000.png, byte for byte",
         "  test/good/901.png = train/good/001.png, byte for byte",
         "  and 1 more",
         "fewer than 20: whether one of them is unlike the others was not looked for",
-        "too few for 1.00%: 1 held-out pictures can promise 50.00% false rejects at best; it takes 99 "
-        "of them, 495 good pictures to learn from in all",
+        "too few for 1.00%: 1 held-out images can promise 50.00% false rejects at best; it takes 99 "
+        "of them, 495 good images to learn from in all",
     ]
     assert json.loads((tmp_path / "found.json").read_text())["counts"] == {"leak": 3}
 
 
-def test_a_check_of_pictures_that_cannot_be_trained_on_ends_with_1(tmp_path: Path) -> None:
+def test_a_check_of_images_that_cannot_be_trained_on_ends_with_1(tmp_path: Path) -> None:
     folder = category(tmp_path, train=3, good=0)
     (folder / "train/good/001.png").write_bytes(b"")
     result = check(tmp_path)
     assert result.exit_code == 1
-    assert "no test pictures: no pictures in the folders of disc/test" in result.stdout
+    assert "no test images: no images in the folders of disc/test" in result.stdout
     assert "1 errors, 0 warnings" in result.stdout
     assert "  train/good/001.png: The file is not a PNG" in result.stdout

@@ -47,7 +47,7 @@ def folder(evaluated: Result, tiny_bundle_store: Path, out: Path) -> Path:
 
 @pytest.fixture
 def few(tiny_data: Path, tmp_path: Path) -> Path:
-    """A data folder of the test's own, with three test pictures of each kind, for what any of them show."""
+    """A data folder of the test's own, with three test images of each kind, for what any of them show."""
     data = shutil.copytree(tiny_data, tmp_path / "data")
     for path in (data / "tiny/test").glob("*/*.png"):
         if int(path.stem) > 2:
@@ -73,7 +73,7 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
     summary = json.loads((folder / "summary.json").read_text())
     lines = evaluated.stdout.splitlines()
     assert lines.pop(0) == "look ..."
-    assert lines[:2] == ["evaluate ...", f"{bundle}: 8 good and 8 defective test pictures"]
+    assert lines[:2] == ["evaluate ...", f"{bundle}: 8 good and 8 defective test images"]
     assert lines[2] == f"image AUROC {summary['image_auroc']:.3f}"
     assert lines[3] == (
         f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}"
@@ -85,7 +85,7 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
         lines[5],
     )
     assert lines[6] == f"{summary['escapes']:.2%} of defective parts passed"
-    assert lines[7].split() == ["defect", "pictures", "image", "AUROC", "recall"]
+    assert lines[7].split() == ["defect", "images", "image", "AUROC", "recall"]
     assert lines[8].split() == ["scratch", "8", f"{summary['image_auroc']:.3f}", f"{summary['recall']:.1%}"]
     assert lines[9] == "thresholds of other rates, with 95 % intervals of what was seen:"
     assert lines[10].split() == ["asked", "promised", "good", "rejected", "defective", "rejected"]
@@ -97,7 +97,7 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
         *" ".join(f"{s['value']:.1%} ({s['low']:.1%} to {s['high']:.1%})" for s in shares).split(),
     ]
     assert lines[16:] == [
-        f"scores of every picture: {folder / 'scores.csv'}",
+        f"scores of every image: {folder / 'scores.csv'}",
         f"report: {folder / 'report.html'}",
         f"all categories: {out / 'index.html'}",
     ]
@@ -211,7 +211,7 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     assert rows(folder) == found
 
 
-def test_pictures_that_the_version_had_and_copies_are_left_out_and_near_copies_told(
+def test_images_that_the_version_had_and_copies_are_left_out_and_near_copies_told(
     folder: Path, tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     """Else scores would flatter, or count twice in every share and narrow the intervals."""
@@ -226,12 +226,12 @@ def test_pictures_that_the_version_had_and_copies_are_left_out_and_near_copies_t
     near = cv2.imencode(".png", read_image(good[3])[..., ::-1] ^ 1)[1].tobytes()
     (test / "good/near.png").write_bytes(near)
     printed, summary, folder = measured(data, tiny_bundle_store, tmp_path / "out")
-    assert "9 good and 8 defective test pictures" in printed
-    assert "left out: 28 test pictures that the model was fitted to" in printed
-    assert "left out: 6 test pictures that are copies of others, byte for byte" in printed
+    assert "9 good and 8 defective test images" in printed
+    assert "left out: 28 test images that the model was fitted to" in printed
+    assert "left out: 6 test images that are copies of others, byte for byte" in printed
     named = f"test/good/near.png ~ train/good/{good[3].name}"
     said = (
-        "1 test picture nearly is a training picture, saved anew or of the same part: figures on such "
+        "1 test image nearly is a training image, saved anew or of the same part: figures on such "
         f"flatter ({named}; looked for among 60)"
     )
     assert said in printed
@@ -265,7 +265,7 @@ def test_what_is_wrong_is_said_in_a_line_and_exits_1(
 def test_without_a_category_all_that_have_a_model_are_measured(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
-    """Two, of which one is the other's copy less a picture, and not one without a model."""
+    """Two, of which one is the other's copy less an image, and not one without a model."""
     models, out = shutil.copytree(tiny_bundle_store, tmp_path / "models"), tmp_path / "out"
     for name in ("another", "untrained"):
         shutil.copytree(few / "tiny", few / name)
@@ -293,7 +293,7 @@ def test_without_a_category_all_that_have_a_model_are_measured(
     assert "untrained" not in index
 
 
-def test_a_picture_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_masks(
+def test_a_image_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_masks(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     """Else what the second mask marks were good pixels, and a kind of defect disappeared."""
@@ -315,7 +315,7 @@ def test_all_that_cannot_be_used_is_named_before_anything_is_scored(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(tiny_data, tmp_path / "data")
-    (data / "tiny/test/scratch/003.png").write_text("no picture")
+    (data / "tiny/test/scratch/003.png").write_text("no image")
     good = max((data / "tiny/test/good").iterdir())
     good.write_bytes(good.read_bytes()[:-100])
     masks = data / "tiny/ground_truth/scratch"
@@ -323,7 +323,7 @@ def test_all_that_cannot_be_used_is_named_before_anything_is_scored(
     cv2.imwrite(str(masks / "000_mask.png"), np.full((5, 7), 255, np.uint8))
     result = run(data, tiny_bundle_store, tmp_path / "out")
     assert result.exit_code == 1
-    assert "error: 3 test pictures or masks cannot be used" in result.stderr
+    assert "error: 3 test images or masks cannot be used" in result.stderr
     for said in ("test/scratch/003.png", f"test/good/{good.name}", "000_mask.png has size 7x5"):
         assert said in result.stderr
     assert "evaluate ..." not in result.stdout
@@ -354,22 +354,18 @@ def test_a_comparison_is_printed_kept_and_shown(few: Path, tiny_bundle_store: Pa
     assert ours["recall"] == summary["recall"]
     assert ours["fit_seconds"] > 0
     lines = result.stdout.splitlines()
-    at = lines.index("same pictures, backbone, stages and size; thresholds by the same rule:")
+    at = lines.index("same images, backbone, stages and size; thresholds by the same rule:")
     for line, row in zip(lines[at + 2 : at + 5], (ours, padim, patchcore), strict=True):
         assert line.split()[:2] == [row["model"], f"{row['image_auroc']:.3f}"]
         assert line.split()[-2:] == [f"{row['milliseconds']:.0f}", "torch-cpu-float32"]
         assert row["engine"] == "torch-cpu-float32"
     assert ours["milliseconds"] == summary["milliseconds"]
-    assert lines[at + 5].startswith(
-        "times: of the fit without reading pictures (the flow's where the version"
-    )
+    assert lines[at + 5].startswith("times: of the fit without reading images (the flow's where the version")
     assert "is left out" not in lines[at + 5]
     assert "<h2>Side by side</h2>" in file.with_name("report.html").read_text()
 
 
-def test_good_pictures_alone_give_the_false_rejects(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
+def test_good_images_alone_give_the_false_rejects(few: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
     shutil.rmtree(few / "tiny/test/scratch")
     said, *_ = measured(few, tiny_bundle_store, tmp_path / "out")
     assert "image AUROC not measured" in said

@@ -43,8 +43,8 @@ def trained(tiny_data: Path, yaml_file: Path, root: Path) -> Result:
 def test_it_says_what_was_done_and_what_comes_next(trained: Result, tiny_data: Path, root: Path) -> None:
     assert trained.exit_code == 0, trained.output
     lines = trained.stdout.splitlines()
-    assert lines[1].startswith("data check: 32 training pictures; 0 errors, 0 warnings (")
-    assert lines[2] == "32 good pictures of tiny: 22 to fit, 10 held out to calibrate; on cpu"
+    assert lines[1].startswith("data check: 32 training images; 0 errors, 0 warnings (")
+    assert lines[2] == "32 good images of tiny: 22 to fit, 10 held out to calibrate; on cpu"
     stages = [line.removesuffix(" ...") for line in lines if line.endswith(" ...")]
     assert stages == ["check", "features", "fit", "calibrate"]
     assert sum(line.startswith("epoch ") for line in lines) == 1
@@ -52,9 +52,9 @@ def test_it_says_what_was_done_and_what_comes_next(trained: Result, tiny_data: P
     reject = read_manifest(bundle).thresholds["float32"].reject
     assert lines[-4].startswith("it took ")
     assert lines[-3:] == [
-        f"threshold {reject:.4f}: certified to reject on average at most 10.00% of good pictures "
+        f"threshold {reject:.4f}: certified to reject on average at most 10.00% of good images "
         "(here 9.09%), "
-        "from 10 held-out pictures",
+        "from 10 held-out images",
         f"published and active: {bundle}",
         f"next: flowgauge evaluate --data {tiny_data} --category tiny --models {root / 'models'}",
     ]
@@ -66,7 +66,7 @@ def test_again_with_resume_reuses_it(trained: Result, tiny_data: Path, yaml_file
     again = run(tiny_data, root, "--config", str(yaml_file), "--resume")
     assert again.exit_code == 0
     [version] = before
-    assert again.stdout.startswith(f"tiny was trained before with these settings and pictures: {version}\n")
+    assert again.stdout.startswith(f"tiny was trained before with these settings and images: {version}\n")
     assert f"published and active: {root / 'models/tiny' / version}\n" in again.stdout
     assert "it took" not in again.stdout
     assert again.stdout.splitlines()[-3:] == trained.stdout.splitlines()[-3:]
@@ -115,7 +115,7 @@ def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made
     config = load_config(bundle / "report/config.yaml")
     assert (config.seed, config.calibration.target_fpr, config.input_size) == (3, 0.01, (64, 64))
     said = result.stdout.splitlines()[-3]
-    assert "NOT certified. 10 held-out pictures cannot promise 1.00% false rejects" in said
+    assert "NOT certified. 10 held-out images cannot promise 1.00% false rejects" in said
     assert "the best they can is 9.09%" in said
     assert not verify(bundle).thresholds["float32"].certified
 

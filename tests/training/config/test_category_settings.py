@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from flows.fastflow.backbones.presets import PresetError
-from training.config.category_settings import over_general
-from training.config.presets import over_preset
+from training.config.category_settings import settings_of_category
+from training.config.presets import apply_preset
 from training.config.run_config import RunConfig
 
 VIT = "vit_small_patch16_dinov3"
@@ -14,7 +14,7 @@ STAGES = {"name": "tf_efficientnet_lite1", "out_indices": [2, 3]}
 
 
 def config(general: dict[str, Any], own: dict[str, Any], preset: str | None = None) -> RunConfig:
-    return RunConfig.model_validate(over_preset(over_general(general, own, preset), preset))
+    return RunConfig.model_validate(apply_preset(settings_of_category(general, own, preset), preset))
 
 
 def test_its_preset_wins_over_the_settings_of_all() -> None:

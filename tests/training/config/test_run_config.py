@@ -14,10 +14,10 @@ from tests.training.run_yaml import write
 from training.config.run_config import (
     ConfigError,
     RunConfig,
+    categories_with_settings,
     dump_config,
-    expect_whole_positions,
     load_config,
-    special_categories,
+    require_whole_positions,
 )
 
 # Another value than the default for every field there is.
@@ -84,7 +84,7 @@ def test_a_file_is_read_as_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "pictures", "epochs"),
+    ("settings", "images", "epochs"),
     [
         ({"steps": 400, "batch_size": 8}, 209, 15),  # 27 batches: 14 epochs are 378 updates
         ({"steps": 400, "batch_size": 8}, 8, 400),
@@ -96,11 +96,11 @@ def test_a_file_is_read_as_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
     ],
 )
 def test_epochs_are_the_fewest_that_give_the_updates(
-    settings: dict[str, int], pictures: int, epochs: int
+    settings: dict[str, int], images: int, epochs: int
 ) -> None:
     fit = RunConfig.model_validate({"fit": settings}).fit
-    assert fit.epochs_for(pictures) == epochs
-    assert fit.batches_of(pictures) == -(-pictures // 8)
+    assert fit.epochs_for(images) == epochs
+    assert fit.batches_of(images) == -(-images // 8)
 
 
 @pytest.mark.parametrize("config", [RunConfig(), RunConfig.model_validate(yaml.safe_load(OTHER))])
@@ -148,8 +148,8 @@ def test_a_size_that_strides_do_not_divide_is_refused_with_those_that_fit(
     size: tuple[int, int], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        expect_whole_positions(size, (8, 16, 32), "lite")
-    expect_whole_positions((288, 4096), (8, 16, 32), "lite")
+        require_whole_positions(size, (8, 16, 32), "lite")
+    require_whole_positions((288, 4096), (8, 16, 32), "lite")
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_updates_of_a_category_win_over_epochs_of_all(tmp_path: Path) -> None:
 
 
 def test_the_categories_with_settings_of_their_own_are_known(tmp_path: Path) -> None:
-    assert special_categories(write(tmp_path, CATEGORIES)) == ["bottle", "grid"]
-    assert special_categories(write(tmp_path, "seed: 1")) == special_categories(None) == []
+    assert categories_with_settings(write(tmp_path, CATEGORIES)) == ["bottle", "grid"]
+    assert categories_with_settings(write(tmp_path, "seed: 1")) == categories_with_settings(None) == []
 
 
 def test_what_is_wrong_in_a_category_is_named(tmp_path: Path) -> None:

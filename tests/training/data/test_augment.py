@@ -44,7 +44,7 @@ def test_a_mirror_is_a_mirror() -> None:
     ],
 )
 def test_mirrors_and_right_angles_are_drawn_without_repetition(settings: dict[str, Any], kinds: int) -> None:
-    """All that their combinations make of a picture, each once, and never the picture as it is."""
+    """All that their combinations make of an image, each once, and never the image as it is."""
     x = image()
     made = [x, *(variant.apply(x) for variant in drawn(copies=64, **settings))]
     assert len(made) == kinds
@@ -59,10 +59,8 @@ def test_right_angles_turn_and_do_not_mirror() -> None:
     assert made == {np.rot90(x, k).tobytes() for k in (1, 2, 3)}
 
 
-def test_a_right_angle_of_a_picture_that_is_not_square_is_refused() -> None:
-    with pytest.raises(
-        AugmentError, match=r"needs square pictures; this one is 8x5.*hflip and augment\.vflip"
-    ):
+def test_a_right_angle_of_a_image_that_is_not_square_is_refused() -> None:
+    with pytest.raises(AugmentError, match=r"needs square images; this one is 8x5.*hflip and augment\.vflip"):
         Variant(quarter_turns=3).apply(image(5, 8))
     np.testing.assert_array_equal(Variant(quarter_turns=2).apply(image(5, 8)), image(5, 8)[::-1, ::-1])
 

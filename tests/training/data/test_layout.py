@@ -36,7 +36,7 @@ def test_the_layout_is_found_by_looking(tmp_path: Path, files: tuple[str, ...], 
     assert layout.categories(tmp_path) == ["part"]
 
 
-def test_pictures_are_found_whatever_the_layout(tmp_path: Path) -> None:
+def test_images_are_found_whatever_the_layout(tmp_path: Path) -> None:
     touch(tmp_path / "tile", *MVTEC)
     touch(tmp_path / "cap", "ok/a.png", "ok/b.png", "dent/c.png")
     assert names(tmp_path, layout.train_images(tmp_path, "tile")) == ["tile/train/good/0.png"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.licence import forbids_commerce, licence
+from training.data.licence import forbids_commercial_use, licence
 
 
 @pytest.mark.parametrize("name", ["licence.txt", "license.txt", "LICENSE.txt", "License.TXT"])
@@ -56,4 +56,4 @@ def test_it_is_the_first_line_and_what_forbids_commerce(tmp_path: Path, text: st
     ],
 )
 def test_what_forbids_commerce_is_told_from_what_does_not(text: str, forbids: bool) -> None:
-    assert forbids_commerce(text) == forbids
+    assert forbids_commercial_use(text) == forbids

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.masks import read_mask, uncounted
+from training.data.masks import ignored_share, read_mask
 from training.data.sample import DatasetError
 
 SIZE = (6, 8)
@@ -47,7 +47,7 @@ def test_marks_of_16_bits_count_whatever_their_value(tmp_path: Path, mark: int, 
     samples[2:6, 3:8] = mark
     assert cv2.imwrite(str(path := tmp_path / f"mask{suffix}"), samples)
     assert read_mask(path, (8, 9)).tolist() == (samples > 0).tolist()
-    assert uncounted(path) == 0
+    assert ignored_share(path) == 0
 
 
 def test_the_masks_in_a_folder_are_united(tmp_path: Path) -> None:
@@ -59,5 +59,5 @@ def test_the_masks_in_a_folder_are_united(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_a_folder", [False, True])
 def test_another_size_is_told_with_both(tmp_path: Path, in_a_folder: bool) -> None:
     path = draw(tmp_path / "0/000.png", 255)
-    with pytest.raises(DatasetError, match=r"000\.png has size 8x6, its picture 6x8"):
+    with pytest.raises(DatasetError, match=r"000\.png has size 8x6, its image 6x8"):
         read_mask(path.parent if in_a_folder else path, (8, 6))

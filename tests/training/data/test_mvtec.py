@@ -9,14 +9,14 @@ from training.data import mvtec
 from training.data.sample import DatasetError, Sample
 
 
-def test_training_pictures_are_sorted_and_of_any_known_suffix(tmp_path: Path) -> None:
+def test_training_images_are_sorted_and_of_any_known_suffix(tmp_path: Path) -> None:
     good = "bottle/train/good"
     touch(tmp_path, *(f"{good}/{n}" for n in ("b.PNG", "a.jpg", "d.TiFf", "c.bmp", "e.JPEG")))
     found = mvtec.train_images(tmp_path, "bottle")
     assert names(tmp_path / good, found) == ["a.jpg", "b.PNG", "c.bmp", "d.TiFf", "e.JPEG"]
 
 
-def test_test_pictures_come_good_first_with_defect_and_mask(tmp_path: Path) -> None:
+def test_test_images_come_good_first_with_defect_and_mask(tmp_path: Path) -> None:
     touch(tmp_path, "tile/test/good/0.png", "tile/test/crack/1.png", "tile/test/blob/2.jpg")
     touch(tmp_path, "tile/test/blob/3.jpg", "tile/ground_truth/crack/1.png")
     touch(tmp_path, "tile/ground_truth/blob/3_mask.PNG", "tile/ground_truth/blob/3.png")
@@ -36,10 +36,10 @@ def test_masks_under_other_names_are_an_error_not_silence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("present", [(), ("bottle/train/good/1.gif",), ("bottle/train/1.png",)])
-def test_no_training_pictures_is_an_error(tmp_path: Path, present: tuple[str, ...]) -> None:
+def test_no_training_images_is_an_error(tmp_path: Path, present: tuple[str, ...]) -> None:
     (tmp_path / "bottle").mkdir()
     touch(tmp_path, *present)
-    with pytest.raises(DatasetError, match=r"no pictures in .*train/good: expected the layout"):
+    with pytest.raises(DatasetError, match=r"no images in .*train/good: expected the layout"):
         mvtec.train_images(tmp_path, "bottle")
 
 
@@ -54,7 +54,7 @@ def test_btad_calls_them_ok_and_ko(tmp_path: Path) -> None:
     ]
 
 
-def test_loco_keeps_the_masks_of_a_picture_in_a_folder(tmp_path: Path) -> None:
+def test_loco_keeps_the_masks_of_a_image_in_a_folder(tmp_path: Path) -> None:
     touch(
         tmp_path, "pins/train/good/0.png", "pins/validation/good/1.png", "pins/test/logical_anomalies/000.png"
     )
@@ -83,7 +83,7 @@ def test_ad_2_keeps_masks_inside_its_public_test(tmp_path: Path) -> None:
     assert mvtec.masks(tmp_path, "can") == [mask]
 
 
-def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:
+def test_masks_beside_their_images_are_masks(tmp_path: Path) -> None:
     tile = tmp_path / "tile"
     touch(tile, "train/good/0.png", "test/good/1.png", "test/crack/1.jpg", "test/crack/1_mask.png")
     assert mvtec.test_samples(tmp_path, "tile") == [

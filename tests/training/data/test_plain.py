@@ -1,4 +1,4 @@
-"""Plain folders: which pictures are good, which are kept for the test, and what is not clear."""
+"""Plain folders: which images are good, which are kept for the test, and what is not clear."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from training.data import plain
 from training.data.sample import DatasetError, Sample
 
 
-def test_a_folder_of_pictures_is_all_good(tmp_path: Path) -> None:
+def test_a_folder_of_images_is_all_good(tmp_path: Path) -> None:
     touch(tmp_path / "cap", "b.PNG", "a.jpg", "notes.txt", "._a.jpg")
     assert names(tmp_path / "cap", plain.train_images(tmp_path, "cap")) == ["a.jpg", "b.PNG"]
     with pytest.raises(DatasetError, match=r"good parts alone.*: to test, move them into .*cap/good, "):
@@ -33,7 +33,7 @@ def test_with_defects_a_fifth_of_the_good_parts_is_kept_for_the_test(tmp_path: P
     assert [p.name for p in plain.train_images(tmp_path, "copy")] == [p.name for p in learned]
 
 
-def test_all_pictures_of_a_part_are_learned_from_or_kept_for_the_test(tmp_path: Path) -> None:
+def test_all_images_of_a_part_are_learned_from_or_kept_for_the_test(tmp_path: Path) -> None:
     cap = tmp_path / "cap"
     touch(cap, *(f"good/{part}_{i}.png" for part in range(20) for i in range(3)), "bad/1.png")
     (cap / PARTS).write_text("^(.+)_")
@@ -44,7 +44,7 @@ def test_all_pictures_of_a_part_are_learned_from_or_kept_for_the_test(tmp_path: 
     assert learned.isdisjoint(kept)
 
 
-def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:
+def test_masks_beside_their_images_are_masks(tmp_path: Path) -> None:
     """And no defective parts."""
     cap = tmp_path / "cap"
     touch(cap, *(f"good/{i}.png" for i in range(10)))
@@ -67,8 +67,8 @@ def test_a_mask_among_good_parts_is_refused(tmp_path: Path, where: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["good", "scratch"])
-def test_pictures_beside_folders_of_pictures_are_not_guessed_at(tmp_path: Path, folder: str) -> None:
+def test_images_beside_folders_of_images_are_not_guessed_at(tmp_path: Path, folder: str) -> None:
     touch(tmp_path / "cap", "0.png", "1.png", f"{folder}/2.png")
     for find in (plain.train_images, plain.test_samples):
-        with pytest.raises(DatasetError, match=rf"2 pictures beside .*\({folder}/\).*whether 0\.png is good"):
+        with pytest.raises(DatasetError, match=rf"2 images beside .*\({folder}/\).*whether 0\.png is good"):
             find(tmp_path, "cap")

@@ -1,4 +1,4 @@
-"""Fit and calibration: apart, complete, by seed, and neither a copy nor a part of a picture in both."""
+"""Fit and calibration: apart, complete, by seed, and neither a copy nor a part of an image in both."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 from flows.fastflow.calibration.conformal import compute_threshold
 from training.config.run_config import CalibrationConfig
 from training.data.sample import DatasetError
-from training.data.split import Split, split, too_few, without_copies
+from training.data.split import Split, describe_shortage, split, without_copies
 
 
 @pytest.mark.parametrize("count", [4, 10, 32, 209, 1131])
@@ -30,15 +30,15 @@ def test_it_is_by_seed_and_by_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(("count", "fraction", "held_out"), [(1, 0.2, 1), (2, 0.2, 1), (10, 0.9, 9)])
-def test_too_few_pictures_are_told(count: int, fraction: float, held_out: int) -> None:
-    with pytest.raises(DatasetError, match=f"{count} good pictures are too few: .* {held_out} to calib"):
+def test_too_few_images_are_told(count: int, fraction: float, held_out: int) -> None:
+    with pytest.raises(DatasetError, match=f"{count} good images are too few: .* {held_out} to calib"):
         split(count, fraction, 0)
 
 
 @pytest.mark.parametrize(
     ("count", "fraction", "taken"), [(10, 0.2, 2), (10, 0.01, 1), (4, 0.2, 1), (9, 0.5, 4)]
 )
-def test_pictures_to_judge_by_come_from_those_to_fit(count: int, fraction: float, taken: int) -> None:
+def test_images_to_judge_by_come_from_those_to_fit(count: int, fraction: float, taken: int) -> None:
     whole = Split(np.arange(100, 100 + count), np.arange(5))
     parts = whole.with_validation(fraction, 0)
     assert len(parts.validation) == taken
@@ -63,27 +63,27 @@ def test_of_copies_the_first_is_kept_and_the_order_too() -> None:
     assert hashes == ["1", "2", "3"]
 
 
-def test_parts_are_divided_whole_and_calibrate_by_one_picture() -> None:
+def test_parts_are_divided_whole_and_calibrate_by_one_image() -> None:
     shown = np.array([0, 1, 0, 2, 1, 3, 4, 4, 3])
     drawn = np.array([2, 3, 4, 5, 6])
     divided = Split(np.array([0, 2]), np.array([1, 3]), np.array([4]))
-    pictures = divided.of_pictures(shown, drawn)
-    assert pictures.fit.tolist() == [0, 2, 3]
-    assert pictures.calibration.tolist() == [4, 5]
-    assert pictures.validation.tolist() == [6, 7]
+    images = divided.of_images(shown, drawn)
+    assert images.fit.tolist() == [0, 2, 3]
+    assert images.calibration.tolist() == [4, 5]
+    assert images.validation.tolist() == [6, 7]
 
 
 @pytest.mark.parametrize(
     ("asked", "needed"), [(0.1, 9), (0.01, 99), (0.001, 999), (0.03, 33), (0.5, 1), (1 / 49, 48)]
 )
-def test_how_many_pictures_a_rate_takes_is_what_conformal_prediction_says(asked: float, needed: int) -> None:
+def test_how_many_images_a_rate_takes_is_what_conformal_prediction_says(asked: float, needed: int) -> None:
     calibration = CalibrationConfig(target_fpr=asked)
     for held_out in (needed, needed - 1):
         certified = held_out > 0 and compute_threshold(np.arange(float(held_out)), asked).certified
-        said = too_few(held_out, calibration, parts=False)
+        said = describe_shortage(held_out, calibration, parts=False)
         assert (said == []) == certified == (held_out == needed)
         assert (
             certified
-            or f"it takes {needed} of them, {5 * needed} good pictures to learn from in all" in said[0]
+            or f"it takes {needed} of them, {5 * needed} good images to learn from in all" in said[0]
         )
-    assert "0 held-out parts can" in too_few(0, calibration, parts=True)[0]
+    assert "0 held-out parts can" in describe_shortage(0, calibration, parts=True)[0]

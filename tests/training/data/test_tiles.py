@@ -1,4 +1,4 @@
-"""Which tiles of the training pictures are fitted to, and that the split is one of pictures."""
+"""Which tiles of the training images are fitted to, and that the split is one of images."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 
 from flows.fastflow.config import Geometry
 from tests.training.pins import pins
-from training.data.pinned_images import Pinned
+from training.data.pinned_images import PinnedImage
 from training.data.tiles import Tile, choose
 
 SIZE, STRIDES = (64, 64), (8, 16)
@@ -17,7 +17,7 @@ TILE = Geometry(fit="tile")
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """Three pictures: of one tile, of four, and of nine."""
+    """Three images: of one tile, of four, and of nine."""
     made = []
     for i, side in enumerate((64, 100, 160)):
         made.append(tmp_path / f"{i}.png")
@@ -26,8 +26,8 @@ def paths(tmp_path: Path) -> list[Path]:
     return made
 
 
-def test_a_picture_that_is_not_tiled_is_one_row_and_is_not_read() -> None:
-    missing = [Pinned(Path("a.png"), ""), Pinned(Path("b.png"), "")]
+def test_a_image_that_is_not_tiled_is_one_row_and_is_not_read() -> None:
+    missing = [PinnedImage(Path("a.png"), ""), PinnedImage(Path("b.png"), "")]
     for geometry in (Geometry(), Geometry(fit="pad")):
         assert choose(missing, geometry, SIZE, STRIDES, 16) == [Tile(0, 0), Tile(1, 0)]
 
@@ -37,13 +37,13 @@ def test_all_tiles_are_taken_where_they_are_few(paths: list[Path]) -> None:
     assert tiles == [Tile(0, 0), *(Tile(1, i) for i in range(4)), *(Tile(2, i) for i in range(9))]
 
 
-def test_of_many_tiles_some_are_taken_once_each_and_others_of_the_next_picture(paths: list[Path]) -> None:
+def test_of_many_tiles_some_are_taken_once_each_and_others_of_the_next_image(paths: list[Path]) -> None:
     same = pins([paths[2]]) * 30
     tiles = choose(same, TILE, SIZE, STRIDES, 3)
     assert len(tiles) == len(set(tiles)) == 90
     assert all(0 <= tile.number < 9 for tile in tiles)
     counts = np.bincount([tile.number for tile in tiles], minlength=9)
     assert counts.min() >= 7  # of ten, were it perfectly even
-    by_picture = [{t.number for t in tiles if t.picture == i} for i in range(30)]
-    assert all(max(numbers) - min(numbers) >= 6 for numbers in by_picture)  # over the whole picture
+    by_image = [{t.number for t in tiles if t.image == i} for i in range(30)]
+    assert all(max(numbers) - min(numbers) >= 6 for numbers in by_image)  # over the whole image
     assert choose(same, TILE, SIZE, STRIDES, 3) == tiles

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from training.density.interpolate import interpolate, slerp
-from training.density.named import RECIPES, arguments, build
+from training.density.named_recipes import RECIPES, arguments, build
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_ends_are_the_pictures(recipe: str) -> None:
+def test_the_ends_are_the_images(recipe: str) -> None:
     torch.manual_seed(0)
     flow = build(recipe, (1, 4, 4), 17, arguments(recipe, hidden=8, depth=1))
     x = torch.randint(17, (12, 1, 4, 4)).float()

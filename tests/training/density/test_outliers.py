@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from flows import Compose, Flow, Scaling, StandardNormal, UniformDequantization
-from training.density.named import arguments, build
+from training.density.image_data import digits
+from training.density.named_recipes import arguments, build
 from training.density.outliers import negative_log_likelihood, typicality
-from training.density.pictures import digits
 
 
 def small_flow(log_scale: float = 0.0) -> Flow:
@@ -18,12 +18,12 @@ def small_flow(log_scale: float = 0.0) -> Flow:
     return Flow(Compose([UniformDequantization(4), scaling]), StandardNormal((1, 2, 2))).eval()
 
 
-def pictures(count: int = 6) -> Tensor:
+def images(count: int = 6) -> Tensor:
     return torch.randint(4, (count, 1, 2, 2), generator=torch.Generator().manual_seed(0)).float()
 
 
 def test_the_likelihood_is_a_mean_over_draws() -> None:
-    flow, x = small_flow(0.3), pictures()
+    flow, x = small_flow(0.3), images()
     found = negative_log_likelihood(flow, x, draws=3000, seed=7)
     torch.manual_seed(7)
     with torch.no_grad():
@@ -34,23 +34,23 @@ def test_the_likelihood_is_a_mean_over_draws() -> None:
     assert found.dtype == torch.float64
 
 
-def test_a_score_depends_on_no_other_picture() -> None:
+def test_a_score_depends_on_no_other_image() -> None:
     score = negative_log_likelihood
     torch.manual_seed(0)
     flow, x = build("glow", (1, 8, 8), 17, arguments("glow", hidden=8, depth=1)).eval(), digits().test[:40]
     together = score(flow, x)
     torch.testing.assert_close(score(flow, x[7:]), together[7:], rtol=1e-6, atol=1e-4)
     torch.testing.assert_close(score(flow, x.flip(0)), together.flip(0), rtol=1e-6, atol=1e-4)
-    # And noise is each picture's own: one for all would leave their mean as uncertain as a single score.
-    first, second = (score(small_flow(0.5), pictures(400), draws=1, seed=seed) for seed in (0, 1))
+    # And noise is each image's own: one for all would leave their mean as uncertain as a single score.
+    first, second = (score(small_flow(0.5), images(400), draws=1, seed=seed) for seed in (0, 1))
     assert abs(first.mean() - second.mean()) < (first - second).std() / 4
 
 
 @pytest.mark.parametrize(("value", "said"), [(0.5, "0.5"), (4.0, "4"), (-1.0, "-1"), (math.nan, "nan")])
-def test_pictures_of_other_values_have_no_score(value: float, said: str) -> None:
-    x = pictures()
+def test_images_of_other_values_have_no_score(value: float, said: str) -> None:
+    x = images()
     x[2, 0, 1, 0] = x[3, 0, 0, 0] = value
-    said = f"^row 2 of the pictures has the value {said}; the flow takes integers 0 ... 3$"
+    said = f"^row 2 of the images has the value {said}; the flow takes integers 0 ... 3$"
     with pytest.raises(ValueError, match=said):
         negative_log_likelihood(small_flow(), x)
 

@@ -1,4 +1,4 @@
-"""Sheets of pictures: every pixel where it belongs."""
+"""Sheets of images: every pixel where it belongs."""
 
 from io import BytesIO
 
@@ -21,7 +21,7 @@ def test_levels_become_all_of_the_grey_scale() -> None:
     assert to_pixels(torch.arange(256.0).view(1, 1, 16, 16), 256).flatten().tolist() == list(range(256))
 
 
-def test_pictures_stand_in_rows_at_their_places() -> None:
+def test_images_stand_in_rows_at_their_places() -> None:
     x = torch.randint(256, (5, 3, 60, 50)).float()
     found = decoded(sheet(x, 256, columns=3))
     assert found.shape[:2][::-1] == sheet_size(5, 60, 50, 3)
@@ -32,7 +32,7 @@ def test_pictures_stand_in_rows_at_their_places() -> None:
     assert (found[GAP + 60 + GAP :, GAP + 2 * (50 + GAP) :] == 128).all()  # where a sixth would be
 
 
-def test_small_pictures_are_enlarged_pixel_by_pixel() -> None:
+def test_small_images_are_enlarged_pixel_by_pixel() -> None:
     x = torch.randint(17, (1, 1, 8, 8)).float()
     found = decoded(sheet(x, 17))
     assert found.shape == (48 + 2 * GAP, 48 + 2 * GAP)

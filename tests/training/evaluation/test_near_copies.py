@@ -1,4 +1,4 @@
-"""Test pictures that nearly are training pictures: found among what the version knows, and told about."""
+"""Test images that nearly are training images: found among what the version knows, and told about."""
 
 import hashlib
 from pathlib import Path
@@ -12,8 +12,8 @@ from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.calibration.parts import PARTS, PartsError
 from flows.fastflow.imaging.decoder import read_image
 from tests.conftest import png
-from training.data.check.survey import thumbnail_of
-from training.evaluation.near_copies import NearCopies, near_copies, of_version
+from training.data.check.image_statistics import make_thumbnail
+from training.evaluation.near_copies import NearCopies, images_of_version, near_copies
 
 
 def texture(seed: int) -> NDArray[np.uint8]:
@@ -21,9 +21,9 @@ def texture(seed: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_CUBIC))
 
 
-def wrote(path: Path, picture: NDArray[np.uint8]) -> Path:
+def wrote(path: Path, image: NDArray[np.uint8]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(picture))
+    path.write_bytes(png(image))
     return path
 
 
@@ -49,9 +49,9 @@ def known(paths: list[Path]) -> list[ImageDigests]:
 
 
 def looked(test: list[Path], learned: list[Path], versions: list[Path], folder: Path) -> NearCopies:
-    learned = of_version(learned, known(versions))
+    learned = images_of_version(learned, known(versions))
     advanced: list[int] = []
-    thumbnails = np.stack([thumbnail_of(read_image(path)) for path in test])
+    thumbnails = np.stack([make_thumbnail(read_image(path)) for path in test])
     found = near_copies(test, thumbnails, learned, folder, threads=2, advance=advanced.append, sample_bits=16)
     assert sum(advanced) == len(learned)
     return found
@@ -64,14 +64,14 @@ def test_they_are_found_the_closest_first(test: list[Path], train: list[Path], t
 
 
 def test_only_what_the_version_knows_counts(test: list[Path], train: list[Path], tmp_path: Path) -> None:
-    """Pictures that came into the folder since taught it nothing."""
+    """Images that came into the folder since taught it nothing."""
     without = [path for i, path in enumerate(train) if i != 7]
     assert looked(test, train, without, tmp_path) == NearCopies(["test/good/c.jpg ~ train/good/03.png"], 29)
     assert looked(test, train, [], tmp_path) == looked(test, [], train, tmp_path) == NearCopies([], 0)
 
 
 def test_what_is_usual_is_among_parts(test: list[Path], train: list[Path], tmp_path: Path) -> None:
-    """Names of test pictures need not tell a part, and a single part has no others."""
+    """Names of test images need not tell a part, and a single part has no others."""
     (tmp_path / PARTS).write_text(r"^(\d)\d")
     assert len(looked(test, train, train, tmp_path).found) == 2
     (tmp_path / PARTS).write_text(r"\d\d\.(png)$")

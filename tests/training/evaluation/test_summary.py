@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.evaluation.summary import METRICS, means, more_than_chance, percentage
+from training.evaluation.summary import METRICS, exceeds_chance, means, percentage
 
 
 def summary(**figures: float) -> dict[str, object]:
@@ -40,4 +40,4 @@ def test_more_rejects_than_the_calibration_lets_expect(
     rejected: int, expected: list[int] | None, told: bool
 ) -> None:
     summary = {"expected_rejects": expected, "false_rejects": rejected / 20, "good": 20}
-    assert more_than_chance(summary) == told
+    assert exceeds_chance(summary) == told

@@ -32,10 +32,10 @@ SIZE = (64, 48)
 class CountingExtractor(FeatureExtractor):
     """The backbone itself, which also counts the images it was shown."""
 
-    pictures = 0
+    images = 0
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        self.pictures += len(images)
+        self.images += len(images)
         return super().forward(images)
 
 
@@ -51,7 +51,7 @@ def extractor(weights: Weights) -> CountingExtractor:
 
 @pytest.fixture
 def paths(tiny_data: Path, tmp_path: Path) -> list[Path]:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     originals = sorted((tiny_data / "tiny/train/good").iterdir())[:5]
     return [Path(shutil.copy(path, folder)) for path in originals]
@@ -70,7 +70,7 @@ def cache_of(
 
 
 def views_of(paths: list[Path]) -> list[TrainingTile]:
-    return [TrainingTile(*picture, i) for i, picture in enumerate(pins(paths))]
+    return [TrainingTile(*image, i) for i, image in enumerate(pins(paths))]
 
 
 def ignore(_: object) -> None:
@@ -101,7 +101,7 @@ def test_features_are_what_the_backbone_gives_memory_mapped_and_computed_once(
 ) -> None:
     steps: list[int] = []
     first, second = (cached(folder, extractor, paths, advance=steps.append) for _ in range(2))
-    assert extractor.pictures == 5
+    assert extractor.images == 5
     assert steps == [2, 2, 1, 5]
     assert equal(first, second)
     assert [a.shape for a in second] == [(5, 24, 16, 12), (5, 40, 8, 6)]
@@ -116,10 +116,10 @@ def test_tiles_of_an_image_are_rows(folder: Path, extractor: CountingExtractor, 
     """Images of 64 x 64: in tiles of 48 columns they are two."""
     tile = Geometry(fit="tile")
     tiles = choose(pins(paths), tile, SIZE, extractor.strides, 16)
-    views = [replace(views_of(paths)[t.picture], tile=t.number) for t in tiles]
+    views = [replace(views_of(paths)[t.image], tile=t.number) for t in tiles]
     found = cache_of(folder, extractor, views, geometry=tile).features(ignore, ignore)
-    for row, (picture, number) in enumerate(tiles):
-        prepared = compute_layout(tile, (64, 64), SIZE, extractor.strides).prepare(read_image(paths[picture]))
+    for row, (image, number) in enumerate(tiles):
+        prepared = compute_layout(tile, (64, 64), SIZE, extractor.strides).prepare(read_image(paths[image]))
         maps = extractor(torch.from_numpy(prepared.tiles()[number][None].copy()))
         for array, wanted in zip(found, maps, strict=True):
             np.testing.assert_allclose(array[row], wanted[0].numpy(), rtol=1e-4, atol=1e-4)
@@ -144,7 +144,7 @@ def test_a_new_name_place_or_time_keeps_the_cache(
     moved = [path.rename(tmp_path / "moved" / f"renamed-{i}.png") for i, path in enumerate(paths)]
     os.utime(moved[0], (0, 0))
     assert equal(before, cached(folder, extractor, moved))
-    assert extractor.pictures == 5
+    assert extractor.images == 5
 
 
 def test_what_decides_features_decides_the_caches_name(
@@ -190,7 +190,7 @@ def test_damaged_features_are_computed_again(
     DAMAGES[damage](folder / name / "scale_1.npy")
     said: list[str] = []
     assert equal(before, cached(folder, extractor, paths, say=said.append))
-    assert extractor.pictures == 10
+    assert extractor.images == 10
     assert names(folder) == [name]
     assert ["damaged or of other images" in line for line in said] == [True]
 

@@ -10,11 +10,11 @@ from tests.training.pins import pins
 from training.fit.calibrate import calibrate
 
 
-def test_it_calibrates_by_what_serving_gives_picture_by_picture(tiny_data: Path, detector: Detector) -> None:
+def test_it_calibrates_by_what_serving_gives_image_by_image(tiny_data: Path, detector: Detector) -> None:
     paths = sorted((tiny_data / "tiny/test/good").iterdir())
     made = calibrate(detector.scorer, pins(paths), 0.25, lambda _: None, 16)
     served = [detector.scorer.score([read_image(path)])[0] for path in paths]
-    assert made.scores == [one.score for one in served]  # in the order of the pictures
+    assert made.scores == [one.score for one in served]  # in the order of the images
     served.sort(key=lambda one: one.score)
     assert made.calibration.scores == [one.score for one in served]
     assert made.calibration.statistics == [list(one.statistics) for one in served]

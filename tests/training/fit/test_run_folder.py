@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from training.config.run_config import RunConfig
-from training.fit.loop import CHECKPOINT, METRICS
-from training.fit.publication import CONFIG
-from training.fit.run_folder import begin, epochs_done, finish, given_up, identify, reusable
+from training.fit.publish import CONFIG
+from training.fit.run_folder import begin, describe_discarded, epochs_done, find_published, finish, identify
+from training.fit.training_loop import CHECKPOINT, METRICS
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ def test_what_decides_the_fit_makes_another_run(settings: dict[str, Any]) -> Non
     assert identity(**settings).fit != identity().fit
 
 
-def test_which_pictures_show_the_same_part_makes_another_run() -> None:
+def test_which_images_show_the_same_part_makes_another_run() -> None:
     runs = [identify(RunConfig(), ("a", "b", "c"), "w", CPU, parts) for parts in (None, [0, 0, 1], [0, 1, 1])]
     assert len({run.fit for run in runs}) == 3
 
@@ -85,15 +85,15 @@ def test_epochs_done_are_those_of_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_what_is_given_up_is_said(tmp_path: Path) -> None:
-    assert given_up(tmp_path, finished=False) is None
+    assert describe_discarded(tmp_path, finished=False) is None
     (tmp_path / METRICS).write_text("{}\n")
     (tmp_path / CHECKPOINT).touch()
-    said = "an earlier run with these settings and pictures {}; --resume would {}, this one begins anew"
-    assert given_up(tmp_path, finished=False) == said.format("has made 1 epoch", "go on from there")
+    said = "an earlier run with these settings and images {}; --resume would {}, this one begins anew"
+    assert describe_discarded(tmp_path, finished=False) == said.format("has made 1 epoch", "go on from there")
     (tmp_path / CHECKPOINT).unlink()
-    assert given_up(tmp_path, finished=True) == said.format("is finished", "take its model")
+    assert describe_discarded(tmp_path, finished=True) == said.format("is finished", "take its model")
 
 
 def test_without_its_bundle_a_finished_run_is_not_reused(tmp_path: Path) -> None:
     finish(tmp_path, identity(), "20260101T000000-abcdef")
-    assert reusable(tmp_path, identity(), tmp_path / "models", "part") is None
+    assert find_published(tmp_path, identity(), tmp_path / "models", "part") is None

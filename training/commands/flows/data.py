@@ -1,4 +1,4 @@
-"""What `--data` means to the commands on flows: the digits, or a folder of pictures."""
+"""What `--data` means to the commands on flows: the digits, or a folder of images."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.imaging.image_errors import ImageError
-from training.density import pictures
-from training.density.pictures import Pictures
+from training.density import image_data
+from training.density.image_data import ImageSplits
 
 DIGITS = "digits"
 _DIGIT_SHAPE = (1, 8, 8)
@@ -17,25 +17,23 @@ class DataError(ValueError):
     """The data is not there, or does not fit."""
 
 
-def to_fit(data: str, *, size: int | None, channels: int | None, halvings: int) -> Pictures:
-    """The pictures that a flow is fitted to, in three parts.
+def to_fit(data: str, *, size: int | None, channels: int | None, halvings: int) -> ImageSplits:
+    """The images that a flow is fitted to, in three parts.
 
     Args:
         data: "digits", or the path of a folder.
-        size: of the pictures of a folder; by default 32.
-        channels: of the pictures of a folder; by default 3.
-        halvings: how often the flow halves its pictures.
+        size: of the images of a folder; by default 32.
+        channels: of the images of a folder; by default 3.
+        halvings: how often the flow halves its images.
 
     Raises:
-        DataError, PicturesError, ImageError: they cannot be had so.
+        DataError, ImageDataError, ImageError: they cannot be had so.
     """
     if data == DIGITS:
         if size is not None or channels is not None:
-            raise DataError(
-                "the digits are 8 x 8 and grey; --size and --channels are for folders of pictures"
-            )
-        return pictures.digits()
-    return pictures.folder(
+            raise DataError("the digits are 8 x 8 and grey; --size and --channels are for folders of images")
+        return image_data.digits()
+    return image_data.folder(
         Path(data), 32 if size is None else size, 3 if channels is None else channels, scales=halvings
     )
 
@@ -43,7 +41,7 @@ def to_fit(data: str, *, size: int | None, channels: int | None, halvings: int) 
 def to_score(
     data: str, event_shape: tuple[int, int, int], levels: int
 ) -> tuple[list[str], Tensor, dict[str, str]]:
-    """Pictures to be scored, and what to call them: the test part of the digits, all of a folder.
+    """ImageSplits to be scored, and what to call them: the test part of the digits, all of a folder.
 
     Args:
         data: "digits", or the path of a folder.
@@ -51,34 +49,34 @@ def to_score(
         levels: that it takes.
 
     Returns:
-        N names, pictures (N, C, H, W), and why a file is not among them, by its name.
+        N names, images (N, C, H, W), and why a file is not among them, by its name.
 
     Raises:
-        DataError, PicturesError: there are none, or they do not fit the flow.
+        DataError, ImageDataError: there are none, or they do not fit the flow.
     """
     if data == DIGITS:
-        if event_shape != _DIGIT_SHAPE or levels != pictures.DIGIT_LEVELS:
+        if event_shape != _DIGIT_SHAPE or levels != image_data.DIGIT_LEVELS:
             raise DataError(
-                f"the digits have the shape {_DIGIT_SHAPE} and {pictures.DIGIT_LEVELS} levels; this flow "
+                f"the digits have the shape {_DIGIT_SHAPE} and {image_data.DIGIT_LEVELS} levels; this flow "
                 f"takes {event_shape} of {levels} levels"
             )
-        values = pictures.digits().test
+        values = image_data.digits().test
         return [f"test/{i}" for i in range(len(values))], values, {}
     channels, size, _ = event_shape
-    if levels != pictures.PICTURE_LEVELS:
+    if levels != image_data.IMAGE_LEVELS:
         raise DataError(
-            f"this flow takes pictures of {levels} levels, as the digits; those of a folder have 256"
+            f"this flow takes images of {levels} levels, as the digits; those of a folder have 256"
         )
     found: dict[str, Tensor] = {}
     failures: dict[str, str] = {}
-    for file in pictures.files(Path(data)):
+    for file in image_data.files(Path(data)):
         try:
-            found[file.name] = torch.from_numpy(pictures.read(file, size, channels))
+            found[file.name] = torch.from_numpy(image_data.read(file, size, channels))
         except ImageError as error:
             failures[file.name] = str(error).removeprefix(f"{file}: ")
         except OSError as error:
             failures[file.name] = error.strerror or str(error)
     if not found:
         name, reason = next(iter(failures.items()))
-        raise DataError(f"none of the {len(failures)} pictures in {data} can be read; {name!r}: {reason}")
+        raise DataError(f"none of the {len(failures)} images in {data} can be read; {name!r}: {reason}")
     return list(found), torch.stack(list(found.values())).float(), failures

@@ -41,7 +41,7 @@ def gallery(
     from flows.fastflow.files.atomic_files import replace_file
     from training.density import gallery as drawings
     from training.density.fit import DensityFitError
-    from training.density.plane import TargetError, fit_target, plane_recipe, target_named
+    from training.density.plane import TargetError, find_target, fit_target, plane_recipe
     from training.density.targets import TARGETS
     from training.terminal.progress import ConsoleProgress
 
@@ -49,7 +49,7 @@ def gallery(
     plane_recipe(recipe)
     names = {"all": list(TARGETS), "none": []}.get(targets, [name.strip() for name in targets.split(",")])
     try:
-        chosen = [target_named(name) for name in dict.fromkeys(names)]
+        chosen = [find_target(name) for name in dict.fromkeys(names)]
     except TargetError as error:
         raise TargetError(f"{error}; and all of them: all, no fits: none") from error
     torch.set_num_threads(threads)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-_MAX_SHEET = 2**25  # pixels; all pictures of a sheet are in memory at once
+_MAX_SHEET = 2**25  # pixels; all images of a sheet are in memory at once
 
 
 def sample(
@@ -37,36 +37,36 @@ def sample(
 
     from flows.fastflow.engines.device import pick_device
     from flows.fastflow.files.atomic_files import replace_file, temporary_directory
-    from training.density import saved
+    from training.density import saved_flow
     from training.density.sheets import SheetError, default_columns, png, sheet, sheet_size, to_pixels
 
     single = out.suffix.lower() == ".png"
     names = [out] if single else [out / f"{i:04d}.png" for i in range(number)]
     if not overwrite and (there := next((name for name in names if name.exists()), None)):
-        raise saved.SavedFlowError(
+        raise saved_flow.SavedFlowError(
             f"{there} is there already; choose another --out, or replace it: --overwrite"
         )
     if out.exists() and out.is_dir() == single:
         kind = "a folder; a sheet" if single else "no folder; what does not end in .png"
-        raise saved.SavedFlowError(f"{out} is {kind} needs another --out")
+        raise saved_flow.SavedFlowError(f"{out} is {kind} needs another --out")
     earlier = [] if single or not out.is_dir() else [path.name for path in out.iterdir()]
     drawn = [name for name in earlier if re.fullmatch(r"[0-9]{4}\.png", name)]
     if surplus := sorted(name for name in drawn if int(name[:4]) >= number):
-        raise saved.SavedFlowError(
-            f"{out} holds {surplus[-1]} of another draw, which {number} pictures would not replace; choose "
+        raise saved_flow.SavedFlowError(
+            f"{out} holds {surplus[-1]} of another draw, which {number} images would not replace; choose "
             f"another --out, or remove it"
         )
     torch.set_num_threads(threads)
     where = pick_device(device)
-    loaded = saved.load(run, where)
+    loaded = saved_flow.load(run, where)
     levels = loaded.record.levels
     _, height, width = loaded.record.event_shape
     wide, high = sheet_size(number, height, width, default_columns(number))
     if single and wide * high > _MAX_SHEET:
         raise SheetError(
-            f"a sheet of {number} pictures would have {wide} x {high} pixels; draw fewer, or into a folder"
+            f"a sheet of {number} images would have {wide} x {high} pixels; draw fewer, or into a folder"
         )
-    batches = saved.draw(loaded.flow, number, temperature=temperature, seed=seed)
+    batches = saved_flow.draw(loaded.flow, number, temperature=temperature, seed=seed)
     if single:
         data = sheet(torch.cat(list(batches)), levels)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -81,4 +81,4 @@ def sample(
             out.mkdir(exist_ok=True)
             for name in names:
                 (temporary / name.name).replace(name)
-    typer.echo(f"{number} pictures of {run}: {out}")
+    typer.echo(f"{number} images of {run}: {out}")

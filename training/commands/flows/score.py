@@ -9,7 +9,7 @@ import typer
 _HEADER = ("rank", "picture", "log_likelihood_nats", "bits_per_dim", "typicality_nats")
 
 
-class By(StrEnum):
+class RankBy(StrEnum):
     """What to rank by."""
 
     TYPICALITY = "typicality"
@@ -21,8 +21,8 @@ def score(
     data: Annotated[str, typer.Option(help="digits, whose test part is scored, or a folder with images.")],
     out: Annotated[Path | None, typer.Option(help="CSV file for all scores.")] = None,
     by: Annotated[
-        By, typer.Option(help="Rank by typicality, an unusual likelihood, or by a low likelihood.")
-    ] = By.TYPICALITY,
+        RankBy, typer.Option(help="Rank by typicality, an unusual likelihood, or by a low likelihood.")
+    ] = RankBy.TYPICALITY,
     top: Annotated[int, typer.Option(help="Lines to print; 0 for all.", min=0)] = 20,
     draws: Annotated[int, typer.Option(help="Noise draws to average over.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Random seed of the noise.", min=0, max=2**63 - 1)] = 0,
@@ -49,25 +49,27 @@ def score(
     from flows.fastflow.engines.device import pick_device
     from flows.fastflow.files.atomic_files import replace_file
     from training.commands.flows.data import to_score
-    from training.density import saved
+    from training.density import saved_flow
     from training.density.outliers import negative_log_likelihood, typicality
 
     if out is not None and out.is_dir():
-        raise saved.SavedFlowError(f"{out} is a folder; --out is the name of a CSV file")
+        raise saved_flow.SavedFlowError(f"{out} is a folder; --out is the name of a CSV file")
     if out is not None and not overwrite and out.exists():
-        raise saved.SavedFlowError(
+        raise saved_flow.SavedFlowError(
             f"{out} is there already; choose another --out, or replace it: --overwrite"
         )
     torch.set_num_threads(threads)
     where = pick_device(device)
-    loaded = saved.load(run, where)
+    loaded = saved_flow.load(run, where)
     record = loaded.record
-    names, pictures, failures = to_score(data, record.event_shape, record.levels)
+    names, images, failures = to_score(data, record.event_shape, record.levels)
     dimensions = math.prod(loaded.record.event_shape) * math.log(2)
-    surprise = negative_log_likelihood(loaded.flow, pictures.to(where), draws=draws, seed=seed).cpu()
+    surprise = negative_log_likelihood(loaded.flow, images.to(where), draws=draws, seed=seed).cpu()
     usual = torch.tensor([loaded.record.validation_bits_per_dim * dimensions], dtype=torch.float64)
     distance = typicality(surprise, usual)
-    strangest = (distance if by is By.TYPICALITY else surprise).argsort(descending=True, stable=True).tolist()
+    strangest = (
+        (distance if by is RankBy.TYPICALITY else surprise).argsort(descending=True, stable=True).tolist()
+    )
     rows = [
         (rank, _printable(names[i]), -surprise[i].item(), surprise[i].item() / dimensions, distance[i].item())
         for rank, i in enumerate(strangest, 1)
@@ -84,7 +86,7 @@ def score(
         writer.writerows([rank, _safe(name), *map(repr, figures)] for rank, name, *figures in rows)
         out.parent.mkdir(parents=True, exist_ok=True)
         replace_file(out, file.getvalue().encode(), sync=False)
-        typer.echo(f"scores of every picture: {out}")
+        typer.echo(f"scores of every image: {out}")
     for name, reason in failures.items():
         typer.secho(_printable(f"{name}: {reason}"), fg="red", err=True)
     if failures:

@@ -71,24 +71,24 @@ def train(
 
     from flows.fastflow.engines.device import pick_device
     from training.commands.flows.data import to_fit
-    from training.density import named, saved
+    from training.density import named_recipes, saved_flow
     from training.density.fit import FitSettings
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
-    recipe = named.recipe_name(recipe)
-    chosen = named.arguments(recipe, hidden=hidden, depth=depth, scales=scales)
+    recipe = named_recipes.recipe_name(recipe)
+    chosen = named_recipes.arguments(recipe, hidden=hidden, depth=depth, scales=scales)
     target = out or Path("runs-flows") / f"{recipe}-{Path(data).resolve().name}"
-    saved.check_target(target, overwrite=overwrite)
+    saved_flow.check_target(target, overwrite=overwrite)
     where = pick_device(device)
-    pictures = to_fit(data, size=size, channels=channels, halvings=named.halvings(recipe, chosen))
+    images = to_fit(data, size=size, channels=channels, halvings=named_recipes.halvings(recipe, chosen))
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    flow = named.build(recipe, pictures.shape, pictures.levels, chosen).to(where)
-    train, validation = (part.to(where) for part in (pictures.train, pictures.validation))
+    flow = named_recipes.build(recipe, images.shape, images.levels, chosen).to(where)
+    train, validation = (part.to(where) for part in (images.train, images.validation))
     progress.say(
         f"{recipe}, {sum(p.numel() for p in flow.parameters()):,} parameters, on {where}; "
-        f"{len(train)} pictures of {pictures.shape} and {pictures.levels} levels to fit, "
+        f"{len(train)} images of {images.shape} and {images.levels} levels to fit, "
         f"{len(validation)} held out"
     )
     settings = FitSettings(
@@ -98,15 +98,15 @@ def train(
         every=max(1, min(100, steps // 10)),
         seed=seed,
     )
-    with saved.new_run(target, overwrite=overwrite) as run:
-        bits, seconds = _fit(flow, train, validation, settings, run / saved.METRICS, progress)
-        record = saved.Record(
+    with saved_flow.new_run(target, overwrite=overwrite) as run:
+        bits, seconds = _fit(flow, train, validation, settings, run / saved_flow.METRICS, progress)
+        record = saved_flow.FlowRecord(
             recipe=recipe,
             arguments=chosen,
-            event_shape=pictures.shape,
-            levels=pictures.levels,
-            data=saved.Data.of(pictures, data),
-            settings=saved.Fitted(
+            event_shape=images.shape,
+            levels=images.levels,
+            data=saved_flow.DataSource.of(images, data),
+            settings=saved_flow.FitRecord(
                 steps=steps,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
@@ -116,10 +116,10 @@ def train(
             ),
             validation_bits_per_dim=bits,
         )
-        saved.save(run, flow, record)
-    progress.say(f"{bits:.3f} bits/dim of held-out pictures, after {seconds:.0f} s")
+        saved_flow.save(run, flow, record)
+    progress.say(f"{bits:.3f} bits/dim of held-out images, after {seconds:.0f} s")
     progress.say(f"kept: {target}")
-    _draw(flow, validation, pictures.levels, target, seed, progress)
+    _draw(flow, validation, images.levels, target, seed, progress)
     following = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]
     progress.say(f"next: {shlex.join(following)}")
 
@@ -132,7 +132,7 @@ def _fit(
     metrics_file: Path,
     progress: "Progress",
 ) -> tuple[float, float]:
-    """Fit the flow, a line for every look at it; its bits per dimension of held-out pictures, and seconds."""
+    """Fit the flow, a line for every look at it; its bits per dimension of held-out images, and seconds."""
     import json
     import math
     import time
@@ -178,7 +178,7 @@ def _draw(
     import torch
 
     from flows.fastflow.files.atomic_files import replace_file
-    from training.density import saved
+    from training.density import saved_flow
     from training.density.interpolate import interpolate
     from training.density.sheets import SheetError, sheet
 
@@ -188,11 +188,11 @@ def _draw(
         except SheetError as error:
             progress.say(f"no {name}: {error}")
 
-    with progress.stage("pictures", 2) as advance:
-        draw(saved.SAMPLES, torch.cat(list(saved.draw(flow, 64, seed=seed))), 8)
+    with progress.stage("images", 2) as advance:
+        draw(saved_flow.SAMPLES, torch.cat(list(saved_flow.draw(flow, 64, seed=seed))), 8)
         advance(1)
         rows, along = min(8, len(validation) // 2), 10
         if rows:
             ways = interpolate(flow, validation[:rows], validation[rows : 2 * rows], along)
-            draw(saved.INTERPOLATIONS, ways.flatten(0, 1), along)
+            draw(saved_flow.INTERPOLATIONS, ways.flatten(0, 1), along)
         advance(1)

@@ -1,4 +1,4 @@
-"""Pictures whose size, colour or light is unlike that of the rest, and those that show nothing."""
+"""Images whose size, colour or light is unlike that of the rest, and those that show nothing."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.check.findings import Finding, Size
-from training.data.check.survey import Picture
+from training.data.check.findings import DataFinding, SizeCount
+from training.data.check.image_statistics import ImageStatistics
 
-_MAJORITY = 0.8  # share of pictures that makes a size or a kind of colour the rule
+_MAJORITY = 0.8  # share of images that makes a size or a kind of colour the rule
 _SIZE_DEVIATIONS, _LEAST_SPREAD = 5.0, 0.05  # robust ones, of logarithms
 _GREY = 1.0  # colourfulness below it: what JPEG makes of grey
 _BLANK = 2.0  # grey levels of spread: noise alone
@@ -18,18 +18,20 @@ _DARK, _BRIGHT = 10, 245  # lightness of nearly all pixels
 _DEVIATIONS, _LEVELS = 6.0, 25.0  # both must be exceeded by an odd brightness
 
 
-def sizes(train: Sequence[Picture], shown: int = 10) -> list[Size]:
-    """The sizes of the training pictures, the most frequent first."""
+def sizes(train: Sequence[ImageStatistics], shown: int = 10) -> list[SizeCount]:
+    """The sizes of the training images, the most frequent first."""
     counted = Counter(p.size for p in train).most_common(shown)
-    return [Size(width=size[1], height=size[0], count=count) for size, count in counted]
+    return [SizeCount(width=size[1], height=size[0], count=count) for size, count in counted]
 
 
-def odd_sizes(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:
-    """Pictures of another size than most training pictures; where sizes vary, of another order or shape.
+def odd_sizes(
+    train: Sequence[ImageStatistics], others: Sequence[tuple[str, ImageStatistics]]
+) -> list[DataFinding]:
+    """Images of another size than most training images; where sizes vary, of another order or shape.
 
     Args:
-        train: the training pictures.
-        others: all pictures that are to be compared with them, named.
+        train: the training images.
+        others: all images that are to be compared with them, named.
     """
     (height, width), count = Counter(p.size for p in train).most_common(1)[0]
     if count >= _MAJORITY * len(train):
@@ -45,7 +47,7 @@ def odd_sizes(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -
         side, aspect = np.exp(middle)
         rest = f"the rest vary around {side * aspect**0.5:.0f}x{side / aspect**0.5:.0f}"
     return [
-        Finding(
+        DataFinding(
             kind="size",
             severity="warning",
             files=[name],
@@ -55,54 +57,58 @@ def odd_sizes(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -
     ]
 
 
-def _shape(picture: Picture) -> NDArray[np.float64]:
-    height, width = picture.size
+def _shape(image: ImageStatistics) -> NDArray[np.float64]:
+    height, width = image.size
     return np.array([np.log(height * width) / 2, np.log(width / height)])
 
 
-def odd_bits(pictures: Sequence[tuple[str, Picture]], sample_bits: int) -> list[Finding]:
-    """One finding for all pictures of 16 bits if none uses the upper ones that count, or some use more.
+def odd_bits(images: Sequence[tuple[str, ImageStatistics]], sample_bits: int) -> list[DataFinding]:
+    """One finding for all images of 16 bits if none uses the upper ones that count, or some use more.
 
     None but for hot pixels, that is; all that is brighter than sample_bits tells is white, whatever it is.
 
     Of a single one that uses few that says nothing: the part may be dark.
 
     Args:
-        pictures: named.
+        images: named.
         sample_bits: that count, see `images.decode`.
     """
-    deep = [(name, p.bits) for name, p in pictures if p.bits is not None]
+    deep = [(name, p.bits) for name, p in images if p.bits is not None]
     most = max((bits.brightest for _, bits in deep), default=sample_bits)
     usual = max((bits.but_hot for _, bits in deep), default=sample_bits)
     measure = most
     if most > sample_bits:
         files = [name for name, bits in deep if bits.brightest > sample_bits]
         message = (
-            f"{len(files)} pictures of 16 bits use up to {most} of them, and sample_bits is {sample_bits}: "
+            f"{len(files)} images of 16 bits use up to {most} of them, and sample_bits is {sample_bits}: "
             f"what is above {2**sample_bits - 1} is white in them"
         )
     elif (fitting := next(bits for bits in _CAMERAS_BITS if bits >= usual)) < sample_bits:
         hot, measure = ", but for single pixels" if most > usual else "", usual
         files = [name for name, _ in deep]
         message = (
-            f"{len(deep)} pictures of 16 bits use {usual} of them at most{hot}. The upper 8 of {sample_bits} "
+            f"{len(deep)} images of 16 bits use {usual} of them at most{hot}. The upper 8 of {sample_bits} "
             f"are taken, which leaves {2 ** max(usual - sample_bits + 8, 0)} shades of grey: set "
             f"sample_bits: {fitting} in the run's YAML if the camera gives no more"
         )
     else:
         return []
-    return [Finding(kind="depth", severity="warning", files=files, message=message, measure=float(measure))]
+    return [
+        DataFinding(kind="depth", severity="warning", files=files, message=message, measure=float(measure))
+    ]
 
 
-def odd_colours(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:
-    """Grey pictures where most training pictures are coloured, or the reverse."""
+def odd_colours(
+    train: Sequence[ImageStatistics], others: Sequence[tuple[str, ImageStatistics]]
+) -> list[DataFinding]:
+    """Grey images where most training images are coloured, or the reverse."""
     coloured = sum(p.colourfulness >= _GREY for p in train)
     if max(coloured, len(train) - coloured) < _MAJORITY * len(train):
         return []
     usual = coloured * 2 > len(train)
     words = {True: "coloured", False: "grey"}
     return [
-        Finding(
+        DataFinding(
             kind="colour",
             severity="warning",
             files=[name],
@@ -114,12 +120,14 @@ def odd_colours(train: Sequence[Picture], others: Sequence[tuple[str, Picture]])
     ]
 
 
-def odd_light(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:
-    """Pictures that show nothing, are black or white nearly all over, or darker or brighter than the rest."""
+def odd_light(
+    train: Sequence[ImageStatistics], others: Sequence[tuple[str, ImageStatistics]]
+) -> list[DataFinding]:
+    """Images that show nothing, are black or white nearly all over, or darker or brighter than the rest."""
     levels = np.array([p.brightness for p in train])
     middle = float(np.median(levels))
     spread = 1.4826 * float(np.median(np.abs(levels - middle)))
-    # Where the scene itself is black or white, or the parts have no texture, that is no news of one picture.
+    # Where the scene itself is black or white, or the parts have no texture, that is no news of one image.
     blank_scene = float(np.median([p.spread for p in train])) < _BLANK
     dark_scene = float(np.median([p.brightest for p in train])) <= _DARK
     bright_scene = float(np.median([p.darkest for p in train])) >= _BRIGHT
@@ -139,7 +147,7 @@ def odd_light(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -
         else:
             continue
         findings.append(
-            Finding.model_validate(
+            DataFinding.model_validate(
                 {"kind": kind, "severity": "warning", "files": [name], "message": said, "measure": off}
             )
         )

@@ -1,4 +1,4 @@
-"""Files, pictures and parts that are there more than once, in the training set or in training and test."""
+"""Files, images and parts that are there more than once, in the training set or in training and test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,24 +7,24 @@ import numpy as np
 
 from flows.fastflow.calibration.parts import is_single_image, parts_or_single_images
 from flows.fastflow.files.listing import join_first
-from training.data.check.findings import Finding
-from training.data.check.near_duplicates import LIMIT, Neighbours, nearest_in_training
-from training.data.check.survey import Picture
+from training.data.check.findings import DataFinding
+from training.data.check.image_statistics import ImageStatistics
+from training.data.check.near_duplicates import LIMIT, NeighbourDistances, nearest_in_training
 
-Named = tuple[str, Picture]
+Named = tuple[str, ImageStatistics]
 
 _SHOWN = 5  # of the names in a message; a finding lists all
 
 
-def copies(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> list[Finding]:
+def copies(train: Sequence[Named], test: Sequence[Named], near: NeighbourDistances) -> list[DataFinding]:
     """What is there more than once.
 
     Files that are the same byte for byte are told once, as that, and not as near-duplicates too.
 
     Args:
-        train: the training pictures with their names.
-        test: the test pictures with their names.
-        near: the distances between the training pictures.
+        train: the training images with their names.
+        test: the test images with their names.
+        near: the distances between the training images.
     """
     return [
         *_leaks(train, test, near),
@@ -36,18 +36,16 @@ def copies(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> l
 
 def same_parts(
     train: Sequence[Path], parts: Sequence[str], test: Sequence[Path], folder: Path
-) -> list[Finding]:
-    """Test pictures of parts of which there are training pictures, as names tell: figures on them flatter.
+) -> list[DataFinding]:
+    """Test images of parts of which there are training images, as names tell: figures on them flatter.
 
     Args:
-        train: the training pictures.
+        train: the training images.
         parts: which part each of them shows.
-        test: the good test pictures.
+        test: the good test images.
         folder: the category's, which has a parts.txt.
     """
-    asked = parts_or_single_images(
-        [path.name for path in test], folder
-    )  # names of test pictures need not tell
+    asked = parts_or_single_images([path.name for path in test], folder)  # names of test images need not tell
     if asked is None:
         return []
     first = dict(reversed([*zip(parts, train, strict=True)]))
@@ -60,12 +58,12 @@ def same_parts(
     return [_leak(a, b, f"{a} and {b} show the same part, as their names tell", 0.0) for a, b in named]
 
 
-def _same_files(pictures: Sequence[Named]) -> list[Finding]:
+def _same_files(images: Sequence[Named]) -> list[DataFinding]:
     by_content: dict[str, list[str]] = {}
-    for name, picture in pictures:
-        by_content.setdefault(picture.sha256, []).append(name)
+    for name, image in images:
+        by_content.setdefault(image.sha256, []).append(name)
     return [
-        Finding(
+        DataFinding(
             kind="duplicate",
             severity="warning",
             files=names,
@@ -77,8 +75,8 @@ def _same_files(pictures: Sequence[Named]) -> list[Finding]:
     ]
 
 
-def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
-    """Groups of training pictures that are linked by being near, each told once; the closest group first."""
+def _within(train: Sequence[Named], near: NeighbourDistances) -> list[DataFinding]:
+    """Groups of training images that are linked by being near, each told once; the closest group first."""
     group = list(range(len(train)))
 
     def head(i: int) -> int:
@@ -97,7 +95,7 @@ def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
     for i, (name, _) in enumerate(train):
         members.setdefault(head(i), []).append(name)
     return [
-        Finding(
+        DataFinding(
             kind="near_duplicate",
             severity="warning",
             files=members[top],
@@ -108,8 +106,8 @@ def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
     ]
 
 
-def _leaks(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> list[Finding]:
-    """Test pictures that show what a training picture shows, the closest first: figures on them flatter."""
+def _leaks(train: Sequence[Named], test: Sequence[Named], near: NeighbourDistances) -> list[DataFinding]:
+    """Test images that show what a training image shows, the closest first: figures on them flatter."""
     if not test:
         return []
     index, ratio = nearest_in_training(
@@ -117,8 +115,8 @@ def _leaks(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> l
     )
     by_content = {p.sha256: name for name, p in reversed(train)}
     findings = []
-    for (name, picture), i, r in zip(test, index, ratio, strict=True):
-        if (same := by_content.get(picture.sha256)) is not None:
+    for (name, image), i, r in zip(test, index, ratio, strict=True):
+        if (same := by_content.get(image.sha256)) is not None:
             findings.append(_leak(name, same, f"{name} = {same}, byte for byte", 0.0))
         elif r <= LIMIT:
             twin = train[int(i)][0]
@@ -126,5 +124,5 @@ def _leaks(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> l
     return sorted(findings, key=lambda f: f.measure or 0.0)
 
 
-def _leak(name: str, twin: str, message: str, ratio: float) -> Finding:
-    return Finding(kind="leak", severity="warning", files=[name, twin], message=message, measure=ratio)
+def _leak(name: str, twin: str, message: str, ratio: float) -> DataFinding:
+    return DataFinding(kind="leak", severity="warning", files=[name, twin], message=message, measure=ratio)

@@ -35,22 +35,22 @@ Kind = Literal[
 # In the order in which they are told: what stops a run first.
 TITLES: dict[Kind, str] = {
     "undecodable": "cannot be decoded",
-    "passed_over": "pictures that have no part in anything",
+    "passed_over": "images that have no part in anything",
     "depth": "samples of 16 bits that use fewer, or more than sample_bits",
     "blank": "nothing to be seen",
     "exposure": "much darker or brighter than the rest",
     "size": "of another size than the rest",
     "colour": "grey among coloured ones, or coloured among grey ones",
     "outlier": "unlike the other good ones: are they good?",
-    "leak": "test pictures that are, or nearly are, among the training pictures",
+    "leak": "test images that are, or nearly are, among the training images",
     "duplicate": "the same file more than once",
-    "near_duplicate": "almost the same picture more than once",
+    "near_duplicate": "almost the same image more than once",
     "mask_unusable": "masks that cannot be used",
     "mask_empty": "masks that mark nothing",
-    "mask_full": "masks that mark nearly all of the picture",
+    "mask_full": "masks that mark nearly all of the image",
     "mask_shades": "masks of several shades, of which the darker do not count",
     "mask_of_good": "good parts in which a mask marks something: are they defective?",
-    "mask_without_picture": "masks without a picture",
+    "mask_without_picture": "masks without an image",
     "defect_without_mask": "defective parts without a mask, where others have one",
 }
 
@@ -61,11 +61,11 @@ def within(text: str, folder: Path) -> str:
     return re.sub(rf"(?<![^\s'\"(,]){re.escape(str(folder))}/", "", text)
 
 
-class _Record(BaseModel):
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Finding(_Record):
+class DataFinding(_Frozen):
     """One thing that deserves a look.
 
     Attributes:
@@ -85,28 +85,28 @@ class Finding(_Record):
     measure: float | None = None
 
 
-class Size(_Record):
-    """How many training pictures have a size; sides in pixels."""
+class SizeCount(_Frozen):
+    """How many training images have a size; sides in pixels."""
 
     width: int
     height: int
     count: int
 
 
-class DataCheck(_Record):
+class DataCheck(_Frozen):
     """All that was found in a category.
 
     Attributes:
         category: its name.
         layout: the layout in which it was found.
-        train: number of training pictures.
+        train: number of training images.
         parts: number of parts that they show, where a parts.txt tells; otherwise None.
-        different: what a run divides: parts, or else pictures; copies, byte for byte, and what cannot be
+        different: what a run divides: parts, or else images; copies, byte for byte, and what cannot be
             decoded left out.
-        test: number of test pictures; None where they were not looked at, or there are none.
+        test: number of test images; None where they were not looked at, or there are none.
         no_test: why there are none, if they were looked for.
         masks: number of masks.
-        sizes: the sizes of the training pictures, the most frequent first, ten at most.
+        sizes: the sizes of the training images, the most frequent first, ten at most.
         seconds: how long the check took.
         findings: in the order of `TITLES`.
     """
@@ -119,9 +119,9 @@ class DataCheck(_Record):
     test: int | None
     no_test: str | None
     masks: int
-    sizes: list[Size]
+    sizes: list[SizeCount]
     seconds: float
-    findings: list[Finding]
+    findings: list[DataFinding]
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -130,17 +130,17 @@ class DataCheck(_Record):
         return dict(Counter(finding.kind for finding in self.findings))
 
     @property
-    def errors(self) -> list[Finding]:
+    def errors(self) -> list[DataFinding]:
         """What stops a training run."""
         return [f for f in self.findings if f.severity == "error"]
 
     def lines(self, shown: int = 3) -> list[str]:
         """The check as text: a summary, then each kind with its first `shown` findings."""
         parts = "" if self.parts is None else f" of {self.parts} parts"
-        test = "" if self.test is None else f", {self.test} test pictures, {self.masks} masks"
+        test = "" if self.test is None else f", {self.test} test images, {self.masks} masks"
         warnings = len(self.findings) - len(self.errors)
         lines = [
-            f"data check: {self.train} training pictures{parts}{test}; {len(self.errors)} errors, "
+            f"data check: {self.train} training images{parts}{test}; {len(self.errors)} errors, "
             f"{warnings} warnings ({self.seconds:.1f} s)"
         ]
         for kind, title in TITLES.items():
@@ -156,11 +156,11 @@ class DataCheck(_Record):
         """Stop a run that cannot go well.
 
         Raises:
-            DatasetError: with every training picture that cannot be decoded, not only the first.
+            DatasetError: with every training image that cannot be decoded, not only the first.
         """
         if self.errors:
             listed = "\n".join(f"  {finding.message}" for finding in self.errors)
             raise DatasetError(
-                f"{len(self.errors)} training pictures of {self.category} cannot be decoded; repair or "
+                f"{len(self.errors)} training images of {self.category} cannot be decoded; repair or "
                 f"remove them:\n{listed}"
             )

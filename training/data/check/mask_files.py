@@ -1,17 +1,17 @@
-"""Masks that cannot be used, without a picture, of another size, damaged, or that mark odd things."""
+"""Masks that cannot be used, without an image, of another size, damaged, or that mark odd things."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flows.fastflow.imaging.decoder import read_image
-from training.data.check.findings import Finding, Kind, within
-from training.data.check.survey import Picture
-from training.data.folders import MASKS, is_good, masks_of
-from training.data.masks import read_mask, uncounted
+from training.data.check.findings import DataFinding, Kind, within
+from training.data.check.image_statistics import ImageStatistics
+from training.data.folders import MASKS, is_good, match_masks
+from training.data.masks import ignored_share, read_mask
 from training.data.sample import Sample
 
-_NEARLY_ALL = 0.95  # of a picture's pixels
+_NEARLY_ALL = 0.95  # of an image's pixels
 _MUCH = 0.05  # of what is drawn in a mask
 
 
@@ -19,18 +19,18 @@ def check_masks(
     samples: Sequence[Sample],
     masks: Sequence[Path],
     train: Sequence[Path],
-    pictures: Mapping[Path, Picture],
+    images: Mapping[Path, ImageStatistics],
     folder: Path,
     *,
     threads: int,
-) -> list[Finding]:
-    """Read every mask and hold it against its picture.
+) -> list[DataFinding]:
+    """Read every mask and hold it against its image.
 
     Args:
-        samples: the test pictures.
+        samples: the test images.
         masks: every mask there is.
-        train: the good pictures that are learned from.
-        pictures: all of these that could be decoded.
+        train: the good images that are learned from.
+        images: all of these that could be decoded.
         folder: the category's folder, which names are relative to.
         threads: masks read at a time.
     """
@@ -38,14 +38,14 @@ def check_masks(
     def named(path: Path) -> str:
         return path.relative_to(folder).as_posix()
 
-    def look(sample: Sample) -> Finding | None:
-        if sample.mask is None or sample.path not in pictures:
+    def look(sample: Sample) -> DataFinding | None:
+        if sample.mask is None or sample.path not in images:
             return None
-        picture = pictures[sample.path]
+        image = images[sample.path]
         files = [named(sample.mask), named(sample.path)]
         try:
-            marked = float(read_mask(sample.mask, picture.size).mean())
-            dark = uncounted(sample.mask)
+            marked = float(read_mask(sample.mask, image.size).mean())
+            dark = ignored_share(sample.mask)
         except (ValueError, OSError) as error:
             said = within(str(error), folder)
             return _warning("mask_unusable", files, f"{files[0]} cannot be used: {said}")
@@ -76,7 +76,7 @@ def check_masks(
         found = [finding for finding in pool.map(look, looked) if finding is not None]
     used |= set(of_good.values())
     orphans = [named(mask) for mask in masks if mask not in used]
-    found += [_warning("mask_without_picture", [name], f"no picture goes with {name}") for name in orphans]
+    found += [_warning("mask_without_picture", [name], f"no image goes with {name}") for name in orphans]
     without = [s for s in samples if s.defect is not None and s.mask is None]
     if any(sample.mask for sample in samples):
         found += [
@@ -88,15 +88,15 @@ def check_masks(
 def _masks_of_good(
     masks: Sequence[Path], samples: Sequence[Sample], train: Sequence[Path]
 ) -> dict[Path, Path]:
-    """The masks of good parts, which some tools write for every picture; by picture.
+    """The masks of good parts, which some tools write for every image; by image.
 
     Of those that are no defect's: what lies in a folder of good parts, and of what lies beside folders, where
-    there is one kind of defect, what marks nothing. Numbers may begin anew in each folder of pictures.
+    there is one kind of defect, what marks nothing. Numbers may begin anew in each folder of images.
     """
     good = [sample.path for sample in samples if sample.defect is None]
     left = [mask for mask in masks if is_good(mask.parent) or (_is_flat(mask) and _marks_nothing(mask))]
-    tested = masks_of(left, good)
-    return tested | masks_of([mask for mask in left if mask not in tested.values()], train)
+    tested = match_masks(left, good)
+    return tested | match_masks([mask for mask in left if mask not in tested.values()], train)
 
 
 def _is_flat(mask: Path) -> bool:
@@ -110,5 +110,5 @@ def _marks_nothing(mask: Path) -> bool:
         return False
 
 
-def _warning(kind: Kind, files: list[str], message: str) -> Finding:
-    return Finding(kind=kind, severity="warning", files=files, message=message)
+def _warning(kind: Kind, files: list[str], message: str) -> DataFinding:
+    return DataFinding(kind=kind, severity="warning", files=files, message=message)

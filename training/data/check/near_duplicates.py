@@ -1,8 +1,8 @@
-"""Pictures that show almost the same: copies saved anew, and several photographs of one part.
+"""Images that show almost the same: copies saved anew, and several photographs of one part.
 
 Good parts look alike, so no fixed distance tells a copy from a neighbour. A pair counts where it is much
-closer than what is usual: at most 0.15 of each picture's distance to its k-th nearest neighbour, k being
-a twentieth of all pictures. Distances are root mean squares between thumbnails without their mean and
+closer than what is usual: at most 0.15 of each image's distance to its k-th nearest neighbour, k being
+a twentieth of all images. Distances are root mean squares between thumbnails without their mean and
 spread, so that a brighter copy is a copy.
 
 On the development set the closest pairs of bottles and of grids are at 0.27 and 0.28; copies of them as JPEG
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 
 LIMIT = 0.15
 _K_SHARE, _K_LEAST = 1 / 20, 5
-_PAIRS = 16  # of one picture
+_PAIRS = 16  # of one image
 _ROWS, _COLUMNS = 512, 2048
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """Distances between training pictures.
+class NeighbourDistances:
+    """Distances between training images.
 
     Attributes:
         fifth: (N,) distance to the fifth nearest one of another part, or the furthest where there are fewer.
         usual: (N,) distance to the k-th nearest, against which pairs are measured.
         pairs: (i, j, ratio) with i < j of those that are closer than `LIMIT` times what is usual for both. Of
-            pictures that are all the same each is paired with the first of them alone, of another part; of
+            images that are all the same each is paired with the first of them alone, of another part; of
             more than 16 such j, i is with the next and the 16 closest.
     """
 
@@ -40,15 +40,15 @@ class Neighbours:
     pairs: list[tuple[int, int, float]]
 
 
-def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = None) -> Neighbours:
-    """Compare every training picture with every other that shows another part.
+def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = None) -> NeighbourDistances:
+    """Compare every training image with every other that shows another part.
 
     Args:
         thumbnails: (N, H, W) lightness, N at least 2. Memory is that of 512 rows of distances.
         parts: (N,) numbers of the parts that they show, at least 2; None where each shows another.
     """
     parts = np.arange(len(thumbnails)) if parts is None else parts
-    count, others = len(thumbnails), others_than(parts)
+    count, others = len(thumbnails), count_others(parts)
     fifth, k = min(5, others), min(max(_K_LEAST, math.ceil(_K_SHARE * count)), others)
     reach = max(k, fifth)
     ordered = np.empty((count, 2), dtype=np.float32)
@@ -57,7 +57,7 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
     for start in range(0, count, _ROWS):
         own = np.arange(start, min(start + _ROWS, count))
         rows = _distances(thumbnails[own], thumbnails)
-        # A picture is no neighbour of itself, nor of others of its part.
+        # An image is no neighbour of itself, nor of others of its part.
         rows[parts[own, None] == parts] = np.inf
         nearest = np.sort(np.partition(rows, reach - 1, axis=1)[:, :reach], axis=1)
         ordered[own, 0], ordered[own, 1] = nearest[:, fifth - 1], nearest[:, k - 1]
@@ -76,14 +76,14 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
         scale = float(min(usual[i], usual[j]))
         if distance <= LIMIT * scale:
             pairs.append((i, j, distance / scale if scale else 0.0))
-    return Neighbours(fifth=ordered[:, 0], usual=usual, pairs=pairs)
+    return NeighbourDistances(fifth=ordered[:, 0], usual=usual, pairs=pairs)
 
 
-def others_than(parts: NDArray[np.int64]) -> int:
-    """How many pictures show other parts than a picture does, for that which has the fewest.
+def count_others(parts: NDArray[np.int64]) -> int:
+    """How many images show other parts than an image does, for that which has the fewest.
 
     Args:
-        parts: (N,) numbers of the pictures' parts.
+        parts: (N,) numbers of the images' parts.
     """
     return len(parts) - int(np.bincount(parts).max())
 
@@ -91,12 +91,12 @@ def others_than(parts: NDArray[np.int64]) -> int:
 def nearest_in_training(
     test: NDArray[np.uint8], train: NDArray[np.uint8], usual: NDArray[np.float32]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """For each test picture its closest training picture, and how close.
+    """For each test image its closest training image, and how close.
 
     Args:
         test: (M, H, W) lightness.
         train: (N, H, W) lightness.
-        usual: (N,) what is usual around each training picture.
+        usual: (N,) what is usual around each training image.
 
     Returns:
         (M,) rows of `train`, and (M,) ratios of the distance to what is usual there: at most `LIMIT` where
@@ -112,7 +112,7 @@ def nearest_in_training(
 
 
 def _some(close: NDArray[np.intp], distances: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Of many pictures that are close to one, the first, which links them all, and the closest.
+    """Of many images that are close to one, the first, which links them all, and the closest.
 
     All pairs of a part that was photographed thousands of times would be millions.
     """
@@ -138,5 +138,5 @@ def _distances(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[n
 def _standardised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
-    # Two grey levels are noise: a picture with nothing in it is not blown up to full contrast.
+    # Two grey levels are noise: an image with nothing in it is not blown up to full contrast.
     return np.asarray(flat / (flat.std(1, keepdims=True) + 2), dtype=np.float32)

@@ -1,20 +1,20 @@
-"""Pictures among the good ones that are unlike the others: other parts, other light, out of focus, defective.
+"""Images among the good ones that are unlike the others: other parts, other light, out of focus, defective.
 
-A picture is suspicious where its fifth nearest neighbour is far: the logarithm of that distance is more than
+An image is suspicious where its fifth nearest neighbour is far: the logarithm of that distance is more than
 five robust standard deviations above the median. Neighbours rather than a centre, so that several variants
 of a part may be good.
 
-On the development set two of 2,344 good pictures are named, a solar cell that is nearly dark and an
-overexposed tile; so are all of 240 pictures of another category that were put among the good ones.
+On the development set two of 2,344 good images are named, a solar cell that is nearly dark and an
+overexposed tile; so are all of 240 images of another category that were put among the good ones.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.check.near_duplicates import others_than
+from training.data.check.near_duplicates import count_others
 
 LIMIT = 5.0  # robust standard deviations
-FEWEST = 20  # pictures, below which nothing can be said
+MIN_IMAGES = 20  # images, below which nothing can be said
 _NEIGHBOUR = 5
 _ROWS = 512
 
@@ -23,7 +23,7 @@ def deviations(distances: NDArray[np.float32]) -> NDArray[np.float32]:
     """How far distances (N,) to a neighbour are above the median, in robust deviations of their logarithms.
 
     The deviation is 1.4826 times the median absolute one, which for normal data is the standard deviation; at
-    least a tenth, so that among pictures that are nearly the same none is suspicious for being a little less
+    least a tenth, so that among images that are nearly the same none is suspicious for being a little less
     so.
     """
     logs = np.log(distances + 1e-3)
@@ -42,7 +42,7 @@ def neighbour_distances(
         least: the smallest deviation that counts, so that a dimension that never changes says nothing by its
             last digit.
         parts: (N,) numbers of the parts that they show, at least 2: others of its part are no neighbours of a
-            picture. None where each shows another.
+            image. None where each shows another.
 
     Returns:
         (N,) root mean squares over dimensions.
@@ -53,7 +53,7 @@ def neighbour_distances(
     scaled = ((descriptors - middle) / np.maximum(spread, least)).astype(np.float32)
     squares = (scaled**2).sum(1)
     fifth = np.empty(len(scaled), dtype=np.float32)
-    k = min(_NEIGHBOUR, others_than(parts))
+    k = min(_NEIGHBOUR, count_others(parts))
     for start in range(0, len(scaled), _ROWS):
         rows = scaled[start : start + _ROWS]
         block = squares[start : start + len(rows), None] + squares - 2 * (rows @ scaled.T)

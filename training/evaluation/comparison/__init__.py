@@ -1,1 +1,1 @@
-"""Other detectors, fitted and measured on the same pictures: `flowgauge evaluate --compare`."""
+"""Other detectors, fitted and measured on the same images: `flowgauge evaluate --compare`."""

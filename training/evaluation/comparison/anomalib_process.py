@@ -56,8 +56,8 @@ def main(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(times))
 
 
-def _fitted(name: str, job: dict[str, Any], folder: Path, pictures: NDArray[np.uint8]) -> Any:
-    """A model that has seen the pictures to fit."""
+def _fitted(name: str, job: dict[str, Any], folder: Path, images: NDArray[np.uint8]) -> Any:
+    """A model that has seen the images to fit."""
     layers = list(job["out_indices"])
     if name == "PaDiM":
         from anomalib.models.image.padim.torch_model import PadimModel
@@ -72,8 +72,8 @@ def _fitted(name: str, job: dict[str, Any], folder: Path, pictures: NDArray[np.u
     backbone.load_state_dict(load_file(folder / "backbone.safetensors"))
     model.train()
     model.feature_extractor.eval()
-    for start in range(0, len(pictures), _BATCH):
-        model(_normalised(job, pictures[start : start + _BATCH]))
+    for start in range(0, len(images), _BATCH):
+        model(_normalised(job, images[start : start + _BATCH]))
     if name == "PaDiM":
         model.fit()
     else:
@@ -82,20 +82,20 @@ def _fitted(name: str, job: dict[str, Any], folder: Path, pictures: NDArray[np.u
 
 
 def _scored(
-    model: Any, job: dict[str, Any], pictures: NDArray[np.uint8]
+    model: Any, job: dict[str, Any], images: NDArray[np.uint8]
 ) -> Iterator[tuple[float, NDArray[np.float32], float]]:
-    """Per picture its score, its map and the seconds it took, one at a time as parts on a line come."""
-    for picture in pictures:
+    """Per image its score, its map and the seconds it took, one at a time as parts on a line come."""
+    for image in images:
         start = time.perf_counter()
         with torch.inference_mode():
-            answer = model(_normalised(job, picture[None]))
+            answer = model(_normalised(job, image[None]))
         score_map = answer.anomaly_map[0].squeeze().numpy()
         yield float(answer.pred_score.flatten()[0]), score_map, time.perf_counter() - start
 
 
-def _normalised(job: dict[str, Any], pictures: NDArray[np.uint8]) -> torch.Tensor:
+def _normalised(job: dict[str, Any], images: NDArray[np.uint8]) -> torch.Tensor:
     """(N, H, W, 3) uint8 as (N, 3, H, W) float32 with the backbone's mean and deviation."""
-    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(job[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     return (x - mean) / std
 

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 FPR_BOUNDS = (1e-5, 1e-4)
 _ROUNDING = 1e-9  # of sums of shares
-_KEPT = 2**14  # scores of a picture
+_KEPT = 2**14  # scores of an image
 
 
 def kept_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores (n,) of a picture's defective pixels, sorted; of many, 2^14 quantiles."""
+    """Scores (n,) of an image's defective pixels, sorted; of many, 2^14 quantiles."""
     # By the quantiles a share is off by 1 / 2^15 at most.
     ordered = np.sort(scores)
     if len(ordered) <= _KEPT:
@@ -26,10 +26,10 @@ def aupimo(
     defective: Sequence[NDArray[np.float32]],
     bounds: tuple[float, float] = FPR_BOUNDS,
 ) -> NDArray[np.float64] | None:
-    """Area under the per-image overlap curve of every defective picture.
+    """Area under the per-image overlap curve of every defective image.
 
-    The overlap of a picture is the share of its defective pixels at or above a threshold; the shared
-    false-positive rate of that threshold is the mean over good pictures of the share of their pixels at or
+    The overlap of an image is the share of its defective pixels at or above a threshold; the shared
+    false-positive rate of that threshold is the mean over good images of the share of their pixels at or
     above it. The area is taken over the logarithm of the rate and divided by log(U / L) (Bertoldo et al.,
     section 4). As in the authors' own implementation the ends are the rates nearest to L and U that some
     threshold has.
@@ -37,12 +37,12 @@ def aupimo(
     Args:
         thresholds: of each bin of scores of good pixels, highest first, the lowest score, (b,), and the
             lowest above it, (b,).
-        shares: (b,) mean over good pictures of the share of their pixels in each bin.
-        defective: sorted scores of each defective picture's defective pixels, from `kept_scores`.
+        shares: (b,) mean over good images of the share of their pixels in each bin.
+        defective: sorted scores of each defective image's defective pixels, from `kept_scores`.
         bounds: L and U.
 
     Returns:
-        (pictures,), in 0 ... 1; None where there are no good or no defective pictures, too few good pixels
+        (images,), in 0 ... 1; None where there are no good or no defective images, too few good pixels
         for rates up to L, or too many of them with the highest score.
     """
     low, high = bounds

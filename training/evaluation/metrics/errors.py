@@ -2,4 +2,4 @@
 
 
 class MetricError(ValueError):
-    """A metric is not defined for these pictures."""
+    """A metric is not defined for these images."""

@@ -21,7 +21,7 @@ def image_auroc(defective: Sequence[bool], scores: Sequence[float]) -> float:
     """Area under the ROC curve of the raw image scores: the chance that a defect outscores a good part.
 
     Raises:
-        MetricError: the test pictures are all good or all defective, or a score is not finite.
+        MetricError: the test images are all good or all defective, or a score is not finite.
     """
     return float(roc_auc_score(*_checked("image AUROC", defective, scores)))
 
@@ -32,7 +32,7 @@ def image_average_precision(defective: Sequence[bool], scores: Sequence[float]) 
     The step-wise area under the precision-recall curve, without interpolation.
 
     Raises:
-        MetricError: the test pictures are all good or all defective, or a score is not finite.
+        MetricError: the test images are all good or all defective, or a score is not finite.
     """
     return float(average_precision_score(*_checked("image AP", defective, scores)))
 
@@ -40,10 +40,10 @@ def image_average_precision(defective: Sequence[bool], scores: Sequence[float]) 
 def image_f1_max(defective: Sequence[bool], scores: Sequence[float]) -> F1Max:
     """The largest F1 of rejecting at score >= threshold, over all thresholds.
 
-    The threshold is chosen by the test pictures themselves, so the figure flatters; nothing is decided by it.
+    The threshold is chosen by the test images themselves, so the figure flatters; nothing is decided by it.
 
     Raises:
-        MetricError: the test pictures are all good or all defective, or a score is not finite.
+        MetricError: the test images are all good or all defective, or a score is not finite.
     """
     truth, values = _checked("image F1-max", defective, scores)
     order = np.argsort(-values, kind="stable")
@@ -61,11 +61,11 @@ def _checked(
     truth, values = np.asarray(defective, dtype=np.bool_), np.asarray(scores, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != values.shape:
         raise MetricError(
-            f"{metric} needs one score for each picture; got {truth.shape} truths and {values.shape} scores"
+            f"{metric} needs one score for each image; got {truth.shape} truths and {values.shape} scores"
         )
     if truth.all() or not truth.any():
         raise MetricError(
-            f"{metric} needs good and defective test pictures; all of these are "
+            f"{metric} needs good and defective test images; all of these are "
             f"{'defective' if truth.any() else 'good'}"
         )
     if not np.isfinite(values).all():

@@ -36,15 +36,15 @@ class PixelCurves:
 
 @dataclass(frozen=True)
 class PixelFigures:
-    """Metrics over all pixels of all pictures.
+    """Metrics over all pixels of all images.
 
     Attributes:
         auroc: area under the ROC curve.
         average_precision: step-wise area under the precision-recall curve.
         f1_max: the largest F1, and its threshold.
         aupro: by limit of the false-positive rate, area under the per-region overlap curve up to it, over it.
-        aupimo: mean over defective pictures; None where there are too few good pixels for it.
-        aupimo_per_picture: in the order of the defective pictures; None likewise.
+        aupimo: mean over defective images; None where there are too few good pixels for it.
+        aupimo_per_image: in the order of the defective images; None likewise.
         regions: connected regions of the masks.
         curves: to draw.
     """
@@ -54,7 +54,7 @@ class PixelFigures:
     f1_max: F1Max
     aupro: dict[float, float]
     aupimo: float | None
-    aupimo_per_picture: NDArray[np.float64] | None
+    aupimo_per_image: NDArray[np.float64] | None
     regions: int
     curves: PixelCurves
 
@@ -79,14 +79,14 @@ class PixelMetrics:
 
     def __init__(self, max_bins: int = MAX_BINS) -> None:
         # Of each bin: good pixels, defective pixels, their weights of 1 / pixels of the region, and the
-        # weights of 1 / pixels of the picture of pixels in good pictures.
+        # weights of 1 / pixels of the image of pixels in good images.
         self._histogram = ScoreHistogram(4, max_bins)
-        self._defects: list[NDArray[np.float32]] = []  # of each defective picture
-        self._good_pictures = 0
+        self._defects: list[NDArray[np.float32]] = []  # of each defective image
+        self._good_images = 0
         self._regions = 0
 
     def update(self, score_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-        """Add a picture.
+        """Add an image.
 
         Args:
             score_map: (H, W), higher is more anomalous.
@@ -99,7 +99,7 @@ class PixelMetrics:
         score_map = score_map.astype(np.float32, copy=False)
         if not mask.any():
             self._histogram.add(score_map.ravel(), [1.0, 0.0, 0.0, 1 / mask.size])
-            self._good_pictures += 1
+            self._good_images += 1
             return
         weights, regions = _region_weights(mask)
         self._regions += regions
@@ -130,7 +130,7 @@ class PixelMetrics:
             f1_max=F1Max(float(f1[best]), float(scores[best])),
             aupro={limit: _area_up_to(limit, fpr, pro) / limit for limit in AUPRO_LIMITS},
             aupimo=None if overlaps is None else float(overlaps.mean()),
-            aupimo_per_picture=overlaps,
+            aupimo_per_image=overlaps,
             regions=self._regions,
             curves=PixelCurves(FPR_GRID.copy(), *(np.interp(FPR_GRID, fpr, y) for y in (tpr, pro))),
         )
@@ -142,7 +142,7 @@ class PixelMetrics:
         lowest = scores[of_good]
         return aupimo(
             (lowest, self._histogram.above(lowest)),
-            weights[of_good] / max(1, self._good_pictures),
+            weights[of_good] / max(1, self._good_images),
             self._defects,
         )
 

@@ -1,4 +1,4 @@
-"""Charts as geometry: data in, coordinates of an SVG picture out. The template `chart.html.j2` draws them."""
+"""Charts as geometry: data in, coordinates of an SVG image out. The template `chart.html.j2` draws them."""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Mark:
 
 
 @dataclass
-class Chart:
+class XYChart:
     """A chart with two axes. Marks are drawn in the order in which they were added.
 
     Args:

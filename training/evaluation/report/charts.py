@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from flows.fastflow.calibration.conformal import ConformalThreshold, false_reject_band
-from training.evaluation.evaluation import Evaluation
-from training.evaluation.report.chart import Chart, padded
+from training.evaluation.report.chart import XYChart, padded
+from training.evaluation.scoring import Evaluation
 
 _BINS = 40
 # Colours: good parts, defective parts, and others.
 GOOD, DEFECT, OTHER = 1, 2, 3
 
 
-def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Negative log-likelihood by epoch, mean over scales, of fitted and held-out pictures and judges."""
+def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> XYChart | None:
+    """Negative log-likelihood by epoch, mean over scales, of fitted and held-out images and judges."""
     if not epochs:
         return None
     x = [float(row["epoch"]) for row in epochs]
@@ -25,14 +25,14 @@ def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> Chart | None:
     held_out = [float(np.mean(row["held_out_nll"])) for row in epochs]
     # Of versions that were fitted before there were any, there is not even the name.
     judging = [float(np.mean(row["validation_nll"])) for row in epochs if row.get("validation_nll")]
-    chart = Chart(
+    chart = XYChart(
         "Fit",
         "epoch",
         "nats per dimension",
         (min(x[0], 1), max(x[-1], 2)),
         padded(fitted + held_out + judging),
         note="Negative log-likelihood, mean over the scales; lower is better. The fit is the mean over an "
-        "epoch, held-out pictures are measured at its end, so they may lie below it.",
+        "epoch, held-out images are measured at its end, so they may lie below it.",
         whole=True,
     )
     chart.line("fit", x, fitted, OTHER)
@@ -42,8 +42,8 @@ def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> Chart | None:
     return chart
 
 
-def histogram_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> Chart:
-    """Image scores of good and of defective test pictures, each as shares of its own kind."""
+def histogram_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> XYChart:
+    """Image scores of good and of defective test images, each as shares of its own kind."""
     good, defective = _scores(evaluation)
     everything = np.concatenate([good, defective, [threshold.reject]])
     edges = np.linspace(*padded(everything), _BINS + 1)
@@ -53,7 +53,7 @@ def histogram_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> Ch
         if len(scores)
     ]
     top = max(float(shares.max()) for _, shares, _ in kinds)
-    chart = Chart(
+    chart = XYChart(
         "Scores",
         "image score",
         "share of its kind",
@@ -68,12 +68,12 @@ def histogram_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> Ch
     return chart
 
 
-def roc_chart(evaluation: Evaluation) -> Chart | None:
+def roc_chart(evaluation: Evaluation) -> XYChart | None:
     """Receiver operating characteristic of images and, where there are masks, of pixels."""
     figures = evaluation.figures
     if figures.image_auroc is None:
         return None
-    chart = Chart(
+    chart = XYChart(
         "ROC",
         "share of the good called defective",
         "share of the defective found",
@@ -92,12 +92,12 @@ def roc_chart(evaluation: Evaluation) -> Chart | None:
     return chart
 
 
-def pro_chart(evaluation: Evaluation) -> Chart | None:
+def pro_chart(evaluation: Evaluation) -> XYChart | None:
     """Per-region overlap up to 30 % of false-positive pixels, where AUPRO ends."""
     pixels = evaluation.figures.pixels
     if pixels is None:
         return None
-    chart = Chart(
+    chart = XYChart(
         "Per-region overlap",
         "share of the good pixels called defective",
         "mean share of a region found",
@@ -115,8 +115,8 @@ def pro_chart(evaluation: Evaluation) -> Chart | None:
     return chart
 
 
-def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> Chart | None:
-    """Asked false-reject rate against the rate seen on good test pictures, with the band chance allows."""
+def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> XYChart | None:
+    """Asked false-reject rate against the rate seen on good test images, with the band chance allows."""
     p_values = np.sort([row.p_value for row in evaluation.rows if row.defect is None])
     if not len(p_values):
         return None
@@ -126,10 +126,10 @@ def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> 
     ranks = np.unique(np.concatenate([np.geomspace(1, n, 60), np.linspace(1, n, 60)]).round())
     asked = ranks / (n + 1)
     seen = np.searchsorted(p_values, asked + 1e-12, side="right") / len(p_values)
-    on = f"On {len(p_values)} good test pictures, calibrated on {n}"
+    on = f"On {len(p_values)} good test images, calibrated on {n}"
     if evaluation.independent:
         note = (
-            f"{on}. Where the line leaves the band above the diagonal, test pictures are not like those the "
+            f"{on}. Where the line leaves the band above the diagonal, test images are not like those the "
             "threshold was made from."
         )
     else:
@@ -137,7 +137,7 @@ def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> 
             f"{on}. Several of them show the same part: how far chance takes the line from the diagonal is "
             "not known."
         )
-    chart = Chart(
+    chart = XYChart(
         "Calibration",
         "asked false-reject rate",
         "rate seen",
@@ -151,28 +151,28 @@ def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> 
         low, high = bands.T / len(p_values)
         chart.band("95 % of calibrations", asked, low, high, GOOD)
     chart.line("as promised", [0, 1], [0, 1], 0, dashed=True)
-    chart.line("good test pictures", np.append(0, asked), np.append(0, seen), GOOD, steps=True)
+    chart.line("good test images", np.append(0, asked), np.append(0, seen), GOOD, steps=True)
     return chart
 
 
 def distribution_chart(
     evaluation: Evaluation, calibration: NDArray[np.float64], threshold: ConformalThreshold
-) -> Chart:
-    """Cumulative scores of calibration pictures and of good test pictures: are they alike?"""
+) -> XYChart:
+    """Cumulative scores of calibration images and of good test images: are they alike?"""
     good, _ = _scores(evaluation)
     values = np.concatenate([calibration, good, [threshold.reject]])
-    chart = Chart(
+    chart = XYChart(
         "Good parts, then and now",
         "image score",
         "share at or below",
         padded(values),
         (0.0, 1.0),
         percent="y",
-        note="The two lines lie close together where good test pictures are like the calibration pictures.",
+        note="The two lines lie close together where good test images are like the calibration images.",
     )
     for name, scores, colour in (
         (f"calibration ({len(calibration)})", calibration, OTHER),
-        (f"good test pictures ({len(good)})", good, GOOD),
+        (f"good test images ({len(good)})", good, GOOD),
     ):
         if len(scores):
             ordered = np.sort(scores)
@@ -184,7 +184,7 @@ def distribution_chart(
 
 
 def _scores(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of good and of defective pictures."""
+    """Scores of good and of defective images."""
     good = [row.score for row in evaluation.rows if row.defect is None]
     defective = [row.score for row in evaluation.rows if row.defect is not None]
     return np.array(good, dtype=np.float64), np.array(defective, dtype=np.float64)

@@ -11,21 +11,21 @@ from flows.fastflow.calibration.review_band import describe_empty_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.manifest import Manifest
-from training.data.licence import forbids_commerce
-from training.evaluation.evaluation import Evaluation
-from training.evaluation.near_copies import say_near_copies
+from training.data.licence import forbids_commercial_use
+from training.evaluation.near_copies import describe_near_copies
 from training.evaluation.report import charts
-from training.evaluation.report.mistakes import worst
+from training.evaluation.report.mistakes import worst_mistakes
 from training.evaluation.report.pages import render
+from training.evaluation.scoring import Evaluation
 from training.evaluation.summary import (
     METRICS,
-    more_than_chance,
-    say_mask_folders,
-    say_passed_over,
-    say_times,
+    describe_mask_folders,
+    describe_passed_over,
+    describe_times,
+    exceeds_chance,
 )
-from training.fit.loop import of_final_weights
-from training.fit.publication import HIGHEST
+from training.fit.publish import HIGHEST
+from training.fit.training_loop import row_of_final_weights
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
@@ -49,12 +49,12 @@ def write_report(
         The file.
 
     Raises:
-        ImageError: a test picture has gone since it was scored.
+        ImageError: a test image has gone since it was scored.
         BundleError: a file of the bundle is damaged.
     """
     manifest, threshold = detector.manifest, detector.calibrator.threshold
     epochs = [json.loads(line) for line in _text(bundle, manifest, _EPOCHS).splitlines()]
-    false_rejects, escapes = worst(detector, evaluation)
+    false_rejects, escapes = worst_mistakes(detector, evaluation)
     comparison = summary.get("comparison", [])
     drawn = {
         "scores": charts.histogram_chart(evaluation, threshold),
@@ -72,13 +72,13 @@ def write_report(
         metrics=METRICS,
         pixel_count=evaluation.figures.masked,
         band=summary["expected_rejects"],
-        more_than_chance=more_than_chance(summary),
+        exceeds_chance=exceeds_chance(summary),
         empty_band=describe_empty_band(
             threshold.n_calibration, threshold.target_fpr, detector.calibrator.review_fpr
         ),
-        near_copies=say_near_copies(summary["near_copies"], summary["compared_with"]),
-        passed_over=say_passed_over(summary),
-        mask_folders=say_mask_folders(summary),
+        near_copies=describe_near_copies(summary["near_copies"], summary["compared_with"]),
+        passed_over=describe_passed_over(summary),
+        mask_folders=describe_mask_folders(summary),
         independent=evaluation.independent,
         highest=_highest(bundle, manifest),
         charts={name: chart for name, chart in drawn.items() if chart is not None},
@@ -87,9 +87,9 @@ def write_report(
         epochs=epochs,
         chosen=_chosen(epochs),
         data_check=_findings(_text(bundle, manifest, _DATA_CHECK)),
-        non_commercial=forbids_commerce(manifest.data.licence or ""),
+        non_commercial=forbids_commercial_use(manifest.data.licence or ""),
         comparison=comparison,
-        times=say_times(comparison),
+        times=describe_times(comparison),
         best={key: max((r[key] for r in comparison if r[key] is not None), default=None) for key in METRICS},
     )
     path = folder / REPORT
@@ -101,11 +101,11 @@ def _chosen(epochs: Sequence[Mapping[str, Any]]) -> int | None:
     """The epoch whose weights `fit.stopping` took; None where none was chosen."""
     if not epochs or not epochs[-1].get("validation_nll"):
         return None
-    return int(of_final_weights(epochs)["epoch"])
+    return int(row_of_final_weights(epochs)["epoch"])
 
 
 def _highest(bundle: Path, manifest: Manifest) -> str | None:
-    """On which good pictures the threshold in float32 hangs; None of bundles that do not name them."""
+    """On which good images the threshold in float32 hangs; None of bundles that do not name them."""
     text = _text(bundle, manifest, HIGHEST)
     if not text:
         return None
@@ -121,7 +121,7 @@ def _text(bundle: Path, manifest: Manifest, name: str) -> str:
 
 
 def _findings(text: str) -> list[dict[str, str]] | None:
-    """What the check of the training pictures found, as it recorded it; None where no check was recorded."""
+    """What the check of the training images found, as it recorded it; None where no check was recorded."""
     if not text:
         return None
     return [

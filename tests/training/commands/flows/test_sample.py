@@ -1,4 +1,4 @@
-"""`flowgauge flows sample`: the right number of pictures, of the right size, again the same."""
+"""`flowgauge flows sample`: the right number of images, of the right size, again the same."""
 
 import shutil
 from pathlib import Path
@@ -26,13 +26,13 @@ def pixels(path: Path) -> np.ndarray:
 def test_a_name_with_png_is_a_sheet(digits_run: Path, tmp_path: Path) -> None:
     result = run(digits_run, tmp_path / "new" / "sheet.png", "-n", "5", "--temperature", "0.7")
     assert result.exit_code == 0, result.output
-    assert result.stdout == f"5 pictures of {digits_run}: {tmp_path}/new/sheet.png\n"
+    assert result.stdout == f"5 images of {digits_run}: {tmp_path}/new/sheet.png\n"
     # Digits of 8 x 8 are enlarged six times: three columns, two rows, two pixels between.
     assert pixels(tmp_path / "new/sheet.png").shape == (2 * 50 + 2, 3 * 50 + 2)
     assert sheet_size(5, 8, 8, 3) == (152, 102)
 
 
-def test_another_name_is_a_folder_of_pictures_as_they_are(digits_run: Path, tmp_path: Path) -> None:
+def test_another_name_is_a_folder_of_images_as_they_are(digits_run: Path, tmp_path: Path) -> None:
     assert run(digits_run, tmp_path / "many", "-n", "3").exit_code == 0
     files = sorted((tmp_path / "many").iterdir())
     assert [file.name for file in files] == ["0000.png", "0001.png", "0002.png"]

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from training.density import saved
+from training.density import saved_flow
+from training.density.image_data import digits
 from training.density.outliers import negative_log_likelihood
-from training.density.pictures import digits
 
 
 def run(folder: Path, data: str | Path, *options: str) -> Result:
@@ -28,7 +28,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def parts(tiny_data: Path, tmp_path: Path) -> Path:
-    """Good parts that the flow has not seen, and a picture of nothing but noise."""
+    """Good parts that the flow has not seen, and an image of nothing but noise."""
     folder = shutil.copytree(tiny_data / "tiny/test/good", tmp_path / "parts")
     noise = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
     cv2.imwrite(str(folder / "noise.png"), noise)
@@ -43,7 +43,7 @@ def test_every_digit_gets_its_likelihood_the_strangest_first(digits_run: Path, t
     assert [int(row["rank"]) for row in found] == list(range(1, 301))
     far = [float(row["typicality_nats"]) for row in found]
     assert far == sorted(far, reverse=True)
-    loaded = saved.load(digits_run)
+    loaded = saved_flow.load(digits_run)
     nats = -negative_log_likelihood(loaded.flow, digits().test)
     usual = loaded.record.validation_bits_per_dim * 64 * math.log(2)
     for row in found:
@@ -56,24 +56,24 @@ def test_every_digit_gets_its_likelihood_the_strangest_first(digits_run: Path, t
     assert [line.split()[-1] for line in lines[1:21]] == [row["picture"] for row in found[:20]]
     assert lines[21:] == [
         "and 280 more; --top 0 prints all, --out FILE.csv keeps all",
-        f"scores of every picture: {out}",
+        f"scores of every image: {out}",
     ]
 
 
-def test_pictures_of_another_kind_are_refused(digits_run: Path, parts_run: Path, parts: Path) -> None:
+def test_images_of_another_kind_are_refused(digits_run: Path, parts_run: Path, parts: Path) -> None:
     result = run(parts_run, "digits")
     assert result.exit_code == 1
     assert "this flow takes (1, 16, 16) of 256 levels" in result.stderr
     result = run(digits_run, parts)
     assert result.exit_code == 1
-    assert "this flow takes pictures of 17 levels, as the digits" in result.stderr
+    assert "this flow takes images of 17 levels, as the digits" in result.stderr
 
 
-def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_scored(
+def test_a_image_that_cannot_be_read_is_named_and_the_others_are_scored(
     parts_run: Path, parts: Path, tmp_path: Path
 ) -> None:
     count = len(list(parts.iterdir()))
-    (parts / "a\x1bb.png").write_text("no picture")
+    (parts / "a\x1bb.png").write_text("no image")
     out = tmp_path / "s.csv"
     result = run(parts_run, parts, "--out", str(out))
     assert result.exit_code == 1

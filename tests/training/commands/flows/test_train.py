@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from training.density import saved
+from training.density import saved_flow
 from training.density.sheets import sheet_size
 
 TINY = ("--steps", "4", "--hidden", "8", "--depth", "1", "--threads", "1", "--device", "cpu")
@@ -26,7 +26,7 @@ def test_it_tells_the_bits_and_keeps_the_run(digits_fit: tuple[Result, Path]) ->
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert re.fullmatch(
-        r"glow, [\d,]+ parameters, on cpu; 1198 pictures of \(1, 8, 8\) and 17 levels to fit, 299 held out",
+        r"glow, [\d,]+ parameters, on cpu; 1198 images of \(1, 8, 8\) and 17 levels to fit, 299 held out",
         lines[0],
     )
     looks = [re.match(r"step +(\d+)/60  bits/dim: train (\S+), validation (\S+)  ", line) for line in lines]
@@ -37,10 +37,10 @@ def test_it_tells_the_bits_and_keeps_the_run(digits_fit: tuple[Result, Path]) ->
         (row["step"], *(f"{row['bits_per_dim'][part]:.3f}" for part in ("train", "validation")))
         for row in written
     ]
-    record = saved.read_record(folder)
-    assert f"{record.validation_bits_per_dim:.3f} bits/dim of held-out pictures, after " in lines[-4]
+    record = saved_flow.read_record(folder)
+    assert f"{record.validation_bits_per_dim:.3f} bits/dim of held-out images, after " in lines[-4]
     assert record.validation_bits_per_dim < written[0]["bits_per_dim"]["validation"]
-    assert lines[-3:-1] == [f"kept: {folder}", "pictures ..."]
+    assert lines[-3:-1] == [f"kept: {folder}", "images ..."]
     assert lines[-1].startswith(f"next: flowgauge flows sample {folder} ")
 
 
@@ -61,7 +61,7 @@ def test_a_run_that_is_there_is_kept_unless_it_is_to_be_replaced(tmp_path: Path,
     )
     assert (folder / "recipe.json").read_bytes() == before
     assert run(folder, "--overwrite").exit_code == 0
-    assert saved.load(folder).record.settings.steps == 4
+    assert saved_flow.load(folder).record.settings.steps == 4
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -69,9 +69,9 @@ def test_a_run_that_is_there_is_kept_unless_it_is_to_be_replaced(tmp_path: Path,
     ("recipe", "data", "options", "said"),
     [
         ("flow++", "digits", [], "error: there is no recipe 'flow++'; there are: nice, realnvp, glow, "),
-        ("glow", "nowhere", [], "error: there is no folder of pictures nowhere"),
+        ("glow", "nowhere", [], "error: there is no folder of images nowhere"),
         ("glow", "digits", ["--size", "16"], "error: the digits are 8 x 8 and grey; --size and --channels"),
-        ("nice", "digits", ["--scales", "2"], "error: nice takes pictures as vectors and has no scales"),
+        ("nice", "digits", ["--scales", "2"], "error: nice takes images as vectors and has no scales"),
         ("glow", "digits", ["--scales", "4"], "error: the recipe glow cannot be built: glow "),
         ("glow", "digits", ["--device", "tpu"], "error: 'tpu' is no device; use auto, cpu, cuda or cuda:N"),
     ],

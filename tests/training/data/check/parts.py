@@ -10,7 +10,7 @@ SIZE = 96
 
 
 def part(seed: int) -> NDArray[np.uint8]:
-    """A (96, 96, 3) RGB picture of a good part; no two look the same."""
+    """A (96, 96, 3) RGB image of a good part; no two look the same."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     disc = (np.hypot(x - 48, y - 48) < 40).astype(np.float32)
@@ -20,7 +20,7 @@ def part(seed: int) -> NDArray[np.uint8]:
 
 
 def write(path: Path, image: NDArray[np.uint8], *options: int) -> Path:
-    """Encode an RGB or grey picture as its suffix says."""
+    """Encode an RGB or grey image as its suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = image if image.ndim == 2 else np.ascontiguousarray(image[..., ::-1])
     assert cv2.imwrite(str(path), pixels, options)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from training.data.check.consistency import odd_colours, odd_light, odd_sizes
-from training.data.check.findings import Finding
-from training.data.check.survey import Picture
+from training.data.check.findings import DataFinding
+from training.data.check.image_statistics import ImageStatistics
 
-USUAL = Picture(
+USUAL = ImageStatistics(
     path=Path("0.png"),
     sha256="",
     size=(100, 200),
@@ -25,30 +25,30 @@ USUAL = Picture(
 )
 
 
-def named(pictures: list[Picture]) -> list[tuple[str, Picture]]:
-    return [(str(i), picture) for i, picture in enumerate(pictures)]
+def named(images: list[ImageStatistics]) -> list[tuple[str, ImageStatistics]]:
+    return [(str(i), image) for i, image in enumerate(images)]
 
 
-def files(findings: list[Finding]) -> list[str]:
+def files(findings: list[DataFinding]) -> list[str]:
     return [name for finding in findings for name in finding.files]
 
 
 def test_another_size_than_nearly_all_is_odd() -> None:
-    pictures = [USUAL] * 9 + [replace(USUAL, size=(100, 201))]
-    [finding] = odd_sizes(pictures, named(pictures))
+    images = [USUAL] * 9 + [replace(USUAL, size=(100, 201))]
+    [finding] = odd_sizes(images, named(images))
     assert finding.message == "9 is 201x100, the rest 200x100"
 
 
 def test_where_sizes_vary_only_another_order_or_shape_is_odd() -> None:
     rng = np.random.default_rng(0)
-    pictures = [replace(USUAL, size=(int(h), int(w))) for h, w in rng.integers(250, 400, (40, 2))]
-    assert odd_sizes(pictures, named(pictures)) == []
-    pictures += [
+    images = [replace(USUAL, size=(int(h), int(w))) for h, w in rng.integers(250, 400, (40, 2))]
+    assert odd_sizes(images, named(images)) == []
+    images += [
         replace(USUAL, size=(20, 30)),
         replace(USUAL, size=(90, 1200)),
         replace(USUAL, size=(260, 390)),
     ]
-    odd = odd_sizes(pictures, named(pictures))
+    odd = odd_sizes(images, named(images))
     assert files(odd) == ["40", "41"]
     assert "20" in odd[0].message
     assert "the rest vary around 3" in odd[0].message
@@ -56,8 +56,8 @@ def test_where_sizes_vary_only_another_order_or_shape_is_odd() -> None:
 
 @pytest.mark.parametrize(("usual", "other", "said"), [(12, 0.3, "grey"), (0.3, 12, "coloured")])
 def test_grey_among_coloured_ones_and_the_reverse(usual: float, other: float, said: str) -> None:
-    pictures = [replace(USUAL, colourfulness=usual)] * 9 + [replace(USUAL, colourfulness=other)]
-    [finding] = odd_colours(pictures, named(pictures))
+    images = [replace(USUAL, colourfulness=usual)] * 9 + [replace(USUAL, colourfulness=other)]
+    [finding] = odd_colours(images, named(images))
     assert finding.files == ["9"]
     assert finding.message.startswith(f"9 is {said}, the rest ")
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from training.data.check.findings import DataCheck, Finding, within
+from training.data.check.findings import DataCheck, DataFinding, within
 
 
-def finding(number: int, **changes: object) -> Finding:
+def finding(number: int, **changes: object) -> DataFinding:
     told = {"kind": "size", "severity": "warning", "files": [f"{number}.png"], "message": f"{number} is odd"}
-    return Finding.model_validate({**told, **changes})
+    return DataFinding.model_validate({**told, **changes})
 
 
-def checked(*findings: Finding, test: int | None = 5) -> DataCheck:
+def checked(*findings: DataFinding, test: int | None = 5) -> DataCheck:
     return DataCheck(
         category="disc",
         layout="MVTec AD",
@@ -43,7 +43,7 @@ def test_paths_are_told_from_the_folder_on_and_others_stay(folder: str, said: st
 def test_lines_count_everything_and_show_some() -> None:
     corrupt = finding(9, kind="undecodable", severity="error", message="9.png: it is empty")
     assert checked(*(finding(i) for i in range(5)), corrupt).lines(2) == [
-        "data check: 20 training pictures, 5 test pictures, 2 masks; 1 errors, 5 warnings (1.2 s)",
+        "data check: 20 training images, 5 test images, 2 masks; 1 errors, 5 warnings (1.2 s)",
         "error: cannot be decoded (1)",
         "  9.png: it is empty",
         "warning: of another size than the rest (5)",

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.training.data.check.parts import SIZE, category, part, write
-from training.data.check.check import check
-from training.data.check.findings import Finding
+from training.data.check.data_check import check
+from training.data.check.findings import DataFinding
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def disc(tmp_path: Path) -> Path:
     return category(tmp_path, train=3, good=1, defective=3)
 
 
-def findings(disc: Path) -> list[Finding]:
+def findings(disc: Path) -> list[DataFinding]:
     return check(disc.parent, disc.name).findings
 
 
@@ -26,7 +26,7 @@ def mask(disc: Path, number: int) -> Path:
     return disc / f"ground_truth/scratch/{number:03}_mask.png"
 
 
-def test_a_mask_without_a_picture_is_named(disc: Path) -> None:
+def test_a_mask_without_a_image_is_named(disc: Path) -> None:
     shutil.copy(mask(disc, 0), mask(disc, 7))
     write(disc / "ground_truth/dent/000_mask.png", np.zeros((SIZE, SIZE), np.uint8))
     assert [(f.kind, f.severity, f.files) for f in findings(disc)] == [
@@ -55,7 +55,7 @@ def shades() -> NDArray[np.uint8]:
         (
             np.full((SIZE, 50), 255, np.uint8),
             "mask_unusable",
-            f"has size 50x{SIZE}, its picture {SIZE}x",
+            f"has size 50x{SIZE}, its image {SIZE}x",
         ),
         (np.zeros((SIZE, SIZE), np.uint8), "mask_empty", "{mask} marks no pixel of test/scratch/001.png"),
         (alpha(), "mask_full", "{mask} marks 100% of test/scratch/001.png"),
@@ -98,7 +98,7 @@ def plain(disc: Path) -> Path:
 
 
 def test_masks_of_good_parts_are_passed_over_where_they_are_black(disc: Path, plain: Path) -> None:
-    """Some tools write one for every picture, of those that are learned from, too."""
+    """Some tools write one for every image, of those that are learned from, too."""
     for name in ("000_mask.png", "001.png", "777.png"):
         write(disc / "ground_truth/good" / name, BLACK)
     [found] = findings(disc)  # 001 is learned from

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-# Scores a pixel by how far its features are from the mean over the pictures to fit, at the same place.
+# Scores a pixel by how far its features are from the mean over the images to fit, at the same place.
 STAND_IN = """
 from types import SimpleNamespace
 

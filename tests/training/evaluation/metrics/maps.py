@@ -11,15 +11,15 @@ Masks = list[NDArray[np.bool_]]
 
 
 def made_up(
-    seed: int, *, pictures: int = 8, size: int = 48, decimals: int | None = None, tail: float = 0.0
+    seed: int, *, images: int = 8, size: int = 48, decimals: int | None = None, tail: float = 0.0
 ) -> tuple[Maps, Masks]:
-    """Maps of noise that is higher on rectangles; every second picture is good.
+    """Maps of noise that is higher on rectangles; every second image is good.
 
     Rounded to some decimals many scores are equal; with a tail, exp(tail * noise), a few are far out.
     """
     rng = np.random.default_rng(seed)
     maps, masks = [], []
-    for i in range(pictures):
+    for i in range(images):
         mask = np.zeros((size, size), dtype=np.bool_)
         for _ in range(3 * (i % 2)):
             y, x = rng.integers(0, size - 4, 2)
@@ -65,7 +65,7 @@ def plain_aupro(maps: Maps, masks: Masks, limit: float) -> float:
 
 
 def plain_aupimo(maps: Maps, masks: Masks, low: float, high: float) -> list[float]:
-    """Overlap of each picture over the logarithm of the shared rate, at every distinct good score."""
+    """Overlap of each image over the logarithm of the shared rate, at every distinct good score."""
     good = [m for m, k in zip(maps, masks, strict=True) if not k.any()]
     thresholds = np.unique(np.stack(good))[::-1]
     rates = np.array([0.0, *np.mean([share(m, thresholds) for m in good], axis=0)])

@@ -14,7 +14,7 @@ from training.evaluation.metrics.pixels import pixel_figures
 def of_scores(
     good: list[NDArray[np.float32]], defect: list[float], bounds: tuple[float, float] = (1e-5, 1e-4)
 ) -> float | None:
-    """AUPIMO of one defective picture, with every distinct good score as a threshold."""
+    """AUPIMO of one defective image, with every distinct good score as a threshold."""
     distinct = np.unique(np.concatenate(good))[::-1]
     shares = np.array([np.mean([(one == x).mean() for one in good]) for x in distinct])
     thresholds = distinct, np.nextafter(distinct, np.float32(np.inf))
@@ -24,8 +24,8 @@ def of_scores(
 
 @pytest.mark.parametrize("decimals", [None, 2])
 def test_it_is_its_definition(decimals: int | None) -> None:
-    maps, masks = made_up(0, pictures=6, size=192, decimals=decimals, tail=1.0)
-    found = pixel_figures(maps, masks).aupimo_per_picture
+    maps, masks = made_up(0, images=6, size=192, decimals=decimals, tail=1.0)
+    found = pixel_figures(maps, masks).aupimo_per_image
     assert found is not None
     assert found == pytest.approx(plain_aupimo(maps, masks, 1e-5, 1e-4), abs=1e-9)
     assert pixel_figures(maps, masks).aupimo == pytest.approx(found.mean())
@@ -39,8 +39,8 @@ def test_by_hand() -> None:
     assert area == pytest.approx(wanted)
 
 
-def test_rates_are_means_over_good_pictures_of_unlike_sizes() -> None:
-    """The score 10 is a tenth of a small picture: 0.05 of the two, though only 1 pixel in 110."""
+def test_rates_are_means_over_good_images_of_unlike_sizes() -> None:
+    """The score 10 is a tenth of a small image: 0.05 of the two, though only 1 pixel in 110."""
     small = np.array([10, 0, 0, 0, 0, 0, 0, 0, 0, 0], dtype=np.float32)
     large = np.append(np.full(99, 0), 20).astype(np.float32)
     # Rates: 0.005 at 20, 0.055 at 10; between them the defect at 15 is seen.
@@ -64,7 +64,7 @@ def test_so_is_one_that_ties_put_there() -> None:
     assert aupimo(thresholds, counts[::-1] / 200_000, [np.array([1e6], np.float32)]) is None
 
 
-def test_both_kinds_of_pictures_are_needed() -> None:
+def test_both_kinds_of_images_are_needed() -> None:
     one, none = np.array([1.0], np.float32), np.empty(0, np.float32)
     assert aupimo((none, none), np.empty(0), [one]) is None
     assert aupimo((one, one), np.ones(1), []) is None

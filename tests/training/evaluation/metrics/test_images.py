@@ -57,7 +57,7 @@ METRICS = [image_auroc, image_average_precision, image_f1_max]
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(("truth", "kind"), [([False, False], "good"), ([True, True, True], "defective")])
 def test_both_kinds_are_needed(metric: Callable[..., object], truth: list[bool], kind: str) -> None:
-    with pytest.raises(MetricError, match=rf"needs good and defective test pictures; all .* are {kind}$"):
+    with pytest.raises(MetricError, match=rf"needs good and defective test images; all .* are {kind}$"):
         metric(truth, [0.5] * len(truth))
 
 

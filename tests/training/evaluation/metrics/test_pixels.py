@@ -70,20 +70,20 @@ def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
     assert pixel_figures([np.zeros((3, 3), dtype=np.float32)], truth).regions == 1
 
 
-def test_pixel_auroc_is_over_all_pixels_of_all_pictures_not_a_mean_of_areas() -> None:
-    """Pictures of unlike sizes: each pixel counts once, on one scale for all."""
+def test_pixel_auroc_is_over_all_pixels_of_all_images_not_a_mean_of_areas() -> None:
+    """Images of unlike sizes: each pixel counts once, on one scale for all."""
     masks = [mask("x."), mask("x...", "....")]
     maps = [
         np.array([[9.0, 8.0]], dtype=np.float32),
         np.array([[2.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]], dtype=np.float32),
     ]
-    # Each picture alone would give 1; together, the second's defect is below the first's good pixel.
+    # Each image alone would give 1; together, the second's defect is below the first's good pixel.
     assert pixel_figures(maps, masks).auroc == pytest.approx((8 + 7) / 16, abs=1e-15)
 
 
 def test_more_scores_than_bins_are_exact_to_1e_4() -> None:
     """Half a million distinct scores of energies, and defects of a few pixels."""
-    maps, masks = made_up(9, pictures=8, size=256, tail=0.8)
+    maps, masks = made_up(9, images=8, size=256, tail=0.8)
     truth, scores = flat(maps, masks)
     assert len(np.unique(scores)) > 2**18
     found = pixel_figures(maps, masks)
@@ -91,11 +91,11 @@ def test_more_scores_than_bins_are_exact_to_1e_4() -> None:
     assert found.average_precision == pytest.approx(average_precision_score(truth, scores), abs=2e-5)
     for limit in (0.3, 0.05):
         assert found.aupro[limit] == pytest.approx(plain_aupro(maps, masks, limit), abs=1e-5)
-    assert found.aupimo_per_picture == pytest.approx(plain_aupimo(maps, masks, 1e-5, 1e-4), abs=1e-4)
+    assert found.aupimo_per_image == pytest.approx(plain_aupimo(maps, masks, 1e-5, 1e-4), abs=1e-4)
 
 
 def test_curves_begin_as_high_as_all_that_lies_at_a_rate_of_0() -> None:
-    maps, masks = made_up(11, pictures=4, size=32)
+    maps, masks = made_up(11, images=4, size=32)
     for score_map, truth in zip(maps, masks, strict=True):
         score_map[truth] += np.float32(100)
     curves = pixel_figures(maps, masks).curves

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from training.evaluation.report.chart import Chart, nice_ticks
+from training.evaluation.report.chart import XYChart, nice_ticks
 
 
-def chart(**options: object) -> Chart:
+def chart(**options: object) -> XYChart:
     given = {"title": "t", "x_label": "x", "y_label": "y", "x_range": (0.0, 10.0), "y_range": (0.0, 1.0)}
-    return Chart(**{**given, **options})  # type: ignore[arg-type]
+    return XYChart(**{**given, **options})  # type: ignore[arg-type]
 
 
 def points(path: str) -> list[tuple[float, float]]:

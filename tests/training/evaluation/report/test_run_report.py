@@ -1,4 +1,4 @@
-"""The report: complete in itself, whatever names pictures have, and true to the evaluation."""
+"""The report: complete in itself, whatever names images have, and true to the evaluation."""
 
 import base64
 import dataclasses
@@ -19,8 +19,8 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from tests.flows.fastflow.manifests import rehash
 from training.data.sample import Sample
-from training.evaluation.evaluation import evaluate
 from training.evaluation.report.run_report import write_report
+from training.evaluation.scoring import evaluate
 from training.evaluation.summary import summarise
 
 HOSTILE = '<script>alert("1")</script>&\''
@@ -63,7 +63,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, list[bytes]]) -> list[Sample]:
-    """Four good and four defective pictures in folders and files with names that would be scripts."""
+    """Four good and four defective images in folders and files with names that would be scripts."""
     root = tmp_path_factory.mktemp("test")
     found = []
     for kind, defect in (("good", None), ("defect", HOSTILE)):
@@ -134,22 +134,22 @@ def test_every_chart_is_an_svg_with_labels_and_data(html: str) -> None:
 def test_it_says_what_was_found(html: str, bundle: Path, detector: Detector) -> None:
     text = " ".join(Page(html).text)
     assert bundle.name in text
-    assert "measured on 4 good and 4 defective test pictures" in text
+    assert "measured on 4 good and 4 defective test images" in text
     assert detector.manifest.data.fingerprint[:16] in text
     assert detector.manifest.backbone.name in text
-    assert "No check of the training pictures is recorded" not in text
+    assert "No check of the training images is recorded" not in text
     assert "Not for commercial use" not in text
     assert "is certified" in text
 
 
-def test_pictures_are_embedded_with_their_heatmaps(html: str) -> None:
+def test_images_are_embedded_with_their_heatmaps(html: str) -> None:
     sources = Page(html).sources
     assert len(sources) == 2 * (3 + 3)  # closest calls of both kinds, each with its heatmap
     for source in sources:
         data = np.frombuffer(base64.b64decode(source.partition(",")[2]), dtype=np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert picture is not None
-        assert max(picture.shape) == 280
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert image is not None
+        assert max(image.shape) == 280
     assert len(html) < 500_000
 
 
@@ -177,7 +177,7 @@ def test_a_threshold_that_certifies_nothing_is_said(
     other.calibrator = Calibrator(calibration, 0.001, identifier="stricter")
     text = " ".join(Page(write(samples, detector=other)).text)
     assert "is not certified" in text
-    assert "10 held-out good pictures cannot promise 0.10 % false rejects" in text
+    assert "10 held-out good images cannot promise 0.10 % false rejects" in text
 
 
 FINDING = {"severity": "warning", "kind": "near_duplicate", "message": f"{HOSTILE} twice"}
@@ -202,4 +202,4 @@ def test_the_check_of_the_data_is_shown(
     assert "<script" not in html
     text = " ".join(" ".join(Page(html).text).split())
     assert said in text
-    assert "No check of the training pictures" not in text
+    assert "No check of the training images" not in text

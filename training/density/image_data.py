@@ -1,4 +1,4 @@
-"""Pictures as data of a density: integers per pixel, in three parts that never change.
+"""ImageSplits as data of a density: integers per pixel, in three parts that never change.
 
 Parameters are learned from `train`, everything that is chosen is chosen by `validation`, and `test` is looked
 at once, for the figures.
@@ -20,18 +20,18 @@ from flows.fastflow.imaging import decoder, image_formats, resizing
 from flows.fastflow.imaging.image_files import is_image_file
 
 DIGIT_LEVELS = 17  # scikit-learn's digits count the dots of a 4 x 4 square: 0 to 16
-PICTURE_LEVELS = 256
-_SEED = 42  # of every split: figures of two machines are of the same test pictures
+IMAGE_LEVELS = 256
+_SEED = 42  # of every split: figures of two machines are of the same test images
 _HELD_OUT = 1 / 6  # for validation, and again for the test
 
 
-class PicturesError(ValueError):
-    """There are no such pictures, or too few."""
+class ImageDataError(ValueError):
+    """There are no such images, or too few."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The class of every picture of each part.
+    """The class of every image of each part.
 
     Attributes:
         train: (N,), int64.
@@ -45,8 +45,8 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Pictures in three parts.
+class ImageSplits:
+    """ImageSplits in three parts.
 
     Attributes:
         train: (N, C, H, W), float32 of integers 0 ... levels - 1, what `flows.recipes` take with `levels`.
@@ -64,12 +64,12 @@ class Pictures:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a picture."""
+        """(C, H, W) of an image."""
         channels, height, width = self.train.shape[1:]
         return channels, height, width
 
 
-def digits() -> Pictures:
+def digits() -> ImageSplits:
     """scikit-learn's digits: 1,797 handwritten ones, (1, 8, 8), 17 levels, always in the same three parts.
 
     299 for validation and 300 for the test, drawn class by class (stratified) with seed 42, the other 1,198
@@ -85,7 +85,7 @@ def digits() -> Pictures:
     values = torch.from_numpy(loaded.images).float()[:, None]
     classes = torch.from_numpy(loaded.target).long()
     train, validation, test = _parts(len(values), classes.numpy())
-    return Pictures(
+    return ImageSplits(
         values[train],
         values[validation],
         values[test],
@@ -94,12 +94,12 @@ def digits() -> Pictures:
     )
 
 
-def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pictures:
-    """The pictures directly in a folder, square, in three parts by a fixed seed.
+def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> ImageSplits:
+    """The images directly in a folder, square, in three parts by a fixed seed.
 
     They are decoded as everywhere else (`flows.fastflow.imaging.decoder`) and brought to size x size
-    pixels; the aspect ratio may change. Pictures that are equal then are taken once: a copy of
-    a training picture among the test pictures would flatter every figure. Names that begin with a dot and
+    pixels; the aspect ratio may change. ImageSplits that are equal then are taken once: a copy of
+    a training image among the test images would flatter every figure. Names that begin with a dot and
     files of other suffixes are passed over.
 
     Args:
@@ -109,47 +109,47 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pict
         scales: of the flow.
 
     Raises:
-        PicturesError: the folder is not there or holds fewer than 6 different pictures; a picture cannot be
+        ImageDataError: the folder is not there or holds fewer than 6 different images; an image cannot be
             decoded (`flows.fastflow.imaging.image_errors.ImageError`; the message names it); the size or the
             channels are not as above.
     """
     if channels not in (1, 3):
-        raise PicturesError(f"pictures have 1 channel (grey) or 3 (RGB); got {channels}")
+        raise ImageDataError(f"images have 1 channel (grey) or 3 (RGB); got {channels}")
     if scales < 0 or size < 1 or size % 2**scales:
-        raise PicturesError(
-            f"a flow of {scales} scales halves its pictures {scales} times, so their size must be a multiple "
+        raise ImageDataError(
+            f"a flow of {scales} scales halves its images {scales} times, so their size must be a multiple "
             f"of {2 ** max(scales, 0)}; got {size}"
         )
     values = torch.from_numpy(_distinct([read(file, size, channels) for file in files(path)]))
     if len(values) < 6:
-        raise PicturesError(
-            f"{path} has {len(values)} different pictures; at least 6 are needed for training, validation "
+        raise ImageDataError(
+            f"{path} has {len(values)} different images; at least 6 are needed for training, validation "
             f"and test"
         )
     train, validation, test = _parts(len(values), None)
     values = values.float()
-    return Pictures(values[train], values[validation], values[test], PICTURE_LEVELS)
+    return ImageSplits(values[train], values[validation], values[test], IMAGE_LEVELS)
 
 
 def files(path: Path) -> list[Path]:
-    """The pictures directly in a folder, by name, but those whose names begin with a dot.
+    """The images directly in a folder, by name, but those whose names begin with a dot.
 
     Raises:
-        PicturesError: the folder is not there, or there are none.
+        ImageDataError: the folder is not there, or there are none.
     """
     if not path.is_dir():
-        raise PicturesError(f"there is no folder of pictures {path}")
+        raise ImageDataError(f"there is no folder of images {path}")
     found = sorted(filter(is_image_file, path.iterdir()))
     if not found:
         suffixes = ", ".join(sorted(image_formats.IMAGE_SUFFIXES))
-        raise PicturesError(
-            f"there are no pictures in {path}; expected files with one of the suffixes {suffixes}"
+        raise ImageDataError(
+            f"there are no images in {path}; expected files with one of the suffixes {suffixes}"
         )
     return found
 
 
 def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """A picture at size x size, (C, size, size), C = 1 for grey or 3.
+    """An image at size x size, (C, size, size), C = 1 for grey or 3.
 
     Raises:
         ImageError: it cannot be decoded; the message names it.
@@ -161,9 +161,9 @@ def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(resized.transpose(2, 0, 1))
 
 
-def _distinct(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _distinct(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The first of every kind, stacked, in order."""
-    return np.stack(list({picture.tobytes(): picture for picture in reversed(pictures)}.values())[::-1])
+    return np.stack(list({image.tobytes(): image for image in reversed(images)}.values())[::-1])
 
 
 def _parts(count: int, classes: NDArray[np.int64] | None) -> tuple[list[int], list[int], list[int]]:

@@ -18,15 +18,15 @@ from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
 from training.config.run_config import RunConfig
-from training.data.images import Pictures
 from training.data.pinned_images import read_bytes
-from training.fit.calibrate import Calibrated
-from training.fit.loop import METRICS, final_metrics
+from training.data.training_images import TrainingImages
+from training.fit.calibrate import EngineCalibration
+from training.fit.training_loop import METRICS, final_metrics
 from training.versions import library_versions
 
 CONFIG = "config.yaml"
 DATA_CHECK = "data_check.json"
-HIGHEST = "report/highest.json"  # names of the calibration pictures with the highest scores, in float32
+HIGHEST = "report/highest.json"  # names of the calibration images with the highest scores, in float32
 
 
 def publish_model(
@@ -34,8 +34,8 @@ def publish_model(
     category: str,
     models: Path,
     engines: Mapping[Precision, Scorer],
-    calibrated: Mapping[Precision, Calibrated],
-    pictures: Pictures,
+    calibrated: Mapping[Precision, EngineCalibration],
+    images: TrainingImages,
     folder: Path,
 ) -> Path:
     """Write the bundle of a run.
@@ -46,25 +46,25 @@ def publish_model(
         models: the models folder.
         engines: the fitted model as it may be served.
         calibrated: what calibration found, for each of them.
-        pictures: that it was learned from.
+        images: that it was learned from.
         folder: the run's folder, with its settings, metrics and data check.
 
     Returns:
         The bundle's directory. It is not active yet.
 
     Raises:
-        DatasetError: a picture's file is gone or was changed since; it is named.
+        DatasetError: an image's file is gone or was changed since; it is named.
     """
     # Contiguous again: the weights were laid out channels-last to compute, safetensors knows no strides.
     reference, found = engines["float32"], calibrated["float32"]
-    held_out = pictures.pinned_held_out
+    held_out = images.pinned_held_out
     tensors = {key: value.cpu().contiguous() for key, value in reference.head.state_dict().items()}
     now = datetime.now(UTC)
     weights_id = hashlib.sha256(save(tensors)).hexdigest()[:6]
     # The same weights may be published twice in a second, with other rates.
     while (models / category / _version(now, weights_id)).exists():
         now += timedelta(seconds=1)
-    # The lowest, the middle and the highest score: three pictures that show a drift at either end.
+    # The lowest, the middle and the highest score: three images that show a drift at either end.
     ranked = np.argsort(found.scores)
     chosen = sorted({int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])})
     golden = {
@@ -87,15 +87,15 @@ def publish_model(
         thresholds={name: one.threshold for name, one in calibrated.items()},
         review_fpr=config.calibration.review_fpr,
         metrics=final_metrics(folder),
-        data=pictures.record,
+        data=images.record,
         libraries=library_versions(),
         golden=[_golden(file, data, engines, config.sample_bits) for file, data in golden.items()],
         files={},
     )
     files = dict(golden)
     files["report/metrics.jsonl"] = (folder / METRICS).read_bytes()
-    for name, rows in ((FIT_IMAGES, pictures.split.seen), (CALIBRATION_IMAGES, pictures.known)):
-        files[name] = format_digests([pictures.hashes[i] for i in rows])
+    for name, rows in ((FIT_IMAGES, images.split.seen), (CALIBRATION_IMAGES, images.known)):
+        files[name] = format_digests([images.hashes[i] for i in rows])
     files["report/config.yaml"] = (folder / CONFIG).read_bytes()
     files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
     files[HIGHEST] = json.dumps(highest_scoring([one.path.name for one in held_out], found.scores)).encode()

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from training.density.named import RECIPES, RecipeError, arguments, build
+from training.density.named_recipes import RECIPES, RecipeError, arguments, build
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -25,7 +25,7 @@ def test_width_and_depth_are_what_was_asked_for(name: str) -> None:
 
 
 def test_what_a_recipe_does_not_take_is_refused() -> None:
-    with pytest.raises(RecipeError, match="nice takes pictures as vectors and has no scales"):
+    with pytest.raises(RecipeError, match="nice takes images as vectors and has no scales"):
         arguments("nice", scales=2)
     with pytest.raises(RecipeError, match="the recipe nice takes no law"):
         build("nice", (4,), None, {"law": 1})

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load, save
 
 from flows import Flow
-from training.density import saved
-from training.density.named import RECIPES, arguments, build
-from training.density.saved import Data, Fitted, Record, SavedFlowError
+from training.density import saved_flow
+from training.density.named_recipes import RECIPES, arguments, build
+from training.density.saved_flow import DataSource, FitRecord, FlowRecord, SavedFlowError
 
-SETTINGS = Fitted(steps=1, batch_size=1, learning_rate=0.1, seed=0, device="cpu", seconds=0.0)
-DATA = Data(source="digits", train=3, validation=2, test=1, fingerprint="0" * 64)
+SETTINGS = FitRecord(steps=1, batch_size=1, learning_rate=0.1, seed=0, device="cpu", seconds=0.0)
+DATA = DataSource(source="digits", train=3, validation=2, test=1, fingerprint="0" * 64)
 
 
 def write(folder: Path, recipe: str, *, hidden: int = 8, overwrite: bool = False) -> torch.nn.Module:
@@ -29,14 +29,14 @@ def write(folder: Path, recipe: str, *, hidden: int = 8, overwrite: bool = False
         for parameter in flow.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
     shape: dict[str, Any] = {"event_shape": (1, 8, 8), "levels": 17, "validation_bits_per_dim": 2.5}
-    record = Record(recipe=recipe, arguments=chosen, data=DATA, settings=SETTINGS, **shape)
-    with saved.new_run(folder, overwrite=overwrite) as new:
-        saved.save(new, flow, record)
+    record = FlowRecord(recipe=recipe, arguments=chosen, data=DATA, settings=SETTINGS, **shape)
+    with saved_flow.new_run(folder, overwrite=overwrite) as new:
+        saved_flow.save(new, flow, record)
     return flow.eval()
 
 
 def drawn(flow: Flow, number: int) -> torch.Tensor:
-    return torch.cat(list(saved.draw(flow, number, seed=1)))
+    return torch.cat(list(saved_flow.draw(flow, number, seed=1)))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def reweigh(run: Path, tensors: dict[str, torch.Tensor]) -> None:
 def test_what_is_read_has_the_same_densities_and_samples_bit_for_bit(tmp_path: Path, recipe: str) -> None:
     flow = write(tmp_path / "run", recipe)
     before = torch.get_rng_state()
-    loaded = saved.load(tmp_path / "run")
+    loaded = saved_flow.load(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)
     assert not loaded.flow.training
     x = torch.randint(17, (5, 1, 8, 8)).float()
@@ -98,7 +98,7 @@ def test_what_is_read_has_the_same_densities_and_samples_bit_for_bit(tmp_path: P
 def test_a_changed_recipe_is_refused(run: Path, changes: dict[str, Any], said: str) -> None:
     edit(run, **changes)
     with pytest.raises(SavedFlowError) as raised:
-        saved.load(run)
+        saved_flow.load(run)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -114,7 +114,7 @@ def test_weights_of_another_flow_are_refused(run: Path) -> None:
     ):
         reweigh(run, changed)
         with pytest.raises(SavedFlowError) as raised:
-            saved.load(run)
+            saved_flow.load(run)
         assert said in str(raised.value)
 
 
@@ -123,17 +123,17 @@ def test_a_missing_or_cut_file_is_named(run: Path, name: str) -> None:
     data = (run / name).read_bytes()
     (run / name).write_bytes(data[: len(data) // 2])
     with pytest.raises(SavedFlowError, match=rf"{name} is damaged"):
-        saved.load(run)
+        saved_flow.load(run)
     (run / name).unlink()
     with pytest.raises(SavedFlowError, match=rf"{name} is missing; .* is no fitted flow, or not a whole one"):
-        saved.load(run)
+        saved_flow.load(run)
     (run / name).symlink_to("/dev/zero")
     with pytest.raises(SavedFlowError, match="is a link, not a file"):
-        saved.load(run)
+        saved_flow.load(run)
 
 
 def fill(folder: Path, meanwhile: Callable[[], None]) -> Path:
-    with saved.new_run(folder, overwrite=True) as new:
+    with saved_flow.new_run(folder, overwrite=True) as new:
         (new / "recipe.json").write_text("half")
         meanwhile()
     return folder
@@ -152,15 +152,15 @@ def test_what_fails_while_it_is_written_leaves_what_was_there(run: Path) -> None
 
 def test_only_a_run_and_nothing_else_is_replaced(run: Path) -> None:
     (run / "metrics.jsonl").touch()
-    saved.check_target(run, overwrite=True)
+    saved_flow.check_target(run, overwrite=True)
     (run / "thesis.txt").write_text("years")
     with pytest.raises(SavedFlowError, match=r"'thesis\.txt', which is no part of it; choose another --out"):
-        saved.check_target(run, overwrite=True)
+        saved_flow.check_target(run, overwrite=True)
     (run / "thesis.txt").unlink()
     (run / "samples.png").mkdir()
     with pytest.raises(SavedFlowError, match=r"'samples\.png', which is no part of it"):
-        saved.check_target(run, overwrite=True)
+        saved_flow.check_target(run, overwrite=True)
     (run / "samples.png").rmdir()
     (run / "recipe.json").write_text('{"flour": 500}')
     with pytest.raises(SavedFlowError, match="holds no fitted flow that can be read; choose another"):
-        saved.check_target(run, overwrite=True)
+        saved_flow.check_target(run, overwrite=True)

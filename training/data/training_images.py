@@ -1,4 +1,4 @@
-"""The good pictures that a run learns from, and which of them it holds out."""
+"""The good images that a run learns from, and which of them it holds out."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,23 +22,23 @@ from training.config.augmentation import AugmentConfig
 from training.config.run_config import RunConfig
 from training.data.augment import variants
 from training.data.layout import licence, test_samples, train_images
-from training.data.pinned_images import Pinned
+from training.data.pinned_images import PinnedImage
 from training.data.sample import DatasetError
 from training.data.split import Split, split, without_copies
 from training.data.tiles import Tile, TrainingTile
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Good pictures, each file once.
+class TrainingImages:
+    """Good images, each file once.
 
     Attributes:
         paths: the files.
         hashes: sha256 of each.
         shown: the number of the part that each shows, see `flows.fastflow.calibration.parts`.
-        split: which pictures are fitted to, and which are held out.
+        split: which images are fitted to, and which are held out.
         copies: files left out because they are equal to others byte for byte.
-        licence: of the pictures, or None.
+        licence: of the images, or None.
     """
 
     paths: Sequence[Path]
@@ -50,18 +50,18 @@ class Pictures:
 
     @property
     def held_out(self) -> list[Path]:
-        """The pictures to calibrate with, one of a part: no fit sees them."""
+        """The images to calibrate with, one of a part: no fit sees them."""
         return [self.paths[i] for i in self.split.calibration]
 
     @property
-    def pinned(self) -> list[Pinned]:
+    def pinned(self) -> list[PinnedImage]:
         """All files, each with what it held when it was hashed."""
-        return [Pinned(*one) for one in zip(self.paths, self.hashes, strict=True)]
+        return [PinnedImage(*one) for one in zip(self.paths, self.hashes, strict=True)]
 
     @property
-    def pinned_held_out(self) -> list[Pinned]:
+    def pinned_held_out(self) -> list[PinnedImage]:
         """The same of `held_out`."""
-        return [Pinned(self.paths[i], self.hashes[i]) for i in self.split.calibration]
+        return [PinnedImage(self.paths[i], self.hashes[i]) for i in self.split.calibration]
 
     @property
     def distinct(self) -> int | None:
@@ -71,40 +71,40 @@ class Pictures:
 
     @property
     def known(self) -> NDArray[np.int64]:
-        """The pictures to calibrate with, and others of their parts: to the threshold they are not new."""
+        """The images to calibrate with, and others of their parts: to the threshold they are not new."""
         return np.setdiff1d(np.arange(len(self.paths)), self.split.seen)
 
     def views(self, augment: AugmentConfig, seed: int, tiles: Sequence[Tile]) -> list[TrainingTile]:
-        """What features are computed of: every picture in use as it is, then changed copies of those to fit.
+        """What features are computed of: every image in use as it is, then changed copies of those to fit.
 
         Args:
             augment: how they may be changed.
             seed: of the run.
-            tiles: of the pictures, from `tiles.choose`.
+            tiles: of the images, from `tiles.choose`.
         """
-        by_picture: dict[int, list[int]] = {}
+        by_image: dict[int, list[int]] = {}
         for tile in tiles:
-            by_picture.setdefault(tile.picture, []).append(tile.number)
+            by_image.setdefault(tile.image, []).append(tile.number)
         used = {*self.split.seen.tolist(), *self.split.calibration.tolist()}
         as_they_are = [
-            TrainingTile(self.paths[tile.picture], self.hashes[tile.picture], tile.picture, None, tile.number)
+            TrainingTile(self.paths[tile.image], self.hashes[tile.image], tile.image, None, tile.number)
             for tile in tiles
-            if tile.picture in used
+            if tile.image in used
         ]
         return as_they_are + [
             TrainingTile(self.paths[i], self.hashes[i], i, variant, number)
             for i in self.split.fit.tolist()
             for variant in variants(augment, self.hashes[i], seed)
-            for number in by_picture[i]
+            for number in by_image[i]
         ]
 
     def rows(self, views: Sequence[TrainingTile]) -> Split:
         """Which views are fitted to, with all copies, and which are held out, without."""
-        picture = np.array([view.picture for view in views])
+        image = np.array([view.image for view in views])
         unchanged = np.array([view.variant is None for view in views])
 
-        def of(pictures: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
-            return np.flatnonzero(np.isin(picture, pictures) & allowed)
+        def of(images: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
+            return np.flatnonzero(np.isin(image, images) & allowed)
 
         return Split(
             fit=of(self.split.fit, np.ones_like(unchanged)),
@@ -123,8 +123,8 @@ class Pictures:
         )
 
 
-def gather(config: RunConfig, data: Path, category: str) -> Pictures:
-    """Find a category's good pictures and divide them. Training pictures alone are read.
+def find_training_images(config: RunConfig, data: Path, category: str) -> TrainingImages:
+    """Find a category's good images and divide them. Training images alone are read.
 
     Args:
         config: the run.
@@ -132,15 +132,15 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         category: name of the category, and of its sub-folder.
 
     Raises:
-        DatasetError: there is no such category, too few pictures, or one picture of two parts.
+        DatasetError: there is no such category, too few images, or one image of two parts.
         PartsError: the category's parts.txt cannot be used.
-        FileError: pictures cannot be read; they are named.
+        FileError: images cannot be read; they are named.
     """
     found = train_images(data, category)
     of_all = file_hashes(found)
     said = parts_from_names([path.name for path in found], data / category)
     part_of = np.arange(len(found)) if said is None else number_by_appearance(_as_their_twins(said, of_all))
-    _expect_one_part(found, of_all, part_of)
+    _require_one_part(found, of_all, part_of)
     paths, hashes = without_copies(found, of_all)
     copies = len(found) - len(paths)
     number = dict(zip(found, part_of.tolist(), strict=True))
@@ -154,7 +154,7 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
     except DatasetError as error:
         why = [str(error)]
         if len(drawn) < len(paths):
-            why.append(f"Each part counts as one: by {PARTS}, {len(paths)} pictures show {len(drawn)}")
+            why.append(f"Each part counts as one: by {PARTS}, {len(paths)} images show {len(drawn)}")
         if copies:
             why.append(
                 f"Copies count once: of {len(found)} files, {copies} are the same as another, byte for byte"
@@ -162,18 +162,18 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         if kept := _kept_for_the_test(data, category, found):
             why.append(f"Kept for the test: {kept} more")
         raise DatasetError(". ".join(why)) from error
-    return Pictures(
+    return TrainingImages(
         paths=paths,
         hashes=hashes,
         shown=shown,
-        split=parts.of_pictures(shown, drawn),
+        split=parts.of_images(shown, drawn),
         copies=copies,
         licence=licence(data, category),
     )
 
 
 def _kept_for_the_test(data: Path, category: str, found: Sequence[Path]) -> int:
-    """How many good pictures lie among those that are learned from and are not."""
+    """How many good images lie among those that are learned from and are not."""
     folders = {path.parent for path in found}
     with suppress(DatasetError, OSError):  # there is no test set, or none that can be listed
         samples = test_samples(data, category)
@@ -192,7 +192,7 @@ def _as_their_twins(parts: Sequence[str], hashes: Sequence[str]) -> list[str]:
     ]
 
 
-def _expect_one_part(paths: Sequence[Path], hashes: Sequence[str], part_of: NDArray[np.int64]) -> None:
+def _require_one_part(paths: Sequence[Path], hashes: Sequence[str], part_of: NDArray[np.int64]) -> None:
     """Refuse copies that are said to show different parts: they would lie on both sides of a division.
 
     Without a parts.txt copies are nothing but copies.

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from training.config.run_config import RunConfig, dump_config, load_config
-from training.config.unused import unused
+from training.config.unused_settings import unused_settings
 
 SAID: list[tuple[dict[str, Any], str]] = [
     ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is stretch, not tile: it does nothing"),
@@ -28,7 +28,7 @@ SAID: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("settings", "said"), SAID)
 def test_what_does_nothing_is_said(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     config = RunConfig.model_validate(settings)
-    assert unused(config) == [said]
+    assert unused_settings(config) == [said]
     (tmp_path / "run.yaml").write_text(dump_config(config))
     assert load_config(tmp_path / "run.yaml") == config  # as a bundle has it
 
@@ -46,4 +46,4 @@ def test_what_does_nothing_is_said(tmp_path: Path, settings: dict[str, Any], sai
     ],
 )
 def test_what_does_something_is_not(settings: dict[str, Any]) -> None:
-    assert unused(RunConfig.model_validate(settings)) == []
+    assert unused_settings(RunConfig.model_validate(settings)) == []

@@ -1,7 +1,7 @@
-"""PaDiM and PatchCore beside a published version: same pictures, same backbone, our metrics.
+"""PaDiM and PatchCore beside a published version: same images, same backbone, our metrics.
 
-Each is fitted on the very pictures that the version's flows were fitted on. The pictures held out there
-set each one's threshold, by the same rule for the same rate. Test pictures take part in no choice.
+Each is fitted on the very images that the version's flows were fitted on. The images held out there
+set each one's threshold, by the same rule for the same rate. Test images take part in no choice.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.resizing import resize
 from training.config.run_config import load_config
-from training.data.images import gather
 from training.data.sample import Sample
-from training.evaluation.measurement import Measurement
+from training.data.training_images import find_training_images
+from training.evaluation.ranking import RankingMetrics
 from training.evaluation.summary import metrics
 from training.features.cache import write_header
 from training.terminal.progress import Progress
@@ -46,7 +46,7 @@ class ComparisonError(ValueError):
 
 
 @dataclass(frozen=True)
-class Peers:
+class PeerSettings:
     """How the other models are run.
 
     Attributes:
@@ -61,25 +61,27 @@ class Peers:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """A comparison that can be made.
 
     Attributes:
         peers: how the other models are run.
         anomalib: its version.
         seed: of the version's run.
-        fitted, held_out: the pictures that the version was fitted on, and those that calibrated it.
+        fitted, held_out: the images that the version was fitted on, and those that calibrated it.
     """
 
-    peers: Peers
+    peers: PeerSettings
     anomalib: str
     seed: int
     fitted: Sequence[Path]
     held_out: Sequence[Path]
 
 
-def planned(detector: Detector, bundle: Path, data: Path, category: str, peers: Peers) -> Plan:
-    """Find out, before anything that takes long, whether the other models can be fitted to the same pictures.
+def plan_comparison(
+    detector: Detector, bundle: Path, data: Path, category: str, peers: PeerSettings
+) -> ComparisonPlan:
+    """Find out, before anything that takes long, whether the other models can be fitted to the same images.
 
     Args:
         detector: the version, loaded.
@@ -89,25 +91,27 @@ def planned(detector: Detector, bundle: Path, data: Path, category: str, peers: 
         peers: how to run the others.
 
     Raises:
-        ComparisonError: anomalib is not installed, or the training pictures are others.
+        ComparisonError: anomalib is not installed, or the training images are others.
         DatasetError: the data folder has no such category.
     """
     if not 0 < peers.coreset <= 1:
         raise ComparisonError(f"a coreset is a share of the patches in (0, 1]; got {peers.coreset:g}")
     version = _anomalib_version(_python(peers))
     fitted, held_out = _split(detector, bundle, data, category)
-    return Plan(peers, version, load_config(bundle / "report" / "config.yaml").seed, fitted, held_out)
+    return ComparisonPlan(
+        peers, version, load_config(bundle / "report" / "config.yaml").seed, fitted, held_out
+    )
 
 
 def compare(
-    plan: Plan, detector: Detector, samples: Sequence[Sample], progress: Progress
+    plan: ComparisonPlan, detector: Detector, samples: Sequence[Sample], progress: Progress
 ) -> list[dict[str, Any]]:
     """Fit and measure the other models.
 
     Args:
-        plan: what `planned` found.
+        plan: what `plan_comparison` found.
         detector: the version, loaded.
-        samples: the test pictures.
+        samples: the test images.
         progress: where to tell about it.
 
     Returns:
@@ -116,20 +120,20 @@ def compare(
 
     Raises:
         ComparisonError: anomalib fails.
-        DatasetError, ImageError: pictures cannot be read; they are named.
+        DatasetError, ImageError: images cannot be read; they are named.
     """
     with tempfile.TemporaryDirectory(prefix="flowgauge-compare-") as name:
         folder = Path(name)
-        with progress.stage("pictures", len(plan.fitted) + len(plan.held_out) + len(samples)) as advance:
+        with progress.stage("images", len(plan.fitted) + len(plan.held_out) + len(samples)) as advance:
             sizes = []
             for part, paths in (
                 ("fit", plan.fitted),
                 ("calibration", plan.held_out),
                 ("test", [sample.path for sample in samples]),
             ):
-                sizes = _write_pictures(folder / f"{part}.npy", detector, paths, advance)
+                sizes = _write_images(folder / f"{part}.npy", detector, paths, advance)
         _write_job(folder, detector, plan)
-        progress.say(f"anomalib {plan.anomalib}: {' and '.join(MODELS)} on {len(plan.fitted)} pictures")
+        progress.say(f"anomalib {plan.anomalib}: {' and '.join(MODELS)} on {len(plan.fitted)} images")
         _run(_python(plan.peers), folder, progress)
         return [
             _measured(folder, model, samples, sizes, detector.calibrator.threshold.target_fpr)
@@ -137,7 +141,7 @@ def compare(
         ]
 
 
-def _python(peers: Peers) -> Path:
+def _python(peers: PeerSettings) -> Path:
     return peers.python or Path(sys.executable)
 
 
@@ -158,51 +162,51 @@ def _anomalib_version(python: Path) -> str:
 
 
 def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple[list[Path], list[Path]]:
-    """The pictures that the version was fitted on, and those that calibrated it."""
+    """The images that the version was fitted on, and those that calibrated it."""
     config = load_config(bundle / "report" / "config.yaml")
     if config.geometry.fit != "stretch":
         raise ComparisonError(
-            f"{bundle.name} takes pictures by geometry.fit: {config.geometry.fit}; the others know the "
+            f"{bundle.name} takes images by geometry.fit: {config.geometry.fit}; the others know the "
             "input's size alone. Compare a version with geometry.fit: stretch"
         )
     if config.geometry.margin or config.augment.active:
         raise ComparisonError(
-            f"{bundle.name} was fitted to changed copies of its pictures or has margins; the others have "
+            f"{bundle.name} was fitted to changed copies of its images or has margins; the others have "
             "neither. Compare a version without augment and with geometry.margin: 0"
         )
-    pictures = gather(config, data, category)
+    images = find_training_images(config, data, category)
     recorded = detector.manifest.data
-    # The same pictures under other names would be divided in another way.
+    # The same images under other names would be divided in another way.
     known = image_digests.read_digests(bundle, detector.manifest)
-    others = known is not None and known != ImageDigests(pictures.hashes[i] for i in pictures.split.seen)
-    if others or pictures.record.model_copy(update={"licence": recorded.licence}) != recorded:
+    others = known is not None and known != ImageDigests(images.hashes[i] for i in images.split.seen)
+    if others or images.record.model_copy(update={"licence": recorded.licence}) != recorded:
         raise ComparisonError(
-            f"the good pictures of {category} in {data} are not those that {bundle.name} was trained on, or "
+            f"the good images of {category} in {data} are not those that {bundle.name} was trained on, or "
             "have other names, so the others cannot be fitted on the same ones; train a new version, or give "
             "the data of that time"
         )
-    return [pictures.paths[i] for i in pictures.split.fit], pictures.held_out
+    return [images.paths[i] for i in images.split.fit], images.held_out
 
 
-def _write_pictures(
-    path: Path, detector: Detector, pictures: Sequence[Path], advance: Any
+def _write_images(
+    file: Path, detector: Detector, paths: Sequence[Path], advance: Callable[[int], None]
 ) -> list[tuple[int, int]]:
-    """Pictures at the model's input size, (N, H, W, 3) uint8; returns the (height, width) they came with."""
+    """Write images at the model's input size, (N, H, W, 3) uint8; return their original (height, width)."""
     height, width = detector.manifest.input_size
     geometry = detector.scorer.geometry
     sizes = []
     # Written, not mapped: on a full disk a write fails with an error, a mapped page with a signal.
-    with path.open("wb") as file:
-        write_header(file, np.dtype(np.uint8), (len(pictures), height, width, 3))
-        for picture in pictures:
-            image = read_image(picture, sample_bits=detector.manifest.sample_bits)
-            file.write(resize(image, (height, width), geometry.shrink).tobytes())
+    with file.open("wb") as opened:
+        write_header(opened, np.dtype(np.uint8), (len(paths), height, width, 3))
+        for path in paths:
+            image = read_image(path, sample_bits=detector.manifest.sample_bits)
+            opened.write(resize(image, (height, width), geometry.shrink).tobytes())
             sizes.append((image.shape[0], image.shape[1]))
             advance(1)
     return sizes
 
 
-def _write_job(folder: Path, detector: Detector, plan: Plan) -> None:
+def _write_job(folder: Path, detector: Detector, plan: ComparisonPlan) -> None:
     backbone = detector.manifest.backbone
     state = detector.scorer.extractor.layers().backbone.state_dict()
     save_file(
@@ -251,7 +255,7 @@ def _measured(
     scores: NDArray[np.float64] = np.load(folder / f"{model}-test.npy")
     maps: NDArray[np.float32] = np.load(folder / f"{model}-maps.npy", mmap_mode="r")
     limit = compute_threshold(np.load(folder / f"{model}-calibration.npy"), target_fpr).reject
-    measurement = Measurement()
+    measurement = RankingMetrics()
     for sample, size, score, score_map in zip(samples, sizes, scores, maps, strict=True):
         measurement.add(sample, size, float(score), np.asarray(score_map))
     defective = np.array([sample.defect is not None for sample in samples])

@@ -24,7 +24,13 @@ from training.config.run_config import RunConfig
 from training.data.layout import test_samples as samples_of
 from training.data.sample import Sample
 from training.data.split import split, without_copies
-from training.evaluation.comparison.comparison import ComparisonError, Peers, Plan, compare, planned
+from training.evaluation.comparison.compare import (
+    ComparisonError,
+    ComparisonPlan,
+    PeerSettings,
+    compare,
+    plan_comparison,
+)
 from training.evaluation.metrics.images import image_auroc
 from training.evaluation.metrics.pixels import pixel_figures
 from training.evaluation.summary import METRICS
@@ -58,22 +64,26 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ready(detector: Detector, bundle: Path, tiny_data: Path, python: Path) -> Callable[[float], Plan]:
-    return lambda coreset: planned(detector, bundle, tiny_data, "tiny", Peers(python, coreset, 1))
+def ready(
+    detector: Detector, bundle: Path, tiny_data: Path, python: Path
+) -> Callable[[float], ComparisonPlan]:
+    return lambda coreset: plan_comparison(
+        detector, bundle, tiny_data, "tiny", PeerSettings(python, coreset, 1)
+    )
 
 
 def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
     detector: Detector,
     tiny_data: Path,
     samples: list[Sample],
-    ready: Callable[[float], Plan],
+    ready: Callable[[float], ComparisonPlan],
     tiny_config: RunConfig,
 ) -> None:
     progress = Lines()
     rows = compare(ready(0.01), detector, samples, progress)
     assert [row["model"] for row in rows] == ["PaDiM", "PatchCore"]
     assert progress.lines == [
-        "anomalib 9.9: PaDiM and PatchCore on 22 pictures",
+        "anomalib 9.9: PaDiM and PatchCore on 22 images",
         *(f"  {model}: {what} ..." for model in ("PaDiM", "PatchCore") for what in ("fit", "score")),
     ]
 
@@ -117,11 +127,11 @@ def test_without_anomalib_it_says_how_to_get_it(
         pytest.skip("anomalib is installed here")
     for python in (None, interpreter(tmp_path, package=False)):
         with pytest.raises(ComparisonError, match=r"anomalib is not installed for .*(?s:.*)--compare-python"):
-            planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1))
+            plan_comparison(detector, bundle, tiny_data, "tiny", PeerSettings(python, 0.01, 1))
 
 
 def test_what_fails_over_there_is_said_here(
-    detector: Detector, samples: list[Sample], ready: Callable[[float], Plan], silent: Silent
+    detector: Detector, samples: list[Sample], ready: Callable[[float], ComparisonPlan], silent: Silent
 ) -> None:
     with pytest.raises(ComparisonError, match="ended with 1: RuntimeError: half a coreset is too much"):
         compare(ready(0.5), detector, samples, silent)

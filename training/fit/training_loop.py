@@ -37,9 +37,9 @@ class EpochMetrics:
     Attributes:
         epoch: from 1.
         fit_nll: mean over the epoch, in nats per dimension, one value per scale.
-        held_out_nll: the same on the calibration pictures after the epoch. For people to see; nothing is
+        held_out_nll: the same on the calibration images after the epoch. For people to see; nothing is
             chosen by it.
-        validation_nll: likewise on the pictures that `fit.stopping` judges by; None without it.
+        validation_nll: likewise on the images that `fit.stopping` judges by; None without it.
         learning_rate: at the end of the epoch.
         seconds: wall time of the epoch.
     """
@@ -64,9 +64,9 @@ def fit(
     on_batch: Callable[[int], None],
     on_epoch: Callable[[EpochMetrics], None],
 ) -> Head:
-    """Fit a head to the feature maps of good pictures.
+    """Fit a head to the feature maps of good images.
 
-    The order of pictures in an epoch depends on the seed and the epoch's number alone, so a run that was
+    The order of images in an epoch depends on the seed and the epoch's number alone, so a run that was
     killed continues from its last whole epoch to bit-identical weights (same machine, same threads).
 
     Args:
@@ -130,7 +130,7 @@ class _Training:
         self.steps = settings.batches_of(len(rows.fit))
         self.epochs = settings.epochs_for(len(rows.fit))
         self.stopping = _Stopping(settings.stopping)
-        self._precision = precision_on(settings.precision, device)
+        self._precision = resolve_precision(settings.precision, device)
         # Fused: one pass over each weight instead of a dozen operations on it.
         self._optimiser = torch.optim.Adam(
             self.head.flow.parameters(),
@@ -193,7 +193,7 @@ class _Training:
         total = torch.zeros(len(self._features), dtype=torch.float64)
         for maps in _batches(self._features, order, settings.batch_size, self._device):
             found = self._update(_noisy(self.head.normaliser(maps), settings.noise, noise))
-            _expect_finite(found.tolist(), epoch)
+            _require_finite(found.tolist(), epoch)
             total += found * len(maps[0])
             on_batch(1)
         held_out = self._judge(rows.calibration, epoch)
@@ -230,12 +230,12 @@ class _Training:
             losses = torch.stack(self.head.flow.nll(self.head.normaliser(maps)))
             total += losses.double().cpu() * len(maps[0])
         values: list[float] = (total / len(index)).tolist()
-        _expect_finite(values, epoch)
+        _require_finite(values, epoch)
         return values
 
 
 class _Stopping:
-    """Watches the likelihood of pictures kept apart for it, and keeps the weights of the best epoch."""
+    """Watches the likelihood of images kept apart for it, and keeps the weights of the best epoch."""
 
     def __init__(self, settings: StoppingConfig | None) -> None:
         self._settings = settings
@@ -267,7 +267,7 @@ def _noisy(maps: Sequence[Tensor], deviation: float, generator: torch.Generator)
     return [x.add(torch.empty_like(x).normal_(0, deviation, generator=generator)) for x in maps]
 
 
-def precision_on(precision: Literal["auto", Precision], device: torch.device) -> Precision:
+def resolve_precision(precision: Literal["auto", Precision], device: torch.device) -> Precision:
     """What `fit.precision` comes to on a device."""
     if precision != "auto":
         return precision
@@ -275,7 +275,7 @@ def precision_on(precision: Literal["auto", Precision], device: torch.device) ->
 
 
 def _statistics_batch(features: Features) -> int:
-    """How many pictures are looked at together for statistics: no more bytes than a GPU can spare."""
+    """How many images are looked at together for statistics: no more bytes than a GPU can spare."""
     nbytes = sum(int(array[0].nbytes) for array in features)
     return max(1, min(64, _STATISTICS_BYTES // nbytes))
 
@@ -290,7 +290,7 @@ def _batches(
         ]
 
 
-def _expect_finite(losses: list[float], epoch: int) -> None:
+def _require_finite(losses: list[float], epoch: int) -> None:
     if not all(map(math.isfinite, losses)):
         raise FitError(
             f"the loss is not finite in epoch {epoch}: {losses}; a smaller fit.learning_rate or "
@@ -309,11 +309,11 @@ def final_metrics(folder: Path) -> dict[str, float]:
     Args:
         folder: of the run, after `fit`.
     """
-    row = of_final_weights(read_metrics(folder))
+    row = row_of_final_weights(read_metrics(folder))
     return {name: float(np.mean(row[name])) for name in ("fit_nll", "held_out_nll")}
 
 
-def of_final_weights(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def row_of_final_weights(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Of a fit's epochs that whose weights it gave: the one that `fit.stopping` chose, otherwise the last."""
     if rows[-1]["validation_nll"] is None:
         return rows[-1]
@@ -347,7 +347,7 @@ def _load(path: Path, identity: str, device: torch.device) -> dict[str, Any] | N
         raise FitError(f"the checkpoint {path} is damaged; train without --resume") from error
     if found != identity:
         raise FitError(
-            f"the checkpoint {path} belongs to a run with other settings or other pictures; "
+            f"the checkpoint {path} belongs to a run with other settings or other images; "
             "train without --resume to start over"
         )
     return state

@@ -8,7 +8,7 @@ from training.config.augmentation import AugmentConfig
 from training.config.run_config import FitConfig, RunConfig
 
 
-def unused(config: RunConfig) -> list[str]:
+def unused_settings(config: RunConfig) -> list[str]:
     """A line for each setting that has another value than its default, which decides nothing in this run."""
     fit, augment = config.fit, config.augment
     normalisation = config.normalisation

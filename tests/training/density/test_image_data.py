@@ -1,4 +1,4 @@
-"""Digits and folders as data: integers, three parts without a picture in common, always the same ones."""
+"""Digits and folders as data: integers, three parts without an image in common, always the same ones."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flows.fastflow.imaging.image_errors import ImageError
-from training.density.pictures import Pictures, digits, folder
+from training.density.image_data import ImageSplits, digits, folder
 
 
 def fill(path: Path, count: int, size: tuple[int, int] = (20, 30), *, colours: int = 3) -> None:
@@ -19,7 +19,7 @@ def fill(path: Path, count: int, size: tuple[int, int] = (20, 30), *, colours: i
         cv2.imwrite(str(path / f"{number:03}.png"), pixels)
 
 
-def parts(data: Pictures) -> list[torch.Tensor]:
+def parts(data: ImageSplits) -> list[torch.Tensor]:
     return [data.train, data.validation, data.test]
 
 
@@ -41,7 +41,7 @@ def test_digits_are_integers_in_a_fixed_and_stratified_split() -> None:
 def test_a_folder_is_resized_and_divided(tmp_path: Path, channels: int) -> None:
     fill(tmp_path, 30)
     (tmp_path / "._000.png").write_bytes(b"an operating system's note")
-    (tmp_path / "readme.txt").write_text("no picture")
+    (tmp_path / "readme.txt").write_text("no image")
     data = folder(tmp_path, 8, channels)
     assert data.shape == (channels, 8, 8)
     assert data.levels == 256
@@ -62,7 +62,7 @@ def test_copies_are_taken_once(tmp_path: Path) -> None:
     assert sum(len(part) for part in parts(folder(tmp_path, 8))) == 12
 
 
-def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
     fill(tmp_path, 8)
     (tmp_path / "004.png").write_bytes((tmp_path / "004.png").read_bytes()[:200])
     with pytest.raises(ImageError, match=r"004\.png"):

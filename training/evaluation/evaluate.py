@@ -1,4 +1,4 @@
-"""From a published version and test pictures to the files of an evaluation."""
+"""From a published version and test images to the files of an evaluation."""
 
 import csv
 import io
@@ -19,24 +19,30 @@ from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.listing import join_first
 from flows.fastflow.files.plain_files import escape_name
 from flows.fastflow.manifest import Precision
-from training.data.check.passed_over import idle_in_test
+from training.data.check.unused_images import unused_test_images
 from training.data.layout import categories, test_samples, unused_masks
 from training.data.sample import DatasetError, Sample
-from training.evaluation.comparison.comparison import Peers, compare, planned
-from training.evaluation.evaluation import Evaluation, Row, evaluate, expect_usable
+from training.evaluation.comparison.compare import PeerSettings, compare, plan_comparison
 from training.evaluation.near_copies import NearCopies, near_copies
 from training.evaluation.report.run_report import write_report
-from training.evaluation.summary import TestedOn, metrics, summarise
-from training.evaluation.test_set import TestSet, choose, fingerprint, of_learned_parts, show_different_parts
-from training.fit.loop import read_metrics
+from training.evaluation.scoring import Evaluation, ScoredSample, evaluate, require_usable
+from training.evaluation.summary import TestSetRecord, metrics, summarise
+from training.evaluation.test_set import (
+    TestSet,
+    choose,
+    count_learned_parts,
+    fingerprint,
+    show_different_parts,
+)
+from training.fit.training_loop import read_metrics
 from training.terminal.progress import Progress
 
 SUMMARY, SCORES = "summary.json", "scores.csv"
-_SHOWN = 10  # folders of pictures that are passed over
+_SHOWN = 10  # folders of images that are passed over
 
 
 @dataclass(frozen=True)
-class Assessed:
+class EvaluatedVersion:
     """One evaluated version.
 
     Attributes:
@@ -56,7 +62,7 @@ class Assessed:
     report: Path
 
 
-def with_models(data: Path, models: Path) -> list[str]:
+def categories_with_models(data: Path, models: Path) -> list[str]:
     """The categories of a data folder that have a published model.
 
     Raises:
@@ -72,7 +78,7 @@ def with_models(data: Path, models: Path) -> list[str]:
     return published
 
 
-def assess(
+def evaluate_version(
     data: Path,
     category: str,
     version: str | None,
@@ -81,9 +87,9 @@ def assess(
     out: Path,
     device: str,
     precision: Precision,
-    peers: Peers | None,
+    peers: PeerSettings | None,
     progress: Progress,
-) -> Assessed:
+) -> EvaluatedVersion:
     """Evaluate a version and write scores.csv, summary.json and report.html to OUT/CATEGORY/VERSION.
 
     Args:
@@ -103,22 +109,22 @@ def assess(
     """
     bundle = resolve(models, category, version)
     found = test_samples(data, category)
-    _expect_calibrated(bundle, precision)
+    _require_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
     tests = choose(data, category, found, bundle, detector.manifest)
     independent = show_different_parts(tests.samples, data / category)
     _say_renewals(calibrations_folder(bundle), precision, progress)
     passed_over = _say_passed_over(data, category, found, progress)
-    comparison = None if peers is None else planned(detector, bundle, data, category, peers)
+    comparison = None if peers is None else plan_comparison(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
     near = _look(tests, data / category, detector.manifest.sample_bits, progress)
     with progress.stage("evaluate", len(tests.samples)) as advance:
         evaluation = evaluate(detector, tests.samples, advance, independent=independent)
-    tested_on = TestedOn(
+    tested_on = TestSetRecord(
         data=str(data / category),
         test_fingerprint=fingerprint(tests),
-        same_parts=of_learned_parts(tests.samples, data, category),
+        same_parts=count_learned_parts(tests.samples, data, category),
         seen=tests.seen,
         copies=tests.copies,
         near_copies=near.found,
@@ -135,14 +141,14 @@ def assess(
         progress.say(f"its own figures are in {report}; now the others are fitted")
         summary["comparison"] = [ours, *compare(comparison, detector, tests.samples, progress)]
         report = _write_figures(folder, bundle, detector, evaluation, summary)
-    return Assessed(bundle, folder, evaluation, threshold, summary, report)
+    return EvaluatedVersion(bundle, folder, evaluation, threshold, summary, report)
 
 
 def _say_passed_over(data: Path, category: str, found: Sequence[Sample], progress: Progress) -> int:
     """Say which images and masks in the test's folders have no part in this; how many images they are."""
     if (said := unused_masks(data, category, found)) is not None:
         progress.say(said)
-    idle = idle_in_test(data, category, found, without_masks=said is not None)
+    idle = unused_test_images(data, category, found, without_masks=said is not None)
     if idle:
         folders = [one.said(escape_name(str(one.place))) for one in idle]
         progress.say(f"passed over in the test's folders: {join_first(folders, _SHOWN, '; ')}")
@@ -157,7 +163,7 @@ def _look(tests: TestSet, folder: Path, sample_bits: int, progress: Progress) ->
     """
     threads = torch.get_num_threads()
     with progress.stage("look", len(tests.samples) + len(tests.learned)) as advance:
-        thumbnails = expect_usable(tests.samples, threads, advance, sample_bits)
+        thumbnails = require_usable(tests.samples, threads, advance, sample_bits)
         return near_copies(
             [sample.path for sample in tests.samples],
             thumbnails,
@@ -180,7 +186,7 @@ def _say_renewals(folder: Path, precision: Precision, progress: Progress) -> Non
         )
 
 
-def _expect_calibrated(bundle: Path, precision: Precision) -> None:
+def _require_calibrated(bundle: Path, precision: Precision) -> None:
     # What a server or `predict` would be told, to calibrate anew, helps nothing here.
     if read_manifest(bundle).calibration_of(precision) is None:
         raise BundleError(
@@ -198,7 +204,7 @@ def _write_figures(
     return write_report(folder, bundle, detector, evaluation, summary)
 
 
-def _write_scores(path: Path, rows: Sequence[Row]) -> None:
+def _write_scores(path: Path, rows: Sequence[ScoredSample]) -> None:
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(["path", "defect", "score", "p_value", "decision"])

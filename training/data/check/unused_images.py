@@ -1,4 +1,4 @@
-"""Pictures in a category's folder that have no part in anything: in folders too deep, or of other kinds."""
+"""Images in a category's folder that have no part in anything: in folders too deep, or of other kinds."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -9,10 +9,10 @@ from flows.fastflow.files.plain_files import escape_name
 from flows.fastflow.imaging.image_files import is_image_file
 from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 from training.data import layout
-from training.data.check.findings import Finding
+from training.data.check.findings import DataFinding
 from training.data.sample import DatasetError, Sample
 
-# Of pictures of kinds that are not read, or that go by another name.
+# Of images of kinds that are not read, or that go by another name.
 _OTHERS = frozenset(
     f".{kind}" for kind in ["avif", "dng", "gif", "heic", "heif", "jfif", "jp2", "jpe", "pgm", "ppm", "raw"]
 )
@@ -20,8 +20,8 @@ _ELSEWHERE = "where none are looked for"
 
 
 @dataclass(frozen=True)
-class Idle:
-    """Pictures of a folder that have no part in anything.
+class UnusedImages:
+    """Images of a folder that have no part in anything.
 
     Attributes:
         place: the folder.
@@ -40,36 +40,36 @@ class Idle:
 
 def passed_over(
     folder: Path, train: Collection[Path], others: Collection[Path] | None = None
-) -> list[Finding]:
-    """Find the pictures that are neither learned from, nor tested on, nor masks; a finding for each folder.
+) -> list[DataFinding]:
+    """Find the images that are neither learned from, nor tested on, nor masks; a finding for each folder.
 
     Args:
         folder: the category's, which names are relative to.
-        train: the training pictures.
-        others: the test pictures, and masks or folders of them. Without them only folders below those of the
-            training pictures are looked into: what lies beside these may be for the test.
+        train: the training images.
+        others: the test images, and masks or folders of them. Without them only folders below those of the
+            training images are looked into: what lies beside these may be for the test.
     """
     within = {folder} if others is not None else {path.parent for path in train}
     found = _idle(folder, train, others, within)
     named = [(escape_name(one.place.relative_to(folder).as_posix()), one) for one in found]
     return [
-        Finding(kind="passed_over", severity="warning", files=[name], message=one.said(name))
+        DataFinding(kind="passed_over", severity="warning", files=[name], message=one.said(name))
         for name, one in sorted(named, key=lambda pair: (pair[0], pair[1].count, pair[1].why))
     ]
 
 
-def idle_in_test(
+def unused_test_images(
     data: Path, category: str, samples: Sequence[Sample], *, without_masks: bool = False
-) -> list[Idle]:
-    """Find those that lie where test pictures and masks are looked for, by their names, sorted by folder.
+) -> list[UnusedImages]:
+    """Find those that lie where test images and masks are looked for, by their names, sorted by folder.
 
-    A training run tells of what lies below its own pictures, and nothing is looked for where a list names the
-    test pictures.
+    A training run tells of what lies below its own images, and nothing is looked for where a list names the
+    test images.
 
     Args:
         data: the data folder.
         category: the category's folder in it.
-        samples: its test pictures.
+        samples: its test images.
         without_masks: leave out what lies in the folder of masks, as where none is taken for a mask: see
             `layout.unused_masks`.
     """
@@ -97,7 +97,7 @@ def _idle(
     train: Collection[Path],
     others: Collection[Path] | None,
     within: Collection[Path],
-) -> list[Idle]:
+) -> list[UnusedImages]:
     """Those that lie in some folders, at any depth."""
     known = {*train, *(others or ())}
     left: Counter[tuple[Path, str]] = Counter()
@@ -108,11 +108,11 @@ def _idle(
         why = _why(file)
         if why is not None and (why != _ELSEWHERE or others is not None or file.parent not in within):
             left[file.parent, why] += 1
-    return [Idle(place, count, why) for (place, why), count in left.items()]
+    return [UnusedImages(place, count, why) for (place, why), count in left.items()]
 
 
 def _why(file: Path) -> str | None:
-    """Why a file that nothing is made of may have been meant as a picture; None of others."""
+    """Why a file that nothing is made of may have been meant as an image; None of others."""
     kind = file.suffix.lower()
     try:
         if is_image_file(file):

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from training.data.sample import Sample
-from training.evaluation.measurement import read_truth, reduced
+from training.evaluation.ranking import downscale_mask, read_ground_truth
 
 
 @pytest.mark.parametrize("size", [(256, 256), (450, 450), (900, 900), (1200, 1000)])
 def test_a_defect_of_many_pixels_is_as_others_reduce_it(size: tuple[int, int]) -> None:
     mask = cv2.circle(np.zeros((900, 900), np.uint8), (400, 500), 200, 1, -1)
     nearest = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
-    assert np.array_equal(reduced(mask.astype(np.bool_), size), nearest.astype(np.bool_))
+    assert np.array_equal(downscale_mask(mask.astype(np.bool_), size), nearest.astype(np.bool_))
 
 
 @pytest.mark.parametrize("size", [(40, 30), (40, 90), (123, 30), (300, 200)])
@@ -22,7 +22,7 @@ def test_a_defect_of_many_pixels_is_as_others_reduce_it(size: tuple[int, int]) -
 def test_each_defect_is_there_whatever_the_sizes(size: tuple[int, int], seed: int) -> None:
     """Random specks: each touches a pixel that is defective, and a pixel without any is good."""
     mask = np.random.default_rng(seed).random((120, 80)) < 0.003
-    small = reduced(mask, size)
+    small = downscale_mask(mask, size)
     labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1]
     y, x = np.mgrid[: size[0], : size[1]]
     # What each pixel of the map covers of the mask, its border included.
@@ -70,11 +70,11 @@ def test_the_masks_of_copies_are_united_and_none_of_a_kind_that_has_none(
 ) -> None:
     others = tuple(_sample(tmp_path, kind, row=row) for kind, row in copies)
     first = _sample(tmp_path, "dent", row=0)
-    truth = read_truth(Sample(first.path, "dent", first.mask, others), (4, 4), (4, 4))
+    truth = read_ground_truth(Sample(first.path, "dent", first.mask, others), (4, 4), (4, 4))
     assert np.flatnonzero(truth.all(axis=1)).tolist() == marked
     assert truth.sum() == 4 * len(marked)
 
 
 def test_a_good_part_is_marked_nowhere(tmp_path: Path) -> None:
     good = _sample(tmp_path, None, row=None)
-    assert not read_truth(Sample(good.path, None, None, (good,)), (4, 4), (2, 2)).any()
+    assert not read_ground_truth(Sample(good.path, None, None, (good,)), (4, 4), (2, 2)).any()

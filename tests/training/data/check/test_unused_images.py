@@ -1,4 +1,4 @@
-"""Pictures that nobody looks at are told, and nothing else is."""
+"""Images that nobody looks at are told, and nothing else is."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pytest
 from tests.training.data.check.parts import category, part, write
 from tests.training.data.trees import touch
 from training.data import layout
-from training.data.check.check import check
-from training.data.check.passed_over import idle_in_test
+from training.data.check.data_check import check
+from training.data.check.unused_images import unused_test_images
 
 
 def messages(folder: Path, *, test: bool = True) -> list[str]:
@@ -30,7 +30,7 @@ def test_folders_in_a_folder_of_good_parts(disc: Path) -> None:
         "test/scratch/cam2: 1 where none are looked for",
         "train/good/cam2: 2 where none are looked for",
     ]
-    # A training run does not so much as list the test pictures.
+    # A training run does not so much as list the test images.
     assert messages(disc, test=False) == ["train/good/cam2: 2 where none are looked for"]
 
 
@@ -41,7 +41,7 @@ def test_plain_folders(tmp_path: Path) -> None:
     assert messages(tmp_path / "cap") == ["odd/cam1: 1 where none are looked for"]
 
 
-def test_without_a_readable_test_set_its_pictures_are_not_called_idle(disc: Path) -> None:
+def test_without_a_readable_test_set_its_images_are_not_called_idle(disc: Path) -> None:
     """Why there is none is told already."""
     (disc / "ground_truth/scratch/000_mask.png").rename(disc / "ground_truth/scratch/other_mask.png")
     (disc / "ground_truth/scratch/001_mask.png").unlink()
@@ -53,7 +53,7 @@ def test_without_a_readable_test_set_its_pictures_are_not_called_idle(disc: Path
 def idle(data: Path, name: str, *, without_masks: bool = False) -> list[tuple[str, int]]:
     """The folders, in the category's, of what is idle in its test, with the numbers."""
     samples = layout.test_samples(data, name)
-    found = idle_in_test(data, name, samples, without_masks=without_masks)
+    found = unused_test_images(data, name, samples, without_masks=without_masks)
     return [(one.place.relative_to(data / name).as_posix(), one.count) for one in found]
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from training.data.sample import Sample
-from training.evaluation.evaluation import Evaluation, evaluate
+from training.evaluation.scoring import Evaluation, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def pixel_auroc(evaluation: Evaluation) -> float | None:
 
 
 def bright(path: Path) -> NDArray[np.bool_]:
-    """Where the scratch of a made-up part is: nothing else in the picture is as bright."""
+    """Where the scratch of a made-up part is: nothing else in the image is as bright."""
     return np.asarray(read_image(path).min(2) > 200, dtype=np.bool_)
 
 
@@ -136,7 +136,7 @@ def test_a_defect_without_a_mask_leaves_pixels_out(
     assert len(found.rows) == 6
 
 
-def test_pictures_and_masks_of_other_sizes_are_brought_to_the_models(
+def test_images_and_masks_of_other_sizes_are_brought_to_the_models(
     detector: Detector, samples: list[Sample], tmp_path: Path
 ) -> None:
     def enlarge(path: Path, interpolation: int) -> Path:

@@ -1,4 +1,4 @@
-"""What is kept of a picture: little, and the same whatever its size, format and turn."""
+"""What is kept of an image: little, and the same whatever its size, format and turn."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from tests.training.data.check.parts import part, write
-from training.data.check.survey import Picture, survey, thumbnail_of
+from training.data.check.image_statistics import ImageStatistics, make_thumbnail, read_statistics
 
 
-def look(*paths: Path) -> list[Picture]:
-    looked = survey(paths, threads=2, advance=lambda _: None, sample_bits=16)
-    pictures = [p for p in looked if isinstance(p, Picture)]
-    assert len(pictures) == len(paths)
-    return pictures
+def look(*paths: Path) -> list[ImageStatistics]:
+    looked = read_statistics(paths, threads=2, advance=lambda _: None, sample_bits=16)
+    images = [p for p in looked if isinstance(p, ImageStatistics)]
+    assert len(images) == len(paths)
+    return images
 
 
-def test_figures_of_a_picture_that_is_known(tmp_path: Path) -> None:
+def test_figures_of_a_image_that_is_known(tmp_path: Path) -> None:
     image = np.zeros((40, 80, 3), np.uint8)
     image[:, 40:] = 255
     [halves] = look(write(tmp_path / "0.png", image))
@@ -29,7 +29,7 @@ def test_figures_of_a_picture_that_is_known(tmp_path: Path) -> None:
     assert halves.thumbnail.shape == (64, 64)
     assert halves.thumbnail.dtype == np.uint8
     assert halves.statistics.shape == (17,)
-    np.testing.assert_array_equal(thumbnail_of(image), halves.thumbnail)
+    np.testing.assert_array_equal(make_thumbnail(image), halves.thumbnail)
 
 
 def test_grey_is_grey_in_every_format_and_colour_is_not(tmp_path: Path) -> None:

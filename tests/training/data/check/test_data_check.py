@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.fastflow.calibration.parts import PARTS
 from flows.fastflow.imaging.decoder import read_image
 from tests.training.data.check.parts import SIZE, category, part, write
-from training.data.check.check import check
+from training.data.check.data_check import check
 from training.data.sample import DatasetError
 
 
@@ -61,7 +61,7 @@ def test_every_corrupt_file_is_named_and_only_those_of_training_are_errors(disc:
     assert "it is empty" in checked.findings[0].message
     assert "truncated" in checked.findings[1].message
     with pytest.raises(
-        DatasetError, match=r"(?s)^2 training pictures of disc cannot.*003\.png: .*007\.png: "
+        DatasetError, match=r"(?s)^2 training images of disc cannot.*003\.png: .*007\.png: "
     ) as told:
         checked.raise_for_errors()
     assert "test/good" not in str(told.value)
@@ -101,7 +101,7 @@ def test_a_copy_saved_anew_is_a_near_duplicate(disc: Path, change: str) -> None:
     ]
 
 
-def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_pictures_differ(disc: Path) -> None:
+def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_images_differ(disc: Path) -> None:
     (disc / "test/good/002.png").rename(disc / "test/good/017-b.png")
     for i in (0, 1, 3):
         (disc / f"test/good/{i:03}.png").rename(disc / f"test/good/9{i:02}.png")
@@ -141,7 +141,7 @@ UNLIKE: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", UNLIKE)
-def test_a_picture_unlike_the_other_good_ones_is_suspicious(disc: Path, change: str) -> None:
+def test_a_image_unlike_the_other_good_ones_is_suspicious(disc: Path, change: str) -> None:
     write(disc / "train/good/900.png", UNLIKE[change](part(900)))
     checked = check(disc.parent, "disc", test=False)
     assert [f.files for f in checked.findings if f.kind == "outlier"] == [["train/good/900.png"]]
@@ -164,7 +164,7 @@ def test_a_camera_that_leaves_the_upper_bits_is_told_once(
         deep(good / f"{i}{suffix}", i, bits)
     [finding] = [f for f in check(tmp_path, "cap").findings if f.kind == "depth"]
     assert (finding.measure, len(finding.files)) == (bits, 6)
-    assert f"6 pictures of 16 bits use {bits} of them at most" in finding.message
+    assert f"6 images of 16 bits use {bits} of them at most" in finding.message
     assert f"which leaves {shades} shades of grey: set sample_bits: {bits} in" in finding.message
     assert "depth" not in {f.kind for f in check(tmp_path, "cap", sample_bits=bits).findings}
     samples = cv2.imread(str(good / f"5{suffix}"), cv2.IMREAD_UNCHANGED)

@@ -13,14 +13,14 @@ from training.evaluation.metrics.pixels import PixelFigures, PixelMetrics
 
 
 @dataclass(frozen=True)
-class Figures:
+class RankingFigures:
     """How well scores and maps tell good parts from defective ones.
 
     Attributes:
-        image_auroc, image_average_precision, image_f1_max: on raw scores; None where the pictures are all
+        image_auroc, image_average_precision, image_f1_max: on raw scores; None where the images are all
             good or all defective.
         pixels: on raw map values at the map's size; None where no defect has a mask, or no pixel is good.
-        masked: defective pictures that have a mask; the pixels of the others are not counted.
+        masked: defective images that have a mask; the pixels of the others are not counted.
     """
 
     image_auroc: float | None
@@ -30,11 +30,11 @@ class Figures:
     masked: int
 
 
-class Measurement:
-    """Takes scores and maps picture by picture, holds no map, and measures them.
+class RankingMetrics:
+    """Takes scores and maps image by image, holds no map, and measures them.
 
     Pixels count where they are known: those of good parts, and of defects that have a mask with something in
-    it, for each kind that the picture is in.
+    it, for each kind that the image is in.
     """
 
     def __init__(self) -> None:
@@ -47,24 +47,24 @@ class Measurement:
     def add(
         self, sample: Sample, image_size: tuple[int, int], score: float, score_map: NDArray[np.float32]
     ) -> None:
-        """Add a picture of (height, width) with its score and map.
+        """Add an image of (height, width) with its score and map.
 
         Raises:
             ImageError, DatasetError: the mask cannot be read or does not fit; it is named.
         """
         self._defective.append(sample.defect is not None)
         self._scores.append(score)
-        mask = read_truth(sample, image_size, (score_map.shape[0], score_map.shape[1]))
+        mask = read_ground_truth(sample, image_size, (score_map.shape[0], score_map.shape[1]))
         if sample.defect is None or mask.any():
             self._masked += bool(mask.any())
             self._good_pixels |= not mask.all()
             self._pixels.update(score_map, mask)
 
-    def figures(self) -> Figures:
+    def figures(self) -> RankingFigures:
         """Measure what was added."""
         truth, scores = self._defective, self._scores
         both = len(set(truth)) == 2
-        return Figures(
+        return RankingFigures(
             image_auroc=image_auroc(truth, scores) if both else None,
             image_average_precision=image_average_precision(truth, scores) if both else None,
             image_f1_max=image_f1_max(truth, scores) if both else None,
@@ -73,11 +73,13 @@ class Measurement:
         )
 
 
-def read_truth(sample: Sample, image_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+def read_ground_truth(
+    sample: Sample, image_size: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.bool_]:
     """Where a sample is defective, at a map's size: all False where no mask says so of one of its kinds.
 
     Args:
-        sample: a test picture.
+        sample: a test image.
         image_size: its (height, width), which masks must have.
         size: (height, width) of what is returned.
 
@@ -90,10 +92,10 @@ def read_truth(sample: Sample, image_size: tuple[int, int], size: tuple[int, int
     ]
     if not all(map(np.any, kinds)):
         return np.zeros(size, dtype=np.bool_)
-    return reduced(np.logical_or.reduce(kinds), size)
+    return downscale_mask(np.logical_or.reduce(kinds), size)
 
 
-def reduced(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def downscale_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """A mask at a map's size, by nearest neighbour as others do it; but no defect vanishes or falls apart.
 
     A defect, 8-connected, that would do so, or of which less would be left than half its extent, the longer

@@ -6,7 +6,7 @@ RUN/metrics.jsonl        every look at the fit
 RUN/samples.png          samples, where they can be drawn
 RUN/interpolations.png   interpolations, where they can be drawn
 
-The two pictures may take long, and come when the rest is there: a run is whole without them.
+The two images may take long, and come when the rest is there: a run is whole without them.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ from flows import Flow
 from flows.fastflow.files.atomic_files import temporary_directory
 from flows.fastflow.files.plain_files import FileError, read_file
 from training.density.fit import batch_rows
-from training.density.named import RecipeError, build, recipe_name
-from training.density.pictures import Pictures
+from training.density.image_data import ImageSplits
+from training.density.named_recipes import RecipeError, build, recipe_name
 from training.versions import library_versions
 
 RECIPE = "recipe.json"
@@ -42,7 +42,7 @@ _NAMES = frozenset({RECIPE, WEIGHTS, METRICS, SAMPLES, INTERPOLATIONS})
 _MAX_RECIPE = 2**20
 _BATCH = 256
 _MAX_WEIGHTS = 4 * 2**30
-MAX_SIDE = 1024  # of pictures, in pixels
+MAX_SIDE = 1024  # of images, in pixels
 # Bounds of what is asked for at all. A flow within them may still be larger than all memory: `load` compares
 # it with the file of its weights before it is built.
 _Channels = Annotated[int, Field(ge=1, le=3)]
@@ -55,7 +55,7 @@ class SavedFlowError(ValueError):
     """A saved flow is not there, is damaged, or does not fit its own recipe."""
 
 
-class Data(BaseModel):
+class DataSource(BaseModel):
     """What a flow was fitted to: its source, the parts' sizes, and a sha256 of all pixels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,21 +67,21 @@ class Data(BaseModel):
     fingerprint: str
 
     @classmethod
-    def of(cls, pictures: Pictures, source: str) -> "Data":
-        """What is recorded of pictures."""
-        sha256 = hashlib.sha256(f"{pictures.levels} {pictures.shape}".encode())
-        for part in (pictures.train, pictures.validation, pictures.test):
+    def of(cls, images: ImageSplits, source: str) -> "DataSource":
+        """What is recorded of images."""
+        sha256 = hashlib.sha256(f"{images.levels} {images.shape}".encode())
+        for part in (images.train, images.validation, images.test):
             sha256.update(part.to(torch.uint8).numpy().tobytes())
         return cls(
             source=source,
-            train=len(pictures.train),
-            validation=len(pictures.validation),
-            test=len(pictures.test),
+            train=len(images.train),
+            validation=len(images.validation),
+            test=len(images.test),
             fingerprint=sha256.hexdigest(),
         )
 
 
-class Fitted(BaseModel):
+class FitRecord(BaseModel):
     """How the flow was fitted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +94,7 @@ class Fitted(BaseModel):
     seconds: float
 
 
-class Record(BaseModel):
+class FlowRecord(BaseModel):
     """The content of recipe.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -104,8 +104,8 @@ class Record(BaseModel):
     arguments: dict[str, _Argument]
     event_shape: tuple[_Channels, _Side, _Side]
     levels: Annotated[int, Field(ge=2, le=256)]
-    data: Data
-    settings: Fitted
+    data: DataSource
+    settings: FitRecord
     validation_bits_per_dim: float
     weights_sha256: str = ""
     created: str = ""
@@ -113,7 +113,7 @@ class Record(BaseModel):
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedFlow:
     """A flow that was read.
 
     Attributes:
@@ -122,7 +122,7 @@ class Saved:
     """
 
     flow: Flow
-    record: Record
+    record: FlowRecord
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
@@ -169,7 +169,7 @@ def new_run(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         new.rename(folder)
 
 
-def save(folder: Path, flow: Flow, record: Record) -> None:
+def save(folder: Path, flow: Flow, record: FlowRecord) -> None:
     """Write the weights and the recipe of a flow into a folder that is being filled.
 
     Args:
@@ -191,7 +191,7 @@ def save(folder: Path, flow: Flow, record: Record) -> None:
     (folder / RECIPE).write_text(filled.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> Saved:
+def load(folder: Path, device: torch.device | str = "cpu") -> SavedFlow:
     """Read a flow that `save` wrote; its densities are bit for bit those of the flow that was saved.
 
     Raises:
@@ -215,17 +215,17 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Saved:
             # Of the precision that the file has, whatever torch's default is.
             doubles = {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float64}
             precision = torch.float64 if doubles else torch.float32
-            _expect_fit(folder, shapes.to(precision).state_dict(), tensors)
+            _require_match(folder, shapes.to(precision).state_dict(), tensors)
             flow = build(record.recipe, record.event_shape, record.levels, record.arguments).to(precision)
     except RecipeError as error:
         raise SavedFlowError(f"{folder / RECIPE}: {error}") from error
     flow.load_state_dict(tensors)
-    return Saved(flow.to(device).eval(), record)
+    return SavedFlow(flow.to(device).eval(), record)
 
 
 @torch.no_grad()
 def draw(flow: Flow, number: int, *, temperature: float = 1.0, seed: int = 0) -> Iterator[Tensor]:
-    """Samples as pictures, in batches (N, C, H, W) on the CPU, integers 0 ... levels - 1.
+    """Samples as images, in batches (N, C, H, W) on the CPU, integers 0 ... levels - 1.
 
     Each is drawn when it is asked for: where none is kept, many take no more memory than few.
 
@@ -242,7 +242,7 @@ def draw(flow: Flow, number: int, *, temperature: float = 1.0, seed: int = 0) ->
         yield flow.sample(min(batch, number - i), temperature=temperature, generator=generator).cpu()
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> FlowRecord:
     """The content of recipe.json.
 
     Raises:
@@ -252,7 +252,7 @@ def read_record(folder: Path) -> Record:
         raise SavedFlowError(f"there is no folder {folder}; `flowgauge flows train` makes one")
     data = _read(folder / RECIPE, _MAX_RECIPE)
     try:
-        record = Record.model_validate_json(data)
+        record = FlowRecord.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
@@ -279,7 +279,7 @@ def _read(path: Path, limit: int) -> bytes:
         raise SavedFlowError(str(error)) from error
 
 
-def _expect_fit(folder: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+def _require_match(folder: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     for key in sorted(expected.keys() | found.keys()):
         if key not in found or key not in expected:
             what = "lacks" if key in expected else "holds an unknown"

@@ -1,4 +1,4 @@
-"""The pictures of a run: found, divided, and changed only where they are fitted."""
+"""The images of a run: found, divided, and changed only where they are fitted."""
 
 import shutil
 from itertools import pairwise
@@ -11,15 +11,15 @@ from flows.fastflow.calibration.parts import PARTS
 from tests.conftest import picture, png
 from training.config.augmentation import AugmentConfig
 from training.config.run_config import RunConfig
-from training.data.images import gather
 from training.data.sample import DatasetError
 from training.data.tiles import Tile
+from training.data.training_images import find_training_images
 
 CONFIG = RunConfig.model_validate({"calibration": {"fraction": 0.25}})
 STOPPING = RunConfig.model_validate(
     {"calibration": {"fraction": 0.25}, "fit": {"stopping": {"fraction": 0.25}}}
 )
-UNTILED = [Tile(picture, 0) for picture in range(32)]
+UNTILED = [Tile(image, 0) for image in range(32)]
 CHANGED = AugmentConfig(hflip=True, brightness=0.1, copies=3)
 NAMES = ("fit", "calibration", "validation")
 
@@ -27,44 +27,44 @@ NAMES = ("fit", "calibration", "validation")
 def test_each_file_is_there_once_and_copies_are_counted(tiny_data: Path, tmp_path: Path) -> None:
     good = shutil.copytree(tiny_data / "tiny/train/good", tmp_path / "tiny/train/good")
     shutil.copy(good / "003.png", good / "copy.png")
-    pictures = gather(CONFIG, tmp_path, "tiny")
-    assert pictures.copies == 1
-    assert [path.name for path in pictures.paths] == [f"{i:03}.png" for i in range(32)]
-    assert len(set(pictures.hashes)) == 32
+    images = find_training_images(CONFIG, tmp_path, "tiny")
+    assert images.copies == 1
+    assert [path.name for path in images.paths] == [f"{i:03}.png" for i in range(32)]
+    assert len(set(images.hashes)) == 32
 
 
-def test_pictures_that_judge_when_to_stop_are_taken_from_those_to_fit(tiny_data: Path) -> None:
-    pictures = gather(STOPPING, tiny_data, "tiny")
-    without, part = gather(CONFIG, tiny_data, "tiny").split, pictures.split
+def test_images_that_judge_when_to_stop_are_taken_from_those_to_fit(tiny_data: Path) -> None:
+    images = find_training_images(STOPPING, tiny_data, "tiny")
+    without, part = find_training_images(CONFIG, tiny_data, "tiny").split, images.split
     assert part.calibration.tolist() == without.calibration.tolist()
     assert len(part.validation) == 6
     assert sorted([*part.fit, *part.validation]) == without.fit.tolist() == part.seen.tolist()
     # They chose the weights, and so count as seen by them.
-    assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 8)
+    assert (images.record.n_fit, images.record.n_calibration) == (24, 8)
 
 
-# Pictures of one tile, of three, of five, and so on again.
-TILES = [Tile(picture, number) for picture in range(32) for number in range(1 + 2 * (picture % 3))]
+# Images of one tile, of three, of five, and so on again.
+TILES = [Tile(image, number) for image in range(32) for number in range(1 + 2 * (image % 3))]
 
 
 @pytest.mark.parametrize("tiles", [UNTILED, TILES], ids=["untiled", "tiled"])
 @pytest.mark.parametrize("augment", [AugmentConfig(), CHANGED], ids=["plain", "changed"])
 @pytest.mark.parametrize("stopping", [None, {"fraction": 0.2}], ids=["fixed", "stopping"])
-def test_views_of_a_picture_are_fitted_or_held_out_as_the_picture_is(
+def test_views_of_a_image_are_fitted_or_held_out_as_the_image_is(
     tiny_data: Path, tiles: list[Tile], augment: AugmentConfig, stopping: dict[str, float] | None
 ) -> None:
     calibration = {"fraction": 0.25}
     config = RunConfig.model_validate({"calibration": calibration, "fit": {"stopping": stopping}})
-    pictures = gather(config, tiny_data, "tiny")
-    views = pictures.views(augment, 0, tiles)
+    images = find_training_images(config, tiny_data, "tiny")
+    views = images.views(augment, 0, tiles)
     assert len(set(views)) == len(views)
-    # Tiles of a picture lie in a row, so that it is read once.
-    order = [(view.picture, view.variant) for view in views]
+    # Tiles of an image lie in a row, so that it is read once.
+    order = [(view.image, view.variant) for view in views]
     assert len(set(order)) == 1 + sum(a != b for a, b in pairwise(order))
-    own, part = pictures.rows(views), pictures.split
+    own, part = images.rows(views), images.split
     copies = 3 if augment == CHANGED else 0
-    tiles_of = np.bincount([tile.picture for tile in tiles])
-    seen_by = {name: {views[i].picture for i in getattr(own, name)} for name in NAMES}
+    tiles_of = np.bincount([tile.image for tile in tiles])
+    seen_by = {name: {views[i].image for i in getattr(own, name)} for name in NAMES}
     assert seen_by == {name: set(getattr(part, name).tolist()) for name in NAMES}
     assert bool(seen_by["validation"]) == (stopping is not None)
     assert sum(map(len, seen_by.values())) == len(set().union(*seen_by.values())) == 32
@@ -73,13 +73,13 @@ def test_views_of_a_picture_are_fitted_or_held_out_as_the_picture_is(
     for name in ("calibration", "validation"):
         assert len(getattr(own, name)) == tiles_of[getattr(part, name)].sum()
         assert all(views[i].variant is None for i in getattr(own, name))
-    assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
+    assert images.held_out == [images.paths[i] for i in part.calibration]
 
 
 class TestParts:
     @pytest.fixture
     def data(self, tiny_data: Path, tmp_path: Path) -> Path:
-        """The 32 good pictures as four of each of eight parts."""
+        """The 32 good images as four of each of eight parts."""
         good = tmp_path / "tiny/train/good"
         good.mkdir(parents=True)
         for i, path in enumerate(sorted((tiny_data / "tiny/train/good").iterdir())):
@@ -88,48 +88,48 @@ class TestParts:
         return tmp_path
 
     def test_no_part_is_on_both_sides(self, data: Path) -> None:
-        pictures = gather(STOPPING, data, "tiny")
-        part = pictures.split
-        shown = {name: {pictures.paths[i].name[:5] for i in getattr(part, name)} for name in NAMES}
+        images = find_training_images(STOPPING, data, "tiny")
+        part = images.split
+        shown = {name: {images.paths[i].name[:5] for i in getattr(part, name)} for name in NAMES}
         assert [len(shown[name]) for name in NAMES] == [4, 2, 2]
         assert set.union(*shown.values()) == {f"part{i}" for i in range(8)}
         assert (len(part.fit), len(part.calibration), len(part.validation)) == (16, 2, 8)
-        assert pictures.distinct == 8
-        assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 2)
-        assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
+        assert images.distinct == 8
+        assert (images.record.n_fit, images.record.n_calibration) == (24, 2)
+        assert images.held_out == [images.paths[i] for i in part.calibration]
 
     def test_others_of_a_part_to_calibrate_are_known_and_have_no_use(self, data: Path) -> None:
-        pictures = gather(CONFIG, data, "tiny")
-        part = pictures.split
-        apart = {pictures.paths[i].name[:5] for i in part.calibration}
-        assert {pictures.paths[i].name for i in pictures.known} == {
-            path.name for path in pictures.paths if path.name[:5] in apart
+        images = find_training_images(CONFIG, data, "tiny")
+        part = images.split
+        apart = {images.paths[i].name[:5] for i in part.calibration}
+        assert {images.paths[i].name for i in images.known} == {
+            path.name for path in images.paths if path.name[:5] in apart
         }
-        assert len(pictures.known) == 8
-        views = pictures.views(AugmentConfig(), 0, UNTILED)
-        assert {view.picture for view in views} == {*part.fit.tolist(), *part.calibration.tolist()}
-        rows = pictures.rows(views)
-        assert [views[row].picture for row in rows.calibration] == part.calibration.tolist()
+        assert len(images.known) == 8
+        views = images.views(AugmentConfig(), 0, UNTILED)
+        assert {view.image for view in views} == {*part.fit.tolist(), *part.calibration.tolist()}
+        rows = images.rows(views)
+        assert [views[row].image for row in rows.calibration] == part.calibration.tolist()
 
     def test_copies_that_are_said_to_show_other_parts_are_refused(self, data: Path) -> None:
         good = data / "tiny/train/good"
         shutil.copy(good / "part0_0.png", good / "part3_9.png")
         told = r"part0_0\.png and part3_9\.png are the same file, .* different parts"
         with pytest.raises(DatasetError, match=told):
-            gather(CONFIG, data, "tiny")
+            find_training_images(CONFIG, data, "tiny")
 
     def test_copies_whose_names_tell_no_part_show_what_the_others_do(self, data: Path) -> None:
         """As where what a model was trained on lies beside what was inspected since."""
         good = data / "tiny/train/good"
         (data / "tiny" / PARTS).write_text(r"^(?:(part\d)_)?")
-        before = gather(CONFIG, data, "tiny")
+        before = find_training_images(CONFIG, data, "tiny")
         shutil.copy(good / "part0_0.png", good / "000.png")
         shutil.copy(good / "part3_1.png", good / "zzz.png")
         (good / "own.png").write_bytes(png(picture(99)))
         shutil.copy(good / "own.png", good / "own too.png")
-        pictures = gather(CONFIG, data, "tiny")
-        assert (len(pictures.paths), pictures.copies, pictures.distinct) == (33, 3, 9)
-        shown = dict(zip(pictures.hashes, pictures.shown.tolist(), strict=True))
+        images = find_training_images(CONFIG, data, "tiny")
+        assert (len(images.paths), images.copies, images.distinct) == (33, 3, 9)
+        shown = dict(zip(images.hashes, images.shown.tolist(), strict=True))
         for part in range(8):
             of_part = [sha for sha, k in zip(before.hashes, before.shown, strict=True) if k == part]
             assert len({shown[sha] for sha in of_part}) == 1

@@ -5,26 +5,26 @@ from typing import Any
 
 from flows.fastflow.calibration.conformal import ConformalThreshold
 from flows.fastflow.calibration.review_band import describe_empty_band
-from training.evaluation.assessment import Assessed
-from training.evaluation.near_copies import say_near_copies
+from training.evaluation.evaluate import EvaluatedVersion
+from training.evaluation.near_copies import describe_near_copies
 from training.evaluation.operating_points import OperatingPoint, Share
 from training.evaluation.summary import (
     METRICS,
+    describe_mask_folders,
+    describe_passed_over,
+    describe_times,
+    exceeds_chance,
     means,
-    more_than_chance,
     percentage,
-    say_mask_folders,
-    say_passed_over,
-    say_times,
 )
 from training.terminal.columns import aligned
 
 
-def report_lines(found: Assessed) -> list[str]:
+def report_lines(found: EvaluatedVersion) -> list[str]:
     """What is said of one category."""
     summary, threshold = found.summary, found.threshold
     lines = [
-        f"{found.bundle}: {summary['good']} good and {summary['defective']} defective test pictures",
+        f"{found.bundle}: {summary['good']} good and {summary['defective']} defective test images",
         *_left_out(summary),
         *_ranking(summary),
     ]
@@ -32,7 +32,7 @@ def report_lines(found: Assessed) -> list[str]:
         lines += _kept(summary, threshold, independent=found.evaluation.independent)
     if summary["escapes"] is not None:
         lines.append(f"{percentage(summary['escapes'], 2)}% of defective parts passed")
-        table = [["defect", "pictures", "image AUROC", "recall"]]
+        table = [["defect", "images", "image AUROC", "recall"]]
         table += [
             [name, str(kind["count"]), _figure(kind["image_auroc"]), _percent(kind["recall"])]
             for name, kind in summary["defects"].items()
@@ -47,7 +47,7 @@ def report_lines(found: Assessed) -> list[str]:
     lines += _indented(_rates(found.evaluation.operating_points))
     if "comparison" in summary:
         lines += _side_by_side(summary["comparison"])
-    lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
+    lines.append(f"scores of every image: {found.folder / 'scores.csv'}")
     lines.append(f"report: {found.report}")
     return lines
 
@@ -57,18 +57,18 @@ def _left_out(summary: dict[str, Any]) -> list[str]:
     lines = []
     if summary["seen"]:
         lines.append(
-            f"left out: {summary['seen']} test pictures that the model was fitted to or calibrated with"
+            f"left out: {summary['seen']} test images that the model was fitted to or calibrated with"
         )
     if summary["same_parts"]:
         lines.append(
-            f"{summary['same_parts']} good test pictures show parts of which there are training pictures, as "
+            f"{summary['same_parts']} good test images show parts of which there are training images, as "
             "their names tell: figures on them flatter"
         )
-    if (said := say_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
+    if (said := describe_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
         lines.append(said)
     if summary["copies"]:
-        lines.append(f"left out: {summary['copies']} test pictures that are copies of others, byte for byte")
-    if (said := say_passed_over(summary)) is not None:
+        lines.append(f"left out: {summary['copies']} test images that are copies of others, byte for byte")
+    if (said := describe_passed_over(summary)) is not None:
         lines.append(said)
     return lines
 
@@ -76,7 +76,7 @@ def _left_out(summary: dict[str, Any]) -> list[str]:
 def _ranking(summary: dict[str, Any]) -> list[str]:
     """How well scores rank images, and maps pixels."""
     if summary["image_auroc"] is None:
-        lines = ["image AUROC not measured: it needs good and defective test pictures"]
+        lines = ["image AUROC not measured: it needs good and defective test images"]
     else:
         lines = [
             f"image AUROC {summary['image_auroc']:.3f}",
@@ -86,16 +86,16 @@ def _ranking(summary: dict[str, Any]) -> list[str]:
         why = "no pixel is good" if summary["with_mask"] else "no defect has a mask"
         return [*lines, f"pixel AUROC not measured: {why}"]
     without = summary["defective"] - summary["with_mask"]
-    left_out = f" ({without} defective pictures without a mask left out)" if without else ""
+    left_out = f" ({without} defective images without a mask left out)" if without else ""
     lines.append(f"pixel AUROC {summary['pixel_auroc']:.3f}{left_out}")
-    too_few = summary["aupimo"] is None
-    aupimo = "not measured, too few good pixels" if too_few else f"{summary['aupimo']:.3f}"
+    describe_shortage = summary["aupimo"] is None
+    aupimo = "not measured, too few good pixels" if describe_shortage else f"{summary['aupimo']:.3f}"
     lines.append(
         f"pixel AP {summary['pixel_average_precision']:.3f}, F1-max {summary['pixel_f1_max']:.3f}, "
         f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
         f"AUPIMO {aupimo}"
     )
-    return lines if (said := say_mask_folders(summary)) is None else [*lines, said]
+    return lines if (said := describe_mask_folders(summary)) is None else [*lines, said]
 
 
 def _side_by_side(comparison: Sequence[dict[str, Any]]) -> list[str]:
@@ -112,8 +112,8 @@ def _side_by_side(comparison: Sequence[dict[str, Any]]) -> list[str]:
         ]
         for peer in comparison
     ]
-    told = "same pictures, backbone, stages and size; thresholds by the same rule:"
-    return [told, *_indented(rows), say_times(comparison)]
+    told = "same images, backbone, stages and size; thresholds by the same rule:"
+    return [told, *_indented(rows), describe_times(comparison)]
 
 
 def _kept(summary: dict[str, Any], threshold: ConformalThreshold, *, independent: bool) -> list[str]:
@@ -124,7 +124,7 @@ def _kept(summary: dict[str, Any], threshold: ConformalThreshold, *, independent
         f"{threshold.achievable_fpr:.2%}"
     )
     if not independent:
-        promise += "; several test pictures show the same part, so how far chance goes is not known"
+        promise += "; several test images show the same part, so how far chance goes is not known"
     elif summary["expected_rejects"] is not None:
         low, high = summary["expected_rejects"]
         promise += f": {low} to {high} of {summary['good']}, 95 %"
@@ -132,9 +132,9 @@ def _kept(summary: dict[str, Any], threshold: ConformalThreshold, *, independent
         f"at threshold {threshold.reject:.4f}: {percentage(summary['false_rejects'], 2)}% of good parts "
         f"rejected ({promise})"
     ]
-    if more_than_chance(summary):
+    if exceeds_chance(summary):
         lines.append(
-            "MORE good parts are rejected than chance lets expect: the good test pictures are not like those "
+            "MORE good parts are rejected than chance lets expect: the good test images are not like those "
             "that the threshold was made with"
         )
     return lines
@@ -166,7 +166,7 @@ def _rates(points: Sequence[OperatingPoint]) -> list[list[str]]:
     return rows
 
 
-def overview(summaries: Sequence[dict[str, Any]]) -> list[str]:
+def overview_lines(summaries: Sequence[dict[str, Any]]) -> list[str]:
     """A line for each category, and the means."""
     table = [["category", *METRICS.values(), "recall", "false rejects"]]
     table += [

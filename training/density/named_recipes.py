@@ -28,7 +28,7 @@ class Recipe:
         depth: the argument that --depth sets.
         small: what a CPU can fit in minutes, in the place of the defaults, which are the papers'. They
             were chosen by the validation part of the digits.
-        multiscale: whether it takes `scales`, how often pictures are halved.
+        multiscale: whether it takes `scales`, how often images are halved.
     """
 
     build: Callable[..., Flow]
@@ -37,7 +37,7 @@ class Recipe:
     multiscale: bool
 
 
-_ALPHA = 0.01  # of the logit; with it pictures take fewer bits than with the papers' 0.05
+_ALPHA = 0.01  # of the logit; with it images take fewer bits than with the papers' 0.05
 RECIPES = {
     "nice": Recipe(recipes.nice, "couplings", {"hidden": [128] * 2, "alpha": _ALPHA}, multiscale=False),
     "realnvp": Recipe(
@@ -91,7 +91,7 @@ def arguments(
         chosen[recipe.depth] = depth
     if scales is not None:
         if not recipe.multiscale:
-            raise RecipeError(f"{name} takes pictures as vectors and has no scales")
+            raise RecipeError(f"{name} takes images as vectors and has no scales")
         chosen["scales"] = scales
     return chosen
 
@@ -118,7 +118,7 @@ def build(name: str, event_shape: tuple[int, ...], levels: int | None, chosen: M
 
 
 def halvings(name: str, chosen: Mapping[str, Any]) -> int:
-    """How often a recipe halves the height and the width of its pictures."""
+    """How often a recipe halves the height and the width of its images."""
     if not RECIPES[name].multiscale:
         return 0
     # RealNVP leaves its last scale as it is.

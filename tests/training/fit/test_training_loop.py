@@ -16,7 +16,15 @@ from tests.app.full_disk import files_of_at_most
 from training.config.run_config import RunConfig
 from training.data.split import Split
 from training.features.cache import Features
-from training.fit.loop import CHECKPOINT, METRICS, EpochMetrics, FitError, fit, of_final_weights, read_metrics
+from training.fit.training_loop import (
+    CHECKPOINT,
+    METRICS,
+    EpochMetrics,
+    FitError,
+    fit,
+    read_metrics,
+    row_of_final_weights,
+)
 
 CPU = torch.device("cpu")
 EPOCHS = 4
@@ -34,7 +42,7 @@ def config(**fit_settings: Any) -> RunConfig:
 
 
 def features() -> Features:
-    """Feature maps of 18 pictures at two scales, correlated so that there is something to learn."""
+    """Feature maps of 18 images at two scales, correlated so that there is something to learn."""
     rng = np.random.default_rng(0)
     common = rng.normal(size=(18, 1, 6, 5))
     return [
@@ -117,7 +125,7 @@ def test_it_learns(whole: tuple[Head, Path]) -> None:
     assert all(p.isfinite().all() for p in head.parameters())
 
 
-def test_the_held_out_loss_is_the_likelihood_of_the_held_out_pictures(whole: tuple[Head, Path]) -> None:
+def test_the_held_out_loss_is_the_likelihood_of_the_held_out_images(whole: tuple[Head, Path]) -> None:
     head, folder = whole
     maps = [torch.from_numpy(a[HELD_OUT]) for a in features()]
     with torch.no_grad():
@@ -125,7 +133,7 @@ def test_the_held_out_loss_is_the_likelihood_of_the_held_out_pictures(whole: tup
     assert lines(folder)[-1]["held_out_nll"] == pytest.approx(wanted, rel=1e-5)
 
 
-def test_held_out_pictures_do_not_touch_the_weights(whole: tuple[Head, Path], tmp_path: Path) -> None:
+def test_held_out_images_do_not_touch_the_weights(whole: tuple[Head, Path], tmp_path: Path) -> None:
     spoilt = features()
     for array in spoilt:
         array[HELD_OUT] *= -3
@@ -208,7 +216,7 @@ def test_a_checkpoint_of_another_run_is_told_with_what_to_do(tmp_path: Path) -> 
     with pytest.raises(Killed):
         run(tmp_path, identity="another run", watch=Watch(at_epoch=2))
     before = (tmp_path / CHECKPOINT).read_bytes()
-    with pytest.raises(FitError, match=r"other settings or other pictures; train without --resume"):
+    with pytest.raises(FitError, match=r"other settings or other images; train without --resume"):
         run(tmp_path, resume=True)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
@@ -284,7 +292,7 @@ def test_a_disk_that_fills_up_is_told_and_the_checkpoint_before_stays(tmp_path: 
 
 
 def test_updates_decide_the_number_of_epochs(tmp_path: Path) -> None:
-    """14 pictures in batches of 4 are 4 updates: the fewest epochs that give 9 are 3, of 12 updates."""
+    """14 images in batches of 4 are 4 updates: the fewest epochs that give 9 are 3, of 12 updates."""
     watch = Watch()
     run(tmp_path, config(epochs=None, steps=9), watch=watch)
     assert ([row.epoch for row in watch.epochs], watch.batches) == ([1, 2, 3], 12)
@@ -292,7 +300,7 @@ def test_updates_decide_the_number_of_epochs(tmp_path: Path) -> None:
 
 
 def test_every_epoch_has_noise_of_its_own(tmp_path: Path) -> None:
-    """Of one picture again and again, and weights that stand still, epochs differ in nothing else."""
+    """Of one image again and again, and weights that stand still, epochs differ in nothing else."""
     alike = Split(np.full_like(FIT, FIT[0]), HELD_OUT)
     run(tmp_path, config(schedule="constant", learning_rate=1e-30, noise=0.3), rows=alike)
     assert len({tuple(row["fit_nll"]) for row in lines(tmp_path)}) == EPOCHS
@@ -310,7 +318,7 @@ MOST = 40
 
 
 def until_it_stops() -> RunConfig:
-    """Pictures that judge get unlikelier again, after some epochs."""
+    """Images that judge get unlikelier again, after some epochs."""
     stopping = {"patience": PATIENCE, "fraction": 0.2}
     return config(epochs=MOST, schedule="constant", learning_rate=0.01, stopping=stopping)
 
@@ -335,7 +343,7 @@ class TestStopping:
     ) -> None:
         head, folder = stopped
         rows = read_metrics(folder)
-        best = of_final_weights(rows)
+        best = row_of_final_weights(rows)
         assert best["epoch"] == len(rows) - PATIENCE
         assert not head.training
         for name, part in (("validation_nll", WATCHED.validation), ("held_out_nll", WATCHED.calibration)):

@@ -1,6 +1,6 @@
-"""The data check: what is wrong with the pictures of a category, told before a training run is spent on them.
+"""The data check: what is wrong with the images of a category, told before a training run is spent on them.
 
-Nothing is changed and nothing is left out because of it. Test pictures are looked at only where that is
+Nothing is changed and nothing is left out because of it. Test images are looked at only where that is
 asked for, and only to be told about.
 """
 
@@ -17,13 +17,13 @@ from flows.fastflow.config import MAX_SAMPLE_BITS
 from training.data import layout
 from training.data.check.consistency import odd_bits, odd_colours, odd_light, odd_sizes, sizes
 from training.data.check.copies import copies, same_parts
-from training.data.check.findings import TITLES, DataCheck, Finding, Severity, within
+from training.data.check.findings import TITLES, DataCheck, DataFinding, Severity, within
+from training.data.check.image_statistics import ImageStatistics, UndecodableImage, read_statistics
 from training.data.check.mask_files import check_masks
-from training.data.check.near_duplicates import Neighbours, neighbours
-from training.data.check.outliers import FEWEST, LIMIT, deviations, neighbour_distances
-from training.data.check.passed_over import passed_over
-from training.data.check.survey import Picture, Undecodable, survey
-from training.data.sample import DatasetError, NoTestPicturesError, Sample
+from training.data.check.near_duplicates import NeighbourDistances, neighbours
+from training.data.check.outliers import LIMIT, MIN_IMAGES, deviations, neighbour_distances
+from training.data.check.unused_images import passed_over
+from training.data.sample import DatasetError, NoTestImagesError, Sample
 from training.terminal.progress import Silent
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -39,18 +39,18 @@ def check(
     sample_bits: int = MAX_SAMPLE_BITS,
     stage: Stage = _UNSEEN,
 ) -> DataCheck:
-    """Look at every picture of a category and say what deserves a second look.
+    """Look at every image of a category and say what deserves a second look.
 
     Args:
         data: the data folder.
         category: the category's folder in it.
-        test: look at test pictures and masks as well.
-        threads: pictures decoded at a time.
+        test: look at test images and masks as well.
+        threads: images decoded at a time.
         sample_bits: of the run, see `images.decode`.
         stage: shows a bar, as `Progress.stage` of a run does.
 
     Raises:
-        DatasetError: there are no training pictures, or the layout is not known.
+        DatasetError: there are no training images, or the layout is not known.
         PartsError: the category's parts.txt cannot be used.
     """
     begun = time.monotonic()
@@ -60,14 +60,14 @@ def check(
     samples, masks, no_test, elsewhere = _test_set(data, category) if test else ([], [], None, False)
     with stage("check", len(paths) + len(samples)) as advance:
         every = [*paths, *(s.path for s in samples)]
-        looked = survey(every, threads=threads, advance=advance, sample_bits=sample_bits)
+        looked = read_statistics(every, threads=threads, advance=advance, sample_bits=sample_bits)
 
-    def named(pictures: Sequence[Picture]) -> list[tuple[str, Picture]]:
-        return [(p.path.relative_to(folder).as_posix(), p) for p in pictures]
+    def named(images: Sequence[ImageStatistics]) -> list[tuple[str, ImageStatistics]]:
+        return [(p.path.relative_to(folder).as_posix(), p) for p in images]
 
-    rows = [i for i, p in enumerate(looked[: len(paths)]) if isinstance(p, Picture)]
-    train = [p for p in looked[: len(paths)] if isinstance(p, Picture)]
-    tested = [p for p in looked[len(paths) :] if isinstance(p, Picture)]
+    rows = [i for i, p in enumerate(looked[: len(paths)]) if isinstance(p, ImageStatistics)]
+    train = [p for p in looked[: len(paths)] if isinstance(p, ImageStatistics)]
+    tested = [p for p in looked[len(paths) :] if isinstance(p, ImageStatistics)]
     findings = _undecodable(looked[: len(paths)], folder, stops=True)
     findings += _undecodable(looked[len(paths) :], folder, stops=False)
     if train:
@@ -87,11 +87,11 @@ def check(
         leaked = {finding.files[0] for finding in findings if finding.kind == "leak"}
         by_part = same_parts(paths, parts, [s.path for s in samples if s.defect is None], folder)
         findings += [finding for finding in by_part if finding.files[0] not in leaked]
-    # Why there are no test pictures may be that they lie elsewhere.
+    # Why there are no test images may be that they lie elsewhere.
     others = [*(s.path for s in samples), *masks] if samples or elsewhere else None
     findings += passed_over(folder, paths, others)
-    pictures = {p.path: p for p in [*train, *tested]}
-    findings += check_masks(samples, masks, paths, pictures, folder, threads=threads)
+    images = {p.path: p for p in [*train, *tested]}
+    findings += check_masks(samples, masks, paths, images, folder, threads=threads)
     order = list(TITLES)
     return DataCheck(
         category=category,
@@ -109,33 +109,37 @@ def check(
 
 
 def _test_set(data: Path, category: str) -> tuple[list[Sample], list[Path], str | None, bool]:
-    """The test pictures and masks, or why there are none, and whether they may lie where none are looked for.
+    """The test images and masks, or why there are none, and whether they may lie where none are looked for.
 
     A category without them can be learned all the same.
     """
     try:
         return layout.test_samples(data, category), layout.masks(data, category), None, False
     except DatasetError as error:
-        return [], [], within(str(error), data), isinstance(error, NoTestPicturesError)
+        return [], [], within(str(error), data), isinstance(error, NoTestImagesError)
 
 
-def _undecodable(looked: Sequence[Picture | Undecodable], folder: Path, *, stops: bool) -> list[Finding]:
+def _undecodable(
+    looked: Sequence[ImageStatistics | UndecodableImage], folder: Path, *, stops: bool
+) -> list[DataFinding]:
     findings = []
     for one in looked:
-        if isinstance(one, Undecodable):
+        if isinstance(one, UndecodableImage):
             name = one.path.relative_to(folder).as_posix()
             severity: Severity = "error" if stops else "warning"
             findings.append(
-                Finding(kind="undecodable", severity=severity, files=[name], message=f"{name}: {one.reason}")
+                DataFinding(
+                    kind="undecodable", severity=severity, files=[name], message=f"{name}: {one.reason}"
+                )
             )
     return findings
 
 
 def _outliers(
-    train: Sequence[tuple[str, Picture]], parts: NDArray[np.int64], near: Neighbours
-) -> list[Finding]:
-    """Good pictures unlike the others, the strangest first, by what tells them most apart."""
-    if len(train) < FEWEST:
+    train: Sequence[tuple[str, ImageStatistics]], parts: NDArray[np.int64], near: NeighbourDistances
+) -> list[DataFinding]:
+    """Good images unlike the others, the strangest first, by what tells them most apart."""
+    if len(train) < MIN_IMAGES:
         return []
     statistics = np.stack([p.statistics for _, p in train])
     ways = {
@@ -148,7 +152,7 @@ def _outliers(
         way = max(ways, key=lambda w: ways[w][i])
         if (deviation := float(ways[way][i])) > LIMIT:
             findings.append(
-                Finding(
+                DataFinding(
                     kind="outlier",
                     severity="warning",
                     files=[name],

@@ -1,4 +1,4 @@
-"""A published model against test pictures it has never seen."""
+"""A published model against test images it has never seen."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.files.listing import indent_first
 from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.image_errors import ImageError
-from training.data.check.survey import thumbnail_of
+from training.data.check.image_statistics import make_thumbnail
 from training.data.masks import read_mask
 from training.data.sample import DatasetError, Sample
-from training.evaluation.measurement import Figures, Measurement
 from training.evaluation.metrics.images import image_auroc
 from training.evaluation.operating_points import OperatingPoint, operating_points
+from training.evaluation.ranking import RankingFigures, RankingMetrics
 
 _SHOWN = 20  # of what is wrong
 
 
 @dataclass(frozen=True)
-class Row:
-    """What the model says of one test picture, the sample."""
+class ScoredSample:
+    """What the model says of one test image, the sample."""
 
     sample: Sample
     score: float
@@ -36,7 +36,7 @@ class Row:
 
     @property
     def path(self) -> Path:
-        """The picture."""
+        """The image."""
         return self.sample.path
 
     @property
@@ -77,7 +77,7 @@ class Evaluation:
     """Figures over a test set.
 
     Attributes:
-        rows: one per picture, in the order of the samples.
+        rows: one per image, in the order of the samples.
         figures: of the ranking by scores and maps.
         false_rejects: share of good parts rejected; None without good parts.
         escapes: share of defective parts passed; None without defective parts.
@@ -85,12 +85,12 @@ class Evaluation:
         reviews: what is neither; None without a review band.
         defects: by kind of defect, in the order in which they come.
         operating_points: what thresholds of other rates would do, rates rising.
-        independent: whether each picture shows another part. Otherwise shares have no interval that is known.
-        milliseconds: of the model alone for a picture, the median, without reading and measuring.
+        independent: whether each image shows another part. Otherwise shares have no interval that is known.
+        milliseconds: of the model alone for an image, the median, without reading and measuring.
     """
 
-    rows: list[Row]
-    figures: Figures
+    rows: list[ScoredSample]
+    figures: RankingFigures
     false_rejects: float | None
     escapes: float | None
     recall: float | None
@@ -101,22 +101,22 @@ class Evaluation:
     milliseconds: float
 
 
-def expect_usable(
+def require_usable(
     samples: Sequence[Sample], threads: int, advance: Callable[[int], None], sample_bits: int
 ) -> NDArray[np.uint8]:
-    """Read every test picture and mask once: what is wrong is told before hours are spent on the others.
+    """Read every test image and mask once: what is wrong is told before hours are spent on the others.
 
     Args:
         samples: the test set.
-        threads: pictures read at a time.
-        advance: called with 1 after every picture.
-        sample_bits: of the pictures, see `images.decode`.
+        threads: images read at a time.
+        advance: called with 1 after every image.
+        sample_bits: of the images, see `images.decode`.
 
     Returns:
         (N, 64, 64) their thumbnails.
 
     Raises:
-        DatasetError: with every picture and mask that cannot be read or does not fit.
+        DatasetError: with every image and mask that cannot be read or does not fit.
     """
 
     def look(sample: Sample) -> NDArray[np.uint8] | str:
@@ -127,7 +127,7 @@ def expect_usable(
                 read_mask(mask, (height, width))
         except (ImageError, DatasetError, OSError) as error:
             return str(error)
-        return thumbnail_of(image)
+        return make_thumbnail(image)
 
     wrong, thumbnails = [], []
     with ThreadPoolExecutor(threads) as pool:
@@ -140,7 +140,7 @@ def expect_usable(
     if wrong:
         listed = "\n".join(indent_first(wrong, _SHOWN))
         raise DatasetError(
-            f"{len(wrong)} test pictures or masks cannot be used; repair them or take them away:\n{listed}"
+            f"{len(wrong)} test images or masks cannot be used; repair them or take them away:\n{listed}"
         )
     return np.stack(thumbnails)
 
@@ -152,27 +152,27 @@ def evaluate(
     *,
     independent: bool = True,
 ) -> Evaluation:
-    """Score every test picture, by the bundle's own calibration, and compare with the truth.
+    """Score every test image, by the bundle's own calibration, and compare with the truth.
 
     Args:
         detector: the model.
         samples: the test set.
-        advance: called with 1 after every picture.
-        independent: whether each picture shows another part.
+        advance: called with 1 after every image.
+        independent: whether each image shows another part.
 
     Raises:
-        ImageError, DatasetError: a picture or mask cannot be read or does not fit; it is named.
+        ImageError, DatasetError: an image or mask cannot be read or does not fit; it is named.
     """
-    rows: list[Row] = []
+    rows: list[ScoredSample] = []
     seconds: list[float] = []
-    measurement = Measurement()
+    measurement = RankingMetrics()
     for sample in samples:
         image = read_image(sample.path, sample_bits=detector.manifest.sample_bits)
         prepared = detector.prepare(image)  # as those that it may be compared with are, before the clock
         start = time.perf_counter()
         [prediction] = detector.predict_prepared([prepared])
         seconds.append(time.perf_counter() - start)
-        rows.append(Row(sample, prediction.score, prediction.p_value, prediction.decision))
+        rows.append(ScoredSample(sample, prediction.score, prediction.p_value, prediction.decision))
         measurement.add(sample, (image.shape[0], image.shape[1]), prediction.score, prediction.score_map)
         advance(1)
     good = [row for row in rows if row.defect is None]
@@ -196,18 +196,20 @@ def evaluate(
     )
 
 
-def _share(rows: Sequence[Row], decision: Decision) -> float | None:
+def _share(rows: Sequence[ScoredSample], decision: Decision) -> float | None:
     return sum(row.decision == decision for row in rows) / len(rows) if rows else None
 
 
-def _reviews(calibrator: Calibrator, good: Sequence[Row], defective: Sequence[Row]) -> Reviews | None:
+def _reviews(
+    calibrator: Calibrator, good: Sequence[ScoredSample], defective: Sequence[ScoredSample]
+) -> Reviews | None:
     rate, threshold = calibrator.review_fpr, calibrator.default_thresholds.review
     if rate is None or threshold is None:
         return None
     return Reviews(rate, threshold, _share(good, "REVIEW"), _share(defective, "REVIEW"))
 
 
-def _by_defect(rows: Sequence[Row]) -> list[DefectFigures]:
+def _by_defect(rows: Sequence[ScoredSample]) -> list[DefectFigures]:
     good = [row.score for row in rows if row.defect is None]
     found = []
     for defect in dict.fromkeys(kind for row in rows for kind in row.sample.masks if kind is not None):

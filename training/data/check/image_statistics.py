@@ -1,4 +1,4 @@
-"""Every picture decoded once, and what is kept of it: a few kilobytes, however large it is."""
+"""Every image decoded once, and what is kept of it: a few kilobytes, however large it is."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from flows.fastflow.imaging.resizing import resize
 from flows.fastflow.imaging.sample_bits import BitsUsed, bits_used
 
 THUMBNAIL = 64  # px
-_SIDE = 256  # px; statistics are taken at this size, so that pictures of other sizes can be compared
+_SIDE = 256  # px; statistics are taken at this size, so that images of other sizes can be compared
 _PERCENTILES = (5, 25, 50, 75, 95)
 _OCTAVES = 4
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What is kept of a picture.
+class ImageStatistics:
+    """What is kept of an image.
 
     Attributes:
         path: its file.
@@ -56,37 +56,37 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Undecodable:
-    """A file that is no picture, and why."""
+class UndecodableImage:
+    """A file that is no image, and why."""
 
     path: Path
     reason: str
 
 
-def survey(
+def read_statistics(
     paths: Sequence[Path], *, threads: int, advance: Callable[[int], None], sample_bits: int
-) -> list[Picture | Undecodable]:
-    """Look at every picture once.
+) -> list[ImageStatistics | UndecodableImage]:
+    """Look at every image once.
 
     Args:
         paths: the files.
-        threads: pictures decoded at a time; each holds one picture in memory.
-        advance: called with 1 after every picture.
-        sample_bits: of the pictures, see `decoder.decode_image`.
+        threads: images decoded at a time; each holds one image in memory.
+        advance: called with 1 after every image.
+        sample_bits: of the images, see `decoder.decode_image`.
 
     Returns:
         One per path, in the same order.
     """
     with ThreadPoolExecutor(threads) as pool:
-        looked: list[Picture | Undecodable] = []
-        for picture in pool.map(partial(_look, sample_bits=sample_bits), paths):
-            looked.append(picture)
+        looked: list[ImageStatistics | UndecodableImage] = []
+        for image in pool.map(partial(_look, sample_bits=sample_bits), paths):
+            looked.append(image)
             advance(1)
     return looked
 
 
-def thumbnail_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The thumbnail of a decoded picture, (64, 64) uint8, as of a `Picture`.
+def make_thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The thumbnail of a decoded image, (64, 64) uint8, as of `ImageStatistics`.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -106,20 +106,20 @@ def _thumbnail(lightness: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return resize(lightness, (THUMBNAIL, THUMBNAIL))
 
 
-def _look(path: Path, sample_bits: int) -> Picture | Undecodable:
+def _look(path: Path, sample_bits: int) -> ImageStatistics | UndecodableImage:
     try:
         data = read_image_bytes(path)
         image = decode_image(data, FILE_LIMITS, sample_bits)
     except ImageError as error:
-        return Undecodable(path, str(error))
+        return UndecodableImage(path, str(error))
     except OSError as error:
-        return Undecodable(path, f"The file cannot be read: {error.strerror}.")
+        return UndecodableImage(path, f"The file cannot be read: {error.strerror}.")
     lab = _lab(image)
     lightness = _lightness(lab)
     mean, spread = (np.asarray(v, dtype=np.float32).ravel() for v in cv2.meanStdDev(lab))
     percentiles = _percentiles(lightness)
     statistics = [*percentiles, *mean[1:], *spread[1:], *_edges(lightness)]
-    return Picture(
+    return ImageStatistics(
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         size=(image.shape[0], image.shape[1]),
