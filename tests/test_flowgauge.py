@@ -29,6 +29,8 @@ def mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, command: s
     module = f"mounted_{tmp_path.name}"
     (tmp_path / f"{module}.py").write_text(f"def command():\n    {body}\n")
     monkeypatch.syspath_prepend(tmp_path)
+    # pytest gives the folder's name again when a test before has passed.
+    monkeypatch.delitem(sys.modules, module, raising=False)
     kept = flowgauge.COMMANDS[command].interrupted
     monkeypatch.setitem(flowgauge.COMMANDS, command, flowgauge.Mount(f"{module}:command", "line", kept))
 

@@ -42,6 +42,7 @@ async def read(
     """
     header = request.headers.get("content-type", "application/octet-stream")
     media_type, options = parse_options_header(header)
+    media_type = media_type.lower()
     if media_type == b"multipart/form-data":
         form = Form(options.get(b"boundary", b""), settings.max_bytes, max_files or 1)
         limit, beyond = settings.max_bytes + _FORM_OVERHEAD, too_large(settings.max_bytes)
