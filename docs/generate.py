@@ -100,9 +100,9 @@ def run_config() -> str:
 
 def rest_api() -> str:
     """Render the page of the REST interface."""
-    from app.auth.access import Role
     from app.errors.problems import TYPES
     from app.main import create_app
+    from app.schemas.access import Role
     from app.settings import Settings
 
     document = create_app(Settings()).openapi()

@@ -1,36 +1,15 @@
 """Who may do what: roles, and the caller that a request comes from."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader
 
 from app.errors.problems import Problem
+from app.schemas.access import Permission, Role
 
 KEY_HEADER: Final = "X-API-Key"
-
-
-class Permission(StrEnum):
-    """Something that can be done with the service."""
-
-    PREDICT = "predict"  # inspect images
-    MODELS = "models"  # see which models there are
-    RESULT = "result"  # see one inspection whose id is known, or a part's
-    HISTORY = "history"  # search and export the history, its reports, metrics
-    REVIEW = "review"  # say whether a decision was right, export reviewed pictures
-    TUNE = "tune"  # change thresholds and regions of interest
-    ADMIN = "admin"  # change models and keys, read the audit log
-
-
-class Role(StrEnum):
-    """What a key is for."""
-
-    LINE = "line"
-    VIEWER = "viewer"
-    OPERATOR = "operator"
-    ADMIN = "admin"
 
 
 _SEE = frozenset({Permission.MODELS, Permission.RESULT, Permission.HISTORY})

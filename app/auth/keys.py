@@ -15,12 +15,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
 
-from app.auth.access import Caller, Role
+from app.auth.access import Caller
 from app.auth.audit import Audit
 from app.database import clock, tables
 from app.database.engine import Database
 from app.errors.problems import Problem
 from app.schemas import access as schemas
+from app.schemas.access import Role
 
 PATTERN: Final = r"fg_([0-9a-f]{16})_([A-Za-z0-9_-]{43})"  # id and secret
 

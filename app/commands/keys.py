@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.commands.auditing import opened
 from app.database import clock
 from app.database.engine import shown
+from app.schemas.access import Role
 from app.settings import settings_from
 
 History = Annotated[

@@ -193,12 +193,12 @@ def delete(category: Category, version: Version, models: Models = _FOLDER) -> No
 
 def _activate(models: Path, category: str, version: str, device: str) -> str | None:
     """Activate a version that a server would not refuse, and say so; returns the one before."""
-    from app.inspection import verdict
+    from app.registry import model_settings
     from app.registry.category_settings import SettingsFiles
     from flows.fastflow.bundle import models_folder
 
     detector = _loader(models, device).read(models_folder.resolve(models, category, version))
-    verdict.require_settings(detector, SettingsFiles(models).get(category))
+    model_settings.require_settings(detector, SettingsFiles(models).get(category))
     before = models_folder.activate(models, category, version)
     typer.echo(f"{category}/{version} is active.")
     for line in models_folder.describe_lost_calibrations(models, category, before, version):

@@ -55,7 +55,7 @@ def inspect_here(
     import torch
 
     from app.errors.problems import Problem
-    from app.inspection import verdict
+    from app.registry import model_settings
     from app.registry.calibrations import CalibrationFiles
     from app.registry.category_settings import SettingsFiles
     from flows.fastflow.bundle import models_folder
@@ -76,7 +76,7 @@ def inspect_here(
     fallback = calibrations.fallback(folder, engine)
     detector = Detector.load(folder, device=device, precision=engine, fallback=fallback)
     settings = SettingsFiles(models).get(category)
-    thresholds = verdict.thresholds(calibrations.get(detector, station), settings)
+    thresholds = model_settings.thresholds(calibrations.get(detector, station), settings)
     calibrator, used = thresholds.calibrator, detector.manifest.version
 
     def inspect(data: bytes) -> tuple[Finding, bytes | None]:
@@ -85,7 +85,7 @@ def inspect_here(
             prepared = detector.prepare(image)
             region = settings.region_mask(station, prepared.layout.size)
             if region is not None:
-                verdict.require_detectable(detector, region)
+                model_settings.require_detectable(detector, region)
         except (image_errors.ImageError, Problem) as error:
             raise NotInspectedError(str(error)) from error
         [scored] = detector.scorer.score_prepared([prepared], [region])

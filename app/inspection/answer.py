@@ -10,9 +10,9 @@ from starlette.responses import Response
 from app.database import clock
 from app.history.journal_record import HistoryEntry
 from app.http.forms import TEXT_FIELDS
+from app.inspection.decision import to_schema
 from app.inspection.decoding import DecodedUpload, Explanation, Files
 from app.inspection.params import PredictRequest
-from app.inspection.verdict import shown
 from app.scheduling.batcher import BatchResult
 from app.scheduling.thread_pool import Timed
 from app.schemas import predict as schemas
@@ -89,7 +89,7 @@ def make_inspection(
         decision=used.decide(score),
         score=score,
         p_value=used.calibrator.p_value(score),
-        threshold=shown(used),
+        threshold=to_schema(used),
         settings=settings,
         regions=explained.value.regions,
         anomalous_area_fraction=explained.value.area_fraction,

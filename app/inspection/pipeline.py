@@ -16,7 +16,7 @@ from app.inspection.answer import Answer, make_entry, make_inspection
 from app.inspection.decoding import DecodedUpload, Explanation, decode_upload, explain
 from app.inspection.idempotency import IdempotencyKeys
 from app.inspection.params import PredictRequest
-from app.inspection.verdict import require_detectable, thresholds
+from app.registry.model_settings import require_detectable, thresholds
 from app.registry.store import Store
 from app.scheduling.admission import Reservation
 from app.scheduling.batcher import Batcher, BatchResult

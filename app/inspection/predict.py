@@ -18,10 +18,10 @@ from app.history.history import History
 from app.http import accept, forms, uploads
 from app.http.sending import Accounted
 from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
+from app.inspection.decision import worst_decision
 from app.inspection.decoding import Drawing
 from app.inspection.params import PredictParams, PredictRequest
 from app.inspection.pipeline import InspectionPipeline
-from app.inspection.verdict import worst
 from app.registry.residency import Residency
 from app.scheduling.admission import Admission, Reservation
 from app.scheduling.batcher import Batcher
@@ -200,7 +200,7 @@ def _respond_to_batch(
         raise _deadline_exceeded(params)
     decisions = [item.inspection.decision for item in items if item.inspection is not None]
     is_known = len(decisions) == len(items) or "REJECT" in decisions
-    answer = schemas.BatchAnswer(decision=worst(decisions) if is_known else None, items=items)
+    answer = schemas.BatchAnswer(decision=worst_decision(decisions) if is_known else None, items=items)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 

@@ -18,10 +18,10 @@ from app.errors import problem_answers
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.loopback import is_loopback
+from app.middleware import login_redirect
 from app.middleware.client_address import client_address
 from app.middleware.limits import TokenBuckets
 from app.settings import Settings
-from app.web import entrance
 
 logger = logging.getLogger("flowgauge.guard")
 
@@ -70,7 +70,7 @@ class Guard:
                 if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
                     receive = await uploads.read_ahead(scope, receive, self._settings)
             except Problem as problem:
-                answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
+                answer = login_redirect.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
                 answer = answer or problem_answers.respond(request, problem)
                 await answer(scope, receive, send)
                 return
@@ -86,7 +86,7 @@ class Guard:
                 "alone, as Java's HttpClient does with version(HTTP_1_1).",
             )
         # Style sheets and scripts, which the login page needs too, tell nothing either.
-        if path not in OPEN and not path.startswith(entrance.STATIC):
+        if path not in OPEN and not path.startswith(login_redirect.STATIC):
             request.state.caller, request.state.session = self._identify(request)
         elif path == LOGIN and request.method not in SAFE_METHODS:
             # Otherwise a page could log a browser in with a key of its own, and see what is done with it.

@@ -11,7 +11,8 @@ import numpy as np
 from app.errors.problems import Problem
 from app.history.comparison import compare
 from app.history.drift_references import sorted_statistics
-from app.inspection import verdict
+from app.inspection.decision import to_schema
+from app.registry import model_settings
 from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.registry.category_settings import CategorySettings
 from app.schemas.predict import Threshold
@@ -125,14 +126,14 @@ def recalibrate(
     after = files.change(slot, edit)
     assert after is not None  # noqa: S101  (edit gives one)
     warnings = [] if before is None else describe_differences(before.calibration, new.calibration)
-    used = verdict.thresholds(after.calibrator, settings)
-    band = verdict.review_fpr(after.calibrator, settings)
+    used = model_settings.thresholds(after.calibrator, settings)
+    band = model_settings.review_fpr(after.calibrator, settings)
     if empty := describe_empty_band(used.reject.n_calibration, used.reject.target_fpr, band):
         warnings.append(f"{empty[0].upper()}{empty[1:]}.")
     if fitted is None:
         warnings.append("The version does not say which images it was fitted to; use none of those.")
-    shown = None if before is None else verdict.shown(verdict.thresholds(before, settings))
-    return RecalibrationResult(shown, after, verdict.shown(used), warnings)
+    shown = None if before is None else to_schema(model_settings.thresholds(before, settings))
+    return RecalibrationResult(shown, after, to_schema(used), warnings)
 
 
 def describe_differences(before: Calibration, after: Calibration) -> list[str]:

@@ -6,68 +6,24 @@ stay certified when a version is replaced.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr
 
 from app.errors.problems import Problem
 from app.registry.catalogue import problems_of, unknown_model
 from app.registry.file_cache import DamagedFileError, FileCache
-from app.schemas.body import Body
+from app.schemas.tuning import Area, FalseRejectRate, StoredSettings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.plain_files import read_file
 from flows.fastflow.imaging import region_masks
 
 SETTINGS: Final = "settings.json"
-MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
 _MAX_BYTES: Final = 64 * 2**20
 _MAX_MASKS: Final = 64  # of a region; 16 MiB at 512 px
-
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(ge=0, le=65_535)]]
-Polygon = Annotated[list[Point], Field(min_length=3, max_length=MAX_POINTS, fail_fast=True)]
-
-
-class _Record(Body):
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-
-class ImageSize(_Record):
-    """Width and height of a picture in pixels."""
-
-    width: int = Field(ge=1, le=65_535, examples=[900])
-    height: int = Field(ge=1, le=65_535, examples=[900])
-
-
-class Area(_Record):
-    """Polygons in the pixels of a picture of a given size; what lies in any of them counts.
-
-    Raises:
-        ValidationError: a corner lies outside the picture.
-    """
-
-    image: ImageSize = Field(
-        description="Size of the picture that the polygons were drawn on; they are scaled to others."
-    )
-    polygons: list[Polygon] = Field(
-        min_length=1,
-        max_length=MAX_POINTS // 3,
-        fail_fast=True,
-        description="Corners (x, y) of each polygon, in pixels from the upper left.",
-        examples=[[[[100, 100], [800, 100], [800, 700], [100, 700]]]],
-    )
-
-    @model_validator(mode="after")
-    def _require_corners_in_the_picture(self) -> Self:
-        if sum(map(len, self.polygons)) > MAX_POINTS:
-            raise ValueError(f"the polygons have more than {MAX_POINTS} corners together")
-        for i, polygon in enumerate(self.polygons):
-            if any(x > self.image.width or y > self.image.height for x, y in polygon):
-                raise ValueError(f"polygon {i} reaches beyond the picture")
-        return self
 
 
 class Region(Area):
@@ -103,7 +59,7 @@ class Region(Area):
         return mask
 
 
-class CategorySettings(_Record):
+class CategorySettings(StoredSettings):
     """The settings of a category. Without a file: the bundle's own rates, all pixels.
 
     Attributes:
@@ -118,7 +74,7 @@ class CategorySettings(_Record):
 
     revision: int = Field(default=0, ge=0)
     rates_revision: int = Field(default=0, ge=0)
-    target_fpr: Rate | None = None
+    target_fpr: FalseRejectRate | None = None
     review_fpr: Annotated[float, Field(ge=0, lt=1)] | None = None
     region: Region | None = None
     stations: dict[Annotated[str, Field(min_length=1, max_length=256)], Region] = Field(default={})

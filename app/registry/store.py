@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from app.errors.problems import Problem
-from app.inspection import verdict
+from app.registry import model_settings
 from app.registry.calibrations import CalibrationFiles
 from app.registry.catalogue import problems_of, resolve
 from app.registry.category_settings import SettingsFiles
@@ -152,7 +152,7 @@ class Store:
     async def _activate(self, category: str, version: str) -> Changed:
         detector = await self.residency.load(category, version)
         settings = await asyncio.to_thread(self.settings, category)
-        await asyncio.to_thread(verdict.require_settings, detector, settings)
+        await asyncio.to_thread(model_settings.require_settings, detector, settings)
         with problems_of(self.models, category, version):
             before = await asyncio.to_thread(models_folder.activate, self.models, category, version)
         self.residency.serve(category, detector)

@@ -13,10 +13,11 @@ from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
-from app.inspection import verdict
+from app.inspection.decision import to_schema
 from app.recalibration import request_images
 from app.recalibration.recalibrate import recalibrate
 from app.recalibration.request_images import MAX_PICTURES, ReviewedImages
+from app.registry import model_settings
 from app.registry.calibrations import InForce, Slot, or_own
 from app.registry.store import Store
 from app.routes.openapi import documented
@@ -189,7 +190,7 @@ async def delete_calibration(
             after = detector.calibrator
             if station is not None:  # a line's that cannot be read must refuse before the station's is gone
                 after = or_own(detector, store.calibrations.read(replace(slot, station=None)))
-            was, now = (verdict.thresholds(one, tuned).reject for one in (there.calibrator, after))
+            was, now = (model_settings.thresholds(one, tuned).reject for one in (there.calibrator, after))
             detail.update(removed=there.calibrator.identifier, reject={"from": was.reject, "to": now.reject})
 
         detail |= {"version": detector.manifest.version, "engine": detector.engine}
@@ -209,7 +210,7 @@ def told(store: Store, detector: Detector, station: str | None) -> schemas.Calib
         version=detector.manifest.version,
         engine=detector.engine,
         station=station,
-        threshold=verdict.shown(verdict.thresholds(or_own(detector, found), settings)),
+        threshold=to_schema(model_settings.thresholds(or_own(detector, found), settings)),
         origin=found and schemas.Origin.model_validate(found.renewal, from_attributes=True),
         stations=store.calibrations.stations(Slot.of(detector)),
     )

@@ -16,7 +16,7 @@ from app.errors.problems import Problem
 from app.history import browsing, export, queries
 from app.history.history import History
 from app.http.sending import LimitedStreamingResponse
-from app.inspection.verdict import worst
+from app.inspection.decision import worst_decision
 from app.routes.inspection import ID_PATTERN
 from app.routes.openapi import documented
 from app.routes.parameters import From, To, text_query
@@ -184,7 +184,7 @@ async def get_part(
     counts, rows = await run_in_threadpool(find)
     if not rows:
         raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")
-    decision = worst(one for one, n in counts.items() if n)
+    decision = worst_decision(one for one, n in counts.items() if n)
     # Whatever a view that is missing shows, a part that is rejected stays so.
     unknown = expect is not None and sum(counts.values()) < expect and decision != "REJECT"
     return schemas.Part(

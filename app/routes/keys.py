@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from app.auth.access import MayAdminister, Role
+from app.auth.access import MayAdminister
 from app.dependencies import KeyringPart, KeysPart
 from app.errors.problems import Problem
 from app.routes.openapi import documented
 from app.schemas import access as schemas
+from app.schemas.access import Role
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 

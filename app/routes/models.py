@@ -12,9 +12,10 @@ from starlette.responses import Response
 from app.auth.access import MaySeeModels
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.errors.problems import Problem
-from app.inspection import verdict
+from app.inspection.decision import to_schema
 from app.registry.catalogue import categories, require_readable, resolve, unknown_model
 from app.registry.loader import reason
+from app.registry.report_files import MAX_REPORT_BYTES, REPORT, report_files
 from app.registry.residency import Residency
 from app.routes.openapi import documented
 from app.schemas import models as schemas
@@ -26,8 +27,6 @@ logger = logging.getLogger("flowgauge.models")
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-REPORT: Final = "report/"
-MOST_REPORT_BYTES: Final = 16 * 2**20
 # Whoever uploads a bundle writes what is in it. A page of it may draw itself and nothing else: no script, no
 # form, no request, and an origin of its own, so that nothing of this service is within its reach.
 _POLICY: Final = (
@@ -102,21 +101,15 @@ def get_report_file(
         manifest = bundle.read_manifest(folder)
         if name not in report_files(manifest):
             raise Problem("not-found", f"The report of {version!r} has no file {name[:64]!r}.")
-        data = bundle.read_verified(folder, manifest, REPORT + name, MOST_REPORT_BYTES)
+        data = bundle.read_verified(folder, manifest, REPORT + name, MAX_REPORT_BYTES)
     except bundle.BundleError as error:
         raise Problem(
             "rejected-bundle",
-            f"{name[:64]!r} of version {version!r} was changed, or is larger than {MOST_REPORT_BYTES} bytes.",
+            f"{name[:64]!r} of version {version!r} was changed, or is larger than {MAX_REPORT_BYTES} bytes.",
         ) from error
     kind = "text/html" if name.endswith(".html") else "text/plain"
     headers = {"Content-Security-Policy": _POLICY}
     return Response(data, headers=headers, media_type=f"{kind}; charset=utf-8")
-
-
-def report_files(manifest: Manifest) -> list[str]:
-    """The names of a version's report's files, sorted."""
-    names = (name.removeprefix(REPORT) for name in manifest.files if name.startswith(REPORT))
-    return sorted(name for name in names if "/" not in name)
 
 
 def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
@@ -174,7 +167,7 @@ def _details(manifest: Manifest, sha256: str) -> schemas.VersionDetails:
             "fit": manifest.geometry.fit,
             "thresholds": {
                 precision: {
-                    **verdict.shown(calibrator.default_thresholds).model_dump(),
+                    **to_schema(calibrator.default_thresholds).model_dump(),
                     **record.model_dump(),
                 }
                 for precision, record in manifest.thresholds.items()

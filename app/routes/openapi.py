@@ -6,10 +6,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.auth import sessions
-from app.auth.access import KEY_HEADER, Permission, Role, roles
+from app.auth.access import KEY_HEADER, roles
 from app.errors import problem_answers
 from app.errors.problems import TYPES, ProblemName
 from app.middleware import guard
+from app.schemas.access import Permission, Role
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
 

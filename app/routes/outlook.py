@@ -13,7 +13,8 @@ from app.history import changes, decision_counts, outlook
 from app.history.decision_counts import TimeSpan
 from app.history.outlook import ThresholdPosition
 from app.http.preconditions import READING_PROBLEMS
-from app.inspection import verdict
+from app.inspection.decision import to_schema
+from app.registry import model_settings
 from app.registry.calibrations import Slot, or_own
 from app.registry.store import Store
 from app.routes.openapi import documented
@@ -86,7 +87,8 @@ def _look(
     in_force = settings.target_fpr or calibrator.target_fpr
     wanted = sorted({in_force, *(RATES if rates is None else rates)})
     thresholds = [
-        verdict.thresholds(calibrator, settings.model_copy(update={"target_fpr": rate})) for rate in wanted
+        model_settings.thresholds(calibrator, settings.model_copy(update={"target_fpr": rate}))
+        for rate in wanted
     ]
     has_region = settings.region is not None or bool(settings.stations)
     # With a region, scores are made otherwise by another calibration.
@@ -115,7 +117,7 @@ def _look(
                 target_fpr=rate,
                 in_force=rate == in_force,
                 settable=not settings.review_fpr or settings.review_fpr > rate,
-                threshold=verdict.shown(used),
+                threshold=to_schema(used),
                 expected=expected,
                 **dict(decided),
             )
@@ -127,7 +129,7 @@ def _look(
         station=station,
         stations=stations,
         target_fpr=in_force,
-        review_fpr=verdict.review_fpr(calibrator, settings),
+        review_fpr=model_settings.review_fpr(calibrator, settings),
         window=window,
         positions=positions,
     )

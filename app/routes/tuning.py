@@ -9,11 +9,13 @@ from app.auth.audit import audited
 from app.dependencies import Category, StorePart
 from app.errors.problems import Problem
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
-from app.inspection import verdict
-from app.registry.category_settings import Area, CategorySettings, Region
+from app.inspection.decision import to_schema
+from app.registry import model_settings
+from app.registry.category_settings import CategorySettings, Region
 from app.routes.openapi import documented
 from app.routes.parameters import OptionalReason, StationOfRegion
 from app.schemas import tuning as schemas
+from app.schemas.tuning import Area
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.detector import Detector
 
@@ -57,7 +59,7 @@ async def change_thresholds(
             detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
             detail["revision"] = settings.revision
             after = settings.model_copy(update={**wanted, "rates_revision": settings.revision})
-            verdict.require_band(calibrator, after)
+            model_settings.require_band(calibrator, after)
             return after
 
         settings = await asyncio.to_thread(store.change_settings, category, edit)
@@ -100,7 +102,7 @@ async def set_region(
             before = _region(settings, station)
             require_match(if_match, before.revision if before else None)
             region = Region(revision=settings.revision, **area.model_dump())
-            verdict.require_region(detector, region)
+            model_settings.require_region(detector, region)
             detail.update(
                 {"to": area.model_dump(), "from": before and before.model_dump()}, revision=settings.revision
             )
@@ -159,7 +161,7 @@ def _shown(
 ) -> schemas.RegionOfInterest:
     region = _require_region(settings, station)
     response.headers["ETag"] = etag(region.revision)
-    share = float(verdict.region_mask(detector, region).mean())
+    share = float(model_settings.region_mask(detector, region).mean())
     return schemas.RegionOfInterest(
         image=region.image, polygons=region.polygons, station=station, share=share
     )
@@ -179,5 +181,5 @@ def _rates(
         version=detector.manifest.version,
         target_fpr=settings.target_fpr,
         review_fpr=settings.review_fpr,
-        threshold=verdict.shown(verdict.thresholds(calibrator, settings)),
+        threshold=to_schema(model_settings.thresholds(calibrator, settings)),
     )

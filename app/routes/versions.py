@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from app.auth.access import Permission, needs
+from app.auth.access import needs
 from app.auth.audit import audited
 from app.dependencies import Category, SettingsPart, StorePart, Version
 from app.errors.problems import Problem
@@ -12,6 +12,7 @@ from app.http import uploads
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
 from app.schemas import models as schemas
+from app.schemas.access import Permission
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["models"], dependencies=[needs(Permission.ADMIN)])
 

@@ -1,10 +1,10 @@
 """What goes over the wire about who may do what: keys, sessions, the audit log."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
-from app.auth.access import Permission, Role
 from app.schemas.body import Body
 from app.schemas.moment import Moment
 
@@ -16,6 +16,27 @@ Categories = Annotated[
 ]
 Limit = Annotated[int | None, Field(description="Its own limit; null for the server's.", examples=[600])]
 _KEY_TEXT = f"fg_4f1d8a02c7b96e35_{'x' * 43}"
+
+
+class Permission(StrEnum):
+    """A permission, which routes ask for and roles have."""
+
+    PREDICT = "predict"  # inspect images
+    MODELS = "models"  # see which models there are
+    RESULT = "result"  # see one inspection whose id is known, or a part's
+    HISTORY = "history"  # search and export the history, its reports, metrics
+    REVIEW = "review"  # say whether a decision was right, export reviewed pictures
+    TUNE = "tune"  # change thresholds and regions of interest
+    ADMIN = "admin"  # change models and keys, read the audit log
+
+
+class Role(StrEnum):
+    """A role of a key."""
+
+    LINE = "line"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
 
 
 def _require_visible(name: str) -> str:

@@ -1,20 +1,66 @@
 """Schemas of what an operator sets for a category: rates, regions of interest, calibrations."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.registry.category_settings import Area, Rate
 from app.schemas.body import Body
 from app.schemas.models import CategoryName, VersionName
 from app.schemas.predict import Sha256, Threshold
+
+MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
+
+FalseRejectRate = Annotated[float, Field(gt=0, lt=1)]
+Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(ge=0, le=65_535)]]
+Polygon = Annotated[list[Point], Field(min_length=3, max_length=MAX_POINTS, fail_fast=True)]
+
+
+class StoredSettings(Body):
+    """Settings that are stored, or part of them."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class ImageSize(StoredSettings):
+    """Width and height of a picture in pixels."""
+
+    width: int = Field(ge=1, le=65_535, examples=[900])
+    height: int = Field(ge=1, le=65_535, examples=[900])
+
+
+class Area(StoredSettings):
+    """Polygons in the pixels of a picture of a given size; what lies in any of them counts.
+
+    Raises:
+        ValidationError: a corner lies outside the picture.
+    """
+
+    image: ImageSize = Field(
+        description="Size of the picture that the polygons were drawn on; they are scaled to others."
+    )
+    polygons: list[Polygon] = Field(
+        min_length=1,
+        max_length=MAX_POINTS // 3,
+        fail_fast=True,
+        description="Corners (x, y) of each polygon, in pixels from the upper left.",
+        examples=[[[[100, 100], [800, 100], [800, 700], [100, 700]]]],
+    )
+
+    @model_validator(mode="after")
+    def _require_corners_in_the_picture(self) -> Self:
+        if sum(map(len, self.polygons)) > MAX_POINTS:
+            raise ValueError(f"the polygons have more than {MAX_POINTS} corners together")
+        for i, polygon in enumerate(self.polygons):
+            if any(x > self.image.width or y > self.image.height for x, y in polygon):
+                raise ValueError(f"polygon {i} reaches beyond the picture")
+        return self
 
 
 class RatesChange(Body):
     """New rates; a field that is left out stays as it is, null goes back to the default."""
 
-    target_fpr: Rate | None = Field(
+    target_fpr: FalseRejectRate | None = Field(
         None,
         description="Share of good parts that may be rejected; null for the rate the version was made with.",
         examples=[0.005],

@@ -8,11 +8,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import HTMLResponse, Response
 
-from app.auth.access import PERMISSIONS, Caller, Permission
+from app.auth.access import PERMISSIONS, Caller
 from app.auth.sessions import csrf_token
 from app.errors import problem_answers, problems
 from app.errors.problems import Problem
 from app.history.deletions import DeletionGuard
+from app.schemas.access import Permission
 from app.schemas.deletions import HeldDeletion
 from app.web import messages
 from app.web.static_files import static_files

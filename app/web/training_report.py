@@ -6,7 +6,7 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
-from app.routes.models import MOST_REPORT_BYTES, REPORT, report_files
+from app.registry.report_files import MAX_REPORT_BYTES, REPORT, report_files
 from app.web.chart import Axis
 from flows.fastflow.bundle import bundle
 from flows.fastflow.manifest import Manifest
@@ -78,7 +78,7 @@ def _text(folder: Path, manifest: Manifest, name: str) -> str:
     if REPORT + name not in manifest.files:
         return ""
     try:
-        return bundle.read_verified(folder, manifest, REPORT + name, MOST_REPORT_BYTES).decode(
+        return bundle.read_verified(folder, manifest, REPORT + name, MAX_REPORT_BYTES).decode(
             errors="replace"
         )
     except bundle.BundleError:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.database.engine import Database
 from app.history.deletions import DeletionGuard
@@ -32,6 +32,7 @@ from app.registry.calibrations import CalibrationFiles
 from app.registry.loader import Loader
 from app.registry.residency import Residency
 from app.registry.store import Store
+from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.conftest import trained_once

@@ -8,10 +8,11 @@ from typing import Any
 import httpx2
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.database.engine import Database
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 from tests.app.conftest import Keyed
 

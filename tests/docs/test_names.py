@@ -11,8 +11,9 @@ import pytest
 from typer.core import TyperGroup
 
 import flowgauge
-from app.auth.access import PERMISSIONS, Permission, Role
+from app.auth.access import PERMISSIONS
 from app.errors.problems import TYPES
+from app.schemas.access import Permission, Role
 from app.settings import unknown_variables
 from flows.fastflow.manifest import Manifest
 from tests.support.metrics import METRIC, exposed_series

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.client import Client
 from app.database.engine import Database
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[2]

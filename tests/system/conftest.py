@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from app.auth.access import Role
+from app.schemas.access import Role
 from tests.support import fleet
 from tests.support.server import Server
 from tests.system.pages import Site, site

@@ -12,7 +12,7 @@ import httpx
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route, expect
 
-from app.auth.access import Role
+from app.schemas.access import Role
 from tests.support.server import Server
 from tests.support.waiting import standing_still
 

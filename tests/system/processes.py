@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.database.engine import Database
+from app.schemas.access import Role
 
 ENGINE_CACHE = "FLOWGAUGE_ENGINE_CACHE"
 COMMAND = [sys.executable, "-m", "flowgauge"]

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.auth.access import Role
+from app.schemas.access import Role
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.event_stream import listening
 from tests.support.ports import reserved_port

@@ -27,12 +27,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.database.engine import Database
 from app.errors import problem_answers
 from app.main import create_app
 from app.registry.packing import pack
+from app.schemas.access import Role
 from app.settings import Settings
 from tests.support.fleet import Fleet
 from tests.support.server import Server

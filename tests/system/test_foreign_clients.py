@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.access import Role
+from app.schemas.access import Role
 from tests.support.fleet import Fleet
 from tests.support.server import Server
 from tests.system.processes import first_key

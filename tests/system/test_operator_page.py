@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from app.auth.access import Role
 from app.auth.sessions import COOKIE
+from app.schemas.access import Role
 from tests.support.server import Server
 from tests.system.pages import (
     TIMEOUT_MS,

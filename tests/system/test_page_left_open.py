@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app.auth.access import Role
+from app.schemas.access import Role
 from tests.support.server import Server
 from tests.system.pages import (
     TIMEOUT_MS,

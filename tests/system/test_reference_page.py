@@ -4,7 +4,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from app.auth.access import Role
+from app.schemas.access import Role
 from tests.system.pages import Site, enter_key, opened
 
 

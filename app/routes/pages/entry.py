@@ -10,9 +10,9 @@ from app.auth.access import MayPredict
 from app.dependencies import KeyringPart, SettingsPart
 from app.errors.problems import Problem
 from app.http import immutable
+from app.middleware import login_redirect
 from app.middleware.guard import LOGIN
 from app.routes.pages.filter import PageFilter, categories
-from app.web import entrance
 from app.web.page import PagePart, PageRoute
 from app.web.static_files import static_files
 
@@ -25,7 +25,7 @@ async def show_login(
     page: PagePart, keyring: KeyringPart, wanted: Annotated[str | None, Query(alias="next")] = None
 ) -> Response:
     """Ask for a key; a script sends it to POST /login and goes on to the page that was wanted."""
-    return page.render("login.html", wanted=entrance.local(wanted), required=keyring.required)
+    return page.render("login.html", wanted=login_redirect.local(wanted), required=keyring.required)
 
 
 @router.get("/inspect", response_class=Response)

@@ -8,12 +8,13 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from app.auth.access import AnyCaller, MaySeeHistory, Permission
+from app.auth.access import AnyCaller, MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryPart, SettingsPart
 from app.history import browsing, queries
 from app.routes.inspection import ID_PATTERN
 from app.routes.pages.filter import Chosen, PageFilter, categories
+from app.schemas.access import Permission
 from app.schemas.predict import Decision
 from app.web.chart import Chart
 from app.web.page import PagePart, PageRoute

@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.auth.access import MaySeeResult, Permission
+from app.auth.access import MaySeeResult
 from app.dependencies import HistoryPart
 from app.history import browsing, reviews
 from app.history.browsing import AdjacentInspections, ScorePoint
@@ -17,6 +17,7 @@ from app.history.history import History
 from app.history.queries import InspectionFilter
 from app.routes.inspection import AnswerFile, KnownInspection
 from app.routes.pages.filter import Chosen, PageFilter
+from app.schemas.access import Permission
 from app.schemas.review import Review
 from app.web.chart import Scale
 from app.web.page import PagePart, PageRoute

@@ -9,18 +9,19 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from app.auth.access import MaySeeModels, Permission
+from app.auth.access import MaySeeModels
 from app.database.engine import Database
 from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version
 from app.errors.problems import Problem
 from app.history import browsing
 from app.history.drift import DriftMonitor, DriftState
-from app.inspection import verdict
+from app.registry import model_settings
 from app.registry.catalogue import require_readable
 from app.registry.residency import Residency
 from app.registry.store import Store
 from app.routes import calibrations, models
 from app.routes.pages.filter import categories
+from app.schemas.access import Permission
 from app.schemas.tuning import CalibrationInForce
 from app.web.page import PagePart, PageRoute
 from app.web.templating import data
@@ -153,7 +154,7 @@ def _serving(store: Store, detector: Detector) -> Serving:
     regions = [None] if settings.region else []
     return Serving(
         calibrations.all_told(store, detector),
-        verdict.review_fpr(store.calibrations.get(detector), settings),
+        model_settings.review_fpr(store.calibrations.get(detector), settings),
         detector.calibrator.review_fpr,
         (*regions, *settings.stations),
     )

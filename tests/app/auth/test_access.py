@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from app.auth.access import ANONYMOUS, PERMISSIONS, Caller, Permission, Requires, Role
+from app.auth.access import ANONYMOUS, PERMISSIONS, Caller, Requires
 from app.errors.problems import Problem
+from app.schemas.access import Permission, Role
 
 LINE = Caller("1" * 16, "line 3", Role.LINE, frozenset({"bottle"}))
 

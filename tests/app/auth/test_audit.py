@@ -10,11 +10,12 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from app.auth.access import ANONYMOUS, Caller, Role
+from app.auth.access import ANONYMOUS, Caller
 from app.auth.audit import Audit, audited
 from app.database.engine import Database
 from app.database.tables import audit as table
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.support.waiting import eventually

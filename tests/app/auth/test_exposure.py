@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
 from app.auth.keys import Keys
 from app.database.engine import Database
+from app.schemas.access import Role
 from app.settings import Settings
 from tests.support.certificates import Certificate, make_certificate
 

@@ -5,13 +5,14 @@ import pytest
 from sqlalchemy import delete, text
 
 from app.auth import keyring as module
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keyring import Keyring
 from app.auth.keys import Keys
 from app.auth.sessions import Sessions
 from app.database import clock, tables
 from app.database.engine import Database
 from app.errors.problems import Problem
+from app.schemas.access import Role
 from tests.support.waiting import eventually
 
 

@@ -5,13 +5,14 @@ import pytest
 from sqlalchemy import select
 
 from app.auth import keys as module
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
 from app.auth.keys import Keys
 from app.auth.sessions import Sessions
 from app.database import clock, tables
 from app.database.engine import Database
 from app.errors.problems import Problem
+from app.schemas.access import Role
 
 DAY = 24 * 60 * 60 * 1000
 

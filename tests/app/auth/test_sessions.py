@@ -1,11 +1,12 @@
 import pytest
 from sqlalchemy import select, update
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys, sha256
 from app.auth.sessions import Sessions, csrf_token, read_all
 from app.database import tables
 from app.database.engine import Database
+from app.schemas.access import Role
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from filelock import FileLock
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
 from app.auth.keys import Keys
 from app.backup.create import create
@@ -26,6 +26,7 @@ from app.history import identity
 from app.history.history import History
 from app.history.inspection_files import InspectionFiles
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.files.atomic_files import remove_directory
 from flows.fastflow.files.plain_files import file_hashes

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.client import AsyncClient, Client
 from app.database.engine import Database
 from app.errors import problems
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 
 Serve = Callable[[ASGIApp], AbstractContextManager[str]]

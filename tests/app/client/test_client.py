@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse
 
 from app import client as package
-from app.auth.access import Role
 from app.client import AsyncClient, Client
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 from tests.app.client.conftest import Network, Serve, make_key
 from tests.support.certificates import make_certificate, serving_tls

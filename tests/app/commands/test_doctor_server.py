@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse
 from typer.testing import CliRunner
 
 import flowgauge
-from app.auth.access import Role
 from app.commands.doctor_server import examine_server
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.app.client.conftest import make_key

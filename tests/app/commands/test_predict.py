@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from app.auth.access import Role
 from app.client import Client
 from app.main import create_app
 from app.registry.category_settings import SETTINGS
+from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.app.calibrating import good

@@ -22,9 +22,9 @@ import typer
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from app.auth.access import Role
 from app.commands.serve import serve
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings, settings_from
 from app.startup import warnings_of
 from flows.fastflow.bundle import bundle, models_folder

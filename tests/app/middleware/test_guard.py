@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.auth.sessions import COOKIE
 from app.main import create_app
 from app.middleware import guard
 from app.middleware.guard import OPEN
 from app.middleware.limits import TokenBuckets
+from app.schemas.access import Role
 from app.settings import Settings
 from tests.app.conftest import Keyed
 from tests.app.guarded import WHO, expect_problem, filled, log_in, routes

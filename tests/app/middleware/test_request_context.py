@@ -8,10 +8,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
-from app.auth.access import Caller, Role
+from app.auth.access import Caller
 from app.errors import problem_answers, problems
 from app.middleware.request_context import RequestContext
 from app.scheduling.draining import Draining
+from app.schemas.access import Role
 from app.telemetry import logs
 from app.telemetry.metrics import Telemetry
 from app.web.page import error_page

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors.problems import Problem
-from app.registry.category_settings import SETTINGS, Area, CategorySettings, SettingsFiles
+from app.registry.category_settings import SETTINGS, CategorySettings, SettingsFiles
+from app.schemas.tuning import Area
 from flows.fastflow.bundle import models_folder
 
 SQUARE = [[[0, 0], [100, 0], [100, 50], [0, 50]]]

@@ -1,8 +1,9 @@
 import pytest
 
-from app.auth.access import ANONYMOUS, Caller, Role
+from app.auth.access import ANONYMOUS, Caller
 from app.auth.audit import Audit
 from app.database import clock
+from app.schemas.access import Role
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 

@@ -8,13 +8,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.auth.access import COMMAND_LINE, Role
+from app.auth.access import COMMAND_LINE
 from app.auth.keys import Keys
 from app.database.engine import Database
 from app.events import feed as feeds
 from app.events import log
 from app.events.cursor import Cursors
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 from tests.app.conftest import Serve
 from tests.support.event_stream import Heard, listening

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from app.auth.access import Role
+from app.schemas.access import Role
 from tests.app.conftest import Keyed
 from tests.app.guarded import WHO, expect_problem
 

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE, PERMISSIONS, Role
+from app.auth.access import COMMAND_LINE, PERMISSIONS
 from app.auth.keys import Keys
 from app.auth.sessions import COOKIE, CSRF_HEADER
 from app.main import create_app
+from app.schemas.access import Role
 from app.settings import Settings
 from tests.app.conftest import Keyed
 from tests.app.guarded import WHO, expect_problem, log_in

@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.routes.models import MOST_REPORT_BYTES
+from app.registry.report_files import MAX_REPORT_BYTES
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 
@@ -84,6 +84,6 @@ def test_nothing_else_of_a_bundle_is_given(client: TestClient, folder: Path, nam
 def test_a_file_that_was_changed_is_refused(client: TestClient, folder: Path) -> None:
     (folder / "report/config.yaml").write_text("other: true")
     assert (get(client, folder, "config.yaml").status_code) == 422
-    add(folder, "report/large.txt", b" " * (MOST_REPORT_BYTES + 1))
+    add(folder, "report/large.txt", b" " * (MAX_REPORT_BYTES + 1))
     response = get(client, folder, "large.txt")
     assert (response.status_code, response.json()["type"]) == (422, "rejected-bundle")

@@ -10,11 +10,12 @@ from fastapi.routing import APIRoute
 from markupsafe import escape
 from starlette.testclient import TestClient
 
-from app.auth.access import PERMISSIONS, Permission, Role
+from app.auth.access import PERMISSIONS
 from app.auth.sessions import COOKIE
 from app.middleware.guard import OPEN
+from app.middleware.login_redirect import STATIC
 from app.routes.pages import PAGES
-from app.web.entrance import STATIC
+from app.schemas.access import Permission, Role
 from tests.app.conftest import Keyed
 from tests.app.guarded import log_in
 from tests.app.routes.pages.rows import add, answered

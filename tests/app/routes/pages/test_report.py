@@ -9,9 +9,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.auth.access import Caller, Role
+from app.auth.access import Caller
 from app.auth.audit import Audit
 from app.database import clock
+from app.schemas.access import Role
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 

@@ -1,6 +1,6 @@
 import pytest
 
-from app.web import entrance
+from app.middleware import login_redirect
 
 
 @pytest.mark.parametrize(
@@ -8,7 +8,7 @@ from app.web import entrance
     ["/", "/?category=a&station=b%20c", "/inspections/abc?x=1", "/models/tiny", "/report", "/scores"],
 )
 def test_our_pages_are_led_to(address: str) -> None:
-    assert entrance.local(address) == address
+    assert login_redirect.local(address) == address
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,4 @@ def test_our_pages_are_led_to(address: str) -> None:
     ],
 )
 def test_nothing_else_is(address: str | None) -> None:
-    assert entrance.local(address) == "/"
+    assert login_redirect.local(address) == "/"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app.errors.problems import Problem
-from app.inspection.verdict import region_mask, require_region, thresholds
 from app.registry.category_settings import CategorySettings, Region
+from app.registry.model_settings import region_mask, require_region, thresholds
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import Geometry

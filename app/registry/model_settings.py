@@ -1,16 +1,10 @@
-"""The decision on a score: the thresholds of a model, as its category's settings want them."""
-
-from collections.abc import Iterable
-from dataclasses import asdict
+"""Apply the settings of a category to a model: thresholds, review band, region of interest."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors.problems import Problem
-from app.history.rates import DECISIONS
 from app.registry.category_settings import CategorySettings, Region
-from app.schemas.predict import CalibrationUsed, Decision
-from app.schemas.predict import Threshold as ShownThreshold
 from flows.fastflow.calibration.calibrator import Calibrator, Thresholds
 from flows.fastflow.detector import Detector
 
@@ -18,17 +12,6 @@ from flows.fastflow.detector import Detector
 def thresholds(calibrator: Calibrator, settings: CategorySettings) -> Thresholds:
     """The thresholds of a calibration, at the rates that the settings ask for."""
     return calibrator.thresholds(settings.target_fpr, review_fpr(calibrator, settings))
-
-
-def shown(used: Thresholds) -> ShownThreshold:
-    """What goes over the wire of thresholds, with the map's."""
-    calibrator = used.calibrator
-    return ShownThreshold(
-        **asdict(used.reject),
-        review=used.review,
-        pixel=calibrator.colour_scale.middle,
-        calibration=CalibrationUsed(id=calibrator.identifier, source=calibrator.source),
-    )
 
 
 def review_fpr(calibrator: Calibrator, settings: CategorySettings) -> float | None:
@@ -97,8 +80,3 @@ def require_settings(detector: Detector, settings: CategorySettings) -> None:
             require_region(detector, region)
     except Problem as problem:
         raise Problem("rejected-bundle", f"{whose}{problem.detail}") from problem
-
-
-def worst(decisions: Iterable[Decision]) -> Decision:
-    """The decision on a part of which several images were inspected; there must be one."""
-    return max(decisions, key=DECISIONS.index)
