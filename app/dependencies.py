@@ -9,8 +9,8 @@ from fastapi import Depends, Path, Request
 
 from app.auth.audit import Audit
 from app.auth.keyring import Keyring
-from app.auth.keys import Keys
-from app.auth.sessions import Sessions
+from app.auth.keys import KeyStore
+from app.auth.sessions import SessionStore
 from app.events.feed import Feed
 from app.history.deletions import DeletionGuard
 from app.history.drift import DriftMonitor
@@ -36,24 +36,24 @@ def _part(name: str) -> Any:
     return Depends(part)
 
 
-HistoryPart = Annotated[History, _part("history")]
-FeedPart = Annotated[Feed, _part("feed")]
-DeletionsPart = Annotated[DeletionGuard, _part("deletions")]
-RetentionPart = Annotated[Retention, _part("retention")]
-DriftPart = Annotated[DriftMonitor, _part("drift")]
-StorePart = Annotated[Store, _part("store")]
-InspectorPart = Annotated[InspectionPipeline, _part("inspector")]
-PredictorPart = Annotated[PredictHandler, _part("predictor")]
-SettingsPart = Annotated[Settings, _part("settings")]
-AdmissionPart = Annotated[Admission, _part("admission")]
-BatcherPart = Annotated[Batcher, _part("batcher")]
-ResidencyPart = Annotated[Residency, _part("residency")]
-TelemetryPart = Annotated[Telemetry, _part("telemetry")]
-DrainingPart = Annotated[Draining, _part("draining")]
-AuditPart = Annotated[Audit, _part("audit")]
-KeysPart = Annotated[Keys, _part("keys")]
-KeyringPart = Annotated[Keyring, _part("keyring")]
-SessionsPart = Annotated[Sessions, _part("sessions")]
+HistoryDep = Annotated[History, _part("history")]
+FeedDep = Annotated[Feed, _part("feed")]
+DeletionsDep = Annotated[DeletionGuard, _part("deletions")]
+RetentionDep = Annotated[Retention, _part("retention")]
+DriftDep = Annotated[DriftMonitor, _part("drift")]
+StoreDep = Annotated[Store, _part("store")]
+InspectorDep = Annotated[InspectionPipeline, _part("inspector")]
+PredictorDep = Annotated[PredictHandler, _part("predictor")]
+SettingsDep = Annotated[Settings, _part("settings")]
+AdmissionDep = Annotated[Admission, _part("admission")]
+BatcherDep = Annotated[Batcher, _part("batcher")]
+ResidencyDep = Annotated[Residency, _part("residency")]
+TelemetryDep = Annotated[Telemetry, _part("telemetry")]
+DrainingDep = Annotated[Draining, _part("draining")]
+AuditDep = Annotated[Audit, _part("audit")]
+KeysDep = Annotated[KeyStore, _part("keys")]
+KeyringDep = Annotated[Keyring, _part("keyring")]
+SessionsDep = Annotated[SessionStore, _part("sessions")]
 
 
 async def require_not_draining(request: Request) -> None:

@@ -11,13 +11,13 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from app.auth.audit import Audit, Observer
+from app.auth.audit import Audit, ServingObserver
 from app.auth.keyring import Keyring
-from app.auth.keys import Keys
-from app.auth.sessions import Sessions
-from app.errors import problem_answers
+from app.auth.keys import KeyStore
+from app.auth.sessions import SessionStore
+from app.errors import problem_responses
 from app.events.feed import Feed
-from app.events.sinks.sinks import Sinks
+from app.events.sinks.manager import SinkManager
 from app.history.deletions import DeletionGuard
 from app.history.drift import DriftMonitor
 from app.history.drift_references import DriftReferences, load_latest_inspections
@@ -79,7 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(LingeringClose)
-    problem_answers.install(app, error_page)
+    problem_responses.install_handlers(app, error_page)
     return app
 
 
@@ -89,9 +89,9 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     state.history = history = History(settings)
     state.database = database = history.database
     state.audit = audit_log = Audit(database)
-    observer = Observer(audit_log)
+    observer = ServingObserver(audit_log)
     state.residency = residency = Residency(
-        settings.models, Loader.of(settings), settings.model_bytes, observer.serves
+        settings.models, Loader.of(settings), settings.model_bytes, observer.record
     )
     state.calibrations = calibrations = CalibrationFiles(settings.models)
     read_settings = SettingsFiles(settings.models).get
@@ -112,14 +112,14 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     await feed.open()
     stack.push_async_callback(feed.close)
     state.draining.at_end.append(feed.end)
-    state.sinks = sinks = Sinks(settings, database, feed, history.identity)
+    state.sinks = sinks = SinkManager(settings, database, feed, history.identity)
     await sinks.open()
     stack.push_async_callback(sinks.close)
     deleting = asyncio.create_task(retention.run())
     stack.callback(deleting.cancel)
     stack.push_async_callback(observer.close)
-    state.keys = Keys(database)
-    state.sessions = Sessions(database)
+    state.keys = KeyStore(database)
+    state.sessions = SessionStore(database)
     state.keyring = keyring = Keyring(database)
     keyring.start()
     stack.callback(keyring.close)
@@ -138,7 +138,7 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     # PNG by now, which of noise is longer than they are; so is what the history kept of them.
     largest = max(settings.max_bytes, max_uncompressed_bytes(settings.max_pixels))
     limits = ImageLimits(largest, settings.max_pixels)
-    state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
+    state.batcher = batcher = Batcher(settings.max_batch, telemetry.count_batch)
     stack.callback(batcher.close)
     state.inspector = inspector = InspectionPipeline(
         limits, settings.decode_threads, batcher, store, history, telemetry

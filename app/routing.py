@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from starlette.routing import BaseRoute
 
 from app.dependencies import require_not_draining
-from app.http.known_query import require_known_query
+from app.http.query_parameters import require_known_query
 from app.routes import (
     audit,
     calibrations,

@@ -160,13 +160,13 @@ class Settings(BaseSettings):
         return max(self.max_bytes, self.queue_bytes // 2)
 
     @property
-    def kept_for_ever(self) -> list[str]:
+    def unlimited_retention(self) -> list[str]:
         """The variables that would let inspections of a decision go by age and are not set."""
         names = ("retention_pass_days", "retention_review_days", "retention_reject_days")
         return [f"FLOWGAUGE_{name.upper()}" for name in names if getattr(self, name) is None]
 
     @property
-    def compiled(self) -> Path:
+    def engine_cache_folder(self) -> Path:
         """Where compiled graphs lie."""
         return self.engine_cache or self.history / "engines"
 
@@ -190,7 +190,7 @@ class SettingsError(ValueError):
     """A setting is out of range, or settings do not fit together."""
 
 
-def settings_from(**given: Any) -> Settings:
+def load_settings(**given: Any) -> Settings:
     """Settings for a command.
 
     Args:

@@ -13,14 +13,14 @@ import typer
 import uvicorn
 
 from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
-from app.database.engine import DatabaseError, DatabaseUnavailable, read_url, shown
+from app.database.engine import DatabaseError, DatabaseUnavailable, parse_url, redact_url
 from app.events.sinks.config import SinkError
-from app.events.sinks.sinks import describe
+from app.events.sinks.manager import describe_sinks
 from app.history.history import HistoryError
 from app.http.loopback import is_loopback
 from app.main import create_app
 from app.server import Server
-from app.settings import Settings, SettingsError, settings_from
+from app.settings import Settings, SettingsError, load_settings
 from app.telemetry import logs
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.engines.device import DeviceError, pick_device
@@ -37,11 +37,11 @@ def start(**options: Any) -> None:
         options: of `flowgauge serve`, by name; None where one was not given.
     """
     try:
-        settings = settings_from(**options)
+        settings = load_settings(**options)
         device = pick_device(settings.device)
         pick_engine(settings.precision, device, settings.engine)
-        sinks = describe(settings)
-        read_url(settings.database_url)
+        sinks = describe_sinks(settings)
+        parse_url(settings.database_url)
         require_certificate(settings)
         keyed = require_keys_on_network(settings)
     except (DatabaseUnavailable, DeviceError) as error:  # a driver may come after this start
@@ -57,9 +57,9 @@ def start(**options: Any) -> None:
         # So that one knows in a year what was set and what was the default then.
         logged = settings.model_dump(mode="json")
         if settings.database is not None:
-            logged["database"] = shown(read_url(settings.database))
+            logged["database"] = redact_url(parse_url(settings.database))
         logger.info("settings: %s", json.dumps(logged))
-        for warning in warnings_of(settings):
+        for warning in setting_warnings(settings):
             logger.warning(warning)
         if slower := describe_slow_precision(settings.precision, device):
             logger.warning("FLOWGAUGE_PRECISION: %s", slower)
@@ -168,16 +168,16 @@ def _greet(
     typer.echo("\n".join([*lines, "Ctrl-C stops it."]))
 
 
-def warnings_of(settings: Settings) -> list[str]:
+def setting_warnings(settings: Settings) -> list[str]:
     """What these settings will cost one day, each with what to set instead."""
     found = []
-    if settings.kept_for_ever:
+    if settings.unlimited_retention:
         what, by = "the history", "FLOWGAUGE_RETENTION_BYTES, or "
         if settings.retention_bytes is not None:
             what, by = "the rows of the history, which stay when their pictures go", ""
         found.append(
             f"nothing limits {what}, as inspections of some decision are kept for ever: the disk will be "
-            f"full, and then predictions are refused. Set {by}{', '.join(settings.kept_for_ever)}."
+            f"full, and then predictions are refused. Set {by}{', '.join(settings.unlimited_retention)}."
         )
     if settings.tls_key is None and not is_loopback(settings.host):
         found.append(

@@ -67,7 +67,7 @@ class Audit:
             added = used.execute(insert(audit).values(values).returning(audit.c.number))
             number: int = added.scalar_one()
             if outcome == "done":
-                append(used, new_events.done(action, target, detail or {}, created_ms))
+                append(used, new_events.act_events(action, target, detail or {}, created_ms))
         # %r, as names are free text: none of them may look like a line of the log.
         logger.info("%s %r by %r: %s", action, values["target"], values["actor"], outcome)
         return number
@@ -130,7 +130,7 @@ async def audited(
     await asyncio.to_thread(audit.write, caller, action, target, "done", detail, request_id)
 
 
-class Observer:
+class ServingObserver:
     """Notes in the audit log which version serves from when on, whoever has activated it.
 
     A training container, say, activates what it publishes, and nobody has asked this service for it.
@@ -143,7 +143,7 @@ class Observer:
         self._audit = audit
         self._writing: set[asyncio.Task[None]] = set()
 
-    def serves(self, category: str, version: str, sha256: str, previous: str | None) -> None:
+    def record(self, category: str, version: str, sha256: str, previous: str | None) -> None:
         """Note that requests get a version from now on; in the event loop."""
         detail = {"sha256": sha256, "previous": previous}
         task = asyncio.create_task(self._write(f"{category}/{version}", detail))

@@ -2,7 +2,7 @@
 
 import ssl
 
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.database.engine import Database
 from app.http.loopback import is_loopback
 from app.settings import Settings
@@ -69,6 +69,6 @@ def _has_keys(url: str) -> bool:
     # Only read: whether this server may have the database is not known yet, so it is not changed.
     database = Database(url)
     try:
-        return database.revision is not None and bool(Keys(database).list())
+        return database.revision is not None and bool(KeyStore(database).list())
     finally:
         database.close()

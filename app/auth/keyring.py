@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from app.auth import keys, sessions
-from app.auth.keys import Key
+from app.auth.keys import ApiKey
 from app.database import clock
 from app.database.engine import Database
 from app.errors.problems import Problem
@@ -35,7 +35,7 @@ class Keyring:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._keys: dict[str, Key] = {}  # by id
+        self._keys: dict[str, ApiKey] = {}  # by id
         self._sessions: dict[str, Row[Any]] = {}  # by the secret's SHA-256
         self.required = False
         self._reading = threading.Lock()
@@ -62,7 +62,7 @@ class Keyring:
                 self._sessions = {one.secret_sha256: one for one in sessions.read_all(connection)}
             self.required = self.required or bool(self._keys)
 
-    def require_key(self, text: str) -> Key:
+    def require_key(self, text: str) -> ApiKey:
         """The key that a text is.
 
         Raises:
@@ -75,11 +75,11 @@ class Keyring:
         key = self._keys.get(key_id)
         if key is None or not hmac.compare_digest(keys.sha256(secret), key.secret_sha256):
             raise Problem("unauthenticated", "There is no such key.")
-        if fault := key.fault(clock.now_ms()):
+        if fault := key.invalid_reason(clock.now_ms()):
             raise Problem("unauthenticated", f"The key {key_id} {fault}. Ask an administrator for another.")
         return key
 
-    def require_session(self, secret: str) -> Key:
+    def require_session(self, secret: str) -> ApiKey:
         """The key that a session was opened with.
 
         Raises:
@@ -88,7 +88,7 @@ class Keyring:
         session = self._sessions.get(keys.sha256(secret))
         key = None if session is None else self._keys.get(session.key_id)
         now = clock.now_ms()
-        if session is None or key is None or now >= session.expires_ms or key.fault(now):
+        if session is None or key is None or now >= session.expires_ms or key.invalid_reason(now):
             raise Problem("unauthenticated", "The session has ended. Log in again.")
         return key
 

@@ -30,7 +30,7 @@ _COLUMNS = tables.keys.columns
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """A key, without its secret.
 
     Attributes:
@@ -60,7 +60,7 @@ class Key:
         """Whoever comes with this key."""
         return Caller(self.id, self.name, self.role, self.categories)
 
-    def fault(self, now_ms: int) -> str | None:
+    def invalid_reason(self, now_ms: int) -> str | None:
         """Why the key is not valid at a time, or None."""
         if self.revoked_ms is not None:
             return "has been revoked"
@@ -68,7 +68,7 @@ class Key:
             return "has expired"
         return None
 
-    def shown(self) -> schemas.Key:
+    def to_schema(self) -> schemas.Key:
         """What may be told of it."""
         return schemas.Key(
             id=self.id,
@@ -79,11 +79,11 @@ class Key:
             created=clock.iso(self.created_ms),
             expires=None if self.expires_ms is None else clock.iso(self.expires_ms),
             revoked=None if self.revoked_ms is None else clock.iso(self.revoked_ms),
-            valid=self.fault(clock.now_ms()) is None,
+            valid=self.invalid_reason(clock.now_ms()) is None,
         )
 
 
-class Keys:
+class KeyStore:
     """The keys in the database. May be used from several threads and processes at once."""
 
     def __init__(self, database: Database) -> None:
@@ -92,7 +92,7 @@ class Keys:
 
     def create(
         self, caller: Caller, role: Role, name: str, request_id: str | None = None, **limits: Any
-    ) -> tuple[Key, str]:
+    ) -> tuple[ApiKey, str]:
         """Make a key, and an entry in the audit log.
 
         Args:
@@ -127,13 +127,13 @@ class Keys:
         }
         key = _key(row)
         told = {"name", "role", "categories", "expires", "requests_per_minute"}
-        detail = key.shown().model_dump(mode="json", include=told)
+        detail = key.to_schema().model_dump(mode="json", include=told)
         with self._database.write() as connection:
             connection.execute(insert(tables.keys).values(row))
             self._audit.write(caller, "key.create", key.id, "done", detail, request_id, connection)
         return key, f"fg_{key.id}_{secret}"
 
-    def revoke(self, caller: Caller, key_id: str, request_id: str | None = None) -> Key:
+    def revoke(self, caller: Caller, key_id: str, request_id: str | None = None) -> ApiKey:
         """Make a key and its sessions invalid for ever. Revoking it again changes nothing.
 
         Raises:
@@ -149,7 +149,7 @@ class Keys:
                 self._audit.write(caller, "key.revoke", key_id, "done", detail, request_id, connection)
             return _find(connection, key_id)
 
-    def get(self, key_id: str) -> Key:
+    def get(self, key_id: str) -> ApiKey:
         """A key by its id.
 
         Raises:
@@ -158,13 +158,13 @@ class Keys:
         with self._database.read() as connection:
             return _find(connection, key_id)
 
-    def list(self) -> list[Key]:
+    def list(self) -> list[ApiKey]:
         """All keys, the oldest first, with those that are no longer valid."""
         with self._database.read() as connection:
             return read_all(connection)
 
 
-def read_all(connection: Connection) -> list[Key]:
+def read_all(connection: Connection) -> list[ApiKey]:
     """All keys, the oldest first."""
     query = select(tables.keys).order_by(_COLUMNS.created_ms, _COLUMNS.id)
     return [_key(row) for row in connection.execute(query).mappings()]
@@ -175,16 +175,16 @@ def sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _find(connection: Connection, key_id: str) -> Key:
+def _find(connection: Connection, key_id: str) -> ApiKey:
     row = connection.execute(select(tables.keys).where(_COLUMNS.id == key_id)).mappings().one_or_none()
     if row is None:
         raise Problem("not-found", f"There is no key {key_id[:64]!r}; list the keys to see those there are.")
     return _key(row)
 
 
-def _key(row: Mapping[Any, Any]) -> Key:
+def _key(row: Mapping[Any, Any]) -> ApiKey:
     categories = None if row["categories"] is None else frozenset(json.loads(row["categories"]))
-    return Key(**{**row, "role": Role(row["role"]), "categories": categories})
+    return ApiKey(**{**row, "role": Role(row["role"]), "categories": categories})
 
 
 def _explain(item: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ COOKIE: Final = "flowgauge_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
 
 
-class Sessions:
+class SessionStore:
     """The sessions in the database. May be used from several threads and processes at once."""
 
     def __init__(self, database: Database) -> None:

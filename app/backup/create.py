@@ -18,7 +18,7 @@ from app.auth.audit import Audit
 from app.backup.dump import dump
 from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, Line, Snapshot
 from app.database import clock
-from app.database.engine import Database, shown
+from app.database.engine import Database, redact_url
 from app.database.tables import inspections
 from app.history import identity
 from app.history.inspection_files import is_image_name
@@ -59,8 +59,8 @@ def create(settings: Settings, folder: BackupFolder) -> tuple[str, int]:
         database.prepare()
         if identity.read_identity(database) is None:
             raise BackupError(
-                f"{shown(database.engine.url)} was never used by a server: an empty snapshot would stand for "
-                "the history. Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server"
+                f"{redact_url(database.engine.url)} was never used by a server: an empty snapshot would "
+                "stand for the history. Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server"
             )
         folder.create()
         with folder.locked():

@@ -17,7 +17,7 @@ from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
 from app.backup.dump import load_postgresql
 from app.backup.folder import BackupError, BackupFolder
-from app.database.engine import Database, read_url, shown
+from app.database.engine import Database, parse_url, redact_url
 from app.history.history import folder_lock
 from app.settings import Settings
 
@@ -75,7 +75,7 @@ def _require_empty_database(database_url: str, kind: str) -> None:
     Raises:
         BackupError: it is not.
     """
-    url = read_url(database_url)
+    url = parse_url(database_url)
     is_sqlite = url.drivername == "sqlite"
     if is_sqlite != (kind == "sqlite"):
         raise BackupError(
@@ -89,19 +89,19 @@ def _require_empty_database(database_url: str, kind: str) -> None:
         taken = database.revision is not None
         database.close()
     if taken:
-        raise BackupError(f"the database {shown(url)} is not empty: name a new one")
+        raise BackupError(f"the database {redact_url(url)} is not empty: name a new one")
 
 
 def _fill_database(database_url: str, source: Path) -> None:
     """Put the snapshot's database in place, with the tables of this version of FlowGauge."""
-    url = read_url(database_url)
+    url = parse_url(database_url)
     is_sqlite = url.drivername == "sqlite"
     database = Database(f"sqlite:///{source}" if is_sqlite else database_url)
     try:
         if not is_sqlite:
             load_postgresql(database, source)
         database.upgrade()
-        Audit(database).write(COMMAND_LINE, "backup.restore", shown(url), "done")
+        Audit(database).write(COMMAND_LINE, "backup.restore", redact_url(url), "done")
     finally:
         database.close()
     if is_sqlite:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from app.settings import Settings, settings_from
+from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from app.database.engine import Database
@@ -54,7 +54,7 @@ def audited(action: str, target: str, known: Mapping[str, Any] | None = None) ->
     from app.auth.audit import Audit
     from app.errors.problems import Problem
 
-    settings = settings_from()
+    settings = load_settings()
     if not settings.has_database:
         typer.echo(
             f"There is no audit log in {settings.history.absolute()}, so this is not written down: set "

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.settings import settings_from
+from app.settings import load_settings
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Backup folder, best on another disk.")]
 Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="Snapshot; by default the newest.")]
@@ -44,7 +44,7 @@ def create(
     from app.backup.folder import BackupFolder
 
     there = BackupFolder(folder)
-    name, copied = take(settings_from(history=history, models=models), there)
+    name, copied = take(load_settings(history=history, models=models), there)
     snapshot = there.snapshot(name)
     versions = sum(map(len, snapshot.models.values()))
     held = f"inspections: {snapshot.inspections}, versions of models: {versions}"
@@ -108,7 +108,7 @@ def restore(folder: Folder, name: Name = None, history: History = None, models: 
     from app.backup.restore import restore as bring_back
 
     there = BackupFolder(folder)
-    settings, chosen = settings_from(history=history, models=models), there.find(name)
+    settings, chosen = load_settings(history=history, models=models), there.find(name)
     has_models = bring_back(settings, there, chosen)
     typer.echo(f"{chosen} is back: {there.snapshot(chosen).inspections} inspections in {settings.history}")
     if has_models:

@@ -105,16 +105,16 @@ def _serving(models: Path) -> Iterator[Check]:
     import torch
 
     from app.auth.exposure import require_certificate, require_keys_on_network
-    from app.database.engine import read_url
-    from app.events.sinks.sinks import describe
+    from app.database.engine import parse_url
+    from app.events.sinks.manager import describe_sinks
     from app.registry.loader import Loader
-    from app.settings import settings_from
+    from app.settings import load_settings
     from flows.fastflow.engines.engine import describe_slow_precision
 
     try:
-        settings = settings_from(models=models)
-        sinks = describe(settings)
-        read_url(settings.database_url)
+        settings = load_settings(models=models)
+        sinks = describe_sinks(settings)
+        parse_url(settings.database_url)
         require_certificate(settings)
         require_keys_on_network(settings)
         loader = Loader.of(settings, keeps_converted=False)

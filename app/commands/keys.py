@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.commands.auditing import opened
 from app.database import clock
-from app.database.engine import shown
+from app.database.engine import redact_url
 from app.schemas.access import Role
-from app.settings import settings_from
+from app.settings import load_settings
 
 History = Annotated[
     Path | None,
@@ -48,7 +48,7 @@ def create(
     history: History = None,
 ) -> None:
     """Create a key and print it to standard output. It is shown only once."""
-    settings = settings_from(history=history)
+    settings = load_settings(history=history)
     is_new = not settings.has_database
     with opened(settings, new=True) as database:
         limits: dict[str, Any] = {
@@ -56,8 +56,8 @@ def create(
             "expires_days": expires_days,
             "requests_per_minute": requests_per_minute,
         }
-        key, text = Keys(database).create(COMMAND_LINE, role, name, **limits)
-        place = shown(database.engine.url)
+        key, text = KeyStore(database).create(COMMAND_LINE, role, name, **limits)
+        place = redact_url(database.engine.url)
         typer.echo(f"Key {key.id} of role {role} is kept, as a hash, in {place}.", err=True)
         if is_new:
             typer.echo(
@@ -73,15 +73,15 @@ def list_keys(
     history: History = None,
 ) -> None:
     """List all keys without their secrets, the oldest first, invalid ones included."""
-    with opened(settings_from(history=history)) as database:
-        place = shown(database.engine.url)
-        keys = Keys(database).list()
+    with opened(load_settings(history=history)) as database:
+        place = redact_url(database.engine.url)
+        keys = KeyStore(database).list()
     if as_json:
-        typer.echo(json.dumps([key.shown().model_dump(mode="json") for key in keys], indent=1))
+        typer.echo(json.dumps([key.to_schema().model_dump(mode="json") for key in keys], indent=1))
         return
     for key in keys:
         categories = "all categories" if key.categories is None else ", ".join(sorted(key.categories))
-        state = key.fault(clock.now_ms()) or "valid"
+        state = key.invalid_reason(clock.now_ms()) or "valid"
         # As Python would write it: a name is free text, and this is a terminal.
         typer.echo(f"{key.id}  {key.role:<8}  {state:<15}  {key.name!r}  {categories}")
     if not keys:
@@ -94,6 +94,6 @@ def revoke(
     history: History = None,
 ) -> None:
     """Revoke a key and its sessions for ever."""
-    with opened(settings_from(history=history)) as database:
-        key = Keys(database).revoke(COMMAND_LINE, key_id)
+    with opened(load_settings(history=history)) as database:
+        key = KeyStore(database).revoke(COMMAND_LINE, key_id)
     typer.echo(f"Key {key.id} {key.name!r} is revoked.")

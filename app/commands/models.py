@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.auditing import audited
-from app.settings import settings_from
+from app.settings import load_settings
 
 if TYPE_CHECKING:
     from app.registry.loader import Loader
@@ -209,4 +209,4 @@ def _activate(models: Path, category: str, version: str, device: str) -> str | N
 def _loader(models: Path, device: str) -> "Loader":
     from app.registry.loader import Loader
 
-    return Loader.of(settings_from(models=models, device=device), keeps_converted=False)
+    return Loader.of(load_settings(models=models, device=device), keeps_converted=False)

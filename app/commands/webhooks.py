@@ -10,7 +10,7 @@ from app.database import clock
 from app.events.sinks import positions
 from app.events.sinks.config import SinkError
 from app.events.sinks.webhook_file import read_webhooks
-from app.settings import settings_from
+from app.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -28,7 +28,7 @@ def list_webhooks(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the webhooks without their secrets, and the deliveries that were given up."""
-    settings = settings_from()
+    settings = load_settings()
     if settings.webhooks is None:
         raise SinkError("there are no webhooks: set FLOWGAUGE_WEBHOOKS as for the server")
     rows = []

@@ -40,7 +40,7 @@ def first_id(at_ms: int) -> str:
     return str(uuid.UUID(int=max(0, at_ms) << 80))
 
 
-def time_of(identifier: str) -> int:
+def id_to_ms(identifier: str) -> int:
     """Milliseconds since 1970 at which an id was made."""
     return uuid.UUID(identifier).int >> 80
 

@@ -2,25 +2,20 @@
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import DatabaseError as AnyDatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.database import connections
 from app.database.tables import REVISION, metadata
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-# Who waits for a lock of another connection longer than this meets a fault.
-_BUSY_SECONDS = 30
-# Threads that answer requests (anyio's limiter has 40), and the writer.
-_CONNECTIONS = 48
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _UNREADABLE = (
@@ -42,7 +37,7 @@ class DatabaseDamaged(DatabaseUnavailable):
     """The file of the database is damaged, or none; no trying again will help, a backup will."""
 
 
-def read_url(url: str) -> URL:
+def parse_url(url: str) -> URL:
     """Read a database's URL.
 
     Raises:
@@ -62,7 +57,7 @@ def read_url(url: str) -> URL:
     return parsed
 
 
-def shown(url: URL) -> str:
+def redact_url(url: URL) -> str:
     """A database's URL for messages and logs: of its password three asterisks, of secret options nothing.
 
     SQLAlchemy hides the password before the host alone, and PostgreSQL takes one as an option too.
@@ -72,14 +67,15 @@ def shown(url: URL) -> str:
 
 
 class Database:
-    """A database of the service, by a URL as of `read_url`. May be used from several threads at once."""
+    """A database of the service, by a URL as of `parse_url`. May be used from several threads at once."""
 
     def __init__(self, url: str) -> None:
-        parsed = read_url(url)
+        parsed = parse_url(url)
         self.is_sqlite = parsed.drivername == "sqlite"
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = _sqlite(parsed) if self.is_sqlite else _postgresql(parsed)
+        create = connections.create_sqlite if self.is_sqlite else connections.create_postgresql
+        self.engine = create(parsed)
         # SQLite's file, so that another one in its place is noticed; None before the first connection.
         self._opened: os.stat_result | None = None
         if self.is_sqlite:
@@ -242,61 +238,3 @@ def _migrate(connection: Connection) -> None:
         ) from error
     except ProgrammingError as error:
         raise DatabaseError(f"the database's tables cannot be made: {error.orig}") from error
-
-
-def _postgresql(url: URL) -> Engine:
-    arguments = {
-        # A server that is gone without a word would be waited for a quarter of an hour.
-        "connect_timeout": "5",
-        "tcp_user_timeout": "20000",
-        "client_encoding": "UTF8",  # or texts of a database of another encoding would come as bytes
-        "options": f"-c lock_timeout={_BUSY_SECONDS}s",
-    }
-    return create_engine(
-        url,
-        connect_args={name: value for name, value in arguments.items() if name not in url.query},
-        pool_pre_ping=True,
-        pool_size=8,
-        max_overflow=_CONNECTIONS - 8,
-        pool_timeout=10,
-    )
-
-
-def _sqlite(url: URL) -> Engine:
-    engine = create_engine(
-        url,
-        # The driver would begin transactions on its own terms, and never for a SELECT.
-        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False, "isolation_level": None},
-        pool_size=_CONNECTIONS,
-        max_overflow=0,
-        pool_timeout=10,
-    )
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: sqlite3.Connection, _: Any) -> None:
-        _use_write_ahead_log(connection)
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A writer takes its lock at once: one that has read first and then finds another writer ahead of it
-        # fails without waiting.
-        write = connection.get_execution_options().get("flowgauge_write")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Set WAL mode; SQLite itself does not wait for another connection that sets it for a new file."""
-    end = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-            time.sleep(0.01)
-        else:
-            return

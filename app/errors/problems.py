@@ -1,7 +1,7 @@
 """What can go wrong for a client: the one table of the types of RFC 9457 problems, and the exception.
 
 The same table documents every route (`documented`), so /openapi.json cannot fall behind it. How problems are
-answered says `problem_answers`: loading models needs no web framework, whose import takes as long.
+answered says `problem_responses`: loading models needs no web framework, whose import takes as long.
 """
 
 from collections.abc import Mapping

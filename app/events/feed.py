@@ -21,7 +21,7 @@ from app.database.tables import identity
 from app.errors.problems import Problem
 from app.events import log
 from app.events.cursor import Cursors
-from app.events.log import Event, EventFilter
+from app.events.log import EventSelector, NumberedEvent
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 
 logger = logging.getLogger("flowgauge.feed")
@@ -36,7 +36,7 @@ _PAGE: Final = 500
 _LOOKED_AT: Final = 20_000
 
 
-class Overtaken(Exception):  # noqa: N818  (a state)
+class ReaderTooSlow(Exception):  # noqa: N818  (a state)
     """A reader was up to date and has fallen behind what is in memory, or behind all that is kept."""
 
 
@@ -56,7 +56,7 @@ class Feed:
         self._database = database
         self._places = ConcurrencyLimit(most_readers, "listen to the events")
         self._kept = kept
-        self._latest: deque[Event] = deque()
+        self._latest: deque[NumberedEvent] = deque()
         # All events after the one and up to the other, the newest, are in `_latest`.
         self._floor = self.position = 0
         self._awake = asyncio.Event()
@@ -79,7 +79,7 @@ class Feed:
 
         def look() -> tuple[str, int]:
             with self._database.read() as connection:
-                return connection.scalar(select(identity.c.id)) or "", log.newest(connection)
+                return connection.scalar(select(identity.c.id)) or "", log.newest_number(connection)
 
         name, self.position = await asyncio.to_thread(look)
         self.cursors = Cursors(name)
@@ -137,7 +137,7 @@ class Feed:
 
         def look() -> tuple[int, int]:
             with self._database.read() as connection:
-                return log.forgotten(connection), log.newest(connection)
+                return log.last_deleted(connection), log.newest_number(connection)
 
         return await asyncio.to_thread(look)
 
@@ -146,7 +146,9 @@ class Feed:
         while self.position <= after:
             await self._news.wait()
 
-    async def follow(self, after: int, wanted: EventFilter) -> AsyncGenerator[tuple[int, list[Event]], None]:
+    async def follow(
+        self, after: int, wanted: EventSelector
+    ) -> AsyncGenerator[tuple[int, list[NumberedEvent]], None]:
         """All wanted events after a number, from the log and then as they happen, until the feed ends.
 
         Args:
@@ -158,7 +160,7 @@ class Feed:
             among many that were looked at.
 
         Raises:
-            Overtaken: whoever takes them is too slow; the log has what is missing.
+            ReaderTooSlow: whoever takes them is too slow; the log has what is missing.
             DatabaseUnavailable: the log cannot be read.
         """
         while after < self._floor:
@@ -172,7 +174,7 @@ class Feed:
         due = now() + HEARTBEAT_SECONDS
         while not self.ended:
             if after < self._floor:
-                raise Overtaken
+                raise ReaderTooSlow
             news = self._news
             if after < self.position:
                 passed = self._since(after)
@@ -189,15 +191,15 @@ class Feed:
                 yield after, []
                 due = now() + HEARTBEAT_SECONDS
 
-    def _replay(self, after: int, wanted: EventFilter) -> tuple[int, list[Event]]:
+    def _replay(self, after: int, wanted: EventSelector) -> tuple[int, list[NumberedEvent]]:
         with self._database.read() as connection:
-            if after < log.forgotten(connection):
-                raise Overtaken
-            end = min(log.newest(connection), after + _LOOKED_AT)
+            if after < log.last_deleted(connection):
+                raise ReaderTooSlow
+            end = min(log.newest_number(connection), after + _LOOKED_AT)
             events = log.read(connection, after, _PAGE, wanted, end)
         return (events[-1].number if len(events) == _PAGE else max(after, end)), events
 
-    def _since(self, after: int) -> list[Event]:
+    def _since(self, after: int) -> list[NumberedEvent]:
         """Events in memory after a number, a page at most."""
         newest_first = itertools.takewhile(lambda event: event.number > after, reversed(self._latest))
         return list(newest_first)[::-1][:_PAGE]
@@ -224,11 +226,11 @@ class Feed:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._awake.wait()
 
-    def _read(self) -> list[Event]:
+    def _read(self) -> list[NumberedEvent]:
         with self._database.read() as connection:
             return log.read(connection, self.position, _PAGE)
 
-    def _take(self, events: Sequence[Event]) -> None:
+    def _take(self, events: Sequence[NumberedEvent]) -> None:
         self._latest.extend(events)
         while len(self._latest) > self._kept:
             self._floor = self._latest.popleft().number

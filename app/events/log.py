@@ -38,14 +38,14 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Event(NewEvent):
+class NumberedEvent(NewEvent):
     """An event in its place: later ones have greater numbers."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
-class EventFilter:
+class EventSelector:
     """Which events are wanted: of one of these values in each column, None for all.
 
     An event without a station or decision is not wanted by whoever names one.
@@ -87,9 +87,9 @@ def read(
     connection: Connection,
     after: int,
     limit: int,
-    wanted: EventFilter | None = None,
+    wanted: EventSelector | None = None,
     until: int | None = None,
-) -> list[Event]:
+) -> list[NumberedEvent]:
     """The oldest events after a number, in their order.
 
     Args:
@@ -103,15 +103,15 @@ def read(
     if until is not None:
         conditions.append(_COLUMNS.number <= until)
     query = select(events).where(_COLUMNS.number > after, *conditions).order_by(_COLUMNS.number).limit(limit)
-    return [Event(**row) for row in connection.execute(query).mappings()]
+    return [NumberedEvent(**row) for row in connection.execute(query).mappings()]
 
 
-def newest(connection: Connection) -> int:
+def newest_number(connection: Connection) -> int:
     """The number of the newest event; 0 where there is none."""
     return connection.scalar(select(func.max(_COLUMNS.number))) or 0
 
 
-def forgotten(connection: Connection) -> int:
+def last_deleted(connection: Connection) -> int:
     """Events up to this number are no longer kept; all later ones are."""
     oldest = connection.scalar(select(func.min(_COLUMNS.number)))
     return 0 if oldest is None else oldest - 1
@@ -128,6 +128,6 @@ def trim(connection: Connection, keep: int, most: int) -> int:
     Returns:
         How many were deleted.
     """
-    end = min(newest(connection) - keep, forgotten(connection) + most)
+    end = min(newest_number(connection) - keep, last_deleted(connection) + most)
     connection.execute(delete(failed_deliveries).where(failed_deliveries.c.number <= end))
     return connection.execute(delete(events).where(_COLUMNS.number <= end)).rowcount

@@ -15,7 +15,7 @@ _TUNED: Final[Mapping[str, Literal["rates", "calibration", "region"]]] = {
 }
 
 
-def inspected(row: Mapping[str, Any]) -> NewEvent:
+def inspection_event(row: Mapping[str, Any]) -> NewEvent:
     """An inspection is in the history.
 
     Args:
@@ -27,7 +27,7 @@ def inspected(row: Mapping[str, Any]) -> NewEvent:
     return NewEvent("inspection", data.category, data.station, data.decision, data.model_dump_json())
 
 
-def reviewed(
+def review_event(
     row: Mapping[str, Any], created_ms: int, revision: int, verdict: Literal["good", "defect"]
 ) -> NewEvent:
     """An inspection was reviewed.
@@ -43,7 +43,7 @@ def reviewed(
     return NewEvent("review", data.category, data.station, data.decision, data.model_dump_json())
 
 
-def done(action: str, target: str, detail: Mapping[str, Any], created_ms: int) -> list[NewEvent]:
+def act_events(action: str, target: str, detail: Mapping[str, Any], created_ms: int) -> list[NewEvent]:
     """What an act that was done, as the audit log has it, means for those who hear; mostly nothing."""
     category, _, version = target.partition("/")
     at = clock.iso(created_ms)

@@ -8,16 +8,16 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.events.feed import Feed, Overtaken
-from app.events.log import EventFilter
-from app.http.sending import InPieces
+from app.events.feed import Feed, ReaderTooSlow
+from app.events.log import EventSelector
+from app.http.responses import PiecewiseResponse
 
 MEDIA_TYPE: Final = "text/event-stream"
 # A browser comes back after so long; others may as well.
 RETRY_MS: Final = 2000
 
 
-class EventStream(InPieces, StreamingResponse):
+class EventStreamResponse(PiecewiseResponse, StreamingResponse):
     """A response that goes on until the reader leaves, is too slow, may not listen, or the server stops.
 
     Args:
@@ -29,12 +29,12 @@ class EventStream(InPieces, StreamingResponse):
         key_id: of whoever listens; None where there are no keys.
     """
 
-    least_rate = 1024
+    min_rate = 1024
 
     def __init__(
         self,
         feed: Feed,
-        wanted: EventFilter,
+        wanted: EventSelector,
         after: int,
         gap: str | None,
         may_listen: Callable[[], bool],
@@ -62,7 +62,9 @@ class EventStream(InPieces, StreamingResponse):
                 self._feed.dropped["slow"] += 1
                 raise
 
-    async def _pieces(self, after: int, wanted: EventFilter, gap: str | None) -> AsyncGenerator[bytes, None]:
+    async def _pieces(
+        self, after: int, wanted: EventSelector, gap: str | None
+    ) -> AsyncGenerator[bytes, None]:
         yield f"retry: {RETRY_MS}\n\n".encode()
         if gap is not None:
             yield self._frame("gap", after, json.dumps({"detail": gap}))
@@ -76,7 +78,7 @@ class EventStream(InPieces, StreamingResponse):
                     self._feed.sent += len(events)
                 else:  # no comment: scripts in a browser must hear that this is alive
                     yield self._frame("position", number, "{}")
-        except Overtaken:
+        except ReaderTooSlow:
             self._feed.dropped["slow"] += 1
             yield b": too slow; connect again for what is missing\n\n"
             return

@@ -10,7 +10,7 @@ from app.history import browsing
 from app.history.queries import InspectionFilter
 from app.history.rates import DECISIONS
 from app.schemas.predict import Decision
-from app.schemas.reports import Counts
+from app.schemas.reports import DecisionCounts
 
 _COLUMNS = inspections.columns
 
@@ -38,7 +38,7 @@ def skip_deleted(connection: Connection, span: TimeSpan) -> TimeSpan:
 
 def count_decisions(
     connection: Connection, category: str, span: TimeSpan, station: str | None = None
-) -> dict[Decision, Counts]:
+) -> dict[Decision, DecisionCounts]:
     """Count a category's inspections by decision, and the verdicts on them; of one station, or of all."""
     wanted = span.filter(category, station)
     inspected = browsing.count_decisions(connection, wanted)
@@ -49,7 +49,7 @@ def count_decisions(
     )
     found = {(decision, verdict): n for decision, verdict, n in connection.execute(verdicts)}
     return {
-        d: Counts(
+        d: DecisionCounts(
             inspections=inspected[d],
             reviewed_good=found.get((d, "good"), 0),
             reviewed_defect=found.get((d, "defect"), 0),

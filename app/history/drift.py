@@ -190,7 +190,7 @@ class _Window:
     def state(self) -> DriftState:
         """What is known now."""
         since, alarm_since = (
-            None if identifier is None else clock.iso(clock.time_of(identifier))
+            None if identifier is None else clock.iso(clock.id_to_ms(identifier))
             for identifier in (self._rows[0][0] if self._rows else None, self._alarm_since)
         )
         station, version = self.reference.station, self.reference.version

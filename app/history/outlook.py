@@ -19,9 +19,9 @@ from app.database.tables import inspections
 from app.history.queries import InspectionFilter, is_elsewhere
 from app.history.rates import DECISIONS, estimate_rate
 from app.schemas.history import Verdict
-from app.schemas.outlook import Change, ProjectedDecisions, Window
+from app.schemas.outlook import DecisionChange, ProjectedDecisions, Window
 from app.schemas.predict import Decision
-from app.schemas.reports import Counts
+from app.schemas.reports import DecisionCounts
 from flows.fastflow.manifest import Precision
 
 _COLUMNS: Final = inspections.columns
@@ -88,7 +88,7 @@ def project(
     for decision, verdict, n, _, *counted in rows:
         groups[decision, verdict] = _Group(n, dict(zip(scores, map(int, counted), strict=True)))
     taken = {
-        decision: Counts(
+        decision: DecisionCounts(
             inspections=sum(one.inspections for (d, _), one in groups.items() if d == decision),
             reviewed_good=groups.get((decision, "good"), _Group(0, {})).inspections,
             reviewed_defect=groups.get((decision, "defect"), _Group(0, {})).inspections,
@@ -97,7 +97,7 @@ def project(
     }
     first = min((row[3] for row in rows), default=None)
     window = Window(
-        from_=None if first is None else clock.iso(clock.time_of(first)),
+        from_=None if first is None else clock.iso(clock.id_to_ms(first)),
         inspections=sum(one.inspections for one in taken.values()),
         decisions=taken,
     )
@@ -105,7 +105,7 @@ def project(
 
 
 def _projected(
-    taken: Mapping[Decision, Counts], groups: _Groups, position: ThresholdPosition
+    taken: Mapping[Decision, DecisionCounts], groups: _Groups, position: ThresholdPosition
 ) -> ProjectedDecisions:
     moved: dict[tuple[Decision, Decision], int] = {}
     reviewed: dict[Verdict, dict[tuple[Decision, Decision], int]] = {"good": {}, "defect": {}}
@@ -122,7 +122,7 @@ def _projected(
         for verdict, parts in reviewed.items()
     }
     changes = [
-        Change(taken=before, would=after, inspections=n)
+        DecisionChange(taken=before, would=after, inspections=n)
         for (before, after), n in moved.items()
         if n and before != after
     ]

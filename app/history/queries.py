@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, or_, select
 
 from app.database.clock import first_id
 from app.database.engine import Database
-from app.database.hints import filtered
+from app.database.planner_hints import unindexed
 from app.database.tables import inspections
 from app.schemas.history import InspectionSummary
 
@@ -60,7 +60,7 @@ class InspectionFilter:
         # Each of these has an index with the category before it, but for parts, which are few pictures.
         index = {rarest} if rarest == "part_id" else {"category", rarest}
         conditions = [
-            (_COLUMNS[name] if name in index else filtered(_COLUMNS[name])) == value
+            (_COLUMNS[name] if name in index else unindexed(_COLUMNS[name])) == value
             for name, value in given.items()
         ]
         if self.from_ms is not None:

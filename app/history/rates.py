@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from app.schemas.history import Verdict
 from app.schemas.predict import Decision
-from app.schemas.reports import Counts, Rate
+from app.schemas.reports import DecisionCounts, Rate
 
 # By severity: the worst is the last.
 DECISIONS: Final[tuple[Decision, ...]] = ("PASS", "REVIEW", "REJECT")
@@ -61,18 +61,18 @@ class DecisionCell(NamedTuple):
     outside: int | None
 
 
-def estimate_overkill(counts: Mapping[Decision, Counts]) -> Rate:
+def estimate_overkill(counts: Mapping[Decision, DecisionCounts]) -> Rate:
     """The share of good parts that are rejected."""
     return estimate_rate(counts, "good")
 
 
-def estimate_escape(counts: Mapping[Decision, Counts]) -> Rate:
+def estimate_escape(counts: Mapping[Decision, DecisionCounts]) -> Rate:
     """The share of defective parts that pass."""
     return estimate_rate(counts, "defect")
 
 
 def estimate_rate(
-    counts: Mapping[Decision, Counts], verdict: Verdict, projection: Projection | None = None
+    counts: Mapping[Decision, DecisionCounts], verdict: Verdict, projection: Projection | None = None
 ) -> Rate:
     """The share of the parts with a verdict that get the wrong decision.
 
@@ -102,7 +102,7 @@ def estimate_rate(
 
 
 def _unknown(
-    counts: Mapping[Decision, Counts], found: Mapping[Decision, int], verdict: Verdict
+    counts: Mapping[Decision, DecisionCounts], found: Mapping[Decision, int], verdict: Verdict
 ) -> str | None:
     """Why a rate of parts with a verdict cannot be known; None where it can."""
     if not any(one.inspections for one in counts.values()):

@@ -10,7 +10,7 @@ from app.database.engine import Database
 from app.database.tables import inspections, reviews
 from app.errors.problems import Problem
 from app.events.log import append
-from app.events.new_events import reviewed
+from app.events.new_events import review_event
 from app.history import queries
 from app.schemas.history import Verdict
 from app.schemas.review import Review
@@ -62,7 +62,7 @@ def add_review(
                 f"review expected {expected_revision}. Look at its reviews before adding another.",
             )
         connection.execute(insert(reviews).values(inspection_id=inspection_id, **row))
-        append(connection, [reviewed(now._asdict(), row["created_ms"], row["revision"], verdict)])
+        append(connection, [review_event(now._asdict(), row["created_ms"], row["revision"], verdict)])
     return _shown(**row)
 
 

@@ -23,11 +23,11 @@ from sqlalchemy import func, select
 
 from app.database import clock
 from app.database.engine import Database
-from app.database.hints import filtered
+from app.database.planner_hints import unindexed
 from app.database.tables import inspections
 from app.history.inspection_files import InspectionFiles, detect_format
 from app.history.queries import is_elsewhere
-from app.http.sending import PIECE_BYTES
+from app.http.responses import PIECE_BYTES
 from flows.fastflow.calibration.parts import PARTS
 
 logger = logging.getLogger("flowgauge.history")
@@ -76,13 +76,13 @@ def good_images(
             page = [GoodImage(*row) for row in connection.execute(good.where(_COLUMNS.id > after))]
             same = (
                 _COLUMNS.image_sha256.in_({picture.sha256 for picture in page}),
-                filtered(_COLUMNS.category) == category,
+                unindexed(_COLUMNS.category) == category,
             )
-            defects = select(_COLUMNS.image_sha256).where(*same, filtered(_COLUMNS.verdict) == "defect")
+            defects = select(_COLUMNS.image_sha256).where(*same, unindexed(_COLUMNS.verdict) == "defect")
             contradicted = set(connection.scalars(defects))
             named = (
                 select(_COLUMNS.image_sha256, func.min(_COLUMNS.part_id))
-                .where(*same, filtered(_COLUMNS.part_id).is_not(None))
+                .where(*same, unindexed(_COLUMNS.part_id).is_not(None))
                 .group_by(_COLUMNS.image_sha256)
             )
             parts = {row[0]: row[1] for row in connection.execute(named)}
@@ -100,7 +100,7 @@ def images_of_parts(database: Database, category: str, parts: Collection[str]) -
     """All images of some parts, whoever inspected them and whatever was said of them: part_id and sha256."""
     of_category = (
         select(_COLUMNS.part_id, _COLUMNS.image_sha256)
-        .where(filtered(_COLUMNS.category) == category)
+        .where(unindexed(_COLUMNS.category) == category)
         .distinct()
     )
     wanted = sorted(parts)

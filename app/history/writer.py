@@ -14,7 +14,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
 from app.events.log import append
-from app.events.new_events import inspected
+from app.events.new_events import inspection_event
 from app.history.inspection_files import InspectionFiles
 from app.history.journal import Journal
 from app.history.journal_record import JournalRecord
@@ -157,7 +157,7 @@ class HistoryWriter:
             if rows:
                 with self._database.write() as connection:
                     connection.execute(insert(inspections), rows)
-                    append(connection, [inspected(row) for row in rows])
+                    append(connection, [inspection_event(row) for row in rows])
         except (DataError, IntegrityError):
             if len(records) > 1:
                 return [row for record in records for row in self._file([record])]

@@ -19,7 +19,7 @@ TEXT_FIELDS = ("part_id", "product_id", "recipe_id", "station")
 
 
 @dataclass(frozen=True)
-class File:
+class UploadedFile:
     """A file of an upload; of one that is larger than the limit, the problem instead of its bytes."""
 
     name: str | None
@@ -30,11 +30,11 @@ class File:
 class Upload:
     """An upload: its files, one or more, and the text fields that came with them."""
 
-    files: list[File]
+    files: list[UploadedFile]
     texts: dict[str, str] = field(default_factory=dict)
 
 
-class Form:
+class MultipartForm:
     """Collects the parts of a multipart body in memory; whoever feeds it limits the body.
 
     Args:
@@ -95,7 +95,7 @@ class Form:
             if len(files) == self._max_files:
                 raise Problem("too-large", f"The request has more than {self._max_files} images, the limit.")
             fits = len(value) <= self._max_bytes
-            files.append(File(filename, value if fits else too_large(self._max_bytes)))
+            files.append(UploadedFile(filename, value if fits else too_large(self._max_bytes)))
         elif name not in TEXT_FIELDS:
             allowed = ", ".join((FILE, *TEXT_FIELDS))
             raise _bad_form(f"The part {name[:64]!r} is unknown; parts are {allowed}.")

@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 # Bytes a second, 2 Mbit/s. Without it, a few slow clients would hold the memory of all others.
-LEAST_RATE: Final = 256 * 1024
+MIN_RATE: Final = 256 * 1024
 
 
 class MinTransferRate:
@@ -17,12 +17,12 @@ class MinTransferRate:
 
     Args:
         grace: seconds that a client may be behind the minimum rate.
-        least_rate: bytes a second; None for LEAST_RATE.
+        min_rate: bytes a second; None for MIN_RATE.
     """
 
-    def __init__(self, grace: float, least_rate: float | None = None) -> None:
+    def __init__(self, grace: float, min_rate: float | None = None) -> None:
         self._grace = grace
-        self._least_rate = LEAST_RATE if least_rate is None else least_rate
+        self._min_rate = MIN_RATE if min_rate is None else min_rate
         self._left = grace
 
     async def wait(self, transfer: Awaitable[T]) -> T:
@@ -40,4 +40,4 @@ class MinTransferRate:
 
     def credit(self, size: int) -> None:
         """Count transferred bytes."""
-        self._left = min(self._grace, self._left + size / self._least_rate)
+        self._left = min(self._grace, self._left + size / self._min_rate)

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from app.errors.problems import Problem
-from app.http.forms import FILE, File, Form, Upload, too_large
-from app.http.transfer_rate import LEAST_RATE, MinTransferRate
+from app.http.forms import FILE, MultipartForm, Upload, UploadedFile, too_large
+from app.http.transfer_rate import MIN_RATE, MinTransferRate
 from app.scheduling.admission import Reservation
 from app.settings import Settings
 
@@ -22,7 +22,7 @@ _FORM_OVERHEAD: Final = 16 * 1024
 MAX_SMALL: Final = 256 * 1024
 
 
-async def read(
+async def read_upload(
     request: Request, room: Reservation, settings: Settings, max_files: int | None = None
 ) -> Upload:
     """Read the body of a predict request: one image, or a form of several.
@@ -44,19 +44,19 @@ async def read(
     media_type, options = parse_options_header(header)
     media_type = media_type.lower()
     if media_type == b"multipart/form-data":
-        form = Form(options.get(b"boundary", b""), settings.max_bytes, max_files or 1)
+        form = MultipartForm(options.get(b"boundary", b""), settings.max_bytes, max_files or 1)
         limit, beyond = settings.max_bytes + _FORM_OVERHEAD, too_large(settings.max_bytes)
         if max_files is not None:
             limit = settings.max_request_bytes
             beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
-        async for chunk in chunks(request, limit, settings, beyond, room):
+        async for chunk in read_chunks(request, limit, settings, beyond, room):
             form.feed(chunk)
         return form.finish()
     is_image = media_type.startswith(b"image/") or media_type == b"application/octet-stream"
     if is_image and max_files is None:
         limit = settings.max_bytes
-        body = [chunk async for chunk in chunks(request, limit, settings, too_large(limit), room)]
-        return Upload([File(None, b"".join(body))])
+        body = [chunk async for chunk in read_chunks(request, limit, settings, too_large(limit), room)]
+        return Upload([UploadedFile(None, b"".join(body))])
     way = ", or the image itself as image/* or application/octet-stream" if max_files is None else " for each"
     raise Problem(
         "unsupported-media-type",
@@ -64,7 +64,7 @@ async def read(
     )
 
 
-async def read_ahead(scope: Scope, receive: Receive, settings: Settings) -> Receive:
+async def buffer_body(scope: Scope, receive: Receive, settings: Settings) -> Receive:
     """Read a body that is no upload, and give what the application is to receive in its place.
 
     Raises:
@@ -72,7 +72,7 @@ async def read_ahead(scope: Scope, receive: Receive, settings: Settings) -> Rece
         ClientDisconnect: the client has left before the end.
     """
     beyond = Problem("too-large", f"The body has more than {MAX_SMALL} bytes, the limit of this route.")
-    body = [chunk async for chunk in chunks(Request(scope, receive), MAX_SMALL, settings, beyond)]
+    body = [chunk async for chunk in read_chunks(Request(scope, receive), MAX_SMALL, settings, beyond)]
     messages: list[Message] = [{"type": "http.request", "body": b"".join(body), "more_body": False}]
 
     async def replay() -> Message:
@@ -87,7 +87,7 @@ def declared_size(request: Request) -> int:
     return int(declared[:18]) if re.fullmatch("[0-9]+", declared) else 0  # more digits are no more believable
 
 
-async def chunks(
+async def read_chunks(
     request: Request, limit: int, settings: Settings, beyond: Problem, room: Reservation | None = None
 ) -> AsyncIterator[bytes]:
     """The body's chunks while they come and their sum is within the limit, whatever Content-Length says.
@@ -95,7 +95,7 @@ async def chunks(
     Args:
         request: its body has not been read.
         limit: on the bytes of the body.
-        settings: how long a client may send nothing, or be behind LEAST_RATE.
+        settings: how long a client may send nothing, or be behind MIN_RATE.
         beyond: the problem of a body that is larger.
         room: counts the bytes as they come.
 
@@ -115,7 +115,7 @@ async def chunks(
             raise Problem(
                 "upload-stalled",
                 f"The upload stalled: nothing came for {settings.upload_idle_seconds:g} s, the limit, or "
-                f"for longer less than {LEAST_RATE // 1024} KiB a second. Send it again.",
+                f"for longer less than {MIN_RATE // 1024} KiB a second. Send it again.",
             ) from None
         if chunk is None:
             return

@@ -14,7 +14,7 @@ from app.inspection.decision import to_schema
 from app.inspection.decoding import DecodedUpload, Explanation, Files
 from app.inspection.params import PredictRequest
 from app.scheduling.batcher import BatchResult
-from app.scheduling.thread_pool import Timed
+from app.scheduling.thread_pool import TimedResult
 from app.schemas import predict as schemas
 from flows.fastflow.calibration.calibrator import Thresholds
 
@@ -66,9 +66,9 @@ class Answer:
 
 def make_inspection(
     request: PredictRequest,
-    decoded: Timed[DecodedUpload],
+    decoded: TimedResult[DecodedUpload],
     result: BatchResult,
-    explained: Timed[Explanation],
+    explained: TimedResult[Explanation],
     used: Thresholds,
     settings: schemas.SettingsUsed,
 ) -> schemas.Inspection:
@@ -124,7 +124,7 @@ def make_entry(
     same = ("decision", "score", "p_value", *TEXT_FIELDS)
     row = {name: getattr(inspection, name) for name in same} | {
         "id": inspection.inspection_id,
-        "created_ms": clock.time_of(inspection.inspection_id),
+        "created_ms": clock.id_to_ms(inspection.inspection_id),
         "category": inspection.model.category,
         "version": inspection.model.version,
         "precision": request.detector.scorer.precision,

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from dataclasses import asdict
 
 from app.history.rates import DECISIONS
-from app.schemas.predict import CalibrationUsed, Decision, Threshold
+from app.schemas.predict import CalibrationUsed, Decision, ThresholdInfo
 from flows.fastflow.calibration.calibrator import Thresholds
 
 
-def to_schema(used: Thresholds) -> Threshold:
+def to_schema(used: Thresholds) -> ThresholdInfo:
     """Convert thresholds to their schema, with that of the map."""
     calibrator = used.calibrator
-    return Threshold(
+    return ThresholdInfo(
         **asdict(used.reject),
         review=used.review,
         pixel=calibrator.colour_scale.middle,

@@ -20,7 +20,7 @@ from app.registry.model_settings import require_detectable, thresholds
 from app.registry.store import Store
 from app.scheduling.admission import Reservation
 from app.scheduling.batcher import Batcher, BatchResult
-from app.scheduling.thread_pool import FairThreadPool, Timed
+from app.scheduling.thread_pool import FairThreadPool, TimedResult
 from app.schemas import predict as schemas
 from app.telemetry.metrics import Telemetry
 from flows.fastflow.calibration.calibrator import ImageMeasurement, measure_image
@@ -92,13 +92,15 @@ class InspectionPipeline:
         """Call what takes too long for the event loop, in a thread, when it is the category's turn."""
         return (await self._drawing.run(category, function)).value
 
-    async def _decode(self, detector: Detector, data: bytes, *, keep_pixels: bool) -> Timed[DecodedUpload]:
+    async def _decode(
+        self, detector: Detector, data: bytes, *, keep_pixels: bool
+    ) -> TimedResult[DecodedUpload]:
         bits = detector.manifest.sample_bits
         job = partial(decode_upload, data, self._limits, bits, detector.prepare, keep_pixels=keep_pixels)
         return await self._decoding.run(detector.manifest.category, job)
 
     async def _inspect_new(
-        self, request: PredictRequest, data: bytes, decoded: Timed[DecodedUpload], digest: str | None
+        self, request: PredictRequest, data: bytes, decoded: TimedResult[DecodedUpload], digest: str | None
     ) -> Answer:
         detector, params = request.detector, request.params
         if params.store:  # before the model has worked for nothing
@@ -121,12 +123,12 @@ class InspectionPipeline:
         inspection = make_inspection(request, decoded, result, explained, used, settings_used)
         if params.store:
             await self._history.record(make_entry(request, inspection, data, result, used, digest))
-        self._telemetry.decided(inspection)
+        self._telemetry.count_inspection(inspection)
         return Answer(inspection, explained.value.files)
 
     async def _explain(
         self, request: PredictRequest, decoded: DecodedUpload, result: BatchResult, scale: ColourScale
-    ) -> Timed[Explanation]:
+    ) -> TimedResult[Explanation]:
         """Draw and find regions; in a thread unless there is nothing to draw or find."""
         begun = time.perf_counter()
         score_map, with_regions = result.scored.score_map, request.params.regions
@@ -134,7 +136,7 @@ class InspectionPipeline:
         # Neither comparison holds of NaN, which is for `explain` to refuse.
         if is_small and score_map.max() <= scale.middle and np.isfinite(score_map.min()):
             quiet = Explanation({}, [] if with_regions else None, 0.0)
-            return Timed(quiet, 0.0, time.perf_counter() - begun)
+            return TimedResult(quiet, 0.0, time.perf_counter() - begun)
         input_size = request.detector.manifest.input_size if with_regions else None
         job = partial(explain, score_map, scale, decoded.size, decoded.pixels, request.drawings, input_size)
         return await self._drawing.run(request.category, job)

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 from fastapi import Request
 from starlette.responses import Response
 
-from app.errors import problem_answers
+from app.errors import problem_responses
 from app.errors.problems import Problem, ProblemName
 from app.history.history import History
 from app.http import accept, forms, uploads
-from app.http.sending import Accounted
+from app.http.responses import AccountedResponse
 from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
 from app.inspection.decision import worst_decision
 from app.inspection.decoding import Drawing
@@ -94,7 +94,7 @@ class PredictHandler:
         drawings = _DRAWINGS.get(media_type, params.inline or ())
 
         async def read(room: Reservation) -> PredictBody:
-            upload = await uploads.read(request, room, self.settings)
+            upload = await uploads.read_upload(request, room, self.settings)
             return PredictBody(upload, drawings, lambda answers: answers[0].respond(media_type))
 
         return await self.predict_all(request, category, params, read)
@@ -104,7 +104,7 @@ class PredictHandler:
         _negotiate(request, MEDIA_TYPES[:1])
 
         async def read(room: Reservation) -> PredictBody:
-            upload = await uploads.read(request, room, self.settings, self.settings.max_items)
+            upload = await uploads.read_upload(request, room, self.settings, self.settings.max_items)
             respond = partial(_respond_to_batch, request, params, upload.files)
             return PredictBody(upload, params.inline or (), respond, each_alone=True)
 
@@ -144,11 +144,11 @@ class PredictHandler:
                     # Megabytes of base64 are no work for the event loop; as JSON they are longer, and twice.
                     room.add_answer(2 * sum(one.nbytes for one in results if isinstance(one, Answer)))
                     response = await self.inspector.run_in_thread(category, partial(body.respond, results))
-                accounted = Accounted(response, room)
+                accounted = AccountedResponse(response, room)
                 stack.pop_all()
         return accounted
 
-    async def _inspect(self, image: PredictRequest, file: forms.File, room: Reservation) -> Answer:
+    async def _inspect(self, image: PredictRequest, file: forms.UploadedFile, room: Reservation) -> Answer:
         if isinstance(file.data, Problem):
             raise file.data
         answer = await self.inspector.inspect(image, file.data, room)
@@ -156,7 +156,7 @@ class PredictHandler:
         return answer
 
     async def _inspect_alone(
-        self, image: PredictRequest, file: forms.File, room: Reservation
+        self, image: PredictRequest, file: forms.UploadedFile, room: Reservation
     ) -> Answer | Problem:
         params = image.params
         try:
@@ -164,7 +164,7 @@ class PredictHandler:
                 return await self._inspect(image, file, room)
         # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
         except Exception as error:
-            return problem_answers.of(error)
+            return problem_responses.to_problem(error)
 
     def _require_time(self, category: str, params: PredictParams, images: int) -> None:
         """Refuse at once what could not be answered in time: the client can go elsewhere with it."""
@@ -181,7 +181,7 @@ class PredictHandler:
 
 
 def _respond_to_batch(
-    request: Request, params: PredictParams, files: list[forms.File], results: list[Answer | Problem]
+    request: Request, params: PredictParams, files: list[forms.UploadedFile], results: list[Answer | Problem]
 ) -> Response:
     items = []
     for index, (file, result) in enumerate(zip(files, results, strict=True)):
@@ -189,7 +189,7 @@ def _respond_to_batch(
         if isinstance(result, Answer):
             inspection = result.with_pictures()
         else:
-            problem = problem_answers.details(request, result.name, result.detail)
+            problem = problem_responses.problem_details(request, result.name, result.detail)
             status = problem.status
         items.append(
             schemas.BatchItem(

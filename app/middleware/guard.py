@@ -12,15 +12,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.access import ANONYMOUS, KEY_HEADER, Caller
 from app.auth.keyring import Keyring
-from app.auth.keys import Key
+from app.auth.keys import ApiKey
 from app.auth.sessions import COOKIE, CSRF_HEADER, csrf_token
-from app.errors import problem_answers
+from app.errors import problem_responses
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.loopback import is_loopback
 from app.middleware import login_redirect
 from app.middleware.client_address import client_address
-from app.middleware.limits import TokenBuckets
+from app.middleware.rate_limits import TokenBuckets
 from app.settings import Settings
 
 logger = logging.getLogger("flowgauge.guard")
@@ -68,10 +68,10 @@ class Guard:
             try:
                 self._admit(request)
                 if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
-                    receive = await uploads.read_ahead(scope, receive, self._settings)
+                    receive = await uploads.buffer_body(scope, receive, self._settings)
             except Problem as problem:
                 answer = login_redirect.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
-                answer = answer or problem_answers.respond(request, problem)
+                answer = answer or problem_responses.problem_response(request, problem)
                 await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)
@@ -107,7 +107,7 @@ class Guard:
             _require_csrf_token(request.headers, session)
         return (ANONYMOUS if key is None else self._welcome(key)), session
 
-    def _welcome(self, key: Key) -> Caller:
+    def _welcome(self, key: ApiKey) -> Caller:
         """Count a request of a key against its limit."""
         limit = key.requests_per_minute or self._settings.requests_per_minute
         if limit is not None and (wait := self._requests.take(key.id, limit)) > 0:
@@ -146,7 +146,7 @@ def is_still_allowed(scope: Scope) -> bool:
     return True
 
 
-def _find_key(request: Request) -> tuple[Key | None, str | None]:
+def _find_key(request: Request) -> tuple[ApiKey | None, str | None]:
     """Find the key that a request came with, and the secret of its session; None where there are no keys.
 
     A key goes before a cookie, which a browser sends unasked. A key in the address is never looked for, as

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import problem_answers, problems
+from app.errors import problem_responses, problems
 from app.middleware.client_address import client_address
 from app.scheduling.draining import Draining
 from app.telemetry import logs
@@ -81,10 +81,10 @@ class RequestContext:
         except ClientDisconnect:
             pass  # nobody is left to be answered
         except Exception as error:
-            problem = problem_answers.of(error)
+            problem = problem_responses.to_problem(error)
             if status:  # the answer has begun and can only be cut off
                 raise
-            await problem_answers.respond(Request(scope), problem)(scope, receive, send_with_id)
+            await problem_responses.problem_response(Request(scope), problem)(scope, receive, send_with_id)
         finally:
             self._record(scope, status, time.perf_counter() - start)
             logs.REQUEST_ID.reset(token)
@@ -93,7 +93,7 @@ class RequestContext:
         # Both are written into the scope further in, by the router and by whoever found the problem.
         route: str | None = getattr(scope.get("route"), "path_format", None)
         problem: problems.ProblemName | None = scope["state"].get("problem")
-        self._telemetry.request_ended(route, scope["method"], status, seconds, problem)
+        self._telemetry.count_request(route, scope["method"], status, seconds, problem)
         caller = scope["state"].get("caller")
         fields = {
             "method": scope["method"],

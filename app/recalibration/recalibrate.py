@@ -15,7 +15,7 @@ from app.inspection.decision import to_schema
 from app.registry import model_settings
 from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
 from app.registry.category_settings import CategorySettings
-from app.schemas.predict import Threshold
+from app.schemas.predict import ThresholdInfo
 from flows.fastflow.bundle.image_digests import ImageDigests, fingerprint
 from flows.fastflow.calibration.calibrator import ImageMeasurement, calibrate
 from flows.fastflow.calibration.review_band import describe_empty_band
@@ -37,9 +37,9 @@ class MeasuredImage(NamedTuple):
 class RecalibrationResult:
     """A new calibration in force, its thresholds, and what a person should look at."""
 
-    before: Threshold | None  # None where the model had no calibration for its engine
+    before: ThresholdInfo | None  # None where the model had no calibration for its engine
     after: InForce
-    threshold: Threshold
+    threshold: ThresholdInfo
     warnings: list[str]
 
 

@@ -60,7 +60,7 @@ class Loader:
     @classmethod
     def of(cls, settings: Settings, *, keeps_converted: bool = True) -> Self:
         """Create the loader of a service; commands beside it keep nothing in its folders."""
-        cache = settings.compiled if keeps_converted else None
+        cache = settings.engine_cache_folder if keeps_converted else None
         return cls(settings.models, settings.device, settings.precision, settings.engine, cache)
 
     async def load(self, folder: Path, *, uncalibrated: bool = False) -> Detector:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.auth.access import MayAdminister
-from app.dependencies import AuditPart
+from app.dependencies import AuditDep
 from app.routes.openapi import documented
 from app.schemas import access as schemas
 
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"])
 @router.get("", responses=documented("invalid-request", "internal", "history-unavailable"))
 def list_entries(
     _: MayAdminister,
-    audit: AuditPart,
+    audit: AuditDep,
     action: Annotated[
         str | None, Query(description="Only this action.", max_length=64, examples=["model.activate"])
     ] = None,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
 from app.database import clock
-from app.dependencies import AdmissionPart, Category, HistoryPart, InspectorPart, SettingsPart, StorePart
+from app.dependencies import AdmissionDep, Category, HistoryDep, InspectorDep, SettingsDep, StoreDep
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
@@ -53,7 +53,7 @@ TakeReviewed = Annotated[
 async def get_calibration(
     category: Category,
     response: Response,
-    store: StorePart,
+    store: StoreDep,
     _: MaySeeModels,
     station: StationOfCalibration = None,
 ) -> schemas.CalibrationInForce:
@@ -89,11 +89,11 @@ async def renew_calibration(
     category: Category,
     request: Request,
     response: Response,
-    settings: SettingsPart,
-    admission: AdmissionPart,
-    inspector: InspectorPart,
-    history: HistoryPart,
-    store: StorePart,
+    settings: SettingsDep,
+    admission: AdmissionDep,
+    inspector: InspectorDep,
+    history: HistoryDep,
+    store: StoreDep,
     caller: MayTune,
     reason: Reason,
     station: StationOfCalibration = None,
@@ -117,7 +117,7 @@ async def renew_calibration(
         with admission.reserve(CALIBRATIONS) as room:
             uploaded, found = [], ReviewedImages()
             if not reviewed or "content-type" in request.headers:
-                upload = await uploads.read(request, room, settings, MAX_PICTURES)
+                upload = await uploads.read_upload(request, room, settings, MAX_PICTURES)
                 uploaded = await asyncio.to_thread(request_images.uploaded_images, upload)
             if reviewed:
                 others = await asyncio.to_thread(store.calibrations.stations, slot) if station is None else []
@@ -170,7 +170,7 @@ async def renew_calibration(
 async def delete_calibration(
     category: Category,
     request: Request,
-    store: StorePart,
+    store: StoreDep,
     _: MayTune,
     station: StationOfCalibration = None,
     if_match: IfMatch = None,

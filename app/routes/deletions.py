@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request
 
 from app.auth.access import MayAdminister, MaySeeHistory
 from app.auth.audit import audited
-from app.dependencies import DeletionsPart, RetentionPart
+from app.dependencies import DeletionsDep, RetentionDep
 from app.routes.openapi import documented
 from app.schemas.deletions import DeletionKind, HeldDeletion, HeldDeletions
 
@@ -16,7 +16,7 @@ Kind = Annotated[DeletionKind, Path(description="`kind` of a deletion in /v1/del
 
 
 @router.get("", responses=documented("internal"))
-async def list_deletions(_: MaySeeHistory, deletions: DeletionsPart) -> HeldDeletions:
+async def list_deletions(_: MaySeeHistory, deletions: DeletionsDep) -> HeldDeletions:
     """List the deletions that wait for confirmation.
 
     Retention deletes expired inspections by itself. It holds a deletion that only a jump of the clock or a
@@ -30,7 +30,7 @@ async def list_deletions(_: MaySeeHistory, deletions: DeletionsPart) -> HeldDele
     responses=documented("invalid-request", "conflict", "internal", "history-unavailable"),
 )
 async def confirm_deletion(
-    kind: Kind, request: Request, _: MayAdminister, retention: RetentionPart
+    kind: Kind, request: Request, _: MayAdminister, retention: RetentionDep
 ) -> HeldDeletion:
     """Confirm a held deletion. It starts at once and cannot be undone."""
     async with audited(request, "history.delete", kind) as detail:

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from app.auth.access import MaySeeHistory
-from app.dependencies import FeedPart
+from app.dependencies import FeedDep
 from app.errors.problems import Problem
 from app.events.feed import Feed
-from app.events.log import EventFilter
-from app.events.stream import MEDIA_TYPE, EventStream
+from app.events.log import EventSelector
+from app.events.stream import MEDIA_TYPE, EventStreamResponse
 from app.middleware import guard
 from app.routes.openapi import documented
 from app.routes.parameters import text_query
@@ -47,7 +47,7 @@ _ANSWER: Final[dict[int | str, dict[str, Any]]] = {
 async def listen(
     request: Request,
     caller: MaySeeHistory,
-    feed: FeedPart,
+    feed: FeedDep,
     category: Annotated[str | None, text_query("Of this category.", "bottle")] = None,
     station: Annotated[str | None, text_query("Of inspections at this station.", "line-3")] = None,
     decision: Annotated[
@@ -77,14 +77,14 @@ async def listen(
     """
     if category is not None:
         caller.require_category(category)
-    wanted = EventFilter(
+    wanted = EventSelector(
         category=caller.categories if category is None else frozenset({category}),
         station=None if station is None else frozenset({station}),
         decision=frozenset(decision) if decision else None,
     )
     number, gap = await _begin(feed, last_event_id or after)
     may_listen = partial(guard.is_still_allowed, request.scope)
-    return EventStream(feed, wanted, number, gap, may_listen, caller.key_id)
+    return EventStreamResponse(feed, wanted, number, gap, may_listen, caller.key_id)
 
 
 async def _begin(feed: Feed, cursor: str | None) -> tuple[int, str | None]:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.dependencies import BatcherPart, DrainingPart, ResidencyPart
+from app.dependencies import BatcherDep, DrainingDep, ResidencyDep
 from app.errors.problems import Problem
 from app.routes.openapi import documented
 from app.schemas.health import Health
@@ -12,7 +12,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.head("/live", include_in_schema=False)  # some load balancers probe by it
 @router.get("/live", responses=documented("internal"))
-async def live(batcher: BatcherPart) -> Health:
+async def live(batcher: BatcherDep) -> Health:
     """Answer 200 while the process works. 503 means that the device is lost: restart the server."""
     if batcher.lost is not None:
         raise Problem("internal", batcher.lost)
@@ -23,7 +23,7 @@ async def live(batcher: BatcherPart) -> Health:
 # run in may all be waiting for a database that hangs, and that is no reason to send predictions elsewhere.
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses=documented("internal", "model-loading", "draining"))
-async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> Health:
+async def ready(residency: ResidencyDep, batcher: BatcherDep, draining: DrainingDep) -> Health:
     """Answer 200 when the active model of each category is loaded.
 
     If an active version cannot be loaded at start, this stays at 503 while other categories are served. The

@@ -13,14 +13,14 @@ from starlette.responses import Response
 
 from app.auth.access import MayReview, MaySeeHistory, MaySeeResult
 from app.database import clock
-from app.dependencies import HistoryPart
+from app.dependencies import HistoryDep
 from app.errors.problems import Problem, ProblemName
 from app.history import queries, reviews
 from app.history.drawing import DrawingSource, View
 from app.history.inspection_files import FORMATS, detect_format
 from app.history.orphans import explain_missing_files, files_removed
 from app.http import immutable
-from app.http.sending import Accounted
+from app.http.responses import AccountedResponse
 from app.routes.openapi import documented
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas.history import KeptInspection
@@ -39,7 +39,7 @@ async def _known_inspection(
         Path(description="`inspection_id` of an answer.", examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"]),
     ],
     caller: MaySeeResult,
-    history: HistoryPart,
+    history: HistoryDep,
 ) -> Row[Any]:
     """Find it, even if it was answered a moment ago."""
 
@@ -85,7 +85,7 @@ async def get_inspection(row: KnownInspection) -> Response:
 
 
 async def _answer(
-    request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
+    request: Request, row: KnownInspection, history: HistoryDep, caller: MaySeeResult
 ) -> Callable[..., Awaitable[Response]]:
     async def answer(kind: Kind, side: int | None = None) -> Response:
         tag = row.image_sha256 if kind == "source" else f"{row.id}.{kind}" + (f".{side}" if side else "")
@@ -108,7 +108,7 @@ async def _answer(
                 raise await run_in_threadpool(explain_missing_files, history.database, row.id)
             response = Response(content, headers=immutable.headers(tag), media_type=media_type)
             stack.pop_all()  # sending it gives the room back
-        return Accounted(response, room)
+        return AccountedResponse(response, room)
 
     return answer
 
@@ -162,7 +162,7 @@ async def get_map(answer: AnswerFile) -> Response:
         "invalid-request", "unknown-inspection", "conflict", "internal", "history-unavailable"
     ),
 )
-def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history: HistoryPart) -> Review:
+def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history: HistoryDep) -> Review:
     """Record whether a part is good. The latest review counts; earlier ones stay.
 
     A reviewed inspection is never deleted by retention, nor is its image. If somebody else was faster, the
@@ -174,6 +174,6 @@ def add_review(new: NewReview, caller: MayReview, row: KnownInspection, history:
 
 
 @router.get("/reviews", responses=documented("unknown-inspection", "internal", "history-unavailable"))
-def list_reviews(_: MaySeeHistory, row: KnownInspection, history: HistoryPart) -> ReviewList:
+def list_reviews(_: MaySeeHistory, row: KnownInspection, history: HistoryDep) -> ReviewList:
     """List the reviews of an inspection, the oldest first."""
     return ReviewList(reviews=reviews.list_reviews(history.database, row.id))

@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from app.auth.access import Caller, MaySeeHistory, MaySeeResult
 from app.database import clock
-from app.dependencies import HistoryPart
+from app.dependencies import HistoryDep
 from app.errors.problems import Problem
 from app.history import browsing, export, queries
 from app.history.history import History
-from app.http.sending import LimitedStreamingResponse
+from app.http.responses import LimitedStreamingResponse
 from app.inspection.decision import worst_decision
 from app.routes.inspection import ID_PATTERN
 from app.routes.openapi import documented
@@ -56,7 +56,7 @@ Wanted = Annotated[queries.InspectionFilter, Depends(_filter)]
 @router.get("/inspections", responses=documented("invalid-request", "internal", "history-unavailable"))
 def list_inspections(
     wanted: Wanted,
-    history: HistoryPart,
+    history: HistoryDep,
     limit: Annotated[int, Query(ge=1, le=500, description="Inspections per page.")] = 50,
     cursor: Annotated[
         str | None, Query(description="`next_cursor` of the previous page.", pattern=ID_PATTERN)
@@ -92,7 +92,7 @@ _CSV: Final = "text/csv; charset=utf-8"
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_ndjson(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -> Response:
+def export_ndjson(wanted: Wanted, history: HistoryDep, caller: MaySeeHistory) -> Response:
     """Export the filtered inspections as NDJSON, one JSON object per line.
 
     At most four exports run at a time, two of them with one key. A reader that takes nothing for 30 seconds,
@@ -109,7 +109,7 @@ def export_ndjson(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_csv(wanted: Wanted, history: HistoryPart, caller: MaySeeHistory) -> Response:
+def export_csv(wanted: Wanted, history: HistoryDep, caller: MaySeeHistory) -> Response:
     """Export the filtered inspections as CSV for spreadsheets.
 
     Text that a spreadsheet would run as a formula starts with an apostrophe; NDJSON has it unchanged. The
@@ -155,7 +155,7 @@ async def get_part(
         ),
     ],
     caller: MaySeeResult,
-    history: HistoryPart,
+    history: HistoryDep,
     expect: Annotated[
         int | None,
         Query(

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from app.auth.access import MayAdminister
-from app.dependencies import KeyringPart, KeysPart
+from app.dependencies import KeyringDep, KeysDep
 from app.errors.problems import Problem
 from app.routes.openapi import documented
 from app.schemas import access as schemas
@@ -21,9 +21,9 @@ KeyId = Annotated[
 
 
 @router.get("", responses=documented("internal", "history-unavailable"))
-def list_keys(_: MayAdminister, keys: KeysPart) -> schemas.KeyList:
+def list_keys(_: MayAdminister, keys: KeysDep) -> schemas.KeyList:
     """List all keys without their secrets, revoked and expired ones included."""
-    return schemas.KeyList(keys=[key.shown() for key in keys.list()])
+    return schemas.KeyList(keys=[key.to_schema() for key in keys.list()])
 
 
 @router.post(
@@ -36,8 +36,8 @@ def create_key(
     request: Request,
     response: Response,
     caller: MayAdminister,
-    keys: KeysPart,
-    keyring: KeyringPart,
+    keys: KeysDep,
+    keyring: KeyringDep,
 ) -> schemas.CreatedKey:
     """Create a key. Its text is in the answer and is shown only once.
 
@@ -54,15 +54,15 @@ def create_key(
         key, text = keys.create(caller, request_id=request.state.request_id, **dict(new))
     keyring.reload()
     response.headers["Location"] = f"{router.prefix}/{key.id}"
-    return schemas.CreatedKey(**dict(key.shown()), key=text)
+    return schemas.CreatedKey(**dict(key.to_schema()), key=text)
 
 
 @router.get(
     "/{key_id}", responses=documented("invalid-request", "not-found", "internal", "history-unavailable")
 )
-def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
+def get_key(key_id: KeyId, _: MayAdminister, keys: KeysDep) -> schemas.Key:
     """Return a key's name, role, categories and validity."""
-    return keys.get(key_id).shown()
+    return keys.get(key_id).to_schema()
 
 
 @router.delete(
@@ -71,7 +71,7 @@ def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
     responses=documented("invalid-request", "not-found", "conflict", "internal", "history-unavailable"),
 )
 def revoke_key(
-    key_id: KeyId, request: Request, caller: MayAdminister, keys: KeysPart, keyring: KeyringPart
+    key_id: KeyId, request: Request, caller: MayAdminister, keys: KeysDep, keyring: KeyringDep
 ) -> None:
     """Revoke a key and its sessions for ever. It stays in the list. A key cannot revoke itself."""
     with _refusals_audited(request, "key.revoke", key_id):

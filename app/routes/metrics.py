@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import Response
 
 from app.auth.access import MaySeeHistory
-from app.dependencies import TelemetryPart
+from app.dependencies import TelemetryDep
 from app.errors.problems import Problem
 from app.routes.openapi import documented
 
@@ -23,7 +23,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 # Plain, not async: readers may ask the database.
 @router.get("/metrics", response_class=Response, responses=_RESPONSES)
-def metrics(telemetry: TelemetryPart, caller: MaySeeHistory) -> Response:
+def metrics(telemetry: TelemetryDep, caller: MaySeeHistory) -> Response:
     """Return the metrics in Prometheus format. Keys for single categories may not read them."""
     if caller.categories is not None:
         raise Problem("forbidden", "Metrics are of all categories; the key is for some of them.")

@@ -10,7 +10,7 @@ from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from app.auth.access import MaySeeModels
-from app.dependencies import Category, ResidencyPart, SettingsPart, Version
+from app.dependencies import Category, ResidencyDep, SettingsDep, Version
 from app.errors.problems import Problem
 from app.inspection.decision import to_schema
 from app.registry.catalogue import categories, require_readable, resolve, unknown_model
@@ -42,7 +42,7 @@ _FILE: Final[dict[int | str, dict[str, Any]]] = {
 
 
 @router.get("", responses=documented("internal", "model-loading"))
-def list_models(settings: SettingsPart, caller: MaySeeModels) -> schemas.ModelList:
+def list_models(settings: SettingsDep, caller: MaySeeModels) -> schemas.ModelList:
     """List the categories and versions that the key may see."""
     return schemas.ModelList(
         models=[
@@ -59,7 +59,7 @@ def list_models(settings: SettingsPart, caller: MaySeeModels) -> schemas.ModelLi
 
 @router.get("/{category}", responses=documented("unknown-model", "internal", "model-loading"))
 def get_model(
-    category: Category, settings: SettingsPart, residency: ResidencyPart, _: MaySeeModels
+    category: Category, settings: SettingsDep, residency: ResidencyDep, _: MaySeeModels
 ) -> schemas.Model:
     """Return the versions of a category: metrics, thresholds, training data and its licence."""
     return told(settings.models, category, loaded_versions(residency, category))
@@ -69,7 +69,7 @@ def get_model(
     "/{category}/versions/{version}", responses=documented("unknown-model", "internal", "model-loading")
 )
 def get_version(
-    category: Category, version: Version, settings: SettingsPart, residency: ResidencyPart, _: MaySeeModels
+    category: Category, version: Version, settings: SettingsDep, residency: ResidencyDep, _: MaySeeModels
 ) -> schemas.Version:
     """Return metrics, thresholds and training data of a version."""
     return told_version(settings.models, category, version, loaded_versions(residency, category))
@@ -86,7 +86,7 @@ def get_version(
 def get_report_file(
     category: Category,
     version: Version,
-    settings: SettingsPart,
+    settings: SettingsDep,
     _: MaySeeModels,
     name: str = PathParameter(
         description="A file of the version's `report`.", max_length=255, examples=["config.yaml"]

@@ -11,15 +11,15 @@ from app.auth.access import AnyCaller, MayPredict, MaySeeModels
 from app.dependencies import (
     VERSION_IN_PATH,
     Category,
-    PredictorPart,
-    ResidencyPart,
-    SettingsPart,
+    PredictorDep,
+    ResidencyDep,
+    SettingsDep,
     require_not_draining,
 )
 from app.errors.problems import Problem
 from app.http import uploads
-from app.http.forms import File, Upload
-from app.http.known_query import require_known_query
+from app.http.forms import Upload, UploadedFile
+from app.http.query_parameters import require_known_query
 from app.inspection.params import Params
 from app.inspection.predict import PROBLEMS, PredictBody, PredictHandler
 from app.open_inference import incoming, outgoing
@@ -64,7 +64,7 @@ _METADATA = _documented("unknown-model", "internal", "model-loading")
 @router.get("/models/{category}", responses=_METADATA)
 @router.get("/models/{category}/versions/{version}", responses=_METADATA, dependencies=[VERSION_IN_PATH])
 def model_metadata(
-    request: Request, category: Category, settings: SettingsPart, _: MaySeeModels
+    request: Request, category: Category, settings: SettingsDep, _: MaySeeModels
 ) -> schemas.ModelMetadata:
     """Return the inputs and outputs of a model."""
     version = request.path_params.get("version")
@@ -84,7 +84,7 @@ _READY = _documented("unknown-model", "rejected-bundle", "internal", "model-load
 @router.get("/models/{category}/ready", responses=_READY)
 @router.get("/models/{category}/versions/{version}/ready", responses=_READY, dependencies=[VERSION_IN_PATH])
 async def model_ready(
-    request: Request, category: Category, residency: ResidencyPart, _: MayPredict
+    request: Request, category: Category, residency: ResidencyDep, _: MayPredict
 ) -> dict[str, str | bool]:
     """Answer 200 when the version is loaded; load it first if needed."""
     await cancel_on_disconnect(request, residency.get(category, request.path_params.get("version")))
@@ -108,7 +108,7 @@ async def infer(
     request: Request,
     category: Category,
     params: Params,
-    predictor: PredictorPart,
+    predictor: PredictorDep,
 ) -> Response:
     """Inspect images with the active version, or with the version in the path.
 
@@ -126,13 +126,13 @@ async def _read(request: Request, category: str, predictor: PredictHandler, room
         raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")
     limit = settings.max_request_bytes
     beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
-    body = b"".join([chunk async for chunk in uploads.chunks(request, limit, settings, beyond, room)])
+    body = b"".join([chunk async for chunk in uploads.read_chunks(request, limit, settings, beyond, room)])
     length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
     # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
     room.hold(_JSON_TIMES * length + len(body) - length)
     parse = partial(incoming.parse, body, length, settings)
     found = await predictor.inspector.run_in_thread(category, parse)
-    upload = Upload([File(None, image) for image in found.images], found.texts)
+    upload = Upload([UploadedFile(None, image) for image in found.images], found.texts)
     drawings = {drawn for name in found.outputs if (drawn := outgoing.OUTPUTS[name].drawn) is not None}
     respond = partial(outgoing.respond, outputs=found.outputs, identifier=found.id)
     return PredictBody(upload, drawings, respond)

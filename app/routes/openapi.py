@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from app.auth import sessions
 from app.auth.access import KEY_HEADER, roles
-from app.errors import problem_answers
+from app.errors import problem_responses
 from app.errors.problems import TYPES, ProblemName
 from app.middleware import guard
 from app.schemas.access import Permission, Role
@@ -93,7 +93,7 @@ def _document_access(operation: dict[str, Any], path: str) -> None:
         names += ["unauthenticated", "forbidden", "rate-limited"]
     if "requestBody" in operation:
         names += ["invalid-request", "upload-stalled", "too-large"]
-    added = documented(*names, open_inference=problem_answers.is_open_inference(path))
+    added = documented(*names, open_inference=problem_responses.is_open_inference(path))
     for status, response in added.items():
         there = operation["responses"].setdefault(str(status), response)
         for media_type, content in response["content"].items():
@@ -101,7 +101,7 @@ def _document_access(operation: dict[str, Any], path: str) -> None:
 
 
 def _response(names: list[ProblemName], open_inference: bool) -> dict[str, Any]:
-    media_type = "application/json" if open_inference else problem_answers.MEDIA_TYPE
+    media_type = "application/json" if open_inference else problem_responses.MEDIA_TYPE
     schema = _OPEN_INFERENCE_SCHEMA if open_inference else _PROBLEM_SCHEMA
     examples = {name: _example(name, open_inference) for name in names}
     response: dict[str, Any] = {
@@ -123,5 +123,5 @@ def _example(name: ProblemName, open_inference: bool) -> dict[str, Any]:
         instance="/v1/models/bottle/predict",
         request_id="6f1c0e52a9",
     )
-    value = problem_answers.open_inference_error(details) if open_inference else details.model_dump()
+    value = problem_responses.open_inference_error(details) if open_inference else details.model_dump()
     return {"summary": kind.title, "value": value}

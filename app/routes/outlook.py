@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from app.auth.access import MaySeeHistory
 from app.database import clock
 from app.database.engine import Database
-from app.dependencies import Category, HistoryPart, ResidencyPart, StorePart
+from app.dependencies import Category, HistoryDep, ResidencyDep, StoreDep
 from app.history import changes, decision_counts, outlook
 from app.history.decision_counts import TimeSpan
 from app.history.outlook import ThresholdPosition
@@ -51,9 +51,9 @@ Band = Annotated[
 async def get_outlook(
     category: Category,
     _: MaySeeHistory,
-    residency: ResidencyPart,
-    store: StorePart,
-    history: HistoryPart,
+    residency: ResidencyDep,
+    store: StoreDep,
+    history: HistoryDep,
     rates: Rates = None,
     review_fpr: Band = None,
     station: StationOfCalibration = None,
@@ -111,9 +111,9 @@ def _look(
         rate = used.reject.target_fpr
         low, high = conformal.realised_range(used.reject.n_calibration, rate)
         # A region of interest only lowers scores: how far, calibration says nothing of.
-        expected = schemas.Expected(low=0.0 if has_region else low, high=high)
+        expected = schemas.RateInterval(low=0.0 if has_region else low, high=high)
         positions.append(
-            schemas.Position(
+            schemas.RateOption(
                 target_fpr=rate,
                 in_force=rate == in_force,
                 settable=not settings.review_fpr or settings.review_fpr > rate,

@@ -10,15 +10,15 @@ from starlette.responses import Response
 from app.auth.access import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
-from app.dependencies import Category, DriftPart, HistoryPart, SettingsPart
+from app.dependencies import Category, DriftDep, HistoryDep, SettingsDep
 from app.errors.problems import Problem
 from app.history import decision_counts, rates, training_set
 from app.history.shift_report import shift_report
-from app.http.sending import LimitedStreamingResponse
+from app.http.responses import LimitedStreamingResponse
 from app.registry import catalogue
 from app.routes.openapi import documented
 from app.routes.parameters import AnySpan, OfStation, ShiftSpan
-from app.schemas.reports import DriftReport, DriftStatistic, Rates, ShiftReport
+from app.schemas.reports import DriftReport, DriftStatistic, ErrorRates, ShiftReport
 from flows.fastflow.bundle import models_folder
 
 router = APIRouter(tags=["reports"])
@@ -31,8 +31,8 @@ _ZIP: Final = "application/zip"
     responses=documented("invalid-request", "unknown-model", "internal", "history-unavailable"),
 )
 def get_rates(
-    category: Category, _: MaySeeHistory, settings: SettingsPart, history: HistoryPart, asked: AnySpan
-) -> Rates:
+    category: Category, _: MaySeeHistory, settings: SettingsDep, history: HistoryDep, asked: AnySpan
+) -> ErrorRates:
     """Estimate overkill and escape rates from reviews.
 
     Shares are estimated within each decision and weighted by its inspections, because rejected parts are
@@ -43,7 +43,7 @@ def get_rates(
         _require_known(connection, settings, category)
         span = decision_counts.skip_deleted(connection, asked)
         counts = decision_counts.count_decisions(connection, category, span)
-    return Rates(
+    return ErrorRates(
         category=category,
         from_=clock.iso(span.from_ms),
         to=clock.iso(span.to_ms),
@@ -57,7 +57,7 @@ def get_rates(
     "/v1/models/{category}/drift", responses=documented("unknown-model", "internal", "history-unavailable")
 )
 def get_drift(
-    category: Category, _: MaySeeHistory, drift: DriftPart, station: OfStation = None
+    category: Category, _: MaySeeHistory, drift: DriftDep, station: OfStation = None
 ) -> DriftReport:
     """Compare the latest inspections with the calibration images in force.
 
@@ -84,7 +84,7 @@ def get_drift(
 
 @router.get("/v1/reports/shift", responses=documented("invalid-request", "internal", "history-unavailable"))
 def get_shift(
-    caller: MaySeeHistory, history: HistoryPart, drift: DriftPart, asked: ShiftSpan, station: OfStation = None
+    caller: MaySeeHistory, history: HistoryDep, drift: DriftDep, asked: ShiftSpan, station: OfStation = None
 ) -> ShiftReport:
     """Summarise a shift by category: decisions, overkill, escape and the worst parts.
 
@@ -105,7 +105,7 @@ def get_shift(
     },
 )
 def get_training_set(
-    category: Category, caller: MayReview, settings: SettingsPart, history: HistoryPart
+    category: Category, caller: MayReview, settings: SettingsDep, history: HistoryDep
 ) -> Response:
     """Return the images reviewed as good, as a ZIP in a layout that training reads.
 
@@ -130,7 +130,7 @@ def get_training_set(
     )
 
 
-def _require_known(connection: Connection, settings: SettingsPart, category: str) -> None:
+def _require_known(connection: Connection, settings: SettingsDep, category: str) -> None:
     """A category that was inspected once may be asked about, even if its models are gone."""
     if models_folder.is_category(category):
         if models_folder.versions(settings.models, category):

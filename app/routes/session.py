@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.auth.access import PERMISSIONS, AnyCaller, Caller
 from app.auth.sessions import COOKIE, csrf_token
-from app.dependencies import KeyringPart, SessionsPart, SettingsPart
+from app.dependencies import KeyringDep, SessionsDep, SettingsDep
 from app.errors.problems import Problem
 from app.middleware.client_address import client_address
 from app.middleware.guard import LOGIN
@@ -28,9 +28,9 @@ def login(
     login: schemas.Login,
     request: Request,
     response: Response,
-    keyring: KeyringPart,
-    sessions: SessionsPart,
-    settings: SettingsPart,
+    keyring: KeyringDep,
+    sessions: SessionsDep,
+    settings: SettingsDep,
 ) -> schemas.Session:
     """Exchange a key for a session cookie.
 
@@ -58,7 +58,7 @@ def login(
 
 @router.post("/logout", status_code=204, responses=documented("internal", "history-unavailable"))
 def logout(
-    request: Request, response: Response, _: AnyCaller, sessions: SessionsPart, keyring: KeyringPart
+    request: Request, response: Response, _: AnyCaller, sessions: SessionsDep, keyring: KeyringDep
 ) -> None:
     """End the session. A request with a key has none, and nothing happens."""
     if request.state.session is not None:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
-from app.dependencies import Category, StorePart
+from app.dependencies import Category, StoreDep
 from app.errors.problems import Problem
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.inspection.decision import to_schema
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/models/{category}", tags=["models"])
 
 @router.get("/thresholds", responses={**ETAG, **documented(*READING_PROBLEMS)})
 async def get_thresholds(
-    category: Category, response: Response, store: StorePart, _: MaySeeModels
+    category: Category, response: Response, store: StoreDep, _: MaySeeModels
 ) -> schemas.Rates:
     """Return the set false-reject rates and the thresholds that follow for the active version."""
     detector = await store.residency.get(category)
@@ -39,7 +39,7 @@ async def change_thresholds(
     change: schemas.RatesChange,
     request: Request,
     response: Response,
-    store: StorePart,
+    store: StoreDep,
     _: MayTune,
     if_match: IfMatch = None,
 ) -> schemas.Rates:
@@ -68,7 +68,7 @@ async def change_thresholds(
 
 @router.get("/region", responses={**ETAG, **documented(*READING_PROBLEMS, "not-found")})
 async def get_region(
-    category: Category, response: Response, store: StorePart, _: MaySeeModels, station: StationOfRegion = None
+    category: Category, response: Response, store: StoreDep, _: MaySeeModels, station: StationOfRegion = None
 ) -> schemas.RegionOfInterest:
     """Return the region of interest of a station, or the general one."""
     detector = await store.residency.get(category)
@@ -82,7 +82,7 @@ async def set_region(
     area: Area,
     request: Request,
     response: Response,
-    store: StorePart,
+    store: StoreDep,
     _: MayTune,
     station: StationOfRegion = None,
     reason: OptionalReason = None,
@@ -116,7 +116,7 @@ async def set_region(
 async def delete_region(
     category: Category,
     request: Request,
-    store: StorePart,
+    store: StoreDep,
     _: MayTune,
     station: StationOfRegion = None,
     reason: OptionalReason = None,

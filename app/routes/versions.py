@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.auth.access import needs
 from app.auth.audit import audited
-from app.dependencies import Category, SettingsPart, StorePart, Version
+from app.dependencies import Category, SettingsDep, StoreDep, Version
 from app.errors.problems import Problem
 from app.http import uploads
 from app.routes.openapi import documented
@@ -46,8 +46,8 @@ _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     },
 )
 async def upload_version(
-    category: Category, request: Request, response: Response, settings: SettingsPart, store: StorePart
-) -> schemas.Uploaded:
+    category: Category, request: Request, response: Response, settings: SettingsDep, store: StoreDep
+) -> schemas.UploadedVersion:
     """Upload a version, which is verified first: hashes, shapes and golden images.
 
     It does not serve until it is activated. The first version of a new category creates the category.
@@ -61,16 +61,16 @@ async def upload_version(
             )
         limit = settings.max_bundle_bytes
         beyond = Problem("too-large", f"The archive has more than {limit} bytes, the limit.")
-        chunks = uploads.chunks(request, limit, settings, beyond)
+        chunks = uploads.read_chunks(request, limit, settings, beyond)
         uploaded = await store.upload(category, chunks)
         detail.update(version=uploaded.version, sha256=uploaded.sha256)
     response.headers["Location"] = f"/v1/models/{category}/versions/{uploaded.version}"
-    return schemas.Uploaded(category=category, version=uploaded.version)
+    return schemas.UploadedVersion(category=category, version=uploaded.version)
 
 
 @router.post("/versions/{version}:activate", responses=_ACTIVATING)
 async def activate_version(
-    category: Category, version: Version, request: Request, store: StorePart
+    category: Category, version: Version, request: Request, store: StoreDep
 ) -> schemas.Activation:
     """Activate a version after it is loaded and verified.
 
@@ -84,7 +84,7 @@ async def activate_version(
 
 
 @router.post(":rollback", responses=_ACTIVATING)
-async def roll_back(category: Category, request: Request, store: StorePart) -> schemas.Activation:
+async def roll_back(category: Category, request: Request, store: StoreDep) -> schemas.Activation:
     """Activate the previous version. A second call changes nothing."""
     async with audited(request, "model.rollback", category) as detail:
         activated = await store.rollback(category)
@@ -97,12 +97,12 @@ async def roll_back(category: Category, request: Request, store: StorePart) -> s
     responses=documented("unknown-model", "internal", "model-loading", "history-unavailable"),
 )
 async def unload_version(
-    category: Category, version: Version, request: Request, store: StorePart
-) -> schemas.Unloaded:
+    category: Category, version: Version, request: Request, store: StoreDep
+) -> schemas.UnloadedVersion:
     """Unload a version from memory. The next request loads it again."""
     async with audited(request, "model.unload", f"{category}/{version}") as detail:
         detail["was_loaded"] = was_loaded = await store.unload(category, version)
-    return schemas.Unloaded(was_loaded=was_loaded)
+    return schemas.UnloadedVersion(was_loaded=was_loaded)
 
 
 @router.delete(
@@ -110,7 +110,7 @@ async def unload_version(
     status_code=204,
     responses=documented("unknown-model", "conflict", "internal", "model-loading", "history-unavailable"),
 )
-async def delete_version(category: Category, version: Version, request: Request, store: StorePart) -> None:
+async def delete_version(category: Category, version: Version, request: Request, store: StoreDep) -> None:
     """Delete a version that is not active. Inspections under way with it are completed."""
     async with audited(request, "model.delete", f"{category}/{version}"):
         await store.delete(category, version)

@@ -25,7 +25,7 @@ from flows.fastflow.inference.scored_image import ScoredImage
 logger = logging.getLogger("flowgauge.batcher")
 
 # Called in the model thread after a batch with its images, its seconds, and the category of each image.
-Observer = Callable[[int, float, Sequence[str]], None]
+BatchObserver = Callable[[int, float, Sequence[str]], None]
 
 # A batch is to take no longer: images of other groups wait for it. Larger ones gain nothing.
 _MOST_SECONDS: Final = 0.25
@@ -93,7 +93,7 @@ class Batcher:
         passes: batches so far, the one that runs included; each is a pass of a backbone.
     """
 
-    def __init__(self, max_batch: int, observer: Observer | None = None) -> None:
+    def __init__(self, max_batch: int, observer: BatchObserver | None = None) -> None:
         self._max_batch = max_batch
         self._observer = observer
         self._changed = threading.Condition()  # guards all that follows
@@ -231,7 +231,7 @@ class Batcher:
         except Exception as error:
             if len(jobs) == 1:
                 device = jobs[0].detector.device
-                if self.lost is None and not computes(device):
+                if self.lost is None and not can_compute(device):
                     self.lost = f"{device} does not compute any more: the server must be restarted."
                     logger.critical("%s", self.lost)
                 return [error]
@@ -269,7 +269,7 @@ def _score_together(jobs: Sequence[Job]) -> list[ScoredImage]:
     return scored
 
 
-def computes(device: torch.device) -> bool:
+def can_compute(device: torch.device) -> bool:
     """Whether a device still adds numbers: after some errors of CUDA it never does."""
     try:
         return bool((torch.ones(1, device=device) + 1).item() == 2)

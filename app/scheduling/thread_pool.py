@@ -16,7 +16,7 @@ _Job = tuple["Future[Any]", Callable[[], Any], float]  # with its time.perf_coun
 
 
 @dataclass(frozen=True)
-class Timed(Generic[T]):
+class TimedResult(Generic[T]):
     """A result, the seconds it waited for a thread, and the seconds it took there."""
 
     value: T
@@ -45,9 +45,9 @@ class FairThreadPool:
         with self._lock:
             return len(self._queue)
 
-    async def run(self, category: str, function: Callable[[], T]) -> Timed[T]:
+    async def run(self, category: str, function: Callable[[], T]) -> TimedResult[T]:
         """Call a function in a thread, when it is the category's turn."""
-        future = Future[Timed[T]]()
+        future = Future[TimedResult[T]]()
         job = future, function, time.perf_counter()
         with self._lock:
             self._queue.put(category, job)
@@ -76,7 +76,7 @@ class FairThreadPool:
         try:
             if future.set_running_or_notify_cancel():
                 value = function()
-                future.set_result(Timed(value, begun - submitted, time.perf_counter() - begun))
+                future.set_result(TimedResult(value, begun - submitted, time.perf_counter() - begun))
         except Exception as error:
             future.set_exception(error)
         finally:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from app.schemas.body import Body
-from app.schemas.moment import Moment
+from app.schemas.timestamp import Timestamp
 
 KeyId = Annotated[str, Field(description="16 hexadecimal digits.", examples=["4f1d8a02c7b96e35"])]
 Name = Annotated[str, Field(description="What people call it: visible characters.", examples=["line 3"])]
@@ -65,9 +65,9 @@ class Key(BaseModel):
     role: Role = Field(description="What it may do.")
     categories: Categories
     requests_per_minute: Limit
-    created: Moment = Field(description="When it was made.")
-    expires: Moment | None = Field(description="From when on it is invalid; null for never.")
-    revoked: Moment | None = Field(description="When it was revoked; null if it was not.")
+    created: Timestamp = Field(description="When it was made.")
+    expires: Timestamp | None = Field(description="From when on it is invalid; null for never.")
+    revoked: Timestamp | None = Field(description="When it was revoked; null if it was not.")
     valid: bool = Field(description="Whether it opens the service now.")
 
 
@@ -113,7 +113,7 @@ class AuditEntry(BaseModel):
     """The begin or the end of an administrative act, or what the server has noticed."""
 
     number: int = Field(description="Counts up.", examples=[4711])
-    created: Moment = Field(description="When it was.")
+    created: Timestamp = Field(description="When it was.")
     actor: str = Field(
         description="Whose act: a key's id and name, anonymous, command line, or the server itself.",
         examples=["4f1d8a02c7b96e35 line 3"],

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from .moment import Moment
+from .timestamp import Timestamp
 
 DeletionKind = Literal["age", "size", "orphans"]
 
@@ -20,7 +20,7 @@ class HeldDeletion(BaseModel):
         examples=[52_310],
     )
     total: int = Field(description="How much there is.", examples=[61_007])
-    since: Moment = Field(description="Since when it waits.")
+    since: Timestamp = Field(description="Since when it waits.")
     reason: str = Field(
         description="What to look at before it is confirmed.",
         examples=["retention by age would delete 52310 of 61007 inspections; is the clock right?"],

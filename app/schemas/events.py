@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from .history import Verdict
-from .moment import Moment
 from .predict import Decision, Links
+from .timestamp import Timestamp
 
 _ID = "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
 
@@ -15,7 +15,7 @@ class InspectionEvent(BaseModel):
     """A part was inspected, and is in the history: its links work."""
 
     inspection_id: str = Field(examples=[_ID])
-    created_at: Moment = Field(description="When it was answered.")
+    created_at: Timestamp = Field(description="When it was answered.")
     category: str = Field(examples=["bottle"])
     version: str = Field(examples=["20261125T011500-3f9a2c"])
     station: str | None = Field(examples=["line-3"])
@@ -30,7 +30,7 @@ class ReviewEvent(BaseModel):
     """A person has said whether a part is good."""
 
     inspection_id: str = Field(examples=[_ID])
-    created_at: Moment = Field(description="When it was said.")
+    created_at: Timestamp = Field(description="When it was said.")
     category: str = Field(examples=["bottle"])
     station: str | None = Field(examples=["line-3"])
     decision: Decision = Field(description="What had been decided.")
@@ -41,7 +41,7 @@ class ReviewEvent(BaseModel):
 class ModelEvent(BaseModel):
     """Requests get another version from now on: it was activated, rolled back to, or loaded at the start."""
 
-    created_at: Moment
+    created_at: Timestamp
     category: str = Field(examples=["bottle"])
     version: str = Field(examples=["20261125T011500-3f9a2c"])
     previous: str | None = Field(
@@ -52,7 +52,7 @@ class ModelEvent(BaseModel):
 class ThresholdsEvent(BaseModel):
     """What decides has changed for a category, while its version stays."""
 
-    created_at: Moment
+    created_at: Timestamp
     category: str = Field(examples=["bottle"])
     what: Literal["rates", "calibration", "region"] = Field(
         description="The asked rates, the calibration, or the region of interest."

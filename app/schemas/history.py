@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from .moment import Moment
 from .predict import Decision, Inspection, Links, Sha256
+from .timestamp import Timestamp
 
 Verdict = Literal["good", "defect"]
 KeyId = Annotated[
@@ -25,7 +25,7 @@ class InspectionSummary(BaseModel):
     """An inspection in a list."""
 
     inspection_id: str = Field(examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"])
-    created: Moment = Field(description="When it was answered.")
+    created: Timestamp = Field(description="When it was answered.")
     category: str = Field(examples=["bottle"])
     version: str = Field(examples=["20261125T011500-3f9a2c"])
     decision: Decision
@@ -55,7 +55,7 @@ class InspectionPage(BaseModel):
 class KeptInspection(Inspection):
     """An inspection as it was answered, and what has become of it."""
 
-    created: Moment = Field(description="When it was answered.")
+    created: Timestamp = Field(description="When it was answered.")
     key_id: KeyId
     request_id: str = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
     has_pictures: bool = Field(description="Whether the picture and the map are kept still.")

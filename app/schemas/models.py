@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from .predict import Sha256, Threshold
+from .predict import Sha256, ThresholdInfo
 
 CategoryName = Annotated[str, Field(examples=["bottle"])]
 VersionName = Annotated[str, Field(examples=["20261125T011500-3f9a2c"])]
@@ -25,7 +25,7 @@ class ModelList(BaseModel):
     models: list[ModelSummary]
 
 
-class Size(BaseModel):
+class InputSize(BaseModel):
     """A size in pixels."""
 
     width: int = Field(examples=[256])
@@ -61,12 +61,12 @@ class VersionDetails(BaseModel):
     created: datetime
     sha256: Sha256
     backbone: BackboneInfo
-    input_size: Size
+    input_size: InputSize
     fit: Literal["stretch", "pad", "tile"] = Field(
         description="How pictures are brought to the input size: resized, or in their aspect ratio, in one "
         "piece or in tiles. Score maps have the input size, or else the aspect ratio of the picture."
     )
-    thresholds: dict[str, Threshold] = Field(description="By precision of the engine.")
+    thresholds: dict[str, ThresholdInfo] = Field(description="By precision of the engine.")
     metrics: dict[str, float] = Field(
         description="Of the last epoch: negative log-likelihood, in nats per dimension, of the images the "
         "flows were fitted to, and of those held out.",
@@ -113,13 +113,13 @@ class Activation(BaseModel):
     previous: VersionName | None = Field(description="The version that served until now.")
 
 
-class Unloaded(BaseModel):
+class UnloadedVersion(BaseModel):
     """The result of taking a version out of memory."""
 
     was_loaded: bool = Field(description="Whether it was in memory.")
 
 
-class Uploaded(BaseModel):
+class UploadedVersion(BaseModel):
     """A version that came in and does not serve yet."""
 
     category: CategoryName

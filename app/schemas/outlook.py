@@ -2,19 +2,19 @@
 
 from pydantic import BaseModel, Field
 
-from app.schemas.moment import Moment
-from app.schemas.predict import Decision, Threshold
-from app.schemas.reports import Counts, Rate
+from app.schemas.predict import Decision, ThresholdInfo
+from app.schemas.reports import DecisionCounts, Rate
+from app.schemas.timestamp import Timestamp
 
 
-class Expected(BaseModel):
+class RateInterval(BaseModel):
     """Where a rate is to be expected, in 95 of 100 cases."""
 
     low: float = Field(examples=[0.0011])
     high: float = Field(examples=[0.0244])
 
 
-class Change(BaseModel):
+class DecisionChange(BaseModel):
     """Inspections that would have been decided otherwise."""
 
     taken: Decision = Field(description="The decision that was taken.")
@@ -30,12 +30,12 @@ class ProjectedDecisions(BaseModel):
         examples=[{"PASS": 952, "REVIEW": 30, "REJECT": 18}],
     )
     changed: int = Field(description="How many would have been decided otherwise.", examples=[8])
-    changes: list[Change] = Field(description="The same by decision.")
+    changes: list[DecisionChange] = Field(description="The same by decision.")
     overkill: Rate = Field(description="Share of good parts that would have been rejected, by reviews.")
     escape: Rate = Field(description="Share of defective parts that would have passed, by reviews.")
 
 
-class Position(ProjectedDecisions):
+class RateOption(ProjectedDecisions):
     """A false-reject rate that could be set."""
 
     target_fpr: float = Field(description="The rate.", examples=[0.01])
@@ -43,8 +43,8 @@ class Position(ProjectedDecisions):
     settable: bool = Field(
         description="Whether it can be set: a review band counts rejected parts too, so it must be wider."
     )
-    threshold: Threshold = Field(description="The thresholds by the calibration in force.")
-    expected: Expected = Field(
+    threshold: ThresholdInfo = Field(description="The thresholds by the calibration in force.")
+    expected: RateInterval = Field(
         description="Where the share of good parts that are really rejected is to be expected: each "
         "calibration gives another one, by a Beta law. From 0 where the category has a region of interest, "
         "which may lower it by any amount."
@@ -54,9 +54,11 @@ class Position(ProjectedDecisions):
 class Window(BaseModel):
     """The inspections that are looked at: those that compare, of the category's latest 10,000."""
 
-    from_: Moment | None = Field(serialization_alias="from", description="When the oldest was made.")
+    from_: Timestamp | None = Field(serialization_alias="from", description="When the oldest was made.")
     inspections: int = Field(examples=[1000])
-    decisions: dict[Decision, Counts] = Field(description="As they were decided, and what reviews say.")
+    decisions: dict[Decision, DecisionCounts] = Field(
+        description="As they were decided, and what reviews say."
+    )
 
 
 class Outlook(BaseModel):
@@ -74,4 +76,4 @@ class Outlook(BaseModel):
         description="That of the review band, null without one.", examples=[0.02]
     )
     window: Window
-    positions: list[Position] = Field(description="By rate, the smallest first.")
+    positions: list[RateOption] = Field(description="By rate, the smallest first.")

@@ -29,7 +29,7 @@ class CalibrationUsed(BaseModel):
     )
 
 
-class Threshold(BaseModel):
+class ThresholdInfo(BaseModel):
     """Where the decision is taken, and what calibration promises of it."""
 
     reject: float = Field(description="REJECT if the score is above this.", examples=[3.1])
@@ -126,7 +126,7 @@ class Inspection(BaseModel):
     )
     score: float = Field(description="Higher is more anomalous.", examples=[4.21])
     p_value: float = Field(description="Share of good parts that score this high.", examples=[0.0047])
-    threshold: Threshold
+    threshold: ThresholdInfo
     settings: SettingsUsed
     regions: list[Region] | None = Field(
         description="Highest peak first. They explain the decision and do not make it; null: not wanted."

@@ -5,11 +5,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.schemas.history import InspectionSummary
-from app.schemas.moment import Moment
 from app.schemas.predict import Decision
+from app.schemas.timestamp import Timestamp
 
 
-class Counts(BaseModel):
+class DecisionCounts(BaseModel):
     """The inspections with one decision."""
 
     inspections: int = Field(examples=[812])
@@ -32,21 +32,23 @@ class Rate(BaseModel):
 
 
 class _Rated(BaseModel):
-    decisions: dict[Decision, Counts] = Field(description="Inspections and their reviews, by decision.")
+    decisions: dict[Decision, DecisionCounts] = Field(
+        description="Inspections and their reviews, by decision."
+    )
     overkill: Rate = Field(description="Share of good parts that are rejected.")
     escape: Rate = Field(description="Share of defective parts that pass.")
 
 
-class Rates(_Rated):
+class ErrorRates(_Rated):
     """Overkill and escape of a category, as far as reviews tell."""
 
     category: str = Field(examples=["bottle"])
-    from_: Moment = Field(
+    from_: Timestamp = Field(
         serialization_alias="from",
         description="Later than asked for where retention has deleted inspections by age: what is left would "
         "mislead.",
     )
-    to: Moment = Field(description="Inspections made before.")
+    to: Timestamp = Field(description="Inspections made before.")
 
 
 class StationCounts(BaseModel):
@@ -59,7 +61,7 @@ class StationCounts(BaseModel):
 class HourCounts(BaseModel):
     """The inspections of an hour."""
 
-    from_: Moment = Field(serialization_alias="from", description="Its begin.")
+    from_: Timestamp = Field(serialization_alias="from", description="Its begin.")
     decisions: dict[Decision, int] = Field(examples=[{"PASS": 101, "REVIEW": 1, "REJECT": 2}])
 
 
@@ -69,14 +71,14 @@ class DriftNow(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     alarm: bool
-    alarm_since: Moment | None = Field(description="When the inspection was made that raised the alarm.")
+    alarm_since: Timestamp | None = Field(description="When the inspection was made that raised the alarm.")
     station: str | None = Field(description="The one that alarms, of those with an own calibration.")
 
 
 class ShiftChange(BaseModel):
     """Something that was changed about models or decisions, from the audit log."""
 
-    created: Moment
+    created: Timestamp
     actor: str = Field(description="Who did it.", examples=["4f1d8a02c7b96e35 line engineer"])
     action: str = Field(
         description="model.thresholds, model.region, model.calibrate, model.activate or model.rollback; "
@@ -115,11 +117,11 @@ class ShiftCategory(ShiftDetails, _Rated):
 class ShiftReport(BaseModel):
     """What was inspected in a time."""
 
-    from_: Moment = Field(
+    from_: Timestamp = Field(
         serialization_alias="from",
         description="Later than asked for where retention has deleted inspections by age.",
     )
-    to: Moment = Field(description="Inspections made before.")
+    to: Timestamp = Field(description="Inspections made before.")
     station: str | None = Field(examples=["line-3"])
     categories: list[ShiftCategory] = Field(description="Those of which something was inspected.")
     changes: list[ShiftChange] = Field(
@@ -156,10 +158,10 @@ class DriftReport(BaseModel):
     category: str = Field(examples=["bottle"])
     version: str = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
     alarm: bool
-    alarm_since: Moment | None = Field(description="When the inspection was made that raised the alarm.")
+    alarm_since: Timestamp | None = Field(description="When the inspection was made that raised the alarm.")
     window: int = Field(description="Inspections compared, once there are so many.", examples=[200])
     inspections: int = Field(description="Inspections in the window.", examples=[200])
-    since: Moment | None = Field(description="When the oldest of them was made.")
+    since: Timestamp | None = Field(description="When the oldest of them was made.")
     station: str | None = Field(
         description="The station, if it has a calibration of its own; null for all that have none."
     )

@@ -6,8 +6,8 @@ from pydantic import BaseModel, Field
 
 from .body import Body
 from .history import KeyId, Verdict
-from .moment import Moment
 from .texts import MAX_TEXT, TEXT_PATTERN
+from .timestamp import Timestamp
 
 # Of several lines, but without other control characters.
 _NOTE_PATTERN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
@@ -33,7 +33,7 @@ class Review(BaseModel):
     """A review."""
 
     revision: int = Field(description="1 for the inspection's first; the latest one counts.", examples=[1])
-    created: Moment
+    created: Timestamp
     verdict: Verdict
     reviewer: str | None = Field(examples=["A. Lovelace"])
     note: str | None = Field(examples=["scratch, top left"])

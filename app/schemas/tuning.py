@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.schemas.body import Body
 from app.schemas.models import CategoryName, VersionName
-from app.schemas.predict import Sha256, Threshold
+from app.schemas.predict import Sha256, ThresholdInfo
 
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
 
@@ -86,7 +86,9 @@ class Rates(BaseModel):
     version: VersionName = Field(description="The active version.")
     target_fpr: float | None = Field(description="As set; null: as the version was made.", examples=[0.005])
     review_fpr: float | None = Field(description="As set; null: as the version was made.", examples=[0.02])
-    threshold: Threshold = Field(description="By the calibration of stations that have none of their own.")
+    threshold: ThresholdInfo = Field(
+        description="By the calibration of stations that have none of their own."
+    )
 
 
 class RegionOfInterest(Area):
@@ -114,7 +116,7 @@ class CalibrationInForce(BaseModel):
     version: VersionName = Field(description="The active version.")
     engine: str = Field(description="The engine it holds for.", examples=["torch-cpu-float32"])
     station: str | None = Field(description="As asked for.", examples=["line-3"])
-    threshold: Threshold = Field(description="What it gives at the rates that are set.")
+    threshold: ThresholdInfo = Field(description="What it gives at the rates that are set.")
     origin: Origin | None = Field(description="null: it was made with the version.")
     stations: list[str] = Field(
         description="Stations that have a calibration of their own.", examples=[["line-3"]]
@@ -124,7 +126,7 @@ class CalibrationInForce(BaseModel):
 class Renewed(CalibrationInForce):
     """A calibration that holds from now on, and what it changes."""
 
-    before: Threshold | None = Field(
+    before: ThresholdInfo | None = Field(
         description="What held until now; null where the version had no calibration for the engine."
     )
     pictures: int = Field(description="Good images it was made of.", examples=[210])

@@ -60,7 +60,7 @@ class Telemetry:
         self._batch_seconds = histogram("batch_seconds", "Seconds to compute a batch.", buckets=_SECONDS)
         self._batch_categories = histogram("batch_categories", "Categories in a batch.", buckets=_IMAGES)
 
-    def request_ended(
+    def count_request(
         self, route: str | None, method: str, status: int, seconds: float, problem: str | None
     ) -> None:
         """Count a request; called by `RequestContext` for each.
@@ -79,7 +79,7 @@ class Telemetry:
         if problem is not None:
             self._problems.labels(problem).inc()
 
-    def decided(self, inspection: Inspection) -> None:
+    def count_inspection(self, inspection: Inspection) -> None:
         """Count an inspected image, once, when its answer is sure."""
         category = inspection.model.category
         self._decisions.labels(category, inspection.decision).inc()
@@ -88,7 +88,7 @@ class Telemetry:
         for stage, milliseconds in inspection.timing_ms:
             self._stages.labels(stage).observe(milliseconds / 1000)
 
-    def batch_done(self, size: int, seconds: float, categories: Collection[str]) -> None:
+    def count_batch(self, size: int, seconds: float, categories: Collection[str]) -> None:
         """Count a batch of so many images, one pass of the backbone, and how many categories were in it."""
         self._batch_images.observe(size)
         self._batch_seconds.observe(seconds)

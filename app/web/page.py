@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.auth.access import PERMISSIONS, Caller
 from app.auth.sessions import csrf_token
-from app.errors import problem_answers, problems
+from app.errors import problem_responses, problems
 from app.errors.problems import Problem
 from app.history.deletions import DeletionGuard
 from app.schemas.access import Permission
@@ -89,7 +89,7 @@ class PageRoute(APIRoute):
             except RequestValidationError:
                 return error_page(request, Problem("invalid-request", "The address is not a valid one."))
             except Exception as error:
-                return error_page(request, problem_answers.of(error))
+                return error_page(request, problem_responses.to_problem(error))
 
         return handle_page
 

@@ -22,7 +22,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.database.engine import Database
 from app.history.deletions import DeletionGuard
 from app.history.history import History
@@ -118,8 +118,8 @@ def keyed(tmp_path: Path) -> Iterator[Keyed]:
     settings = Settings(models=tmp_path / "no-models", history=tmp_path / "history")
     database = Database(settings.database_url)
     database.upgrade()
-    keys = {role.value: Keys(database).create(COMMAND_LINE, role, f"the {role}")[1] for role in Role}
-    limited = Keys(database).create(COMMAND_LINE, Role.ADMIN, "limited", categories=["tiny"])[1]
+    keys = {role.value: KeyStore(database).create(COMMAND_LINE, role, f"the {role}")[1] for role in Role}
+    limited = KeyStore(database).create(COMMAND_LINE, Role.ADMIN, "limited", categories=["tiny"])[1]
     database.close()
     app = create_app(settings)
     with TestClient(app) as client:

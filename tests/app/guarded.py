@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.auth.sessions import CSRF_HEADER
-from app.errors.problem_answers import MEDIA_TYPE
+from app.errors.problem_responses import MEDIA_TYPE
 from tests.app.conftest import Keyed
 
 WHO = "/v1/session"

@@ -18,7 +18,7 @@ PROGRAM = """
 import asyncio, contextlib, socket, sys
 import uvicorn
 from fastapi import FastAPI
-from app.errors import problem_answers
+from app.errors import problem_responses
 from app.web.page import error_page
 from app.scheduling.draining import Draining
 from app.middleware.request_context import RequestContext
@@ -42,7 +42,7 @@ async def lifespan(app):
 
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(RequestContext, telemetry=Telemetry("0"), draining=draining)
-problem_answers.install(app, error_page)
+problem_responses.install_handlers(app, error_page)
 
 @app.get("/ready")
 async def ready():

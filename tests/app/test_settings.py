@@ -87,10 +87,11 @@ def test_refuses_what_is_no_device(device: str) -> None:
 
 def test_what_has_no_age_is_kept_for_ever() -> None:
     names = [f"FLOWGAUGE_RETENTION_{decision}_DAYS" for decision in ("PASS", "REVIEW", "REJECT")]
-    assert Settings().kept_for_ever == Settings(retention_bytes=1).kept_for_ever == names
-    assert Settings(retention_review_days=1).kept_for_ever == [names[0], names[2]]
+    assert Settings().unlimited_retention == Settings(retention_bytes=1).unlimited_retention == names
+    assert Settings(retention_review_days=1).unlimited_retention == [names[0], names[2]]
     assert (
-        Settings(retention_pass_days=1, retention_review_days=1, retention_reject_days=1).kept_for_ever == []
+        Settings(retention_pass_days=1, retention_review_days=1, retention_reject_days=1).unlimited_retention
+        == []
     )
 
 

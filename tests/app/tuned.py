@@ -9,7 +9,7 @@ import httpx2
 from starlette.testclient import TestClient
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.database.engine import Database
 from app.main import create_app
 from app.schemas.access import Role
@@ -28,7 +28,7 @@ def keyed_service(models: Path, history: Path) -> Iterator[Keyed]:
     settings = Settings(models=models, history=history)
     database = Database(settings.database_url)
     database.upgrade()
-    keys = {role.value: Keys(database).create(COMMAND_LINE, role, f"the {role}")[1] for role in Role}
+    keys = {role.value: KeyStore(database).create(COMMAND_LINE, role, f"the {role}")[1] for role in Role}
     database.close()
     app = create_app(settings)
     with TestClient(app) as client:

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.client import Client
 from app.database.engine import Database
 from app.main import create_app
@@ -81,7 +81,7 @@ class TestCurl:
         settings = Settings(models=tiny_bundle_store, history=tmp_path / "history")
         database = Database(settings.database_url)
         database.upgrade()
-        _, key = Keys(database).create(COMMAND_LINE, Role.LINE, "line 3")
+        _, key = KeyStore(database).create(COMMAND_LINE, Role.LINE, "line 3")
         database.close()
         wrapper = tmp_path / "bin" / "curl"
         wrapper.parent.mkdir()

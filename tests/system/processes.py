@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.database.engine import Database
 from app.schemas.access import Role
 
@@ -69,6 +69,6 @@ def first_key(history: Path, role: Role) -> str:
     history.mkdir()
     database = Database(f"sqlite:///{history / 'history.sqlite'}")
     database.upgrade()
-    _, key = Keys(database).create(COMMAND_LINE, role, "the first")
+    _, key = KeyStore(database).create(COMMAND_LINE, role, "the first")
     database.close()
     return key

@@ -28,9 +28,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.database.engine import Database
-from app.errors import problem_answers
+from app.errors import problem_responses
 from app.main import create_app
 from app.registry.packing import pack
 from app.schemas.access import Role
@@ -85,7 +85,7 @@ def plant(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Itera
     server = Server(fleet.models, folder)
     database = Database(f"sqlite:///{server.history / 'history.sqlite'}")
     database.upgrade()
-    made = Keys(database)
+    made = KeyStore(database)
     keys = {role.value: made.create(COMMAND_LINE, role, f"the {role}")[1] for role in ROLES}
     spare, _ = made.create(COMMAND_LINE, Role.LINE, "spare")  # a request may revoke it
     database.close()
@@ -228,7 +228,7 @@ def expect_documented(case: Case[Any], response: Any) -> None:
     label, path = case.operation.label, case.operation.path
     [content] = responses.get(status, responses["default"])["content"].values()
     body = response.json()
-    if problem_answers.is_open_inference(path):
+    if problem_responses.is_open_inference(path):
         kind = body["error"].rpartition("(")[2].rstrip(")")
     else:
         kind = body["type"]

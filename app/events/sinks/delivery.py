@@ -9,10 +9,8 @@ import asyncio
 import itertools
 import logging
 import random
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection
@@ -20,8 +18,9 @@ from sqlalchemy import Connection
 from app.database.engine import Database, DatabaseUnavailable
 from app.events import log
 from app.events.feed import Feed
-from app.events.log import Event, EventFilter
+from app.events.log import NumberedEvent
 from app.events.sinks import positions
+from app.events.sinks.sink import DeliveryError, Sink
 
 logger = logging.getLogger("flowgauge.sinks")
 
@@ -36,69 +35,6 @@ _RETRY_SECONDS: Final = 5.0
 _UNWANTED: Final = 1000
 # What is under way at the end gets so many seconds.
 _CLOSE_SECONDS: Final = 5.0
-
-
-@dataclass(eq=False)
-class Undelivered(Exception):  # noqa: N818  (a state)
-    """An attempt has failed.
-
-    Attributes:
-        reason: for people, without secrets.
-        reached: whether the event may have arrived all the same.
-        counts: whether it is one of the attempts after which an event is given up; when the receiver cannot
-            be reached at all, waiting is better.
-        final: whether it is given up at once.
-        wait: seconds that the receiver has asked for.
-    """
-
-    reason: str
-    _: KW_ONLY
-    reached: bool = False
-    counts: bool = False
-    final: bool = False
-    wait: float | None = None
-
-
-class Sink(ABC):
-    """Where events are delivered to.
-
-    Attributes:
-        name: its own, for its position, its failed deliveries and metrics.
-        description: of it, for people.
-        wanted: which events.
-        attempts: that count, after which an event is given up.
-    """
-
-    name: str
-    description: str
-    wanted: EventFilter
-    attempts: int
-
-    async def open(self) -> None:  # noqa: B027  (most have nothing to do)
-        """Begin; what it needs may be out of reach."""
-
-    async def close(self) -> None:  # noqa: B027
-        """End."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether an attempt makes sense."""
-        return True
-
-    async def ready(self) -> None:  # noqa: B027
-        """Wait until it does."""
-
-    @abstractmethod
-    async def deliver(self, event: Event, redelivered: bool) -> None:
-        """Deliver an event; when this returns, the receiver has it.
-
-        Args:
-            event: one that is wanted.
-            redelivered: whether it may have been delivered before.
-
-        Raises:
-            Undelivered: this attempt has failed.
-        """
 
 
 class Delivery:
@@ -178,12 +114,12 @@ class Delivery:
                 if not page:
                     await self._or_stop(self._feed.wait(newest))
 
-    def _read(self) -> tuple[list[Event], int]:
+    def _read(self) -> tuple[list[NumberedEvent], int]:
         """The next events that are wanted, and the number of the newest of all."""
         with self._database.read() as connection:
-            gone = log.forgotten(connection)
-            newest = log.newest(connection)
-            page = log.read(connection, max(self._position, gone), _PAGE, self.sink.wanted)
+            gone = log.last_deleted(connection)
+            newest = log.newest_number(connection)
+            page = log.read(connection, max(self._position, gone), _PAGE, self.sink.events)
         if (lost := gone - self._position) > 0:
             self.counts["lost"] += lost
             self._position = gone
@@ -195,15 +131,15 @@ class Delivery:
             )
         return page, max(newest, self._position)
 
-    async def _deliver_page(self, page: Sequence[Event]) -> None:
+    async def _deliver_page(self, page: Sequence[NumberedEvent]) -> None:
         again, self._attempted = self._attempted, page[-1].number
-        stations: dict[str | None, list[Event]] = {}
+        stations: dict[str | None, list[NumberedEvent]] = {}
         for event in page:
             stations.setdefault(event.station, []).append(event)
         done: set[int] = set()
         room = asyncio.Semaphore(_STATIONS_AT_ONCE)
 
-        async def deliver(events: Sequence[Event]) -> None:
+        async def deliver(events: Sequence[NumberedEvent]) -> None:
             async with room:
                 for event in events:
                     if not await self._deliver(event, event.number <= again):
@@ -220,18 +156,18 @@ class Delivery:
                 self._position = finished[-1].number
                 await self._keep()
 
-    async def _deliver(self, event: Event, again: bool) -> bool:
+    async def _deliver(self, event: NumberedEvent, again: bool) -> bool:
         """Deliver an event or give it up; False where the end has come before either."""
         attempts, delay = 0, 0.0
         while True:
             if not self.sink.is_ready:
-                await self._or_stop(self.sink.ready())
+                await self._or_stop(self.sink.wait_ready())
             if self._stopping.is_set():
                 return False
             try:
                 await self.sink.deliver(event, again)
             except Exception as caught:
-                error = caught if isinstance(caught, Undelivered) else self._unforeseen(caught)
+                error = caught if isinstance(caught, DeliveryError) else self._unforeseen(caught)
                 attempts += error.counts
                 if error.final or attempts >= self.sink.attempts:
                     await self._give_up(event, str(error))
@@ -252,13 +188,13 @@ class Delivery:
                     self.failure = None
                 return True
 
-    def _unforeseen(self, error: Exception) -> Undelivered:
+    def _unforeseen(self, error: Exception) -> DeliveryError:
         """A failed attempt of its event alone: other events go on."""
         logger.error("%s: an attempt has failed", self.sink.name, exc_info=error)
         name = type(error).__name__
-        return Undelivered(f"an error that was not foreseen: {name}", reached=True, counts=True)
+        return DeliveryError(f"an error that was not foreseen: {name}", reached=True, counts=True)
 
-    async def _give_up(self, event: Event, reason: str) -> None:
+    async def _give_up(self, event: NumberedEvent, reason: str) -> None:
         await self._write(
             lambda connection: positions.give_up(connection, self.sink.name, event.number, reason)
         )

@@ -10,9 +10,10 @@ from typing import Final
 
 import aiomqtt
 
-from app.events.log import Event, EventFilter
+from app.events.log import EventSelector, NumberedEvent
 from app.events.sinks.broker import Broker, topic_of
-from app.events.sinks.delivery import FIRST_DELAY, Sink, Undelivered
+from app.events.sinks.delivery import FIRST_DELAY
+from app.events.sinks.sink import DeliveryError, Sink
 from app.http.loopback import is_loopback
 
 logger = logging.getLogger("flowgauge.sinks")
@@ -37,7 +38,7 @@ class MqttSink(Sink):
     """
 
     name = "mqtt"
-    wanted = EventFilter(kind=frozenset({"inspection"}))
+    events = EventSelector(kind=frozenset({"inspection"}))
     attempts = 1  # none counts: a broker refuses no message for good
 
     def __init__(self, broker: Broker, identity: str) -> None:
@@ -70,25 +71,25 @@ class MqttSink(Sink):
         """Whether there is a connection."""
         return self._client is not None
 
-    async def ready(self) -> None:
+    async def wait_ready(self) -> None:
         """Wait for a connection."""
         await self._connected.wait()
 
-    async def deliver(self, event: Event, redelivered: bool) -> None:
+    async def deliver(self, event: NumberedEvent, redelivered: bool) -> None:
         """Publish an event, and wait until the broker has it.
 
         Raises:
-            Undelivered: there is no connection, or it was lost meanwhile.
+            DeliveryError: there is no connection, or it was lost meanwhile.
         """
         client = self._client
         if client is None:
-            raise Undelivered("there is no connection to the broker")
+            raise DeliveryError("there is no connection to the broker")
         payload = json.loads(event.data) | {"redelivered": redelivered}
         topic = topic_of(self._broker.topic, event.station, event.category, event.decision)
         try:
             await client.publish(topic, json.dumps(payload), qos=_QOS, timeout=_ANSWER_SECONDS)
         except aiomqtt.MqttError as error:
-            raise Undelivered(f"the broker did not take {topic!r}: {error}", reached=True) from error
+            raise DeliveryError(f"the broker did not take {topic!r}: {error}", reached=True) from error
 
     async def _stay_connected(self) -> None:
         broker, delay = self._broker, FIRST_DELAY

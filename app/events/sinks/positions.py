@@ -18,7 +18,7 @@ def begin(connection: Connection, sink: str) -> int:
     """
     number: int | None = connection.scalar(select(_COLUMNS.number).where(_COLUMNS.sink == sink))
     if number is None:
-        number = log.newest(connection)
+        number = log.newest_number(connection)
         connection.execute(insert(deliveries).values(sink=sink, number=number))
     return number
 

@@ -12,9 +12,9 @@ from typing import Final
 
 import httpx
 
-from app.events.log import Event, EventFilter
+from app.events.log import EventSelector, NumberedEvent
 from app.events.sinks.config import tls_context
-from app.events.sinks.delivery import Sink, Undelivered
+from app.events.sinks.sink import DeliveryError, Sink
 from app.events.sinks.webhook_file import Webhook
 
 # The receiver is there and cannot take it now: trying again is better than giving up, however long it takes.
@@ -39,7 +39,7 @@ class WebhookSink(Sink):
     def __init__(self, webhook: Webhook) -> None:
         self.name = f"webhook-{webhook.name}"
         self.description = f"webhook {webhook.name} to {webhook.host}"
-        self.wanted = EventFilter(
+        self.events = EventSelector(
             kind=frozenset({"inspection"}), decision=webhook.decisions, category=webhook.categories
         )
         self.attempts = webhook.attempts
@@ -57,11 +57,11 @@ class WebhookSink(Sink):
         """Close the connections."""
         await self._client.aclose()
 
-    async def deliver(self, event: Event, redelivered: bool) -> None:
+    async def deliver(self, event: NumberedEvent, redelivered: bool) -> None:
         """Send an event.
 
         Raises:
-            Undelivered: it was not accepted.
+            DeliveryError: it was not accepted.
         """
         data = json.loads(event.data)
         content = {
@@ -88,14 +88,14 @@ class WebhookSink(Sink):
                     if response.num_bytes_downloaded > _BODY_BYTES:
                         break
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise Undelivered(f"the receiver cannot be reached: {error}") from error
+            raise DeliveryError(f"the receiver cannot be reached: {error}") from error
         except (TimeoutError, httpx.TransportError) as error:
             if response is None:  # else it was the body, and the status counts
                 if isinstance(error, TimeoutError | httpx.TimeoutException):
                     reason = "the receiver has not answered in time"
-                    raise Undelivered(reason, reached=True, counts=True) from error
+                    raise DeliveryError(reason, reached=True, counts=True) from error
                 reason = f"the connection ended without an answer: {error}"
-                raise Undelivered(reason, reached=True) from error
+                raise DeliveryError(reason, reached=True) from error
         if response is not None and not response.is_success:
             raise _refusal(response)
 
@@ -118,13 +118,13 @@ def sign(key: bytes, identifier: str, timestamp: int, body: bytes) -> dict[str, 
     }
 
 
-def _refusal(response: httpx.Response) -> Undelivered:
+def _refusal(response: httpx.Response) -> DeliveryError:
     status = response.status_code
     final = 400 <= status < 500 and status not in _NOT_NOW | _NOT_SET_UP
     note = (
         ", a redirect, which is not followed" if response.is_redirect else ", which is final" if final else ""
     )
-    return Undelivered(
+    return DeliveryError(
         f"the receiver answers {status}{note}",
         reached=True,
         counts=status not in _NOT_NOW,

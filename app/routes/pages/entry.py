@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.auth.access import MayPredict
-from app.dependencies import KeyringPart, SettingsPart
+from app.dependencies import KeyringDep, SettingsDep
 from app.errors.problems import Problem
 from app.http import immutable
 from app.middleware import login_redirect
@@ -22,7 +22,7 @@ _files = APIRouter()
 
 @router.get(LOGIN, response_class=Response)
 async def show_login(
-    page: PagePart, keyring: KeyringPart, wanted: Annotated[str | None, Query(alias="next")] = None
+    page: PagePart, keyring: KeyringDep, wanted: Annotated[str | None, Query(alias="next")] = None
 ) -> Response:
     """Ask for a key; a script sends it to POST /login and goes on to the page that was wanted."""
     return page.render("login.html", wanted=login_redirect.local(wanted), required=keyring.required)
@@ -30,7 +30,7 @@ async def show_login(
 
 @router.get("/inspect", response_class=Response)
 async def show_inspect(
-    caller: MayPredict, page: PagePart, chosen: PageFilter, settings: SettingsPart
+    caller: MayPredict, page: PagePart, chosen: PageFilter, settings: SettingsDep
 ) -> Response:
     """Show where a picture can be dropped; the script sends it to /v1/models/{category}/predict."""
     there = await run_in_threadpool(categories, settings.models, caller, active=True)

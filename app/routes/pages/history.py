@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from app.auth.access import AnyCaller, MaySeeHistory
 from app.database import clock
-from app.dependencies import HistoryPart, SettingsPart
+from app.dependencies import HistoryDep, SettingsDep
 from app.history import browsing, queries
 from app.routes.inspection import ID_PATTERN
 from app.routes.pages.filter import Chosen, PageFilter, categories
@@ -32,8 +32,8 @@ async def show_wall(
     caller: AnyCaller,
     page: PagePart,
     chosen: PageFilter,
-    settings: SettingsPart,
-    history: HistoryPart,
+    settings: SettingsDep,
+    history: HistoryDep,
     before: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
 ) -> Response:
     """Show the latest inspections; those before one of them stand still."""
@@ -58,7 +58,7 @@ async def show_wall(
 
 @_data.get("/wall/counts")
 def get_counts(
-    _: MaySeeHistory, chosen: PageFilter, history: HistoryPart
+    _: MaySeeHistory, chosen: PageFilter, history: HistoryDep
 ) -> dict[Literal["decisions"], dict[Decision, int]]:
     """Count the last hours, for a wall that is live."""
     with history.database.read() as connection:
@@ -78,8 +78,8 @@ async def show_scores(
     caller: MaySeeHistory,
     page: PagePart,
     chosen: PageFilter,
-    settings: SettingsPart,
-    history: HistoryPart,
+    settings: SettingsDep,
+    history: HistoryDep,
     last: Annotated[int, Query(ge=1, le=max(LENGTHS))] = LENGTHS[1],
 ) -> Response:
     """Draw the latest scores of a category; of the first one that there is, where none was chosen."""

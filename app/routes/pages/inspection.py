@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.auth.access import MaySeeResult
-from app.dependencies import HistoryPart
+from app.dependencies import HistoryDep
 from app.history import browsing, reviews
 from app.history.browsing import AdjacentInspections, ScorePoint
 from app.history.drawing import View
@@ -38,7 +38,7 @@ _VIEWS: Final[dict[Name, tuple[View, int]]] = {
 
 @router.get("/inspections/{inspection_id}", response_class=Response)
 async def show_inspection(
-    row: KnownInspection, _: MaySeeResult, page: PagePart, chosen: PageFilter, history: HistoryPart
+    row: KnownInspection, _: MaySeeResult, page: PagePart, chosen: PageFilter, history: HistoryDep
 ) -> Response:
     """Show an inspection."""
     answer = json.loads(row.answer)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app.auth.access import MaySeeModels
 from app.database.engine import Database
-from app.dependencies import Category, DriftPart, HistoryPart, ResidencyPart, SettingsPart, StorePart, Version
+from app.dependencies import Category, DriftDep, HistoryDep, ResidencyDep, SettingsDep, StoreDep, Version
 from app.errors.problems import Problem
 from app.history import browsing
 from app.history.drift import DriftMonitor, DriftState
@@ -48,7 +48,7 @@ class Serving:
 
 @router.get("/models", response_class=Response)
 async def show_models(
-    caller: MaySeeModels, page: PagePart, settings: SettingsPart, residency: ResidencyPart, drift: DriftPart
+    caller: MaySeeModels, page: PagePart, settings: SettingsDep, residency: ResidencyDep, drift: DriftDep
 ) -> Response:
     """List the categories."""
     watched = drift if page.may(Permission.HISTORY) else None
@@ -66,11 +66,11 @@ async def show_model(
     category: Category,
     _: MaySeeModels,
     page: PagePart,
-    settings: SettingsPart,
-    residency: ResidencyPart,
-    store: StorePart,
-    drift: DriftPart,
-    history: HistoryPart,
+    settings: SettingsDep,
+    residency: ResidencyDep,
+    store: StoreDep,
+    drift: DriftDep,
+    history: HistoryDep,
 ) -> Response:
     """Show a category: what serves, where its thresholds stand, what counts, and its versions."""
     loaded = models.loaded_versions(residency, category)
@@ -108,8 +108,8 @@ async def show_version(
     version: Version,
     _: MaySeeModels,
     page: PagePart,
-    settings: SettingsPart,
-    residency: ResidencyPart,
+    settings: SettingsDep,
+    residency: ResidencyDep,
 ) -> Response:
     """Show how a version was trained."""
     loaded = models.loaded_versions(residency, category)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app.auth.access import MaySeeHistory
 from app.database import clock
-from app.dependencies import DriftPart, HistoryPart
+from app.dependencies import DriftDep, HistoryDep
 from app.history import browsing
 from app.history.decision_counts import TimeSpan
 from app.history.shift_report import shift_report
@@ -32,8 +32,8 @@ Zone = Annotated[str, Query(alias="tz", max_length=64, description="Whose days t
 async def show_report(
     caller: MaySeeHistory,
     page: PagePart,
-    history: HistoryPart,
-    drift: DriftPart,
+    history: HistoryDep,
+    drift: DriftDep,
     asked: ShiftSpan,
     station: OfStation = None,
     zone: Zone = "UTC",

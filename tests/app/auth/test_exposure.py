@@ -5,7 +5,7 @@ import pytest
 
 from app.auth.access import COMMAND_LINE
 from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.database.engine import Database
 from app.schemas.access import Role
 from app.settings import Settings
@@ -29,10 +29,10 @@ def test_the_network_needs_a_key(host: str) -> None:
     assert "FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true" in message
     database = Database(settings.database_url)
     database.prepare()
-    key, _ = Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
+    key, _ = KeyStore(database).create(COMMAND_LINE, Role.ADMIN, "first")
     require_keys_on_network(settings)
     # The service then asks for a key, if nobody has one: closed is safe.
-    Keys(database).revoke(COMMAND_LINE, key.id)
+    KeyStore(database).revoke(COMMAND_LINE, key.id)
     require_keys_on_network(settings)
     database.close()
 
@@ -48,7 +48,7 @@ def test_a_proxy_on_this_machine_needs_a_key(proxies: str) -> None:
     assert "flowgauge keys create --role admin" in message
     database = Database(settings.database_url)
     database.prepare()
-    Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
+    KeyStore(database).create(COMMAND_LINE, Role.ADMIN, "first")
     database.close()
     require_keys_on_network(settings)
 

@@ -7,8 +7,8 @@ from sqlalchemy import delete, text
 from app.auth import keyring as module
 from app.auth.access import COMMAND_LINE
 from app.auth.keyring import Keyring
-from app.auth.keys import Keys
-from app.auth.sessions import Sessions
+from app.auth.keys import KeyStore
+from app.auth.sessions import SessionStore
 from app.database import clock, tables
 from app.database.engine import Database
 from app.errors.problems import Problem
@@ -17,8 +17,8 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def keys(database: Database) -> Keys:
-    return Keys(database)
+def keys(database: Database) -> KeyStore:
+    return KeyStore(database)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def is_open(keyring: Keyring, text: str) -> bool:
     return True
 
 
-def test_opens_for_the_key_and_for_nothing_near_it(database: Database, keys: Keys) -> None:
+def test_opens_for_the_key_and_for_nothing_near_it(database: Database, keys: KeyStore) -> None:
     key, key_text = keys.create(COMMAND_LINE, Role.LINE, "line 3")
     other, other_text = keys.create(COMMAND_LINE, Role.ADMIN, "other")
     keyring = Keyring(database)
@@ -67,7 +67,7 @@ def test_opens_for_the_key_and_for_nothing_near_it(database: Database, keys: Key
     assert keyring.require_key(other_text) == other
 
 
-def test_only_who_has_the_secret_learns_that_a_key_is_revoked(database: Database, keys: Keys) -> None:
+def test_only_who_has_the_secret_learns_that_a_key_is_revoked(database: Database, keys: KeyStore) -> None:
     key, key_text = keys.create(COMMAND_LINE, Role.LINE, "name")
     keys.revoke(COMMAND_LINE, key.id)
     keyring = Keyring(database)
@@ -77,11 +77,13 @@ def test_only_who_has_the_secret_learns_that_a_key_is_revoked(database: Database
     assert detail(lambda: keyring.require_key(wrong)) == detail(lambda: keyring.require_key(unknown))
 
 
-def test_expires_exactly_at_its_time(database: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expires_exactly_at_its_time(
+    database: Database, keys: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 1_764_000_000_000
     monkeypatch.setattr(clock, "now_ms", lambda: now)
     key, key_text = keys.create(COMMAND_LINE, Role.VIEWER, "name", expires_days=1)
-    hour, week = (Sessions(database).open(key.id, hours) for hours in (1, 24 * 7))
+    hour, week = (SessionStore(database).open(key.id, hours) for hours in (1, 24 * 7))
     keyring = Keyring(database)
     now += 3_600_000 - 1
     assert keyring.require_session(hour) == key
@@ -94,7 +96,7 @@ def test_expires_exactly_at_its_time(database: Database, keys: Keys, monkeypatch
     assert "has ended" in detail(lambda: keyring.require_session(week))
 
 
-def test_keys_are_asked_for_from_the_first_on_for_ever(database: Database, keys: Keys) -> None:
+def test_keys_are_asked_for_from_the_first_on_for_ever(database: Database, keys: KeyStore) -> None:
     keyring = Keyring(database)
     assert not keyring.required
     key, _ = keys.create(COMMAND_LINE, Role.ADMIN, "name")
@@ -108,12 +110,12 @@ def test_keys_are_asked_for_from_the_first_on_for_ever(database: Database, keys:
     assert keyring.required
 
 
-def test_sees_what_another_process_changes(running: Keyring, keys: Keys, database: Database) -> None:
+def test_sees_what_another_process_changes(running: Keyring, keys: KeyStore, database: Database) -> None:
     assert not running.required
     key, key_text = keys.create(COMMAND_LINE, Role.ADMIN, "name")
     eventually(lambda: running.required)
     assert running.require_key(key_text) == key
-    session = Sessions(database).open(key.id, 1)
+    session = SessionStore(database).open(key.id, 1)
     running.reload()
     assert running.require_session(session) == key
     keys.revoke(COMMAND_LINE, key.id)
@@ -122,7 +124,7 @@ def test_sees_what_another_process_changes(running: Keyring, keys: Keys, databas
 
 
 def test_a_database_that_fails_changes_nothing_and_the_log_says_so(
-    running: Keyring, keys: Keys, database: Database, caplog: pytest.LogCaptureFixture
+    running: Keyring, keys: KeyStore, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     key, key_text = keys.create(COMMAND_LINE, Role.ADMIN, "name")
     eventually(lambda: running.required)

@@ -7,8 +7,8 @@ from sqlalchemy import select
 from app.auth import keys as module
 from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
-from app.auth.keys import Keys
-from app.auth.sessions import Sessions
+from app.auth.keys import KeyStore
+from app.auth.sessions import SessionStore
 from app.database import clock, tables
 from app.database.engine import Database
 from app.errors.problems import Problem
@@ -18,11 +18,11 @@ DAY = 24 * 60 * 60 * 1000
 
 
 @pytest.fixture
-def keys(database: Database) -> Keys:
-    return Keys(database)
+def keys(database: Database) -> KeyStore:
+    return KeyStore(database)
 
 
-def test_a_key_is_its_id_and_256_random_bits(keys: Keys) -> None:
+def test_a_key_is_its_id_and_256_random_bits(keys: KeyStore) -> None:
     key, text = keys.create(COMMAND_LINE, Role.LINE, "line 3")
     assert re.fullmatch(module.PATTERN, text)
     assert text.startswith(f"fg_{key.id}_")
@@ -30,7 +30,7 @@ def test_a_key_is_its_id_and_256_random_bits(keys: Keys) -> None:
     assert len({t[20:] for t in texts} | {text[20:]}) == 21
 
 
-def test_nothing_in_the_database_gives_a_key_away(keys: Keys, database: Database) -> None:
+def test_nothing_in_the_database_gives_a_key_away(keys: KeyStore, database: Database) -> None:
     key, text = keys.create(COMMAND_LINE, Role.ADMIN, "admin")
     secret = text.split("_", 2)[2]
     keys.revoke(COMMAND_LINE, key.id)
@@ -42,7 +42,7 @@ def test_nothing_in_the_database_gives_a_key_away(keys: Keys, database: Database
     assert key.secret_sha256 not in repr(key)
 
 
-def test_comes_back_as_it_was_made(keys: Keys) -> None:
+def test_comes_back_as_it_was_made(keys: KeyStore) -> None:
     made = [
         keys.create(COMMAND_LINE, Role.LINE, "Linie 3, rechts 線")[0],
         keys.create(
@@ -75,33 +75,33 @@ def test_comes_back_as_it_was_made(keys: Keys) -> None:
         ({"requests_per_minute": 2**31}, "got '2147483648'"),
     ],
 )
-def test_refuses_what_is_out_of_range(keys: Keys, wrong: dict[str, Any], message: str) -> None:
+def test_refuses_what_is_out_of_range(keys: KeyStore, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(Problem, match=message):
         keys.create(COMMAND_LINE, Role.LINE, **{"name": "name", **wrong})
     assert keys.list() == []
 
 
-def test_is_revoked_once_and_stays_in_the_list(keys: Keys, database: Database) -> None:
+def test_is_revoked_once_and_stays_in_the_list(keys: KeyStore, database: Database) -> None:
     key, _ = keys.create(COMMAND_LINE, Role.LINE, "name")
     other, _ = keys.create(COMMAND_LINE, Role.LINE, "other")
     first = keys.revoke(COMMAND_LINE, key.id)
-    assert first.fault(clock.now_ms()) == "has been revoked"
+    assert first.invalid_reason(clock.now_ms()) == "has been revoked"
     assert keys.revoke(COMMAND_LINE, key.id) == first
     assert {k.id: k.revoked_ms is None for k in keys.list()} == {key.id: False, other.id: True}
     assert [entry.action for entry in Audit(database).page(10)] == ["key.revoke", "key.create", "key.create"]
 
 
-def test_revoking_ends_its_sessions_alone(keys: Keys, database: Database) -> None:
+def test_revoking_ends_its_sessions_alone(keys: KeyStore, database: Database) -> None:
     key, _ = keys.create(COMMAND_LINE, Role.LINE, "name")
     other, _ = keys.create(COMMAND_LINE, Role.LINE, "other")
     for one in (key, key, other):
-        Sessions(database).open(one.id, 1)
+        SessionStore(database).open(one.id, 1)
     keys.revoke(COMMAND_LINE, key.id)
     with database.read() as connection:
         assert [row.key_id for row in connection.execute(select(tables.sessions))] == [other.id]
 
 
-def test_there_is_no_such_key(keys: Keys) -> None:
+def test_there_is_no_such_key(keys: KeyStore) -> None:
     for act in (keys.get, lambda k: keys.revoke(COMMAND_LINE, k)):
         with pytest.raises(Problem, match="There is no key"):
             act("0" * 16)

@@ -2,8 +2,8 @@ import pytest
 from sqlalchemy import select, update
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys, sha256
-from app.auth.sessions import Sessions, csrf_token, read_all
+from app.auth.keys import KeyStore, sha256
+from app.auth.sessions import SessionStore, csrf_token, read_all
 from app.database import tables
 from app.database.engine import Database
 from app.schemas.access import Role
@@ -11,7 +11,7 @@ from app.schemas.access import Role
 
 @pytest.fixture
 def key_id(database: Database) -> str:
-    return Keys(database).create(COMMAND_LINE, Role.VIEWER, "name")[0].id
+    return KeyStore(database).create(COMMAND_LINE, Role.VIEWER, "name")[0].id
 
 
 def kept(database: Database) -> set[str]:
@@ -20,7 +20,7 @@ def kept(database: Database) -> set[str]:
 
 
 def test_the_secret_is_not_kept(database: Database, key_id: str) -> None:
-    secret = Sessions(database).open(key_id, 12)
+    secret = SessionStore(database).open(key_id, 12)
     assert len(secret) == 43
     assert kept(database) == {sha256(secret)}
     with database.read() as connection:
@@ -31,7 +31,7 @@ def test_the_secret_is_not_kept(database: Database, key_id: str) -> None:
 
 
 def test_closing_ends_one_and_no_other(database: Database, key_id: str) -> None:
-    sessions = Sessions(database)
+    sessions = SessionStore(database)
     one, other = sessions.open(key_id, 1), sessions.open(key_id, 1)
     sessions.close(one)
     sessions.close(one)
@@ -40,7 +40,7 @@ def test_closing_ends_one_and_no_other(database: Database, key_id: str) -> None:
 
 
 def test_the_next_login_sweeps_what_has_expired(database: Database, key_id: str) -> None:
-    sessions = Sessions(database)
+    sessions = SessionStore(database)
     sessions.open(key_id, 1)
     with database.write() as connection:
         connection.execute(update(tables.sessions).values(expires_ms=1))

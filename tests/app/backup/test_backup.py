@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.backup.create import create
 from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, Line
 from app.backup.restore import restore
@@ -186,7 +186,7 @@ def test_snapshot_has_the_journal_and_later_records_can_be_added(
 
 def test_keys_are_restored_and_sessions_and_identity_are_not(plant: Plant) -> None:
     database = Database(plant.settings.database_url)
-    _, key = Keys(database).create(COMMAND_LINE, Role.ADMIN, "me")
+    _, key = KeyStore(database).create(COMMAND_LINE, Role.ADMIN, "me")
     database.close()
     with TestClient(create_app(plant.settings)) as client:
         assert client.post("/login", json={"key": key}).status_code == 200

@@ -14,7 +14,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.client import AsyncClient, Client
 from app.database.engine import Database
 from app.errors import problems
@@ -182,7 +182,7 @@ def make_key(settings: Settings, role: Role, **options: Any) -> str:
     """Make a key of a service; gives its text."""
     database = Database(settings.database_url)
     database.upgrade()
-    _, text = Keys(database).create(COMMAND_LINE, role, f"the {role}", **options)
+    _, text = KeyStore(database).create(COMMAND_LINE, role, f"the {role}", **options)
     database.close()
     return text
 

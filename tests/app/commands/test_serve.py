@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 from app.commands.serve import serve
 from app.main import create_app
 from app.schemas.access import Role
-from app.settings import Settings, settings_from
-from app.startup import warnings_of
+from app.settings import Settings, load_settings
+from app.startup import setting_warnings
 from flows.fastflow.bundle import bundle, models_folder
 from tests.support.certificates import make_certificate
 from tests.support.waiting import eventually
@@ -239,15 +239,15 @@ def test_speaks_tls_and_hears_of_clients_from_a_proxy_that_is_named(
 
 
 def test_warns_where_keys_can_be_read_on_the_way() -> None:
-    network = settings_from(
+    network = load_settings(
         host="192.0.2.1", retention_reject_days=1, retention_review_days=1, retention_pass_days=1
     )
-    [warning] = warnings_of(network)
+    [warning] = setting_warnings(network)
     assert "can be read on the way" in warning
     assert warning.endswith("192.0.2.1.")
     files = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
-    assert warnings_of(network.model_copy(update=files)) == []
-    assert warnings_of(network.model_copy(update={"host": "127.0.0.1"})) == []
+    assert setting_warnings(network.model_copy(update=files)) == []
+    assert setting_warnings(network.model_copy(update={"host": "127.0.0.1"})) == []
 
 
 def test_logs_for_programs_are_json_and_say_what_is_set_and_what_it_will_cost(
@@ -271,15 +271,15 @@ def test_logs_for_programs_are_json_and_say_what_is_set_and_what_it_will_cost(
 
 
 def test_warns_of_a_history_that_nothing_limits() -> None:
-    [warning] = warnings_of(settings_from())
+    [warning] = setting_warnings(load_settings())
     assert "nothing limits the history" in warning
     some = {"retention_pass_days": 30, "retention_review_days": 90}
-    [warning] = warnings_of(settings_from(**some))
+    [warning] = setting_warnings(load_settings(**some))
     assert warning.endswith("Set FLOWGAUGE_RETENTION_BYTES, or FLOWGAUGE_RETENTION_REJECT_DAYS.")
-    [warning] = warnings_of(settings_from(retention_bytes=1_000_000_000, **some))
+    [warning] = setting_warnings(load_settings(retention_bytes=1_000_000_000, **some))
     assert "nothing limits the rows of the history" in warning
     assert warning.endswith("Set FLOWGAUGE_RETENTION_REJECT_DAYS.")
-    assert warnings_of(settings_from(retention_reject_days=3650, **some)) == []
+    assert setting_warnings(load_settings(retention_reject_days=3650, **some)) == []
 
 
 def test_help_is_fast_and_teaches() -> None:

@@ -13,7 +13,7 @@ from app.events import log
 from app.events.log import NewEvent
 from app.events.sinks import positions
 from app.events.sinks.config import SinkError
-from app.settings import settings_from
+from app.settings import load_settings
 
 SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
 
@@ -30,7 +30,7 @@ def test_failed_deliveries_are_listed_without_secrets(
     file.write_text(yaml.safe_dump({"webhooks": [webhook]}))
     monkeypatch.setenv("FLOWGAUGE_WEBHOOKS", str(file))
     monkeypatch.setattr(clock, "now_ms", lambda: 1_764_000_000_123)
-    database = Database(settings_from().database_url)
+    database = Database(load_settings().database_url)
     database.upgrade()
     assert json.loads(run("list", "--json").stdout) == [{"name": "mes", "host": "127.0.0.1", "failed": []}]
     with database.write() as connection:

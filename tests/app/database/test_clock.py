@@ -29,7 +29,7 @@ def test_ids_are_of_version_7_and_tell_their_time() -> None:
     identifier = clock.new_id()
     assert uuid.UUID(identifier).version == 7
     assert uuid.UUID(identifier).variant == uuid.RFC_4122
-    assert before <= clock.time_of(identifier) <= clock.now_ms()
+    assert before <= clock.id_to_ms(identifier) <= clock.now_ms()
 
 
 def test_ids_rise() -> None:
@@ -50,12 +50,12 @@ def test_ids_follow_a_clock_that_was_far_ahead(set_clock: list[int]) -> None:
     ids = [clock.new_id() for _ in range(3)]
     assert ids == sorted(ids)
     assert ids[-1] < ahead
-    assert clock.time_of(ids[-1]) <= clock.now_ms() + 1
+    assert clock.id_to_ms(ids[-1]) <= clock.now_ms() + 1
 
 
 def test_the_first_id_of_a_time_is_before_those_made_then() -> None:
     identifier = clock.new_id()
-    at_ms = clock.time_of(identifier)
+    at_ms = clock.id_to_ms(identifier)
     assert clock.first_id(at_ms) <= identifier < clock.first_id(at_ms + 1)
     assert clock.first_id(-5) == clock.first_id(0)
 

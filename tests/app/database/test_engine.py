@@ -14,7 +14,7 @@ from app.database.engine import (
     DatabaseDamaged,
     DatabaseError,
     DatabaseUnavailable,
-    shown,
+    redact_url,
 )
 from app.database.tables import REVISION, audit, inspections
 from tests.support.postgres import Postgres
@@ -156,7 +156,7 @@ def test_of_a_password_that_is_not_encoded_no_part_is_shown(url: str) -> None:
     ],
 )
 def test_a_url_is_shown_without_what_is_secret(url: str, said: str) -> None:
-    assert shown(make_url(url)) == said
+    assert redact_url(make_url(url)) == said
 
 
 def test_a_server_that_is_down_is_unavailable_and_comes_back(postgres: Postgres) -> None:
@@ -200,7 +200,7 @@ def test_a_lock_that_somebody_holds_for_too_long_is_told(
             with database.read() as connection:
                 assert connection.scalar(text("SHOW lock_timeout")) == seconds
         own.close()
-        monkeypatch.setattr("app.database.engine._BUSY_SECONDS", 1)
+        monkeypatch.setattr("app.database.connections._BUSY_SECONDS", 1)
         second = Database(url)
         with first.write() as connection:
             connection.execute(text("LOCK TABLE audit"))

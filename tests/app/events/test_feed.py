@@ -10,12 +10,12 @@ from app.database.engine import Database
 from app.errors.problems import Problem
 from app.events import feed as feeds
 from app.events import log
-from app.events.feed import Feed, Overtaken
-from app.events.log import Event, EventFilter, NewEvent
+from app.events.feed import Feed, ReaderTooSlow
+from app.events.log import EventSelector, NewEvent, NumberedEvent
 from tests.app.databases import with_identity
 from tests.support.waiting import until
 
-ALL = EventFilter()
+ALL = EventSelector()
 
 
 def add(database: Database, *names: str, category: str = "bottle") -> None:
@@ -24,7 +24,7 @@ def add(database: Database, *names: str, category: str = "bottle") -> None:
         log.append(connection, new)
 
 
-def name(events: list[Event]) -> list[str]:
+def name(events: list[NumberedEvent]) -> list[str]:
     return [json.loads(event.data) for event in events]
 
 
@@ -51,7 +51,7 @@ def use(
     asyncio.run(do())
 
 
-async def take(follow: AsyncIterator[tuple[int, list[Event]]], count: int) -> list[str]:
+async def take(follow: AsyncIterator[tuple[int, list[NumberedEvent]]], count: int) -> list[str]:
     """The next so many events."""
     taken: list[str] = []
     while len(taken) < count:
@@ -121,7 +121,9 @@ def test_it_says_so_too_where_nothing_that_is_wanted_happens(
                 await asyncio.sleep(0.02)
 
         busy = asyncio.create_task(others())
-        async with aclosing(feed.follow(feed.position, EventFilter(category=frozenset({"grid"})))) as follow:
+        async with aclosing(
+            feed.follow(feed.position, EventSelector(category=frozenset({"grid"})))
+        ) as follow:
             assert await anext(follow) == (0, [])
             number, events = await anext(follow)
             assert number > 0
@@ -139,7 +141,7 @@ def test_who_falls_behind_what_is_in_memory_is_sent_away_and_finds_it_all_again(
             add(database, *map(str, range(9)))  # one more than are kept
             while feed.position < 9:
                 await asyncio.sleep(0.01)
-            with pytest.raises(Overtaken):
+            with pytest.raises(ReaderTooSlow):
                 await anext(follow)
         async with aclosing(feed.follow(0, ALL)) as follow:
             assert await take(follow, 9) == list(map(str, range(9)))
@@ -157,7 +159,7 @@ def test_a_replay_that_is_overtaken_by_deletion_does_not_pass_over_it(
             assert await take(follow, 4) == list("0123")
             with database.write() as connection:
                 log.trim(connection, keep=4, most=1000)
-            with pytest.raises(Overtaken):
+            with pytest.raises(ReaderTooSlow):
                 await anext(follow)
         assert (await feed.kept())[0] == 16
 

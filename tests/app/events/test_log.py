@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from app.database.engine import Database
 from app.events import log
-from app.events.log import Event, EventFilter, NewEvent
+from app.events.log import EventSelector, NewEvent, NumberedEvent
 
 
 def happening(name: str, **columns: str | None) -> NewEvent:
@@ -20,13 +20,13 @@ def add(database: Database, *happenings: NewEvent) -> None:
 
 
 def read(
-    database: Database, after: int = 0, limit: int = 100, wanted: EventFilter | None = None
-) -> list[Event]:
+    database: Database, after: int = 0, limit: int = 100, wanted: EventSelector | None = None
+) -> list[NumberedEvent]:
     with database.read() as connection:
         return log.read(connection, after, limit, wanted)
 
 
-def names(events: list[Event]) -> list[str]:
+def names(events: list[NumberedEvent]) -> list[str]:
     return [json.loads(event.data)["name"] for event in events]
 
 
@@ -41,7 +41,7 @@ def test_events_are_read_in_the_order_in_which_they_were_added(database: Databas
     assert names(read(database, after=events[0].number)) == ["b", "c"]
     assert names(read(database, limit=2)) == ["a", "b"]
     with database.read() as connection:
-        assert log.newest(connection) == events[2].number
+        assert log.newest_number(connection) == events[2].number
 
 
 CASES: list[tuple[dict[str, set[str]], str]] = [
@@ -59,7 +59,7 @@ CASES: list[tuple[dict[str, set[str]], str]] = [
 def test_a_filter_says_in_sql_what_it_says_here(
     database: Database, given: dict[str, set[str]], expected: str
 ) -> None:
-    wanted = EventFilter(**{column: frozenset(values) for column, values in given.items()})
+    wanted = EventSelector(**{column: frozenset(values) for column, values in given.items()})
     happenings = [
         happening("a"),
         happening("b", station="s1", decision="REJECT"),
@@ -80,7 +80,7 @@ def test_the_oldest_are_deleted_and_numbers_go_on(database: Database) -> None:
         assert log.trim(connection, keep=3, most=4) == 4
         assert log.trim(connection, keep=3, most=4) == 3
         assert log.trim(connection, keep=3, most=4) == 0
-        assert log.forgotten(connection) == before[6].number
+        assert log.last_deleted(connection) == before[6].number
     add(database, happening("next"))
     assert names(read(database)) == ["7", "8", "9", "next"]
     assert read(database)[-1].number > before[-1].number
@@ -89,7 +89,7 @@ def test_the_oldest_are_deleted_and_numbers_go_on(database: Database) -> None:
 def test_whoever_has_read_a_number_has_seen_all_before_it(database: Database) -> None:
     """Eight write at once, and commit in an order of their own; one reads on and on, and misses nothing."""
     done = threading.Event()
-    seen: list[Event] = []
+    seen: list[NumberedEvent] = []
 
     def write(writer: int) -> None:
         for i in range(25):

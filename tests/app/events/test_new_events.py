@@ -6,20 +6,20 @@ from app.auth.access import ANONYMOUS
 from app.auth.audit import Audit
 from app.database.engine import Database
 from app.events import log
-from app.events.log import Event
-from app.events.new_events import done, inspected
+from app.events.log import NumberedEvent
+from app.events.new_events import act_events, inspection_event
 from app.history import reviews
 from tests.app.history.rows import add, row
 
 
-def events(database: Database) -> list[Event]:
+def events(database: Database) -> list[NumberedEvent]:
     with database.read() as connection:
         return log.read(connection, 0, 100)
 
 
 def test_an_inspection() -> None:
     one = row(1_700_000_000_123, category="bottle", station="s", part_id="P", decision="REJECT")
-    new = inspected(one)
+    new = inspection_event(one)
     assert (new.kind, new.category, new.station, new.decision) == ("inspection", "bottle", "s", "REJECT")
     assert "\n" not in new.data
     data = json.loads(new.data)
@@ -79,4 +79,4 @@ def test_a_version_that_serves_is_an_event(database: Database) -> None:
 
 @pytest.mark.parametrize("action", ["model.activate", "key.create", "backup.create", ""])
 def test_other_acts_are_none(action: str) -> None:
-    assert done(action, "bottle/v2", {}, 0) == []
+    assert act_events(action, "bottle/v2", {}, 0) == []

@@ -10,9 +10,9 @@ from starlette.types import Message
 from app.database.engine import Database
 from app.events import log
 from app.events.feed import Feed
-from app.events.log import EventFilter, NewEvent
-from app.events.stream import EventStream
-from app.http import sending
+from app.events.log import EventSelector, NewEvent
+from app.events.stream import EventStreamResponse
+from app.http import responses
 from tests.app.databases import with_identity
 
 
@@ -59,7 +59,7 @@ def use(database: Database, client: Client, act: Callable[[Feed], None] = lambda
         await feed.open()
         try:
             async with asyncio.timeout(30):
-                response = EventStream(feed, EventFilter(), 0, None, lambda: True)
+                response = EventStreamResponse(feed, EventSelector(), 0, None, lambda: True)
                 sending = asyncio.create_task(response({"type": "http"}, client.receive, client.send))
                 while len(client.messages) < 3 and not sending.done():
                     await asyncio.sleep(0.005)
@@ -92,7 +92,7 @@ def test_the_whole_of_a_stream(database: Database) -> None:
 
 
 def test_one_that_takes_nothing_is_sent_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
+    monkeypatch.setattr(responses, "STALLED_SECONDS", 0.05)
     add(database, 500)
     with pytest.raises(ClientDisconnect):
         use(database, Client(takes=3))

@@ -12,7 +12,7 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.rates import DECISIONS
 from app.schemas.predict import Decision
-from app.schemas.reports import Counts
+from app.schemas.reports import DecisionCounts
 
 _numbers = itertools.cycle(range(4096))
 
@@ -26,7 +26,7 @@ def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) 
     return {
         **dict.fromkeys(inspections.columns.keys()),
         "id": identifier,
-        "created_ms": clock.time_of(identifier),
+        "created_ms": clock.id_to_ms(identifier),
         "category": "tiny",
         "version": "v1",
         "precision": "float32",
@@ -53,10 +53,10 @@ def add(database: Database, *added: dict[str, Any]) -> list[str]:
     return [one["id"] for one in added]
 
 
-def decided(**counts: tuple[int, int, int]) -> dict[Decision, Counts]:
+def decided(**counts: tuple[int, int, int]) -> dict[Decision, DecisionCounts]:
     """Counts by decision: inspections, reviewed as good, reviewed as defect; none of what is not given."""
     return {
-        d: Counts(inspections=n, reviewed_good=good, reviewed_defect=defect)
+        d: DecisionCounts(inspections=n, reviewed_good=good, reviewed_defect=defect)
         for d in DECISIONS
         for n, good, defect in [counts.get(d, (0, 0, 0))]
     }

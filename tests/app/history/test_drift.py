@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from app.database.clock import first_id, iso, time_of
+from app.database.clock import first_id, id_to_ms, iso
 from app.history.comparison import FALSE_ALARMS
 from app.history.drift import LOOKS, DriftMonitor, DriftReference, DriftState, Row
 
@@ -164,7 +164,7 @@ def test_the_window_holds_the_latest_only() -> None:
     for i in range(0, 100, 7):
         drift.on_filed(stream[i : i + 7])
     state = seen(drift)
-    assert (state.inspections, state.since) == (40, iso(time_of(stream[60]["id"])))
+    assert (state.inspections, state.since) == (40, iso(id_to_ms(stream[60]["id"])))
 
 
 def test_another_active_version_begins_a_new_window() -> None:

@@ -10,7 +10,7 @@ from app.history import decision_counts, outlook, rates
 from app.history.decision_counts import TimeSpan
 from app.history.outlook import ThresholdPosition
 from app.history.queries import InspectionFilter
-from app.schemas.outlook import Change, ProjectedDecisions, Window
+from app.schemas.outlook import DecisionChange, ProjectedDecisions, Window
 from app.schemas.predict import Decision
 from flows.fastflow.manifest import Precision
 from tests.app.history.rows import add, decided, row
@@ -73,7 +73,7 @@ def test_a_lower_threshold_by_hand(filled: Database) -> None:
     """Above 1.5: the twelve parts at 2.0 are rejected too."""
     lower = projected(filled, ThresholdPosition(1.5, None))
     assert lower.decisions == {"PASS": 88, "REVIEW": 0, "REJECT": 22}
-    assert lower.changes == [Change(taken="PASS", would="REJECT", inspections=12)]
+    assert lower.changes == [DecisionChange(taken="PASS", would="REJECT", inspections=12)]
     # A reviewed part of those that passed stands for ten; one of those that were rejected for itself.
     assert lower.overkill.value == pytest.approx((10 * 1 + 3) / (10 * 9 + 3))
     assert lower.escape.value == 0
@@ -84,7 +84,7 @@ def test_a_lower_threshold_by_hand(filled: Database) -> None:
 
 def test_a_higher_threshold_by_hand(filled: Database) -> None:
     higher = projected(filled, ThresholdPosition(4.0, None))  # REJECT is above it, not at it
-    assert higher.changes == [Change(taken="REJECT", would="PASS", inspections=3)]
+    assert higher.changes == [DecisionChange(taken="REJECT", would="PASS", inspections=3)]
     assert higher.overkill.value == 0
     assert higher.escape.value == pytest.approx(10 / (10 + 7))
     assert projected(filled, ThresholdPosition(6.0, None)).escape.value == 1

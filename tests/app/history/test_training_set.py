@@ -10,7 +10,7 @@ from app.auth.access import ANONYMOUS
 from app.database.engine import Database
 from app.history import reviews, training_set
 from app.history.inspection_files import InspectionFiles
-from app.http.sending import PIECE_BYTES
+from app.http.responses import PIECE_BYTES
 from app.schemas.history import Verdict
 from flows.fastflow.calibration.parts import number_parts
 from tests.app.history.rows import add, row

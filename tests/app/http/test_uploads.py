@@ -9,8 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from app.errors.problems import Problem
-from app.http.forms import MAX_TEXT, File, Upload
-from app.http.uploads import MAX_SMALL, read, read_ahead
+from app.http.forms import MAX_TEXT, Upload, UploadedFile
+from app.http.uploads import MAX_SMALL, buffer_body, read_upload
 from app.scheduling.admission import Admission
 from app.settings import Settings
 from tests.support import jumping
@@ -53,7 +53,7 @@ def upload(body: bytes, headers: dict[str, str], *, step: int = 7, room: int = 1
     admission = Admission(1, room)
     try:
         with admission.reserve("tiny") as reservation:
-            return asyncio.run(read(request(pieces(body, step), headers), reservation, SETTINGS))
+            return asyncio.run(read_upload(request(pieces(body, step), headers), reservation, SETTINGS))
     finally:
         assert admission.bytes == 0
 
@@ -61,7 +61,7 @@ def upload(body: bytes, headers: dict[str, str], *, step: int = 7, room: int = 1
 def many(body: bytes, *, step: int = 7, **limits: Any) -> Upload:
     with Admission(1, 10**6).reserve("tiny") as room:
         asked = request(pieces(body, step), FORM)
-        return asyncio.run(read(asked, room, Settings(**{"max_bytes": LIMIT} | limits), max_files=3))
+        return asyncio.run(read_upload(asked, room, Settings(**{"max_bytes": LIMIT} | limits), max_files=3))
 
 
 def refused(name: str, match: str, body: bytes, headers: dict[str, str], **options: int) -> None:
@@ -76,14 +76,14 @@ def refused(name: str, match: str, body: bytes, headers: dict[str, str], **optio
 )
 @pytest.mark.parametrize("step", [1, 10_000])
 def test_raw_body(headers: dict[str, str], step: int) -> None:
-    assert upload(PICTURE, headers, step=step) == Upload([File(None, PICTURE)])
+    assert upload(PICTURE, headers, step=step) == Upload([UploadedFile(None, PICTURE)])
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_form(step: int) -> None:
     body = part("part_id", b"P-1") + FILE + part("station", "Linie ä".encode()) + END
     texts = {"part_id": "P-1", "station": "Linie ä"}
-    assert upload(body, FORM, step=step) == Upload([File("photo.txt", PICTURE)], texts)
+    assert upload(body, FORM, step=step) == Upload([UploadedFile("photo.txt", PICTURE)], texts)
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "multipart/mixed", ""])
@@ -122,8 +122,10 @@ def test_refuses_a_form_without_usable_boundary(parameter: str) -> None:
 
 @pytest.mark.parametrize("declared", [{}, {"Content-Length": "3"}, {"Content-Length": "many"}])
 def test_the_limit_is_on_the_image_to_the_byte(declared: dict[str, str]) -> None:
-    assert upload(b"x" * LIMIT, RAW | declared).files == [File(None, b"x" * LIMIT)]
-    assert upload(part("file", b"x" * LIMIT) + END, FORM | declared).files == [File(None, b"x" * LIMIT)]
+    assert upload(b"x" * LIMIT, RAW | declared).files == [UploadedFile(None, b"x" * LIMIT)]
+    assert upload(part("file", b"x" * LIMIT) + END, FORM | declared).files == [
+        UploadedFile(None, b"x" * LIMIT)
+    ]
     refused("too-large", "more than 2000 bytes", b"x" * (LIMIT + 1), RAW | declared)
     [file] = upload(part("file", b"x" * (LIMIT + 1)) + END, FORM | declared).files
     assert isinstance(file.data, Problem)
@@ -145,7 +147,7 @@ def given_up(chunks: AsyncIterator[bytes], seconds: float, headers: dict[str, st
     admission = Admission(1, 10**6)
     settings = Settings(max_bytes=LIMIT, upload_idle_seconds=seconds)
     with admission.reserve("tiny") as room, pytest.raises(Problem) as caught:
-        asyncio.run(read(request(chunks, headers), room, settings))
+        asyncio.run(read_upload(request(chunks, headers), room, settings))
     assert (caught.value.name, admission.bytes) == ("upload-stalled", 0)
     return caught.value.detail
 
@@ -171,11 +173,11 @@ def test_a_trickle_is_given_up() -> None:
 
 
 def test_a_slow_upload_that_goes_on_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.http.transfer_rate.LEAST_RATE", 1)
+    monkeypatch.setattr("app.http.transfer_rate.MIN_RATE", 1)
     settings = Settings(max_bytes=LIMIT, upload_idle_seconds=0.3)
     with Admission(1, 10**6).reserve("tiny") as room:
-        upload = jumping.run(read(request(slow(20), {}), room, settings))
-    assert upload.files == [File(None, b"x" * 20)]
+        upload = jumping.run(read_upload(request(slow(20), {}), room, settings))
+    assert upload.files == [UploadedFile(None, b"x" * 20)]
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
@@ -183,7 +185,11 @@ def test_of_several_files_one_that_is_too_large_fails_alone(step: int) -> None:
     body = part("file", b"one", '; filename="a.png"') + part("station", b"s") + part("file", b"x" * 2001)
     several = many(body + part("file", b"three") + END, step=step)
     first, second, third = several.files
-    assert (first, third, several.texts) == (File("a.png", b"one"), File(None, b"three"), {"station": "s"})
+    assert (first, third, several.texts) == (
+        UploadedFile("a.png", b"one"),
+        UploadedFile(None, b"three"),
+        {"station": "s"},
+    )
     assert isinstance(second.data, Problem)
     assert second.data.name == "too-large"
 
@@ -209,7 +215,7 @@ def ahead(chunks: list[bytes], headers: dict[str, str]) -> list[Message]:
 
     async def use() -> list[Message]:
         came = request(each(), headers)
-        receive = await read_ahead(came.scope, came.receive, SETTINGS)
+        receive = await buffer_body(came.scope, came.receive, SETTINGS)
         return [await receive(), await receive()]
 
     return asyncio.run(use())

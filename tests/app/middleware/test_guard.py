@@ -6,12 +6,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.auth.sessions import COOKIE
 from app.main import create_app
 from app.middleware import guard
 from app.middleware.guard import OPEN
-from app.middleware.limits import TokenBuckets
+from app.middleware.rate_limits import TokenBuckets
 from app.schemas.access import Role
 from app.settings import Settings
 from tests.app.conftest import Keyed
@@ -112,7 +112,7 @@ def test_a_revoked_key_and_its_session_end_at_once(keyed: Keyed) -> None:
 
 def test_a_key_revoked_from_the_command_line_ends_soon(keyed: Keyed) -> None:
     assert keyed.client.get(WHO, headers=keyed.show("viewer")).status_code == 200
-    Keys(keyed.app.state.database).revoke(COMMAND_LINE, keyed.key_id("viewer"))
+    KeyStore(keyed.app.state.database).revoke(COMMAND_LINE, keyed.key_id("viewer"))
     eventually(lambda: keyed.client.get(WHO, headers=keyed.show("viewer")).status_code == 401)
 
 
@@ -137,7 +137,7 @@ def test_the_servers_limit_is_for_keys_without_one(tmp_path: Path) -> None:
     app = create_app(Settings(models=tmp_path / "models", requests_per_minute=2))
     with TestClient(app) as client:
         assert [client.get(WHO).status_code for _ in range(9)] == [200] * 9  # there are no keys
-        keys = Keys(app.state.database)
+        keys = KeyStore(app.state.database)
         _, plain = keys.create(COMMAND_LINE, Role.LINE, "plain")
         _, fast = keys.create(COMMAND_LINE, Role.LINE, "fast", requests_per_minute=60)
         app.state.keyring.reload()

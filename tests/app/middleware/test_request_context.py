@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
 from app.auth.access import Caller
-from app.errors import problem_answers, problems
+from app.errors import problem_responses, problems
 from app.middleware.request_context import RequestContext
 from app.scheduling.draining import Draining
 from app.schemas.access import Role
@@ -75,7 +75,7 @@ def client(telemetry: Telemetry, draining: Draining) -> TestClient:
         raise ClientDisconnect
 
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
-    problem_answers.install(app, error_page)
+    problem_responses.install_handlers(app, error_page)
     return TestClient(app)
 
 
@@ -108,7 +108,7 @@ def test_what_was_not_foreseen_is_internal_and_tells_nothing(
 ) -> None:
     response = client.get("/broken", headers={"X-Request-ID": "find-me"})
     assert response.status_code == 500
-    assert response.headers["content-type"] == problem_answers.MEDIA_TYPE
+    assert response.headers["content-type"] == problem_responses.MEDIA_TYPE
     assert response.json()["type"] == "internal"
     assert response.json()["request_id"] == "find-me"
     assert INSIDE not in response.text

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.auth.access import COMMAND_LINE
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.database.engine import Database
 from app.events import feed as feeds
 from app.events import log
@@ -163,7 +163,7 @@ def guarded(tiny_bundle_store: Path, tmp_path: Path, serve_http: Serve) -> Itera
     settings = Settings(models=tiny_bundle_store, device="cpu", preload=False)
     database = Database(settings.database_url)
     database.upgrade()
-    Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
+    KeyStore(database).create(COMMAND_LINE, Role.ADMIN, "first")
     database.close()
     app = create_app(settings)
     with serve_http(app) as url:

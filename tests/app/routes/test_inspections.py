@@ -45,7 +45,7 @@ class TestOne:
             found = response.json()
             KeptInspection.model_validate(found)
             assert {name: found[name] for name in answer} == answer
-            assert found["created"] == clock.iso(clock.time_of(answer["inspection_id"]))
+            assert found["created"] == clock.iso(clock.id_to_ms(answer["inspection_id"]))
             assert found["has_pictures"] is True
             assert found["review"] == {"revision": 0, "verdict": None}
 

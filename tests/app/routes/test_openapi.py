@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.errors import problem_answers
-from app.errors.problem_answers import MEDIA_TYPE
+from app.errors import problem_responses
+from app.errors.problem_responses import MEDIA_TYPE
 from app.errors.problems import TYPES
 from app.schemas.problem import ProblemDetails
 
@@ -90,7 +90,7 @@ def test_every_error_has_examples(document: Document) -> None:
                 continue
             [(media_type, content)] = response["content"].items()
             assert content["examples"], (path, status)
-            if problem_answers.is_open_inference(path):
+            if problem_responses.is_open_inference(path):
                 assert media_type == "application/json"
                 assert all(set(one["value"]) == {"error"} for one in content["examples"].values())
                 continue

@@ -5,7 +5,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.auth.access import COMMAND_LINE, PERMISSIONS
-from app.auth.keys import Keys
+from app.auth.keys import KeyStore
 from app.auth.sessions import COOKIE, CSRF_HEADER
 from app.main import create_app
 from app.schemas.access import Role
@@ -99,7 +99,7 @@ def test_a_session_lasts_as_long_as_the_settings_say(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     app = create_app(Settings(models=tmp_path / "models", session_hours=0.5))
     with TestClient(app) as client:
-        _, text = Keys(app.state.database).create(COMMAND_LINE, Role.VIEWER, "v")
+        _, text = KeyStore(app.state.database).create(COMMAND_LINE, Role.VIEWER, "v")
         app.state.keyring.reload()
         response = client.post("/login", json={"key": text})
         assert "Max-Age=1800" in response.headers["set-cookie"]

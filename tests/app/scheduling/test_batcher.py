@@ -18,7 +18,7 @@ from torch import Tensor
 
 from app.errors.problems import Problem
 from app.scheduling import batcher
-from app.scheduling.batcher import Batcher, BatchResult, Observer
+from app.scheduling.batcher import Batcher, BatchObserver, BatchResult
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.config import Geometry
 from flows.fastflow.detector import Detector
@@ -58,7 +58,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     made.open()
 
 
-def run(scenario: Scenario[T], *, max_batch: int = 16, observer: Observer | None = None) -> T:
+def run(scenario: Scenario[T], *, max_batch: int = 16, observer: BatchObserver | None = None) -> T:
     async def main() -> T:
         batcher = Batcher(max_batch, observer)
         try:
@@ -407,7 +407,7 @@ class TestFailures:
         def explode(*_: object) -> list[Tensor]:
             raise RuntimeError("CUDA error: an illegal memory access")
 
-        monkeypatch.setattr(batcher, "computes", lambda _: still)
+        monkeypatch.setattr(batcher, "can_compute", lambda _: still)
 
         async def scenario(batcher: Batcher) -> None:
             await batcher.score(detector, prepared[0])
@@ -427,8 +427,8 @@ class TestFailures:
         assert caplog.text.count("does not compute any more") == (0 if still else 1)
 
     def test_device_is_asked_whether_it_computes(self, caplog: pytest.LogCaptureFixture) -> None:
-        assert batcher.computes(torch.device("cpu"))
-        assert not batcher.computes(torch.device("cuda:99"))
+        assert batcher.can_compute(torch.device("cpu"))
+        assert not batcher.can_compute(torch.device("cuda:99"))
         assert "cuda:99" in caplog.text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.scheduling.thread_pool import FairThreadPool, Timed
+from app.scheduling.thread_pool import FairThreadPool, TimedResult
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ class Hold:
     def __init__(self) -> None:
         self._begun, self._release = threading.Event(), threading.Event()
 
-    async def begin(self, pool: FairThreadPool) -> "asyncio.Future[Timed[None]]":
+    async def begin(self, pool: FairThreadPool) -> "asyncio.Future[TimedResult[None]]":
         task = asyncio.ensure_future(pool.run("held", self._run))
         assert await asyncio.to_thread(self._begun.wait, 60)
         return task

@@ -12,14 +12,15 @@ from app.database.engine import Database
 from app.database.tables import deliveries
 from app.events import log
 from app.events.feed import Feed
-from app.events.log import Event, EventFilter, NewEvent
+from app.events.log import EventSelector, NewEvent, NumberedEvent
 from app.events.sinks import delivery as module
 from app.events.sinks import positions
-from app.events.sinks.delivery import Delivery, Sink, Undelivered
+from app.events.sinks.delivery import Delivery
+from app.events.sinks.sink import DeliveryError, Sink
 from tests.app.databases import with_identity
 from tests.support.waiting import until
 
-INSPECTIONS = EventFilter(kind=frozenset({"inspection"}))
+INSPECTIONS = EventSelector(kind=frozenset({"inspection"}))
 
 
 @dataclass
@@ -28,13 +29,13 @@ class Memory(Sink):
 
     name: str = "memory"
     description: str = "in memory"
-    wanted: EventFilter = INSPECTIONS
+    events: EventSelector = INSPECTIONS
     attempts: int = 3
     fails: Callable[[str], Exception | None] = lambda _: None
     got: list[tuple[str, bool]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
-    async def deliver(self, event: Event, redelivered: bool) -> None:
+    async def deliver(self, event: NumberedEvent, redelivered: bool) -> None:
         name = json.loads(event.data)
         self.asked.append(name)
         await asyncio.sleep(0.001)
@@ -153,11 +154,11 @@ def test_nothing_is_delivered_while_positions_cannot_be_kept(
 def test_order_is_kept_by_station_and_stations_do_not_wait_for_each_other(database: Database) -> None:
     stuck = 5
 
-    def fails(name: str) -> Undelivered | None:
+    def fails(name: str) -> DeliveryError | None:
         nonlocal stuck
         if name == "s1-0" and stuck:
             stuck -= 1
-            return Undelivered("not now", reached=True)
+            return DeliveryError("not now", reached=True)
         return None
 
     sink = Memory(fails=fails)
@@ -179,7 +180,7 @@ def test_order_is_kept_by_station_and_stations_do_not_wait_for_each_other(databa
 
 
 def test_what_never_arrived_is_no_redelivery(database: Database) -> None:
-    failures = [Undelivered("cannot be reached"), Undelivered("cannot be reached")]
+    failures = [DeliveryError("cannot be reached"), DeliveryError("cannot be reached")]
     sink = Memory(attempts=1, fails=lambda _: failures.pop() if failures else None)
 
     async def work(delivery: Delivery) -> None:
@@ -195,7 +196,7 @@ def test_what_never_arrived_is_no_redelivery(database: Database) -> None:
 def test_failed_event_is_recorded_and_the_next_ones_go_on(
     database: Database, final: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refusal = Undelivered("500", reached=True, counts=True, final=final)
+    refusal = DeliveryError("500", reached=True, counts=True, final=final)
     sink = Memory(fails=lambda name: refusal if name == "b" else None)
 
     async def work(delivery: Delivery) -> None:
@@ -236,7 +237,7 @@ def test_unforeseen_error_is_a_failed_attempt_of_its_event_alone(
 def test_receivers_wait_is_honoured_and_the_next_waits_grow(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [Undelivered("429", wait=17.5), *(Undelivered("500") for _ in range(5))]
+    failures = [DeliveryError("429", wait=17.5), *(DeliveryError("500") for _ in range(5))]
     sink = Memory(fails=lambda _: failures.pop(0) if failures else None)
     waits: list[float] = []
 
@@ -281,7 +282,7 @@ def test_event_that_waits_at_the_end_is_not_passed_over_for_those_of_other_stati
     run(database, Memory())
     add(database, "stuck", station="s1")
     add(database, "through", station="s2")
-    first = Memory(fails=lambda name: Undelivered("not now") if name == "stuck" else None)
+    first = Memory(fails=lambda name: DeliveryError("not now") if name == "stuck" else None)
     second = Memory()
 
     async def one(_: Delivery) -> None:

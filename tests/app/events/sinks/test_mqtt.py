@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.events.log import Event
+from app.events.log import NumberedEvent
 from app.events.sinks.broker import read_broker
 from app.events.sinks.config import SinkError
-from app.events.sinks.delivery import Undelivered
 from app.events.sinks.mqtt import MqttSink
+from app.events.sinks.sink import DeliveryError
 from app.settings import Settings
 from tests.support.certificates import make_certificate
 from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
@@ -22,8 +22,8 @@ TOPIC = "flowgauge/{station}/{category}/inspection"
 STATUS = "flowgauge/status"
 
 
-def event(number: int, station: str | None = "line-3") -> Event:
-    return Event(
+def event(number: int, station: str | None = "line-3") -> NumberedEvent:
+    return NumberedEvent(
         "inspection", "bottle", station, "REJECT", json.dumps({"inspection_id": str(number)}), number
     )
 
@@ -50,7 +50,7 @@ def use(sink: MqttSink, work: Callable[[MqttSink], Awaitable[None]]) -> None:
 
 
 async def deliver_one(sink: MqttSink) -> None:
-    await sink.ready()
+    await sink.wait_ready()
     await sink.deliver(event(1), redelivered=False)
 
 
@@ -75,7 +75,7 @@ def test_an_event_is_published_and_the_state_retained(broker: Mosquitto) -> None
     with subscribed(broker) as subscriber:
 
         async def work(sink: MqttSink) -> None:
-            await sink.ready()
+            await sink.wait_ready()
             assert sink.is_ready
             await sink.deliver(event(1), redelivered=False)
             await sink.deliver(event(2, "hall/3"), redelivered=True)
@@ -99,7 +99,7 @@ def test_the_end_does_not_wait_for_a_broker_that_does_not_answer(
     async def do() -> None:
         await sink.open()
         async with asyncio.timeout(60):
-            await sink.ready()
+            await sink.wait_ready()
             with broker.standing_still():
                 await sink.close()
         assert not asyncio.all_tasks() - {asyncio.current_task()}
@@ -116,18 +116,18 @@ def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one
     sink = make(broker)
 
     async def work(sink: MqttSink) -> None:
-        with pytest.raises(Undelivered) as caught:
+        with pytest.raises(DeliveryError) as caught:
             await sink.deliver(event(1), redelivered=False)
         assert not caught.value.reached
         await until(lambda: "connecting again" in caplog.text)
         await asyncio.to_thread(broker.start)
-        await sink.ready()
+        await sink.wait_ready()
         await sink.deliver(event(1), redelivered=False)
         # Lost: it is noticed, and made again.
         await asyncio.to_thread(broker.kill)
         await until(lambda: not sink.is_ready)
         await asyncio.to_thread(broker.start)
-        await sink.ready()
+        await sink.wait_ready()
         await sink.deliver(event(2), redelivered=False)
 
     with caplog.at_level(logging.WARNING):
@@ -140,9 +140,9 @@ def test_two_servers_on_a_broker_leave_each_other_alone(broker: Mosquitto) -> No
     other = make(broker, mqtt_status_topic="other/status")
 
     async def work(one: MqttSink) -> None:
-        await one.ready()
+        await one.wait_ready()
         await other.open()
-        await other.ready()
+        await other.wait_ready()
         for number, sink in enumerate((one, other, one)):
             assert sink.is_ready
             await sink.deliver(event(number), redelivered=False)

@@ -9,7 +9,7 @@ def test_new_sink_begins_after_what_is_there_and_stays_where_it_was(database: Da
         assert positions.begin(connection, "a") == 0
         log.append(connection, [NewEvent("inspection", "bottle", None, "PASS", "{}")] * 3)
     with database.write() as connection:
-        newest = log.newest(connection)
+        newest = log.newest_number(connection)
         assert (positions.begin(connection, "a"), positions.begin(connection, "b")) == (0, newest)
         positions.move(connection, "a", 2)
     with database.write() as connection:

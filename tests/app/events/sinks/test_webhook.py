@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from app.events.log import Event, EventFilter
+from app.events.log import EventSelector, NumberedEvent
 from app.events.sinks.config import SinkError
-from app.events.sinks.delivery import Undelivered
+from app.events.sinks.sink import DeliveryError
 from app.events.sinks.webhook import WebhookSink, sign
 from app.events.sinks.webhook_file import Webhook, read_secret
 from tests.support.receiver import Receiver
@@ -16,7 +16,7 @@ from tests.support.receiver import Receiver
 KEY = b"k" * 32
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 DATA = {"inspection_id": "0193a6b2", "created_at": "2026-11-25T01:15:00.123Z", "decision": "REJECT"}
-EVENT = Event("inspection", "bottle", "line-3", "REJECT", json.dumps(DATA), 1)
+EVENT = NumberedEvent("inspection", "bottle", "line-3", "REJECT", json.dumps(DATA), 1)
 
 
 def webhook(url: str, **values: object) -> Webhook:
@@ -26,14 +26,14 @@ def webhook(url: str, **values: object) -> Webhook:
     )
 
 
-def deliver(sink: WebhookSink, times: int = 1) -> Undelivered | None:
+def deliver(sink: WebhookSink, times: int = 1) -> DeliveryError | None:
     """Deliver the event some times; why it was not delivered."""
 
-    async def do() -> Undelivered | None:
+    async def do() -> DeliveryError | None:
         try:
             for number in range(times):
                 await sink.deliver(EVENT, redelivered=number > 0)
-        except Undelivered as error:
+        except DeliveryError as error:
             return error
         finally:
             await sink.close()
@@ -42,7 +42,7 @@ def deliver(sink: WebhookSink, times: int = 1) -> Undelivered | None:
     return asyncio.run(do())
 
 
-def refusal(receiver: Receiver, **values: object) -> Undelivered:
+def refusal(receiver: Receiver, **values: object) -> DeliveryError:
     """Why a receiver does not get the event."""
     error = deliver(WebhookSink(webhook(receiver.url, **values)))
     assert error is not None
@@ -81,7 +81,7 @@ def test_signature_of_the_specification() -> None:
 def test_what_is_wanted() -> None:
     sink = WebhookSink(webhook("http://a/", decisions=["REJECT"], categories=["bottle"]))
     assert sink.name == "webhook-mes"
-    assert sink.wanted == EventFilter(
+    assert sink.events == EventSelector(
         kind=frozenset({"inspection"}), decision=frozenset({"REJECT"}), category=frozenset({"bottle"})
     )
 
@@ -176,7 +176,7 @@ def test_receiver_that_answers_byte_by_byte(head: bytes, most_bytes: int, delive
     if delivered:
         asyncio.run(work())
         return
-    with pytest.raises(Undelivered, match="in time") as caught:
+    with pytest.raises(DeliveryError, match="in time") as caught:
         asyncio.run(work())
     assert (caught.value.counts, caught.value.reached) == (True, True)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from app.middleware.limits import TokenBuckets
+from app.middleware.rate_limits import TokenBuckets
 
 
 class Clock:

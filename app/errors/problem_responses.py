@@ -27,7 +27,7 @@ _MOST_REASONS: Final = 8  # for which a request is refused, that are told
 CHALLENGE: Final = 'Bearer realm="FlowGauge"'
 
 
-def details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
+def problem_details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
     """Build the body of a problem of a request, or of one of its images; log and metrics name it too."""
     kind = TYPES[name]
     request.state.problem = name
@@ -51,10 +51,12 @@ def open_inference_error(problem: ProblemDetails) -> dict[str, str]:
     return {"error": f"{problem.detail} ({problem.type})"}
 
 
-def respond(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+def problem_response(
+    request: Request, problem: Problem, headers: Mapping[str, str] | None = None
+) -> Response:
     """Build the response to a request: problem+json, or an error of the Open Inference Protocol."""
     kind = TYPES[problem.name]
-    body = details(request, problem.name, problem.detail)
+    body = problem_details(request, problem.name, problem.detail)
     all_headers = dict(headers or {})
     if (after := problem.retry_after or kind.retry_after) is not None:
         all_headers["Retry-After"] = str(after)
@@ -65,7 +67,7 @@ def respond(request: Request, problem: Problem, headers: Mapping[str, str] | Non
     return JSONResponse(body.model_dump(), kind.status, all_headers, MEDIA_TYPE)
 
 
-def of(error: Exception) -> Problem:
+def to_problem(error: Exception) -> Problem:
     """What to answer when an error, whichever, ends a request or one of its images; logs what that hides."""
     if isinstance(error, Problem):
         return error
@@ -78,7 +80,7 @@ def of(error: Exception) -> Problem:
     return Problem("internal", "This should not happen. The server's log has more under the request id.")
 
 
-def install(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
+def install_handlers(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
     """Answer every error that the routes and the router raise with a problem.
 
     Args:
@@ -89,7 +91,7 @@ def install(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
     @app.exception_handler(Problem)
     @app.exception_handler(DatabaseUnavailable)
     async def on_problem(request: Request, error: Exception) -> Response:
-        return respond(request, of(error))
+        return problem_response(request, to_problem(error))
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> Response:
@@ -97,18 +99,18 @@ def install(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
         found = error.errors()
         more = [f"and {len(found) - _MOST_REASONS} more"] if len(found) > _MOST_REASONS else []
         detail = "; ".join([*map(_explain, found[:_MOST_REASONS]), *more])
-        return respond(request, Problem("invalid-request", detail))
+        return problem_response(request, Problem("invalid-request", detail))
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
             problem = Problem("not-found", "No route has this path; /docs lists them.")
-            return page(request, problem) if _is_for_people(request) else respond(request, problem)
+            return page(request, problem) if _is_for_people(request) else problem_response(request, problem)
         if error.status_code == 405:
             allowed = ", ".join(_allowed(request))
             detail = f"{request.method} is not allowed here; allowed: {allowed}."
-            return respond(request, Problem("method-not-allowed", detail), {"Allow": allowed})
-        return respond(request, Problem("invalid-request", "The request could not be read."))
+            return problem_response(request, Problem("method-not-allowed", detail), {"Allow": allowed})
+        return problem_response(request, Problem("invalid-request", "The request could not be read."))
 
 
 def _is_for_people(request: Request) -> bool:

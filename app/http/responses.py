@@ -20,14 +20,14 @@ PIECE_BYTES = 64 * 1024
 STALLED_SECONDS = 30.0
 
 
-class InPieces(Response):
+class PiecewiseResponse(Response):
     """A response of which the server buffers a piece or two, not all of it.
 
     Attributes:
-        least_rate: bytes a second, as of `MinTransferRate`.
+        min_rate: bytes a second, as of `MinTransferRate`.
     """
 
-    least_rate: float | None = None
+    min_rate: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it.
@@ -35,7 +35,7 @@ class InPieces(Response):
         Raises:
             ClientDisconnect: the client has stopped taking it, or takes it too slowly.
         """
-        transfer_rate = MinTransferRate(STALLED_SECONDS, self.least_rate)
+        transfer_rate = MinTransferRate(STALLED_SECONDS, self.min_rate)
 
         async def send_on(message: Message) -> None:
             try:
@@ -55,7 +55,7 @@ class InPieces(Response):
         await super().__call__(scope, receive, send_in_pieces)
 
 
-class LimitedStreamingResponse(InPieces, StreamingResponse):
+class LimitedStreamingResponse(PiecewiseResponse, StreamingResponse):
     """A streamed answer of which only a limited number is sent at a time; it holds little memory.
 
     Args:
@@ -65,7 +65,7 @@ class LimitedStreamingResponse(InPieces, StreamingResponse):
         options: as of `StreamingResponse`.
     """
 
-    least_rate = 8 * 1024
+    min_rate = 8 * 1024
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class LimitedStreamingResponse(InPieces, StreamingResponse):
 
         Raises:
             Problem: queue-full; nothing was sent.
-            ClientDisconnect: as of `InPieces`.
+            ClientDisconnect: as of `PiecewiseResponse`.
         """
         with self._places.hold(self._key_id):
             await super().__call__(scope, receive, send)
 
 
-class Accounted(InPieces):
+class AccountedResponse(PiecewiseResponse):
     """A response that gives its reservation back when it is sent, or cannot be.
 
     Args:
@@ -104,6 +104,6 @@ class Accounted(InPieces):
         room.keep_answer_only(len(response.body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; as of `InPieces`."""
+        """Send it; as of `PiecewiseResponse`."""
         with self._room:
             await super().__call__(scope, receive, send)

@@ -2,7 +2,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.database.engine import DatabaseUnavailable
-from app.errors import problem_answers
+from app.errors import problem_responses
 from app.errors.problems import TYPES, Problem
 from tests.app.guarded import expect_problem
 
@@ -10,13 +10,13 @@ from tests.app.guarded import expect_problem
 def test_what_an_error_is_answered_with(caplog: pytest.LogCaptureFixture) -> None:
     """What it hides from the client is in the log."""
     known = Problem("queue-full", "64 images are waiting.")
-    assert problem_answers.of(known) is known
+    assert problem_responses.to_problem(known) is known
     assert not caplog.records
     gone = DatabaseUnavailable("the database does not answer (connection to 10.0.0.7 refused)")
     failed = RuntimeError("CUDA error at /usr/lib/secret.so")
     for error, name, secret in ((gone, "history-unavailable", "10.0.0.7"), (failed, "internal", "secret")):
         caplog.clear()
-        problem = problem_answers.of(error)
+        problem = problem_responses.to_problem(error)
         assert problem.name == name
         assert secret not in problem.detail
         assert secret in caplog.text

@@ -8,13 +8,14 @@ from app.database.engine import Database
 from app.events.feed import Feed
 from app.events.sinks.broker import read_broker
 from app.events.sinks.config import SinkError
-from app.events.sinks.delivery import Delivery, Sink
+from app.events.sinks.delivery import Delivery
+from app.events.sinks.sink import Sink
 from app.events.sinks.webhook import WebhookSink
 from app.events.sinks.webhook_file import read_webhooks
 from app.settings import Settings
 
 
-class Sinks:
+class SinkManager:
     """The sinks, each with a task of its own.
 
     Args:
@@ -29,7 +30,7 @@ class Sinks:
 
     def __init__(self, settings: Settings, database: Database, feed: Feed, identity: str) -> None:
         self.deliveries: Sequence[Delivery] = [
-            Delivery(sink, database, feed) for sink in _make(settings, identity)
+            Delivery(sink, database, feed) for sink in _build_sinks(settings, identity)
         ]
 
     async def open(self) -> None:
@@ -42,16 +43,16 @@ class Sinks:
         await asyncio.gather(*(delivery.close() for delivery in self.deliveries))
 
 
-def describe(settings: Settings) -> list[str]:
+def describe_sinks(settings: Settings) -> list[str]:
     """The sinks in words, checked: nothing is connected to.
 
     Raises:
         SinkError: a setting is wrong.
     """
-    return [sink.description for sink in _make(settings, identity="")]
+    return [sink.description for sink in _build_sinks(settings, identity="")]
 
 
-def _make(settings: Settings, identity: str) -> list[Sink]:
+def _build_sinks(settings: Settings, identity: str) -> list[Sink]:
     sinks: list[Sink] = []
     if (broker := read_broker(settings)) is not None:
         if importlib.util.find_spec("aiomqtt") is None:

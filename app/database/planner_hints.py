@@ -13,7 +13,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 T = TypeVar("T")
 
 
-class filtered(FunctionElement[T], Generic[T]):  # noqa: N801  (reads as a function of SQL)
+class unindexed(FunctionElement[T], Generic[T]):  # noqa: N801  (reads as a function of SQL)
     """A column that is only compared in rows which an index on others has found.
 
     To SQLite an operator "+" before a column says so ("The SQLite Query Optimizer Overview", section
@@ -27,11 +27,11 @@ class filtered(FunctionElement[T], Generic[T]):  # noqa: N801  (reads as a funct
         self.type = column.type
 
 
-@compiles(filtered)
-def _plain(element: "filtered[Any]", compiler: SQLCompiler, **options: Any) -> str:
+@compiles(unindexed)
+def _plain(element: "unindexed[Any]", compiler: SQLCompiler, **options: Any) -> str:
     return compiler.process(element.clauses, **options)
 
 
-@compiles(filtered, "sqlite")
-def _without_index(element: "filtered[Any]", compiler: SQLCompiler, **options: Any) -> str:
+@compiles(unindexed, "sqlite")
+def _without_index(element: "unindexed[Any]", compiler: SQLCompiler, **options: Any) -> str:
     return f"+{compiler.process(element.clauses, **options)}"

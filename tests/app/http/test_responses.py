@@ -6,8 +6,8 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from app.errors.problems import Problem
-from app.http import sending
-from app.http.sending import PIECE_BYTES, Accounted, LimitedStreamingResponse
+from app.http import responses
+from app.http.responses import PIECE_BYTES, AccountedResponse, LimitedStreamingResponse
 from app.scheduling.admission import Admission
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 
@@ -47,7 +47,7 @@ def send(response: Response, client: Client) -> None:
     room = client.admission.reserve("tiny")
     room.hold(7)
     room.hold_images(1)
-    asyncio.run(Accounted(response, room)({"type": "http"}, receive, client.send))
+    asyncio.run(AccountedResponse(response, room)({"type": "http"}, receive, client.send))
 
 
 def stream(places: ConcurrencyLimit, client: Stalling) -> None:
@@ -75,7 +75,7 @@ def test_sends_the_whole_answer_while_it_is_counted(size: int) -> None:
 
 @pytest.mark.parametrize("takes", [0, 1, 3])
 def test_a_client_that_stops_taking_it_is_left(takes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
+    monkeypatch.setattr(responses, "STALLED_SECONDS", 0.05)
     client = Client(Admission(1, 10), takes)
     with pytest.raises(ClientDisconnect):
         send(Response(bytes(10**6)), client)
@@ -91,8 +91,8 @@ class Slow(Client):
 
 
 def test_a_client_that_takes_it_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.1)
-    monkeypatch.setattr("app.http.transfer_rate.LEAST_RATE", 10 * PIECE_BYTES / 0.02)
+    monkeypatch.setattr(responses, "STALLED_SECONDS", 0.1)
+    monkeypatch.setattr("app.http.transfer_rate.MIN_RATE", 10 * PIECE_BYTES / 0.02)
     client = Slow(Admission(1, 10))
     with pytest.raises(ClientDisconnect):
         send(Response(bytes(50 * PIECE_BYTES)), client)
@@ -101,7 +101,7 @@ def test_a_client_that_takes_it_too_slowly_is_left(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
+    monkeypatch.setattr(responses, "STALLED_SECONDS", 0.05)
     places, client = ConcurrencyLimit(1, "such stream are being sent"), Stalling(2)
     with pytest.raises(ClientDisconnect):
         stream(places, client)
