@@ -86,7 +86,7 @@ coverage: $(VENV)/.installed-dev $(VENV)/.installed-tools programs
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy --strict --num-workers 2 $(SOURCES)
+	$(BIN)/mypy --strict $(SOURCES)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix $(SOURCES)
