@@ -1,4 +1,4 @@
-"""The front door: one command that mounts the others and imports each only when it is called.
+"""Command line: mounts the sub-commands and imports each one on its first use.
 
 `flowgauge --help` answers at once: what lies behind a sub-command (torch, cv2, fastapi) is imported
 when that sub-command is asked for, and not before. The failures a user can do something about end

@@ -1,4 +1,4 @@
-"""What several rooms test with: synthetic pictures, and a small model that was really trained on them."""
+"""Shared fixtures: synthetic images and a small model trained on them."""
 
 import gc
 import os
@@ -71,7 +71,7 @@ settings.load_profile("no deadline")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not even import what `make test-fast` leaves out."""
+    """Skip the import of tests that `make test-fast` leaves out."""
     if "not integration" not in config.getoption("markexpr") or not collection_path.is_relative_to(_TESTS):
         return None
     place = collection_path.relative_to(_TESTS).as_posix() + "/" * collection_path.is_dir()
@@ -100,7 +100,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Figures that depend on the number of threads are then the same in every test."""
+    """Set the number of threads, so that figures do not depend on earlier tests."""
     marker = item.get_closest_marker("threads")
     torch.set_num_threads(1 if marker is None else marker.args[0])
 
@@ -110,14 +110,14 @@ pytest_runtest_call = pytest_runtest_setup
 
 
 def pytest_collection_finish() -> None:
-    """From here on garbage is looked for, among what is made from here on."""
+    """Collect garbage again, among objects that are created from now on."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture
 def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on an x86 processor that has no instructions for bfloat16."""
+    """Simulate an x86 processor without bfloat16 instructions."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
@@ -152,7 +152,7 @@ def broker() -> Iterator[mosquitto.Mosquitto]:
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    """An empty SQLite database of the test's own."""
+    """An empty SQLite database for one test."""
     return f"sqlite:///{tmp_path / 'database.sqlite'}"
 
 
@@ -164,7 +164,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def each_database_url(request: pytest.FixtureRequest, database_url: str) -> Iterator[str]:
-    """An empty database, once of each kind: for tests of what the kinds do differently."""
+    """An empty SQLite database, then an empty PostgreSQL database."""
     if request.param == "sqlite":
         yield database_url
         return
@@ -211,7 +211,7 @@ def _miss(reason: str) -> NoReturn:
 
 
 def picture(seed: int, *, defect: bool = False) -> NDArray[np.uint8]:
-    """A (64, 64, 3) RGB picture of a made-up part: a brushed disc, with a bright scratch if defective."""
+    """A (64, 64, 3) RGB image of a synthetic part: a brushed disc, with a bright scratch if defective."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     disc = (np.hypot(x - 32 - rng.uniform(-1, 1), y - 32 - rng.uniform(-1, 1)) < 24).astype(np.float32)
@@ -230,7 +230,7 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 @pytest.fixture(scope="session")
 def tiny_images() -> dict[str, list[bytes]]:
-    """PNG files of parts that no model was trained on: 8 good and 8 with a defect."""
+    """PNG files that no model was trained on: 8 good and 8 defective parts."""
     return {
         "good": [png(picture(1000 + i)) for i in range(8)],
         "defect": [png(picture(2000 + i, defect=True)) for i in range(8)],
@@ -239,7 +239,7 @@ def tiny_images() -> dict[str, list[bytes]]:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, list[bytes]]) -> Path:
-    """A data folder with the category "tiny" in MVTec layout: 32 good pictures to train on, 8 + 8 to test."""
+    """A data folder with the category "tiny" in MVTec layout: 32 good training images, 8 + 8 test images."""
     root = tmp_path_factory.mktemp("data")
     folders = {
         "train/good": [png(picture(i)) for i in range(32)],
@@ -275,7 +275,7 @@ def silent() -> Silent:
 
 @pytest.fixture(scope="session")
 def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run of tests, the same one for every process that takes part in it."""
+    """The folder that all processes of this test run share."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
@@ -284,14 +284,14 @@ def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle_store(
     of_all_workers: Path, tiny_data: Path, tiny_config: RunConfig, silent: Silent
 ) -> Iterator[Path]:
-    """A models folder with one really trained model of the category "tiny". Not to be changed: copy it."""
+    """A models folder with one trained model of the category "tiny". Read-only: copy it."""
     with trained_once(of_all_workers / "store", tiny_config, tiny_data, silent) as models:
         yield models
 
 
 @contextmanager
 def trained_once(root: Path, config: RunConfig, data: Path, progress: Silent) -> Iterator[Path]:
-    """A models folder with a model of the category "tiny", which every process of a run of tests shares."""
+    """A models folder with a model of the category "tiny", shared by all test processes."""
     models, done = root / "models", root / "done"
     with FileLock(root.with_suffix(".lock")):  # who comes second takes what the first has made
         if not done.exists():

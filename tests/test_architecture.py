@@ -1,4 +1,4 @@
-"""The layers of the rooms and their packages, and the modules that an import loads."""
+"""Layers of the packages, and the modules that an import loads."""
 
 import ast
 import subprocess
@@ -139,7 +139,7 @@ def test_flows_import_torch_alone() -> None:
 
 
 def test_serving_loads_no_training_or_migrations() -> None:
-    """They take seconds of every start, and tenths of one."""
+    """Training takes seconds of every start, migrations tenths of a second."""
     names = modules_loaded("app.main, app.server", "print(*(name.partition('.')[0] for name in sys.modules))")
     assert "torch" in names
     assert {"alembic", "sklearn", "scipy", "training"} & names == set()

@@ -1,4 +1,4 @@
-"""The front door: nothing heavy behind --help, one line per failure, the promised exit codes."""
+"""The command line: light --help, one line per error, documented exit codes."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def test_nothing_heavy_is_imported_for_help_and_version(option: str) -> None:
     assert [name for name in HEAVY if name in loaded] == []
 
 
-def test_help_shows_the_commands_in_the_order_of_the_work() -> None:
+def test_help_lists_commands_in_working_order() -> None:
     shown = CliRunner().invoke(flowgauge.app, ["--help"]).stdout
     places = [shown.index(f"│ {name} ") for name in flowgauge.COMMANDS]
     assert places == sorted(places)
@@ -91,7 +91,7 @@ def test_an_error_is_one_line_and_exits_1(
     assert re.match(f"error: {said}", result.stderr)
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_internal_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mount(monkeypatch, tmp_path, "raise ValueError('defect')")
     result = CliRunner().invoke(flowgauge.app, ["doctor"])
     assert str(result.exception) == "defect"
@@ -126,7 +126,7 @@ def test_ctrl_c_says_what_is_kept_and_exits_130(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-def test_a_name_that_the_encoding_lacks_ends_nothing(tmp_path: Path) -> None:
+def test_unencodable_name_is_still_printed(tmp_path: Path) -> None:
     (tmp_path / "replaced.py").write_text("def run():\n    print('Stra\\u00dfe \\udcff.png')\n")
     done = python(REPLACED, "train", PYTHONIOENCODING="ascii", PYTHONPATH=str(tmp_path))
     assert done.stdout == "Stra\\xdfe \\udcff.png\n", done.stderr

@@ -1,4 +1,4 @@
-"""Listening to /v1/events, as a program does."""
+"""A client of /v1/events."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ import httpx
 
 @dataclass(frozen=True)
 class Heard:
-    """An event that came; of a comment the kind is "comment", and its text the data."""
+    """A received event. A comment has the kind "comment" and its text as data."""
 
     kind: str
     id: str
@@ -19,13 +19,13 @@ class Heard:
 
 
 class EventReader:
-    """Puts events together from the lines of a stream, as they come."""
+    """Parser that assembles events from the lines of a stream."""
 
     def __init__(self) -> None:
         self._fields: dict[str, str] = {}
 
     def take(self, line: str) -> Heard | None:
-        """Take a line without its end; what is complete with it."""
+        """Take a line without its line end; return the event that it completes, if any."""
         if line.startswith(":"):
             return Heard("comment", "", line[1:].strip())
         if line:
@@ -46,7 +46,7 @@ def parse(lines: Iterable[str]) -> Iterator[Heard]:
 
 @contextmanager
 def listening(client: httpx.Client, last: str | None = None, **wanted: Any) -> Iterator[Iterator[Heard]]:
-    """Listen, from the `id` that came last on; what is given ends with the stream."""
+    """Listen to events after the last received `id`, until the stream ends."""
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
     with client.stream("GET", "/v1/events", params=wanted, headers=headers) as answer:
         if answer.status_code != 200:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Jumping(asyncio.SelectorEventLoop):
-    """The loop; its clock begins at 0."""
+    """Event loop with its own clock, which starts at 0."""
 
     now = 0.0
 
@@ -27,6 +27,6 @@ class Jumping(asyncio.SelectorEventLoop):
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Do as `asyncio.run` does, on such a loop."""
+    """Run a coroutine like `asyncio.run`, on such a loop."""
     with asyncio.Runner(loop_factory=Jumping) as runner:
         return runner.run(work)

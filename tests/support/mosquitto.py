@@ -24,7 +24,7 @@ _START_SECONDS = 30.0
 
 
 def program() -> str | None:
-    """The broker's program, which Debian keeps where users do not look; None where there is none."""
+    """Find the broker's program, also in /usr/sbin; None if it is not installed."""
     return shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
@@ -48,7 +48,7 @@ class Mosquitto:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def configure(self, *lines: str) -> None:
-        """Set what holds for its listener from the next start on."""
+        """Set the listener's options for the next start."""
         # Sessions of its clients survive its own end, every message of them.
         settings = (
             f"listener {self.port} 127.0.0.1",
@@ -74,7 +74,7 @@ class Mosquitto:
         )
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the broker and wait until it listens."""
         path = program()
         assert path is not None
         with (self._root / "log").open("ab") as log:
@@ -92,7 +92,7 @@ class Mosquitto:
                 return
 
     def stop(self) -> None:
-        """End it as a service manager does; again where it listened already, but not to signals yet."""
+        """Stop it as a service manager does; repeat the signal if it came too early."""
         deadline = time.monotonic() + _START_SECONDS
         while self._process is not None:
             self._process.terminate()
@@ -103,7 +103,7 @@ class Mosquitto:
                 assert time.monotonic() < deadline, "the broker does not end"
 
     def standing_still(self) -> AbstractContextManager[None]:
-        """It answers nothing for a while."""
+        """Suspend the broker within the block."""
         assert self._process is not None
         return standing_still(self._process.pid)
 
@@ -120,7 +120,7 @@ class Mosquitto:
 
 
 class Subscriber:
-    """Hears topics, over the broker's restarts: topic, payload, and whether it was retained."""
+    """Subscriber that survives restarts: records topic, payload and the retained flag."""
 
     def __init__(self, broker: Mosquitto, topics: str = "#", **tls: Any) -> None:
         self.messages: list[tuple[str, bytes, bool]] = []

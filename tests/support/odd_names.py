@@ -1,4 +1,4 @@
-"""Names of files that are not in UTF-8, such as old shares have."""
+"""File names that are not valid UTF-8, as on old file shares."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ ESCAPED = r"pr\xfcf.png"
 
 
 def renamed(file: Path) -> Path:
-    """The file under such a name; without a file system that takes one, the test is skipped."""
+    """Return a file with such a name; skip the test if the file system refuses it."""
     try:
         return file.rename(file.with_name(LATIN_1))
     except OSError:

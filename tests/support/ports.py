@@ -1,4 +1,4 @@
-"""Ports of this machine that nobody else gets meanwhile."""
+"""Reserved ports of this machine."""
 
 import socket
 

@@ -17,7 +17,7 @@ _START_SECONDS = 60.0
 
 
 def binaries() -> Path | None:
-    """The folder of the newest installed server's programs, or None where there is none."""
+    """Return the folder of the newest installed server's programs, or None."""
     versions = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     return max((path.parent for path in versions), key=lambda folder: int(folder.parent.name), default=None)
 
@@ -101,7 +101,7 @@ class Postgres:
 
     @contextmanager
     def database(self, encoding: str = "UTF8") -> Iterator[str]:
-        """A database of its own, empty; gives its URL."""
+        """Create an empty database and return its URL."""
         self._made += 1
         name = f"test_{self._made}"
         how = "" if encoding == "UTF8" else f" ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
@@ -120,6 +120,6 @@ class Postgres:
 
 
 def _as_server_user() -> list[str]:
-    """What a program of the server is started with: as whom, and to end with its parent."""
+    """Return options of `subprocess`: the user to run as, and to end with the parent."""
     user = ["--reuid=postgres", "--regid=postgres", "--init-groups"] if os.geteuid() == 0 else []
     return ["setpriv", "--pdeathsig=INT", *user, "--"]

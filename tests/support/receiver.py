@@ -17,7 +17,7 @@ Answer = tuple[int, Mapping[str, str]] | None
 
 @dataclass(frozen=True)
 class Message:
-    """A request that came, and what was answered."""
+    """A received request and its answer."""
 
     path: str
     headers: Mapping[str, str]
@@ -120,7 +120,7 @@ class Receiver:
             daemon_threads = True
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                """Clients that left are no errors."""
+                """Ignore clients that disconnected."""
 
         self._server = Server(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

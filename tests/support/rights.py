@@ -1,4 +1,4 @@
-"""Tests of what may not be read."""
+"""File permissions for tests of unreadable files."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A server of an app within the tests' own process."""
+"""A server of an app in the process of the tests."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import uvicorn
 
 @contextmanager
 def running(config: uvicorn.Config, *, force: bool = False) -> Iterator[int]:
-    """Run a server in a thread, and give its port; by force it waits for no connection."""
+    """Run a server in a thread and yield its port; `force` does not wait for connections."""
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

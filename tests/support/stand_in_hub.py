@@ -18,7 +18,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def path_of(name: str) -> str:
-    """Where the hub has the weights of a model of timm's."""
+    """Return the hub's path of the weights of a timm model."""
     config = timm.get_pretrained_cfg(name)
     assert config is not None
     return f"/{config.hf_hub_id}/resolve/main/model.safetensors"
@@ -44,7 +44,7 @@ class Hub:
         self.files[path_of(name)] = file
 
     def environment(self, home: Path) -> dict[str, str]:
-        """Of a process for which this is the hub, and which keeps what it fetched in a home of its own."""
+        """Return the environment of a process that uses this hub and a cache of its own."""
         others = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
         return others | {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
 

@@ -1,4 +1,4 @@
-"""Waiting for what happens elsewhere: in a thread, in another task, in another process."""
+"""Wait for conditions that a thread, a task or another process fulfils."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ _SECONDS: Final = 120  # a busy machine's; what holds sooner is seen sooner
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait, in this thread, until something holds; fail when it does not."""
+    """Wait in this thread until a condition holds; fail after the time limit."""
     deadline = time.monotonic() + _SECONDS
     while not holds():
         assert time.monotonic() < deadline, "it did not come about"
@@ -20,7 +20,7 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait, and let other tasks run, until something holds; fail when it does not."""
+    """Wait while other tasks run until a condition holds; fail after the time limit."""
     async with asyncio.timeout(_SECONDS):
         while not holds():
             await asyncio.sleep(0.002)
@@ -28,7 +28,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 @contextmanager
 def standing_still(pid: int) -> Iterator[None]:
-    """A process is stopped, as behind a cable that was pulled, and goes on after that."""
+    """Suspend a process within the block, like a pulled cable."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What the tests of the whole system share."""
+"""Fixtures of the system tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.config.run_config import RunConfig, dump_config
 
 @pytest.fixture(scope="session", autouse=True)
 def _engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The servers that tests start one after the other find what the first of them has compiled."""
+    """Share compiled graphs among the servers that tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(ENGINE_CACHE, str(tmp_path_factory.mktemp("engines")))
         yield
@@ -29,7 +29,7 @@ def flowgauge(tmp_path: Path) -> FlowGauge:
 
 @pytest.fixture(scope="session")
 def tiny_yaml(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) -> Path:
-    """The tiny run as a user's YAML, with one thread: for so little more would wait for each other."""
+    """The tiny run as YAML, with one thread: more would wait for each other."""
     fit = tiny_config.fit.model_copy(update={"threads": 1})
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(dump_config(tiny_config.model_copy(update={"fit": fit})))
@@ -38,7 +38,7 @@ def tiny_yaml(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) 
 
 @pytest.fixture(scope="session")
 def small_fleet(of_all_workers: Path) -> fleet.Fleet:
-    """Two categories in two versions, each really trained. Not to be changed: copy it."""
+    """Two categories in two trained versions each. Read-only: copy it."""
     with FileLock(of_all_workers / "fleet.lock"):  # who comes second takes what the first has made
         return fleet.make(of_all_workers / "fleet", size=64, categories=2, versions=2)
 

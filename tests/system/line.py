@@ -1,4 +1,4 @@
-"""A line in a process of its own: a server, what it was asked, and what it answered."""
+"""A production line: a server process, its requests and its answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ class Line:
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def inspect(self, station: str, count: int) -> None:
-        """Send pictures of a station one after the other; ends early when the server does."""
+        """Send the images of a station in order; end early if the server ends."""
         answers = self.answers.setdefault(station, [])
         with httpx.Client(base_url=self.server.url, timeout=60, trust_env=False) as client:
             for number in range(count):
@@ -37,7 +37,7 @@ class Line:
 
     @contextmanager
     def inspecting(self, stations: Sequence[str], count: int) -> Iterator[None]:
-        """All stations side by side, while something else is done; then until they have finished."""
+        """Send from all stations in parallel during the block, then wait for them."""
         with ThreadPoolExecutor(len(stations)) as pool:
             work = [pool.submit(self.inspect, station, count) for station in stations]
             yield
@@ -56,7 +56,7 @@ class Line:
         return {identifier for ids in self.ids.values() for identifier in ids}
 
     def expect_in_order(self, heard: Sequence[Mapping[str, Any]]) -> None:
-        """What was heard of inspections is in order by station, and what came twice says so."""
+        """Check that events are in order by station and that repeats are marked."""
         seen: set[str] = set()
         for one in heard:
             assert one["redelivered"] or one["inspection_id"] not in seen

@@ -1,4 +1,4 @@
-"""The operator's page in a real browser: what its tests share."""
+"""Helpers for tests of the operator page in a real browser."""
 
 import base64
 import time
@@ -68,13 +68,13 @@ class Site:
         return text
 
     def standing_still(self) -> AbstractContextManager[None]:
-        """The server answers nothing for a while."""
+        """Suspend the server within the block."""
         return standing_still(self.server.pid)
 
 
 @contextmanager
 def site(server: Server, key: str | None = None) -> Iterator[Site]:
-    """A server that is started, and a client of it with this key."""
+    """Start a server and yield a client with this key."""
     with server, server.client() as client:
         if key is not None:
             client.headers["X-API-Key"] = key
@@ -122,12 +122,12 @@ def opened(browser: Browser, base: str, **options: Any) -> Iterator[Page]:
 
 
 def drop(page: Page, name: str, data: bytes) -> None:
-    """Let a file fall onto the page's field for it."""
+    """Drop a file onto the page's drop zone."""
     page.evaluate(_DROP, ["#drop", name, base64.b64encode(data).decode()])
 
 
 def inspect(client: httpx.Client, data: bytes, **texts: str) -> dict[str, Any]:
-    """What the server says of a picture, once it is filed: lists, pages and rates have it then."""
+    """Send an image and return the answer once lists, pages and rates include it."""
     response = client.post("/v1/models/tiny/predict", files={"file": ("part.png", data)}, data=texts)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -144,7 +144,7 @@ def until_held(page: Page, held: Sequence[Route], count: int = 1) -> None:
 
 
 def serious(page: Page) -> list[str]:
-    """Where somebody who does not see, or has no mouse, would be stopped or led astray, as axe finds it."""
+    """Return the accessibility violations that axe finds."""
     found = Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {one['help']}; {[' '.join(node['html'].split())[:120] for node in one['nodes'][:3]]}"
@@ -154,7 +154,7 @@ def serious(page: Page) -> list[str]:
 
 
 def enter_key(page: Page, key: str) -> None:
-    """Enter a key on the login's page, once its script is loaded: until then the form does nothing."""
+    """Enter a key on the login page after its script has loaded."""
     page.get_by_label("Your key").fill(key)
     expect(page.locator("#login button")).to_be_enabled()
     page.keyboard.press("Enter")

@@ -1,4 +1,4 @@
-"""FlowGauge as its users run it: commands and a server in processes of their own."""
+"""FlowGauge commands and servers as child processes."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ COMMAND = [sys.executable, "-m", "flowgauge"]
 
 
 def environment() -> dict[str, str]:
-    """A user's environment: none of our settings but what was compiled before, and no hint of no network."""
+    """Return an environment without FlowGauge settings, except the compile cache."""
     # With as many threads as it takes by itself.
     dropped = ("FLOWGAUGE_", "HF_", "COVERAGE_", "OMP_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
@@ -26,7 +26,7 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class FlowGauge:
-    """Starts `flowgauge` in a working directory."""
+    """Runner of `flowgauge` in a working directory."""
 
     cwd: Path
 
@@ -41,7 +41,7 @@ class FlowGauge:
         )
 
     def run(self, *arguments: str | Path, code: int = 0) -> str:
-        """Run a command to its end, which must have this exit code; returns its answer, or its complaint."""
+        """Run a command, require its exit code, and return its output or error."""
         done = subprocess.run(
             [*COMMAND, *map(str, arguments)],
             capture_output=True,
@@ -55,7 +55,7 @@ class FlowGauge:
 
 
 def greeting(server: subprocess.Popen[str]) -> str:
-    """What a server says first, up to how to end it; all of it where it ends before."""
+    """Return a server's first lines, up to how to stop it; all lines if it ends before."""
     said = ""
     for line in server.stdout or ():
         said += line
@@ -65,7 +65,7 @@ def greeting(server: subprocess.Popen[str]) -> str:
 
 
 def first_key(history: Path, role: Role) -> str:
-    """A key of a history folder whose server has not been started yet: it asks for keys from then on."""
+    """Create a key before the first start of a server, which then requires keys."""
     history.mkdir()
     database = Database(f"sqlite:///{history / 'history.sqlite'}")
     database.upgrade()

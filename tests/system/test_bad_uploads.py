@@ -28,7 +28,7 @@ def encoded(kind: str, **options: object) -> bytes:
 
 
 def claiming(width: int, height: int) -> bytes:
-    """A PNG whose header says what we like, whatever its rows hold."""
+    """Build a PNG with any header and any rows."""
     header = PNG[12:16] + struct.pack(">II", width, height) + PNG[24:29]
     return PNG[:12] + header + struct.pack(">I", zlib.crc32(header)) + PNG[33:]
 
@@ -71,7 +71,7 @@ def post(client: httpx.Client, data: bytes, name: str = "image.png") -> httpx.Re
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_refused_and_the_next_good_one_is_answered(client: httpx.Client, kind: str) -> None:
+def test_bad_upload_is_refused_and_next_good_one_accepted(client: httpx.Client, kind: str) -> None:
     data, status, problem = BAD[kind]
     raw = client.post(PREDICT, content=data, headers={"Content-Type": "image/png"})
     for response in (post(client, data), raw):
@@ -83,7 +83,7 @@ def test_refused_and_the_next_good_one_is_answered(client: httpx.Client, kind: s
 
 
 @pytest.mark.parametrize("kind", VALID)
-def test_valid_after_all(client: httpx.Client, kind: str) -> None:
+def test_unusual_but_valid_uploads_are_inspected(client: httpx.Client, kind: str) -> None:
     wanted = post(client, PNG).json()["score"]
     response = post(client, VALID[kind], "image.jpg")
     assert response.status_code == 200, response.text

@@ -1,4 +1,4 @@
-"""The server behind a real nginx, with the file of deploy/: pictures, logins, the live stream."""
+"""The server behind a real nginx, with deploy/nginx.conf: images, logins, the live stream."""
 
 import os
 import shutil
@@ -67,7 +67,7 @@ def nginx(folder: Path, upstream: int, tls: Certificate) -> Iterator[tuple[int, 
             assert process.wait(60) == 0, (folder / "log").read_text()
 
 
-def test_all_that_the_file_promises(tiny_bundle_store: Path, tmp_path: Path) -> None:
+def test_documented_nginx_configuration_works(tiny_bundle_store: Path, tmp_path: Path) -> None:
     server = Server(tiny_bundle_store, tmp_path / "work", trusted_proxies="127.0.0.1")
     key = first_key(server.history, Role.ADMIN)
     tls = make_certificate(tmp_path, "DNS:localhost", "IP:127.0.0.1")

@@ -24,7 +24,7 @@ def test_it_has_the_version_of_the_server() -> None:
         assert requirement in whole["project"]["dependencies"]
 
 
-def test_all_that_is_packed_is_there_and_imports_nothing_that_is_not() -> None:
+def test_packed_modules_exist_and_import_only_each_other() -> None:
     packed = PACKED["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     for source in packed:
         assert (ROOT / "clients" / source).exists(), source
@@ -38,7 +38,7 @@ def test_all_that_is_packed_is_there_and_imports_nothing_that_is_not() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_line_pc(small_fleet: Fleet, tmp_path: Path) -> None:
+def test_client_works_on_a_line_pc(small_fleet: Fleet, tmp_path: Path) -> None:
     def run(*command: str | Path) -> str:
         done = subprocess.run(
             list(map(str, command)),

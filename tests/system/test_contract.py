@@ -60,7 +60,7 @@ ROLES: Final = tuple(Role)
 
 @dataclass
 class Plant:
-    """A server with keys, models and inspections, and what is really there to be asked for."""
+    """A server with keys, models and inspections, and their ids."""
 
     server: Server
     keys: Mapping[str, str]
@@ -115,13 +115,13 @@ def test_answers_are_as_documented(label: str, plant: Plant) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - {ENDLESS}))
-def test_answers_are_as_documented_however_often_one_asks(label: str, role: Role, plant: Plant) -> None:
+def test_answers_are_as_documented_for_many_requests(label: str, role: Role, plant: Plant) -> None:
     attack(label, role, plant, examples=100, derandomize=False)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_gets_what_it_is_for(role: Role, plant: Plant) -> None:
-    """As the document says, which tests/app/routes/test_openapi.py holds against the contract."""
+def test_roles_have_documented_permissions(role: Role, plant: Plant) -> None:
+    """Roles come from the document, see tests/app/routes/test_openapi.py."""
     for label in sorted(OPERATIONS.keys() - OPEN, key=lambda label: ("logout" in label, label)):
         description: str = OPERATIONS[label].definition.raw["description"]
         allowed = description.rpartition("Roles: ")[2].removesuffix(".").split(", ")
@@ -130,7 +130,7 @@ def test_a_role_gets_what_it_is_for(role: Role, plant: Plant) -> None:
 
 
 def ask(label: str, plant: Plant, headers: Mapping[str, str]) -> requests.Response:
-    """Ask for an operation of what is there, with an empty body."""
+    """Request an operation on existing objects, with an empty body."""
     method, path = label.split(" ")
     path = path.format(**{name: values[0] for name, values in plant.real.items()})
     with (
@@ -143,7 +143,7 @@ def ask(label: str, plant: Plant, headers: Mapping[str, str]) -> requests.Respon
 
 
 def attack(label: str, role: Role, plant: Plant, *, examples: int, derandomize: bool) -> None:
-    """Ask for an operation in many ways, right and wrong ones, and check every answer."""
+    """Send valid and invalid requests of an operation and check every answer."""
     operation = OPERATIONS[label]
     headers = {"X-API-Key": plant.keys[role]}
 
@@ -171,7 +171,7 @@ def attack(label: str, role: Role, plant: Plant, *, examples: int, derandomize: 
 
 
 def make_real(case: Case[Any], data: st.DataObject, plant: Plant) -> None:
-    """Mostly ask for what is there: made-up names are all answered alike."""
+    """Use existing names in most requests, because unknown names all get one answer."""
 
     def mostly() -> bool:
         return data.draw(st.integers(0, 3)) > 0
@@ -202,7 +202,7 @@ def make_real(case: Case[Any], data: st.DataObject, plant: Plant) -> None:
 def if_match(
     case: Case[Any], data: st.DataObject, session: requests.Session, plant: Plant, headers: Mapping[str, str]
 ) -> None:
-    """Often send the tag that a change must be based on."""
+    """Send the required If-Match tag in most requests."""
     wanted = any(parameter.name.lower() == "if-match" for parameter in case.operation.headers)
     if wanted and data.draw(st.booleans()):
         station = {name: value for name, value in (case.query or {}).items() if name == "station"}

@@ -27,7 +27,7 @@ def cells(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_few_solar_cells_are_enough_to_tell_defective_ones(flowgauge: FlowGauge, cells: Path) -> None:
+def test_few_solar_cells_suffice_to_find_defects(flowgauge: FlowGauge, cells: Path) -> None:
     """Measured: image AUROC .886."""
     (flowgauge.cwd / "run.yaml").write_text(
         "input_size: [128, 128]\nfit: {epochs: 6}\ncalibration: {target_fpr: 0.1}\ndevice: cpu\n"

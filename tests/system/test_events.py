@@ -1,4 +1,4 @@
-"""What many hear of a line under load, over a kill and a restart: everything, once, in one order."""
+"""Many listeners under load, over a kill and a restart: all events, once, in order."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ LISTENERS = 50
 
 
 class Listener(threading.Thread):
-    """Listens, and comes back with the last id whenever that ends, until told to stop."""
+    """Listener that reconnects with the last id until it is stopped."""
 
     def __init__(self, line: Line) -> None:
         super().__init__(daemon=True)
@@ -50,7 +50,7 @@ class Listener(threading.Thread):
 
 
 @pytest.mark.slow
-def test_fifty_hear_everything_once_and_in_one_order(
+def test_fifty_listeners_get_all_events_once_in_order(
     tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path
 ) -> None:
     line = make_line(tiny_bundle_store, tiny_images, tmp_path)

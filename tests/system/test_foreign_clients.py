@@ -1,4 +1,4 @@
-"""Clients of other services, as they are published, against this one; each in an environment of its own."""
+"""Published clients of other services against this one, each in its own environment."""
 
 import os
 import subprocess
@@ -74,7 +74,7 @@ def run(folder: Path, requirements: list[str], code: str, *arguments: str | Path
 
 @pytest.fixture(scope="module")
 def asked(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str | Path, ...]]:
-    """Address, key, category, and the paths of a good and of a defective picture."""
+    """Address, key, category, and the paths of a good and of a defective image."""
     folder = tmp_path_factory.mktemp("foreign")
     server = Server(small_fleet.models, folder)
     key = first_key(server.history, Role.LINE)

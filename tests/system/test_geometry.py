@@ -1,4 +1,4 @@
-"""Parts of mixed sizes, padded and in tiles: one score everywhere, places in the picture's own pixels."""
+"""Parts of mixed sizes, padded and tiled: equal scores, places in image pixels."""
 
 import io
 import json
@@ -27,7 +27,7 @@ GEOMETRIES = {"padded": {"fit": "pad", "margin": 4}, "tiled": {"fit": "tile", "o
 
 
 def part(number: int, *, defect: bool = False) -> NDArray[np.uint8]:
-    """A wide or high picture with one part on it and some of another; the defect, if any, on the first."""
+    """Draw a wide or high image with one part and a piece of another; a defect is on the first."""
     other = picture(500 + number)
     wide = 64 + 12 * (number % 4)
     image = np.concatenate([picture(number, defect=defect), other[:, : wide - 64]], 1)
@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_scores_are_the_same_everywhere_and_places_are_the_pictures(
+def test_scores_agree_and_places_are_in_image_pixels(
     flowgauge: FlowGauge, data: Path, tiny_config: RunConfig
 ) -> None:
     models = flowgauge.cwd / "models"

@@ -1,4 +1,4 @@
-"""The main path in real processes: train, evaluate, serve, inspect; one score for a picture everywhere."""
+"""The main path in real processes: train, evaluate, serve, inspect; equal scores for an image."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from tests.system.processes import FlowGauge
 
 
 def posted(client: httpx.Client, picture: Path) -> dict[str, object]:
-    """What the server says of a picture that is sent as it is."""
+    """Return the server's answer to an image sent as raw bytes."""
     answer = client.post(
         "/v1/models/tiny/predict",
         content=picture.read_bytes(),

@@ -1,4 +1,4 @@
-"""Models, thresholds, regions, the shift report: a real server, a real browser, what an engineer does."""
+"""Models, thresholds, regions, the shift report: an engineer's work with a real server and browser."""
 
 import hashlib
 import json
@@ -44,13 +44,13 @@ class Served:
     version: str
 
     def rates(self) -> dict[str, Any]:
-        """The thresholds that are set."""
+        """Return the current thresholds."""
         answer: dict[str, Any] = self.client.get(f"{HOME}/thresholds").json()
         return answer
 
 
 def add_version(models: Path, report: bytes) -> None:
-    """The tiny model once more, as a later version whose report has a page."""
+    """Publish the tiny model as a later version with an HTML report."""
     copy = shutil.copytree(models_folder.resolve(models, "tiny"), models / "tiny" / LATER)
     (copy / "report/report.html").write_bytes(report)
     manifest = json.loads((copy / bundle.MANIFEST).read_text())
@@ -78,7 +78,7 @@ def served(
 
 
 def ready(page: Page) -> Locator:
-    """Open the category's page; gives the slider, once it knows what there is to choose."""
+    """Open the category's page and return the slider once it is ready."""
     page.goto(PAGE)
     slider = page.get_by_label("Good parts that may be rejected")
     expect(slider).to_be_enabled()
@@ -86,13 +86,13 @@ def ready(page: Page) -> Locator:
 
 
 def save(page: Page, reason: str) -> None:
-    """Save the threshold that is chosen."""
+    """Save the chosen threshold."""
     page.locator("#threshold-reason").fill(reason)
     page.get_by_role("button", name="Save", exact=True).click()
 
 
 def drawable(page: Page, station: str) -> Locator:
-    """Choose whose region is drawn; gives the stage, once it shows the picture and what is set there."""
+    """Choose the region to draw; return the stage once it shows the image and the region."""
     page.get_by_label("Holds for").select_option(station)
     stage = page.get_by_role("application", name="Picture to draw the region on")
     expect(stage).not_to_have_attribute("aria-busy", "true")
@@ -150,7 +150,7 @@ def test_conflicting_threshold_is_shown_before_it_is_overwritten(browser: Browse
 
 
 def click(stage: Locator, *places: tuple[float, float]) -> None:
-    """Click at shares of the stage's width and height."""
+    """Click at fractions of the stage's width and height."""
     box = stage.bounding_box()
     assert box is not None
     for x, y in places:

@@ -1,4 +1,4 @@
-"""Inspections at a real MQTT broker: it and the server are restarted and killed, and nothing is lost."""
+"""Inspections reach a real MQTT broker over restarts and kills; nothing is lost."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A plant without a network: training, serving and inspecting need none, and say so where weights do."""
+"""Without a network: training, serving and inspecting work; missing weights are explained."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def isolated() -> list[str]:
-    """The beginning of a command line that runs the rest without a network."""
+    """Prefix of a command line that runs a command without a network."""
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare: network namespaces are a thing of Linux")
     for options in (["-n"], ["-rn"]):

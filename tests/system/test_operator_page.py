@@ -1,4 +1,4 @@
-"""The operator's page: a real server, a real browser, and what an operator does with them."""
+"""The operator page: an operator's work with a real server and browser."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A page that is left open: a server that stands still, midnight, and sessions that end meanwhile."""
+"""A page left open while the server stalls, midnight passes and sessions end."""
 
 import re
 from collections.abc import Iterator
@@ -32,13 +32,13 @@ def served(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def enter(page: Page, key: str) -> None:
-    """Log in on the page for it, and wait for the page that was wanted."""
+    """Log in and wait for the requested page."""
     enter_key(page, key)
     page.wait_for_url(lambda url: "/login" not in url)
 
 
 def log_in(other: Page, key: str) -> None:
-    """Log in anew in another tab of the same browser."""
+    """Log in again in another tab."""
     other.context.clear_cookies()
     other.goto("/login")
     enter(other, key)

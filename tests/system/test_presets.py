@@ -1,4 +1,4 @@
-"""Every preset as it is used: weights from the hub, a run on top of it, a bundle, a server that answers.
+"""Every preset end to end: hub weights, training, bundle, server.
 
 The weights are random, and reach the models folder through `flowgauge backbones pull` and the
 real client of the hub, against a stand-in of it.
@@ -49,7 +49,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def few(tiny_data: Path, tmp_path: Path) -> Path:
-    """The category "tiny" with a handful of pictures."""
+    """The category "tiny" with a few images."""
     folder = tmp_path / "data/tiny/train/good"
     folder.mkdir(parents=True)
     for picture in sorted((tiny_data / "tiny/train/good").iterdir())[:PICTURES]:

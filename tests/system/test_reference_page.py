@@ -1,4 +1,4 @@
-"""The API's page in a real browser: requests are tried out with the session that one is logged in with."""
+"""The API page in a real browser: requests use the session of the login."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from app.schemas.access import Role
 from tests.system.pages import Site, enter_key, opened
 
 
-def test_a_picture_is_inspected_from_the_page(
+def test_image_is_inspected_from_the_page(
     browser: Browser, keyed: Site, tiny_images: dict[str, list[bytes]], tmp_path: Path
 ) -> None:
     picture = tmp_path / "part.png"

@@ -18,7 +18,7 @@ Moment = Callable[[str], bool]
 
 
 def killed_when(flowgauge: FlowGauge, command: list[str], moment: Moment, delay: float) -> int:
-    """Run a command and kill it so many seconds after a moment; its exit code, 0 where it ended before."""
+    """Kill a command some seconds after a moment; return its exit code, 0 if it ended first."""
     log = flowgauge.cwd / "log.txt"
     with log.open("w") as file, flowgauge.start(*command, log=file) as process:
         while process.poll() is None and not moment(log.read_text()):
@@ -61,7 +61,7 @@ def test_killed_training_resumes_to_the_same_weights(flowgauge: FlowGauge, comma
 
 
 @pytest.mark.slow
-def test_training_killed_in_every_stage_resumes_to_the_same_weights(
+def test_training_killed_in_any_stage_resumes_to_same_weights(
     flowgauge: FlowGauge, command: list[str]
 ) -> None:
     models, runs = flowgauge.cwd / "models", flowgauge.cwd / "runs"
@@ -80,7 +80,7 @@ def test_training_killed_in_every_stage_resumes_to_the_same_weights(
 
 
 def check_resumed(flowgauge: FlowGauge, command: list[str], moments: Sequence[tuple[Moment, float]]) -> int:
-    """Kill a training at these moments, and compare it with an undisturbed one; counts the kills in time."""
+    """Kill a training at these moments and compare it with an undisturbed one; count kills."""
     flowgauge.run(*command, "--models", "undisturbed/models", "--runs", "undisturbed/runs")
     models, runs = flowgauge.cwd / "models", flowgauge.cwd / "runs"
     codes = []

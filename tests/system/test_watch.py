@@ -1,4 +1,4 @@
-"""The watcher and a server as real processes, both killed at any moment: every picture is inspected once."""
+"""Watcher and server, killed at random moments: every image is inspected once."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ PATIENCE = 300.0
 
 @dataclass
 class Camera:
-    """Writes pictures into a folder, most of them not at once; some names come again with other pictures."""
+    """Writer of images, mostly in pieces; some names return with other images."""
 
     folder: Path
     pictures: list[bytes]
@@ -71,7 +71,7 @@ def watch(
 
 
 def scenario(fleet: Fleet, work: Path, *, files: int, kills: int, server_kills: int, seed: int) -> None:
-    """Write pictures while watcher and server are killed; then compare what is there with what should be."""
+    """Write images while watcher and server are killed; then check the results."""
     rng = random.Random(seed)
     folder, moved = work / "camera", work / "inspected"
     folder.mkdir()
@@ -113,7 +113,7 @@ def scenario(fleet: Fleet, work: Path, *, files: int, kills: int, server_kills: 
 
 
 def wait_for_more(folder: Path, seconds: float) -> None:
-    """Wait until there are more JSON files in a folder, but not for ever."""
+    """Wait for more JSON files in a folder, with a time limit."""
     before = len(list(folder.rglob("*.json")))
     end = time.monotonic() + seconds
     while len(list(folder.rglob("*.json"))) == before and time.monotonic() < end:
@@ -143,11 +143,11 @@ def require_once(server: Server, folder: Path, moved: Path, pictures: list[bytes
     assert all(path.name.endswith(".part") for path in moved.rglob(".*"))
 
 
-def test_killed_at_any_moment_every_picture_is_inspected_once(small_fleet: Fleet, tmp_path: Path) -> None:
+def test_every_image_is_inspected_once_over_kills(small_fleet: Fleet, tmp_path: Path) -> None:
     scenario(small_fleet, tmp_path, files=40, kills=3, server_kills=1, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_twenty_times_over_five_hundred_pictures(small_fleet: Fleet, tmp_path: Path) -> None:
+def test_twenty_kills_over_five_hundred_images(small_fleet: Fleet, tmp_path: Path) -> None:
     scenario(small_fleet, tmp_path, files=500, kills=20, server_kills=3, seed=2)

@@ -1,4 +1,4 @@
-"""Inspections at real receivers: refusing, slow, redirecting, restarted; and the server killed on the way."""
+"""Inspections reach receivers that refuse, stall, redirect or restart, over server kills."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ STATIONS = ["s1", "s2", "s3"]
 SECRET = "whsec_" + "c2VjcmV0" * 6
 
 
-def test_nothing_is_lost_whoever_is_restarted_or_killed(
+def test_webhooks_lose_nothing_over_restarts_and_kills(
     tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path
 ) -> None:
     def sometimes(number: int, _: bytes) -> Answer:
