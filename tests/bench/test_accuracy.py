@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bench.accuracy import FIGURES, table
-from training.config.run_config import RunConfig, dump_config
+from training.config.load_config import dump_config
+from training.config.run_config import RunConfig
 from training.evaluation.summary import METRICS
 
 

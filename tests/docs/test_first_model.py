@@ -17,7 +17,8 @@ from tests.docs.console import (
     run_command,
 )
 from tests.support.server import Server
-from training.config.run_config import RunConfig, dump_config
+from training.config.load_config import dump_config
+from training.config.run_config import RunConfig
 
 PAGE = ROOT / "docs" / "tutorials" / "first-model.md"
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 import flowgauge
 from tests.app.calibrating import good
-from training.config.run_config import RunConfig, dump_config
+from training.config.load_config import dump_config
+from training.config.run_config import RunConfig
 from training.data.check.findings import TITLES
 
 GUIDES = Path(__file__).parents[2] / "docs" / "how-to"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config.run_config import load_config
+from training.config.load_config import load_config
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "train.md").read_text()
 LINES = re.findall(r"(?m)^ {4}((?:geometry|backbone): \{.*?\})", PAGE)

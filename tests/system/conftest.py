@@ -11,7 +11,8 @@ from tests.support import fleet
 from tests.support.server import Server
 from tests.system.pages import Site, site
 from tests.system.processes import ENGINE_CACHE, FlowGauge, first_key
-from training.config.run_config import RunConfig, dump_config
+from training.config.load_config import dump_config
+from training.config.run_config import RunConfig
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ from tests.support.server import Server
 from tests.system.processes import FlowGauge
 from training.config.run_config import RunConfig
 from training.data import mvtec
-from training.evaluation.scoring import evaluate
+from training.evaluation.scoring import score_test_set
 from training.run import train
 from training.terminal.progress import Silent
 
@@ -69,7 +69,7 @@ def test_scores_agree_and_places_are_in_image_pixels(
         assert read_manifest(bundle).data.n_fit == 17  # pictures, not tiles
         detectors[category] = Detector.load(bundle, device="cpu")
         samples = mvtec.test_samples(data, category)
-        found = evaluate(detectors[category], samples, lambda _: None)
+        found = score_test_set(detectors[category], samples, lambda _: None)
         assert found.figures.image_auroc is not None
         assert found.figures.image_auroc > 0.8
         evaluated[category] = {row.path: row.score for row in found.rows}

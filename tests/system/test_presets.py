@@ -21,7 +21,7 @@ from flows.fastflow.bundle import bundle
 from tests.support.random_weights import random_weights
 from tests.support.stand_in_hub import Hub, serve
 from tests.system.processes import COMMAND
-from training.config.run_config import load_config
+from training.config.load_config import load_config
 from training.run import train
 from training.terminal.progress import Silent
 

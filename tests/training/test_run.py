@@ -24,13 +24,16 @@ from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.imaging.decoder import read_image
-from training.config.run_config import ConfigError, RunConfig, load_config
+from training.config.load_config import load_config
+from training.config.run_config import ConfigError, RunConfig
 from training.data.augment import AugmentError
 from training.data.sample import DatasetError
 from training.data.split import split
+from training.fit.checkpoint import CHECKPOINT
+from training.fit.errors import FitError
 from training.fit.publish import HIGHEST
 from training.fit.run_folder import FINISHED
-from training.fit.training_loop import CHECKPOINT, FitError, resolve_precision
+from training.fit.training_loop import resolve_precision
 from training.run import TrainedBundle, train
 
 

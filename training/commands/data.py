@@ -42,11 +42,11 @@ def check_images(
     from rich.console import Console
 
     from flows.fastflow.bundle.models_folder import require_category
-    from training.data.check.data_check import check
+    from training.data.check.data_check import check_data
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
-    found = check(data, category, threads=threads, sample_bits=sample_bits, stage=progress.stage)
+    found = check_data(data, category, threads=threads, sample_bits=sample_bits, stage=progress.stage)
     progress.say(f"{data / category}, laid out as {found.layout}")
     if found.no_test is not None:
         progress.say(f"no test images: {found.no_test}")

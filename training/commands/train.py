@@ -57,7 +57,7 @@ def train(
     """
     from rich.console import Console
 
-    from training.config.run_config import categories_with_settings, load_config
+    from training.config.load_config import categories_with_settings, load_config
     from training.data.layout import categories, folders_without_layout
     from training.run import train as run
     from training.run_all import SUMMARY, table, train_each

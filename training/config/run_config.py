@@ -1,17 +1,15 @@
 """The configuration of a training run: one YAML file describes it completely."""
 
 import math
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from flows.fastflow.backbones.presets import DEFAULT_BACKBONE, PresetError
+from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
 from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig, Geometry
 from flows.fastflow.manifest import (
     MAX_INPUT_PIXELS,
@@ -21,9 +19,6 @@ from flows.fastflow.manifest import (
     SampleBits,
 )
 from training.config.augmentation import AugmentConfig
-from training.config.category_settings import settings_of_category
-from training.config.presets import apply_preset
-from training.config.run_yaml import RunLoader
 from training.config.score_config import ScoreConfig
 
 
@@ -223,152 +218,3 @@ class RunConfig(_Section):
             )
         self.geometry.require_room(self.input_size)
         return self
-
-
-Override = Literal["seed", "device", "tensorboard", "epochs", "threads", "target_fpr"]
-_OVERRIDES: dict[Override, str | None] = {
-    "seed": None,
-    "device": None,
-    "tensorboard": None,
-    "epochs": "fit",
-    "threads": "fit",
-    "target_fpr": "calibration",
-}
-
-
-def load_config(
-    path: Path | None,
-    category: str | None = None,
-    *,
-    preset: str | None = None,
-    **overrides: str | float | None,
-) -> RunConfig:
-    """Read a run's YAML, or take the defaults, and apply what the command line says.
-
-    The file may hold `categories`, a mapping of names to settings, of which those of `category` win over the
-    rest of the file; see `settings_of_category`.
-
-    Args:
-        path: the YAML file, or None for the defaults.
-        category: what is learned; None leaves `categories` out.
-        preset: the base under the file's own fields, before the file's own `preset`; see `apply_preset`.
-        overrides: seed, device, tensorboard, epochs, threads, target_fpr; None leaves the file's value.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, says a thing twice, or has a field that is unknown or
-            out of range.
-    """
-    data = _read(path)
-    own = _special(data, path).get(category or "") or {}
-    general = {name: value for name, value in data.items() if name != "categories"}
-    try:
-        data = apply_preset(settings_of_category(general, own, preset), preset)
-    except PresetError as error:
-        raise ConfigError(f"{path or 'the run'}: {error}") from error
-    options: dict[tuple[int | str, ...], str] = {}
-    for name, section in _OVERRIDES.items():
-        value = overrides.pop(name, None)
-        if value is None:
-            continue
-        options[(name,) if section is None else (section, name)] = f"--{name.replace('_', '-')}"
-        if section is None:
-            data[name] = value
-        else:
-            inner = data.get(section)
-            # A section that is no mapping stays, for the validation to complain about.
-            if inner is None or isinstance(inner, dict):
-                data[section] = {**(inner or {}), name: value}
-    if overrides:
-        raise ConfigError(f"there are no such settings: {sorted(overrides)}")
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as error:
-        found = error.errors()
-        lines = []
-        for one in found:
-            named = options.get(one["loc"]) or ".".join(map(str, one["loc"])) or "the run"
-            lines.append(f"  {named}: {_fault(one)}")
-        where = str(path) if path else "the run's settings"
-        # A section or a run that is wrong as a whole may be so by any option for it.
-        faults = [one["loc"] for one in found]
-        at_fault = [option for loc, option in options.items() if any(loc[: len(f)] == f for f in faults)]
-        over = f" with {', '.join(at_fault)}" if at_fault else ""
-        raise ConfigError("\n".join([f"{where}{over} cannot be used:", *lines])) from error
-
-
-def _fault(error: Mapping[str, Any]) -> str:
-    """What is wrong with a field, for who wrote it."""
-    if error["type"] != "extra_forbidden":
-        return str(error["msg"]).removeprefix("Value error, ")
-    *sections, name = error["loc"]
-    model: Any = RunConfig
-    for section in sections:
-        field = getattr(model, "model_fields", {}).get(section)
-        model = None if field is None else field.annotation
-    near = get_close_matches(str(name), getattr(model, "model_fields", {}), 1)
-    return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def categories_with_settings(path: Path | None) -> list[str]:
-    """Names of the categories that a run's YAML has settings of their own for.
-
-    Raises:
-        ConfigError: as `load_config`.
-    """
-    return list(_special(_read(path), path))
-
-
-def require_whole_positions(input_size: tuple[int, int], strides: Sequence[int], backbone: str) -> None:
-    """Refuse a size that the backbone's strides do not divide: its last positions would lie beyond the edge.
-
-    Maps are interpolated as if positions covered the image evenly, and would be shifted.
-
-    Args:
-        input_size: (height, width).
-        strides: of the backbone's feature maps.
-        backbone: its name.
-
-    Raises:
-        ConfigError: with the sizes nearest to it that fit.
-    """
-    step = math.lcm(*strides)
-    near = {
-        side: [n for n in (side // step * step, side // step * step + step) if 32 <= n <= 4096]
-        for side in input_size
-        if side % step
-    }
-    if near:
-        instead = "; ".join(f"instead of {side} use {' or '.join(map(str, n))}" for side, n in near.items())
-        raise ConfigError(
-            f"input_size {input_size[0]} x {input_size[1]}: sides must be multiples of {step}, the coarsest "
-            f"stride of {backbone}; {instead}"
-        )
-
-
-def _read(path: Path | None) -> dict[str, object]:
-    if path is None:
-        return {}
-    try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), RunLoader)  # noqa: S506  (a SafeLoader)
-    except OSError as error:
-        raise ConfigError(f"cannot read the run's file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if loaded is not None and not isinstance(loaded, dict):
-        raise ConfigError(f"{path} must hold a mapping of settings; got {type(loaded).__name__}")
-    return loaded or {}
-
-
-def _special(data: dict[str, object], path: Path | None) -> dict[str, dict[str, object] | None]:
-    special = data.get("categories") or {}
-    if not isinstance(special, dict) or not all(isinstance(v, dict | None) for v in special.values()):
-        raise ConfigError(f"{path}: categories must map each name to a mapping of settings")
-    if others := [name for name in special if not isinstance(name, str)]:
-        raise ConfigError(f"{path}: to YAML the category {others[0]} is no text; write it in quotes")
-    return special
-
-
-def dump_config(config: RunConfig) -> str:
-    """The complete run as YAML, as `load_config` reads it."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    return text

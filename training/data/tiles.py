@@ -41,7 +41,7 @@ class TrainingTile:
     tile: int = 0
 
 
-def choose(
+def choose_tiles(
     images: Sequence[PinnedImage],
     geometry: Geometry,
     input_size: tuple[int, int],

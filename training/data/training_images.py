@@ -35,7 +35,7 @@ class TrainingImages:
     Attributes:
         paths: the files.
         hashes: sha256 of each.
-        shown: the number of the part that each shows, see `flows.fastflow.calibration.parts`.
+        part_numbers: the number of the part that each shows, see `flows.fastflow.calibration.parts`.
         split: which images are fitted to, and which are held out.
         copies: files left out because they are equal to others byte for byte.
         licence: of the images, or None.
@@ -43,7 +43,7 @@ class TrainingImages:
 
     paths: Sequence[Path]
     hashes: Sequence[str]
-    shown: NDArray[np.int64]
+    part_numbers: NDArray[np.int64]
     split: Split
     copies: int
     licence: str | None
@@ -64,13 +64,13 @@ class TrainingImages:
         return [PinnedImage(self.paths[i], self.hashes[i]) for i in self.split.calibration]
 
     @property
-    def distinct(self) -> int | None:
+    def part_count(self) -> int | None:
         """How many parts they show; None where each shows another."""
-        count = int(self.shown.max()) + 1
+        count = int(self.part_numbers.max()) + 1
         return None if count == len(self.paths) else count
 
     @property
-    def known(self) -> NDArray[np.int64]:
+    def not_fitted(self) -> NDArray[np.int64]:
         """The images to calibrate with, and others of their parts: to the threshold they are not new."""
         return np.setdiff1d(np.arange(len(self.paths)), self.split.seen)
 
@@ -165,7 +165,7 @@ def find_training_images(config: RunConfig, data: Path, category: str) -> Traini
     return TrainingImages(
         paths=paths,
         hashes=hashes,
-        shown=shown,
+        part_numbers=shown,
         split=parts.of_images(shown, drawn),
         copies=copies,
         licence=licence(data, category),

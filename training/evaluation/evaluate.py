@@ -25,16 +25,16 @@ from training.data.sample import DatasetError, Sample
 from training.evaluation.comparison.compare import PeerSettings, compare, plan_comparison
 from training.evaluation.near_copies import NearCopies, near_copies
 from training.evaluation.report.run_report import write_report
-from training.evaluation.scoring import Evaluation, ScoredSample, evaluate, require_usable
+from training.evaluation.scoring import Evaluation, ScoredSample, require_usable, score_test_set
 from training.evaluation.summary import TestSetRecord, metrics, summarise
 from training.evaluation.test_set import (
     TestSet,
-    choose,
+    choose_test_set,
     count_learned_parts,
     fingerprint,
     show_different_parts,
 )
-from training.fit.training_loop import read_metrics
+from training.fit.epoch_metrics import read_metrics
 from training.terminal.progress import Progress
 
 SUMMARY, SCORES = "summary.json", "scores.csv"
@@ -111,7 +111,7 @@ def evaluate_version(
     found = test_samples(data, category)
     _require_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
-    tests = choose(data, category, found, bundle, detector.manifest)
+    tests = choose_test_set(data, category, found, bundle, detector.manifest)
     independent = show_different_parts(tests.samples, data / category)
     _say_renewals(calibrations_folder(bundle), precision, progress)
     passed_over = _say_passed_over(data, category, found, progress)
@@ -120,7 +120,7 @@ def evaluate_version(
     folder.mkdir(parents=True, exist_ok=True)
     near = _look(tests, data / category, detector.manifest.sample_bits, progress)
     with progress.stage("evaluate", len(tests.samples)) as advance:
-        evaluation = evaluate(detector, tests.samples, advance, independent=independent)
+        evaluation = score_test_set(detector, tests.samples, advance, independent=independent)
     tested_on = TestSetRecord(
         data=str(data / category),
         test_fingerprint=fingerprint(tests),

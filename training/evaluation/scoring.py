@@ -145,7 +145,7 @@ def require_usable(
     return np.stack(thumbnails)
 
 
-def evaluate(
+def score_test_set(
     detector: Detector,
     samples: Sequence[Sample],
     advance: Callable[[int], None],

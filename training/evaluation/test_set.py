@@ -39,7 +39,9 @@ class TestSet:
     learned: list[Path]
 
 
-def choose(data: Path, category: str, found: Sequence[Sample], bundle: Path, manifest: Manifest) -> TestSet:
+def choose_test_set(
+    data: Path, category: str, found: Sequence[Sample], bundle: Path, manifest: Manifest
+) -> TestSet:
     """Choose the images to measure a version on.
 
     Args:

@@ -1,5 +1,7 @@
 """The frozen backbone of a run, loaded once for runs that follow each other."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,7 +9,7 @@ import torch
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.sources import find_weights
 from flows.fastflow.backbones.weights import Weights
-from training.config.run_config import BackboneConfig
+from training.config.run_config import BackboneConfig, ConfigError
 
 
 class BackboneLoader:
@@ -45,3 +47,31 @@ class BackboneLoader:
             built = FeatureExtractor(self.weights(config), config.out_indices, input_size).to(device)
             self._extractor = config, input_size, device, built
         return self._extractor[3]
+
+
+def require_whole_positions(input_size: tuple[int, int], strides: Sequence[int], backbone: str) -> None:
+    """Require an input size that the backbone's strides divide.
+
+    Otherwise the last positions lie beyond the edge. Maps are interpolated as if positions covered the image
+    evenly, and would be shifted.
+
+    Args:
+        input_size: (height, width).
+        strides: strides of the backbone's feature maps.
+        backbone: name of the backbone.
+
+    Raises:
+        ConfigError: with the nearest sizes that fit.
+    """
+    step = math.lcm(*strides)
+    near = {
+        side: [n for n in (side // step * step, side // step * step + step) if 32 <= n <= 4096]
+        for side in input_size
+        if side % step
+    }
+    if near:
+        instead = "; ".join(f"instead of {side} use {' or '.join(map(str, n))}" for side, n in near.items())
+        raise ConfigError(
+            f"input_size {input_size[0]} x {input_size[1]}: sides must be multiples of {step}, the coarsest "
+            f"stride of {backbone}; {instead}"
+        )

@@ -1,4 +1,4 @@
-"""From held-out good images to thresholds, with the very code that will serve."""
+"""Calibration of one engine on held-out good images, with the code that serves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +12,12 @@ from training.data.pinned_images import PinnedImage, read
 
 @dataclass(frozen=True)
 class EngineCalibration:
-    """What calibration of an engine finds.
+    """The calibration of one engine.
 
     Attributes:
         calibration: as recorded in the bundle.
-        threshold: for the image score, with what it certifies.
-        scores: of the images, in their order.
+        threshold: threshold of the image score, with the rate that it certifies.
+        scores: scores of the images, in their order.
     """
 
     calibration: Calibration
@@ -39,11 +39,11 @@ def calibrate(
     `flows.fastflow.calibration.calibrator.calibrate`.
 
     Args:
-        scorer: the fitted model, as the engine that will serve computes it.
-        images: good ones that the fit never saw.
+        scorer: the fitted model on one engine.
+        images: good images outside the fit.
         target_fpr: share of good parts that may be rejected.
         advance: called with 1 after every image.
-        sample_bits: of the images, see `images.decode`.
+        sample_bits: see `decoder.decode_image`.
 
     Raises:
         ImageError: an image cannot be decoded; it is named.
@@ -51,10 +51,10 @@ def calibrate(
     """
     measurements = []
     for image in images:
-        # Alone, as a part on the line comes.
+        # One at a time, as parts come on the line.
         [scored] = scorer.score([read(image, sample_bits)])
         measurements.append(calibration.measure_image(scored))
         advance(1)
     made = calibration.calibrate(measurements, target_fpr)
-    found = ThresholdRecord(**asdict(compute_threshold(made.scores, target_fpr)))
-    return EngineCalibration(made, found, [one.score for one in measurements])
+    record = ThresholdRecord(**asdict(compute_threshold(made.scores, target_fpr)))
+    return EngineCalibration(made, record, [measurement.score for measurement in measurements])

@@ -1,4 +1,4 @@
-"""From a fitted and calibrated head to a bundle in the models folder."""
+"""Publication of a run: the bundle is written, loaded once, and made active."""
 
 import hashlib
 import json
@@ -8,72 +8,82 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save
+from torch import Tensor
 
 from flows.fastflow.backbones.recorded import record_backbone
+from flows.fastflow.backbones.weights import save_weights
 from flows.fastflow.bundle.image_digests import CALIBRATION_IMAGES, FIT_IMAGES, format_digests
-from flows.fastflow.bundle.models_folder import publish
+from flows.fastflow.bundle.models_folder import BACKBONES, activate, describe_lost_calibrations, publish
 from flows.fastflow.calibration.highest_scores import highest_scoring
+from flows.fastflow.detector import Detector
+from flows.fastflow.files.atomic_files import remove_abandoned
 from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
-from training.config.run_config import RunConfig
 from training.data.pinned_images import read_bytes
-from training.data.training_images import TrainingImages
 from training.fit.calibrate import EngineCalibration
-from training.fit.training_loop import METRICS, final_metrics
+from training.fit.epoch_metrics import METRICS, final_metrics
+from training.fit.preparation import Run
+from training.fit.run_folder import CONFIG, DATA_CHECK, finish
 from training.versions import library_versions
 
-CONFIG = "config.yaml"
-DATA_CHECK = "data_check.json"
 HIGHEST = "report/highest.json"  # names of the calibration images with the highest scores, in float32
 
+Scorers = Mapping[Precision, Scorer]
+Calibrations = Mapping[Precision, EngineCalibration]
 
-def publish_model(
-    config: RunConfig,
-    category: str,
-    models: Path,
-    engines: Mapping[Precision, Scorer],
-    calibrated: Mapping[Precision, EngineCalibration],
-    images: TrainingImages,
-    folder: Path,
-) -> Path:
-    """Write the bundle of a run.
+
+def publish_version(run: Run, scorers: Scorers, calibrations: Calibrations) -> Path:
+    """Write the bundle of a run and make it the active version.
 
     Args:
-        config: the run.
-        category: name of the category.
-        models: the models folder.
-        engines: the fitted model as it may be served.
-        calibrated: what calibration found, for each of them.
-        images: that it was learned from.
-        folder: the run's folder, with its settings, metrics and data check.
+        run: the run; its folder holds settings, metrics and data check.
+        scorers: the fitted model, by engine.
+        calibrations: the calibration of each engine.
 
     Returns:
-        The bundle's directory. It is not active yet.
+        The bundle's directory.
 
     Raises:
         DatasetError: an image's file is gone or was changed since; it is named.
+        BundleError: the bundle cannot be loaded.
     """
-    # Contiguous again: the weights were laid out channels-last to compute, safetensors knows no strides.
-    reference, found = engines["float32"], calibrated["float32"]
-    held_out = images.pinned_held_out
-    tensors = {key: value.cpu().contiguous() for key, value in reference.head.state_dict().items()}
-    now = datetime.now(UTC)
-    weights_id = hashlib.sha256(save(tensors)).hexdigest()[:6]
-    # The same weights may be published twice in a second, with other rates.
-    while (models / category / _version(now, weights_id)).exists():
-        now += timedelta(seconds=1)
-    # The lowest, the middle and the highest score: three images that show a drift at either end.
-    ranked = np.argsort(found.scores)
-    chosen = sorted({int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])})
-    golden = {
-        f"golden/{i}{held_out[k].path.suffix.lower()}": read_bytes(held_out[k]) for i, k in enumerate(chosen)
-    }
-    manifest = Manifest(
-        category=category,
-        version=_version(now, weights_id),
-        created=now,
+    remove_abandoned(run.models / BACKBONES)
+    save_weights(run.weights, run.models / BACKBONES)
+    bundle = _write_bundle(run, scorers, calibrations)
+    # Loaded as a server loads it: a bundle that fails here must not become active.
+    Detector.load(bundle, device=str(run.device), backbone=scorers["float32"].extractor)
+    before = activate(run.models, run.category, bundle.name)
+    for line in describe_lost_calibrations(run.models, run.category, before, bundle.name):
+        run.progress.say(line)
+    finish(run.folder, run.identity, bundle.name)
+    return bundle
+
+
+def _write_bundle(run: Run, scorers: Scorers, calibrations: Calibrations) -> Path:
+    head = scorers["float32"].head
+    # Contiguous again: the weights were laid out channels-last, and safetensors knows no strides.
+    tensors = {key: value.cpu().contiguous() for key, value in head.state_dict().items()}
+    golden = _golden_files(run, calibrations["float32"].scores)
+    manifest = _manifest(run, scorers, calibrations, tensors, golden)
+    files = golden | _report_files(run, calibrations["float32"].scores)
+    return publish(run.models, manifest, tensors, files)
+
+
+def _manifest(
+    run: Run,
+    scorers: Scorers,
+    calibrations: Calibrations,
+    tensors: Mapping[str, Tensor],
+    golden: Mapping[str, bytes],
+) -> Manifest:
+    config, reference = run.config, scorers["float32"]
+    created, version = _new_version(run.models / run.category, tensors)
+    return Manifest(
+        category=run.category,
+        version=version,
+        created=created,
         backbone=record_backbone(reference.extractor),
         input_size=config.input_size,
         sample_bits=config.sample_bits,
@@ -82,31 +92,55 @@ def publish_model(
         gaussian=Gaussian(sizes=reference.head.gaussian.sizes),
         flow=config.flow,
         score=reference.rule,
-        calibration=found.calibration,
-        reduced={name: one.calibration for name, one in calibrated.items() if name != "float32"},
-        thresholds={name: one.threshold for name, one in calibrated.items()},
+        calibration=calibrations["float32"].calibration,
+        reduced={name: made.calibration for name, made in calibrations.items() if name != "float32"},
+        thresholds={name: made.threshold for name, made in calibrations.items()},
         review_fpr=config.calibration.review_fpr,
-        metrics=final_metrics(folder),
-        data=images.record,
+        metrics=final_metrics(run.folder),
+        data=run.images.record,
         libraries=library_versions(),
-        golden=[_golden(file, data, engines, config.sample_bits) for file, data in golden.items()],
+        golden=[_golden(file, data, scorers, config.sample_bits) for file, data in golden.items()],
         files={},
     )
-    files = dict(golden)
-    files["report/metrics.jsonl"] = (folder / METRICS).read_bytes()
-    for name, rows in ((FIT_IMAGES, images.split.seen), (CALIBRATION_IMAGES, images.known)):
-        files[name] = format_digests([images.hashes[i] for i in rows])
-    files["report/config.yaml"] = (folder / CONFIG).read_bytes()
-    files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
-    files[HIGHEST] = json.dumps(highest_scoring([one.path.name for one in held_out], found.scores)).encode()
-    return publish(models, manifest, tensors, files)
 
 
-def _version(created: datetime, weights_id: str) -> str:
+def _new_version(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[datetime, str]:
+    """Choose the time and the name of a version: the time and a digest of the weights."""
+    created = datetime.now(UTC)
+    weights_id = hashlib.sha256(save(dict(tensors))).hexdigest()[:6]
+    # The same weights may be published twice in a second, with other rates.
+    while (folder / _version_name(created, weights_id)).exists():
+        created += timedelta(seconds=1)
+    return created, _version_name(created, weights_id)
+
+
+def _version_name(created: datetime, weights_id: str) -> str:
     return f"{created:%Y%m%dT%H%M%S}-{weights_id}"
 
 
-def _golden(file: str, data: bytes, engines: Mapping[Precision, Scorer], sample_bits: int) -> Golden:
+def _golden_files(run: Run, scores: list[float]) -> dict[str, bytes]:
+    """Read the images with the lowest, the median and the highest score: they show a drift at either end."""
+    held_out = run.images.pinned_held_out
+    ranked = np.argsort(scores)
+    chosen = sorted({int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])})
+    return {
+        f"golden/{i}{held_out[k].path.suffix.lower()}": read_bytes(held_out[k]) for i, k in enumerate(chosen)
+    }
+
+
+def _golden(file: str, data: bytes, scorers: Scorers, sample_bits: int) -> Golden:
     image = decode_image(data, FILE_LIMITS, sample_bits)
-    scores = {name: engine.score([image])[0].score for name, engine in engines.items()}
+    scores = {name: scorer.score([image])[0].score for name, scorer in scorers.items()}
     return Golden(file=file, score=scores.pop("float32"), reduced=scores)
+
+
+def _report_files(run: Run, scores: list[float]) -> dict[str, bytes]:
+    images = run.images
+    files = {"report/metrics.jsonl": (run.folder / METRICS).read_bytes()}
+    for name, rows in ((FIT_IMAGES, images.split.seen), (CALIBRATION_IMAGES, images.not_fitted)):
+        files[name] = format_digests([images.hashes[i] for i in rows])
+    files["report/config.yaml"] = (run.folder / CONFIG).read_bytes()
+    files[f"report/{DATA_CHECK}"] = (run.folder / DATA_CHECK).read_bytes()
+    names = highest_scoring([image.path.name for image in images.pinned_held_out], scores)
+    files[HIGHEST] = json.dumps(names).encode()
+    return files

@@ -1,4 +1,4 @@
-"""The folder of a run: named after all that decides its weights, held by one process, reused when done."""
+"""The folder of a run, named after a digest of everything that decides its weights."""
 
 import hashlib
 import json
@@ -14,17 +14,22 @@ from filelock import FileLock, Timeout
 
 from flows.fastflow.bundle.bundle import BundleError, verify
 from flows.fastflow.bundle.models_folder import resolve
-from training.config.run_config import RunConfig, dump_config
-from training.fit.publish import CONFIG
-from training.fit.training_loop import CHECKPOINT, METRICS, FitError, resolve_precision
+from training.config.load_config import dump_config
+from training.config.run_config import RunConfig
+from training.fit.checkpoint import CHECKPOINT
+from training.fit.epoch_metrics import METRICS
+from training.fit.errors import FitError
+from training.fit.training_loop import resolve_precision
 from training.versions import library_versions
 
+CONFIG = "config.yaml"
+DATA_CHECK = "data_check.json"
 FINISHED = "finished.json"
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a run leaves when it is done: its identity, and the version it published."""
+class FinishedRun:
+    """The content of finished.json: a run's bundle identity and the version it published."""
 
     identity: str
     version: str
@@ -32,11 +37,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Identity:
-    """Digests by which a run is told from others.
+    """Digests that identify a run.
 
     Attributes:
-        fit: of all that decides the fitted weights.
-        bundle: of all that decides the bundle.
+        fit: digest of everything that decides the fitted weights.
+        bundle: digest of everything that decides the bundle.
     """
 
     fit: str
@@ -50,36 +55,36 @@ def identify(
     device: torch.device,
     parts: Sequence[int] | None = None,
 ) -> Identity:
-    """The identity of a run.
+    """Compute the identity of a run.
 
     Args:
-        config: the run.
+        config: settings of the run.
         hashes: sha256 of each image.
         weights_sha256: digest of the backbone's weights.
-        device: that computes.
-        parts: the number of the part that each image shows; None where each shows another.
+        device: device that computes.
+        parts: number of the part in each image; None if every image shows another part.
     """
-    # The backbone's weights count by what they hold, not by where they lie; the device by what it turned out
-    # to be. The score and the asked rate come after the fit: another rate needs no other fit.
-    later: dict[str, Any] = {"score": True, "calibration": {"target_fpr", "review_fpr", "engines"}}
-    never: dict[str, Any] = {
+    # The content of the backbone's weights counts, not their path; the device counts as resolved. Score and
+    # rates apply after the fit: another rate needs no other fit.
+    after_fit: dict[str, Any] = {"score": True, "calibration": {"target_fpr", "review_fpr", "engines"}}
+    irrelevant: dict[str, Any] = {
         "backbone": {"weights"},
         "device": True,
         "feature_cache": True,
         "tensorboard": True,
     }
-    settings = config.model_dump(mode="json", exclude=never | later)
+    settings = config.model_dump(mode="json", exclude=irrelevant | after_fit)
     settings["fit"]["precision"] = resolve_precision(config.fit.precision, device)
-    decides = [settings, hashes, weights_sha256, str(device), library_versions()]
-    fitted = _digest(decides if parts is None else [*decides, parts])
-    return Identity(fitted, _digest([fitted, config.model_dump(mode="json", include=later)]))
+    decisive = [settings, hashes, weights_sha256, str(device), library_versions()]
+    fitted = _digest(decisive if parts is None else [*decisive, parts])
+    return Identity(fitted, _digest([fitted, config.model_dump(mode="json", include=after_fit)]))
 
 
 def lock_folder(folder: Path) -> AbstractContextManager[object]:
-    """Hold the run's folder: a second run there would mix its checkpoints with ours.
+    """Lock the run's folder: two runs in it would mix their checkpoints.
 
     Raises:
-        FitError: another process holds it.
+        FitError: another process holds the lock.
     """
     lock = FileLock(folder / "lock")
     try:
@@ -88,13 +93,13 @@ def lock_folder(folder: Path) -> AbstractContextManager[object]:
         raise FitError(f"another process is at work on this very run, in {folder}") from error
 
 
-def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
-    """Make ready for a fit: write the settings, and forget what a killed process left half written.
+def begin_fit(folder: Path, config: RunConfig, *, resume: bool) -> None:
+    """Write the settings and remove leftovers of a killed process.
 
-    Unless the run is resumed, forget too how far it had come, and that it ended before.
+    Without `resume`, also remove the checkpoint and the note of a finished run.
     """
-    for left in folder.glob(".*.part"):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in folder.glob(".*.part"):
+        shutil.rmtree(leftover, ignore_errors=True)
     if not resume:
         (folder / FINISHED).unlink(missing_ok=True)
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -102,11 +107,11 @@ def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
 
 
 def describe_discarded(folder: Path, *, finished: bool) -> str | None:
-    """What a run that does not resume gives up, in words; None where there is nothing.
+    """Describe what a run without --resume discards; None if there is nothing.
 
     Args:
-        folder: of the run.
-        finished: whether an earlier one has published its model.
+        folder: the run's folder.
+        finished: an earlier run published its model.
     """
     if finished:
         done, instead = "is finished", "take its model"
@@ -125,7 +130,7 @@ def _epochs(count: int) -> str:
 
 
 def epochs_done(folder: Path) -> int:
-    """Whole epochs that the folder's checkpoint spares, as its metrics tell."""
+    """Count the epochs of the folder's checkpoint, by its metrics."""
     if not (folder / CHECKPOINT).exists():
         return 0
     try:
@@ -135,16 +140,16 @@ def epochs_done(folder: Path) -> int:
 
 
 def finish(folder: Path, identity: Identity, version: str) -> None:
-    """Note that the run is done, and the version it published."""
-    (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity.bundle, version))))
+    """Record that the run is finished, with the version it published."""
+    (folder / FINISHED).write_text(json.dumps(asdict(FinishedRun(identity.bundle, version))))
 
 
 def find_published(folder: Path, identity: Identity, models: Path, category: str) -> Path | None:
-    """The bundle that this run published before, if it is whole."""
+    """Find the intact bundle that this run published; None if there is none."""
     try:
-        finished = Finished(**json.loads((folder / FINISHED).read_text()))
+        finished = FinishedRun(**json.loads((folder / FINISHED).read_text()))
     except (OSError, ValueError, TypeError):
-        return None  # none, or a half-written one
+        return None  # missing or half written
     if finished.identity == identity.bundle:
         with suppress(BundleError):  # deleted or damaged: publish again
             bundle = resolve(models, category, finished.version)

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from training.fit.training_loop import EpochMetrics
+from training.fit.epoch_metrics import EpochMetrics
 
 
 class TensorBoardError(ValueError):
-    """TensorBoard cannot be written for."""
+    """TensorBoard logs cannot be written."""
 
 
 class TensorBoardLog:
-    """Writes a run's epochs, those of before a stop included.
+    """Writes a run's epochs, including those before a stop.
 
     Args:
-        folder: of the run, within the folder that `tensorboard --logdir` gets. An earlier log of the same run
-            there is hidden by this one.
+        folder: the run's folder within the folder for `tensorboard --logdir`. The log hides an earlier one of
+            the same run.
 
     Raises:
         TensorBoardError: the package is not installed.
@@ -24,7 +24,7 @@ class TensorBoardLog:
 
     def __init__(self, folder: Path) -> None:
         try:
-            from torch.utils.tensorboard import SummaryWriter  # takes a second, and most runs do without
+            from torch.utils.tensorboard import SummaryWriter  # takes a second; most runs do without
         except ImportError as error:
             raise TensorBoardError(
                 "tensorboard logging needs a package that is not installed: pip install tensorboard, or "
@@ -43,3 +43,8 @@ class TensorBoardLog:
         self._writer.add_scalar("learning_rate", row.learning_rate, row.epoch)
         self._writer.add_scalar("seconds", row.seconds, row.epoch)
         self._writer.flush()
+
+
+def open_log(folder: Path | None, category: str, run: str) -> TensorBoardLog | None:
+    """Open FOLDER/CATEGORY/RUN for a run's epochs; None without a folder."""
+    return None if folder is None else TensorBoardLog(folder / category / run)

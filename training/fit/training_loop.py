@@ -1,55 +1,28 @@
-"""Fitting the flows to cached feature maps, with checkpoints that continue to the same bits."""
+"""The training loop: fit the flows to cached feature maps."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from flows.fastflow.engines.engine import supports_bfloat16
-from flows.fastflow.files.atomic_files import replace_file, replacing
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head, autocast_for, channels_last
-from training.config.run_config import RunConfig, StoppingConfig
+from training.config.run_config import RunConfig
 from training.data.split import Split
 from training.features.cache import Features
+from training.fit.checkpoint import load_checkpoint, save_checkpoint
+from training.fit.early_stopping import EarlyStopping
+from training.fit.epoch_metrics import EpochMetrics, write_metrics
+from training.fit.errors import FitError
 
-CHECKPOINT = "checkpoint.pt"
-METRICS = "metrics.jsonl"
 _STATISTICS_BYTES = 256 * 2**20
-
-
-class FitError(ValueError):
-    """The fit cannot go on."""
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """One line of metrics.jsonl.
-
-    Attributes:
-        epoch: from 1.
-        fit_nll: mean over the epoch, in nats per dimension, one value per scale.
-        held_out_nll: the same on the calibration images after the epoch. For people to see; nothing is
-            chosen by it.
-        validation_nll: likewise on the images that `fit.stopping` judges by; None without it.
-        learning_rate: at the end of the epoch.
-        seconds: wall time of the epoch.
-    """
-
-    epoch: int
-    fit_nll: list[float]
-    held_out_nll: list[float]
-    learning_rate: float
-    seconds: float
-    validation_nll: list[float] | None = None
 
 
 def fit(
@@ -66,18 +39,17 @@ def fit(
 ) -> Head:
     """Fit a head to the feature maps of good images.
 
-    The order of images in an epoch depends on the seed and the epoch's number alone, so a run that was
-    killed continues from its last whole epoch to bit-identical weights (same machine, same threads).
+    The order of images in an epoch depends only on the seed and the number of the epoch. A killed run
+    therefore continues from its last whole epoch to bit-identical weights (same machine, same threads).
 
     Args:
-        config: the run.
+        config: settings of the run.
         features: per scale (N, C_i, H_i, W_i).
-        rows: of the features: to fit, kept out to calibrate, whose likelihood is logged, and to judge when
-            to stop.
-        device: where to compute.
-        folder: checkpoint and metrics are written here after every epoch.
-        identity: what must be equal for a checkpoint to be continued.
-        resume: continue from the folder's checkpoint where there is one.
+        rows: rows of the features to fit, to calibrate with (their likelihood is logged) and to validate.
+        device: device that computes.
+        folder: receives checkpoint and metrics after every epoch.
+        identity: a checkpoint is continued if it has the same.
+        resume: continue from the folder's checkpoint, if there is one.
         on_batch: called with the number of batches done since the last call.
         on_epoch: called after every epoch.
 
@@ -85,39 +57,39 @@ def fit(
         FitError: features or the loss are not finite, or the checkpoint is damaged or of another run.
     """
     torch.manual_seed(config.seed)
-    training = _Training(config, features, rows, device)
+    trainer = _Trainer(config, features, rows, device)
     history: list[EpochMetrics] = []
-    checkpoint = _load(folder / CHECKPOINT, identity, device) if resume else None
+    checkpoint = load_checkpoint(folder, identity, device) if resume else None
     if checkpoint is None:
-        training.fit_statistics()
+        trainer.fit_statistics()
     else:
-        training.restore(checkpoint)
+        trainer.restore(checkpoint)
         history = [EpochMetrics(**row) for row in checkpoint["history"]]
-        # The run may have been killed between the checkpoint and its lines.
-        _write_metrics(folder / METRICS, history)
-        on_batch(training.steps * len(history))
+        # The run may have been killed between writing the checkpoint and its metrics.
+        write_metrics(folder, history)
+        on_batch(trainer.steps * len(history))
         for row in history:
             on_epoch(row)
-    for epoch in range(len(history) + 1, training.epochs + 1):
-        if training.stopping.due(len(history)):
+    for epoch in range(len(history) + 1, trainer.epochs + 1):
+        if trainer.stopping.is_due(len(history)):
             break
-        history.append(training.epoch(epoch, on_batch))
-        state = {"identity": identity, **training.state(), "history": [asdict(row) for row in history]}
-        _save(folder / CHECKPOINT, state)
-        _write_metrics(folder / METRICS, history)
+        history.append(trainer.epoch(epoch, on_batch))
+        state = {"identity": identity, **trainer.state(), "history": [asdict(row) for row in history]}
+        save_checkpoint(folder, state)
+        write_metrics(folder, history)
         on_epoch(history[-1])
-    training.stopping.restore(training.head.flow)
-    return training.head.eval()
+    trainer.stopping.restore(trainer.head.flow)
+    return trainer.head.eval()
 
 
-class _Training:
+class _Trainer:
     """A head with its optimiser and schedule, fitted epoch by epoch; arguments as of `fit`.
 
     Attributes:
-        head: that is fitted.
-        stopping: when to stop.
-        steps: updates of an epoch.
-        epochs: at most.
+        head: the head to fit.
+        stopping: early stopping.
+        steps: updates per epoch.
+        epochs: maximum number of epochs.
     """
 
     def __init__(self, config: RunConfig, features: Features, rows: Split, device: torch.device) -> None:
@@ -129,7 +101,7 @@ class _Training:
         channels_last(self.head.to(device))
         self.steps = settings.batches_of(len(rows.fit))
         self.epochs = settings.epochs_for(len(rows.fit))
-        self.stopping = _Stopping(settings.stopping)
+        self.stopping = EarlyStopping(settings.stopping)
         self._precision = resolve_precision(settings.precision, device)
         # Fused: one pass over each weight instead of a dozen operations on it.
         self._optimiser = torch.optim.Adam(
@@ -139,7 +111,7 @@ class _Training:
             fused=True,
         )
         self._schedule: torch.optim.lr_scheduler.LRScheduler
-        # Of a single update it is its end, nearly 0.
+        # With a single update one-cycle would use its last rate, nearly 0.
         if settings.schedule == "one-cycle" and self.steps * self.epochs > 1:
             self._schedule = torch.optim.lr_scheduler.OneCycleLR(
                 self._optimiser, settings.learning_rate, total_steps=self.steps * self.epochs
@@ -148,7 +120,7 @@ class _Training:
             self._schedule = torch.optim.lr_scheduler.ConstantLR(self._optimiser, factor=1.0)
 
     def fit_statistics(self) -> None:
-        """Fit all but the flows.
+        """Fit the normaliser and the Gaussians.
 
         Raises:
             FitError: a feature is not finite.
@@ -158,11 +130,11 @@ class _Training:
             self.head.fit_statistics(lambda: _batches(features, rows, _statistics_batch(features), device))
         except ValueError as error:
             raise FitError(
-                f"the backbone's features are of no use, are its weights sound? {error}"
+                f"the backbone's features cannot be used, are its weights sound? {error}"
             ) from error
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Collect what a checkpoint holds."""
         return {
             "head": self.head.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -171,14 +143,14 @@ class _Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` gave."""
+        """Continue from a result of `state`."""
         self.head.load_state_dict(state["head"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         self.stopping.best = state["best"]
 
     def epoch(self, epoch: int, on_batch: Callable[[int], None]) -> EpochMetrics:
-        """Go through the images once; `epoch` counts from 1.
+        """Fit one epoch; `epoch` counts from 1.
 
         Raises:
             FitError: a loss is not finite.
@@ -188,19 +160,19 @@ class _Training:
         self.head.train()
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = rows.fit[torch.randperm(len(rows.fit), generator=generator).numpy()]
-        # Of the epoch's number as well: a run that is resumed goes on with the same noise.
+        # Seeded by the epoch too: a resumed run draws the same noise.
         noise = torch.Generator(self._device).manual_seed(seed * 1_000_003 + epoch)
         total = torch.zeros(len(self._features), dtype=torch.float64)
         for maps in _batches(self._features, order, settings.batch_size, self._device):
-            found = self._update(_noisy(self.head.normaliser(maps), settings.noise, noise))
-            _require_finite(found.tolist(), epoch)
-            total += found * len(maps[0])
+            losses = self._update(_with_noise(self.head.normaliser(maps), settings.noise, noise))
+            _require_finite(losses.tolist(), epoch)
+            total += losses * len(maps[0])
             on_batch(1)
-        held_out = self._judge(rows.calibration, epoch)
+        held_out = self._mean_nll(rows.calibration, epoch)
         validation = None
         if settings.stopping is not None:
-            validation = self._judge(rows.validation, epoch)
-            self.stopping.see(epoch, sum(validation), self.head.flow)
+            validation = self._mean_nll(rows.validation, epoch)
+            self.stopping.observe(epoch, sum(validation), self.head.flow)
         return EpochMetrics(
             epoch=epoch,
             fit_nll=(total / len(rows.fit)).tolist(),
@@ -211,7 +183,7 @@ class _Training:
         )
 
     def _update(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Make one update; the loss of each scale, (S,) float64."""
+        """Make one update and return the loss of each scale, (S,) float64."""
         with autocast_for(self._precision, self._device):
             losses = torch.stack(self.head.flow.nll(inputs))
         self._optimiser.zero_grad(set_to_none=True)
@@ -219,11 +191,11 @@ class _Training:
         torch.nn.utils.clip_grad_norm_(self.head.flow.parameters(), self._config.fit.gradient_clip)
         self._optimiser.step()
         self._schedule.step()
-        return losses.detach().double().cpu()  # once: to fetch them is to wait for the GPU
+        return losses.detach().double().cpu()  # one transfer: each waits for the GPU
 
     @torch.inference_mode()
-    def _judge(self, index: NDArray[Any], epoch: int) -> list[float]:
-        """The negative log-likelihood of images that are not fitted, of each scale."""
+    def _mean_nll(self, index: NDArray[Any], epoch: int) -> list[float]:
+        """Average the negative log-likelihood of images outside the fit, per scale."""
         self.head.eval()
         total = torch.zeros(len(self._features), dtype=torch.float64)
         for maps in _batches(self._features, index, self._config.fit.batch_size, self._device):
@@ -234,48 +206,22 @@ class _Training:
         return values
 
 
-class _Stopping:
-    """Watches the likelihood of images kept apart for it, and keeps the weights of the best epoch."""
-
-    def __init__(self, settings: StoppingConfig | None) -> None:
-        self._settings = settings
-        self.best: dict[str, Any] = {}  # as a checkpoint holds it; empty before the first epoch
-
-    def due(self, epochs: int) -> bool:
-        """Whether after so many epochs the best one is too long ago."""
-        if self._settings is None or not self.best:
-            return False
-        return epochs - int(self.best["epoch"]) >= self._settings.patience
-
-    def see(self, epoch: int, nll: float, flow: nn.Module) -> None:
-        """Take note of an epoch."""
-        if not self.best or nll < self.best["nll"]:
-            weights = {name: value.detach().clone() for name, value in flow.state_dict().items()}
-            self.best = {"epoch": epoch, "nll": nll, "weights": weights}
-
-    def restore(self, flow: nn.Module) -> None:
-        """Give the flow the weights of the best epoch, where epochs were watched."""
-        if self.best:
-            flow.load_state_dict(self.best["weights"])
-
-
-def _noisy(maps: Sequence[Tensor], deviation: float, generator: torch.Generator) -> list[Tensor]:
-    """Normalised features with normal noise, where there shall be any."""
+def _with_noise(maps: Sequence[Tensor], deviation: float, generator: torch.Generator) -> list[Tensor]:
     if deviation == 0:
         return list(maps)
-    # Drawn in the layout that the maps have, or adding would put them into another.
+    # `empty_like` keeps the memory layout of the maps; the sum would otherwise have another one.
     return [x.add(torch.empty_like(x).normal_(0, deviation, generator=generator)) for x in maps]
 
 
 def resolve_precision(precision: Literal["auto", Precision], device: torch.device) -> Precision:
-    """What `fit.precision` comes to on a device."""
+    """Resolve `fit.precision` on a device."""
     if precision != "auto":
         return precision
     return "bfloat16" if supports_bfloat16(device) else "float32"
 
 
 def _statistics_batch(features: Features) -> int:
-    """How many images are looked at together for statistics: no more bytes than a GPU can spare."""
+    """Limit the images per batch of statistics to the memory that a GPU can spare."""
     nbytes = sum(int(array[0].nbytes) for array in features)
     return max(1, min(64, _STATISTICS_BYTES // nbytes))
 
@@ -296,58 +242,3 @@ def _require_finite(losses: list[float], epoch: int) -> None:
             f"the loss is not finite in epoch {epoch}: {losses}; a smaller fit.learning_rate or "
             "flow.clamp helps"
         )
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The epochs of a fit, as `fit` wrote them: mappings with the fields of `EpochMetrics`."""
-    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-
-
-def final_metrics(folder: Path) -> dict[str, float]:
-    """What a fit ended with, means over scales, at the epoch whose weights it gave.
-
-    Args:
-        folder: of the run, after `fit`.
-    """
-    row = row_of_final_weights(read_metrics(folder))
-    return {name: float(np.mean(row[name])) for name in ("fit_nll", "held_out_nll")}
-
-
-def row_of_final_weights(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Of a fit's epochs that whose weights it gave: the one that `fit.stopping` chose, otherwise the last."""
-    if rows[-1]["validation_nll"] is None:
-        return rows[-1]
-    return min(rows, key=lambda row: sum(row["validation_nll"]))
-
-
-def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
-    # Whole at every epoch, so that a continued run neither repeats nor loses a line.
-    text = "".join(json.dumps(asdict(row)) + "\n" for row in history)
-    replace_file(path, text.encode(), sync=False)
-
-
-def _save(path: Path, state: dict[str, object]) -> None:
-    try:
-        with replacing(path, sync=False) as temporary:
-            torch.save(state, temporary)
-    except RuntimeError as error:  # what torch makes of a write that fails
-        raise FitError(
-            f"the checkpoint {path} cannot be written, is the disk full? With room for it, --resume "
-            f"continues from the epoch before ({str(error).splitlines()[0]})"
-        ) from error
-
-
-def _load(path: Path, identity: str, device: torch.device) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        found = state["identity"]
-    except Exception as error:  # torch raises a dozen classes for a damaged file
-        raise FitError(f"the checkpoint {path} is damaged; train without --resume") from error
-    if found != identity:
-        raise FitError(
-            f"the checkpoint {path} belongs to a run with other settings or other images; "
-            "train without --resume to start over"
-        )
-    return state

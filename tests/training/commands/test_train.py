@@ -9,7 +9,8 @@ from typer.testing import CliRunner, Result
 import flowgauge
 from flows.fastflow.bundle.bundle import read_manifest, verify
 from flows.fastflow.bundle.models_folder import resolve, versions
-from training.config.run_config import RunConfig, dump_config, load_config
+from training.config.load_config import dump_config, load_config
+from training.config.run_config import RunConfig
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import yaml
 
 from flows.fastflow.backbones.presets import PAPER, PRESETS
 from tests.training.run_yaml import write
-from training.config.run_config import ConfigError, RunConfig, load_config
+from training.config.load_config import load_config
+from training.config.run_config import ConfigError, RunConfig
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.run_yaml import write
-from training.config.run_config import ConfigError, load_config
+from training.config.load_config import load_config
+from training.config.run_config import ConfigError
 
 
 @pytest.mark.parametrize(

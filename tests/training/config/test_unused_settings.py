@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from training.config.run_config import RunConfig, dump_config, load_config
+from training.config.load_config import dump_config, load_config
+from training.config.run_config import RunConfig
 from training.config.unused_settings import unused_settings
 
 SAID: list[tuple[dict[str, Any], str]] = [

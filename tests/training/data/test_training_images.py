@@ -94,7 +94,7 @@ class TestParts:
         assert [len(shown[name]) for name in NAMES] == [4, 2, 2]
         assert set.union(*shown.values()) == {f"part{i}" for i in range(8)}
         assert (len(part.fit), len(part.calibration), len(part.validation)) == (16, 2, 8)
-        assert images.distinct == 8
+        assert images.part_count == 8
         assert (images.record.n_fit, images.record.n_calibration) == (24, 2)
         assert images.held_out == [images.paths[i] for i in part.calibration]
 
@@ -102,10 +102,10 @@ class TestParts:
         images = find_training_images(CONFIG, data, "tiny")
         part = images.split
         apart = {images.paths[i].name[:5] for i in part.calibration}
-        assert {images.paths[i].name for i in images.known} == {
+        assert {images.paths[i].name for i in images.not_fitted} == {
             path.name for path in images.paths if path.name[:5] in apart
         }
-        assert len(images.known) == 8
+        assert len(images.not_fitted) == 8
         views = images.views(AugmentConfig(), 0, UNTILED)
         assert {view.image for view in views} == {*part.fit.tolist(), *part.calibration.tolist()}
         rows = images.rows(views)
@@ -128,8 +128,8 @@ class TestParts:
         (good / "own.png").write_bytes(png(picture(99)))
         shutil.copy(good / "own.png", good / "own too.png")
         images = find_training_images(CONFIG, data, "tiny")
-        assert (len(images.paths), images.copies, images.distinct) == (33, 3, 9)
-        shown = dict(zip(images.hashes, images.shown.tolist(), strict=True))
+        assert (len(images.paths), images.copies, images.part_count) == (33, 3, 9)
+        shown = dict(zip(images.hashes, images.part_numbers.tolist(), strict=True))
         for part in range(8):
-            of_part = [sha for sha, k in zip(before.hashes, before.shown, strict=True) if k == part]
+            of_part = [sha for sha, k in zip(before.hashes, before.part_numbers, strict=True) if k == part]
             assert len({shown[sha] for sha in of_part}) == 1

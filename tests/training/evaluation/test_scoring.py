@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from training.data.sample import Sample
-from training.evaluation.scoring import Evaluation, evaluate
+from training.evaluation.scoring import Evaluation, score_test_set
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def with_masks(samples: Sequence[Sample], folder: Path) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def evaluation(detector: Detector, samples: list[Sample]) -> Evaluation:
-    return evaluate(detector, samples, ignore)
+    return score_test_set(detector, samples, ignore)
 
 
 def test_rates_are_shares_of_their_own_kind(
@@ -65,7 +65,7 @@ def test_rates_are_shares_of_their_own_kind(
     assert evaluation.escapes == 1 - sum(rejected[3:]) / 3
     # Told the truth the wrong way round, every rate turns into the other's complement.
     swapped = [dataclasses.replace(s, defect=None if s.defect else "scratch") for s in samples]
-    opposite = evaluate(detector, swapped, ignore)
+    opposite = score_test_set(detector, swapped, ignore)
     assert opposite.false_rejects == pytest.approx(1 - evaluation.escapes)
     assert opposite.escapes == pytest.approx(1 - evaluation.false_rejects)
     assert opposite.figures.image_auroc == 0.0
@@ -85,7 +85,7 @@ def test_what_lies_in_the_review_band_is_neither_rejected_nor_an_escape(
     chosen = [*samples, dataclasses.replace(samples[0], defect="dent")]
     reject, review = reviewing.calibrator.threshold.reject, reviewing.calibrator.threshold_at(0.9).reject
     assert review < reject
-    found = evaluate(reviewing, chosen, ignore)
+    found = score_test_set(reviewing, chosen, ignore)
     wanted = [
         "REJECT" if x > reject else "REVIEW" if x > review else "PASS" for x in (r.score for r in found.rows)
     ]
@@ -103,7 +103,7 @@ def test_what_lies_in_the_review_band_is_neither_rejected_nor_an_escape(
 def test_every_kind_of_defect_has_its_own_figures(detector: Detector, samples: list[Sample]) -> None:
     """A dent that nobody can see is a good part under another name: half of its pairs are won by chance."""
     dents = [dataclasses.replace(s, defect="dent") for s in samples[:3]]
-    found = evaluate(detector, [*samples, *dents], ignore)
+    found = score_test_set(detector, [*samples, *dents], ignore)
     scratch, dent = found.defects
     assert (scratch.defect, scratch.count, scratch.image_auroc) == ("scratch", 3, 1.0)
     assert (dent.defect, dent.count, dent.image_auroc) == ("dent", 3, 0.5)
@@ -119,7 +119,7 @@ def test_pixel_auroc_is_on_raw_maps_at_the_models_size(
     masked = with_masks(samples, tmp_path)
     maps = [detector.predict([read_image(s.path)])[0].score_map for s in masked]
     truth = [bright(s.path) if s.defect else np.zeros((64, 64), dtype=np.bool_) for s in masked]
-    found = pixel_auroc(evaluate(detector, masked, ignore))
+    found = pixel_auroc(score_test_set(detector, masked, ignore))
     wanted = float(roc_auc_score(np.stack(truth).ravel(), np.stack(maps).ravel()))
     assert found == pytest.approx(wanted, abs=1e-12)
     assert wanted > 0.9
@@ -131,8 +131,8 @@ def test_a_defect_without_a_mask_leaves_pixels_out(
     """Its pixels are not good ones, and nobody says which are defective."""
     masked = with_masks(samples, tmp_path)
     all_but_one = [*masked[:5], dataclasses.replace(masked[5], mask=None)]
-    found = evaluate(detector, all_but_one, ignore)
-    assert pixel_auroc(found) == pixel_auroc(evaluate(detector, masked[:5], ignore))
+    found = score_test_set(detector, all_but_one, ignore)
+    assert pixel_auroc(found) == pixel_auroc(score_test_set(detector, masked[:5], ignore))
     assert len(found.rows) == 6
 
 
@@ -149,7 +149,7 @@ def test_images_and_masks_of_other_sizes_are_brought_to_the_models(
     for sample in with_masks(samples, tmp_path):
         mask = None if sample.mask is None else enlarge(sample.mask, cv2.INTER_NEAREST)
         enlarged.append(Sample(enlarge(sample.path, cv2.INTER_LINEAR), sample.defect, mask))
-    found = evaluate(detector, enlarged, ignore)
+    found = score_test_set(detector, enlarged, ignore)
     assert found.figures.image_auroc == 1.0
     assert (pixel_auroc(found) or 0) > 0.85
 
@@ -157,7 +157,7 @@ def test_images_and_masks_of_other_sizes_are_brought_to_the_models(
 @pytest.mark.parametrize("kind", ["good", "defective"])
 def test_with_one_kind_what_can_be_said_is(reviewing: Detector, samples: list[Sample], kind: str) -> None:
     chosen = samples[:3] if kind == "good" else samples[3:]
-    result = evaluate(reviewing, chosen, ignore)
+    result = score_test_set(reviewing, chosen, ignore)
     assert len(result.rows) == 3
     assert result.figures.image_auroc is None
     assert (result.false_rejects is None) == (kind == "defective")

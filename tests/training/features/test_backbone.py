@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
 from tests.flows.fastflow import untrained
-from training.config.run_config import BackboneConfig
-from training.features.backbone import BackboneLoader
+from training.config.run_config import BackboneConfig, ConfigError
+from training.features.backbone import BackboneLoader, require_whole_positions
 
 CPU = torch.device("cpu")
 SIZE = (64, 64)
@@ -35,3 +36,17 @@ def test_other_stages_or_weights_are_another(tmp_path: Path) -> None:
     other = loader.extractor(config(tmp_path, 2, seed=1), SIZE, CPU)
     assert other.weights_sha256 != first.weights_sha256
     assert loader.extractor(config(tmp_path, 1, 2), SIZE, CPU) is not first  # one is kept
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((300, 300), r"300 x 300: sides must be multiples of 32, .* of lite; instead of 300 use 288 or 320$"),
+        ((256, 225), r"256 x 225: .*; instead of 225 use 224 or 256$"),
+        ((45, 4090), r"instead of 45 use 32 or 64; instead of 4090 use 4064 or 4096$"),
+    ],
+)
+def test_size_not_divisible_by_strides_is_refused(size: tuple[int, int], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        require_whole_positions(size, (8, 16, 32), "lite")
+    require_whole_positions((288, 4096), (8, 16, 32), "lite")

@@ -23,7 +23,7 @@ from tests.app.full_disk import files_of_at_most
 from tests.training.pins import pins
 from training.data.augment import Variant
 from training.data.sample import DatasetError
-from training.data.tiles import TrainingTile, choose
+from training.data.tiles import TrainingTile, choose_tiles
 from training.features.cache import GIB, CacheError, FeatureCache, Features
 
 SIZE = (64, 48)
@@ -115,7 +115,7 @@ def test_features_are_what_the_backbone_gives_memory_mapped_and_computed_once(
 def test_tiles_of_an_image_are_rows(folder: Path, extractor: CountingExtractor, paths: list[Path]) -> None:
     """Images of 64 x 64: in tiles of 48 columns they are two."""
     tile = Geometry(fit="tile")
-    tiles = choose(pins(paths), tile, SIZE, extractor.strides, 16)
+    tiles = choose_tiles(pins(paths), tile, SIZE, extractor.strides, 16)
     views = [replace(views_of(paths)[t.image], tile=t.number) for t in tiles]
     found = cache_of(folder, extractor, views, geometry=tile).features(ignore, ignore)
     for row, (image, number) in enumerate(tiles):

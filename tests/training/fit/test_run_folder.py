@@ -7,9 +7,17 @@ import pytest
 import torch
 
 from training.config.run_config import RunConfig
-from training.fit.publish import CONFIG
-from training.fit.run_folder import begin, describe_discarded, epochs_done, find_published, finish, identify
-from training.fit.training_loop import CHECKPOINT, METRICS
+from training.fit.checkpoint import CHECKPOINT
+from training.fit.epoch_metrics import METRICS
+from training.fit.run_folder import (
+    CONFIG,
+    begin_fit,
+    describe_discarded,
+    epochs_done,
+    find_published,
+    finish,
+    identify,
+)
 
 CPU = torch.device("cpu")
 
@@ -68,7 +76,7 @@ def test_what_comes_after_the_fit_makes_another_bundle_of_the_same_fit(settings:
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".a1b2.part").mkdir()
     (tmp_path / ".a1b2.part" / CHECKPOINT).write_bytes(b"half")
-    begin(tmp_path, RunConfig(), resume=True)
+    begin_fit(tmp_path, RunConfig(), resume=True)
     assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
 
 
@@ -78,7 +86,7 @@ def test_epochs_done_are_those_of_a_checkpoint(tmp_path: Path) -> None:
     assert epochs_done(tmp_path) == 0
     (tmp_path / CHECKPOINT).touch()
     assert epochs_done(tmp_path) == 2
-    begin(tmp_path, RunConfig(), resume=True)
+    begin_fit(tmp_path, RunConfig(), resume=True)
     assert epochs_done(tmp_path) == 2
     (tmp_path / METRICS).write_bytes(b"\xff\xfe")
     assert epochs_done(tmp_path) == 0

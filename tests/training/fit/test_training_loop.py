@@ -16,15 +16,10 @@ from tests.app.full_disk import files_of_at_most
 from training.config.run_config import RunConfig
 from training.data.split import Split
 from training.features.cache import Features
-from training.fit.training_loop import (
-    CHECKPOINT,
-    METRICS,
-    EpochMetrics,
-    FitError,
-    fit,
-    read_metrics,
-    row_of_final_weights,
-)
+from training.fit.checkpoint import CHECKPOINT
+from training.fit.epoch_metrics import METRICS, EpochMetrics, read_metrics, row_of_final_weights
+from training.fit.errors import FitError
+from training.fit.training_loop import fit
 
 CPU = torch.device("cpu")
 EPOCHS = 4

@@ -30,7 +30,7 @@ Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 _UNSEEN: Stage = Silent().stage
 
 
-def check(
+def check_data(
     data: Path,
     category: str,
     *,

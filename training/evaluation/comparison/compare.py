@@ -24,7 +24,7 @@ from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.resizing import resize
-from training.config.run_config import load_config
+from training.config.load_config import load_config
 from training.data.sample import Sample
 from training.data.training_images import find_training_images
 from training.evaluation.ranking import RankingMetrics

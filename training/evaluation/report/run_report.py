@@ -24,8 +24,8 @@ from training.evaluation.summary import (
     describe_times,
     exceeds_chance,
 )
+from training.fit.epoch_metrics import row_of_final_weights
 from training.fit.publish import HIGHEST
-from training.fit.training_loop import row_of_final_weights
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"

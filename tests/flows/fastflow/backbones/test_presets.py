@@ -8,7 +8,7 @@ from flows.fastflow.backbones.presets import PAPER, PRESETS, Preset, get_preset
 from flows.fastflow.config import FlowConfig
 from flows.fastflow.model.cost import build_on_meta, count_cost
 from flows.fastflow.model.head import Head
-from training.config.run_config import load_config
+from training.config.load_config import load_config
 
 # Of arXiv 2111.07677: side of the input, stages or blocks, steps, kernels, hidden ratio.
 PUBLISHED = {

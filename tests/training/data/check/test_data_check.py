@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.fastflow.calibration.parts import PARTS
 from flows.fastflow.imaging.decoder import read_image
 from tests.training.data.check.parts import SIZE, category, part, write
-from training.data.check.data_check import check
+from training.data.check.data_check import check_data
 from training.data.sample import DatasetError
 
 
@@ -32,13 +32,13 @@ def disc(faultless: Path, tmp_path: Path) -> Path:
 
 def found(folder: Path, *, test: bool = True) -> dict[str, list[list[str]]]:
     by_kind: dict[str, list[list[str]]] = {}
-    for finding in check(folder.parent, folder.name, test=test).findings:
+    for finding in check_data(folder.parent, folder.name, test=test).findings:
         by_kind.setdefault(finding.kind, []).append(finding.files)
     return by_kind
 
 
 def test_a_faultless_category_has_no_findings(faultless: Path) -> None:
-    checked = check(faultless, "disc")
+    checked = check_data(faultless, "disc")
     assert checked.findings == []
     assert (checked.train, checked.test, checked.masks, checked.layout) == (30, 7, 3, "MVTec AD")
     assert [(s.width, s.height, s.count) for s in checked.sizes] == [(SIZE, SIZE, 30)]
@@ -52,7 +52,7 @@ def test_every_corrupt_file_is_named_and_only_those_of_training_are_errors(disc:
     (good / "003.png").write_bytes(b"")
     (good / "007.png").write_bytes((good / "007.png").read_bytes()[:500])
     (disc / "test/good/001.png").write_bytes(b"GIF89a")
-    checked = check(disc.parent, "disc")
+    checked = check_data(disc.parent, "disc")
     assert [(f.severity, f.files) for f in checked.findings] == [
         ("error", ["train/good/003.png"]),
         ("error", ["train/good/007.png"]),
@@ -143,7 +143,7 @@ UNLIKE: dict[str, Change] = {
 @pytest.mark.parametrize("change", UNLIKE)
 def test_a_image_unlike_the_other_good_ones_is_suspicious(disc: Path, change: str) -> None:
     write(disc / "train/good/900.png", UNLIKE[change](part(900)))
-    checked = check(disc.parent, "disc", test=False)
+    checked = check_data(disc.parent, "disc", test=False)
     assert [f.files for f in checked.findings if f.kind == "outlier"] == [["train/good/900.png"]]
 
 
@@ -162,21 +162,21 @@ def test_a_camera_that_leaves_the_upper_bits_is_told_once(
     good.mkdir(parents=True)
     for i in range(6):
         deep(good / f"{i}{suffix}", i, bits)
-    [finding] = [f for f in check(tmp_path, "cap").findings if f.kind == "depth"]
+    [finding] = [f for f in check_data(tmp_path, "cap").findings if f.kind == "depth"]
     assert (finding.measure, len(finding.files)) == (bits, 6)
     assert f"6 images of 16 bits use {bits} of them at most" in finding.message
     assert f"which leaves {shades} shades of grey: set sample_bits: {bits} in" in finding.message
-    assert "depth" not in {f.kind for f in check(tmp_path, "cap", sample_bits=bits).findings}
+    assert "depth" not in {f.kind for f in check_data(tmp_path, "cap", sample_bits=bits).findings}
     samples = cv2.imread(str(good / f"5{suffix}"), cv2.IMREAD_UNCHANGED)
     assert samples is not None
     samples[0, 0] = 2**16 - 1  # a pixel that is hot says nothing of the others
     assert cv2.imwrite(str(good / f"5{suffix}"), samples)
-    [finding] = [f for f in check(tmp_path, "cap").findings if f.kind == "depth"]
+    [finding] = [f for f in check_data(tmp_path, "cap").findings if f.kind == "depth"]
     assert f"use {bits} of them at most, but for single pixels." in finding.message
     deep(good / f"5{suffix}", 5, bits)
     deep(good / f"6{suffix}", 6, 16)  # so the others are dark, and not of fewer bits
     assert "depth" not in found(tmp_path / "cap")
-    [finding] = [f for f in check(tmp_path, "cap", sample_bits=bits).findings if f.kind == "depth"]
+    [finding] = [f for f in check_data(tmp_path, "cap", sample_bits=bits).findings if f.kind == "depth"]
     assert finding.files == [f"good/6{suffix}"]
     assert (
         f"use up to 16 of them, and sample_bits is {bits}: what is above {2**bits - 1} is" in finding.message

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.training.data.check.parts import SIZE, category, part, write
-from training.data.check.data_check import check
+from training.data.check.data_check import check_data
 from training.data.check.findings import DataFinding
 
 
@@ -19,7 +19,7 @@ def disc(tmp_path: Path) -> Path:
 
 
 def findings(disc: Path) -> list[DataFinding]:
-    return check(disc.parent, disc.name).findings
+    return check_data(disc.parent, disc.name).findings
 
 
 def mask(disc: Path, number: int) -> Path:

@@ -7,12 +7,12 @@ import pytest
 from tests.training.data.check.parts import category, part, write
 from tests.training.data.trees import touch
 from training.data import layout
-from training.data.check.data_check import check
+from training.data.check.data_check import check_data
 from training.data.check.unused_images import unused_test_images
 
 
 def messages(folder: Path, *, test: bool = True) -> list[str]:
-    found = check(folder.parent, folder.name, test=test).findings
+    found = check_data(folder.parent, folder.name, test=test).findings
     assert {(f.kind, f.severity) for f in found} <= {("passed_over", "warning")}
     return [f.message for f in found]
 
@@ -45,7 +45,7 @@ def test_without_a_readable_test_set_its_images_are_not_called_idle(disc: Path) 
     """Why there is none is told already."""
     (disc / "ground_truth/scratch/000_mask.png").rename(disc / "ground_truth/scratch/other_mask.png")
     (disc / "ground_truth/scratch/001_mask.png").unlink()
-    checked = check(disc.parent, disc.name)
+    checked = check_data(disc.parent, disc.name)
     assert checked.no_test is not None
     assert "passed_over" not in checked.counts
 

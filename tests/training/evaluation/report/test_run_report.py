@@ -20,7 +20,7 @@ from flows.fastflow.imaging.decoder import read_image
 from tests.flows.fastflow.manifests import rehash
 from training.data.sample import Sample
 from training.evaluation.report.run_report import write_report
-from training.evaluation.scoring import evaluate
+from training.evaluation.scoring import score_test_set
 from training.evaluation.summary import summarise
 
 HOSTILE = '<script>alert("1")</script>&\''
@@ -86,7 +86,7 @@ Write = Callable[..., str]
 @pytest.fixture(scope="module")
 def write(bundle: Path, detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Write:
     def written(samples: list[Sample], bundle: Path = bundle, detector: Detector = detector) -> str:
-        evaluation = evaluate(detector, samples, lambda _: None)
+        evaluation = score_test_set(detector, samples, lambda _: None)
         summary = summarise("tiny", bundle.name, detector.engine, detector.calibrator.threshold, evaluation)
         folder = tmp_path_factory.mktemp("report")
         return write_report(folder, bundle, detector, evaluation, summary).read_text()

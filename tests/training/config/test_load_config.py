@@ -11,14 +11,8 @@ import yaml
 from pydantic import BaseModel
 
 from tests.training.run_yaml import write
-from training.config.run_config import (
-    ConfigError,
-    RunConfig,
-    categories_with_settings,
-    dump_config,
-    load_config,
-    require_whole_positions,
-)
+from training.config.load_config import categories_with_settings, dump_config, load_config
+from training.config.run_config import ConfigError, RunConfig
 
 # Another value than the default for every field there is.
 OTHER = """
@@ -134,22 +128,6 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, said: str) -> None:
     first, second, *_ = str(caught.value).splitlines()
     assert first == f"{path} cannot be used:"
     assert said in second
-
-
-@pytest.mark.parametrize(
-    ("size", "said"),
-    [
-        ((300, 300), r"300 x 300: sides must be multiples of 32, .* of lite; instead of 300 use 288 or 320$"),
-        ((256, 225), r"256 x 225: .*; instead of 225 use 224 or 256$"),
-        ((45, 4090), r"instead of 45 use 32 or 64; instead of 4090 use 4064 or 4096$"),
-    ],
-)
-def test_a_size_that_strides_do_not_divide_is_refused_with_those_that_fit(
-    size: tuple[int, int], said: str
-) -> None:
-    with pytest.raises(ConfigError, match=said):
-        require_whole_positions(size, (8, 16, 32), "lite")
-    require_whole_positions((288, 4096), (8, 16, 32), "lite")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,108 @@
+"""The inputs of a run: its settings, images, weights, device and folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flows.fastflow.backbones.weights import Weights
+from flows.fastflow.bundle.models_folder import BACKBONES, require_category
+from flows.fastflow.engines.device import pick_device
+from flows.fastflow.engines.engine import Engine, pick_engine
+from training.config.run_config import RunConfig
+from training.data.training_images import TrainingImages, find_training_images
+from training.features.backbone import BackboneLoader
+from training.fit.run_folder import Identity, identify
+from training.fit.training_loop import resolve_precision
+from training.terminal.progress import Progress
+
+
+@dataclass(frozen=True)
+class Run:
+    """The inputs that the stages of a run share.
+
+    Attributes:
+        config: settings of the run.
+        data: the data folder.
+        category: name of the category.
+        images: the images to learn from.
+        models: the models folder.
+        runs: folder of runs and cached features.
+        folder: the folder of this run, within `runs`.
+        identity: digests that identify the run.
+        device: device that computes.
+        engines: engines to calibrate for.
+        weights: weights of the backbone.
+        backbones: builds the backbone.
+        resume: continue from a checkpoint.
+        progress: receives lines and progress bars.
+    """
+
+    config: RunConfig
+    data: Path
+    category: str
+    images: TrainingImages
+    models: Path
+    runs: Path
+    folder: Path
+    identity: Identity
+    device: torch.device
+    engines: Sequence[Engine]
+    weights: Weights
+    backbones: BackboneLoader
+    resume: bool
+    progress: Progress
+
+    @property
+    def fitted_config(self) -> RunConfig:
+        """The settings with `fit.precision` resolved, which reproduce the run on another machine."""
+        fit = self.config.fit
+        precision = resolve_precision(fit.precision, self.device)
+        return self.config.model_copy(update={"fit": fit.model_copy(update={"precision": precision})})
+
+
+def prepare_run(
+    config: RunConfig,
+    data: Path,
+    category: str,
+    models: Path,
+    runs: Path,
+    *,
+    resume: bool,
+    progress: Progress,
+    backbones: BackboneLoader | None,
+) -> Run:
+    """Find images and weights, pick device and engines, and make the run's folder.
+
+    Args and Raises: see `training.run.train`.
+    """
+    require_category(category)
+    torch.set_num_threads(config.fit.threads)
+    device = pick_device(config.device)
+    engines = [pick_engine(precision, device) for precision in config.calibration.engines]
+    images = find_training_images(config, data, category)
+    if images.copies:
+        progress.say(f"{images.copies} images are copies of others, byte for byte: left out")
+    backbones = backbones or BackboneLoader(models / BACKBONES)
+    weights = backbones.weights(config.backbone)
+    parts = None if images.part_count is None else images.part_numbers.tolist()
+    identity = identify(config, images.hashes, weights.sha256, device, parts)
+    folder = runs / category / identity.fit[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(
+        config=config,
+        data=data,
+        category=category,
+        images=images,
+        models=models,
+        runs=runs,
+        folder=folder,
+        identity=identity,
+        device=device,
+        engines=engines,
+        weights=weights,
+        backbones=backbones,
+        resume=resume,
+        progress=progress,
+    )
