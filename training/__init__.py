@@ -1,1 +1,1 @@
-"""How a model is made: data, fit, calibration, evaluation."""
+"""Training of models: data, fit, calibration, evaluation."""

@@ -1,1 +1,1 @@
-"""How images are found: one module per layout, one Sample type."""
+"""Data sets: one module per layout, and the images of a run."""

@@ -64,7 +64,7 @@ LAYOUTS: tuple[DatasetLayout, ...] = (visa, mvtec, plain)
 _SHOWN = 8
 
 
-def find(root: Path, category: str) -> DatasetLayout:
+def find_layout(root: Path, category: str) -> DatasetLayout:
     """Look at `root`/`category` and say which layout it has.
 
     Raises:
@@ -94,7 +94,7 @@ def train_images(root: Path, category: str) -> list[Path]:
     Raises:
         DatasetError: they are missing, or the layout is not known.
     """
-    return find(root, category).train_images(root, category)
+    return find_layout(root, category).train_images(root, category)
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
@@ -107,7 +107,7 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     Raises:
         DatasetError: they are missing, or the layout is not known.
     """
-    return find(root, category).test_samples(root, category)
+    return find_layout(root, category).test_samples(root, category)
 
 
 def masks(root: Path, category: str) -> list[Path]:
@@ -116,7 +116,7 @@ def masks(root: Path, category: str) -> list[Path]:
     Raises:
         DatasetError: the layout is not known.
     """
-    return find(root, category).masks(root, category)
+    return find_layout(root, category).masks(root, category)
 
 
 def mask_folder(root: Path, category: str) -> Path | None:
@@ -125,7 +125,7 @@ def mask_folder(root: Path, category: str) -> Path | None:
     Raises:
         DatasetError: the layout is not known.
     """
-    return find(root, category).mask_folder(root, category)
+    return find_layout(root, category).mask_folder(root, category)
 
 
 def test_folders(root: Path, category: str) -> list[Path] | None:
@@ -134,7 +134,7 @@ def test_folders(root: Path, category: str) -> list[Path] | None:
     Raises:
         DatasetError: the layout is not known.
     """
-    return find(root, category).test_folders(root, category)
+    return find_layout(root, category).test_folders(root, category)
 
 
 def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | None:

@@ -1,4 +1,4 @@
-"""From a published version and test images to the files of an evaluation."""
+"""Evaluation of a published version: from test images to scores.csv, summary.json and report.html."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ from training.evaluation.comparison.compare import PeerSettings, compare, plan_c
 from training.evaluation.near_copies import NearCopies, near_copies
 from training.evaluation.report.run_report import write_report
 from training.evaluation.scoring import Evaluation, ScoredSample, require_usable, score_test_set
-from training.evaluation.summary import TestSetRecord, metrics, summarise
+from training.evaluation.summary import TestSetRecord, metric_values, summarise
 from training.evaluation.test_set import (
     TestSet,
     choose_test_set,
@@ -38,19 +38,19 @@ from training.fit.epoch_metrics import read_metrics
 from training.terminal.progress import Progress
 
 SUMMARY, SCORES = "summary.json", "scores.csv"
-_SHOWN = 10  # folders of images that are passed over
+_MAX_FOLDERS = 10  # listed in a message
 
 
 @dataclass(frozen=True)
 class EvaluatedVersion:
-    """One evaluated version.
+    """The evaluation of one version.
 
     Attributes:
         bundle: the version.
-        folder: where its files are.
-        evaluation: what was found.
-        threshold: the version's.
-        summary: what summary.json says.
+        folder: folder of the evaluation's files.
+        evaluation: the results.
+        threshold: the version's threshold.
+        summary: the content of summary.json.
         report: the HTML file.
     """
 
@@ -63,17 +63,17 @@ class EvaluatedVersion:
 
 
 def categories_with_models(data: Path, models: Path) -> list[str]:
-    """The categories of a data folder that have a published model.
+    """List the categories of a data folder that have a published model.
 
     Raises:
         DatasetError: there is none.
     """
-    found = categories(data)
-    published = [name for name in found if is_category(name) and active_version(models, name)]
+    names = categories(data)
+    published = [name for name in names if is_category(name) and active_version(models, name)]
     if not published:
         raise DatasetError(
             f"no category of {data} has a published model in {models}; "
-            f"categories there: {', '.join(found) or 'none'}. Train one first: flowgauge train"
+            f"categories there: {', '.join(names) or 'none'}. Train one first: flowgauge train"
         )
     return published
 
@@ -94,69 +94,76 @@ def evaluate_version(
 
     Args:
         data: folder with the category.
-        category: its name.
-        version: of the model; None for the active one.
+        category: name of the category.
+        version: the model's version; None for the active one.
         models: the models folder.
-        out: where evaluations go.
-        device: see `flows.fastflow.detector.pick_device`.
-        precision: of the engine, whose own calibration in the bundle decides.
-        peers: other models to fit and measure beside it, or None.
-        progress: where to tell about it.
+        out: folder of the evaluations.
+        device: see `flows.fastflow.engines.device.pick_device`.
+        precision: the engine's; its own calibration in the bundle decides.
+        peers: other models to fit and measure on the same images, or None.
+        progress: receives lines and progress bars.
 
     Raises:
         BundleError, WeightsError, DatasetError, PartsError, FileError, ImageError, ComparisonError: with the
             reason.
     """
     bundle = resolve(models, category, version)
-    found = test_samples(data, category)
+    listed = test_samples(data, category)
     _require_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
-    tests = choose_test_set(data, category, found, bundle, detector.manifest)
+    tests = choose_test_set(data, category, listed, bundle, detector.manifest)
     independent = show_different_parts(tests.samples, data / category)
-    _say_renewals(calibrations_folder(bundle), precision, progress)
-    passed_over = _say_passed_over(data, category, found, progress)
+    _report_later_calibrations(calibrations_folder(bundle), precision, progress)
+    passed_over = _report_unused_files(data, category, listed, progress)
     comparison = None if peers is None else plan_comparison(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
-    near = _look(tests, data / category, detector.manifest.sample_bits, progress)
+    near = _find_near_copies(tests, data / category, detector.manifest.sample_bits, progress)
     with progress.stage("evaluate", len(tests.samples)) as advance:
         evaluation = score_test_set(detector, tests.samples, advance, independent=independent)
-    tested_on = TestSetRecord(
+    record = _record_test_set(data, category, tests, near, passed_over)
+    threshold = detector.calibrator.threshold
+    summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, record)
+    _write_scores(folder / SCORES, evaluation.rows)
+    report = _write_summary(folder, bundle, detector, evaluation, summary)
+    if comparison is not None:  # the version's own results are kept even if the comparison fails
+        ours = _comparison_row(bundle, detector, evaluation)
+        progress.say(f"its own figures are in {report}; now the others are fitted")
+        summary["comparison"] = [ours, *compare(comparison, detector, tests.samples, progress)]
+        report = _write_summary(folder, bundle, detector, evaluation, summary)
+    return EvaluatedVersion(bundle, folder, evaluation, threshold, summary, report)
+
+
+def _record_test_set(
+    data: Path, category: str, tests: TestSet, near: NearCopies, passed_over: int
+) -> TestSetRecord:
+    masks = [list(chain(*sample.masks.values())) for sample in tests.samples]
+    return TestSetRecord(
         data=str(data / category),
         test_fingerprint=fingerprint(tests),
         same_parts=count_learned_parts(tests.samples, data, category),
         seen=tests.seen,
         copies=tests.copies,
-        near_copies=near.found,
+        near_copies=near.pairs,
         compared_with=near.compared_with,
         passed_over=passed_over,
-        mask_folders=sum(any(mask.is_dir() for mask in chain(*s.masks.values())) for s in tests.samples),
+        mask_folders=sum(any(mask.is_dir() for mask in of_sample) for of_sample in masks),
     )
-    threshold = detector.calibrator.threshold
-    summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, tested_on)
-    _write_scores(folder / SCORES, evaluation.rows)
-    report = _write_figures(folder, bundle, detector, evaluation, summary)
-    if comparison is not None:  # what was measured is kept, whatever becomes of it
-        ours = _beside_others(bundle, detector, evaluation)
-        progress.say(f"its own figures are in {report}; now the others are fitted")
-        summary["comparison"] = [ours, *compare(comparison, detector, tests.samples, progress)]
-        report = _write_figures(folder, bundle, detector, evaluation, summary)
-    return EvaluatedVersion(bundle, folder, evaluation, threshold, summary, report)
 
 
-def _say_passed_over(data: Path, category: str, found: Sequence[Sample], progress: Progress) -> int:
-    """Say which images and masks in the test's folders have no part in this; how many images they are."""
-    if (said := unused_masks(data, category, found)) is not None:
-        progress.say(said)
-    idle = unused_test_images(data, category, found, without_masks=said is not None)
-    if idle:
-        folders = [one.said(escape_name(str(one.place))) for one in idle]
-        progress.say(f"passed over in the test's folders: {join_first(folders, _SHOWN, '; ')}")
-    return sum(one.count for one in idle)
+def _report_unused_files(data: Path, category: str, samples: Sequence[Sample], progress: Progress) -> int:
+    """Print images and masks in the test folders that are not used; return the number of images."""
+    if (text := unused_masks(data, category, samples)) is not None:
+        progress.say(text)
+    unused = unused_test_images(data, category, samples, without_masks=text is not None)
+    if unused:
+        folders = [images.describe(escape_name(str(images.folder))) for images in unused]
+        progress.say(f"passed over in the test's folders: {join_first(folders, _MAX_FOLDERS, '; ')}")
+    return sum(images.count for images in unused)
 
 
-def _look(tests: TestSet, folder: Path, sample_bits: int, progress: Progress) -> NearCopies:
-    """Read every test image and mask once, and look for training images among them.
+def _find_near_copies(tests: TestSet, folder: Path, sample_bits: int, progress: Progress) -> NearCopies:
+    """Read every test image and mask once, and search the test images for training images.
 
     Raises:
         DatasetError: some cannot be used; they are named.
@@ -175,8 +182,8 @@ def _look(tests: TestSet, folder: Path, sample_bits: int, progress: Progress) ->
         )
 
 
-def _say_renewals(folder: Path, precision: Precision, progress: Progress) -> None:
-    """Say where a server decides otherwise than by the version's own calibration, which is measured here."""
+def _report_later_calibrations(folder: Path, precision: Precision, progress: Progress) -> None:
+    """Print if servers use a later calibration than the version's own, which is evaluated here."""
     line = (folder / f"{precision}.json").exists()
     stations = len(list(folder.glob(f"{precision}.*.json")))
     if line or stations:
@@ -187,7 +194,7 @@ def _say_renewals(folder: Path, precision: Precision, progress: Progress) -> Non
 
 
 def _require_calibrated(bundle: Path, precision: Precision) -> None:
-    # What a server or `predict` would be told, to calibrate anew, helps nothing here.
+    # Not the advice of the server and of `predict`: a recalibration does not help an evaluation.
     if read_manifest(bundle).calibration_of(precision) is None:
         raise BundleError(
             f"{bundle.parent.name}/{bundle.name} was not calibrated for {precision} engines, and an "
@@ -196,10 +203,10 @@ def _require_calibrated(bundle: Path, precision: Precision) -> None:
         )
 
 
-def _write_figures(
+def _write_summary(
     folder: Path, bundle: Path, detector: Detector, evaluation: Evaluation, summary: dict[str, Any]
 ) -> Path:
-    """The summary and the report, whose path is returned."""
+    """Write summary.json and the report; return the report's path."""
     replace_file(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode(), sync=False)
     return write_report(folder, bundle, detector, evaluation, summary)
 
@@ -209,24 +216,20 @@ def _write_scores(path: Path, rows: Sequence[ScoredSample]) -> None:
     writer = csv.writer(file)
     writer.writerow(["path", "defect", "score", "p_value", "decision"])
     for row in rows:
-        kinds = "/".join(kind or "" for kind in row.sample.masks)  # no folder's name holds a slash
+        kinds = "/".join(kind or "" for kind in row.sample.masks)  # no folder name contains a slash
         writer.writerow([row.path, kinds, repr(row.score), repr(row.p_value), row.decision])
     replace_file(path, file.getvalue().encode(), sync=False)
 
 
-def _beside_others(bundle: Path, detector: Detector, evaluation: Evaluation) -> dict[str, Any]:
-    """The version's row of a comparison, as `compare` gives those of the others."""
+def _comparison_row(bundle: Path, detector: Detector, evaluation: Evaluation) -> dict[str, Any]:
+    """Build the version's own row of a comparison, with the keys of `compare`."""
     on_cpu = detector.device.type == "cpu"
     return {
         "model": "FlowGauge",
-        **metrics(evaluation.figures),
+        **metric_values(evaluation.figures),
         "recall": evaluation.recall,
         "false_rejects": evaluation.false_rejects,
-        "fit_seconds": _fit_seconds(bundle),
-        "milliseconds": evaluation.milliseconds if on_cpu else None,  # the others are computed by a CPU
+        "fit_seconds": sum(float(row["seconds"]) for row in read_metrics(bundle / "report")),
+        "milliseconds": evaluation.milliseconds if on_cpu else None,  # the others run on the CPU
         "engine": detector.engine,
     }
-
-
-def _fit_seconds(bundle: Path) -> float:
-    return sum(float(row["seconds"]) for row in read_metrics(bundle / "report"))

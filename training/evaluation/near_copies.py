@@ -1,7 +1,7 @@
-"""Test images that nearly are images of the fit: saved anew, or another photograph of the same part.
+"""Test images that are almost training images: saved again, or another photograph of the same part.
 
-Copies byte for byte are left out of an evaluation. Of these nobody can be sure, so they are measured like all
-others and told about: figures on them flatter.
+Byte-for-byte copies are left out of an evaluation. Near copies are uncertain, so they stay in and are
+reported: results on them flatter.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -19,40 +19,40 @@ from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from training.data.check.image_statistics import ImageStatistics, read_statistics
 from training.data.check.near_duplicates import LIMIT, nearest_in_training, neighbours
 
-_SHOWN = 5  # of the names in a message
-_MOST = 10  # training images for each test image: looking for copies is not to take longer than the rest
+_MAX_NAMES = 5  # in a message
+_MAX_PER_TEST_IMAGE = 10  # training images; the search must not take longer than the evaluation
 
 
 @dataclass(frozen=True)
 class NearCopies:
-    """What was found.
+    """Near copies among the test images.
 
     Attributes:
-        found: test images that nearly are training images, the closest first, each as "TEST ~ TRAINING",
-            named within the category's folder.
-        compared_with: how many training images they were compared with; 0 where none could be found.
+        pairs: test images that are almost training images, the closest first, each as "TEST ~ TRAINING" with
+            paths within the category's folder.
+        compared_with: number of training images compared; 0 if none was available.
     """
 
-    found: list[str]
+    pairs: list[str]
     compared_with: int
 
 
 def images_of_version(paths: Sequence[Path], known: Collection[ImageDigests]) -> list[Path]:
-    """Those of the files that are images of a version, by their contents; what cannot be read is none."""
-    found = []
+    """Select the files that are images of a version, by content; unreadable files are skipped."""
+    selected = []
     for path in paths:
         try:
             sha256 = sha256_of(path, FILE_LIMITS.max_bytes)
         except (OSError, FileError):
             continue
         if any(sha256 in images for images in known):
-            found.append(path)
-    return found
+            selected.append(path)
+    return selected
 
 
 def sample_evenly(learned: Sequence[Path], tested: int) -> list[Path]:
-    """Training images, at most ten for each of so many test images, evenly from among all."""
-    step = max(1, -(-len(learned) // max(1, _MOST * tested)))
+    """Select at most ten training images per test image, evenly spaced."""
+    step = max(1, -(-len(learned) // max(1, _MAX_PER_TEST_IMAGE * tested)))
     return list(learned[::step])
 
 
@@ -66,25 +66,25 @@ def near_copies(
     advance: Callable[[int], None],
     sample_bits: int,
 ) -> NearCopies:
-    """Look for test images that nearly are images which a version was fitted to or calibrated with.
+    """Search the test images for near copies of images in a version's fit or calibration.
 
     Args:
         tested: the test images.
         thumbnails: (M, 64, 64) lightness of each of them, see `image_statistics.make_thumbnail`.
-        learned: those of the version, from `images_of_version`; what cannot be decoded is passed over.
-        folder: the category's, which may have a parts.txt.
-        threads: images decoded at a time.
+        learned: images of the version, from `images_of_version`; undecodable ones are skipped.
+        folder: the category's folder, which may hold a parts.txt.
+        threads: number of images decoded in parallel.
         advance: called with 1 after every one of `learned`.
-        sample_bits: of the images, see `images.decode`.
+        sample_bits: see `images.decode`.
 
     Raises:
-        PartsError: there is a parts.txt that cannot be used.
+        PartsError: the parts.txt cannot be used.
     """
     looked = read_statistics(learned, threads=threads, advance=advance, sample_bits=sample_bits)
     train = [one for one in looked if isinstance(one, ImageStatistics)]
     parts = parts_or_single_images([one.path.name for one in train], folder)
     shown = np.arange(len(train)) if parts is None else number_by_appearance(parts)
-    # What is usual is a distance between different parts.
+    # The usual distance is one between different parts.
     if len(np.unique(shown)) < 2 or not len(tested):
         return NearCopies([], 0)
     images = np.stack([one.thumbnail for one in train])
@@ -97,23 +97,23 @@ def near_copies(
     return NearCopies(names, len(train))
 
 
-def describe_near_copies(found: Sequence[str], compared_with: int) -> str | None:
-    """A line about what `near_copies` found, or that it could not be looked for; None where there is none.
+def describe_near_copies(pairs: Sequence[str], compared_with: int) -> str | None:
+    """Describe the near copies, or why there was no search; None if there are none.
 
     Args:
-        found, compared_with: see `NearCopies`.
+        pairs, compared_with: see `NearCopies`.
     """
     if compared_with == 0:
         return (
             "whether test images nearly are training images was not looked for: too few of those that "
             "the version was fitted to are known and in the data folder"
         )
-    if not found:
+    if not pairs:
         return None
-    many = f"{len(found)} test images nearly are training images"
-    if len(found) == 1:
+    many = f"{len(pairs)} test images nearly are training images"
+    if len(pairs) == 1:
         many = "1 test image nearly is a training image"
     return (
         f"{many}, saved anew or of the same part: figures on such flatter "
-        f"({join_first(found, _SHOWN)}; looked for among {compared_with})"
+        f"({join_first(pairs, _MAX_NAMES)}; looked for among {compared_with})"
     )

@@ -1,4 +1,4 @@
-"""What thresholds of several rates do on a test set, each with how far its shares may be trusted."""
+"""Results of thresholds for several rates on a test set, with confidence intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ _CONFIDENCE: Final = 0.95
 
 @dataclass(frozen=True)
 class Share:
-    """A share of images, and between which two the true one lies.
+    """A share of images with its confidence interval.
 
     Attributes:
-        value: what was seen.
+        value: the observed share.
         low, high: 95 % interval of Clopper and Pearson (1934), exact for independent images; else None.
     """
 
@@ -30,12 +30,12 @@ class Share:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What the threshold of a rate does.
+    """The threshold of a rate and its results on a test set.
 
     Attributes:
-        target_fpr: the rate asked for.
-        achievable_fpr: the rate that the calibration promises there.
-        certified: whether the one is at least the other.
+        target_fpr: the requested rate.
+        achievable_fpr: the rate that the calibration promises.
+        certified: True if the promised rate is at most the requested one.
         threshold: a score above it is rejected.
         false_rejects: share of good parts rejected; None without good parts.
         recall: share of defective parts rejected; None without defective parts.
@@ -52,22 +52,22 @@ class OperatingPoint:
 def operating_points(
     calibrator: Calibrator, scores: Sequence[float], defective: Sequence[bool], *, independent: bool
 ) -> list[OperatingPoint]:
-    """What the thresholds of `RATES`, and of the calibration's own rate, do on a test set.
+    """Apply the thresholds of `RATES` and of the calibration's own rate to a test set.
 
-    No threshold is chosen by it: each follows from calibration images alone.
+    The test set chooses no threshold: each follows from the calibration images alone.
 
     Args:
-        calibrator: gives the thresholds.
-        scores: (N,) of the test images, by its rule.
-        defective: (N,) the truth.
-        independent: whether each image shows another part.
+        calibrator: computes the thresholds.
+        scores: (N,), scores of the test images.
+        defective: (N,), the truth.
+        independent: True if each image shows another part.
     """
-    of, truth = np.asarray(scores), np.asarray(defective, dtype=np.bool_)
-    found = []
+    values, truth = np.asarray(scores), np.asarray(defective, dtype=np.bool_)
+    points = []
     for rate in sorted({*RATES, calibrator.target_fpr}):
         threshold = calibrator.threshold_at(rate)
-        rejected = of > threshold.reject
-        found.append(
+        rejected = values > threshold.reject
+        points.append(
             OperatingPoint(
                 target_fpr=rate,
                 achievable_fpr=threshold.achievable_fpr,
@@ -77,7 +77,7 @@ def operating_points(
                 recall=_share(rejected[truth], independent),
             )
         )
-    return found
+    return points
 
 
 def _share(rejected: NDArray[np.bool_], independent: bool) -> Share | None:

@@ -1,4 +1,4 @@
-"""What an evaluation found, as lines for a terminal."""
+"""The results of an evaluation as lines for a terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,16 +20,16 @@ from training.evaluation.summary import (
 from training.terminal.columns import aligned
 
 
-def report_lines(found: EvaluatedVersion) -> list[str]:
-    """What is said of one category."""
-    summary, threshold = found.summary, found.threshold
+def report_lines(version: EvaluatedVersion) -> list[str]:
+    """Format the results of one category."""
+    summary, threshold = version.summary, version.threshold
     lines = [
-        f"{found.bundle}: {summary['good']} good and {summary['defective']} defective test images",
-        *_left_out(summary),
-        *_ranking(summary),
+        f"{version.bundle}: {summary['good']} good and {summary['defective']} defective test images",
+        *_left_out_lines(summary),
+        *_ranking_lines(summary),
     ]
     if summary["false_rejects"] is not None:
-        lines += _kept(summary, threshold, independent=found.evaluation.independent)
+        lines += _promise_lines(summary, threshold, independent=version.evaluation.independent)
     if summary["escapes"] is not None:
         lines.append(f"{percentage(summary['escapes'], 2)}% of defective parts passed")
         table = [["defect", "images", "image AUROC", "recall"]]
@@ -41,19 +41,19 @@ def report_lines(found: EvaluatedVersion) -> list[str]:
     if summary["reviews"] is not None:
         reviews = summary["reviews"]
         empty = describe_empty_band(threshold.n_calibration, threshold.target_fpr, reviews["review_fpr"])
-        lines.append(empty or _to_a_person(reviews))
-    intervals = ", with 95 % intervals of what was seen" if found.evaluation.independent else ""
+        lines.append(empty or _review_line(reviews))
+    intervals = ", with 95 % intervals of what was seen" if version.evaluation.independent else ""
     lines.append(f"thresholds of other rates{intervals}:")
-    lines += _indented(_rates(found.evaluation.operating_points))
+    lines += _indented(_rate_table(version.evaluation.operating_points))
     if "comparison" in summary:
-        lines += _side_by_side(summary["comparison"])
-    lines.append(f"scores of every image: {found.folder / 'scores.csv'}")
-    lines.append(f"report: {found.report}")
+        lines += _comparison_lines(summary["comparison"])
+    lines.append(f"scores of every image: {version.folder / 'scores.csv'}")
+    lines.append(f"report: {version.report}")
     return lines
 
 
-def _left_out(summary: dict[str, Any]) -> list[str]:
-    """Which test images are left out, and which flatter."""
+def _left_out_lines(summary: dict[str, Any]) -> list[str]:
+    """Report the test images left out, and those that flatter the results."""
     lines = []
     if summary["seen"]:
         lines.append(
@@ -64,17 +64,17 @@ def _left_out(summary: dict[str, Any]) -> list[str]:
             f"{summary['same_parts']} good test images show parts of which there are training images, as "
             "their names tell: figures on them flatter"
         )
-    if (said := describe_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
-        lines.append(said)
+    if (text := describe_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
+        lines.append(text)
     if summary["copies"]:
         lines.append(f"left out: {summary['copies']} test images that are copies of others, byte for byte")
-    if (said := describe_passed_over(summary)) is not None:
-        lines.append(said)
+    if (text := describe_passed_over(summary)) is not None:
+        lines.append(text)
     return lines
 
 
-def _ranking(summary: dict[str, Any]) -> list[str]:
-    """How well scores rank images, and maps pixels."""
+def _ranking_lines(summary: dict[str, Any]) -> list[str]:
+    """Format the ranking metrics of images and pixels."""
     if summary["image_auroc"] is None:
         lines = ["image AUROC not measured: it needs good and defective test images"]
     else:
@@ -95,10 +95,10 @@ def _ranking(summary: dict[str, Any]) -> list[str]:
         f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
         f"AUPIMO {aupimo}"
     )
-    return lines if (said := describe_mask_folders(summary)) is None else [*lines, said]
+    return lines if (text := describe_mask_folders(summary)) is None else [*lines, text]
 
 
-def _side_by_side(comparison: Sequence[dict[str, Any]]) -> list[str]:
+def _comparison_lines(comparison: Sequence[dict[str, Any]]) -> list[str]:
     rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms", "engine"]]
     rows += [
         [
@@ -112,12 +112,12 @@ def _side_by_side(comparison: Sequence[dict[str, Any]]) -> list[str]:
         ]
         for peer in comparison
     ]
-    told = "same images, backbone, stages and size; thresholds by the same rule:"
-    return [told, *_indented(rows), describe_times(comparison)]
+    head = "same images, backbone, stages and size; thresholds by the same rule:"
+    return [head, *_indented(rows), describe_times(comparison)]
 
 
-def _kept(summary: dict[str, Any], threshold: ConformalThreshold, *, independent: bool) -> list[str]:
-    """What became of the promise to reject few good parts."""
+def _promise_lines(summary: dict[str, Any], threshold: ConformalThreshold, *, independent: bool) -> list[str]:
+    """Compare the good parts rejected with the promised rate."""
     not_certified = "" if threshold.certified else "NOT certified: "
     promise = (
         f"{not_certified}asked for at most {threshold.target_fpr:.2%}, promised on average at most "
@@ -140,7 +140,7 @@ def _kept(summary: dict[str, Any], threshold: ConformalThreshold, *, independent
     return lines
 
 
-def _to_a_person(reviews: dict[str, Any]) -> str:
+def _review_line(reviews: dict[str, Any]) -> str:
     shares = [
         f"{percentage(reviews[kind], 2)}% of {kind} parts"
         for kind in ("good", "defective")
@@ -152,7 +152,7 @@ def _to_a_person(reviews: dict[str, Any]) -> str:
     )
 
 
-def _rates(points: Sequence[OperatingPoint]) -> list[list[str]]:
+def _rate_table(points: Sequence[OperatingPoint]) -> list[list[str]]:
     rows = [["asked", "promised", "good rejected", "defective rejected"]]
     rows += [
         [
@@ -167,7 +167,7 @@ def _rates(points: Sequence[OperatingPoint]) -> list[list[str]]:
 
 
 def overview_lines(summaries: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each category, and the means."""
+    """Format a line for each category, and the means."""
     table = [["category", *METRICS.values(), "recall", "false rejects"]]
     table += [
         [

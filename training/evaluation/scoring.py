@@ -1,4 +1,4 @@
-"""A published model against test images it has never seen."""
+"""Scores and decisions of a version on a test set."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ from training.evaluation.metrics.images import image_auroc
 from training.evaluation.operating_points import OperatingPoint, operating_points
 from training.evaluation.ranking import RankingFigures, RankingMetrics
 
-_SHOWN = 20  # of what is wrong
+_MAX_ERRORS = 20  # in a message
 
 
 @dataclass(frozen=True)
 class ScoredSample:
-    """What the model says of one test image, the sample."""
+    """A test image with the model's score and decision."""
 
     sample: Sample
     score: float
@@ -36,18 +36,18 @@ class ScoredSample:
 
     @property
     def path(self) -> Path:
-        """The image."""
+        """The image file."""
         return self.sample.path
 
     @property
     def defect(self) -> str | None:
-        """The truth: the kind of defect, of several the first; None for a good part."""
+        """The true kind of defect, the first of several; None for a good part."""
         return self.sample.defect
 
 
 @dataclass(frozen=True)
 class DefectFigures:
-    """One kind of defect: how many, their image AUROC against all good parts, the share that was rejected."""
+    """Results of one kind of defect: its count, image AUROC against all good parts, and recall."""
 
     defect: str
     count: int
@@ -57,13 +57,13 @@ class DefectFigures:
 
 @dataclass(frozen=True)
 class Reviews:
-    """What the review band sends to a person.
+    """Shares of parts in the review band, which a person decides.
 
     Attributes:
         review_fpr: share of good parts that may be rejected or reviewed.
         threshold: a score above it that is not rejected is reviewed.
-        good: share of good parts reviewed; None without good parts.
-        defective: share of defective parts reviewed; None without defective parts.
+        good: share of good parts in the band; None without good parts.
+        defective: share of defective parts in the band; None without defective parts.
     """
 
     review_fpr: float
@@ -74,19 +74,19 @@ class Reviews:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures over a test set.
+    """Results on a test set.
 
     Attributes:
         rows: one per image, in the order of the samples.
-        figures: of the ranking by scores and maps.
+        figures: ranking metrics of scores and maps.
         false_rejects: share of good parts rejected; None without good parts.
         escapes: share of defective parts passed; None without defective parts.
         recall: share of defective parts rejected; None without defective parts.
-        reviews: what is neither; None without a review band.
-        defects: by kind of defect, in the order in which they come.
-        operating_points: what thresholds of other rates would do, rates rising.
-        independent: whether each image shows another part. Otherwise shares have no interval that is known.
-        milliseconds: of the model alone for an image, the median, without reading and measuring.
+        reviews: shares in the review band; None without a band.
+        defects: results by kind of defect, in the order of their first appearance.
+        operating_points: results of thresholds for other rates, rates ascending.
+        independent: True if each image shows another part; otherwise intervals of shares are not known.
+        milliseconds: median time of the model for an image, without reading and measuring.
     """
 
     rows: list[ScoredSample]
@@ -104,22 +104,22 @@ class Evaluation:
 def require_usable(
     samples: Sequence[Sample], threads: int, advance: Callable[[int], None], sample_bits: int
 ) -> NDArray[np.uint8]:
-    """Read every test image and mask once: what is wrong is told before hours are spent on the others.
+    """Read every test image and mask once, so that unusable ones are reported before hours of scoring.
 
     Args:
         samples: the test set.
-        threads: images read at a time.
+        threads: number of images read in parallel.
         advance: called with 1 after every image.
-        sample_bits: of the images, see `images.decode`.
+        sample_bits: see `images.decode`.
 
     Returns:
-        (N, 64, 64) their thumbnails.
+        (N, 64, 64) thumbnails of the images.
 
     Raises:
-        DatasetError: with every image and mask that cannot be read or does not fit.
+        DatasetError: with every image and mask that cannot be read or has another size.
     """
 
-    def look(sample: Sample) -> NDArray[np.uint8] | str:
+    def read_thumbnail(sample: Sample) -> NDArray[np.uint8] | str:
         try:
             image = read_image(sample.path, sample_bits=sample_bits)
             height, width, _ = image.shape
@@ -129,18 +129,18 @@ def require_usable(
             return str(error)
         return make_thumbnail(image)
 
-    wrong, thumbnails = [], []
+    errors, thumbnails = [], []
     with ThreadPoolExecutor(threads) as pool:
-        for found in pool.map(look, samples):
-            if isinstance(found, str):
-                wrong.append(found)
+        for result in pool.map(read_thumbnail, samples):
+            if isinstance(result, str):
+                errors.append(result)
             else:
-                thumbnails.append(found)
+                thumbnails.append(result)
             advance(1)
-    if wrong:
-        listed = "\n".join(indent_first(wrong, _SHOWN))
+    if errors:
+        listed = "\n".join(indent_first(errors, _MAX_ERRORS))
         raise DatasetError(
-            f"{len(wrong)} test images or masks cannot be used; repair them or take them away:\n{listed}"
+            f"{len(errors)} test images or masks cannot be used; repair them or take them away:\n{listed}"
         )
     return np.stack(thumbnails)
 
@@ -152,34 +152,34 @@ def score_test_set(
     *,
     independent: bool = True,
 ) -> Evaluation:
-    """Score every test image, by the bundle's own calibration, and compare with the truth.
+    """Score every test image, decide by the bundle's own calibration, and compare with the truth.
 
     Args:
         detector: the model.
         samples: the test set.
         advance: called with 1 after every image.
-        independent: whether each image shows another part.
+        independent: True if each image shows another part.
 
     Raises:
-        ImageError, DatasetError: an image or mask cannot be read or does not fit; it is named.
+        ImageError, DatasetError: an image or mask cannot be read or has another size; it is named.
     """
     rows: list[ScoredSample] = []
     seconds: list[float] = []
-    measurement = RankingMetrics()
+    ranking = RankingMetrics()
     for sample in samples:
         image = read_image(sample.path, sample_bits=detector.manifest.sample_bits)
-        prepared = detector.prepare(image)  # as those that it may be compared with are, before the clock
+        prepared = detector.prepare(image)  # outside the timing, as for the models of a comparison
         start = time.perf_counter()
         [prediction] = detector.predict_prepared([prepared])
         seconds.append(time.perf_counter() - start)
         rows.append(ScoredSample(sample, prediction.score, prediction.p_value, prediction.decision))
-        measurement.add(sample, (image.shape[0], image.shape[1]), prediction.score, prediction.score_map)
+        ranking.add(sample, (image.shape[0], image.shape[1]), prediction.score, prediction.score_map)
         advance(1)
     good = [row for row in rows if row.defect is None]
     defective = [row for row in rows if row.defect is not None]
     return Evaluation(
         rows=rows,
-        figures=measurement.figures(),
+        figures=ranking.compute(),
         false_rejects=_share(good, "REJECT"),
         escapes=_share(defective, "PASS"),
         recall=_share(defective, "REJECT"),
@@ -211,11 +211,11 @@ def _reviews(
 
 def _by_defect(rows: Sequence[ScoredSample]) -> list[DefectFigures]:
     good = [row.score for row in rows if row.defect is None]
-    found = []
+    results = []
     for defect in dict.fromkeys(kind for row in rows for kind in row.sample.masks if kind is not None):
         of_kind = [row for row in rows if defect in row.sample.masks]
         truth = [False] * len(good) + [True] * len(of_kind)
-        found.append(
+        results.append(
             DefectFigures(
                 defect=defect,
                 count=len(of_kind),
@@ -223,4 +223,4 @@ def _by_defect(rows: Sequence[ScoredSample]) -> list[DefectFigures]:
                 recall=_share(of_kind, "REJECT") or 0.0,
             )
         )
-    return found
+    return results

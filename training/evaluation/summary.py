@@ -1,4 +1,4 @@
-"""An evaluation as plain numbers: what summary.json holds, and what the reports show."""
+"""The content of summary.json, and sentences about it for the reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from flows.fastflow.calibration.conformal import ConformalThreshold, false_rejec
 from training.evaluation.ranking import RankingFigures
 from training.evaluation.scoring import Evaluation
 
-# The figures that rank models, in the order in which they are shown.
+# The metrics of the reports, in their order, with their titles.
 METRICS = {
     "image_auroc": "image AUROC",
     "image_average_precision": "image AP",
@@ -23,21 +23,21 @@ METRICS = {
     "aupimo": "AUPIMO",
 }
 
-# What is averaged over categories.
+# Values that are averaged over categories.
 AVERAGED = (*METRICS, "recall", "false_rejects")
 
 
 def percentage(value: float, digits: int) -> str:
-    """A share in percent with so many digits after the point, or more where it would be rounded to 0 or 100.
+    """Format a share in percent; more digits than `digits` if it would round to 0 or 100.
 
-    One escape of a thousand defects is not none.
+    One escape in a thousand defects must not read as none.
     """
     text = f"{100 * value:.{digits}f}"
     return percentage(value, digits + 1) if 0 < value < 1 and float(text) in (0, 100) and digits < 9 else text
 
 
-def metrics(figures: RankingFigures) -> dict[str, float | None]:
-    """The figures of `METRICS`; None for what cannot be measured on these images."""
+def metric_values(figures: RankingFigures) -> dict[str, float | None]:
+    """Collect the values of `METRICS`; None if they cannot be measured on these images."""
     pixels = figures.pixels
     return {
         "image_auroc": figures.image_auroc,
@@ -54,21 +54,21 @@ def metrics(figures: RankingFigures) -> dict[str, float | None]:
 
 @dataclass(frozen=True)
 class TestSetRecord:
-    """What was measured on, and how many test images were left out.
+    """The test set of an evaluation, and the images left out of it.
 
     Attributes:
         data: the category's folder.
-        test_fingerprint: digest of the test images' contents, labels and masks; figures on others do
-            not compare.
-        same_parts: good test images of parts of which there are training images, as names tell.
-        seen: those that training had.
-        copies: later copies of others, byte for byte.
-        near_copies: those that nearly are training images, and are measured all the same, see
+        test_fingerprint: digest of the test images' contents, labels and masks; results of different
+            digests do not compare.
+        same_parts: number of good test images that show a part of the training images, by their names.
+        seen: number of images left out because training had them.
+        copies: number of images left out as byte-for-byte copies of others.
+        near_copies: images that are almost training images; they stay in the test set, see
             `training.evaluation.near_copies`.
-        compared_with: how many training images these were looked for among; 0: they were not.
-        passed_over: images in the test's folders that have no part in anything, as those that lie too deep,
+        compared_with: number of training images in that comparison; 0 if there was none.
+        passed_over: number of unused images in the test folders,
             see `training.data.check.unused_images.unused_test_images`.
-        mask_folders: those of which a mask is a folder, as in MVTec LOCO AD.
+        mask_folders: number of images with a folder as mask, as in MVTec LOCO AD.
     """
 
     data: str = ""
@@ -90,7 +90,7 @@ def summarise(
     evaluation: Evaluation,
     tested_on: TestSetRecord = TestSetRecord(),
 ) -> dict[str, Any]:
-    """What summary.json says of one category."""
+    """Build the summary of one category."""
     good = sum(row.defect is None for row in evaluation.rows)
     pixels = evaluation.figures.pixels
     return {
@@ -101,7 +101,7 @@ def summarise(
         **asdict(tested_on),
         "with_mask": evaluation.figures.masked,
         "regions": pixels.regions if pixels else 0,
-        **metrics(evaluation.figures),
+        **metric_values(evaluation.figures),
         "false_rejects": evaluation.false_rejects,
         "escapes": evaluation.escapes,
         "recall": evaluation.recall,
@@ -122,7 +122,7 @@ def summarise(
 
 
 def describe_passed_over(summary: Mapping[str, Any]) -> str | None:
-    """A line about images in the test's folders that are not tested on; None where there are none."""
+    """Describe unused images in the test folders; None if there are none."""
     if not (count := summary["passed_over"]):
         return None
     return (
@@ -132,7 +132,7 @@ def describe_passed_over(summary: Mapping[str, Any]) -> str | None:
 
 
 def describe_mask_folders(summary: Mapping[str, Any]) -> str | None:
-    """A line about masks that are folders, whose images are united here; None where there are none."""
+    """Explain why AUPRO does not compare with sPRO if masks are folders; None if none is."""
     if not summary["mask_folders"]:
         return None
     return (
@@ -143,7 +143,7 @@ def describe_mask_folders(summary: Mapping[str, Any]) -> str | None:
 
 
 def describe_times(comparison: Sequence[Mapping[str, Any]]) -> str:
-    """A line about the times of a comparison: what they are of, and why one is left out."""
+    """Explain the times of a comparison, and why one is left out."""
     line = (
         "times: of the fit without reading images (the flow's where the version was trained, and without "
         "the backbone's features, which are kept), and the model's for an image"
@@ -158,22 +158,22 @@ def describe_times(comparison: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _expected_rejects(threshold: ConformalThreshold, evaluation: Evaluation, good: int) -> list[int] | None:
-    """How many good test images chance alone lets be rejected, in 95 of 100 calibrations."""
+    """Compute the 95 % interval of rejected good test images that chance alone gives."""
     if not good or not evaluation.independent:
         return None
     return list(false_reject_band(threshold.n_calibration, good, threshold.target_fpr, confidence=0.95))
 
 
 def exceeds_chance(summary: Mapping[str, Any]) -> bool:
-    """Whether more good test images are rejected than the calibration lets expect by chance."""
+    """Tell if more good test images are rejected than chance explains."""
     expected = summary["expected_rejects"]
     return expected is not None and round(summary["false_rejects"] * summary["good"]) > expected[1]
 
 
 def means(summaries: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """The mean of every figure over the categories that have it; None where none has."""
-    found: dict[str, float | None] = {}
+    """Average each value over the categories that have it; None if none has."""
+    averages: dict[str, float | None] = {}
     for key in AVERAGED:
         values = [s[key] for s in summaries if s.get(key) is not None]
-        found[key] = fmean(values) if values else None
-    return found
+        averages[key] = fmean(values) if values else None
+    return averages

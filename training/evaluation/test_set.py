@@ -1,4 +1,4 @@
-"""Which test images a version is measured on: none that it had, and each once."""
+"""The test set of a version: no image that training had, and each image once."""
 
 import hashlib
 import json
@@ -24,13 +24,13 @@ class TestSet:
 
     Attributes:
         samples: the images.
-        hashes: sha256 of each image found, those left out included.
-        seen: how many were left out because the version had them.
-        copies: how many were left out because they are copies of others.
-        learned: images of the version, among which near copies are looked for.
+        hashes: sha256 of each listed image, including those left out.
+        seen: number of images left out because the version had them.
+        copies: number of images left out as copies of others.
+        learned: images of the version, for the search for near copies.
     """
 
-    __test__ = False  # pytest takes the name for a test
+    __test__ = False  # not a test for pytest
 
     samples: list[Sample]
     hashes: Mapping[Path, str]
@@ -40,42 +40,42 @@ class TestSet:
 
 
 def choose_test_set(
-    data: Path, category: str, found: Sequence[Sample], bundle: Path, manifest: Manifest
+    data: Path, category: str, listed: Sequence[Sample], bundle: Path, manifest: Manifest
 ) -> TestSet:
     """Choose the images to measure a version on.
 
     Args:
         data: folder with the category.
-        category: its name.
-        found: the test images.
+        category: name of the category.
+        listed: the test images in the data folder.
         bundle: the version.
-        manifest: of it.
+        manifest: the version's manifest.
 
     Raises:
-        BundleError: a list of the bundle was changed.
+        BundleError: a list in the bundle was changed.
         DatasetError: the version had every one of the images.
         FileError: images cannot be read; they are named.
     """
-    paths = [sample.path for sample in found]
+    paths = [sample.path for sample in listed]
     hashes = dict(zip(paths, file_hashes(paths), strict=True))
     known = _known(bundle, manifest)
-    fresh = _unseen(found, hashes, bundle, known)
+    fresh = _unseen(listed, hashes, bundle, known)
     samples = _each_once(fresh, hashes)
-    learned = images_of_version(_learned(data, category, found, fresh, known), known)
+    learned = images_of_version(_learned(data, category, listed, fresh, known), known)
     return TestSet(
         samples=samples,
         hashes=hashes,
-        seen=len(found) - len(fresh),
+        seen=len(listed) - len(fresh),
         copies=len(fresh) - len(samples),
         learned=sample_evenly(learned, len(samples)),
     )
 
 
 def show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
-    """Whether no two good images, and no two defective ones, show the same part, as far as names tell.
+    """Tell if all good images, and all defective ones, show different parts, by their names.
 
     Raises:
-        PartsError: there is a parts.txt that cannot be used.
+        PartsError: the parts.txt cannot be used.
     """
     for defective in (False, True):
         names = [sample.path.name for sample in samples if (sample.defect is not None) == defective]
@@ -86,9 +86,9 @@ def show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
 
 
 def count_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> int:
-    """How many good test images show parts of which there are training images, as names tell.
+    """Count the good test images that show a part of the training images, by their names.
 
-    They are not left out: where counters begin anew in each folder, it is the names that are the same.
+    They stay in: counters that restart in each folder give equal names to different parts.
     """
     try:
         learned = train_images(data, category)
@@ -100,7 +100,7 @@ def count_learned_parts(samples: Sequence[Sample], data: Path, category: str) ->
 
 
 def fingerprint(tests: TestSet) -> str:
-    """Digest of the test images' contents with their labels and masks, whatever their order and names."""
+    """Digest the test images' contents, labels and masks, independent of order and names."""
     marked = [
         (sample, kind, [file for mask in masks for file in files_of(mask)])
         for sample in tests.samples
@@ -111,30 +111,34 @@ def fingerprint(tests: TestSet) -> str:
     rows = []
     for sample, kind, of_one in marked:
         found = [digests[file] for file in of_one]
-        # Which copy comes first is a matter of names.
+        # The order of copies depends on their names.
         rows.append([tests.hashes[sample.path], kind or "", *(sorted({*found}) if sample.copies else found)])
     rows.sort()
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _known(bundle: Path, manifest: Manifest) -> list[ImageDigests]:
-    """What a version was fitted to, and what it was calibrated with; fewer of one that does not say so.
+    """Read the digests of the images in a version's fit and calibration, as far as recorded.
 
     Raises:
-        BundleError: a list of the bundle was changed.
+        BundleError: a list in the bundle was changed.
     """
     lists = [image_digests.read_digests(bundle, manifest, name) for name in (FIT_IMAGES, CALIBRATION_IMAGES)]
     return [images for images in lists if images is not None]
 
 
 def _learned(
-    data: Path, category: str, found: Sequence[Sample], fresh: Sequence[Sample], known: Sequence[ImageDigests]
+    data: Path,
+    category: str,
+    listed: Sequence[Sample],
+    fresh: Sequence[Sample],
+    known: Sequence[ImageDigests],
 ) -> list[Path]:
-    """Where the images of the version may be: to train with today, or among the test images."""
+    """List files that may be images of the version: today's training images and skipped test images."""
     if not known:
         return []
     left = {sample.path for sample in fresh}
-    seen = [sample.path for sample in found if sample.path not in left]
+    seen = [sample.path for sample in listed if sample.path not in left]
     try:
         return [*train_images(data, category), *seen]
     except DatasetError:  # a test set may come alone
@@ -144,15 +148,15 @@ def _learned(
 def _unseen(
     samples: Sequence[Sample], hashes: Mapping[Path, str], bundle: Path, known: Sequence[ImageDigests]
 ) -> list[Sample]:
-    """Leave out test images that a version was fitted to or calibrated with: figures of them flatter.
+    """Leave out test images of the version's fit or calibration: results on them flatter.
 
-    In a plain folder all good images are there to train with, until some are set aside.
+    In a plain folder all good images are training images until some are set aside.
 
     Args:
         samples: the test images.
         hashes: the sha256 of each of them.
         bundle: the version.
-        known: its images, from `_known`.
+        known: digests of its images, from `_known`.
 
     Raises:
         DatasetError: none is left.
@@ -167,10 +171,10 @@ def _unseen(
 
 
 def _each_once(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> list[Sample]:
-    """Make one of copies, byte for byte, of good test images, and of defective ones: one image is one.
+    """Merge byte-for-byte copies among the good test images, and among the defective ones.
 
-    It is of all kinds of defects that its copies are of, and all their masks mark it. A good one that is the
-    same as a defective one is kept, and so is the other: the data check names them.
+    The merged sample has the kinds of defect and the masks of all its copies. A good image equal to a
+    defective one stays, and so does the other: the data check reports them.
     """
     same: dict[tuple[str, bool], list[Sample]] = {}
     for sample in samples:

@@ -31,7 +31,7 @@ VISA = ("Data/Images/Normal/0.JPG", "Data/Images/Anomaly/0.JPG", "Data/Masks/Ano
 )
 def test_the_layout_is_found_by_looking(tmp_path: Path, files: tuple[str, ...], name: str) -> None:
     touch(tmp_path / "part", *files)
-    found = layout.find(tmp_path, "part").NAME
+    found = layout.find_layout(tmp_path, "part").NAME
     assert found == name
     assert layout.categories(tmp_path) == ["part"]
 
@@ -50,7 +50,7 @@ def test_images_are_found_whatever_the_layout(tmp_path: Path) -> None:
 def test_a_folder_of_no_layout_is_told_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
     touch(tmp_path / "part", *(f"{i}/x/0.png" for i in range(10)), "notes.txt")
     with pytest.raises(DatasetError) as caught:
-        layout.find(tmp_path, "part")
+        layout.find_layout(tmp_path, "part")
     message = str(caught.value)
     for looked_for in ("train/good/*.png", "split_csv/1cls.csv", "good|ok|normal"):
         assert looked_for in message

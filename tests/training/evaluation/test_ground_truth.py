@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from training.data.sample import Sample
-from training.evaluation.ranking import downscale_mask, read_ground_truth
+from training.evaluation.ground_truth import downscale_mask, read_ground_truth
 
 
 @pytest.mark.parametrize("size", [(256, 256), (450, 450), (900, 900), (1200, 1000)])

@@ -1,1 +1,1 @@
-"""The data check: copies, near duplicates, outliers, odd masks and sizes."""
+"""The data check: copies, near-duplicates, outliers, odd masks and sizes."""

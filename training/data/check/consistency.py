@@ -1,4 +1,4 @@
-"""Images whose size, colour or light is unlike that of the rest, and those that show nothing."""
+"""Images whose size, colour, bit depth or light differs from the rest, and blank images."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,31 +7,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.check.findings import DataFinding, SizeCount
-from training.data.check.image_statistics import ImageStatistics
+from training.data.check.image_statistics import ImageStatistics, NamedStatistics
 
-_MAJORITY = 0.8  # share of images that makes a size or a kind of colour the rule
-_SIZE_DEVIATIONS, _LEAST_SPREAD = 5.0, 0.05  # robust ones, of logarithms
-_GREY = 1.0  # colourfulness below it: what JPEG makes of grey
+_MAJORITY = 0.8  # share of images that makes a size or a kind of colour the usual one
+_SIZE_DEVIATIONS, _MIN_SPREAD = 5.0, 0.05  # robust deviations of logarithms
+_GREY = 1.0  # colourfulness below this is JPEG noise in a grey image
 _BLANK = 2.0  # grey levels of spread: noise alone
-_CAMERAS_BITS = (8, 10, 12, 14, 16)  # which are not always shifted up to 16
+_CAMERA_BITS = (8, 10, 12, 14, 16)  # not every camera shifts them up to 16
 _DARK, _BRIGHT = 10, 245  # lightness of nearly all pixels
-_DEVIATIONS, _LEVELS = 6.0, 25.0  # both must be exceeded by an odd brightness
+_DEVIATIONS, _LEVELS = 6.0, 25.0  # an odd brightness exceeds both
 
 
 def sizes(train: Sequence[ImageStatistics], shown: int = 10) -> list[SizeCount]:
-    """The sizes of the training images, the most frequent first."""
+    """Count the sizes of the training images, the most frequent first."""
     counted = Counter(p.size for p in train).most_common(shown)
     return [SizeCount(width=size[1], height=size[0], count=count) for size, count in counted]
 
 
-def odd_sizes(
-    train: Sequence[ImageStatistics], others: Sequence[tuple[str, ImageStatistics]]
-) -> list[DataFinding]:
-    """Images of another size than most training images; where sizes vary, of another order or shape.
+def odd_sizes(train: Sequence[ImageStatistics], others: Sequence[NamedStatistics]) -> list[DataFinding]:
+    """Find images of an unusual size; if sizes vary, of an unusual area or aspect ratio.
 
     Args:
         train: the training images.
-        others: all images that are to be compared with them, named.
+        others: the images to compare with them, named.
     """
     (height, width), count = Counter(p.size for p in train).most_common(1)[0]
     if count >= _MAJORITY * len(train):
@@ -41,7 +39,7 @@ def odd_sizes(
         # (N, 2): log of the side of a square of the same area, log of the aspect ratio
         shapes = np.array([_shape(p) for p in train])
         middle = np.median(shapes, 0)
-        spread = np.maximum(1.4826 * np.median(np.abs(shapes - middle), 0), _LEAST_SPREAD)
+        spread = np.maximum(1.4826 * np.median(np.abs(shapes - middle), 0), _MIN_SPREAD)
         deviations = [np.abs((_shape(p) - middle) / spread).max() for _, p in others]
         odd = [other for other, far in zip(others, deviations, strict=True) if far > _SIZE_DEVIATIONS]
         side, aspect = np.exp(middle)
@@ -62,29 +60,28 @@ def _shape(image: ImageStatistics) -> NDArray[np.float64]:
     return np.array([np.log(height * width) / 2, np.log(width / height)])
 
 
-def odd_bits(images: Sequence[tuple[str, ImageStatistics]], sample_bits: int) -> list[DataFinding]:
-    """One finding for all images of 16 bits if none uses the upper ones that count, or some use more.
+def odd_bits(images: Sequence[NamedStatistics], sample_bits: int) -> list[DataFinding]:
+    """Find a `sample_bits` that does not fit the 16-bit images; one finding for all of them.
 
-    None but for hot pixels, that is; all that is brighter than sample_bits tells is white, whatever it is.
-
-    Of a single one that uses few that says nothing: the part may be dark.
+    Either no image uses the upper bits, apart from hot pixels, or some use more: values above the range are
+    white. A single image with few bits is no evidence, since the part may be dark.
 
     Args:
-        images: named.
-        sample_bits: that count, see `images.decode`.
+        images: images with their names.
+        sample_bits: the run's setting, see `images.decode`.
     """
     deep = [(name, p.bits) for name, p in images if p.bits is not None]
-    most = max((bits.brightest for _, bits in deep), default=sample_bits)
+    brightest = max((bits.brightest for _, bits in deep), default=sample_bits)
     usual = max((bits.but_hot for _, bits in deep), default=sample_bits)
-    measure = most
-    if most > sample_bits:
+    measure = brightest
+    if brightest > sample_bits:
         files = [name for name, bits in deep if bits.brightest > sample_bits]
         message = (
-            f"{len(files)} images of 16 bits use up to {most} of them, and sample_bits is {sample_bits}: "
-            f"what is above {2**sample_bits - 1} is white in them"
+            f"{len(files)} images of 16 bits use up to {brightest} of them, and sample_bits is "
+            f"{sample_bits}: what is above {2**sample_bits - 1} is white in them"
         )
-    elif (fitting := next(bits for bits in _CAMERAS_BITS if bits >= usual)) < sample_bits:
-        hot, measure = ", but for single pixels" if most > usual else "", usual
+    elif (fitting := next(bits for bits in _CAMERA_BITS if bits >= usual)) < sample_bits:
+        hot, measure = ", but for single pixels" if brightest > usual else "", usual
         files = [name for name, _ in deep]
         message = (
             f"{len(deep)} images of 16 bits use {usual} of them at most{hot}. The upper 8 of {sample_bits} "
@@ -98,10 +95,8 @@ def odd_bits(images: Sequence[tuple[str, ImageStatistics]], sample_bits: int) ->
     ]
 
 
-def odd_colours(
-    train: Sequence[ImageStatistics], others: Sequence[tuple[str, ImageStatistics]]
-) -> list[DataFinding]:
-    """Grey images where most training images are coloured, or the reverse."""
+def odd_colours(train: Sequence[ImageStatistics], others: Sequence[NamedStatistics]) -> list[DataFinding]:
+    """Find grey images among coloured ones, or coloured images among grey ones."""
     coloured = sum(p.colourfulness >= _GREY for p in train)
     if max(coloured, len(train) - coloured) < _MAJORITY * len(train):
         return []
@@ -120,14 +115,12 @@ def odd_colours(
     ]
 
 
-def odd_light(
-    train: Sequence[ImageStatistics], others: Sequence[tuple[str, ImageStatistics]]
-) -> list[DataFinding]:
-    """Images that show nothing, are black or white nearly all over, or darker or brighter than the rest."""
+def odd_light(train: Sequence[ImageStatistics], others: Sequence[NamedStatistics]) -> list[DataFinding]:
+    """Find blank images, nearly black or white ones, and those darker or brighter than the rest."""
     levels = np.array([p.brightness for p in train])
     middle = float(np.median(levels))
     spread = 1.4826 * float(np.median(np.abs(levels - middle)))
-    # Where the scene itself is black or white, or the parts have no texture, that is no news of one image.
+    # If the scene itself is black, white or without texture, such an image is not odd.
     blank_scene = float(np.median([p.spread for p in train])) < _BLANK
     dark_scene = float(np.median([p.brightest for p in train])) <= _DARK
     bright_scene = float(np.median([p.darkest for p in train])) >= _BRIGHT
@@ -135,20 +128,20 @@ def odd_light(
     for name, p in others:
         off = p.brightness - middle
         if p.brightest <= _DARK and not dark_scene:
-            kind, said = "exposure", f"{name} is black nearly all over"
+            kind, message = "exposure", f"{name} is black nearly all over"
         elif p.darkest >= _BRIGHT and not bright_scene:
-            kind, said = "exposure", f"{name} is white nearly all over"
+            kind, message = "exposure", f"{name} is white nearly all over"
         elif p.spread < _BLANK and not blank_scene:
-            kind, said = "blank", f"{name} shows one shade all over ({p.brightness:.0f} of 255)"
+            kind, message = "blank", f"{name} shows one shade all over ({p.brightness:.0f} of 255)"
         elif abs(off) > max(_DEVIATIONS * spread, _LEVELS):
             word = "brighter" if off > 0 else "darker"
             kind = "exposure"
-            said = f"{name} is {word} than the rest: mean {p.brightness:.0f} of 255, usually {middle:.0f}"
+            message = f"{name} is {word} than the rest: mean {p.brightness:.0f} of 255, usually {middle:.0f}"
         else:
             continue
         findings.append(
             DataFinding.model_validate(
-                {"kind": kind, "severity": "warning", "files": [name], "message": said, "measure": off}
+                {"kind": kind, "severity": "warning", "files": [name], "message": message, "measure": off}
             )
         )
     return findings

@@ -1,4 +1,4 @@
-"""Files, images and parts that are there more than once, in the training set or in training and test."""
+"""Repeated files, images and parts, within the training set or between training and test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,23 +8,23 @@ import numpy as np
 from flows.fastflow.calibration.parts import is_single_image, parts_or_single_images
 from flows.fastflow.files.listing import join_first
 from training.data.check.findings import DataFinding
-from training.data.check.image_statistics import ImageStatistics
+from training.data.check.image_statistics import NamedStatistics
 from training.data.check.near_duplicates import LIMIT, NeighbourDistances, nearest_in_training
 
-Named = tuple[str, ImageStatistics]
-
-_SHOWN = 5  # of the names in a message; a finding lists all
+_MAX_NAMES = 5  # in a message; a finding lists all
 
 
-def copies(train: Sequence[Named], test: Sequence[Named], near: NeighbourDistances) -> list[DataFinding]:
-    """What is there more than once.
+def copies(
+    train: Sequence[NamedStatistics], test: Sequence[NamedStatistics], near: NeighbourDistances
+) -> list[DataFinding]:
+    """Find leaks, equal files and near-duplicates.
 
-    Files that are the same byte for byte are told once, as that, and not as near-duplicates too.
+    Equal files are reported once, and not as near-duplicates too.
 
     Args:
         train: the training images with their names.
         test: the test images with their names.
-        near: the distances between the training images.
+        near: distances between the training images.
     """
     return [
         *_leaks(train, test, near),
@@ -37,28 +37,30 @@ def copies(train: Sequence[Named], test: Sequence[Named], near: NeighbourDistanc
 def same_parts(
     train: Sequence[Path], parts: Sequence[str], test: Sequence[Path], folder: Path
 ) -> list[DataFinding]:
-    """Test images of parts of which there are training images, as names tell: figures on them flatter.
+    """Find test images that show a part of the training images, by their names: results on them flatter.
 
     Args:
         train: the training images.
-        parts: which part each of them shows.
+        parts: the part in each training image.
         test: the good test images.
-        folder: the category's, which has a parts.txt.
+        folder: the category's folder, with a parts.txt.
     """
-    asked = parts_or_single_images([path.name for path in test], folder)  # names of test images need not tell
-    if asked is None:
+    test_parts = parts_or_single_images(
+        [path.name for path in test], folder
+    )  # names of test images may not match
+    if test_parts is None:
         return []
     first = dict(reversed([*zip(parts, train, strict=True)]))
     twins = [
         (path, first[part])
-        for path, part in zip(test, asked, strict=True)
+        for path, part in zip(test, test_parts, strict=True)
         if part in first and not is_single_image(part)
     ]
     named = [(a.relative_to(folder).as_posix(), b.relative_to(folder).as_posix()) for a, b in twins]
     return [_leak(a, b, f"{a} and {b} show the same part, as their names tell", 0.0) for a, b in named]
 
 
-def _same_files(images: Sequence[Named]) -> list[DataFinding]:
+def _same_files(images: Sequence[NamedStatistics]) -> list[DataFinding]:
     by_content: dict[str, list[str]] = {}
     for name, image in images:
         by_content.setdefault(image.sha256, []).append(name)
@@ -67,7 +69,7 @@ def _same_files(images: Sequence[Named]) -> list[DataFinding]:
             kind="duplicate",
             severity="warning",
             files=names,
-            message=f"{join_first(names, _SHOWN, ' = ')}, byte for byte",
+            message=f"{join_first(names, _MAX_NAMES, ' = ')}, byte for byte",
             measure=0.0,
         )
         for names in by_content.values()
@@ -75,11 +77,11 @@ def _same_files(images: Sequence[Named]) -> list[DataFinding]:
     ]
 
 
-def _within(train: Sequence[Named], near: NeighbourDistances) -> list[DataFinding]:
-    """Groups of training images that are linked by being near, each told once; the closest group first."""
+def _within(train: Sequence[NamedStatistics], near: NeighbourDistances) -> list[DataFinding]:
+    """Group training images linked by small distances; one finding per group, the closest first."""
     group = list(range(len(train)))
 
-    def head(i: int) -> int:
+    def root(i: int) -> int:
         while group[i] != i:
             group[i] = group[group[i]]
             i = group[i]
@@ -88,26 +90,28 @@ def _within(train: Sequence[Named], near: NeighbourDistances) -> list[DataFindin
     closest: dict[int, float] = {}
     pairs = [(i, j, r) for i, j, r in near.pairs if train[i][1].sha256 != train[j][1].sha256]
     for i, j, _ in pairs:
-        group[head(j)] = head(i)
+        group[root(j)] = root(i)
     for i, _, ratio in pairs:
-        closest[head(i)] = min(ratio, closest.get(head(i), ratio))
+        closest[root(i)] = min(ratio, closest.get(root(i), ratio))
     members: dict[int, list[str]] = {}
     for i, (name, _) in enumerate(train):
-        members.setdefault(head(i), []).append(name)
+        members.setdefault(root(i), []).append(name)
     return [
         DataFinding(
             kind="near_duplicate",
             severity="warning",
-            files=members[top],
-            message=f"{join_first(members[top], _SHOWN, ' ~ ')} (distance {ratio:.2f} of the usual)",
+            files=members[first],
+            message=f"{join_first(members[first], _MAX_NAMES, ' ~ ')} (distance {ratio:.2f} of the usual)",
             measure=ratio,
         )
-        for top, ratio in sorted(closest.items(), key=lambda item: item[1])
+        for first, ratio in sorted(closest.items(), key=lambda item: item[1])
     ]
 
 
-def _leaks(train: Sequence[Named], test: Sequence[Named], near: NeighbourDistances) -> list[DataFinding]:
-    """Test images that show what a training image shows, the closest first: figures on them flatter."""
+def _leaks(
+    train: Sequence[NamedStatistics], test: Sequence[NamedStatistics], near: NeighbourDistances
+) -> list[DataFinding]:
+    """Find test images that show what a training image shows, the closest first: results flatter."""
     if not test:
         return []
     index, ratio = nearest_in_training(

@@ -1,12 +1,12 @@
-"""The data check: what is wrong with the images of a category, told before a training run is spent on them.
+"""The data check: problems of a category's images, reported before a training run.
 
-Nothing is changed and nothing is left out because of it. Test images are looked at only where that is
-asked for, and only to be told about.
+It changes nothing and leaves nothing out. Test images are checked only on request, and only to be reported.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +17,39 @@ from flows.fastflow.config import MAX_SAMPLE_BITS
 from training.data import layout
 from training.data.check.consistency import odd_bits, odd_colours, odd_light, odd_sizes, sizes
 from training.data.check.copies import copies, same_parts
-from training.data.check.findings import TITLES, DataCheck, DataFinding, Severity, within
-from training.data.check.image_statistics import ImageStatistics, UndecodableImage, read_statistics
+from training.data.check.findings import TITLES, DataCheck, DataFinding, Severity, relative_message
+from training.data.check.image_statistics import (
+    ImageStatistics,
+    NamedStatistics,
+    UndecodableImage,
+    read_statistics,
+)
 from training.data.check.mask_files import check_masks
 from training.data.check.near_duplicates import NeighbourDistances, neighbours
 from training.data.check.outliers import LIMIT, MIN_IMAGES, deviations, neighbour_distances
-from training.data.check.unused_images import passed_over
+from training.data.check.unused_images import find_unused_images
 from training.data.sample import DatasetError, NoTestImagesError, Sample
 from training.terminal.progress import Silent
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-_UNSEEN: Stage = Silent().stage
+_SILENT: Stage = Silent().stage
+
+
+@dataclass(frozen=True)
+class _TestFiles:
+    """The test images and masks of a category.
+
+    Attributes:
+        samples: the test images.
+        masks: every mask.
+        problem: the reason if there are none, relative to the data folder.
+        misplaced: True if the test images may lie where the layout does not look.
+    """
+
+    samples: Sequence[Sample] = ()
+    masks: Sequence[Path] = ()
+    problem: str | None = None
+    misplaced: bool = False
 
 
 def check_data(
@@ -37,126 +59,174 @@ def check_data(
     test: bool = True,
     threads: int = 2,
     sample_bits: int = MAX_SAMPLE_BITS,
-    stage: Stage = _UNSEEN,
+    stage: Stage = _SILENT,
 ) -> DataCheck:
-    """Look at every image of a category and say what deserves a second look.
+    """Check every image of a category and report what deserves a second look.
 
     Args:
         data: the data folder.
         category: the category's folder in it.
-        test: look at test images and masks as well.
-        threads: images decoded at a time.
-        sample_bits: of the run, see `images.decode`.
-        stage: shows a bar, as `Progress.stage` of a run does.
+        test: check test images and masks as well.
+        threads: number of images decoded in parallel.
+        sample_bits: the run's setting, see `decoder.decode_image`.
+        stage: shows a progress bar, as `Progress.stage`.
 
     Raises:
-        DatasetError: there are no training images, or the layout is not known.
+        DatasetError: there are no training images, or the layout is unknown.
         PartsError: the category's parts.txt cannot be used.
     """
     begun = time.monotonic()
     folder = data / category
     paths = layout.train_images(data, category)
     parts = parts_from_names([path.name for path in paths], folder)
-    samples, masks, no_test, elsewhere = _test_set(data, category) if test else ([], [], None, False)
-    with stage("check", len(paths) + len(samples)) as advance:
-        every = [*paths, *(s.path for s in samples)]
-        looked = read_statistics(every, threads=threads, advance=advance, sample_bits=sample_bits)
-
-    def named(images: Sequence[ImageStatistics]) -> list[tuple[str, ImageStatistics]]:
-        return [(p.path.relative_to(folder).as_posix(), p) for p in images]
-
-    rows = [i for i, p in enumerate(looked[: len(paths)]) if isinstance(p, ImageStatistics)]
-    train = [p for p in looked[: len(paths)] if isinstance(p, ImageStatistics)]
-    tested = [p for p in looked[len(paths) :] if isinstance(p, ImageStatistics)]
-    findings = _undecodable(looked[: len(paths)], folder, stops=True)
-    findings += _undecodable(looked[len(paths) :], folder, stops=False)
-    if train:
-        everything = named([*train, *tested])
-        # A defective part may well be dark.
-        good = {s.path for s in samples if s.defect is None}
-        findings += odd_bits(everything, sample_bits)
-        findings += odd_light(train, named([*train, *(p for p in tested if p.path in good)]))
-        findings += odd_sizes(train, everything) + odd_colours(train, everything)
-    first = dict(reversed([*zip((p.sha256 for p in train), rows, strict=True)])).values()
-    shown = np.arange(len(train)) if parts is None else number_by_appearance([parts[i] for i in rows])
-    if len(np.unique(shown)) > 1:
-        near = neighbours(np.stack([p.thumbnail for p in train]), shown)
-        findings += _outliers(named(train), shown, near)
-        findings += copies(named(train), named(tested), near)
-    if parts is not None:
-        leaked = {finding.files[0] for finding in findings if finding.kind == "leak"}
-        by_part = same_parts(paths, parts, [s.path for s in samples if s.defect is None], folder)
-        findings += [finding for finding in by_part if finding.files[0] not in leaked]
-    # Why there are no test images may be that they lie elsewhere.
-    others = [*(s.path for s in samples), *masks] if samples or elsewhere else None
-    findings += passed_over(folder, paths, others)
-    images = {p.path: p for p in [*train, *tested]}
-    findings += check_masks(samples, masks, paths, images, folder, threads=threads)
+    tests = _test_files(data, category) if test else _TestFiles()
+    every = [*paths, *(sample.path for sample in tests.samples)]
+    with stage("check", len(every)) as advance:
+        images = read_statistics(every, threads=threads, advance=advance, sample_bits=sample_bits)
+    train, tested = images[: len(paths)], images[len(paths) :]
+    findings = _undecodable(train, folder, severity="error")
+    findings += _undecodable(tested, folder, severity="warning")
+    findings += _odd_images(_decoded(train), _decoded(tested), tests.samples, folder, sample_bits)
+    findings += _repeated_images(paths, train, _decoded(tested), parts, tests.samples, folder)
+    # Test images may be missing because they are misplaced: then those are worth a finding.
+    known = tests.samples or tests.misplaced
+    others = [*(sample.path for sample in tests.samples), *tests.masks] if known else None
+    findings += find_unused_images(folder, paths, others)
+    by_path = {image.path: image for image in _decoded(images)}
+    findings += check_masks(tests.samples, tests.masks, paths, by_path, folder, threads=threads)
     order = list(TITLES)
     return DataCheck(
         category=category,
-        layout=layout.find(data, category).NAME,
+        layout=layout.find_layout(data, category).NAME,
         train=len(paths),
         parts=None if parts is None else len(set(parts)),
-        different=len({parts[i] for i in first} if parts is not None else first),
-        test=len(samples) or None,
-        no_test=no_test,
-        masks=len(masks),
-        sizes=sizes(train),
+        different=_count_different(train, parts),
+        test=len(tests.samples) or None,
+        no_test=tests.problem,
+        masks=len(tests.masks),
+        sizes=sizes(_decoded(train)),
         seconds=round(time.monotonic() - begun, 2),
         findings=sorted(findings, key=lambda f: (order.index(f.kind), f.severity)),
     )
 
 
-def _test_set(data: Path, category: str) -> tuple[list[Sample], list[Path], str | None, bool]:
-    """The test images and masks, or why there are none, and whether they may lie where none are looked for.
-
-    A category without them can be learned all the same.
-    """
+def _test_files(data: Path, category: str) -> _TestFiles:
+    """List test images and masks; a category without them can still be trained."""
     try:
-        return layout.test_samples(data, category), layout.masks(data, category), None, False
+        return _TestFiles(layout.test_samples(data, category), layout.masks(data, category))
     except DatasetError as error:
-        return [], [], within(str(error), data), isinstance(error, NoTestImagesError)
+        problem = relative_message(str(error), data)
+        return _TestFiles(problem=problem, misplaced=isinstance(error, NoTestImagesError))
+
+
+def _decoded(images: Sequence[ImageStatistics | UndecodableImage]) -> list[ImageStatistics]:
+    return [image for image in images if isinstance(image, ImageStatistics)]
+
+
+def _named(images: Sequence[ImageStatistics], folder: Path) -> list[NamedStatistics]:
+    return [(image.path.relative_to(folder).as_posix(), image) for image in images]
 
 
 def _undecodable(
-    looked: Sequence[ImageStatistics | UndecodableImage], folder: Path, *, stops: bool
+    images: Sequence[ImageStatistics | UndecodableImage], folder: Path, *, severity: Severity
 ) -> list[DataFinding]:
     findings = []
-    for one in looked:
-        if isinstance(one, UndecodableImage):
-            name = one.path.relative_to(folder).as_posix()
-            severity: Severity = "error" if stops else "warning"
-            findings.append(
-                DataFinding(
-                    kind="undecodable", severity=severity, files=[name], message=f"{name}: {one.reason}"
-                )
-            )
+    for image in images:
+        if isinstance(image, UndecodableImage):
+            name = image.path.relative_to(folder).as_posix()
+            message = f"{name}: {image.reason}"
+            findings.append(DataFinding(kind="undecodable", severity=severity, files=[name], message=message))
     return findings
 
 
-def _outliers(
-    train: Sequence[tuple[str, ImageStatistics]], parts: NDArray[np.int64], near: NeighbourDistances
+def _odd_images(
+    train: Sequence[ImageStatistics],
+    tested: Sequence[ImageStatistics],
+    samples: Sequence[Sample],
+    folder: Path,
+    sample_bits: int,
 ) -> list[DataFinding]:
-    """Good images unlike the others, the strangest first, by what tells them most apart."""
+    """Find images with unusual bit depth, light, size or colour."""
+    if not train:
+        return []
+    every = _named([*train, *tested], folder)
+    # Only good parts: a defective part may well be dark.
+    good = {sample.path for sample in samples if sample.defect is None}
+    good_images = _named([*train, *(image for image in tested if image.path in good)], folder)
+    return [
+        *odd_bits(every, sample_bits),
+        *odd_light(train, good_images),
+        *odd_sizes(train, every),
+        *odd_colours(train, every),
+    ]
+
+
+def _repeated_images(
+    paths: Sequence[Path],
+    images: Sequence[ImageStatistics | UndecodableImage],
+    tested: Sequence[ImageStatistics],
+    parts: Sequence[str] | None,
+    samples: Sequence[Sample],
+    folder: Path,
+) -> list[DataFinding]:
+    """Find outliers, copies and near-duplicates among the training images, and their copies in the test."""
+    train = _decoded(images)
+    if parts is None:
+        shown = np.arange(len(train))
+    else:
+        shown = number_by_appearance([parts[i] for i in _decoded_rows(images)])
+    findings = []
+    if len(np.unique(shown)) > 1:
+        near = neighbours(np.stack([image.thumbnail for image in train]), shown)
+        findings += _outliers(_named(train, folder), shown, near)
+        findings += copies(_named(train, folder), _named(tested, folder), near)
+    if parts is not None:
+        leaked = {finding.files[0] for finding in findings if finding.kind == "leak"}
+        good = [sample.path for sample in samples if sample.defect is None]
+        by_part = same_parts(paths, parts, good, folder)
+        findings += [finding for finding in by_part if finding.files[0] not in leaked]
+    return findings
+
+
+def _decoded_rows(images: Sequence[ImageStatistics | UndecodableImage]) -> list[int]:
+    return [i for i, image in enumerate(images) if isinstance(image, ImageStatistics)]
+
+
+def _count_different(
+    images: Sequence[ImageStatistics | UndecodableImage], parts: Sequence[str] | None
+) -> int:
+    """Count the parts, or else the images, without copies and undecodable files."""
+    rows = _decoded_rows(images)
+    first: dict[str, int] = {}
+    for row, image in zip(rows, _decoded(images), strict=True):
+        first.setdefault(image.sha256, row)
+    return len(first) if parts is None else len({parts[row] for row in first.values()})
+
+
+def _outliers(
+    train: Sequence[NamedStatistics], parts: NDArray[np.int64], near: NeighbourDistances
+) -> list[DataFinding]:
+    """Find good images unlike the others, the strangest first, by their most distinctive property."""
     if len(train) < MIN_IMAGES:
         return []
-    statistics = np.stack([p.statistics for _, p in train])
-    ways = {
+    statistics = np.stack([image.statistics for _, image in train])
+    properties = {
         "what is where": deviations(near.fifth),
         # A grey level, or 5 % of an edge's strength.
-        "light, colour and sharpness": deviations(neighbour_distances(statistics, least=1.0, parts=parts)),
+        "light, colour and sharpness": deviations(
+            neighbour_distances(statistics, min_deviation=1.0, parts=parts)
+        ),
     }
     findings = []
     for i, (name, _) in enumerate(train):
-        way = max(ways, key=lambda w: ways[w][i])
-        if (deviation := float(ways[way][i])) > LIMIT:
+        by = max(properties, key=lambda key: properties[key][i])
+        if (deviation := float(properties[by][i])) > LIMIT:
             findings.append(
                 DataFinding(
                     kind="outlier",
                     severity="warning",
                     files=[name],
-                    message=f"{name} is {deviation:.1f} deviations from the others by {way}",
+                    message=f"{name} is {deviation:.1f} deviations from the others by {by}",
                     measure=deviation,
                 )
             )

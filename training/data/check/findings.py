@@ -1,4 +1,4 @@
-"""What a data check found: read by people as lines, and by the report as JSON."""
+"""Findings of the data check, as text and as JSON."""
 
 import re
 from collections import Counter
@@ -32,7 +32,7 @@ Kind = Literal[
     "defect_without_mask",
 ]
 
-# In the order in which they are told: what stops a run first.
+# In the order of the report: errors first.
 TITLES: dict[Kind, str] = {
     "undecodable": "cannot be decoded",
     "passed_over": "images that have no part in anything",
@@ -55,9 +55,9 @@ TITLES: dict[Kind, str] = {
 }
 
 
-def within(text: str, folder: Path) -> str:
-    """A message with the paths in a folder told from there: what is recorded travels to other machines."""
-    # Only where a path begins: a folder may be called as others end.
+def relative_message(text: str, folder: Path) -> str:
+    """Make the paths in a message relative to a folder: records travel to other machines."""
+    # Only at the start of a path: other paths may end with the folder's path.
     return re.sub(rf"(?<![^\s'\"(,]){re.escape(str(folder))}/", "", text)
 
 
@@ -66,16 +66,15 @@ class _Frozen(BaseModel):
 
 
 class DataFinding(_Frozen):
-    """One thing that deserves a look.
+    """One problem of the data.
 
     Attributes:
-        kind: what it is; `TITLES` has the words.
+        kind: kind of problem; `TITLES` has its title.
         severity: an error stops a training run, a warning does not.
-        files: the files it is about, relative to the category's folder.
-        message: the same in a sentence.
-        measure: how strong it is, in the kind's own unit: for a near-duplicate its distance over that of
-            usual neighbours (0 is the same), for an outlier robust standard deviations, for exposure grey
-            levels above the rest.
+        files: the files concerned, relative to the category's folder.
+        message: the problem in a sentence.
+        measure: strength in the kind's own unit: for a near-duplicate the distance over the usual one (0 is
+            equal), for an outlier robust standard deviations, for exposure grey levels above the rest.
     """
 
     kind: Kind
@@ -86,7 +85,7 @@ class DataFinding(_Frozen):
 
 
 class SizeCount(_Frozen):
-    """How many training images have a size; sides in pixels."""
+    """The number of training images of one size; sides in pixels."""
 
     width: int
     height: int
@@ -94,20 +93,20 @@ class SizeCount(_Frozen):
 
 
 class DataCheck(_Frozen):
-    """All that was found in a category.
+    """The data check of a category.
 
     Attributes:
-        category: its name.
-        layout: the layout in which it was found.
+        category: name of the category.
+        layout: name of the data layout.
         train: number of training images.
-        parts: number of parts that they show, where a parts.txt tells; otherwise None.
-        different: what a run divides: parts, or else images; copies, byte for byte, and what cannot be
-            decoded left out.
-        test: number of test images; None where they were not looked at, or there are none.
-        no_test: why there are none, if they were looked for.
+        parts: number of parts in the training images, by parts.txt; None without one.
+        different: number of parts, or else of images, that a run splits; without byte-for-byte copies and
+            undecodable files.
+        test: number of test images; None if they were not checked, or there are none.
+        no_test: the reason if there are none.
         masks: number of masks.
-        sizes: the sizes of the training images, the most frequent first, ten at most.
-        seconds: how long the check took.
+        sizes: sizes of the training images, the most frequent first, ten at most.
+        seconds: duration of the check.
         findings: in the order of `TITLES`.
     """
 
@@ -126,16 +125,16 @@ class DataCheck(_Frozen):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def counts(self) -> dict[str, int]:
-        """Number of findings of each kind; kinds that were not found are left out."""
+        """Number of findings of each kind; kinds without findings are absent."""
         return dict(Counter(finding.kind for finding in self.findings))
 
     @property
     def errors(self) -> list[DataFinding]:
-        """What stops a training run."""
+        """Findings that stop a training run."""
         return [f for f in self.findings if f.severity == "error"]
 
     def lines(self, shown: int = 3) -> list[str]:
-        """The check as text: a summary, then each kind with its first `shown` findings."""
+        """Format a summary, then each kind with its first `shown` findings."""
         parts = "" if self.parts is None else f" of {self.parts} parts"
         test = "" if self.test is None else f", {self.test} test images, {self.masks} masks"
         warnings = len(self.findings) - len(self.errors)
@@ -153,10 +152,10 @@ class DataCheck(_Frozen):
         return lines
 
     def raise_for_errors(self) -> None:
-        """Stop a run that cannot go well.
+        """Raise the errors of the check.
 
         Raises:
-            DatasetError: with every training image that cannot be decoded, not only the first.
+            DatasetError: with every training image that cannot be decoded.
         """
         if self.errors:
             listed = "\n".join(f"  {finding.message}" for finding in self.errors)

@@ -1,4 +1,4 @@
-"""Every image decoded once, and what is kept of it: a few kilobytes, however large it is."""
+"""Statistics of images: each is decoded once and reduced to a few kilobytes."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,28 +18,28 @@ from flows.fastflow.imaging.resizing import resize
 from flows.fastflow.imaging.sample_bits import BitsUsed, bits_used
 
 THUMBNAIL = 64  # px
-_SIDE = 256  # px; statistics are taken at this size, so that images of other sizes can be compared
+_SIDE = 256  # px; statistics are computed at this size, so that images of other sizes compare
 _PERCENTILES = (5, 25, 50, 75, 95)
 _OCTAVES = 4
 
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """What is kept of an image.
+    """Statistics of one image.
 
     Attributes:
-        path: its file.
-        sha256: of the file's bytes.
+        path: the file.
+        sha256: digest of the file's bytes.
         size: (height, width) in pixels.
-        bits: that its samples take, see `images.bits_used`.
+        bits: bits used by its samples, see `images.bits_used`.
         brightness: mean lightness, 0 to 255.
-        darkest, brightest: lightness that 5 % of the pixels are below, and above.
-        spread: standard deviation of the lightness; 0 where all pixels are the same.
-        colourfulness: root mean square of CIELAB's a and b; 0 where all pixels are grey.
+        darkest, brightest: 5th and 95th percentile of the lightness.
+        spread: standard deviation of the lightness; 0 if all pixels are equal.
+        colourfulness: root mean square of CIELAB's a and b; 0 if all pixels are grey.
         thumbnail: (64, 64) uint8, the lightness.
-        statistics: (17,) float32 that do not depend on where things are: percentiles of the lightness, mean
-            and spread of the colour (CIELAB), and the strength of vertical and horizontal edges at four
-            scales, in steps of 5 %.
+        statistics: (17,) float32, independent of position: percentiles of the lightness, mean and spread of
+            the colour (CIELAB), and the strength of vertical and horizontal edges at four scales, in steps
+            of 5 %.
     """
 
     path: Path
@@ -57,36 +57,39 @@ class ImageStatistics:
 
 @dataclass(frozen=True)
 class UndecodableImage:
-    """A file that is no image, and why."""
+    """A file that cannot be decoded, with the reason."""
 
     path: Path
     reason: str
 
 
+NamedStatistics = tuple[str, ImageStatistics]  # with the path relative to the category's folder
+
+
 def read_statistics(
     paths: Sequence[Path], *, threads: int, advance: Callable[[int], None], sample_bits: int
 ) -> list[ImageStatistics | UndecodableImage]:
-    """Look at every image once.
+    """Decode every image once and compute its statistics.
 
     Args:
         paths: the files.
-        threads: images decoded at a time; each holds one image in memory.
+        threads: number of images decoded in parallel; each holds one image in memory.
         advance: called with 1 after every image.
-        sample_bits: of the images, see `decoder.decode_image`.
+        sample_bits: see `decoder.decode_image`.
 
     Returns:
-        One per path, in the same order.
+        One result per path, in the same order.
     """
     with ThreadPoolExecutor(threads) as pool:
-        looked: list[ImageStatistics | UndecodableImage] = []
-        for image in pool.map(partial(_look, sample_bits=sample_bits), paths):
-            looked.append(image)
+        results: list[ImageStatistics | UndecodableImage] = []
+        for result in pool.map(partial(_read, sample_bits=sample_bits), paths):
+            results.append(result)
             advance(1)
-    return looked
+    return results
 
 
 def make_thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The thumbnail of a decoded image, (64, 64) uint8, as of `ImageStatistics`.
+    """Make the thumbnail of a decoded image, (64, 64) uint8, as in `ImageStatistics`.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -106,7 +109,7 @@ def _thumbnail(lightness: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return resize(lightness, (THUMBNAIL, THUMBNAIL))
 
 
-def _look(path: Path, sample_bits: int) -> ImageStatistics | UndecodableImage:
+def _read(path: Path, sample_bits: int) -> ImageStatistics | UndecodableImage:
     try:
         data = read_image_bytes(path)
         image = decode_image(data, FILE_LIMITS, sample_bits)
@@ -135,18 +138,18 @@ def _look(path: Path, sample_bits: int) -> ImageStatistics | UndecodableImage:
 
 
 def _percentiles(lightness: NDArray[np.uint8]) -> list[float]:
-    """The grey levels that `_PERCENTILES` of the pixels do not exceed."""
+    """Compute the `_PERCENTILES` of the grey levels."""
     below = np.bincount(lightness.ravel(), minlength=256).cumsum()
     return [float(np.searchsorted(below, share / 100 * lightness.size)) for share in _PERCENTILES]
 
 
 def _edges(lightness: NDArray[np.uint8]) -> list[float]:
-    """Mean gradient along both axes at `_OCTAVES` scales; 20 ln, so that 1 is 5 % more."""
+    """Compute 20 ln of the mean gradient along both axes at `_OCTAVES` scales; a step of 1 is 5 %."""
     level = lightness.astype(np.float32)
     strengths = []
     for _ in range(_OCTAVES):
         strengths += [cv2.mean(cv2.absdiff(level[1:], level[:-1]))[0]]
         strengths += [cv2.mean(cv2.absdiff(level[:, 1:], level[:, :-1]))[0]]
         level = resize(level, (level.shape[0] // 2, level.shape[1] // 2))
-    # A fifth of a grey level is noise: below it, differences do not count.
+    # Differences below a fifth of a grey level are noise.
     return [20 * float(np.log(strength + 0.2)) for strength in strengths]

@@ -1,18 +1,19 @@
-"""Masks that cannot be used, without an image, of another size, damaged, or that mark odd things."""
+"""Check of masks: unusable ones, orphans, and masks that mark nothing, nearly everything or good parts."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from flows.fastflow.imaging.decoder import read_image
-from training.data.check.findings import DataFinding, Kind, within
+from training.data.check.findings import DataFinding, Kind, relative_message
 from training.data.check.image_statistics import ImageStatistics
 from training.data.folders import MASKS, is_good, match_masks
 from training.data.masks import ignored_share, read_mask
 from training.data.sample import Sample
 
-_NEARLY_ALL = 0.95  # of an image's pixels
-_MUCH = 0.05  # of what is drawn in a mask
+_FULL = 0.95  # share of an image's pixels
+_MAX_IGNORED = 0.05  # share of the drawn pixels in a mask
 
 
 def check_masks(
@@ -24,90 +25,91 @@ def check_masks(
     *,
     threads: int,
 ) -> list[DataFinding]:
-    """Read every mask and hold it against its image.
+    """Read every mask and compare it with its image.
 
     Args:
         samples: the test images.
-        masks: every mask there is.
-        train: the good images that are learned from.
-        images: all of these that could be decoded.
-        folder: the category's folder, which names are relative to.
-        threads: masks read at a time.
+        masks: every mask.
+        train: the training images.
+        images: all of these images that could be decoded.
+        folder: the category's folder; names are relative to it.
+        threads: number of masks read in parallel.
     """
-
-    def named(path: Path) -> str:
-        return path.relative_to(folder).as_posix()
-
-    def look(sample: Sample) -> DataFinding | None:
-        if sample.mask is None or sample.path not in images:
-            return None
-        image = images[sample.path]
-        files = [named(sample.mask), named(sample.path)]
-        try:
-            marked = float(read_mask(sample.mask, image.size).mean())
-            dark = ignored_share(sample.mask)
-        except (ValueError, OSError) as error:
-            said = within(str(error), folder)
-            return _warning("mask_unusable", files, f"{files[0]} cannot be used: {said}")
-        if sample.defect is None:
-            said = f"{files[0]} marks {marked:.1%} of {files[1]}, which lies among the good parts"
-            return _warning("mask_of_good", files, said) if marked else None
-        if not marked:
-            return _warning("mask_empty", files, f"{files[0]} marks no pixel of {files[1]}")
-        if marked > _NEARLY_ALL:
-            return _warning(
-                "mask_full",
-                files,
-                f"{files[0]} marks {marked:.0%} of {files[1]}: an alpha channel does not count, white does",
-            )
-        if dark > _MUCH:
-            return _warning(
-                "mask_shades",
-                files,
-                f"{dark:.0%} of what is drawn in {files[0]} is darker than half of the brightest, in areas: "
-                "that does not count as defective",
-            )
-        return None
-
     used = {sample.mask for sample in samples}
     of_good = _masks_of_good([mask for mask in masks if mask not in used], samples, train)
-    looked = [*samples, *(Sample(path, None, mask) for path, mask in of_good.items())]
+    checked = [*samples, *(Sample(path, None, mask) for path, mask in of_good.items())]
     with ThreadPoolExecutor(threads) as pool:
-        found = [finding for finding in pool.map(look, looked) if finding is not None]
+        results = pool.map(partial(_check_mask, images=images, folder=folder), checked)
+        findings = [finding for finding in results if finding is not None]
     used |= set(of_good.values())
-    orphans = [named(mask) for mask in masks if mask not in used]
-    found += [_warning("mask_without_picture", [name], f"no image goes with {name}") for name in orphans]
-    without = [s for s in samples if s.defect is not None and s.mask is None]
+    for mask in masks:
+        if mask not in used:
+            name = _name(mask, folder)
+            findings.append(_warning("mask_without_picture", [name], f"no image goes with {name}"))
     if any(sample.mask for sample in samples):
-        found += [
-            _warning("defect_without_mask", [named(s.path)], f"{named(s.path)} has no mask") for s in without
-        ]
-    return found
+        for sample in samples:
+            if sample.defect is not None and sample.mask is None:
+                name = _name(sample.path, folder)
+                findings.append(_warning("defect_without_mask", [name], f"{name} has no mask"))
+    return findings
+
+
+def _check_mask(
+    sample: Sample, *, images: Mapping[Path, ImageStatistics], folder: Path
+) -> DataFinding | None:
+    if sample.mask is None or sample.path not in images:
+        return None
+    mask, image = files = [_name(sample.mask, folder), _name(sample.path, folder)]
+    try:
+        marked = float(read_mask(sample.mask, images[sample.path].size).mean())
+        ignored = ignored_share(sample.mask)
+    except (ValueError, OSError) as error:
+        reason = relative_message(str(error), folder)
+        return _warning("mask_unusable", files, f"{mask} cannot be used: {reason}")
+    if sample.defect is None:
+        message = f"{mask} marks {marked:.1%} of {image}, which lies among the good parts"
+        return _warning("mask_of_good", files, message) if marked else None
+    if not marked:
+        return _warning("mask_empty", files, f"{mask} marks no pixel of {image}")
+    if marked > _FULL:
+        message = f"{mask} marks {marked:.0%} of {image}: an alpha channel does not count, white does"
+        return _warning("mask_full", files, message)
+    if ignored > _MAX_IGNORED:
+        message = (
+            f"{ignored:.0%} of what is drawn in {mask} is darker than half of the brightest, in areas: "
+            "that does not count as defective"
+        )
+        return _warning("mask_shades", files, message)
+    return None
 
 
 def _masks_of_good(
     masks: Sequence[Path], samples: Sequence[Sample], train: Sequence[Path]
 ) -> dict[Path, Path]:
-    """The masks of good parts, which some tools write for every image; by image.
+    """Match masks to good images, which some tools write for every image.
 
-    Of those that are no defect's: what lies in a folder of good parts, and of what lies beside folders, where
-    there is one kind of defect, what marks nothing. Numbers may begin anew in each folder of images.
+    Candidates are masks in a folder of good parts, and empty masks directly in the folder of masks. The test
+    images come first: numbers may restart in each folder of images.
     """
     good = [sample.path for sample in samples if sample.defect is None]
-    left = [mask for mask in masks if is_good(mask.parent) or (_is_flat(mask) and _marks_nothing(mask))]
-    tested = match_masks(left, good)
-    return tested | match_masks([mask for mask in left if mask not in tested.values()], train)
+    candidates = [mask for mask in masks if is_good(mask.parent) or (_is_flat(mask) and _is_empty(mask))]
+    tested = match_masks(candidates, good)
+    return tested | match_masks([mask for mask in candidates if mask not in tested.values()], train)
 
 
 def _is_flat(mask: Path) -> bool:
     return mask.is_file() and mask.parent.name.lower() in MASKS
 
 
-def _marks_nothing(mask: Path) -> bool:
+def _is_empty(mask: Path) -> bool:
     try:
         return not read_image(mask).any()
     except (ValueError, OSError):
         return False
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _warning(kind: Kind, files: list[str], message: str) -> DataFinding:

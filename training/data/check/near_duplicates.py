@@ -1,14 +1,14 @@
-"""Images that show almost the same: copies saved anew, and several photographs of one part.
+"""Near-duplicates: copies saved again, and several photographs of one part.
 
-Good parts look alike, so no fixed distance tells a copy from a neighbour. A pair counts where it is much
-closer than what is usual: at most 0.15 of each image's distance to its k-th nearest neighbour, k being
-a twentieth of all images. Distances are root mean squares between thumbnails without their mean and
+Good parts look alike, so no fixed distance separates a copy from a neighbour. A pair counts if it is much
+closer than usual: at most 0.15 of each image's distance to its k-th nearest neighbour, k being a twentieth
+of all images. Distances are root mean squares between thumbnails without their mean and
 spread, so that a brighter copy is a copy.
 
-On the development set the closest pairs of bottles and of grids are at 0.27 and 0.28; copies of them as JPEG
-of quality 50, at half the size, with noise, or of grids brighter by a tenth, are at 0.10 and less. The pairs
-that the limit names among magnetic tiles and solar cells show one tile under another light, or cells that
-cannot be told apart at a glance.
+On the development set the closest pairs of bottles and of grids are at 0.27 and 0.28. Their copies as JPEG
+of quality 50, at half the size, with noise, or (grids) brighter by a tenth, are at 0.10 and less. The pairs
+found among magnetic tiles and solar cells show one tile under another light, or cells that look the same at
+a glance.
 """
 
 import math
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LIMIT = 0.15
-_K_SHARE, _K_LEAST = 1 / 20, 5
-_PAIRS = 16  # of one image
+_K_SHARE, _MIN_K = 1 / 20, 5
+_MAX_PAIRS = 16  # of one image
 _ROWS, _COLUMNS = 512, 2048
 
 
@@ -28,11 +28,11 @@ class NeighbourDistances:
     """Distances between training images.
 
     Attributes:
-        fifth: (N,) distance to the fifth nearest one of another part, or the furthest where there are fewer.
-        usual: (N,) distance to the k-th nearest, against which pairs are measured.
-        pairs: (i, j, ratio) with i < j of those that are closer than `LIMIT` times what is usual for both. Of
-            images that are all the same each is paired with the first of them alone, of another part; of
-            more than 16 such j, i is with the next and the 16 closest.
+        fifth: (N,) distance to the fifth nearest image of another part, or to the furthest of fewer.
+        usual: (N,) distance to the k-th nearest image, the scale of the ratios.
+        pairs: (i, j, ratio) with i < j, closer than `LIMIT` times the usual distance of both. Equal images
+            are paired only with the first of them that shows another part. Of more than 16 partners j, i
+            keeps the next one and the 16 closest.
     """
 
     fifth: NDArray[np.float32]
@@ -41,15 +41,15 @@ class NeighbourDistances:
 
 
 def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = None) -> NeighbourDistances:
-    """Compare every training image with every other that shows another part.
+    """Compute the distances between training images of different parts.
 
     Args:
-        thumbnails: (N, H, W) lightness, N at least 2. Memory is that of 512 rows of distances.
-        parts: (N,) numbers of the parts that they show, at least 2; None where each shows another.
+        thumbnails: (N, H, W) lightness, N at least 2. Memory holds 512 rows of distances.
+        parts: (N,) part numbers, at least 2 different ones; None if each image shows another part.
     """
     parts = np.arange(len(thumbnails)) if parts is None else parts
     count, others = len(thumbnails), count_others(parts)
-    fifth, k = min(5, others), min(max(_K_LEAST, math.ceil(_K_SHARE * count)), others)
+    fifth, k = min(5, others), min(max(_MIN_K, math.ceil(_K_SHARE * count)), others)
     reach = max(k, fifth)
     ordered = np.empty((count, 2), dtype=np.float32)
     candidates: list[tuple[int, int, float]] = []
@@ -57,18 +57,18 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
     for start in range(0, count, _ROWS):
         own = np.arange(start, min(start + _ROWS, count))
         rows = _distances(thumbnails[own], thumbnails)
-        # An image is no neighbour of itself, nor of others of its part.
+        # An image is no neighbour of itself or of its own part.
         rows[parts[own, None] == parts] = np.inf
         nearest = np.sort(np.partition(rows, reach - 1, axis=1)[:, :reach], axis=1)
         ordered[own, 0], ordered[own, 1] = nearest[:, fifth - 1], nearest[:, k - 1]
         same = rows == 0
-        # A camera that froze gives thousands of the same: their pairs would be millions.
+        # A frozen camera gives thousands of equal images, and so millions of pairs.
         twins = np.flatnonzero(same.any(1))
         first = same[twins].argmax(1)
         equal |= {(min(i, j), max(i, j)) for i, j in zip(own[twins].tolist(), first.tolist(), strict=True)}
         close = (rows <= LIMIT * ordered[own, 1:]) & ~same & (own[:, None] < np.arange(count))
         for row in np.flatnonzero(close.any(1)).tolist():
-            kept = _some(np.flatnonzero(close[row]), rows[row]).tolist()
+            kept = _limit_pairs(np.flatnonzero(close[row]), rows[row]).tolist()
             candidates += [(start + row, column, float(rows[row, column])) for column in kept]
     usual = ordered[:, 1]
     pairs = [(i, j, 0.0) for i, j in sorted(equal)]
@@ -80,10 +80,10 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
 
 
 def count_others(parts: NDArray[np.int64]) -> int:
-    """How many images show other parts than an image does, for that which has the fewest.
+    """Count the images of other parts, for the image with the fewest.
 
     Args:
-        parts: (N,) numbers of the images' parts.
+        parts: (N,) part numbers.
     """
     return len(parts) - int(np.bincount(parts).max())
 
@@ -91,16 +91,16 @@ def count_others(parts: NDArray[np.int64]) -> int:
 def nearest_in_training(
     test: NDArray[np.uint8], train: NDArray[np.uint8], usual: NDArray[np.float32]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """For each test image its closest training image, and how close.
+    """Find the closest training image of each test image.
 
     Args:
         test: (M, H, W) lightness.
         train: (N, H, W) lightness.
-        usual: (N,) what is usual around each training image.
+        usual: (N,) usual distance of each training image.
 
     Returns:
-        (M,) rows of `train`, and (M,) ratios of the distance to what is usual there: at most `LIMIT` where
-        both show almost the same.
+        (M,) rows of `train`, and (M,) ratios of the distance to the usual one: at most `LIMIT` for
+        near-duplicates.
     """
     index, ratio = np.empty(len(test), dtype=np.intp), np.empty(len(test), dtype=np.float32)
     for start in range(0, len(test), _ROWS):
@@ -111,19 +111,19 @@ def nearest_in_training(
     return index, ratio
 
 
-def _some(close: NDArray[np.intp], distances: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Of many images that are close to one, the first, which links them all, and the closest.
+def _limit_pairs(close: NDArray[np.intp], distances: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Reduce many close images to the first, which links them all, and the closest.
 
-    All pairs of a part that was photographed thousands of times would be millions.
+    A part photographed thousands of times would give millions of pairs.
     """
-    if len(close) <= _PAIRS:
+    if len(close) <= _MAX_PAIRS:
         return close
-    closest = close[np.argpartition(distances[close], _PAIRS)[:_PAIRS]]
+    closest = close[np.argpartition(distances[close], _MAX_PAIRS)[:_MAX_PAIRS]]
     return np.union1d(close[:1], closest)
 
 
 def _distances(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Root mean squared differences (R, C) of standardised thumbnails."""
+    """Compute root mean squared differences (R, C) of standardised thumbnails."""
     left = _standardised(rows)
     squares = np.empty((len(rows), len(columns)), dtype=np.float32)
     for start in range(0, len(columns), _COLUMNS):
@@ -131,12 +131,12 @@ def _distances(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[n
         # |a - b|^2 = |a|^2 + |b|^2 - 2 ab
         block = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * (left @ right.T)
         squares[:, start : start + len(right)] = block
-    # Of two that are equal, rounding leaves a difference of either sign.
+    # For equal thumbnails, rounding leaves a difference of either sign.
     return np.asarray(np.sqrt(np.maximum(squares / left.shape[1] - 1e-6, 0)), dtype=np.float32)
 
 
 def _standardised(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     flat -= flat.mean(1, keepdims=True)
-    # Two grey levels are noise: an image with nothing in it is not blown up to full contrast.
+    # Two grey levels of noise: a blank image is not stretched to full contrast.
     return np.asarray(flat / (flat.std(1, keepdims=True) + 2), dtype=np.float32)

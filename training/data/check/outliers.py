@@ -1,11 +1,10 @@
-"""Images among the good ones that are unlike the others: other parts, other light, out of focus, defective.
+"""Outliers among the good images: other parts, other light, out of focus, defective.
 
-An image is suspicious where its fifth nearest neighbour is far: the logarithm of that distance is more than
-five robust standard deviations above the median. Neighbours rather than a centre, so that several variants
-of a part may be good.
+An image is an outlier if its fifth nearest neighbour is far: the logarithm of that distance is more than five
+robust standard deviations above the median. Neighbours instead of a centre allow several variants of a part.
 
-On the development set two of 2,344 good images are named, a solar cell that is nearly dark and an
-overexposed tile; so are all of 240 images of another category that were put among the good ones.
+On the development set the check reports two of 2,344 good images, a nearly dark solar cell and an overexposed
+tile. It also reports all of 240 images of another category that were put among the good ones.
 """
 
 import numpy as np
@@ -14,17 +13,16 @@ from numpy.typing import NDArray
 from training.data.check.near_duplicates import count_others
 
 LIMIT = 5.0  # robust standard deviations
-MIN_IMAGES = 20  # images, below which nothing can be said
+MIN_IMAGES = 20  # fewer allow no statement
 _NEIGHBOUR = 5
 _ROWS = 512
 
 
 def deviations(distances: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How far distances (N,) to a neighbour are above the median, in robust deviations of their logarithms.
+    """Standardise the logarithms of distances (N,) by their median and robust deviation.
 
-    The deviation is 1.4826 times the median absolute one, which for normal data is the standard deviation; at
-    least a tenth, so that among images that are nearly the same none is suspicious for being a little less
-    so.
+    The robust deviation is 1.4826 times the median absolute deviation, which equals the standard deviation of
+    normal data. It is at least 0.1, so that nearly equal images give no outliers.
     """
     logs = np.log(distances + 1e-3)
     middle = np.median(logs)
@@ -33,16 +31,15 @@ def deviations(distances: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def neighbour_distances(
-    descriptors: NDArray[np.float32], *, least: float, parts: NDArray[np.int64] | None = None
+    descriptors: NDArray[np.float32], *, min_deviation: float, parts: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """Distance of each descriptor to the fifth nearest other one, each dimension in its robust deviation.
+    """Compute each descriptor's distance to the fifth nearest one, dimensions in robust deviations.
 
     Args:
-        descriptors: (N, D). Memory is that of 512 rows of distances.
-        least: the smallest deviation that counts, so that a dimension that never changes says nothing by its
-            last digit.
-        parts: (N,) numbers of the parts that they show, at least 2: others of its part are no neighbours of a
-            image. None where each shows another.
+        descriptors: (N, D). Memory holds 512 rows of distances.
+        min_deviation: smallest deviation of a dimension, so that a constant dimension adds no noise.
+        parts: (N,) part numbers, at least 2 different ones; images of one part are no neighbours. None if
+            each image shows another part.
 
     Returns:
         (N,) root mean squares over dimensions.
@@ -50,7 +47,7 @@ def neighbour_distances(
     parts = np.arange(len(descriptors)) if parts is None else parts
     middle = np.median(descriptors, 0)
     spread = 1.4826 * np.median(np.abs(descriptors - middle), 0)
-    scaled = ((descriptors - middle) / np.maximum(spread, least)).astype(np.float32)
+    scaled = ((descriptors - middle) / np.maximum(spread, min_deviation)).astype(np.float32)
     squares = (scaled**2).sum(1)
     fifth = np.empty(len(scaled), dtype=np.float32)
     k = min(_NEIGHBOUR, count_others(parts))

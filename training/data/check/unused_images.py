@@ -1,4 +1,4 @@
-"""Images in a category's folder that have no part in anything: in folders too deep, or of other kinds."""
+"""Images in a category's folder that nothing uses: in folders too deep, or of unsupported formats."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -12,117 +12,121 @@ from training.data import layout
 from training.data.check.findings import DataFinding
 from training.data.sample import DatasetError, Sample
 
-# Of images of kinds that are not read, or that go by another name.
-_OTHERS = frozenset(
+# Suffixes of formats that are not read, or of unusual names of formats that are.
+_UNREAD_SUFFIXES = frozenset(
     f".{kind}" for kind in ["avif", "dng", "gif", "heic", "heif", "jfif", "jp2", "jpe", "pgm", "ppm", "raw"]
 )
-_ELSEWHERE = "where none are looked for"
+_MISPLACED = "where none are looked for"
 
 
 @dataclass(frozen=True)
 class UnusedImages:
-    """Images of a folder that have no part in anything.
+    """Unused images of a folder.
 
     Attributes:
-        place: the folder.
-        count: how many.
-        why: in words that follow their number.
+        folder: the folder.
+        count: number of images.
+        reason: words that follow the count.
     """
 
-    place: Path
+    folder: Path
     count: int
-    why: str
+    reason: str
 
-    def said(self, name: str) -> str:
-        """The same in words, with what the folder is to be called."""
-        return f"{name}: {self.count} {self.why}"
+    def describe(self, folder: str) -> str:
+        """Describe the images, with the folder under another name."""
+        return f"{folder}: {self.count} {self.reason}"
 
 
-def passed_over(
+def find_unused_images(
     folder: Path, train: Collection[Path], others: Collection[Path] | None = None
 ) -> list[DataFinding]:
-    """Find the images that are neither learned from, nor tested on, nor masks; a finding for each folder.
+    """Find images outside training set, test set and masks; one finding per folder.
 
     Args:
-        folder: the category's, which names are relative to.
+        folder: the category's folder; names are relative to it.
         train: the training images.
-        others: the test images, and masks or folders of them. Without them only folders below those of the
-            training images are looked into: what lies beside these may be for the test.
+        others: the test images, and masks or folders of masks. Without them the search covers only folders
+            below those of the training images: files beside these may belong to the test.
     """
-    within = {folder} if others is not None else {path.parent for path in train}
-    found = _idle(folder, train, others, within)
-    named = [(escape_name(one.place.relative_to(folder).as_posix()), one) for one in found]
+    roots = {folder} if others is not None else {path.parent for path in train}
+    unused = _search(folder, train, others, roots)
+    named = [(escape_name(images.folder.relative_to(folder).as_posix()), images) for images in unused]
     return [
-        DataFinding(kind="passed_over", severity="warning", files=[name], message=one.said(name))
-        for name, one in sorted(named, key=lambda pair: (pair[0], pair[1].count, pair[1].why))
+        DataFinding(kind="passed_over", severity="warning", files=[name], message=images.describe(name))
+        for name, images in sorted(named, key=lambda pair: (pair[0], pair[1].count, pair[1].reason))
     ]
 
 
 def unused_test_images(
     data: Path, category: str, samples: Sequence[Sample], *, without_masks: bool = False
 ) -> list[UnusedImages]:
-    """Find those that lie where test images and masks are looked for, by their names, sorted by folder.
+    """Find unused images in the folders of test images and masks, sorted by folder.
 
-    A training run tells of what lies below its own images, and nothing is looked for where a list names the
-    test images.
+    A training run reports images below the folders of its own. A layout that lists its test images has no
+    folders to search.
 
     Args:
         data: the data folder.
         category: the category's folder in it.
         samples: its test images.
-        without_masks: leave out what lies in the folder of masks, as where none is taken for a mask: see
-            `layout.unused_masks`.
+        without_masks: skip the folder of masks, if `layout.unused_masks` reports it.
     """
-    places = layout.test_folders(data, category)
-    if places is None:
+    roots = layout.test_folders(data, category)
+    if roots is None:
         return []
     try:
         masks = layout.masks(data, category)
-    except DatasetError:  # as of a name that is not in UTF-8; nothing can be called idle without them
+    except DatasetError:  # e.g. a name that is not in UTF-8; unused images cannot be told without masks
         return []
     try:
         train = layout.train_images(data, category)
     except DatasetError:  # a test set may come alone
         train = []
-    told = {path.parent for path in train}
+    reported = {path.parent for path in train}
     if without_masks and (folder := layout.mask_folder(data, category)) is not None:
-        told.add(folder)
-    known = [*(sample.path for sample in samples), *masks]
-    chosen = [one for one in _idle(data / category, train, known, places) if not _lies_in(one.place, told)]
-    return sorted(chosen, key=lambda one: (one.place, one.why))
+        reported.add(folder)
+    used = [*(sample.path for sample in samples), *masks]
+    unused = _search(data / category, train, used, roots)
+    return sorted(
+        (images for images in unused if not _lies_in(images.folder, reported)),
+        key=lambda images: (images.folder, images.reason),
+    )
 
 
-def _idle(
+def _search(
     folder: Path,
     train: Collection[Path],
     others: Collection[Path] | None,
-    within: Collection[Path],
+    roots: Collection[Path],
 ) -> list[UnusedImages]:
-    """Those that lie in some folders, at any depth."""
-    known = {*train, *(others or ())}
-    left: Counter[tuple[Path, str]] = Counter()
-    for file in {file for root in within for file in root.rglob("*")}:
+    """Count unused images below the roots, at any depth."""
+    used = {*train, *(others or ())}
+    counts: Counter[tuple[Path, str]] = Counter()
+    for file in {file for root in roots for file in root.rglob("*")}:
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if hidden or not known.isdisjoint((file, file.parent)):
+        if hidden or not used.isdisjoint((file, file.parent)):
             continue
-        why = _why(file)
-        if why is not None and (why != _ELSEWHERE or others is not None or file.parent not in within):
-            left[file.parent, why] += 1
-    return [UnusedImages(place, count, why) for (place, why), count in left.items()]
+        reason = _reason(file)
+        if reason is None:
+            continue
+        if reason != _MISPLACED or others is not None or file.parent not in roots:
+            counts[file.parent, reason] += 1
+    return [UnusedImages(parent, count, reason) for (parent, reason), count in counts.items()]
 
 
-def _why(file: Path) -> str | None:
-    """Why a file that nothing is made of may have been meant as an image; None of others."""
-    kind = file.suffix.lower()
+def _reason(file: Path) -> str | None:
+    """Tell why an image file is unused; None if the file is no image."""
+    suffix = file.suffix.lower()
     try:
         if is_image_file(file):
-            return _ELSEWHERE
-        if kind in _OTHERS and file.is_file():
-            return f"with the suffix {kind}, which is not read"
+            return _MISPLACED
+        if suffix in _UNREAD_SUFFIXES and file.is_file():
+            return f"with the suffix {suffix}, which is not read"
         return "that are links to nothing" if file.is_symlink() and not file.exists() else None
-    except OSError:  # of a folder that may be listed but not entered
-        return "that may not be looked at" if kind in {*IMAGE_SUFFIXES, *_OTHERS} else None
+    except OSError:  # in a folder that may be listed but not entered
+        return "that may not be looked at" if suffix in {*IMAGE_SUFFIXES, *_UNREAD_SUFFIXES} else None
 
 
-def _lies_in(place: Path, folders: Collection[Path]) -> bool:
-    return not {place, *place.parents}.isdisjoint(folders)
+def _lies_in(folder: Path, folders: Collection[Path]) -> bool:
+    return not {folder, *folder.parents}.isdisjoint(folders)

@@ -1,14 +1,14 @@
-"""PaDiM and PatchCore from anomalib, as a process of their own: fit, score, leave arrays.
+"""PaDiM and PatchCore from anomalib in a separate process: fit, score, write arrays.
 
-Run by an interpreter that has anomalib, whose dependencies need not be FlowGauge's; nothing of FlowGauge is
-imported here. Reads a folder with
+Runs in an interpreter with anomalib, whose dependencies may differ from FlowGauge's, so this module imports
+nothing of FlowGauge. Reads a folder with
 
     job.json            backbone, out_indices, mean, std, coreset, threads, seed, models
     backbone.safetensors
     fit.npy  calibration.npy  test.npy        (N, H, W, 3) uint8 RGB at the model's input size
 
 and writes per model MODEL-calibration.npy and MODEL-test.npy, (N,) scores, MODEL-maps.npy, (N, H, W) of
-test.npy, and MODEL.json with its times. A line on standard output tells what is being done.
+test.npy, and MODEL.json with its times. Lines on standard output report the progress.
 """
 
 import json
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 _BATCH = 8
-_PADIM_CHANNELS = 100  # of the concatenated ones, drawn at random: the paper's number for its small backbone
+_PADIM_CHANNELS = 100  # drawn at random from the concatenated ones; the paper's number for its small backbone
 
 
 def main(folder: Path) -> None:
@@ -57,7 +57,7 @@ def main(folder: Path) -> None:
 
 
 def _fitted(name: str, job: dict[str, Any], folder: Path, images: NDArray[np.uint8]) -> Any:
-    """A model that has seen the images to fit."""
+    """Build and fit a model."""
     layers = list(job["out_indices"])
     if name == "PaDiM":
         from anomalib.models.image.padim.torch_model import PadimModel
@@ -84,7 +84,7 @@ def _fitted(name: str, job: dict[str, Any], folder: Path, images: NDArray[np.uin
 def _scored(
     model: Any, job: dict[str, Any], images: NDArray[np.uint8]
 ) -> Iterator[tuple[float, NDArray[np.float32], float]]:
-    """Per image its score, its map and the seconds it took, one at a time as parts on a line come."""
+    """Yield score, map and seconds per image, one at a time as parts come on a line."""
     for image in images:
         start = time.perf_counter()
         with torch.inference_mode():
@@ -94,7 +94,7 @@ def _scored(
 
 
 def _normalised(job: dict[str, Any], images: NDArray[np.uint8]) -> torch.Tensor:
-    """(N, H, W, 3) uint8 as (N, 3, H, W) float32 with the backbone's mean and deviation."""
+    """Normalise (N, H, W, 3) uint8 to (N, 3, H, W) float32 by the backbone's mean and deviation."""
     x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(job[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     return (x - mean) / std

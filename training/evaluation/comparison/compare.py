@@ -1,7 +1,7 @@
 """PaDiM and PatchCore beside a published version: same images, same backbone, our metrics.
 
-Each is fitted on the very images that the version's flows were fitted on. The images held out there
-set each one's threshold, by the same rule for the same rate. Test images take part in no choice.
+Each model is fitted on the images that the version's flows were fitted on. The version's held-out images
+set each threshold, by the same rule for the same rate. Test images decide nothing.
 """
 
 import json
@@ -28,16 +28,16 @@ from training.config.load_config import load_config
 from training.data.sample import Sample
 from training.data.training_images import find_training_images
 from training.evaluation.ranking import RankingMetrics
-from training.evaluation.summary import metrics
+from training.evaluation.summary import metric_values
 from training.features.cache import write_header
 from training.terminal.progress import Progress
 
 MODELS = ("PaDiM", "PatchCore")
-_ENGINE = "torch-cpu-float32"  # which computes them: their process knows no other device
+_ENGINE = "torch-cpu-float32"  # their process uses no other device
 _PROCESS = Path(__file__).with_name("anomalib_process.py")
 _VERSION = "from importlib.metadata import version; print(version('anomalib'))"
-# As `flowgauge.keep_freed_memory` does for us, or each of PatchCore's hundreds of passes over all patches
-# pays for gigabytes of fresh pages; a pass over a million patches takes .9 s with large ones, else 2.5 s.
+# As `flowgauge.keep_freed_memory` does for us. Otherwise each of PatchCore's hundreds of passes over all
+# patches pays for gigabytes of fresh pages: a pass over a million patches takes 2.5 s instead of 0.9 s.
 _MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "THP_MEM_ALLOC_ENABLE": "1"}
 
 
@@ -47,7 +47,7 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class PeerSettings:
-    """How the other models are run.
+    """Settings of the other models.
 
     Attributes:
         python: an interpreter that has anomalib; None for this one.
@@ -62,13 +62,13 @@ class PeerSettings:
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """A comparison that can be made.
+    """A feasible comparison.
 
     Attributes:
-        peers: how the other models are run.
-        anomalib: its version.
-        seed: of the version's run.
-        fitted, held_out: the images that the version was fitted on, and those that calibrated it.
+        peers: settings of the other models.
+        anomalib: version of anomalib.
+        seed: seed of the version's run.
+        fitted, held_out: images of the version's fit and of its calibration.
     """
 
     peers: PeerSettings
@@ -81,17 +81,17 @@ class ComparisonPlan:
 def plan_comparison(
     detector: Detector, bundle: Path, data: Path, category: str, peers: PeerSettings
 ) -> ComparisonPlan:
-    """Find out, before anything that takes long, whether the other models can be fitted to the same images.
+    """Check that the other models can be fitted to the same images, before anything slow.
 
     Args:
         detector: the version, loaded.
-        bundle: its directory.
+        bundle: the version's directory.
         data: the data folder it was trained on.
-        category: its category.
-        peers: how to run the others.
+        category: the version's category.
+        peers: settings of the other models.
 
     Raises:
-        ComparisonError: anomalib is not installed, or the training images are others.
+        ComparisonError: anomalib is not installed, or the training images differ.
         DatasetError: the data folder has no such category.
     """
     if not 0 < peers.coreset <= 1:
@@ -109,14 +109,14 @@ def compare(
     """Fit and measure the other models.
 
     Args:
-        plan: what `plan_comparison` found.
+        plan: result of `plan_comparison`.
         detector: the version, loaded.
         samples: the test images.
-        progress: where to tell about it.
+        progress: receives lines and progress bars.
 
     Returns:
-        Per model its name, the figures of `training.evaluation.summary.METRICS`, recall and false rejects
-        at its threshold, its times, and the engine that took them.
+        Per model its name, the metrics of `training.evaluation.summary.METRICS`, recall and false rejects
+        at its threshold, its times and its engine.
 
     Raises:
         ComparisonError: anomalib fails.
@@ -162,7 +162,7 @@ def _anomalib_version(python: Path) -> str:
 
 
 def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple[list[Path], list[Path]]:
-    """The images that the version was fitted on, and those that calibrated it."""
+    """Return the images of the version's fit and of its calibration."""
     config = load_config(bundle / "report" / "config.yaml")
     if config.geometry.fit != "stretch":
         raise ComparisonError(
@@ -176,7 +176,7 @@ def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple
         )
     images = find_training_images(config, data, category)
     recorded = detector.manifest.data
-    # The same images under other names would be divided in another way.
+    # The same images under other names would be split differently.
     known = image_digests.read_digests(bundle, detector.manifest)
     others = known is not None and known != ImageDigests(images.hashes[i] for i in images.split.seen)
     if others or images.record.model_copy(update={"licence": recorded.licence}) != recorded:
@@ -227,7 +227,7 @@ def _write_job(folder: Path, detector: Detector, plan: ComparisonPlan) -> None:
 
 
 def _run(python: Path, folder: Path, progress: Progress) -> None:
-    """Run anomalib's process and pass on what it says it is doing."""
+    """Run anomalib's process and print its progress."""
     errors = folder / "errors.txt"
     command = [str(python), str(_PROCESS), str(folder)]
     environment = {**_MEMORY, **os.environ} if os.environ.get("FLOWGAUGE_MALLOC") != "default" else None
@@ -255,14 +255,14 @@ def _measured(
     scores: NDArray[np.float64] = np.load(folder / f"{model}-test.npy")
     maps: NDArray[np.float32] = np.load(folder / f"{model}-maps.npy", mmap_mode="r")
     limit = compute_threshold(np.load(folder / f"{model}-calibration.npy"), target_fpr).reject
-    measurement = RankingMetrics()
+    ranking = RankingMetrics()
     for sample, size, score, score_map in zip(samples, sizes, scores, maps, strict=True):
-        measurement.add(sample, size, float(score), np.asarray(score_map))
+        ranking.add(sample, size, float(score), np.asarray(score_map))
     defective = np.array([sample.defect is not None for sample in samples])
     rejected = scores > limit
     return {
         "model": model,
-        **metrics(measurement.figures()),
+        **metric_values(ranking.compute()),
         "recall": float(rejected[defective].mean()) if defective.any() else None,
         "false_rejects": float(rejected[~defective].mean()) if not defective.all() else None,
         **json.loads((folder / f"{model}.json").read_text()),

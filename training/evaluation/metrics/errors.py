@@ -1,4 +1,4 @@
-"""What goes wrong when something is measured."""
+"""Errors of metrics."""
 
 
 class MetricError(ValueError):

@@ -1,4 +1,4 @@
-"""Sums over float32 scores, in bins as fine as a bounded memory allows."""
+"""Histograms of float32 scores in bounded memory."""
 
 from collections.abc import Sequence
 
@@ -10,21 +10,20 @@ _SIGN = np.uint32(1 << 31)
 
 
 class ScoreHistogram:
-    """Sums of several columns over scores, in bins that follow the order of float32 numbers.
+    """Sums of several columns per bin of scores; bins follow the order of float32 numbers.
 
-    A bin holds 2^k neighbouring float32 numbers, with the least k for which the scores fill at most MAX_BINS
-    bins. So every distinct score has a bin of its own where there are no more of them; otherwise bins are as
-    fine where the scores are as the memory allows, whatever their range.
+    A bin holds 2^k neighbouring float32 numbers, with the smallest k that fills at most MAX_BINS bins. Up to
+    MAX_BINS distinct scores have a bin each; beyond that, bins are as fine as the memory allows.
 
     Args:
-        columns: sums that are kept of each bin.
-        max_bins: see above; memory is at most about 150 bytes each.
+        columns: number of sums per bin.
+        max_bins: see above; each takes at most about 150 bytes.
     """
 
     def __init__(self, columns: int, max_bins: int = MAX_BINS) -> None:
         self._max_bins = max_bins
         self._shift = 0
-        self._keys = np.empty(0, np.uint32)  # rising
+        self._keys = np.empty(0, np.uint32)  # ascending
         self._sums = np.empty((0, columns))
         self._waiting: list[tuple[NDArray[np.uint32], NDArray[np.float64]]] = []
         self._waiting_bins = 0
@@ -34,7 +33,7 @@ class ScoreHistogram:
 
         Args:
             scores: the scores.
-            columns: for each column what a score adds to it: a number, or (n,) numbers.
+            columns: for each column the number that a score adds, or (n,) numbers.
         """
         keys = _ordered(scores) >> np.uint32(self._shift)
         distinct, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -47,17 +46,17 @@ class ScoreHistogram:
         if self._waiting_bins > self._max_bins:
             self._merge()
 
-    def falling(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """The lowest float32 of each filled bin, (b,), highest first; and the sums, (b, columns)."""
+    def descending(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the lowest float32 of each filled bin, (b,), highest first, and the sums, (b, columns)."""
         self._merge()
         return self.lowest(self._keys[::-1]), self._sums[::-1]
 
     def above(self, lowest: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The lowest float32 above each of some bins, given by theirs."""
+        """Return the lowest float32 above each bin, given the lowest of each."""
         return self.lowest((_ordered(lowest) >> np.uint32(self._shift)) + np.uint32(1))
 
     def lowest(self, keys: NDArray[np.uint32]) -> NDArray[np.float32]:
-        """The lowest float32 of the bins with these keys."""
+        """Return the lowest float32 of the bins with these keys."""
         ordered = keys << np.uint32(self._shift)
         return np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered).view(np.float32)
 
@@ -77,6 +76,6 @@ class ScoreHistogram:
 
 
 def _ordered(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Whole numbers in the order of the scores, with none between those of neighbouring float32 numbers."""
+    """Map scores to integers in the same order; neighbouring float32 numbers give neighbours."""
     bits = (scores + np.float32(0)).view(np.uint32)  # -0 becomes 0
     return np.where(bits & _SIGN, ~bits, bits | _SIGN)

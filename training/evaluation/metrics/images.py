@@ -1,4 +1,4 @@
-"""Metrics of images: one score for each, and whether the part was defective."""
+"""Metrics of images, from one score and one label each."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from training.evaluation.metrics.errors import MetricError
 
 
 class F1Max(NamedTuple):
-    """The largest F1 that any threshold reaches, and the highest threshold that reaches it."""
+    """The largest F1 over all thresholds, and the highest threshold that reaches it."""
 
     value: float
     threshold: float
 
 
 def image_auroc(defective: Sequence[bool], scores: Sequence[float]) -> float:
-    """Area under the ROC curve of the raw image scores: the chance that a defect outscores a good part.
+    """Compute the area under the ROC curve: the chance that a defect outscores a good part.
 
     Raises:
         MetricError: the test images are all good or all defective, or a score is not finite.
@@ -27,7 +27,7 @@ def image_auroc(defective: Sequence[bool], scores: Sequence[float]) -> float:
 
 
 def image_average_precision(defective: Sequence[bool], scores: Sequence[float]) -> float:
-    """Average precision of the raw image scores, sum_k (R_k - R_(k-1)) P_k over falling thresholds.
+    """Compute the average precision, sum_k (R_k - R_(k-1)) P_k over descending thresholds.
 
     The step-wise area under the precision-recall curve, without interpolation.
 
@@ -38,9 +38,9 @@ def image_average_precision(defective: Sequence[bool], scores: Sequence[float]) 
 
 
 def image_f1_max(defective: Sequence[bool], scores: Sequence[float]) -> F1Max:
-    """The largest F1 of rejecting at score >= threshold, over all thresholds.
+    """Compute the largest F1 of rejecting at score >= threshold, over all thresholds.
 
-    The threshold is chosen by the test images themselves, so the figure flatters; nothing is decided by it.
+    The test images choose the threshold, so the value flatters; it decides nothing.
 
     Raises:
         MetricError: the test images are all good or all defective, or a score is not finite.
@@ -48,7 +48,7 @@ def image_f1_max(defective: Sequence[bool], scores: Sequence[float]) -> F1Max:
     truth, values = _checked("image F1-max", defective, scores)
     order = np.argsort(-values, kind="stable")
     hits = np.cumsum(truth[order])
-    # Scores that are equal are rejected together: only the last of them is a threshold.
+    # Equal scores are rejected together: only the last of them is a threshold.
     ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, [True]))
     f1 = 2 * hits[ends] / (ends + 1 + hits[-1])
     best = int(np.argmax(f1))

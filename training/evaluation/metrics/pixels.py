@@ -1,4 +1,4 @@
-"""Metrics of pixels: maps against masks, without holding the maps."""
+"""Metrics of pixels, from maps and masks, in bounded memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from training.evaluation.metrics.histogram import MAX_BINS, ScoreHistogram
 from training.evaluation.metrics.images import F1Max
 
 AUPRO_LIMITS = (0.3, 0.05)
-# For curves that are drawn: even, and finer where a line lives.
+# Rates of the drawn curves: even, and finer near 0.
 FPR_GRID = np.unique(
     np.concatenate([np.linspace(0, 1, 201), np.linspace(0, 0.05, 101), np.geomspace(1e-6, 1, 181)])
 )
@@ -21,10 +21,10 @@ FPR_GRID = np.unique(
 
 @dataclass(frozen=True)
 class PixelCurves:
-    """Curves to draw, each (k,), over the same false-positive rates.
+    """Curves for the report, each (k,), over the same false-positive rates.
 
     Attributes:
-        fpr: share of the good pixels at or above a threshold, rising from 0 to 1.
+        fpr: share of the good pixels at or above a threshold, ascending from 0 to 1.
         tpr: share of the defective pixels at or above it.
         pro: mean over defective regions of the share of their pixels at or above it.
     """
@@ -42,11 +42,11 @@ class PixelFigures:
         auroc: area under the ROC curve.
         average_precision: step-wise area under the precision-recall curve.
         f1_max: the largest F1, and its threshold.
-        aupro: by limit of the false-positive rate, area under the per-region overlap curve up to it, over it.
-        aupimo: mean over defective images; None where there are too few good pixels for it.
+        aupro: by limit of the false-positive rate: area under the per-region overlap up to it, over it.
+        aupimo: mean over defective images; None with too few good pixels.
         aupimo_per_image: in the order of the defective images; None likewise.
-        regions: connected regions of the masks.
-        curves: to draw.
+        regions: number of connected regions of the masks.
+        curves: curves for the report.
     """
 
     auroc: float
@@ -60,10 +60,10 @@ class PixelFigures:
 
 
 class PixelMetrics:
-    """Takes maps and masks one by one and measures them together, in bounded memory.
+    """Accumulates maps and masks one by one, in bounded memory.
 
-    Scores are counted in bins, see `ScoreHistogram`: figures are exact where there are at most a quarter of
-    a million distinct scores, and otherwise to far less than 1e-4.
+    Scores are counted in bins, see `ScoreHistogram`: values are exact for at most a quarter of a million
+    distinct scores, and otherwise within far less than 1e-4.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -78,8 +78,8 @@ class PixelMetrics:
     """
 
     def __init__(self, max_bins: int = MAX_BINS) -> None:
-        # Of each bin: good pixels, defective pixels, their weights of 1 / pixels of the region, and the
-        # weights of 1 / pixels of the image of pixels in good images.
+        # Per bin: good pixels, defective pixels, weights 1 / pixels of the region of defective pixels, and
+        # weights 1 / pixels of the image of pixels in good images.
         self._histogram = ScoreHistogram(4, max_bins)
         self._defects: list[NDArray[np.float32]] = []  # of each defective image
         self._good_images = 0
@@ -108,13 +108,13 @@ class PixelMetrics:
         self._defects.append(kept_scores(score_map[mask]))
 
     def compute(self) -> PixelFigures:
-        """Measure what was added so far.
+        """Compute the metrics of everything added so far.
 
         Raises:
             MetricError: no pixel is defective, or none is good.
         """
-        scores, sums = self._histogram.falling()
-        # At or above the lowest score of each bin.
+        scores, sums = self._histogram.descending()
+        # Counts at or above the lowest score of each bin.
         fp, tp, overlap = np.cumsum(sums[:, :3], axis=0).T
         if not (len(scores) and fp[-1] and tp[-1]):
             raise MetricError("pixel metrics need defective and good pixels; the masks have one kind only")
@@ -148,7 +148,7 @@ class PixelMetrics:
 
 
 def pixel_figures(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]) -> PixelFigures:
-    """All metrics of pixels, of maps (H, W) and masks (H, W), True where defective, that are in memory.
+    """Compute all pixel metrics of maps (H, W) and masks (H, W), True where defective, in memory.
 
     Raises:
         MetricError: a map does not fit its mask, or no pixel is defective, or none is good.
@@ -173,15 +173,15 @@ def _check(score_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
 
 
 def _region_weights(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
-    """1 / pixels of the region, of every pixel of `score_map[mask]` in its order; and how many regions."""
-    # Pixels that touch by a corner belong together, as in MVTec's own evaluation.
+    """Weight every pixel of `score_map[mask]` by 1 / pixels of its region; count the regions."""
+    # Pixels that touch at a corner are connected, as in MVTec's own evaluation.
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    found = labels[mask]
-    return 1 / np.bincount(found)[found], count - 1
+    region = labels[mask]
+    return 1 / np.bincount(region)[region], count - 1
 
 
 def _area_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Area under straight lines through (x, y), x rising, from x[0] to the limit."""
+    """Integrate the straight lines through (x, y), x ascending, from x[0] to the limit."""
     inside = x[:-1] < limit
     x0, x1, y0, y1 = (side[inside] for side in (x[:-1], x[1:], y[:-1], y[1:]))
     ends = np.minimum(x1, limit)

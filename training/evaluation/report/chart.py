@@ -1,4 +1,4 @@
-"""Charts as geometry: data in, coordinates of an SVG image out. The template `chart.html.j2` draws them."""
+"""Charts as geometry: SVG coordinates from data, drawn by the template `chart.html.j2`."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 480, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 24, 10, 48  # margins, for the labels of the axes
-_ROOM = 0.04  # of a range of values, at both its ends
+_ROOM = 0.04  # share of a value range, added at both ends
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where, in pixels, and what is written there."""
+    """A labelled mark on an axis; the position is in pixels."""
 
     position: float
     text: str
@@ -22,14 +22,14 @@ class Tick:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something drawn in the chart, with its line in the legend.
+    """A drawn element of the chart, with its entry in the legend.
 
     Attributes:
-        name: in the legend; empty for none.
+        name: text in the legend; empty for no entry.
         shape: "line", "area", "bars" or "rule" (a line across the chart).
         colour: 1 ... 4, or 0 for ink.
-        path: of SVG.
-        dashed: whether the line is.
+        path: SVG path.
+        dashed: True for a dashed line.
     """
 
     name: str
@@ -44,12 +44,12 @@ class XYChart:
     """A chart with two axes. Marks are drawn in the order in which they were added.
 
     Args:
-        title: what is shown.
-        x_label, y_label: of the axes.
+        title: title of the chart.
+        x_label, y_label: labels of the axes.
         x_range, y_range: (low, high) of the axes, low < high.
-        note: a sentence below it.
+        note: a sentence below the chart.
         percent: axes whose numbers are shares, "x", "y", "xy" or "".
-        whole: whether only whole numbers are on the horizontal axis.
+        whole: show only whole numbers on the horizontal axis.
     """
 
     title: str
@@ -66,25 +66,25 @@ class XYChart:
 
     @property
     def frame(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the area of data."""
+        """Left, top, right and bottom of the data area."""
         return _LEFT, _TOP, self.width - _RIGHT, self.height - _BOTTOM
 
     @property
     def x_ticks(self) -> list[Tick]:
-        """Marks of the horizontal axis."""
+        """Ticks of the horizontal axis."""
         values = [v for v in nice_ticks(*self.x_range, 6) if not self.whole or v == round(v)]
         return [Tick(round(float(self._x(v)), 1), t) for v, t in _texts(values, "x" in self.percent)]
 
     @property
     def y_ticks(self) -> list[Tick]:
-        """Marks of the vertical axis."""
+        """Ticks of the vertical axis."""
         values = nice_ticks(*self.y_range, 5)
         return [Tick(round(float(self._y(v)), 1), t) for v, t in _texts(values, "y" in self.percent)]
 
     def line(
         self, name: str, x: ArrayLike, y: ArrayLike, colour: int, *, dashed: bool = False, steps: bool = False
     ) -> None:
-        """Add a line through points; with `steps` one that is level up to the next point."""
+        """Add a line through points; with `steps` it stays level up to the next point."""
         xs, ys = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         if steps:
             xs, ys = np.repeat(xs, 2)[1:], np.repeat(ys, 2)[:-1]
@@ -120,13 +120,13 @@ class XYChart:
 
     def _path(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
         points = [f"{a:.1f} {b:.1f}" for a, b in zip(self._x(x), self._y(y), strict=True)]
-        # What falls on the same tenth of a pixel is drawn once.
+        # Points on the same tenth of a pixel are drawn once.
         distinct = [p for p, before in zip(points, [None, *points[:-1]], strict=True) if p != before]
         return "M" + "L".join(distinct)
 
 
 def nice_ticks(low: float, high: float, about: int) -> list[float]:
-    """Roughly `about` round numbers within low ... high, at steps of 1, 2 or 5 times a power of ten."""
+    """Choose about `about` round numbers in low ... high, in steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
@@ -135,7 +135,7 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def padded(values: ArrayLike) -> tuple[float, float]:
-    """A range that holds the values with some room at both ends, never empty."""
+    """Compute a non-empty range of the values with some room at both ends."""
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(array.max())
     room = _ROOM * (high - low) or max(abs(low), 1.0) * _ROOM

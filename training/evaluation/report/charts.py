@@ -1,4 +1,4 @@
-"""The charts of a run's report, from an evaluation and a bundle."""
+"""The charts of a version's report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,38 +12,38 @@ from training.evaluation.report.chart import XYChart, padded
 from training.evaluation.scoring import Evaluation
 
 _BINS = 40
-# Colours: good parts, defective parts, and others.
+# Colours of good parts, defective parts and others.
 GOOD, DEFECT, OTHER = 1, 2, 3
 
 
 def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> XYChart | None:
-    """Negative log-likelihood by epoch, mean over scales, of fitted and held-out images and judges."""
+    """Draw the loss by epoch, mean over scales, of fitted, held-out and validation images."""
     if not epochs:
         return None
     x = [float(row["epoch"]) for row in epochs]
     fitted = [float(np.mean(row["fit_nll"])) for row in epochs]
     held_out = [float(np.mean(row["held_out_nll"])) for row in epochs]
-    # Of versions that were fitted before there were any, there is not even the name.
-    judging = [float(np.mean(row["validation_nll"])) for row in epochs if row.get("validation_nll")]
+    # Versions fitted before early stopping existed have no such field.
+    validation = [float(np.mean(row["validation_nll"])) for row in epochs if row.get("validation_nll")]
     chart = XYChart(
         "Fit",
         "epoch",
         "nats per dimension",
         (min(x[0], 1), max(x[-1], 2)),
-        padded(fitted + held_out + judging),
+        padded(fitted + held_out + validation),
         note="Negative log-likelihood, mean over the scales; lower is better. The fit is the mean over an "
         "epoch, held-out images are measured at its end, so they may lie below it.",
         whole=True,
     )
     chart.line("fit", x, fitted, OTHER)
     chart.line("held out", x, held_out, GOOD, dashed=True)
-    if len(judging) == len(x):
-        chart.line("chose the epoch", x, judging, DEFECT, dashed=True)
+    if len(validation) == len(x):
+        chart.line("chose the epoch", x, validation, DEFECT, dashed=True)
     return chart
 
 
 def histogram_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> XYChart:
-    """Image scores of good and of defective test images, each as shares of its own kind."""
+    """Draw histograms of the scores of good and of defective test images, as shares of each kind."""
     good, defective = _scores(evaluation)
     everything = np.concatenate([good, defective, [threshold.reject]])
     edges = np.linspace(*padded(everything), _BINS + 1)
@@ -69,7 +69,7 @@ def histogram_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> XY
 
 
 def roc_chart(evaluation: Evaluation) -> XYChart | None:
-    """Receiver operating characteristic of images and, where there are masks, of pixels."""
+    """Draw the ROC curve of images and, if there are masks, of pixels."""
     figures = evaluation.figures
     if figures.image_auroc is None:
         return None
@@ -93,7 +93,7 @@ def roc_chart(evaluation: Evaluation) -> XYChart | None:
 
 
 def pro_chart(evaluation: Evaluation) -> XYChart | None:
-    """Per-region overlap up to 30 % of false-positive pixels, where AUPRO ends."""
+    """Draw the per-region overlap up to 30 % of false-positive pixels, the limit of AUPRO."""
     pixels = evaluation.figures.pixels
     if pixels is None:
         return None
@@ -116,16 +116,16 @@ def pro_chart(evaluation: Evaluation) -> XYChart | None:
 
 
 def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> XYChart | None:
-    """Asked false-reject rate against the rate seen on good test images, with the band chance allows."""
+    """Draw the observed false-reject rate by the requested one, with the band that chance allows."""
     p_values = np.sort([row.p_value for row in evaluation.rows if row.defect is None])
     if not len(p_values):
         return None
-    # Below 1 / (n + 1) nothing is rejected: the band begins where p-values do.
+    # Below 1 / (n + 1) nothing is rejected: the band begins with the smallest p-value.
     n = threshold.n_calibration
-    # Ranks of the calibration's scores, close to each other where rates in use lie.
+    # Ranks of the calibration's scores, dense near the rates in use.
     ranks = np.unique(np.concatenate([np.geomspace(1, n, 60), np.linspace(1, n, 60)]).round())
-    asked = ranks / (n + 1)
-    seen = np.searchsorted(p_values, asked + 1e-12, side="right") / len(p_values)
+    rates = ranks / (n + 1)
+    seen = np.searchsorted(p_values, rates + 1e-12, side="right") / len(p_values)
     on = f"On {len(p_values)} good test images, calibrated on {n}"
     if evaluation.independent:
         note = (
@@ -147,18 +147,18 @@ def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> 
         note=note,
     )
     if evaluation.independent:
-        bands = np.array([false_reject_band(n, len(p_values), float(a), 0.95) for a in asked])
+        bands = np.array([false_reject_band(n, len(p_values), float(a), 0.95) for a in rates])
         low, high = bands.T / len(p_values)
-        chart.band("95 % of calibrations", asked, low, high, GOOD)
+        chart.band("95 % of calibrations", rates, low, high, GOOD)
     chart.line("as promised", [0, 1], [0, 1], 0, dashed=True)
-    chart.line("good test images", np.append(0, asked), np.append(0, seen), GOOD, steps=True)
+    chart.line("good test images", np.append(0, rates), np.append(0, seen), GOOD, steps=True)
     return chart
 
 
 def distribution_chart(
     evaluation: Evaluation, calibration: NDArray[np.float64], threshold: ConformalThreshold
 ) -> XYChart:
-    """Cumulative scores of calibration images and of good test images: are they alike?"""
+    """Draw the cumulative scores of calibration images and of good test images."""
     good, _ = _scores(evaluation)
     values = np.concatenate([calibration, good, [threshold.reject]])
     chart = XYChart(
@@ -184,7 +184,7 @@ def distribution_chart(
 
 
 def _scores(evaluation: Evaluation) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of good and of defective images."""
+    """Return the scores of good and of defective images."""
     good = [row.score for row in evaluation.rows if row.defect is None]
     defective = [row.score for row in evaluation.rows if row.defect is not None]
     return np.array(good, dtype=np.float64), np.array(defective, dtype=np.float64)

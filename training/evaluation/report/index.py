@@ -1,4 +1,4 @@
-"""The page over categories: one line for each, the means, and links to the reports."""
+"""The index page of evaluations: one line per category, the means, and links to the reports."""
 
 import json
 from collections.abc import Iterator
@@ -12,21 +12,21 @@ from training.evaluation.report.run_report import REPORT
 from training.evaluation.summary import AVERAGED, METRICS, means
 
 INDEX = "index.html"
-_SHOWN = {
+_REQUIRED_KEYS = {
     "category",
     "version",
     "good",
     "defective",
     "target_fpr",
     "certified",
-}  # of all times
+}
 
 
 def write_index(out: Path) -> Path:
-    """Write index.html over the latest evaluation of every category in a folder.
+    """Write index.html with the latest evaluation of every category in a folder.
 
     Args:
-        out: holds CATEGORY/VERSION/summary.json and report.html, as `flowgauge evaluate` leaves them.
+        out: folder with CATEGORY/VERSION/summary.json and report.html, written by `flowgauge evaluate`.
 
     Returns:
         The file.
@@ -42,15 +42,15 @@ def write_index(out: Path) -> Path:
 
 
 def _summaries(out: Path) -> Iterator[dict[str, Any]]:
-    """What each evaluation says of itself, with a link to its report; other files are passed over."""
+    """Read every summary.json, with a link to its report; other files are skipped."""
     for file in out.glob("*/*/summary.json"):
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            summary = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             continue
-        if not isinstance(found, dict) or not found.keys() >= _SHOWN:
+        if not isinstance(summary, dict) or not summary.keys() >= _REQUIRED_KEYS:
             continue
         report = file.with_name(REPORT)
         link = "/".join(quote(part) for part in report.relative_to(out).parts) if report.is_file() else None
-        # Other editions measure other figures.
-        yield {**dict.fromkeys(AVERAGED), "evaluated": "", **found, "link": link}
+        # Other versions of FlowGauge may lack some metrics.
+        yield {**dict.fromkeys(AVERAGED), "evaluated": "", **summary, "link": link}

@@ -1,4 +1,4 @@
-"""The images on which a model was most wrong, with their heatmaps, small enough to be embedded."""
+"""The worst mistakes of a model, as small images with heatmaps to embed in the report."""
 
 import base64
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.heatmap import render_overlay
-from training.evaluation.ranking import read_ground_truth
+from training.evaluation.ground_truth import read_ground_truth
 from training.evaluation.scoring import Evaluation, ScoredSample
 
-MOST = 6
+MAX_MISTAKES = 6
 _SIDE = 280  # pixels of the longer side
 _QUALITY = 80
-_OUTLINE = (0, 230, 255)  # cyan: no colour of the heatmap's
+_OUTLINE = (0, 230, 255)  # cyan, which the heatmap does not use
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image and what the model saw in it.
+    """A test image with the model's result.
 
     Attributes:
-        name: its folder and file.
-        row: what the model says.
-        wrong: False where it was decided rightly, but came closest to not being so.
-        outlined: whether the defect, as its mask has it, is outlined in the image.
-        image, overlay: data URIs of WebP images.
-        width, height: of both, in pixels.
+        name: its folder and file name.
+        row: score and decision.
+        wrong: False for a right decision close to the threshold.
+        outlined: True if the image shows an outline of the defect from its mask.
+        image, overlay: data URIs of WebP files.
+        width, height: size of both, in pixels.
     """
 
     name: str
@@ -43,20 +43,20 @@ class Mistake:
 
 
 def worst_mistakes(detector: Detector, evaluation: Evaluation) -> tuple[list[Mistake], list[Mistake]]:
-    """Good parts with the highest scores, and defective parts with the lowest.
+    """Select the good parts with the highest scores, and the defective parts with the lowest.
 
-    Of each at most six; where fewer than three were decided wrongly, the closest calls make up three.
+    At most six of each. If fewer than three decisions were wrong, the closest right ones fill up to three.
 
     Raises:
-        ImageError: an image has gone since it was scored.
+        ImageError: an image is gone since it was scored.
     """
     good = sorted((r for r in evaluation.rows if r.defect is None), key=lambda r: -r.score)
     defective = sorted((r for r in evaluation.rows if r.defect is not None), key=lambda r: r.score)
-    return _shown(detector, good, "REJECT"), _shown(detector, defective, "PASS")
+    return _select(detector, good, "REJECT"), _select(detector, defective, "PASS")
 
 
-def _shown(detector: Detector, rows: list[ScoredSample], wrong: str) -> list[Mistake]:
-    count = min(MOST, max(3, sum(row.decision == wrong for row in rows)))
+def _select(detector: Detector, rows: list[ScoredSample], wrong: str) -> list[Mistake]:
+    count = min(MAX_MISTAKES, max(3, sum(row.decision == wrong for row in rows)))
     return [_mistake(detector, row, row.decision == wrong) for row in rows[:count]]
 
 
@@ -81,7 +81,7 @@ def _mistake(detector: Detector, row: ScoredSample, wrong: bool) -> Mistake:
 
 
 def _outlined(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The image with a line around what the mask marks, a little outside so that it hides nothing."""
+    """Draw a line around the marked area, slightly outside so that it hides nothing."""
     wider = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), dtype=np.uint8))
     contours, _ = cv2.findContours(wider, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(rgb.copy(), contours, -1, _OUTLINE, 1), dtype=np.uint8)

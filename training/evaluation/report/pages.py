@@ -1,4 +1,4 @@
-"""Templates to pages: escaped throughout, since names of files, categories and defects are anybody's."""
+"""Pages from templates; everything is escaped, since file and category names are not trusted."""
 
 from functools import cache
 from typing import Any
@@ -11,13 +11,13 @@ NOT_MEASURED = "\N{EN DASH}"
 
 
 def render(template: str, **context: Any) -> str:
-    """Fill one of the templates beside this module."""
+    """Render a template of this package."""
     return _environment().get_template(template).render(**context)
 
 
 @cache
 def _environment() -> Environment:
-    """Of all pages: to compile a template takes much longer than to fill it."""
+    """Build the environment once: compiling a template takes much longer than rendering it."""
     environment = Environment(
         loader=PackageLoader("training.evaluation.report"),
         autoescape=True,
@@ -30,13 +30,13 @@ def _environment() -> Environment:
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """0.0123 as 1.2 % that no line tears apart; a dash for what was not measured.
+    """Format 0.0123 as 1.2 % with a no-break space; a dash if it was not measured.
 
-    Only nothing is 0 %, and only all is 100 %: what would be rounded to them gets more digits.
+    A share that would round to 0 % or 100 % gets more digits.
     """
     return NOT_MEASURED if value is None else f"{percentage(value, digits)}\N{NO-BREAK SPACE}%"
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A figure with so many digits after the point; a dash for what was not measured."""
+    """Format a number with `digits` decimals; a dash if it was not measured."""
     return NOT_MEASURED if value is None else f"{value:.{digits}f}"

@@ -1,4 +1,4 @@
-"""The report on one evaluated version: a single HTML file that needs nothing else."""
+"""The report of one evaluated version: a self-contained HTML file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ from training.fit.publish import HIGHEST
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
-_SHOWN = ("severity", "kind", "message")  # of a finding of the data check
-_MOST_BYTES = 16 * 2**20  # of a file of the bundle that is shown
+_FINDING_KEYS = ("severity", "kind", "message")
+_MAX_BYTES = 16 * 2**20  # of a bundle file shown in the report
 
 
 def write_report(
@@ -39,18 +39,18 @@ def write_report(
     """Write report.html into the folder.
 
     Args:
-        folder: of the evaluation, OUT/CATEGORY/VERSION.
+        folder: the evaluation's folder, OUT/CATEGORY/VERSION.
         bundle: the evaluated version.
-        detector: the same, loaded.
-        evaluation: what was found.
-        summary: what summary.json says, with the comparison under "comparison" if there was one.
+        detector: the loaded version.
+        evaluation: the results.
+        summary: the content of summary.json.
 
     Returns:
         The file.
 
     Raises:
-        ImageError: a test image has gone since it was scored.
-        BundleError: a file of the bundle is damaged.
+        ImageError: a test image is gone since it was scored.
+        BundleError: a file in the bundle is damaged.
     """
     manifest, threshold = detector.manifest, detector.calibrator.threshold
     epochs = [json.loads(line) for line in _text(bundle, manifest, _EPOCHS).splitlines()]
@@ -98,14 +98,14 @@ def write_report(
 
 
 def _chosen(epochs: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch whose weights `fit.stopping` took; None where none was chosen."""
+    """Find the epoch that `fit.stopping` chose; None without early stopping."""
     if not epochs or not epochs[-1].get("validation_nll"):
         return None
     return int(row_of_final_weights(epochs)["epoch"])
 
 
 def _highest(bundle: Path, manifest: Manifest) -> str | None:
-    """On which good images the threshold in float32 hangs; None of bundles that do not name them."""
+    """Describe the good images that set the float32 threshold; None if the bundle does not name them."""
     text = _text(bundle, manifest, HIGHEST)
     if not text:
         return None
@@ -114,17 +114,20 @@ def _highest(bundle: Path, manifest: Manifest) -> str | None:
 
 
 def _text(bundle: Path, manifest: Manifest, name: str) -> str:
-    """A file of the bundle, empty if it has none of that name."""
+    """Read a file of the bundle; empty if it has no such file."""
     if name not in manifest.files:
         return ""
-    return read_verified(bundle, manifest, name, _MOST_BYTES).decode("utf-8", errors="replace")
+    return read_verified(bundle, manifest, name, _MAX_BYTES).decode("utf-8", errors="replace")
 
 
 def _findings(text: str) -> list[dict[str, str]] | None:
-    """What the check of the training images found, as it recorded it; None where no check was recorded."""
+    """Parse the recorded findings of the data check; None if no check was recorded."""
     if not text:
         return None
     return [
-        {key: str(finding[key]).replace("_", " ") if key == "kind" else str(finding[key]) for key in _SHOWN}
+        {
+            key: str(finding[key]).replace("_", " ") if key == "kind" else str(finding[key])
+            for key in _FINDING_KEYS
+        }
         for finding in json.loads(text)["findings"]
     ]

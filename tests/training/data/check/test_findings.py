@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.check.findings import DataCheck, DataFinding, within
+from training.data.check.findings import DataCheck, DataFinding, relative_message
 
 
 def finding(number: int, **changes: object) -> DataFinding:
@@ -37,7 +37,7 @@ def checked(*findings: DataFinding, test: int | None = 5) -> DataCheck:
     ],
 )
 def test_paths_are_told_from_the_folder_on_and_others_stay(folder: str, said: str, told: str) -> None:
-    assert within(said, Path(folder)) == told
+    assert relative_message(said, Path(folder)) == told
 
 
 def test_lines_count_everything_and_show_some() -> None:

@@ -27,13 +27,15 @@ def test_neighbour_distances_are_those_to_the_fifth(monkeypatch: pytest.MonkeyPa
     x = np.random.default_rng(0).normal(0, [1, 10, 100], (40, 3)).astype(np.float32)
     scaled = (x - np.median(x, 0)) / (1.4826 * np.median(np.abs(x - np.median(x, 0)), 0))
     distances = np.sqrt(((scaled[:, None] - scaled[None]) ** 2).mean(2))
-    np.testing.assert_allclose(neighbour_distances(x, least=0.1), np.sort(distances, 1)[:, 5], rtol=1e-3)
+    np.testing.assert_allclose(
+        neighbour_distances(x, min_deviation=0.1), np.sort(distances, 1)[:, 5], rtol=1e-3
+    )
 
 
 def test_two_variants_of_a_part_are_both_good() -> None:
     rng = np.random.default_rng(0)
     many, few = rng.normal(0, 1, (80, 8)), rng.normal(30, 1, (20, 8))
     x = np.concatenate([many, few, rng.normal(-30, 1, (1, 8))]).astype(np.float32)
-    found = deviations(neighbour_distances(x, least=0.1))
+    found = deviations(neighbour_distances(x, min_deviation=0.1))
     assert (found[:100] < LIMIT).all()
     assert found[100] > LIMIT

@@ -54,7 +54,7 @@ def idle(data: Path, name: str, *, without_masks: bool = False) -> list[tuple[st
     """The folders, in the category's, of what is idle in its test, with the numbers."""
     samples = layout.test_samples(data, name)
     found = unused_test_images(data, name, samples, without_masks=without_masks)
-    return [(one.place.relative_to(data / name).as_posix(), one.count) for one in found]
+    return [(one.folder.relative_to(data / name).as_posix(), one.count) for one in found]
 
 
 @pytest.mark.parametrize("test", ["test", "test_public"])

@@ -17,7 +17,7 @@ def test_sums_are_those_of_the_scores_in_each_bin(max_bins: int, parts: list[np.
     histogram = ScoreHistogram(2, max_bins)
     for i, part in enumerate(parts):
         histogram.add(part, [1.0, np.full(len(part), float(i))])
-    lowest, sums = histogram.falling()
+    lowest, sums = histogram.descending()
     scores, weights = np.concatenate(parts), np.repeat(np.arange(len(parts)), list(map(len, parts)))
     assert len(lowest) <= max_bins
     assert (np.diff(lowest) < 0).all()
@@ -32,7 +32,7 @@ def test_sums_are_those_of_the_scores_in_each_bin(max_bins: int, parts: list[np.
 def test_negative_zero_is_zero() -> None:
     histogram = ScoreHistogram(1)
     histogram.add(np.array([0.0, -0.0], dtype=np.float32), [1.0])
-    lowest, sums = histogram.falling()
+    lowest, sums = histogram.descending()
     assert (lowest.tolist(), sums.tolist()) == ([0.0], [[2.0]])
 
 
@@ -42,6 +42,6 @@ def test_bins_are_fine_where_the_scores_are() -> None:
     rng = np.random.default_rng(0)
     for _ in range(8):
         histogram.add(np.exp(rng.normal(size=100_000)).astype(np.float32), [1.0])
-    lowest, _ = histogram.falling()
+    lowest, _ = histogram.descending()
     assert 2**16 < len(lowest) <= 2**18
     assert ((histogram.above(lowest) - lowest) / lowest).max() < 1e-4
