@@ -1,4 +1,4 @@
-"""Several categories in turn: one that fails does not stop the others; a summary says what became of each."""
+"""Training of several categories in turn; one that fails does not stop the others."""
 
 import json
 import time
@@ -22,20 +22,20 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class CategoryResult:
-    """What became of one category; what is not known of it is None.
+    """The result of one category; unknown values are None.
 
     Attributes:
-        category: its name.
-        status: "trained", "reused" (an earlier run had made it), "failed", "begun" (it is at work, or was
-            killed), or "not begun".
-        pictures: good images it was learned from, those held out included.
+        category: name of the category.
+        status: "trained", "reused" (published by an earlier run), "failed", "begun" (running or killed), or
+            "not begun".
+        pictures: number of good images, including those held out.
         seconds: wall time.
-        held_out_nll: of the held-out images, in nats per dimension.
-        threshold: above which image score a part is rejected.
-        certified: whether the threshold certifies the rate asked for.
-        version: that was published; it is active, unless another one was made so after an earlier run.
-        reason: why it failed.
-        traceback: of a failure that is nobody's mistake but ours.
+        held_out_nll: loss of the held-out images, in nats per dimension.
+        threshold: image score above which a part is rejected.
+        certified: True if the threshold certifies the requested rate.
+        version: the published version; active unless another one was activated after an earlier run.
+        reason: reason of a failure.
+        traceback: traceback of an unexpected failure.
     """
 
     category: str
@@ -61,13 +61,13 @@ def train_each(
 ) -> list[CategoryResult]:
     """Train the categories one after the other, with the backbone loaded once.
 
-    What became of them is written to `runs`/summary.json before and after each, so that it is true of a run
-    that was killed, too.
+    The results are written to `runs`/summary.json before and after each category, so that a killed run leaves
+    correct results, too.
 
     Args:
-        configs: per category its run, in the order in which they are trained.
+        configs: settings by category, in the order of training.
         data, models, runs, progress: as for `training.run.train`.
-        resume: pass over categories that are done, and continue the one that was stopped. What serves stays.
+        resume: skip finished categories and continue the stopped one; active versions stay active.
 
     Returns:
         One result per category, in order.
@@ -90,10 +90,10 @@ def train_each(
                 resume=resume,
                 progress=progress,
                 backbones=backbones,
-                displace=False,  # of many, nobody has asked for this one
+                displace=False,  # no one asked for this category by name
             )
             results[i] = _result(category, outcome, time.monotonic() - start)
-        # Whatever it is, the other categories are not to blame for it.
+        # No error of one category may stop the others.
         except Exception as error:
             results[i] = _failure(category, error, time.monotonic() - start)
             progress.say(f"{category} failed: {results[i].reason}")
@@ -102,7 +102,7 @@ def train_each(
 
 
 def table(results: Sequence[CategoryResult]) -> list[str]:
-    """The results as lines of aligned columns, with the first line of a reason."""
+    """Format the results as a table, with the first line of each reason."""
     head = ["category", "images", "seconds", "held-out nll", "threshold", "certified", "version or reason"]
     rows = [
         [
@@ -121,11 +121,11 @@ def table(results: Sequence[CategoryResult]) -> list[str]:
 
 def _result(category: str, outcome: TrainedBundle, seconds: float) -> CategoryResult:
     manifest = read_manifest(outcome.bundle)
-    threshold, found = manifest.thresholds["float32"], manifest.data
+    threshold, data = manifest.thresholds["float32"], manifest.data
     return CategoryResult(
         category,
         "reused" if outcome.reused else "trained",
-        pictures=found.n_fit + found.n_calibration,
+        pictures=data.n_fit + data.n_calibration,
         seconds=seconds,
         held_out_nll=manifest.metrics["held_out_nll"],
         threshold=threshold.reject,
@@ -135,7 +135,7 @@ def _result(category: str, outcome: TrainedBundle, seconds: float) -> CategoryRe
 
 
 def _failure(category: str, error: Exception, seconds: float) -> CategoryResult:
-    # Our own errors, and the system's, say all there is to say.
+    # Messages of our own errors and of the system are complete.
     ours = type(error).__module__.partition(".")[0] in {"flows", "training"}
     if isinstance(error, OSError) or (ours and isinstance(error, ValueError)):
         return CategoryResult(category, "failed", seconds=seconds, reason=str(error))

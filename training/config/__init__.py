@@ -1,1 +1,1 @@
-"""The settings of a run: one YAML file."""
+"""The settings of a run, from one YAML file."""

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class AugmentConfig(BaseModel):
-    """Changes that leave a good part's image a good part's image."""
+    """Settings of changes that keep a good part good."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -22,10 +22,10 @@ class AugmentConfig(BaseModel):
 
     @property
     def active(self) -> bool:
-        """Whether anything at all is allowed."""
+        """True if any change is allowed."""
         return self.hflip or self.vflip or self.right_angles or self.jitters
 
     @property
     def jitters(self) -> bool:
-        """Whether a change is drawn from a continuum, so that no two copies are alike."""
+        """True if changes are drawn from a continuum, so that no two copies are alike."""
         return max(self.degrees, self.brightness, self.contrast) > 0

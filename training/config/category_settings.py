@@ -1,4 +1,4 @@
-"""The settings of one category: its own over those that hold for all."""
+"""The settings of one category: its own ones override the general ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,18 +12,18 @@ _STAGES = ("out_indices", "blocks")
 def settings_of_category(
     general: Mapping[str, Any], own: Mapping[str, Any], preset: str | None = None
 ) -> dict[str, Any]:
-    """A run's settings as they are for one category.
+    """Merge the settings of one category.
 
-    Its own win field by field, and so does all that its own preset says. What `general` says of one backbone
-    (stages, weights) does not hold for another that the category names.
+    The category's own settings, and those of its own preset, override the general ones field by field.
+    General stages and weights of one backbone do not apply to another backbone of the category.
 
     Args:
-        general: what the file says for all categories, perhaps with a preset.
-        own: what it says for this one, perhaps with another.
-        preset: of the command line, in the place of both.
+        general: the file's settings for all categories, perhaps with a preset.
+        own: the file's settings for this category, perhaps with a preset.
+        preset: preset of the command line, instead of both.
 
     Raises:
-        PresetError: there is no such preset, or what a category says with its own does not fit it.
+        PresetError: there is no such preset, or the category's settings do not fit its preset.
     """
     expanded = preset is None and own.get("preset") is not None
     over = apply_preset(own) if expanded else own
@@ -32,7 +32,7 @@ def settings_of_category(
         below.pop("preset", None)
     merged = _merged(below, over)
     fit = own.get("fit")
-    # `epochs` goes before `steps`: those that hold for all would win over the category's own steps.
+    # `epochs` overrides `steps`: general epochs would override the category's own steps.
     if isinstance(fit, dict) and "steps" in fit and isinstance(merged["fit"], dict):
         merged["fit"] = {**merged["fit"], "epochs": fit.get("epochs")}
     return merged
@@ -41,19 +41,19 @@ def settings_of_category(
 def _of_the_same_backbone(
     general: Mapping[str, Any], own: Mapping[str, Any], preset: str | None
 ) -> dict[str, Any]:
-    """The general settings without those of `backbone` that would be wrong for the category's."""
+    """Drop general settings of `backbone` that do not fit the category's backbone."""
     kept = dict(general)
     theirs, mine = general.get("backbone"), own.get("backbone", {})
-    # A section that is no mapping stays, for the validation to complain about.
+    # A section that is no mapping stays: validation reports it.
     if isinstance(theirs, dict) and isinstance(mine, dict):
         base = apply_preset({"preset": general.get("preset")}, preset)
         of_preset = str(base.get("backbone", {"name": DEFAULT_BACKBONE})["name"])
         name = str(theirs.get("name", of_preset))
-        # A category may take the preset for all away, and with it that preset's backbone.
+        # A category may remove the general preset, and with it that preset's backbone.
         without = preset is None and "preset" in own and own["preset"] is None and "name" not in theirs
         named = str(mine.get("name", DEFAULT_BACKBONE if without else name))
         gone: set[str] = set()
-        # A tag names other weights of the same stages.
+        # A tag changes the weights, not the stages.
         if named.partition(".")[0] != name.partition(".")[0] or any(key in mine for key in _STAGES):
             gone.update(_STAGES)
         if named != name:

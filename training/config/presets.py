@@ -1,4 +1,4 @@
-"""A preset as the base of a run, under the fields that the run's own file names."""
+"""Presets: base settings of a run that its own fields override."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,19 +7,19 @@ from flows.fastflow.backbones.presets import DEFAULT_BACKBONE, PresetError, get_
 
 
 def apply_preset(data: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:
-    """The settings of a run with its preset filled in.
+    """Fill the preset into the settings of a run.
 
     Args:
         data: the run's YAML, perhaps with `preset: NAME`; `backbone.blocks` is another name for
             `backbone.out_indices`.
-        name: a preset that goes before that of the YAML.
+        name: a preset that replaces the YAML's.
 
     Returns:
-        The settings without `preset` and `blocks`; every field of `data` wins over the preset's.
+        The settings without `preset` and `blocks`; fields of `data` override those of the preset.
 
     Raises:
-        PresetError: there is no such preset; `blocks` and `out_indices` are both given; or a backbone is
-            named without either, which no default can stand in for.
+        PresetError: there is no such preset; `blocks` and `out_indices` are both given; or another backbone
+            is named without either.
     """
     data = dict(data)
     chosen = name if name is not None else data.get("preset")
@@ -28,7 +28,7 @@ def apply_preset(data: Mapping[str, Any], name: str | None = None) -> dict[str, 
         raise PresetError(f"preset must be a name; got {chosen!r}")
     base = {} if chosen is None else get_preset(chosen).settings()
     backbone = data.get("backbone")
-    # A section that is no mapping stays, for the validation to complain about.
+    # A section that is no mapping stays: validation reports it.
     if isinstance(backbone, dict):
         data["backbone"] = _with_indices(backbone, base.get("backbone", {"name": DEFAULT_BACKBONE}))
     for section, fields in base.items():

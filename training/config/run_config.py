@@ -1,4 +1,4 @@
-"""The configuration of a training run: one YAML file describes it completely."""
+"""The configuration of a training run, complete in one YAML file."""
 
 import math
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ class GaussianConfig(_Section):
     )
 
     def sizes(self, maps: Sequence[NDArray[np.float32]]) -> list[tuple[int, int]] | None:
-        """(H_i, W_i) of feature maps (N, C_i, H_i, W_i), for `PositionGaussian`."""
+        """Return (H_i, W_i) of feature maps (N, C_i, H_i, W_i), for `PositionGaussian`."""
         return [(x.shape[2], x.shape[3]) for x in maps] if self.means == "position" else None
 
 
@@ -113,11 +113,11 @@ class FitConfig(_Section):
     threads: int = Field(default=2, ge=1, description="CPU threads; results depend on it in the last digits")
 
     def epochs_for(self, images: int) -> int:
-        """How often `images` are gone through."""
+        """Compute the number of epochs for `images` images."""
         return self.epochs or math.ceil(self.steps / self.batches_of(images))
 
     def batches_of(self, images: int) -> int:
-        """Updates of an epoch of `images`."""
+        """Count the updates in an epoch of `images` images."""
         return math.ceil(images / self.batch_size)
 
 
@@ -127,7 +127,7 @@ class CalibrationConfig(_Section):
     fraction: float = Field(
         default=0.2, gt=0, lt=1, description="share of the good images (or parts) to hold out"
     )
-    # Above a half the pixel threshold, middle of the colours, may lie below what good parts typically show.
+    # Above a half the pixel threshold, the middle of the colour scale, may lie below typical good parts.
     target_fpr: float = Field(
         default=0.01, gt=0, le=0.5, description="share of good parts that may be rejected"
     )
@@ -200,13 +200,13 @@ class RunConfig(_Section):
     @field_validator("normalisation", mode="before")
     @classmethod
     def _fill_in(cls, section: object) -> object:
-        """A bundle must say all of it, so its record has no defaults; a run need not."""
+        """Fill in defaults, which the bundle's record of the section does not have."""
         return {**_NORMALISATION.model_dump(), **section} if isinstance(section, dict) else section
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
         indices = self.backbone.out_indices
-        # timm gives the maps in rising order, each once, whatever the order asked for.
+        # timm returns the maps in ascending order, each once, whatever the requested order.
         if indices != tuple(sorted(set(indices))):
             raise ValueError(f"backbone.out_indices must rise; got {indices}")
         if any(not 32 <= side <= 4096 for side in self.input_size):

@@ -1,4 +1,4 @@
-"""YAML as it is meant in a run's file: no word is silently a number, no setting silently lost."""
+"""A YAML loader for run files: no text silently becomes a number, and no setting is lost."""
 
 import re
 
@@ -7,15 +7,15 @@ import yaml
 _INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _MISREAD = {"tag:yaml.org,2002:bool", _INT, _FLOAT}
-_PATHS = {"tensorboard", "weights"}  # the settings for which any text would do
+_PATHS = {"tensorboard", "weights"}  # settings that accept any text
 
 
 class RunLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice and leaves truth values to the fields.
+    """A SafeLoader that refuses duplicate keys and leaves truth values to the fields.
 
-    YAML 1.1 reads `yes` and `on` as true, which a field of whole numbers takes for 1, `010` as 8, `1:30`
-    as 90 and `1__0.5` as 10.5. Here they stay text: a field that is true or false takes `true` and `yes`, a
-    number refuses them. A file or folder called like a truth value is written in quotes.
+    YAML 1.1 reads `yes` and `on` as true (1 for an integer field), `010` as 8, `1:30` as 90 and `1__0.5` as
+    10.5. Here they stay text: a boolean field accepts `true` and `yes`, a number refuses them. A file or
+    folder named like a truth value needs quotes.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
@@ -27,8 +27,8 @@ class RunLoader(yaml.SafeLoader):
         """Compose a mapping.
 
         Raises:
-            yaml.MarkedYAMLError: a key is there twice; YAML forbids it, PyYAML keeps the last. Or a truth
-                value stands where a file or folder is named.
+            yaml.MarkedYAMLError: a key is there twice, which YAML forbids and PyYAML accepts; or a file or
+                folder is named by a truth value without quotes.
         """
         node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[arg-type]
         lines: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""How a run takes scores and maps from energies, of which one number is found only when all is fitted."""
+"""Settings of the score; the Gaussian's share may be derived after the fit."""
 
 from typing import Final
 
@@ -8,13 +8,13 @@ from flows.fastflow.config import Geometry, ScoreRule, Scoring
 from flows.fastflow.model.head import Head
 
 # Measured: docs/research/model.md, "How much of the map is the Gaussian's?"
-_OF_THE_POSITIONS: Final = 0.5
-_LEAST: Final = 0.2
-_PADDED: Final = 0.25
+_POSITION_FACTOR: Final = 0.5
+_MIN_SHARE: Final = 0.2
+_PADDED_SHARE: Final = 0.25
 
 
 class ScoreConfig(Scoring):
-    """How an image's score and its map are taken from energies."""
+    """Settings that turn energies into a score and a map."""
 
     gaussian: float | None = Field(
         default=None,
@@ -25,19 +25,19 @@ class ScoreConfig(Scoring):
     )
 
     def rule(self, head: Head, geometry: Geometry) -> ScoreRule:
-        """The rule of a model with this head.
+        """Build the score rule of a fitted head.
 
-        The Gaussian knows what each position usually has. Where parts stand in the same place, that is most
-        of what there is to know; where they do not, it is the flow that tells them from defects. What is
-        padded looks the same in every image and says nothing of it: then the share is 0.25.
+        The Gaussian models the usual features of each position. If parts stand in the same place, that
+        separates most defects; otherwise the flow does. Padding looks the same in every image and carries no
+        information, so with it the share is 0.25.
 
         Args:
-            head: fitted.
-            geometry: of the model.
+            head: the fitted head.
+            geometry: geometry of the model.
         """
         share = self.gaussian
         if share is None and geometry.fit == "pad":
-            share = _PADDED
+            share = _PADDED_SHARE
         elif share is None:
-            share = max(_LEAST, _OF_THE_POSITIONS * head.gaussian.position_share())
+            share = max(_MIN_SHARE, _POSITION_FACTOR * head.gaussian.position_share())
         return ScoreRule(**self.model_dump(exclude={"gaussian"}), gaussian=share)

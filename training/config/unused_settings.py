@@ -1,7 +1,7 @@
-"""Settings that do nothing beside the others of a run.
+"""Settings without effect in a run.
 
-They are said and not refused: what holds for all categories may be of one that has the rest, and a bundle's
-complete YAML, in which every setting is written out, must load again.
+They are reported, not refused: a general setting may apply to another category, and a bundle's complete YAML
+must load again.
 """
 
 from training.config.augmentation import AugmentConfig
@@ -9,7 +9,7 @@ from training.config.run_config import FitConfig, RunConfig
 
 
 def unused_settings(config: RunConfig) -> list[str]:
-    """A line for each setting that has another value than its default, which decides nothing in this run."""
+    """Describe each setting that differs from its default and has no effect in this run."""
     fit, augment = config.fit, config.augment
     normalisation = config.normalisation
     lines = []

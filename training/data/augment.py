@@ -1,8 +1,7 @@
-"""Copies of good images as the category allows them: mirrored, turned, brighter, of another contrast.
+"""Augmentation: changed copies of good images, mirrored, turned, brighter or of another contrast.
 
-A frozen backbone's features are computed once, so augmentation is a number of further images, drawn once
-by seed, and not a new draw in every epoch. Images held out to calibrate are never changed: their scores
-must be those of parts as they come.
+Features of a frozen backbone are computed once, so the copies are drawn once by seed, not in every epoch.
+Images held out to calibrate stay unchanged: their scores must be those of real parts.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ _NOT_SQUARE = (
 
 
 class AugmentError(ValueError):
-    """An image cannot be changed as the settings allow."""
+    """An image cannot be augmented as the settings require."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class Variant:
 
     Attributes:
         mirrored: left and right exchanged, before the turns.
-        quarter_turns: counter-clockwise.
-        degrees: of a further turn about the centre, counter-clockwise; what comes in is reflected.
+        quarter_turns: number of turns by 90 degrees, counter-clockwise.
+        degrees: further turn about the centre, counter-clockwise; the border is reflected.
         brightness: share of white added.
-        contrast: factor on the distance from the image's mean.
+        contrast: factor on the difference from the image's mean.
     """
 
     mirrored: bool = False
@@ -47,10 +46,10 @@ class Variant:
     contrast: float = 1
 
     def apply(self, image: Image) -> Image:
-        """The changed image, of the same size as `image`, (H, W, 3).
+        """Change an image (H, W, 3) and keep its size.
 
         Raises:
-            AugmentError: an image that is not square is to be turned by a right angle.
+            AugmentError: an image that is not square should be turned by a right angle.
         """
         height, width = image.shape[:2]
         if self.quarter_turns % 2 and height != width:
@@ -74,14 +73,14 @@ class Variant:
 
 
 def require_square(images: Sequence[PinnedImage]) -> None:
-    """Find images that cannot be turned by a right angle, before anything is computed of others.
+    """Require square images for turns by right angles, before features are computed.
 
     Args:
-        images: their headers are read.
+        images: images; only their headers are read.
 
     Raises:
-        AugmentError: one is not square; it is named.
-        ImageError: one cannot be decoded, as far as its header tells; it is named.
+        AugmentError: an image is not square; it is named.
+        ImageError: a header cannot be read; the image is named.
         DatasetError: its file is gone or was changed; it is named.
     """
     for image in images:
@@ -91,42 +90,42 @@ def require_square(images: Sequence[PinnedImage]) -> None:
 
 
 def variants(config: AugmentConfig, sha256: str, seed: int) -> list[Variant]:
-    """The changes made to one image.
+    """Draw the variants of one image.
 
-    They depend on the image's content and the seed alone. Where only mirrors and right angles are allowed
-    no two are alike, and there are no more than there are kinds: at most 7.
+    They depend only on the image's content and the seed. With only mirrors and right angles no two are alike,
+    so there are at most 7.
 
     Args:
-        config: what is allowed.
-        sha256: of the image's file.
-        seed: of the run.
+        config: allowed changes.
+        sha256: digest of the image's file.
+        seed: seed of the run.
     """
     if not config.active:
         return []
     rng = np.random.default_rng(int(hashlib.sha256(f"{seed} {sha256}".encode()).hexdigest(), 16))
     kinds = _kinds(config)
     if not config.jitters:
-        kinds = kinds[1:]  # without the image as it is, which is fitted anyway
+        kinds = kinds[1:]  # without the unchanged image, which is fitted anyway
     order = [kinds[i] for i in rng.permutation(len(kinds))]
     count = config.copies if config.jitters else min(config.copies, len(order))
     return [_draw(config, kind, rng) for kind in itertools.islice(itertools.cycle(order), count)]
 
 
 def _kinds(config: AugmentConfig) -> Sequence[tuple[bool, int]]:
-    """All (mirrored, quarter turns) that combine what is allowed; the unchanged one is the first."""
+    """List all allowed combinations (mirrored, quarter turns); the unchanged one is the first."""
     steps = [
         *([(True, 0)] if config.hflip else []),
         *([(True, 2)] if config.vflip else []),
         *([(False, 1)] if config.right_angles else []),
     ]
-    found = [(False, 0)]
-    for mirrored, turns in found:  # grows meanwhile, until it is closed
+    kinds = [(False, 0)]
+    for mirrored, turns in kinds:  # the list grows until it is closed
         for flips, quarter_turns in steps:
             # A turn before a mirror is the opposite turn after it.
             kind = (mirrored != flips, ((-turns if flips else turns) + quarter_turns) % 4)
-            if kind not in found:
-                found.append(kind)
-    return found
+            if kind not in kinds:
+                kinds.append(kind)
+    return kinds
 
 
 def _draw(config: AugmentConfig, kind: tuple[bool, int], rng: np.random.Generator) -> Variant:

@@ -53,9 +53,9 @@ unchanged. good: graded 0 by the experts; defective: graded 1; the grades betwee
 
 
 def lay_out(out: Path) -> Path:
-    """Copy the cells into `out`/solar_cell in the layout of MVTec AD, or find them there already.
+    """Copy the cells into `out`/solar_cell in the layout of MVTec AD, if they are not there.
 
-    The folder appears whole or not at all, and a second call changes nothing.
+    The folder appears complete or not at all; a second call changes nothing.
 
     Returns:
         The category's folder.
@@ -76,7 +76,7 @@ def lay_out(out: Path) -> Path:
 
 
 def package_folder() -> Path:
-    """Where the package lies, found without importing it: only its files are wanted.
+    """Find the package's folder without importing it.
 
     Raises:
         DatasetError: it is not installed.
@@ -91,7 +91,7 @@ def package_folder() -> Path:
 
 
 def split(package: Path) -> dict[str, list[Path]]:
-    """Read the package's grades and divide the cells by the protocol.
+    """Read the package's grades and split the cells by the protocol.
 
     Returns:
         Files by folder: train/good, test/good, test/defective; each sorted.
@@ -142,7 +142,7 @@ def _write(folder: Path, layout: Mapping[str, list[Path]]) -> None:
 
 
 def _check(folder: Path, layout: Mapping[str, list[Path]]) -> None:
-    """Refuse a folder of that name with other images in it: figures made on it would mislead."""
+    """Refuse a folder with other images: results on it would mislead."""
     for name, files in layout.items():
         present = {f.name for f in list_images(folder / name)}
         if present != {f.name for f in files}:

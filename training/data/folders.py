@@ -1,6 +1,6 @@
-"""Folders of images: what counts as an image, and which names mean good and defective.
+"""Folders of images, and the folder names that mean good, defective and mask.
 
-Order is by name, so that the same folder always gives the same list.
+Lists are sorted by name, so that a folder always gives the same list.
 """
 
 import re
@@ -20,7 +20,7 @@ _OF_MASK = re.compile("(.+)_(mask|gt|labels?)", re.IGNORECASE | re.DOTALL)
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images directly in a folder, sorted; none where there is no such folder.
+    """List the images directly in a folder, sorted; empty if there is no such folder.
 
     Raises:
         DatasetError: a name is not in UTF-8.
@@ -29,10 +29,11 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def list_good_images(folder: Path) -> list[Path]:
-    """The images directly in a folder of good parts, sorted.
+    """List the images directly in a folder of good parts, sorted.
 
     Raises:
-        DatasetError: one is named as another's mask, which would be learned from as a part; or as `images`.
+        DatasetError: a name says that an image is a mask, which must not be learned as a part; or as
+            `list_images`.
     """
     found = list_images(folder)
     for mask, image in masks_beside(found).items():
@@ -44,10 +45,10 @@ def list_good_images(folder: Path) -> list[Path]:
 
 
 def masks_beside(images: Sequence[Path]) -> dict[Path, Path]:
-    """The images of masks that lie beside them, named as they are with `_mask`, `_gt` or `_label`.
+    """Find masks beside their images, by the endings `_mask`, `_gt` and `_label`; images by mask.
 
-    What is called a label may be a view of the part, as the image is: a mask is of another type of file
-    (KolektorSDD's are BMP beside JPEG).
+    A `_label` file may be another view of the part. It counts as a mask only if its file type differs
+    (KolektorSDD has BMP masks beside JPEG images).
     """
     by_stem = {normalised_name(path.stem): path for path in images}
     found = {}
@@ -60,36 +61,36 @@ def masks_beside(images: Sequence[Path]) -> dict[Path, Path]:
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether an image lies directly in the folder."""
+    """Tell if an image lies directly in the folder."""
     return any(True for _ in _images(folder))
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """The folders in a folder but hidden ones, sorted, whatever their names; none without such a folder."""
+    """List the visible folders in a folder, sorted, with any names; empty if there is no such folder."""
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_dir())
 
 
 def list_subfolders(folder: Path) -> list[Path]:
-    """As `folders`, where each of them counts.
+    """List the visible folders in a folder, and require UTF-8 names.
 
     Raises:
-        DatasetError: as `images`.
+        DatasetError: as `list_images`.
     """
     found = list_folders(folder)
-    for one in found:
-        require_utf8(one)
+    for subfolder in found:
+        require_utf8(subfolder)
     return found
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name is in UTF-8, and can be in a report."""
+    """Tell if a name is valid UTF-8, so that a report can hold it."""
     return escape_name(name) == name
 
 
 def require_utf8(path: Path) -> None:
-    """Refuse a path that no report could hold, such as one of an old share.
+    """Require a path that a report can hold; names from old shares may not be UTF-8.
 
     Raises:
         DatasetError: it is not in UTF-8.
@@ -99,30 +100,31 @@ def require_utf8(path: Path) -> None:
 
 
 def normalised_name(name: str) -> str:
-    """A name with accents as Linux and Windows write them: copied by a Mac, it may have them apart."""
+    """Compose accents as Linux and Windows do; files copied by a Mac have them decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def is_good(folder: Path) -> bool:
-    """Whether a folder's name says that its parts are good."""
+    """Tell if a folder's name says that its parts are good."""
     return folder.name.lower() in GOOD
 
 
 def defect_folders(folder: Path) -> list[Path]:
-    """The sub-folders that hold defective parts: all but those of good ones and of masks."""
+    """List the sub-folders of defective parts: all except those of good parts and of masks."""
     return [f for f in list_subfolders(folder) if not is_good(f) and f.name.lower() not in MASKS]
 
 
 def find_mask_folder(place: Path) -> Path:
-    """The folder of masks in a folder, or what it would be called."""
+    """Find the folder of masks in a folder, or the path it would have."""
     found = [f for name in MASKS for f in list_folders(place) if f.name.lower() == name]
     return found[0] if found else place / MASKS[0]
 
 
 def defective_samples(kinds: Sequence[Path], mask_folder: Path) -> list[Sample]:
-    """The images of each kind of defect with their masks, which lie in `mask_folder`/<kind> or beside them.
+    """List the images of each kind of defect with their masks.
 
-    Of one kind alone they may lie in `mask_folder` itself.
+    Masks lie in `mask_folder`/<kind> or beside the images. With a single kind they may also lie in
+    `mask_folder` itself.
 
     Raises:
         DatasetError: a folder of masks fits none of its images.
@@ -142,8 +144,9 @@ def defective_samples(kinds: Sequence[Path], mask_folder: Path) -> list[Sample]:
 
 
 def mask_files(mask_folder: Path, kinds: Sequence[Path]) -> list[Path]:
-    """Every mask: in and below a folder of masks images, or folders of images that make one mask; and
-    those that lie beside the images of a kind of defect.
+    """List every mask: in the folder of masks, and beside the images of a kind of defect.
+
+    A mask is an image, or a folder of images.
     """
     apart = [mask for kind in list_subfolders(mask_folder) for mask in _mask_entries(kind)]
     return (
@@ -165,7 +168,7 @@ def _mask_entries(folder: Path) -> list[Path]:
 
 
 def _of_kind(mask_folder: Path, kind: Path, kinds: Sequence[Path]) -> Path:
-    """The folder of a kind's masks, which is called as the kind, or so but for case where only one is."""
+    """Find the folder of a kind's masks, by its name, or ignoring case if that is unambiguous."""
     folder, name = mask_folder / kind.name, normalised_name(kind.name).lower()
     alike = [f for f in list_folders(mask_folder) if normalised_name(f.name).lower() == name]
     twins = [k for k in kinds if normalised_name(k.name).lower() == name]
@@ -173,10 +176,10 @@ def _of_kind(mask_folder: Path, kind: Path, kinds: Sequence[Path]) -> Path:
 
 
 def _masks(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
-    """The masks of one kind of defect by its images.
+    """Match the masks of one kind of defect to its images.
 
     Raises:
-        DatasetError: there are masks and images, and none is of another.
+        DatasetError: there are masks and images, and none match.
     """
     entries = _mask_entries(folder)
     masks = match_masks(entries, images)
@@ -190,9 +193,9 @@ def _masks(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
 
 def match_masks(entries: Sequence[Path], images: Sequence[Path]) -> dict[Path, Path]:
     """Match masks to images by name, with or without `_mask` or the like."""
-    # A folder's name has no suffix to take off: 1.5 is not 1.
+    # A folder's name has no suffix to remove: 1.5 is not 1.
     by_stem = {normalised_name(entry.name if entry.is_dir() else entry.stem): entry for entry in entries}
-    # A view of a label may be called as a mask of another image is.
+    # An image may be named like the mask of another image.
     stems = {normalised_name(image.stem) for image in images}
     named = {
         of[1]: entry

@@ -1,4 +1,4 @@
-"""Which layout a data folder has, found by looking at it; and the images, whatever the layout."""
+"""The layout of a data folder, recognised by its content, and the images in it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,55 +21,55 @@ from training.data.sample import DatasetError, Sample
 
 
 class DatasetLayout(Protocol):
-    """One way to lay out images. Each is a module: :mod:`.mvtec`, :mod:`.visa`, :mod:`.plain`.
+    """A layout of images. Each is a module: :mod:`.mvtec`, :mod:`.visa`, :mod:`.plain`.
 
     Attributes:
-        NAME: what the layout is called.
-        TREE: what it looks like, in a line.
+        NAME: name of the layout.
+        TREE: its paths, in a line.
     """
 
     NAME: str
     TREE: str
 
     def recognises(self, folder: Path) -> bool:
-        """Whether a category's folder has this layout. Nothing that is only for the test is opened."""
+        """Tell if a category's folder has this layout, without opening test files."""
 
     def train_images(self, root: Path, category: str) -> list[Path]:
-        """The good images to learn from, sorted; never empty.
+        """List the good images to learn from, sorted; never empty.
 
         Raises:
-            DatasetError: there are none, or the folder is not as the layout demands.
+            DatasetError: there are none, or the folder breaks the layout.
         """
 
     def test_samples(self, root: Path, category: str) -> list[Sample]:
-        """The images to test on, good ones first; never empty.
+        """List the test images, good ones first; never empty.
 
         Raises:
-            DatasetError: there are none, or the folder is not as the layout demands.
+            DatasetError: there are none, or the folder breaks the layout.
         """
 
     def masks(self, root: Path, category: str) -> list[Path]:
-        """Every mask there is, whether or not an image goes with it."""
+        """List every mask, with or without an image."""
 
     def mask_folder(self, root: Path, category: str) -> Path | None:
-        """Where masks are looked for, in a folder for each kind of defect; None where a list names them."""
+        """Return the folder of masks, one sub-folder per kind of defect; None if a list names the masks."""
 
     def test_folders(self, root: Path, category: str) -> list[Path] | None:
-        """Where test images and masks are looked for, at some depth; None where a list names them."""
+        """Return the folders of test images and masks; None if a list names them."""
 
 
-# The first that recognises a folder reads it: the most particular first.
+# The first that recognises a folder reads it: the most specific first.
 LAYOUTS: tuple[DatasetLayout, ...] = (visa, mvtec, plain)
 
-_SHOWN = 8
+_MAX_NAMES = 8
 
 
 def find_layout(root: Path, category: str) -> DatasetLayout:
-    """Look at `root`/`category` and say which layout it has.
+    """Find the layout of `root`/`category`.
 
     Raises:
-        DatasetError: there is no such folder, or it has none of the layouts; what was looked for and what
-            was found is named; or its name is not in UTF-8.
+        DatasetError: there is no such folder, it has no known layout, or its name is not in UTF-8. The
+            message names the expected and the present files.
     """
     folder = root / category
     require_utf8(folder)
@@ -85,60 +85,60 @@ def find_layout(root: Path, category: str) -> DatasetLayout:
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """The good images that a category is learned from, sorted; test images are not looked at.
+    """List the good images that a category is learned from, sorted, without opening test images.
 
     Args:
         root: the data folder.
         category: the category's folder in it.
 
     Raises:
-        DatasetError: they are missing, or the layout is not known.
+        DatasetError: they are missing, or the layout is unknown.
     """
     return find_layout(root, category).train_images(root, category)
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """The images that a category is tested on, good ones first.
+    """List the test images of a category, good ones first.
 
     Args:
         root: the data folder.
         category: the category's folder in it.
 
     Raises:
-        DatasetError: they are missing, or the layout is not known.
+        DatasetError: they are missing, or the layout is unknown.
     """
     return find_layout(root, category).test_samples(root, category)
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """Every mask of a category, whether or not an image goes with it.
+    """List every mask of a category, with or without an image.
 
     Raises:
-        DatasetError: the layout is not known.
+        DatasetError: the layout is unknown.
     """
     return find_layout(root, category).masks(root, category)
 
 
 def mask_folder(root: Path, category: str) -> Path | None:
-    """Where masks are looked for, in a folder for each kind of defect; None where a list names them.
+    """Return the folder of masks, one sub-folder per kind of defect; None if a list names the masks.
 
     Raises:
-        DatasetError: the layout is not known.
+        DatasetError: the layout is unknown.
     """
     return find_layout(root, category).mask_folder(root, category)
 
 
 def test_folders(root: Path, category: str) -> list[Path] | None:
-    """Where test images and masks are looked for, at some depth; None where a list names them.
+    """Return the folders of test images and masks; None if a list names them.
 
     Raises:
-        DatasetError: the layout is not known.
+        DatasetError: the layout is unknown.
     """
     return find_layout(root, category).test_folders(root, category)
 
 
 def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | None:
-    """What to say where a folder of masks holds images, at any depth, and none is taken for a mask.
+    """Describe a folder of masks whose images, at any depth, match no test image; None if there is none.
 
     Args:
         root: the data folder.
@@ -151,38 +151,40 @@ def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | 
     folder = mask_folder(root, category)
     if folder is None or not (count := len(find_image_files(folder, lambda _: None))):
         return None
-    wanted = folder / defective[0].parent.name / f"{defective[0].stem}_mask.png"
-    return f"of {count} images in {folder} none is taken for a mask: {wanted} would be that of {defective[0]}"
+    expected = folder / defective[0].parent.name / f"{defective[0].stem}_mask.png"
+    return (
+        f"of {count} images in {folder} none is taken for a mask: {expected} would be that of {defective[0]}"
+    )
 
 
 def categories(root: Path) -> list[str]:
-    """Names of the folders of `root` that have one of the layouts, sorted.
+    """List the names of the folders in `root` that have a known layout, sorted.
 
-    A folder whose name is not in UTF-8 is passed over, for nobody can ask for it. One that holds such names
-    is among them: who asks for it is told.
+    A folder whose name is not in UTF-8 is skipped, since no command can name it. A folder with such names
+    inside is listed: an error tells when it is used.
     """
     return [f.name for f in list_folders(root) if is_utf8(f.name) and _has_a_layout(f)]
 
 
 def folders_without_layout(root: Path) -> list[str]:
-    """Names of the folders of `root` that hold images, at any depth, in none of the layouts; sorted."""
+    """List the names of the folders in `root` with images, at any depth, but no known layout; sorted."""
     found = [f for f in list_folders(root) if is_utf8(f.name) and not _has_a_layout(f)]
     return [f.name for f in found if find_image_files(f, lambda _: None)]
 
 
 def licence(root: Path, category: str) -> str | None:
-    """What the category's file licence.txt says, see :mod:`.licence`; None where it has none."""
+    """Read the category's licence.txt, see :mod:`.licence`; None if there is none."""
     folder = root / category
     return of_folder(folder) if folder.is_dir() else None
 
 
 def require_categories(root: Path) -> list[str]:
-    """As `categories`, of which there must be some.
+    """List the categories of a data folder; at least one.
 
     Raises:
-        DatasetError: there are none, and why.
+        DatasetError: there are none, with the reason.
     """
-    # Or a category's train/ and test/ would be taken for categories of good parts.
+    # Otherwise a category's train/ and test/ would pass for categories.
     _require_data_folder(root)
     if names := categories(root):
         return names
@@ -205,14 +207,14 @@ def _has_a_layout(folder: Path) -> bool:
     except DatasetError:
         return True
     except OSError:
-        # Who asks for it is told, and no other one fails by it. Linux puts one of these on every disk.
+        # An error tells when the folder is used. Linux has a lost+found on every disk.
         return folder.name != "lost+found"
 
 
 def _holds_a_category_itself(root: Path) -> bool:
     if mvtec.recognises(root) or visa.recognises(root) or any(is_good(f) for f in list_folders(root)):
         return True
-    # Images alone may as well be someone's notes beside the categories.
+    # Images beside categories may be someone's notes.
     return holds_images(root) and not categories(root)
 
 
@@ -220,6 +222,6 @@ def _looked_for(folder: Path) -> str:
     found = [f"{f.name}/" for f in list_subfolders(folder)]
     if images := list_images(folder):
         found.append(f"{len(images)} images")
-    listed = join_first(found, _SHOWN) or "no folders and no images"
+    listed = join_first(found, _MAX_NAMES) or "no folders and no images"
     trees = [f"  {layout.TREE}" for layout in LAYOUTS]
     return "\n".join(["Looked for:", *trees, f"Found: {listed}."])

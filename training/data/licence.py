@@ -1,15 +1,15 @@
-"""The licence of a category's images, and whether it forbids commerce."""
+"""The licence of a category's images, and a search for non-commercial terms."""
 
 import re
 from pathlib import Path
 
 _NAMES = ("licence.txt", "license.txt")
-_MOST = 2**16  # characters that are read of it
-_AROUND = 60  # characters that are quoted before and after what forbids
+_MAX_CHARS = 2**16  # read from the file
+_CONTEXT = 60  # characters quoted before and after a non-commercial term
 _HYPHEN = r"[\s_\-\u2010-\u2015]*"
 _USE = r"(?:use|uses|usage|purpose|purposes|application|applications|exploitation)"
 _NO_TRADE = r"(?:personal|private|research|academic|educational|scientific)"
-# Many permit both: "for any purpose, commercial or non-commercial".
+# Many licences permit both: "for any purpose, commercial or non-commercial".
 _BESIDE = "".join(f"(?<!commercial{end} {word} )" for end in ("", "ly") for word in ("or", "and"))
 _FORBIDS = re.compile(
     "|".join(
@@ -31,33 +31,33 @@ _FORBIDS = re.compile(
 
 
 def licence(folder: Path) -> str | None:
-    """What a category's licence.txt or license.txt says: its first line, and what below forbids commerce.
+    """Read the first line of a category's licence.txt or license.txt, and a non-commercial term below.
 
     Args:
-        folder: of the category. The file's name may be in any case.
+        folder: the category's folder. The file's name may be in any case.
 
     Returns:
-        One line, or None where there is no file, or nothing in it.
+        One line, or None if the file is missing or empty.
     """
     found = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}
     file = next((found[name] for name in _NAMES if name in found), None)
     if file is None:
         return None
-    # A sign of another encoding is no reason to lose what was trained.
+    # An odd encoding must not fail a training run.
     with file.open(encoding="utf-8", errors="replace") as opened:
-        text = opened.read(_MOST).strip()
+        text = opened.read(_MAX_CHARS).strip()
     first = text.partition("\n")[0].strip()
     flat = _flat(text)
     forbids = _FORBIDS.search(flat)
     if forbids is None or forbids_commercial_use(first):
         return first or None
     after = min(forbids.start(), len(_flat(first)) + 1)  # the first line is not quoted twice
-    begin, end = max(after, forbids.start() - _AROUND), forbids.end() + _AROUND
+    begin, end = max(after, forbids.start() - _CONTEXT), forbids.end() + _CONTEXT
     return f"{first}; {flat[begin:end].strip()}"
 
 
 def forbids_commercial_use(text: str) -> bool:
-    """Whether a licence's text, or its name, says that images are for no commercial use."""
+    """Tell if the text or the name of a licence forbids commercial use."""
     return _FORBIDS.search(_flat(text)) is not None
 
 

@@ -12,29 +12,29 @@ from training.data.folders import list_images
 from training.data.sample import DatasetError
 
 # Below this a mask's brightest value is the number of a kind of defect, not a shade (VisA has ten at most).
-_NUMBERS = 64
-_FEW = 16  # shades, black among them
+_MAX_NUMBER = 64
+_MAX_SHADES = 16  # including black
 
 
 def files_of(mask: Path) -> list[Path]:
-    """The files that make a mask: itself, or the images in it where it is a folder."""
+    """List the files of a mask: the file itself, or the images in a folder."""
     return list_images(mask) if mask.is_dir() else [mask]
 
 
 def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask as (height, width), True where the defect is; of a folder, the union of the images in it.
+    """Read a mask as (height, width), True where defective; a folder gives the union of its images.
 
-    A dark file holds numbers of kinds of defects, so what is not zero is defective: a mask of 0 and 1 reads
-    as one of 0 and 255. In a brighter one a pixel is defective where it is nearer to the brightest value than
-    to black, so that a lossy mask, which has grey edges, reads as it was drawn.
+    A dark file holds numbers of kinds of defects, so every non-zero pixel is defective: 0 and 1 read as 0 and
+    255. In a brighter file a pixel is defective if it is nearer to the brightest value than to black, so that
+    the grey edges of a lossy mask read as drawn.
 
     Args:
         path: the file or folder.
-        image_size: (height, width) of the image that it belongs to.
+        image_size: (height, width) of the mask's image.
 
     Raises:
         ImageError: a file cannot be decoded; it is named.
-        DatasetError: a file has another size than its image, or the folder is empty.
+        DatasetError: a file has another size than the image, or the folder is empty.
     """
     files = files_of(path)
     if not files:
@@ -53,18 +53,19 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def ignored_share(path: Path) -> float:
-    """Of what is drawn in a mask of few shades, the share of flat areas too dark for `read_mask`, 0 to 1.
+    """Compute the share, 0 to 1, of drawn pixels in flat areas that `read_mask` ignores as too dark.
 
-    These may be kinds of defects. Edges are grey too, but hardly a pixel wide of one shade.
+    Only masks of few shades count: their dark areas may be kinds of defects. Edges are grey too, but hardly a
+    pixel wide in one shade.
 
     Args:
-        path: as of `read_mask`, which can read it.
+        path: a mask that `read_mask` can read.
     """
     drawn = left = 0
     for file in files_of(path):
         values = _values(file)
         shades = np.unique(values)
-        if len(shades) <= _FEW:
+        if len(shades) <= _MAX_SHADES:
             drawn += int(np.count_nonzero(values))
             for shade in shades[(shades > 0) & (shades <= _level(int(shades[-1])))]:
                 left += int(cv2.erode((values == shade).astype(np.uint8), np.ones((3, 3), np.uint8)).sum())
@@ -72,7 +73,7 @@ def ignored_share(path: Path) -> float:
 
 
 def _values(file: Path) -> NDArray[np.uint8]:
-    """Pixels of a mask, (H, W): of 16 bits the upper 8 of those used, for 1 and 255 are marks there too."""
+    """Read the pixels of a mask, (H, W); 16-bit samples are scaled by the bits they use."""
     pixels = read_image(file)
     used = bits_used(read_image_bytes(file))
     if used is not None:
@@ -82,5 +83,5 @@ def _values(file: Path) -> NDArray[np.uint8]:
 
 
 def _level(highest: int) -> float:
-    """What a defective pixel is above, in a mask of that brightest value."""
-    return 0 if highest < _NUMBERS else highest / 2
+    """Compute the level above which a pixel is defective, from the brightest value."""
+    return 0 if highest < _MAX_NUMBER else highest / 2

@@ -6,7 +6,7 @@
     <root>/<category>/ground_truth/<defect>/000_mask.png    optional: where the defect is; or masks/
     <root>/<category>/licence.txt                     optional: see `training.data.licence`
 
-Its relatives differ in a name or two, and are read as they come:
+Its relatives differ in a name or two and are read as they are:
 
 - MVTec LOCO AD (Bergmann et al., IJCV 2022): the mask of an image is a folder,
   ground_truth/<defect>/000/000.png, 001.png ..., one image for each part of the defect.
@@ -44,15 +44,15 @@ TREE = "<category>/train/good/*.png and <category>/test/<defect>/*.png (MVTec AD
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a category's folder has this layout. Nothing under test/ is looked at."""
+    """Tell if a category's folder has this layout, without opening test/."""
     return any((folder / name).is_dir() for name in ("train", "test", "test_public"))
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images a category is learned from. Nothing under test/ is looked at.
+    """List the good images of a category, without opening test/.
 
     Raises:
-        DatasetError: it has no images in train/good.
+        DatasetError: there are no images in train/good.
     """
     train = root / category / "train"
     found = [
@@ -67,10 +67,10 @@ def train_images(root: Path, category: str) -> list[Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test images with what is known of them, good parts first, then defect by defect.
+    """List the test images with their labels and masks, good parts first, then defect by defect.
 
     Raises:
-        DatasetError: it has no test images, or a folder of masks fits none of its images.
+        DatasetError: there are no test images, or a folder of masks fits none of its images.
     """
     folder = root / category
     test = _test_folder(folder)
@@ -82,21 +82,21 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask there is, whether or not an image goes with it."""
+    """List every mask, with or without an image."""
     kinds = defect_folders(_test_folder(root / category))
     return mask_files(mask_folder(root, category), kinds)
 
 
 def mask_folder(root: Path, category: str) -> Path:
-    """Where masks are looked for, in a folder for each kind of defect."""
+    """Return the folder of masks, with one sub-folder per kind of defect."""
     folder = root / category
-    # A folder in test/ with another name of masks may be anything.
+    # A folder in test/ with another name may be anything.
     usual = [folder / MASKS[0], _test_folder(folder) / MASKS[0]]
     return next((one for one in usual if one.is_dir()), find_mask_folder(folder))
 
 
 def test_folders(root: Path, category: str) -> list[Path]:
-    """Where test images and masks are looked for: not in validation/, nor in other folders of a test."""
+    """Return the folders of test images and masks, without validation/ and other tests."""
     return [_test_folder(root / category), mask_folder(root, category)]
 
 

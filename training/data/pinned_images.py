@@ -1,7 +1,7 @@
-"""A run's images, each pinned to what its file held when the run began.
+"""Images pinned to the content that their files had when the run began.
 
-A run may read an image hours after it was hashed. What it then computes stands under that hash, in cached
-features and in the published version, so it must be of the same bytes.
+A run may read an image hours after hashing it. Its results are stored under that hash, in cached features
+and in the published version, so the bytes must be the same.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from training.data.sample import DatasetError
 
 
 class PinnedImage(NamedTuple):
-    """An image's file, and the sha256 of what it held when the run began."""
+    """An image file with the sha256 of its content when the run began."""
 
     path: Path
     sha256: str
@@ -44,7 +44,7 @@ def size_of(image: PinnedImage) -> tuple[int, int]:
 
     Raises:
         DatasetError: as `read_bytes`.
-        ImageError: it cannot be decoded, as far as the header tells; it is named.
+        ImageError: the header cannot be read; the image is named.
     """
     data = read_bytes(image)
     try:
@@ -57,7 +57,7 @@ def read_bytes(image: PinnedImage) -> bytes:
     """Read the image's bytes.
 
     Raises:
-        DatasetError: they are others than when the run began, or cannot be read any more; it is named.
+        DatasetError: the file was changed since the run began, or cannot be read; it is named.
     """
     try:
         data = decoder.read_image_bytes(image.path)
@@ -67,7 +67,7 @@ def read_bytes(image: PinnedImage) -> bytes:
             f"{error.strerror or error}. Put it back, and --resume goes on from what is fitted; without it, "
             "this is another run, which begins anew"
         ) from error
-    # No run begins with one that is too large, which is not read to its end.
+    # A file above the limit is not read to its end; no run begins with one.
     if len(data) > FILE_LIMITS.max_bytes or hashlib.sha256(data).hexdigest() != image.sha256:
         raise DatasetError(
             f"{image.path} was changed since the run began. Put it back as it was, and --resume goes on "

@@ -6,10 +6,10 @@
     <root>/<category>/<defect>/*.png           defective parts, one folder per kind: scratch, bad, ng ...
     <root>/<category>/ground_truth/<defect>/*  optional: masks, as in MVTec AD; masks/ is the same
 
-Where there are defective parts, a fifth of the good ones is kept for the test and never learned from.
-Which ones is decided by the sha256 of each file's name: the same everywhere, and when images are
-added nearly all of the others stay where they were. Where a parts.txt says which images show the same part
-(`flows.fastflow.calibration.parts`), a fifth of the parts is kept, with all their images.
+If there are defective parts, a fifth of the good ones is kept for the test and never learned from. The
+sha256 of each file's name decides: the choice is the same on every machine, and added images hardly move the
+others. With a parts.txt (`flows.fastflow.calibration.parts`), a fifth of the parts is kept, with all their
+images.
 """
 
 import hashlib
@@ -45,27 +45,27 @@ TEST_SHARE = 0.2  # of the good parts, where there are defective ones
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a category's folder holds images, or folders named as good or defective parts are."""
+    """Tell if a category's folder holds images, or folders with names of good or defective parts."""
     named = {f.name.lower() for f in list_subfolders(folder)}
     return bool(named & {*GOOD, *DEFECTIVE}) or holds_images(folder)
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images a category is learned from.
+    """List the good images of a category to learn from.
 
     Raises:
-        DatasetError: there are no good parts, or it is not clear which images are.
+        DatasetError: there are no good parts, or the good images are ambiguous.
     """
     good, kept = _good(root / category)
     return sorted(set(good) - set(kept))
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test images: the good parts that were kept for it, then defect by defect.
+    """List the test images: the good parts kept for the test, then defect by defect.
 
     Raises:
-        DatasetError: there are no defective parts, it is not clear which images are good, or a
-            folder of masks fits none of its images.
+        DatasetError: there are no defective parts, the good images are ambiguous, or a folder of masks fits
+            none of its images.
     """
     folder = root / category
     _, kept = _good(folder)
@@ -83,23 +83,23 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask there is, whether or not an image goes with it."""
+    """List every mask, with or without an image."""
     folder = root / category
     return mask_files(find_mask_folder(folder), _kinds(folder))
 
 
 def mask_folder(root: Path, category: str) -> Path:
-    """Where masks are looked for, in a folder for each kind of defect."""
+    """Return the folder of masks, with one sub-folder per kind of defect."""
     return find_mask_folder(root / category)
 
 
 def test_folders(root: Path, category: str) -> list[Path]:
-    """Where test images and masks are looked for: any folder of the category may be of a kind of defect."""
+    """Return the category's folder: any folder in it may hold a kind of defect."""
     return [root / category]
 
 
 def _good(folder: Path) -> tuple[list[Path], list[Path]]:
-    """All good images of a category, and those of them that are kept for the test."""
+    """List all good images of a category, and those of them kept for the test."""
     loose = list_images(folder)
     named = [f for f in list_subfolders(folder) if is_good(f)]
     kinds = _kinds(folder)
@@ -127,7 +127,7 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
         return good, []
     names = [path.name for path in good]
     said = parts_from_names(names, folder)
-    # Without a parts.txt each image is a part, whatever it is called.
+    # Without a parts.txt each image is a part, whatever its name.
     shown: Sequence[str | int] = range(len(good)) if said is None else said
     digests = [hashlib.sha256(one.encode()).digest() for one in said or map(normalised_name, names)]
     parts = list(dict.fromkeys(shown[i] for i in sorted(range(len(good)), key=digests.__getitem__)))
@@ -141,7 +141,7 @@ def _kinds(folder: Path) -> list[Path]:
     kinds = defect_folders(folder)
     found = [kind for kind in kinds if holds_images(kind)]
     for kind in kinds:
-        # Without its images all good ones would be learned from, and none kept for a test.
+        # If these images went unnoticed, all good ones would be learned and none kept for the test.
         deeper = (
             [f for f in list_subfolders(kind) if holds_images(f)] if kind.name.lower() in DEFECTIVE else []
         )

@@ -1,15 +1,15 @@
-"""What every dataset is made of, whatever its layout on disk."""
+"""One test image with its label and mask, in every layout."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 
 class DatasetError(ValueError):
-    """A dataset that is missing, empty or laid out in another way than expected."""
+    """The data set is missing, empty or in an unexpected layout."""
 
 
 class NoTestImagesError(DatasetError):
-    """There are none where they are looked for."""
+    """There are no test images where the layout looks for them."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,9 @@ class Sample:
     Attributes:
         path: the image's file.
         defect: the kind of defect, or None for a good part.
-        mask: an image of the same size that marks the defect (:mod:`training.data.masks` reads it), a
-            folder of such images whose union marks it, or None where nobody drew one (always for a good
-            part).
-        copies: of the image, byte for byte, where it counts once for all of them.
+        mask: an image of the same size that marks the defect, or a folder of such images whose union marks
+            it (:mod:`training.data.masks`); None without a mask, and always for a good part.
+        copies: byte-for-byte copies of the image, which count once.
     """
 
     path: Path
@@ -32,8 +31,8 @@ class Sample:
 
     @property
     def masks(self) -> dict[str | None, list[Path]]:
-        """The masks of it and its copies, by kind of defect."""
-        found: dict[str | None, list[Path]] = {}
-        for one in (self, *self.copies):
-            found.setdefault(one.defect, []).extend([] if one.mask is None else [one.mask])
-        return found
+        """The masks of the image and its copies, by kind of defect."""
+        masks: dict[str | None, list[Path]] = {}
+        for sample in (self, *self.copies):
+            masks.setdefault(sample.defect, []).extend([] if sample.mask is None else [sample.mask])
+        return masks

@@ -1,4 +1,4 @@
-"""Which good parts fit the flows, and which calibrate them: images, where each shows another part."""
+"""The split of the training images into fit, validation and calibration."""
 
 import math
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from training.data.sample import DatasetError
 
 @dataclass(frozen=True)
 class Split:
-    """The training images, divided once by seed.
+    """Rows of the training images, split once by seed.
 
     Attributes:
         fit: rows to fit.
         calibration: rows to calibrate with.
-        validation: rows that judge when to stop; none without a rule for that.
+        validation: rows for early stopping; empty without it.
     """
 
     fit: NDArray[np.int64]
@@ -28,11 +28,11 @@ class Split:
 
     @property
     def seen(self) -> NDArray[np.int64]:
-        """Rows that have a part in the weights."""
+        """Rows that influence the weights."""
         return np.sort(np.concatenate((self.fit, self.validation)))
 
     def with_validation(self, fraction: float, seed: int) -> "Split":
-        """Take a share of the rows to fit, at least one, to judge when to stop.
+        """Move a share of the rows to fit, at least one, to validation.
 
         Raises:
             DatasetError: too few would be left to fit.
@@ -46,12 +46,12 @@ class Split:
         return Split(np.sort(shuffled[count:]), self.calibration, np.sort(shuffled[:count]))
 
     def of_images(self, parts: NDArray[np.int64], drawn: NDArray[np.int64]) -> "Split":
-        """The split of images that divides their parts as this one does.
+        """Turn this split of parts into a split of their images.
 
         Args:
-            parts: (N,) the row that each image's part has in this split.
+            parts: (N,) row of each image's part in this split.
             drawn: the one image of each part that may calibrate, see `flows.fastflow.calibration.parts`;
-                others of a part that is held out are not used.
+                other images of a held-out part are not used.
         """
         return Split(
             fit=np.flatnonzero(np.isin(parts, self.fit)),
@@ -61,7 +61,7 @@ class Split:
 
 
 def split(count: int, fraction: float, seed: int) -> Split:
-    """Divide `count` images at random; calibration gets round(fraction * count), at least one.
+    """Split `count` images at random; calibration gets round(fraction * count), at least one.
 
     Raises:
         DatasetError: there are too few to fit and to calibrate.
@@ -76,31 +76,31 @@ def split(count: int, fraction: float, seed: int) -> Split:
 
 
 def describe_shortage(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:
-    """What images held out cannot promise of the rate asked for, in a line; none where they can.
+    """Describe a shortage of held-out images for the requested rate, in one line; empty if there are enough.
 
     Args:
-        held_out: images to calibrate with, by split conformal prediction
+        held_out: number of images to calibrate with, by split conformal prediction
             (`flows.fastflow.calibration.conformal`).
-        calibration: what is asked for.
-        parts: whether they are one of each part, of which there are several images.
+        calibration: the requested rate.
+        parts: True if the images are one per part.
     """
     counted = "parts" if parts else "images"
-    asked = calibration.target_fpr
-    needed = math.ceil(1 / asked * (1 - 1e-12)) - 1
+    rate = calibration.target_fpr
+    needed = math.ceil(1 / rate * (1 - 1e-12)) - 1
     if held_out >= needed:
         return []
     return [
-        f"too few for {asked:.2%}: {held_out} held-out {counted} can promise {1 / (held_out + 1):.2%} false "
+        f"too few for {rate:.2%}: {held_out} held-out {counted} can promise {1 / (held_out + 1):.2%} false "
         f"rejects at best; it takes {needed} of them, {math.ceil(needed / calibration.fraction)} good "
         f"{counted} to learn from in all"
     ]
 
 
 def without_copies(paths: Sequence[Path], hashes: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Keep the first of images that are the same file, byte for byte.
+    """Keep the first of byte-for-byte copies.
 
-    A copy on the other side of the split would be a calibration image that the fit has seen: its score
-    would be too low, and the threshold a promise that does not hold.
+    A copy on the other side of the split would be a calibration image that the fit has seen: its score would
+    be too low, and the promise of the threshold false.
     """
     first = dict(reversed([(sha256, path) for path, sha256 in zip(paths, hashes, strict=True)]))
     return list(dict.fromkeys(first[sha256] for sha256 in hashes)), list(dict.fromkeys(hashes))

@@ -1,4 +1,4 @@
-"""The tiles of the training images that the flows are fitted to."""
+"""The tiles of the training images for the fit."""
 
 import math
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from flows.fastflow.imaging.geometry import compute_layout
 from training.data.augment import Variant
 from training.data.pinned_images import PinnedImage, size_of
 
-# The fractional part of its multiples fills an interval evenly, however many there are.
+# The fractional parts of its multiples fill an interval evenly, for any count.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Tile(NamedTuple):
-    """A row of the features: the tile of an image, both by their numbers from 0."""
+    """A tile of an image, both as numbers from 0."""
 
     image: int
     number: int
@@ -24,14 +24,14 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingTile:
-    """A tile of an image, as it is or changed, whose features are computed.
+    """A tile of an image or of its changed copy, for the features.
 
     Attributes:
         path: the image's file.
-        sha256: of the file: the cache is keyed by content, not by name or time.
-        image: number of the image among those of the run.
-        variant: how it is changed, or None.
-        tile: number of the tile; 0, the only one, of an image that is not tiled.
+        sha256: digest of the file; the cache is keyed by content, not by name or time.
+        image: number of the image in the run.
+        variant: the change, or None.
+        tile: number of the tile; 0 for an image that is not tiled.
     """
 
     path: Path
@@ -46,22 +46,22 @@ def choose_tiles(
     geometry: Geometry,
     input_size: tuple[int, int],
     strides: Sequence[int],
-    most: int,
+    max_tiles: int,
 ) -> list[Tile]:
-    """The tiles to fit to, image by image; the only one of each, where images are not tiled.
+    """Choose the tiles to fit, image by image; one per image without tiling.
 
-    Of an image of more than `most` tiles so many are taken, evenly over it, and others of the next image,
-    so that all places of a part are learned.
+    Large images give `max_tiles` tiles, spaced evenly. Their positions shift from image to image, so that the
+    fit covers all places of a part.
 
     Args:
-        images: their headers are read for their sizes where they are tiled.
-        geometry: how they are brought to the input size.
+        images: images; with tiling, their headers are read for their sizes.
+        geometry: fit of images to the input size.
         input_size: (height, width) of a tile.
-        strides: of the backbone's maps.
-        most: tiles of an image.
+        strides: strides of the backbone's maps.
+        max_tiles: maximum number of tiles per image.
 
     Raises:
-        ImageError: an image cannot be decoded, as far as its header tells; it is named.
+        ImageError: a header cannot be read; the image is named.
         DatasetError: its file is gone or was changed; it is named.
     """
     if geometry.fit != "tile":
@@ -69,7 +69,7 @@ def choose_tiles(
     chosen = []
     for image, pinned in enumerate(images):
         n = len(compute_layout(geometry, size_of(pinned), input_size, strides))
-        taken = min(n, most)
+        taken = min(n, max_tiles)
         first = image * _GOLDEN % 1
         chosen += [Tile(image, int((i + first) * n / taken)) for i in range(taken)]
     return chosen

@@ -1,4 +1,4 @@
-"""The good images that a run learns from, and which of them it holds out."""
+"""The good images of a run, and their split into fit and calibration."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,15 +30,15 @@ from training.data.tiles import Tile, TrainingTile
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """Good images, each file once.
+    """Good images without copies.
 
     Attributes:
         paths: the files.
-        hashes: sha256 of each.
-        part_numbers: the number of the part that each shows, see `flows.fastflow.calibration.parts`.
-        split: which images are fitted to, and which are held out.
-        copies: files left out because they are equal to others byte for byte.
-        licence: of the images, or None.
+        hashes: sha256 of each file.
+        part_numbers: (N,), the part in each image, see `flows.fastflow.calibration.parts`.
+        split: the rows to fit and to hold out.
+        copies: number of byte-for-byte copies left out.
+        licence: licence of the images, or None.
     """
 
     paths: Sequence[Path]
@@ -50,48 +50,48 @@ class TrainingImages:
 
     @property
     def held_out(self) -> list[Path]:
-        """The images to calibrate with, one of a part: no fit sees them."""
+        """The images to calibrate with, one per part, which the fit never sees."""
         return [self.paths[i] for i in self.split.calibration]
 
     @property
     def pinned(self) -> list[PinnedImage]:
-        """All files, each with what it held when it was hashed."""
+        """All files with the digests of their content."""
         return [PinnedImage(*one) for one in zip(self.paths, self.hashes, strict=True)]
 
     @property
     def pinned_held_out(self) -> list[PinnedImage]:
-        """The same of `held_out`."""
+        """The files of `held_out` with the digests of their content."""
         return [PinnedImage(self.paths[i], self.hashes[i]) for i in self.split.calibration]
 
     @property
     def part_count(self) -> int | None:
-        """How many parts they show; None where each shows another."""
+        """Number of parts in the images; None if each image shows another part."""
         count = int(self.part_numbers.max()) + 1
         return None if count == len(self.paths) else count
 
     @property
     def not_fitted(self) -> NDArray[np.int64]:
-        """The images to calibrate with, and others of their parts: to the threshold they are not new."""
+        """Rows outside the fit: the images to calibrate with, and other images of their parts."""
         return np.setdiff1d(np.arange(len(self.paths)), self.split.seen)
 
     def views(self, augment: AugmentConfig, seed: int, tiles: Sequence[Tile]) -> list[TrainingTile]:
-        """What features are computed of: every image in use as it is, then changed copies of those to fit.
+        """List the inputs of the backbone: every image in use, then changed copies of those to fit.
 
         Args:
-            augment: how they may be changed.
-            seed: of the run.
-            tiles: of the images, from `tiles.choose`.
+            augment: allowed changes.
+            seed: seed of the run.
+            tiles: tiles of the images, from `tiles.choose_tiles`.
         """
         by_image: dict[int, list[int]] = {}
         for tile in tiles:
             by_image.setdefault(tile.image, []).append(tile.number)
         used = {*self.split.seen.tolist(), *self.split.calibration.tolist()}
-        as_they_are = [
+        unchanged = [
             TrainingTile(self.paths[tile.image], self.hashes[tile.image], tile.image, None, tile.number)
             for tile in tiles
             if tile.image in used
         ]
-        return as_they_are + [
+        return unchanged + [
             TrainingTile(self.paths[i], self.hashes[i], i, variant, number)
             for i in self.split.fit.tolist()
             for variant in variants(augment, self.hashes[i], seed)
@@ -99,7 +99,7 @@ class TrainingImages:
         ]
 
     def rows(self, views: Sequence[TrainingTile]) -> Split:
-        """Which views are fitted to, with all copies, and which are held out, without."""
+        """Split the views like their images; only rows to fit include changed copies."""
         image = np.array([view.image for view in views])
         unchanged = np.array([view.variant is None for view in views])
 
@@ -114,7 +114,7 @@ class TrainingImages:
 
     @property
     def record(self) -> DataRecord:
-        """What the bundle says of them."""
+        """The record of the images in the bundle."""
         return DataRecord(
             fingerprint=fingerprint(self.hashes),
             licence=self.licence,
@@ -124,27 +124,27 @@ class TrainingImages:
 
 
 def find_training_images(config: RunConfig, data: Path, category: str) -> TrainingImages:
-    """Find a category's good images and divide them. Training images alone are read.
+    """Find the good images of a category and split them, reading only training images.
 
     Args:
-        config: the run.
+        config: settings of the run.
         data: folder with the category.
-        category: name of the category, and of its sub-folder.
+        category: name of the category and of its sub-folder.
 
     Raises:
-        DatasetError: there is no such category, too few images, or one image of two parts.
+        DatasetError: there is no such category, too few images, or equal files of different parts.
         PartsError: the category's parts.txt cannot be used.
         FileError: images cannot be read; they are named.
     """
     found = train_images(data, category)
     of_all = file_hashes(found)
     said = parts_from_names([path.name for path in found], data / category)
-    part_of = np.arange(len(found)) if said is None else number_by_appearance(_as_their_twins(said, of_all))
+    part_of = np.arange(len(found)) if said is None else number_by_appearance(_share_parts(said, of_all))
     _require_one_part(found, of_all, part_of)
     paths, hashes = without_copies(found, of_all)
     copies = len(found) - len(paths)
     number = dict(zip(found, part_of.tolist(), strict=True))
-    # Numbered anew: of a part nothing but copies may have been there.
+    # Numbered again: a part may have had only copies.
     _, shown = np.unique([number[path] for path in paths], return_inverse=True)
     drawn = pick_one_per_part(shown, hashes)
     try:
@@ -173,7 +173,7 @@ def find_training_images(config: RunConfig, data: Path, category: str) -> Traini
 
 
 def _kept_for_the_test(data: Path, category: str, found: Sequence[Path]) -> int:
-    """How many good images lie among those that are learned from and are not."""
+    """Count the good images in the same folders that are kept for the test."""
     folders = {path.parent for path in found}
     with suppress(DatasetError, OSError):  # there is no test set, or none that can be listed
         samples = test_samples(data, category)
@@ -181,8 +181,8 @@ def _kept_for_the_test(data: Path, category: str, found: Sequence[Path]) -> int:
     return 0
 
 
-def _as_their_twins(parts: Sequence[str], hashes: Sequence[str]) -> list[str]:
-    """Copies of one file whose names tell no part show what the other's does, or the first's."""
+def _share_parts(parts: Sequence[str], hashes: Sequence[str]) -> list[str]:
+    """Give copies without a part in their names the part of their equal file."""
     of_content: dict[str, str] = {}
     for part, sha256 in sorted(zip(parts, hashes, strict=True), key=lambda one: is_single_image(one[0])):
         of_content.setdefault(sha256, part)
@@ -193,9 +193,9 @@ def _as_their_twins(parts: Sequence[str], hashes: Sequence[str]) -> list[str]:
 
 
 def _require_one_part(paths: Sequence[Path], hashes: Sequence[str], part_of: NDArray[np.int64]) -> None:
-    """Refuse copies that are said to show different parts: they would lie on both sides of a division.
+    """Require copies to show the same part: otherwise they could lie on both sides of the split.
 
-    Without a parts.txt copies are nothing but copies.
+    Without a parts.txt there is nothing to check.
     """
     if len(np.unique(part_of)) == len(paths):
         return

@@ -24,16 +24,16 @@ TREE = "<category>/Data/Images/Normal/*.JPG with split_csv/1cls.csv beside the c
 
 SPLIT = Path("split_csv") / "1cls.csv"
 _HEADER = ["object", "split", "label", "image", "mask"]
-_SHOWN = 3
+_MAX_FILES = 3
 
 
 def recognises(folder: Path) -> bool:
-    """Whether a category's folder has this layout."""
+    """Tell if a category's folder has this layout."""
     return (folder / "Data" / "Images").is_dir()
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images a category is learned from.
+    """List the good images of a category to learn from.
 
     Raises:
         DatasetError: the split is missing or damaged, has no such rows, puts a defective part into the
@@ -75,7 +75,7 @@ def test_folders(root: Path, category: str) -> None:
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask there is, whether or not an image goes with it."""
+    """List every mask, with or without an image."""
     return list_images(root / category / "Data" / "Masks" / "Anomaly")
 
 
@@ -89,7 +89,7 @@ class _Row:
 
 
 def _rows(root: Path, category: str) -> Iterator[_Row]:
-    """The rows of one category, each checked."""
+    """Read and validate the rows of one category."""
     file = root / SPLIT
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -147,6 +147,6 @@ def _present(root: Path, rows: list[_Row], split: str) -> list[_Row]:
         if path and not (root / path).is_file()
     ]
     if missing:
-        shown = join_first([f"{path} (line {line})" for line, path in missing], _SHOWN)
+        shown = join_first([f"{path} (line {line})" for line, path in missing], _MAX_FILES)
         raise DatasetError(f"{root / SPLIT} names {len(missing)} files that are not in {root}: {shown}")
     return rows

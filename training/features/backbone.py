@@ -1,4 +1,4 @@
-"""The frozen backbone of a run, loaded once for runs that follow each other."""
+"""The frozen backbone of a run, loaded once for successive runs."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from training.config.run_config import BackboneConfig, ConfigError
 
 
 class BackboneLoader:
-    """Finds and builds backbones, and keeps the latest: categories in turn mostly share it.
+    """Finds and builds backbones and keeps the latest, which successive categories mostly share.
 
     Args:
         folder: the models folder's `backbones/`.
@@ -25,7 +25,7 @@ class BackboneLoader:
         self._extractor: tuple[BackboneConfig, tuple[int, int], torch.device, FeatureExtractor] | None = None
 
     def weights(self, config: BackboneConfig) -> Weights:
-        """The weights that a run asks for.
+        """Find the weights of a run.
 
         Raises:
             WeightsError: they are missing, damaged or of another backbone.
@@ -37,10 +37,10 @@ class BackboneLoader:
     def extractor(
         self, config: BackboneConfig, input_size: tuple[int, int], device: torch.device
     ) -> FeatureExtractor:
-        """The backbone with those weights on a device, for images of (height, width).
+        """Build the backbone on a device, for inputs of (height, width).
 
         Raises:
-            WeightsError: also where it has no such stages.
+            WeightsError: as `weights`, or it has no such stages.
         """
         if self._extractor is None or self._extractor[:3] != (config, input_size, device):
             self._extractor = None  # two at a time might not fit

@@ -38,7 +38,7 @@ CHECKSUMS: Final = "sha256.json"
 
 
 class CacheError(ValueError):
-    """What should be cached is larger than the cache may be."""
+    """The features are larger than the cache may be."""
 
 
 class DiskSpaceError(CacheError):
@@ -46,20 +46,20 @@ class DiskSpaceError(CacheError):
 
 
 class FeatureCache:
-    """The features of some views by one backbone, on disk or to be computed.
+    """The features of a run's views by one backbone, on disk or to be computed.
 
     Args:
-        folder: where caches lie, a sub-folder each.
-        max_bytes: what all of them together may take; the least recently used are removed.
+        folder: folder of the caches, a sub-folder each.
+        max_bytes: size limit of all caches together; the least recently used are removed.
         extractor: the frozen backbone.
-        views: the tiles, those of an image in a row.
-        input_size: (height, width) of what the backbone takes.
+        views: the tiles, those of an image in succession.
+        input_size: (height, width) of the backbone's input.
         batch_size: tiles per pass of the backbone.
-        geometry: how images are brought to the input size.
-        sample_bits: of the images, see `images.decode`.
+        geometry: fit of images to the input size.
+        sample_bits: see `images.decode`.
 
     Attributes:
-        name: of the sub-folder: a digest of all that decides the features.
+        name: name of the sub-folder, a digest of everything that decides the features.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class FeatureCache:
         self.geometry = geometry
         self.sample_bits = sample_bits
         self._tiles: tuple[TrainingTile, Sequence[NDArray[np.uint8]]] | None = None
-        # With all that moves the last bits of a feature: a run is deterministic, cache or no cache.
+        # Includes everything that affects the last bits of a feature, so that the cache changes no result.
         computing = [str(extractor.device), torch.get_num_threads(), batch_size, library_versions()]
         key = [
             extractor.name,
@@ -102,15 +102,15 @@ class FeatureCache:
 
         Args:
             advance: called with the number of views done since the last call.
-            say: called with a line where cached features are damaged, or are others than they should be.
+            say: called with a line if cached features are damaged or of other images.
 
         Returns:
             Per scale (N, C_i, H_i, W_i) float32, memory-mapped and read-only, in the order of the views.
 
         Raises:
             ImageError, AugmentError: an image cannot be read or changed; it is named.
-            DatasetError: its file is gone, or is another than the views say; it is named.
-            CacheError: there is no room for them.
+            DatasetError: its file is gone or was changed; it is named.
+            CacheError: there is no room for the features.
         """
         path = self.folder / self.name
         if path.is_dir() and not self._is_sound(path):
@@ -120,7 +120,7 @@ class FeatureCache:
             advance(len(self.views))
         else:
             self._compute_all(path, advance)
-        os.utime(path)  # the time of its last use
+        os.utime(path)  # marks the last use
         return [np.load(path / name, mmap_mode="r") for name in self._files]
 
     @property
@@ -128,22 +128,22 @@ class FeatureCache:
         return [f"scale_{i}.npy" for i in range(len(self.extractor.channels))]
 
     def _is_sound(self, path: Path) -> bool:
-        """Whether the files are those that were written for these very views and this backbone."""
+        """Tell if the files are those written for these views and this backbone."""
         try:
             return bool(json.loads((path / CHECKSUMS).read_text()) == self._checksums(path))
         except (OSError, ValueError):
             return False
 
     def _checksums(self, path: Path) -> dict[str, str]:
-        """The sha256 of the cache's name and each file: files of another cache do not pass for this one's."""
-        found = {}
+        """Digest each file with the cache's name, so that files of another cache do not match."""
+        digests = {}
         for name in self._files:
             digest = hashlib.sha256(self.name.encode())
             with (path / name).open("rb") as file:
                 while chunk := file.read(2**20):
                     digest.update(chunk)
-            found[name] = digest.hexdigest()
-        return found
+            digests[name] = digest.hexdigest()
+        return digests
 
     def _compute_all(self, path: Path, advance: Callable[[int], None]) -> None:
         first = self._compute(0)
@@ -152,7 +152,7 @@ class FeatureCache:
             with FileLock(self.folder.with_name(f"{self.folder.name}.lock")):  # for a moment
                 self._sweep()
                 self._make_room(sum(int(array[0].nbytes) for array in first) * len(self.views))
-                # Under a temporary name until complete, so that a killed run leaves no half cache behind.
+                # Under a temporary name until complete: a killed run leaves no half cache.
                 temporary = stack.enter_context(temporary_directory(self.folder))
                 lock = temporary.with_suffix(".lock")
                 stack.callback(lock.unlink, missing_ok=True)
@@ -163,7 +163,7 @@ class FeatureCache:
                 temporary.rename(path)
 
     def _sweep(self) -> None:
-        """Remove what killed runs have left half made: nobody holds its lock."""
+        """Remove half-made caches of killed runs, whose locks are free."""
         for part in self.folder.glob(".*.part"):
             lock = part.with_suffix(".lock")
             with suppress(Timeout):
@@ -172,14 +172,14 @@ class FeatureCache:
                 lock.unlink(missing_ok=True)
 
     def _compute(self, start: int) -> Features:
-        """The features of one batch of views, the first of which is number `start`."""
+        """Compute the features of one batch of views from number `start`."""
         views = self.views[start : start + self.batch_size]
         images = np.stack([self._pixels(view) for view in views])
         maps = self.extractor(torch.from_numpy(images).to(self.extractor.device))
         return [m.cpu().contiguous().numpy() for m in maps]
 
     def _pixels(self, view: TrainingTile) -> NDArray[np.uint8]:
-        """A view (height, width, 3); an image is read once for its tiles in a row."""
+        """Prepare a view, (height, width, 3); an image is read once for its successive tiles."""
         whole = replace(view, tile=0)
         if self._tiles is None or self._tiles[0] != whole:
             image = self._read(view)
@@ -188,7 +188,7 @@ class FeatureCache:
         return self._tiles[1][view.tile]
 
     def _read(self, view: TrainingTile) -> NDArray[np.uint8]:
-        # Compared with its hash: features of another image would lie under it until they are removed.
+        # Checked against its hash: features of another image would be stored under it.
         image = read(PinnedImage(view.path, view.sha256), self.sample_bits)
         if view.variant is None:
             return image
@@ -210,12 +210,12 @@ class FeatureCache:
                 advance(len(batch[0]))
 
     def _make_room(self, nbytes: int) -> None:
-        """Remove the least recently used caches until there is room for so many bytes more.
+        """Remove the least recently used caches until there is room for `nbytes`.
 
-        A run that has mapped one of them goes on with it, and its room is given back when that run ends.
+        A run that has mapped a removed cache continues with it; its space is freed when that run ends.
 
         Raises:
-            CacheError: they are more than all caches may take, or than the disk has.
+            CacheError: the bytes exceed the limit of all caches, or the space on the disk.
         """
         if nbytes > self.max_bytes:
             raise CacheError(
@@ -230,7 +230,7 @@ class FeatureCache:
             if total + nbytes <= self.max_bytes and shutil.disk_usage(self.folder).free >= nbytes:
                 break
             total -= _size(cache)
-            with suppress(OSError):  # another run was faster; on Windows, one has it mapped
+            with suppress(OSError):  # another run removed it first, or (on Windows) has it mapped
                 remove_directory(cache)
         if (free := shutil.disk_usage(self.folder).free) < nbytes:
             raise DiskSpaceError(

@@ -1,1 +1,1 @@
-"""What a run tells a person on the terminal."""
+"""Output on the terminal: progress and tables."""

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 
 
 def aligned(table: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
-    """Rows as lines of aligned columns: text to the left, numbers to the right.
+    """Format rows as lines of aligned columns: text to the left, numbers to the right.
 
     Args:
         table: rows of the same number of cells; at least one.
-        left: the columns of text, counted from 0.
+        left: columns aligned to the left, counted from 0.
 
     Raises:
         ValueError: a row has more or fewer cells than another.

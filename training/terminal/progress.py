@@ -1,4 +1,4 @@
-"""How a run tells a person what it is doing."""
+"""Progress of a run: lines and progress bars."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,17 +16,17 @@ from rich.progress import Progress as Bars
 
 
 class Progress(Protocol):
-    """How a run tells what it is doing."""
+    """A receiver of lines and progress bars."""
 
     def say(self, line: str) -> None:
         """Print a line."""
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show a bar of `total` steps; what is yielded is called with the steps done since."""
+        """Show a bar of `total` steps; yield a function that takes the number of steps done since."""
 
 
 class ConsoleProgress:
-    """Lines and bars on a console; where that is no terminal, lines alone."""
+    """Lines and bars on a console; only lines if it is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -37,7 +37,7 @@ class ConsoleProgress:
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar of `total` steps; what is yielded is called with the steps done since."""
+        """Show a bar of `total` steps; yield a function that takes the number of steps done since."""
         if not self.console.is_terminal:
             self.say(f"{title} ...")
         columns = (
@@ -59,7 +59,7 @@ class ConsoleProgress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: "12 s", "3 min 20 s", "2 h 5 min"."""
+    """Format seconds as "12 s", "3 min 20 s" or "2 h 5 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -69,10 +69,10 @@ def duration(seconds: float) -> str:
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Progress without output."""
 
     def say(self, line: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         """Show nothing."""
