@@ -52,31 +52,31 @@ def check_images(
         progress.say(f"no test images: {found.no_test}")
     for line in found.lines(shown):
         progress.say(line)
-    for line in _for_a_run(found):
+    for line in _limits_of_run(found):
         progress.say(line)
     if json is not None:
         json.write_text(found.model_dump_json(indent=1), encoding="utf-8")
-    require_category(category)  # or training would refuse it, with a whole set at the end of a night
+    require_category(category)  # training would refuse the name, perhaps after hours of others
     if found.errors:
         raise typer.Exit(1)
 
 
-def _for_a_run(found: "DataCheck") -> list[str]:
-    """What so few images, or parts, cannot do."""
+def _limits_of_run(found: "DataCheck") -> list[str]:
+    """Describe the limits of a run on so few images or parts."""
     from training.config.run_config import CalibrationConfig
     from training.data.check.outliers import MIN_IMAGES
     from training.data.sample import DatasetError
     from training.data.split import describe_shortage, split
 
-    asked = CalibrationConfig()
+    calibration = CalibrationConfig()
     lines = []
     if found.train < MIN_IMAGES:
         lines.append(f"fewer than {MIN_IMAGES}: whether one of them is unlike the others was not looked for")
     try:
-        held_out = len(split(found.different, asked.fraction, seed=0).calibration)
+        held_out = len(split(found.different, calibration.fraction, seed=0).calibration)
     except DatasetError as error:
         return [*lines, f"training would refuse them: {error}"]
-    return [*lines, *describe_shortage(held_out, asked, parts=found.parts is not None)]
+    return [*lines, *describe_shortage(held_out, calibration, parts=found.parts is not None)]
 
 
 @app.command("elpv")

@@ -1,46 +1,58 @@
 """`flowgauge train`: learn a category from images of good parts."""
 
 import shlex
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from training.commands.options import Data
+
 if TYPE_CHECKING:
     from training.run import TrainedBundle
+    from training.run_all import CategoryResult
     from training.terminal.progress import ConsoleProgress
+
+Categories = Annotated[list[str] | None, typer.Option(help="Name of the category's folder. May be repeated.")]
+All = Annotated[bool, typer.Option("--all", help="Train all categories of the data folder.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of the run; by default none.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Preset of a backbone, overridden by the YAML; see `flowgauge backbones list`."),
+]
+Models = Annotated[
+    Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder that the model is published to.")
+]
+Runs = Annotated[
+    Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Folder of checkpoints and cached features.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped run, or reuse a finished one.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the split and of the fit.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the images.")]
+TargetFpr = Annotated[float | None, typer.Option(help="Share of good parts that may be rejected, e.g. 0.01.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
+Device = Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+TensorBoard = Annotated[
+    Path | None, typer.Option(help="Folder of logs for TensorBoard; needs the package tensorboard.")
+]
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder of the categories; see docs/how-to/prepare-data.md.")],
-    category: Annotated[
-        list[str] | None, typer.Option(help="Name of the category's folder. May be repeated.")
-    ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Train all categories of the data folder.")] = False,
-    config: Annotated[Path | None, typer.Option(help="YAML file of the run; by default none.")] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Preset of a backbone, overridden by the YAML; see `flowgauge backbones list`."),
-    ] = None,
-    models: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder that the model is published to.")
-    ] = Path("models"),
-    runs: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Folder of checkpoints and cached features.")
-    ] = Path("runs"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a stopped run, or reuse a finished one.")
-    ] = False,
-    seed: Annotated[int | None, typer.Option(help="Seed of the split and of the fit.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
-    target_fpr: Annotated[
-        float | None, typer.Option(help="Share of good parts that may be rejected, e.g. 0.01.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    device: Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = None,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder of logs for TensorBoard; needs the package tensorboard.")
-    ] = None,
+    data: Data,
+    category: Categories = None,
+    every: All = False,
+    config: Config = None,
+    preset: Preset = None,
+    models: Models = Path("models"),
+    runs: Runs = Path("runs"),
+    resume: Resume = False,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    target_fpr: TargetFpr = None,
+    threads: Threads = None,
+    device: Device = None,
+    tensorboard: TensorBoard = None,
 ) -> None:
     """Learn a category from images of good parts, calibrate it and publish it.
 
@@ -57,50 +69,60 @@ def train(
     """
     from rich.console import Console
 
-    from training.config.load_config import categories_with_settings, load_config
-    from training.data.layout import categories, folders_without_layout
+    from training.config.load_config import load_config
     from training.run import train as run
-    from training.run_all import SUMMARY, table, train_each
+    from training.run_all import train_each
     from training.terminal.progress import ConsoleProgress
 
-    if every == bool(category):
+    names = _category_names(data, category or [], every=every)
+    overrides = {"seed": seed, "epochs": epochs, "target_fpr": target_fpr, "threads": threads}
+    places = {"device": device, "tensorboard": None if tensorboard is None else str(tensorboard)}
+    configs = {name: load_config(config, name, preset=preset, **overrides, **places) for name in names}
+    progress = ConsoleProgress(Console())
+    _print_notes(data, names, config, progress, every=every)
+    if every or len(names) > 1:
+        results = train_each(configs, data, models=models, runs=runs, resume=resume, progress=progress)
+        _print_results(results, runs, progress)
+        return
+    [(name, settings)] = configs.items()
+    outcome = run(settings, data, name, models=models, runs=runs, resume=resume, progress=progress)
+    _print_threshold(outcome, progress)
+    progress.say(f"published and active: {outcome.bundle}")
+    _print_next(data, name, models, progress)
+
+
+def _category_names(data: Path, given: list[str], *, every: bool) -> list[str]:
+    """List the categories to train: those given, each once, or all in the data folder."""
+    from training.data.layout import require_categories
+
+    if every == bool(given):
         raise typer.BadParameter(
             "say what to learn, by --category NAME (once or several times) or by --all",
             param_hint="'--category' / '--all'",
         )
-    names = _names(data, category or [])
-    configs = {
-        name: load_config(
-            config,
-            name,
-            preset=preset,
-            seed=seed,
-            epochs=epochs,
-            target_fpr=target_fpr,
-            threads=threads,
-            device=device,
-            tensorboard=None if tensorboard is None else str(tensorboard),
-        )
-        for name in names
-    }
-    progress = ConsoleProgress(Console())
-    for passed_over in folders_without_layout(data) if every else ():
+    return list(dict.fromkeys(given)) or require_categories(data)
+
+
+def _print_notes(
+    data: Path, names: Collection[str], config: Path | None, progress: "ConsoleProgress", *, every: bool
+) -> None:
+    """Report folders without a layout, and settings of categories that the data folder lacks."""
+    from training.config.load_config import categories_with_settings
+    from training.data.layout import categories, folders_without_layout
+
+    for skipped in folders_without_layout(data) if every else ():
         progress.say(
-            f"note: passed over is {passed_over}, whose images are in none of the layouts: --category "
-            f"{passed_over} says which"
+            f"note: passed over is {skipped}, whose images are in none of the layouts: --category "
+            f"{skipped} says which"
         )
-    special = set(categories_with_settings(config)) - set(names)
-    for stranger in sorted(special - set(categories(data)) if special else ()):
-        progress.say(f"note: {config} has settings for {stranger!r}, which {data} does not hold")
-    if len(names) == 1 and not every:
-        outcome = run(
-            configs[names[0]], data, names[0], models=models, runs=runs, resume=resume, progress=progress
-        )
-        _say_threshold(outcome, progress)
-        progress.say(f"published and active: {outcome.bundle}")
-        _say_next(data, names[0], models, progress)
-        return
-    results = train_each(configs, data, models=models, runs=runs, resume=resume, progress=progress)
+    configured = set(categories_with_settings(config)) - set(names)
+    for unknown in sorted(configured - set(categories(data)) if configured else ()):
+        progress.say(f"note: {config} has settings for {unknown!r}, which {data} does not hold")
+
+
+def _print_results(results: "Sequence[CategoryResult]", runs: Path, progress: "ConsoleProgress") -> None:
+    from training.run_all import SUMMARY, table
+
     progress.say("")
     for line in table(results):
         progress.say(line)
@@ -109,14 +131,7 @@ def train(
         raise typer.Exit(1)
 
 
-def _names(data: Path, given: list[str]) -> list[str]:
-    """The categories to train: those given, each once, or all that the data folder holds."""
-    from training.data.layout import require_categories
-
-    return list(dict.fromkeys(given)) or require_categories(data)
-
-
-def _say_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> None:
+def _print_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> None:
     from flows.fastflow.bundle.bundle import read_manifest
     from flows.fastflow.calibration.review_band import describe_empty_band
 
@@ -134,17 +149,17 @@ def _say_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> Non
             f"cannot promise {threshold.target_fpr:.2%} false rejects; the best they can is "
             f"{threshold.achievable_fpr:.2%}. More good images, or a larger --target-fpr, would do."
         )
-    if said := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
-        progress.say(said)
+    if text := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
+        progress.say(text)
 
 
-def _say_next(data: Path, category: str, models: Path, progress: "ConsoleProgress") -> None:
+def _print_next(data: Path, category: str, models: Path, progress: "ConsoleProgress") -> None:
     from training.data.layout import test_samples
     from training.data.sample import DatasetError
 
     try:
         test_samples(data, category)
-        following = ["flowgauge", "evaluate", "--data", data, "--category", category, "--models", models]
-    except (DatasetError, OSError):  # as of good parts alone
-        following = ["flowgauge", "serve", "--models", models]
-    progress.say(f"next: {shlex.join(map(str, following))}")
+        command = ["flowgauge", "evaluate", "--data", data, "--category", category, "--models", models]
+    except (DatasetError, OSError):  # e.g. a folder with only good parts
+        command = ["flowgauge", "serve", "--models", models]
+    progress.say(f"next: {shlex.join(map(str, command))}")

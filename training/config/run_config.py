@@ -76,7 +76,7 @@ class StoppingConfig(_Section):
 
 
 class FitConfig(_Section):
-    """How the flows are fitted."""
+    """Settings of the fit of the flows."""
 
     steps: int = Field(default=800, ge=1, description="updates; ignored if `epochs` is set")
     epochs: int | None = Field(
@@ -156,7 +156,7 @@ class CalibrationConfig(_Section):
 
 
 class FeatureCacheConfig(_Section):
-    """Where an epoch's features come from; decides no result."""
+    """Settings of the feature cache, which affect no result."""
 
     max_gib: float = Field(
         default=20, gt=0, description="disk space for cached features; the least recently used are removed"

@@ -76,7 +76,7 @@ def split(count: int, fraction: float, seed: int) -> Split:
 
 
 def describe_shortage(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:
-    """Describe a shortage of held-out images for the requested rate, in one line; empty if there are enough.
+    """Describe, in one line, that there are too few held-out images for the rate; empty if not.
 
     Args:
         held_out: number of images to calibrate with, by split conformal prediction

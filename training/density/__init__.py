@@ -1,1 +1,1 @@
-"""The trainings of the flow library itself: two-dimensional densities, digits, folders of images."""
+"""Density estimation with the flow library: two-dimensional targets, digits, folders of images."""

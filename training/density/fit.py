@@ -11,32 +11,32 @@ from torch.nn.utils import clip_grad_norm_
 
 from flows import Compose, Flow, UniformDequantization
 
-# Numbers of samples that are looked at together, without gradients. The networks of a flow may make a hundred
-# times as many of them: some 400 MB.
-_ELEMENTS = 2**20
-_MOST_ROWS = 1000
+# Limits of a batch without gradients. A flow's networks may need a hundred times as many numbers, about
+# 400 MB.
+_MAX_ELEMENTS = 2**20
+_MAX_ROWS = 1000
 _CASTS = {torch.float32: "float()", torch.float64: "double()"}
 
 
 class DensityFitError(ValueError):
-    """The fit cannot go on."""
+    """The fit cannot start or continue."""
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How to fit.
+    """Settings of a fit.
 
     Attributes:
         steps: optimiser steps.
         batch_size: samples per step, drawn without repetition within an epoch.
-        learning_rate: at its highest; it falls to 0 along half a cosine.
-        weight_decay: of AdamW.
-        clip: the gradient's norm is cut to this.
-        every: steps between two looks at the validation samples.
-        seed: of the order of samples and of everything drawn while fitting.
+        learning_rate: highest learning rate; it falls to 0 along half a cosine.
+        weight_decay: weight decay of AdamW.
+        clip: maximum norm of the gradient.
+        every: steps between two evaluations of the validation samples.
+        seed: seed of the order of samples and of everything drawn in the fit.
 
     Raises:
-        DensityFitError: nothing can be fitted so.
+        DensityFitError: a setting is out of range.
     """
 
     steps: int
@@ -57,12 +57,12 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class FitPoint:
-    """A look at the fit.
+    """One evaluation during a fit.
 
     Attributes:
         step: optimiser steps done.
-        train: mean negative log-likelihood since the last look, nats per sample.
-        validation: the same of the validation samples.
+        train: mean negative log-likelihood since the last evaluation, in nats per sample.
+        validation: the same for the validation samples.
     """
 
     step: int
@@ -80,29 +80,28 @@ def fit(
     validation_context: Tensor | None = None,
     on_point: Callable[[FitPoint], None] = lambda _: None,
 ) -> list[FitPoint]:
-    """Fit a flow, and leave it with the weights that did best on the validation samples.
+    """Fit a flow in place and keep the weights that are best on the validation samples.
 
-    The flow learns in place, and ends in evaluation mode.
+    The flow ends in evaluation mode.
 
     Args:
-        flow: on the device where the samples are.
-        train: (N, ...), what the flow takes.
+        flow: a flow on the device of the samples.
+        train: (N, ...), inputs of the flow.
         validation: (M, ...), held out; never test samples.
-        settings: how.
+        settings: settings of the fit.
         context: (N, ...), a row for each training sample of a conditional flow.
         validation_context: (M, ...).
-        on_point: called at every look.
+        on_point: called after every evaluation.
 
     Returns:
-        The looks, in order. Where the last of them is not at the last step, the likelihood of the training
-        samples was no longer finite; the flow has the best weights from before.
+        The evaluations, in order. If the last one is before the last step, the likelihood of the training
+        samples was no longer finite; the flow has the best weights until then.
 
     Raises:
-        DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look,
-            there are no samples, or they are of another dtype than the flow (but integers of a flow over
-            them), a context has other rows than they, a number in either is not finite, a sample of a flow
-            over integers is none of its integers, or the flow refuses a training batch, as `ActNorm` does a
-            first one of a single value per channel.
+        DensityFitError: the likelihood is finite at no evaluation, there are no samples, they have another
+            dtype than the flow (integers are allowed for a flow over integers), a context has another
+            number of rows, a number is not finite, a sample is outside the flow's integers, or the flow
+            refuses a batch (`ActNorm` refuses a first batch with a single value per channel).
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
@@ -113,7 +112,7 @@ def fit(
         ("training", train, context),
         ("validation", validation, validation_context),
     ):
-        # `Flow` sees batches alone, whose rows of a longer context are those of other samples.
+        # `Flow` sees only batches and would pair a longer context with other samples.
         if rows is not None and rows.shape[:1] != samples.shape[:1]:
             raise DensityFitError(
                 f"a fit needs a context of {len(samples)} rows for its {name} samples; "
@@ -147,20 +146,20 @@ def _fit(
     points: list[FitPoint] = []
     best, best_weights = math.inf, copy.deepcopy(flow.state_dict())
     order = torch.empty(0, dtype=torch.int64, device=train.device)
-    # Where there is memory for the gradients of a batch, there is for a look at one.
+    # A batch that fits with gradients also fits without.
     rows_at_once = max(settings.batch_size, batch_rows(validation[0].numel()))
     total, count = 0.0, 0
     for step in range(1, settings.steps + 1):
         flow.train()
         if len(order) == 0:
-            # Drawn on the CPU, so that every device sees the same order; taken along once an epoch.
+            # Drawn on the CPU, so that every device sees the same order; copied once per epoch.
             order = torch.randperm(len(train)).to(train.device)
         rows, order = order[: settings.batch_size], order[settings.batch_size :]
         try:
             loss = -flow.log_prob(train[rows], None if context is None else context[rows]).mean()
         except ValueError as error:
             raise DensityFitError(f"the flow refuses a training batch of {len(rows)}: {error}") from error
-        value = loss.item()  # the step's one wait for a GPU
+        value = loss.item()  # the only wait for a GPU in a step
         if not math.isfinite(value):
             if best < math.inf:
                 break
@@ -182,17 +181,15 @@ def _fit(
             if point.validation < best:
                 best, best_weights = point.validation, copy.deepcopy(flow.state_dict())
     if best == math.inf:
-        raise DensityFitError(
-            "the likelihood of the validation samples was finite at no look; are they sound?"
-        )
+        raise DensityFitError("the likelihood of the validation samples was never finite; check their values")
     flow.load_state_dict(best_weights)
     flow.eval()
     return points
 
 
 def _dequantization(flow: Flow) -> UniformDequantization | None:
-    """What a flow over integers begins with; None of one over real numbers."""
-    # Benches fit models of other libraries, which have a `log_prob` alone.
+    """Return the first transform of a flow over integers; None for a flow over real numbers."""
+    # Benchmarks fit models of other libraries, which only have `log_prob`.
     first = getattr(flow, "transform", None)
     while isinstance(first, Compose):
         first = first.transforms[0]
@@ -203,29 +200,29 @@ def _require_dtype(samples: Tensor, flow: Flow, name: str) -> None:
     own = next((p.dtype for p in flow.parameters() if p.is_floating_point()), samples.dtype)
     if samples.dtype == own:
         return
-    came, wanted = (str(dtype).removeprefix("torch.") for dtype in (samples.dtype, own))
-    told = f"samples.{_CASTS.get(own, f'to({own})')}"
+    got, expected = (str(dtype).removeprefix("torch.") for dtype in (samples.dtype, own))
+    advice = f"samples.{_CASTS.get(own, f'to({own})')}"
     if samples.is_floating_point():
-        told += f", or flow.{_CASTS.get(samples.dtype, f'to({samples.dtype})')}"
-    raise DensityFitError(f"the {name} are {came} and the flow {wanted}: {told}")
+        advice += f", or flow.{_CASTS.get(samples.dtype, f'to({samples.dtype})')}"
+    raise DensityFitError(f"the {name} are {got} and the flow {expected}: {advice}")
 
 
 def require_finite(values: Tensor, name: str) -> None:
-    """Raise DensityFitError, with the first such row, unless all values are finite; (N, ...)."""
+    """Raise DensityFitError with the first bad row unless all values (N, ...) are finite."""
     if (found := _first(values, lambda part: ~part.isfinite())) is not None:
         raise DensityFitError(f"row {found[0]} of the {name} has a value that is not finite")
 
 
 def require_levels(values: Tensor, levels: int, name: str) -> None:
-    """Raise DensityFitError, with the first such value, unless all are integers 0 ... levels - 1; (N, ...).
+    """Raise DensityFitError unless all values (N, ...) are integers 0 ... levels - 1.
 
-    A flow over integers takes others too: dequantised images in [0, 1] all lie in the first cell, and
-    values beyond the last are no number behind a logit.
+    The flow itself accepts other values: dequantised images in [0, 1] all fall into the first cell, and
+    values beyond the last give no number after a logit.
     """
 
     def is_other(part: Tensor) -> Tensor:
         if not part.is_floating_point():
-            part = part.float()  # as of truth values, which have no floor
+            part = part.float()  # booleans have no floor
         return (part < 0) | (part > levels - 1) | (part != part.floor())
 
     if (found := _first(values, is_other)) is not None:
@@ -236,8 +233,8 @@ def require_levels(values: Tensor, levels: int, name: str) -> None:
 
 
 def _first(values: Tensor, is_bad: Callable[[Tensor], Tensor]) -> tuple[int, float] | None:
-    """The row and the value of the first bad one of values (N, ...); None where all are good."""
-    step = batch_rows(values[:1].numel())  # all at once would take as much memory again
+    """Find the row and the value of the first bad value (N, ...); None if all are good."""
+    step = batch_rows(values[:1].numel())  # in parts: all at once would double the memory
     for begin in range(0, len(values), step):
         part = values[begin : begin + step]
         places = is_bad(part).nonzero()
@@ -247,24 +244,24 @@ def _first(values: Tensor, is_bad: Callable[[Tensor], Tensor]) -> tuple[int, flo
 
 
 def batch_rows(elements: int) -> int:
-    """How many samples of so many elements each are looked at together, without gradients."""
-    return max(1, min(_MOST_ROWS, _ELEMENTS // max(1, elements)))
+    """Compute the batch size without gradients for samples of `elements` numbers."""
+    return max(1, min(_MAX_ROWS, _MAX_ELEMENTS // max(1, elements)))
 
 
 @torch.no_grad()
 def mean_log_prob(
     flow: Flow, samples: Tensor, context: Tensor | None = None, *, batch: int | None = None
 ) -> float:
-    """Mean log-likelihood of samples in nats per sample, in evaluation mode.
+    """Compute the mean log-likelihood in nats per sample, in evaluation mode.
 
     Args:
-        flow: on the device where the samples are.
+        flow: a flow on the device of the samples.
         samples: (N, ...), N >= 1.
-        context: (N, ...), of a conditional flow.
-        batch: samples at once; by default as many as `batch_rows` says.
+        context: (N, ...), for a conditional flow.
+        batch: batch size; by default `batch_rows`.
 
     Raises:
-        ValueError: the context has other rows than the samples.
+        ValueError: the context has another number of rows than the samples.
     """
     if context is not None and context.shape[:1] != samples.shape[:1]:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Drawings of two-dimensional densities: what simple flows do to a base, and what fitted flows have learned.
+"""Drawings of two-dimensional densities: simple flows of a base, and fitted flows.
 
-Every density drawn is exact, the change of variables evaluated on a grid, and not an estimate from samples.
-Drawn with matplotlib (the extra `plots`); nothing here needs a display.
+Every density is exact: the change of variables on a grid, not an estimate from samples. matplotlib (the extra
+`plots`) draws them without a display.
 """
 
 import math
@@ -27,7 +27,7 @@ LogProb = Callable[[Tensor], Tensor]
 View = tuple[float, float, float, float]  # left, right, bottom, top
 
 DEPTHS = (1, 2, 10)
-# Points at a time: what they take stays in the cache.
+# Points per batch, small enough for the processor's cache.
 _ROWS = 8192
 _COLOURS = "magma"
 _GREY = "#444444"
@@ -35,20 +35,20 @@ _SAMPLES = "#3b0f70"
 
 
 def uniform_log_prob(z: Tensor) -> Tensor:
-    """log-density of the uniform distribution over [-2, 2]^2, (N,), of z with shape (N, 2)."""
+    """Compute the log-density (N,) of the uniform distribution over [-2, 2]^2 at z (N, 2)."""
     inside = (z.abs() <= 2).all(1)
     return z.new_full((len(z),), -2 * math.log(4)).masked_fill(~inside, -math.inf)
 
 
 def planar_layers(count: int) -> list[Planar]:
-    """Planar flows, base to data, strong enough to be seen; any first K of them are the flow of depth K."""
-    # The seeds were picked by eye among those whose ten layers stay within the image.
+    """Draw visible planar flows, base to data; the first K of them are the flow of depth K."""
+    # The seeds were picked by eye among those whose ten layers stay within the drawing.
     draw = _Draw(182)
     layers = []
     for i in range(count):
         layer = Planar(2).double()
         angle = draw.between(0, 2 * math.pi)
-        off = draw.between(-0.9, 0.9)  # u nearly along w or against it, in turn: a push, then a pull
+        off = draw.between(-0.9, 0.9)  # u nearly along w or against it: alternately a push and a pull
         strength = draw.between(1, 2.5)
         push = draw.between(0.4, 1.6) * (-1) ** i
         with torch.no_grad():
@@ -60,14 +60,14 @@ def planar_layers(count: int) -> list[Planar]:
 
 
 def radial_layers(count: int) -> list[Radial]:
-    """Radial flows, base to data, as `planar_layers`: in turn they expand around a centre and contract."""
+    """Draw radial flows, base to data, that alternately expand and contract around a centre."""
     draw = _Draw(190)
     layers = []
     for i in range(count):
         layer = Radial(2).double()
         angle, distance = draw.between(0, 2 * math.pi), draw.between(0, 1.7)
         alpha = draw.between(0.4, 1.2)
-        # alpha + beta: the slope at the centre is its ratio to alpha.
+        # alpha + beta; its ratio to alpha is the slope at the centre.
         total = alpha * math.exp(draw.between(0.5, 1.3) if i % 2 == 0 else -draw.between(0.5, 1.2))
         with torch.no_grad():
             layer.center.copy_(distance * _direction(angle))
@@ -78,15 +78,15 @@ def radial_layers(count: int) -> list[Radial]:
 
 
 def data_to_base(layers: Sequence[Transform]) -> Transform:
-    """The transform of the density of y = f_K( ... f_1(z)), z of the base, with layers f from base to data.
+    """Build the transform of y = f_K( ... f_1(z)) with z from the base and layers f from base to data.
 
-    A flow goes from data to latents: it takes the inverses in the other order.
+    A flow maps data to latents, so it applies the inverses in reverse order.
     """
     return Compose([Inverse(layer) for layer in reversed(layers)])
 
 
 def grid(view: View, side: int) -> Tensor:
-    """Points for `pixels`, (4 side^2, 2), float64: 2 x 2 in every pixel of an image of side x side."""
+    """Compute points for `pixels`, (4 side^2, 2), float64: 2 x 2 per pixel of a side x side image."""
     left, right, bottom, top = view
     steps = (torch.arange(2 * side, dtype=torch.float64) + 0.5) / (2 * side)
     y, x = torch.meshgrid(bottom + (top - bottom) * steps, left + (right - left) * steps, indexing="ij")
@@ -94,13 +94,13 @@ def grid(view: View, side: int) -> Tensor:
 
 
 def pixels(log_prob: Tensor, side: int) -> Tensor:
-    """Mean densities of pixels, (side, side) from bottom to top, of log-densities at the points of `grid`."""
+    """Average densities per pixel, (side, side) from bottom to top, from log-densities on `grid`."""
     return avg_pool2d(log_prob.double().exp().view(1, 1, 2 * side, 2 * side), 2)[0, 0]
 
 
 @torch.no_grad()
 def planar_and_radial(*, side: int = 190) -> bytes:
-    """A figure of what planar and radial flows of growing depth do to a normal and to a uniform density.
+    """Draw a normal and a uniform density under planar and radial flows of growing depth.
 
     After Rezende and Mohamed 2015, arXiv 1505.05770, Figure 1, which shows the same with other parameters.
 
@@ -118,9 +118,9 @@ def planar_and_radial(*, side: int = 190) -> bytes:
     half = 4.5
     view = (-half, half, -half, half)
     points = grid(view, side)
-    # Square roots bring out what is faint; what is denser than the scale reaches is drawn as its end.
+    # Square roots bring out faint areas; densities beyond the scale get its last colour.
     norm = PowerNorm(0.5, 0.0, 0.3)
-    # The base stands once, before both families; the gaps between the three are wider.
+    # The base appears once, before both families; the gaps between the three are wider.
     widths = [1.0, 0.12, *[1.0] * len(DEPTHS), 0.12, *[1.0] * len(DEPTHS), 0.08]
     figure = Figure(figsize=(14, 4.2), dpi=112, facecolor="white")
     FigureCanvasAgg(figure)
@@ -157,16 +157,16 @@ def planar_and_radial(*, side: int = 190) -> bytes:
 def learned_densities(
     results: Sequence[FittedTarget], title: str, *, side: int = 160, points: int = 2000
 ) -> bytes:
-    """A figure of targets and of what flows made of them, a column each.
+    """Draw targets and fitted flows, a column each.
 
-    From above: the target's density, the learned density in the same colours, samples of the target, samples
-    of the flow. Colours of a column end at the target's highest density in the image.
+    From the top: the target's density, the learned density in the same colours, samples of the target,
+    samples of the flow. A column's colours end at the target's highest density in the drawing.
 
     Args:
         results: at least one.
-        title: of the whole.
+        title: title of the figure.
         side: pixels of a panel's grid.
-        points: samples that are drawn.
+        points: number of samples to draw.
 
     Returns:
         A PNG file.
@@ -205,7 +205,7 @@ def learned_densities(
 
 
 class _Draw:
-    """Numbers that are the same on every machine."""
+    """Random numbers that are the same on every machine."""
 
     def __init__(self, seed: int) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -219,7 +219,7 @@ def _direction(angle: float) -> Tensor:
 
 
 def _square_view(samples: Tensor) -> View:
-    """A square that holds all but the far ends of long tails: with those, the rest would be a speck."""
+    """Choose a square without the far ends of long tails, which would shrink the rest to a speck."""
     low, high = samples.quantile(0.005, dim=0), samples.quantile(0.995, dim=0)
     middle = (low + high) / 2
     half = 0.58 * float((high - low).max())
@@ -250,7 +250,7 @@ def _scatter(axes: Axes, samples: Tensor, view: View) -> None:
 
 
 def _png(figure: Figure) -> bytes:
-    """A PNG of 256 colours, less than half as large: those of the densities, of the samples, and greys."""
+    """Write a PNG with 256 colours (densities, samples, greys), less than half the size."""
     scale = colormaps[_COLOURS](np.linspace(0, 1, 200))[:, :3]
     greys = np.linspace(0, 1, 28)[:, None].repeat(3, axis=1)
     share = np.linspace(0, 1, 28)[:, None]

@@ -1,7 +1,6 @@
-"""ImageSplits as data of a density: integers per pixel, in three parts that never change.
+"""Images for density estimation: integers per pixel, in three fixed splits.
 
-Parameters are learned from `train`, everything that is chosen is chosen by `validation`, and `test` is looked
-at once, for the figures.
+`train` fits parameters, `validation` decides every choice, and `test` is used once, for the reported results.
 """
 
 from collections.abc import Sequence
@@ -21,17 +20,17 @@ from flows.fastflow.imaging.image_files import is_image_file
 
 DIGIT_LEVELS = 17  # scikit-learn's digits count the dots of a 4 x 4 square: 0 to 16
 IMAGE_LEVELS = 256
-_SEED = 42  # of every split: figures of two machines are of the same test images
-_HELD_OUT = 1 / 6  # for validation, and again for the test
+_SEED = 42  # of every split, so that all machines have the same test images
+_HELD_OUT = 1 / 6  # share of validation, and also of test
 
 
 class ImageDataError(ValueError):
-    """There are no such images, or too few."""
+    """The images are missing, too few, or of a wrong size."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The class of every image of each part.
+    """Classes of the images of each split.
 
     Attributes:
         train: (N,), int64.
@@ -46,14 +45,14 @@ class Labels:
 
 @dataclass(frozen=True)
 class ImageSplits:
-    """ImageSplits in three parts.
+    """Images in three splits.
 
     Attributes:
-        train: (N, C, H, W), float32 of integers 0 ... levels - 1, what `flows.recipes` take with `levels`.
+        train: (N, C, H, W), float32 with integers 0 ... levels - 1, as `flows.recipes` take with `levels`.
         validation: (M, C, H, W).
         test: (K, C, H, W).
-        levels: how many values a pixel may have.
-        labels: the classes, where there are any.
+        levels: number of values of a pixel.
+        labels: classes, if known.
     """
 
     train: Tensor
@@ -70,12 +69,11 @@ class ImageSplits:
 
 
 def digits() -> ImageSplits:
-    """scikit-learn's digits: 1,797 handwritten ones, (1, 8, 8), 17 levels, always in the same three parts.
+    """Load scikit-learn's 1,797 digits, (1, 8, 8), 17 levels, in fixed splits.
 
-    299 for validation and 300 for the test, drawn class by class (stratified) with seed 42, the other 1,198
-    to train on.
+    299 for validation and 300 for the test, stratified by class with seed 42; the other 1,198 for training.
     Source: the test set of the UCI data set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak
-    1998, doi:10.24432/C50P49), which scikit-learn carries with it.
+    1998, doi:10.24432/C50P49), which scikit-learn includes.
 
     >>> data = digits()
     >>> data.train.shape, data.validation.shape, data.test.shape
@@ -95,21 +93,21 @@ def digits() -> ImageSplits:
 
 
 def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> ImageSplits:
-    """The images directly in a folder, square, in three parts by a fixed seed.
+    """Load the images directly in a folder, square, in three splits by a fixed seed.
 
     They are decoded as everywhere else (`flows.fastflow.imaging.decoder`) and brought to size x size
-    pixels; the aspect ratio may change. ImageSplits that are equal then are taken once: a copy of
-    a training image among the test images would flatter every figure. Names that begin with a dot and
-    files of other suffixes are passed over.
+    pixels; the aspect ratio may change. Equal images are used once: a copy of
+    a training image among the test images would flatter every result. Hidden files and files of other
+    suffixes are skipped.
 
     Args:
         path: the folder.
-        size: pixels along a side, a multiple of 2^scales, so that a flow of that many scales can halve it.
+        size: side in pixels, a multiple of 2^scales, so that a flow with that many scales can halve it.
         channels: 1 for grey, 3 for RGB.
-        scales: of the flow.
+        scales: number of scales of the flow.
 
     Raises:
-        ImageDataError: the folder is not there or holds fewer than 6 different images; an image cannot be
+        ImageDataError: the folder is missing or holds fewer than 6 different images; an image cannot be
             decoded (`flows.fastflow.imaging.image_errors.ImageError`; the message names it); the size or the
             channels are not as above.
     """
@@ -132,10 +130,10 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Imag
 
 
 def files(path: Path) -> list[Path]:
-    """The images directly in a folder, by name, but those whose names begin with a dot.
+    """List the visible images directly in a folder, sorted by name.
 
     Raises:
-        ImageDataError: the folder is not there, or there are none.
+        ImageDataError: the folder is missing or holds no images.
     """
     if not path.is_dir():
         raise ImageDataError(f"there is no folder of images {path}")
@@ -149,10 +147,10 @@ def files(path: Path) -> list[Path]:
 
 
 def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """An image at size x size, (C, size, size), C = 1 for grey or 3.
+    """Read an image at size x size, (C, size, size), C = 1 for grey or 3.
 
     Raises:
-        ImageError: it cannot be decoded; the message names it.
+        ImageError: the image cannot be decoded; it is named.
     """
     pixels = decoder.read_image(file)  # (H, W, 3)
     if channels == 1:
@@ -162,12 +160,12 @@ def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
 
 
 def _distinct(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The first of every kind, stacked, in order."""
+    """Stack the images without repetitions, in order."""
     return np.stack(list({image.tobytes(): image for image in reversed(images)}.values())[::-1])
 
 
 def _parts(count: int, classes: NDArray[np.int64] | None) -> tuple[list[int], list[int], list[int]]:
-    """Rows for training, validation and test; class by class where there are classes."""
+    """Draw rows for training, validation and test, stratified by class if known."""
     held_out = round(2 * _HELD_OUT * count)
     train, rest = train_test_split(np.arange(count), test_size=held_out, random_state=_SEED, stratify=classes)
     validation, test = train_test_split(

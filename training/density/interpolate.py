@@ -1,4 +1,4 @@
-"""The way between two images, through the latents of a flow."""
+"""Interpolation between two images through the latents of a flow."""
 
 import torch
 from torch import Tensor
@@ -10,42 +10,42 @@ from training.density.fit import batch_rows
 
 @torch.no_grad()
 def interpolate(flow: Flow, start: Tensor, end: Tensor, points: int) -> Tensor:
-    """ImageSplits on the way from each start to its end.
+    """Interpolate images from each start to its end.
 
-    The way is spherical (Shoemake 1985, "Animating rotation with quaternion curves", slerp; for generative
-    models White 2016, arXiv 1609.04468): in many dimensions normal latents lie near |z| = sqrt(D), and the
-    straight line between two of them passes far inside, at about 0.7 of that, where the flow has seen no
-    image. Taken around the base's centre, in units of its deviations where it has learned those.
+    The path is spherical (slerp: Shoemake 1985, "Animating rotation with quaternion curves"; for generative
+    models White 2016, arXiv 1609.04468). In many dimensions normal latents lie near |z| = sqrt(D). A straight
+    line passes at about 0.7 of that, where the flow has seen no image. The centre is the base's mean, and
+    the units are its deviations if they are learned.
 
     Args:
-        flow: in evaluation mode.
-        start: (N, ...), what the flow takes.
+        flow: a flow in evaluation mode.
+        start: (N, ...), inputs of the flow.
         end: (N, ...).
-        points: how many, both ends included; at least 2.
+        points: number of points including both ends; at least 2.
 
     Returns:
-        (N, points, ...): the first and the last of each row are the given ones, as the flow inverts them.
+        (N, points, ...); the first and the last of each row are the given images, as the flow inverts them.
 
     Raises:
         ValueError: there are fewer than 2 points.
     """
     if points < 2:
-        raise ValueError(f"a way has at least 2 points, its ends; got {points}")
+        raise ValueError(f"an interpolation needs at least 2 points, its ends; got {points}")
     a, b = _standardised(flow, start), _standardised(flow, end)  # (N, D)
     latents = torch.stack([slerp(a, b, i / (points - 1)) for i in range(points)], 1)  # (N, points, D)
-    # As many at a time as there is memory for: an inverse may take D passes, whatever the number of its rows.
+    # Large batches: an inverse may take D passes, whatever the number of rows.
     batches = torch.split(latents.flatten(0, 1), batch_rows(a.shape[1]))
     ways = torch.cat([_unstandardised(flow, batch) for batch in batches])
     return ways.view(len(a), points, *ways.shape[1:])
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """Spherical interpolation between the rows of a and b, (N, D): a at t = 0, b at t = 1.
+    """Interpolate spherically between the rows of a and b, (N, D): a at t = 0, b at t = 1.
 
-    (sin((1 - t) w) a + sin(t w) b) / sin w with w the angle between them; straight where w is near 0 or pi.
+    (sin((1 - t) w) a + sin(t w) b) / sin w with w the angle between them; linear for w near 0 or pi.
     """
     u, v = normalize(a), normalize(b)
-    # Not the arc cosine, which has half of the digits at angles near 0 and pi.
+    # The arc cosine loses half of the digits at angles near 0 and pi.
     angle = 2 * torch.atan2((u - v).norm(dim=1, keepdim=True), (u + v).norm(dim=1, keepdim=True))
     sine = angle.sin()
     straight = sine < 1e-4

@@ -1,4 +1,4 @@
-"""The recipes that can be fitted by name, and their arguments as plain numbers that a file can hold."""
+"""Recipes by name, with arguments as plain numbers for a file."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,25 +10,25 @@ from flows import Flow, recipes
 Number = int | float
 Arguments = dict[str, Number | list[int]]
 
-# Not written down: the event's shape and the levels have their own places, contexts and other laws are for
-# code and not for the command line, and `recompute` trades time for memory and changes no density.
-_NOT_KEPT = frozenset({"event_shape", "levels", "context", "recompute", "law"})
+# Not recorded: shape and levels have their own fields, contexts and laws are for code only, and `recompute`
+# changes no density.
+_NOT_RECORDED = frozenset({"event_shape", "levels", "context", "recompute", "law"})
 
 
 class RecipeError(ValueError):
-    """There is no such recipe, or it does not take these arguments or this shape."""
+    """The recipe is unknown, or does not take these arguments or this shape."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe of `flows.recipes`, and what the options of the command line are called in it.
+    """A recipe of `flows.recipes` for the command line.
 
     Attributes:
         build: the recipe.
-        depth: the argument that --depth sets.
-        small: what a CPU can fit in minutes, in the place of the defaults, which are the papers'. They
-            were chosen by the validation part of the digits.
-        multiscale: whether it takes `scales`, how often images are halved.
+        depth: name of the argument that --depth sets.
+        small: arguments that a CPU can fit in minutes, instead of the papers' defaults. They were chosen on
+            the validation split of the digits.
+        multiscale: True if it takes `scales`, the number of times that images are halved.
     """
 
     build: Callable[..., Flow]
@@ -37,7 +37,7 @@ class Recipe:
     multiscale: bool
 
 
-_ALPHA = 0.01  # of the logit; with it images take fewer bits than with the papers' 0.05
+_ALPHA = 0.01  # of the logit; images take fewer bits than with the papers' 0.05
 RECIPES = {
     "nice": Recipe(recipes.nice, "couplings", {"hidden": [128] * 2, "alpha": _ALPHA}, multiscale=False),
     "realnvp": Recipe(
@@ -55,10 +55,10 @@ RECIPES = {
 
 
 def recipe_name(name: str) -> str:
-    """The key of `RECIPES` that is meant.
+    """Validate a key of `RECIPES`.
 
     Raises:
-        RecipeError: none is.
+        RecipeError: there is no such recipe.
     """
     if name not in RECIPES:
         raise RecipeError(f"there is no recipe {name!r}; there are: {', '.join(RECIPES)}")
@@ -68,16 +68,15 @@ def recipe_name(name: str) -> str:
 def arguments(
     name: str, *, hidden: int | None = None, depth: int | None = None, scales: int | None = None
 ) -> Arguments:
-    """All arguments of a recipe but the event's shape and the levels: what is given, else small ones.
+    """Collect all arguments of a recipe except shape and levels: given values, else the small ones.
 
-    With all of them written down a later version of the library, whose defaults may differ, still builds
-    the same flow.
+    A record of all arguments builds the same flow in later versions with other defaults.
 
     Args:
         name: key of `RECIPES`.
         hidden: width of all hidden layers.
         depth: see `Recipe.depth`.
-        scales: of a multi-scale recipe.
+        scales: number of scales, for a multi-scale recipe.
 
     Raises:
         RecipeError: there is no such recipe, or it has no scales.
@@ -97,20 +96,20 @@ def arguments(
 
 
 def build(name: str, event_shape: tuple[int, ...], levels: int | None, chosen: Mapping[str, Any]) -> Flow:
-    """A flow with fresh weights.
+    """Build a flow with random weights.
 
     Args:
         name: key of `RECIPES`.
         event_shape: (D,) or (C, H, W).
-        levels: of integers, or None.
-        chosen: of `arguments`.
+        levels: number of integer levels, or None for real numbers.
+        chosen: result of `arguments`.
 
     Raises:
         RecipeError: there is no such recipe, or it does not take these arguments or this shape.
     """
     recipe = RECIPES[recipe_name(name)]
-    if strange := sorted(set(chosen) - set(_defaults(recipe.build))):
-        raise RecipeError(f"the recipe {name} takes no {', '.join(strange)}")
+    if unknown := sorted(set(chosen) - set(_defaults(recipe.build))):
+        raise RecipeError(f"the recipe {name} takes no {', '.join(unknown)}")
     try:
         return recipe.build(event_shape, levels=levels, **chosen)
     except (ValueError, TypeError) as error:
@@ -118,7 +117,7 @@ def build(name: str, event_shape: tuple[int, ...], levels: int | None, chosen: M
 
 
 def halvings(name: str, chosen: Mapping[str, Any]) -> int:
-    """How often a recipe halves the height and the width of its images."""
+    """Count how often a recipe halves the height and width of its images."""
     if not RECIPES[name].multiscale:
         return 0
     # RealNVP leaves its last scale as it is.
@@ -130,5 +129,5 @@ def _defaults(function: Callable[..., Flow]) -> Arguments:
     return {
         p.name: list(p.default) if isinstance(p.default, tuple) else p.default
         for p in given
-        if p.name not in _NOT_KEPT
+        if p.name not in _NOT_RECORDED
     }

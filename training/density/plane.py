@@ -1,4 +1,4 @@
-"""Fits to the two-dimensional targets, of which the divergence is known."""
+"""Fits to two-dimensional targets, with the divergence from the target."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ _VECTORS_ONLY: dict[str, Callable[[], Flow]] = {
 
 
 class TargetError(ValueError):
-    """There is no such target."""
+    """The target is unknown."""
 
 
 @dataclass(frozen=True)
 class FittedTarget:
-    """A target, and the flow that was fitted to its samples.
+    """A target and a flow fitted to its samples.
 
     Attributes:
         target: the density.
-        flow: fitted, in evaluation mode, on the CPU.
+        flow: the fitted flow, in evaluation mode, on the CPU.
         divergence: KL(target || flow) in nats, estimated on fresh samples.
     """
 
@@ -39,14 +39,14 @@ class FittedTarget:
 
 
 def find_target(name: str) -> Target:
-    """The target of a name, or TargetError."""
+    """Find a target by name; raises TargetError."""
     if name not in TARGETS:
         raise TargetError(f"there is no target {name!r}; there are: {', '.join(TARGETS)}")
     return TARGETS[name]
 
 
 def plane_recipe(name: str) -> Callable[[], Flow]:
-    """What builds a fresh flow over (2,) of a recipe's name, or RecipeError."""
+    """Find the constructor of a flow over (2,) by recipe name; raises RecipeError."""
     if name in _VECTORS_ONLY:
         return _VECTORS_ONLY[name]
     try:
@@ -60,13 +60,13 @@ def plane_recipe(name: str) -> Callable[[], Flow]:
 def fit_target(
     recipe: str, target: Target, *, steps: int, seed: int, advance: Callable[[int], None] = lambda _: None
 ) -> FittedTarget:
-    """Fit a flow to samples of a target, and measure how far it is from it.
+    """Fit a flow to samples of a target, and measure its divergence.
 
     Args:
         recipe: key of `RECIPES`, "planar" or "radial".
         target: the density.
-        steps: of the optimiser.
-        seed: of samples, weights and fit.
+        steps: optimiser steps.
+        seed: seed of samples, weights and fit.
         advance: called with the steps done since the last call.
 
     Raises:

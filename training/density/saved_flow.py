@@ -1,12 +1,12 @@
-"""A fitted flow as a folder: there whole or not at all, checked when it is read, no pickle.
+"""A fitted flow as a folder: written completely or not at all, verified when read, without pickle.
 
-RUN/recipe.json          how to build the flow, what it was fitted to and how, what came of it
+RUN/recipe.json          how to build the flow, its data, its fit and the result
 RUN/flow.safetensors     its weights
-RUN/metrics.jsonl        every look at the fit
-RUN/samples.png          samples, where they can be drawn
-RUN/interpolations.png   interpolations, where they can be drawn
+RUN/metrics.jsonl        every evaluation during the fit
+RUN/samples.png          samples, if they can be drawn
+RUN/interpolations.png   interpolations, if they can be drawn
 
-The two images may take long, and come when the rest is there: a run is whole without them.
+The two images may take long and are written last: a run is complete without them.
 """
 
 import hashlib
@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -29,7 +28,7 @@ from flows import Flow
 from flows.fastflow.files.atomic_files import temporary_directory
 from flows.fastflow.files.plain_files import FileError, read_file
 from training.density.fit import batch_rows
-from training.density.image_data import ImageSplits
+from training.density.flow_record import FlowRecord
 from training.density.named_recipes import RecipeError, build, recipe_name
 from training.versions import library_versions
 
@@ -42,83 +41,19 @@ _NAMES = frozenset({RECIPE, WEIGHTS, METRICS, SAMPLES, INTERPOLATIONS})
 _MAX_RECIPE = 2**20
 _BATCH = 256
 _MAX_WEIGHTS = 4 * 2**30
-MAX_SIDE = 1024  # of images, in pixels
-# Bounds of what is asked for at all. A flow within them may still be larger than all memory: `load` compares
-# it with the file of its weights before it is built.
-_Channels = Annotated[int, Field(ge=1, le=3)]
-_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
-_Count = Annotated[int, Field(ge=1, le=65536)]
-_Argument = _Count | Annotated[float, Field(ge=0, le=1e6)] | Annotated[list[_Count], Field(max_length=64)]
 
 
 class SavedFlowError(ValueError):
-    """A saved flow is not there, is damaged, or does not fit its own recipe."""
-
-
-class DataSource(BaseModel):
-    """What a flow was fitted to: its source, the parts' sizes, and a sha256 of all pixels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str
-    train: int
-    validation: int
-    test: int
-    fingerprint: str
-
-    @classmethod
-    def of(cls, images: ImageSplits, source: str) -> "DataSource":
-        """What is recorded of images."""
-        sha256 = hashlib.sha256(f"{images.levels} {images.shape}".encode())
-        for part in (images.train, images.validation, images.test):
-            sha256.update(part.to(torch.uint8).numpy().tobytes())
-        return cls(
-            source=source,
-            train=len(images.train),
-            validation=len(images.validation),
-            test=len(images.test),
-            fingerprint=sha256.hexdigest(),
-        )
-
-
-class FitRecord(BaseModel):
-    """How the flow was fitted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    device: str
-    seconds: float
-
-
-class FlowRecord(BaseModel):
-    """The content of recipe.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
-    recipe: str
-    arguments: dict[str, _Argument]
-    event_shape: tuple[_Channels, _Side, _Side]
-    levels: Annotated[int, Field(ge=2, le=256)]
-    data: DataSource
-    settings: FitRecord
-    validation_bits_per_dim: float
-    weights_sha256: str = ""
-    created: str = ""
-    libraries: dict[str, str] = {}
+    """A saved flow is missing, damaged, or does not fit its recipe."""
 
 
 @dataclass(frozen=True)
 class SavedFlow:
-    """A flow that was read.
+    """A flow read from disk.
 
     Attributes:
-        flow: in evaluation mode.
-        record: of how it was made.
+        flow: the flow, in evaluation mode.
+        record: its recipe.json.
     """
 
     flow: Flow
@@ -128,8 +63,7 @@ class SavedFlow:
 def check_target(folder: Path, *, overwrite: bool) -> None:
     """Raise SavedFlowError unless a run can be written to the folder.
 
-    What is replaced is a run and nothing else: a folder with a record that can be read, and only files of
-    the names that runs have.
+    Only a run is replaced: a folder with a readable record and only the files of a run.
     """
     if not _is_there(folder):
         return
@@ -152,10 +86,10 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def new_run(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A folder to fill, which takes its name when all is done; if anything fails all is as it was.
+    """Yield a folder to fill, which gets its name at the end; an error leaves everything unchanged.
 
     Raises:
-        SavedFlowError: the name is taken, at the beginning or in the end.
+        SavedFlowError: the name is taken, at the start or at the end.
         OSError: nothing can be written there.
     """
     check_target(folder, overwrite=overwrite)
@@ -170,14 +104,14 @@ def new_run(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def save(folder: Path, flow: Flow, record: FlowRecord) -> None:
-    """Write the weights and the recipe of a flow into a folder that is being filled.
+    """Write the weights and the recipe of a flow into a new run.
 
     Args:
-        folder: to fill, of `new_run`.
-        flow: as `record` builds it.
-        record: the hash of the weights, the time and the versions are filled in.
+        folder: folder from `new_run`.
+        flow: a flow that `record` describes.
+        record: the record; hash of the weights, time and versions are filled in.
     """
-    # Contiguous clones: safetensors knows neither strides nor tensors that share their memory.
+    # Contiguous clones: safetensors supports neither strides nor shared memory.
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in flow.state_dict().items()}
     data = save_tensors(tensors)
     (folder / WEIGHTS).write_bytes(data)
@@ -192,11 +126,11 @@ def save(folder: Path, flow: Flow, record: FlowRecord) -> None:
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> SavedFlow:
-    """Read a flow that `save` wrote; its densities are bit for bit those of the flow that was saved.
+    """Read a flow that `save` wrote; its densities are bit-identical to those of the saved flow.
 
     Raises:
         SavedFlowError: a file is missing, damaged or changed, the recipe is unknown, or the weights do not
-            fit it. The message names what.
+            fit it.
     """
     record = read_record(folder)
     data = _read(folder / WEIGHTS, _MAX_WEIGHTS)
@@ -207,12 +141,12 @@ def load(folder: Path, device: torch.device | str = "cpu") -> SavedFlow:
     except SafetensorError as error:
         raise SavedFlowError(f"{folder / WEIGHTS} is damaged: {error}") from error
     try:
-        # Fresh weights are drawn and thrown away; the caller's random numbers stay as they are.
+        # Building draws random weights; the caller's random state stays unchanged.
         with torch.random.fork_rng(devices=[]):
-            # First without memory for the weights: what the recipe asks for must be what the file has.
+            # First without memory for the weights, to compare the recipe with the file.
             with torch.device("meta"):
                 shapes = build(record.recipe, record.event_shape, record.levels, record.arguments)
-            # Of the precision that the file has, whatever torch's default is.
+            # The file's precision, whatever torch's default is.
             doubles = {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float64}
             precision = torch.float64 if doubles else torch.float32
             _require_match(folder, shapes.to(precision).state_dict(), tensors)
@@ -225,15 +159,15 @@ def load(folder: Path, device: torch.device | str = "cpu") -> SavedFlow:
 
 @torch.no_grad()
 def draw(flow: Flow, number: int, *, temperature: float = 1.0, seed: int = 0) -> Iterator[Tensor]:
-    """Samples as images, in batches (N, C, H, W) on the CPU, integers 0 ... levels - 1.
+    """Draw samples in batches (N, C, H, W) on the CPU, integers 0 ... levels - 1.
 
-    Each is drawn when it is asked for: where none is kept, many take no more memory than few.
+    Each batch is drawn on demand, so memory does not grow with the number.
 
     Args:
-        flow: in evaluation mode.
-        number: how many in all.
+        flow: a flow in evaluation mode.
+        number: number of samples.
         temperature: see `Flow.sample`.
-        seed: of the draw.
+        seed: seed of the draw.
     """
     device = next(flow.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
@@ -243,7 +177,7 @@ def draw(flow: Flow, number: int, *, temperature: float = 1.0, seed: int = 0) ->
 
 
 def read_record(folder: Path) -> FlowRecord:
-    """The content of recipe.json.
+    """Read recipe.json.
 
     Raises:
         SavedFlowError: it is missing or damaged, or names an unknown recipe.
@@ -282,13 +216,12 @@ def _read(path: Path, limit: int) -> bytes:
 def _require_match(folder: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
     for key in sorted(expected.keys() | found.keys()):
         if key not in found or key not in expected:
-            what = "lacks" if key in expected else "holds an unknown"
-            raise SavedFlowError(f"{folder / WEIGHTS} does not fit its recipe: it {what} {key}")
-        wanted, came = expected[key], found[key]
-        if wanted.shape != came.shape or wanted.dtype != came.dtype:
+            verb = "lacks" if key in expected else "holds an unknown"
+            raise SavedFlowError(f"{folder / WEIGHTS} does not fit its recipe: it {verb} {key}")
+        if expected[key].shape != found[key].shape or expected[key].dtype != found[key].dtype:
             raise SavedFlowError(
-                f"{folder / WEIGHTS} does not fit its recipe: {key} should be {_kind(wanted)}; "
-                f"got {_kind(came)}"
+                f"{folder / WEIGHTS} does not fit its recipe: {key} should be {_kind(expected[key])}; "
+                f"got {_kind(found[key])}"
             )
 
 

@@ -1,4 +1,4 @@
-"""ImageSplits of a flow as PNG files: one each, or many on a sheet."""
+"""PNG files of a flow's images: single ones, or a sheet of many."""
 
 import math
 from io import BytesIO
@@ -11,15 +11,15 @@ from torch import Tensor
 
 GAP = 2  # pixels between the images of a sheet, and around them
 _BACKGROUND = 128
-_LEAST_SIDE = 48  # a digit of 8 x 8 would be a speck on a screen
+_MIN_SIDE = 48  # an 8 x 8 digit would be a speck on a screen
 
 
 class SheetError(ValueError):
-    """What should be drawn is no image."""
+    """The values cannot be drawn as images."""
 
 
 def to_pixels(images: Tensor, levels: int) -> NDArray[np.uint8]:
-    """Integers 0 ... levels - 1 as 8-bit pixels, (N, H, W, C), of (N, C, H, W).
+    """Convert integers 0 ... levels - 1, (N, C, H, W), to 8-bit pixels, (N, H, W, C).
 
     Raises:
         SheetError: a value is not finite.
@@ -31,7 +31,7 @@ def to_pixels(images: Tensor, levels: int) -> NDArray[np.uint8]:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """A PNG of (H, W, 1 or 3) pixels."""
+    """Encode (H, W, 1 or 3) pixels as PNG."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     file = BytesIO()
     image.save(file, "PNG")
@@ -39,15 +39,15 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def sheet(images: Tensor, levels: int, *, columns: int | None = None) -> bytes:
-    """ImageSplits in rows from the upper left, as a PNG; small ones are enlarged, pixel by pixel.
+    """Draw images in rows from the upper left as a PNG; small ones are enlarged, pixel by pixel.
 
     Args:
         images: (N, C, H, W), N >= 1, integers 0 ... levels - 1.
-        levels: see there.
-        columns: images in a row; by default the sheet is about as wide as high.
+        levels: number of pixel values.
+        columns: images per row; by default the sheet is about square.
 
     Returns:
-        A PNG of the size that `sheet_size` tells.
+        A PNG of the size `sheet_size`.
     """
     pixels = to_pixels(images, levels)
     count, height, width, channels = pixels.shape
@@ -64,16 +64,16 @@ def sheet(images: Tensor, levels: int, *, columns: int | None = None) -> bytes:
 
 
 def default_columns(count: int) -> int:
-    """ImageSplits in a row of a sheet."""
+    """Compute the images per row of a square sheet."""
     return math.ceil(math.sqrt(count))
 
 
 def sheet_size(count: int, height: int, width: int, columns: int) -> tuple[int, int]:
-    """(width, height) in pixels of a sheet of `count` images of height x width."""
+    """Compute (width, height) in pixels of a sheet of `count` images of height x width."""
     zoom = _zoom(height, width)
     rows = math.ceil(count / columns)
     return columns * (zoom * width + GAP) + GAP, rows * (zoom * height + GAP) + GAP
 
 
 def _zoom(height: int, width: int) -> int:
-    return max(1, math.ceil(_LEAST_SIDE / min(height, width)))
+    return max(1, math.ceil(_MIN_SIDE / min(height, width)))

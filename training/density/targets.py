@@ -1,8 +1,8 @@
-"""Two-dimensional densities, known exactly, from which samples can be drawn exactly.
+"""Two-dimensional target densities with exact values and exact samples.
 
-A flow fitted to samples of one of them can be judged in absolute terms: KL(target || flow) is the mean of
-log p(x) - log q(x) over fresh samples, and 0 is the best there is. All are normalised, of about unit scale,
-and drawn and evaluated without approximation; a test integrates each of them on a grid.
+They allow an absolute measure of a fitted flow: KL(target || flow) is the mean of log p(x) - log q(x) over
+fresh samples, and 0 is the optimum. All are normalised and of about unit scale; a test integrates each of
+them on a grid.
 
 >>> generator = torch.Generator().manual_seed(0)
 >>> target = TARGETS["banana"]
@@ -20,7 +20,7 @@ from torch.special import ndtr, ndtri
 
 Box = tuple[float, float, float, float]
 
-# Rows at a time of a mixture's densities: hundreds of components times all rows would fill the memory.
+# Rows per batch: hundreds of components times all rows would fill the memory.
 _ROWS = 1024
 
 
@@ -29,9 +29,8 @@ class Target(ABC):
     """A density over the plane.
 
     Attributes:
-        name: of the density.
-        box: limits (left, right, bottom, top) that hold practically all of its mass, for images and for
-            integrals.
+        name: name of the density.
+        box: limits (left, right, bottom, top) that hold nearly all of its mass, for drawings and integrals.
     """
 
     name: str
@@ -39,7 +38,7 @@ class Target(ABC):
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
-        """Exact log-density in nats, (N,), of x with shape (N, 2); -inf where the density is 0."""
+        """Compute the exact log-density in nats, (N,), at x (N, 2); -inf where the density is 0."""
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -52,7 +51,7 @@ class Mixture(Target):
 
     Attributes:
         means: (K, 2).
-        deviation: of each normal.
+        deviation: deviation of each normal.
     """
 
     means: Tensor
@@ -78,12 +77,12 @@ class Mixture(Target):
 class Pinwheel(Target):
     """Normals stretched away from the centre, then bent by a rotation that grows with the radius.
 
-    The data set is that of Johnson et al. 2016 (arXiv 1603.06277), which turns by exp of the coordinate along
-    the arm; here the angle depends on the distance from the centre alone. Such a rotation keeps areas, so the
-    density is that of the straight arms at the point turned back.
+    As in Johnson et al. 2016 (arXiv 1603.06277), which rotates by exp of the coordinate along the arm; here
+    the angle depends only on the distance from the centre. Such a rotation keeps areas, so the density is
+    that of the straight arms at the point rotated back.
 
     Attributes:
-        arms: how many.
+        arms: number of arms.
         radius: distance of the arms' means from the centre.
         along, across: deviations along an arm and across it.
         turn: radians of rotation per unit of distance.
@@ -114,13 +113,13 @@ class Pinwheel(Target):
 
 @dataclass(frozen=True)
 class Rings(Target):
-    """Concentric rings: any direction is as likely as any other, the radius r follows a mixture of normals.
+    """Concentric rings with uniform directions and a mixture of normals for the radius.
 
-    p(x) = p(r) / (2 pi r), where every normal of the mixture is cut off at r = 0 and normalised again.
+    p(x) = p(r) / (2 pi r), where every normal of the mixture is truncated at r = 0 and normalised again.
 
     Attributes:
-        radii: of the rings, equally likely.
-        deviation: of the radius within a ring.
+        radii: radii of the rings, equally likely.
+        deviation: deviation of the radius within a ring.
     """
 
     radii: tuple[float, ...] = (0.8, 1.6, 2.4)
@@ -139,10 +138,10 @@ class Rings(Target):
         radii = torch.tensor(self.radii, dtype=torch.float64)
         radii = radii[torch.randint(len(self.radii), (n,), generator=generator)]
         u, v = torch.rand(2, n, generator=generator, dtype=torch.float64)
-        # By the quantile function of the normal that is cut off below 0. `rand` never gives 1, of which the
-        # quantile is infinite.
-        least = ndtr(-radii / self.deviation)
-        r = radii + self.deviation * ndtri(least + (1 - least) * u)
+        # By the quantile function of the normal truncated below 0. `rand` never gives 1, whose quantile is
+        # infinite.
+        lowest = ndtr(-radii / self.deviation)
+        r = radii + self.deviation * ndtri(lowest + (1 - lowest) * u)
         angle = 2 * math.pi * v
         x = torch.stack([r * angle.cos(), r * angle.sin()], 1)
         return x.to(torch.get_default_dtype())
@@ -153,8 +152,8 @@ class CheckerBoard(Target):
     """Uniform over the squares of one colour of a board.
 
     Attributes:
-        squares: along each side, an even number.
-        side: of a square.
+        squares: number along each side, even.
+        side: side of a square.
     """
 
     squares: int = 4
@@ -170,7 +169,7 @@ class CheckerBoard(Target):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         row = torch.randint(self.squares, (n,), generator=generator)
         column = 2 * torch.randint(self.squares // 2, (n,), generator=generator) + row % 2
-        # In double precision, and never on an edge: a rounded sum could lie in the next square, of density 0.
+        # Double precision, and never on an edge: a rounded sum could fall into the next square, of density 0.
         corner = torch.stack([column, row], 1).double()
         within = torch.rand(n, 2, generator=generator, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
         return (self.side * (corner + within - self.squares / 2)).to(torch.get_default_dtype())
@@ -178,10 +177,10 @@ class CheckerBoard(Target):
 
 @dataclass(frozen=True)
 class Banana(Target):
-    """A normal that is sheared along a parabola: x_1 ~ N(0, s^2), x_2 = t + b (x_1^2 - s^2), t ~ N(0, d^2).
+    """A normal sheared along a parabola.
 
-    As in Haario et al. 1999 (Adaptive proposal distribution for random walk Metropolis algorithm). A shear
-    keeps areas.
+    x_1 ~ N(0, s^2), x_2 = t + b (x_1^2 - s^2), t ~ N(0, d^2), as in Haario et al. 1999 (Adaptive proposal
+    distribution for random walk Metropolis algorithm). A shear keeps areas.
 
     Attributes:
         width: s.
@@ -209,7 +208,7 @@ class Banana(Target):
 class Funnel(Target):
     """Neal's funnel (Neal 2003, Slice sampling, section 8): x_2 ~ N(0, s^2), x_1 ~ N(0, exp(x_2)).
 
-    The paper has s = 3 and nine dimensions in the place of x_1; with a smaller s the whole of it can be seen.
+    The paper has s = 3 and nine dimensions instead of x_1; with a smaller s the whole density is visible.
 
     Attributes:
         deviation: s.
@@ -228,7 +227,7 @@ class Funnel(Target):
 
 
 def _rotated(x: Tensor, angle: Tensor) -> Tensor:
-    """x, (N, 2), turned by one angle or by (N,) of them."""
+    """Rotate x, (N, 2), by one angle or by (N,) angles."""
     c, s = angle.cos(), angle.sin()
     return torch.stack([c * x[:, 0] - s * x[:, 1], s * x[:, 0] + c * x[:, 1]], 1)
 
@@ -244,17 +243,17 @@ def _grid(side: int, spacing: float) -> Tensor:
 
 
 def _moons(count: int, scale: float) -> Tensor:
-    """The two half circles of scikit-learn's `make_moons`, around the origin, as many fine steps."""
+    """Sample the two half circles of scikit-learn's `make_moons` in fine steps, around the origin."""
     angle = math.pi * (torch.arange(count, dtype=torch.float64) + 0.5) / count
     upper = torch.stack([angle.cos() - 0.5, angle.sin() - 0.25], 1)
     return scale * torch.cat([upper, -upper])
 
 
 def _spirals(count: int, turns: float, radius: float) -> Tensor:
-    """Two arms r = radius theta / theta_max, in steps of about equal length."""
+    """Sample two arms r = radius theta / theta_max, in steps of about equal length."""
     highest = 2 * math.pi * turns
     lowest = 0.15 * highest
-    # The length along the arm goes as theta^2, but near the centre.
+    # The length along the arm grows as theta^2, except near the centre.
     share = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     angle = (lowest**2 + share * (highest**2 - lowest**2)).sqrt()
     arm = radius / highest * angle[:, None] * torch.stack([angle.cos(), angle.sin()], 1)

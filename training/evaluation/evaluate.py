@@ -81,8 +81,8 @@ def categories_with_models(data: Path, models: Path) -> list[str]:
 def evaluate_version(
     data: Path,
     category: str,
-    version: str | None,
     *,
+    version: str | None,
     models: Path,
     out: Path,
     device: str,

@@ -13,8 +13,9 @@ from safetensors.torch import load, save
 
 from flows import Flow
 from training.density import saved_flow
+from training.density.flow_record import DataSource, FitRecord, FlowRecord
 from training.density.named_recipes import RECIPES, arguments, build
-from training.density.saved_flow import DataSource, FitRecord, FlowRecord, SavedFlowError
+from training.density.saved_flow import SavedFlowError
 
 SETTINGS = FitRecord(steps=1, batch_size=1, learning_rate=0.1, seed=0, device="cpu", seconds=0.0)
 DATA = DataSource(source="digits", train=3, validation=2, test=1, fingerprint="0" * 64)

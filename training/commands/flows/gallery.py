@@ -1,23 +1,31 @@
 """`flowgauge flows gallery`: draw densities and flows."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from training.commands.options import Seed, Threads
+
+if TYPE_CHECKING:
+    from training.density.targets import Target
+
+Out = Annotated[Path, typer.Option(help="Folder for planar_radial.png and densities.png.")]
+RecipeName = Annotated[
+    str, typer.Option(help="Flow to fit: nice, realnvp, glow, spline, maf, planar or radial.")
+]
+Targets = Annotated[str, typer.Option(help="Densities to fit, separated by commas; or all, or none.")]
+Steps = Annotated[int, typer.Option(help="Optimiser steps per fit.", min=1)]
+
 
 def gallery(
-    out: Annotated[Path, typer.Option(help="Folder for planar_radial.png and densities.png.")],
-    recipe: Annotated[
-        str, typer.Option(help="Flow to fit: nice, realnvp, glow, spline, maf, planar or radial.")
-    ] = "spline",
-    targets: Annotated[
-        str, typer.Option(help="Densities to fit, separated by commas; or all, or none.")
-    ] = "all",
-    steps: Annotated[int, typer.Option(help="Optimiser steps per fit.", min=1)] = 2000,
-    seed: Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)] = 0,
-    # Flows over two dimensions are too small to be shared out: more threads only wait for each other.
-    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
+    out: Out,
+    recipe: RecipeName = "spline",
+    targets: Targets = "all",
+    steps: Steps = 2000,
+    seed: Seed = 0,
+    # Flows over two dimensions are too small for several threads, which would only wait for each other.
+    threads: Threads = 1,
 ) -> None:
     """Draw planar and radial flows of growing depth, and densities that a flow learned.
 
@@ -41,17 +49,12 @@ def gallery(
     from flows.fastflow.files.atomic_files import replace_file
     from training.density import gallery as drawings
     from training.density.fit import DensityFitError
-    from training.density.plane import TargetError, find_target, fit_target, plane_recipe
-    from training.density.targets import TARGETS
+    from training.density.plane import fit_target, plane_recipe
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
     plane_recipe(recipe)
-    names = {"all": list(TARGETS), "none": []}.get(targets, [name.strip() for name in targets.split(",")])
-    try:
-        chosen = [find_target(name) for name in dict.fromkeys(names)]
-    except TargetError as error:
-        raise TargetError(f"{error}; and all of them: all, no fits: none") from error
+    chosen = _parse_targets(targets)
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     replace_file(out / "planar_radial.png", drawings.planar_and_radial(), sync=False)
@@ -73,3 +76,14 @@ def gallery(
         progress.say(f"drawn: {out / 'densities.png'}")
     if len(results) < len(chosen):
         raise typer.Exit(1)
+
+
+def _parse_targets(names: str) -> "list[Target]":
+    from training.density.plane import TargetError, find_target
+    from training.density.targets import TARGETS
+
+    listed = {"all": list(TARGETS), "none": []}.get(names, [name.strip() for name in names.split(",")])
+    try:
+        return [find_target(name) for name in dict.fromkeys(listed)]
+    except TargetError as error:
+        raise TargetError(f"{error}; and all of them: all, no fits: none") from error

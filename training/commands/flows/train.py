@@ -6,54 +6,65 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from training.commands.options import Device, Seed, Threads
 
+if TYPE_CHECKING:
     from flows import Flow
     from training.density.fit import FitSettings
+    from training.density.image_data import ImageSplits
     from training.terminal.progress import Progress
+
+RecipeName = Annotated[str, typer.Argument(help="nice, realnvp, glow, spline or maf.")]
+Data = Annotated[
+    str, typer.Option(help="digits (of scikit-learn), or a folder with images, such as ./digits.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the run; by default runs-flows/RECIPE-DATA.", show_default=False),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(help="Side of a folder's images in pixels; by default 32.", min=1, max=1024),
+]
+Channels = Annotated[int | None, typer.Option(help="1 for grey, 3 for colour; by default 3.", min=1, max=3)]
+Steps = Annotated[int, typer.Option(help="Optimiser steps.", min=1)]
+BatchSize = Annotated[int, typer.Option(help="Images per step.", min=2)]
+LearningRate = Annotated[float, typer.Option(help="Highest learning rate.", min=1e-8, max=1.0)]
+Hidden = Annotated[
+    int | None,
+    typer.Option(help="Width of the hidden layers; by default the recipe's.", min=1, max=65536),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        help="Couplings of NICE, steps per scale of Glow and spline, layers of MAF, blocks of RealNVP.",
+        min=1,
+        max=65536,
+    ),
+]
+Scales = Annotated[
+    int | None,
+    typer.Option(help="Resolutions of RealNVP, Glow and spline; by default 2.", min=1, max=16),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")]
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="nice, realnvp, glow, spline or maf.")],
-    data: Annotated[
-        str,
-        typer.Option(help="digits (of scikit-learn), or a folder with images, such as ./digits."),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the run; by default runs-flows/RECIPE-DATA.", show_default=False),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(help="Side of a folder's images in pixels; by default 32.", min=1, max=1024),
-    ] = None,
-    channels: Annotated[
-        int | None, typer.Option(help="1 for grey, 3 for colour; by default 3.", min=1, max=3)
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 2000,
-    batch_size: Annotated[int, typer.Option(help="Images per step.", min=2)] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.", min=1e-8, max=1.0)] = 2e-3,
-    seed: Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)] = 0,
-    hidden: Annotated[
-        int | None,
-        typer.Option(help="Width of the hidden layers; by default the recipe's.", min=1, max=65536),
-    ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option(
-            help="Couplings of NICE, steps per scale of Glow and spline, layers of MAF, blocks of RealNVP.",
-            min=1,
-            max=65536,
-        ),
-    ] = None,
-    scales: Annotated[
-        int | None,
-        typer.Option(help="Resolutions of RealNVP, Glow and spline; by default 2.", min=1, max=16),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
-    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")] = "auto",
+    recipe: RecipeName,
+    data: Data,
+    out: Out = None,
+    size: Size = None,
+    channels: Channels = None,
+    steps: Steps = 2000,
+    batch_size: BatchSize = 128,
+    learning_rate: LearningRate = 2e-3,
+    seed: Seed = 0,
+    hidden: Hidden = None,
+    depth: Depth = None,
+    scales: Scales = None,
+    overwrite: Overwrite = False,
+    threads: Threads = 2,
+    device: Device = "auto",
 ) -> None:
     """Fit a flow to images by maximum likelihood, and save it with samples.
 
@@ -70,69 +81,58 @@ def train(
     from rich.console import Console
 
     from flows.fastflow.engines.device import pick_device
-    from training.commands.flows.data import to_fit
-    from training.density import named_recipes, saved_flow
+    from training.commands.flows.images import load_fit_images
+    from training.density import flow_record, named_recipes, saved_flow
     from training.density.fit import FitSettings
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
-    recipe = named_recipes.recipe_name(recipe)
     chosen = named_recipes.arguments(recipe, hidden=hidden, depth=depth, scales=scales)
     target = out or Path("runs-flows") / f"{recipe}-{Path(data).resolve().name}"
     saved_flow.check_target(target, overwrite=overwrite)
     where = pick_device(device)
-    images = to_fit(data, size=size, channels=channels, halvings=named_recipes.halvings(recipe, chosen))
+    halvings = named_recipes.halvings(recipe, chosen)
+    images = load_fit_images(data, size=size, channels=channels, halvings=halvings)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     flow = named_recipes.build(recipe, images.shape, images.levels, chosen).to(where)
-    train, validation = (part.to(where) for part in (images.train, images.validation))
-    progress.say(
-        f"{recipe}, {sum(p.numel() for p in flow.parameters()):,} parameters, on {where}; "
-        f"{len(train)} images of {images.shape} and {images.levels} levels to fit, "
-        f"{len(validation)} held out"
-    )
-    settings = FitSettings(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        every=max(1, min(100, steps // 10)),
-        seed=seed,
-    )
+    _print_plan(recipe, flow, images, str(where), progress)
+    settings = FitSettings(steps, batch_size, learning_rate, every=max(1, min(100, steps // 10)), seed=seed)
     with saved_flow.new_run(target, overwrite=overwrite) as run:
-        bits, seconds = _fit(flow, train, validation, settings, run / saved_flow.METRICS, progress)
-        record = saved_flow.FlowRecord(
+        bits, seconds = _fit(flow, images, settings, run / saved_flow.METRICS, progress)
+        record = flow_record.FlowRecord(
             recipe=recipe,
             arguments=chosen,
             event_shape=images.shape,
             levels=images.levels,
-            data=saved_flow.DataSource.of(images, data),
-            settings=saved_flow.FitRecord(
-                steps=steps,
-                batch_size=batch_size,
-                learning_rate=learning_rate,
-                seed=seed,
-                device=str(where),
-                seconds=round(seconds, 3),
-            ),
+            data=flow_record.DataSource.from_images(images, data),
+            settings=flow_record.FitRecord.from_settings(settings, str(where), seconds),
             validation_bits_per_dim=bits,
         )
         saved_flow.save(run, flow, record)
     progress.say(f"{bits:.3f} bits/dim of held-out images, after {seconds:.0f} s")
     progress.say(f"kept: {target}")
-    _draw(flow, validation, images.levels, target, seed, progress)
-    following = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]
-    progress.say(f"next: {shlex.join(following)}")
+    _draw(flow, images, target, seed, progress)
+    _print_next(target, progress)
+
+
+def _print_plan(recipe: str, flow: "Flow", images: "ImageSplits", device: str, progress: "Progress") -> None:
+    parameters = sum(p.numel() for p in flow.parameters())
+    progress.say(
+        f"{recipe}, {parameters:,} parameters, on {device}; {len(images.train)} images of {images.shape} and "
+        f"{images.levels} levels to fit, {len(images.validation)} held out"
+    )
+
+
+def _print_next(target: Path, progress: "Progress") -> None:
+    command = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]
+    progress.say(f"next: {shlex.join(command)}")
 
 
 def _fit(
-    flow: "Flow",
-    train: "Tensor",
-    validation: "Tensor",
-    settings: "FitSettings",
-    metrics_file: Path,
-    progress: "Progress",
+    flow: "Flow", images: "ImageSplits", settings: "FitSettings", metrics_file: Path, progress: "Progress"
 ) -> tuple[float, float]:
-    """Fit the flow, a line for every look at it; its bits per dimension of held-out images, and seconds."""
+    """Fit the flow with a line per evaluation; return bits per dimension of held-out images, and seconds."""
     import json
     import math
     import time
@@ -140,10 +140,12 @@ def _fit(
     from training.density.fit import FitPoint, fit
     from training.density.outliers import negative_log_likelihood
 
+    device = next(flow.parameters()).device
+    train, validation = images.train.to(device), images.validation.to(device)
     per_bit = math.prod(train.shape[1:]) * math.log(2)
     start = time.monotonic()
     steps = settings.steps
-    # A line is there when it is written.
+    # Line-buffered: a line is on disk once it is written.
     with metrics_file.open("w", buffering=1) as metrics, progress.stage("fit", steps) as advance:
         shown = 0
 
@@ -166,15 +168,13 @@ def _fit(
             f"weights until then are kept, and a lower --learning-rate helps"
         )
     bits = negative_log_likelihood(flow, validation, seed=settings.seed).mean().item() / per_bit
-    if not math.isfinite(bits):  # by other noise than at the looks; the best of those was finite
+    if not math.isfinite(bits):  # the noise differs from that of the points; the best of those is finite
         bits = min(point.validation for point in points if math.isfinite(point.validation)) / per_bit
     return bits, seconds
 
 
-def _draw(
-    flow: "Flow", validation: "Tensor", levels: int, folder: Path, seed: int, progress: "Progress"
-) -> None:
-    """Write sheets of samples and interpolations, where they can be drawn."""
+def _draw(flow: "Flow", images: "ImageSplits", folder: Path, seed: int, progress: "Progress") -> None:
+    """Write sheets of samples and interpolations, if they can be drawn."""
     import torch
 
     from flows.fastflow.files.atomic_files import replace_file
@@ -184,15 +184,16 @@ def _draw(
 
     def draw(name: str, drawn: torch.Tensor, columns: int) -> None:
         try:
-            replace_file(folder / name, sheet(drawn, levels, columns=columns), sync=False)
+            replace_file(folder / name, sheet(drawn, images.levels, columns=columns), sync=False)
         except SheetError as error:
             progress.say(f"no {name}: {error}")
 
+    validation = images.validation.to(next(flow.parameters()).device)
     with progress.stage("images", 2) as advance:
         draw(saved_flow.SAMPLES, torch.cat(list(saved_flow.draw(flow, 64, seed=seed))), 8)
         advance(1)
-        rows, along = min(8, len(validation) // 2), 10
+        rows, points = min(8, len(validation) // 2), 10
         if rows:
-            ways = interpolate(flow, validation[:rows], validation[rows : 2 * rows], along)
-            draw(saved_flow.INTERPOLATIONS, ways.flatten(0, 1), along)
+            paths = interpolate(flow, validation[:rows], validation[rows : 2 * rows], points)
+            draw(saved_flow.INTERPOLATIONS, paths.flatten(0, 1), points)
         advance(1)

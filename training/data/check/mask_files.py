@@ -1,4 +1,4 @@
-"""Check of masks: unusable ones, orphans, and masks that mark nothing, nearly everything or good parts."""
+"""Check of masks: unusable files, orphans, and masks that mark too little or too much."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -14,6 +14,7 @@ from flows.fastflow.manifest import Manifest
 from training.data.licence import forbids_commercial_use
 from training.evaluation.near_copies import describe_near_copies
 from training.evaluation.report import charts
+from training.evaluation.report.chart import XYChart
 from training.evaluation.report.mistakes import worst_mistakes
 from training.evaluation.report.pages import render
 from training.evaluation.scoring import Evaluation
@@ -56,14 +57,6 @@ def write_report(
     epochs = [json.loads(line) for line in _text(bundle, manifest, _EPOCHS).splitlines()]
     false_rejects, escapes = worst_mistakes(detector, evaluation)
     comparison = summary.get("comparison", [])
-    drawn = {
-        "scores": charts.histogram_chart(evaluation, threshold),
-        "roc": charts.roc_chart(evaluation),
-        "pro": charts.pro_chart(evaluation),
-        "calibration": charts.calibration_chart(evaluation, threshold),
-        "distribution": charts.distribution_chart(evaluation, detector.calibrator.scores, threshold),
-        "loss": charts.loss_chart(epochs),
-    }
     page = render(
         "run.html.j2",
         summary=summary,
@@ -81,7 +74,7 @@ def write_report(
         mask_folders=describe_mask_folders(summary),
         independent=evaluation.independent,
         highest=_highest(bundle, manifest),
-        charts={name: chart for name, chart in drawn.items() if chart is not None},
+        charts=_draw_charts(detector, evaluation, epochs),
         false_rejects=false_rejects,
         escapes=escapes,
         epochs=epochs,
@@ -95,6 +88,21 @@ def write_report(
     path = folder / REPORT
     replace_file(path, page.encode(), sync=False)
     return path
+
+
+def _draw_charts(
+    detector: Detector, evaluation: Evaluation, epochs: Sequence[Mapping[str, Any]]
+) -> dict[str, XYChart]:
+    threshold = detector.calibrator.threshold
+    drawn = {
+        "scores": charts.histogram_chart(evaluation, threshold),
+        "roc": charts.roc_chart(evaluation),
+        "pro": charts.pro_chart(evaluation),
+        "calibration": charts.calibration_chart(evaluation, threshold),
+        "distribution": charts.distribution_chart(evaluation, detector.calibrator.scores, threshold),
+        "loss": charts.loss_chart(epochs),
+    }
+    return {name: chart for name, chart in drawn.items() if chart is not None}
 
 
 def _chosen(epochs: Sequence[Mapping[str, Any]]) -> int | None:

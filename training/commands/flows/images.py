@@ -1,4 +1,4 @@
-"""What `--data` means to the commands on flows: the digits, or a folder of images."""
+"""The images of `flowgauge flows` commands: scikit-learn's digits, or a folder of images."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ _DIGIT_SHAPE = (1, 8, 8)
 
 
 class DataError(ValueError):
-    """The data is not there, or does not fit."""
+    """The images are missing or do not fit the flow."""
 
 
-def to_fit(data: str, *, size: int | None, channels: int | None, halvings: int) -> ImageSplits:
-    """The images that a flow is fitted to, in three parts.
+def load_fit_images(data: str, *, size: int | None, channels: int | None, halvings: int) -> ImageSplits:
+    """Load the images to fit a flow to, in three splits.
 
     Args:
         data: "digits", or the path of a folder.
-        size: of the images of a folder; by default 32.
-        channels: of the images of a folder; by default 3.
+        size: side of a folder's images; by default 32.
+        channels: channels of a folder's images; by default 3.
         halvings: how often the flow halves its images.
 
     Raises:
-        DataError, ImageDataError, ImageError: they cannot be had so.
+        DataError, ImageDataError, ImageError: the images cannot be loaded.
     """
     if data == DIGITS:
         if size is not None or channels is not None:
@@ -38,21 +38,21 @@ def to_fit(data: str, *, size: int | None, channels: int | None, halvings: int) 
     )
 
 
-def to_score(
+def load_score_images(
     data: str, event_shape: tuple[int, int, int], levels: int
 ) -> tuple[list[str], Tensor, dict[str, str]]:
-    """ImageSplits to be scored, and what to call them: the test part of the digits, all of a folder.
+    """Load the images to score with their names: the digits' test split, or a whole folder.
 
     Args:
         data: "digits", or the path of a folder.
-        event_shape: (C, H, W) that the flow takes.
-        levels: that it takes.
+        event_shape: (C, H, W) of the flow.
+        levels: number of pixel values of the flow.
 
     Returns:
-        N names, images (N, C, H, W), and why a file is not among them, by its name.
+        N names, images (N, C, H, W), and the reasons for unreadable files by name.
 
     Raises:
-        DataError, ImageDataError: there are none, or they do not fit the flow.
+        DataError, ImageDataError: there are no images, or they do not fit the flow.
     """
     if data == DIGITS:
         if event_shape != _DIGIT_SHAPE or levels != image_data.DIGIT_LEVELS:
@@ -67,16 +67,16 @@ def to_score(
         raise DataError(
             f"this flow takes images of {levels} levels, as the digits; those of a folder have 256"
         )
-    found: dict[str, Tensor] = {}
+    images: dict[str, Tensor] = {}
     failures: dict[str, str] = {}
     for file in image_data.files(Path(data)):
         try:
-            found[file.name] = torch.from_numpy(image_data.read(file, size, channels))
+            images[file.name] = torch.from_numpy(image_data.read(file, size, channels))
         except ImageError as error:
             failures[file.name] = str(error).removeprefix(f"{file}: ")
         except OSError as error:
             failures[file.name] = error.strerror or str(error)
-    if not found:
+    if not images:
         name, reason = next(iter(failures.items()))
         raise DataError(f"none of the {len(failures)} images in {data} can be read; {name!r}: {reason}")
-    return list(found), torch.stack(list(found.values())).float(), failures
+    return list(images), torch.stack(list(images.values())).float(), failures
