@@ -1,1 +1,1 @@
-"""What was inspected: every answer with its picture, found again, reviewed, counted, kept and let go."""
+"""The history of inspections: recording, searching, reviews, statistics, retention."""

@@ -1,4 +1,4 @@
-"""Browsing the history: an inspection's neighbours, stations, counts, a line of scores."""
+"""Queries for browsing: adjacent inspections, stations, counts, a series of scores."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -13,29 +13,29 @@ from app.history.rates import DECISIONS
 from app.schemas.predict import Decision
 
 _COLUMNS: Final = inspections.columns
-# A list to choose from; whoever gives every part a station of its own gets no list of a million.
-_MOST_STATIONS: Final = 200
+# Some clients send another station with every part: such a list must not grow to a million.
+_MAX_STATIONS: Final = 200
 
 
 class AdjacentInspections(NamedTuple):
-    """The inspections next to one in time, of those that a filter lets through: their ids, or None."""
+    """Ids of the next older and the next newer matching inspection; None at the ends."""
 
     older: str | None
     newer: str | None
 
 
-def find_adjacent(connection: Connection, wanted: InspectionFilter, identifier: str) -> AdjacentInspections:
-    """Find what stands before and after an inspection."""
-    older = queries.find_page(connection, wanted, 1, identifier)
+def find_adjacent(connection: Connection, where: InspectionFilter, identifier: str) -> AdjacentInspections:
+    """Find the matching inspections before and after an inspection."""
+    older = queries.find_page(connection, where, 1, identifier)
     later = select(_COLUMNS.id).where(_COLUMNS.id > identifier).order_by(_COLUMNS.id).limit(1)
-    newer = [connection.scalar(later.where(*one.conditions())) for one in wanted.one_by_one()]
+    newer = [connection.scalar(later.where(*one.conditions())) for one in where.split_by_category()]
     return AdjacentInspections(older[0].id if older else None, min(filter(None, newer), default=None))
 
 
 def list_stations(connection: Connection, categories: Collection[str] | None) -> list[str]:
-    """The stations that inspections of some categories, or of all, came from: sorted, at most 200.
+    """List the stations of inspections in some categories, or in all: sorted, at most 200.
 
-    Each is found by one step in an index, so it costs the same in a history of millions.
+    Each station costs one step in an index, however large the history is.
     """
     found: set[str] = set()
     for category in [None] if categories is None else sorted(categories):
@@ -43,27 +43,27 @@ def list_stations(connection: Connection, categories: Collection[str] | None) ->
         if category is not None:
             following = following.where(_COLUMNS.category == category)
         last: str | None = ""
-        while last is not None and len(found) < _MOST_STATIONS:
+        while last is not None and len(found) < _MAX_STATIONS:
             last = connection.scalar(following.where(_COLUMNS.station > last))
             if last is not None:
                 found.add(last)
     return sorted(found)
 
 
-def count_decisions(connection: Connection, wanted: InspectionFilter) -> dict[Decision, int]:
-    """How many inspections a filter lets through by each decision, whichever it names; of indexes alone."""
+def count_decisions(connection: Connection, where: InspectionFilter) -> dict[Decision, int]:
+    """Count matching inspections by decision; ignores the filter's own decision and reads indexes only."""
     counted = select(func.count()).select_from(inspections)
     return {
         decision: sum(
             connection.scalar(counted.where(*replace(one, decision=decision).conditions())) or 0
-            for one in wanted.one_by_one()
+            for one in where.split_by_category()
         )
         for decision in DECISIONS
     }
 
 
 class ScorePoint(NamedTuple):
-    """An inspection's score, and the limits that it was decided by; `review` is None without a band."""
+    """An inspection's score and thresholds; `review` is None without a review band."""
 
     id: str
     created_ms: int
@@ -77,20 +77,20 @@ class ScorePoint(NamedTuple):
 
 
 def load_scores(
-    connection: Connection, wanted: InspectionFilter, limit: int, upto: str | None = None
+    connection: Connection, where: InspectionFilter, limit: int, upto: str | None = None
 ) -> list[ScorePoint]:
-    """The scores of the latest inspections that a filter for one category lets through, up to an id.
+    """Load the scores of the latest matching inspections of one category, oldest first.
 
-    Oldest first.
+    With `upto`, the series ends at that id.
     """
-    # Limits come out of the answers' JSON, which is not sent from the database whole. To SQLite it is text;
-    # its CAST would make a number of it.
+    # The database extracts the thresholds, so the answers' JSON is not transferred. SQLite stores JSON as
+    # text, and its CAST would turn the text into a number.
     sqlite = connection.dialect.name == "sqlite"
     answer = type_coerce(_COLUMNS.answer, JSON) if sqlite else cast(_COLUMNS.answer, JSON)
     limits = (answer["threshold"][name].as_float() for name in ScorePoint._fields[-2:])
     query = (
         select(*(_COLUMNS[name] for name in ScorePoint._fields[:-2]), *limits)
-        .where(*wanted.conditions())
+        .where(*where.conditions())
         .order_by(_COLUMNS.id.desc())
         .limit(limit)
     )

@@ -7,25 +7,25 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-# The chance of an alarm that all comparisons in a window share, where nothing has changed.
+# Probability of a false alarm per window, shared by all comparisons in it.
 FALSE_ALARMS: Final = 0.01
-# What is certain but smaller than this is no alarm: it takes more than one inspection in ten that changed.
-LEAST_DISTANCE: Final = 0.1
-# Beyond so many pairs of values the asymptotic law is used: the exact one takes long there.
-_LARGEST_EXACT: Final = 200_000
+# Smaller distances raise no alarm even if significant: more than one inspection in ten must have changed.
+MIN_DISTANCE: Final = 0.1
+# Beyond this many pairs of values the asymptotic law is used: the exact one takes too long.
+_MAX_EXACT_PAIRS: Final = 200_000
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One statistic of inspections against calibration images.
+    """One statistic of inspections, compared with calibration images.
 
     Attributes:
         values: the statistic in the inspections, sorted; at least one.
         sample: its values in the calibration images, sorted.
-        rising: whether only the upward distance counts.
-        tests: how many comparisons share the chance of a false alarm.
+        rising: true if only the upward distance counts.
+        tests: number of comparisons that share the probability of a false alarm.
         distance: the largest difference of the two distributions, in [0, 1].
     """
 
@@ -40,27 +40,24 @@ class Comparison:
 
     @property
     def alarm_distance(self) -> float | None:
-        """The distance that raises the alarm; None where none is certain enough."""
+        """The distance that raises the alarm; None if no distance is significant."""
         return _alarm_distance(FALSE_ALARMS / self.tests, self.inspections, self.n_calibration, self.rising)
 
     @property
     def p_value(self) -> float:
-        """The chance of such a distance without drift, times the looks at all statistics of a window."""
+        """Probability of this distance without drift, times the tests of a window (Bonferroni)."""
         return min(1.0, self.tests * _p_value(self.values, self.sample, rising=self.rising))
 
     @property
     def shift(self) -> float:
-        """The chance that an inspection is above a calibration image less that it is below, in [-1, 1].
-
-        Cliff's delta.
-        """
+        """Cliff's delta, P(inspection > calibration image) - P(inspection < calibration image)."""
         below = int(np.searchsorted(self.sample, self.values, side="left").sum())
         not_above = int(np.searchsorted(self.sample, self.values, side="right").sum())
         pairs = self.inspections * self.n_calibration
         return (below - (pairs - not_above)) / pairs
 
     def reaches(self, share: float = 1.0) -> bool:
-        """Whether the distance is at least a share of what raises the alarm."""
+        """Tell if the distance reaches a share of the alarm distance."""
         return self.alarm_distance is not None and self.distance >= share * self.alarm_distance
 
 
@@ -75,10 +72,10 @@ def compare(name: str, sample: Values, values: Values, tests: int, *, rising: bo
 
 
 def _p_value(values: Values, sample: Values, *, rising: bool) -> float:
-    """The chance of such a distance between samples of one law, by the two-sample Kolmogorov-Smirnov test."""
-    from scipy.stats import ks_2samp  # takes a second, which a start need not wait for
+    """Return the p-value of the two-sample Kolmogorov-Smirnov test."""
+    from scipy.stats import ks_2samp  # the import takes a second and would delay the start
 
-    method = "exact" if len(values) * len(sample) <= _LARGEST_EXACT else "asymp"
+    method = "exact" if len(values) * len(sample) <= _MAX_EXACT_PAIRS else "asymp"
     return float(
         ks_2samp(values, sample, alternative="less" if rising else "two-sided", method=method).pvalue
     )
@@ -86,7 +83,7 @@ def _p_value(values: Values, sample: Values, *, rising: bool) -> float:
 
 @lru_cache(maxsize=4096)
 def _alarm_distance(level: float, m: int, n: int, rising: bool) -> float | None:
-    """The least distance, in steps of 1 / m, that is certain at a level and not small; None without one."""
+    """Return the smallest significant distance of at least MIN_DISTANCE, in steps of 1 / m, or None."""
     low, high = 0, m
     if _p_value(*_samples_apart(m, n, m), rising=rising) > level:
         return None
@@ -96,10 +93,10 @@ def _alarm_distance(level: float, m: int, n: int, rising: bool) -> float | None:
             high = middle
         else:
             low = middle
-    return max(high / m, LEAST_DISTANCE)
+    return max(high / m, MIN_DISTANCE)
 
 
 def _samples_apart(m: int, n: int, steps: int) -> tuple[Values, Values]:
-    """Samples of m and n values whose distance is steps / m: so many above all, the others spread evenly."""
+    """Build samples of m and n values whose distance is steps / m."""
     spread = np.arange(m - steps) * n // max(1, m - steps)
     return np.concatenate([spread, np.full(steps, n)]).astype(np.float64), np.arange(n, dtype=np.float64)

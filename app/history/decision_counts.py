@@ -1,4 +1,4 @@
-"""Counts of decisions and verdicts over a time: what rates and shift reports are made of."""
+"""Counts of decisions and verdicts in a time span, for rates and shift reports."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ _COLUMNS = inspections.columns
 
 @dataclass(frozen=True)
 class TimeSpan:
-    """A time with its begin and without its end, in milliseconds since 1970, UTC."""
+    """A half-open time span [from, to), in milliseconds since 1970, UTC."""
 
     from_ms: int
     to_ms: int
 
     def filter(self, category: str | None, station: str | None) -> InspectionFilter:
-        """The inspections that were made in it: of one category, or of all, and likewise of a station."""
+        """Return a filter for this time span, and for a category and a station unless None."""
         return InspectionFilter(category=category, station=station, from_ms=self.from_ms, to_ms=self.to_ms)
 
 
 def skip_deleted(connection: Connection, span: TimeSpan) -> TimeSpan:
-    """The latter part of a time, from which no decision's inspections have been deleted by age.
+    """Return the latter part of a time span, in which retention by age has deleted nothing.
 
-    Where passed ones are gone and rejected ones are not, everything would seem to have been rejected.
+    Otherwise deleted PASS inspections would raise the share of the rejected ones.
     """
     deleted_before = connection.scalar(select(func.max(retention.c.deleted_before_ms))) or 0
     return TimeSpan(min(max(span.from_ms, deleted_before), span.to_ms), span.to_ms)
@@ -39,12 +39,12 @@ def skip_deleted(connection: Connection, span: TimeSpan) -> TimeSpan:
 def count_decisions(
     connection: Connection, category: str, span: TimeSpan, station: str | None = None
 ) -> dict[Decision, DecisionCounts]:
-    """Count a category's inspections by decision, and the verdicts on them; of one station, or of all."""
-    wanted = span.filter(category, station)
-    inspected = browsing.count_decisions(connection, wanted)
+    """Count a category's inspections and verdicts by decision, at one station or at all."""
+    where = span.filter(category, station)
+    inspected = browsing.count_decisions(connection, where)
     verdicts = (
         select(_COLUMNS.decision, _COLUMNS.verdict, func.count())
-        .where(*wanted.conditions(), _COLUMNS.verdict.in_(("good", "defect")))
+        .where(*where.conditions(), _COLUMNS.verdict.in_(("good", "defect")))
         .group_by(_COLUMNS.decision, _COLUMNS.verdict)
     )
     found = {(decision, verdict): n for decision, verdict, n in connection.execute(verdicts)}
@@ -61,7 +61,7 @@ def count_decisions(
 def count_versions(
     connection: Connection, span: TimeSpan, categories: Collection[str] | None, station: str | None = None
 ) -> dict[str, dict[str, int]]:
-    """How many inspections each version answered in a time, by category; of some categories, or of all."""
+    """Count inspections by category and version, in some categories or in all."""
     query = (
         select(_COLUMNS.category, _COLUMNS.version, func.count())
         .where(*span.filter(None, station).conditions())

@@ -1,7 +1,7 @@
-"""The guard of all that deletes by itself: what would take much of the history waits for a person.
+"""Guard against automatic deletions of much history: these wait for an administrator.
 
-A retention pass may meet a clock that is a year ahead, and a sweep a database that was set back to an earlier
-state. Both would delete what is wanted. Neither can be told from a setting that was tightened on purpose.
+A wrong clock can make retention delete too much, and so can a database restored to an earlier state. The
+service cannot tell these cases from a setting that was tightened on purpose.
 """
 
 import logging
@@ -17,8 +17,8 @@ logger = logging.getLogger("flowgauge.retention")
 
 KINDS: Final[tuple[DeletionKind, ...]] = get_args(DeletionKind)
 
-# What one pass may delete by itself: so many inspections, bytes or files, or a share of all, whichever is
-# more. In normal operation a pass comes every minute, and there are no orphans at all.
+# One pass may delete this number (inspections, bytes, files) or this share of all, whichever is more. In
+# normal operation a pass runs every minute and finds no orphans.
 _ALLOWED: Final[Mapping[DeletionKind, tuple[int, float]]] = {
     "age": (100, 0.1),
     "size": (100 * 2**20, 0.1),
@@ -35,7 +35,7 @@ _MEANING: Final[Mapping[DeletionKind, str]] = {
 
 
 class DeletionGuard:
-    """Holds passes that would delete much at once. May be used from several threads at once."""
+    """Holds deletions that are too large for one pass. Thread-safe."""
 
     def __init__(self) -> None:
         self._held: dict[DeletionKind, HeldDeletion] = {}
@@ -43,15 +43,16 @@ class DeletionGuard:
         self._lock = threading.Lock()
 
     def allows(self, kind: DeletionKind, count: int, total: int) -> bool:
-        """Tell whether a pass may delete so much now, as `HeldDeletion` counts it; else hold it for a person.
+        """Tell if a pass may delete this much now; if not, hold the deletion for an administrator.
 
-        A confirmation is spent by the next pass, and is for about as much as was shown.
+        `count` and `total` are in the units of `HeldDeletion`. A confirmation holds for the next pass only,
+        and for about the amount that was shown.
         """
-        least, share = _ALLOWED[kind]
+        minimum, share = _ALLOWED[kind]
         with self._lock:
             confirmed = self._confirmed.pop(kind, 0)
             known = self._held.pop(kind, None)
-            if count <= confirmed + max(least, share * total):
+            if count <= confirmed + max(minimum, share * total):
                 return True
             since = iso(now_ms()) if known is None else known.since
             reason = _MEANING[kind].format(count=count, total=total)
@@ -61,12 +62,12 @@ class DeletionGuard:
         return False
 
     def held(self) -> list[HeldDeletion]:
-        """The deletions that wait for a person."""
+        """Return the deletions that wait for an administrator."""
         with self._lock:
             return [self._held[kind] for kind in KINDS if kind in self._held]
 
     def confirm(self, kind: DeletionKind) -> HeldDeletion:
-        """Let the next pass delete what is held.
+        """Allow the next pass to delete what is held.
 
         Raises:
             Problem: conflict, if nothing of this kind is held.

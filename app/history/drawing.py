@@ -1,4 +1,4 @@
-"""Overlays and heatmaps of inspections that were kept, drawn when somebody looks."""
+"""Overlays and heatmaps of stored inspections, drawn on request."""
 
 import asyncio
 import json
@@ -22,25 +22,25 @@ logger = logging.getLogger("flowgauge.history")
 
 View = Literal["picture", "overlay", "heatmap"]
 
-# Whoever looks at the history waits, rather than take memory and time from the line. A key has half of these
-# places, and several screens may share one: a browser asks for six pictures at a time.
-MOST_WAITING: Final = 32
-# Drawn and not yet taken; beyond, nothing more is begun. More than the largest drawing that is possible by
-# default has (50 megapixels of noise): one that is taken slowly must not shut all others out.
-_MOST_BYTES: Final = 256 * 2**20
-# What is kept was accepted once, whatever the limits are by now.
+# Viewers of the history wait, so that inspections keep memory and CPU. A key may hold half of these places.
+# Several screens may share a key, and a browser requests six images at a time.
+MAX_WAITING: Final = 32
+# Bytes that are drawn and not yet sent; at the limit no new drawing starts. It exceeds the largest drawing of
+# the default settings (50 megapixels of noise), so one slow reader cannot block all others.
+_MAX_BYTES: Final = 256 * 2**20
+# Stored uploads were accepted once; the limits may have changed since.
 _NO_LIMITS: Final = image_limits.ImageLimits(sys.maxsize, sys.maxsize, sys.maxsize)
 _JPEG_QUALITY: Final = 88
 
 
 class DrawingSource(NamedTuple):
-    """An inspection, by what it is drawn from.
+    """Inputs for drawing a stored inspection.
 
     Attributes:
         identifier: of the inspection.
         sha256: of the upload's bytes.
         scale: the heatmap's colours.
-        sample_bits: that the model expected in it, see `decoder.decode_image`.
+        sample_bits: bits that the model expected per sample, see `decoder.decode_image`.
     """
 
     identifier: str
@@ -50,7 +50,7 @@ class DrawingSource(NamedTuple):
 
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
-        """By a row of the table `inspections`."""
+        """Create it from a row of the table `inspections`."""
         sample_bits = json.loads(row.answer).get("image", {}).get("sample_bits", MAX_SAMPLE_BITS)
         return cls(row.id, row.image_sha256, heatmap.ColourScale(row.map_low, row.map_middle), sample_bits)
 
@@ -59,29 +59,29 @@ class Drawer:
     """Draws one image at a time, in a thread of its own.
 
     Args:
-        pictures: the files to draw from.
+        files: images and score maps of the history.
 
     Attributes:
-        unsent: the account of what was drawn and is yet to be sent; apart from the line's own.
+        unsent: account of drawings that are not sent yet, separate from that of inspections.
     """
 
-    def __init__(self, pictures: InspectionFiles) -> None:
-        self.unsent = Admission(sys.maxsize, _MOST_BYTES)
-        self._pictures = pictures
+    def __init__(self, files: InspectionFiles) -> None:
+        self.unsent = Admission(sys.maxsize, _MAX_BYTES)
+        self._files = files
         self._thread = ThreadPoolExecutor(1, "history-drawing")
-        self._places = ConcurrencyLimit(MOST_WAITING, "pictures wait to be drawn")
+        self._places = ConcurrencyLimit(MAX_WAITING, "images wait to be drawn")
 
     async def draw(
         self, view: View, source: DrawingSource, side: int | None = None, key_id: str | None = None
     ) -> bytes | None:
-        """Draw an image; None where what it is drawn from is missing or damaged.
+        """Draw an image; None if its files are missing or damaged.
 
         Args:
-            view: which one; "picture" is the upload itself, whatever format it came in.
+            view: the drawing; "picture" is the upload itself, in any format.
             source: the inspection.
-            side: pixels of the longer side at most, of a JPEG for looking at, where a smaller upload keeps
-                its size; None for a PNG of the upload's size.
-            key_id: whose place it takes while it waits, see `ConcurrencyLimit`.
+            side: maximal pixels of the longer side of a JPEG; smaller uploads keep their size. None for a PNG
+                of the upload's size.
+            key_id: key that holds a place while the drawing waits, see `ConcurrencyLimit`.
 
         Raises:
             Problem: queue-full.
@@ -91,7 +91,7 @@ class Drawer:
             return await loop.run_in_executor(self._thread, self._render, view, source, side)
 
     def close(self) -> None:
-        """Finish what is being drawn, and end the thread."""
+        """Finish the running drawing and end the thread."""
         self._thread.shutdown(cancel_futures=True)
 
     def _render(self, view: View, source: DrawingSource, side: int | None) -> bytes | None:
@@ -102,7 +102,7 @@ class Drawer:
             height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
             image = resizing.resize(image, (height, width), "halves-area")
         if view != "picture":
-            scores = self._pictures.score_map(source.identifier)
+            scores = self._files.read_score_map(source.identifier)
             if scores is None:
                 return None
             if view == "overlay":
@@ -112,13 +112,13 @@ class Drawer:
         return heatmap.encode_png(image) if side is None else _jpeg(image)
 
     def _decoded(self, source: DrawingSource) -> NDArray[np.uint8] | None:
-        data = self._pictures.picture(source.sha256)
+        data = self._files.read_image(source.sha256)
         if data is None:
             return None
         try:
             return decoder.decode_image(data, _NO_LIMITS, source.sample_bits)
-        except image_errors.ImageError:  # accepted once, by another version of the decoder
-            logger.exception("the picture of inspection %s cannot be drawn", source.identifier)
+        except image_errors.ImageError:  # another version of the decoder accepted it
+            logger.exception("the image of inspection %s cannot be drawn", source.identifier)
             return None
 
 
@@ -126,5 +126,5 @@ def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
     done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     if not done:
-        raise RuntimeError(f"OpenCV could not encode a picture of shape {rgb.shape} as JPEG")
+        raise RuntimeError(f"OpenCV could not encode an image of shape {rgb.shape} as JPEG")
     return data.tobytes()

@@ -1,15 +1,16 @@
-"""Drift: whether what is inspected still looks like what a model was calibrated on.
+"""Drift monitoring: comparison of recent inspections with the calibration images.
 
-The latest inspections by the version of a category that serves, and apart from them those of every station
-that has a calibration of its own, are compared with the calibration images by the two-sample
-Kolmogorov-Smirnov statistic: their scores, and the mean and the deviation of the features of every
-scale. Twenty times per window there is a look. Every look at every statistic is held to 0.01 divided by their
-number (Bonferroni); so as long as inspected parts are exchangeable with the calibration images, the chance of
-an alarm within any one window is at most 1 %. Parts that resemble the ones just before them, by batches of
-material, say, are not exchangeable and alarm more often, and so do several images of each part.
+A window holds the latest inspections of the serving version of a category. A station with its own calibration
+has its own window. The two-sample Kolmogorov-Smirnov statistic compares scores, and mean and deviation of the
+features of every scale.
 
-A difference that is certain but small is no alarm: where at most one inspection in ten is not as it was, the
-distance is at most 0.1. The converse does not hold: a distance below 0.1 may come of a change of all.
+A window is tested twenty times. Each test of each statistic has the level 0.01 divided by their number
+(Bonferroni). So if inspected parts are exchangeable with the calibration images, the probability of an alarm
+in one window is at most 1 %. Parts that resemble their predecessors (batches of material, several images of a
+part) are not exchangeable and raise more alarms.
+
+A significant but small difference is no alarm: if at most one inspection in ten changed, the distance is at
+most 0.1. The converse does not hold: a change of all inspections may give a distance below 0.1.
 """
 
 import json
@@ -31,7 +32,7 @@ from flows.fastflow.manifest import Precision
 logger = logging.getLogger("flowgauge.drift")
 
 LOOKS: Final = 20
-# An alarm ends when every distance has fallen below this share of what raises it: it does not flicker.
+# An alarm ends when every distance is below this share of its alarm distance, so that it does not flicker.
 _CLEAR: Final = 0.75
 
 Row = Mapping[str, Any]
@@ -39,16 +40,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class DriftReference:
-    """Calibration images that the inspections of a category are compared with.
+    """Statistics of the calibration images that inspections are compared with.
 
     Attributes:
-        settings: of what else changes scores, the revision; a window never spans two.
-        rising_only: whether only higher scores count: a region of interest lowers them.
+        settings: revision of everything else that changes scores; a window never spans two.
+        rising_only: true if only higher scores count, because a region of interest lowers scores.
         samples: by name, the calibration images' values, sorted: "score" first, then the features in the
             order of a row's `features`.
-        since_ms: from when on version and settings may have been the same, in milliseconds since 1970, UTC.
-        station: whose it is: of a station that has a calibration of its own; None of all others.
-        precision: of the engine that scored the calibration images; scores of others do not compare.
+        since_ms: earliest time of this version and these settings, in milliseconds since 1970, UTC.
+        station: the station with its own calibration; None for all others.
+        precision: precision of the engine that scored the calibration images; others do not compare.
     """
 
     version: str
@@ -60,20 +61,20 @@ class DriftReference:
     precision: Precision = "float32"
 
     def same(self, other: "DriftReference") -> bool:
-        """Whether inspections of one window may be compared with both."""
+        """Tell if one window may be compared with both."""
         return (self.version, self.settings) == (other.version, other.settings)
 
 
 @dataclass(frozen=True)
 class DriftState:
-    """DriftMonitor of a category, or of a station with a calibration of its own.
+    """Drift of a category, or of a station with its own calibration.
 
     Attributes:
-        version: the one that serves, whose inspections these are.
-        inspections: how many are in the window.
-        since: when the oldest of them was made, ISO 8601.
-        comparisons: by the last look; none before the first.
-        alarm_since: when the inspection was made that raised the alarm, ISO 8601.
+        version: the serving version.
+        inspections: number of inspections in the window.
+        since: time of the oldest of them, ISO 8601.
+        comparisons: results of the latest test; empty before the first.
+        alarm_since: time of the inspection that raised the alarm, ISO 8601.
     """
 
     version: str
@@ -85,22 +86,21 @@ class DriftState:
 
     @property
     def alarm(self) -> bool:
-        """Whether the inspections differ from the calibration images."""
+        """True if the inspections differ from the calibration images."""
         return self.alarm_since is not None
 
 
 class DriftMonitor:
-    """The windows of all categories. May be used from several threads at once.
+    """The drift windows of all categories. Thread-safe.
 
     Args:
-        window: inspections compared at a time.
-        reference: gives what inspections of a category and a station are compared with now; None where there
-            is nothing.
-        latest: gives the latest rows of a category, so many at most, oldest first: of one station, or, where
-            that is None, of all but some; from an id on. Filing waits for it, so it must not read a whole
+        window: number of inspections in a window.
+        reference: returns the current reference of a category and station; None if there is none.
+        latest: returns the latest rows, oldest first; its arguments are category, limit, station (None for
+            all), excluded stations and first id. The history's writer waits for it: it must not read a whole
             history.
-        categories: those that are watched before anything of them is inspected or asked about.
-        stations: those of a category that have a calibration of their own.
+        categories: returns the categories to watch from the start.
+        stations: returns a category's stations with their own calibration.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class DriftMonitor:
         self._lock = threading.Lock()
 
     def on_filed(self, rows: Sequence[Row]) -> None:
-        """Take up inspections that are in the database now."""
+        """Add inspections that were just written to the database."""
         by_place: dict[tuple[str, str | None], list[Row]] = {}
         for row in rows:
             by_place.setdefault((row["category"], row.get("station")), []).append(row)
@@ -131,35 +131,35 @@ class DriftMonitor:
                     window.add(own)
 
     def state(self, category: str, station: str | None = None) -> DriftState | None:
-        """How a category is, or a station of it that has a calibration of its own; else as the others.
+        """Return the drift of a station with its own calibration, else that of its category.
 
-        None where there is no active version to compare with.
+        None if no active version gives a reference.
         """
         with self._lock:
             window = self._current(category, station)
             return None if window is None else window.state()
 
     def windows(self, category: str) -> list[DriftState]:
-        """How a category is, and after that each of its stations that has a calibration of its own.
+        """Return the drift of a category, then that of each station with its own calibration.
 
-        None of them where there is no active version to compare with.
+        Empty if no active version gives a reference.
         """
         stations = (None, *self._stations(category))
         found = [(station, self.state(category, station)) for station in stations]
-        # A calibration may have come or gone between the one look and the other.
+        # A calibration may have been added or removed in between.
         return [state for station, state in found if state is not None and state.station == station]
 
     def states(self) -> dict[str, list[DriftState]]:
-        """The windows of all categories that have an active version."""
+        """Return the drift of all categories that have an active version."""
         names = dict.fromkeys((*self._categories(), *(category for category, _ in tuple(self._windows))))
         found = ((category, self.windows(category)) for category in names)
         return {category: states for category, states in found if states}
 
     def _current(self, category: str, station: str | None) -> "_Window | None":
-        """The window of what is active now: begun afresh when that changes, at start from the database."""
+        """Return the current window; a new one after a change, filled from the database at the start."""
         reference = self._reference(category, station)
         if reference is None or reference.station != station:
-            # The model is gone, or the station's own calibration.
+            # The model or the station's own calibration is gone.
             self._windows.pop((category, station), None)
         if reference is None:
             return None
@@ -176,19 +176,19 @@ class DriftMonitor:
 
 
 class _Window:
-    """The latest inspections that compare with a reference."""
+    """The latest inspections that are comparable with a reference."""
 
     def __init__(self, category: str, reference: DriftReference, size: int) -> None:
         self._category = category
         self.reference = reference
         self._rows = deque[tuple[str, tuple[float, ...]]](maxlen=size)
-        self._every = -(-size // LOOKS)  # rounded up: no more looks than the level is divided by
+        self._every = -(-size // LOOKS)  # rounded up: at most LOOKS tests per window
         self._added = 0
         self._comparisons: tuple[Comparison, ...] = ()
         self._alarm_since: str | None = None  # an inspection
 
     def state(self) -> DriftState:
-        """What is known now."""
+        """Return the current state."""
         since, alarm_since = (
             None if identifier is None else clock.iso(clock.id_to_ms(identifier))
             for identifier in (self._rows[0][0] if self._rows else None, self._alarm_since)
@@ -197,20 +197,20 @@ class _Window:
         return DriftState(version, len(self._rows), since, self._comparisons, alarm_since, station)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Take up inspections; those that do not compare, or are there already, are left out."""
-        # At the start rows may be read from the database that are just being announced.
+        """Add inspections; skip those that are not comparable or already there."""
+        # At the start a row may come both from the database and from the writer.
         known = {identifier for identifier, _ in self._rows}
-        wanted = self.reference.version, self.reference.precision
+        comparable = self.reference.version, self.reference.precision
         for row in rows:
-            if (row["version"], row["precision"]) != wanted or row["id"] in known:
+            if (row["version"], row["precision"]) != comparable or row["id"] in known:
                 continue
             self._rows.append((row["id"], _values(row, len(self.reference.samples))))
             self._added += 1
             if self._added % self._every == 0:
-                self._look()
+                self._test()
 
-    def _look(self) -> None:
-        """Compare, and turn the alarm on or off."""
+    def _test(self) -> None:
+        """Compare the window with the reference, and set or clear the alarm."""
         table = np.array([values for _, values in self._rows])
         samples = self.reference.samples
         tests = LOOKS * len(samples)
@@ -238,11 +238,11 @@ class _Window:
                 )
         elif not any(comparison.reaches(_CLEAR) for comparison in self._comparisons):
             self._alarm_since = None
-            logger.warning("the inspections of %s are like its calibration images again", self._category)
+            logger.warning("the inspections of %s match its calibration images again", self._category)
 
 
 def _values(row: Row, width: int) -> tuple[float, ...]:
-    """The score and the features of a row; NaN for features that it does not have."""
+    """Return the score and the features of a row; NaN for missing features."""
     features = json.loads(row["features"]) if row["features"] else []
     if len(features) != width - 1:
         features = [math.nan] * (width - 1)

@@ -1,4 +1,4 @@
-"""What drift is told by: calibration images of versions that serve, and the inspections before the start."""
+"""Inputs of drift monitoring: calibration statistics of serving versions, and earlier inspections."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -21,19 +21,19 @@ from flows.fastflow.manifest import Calibration, Precision
 
 logger = logging.getLogger("flowgauge.drift")
 
-# Those that were not made at some stations are looked for among so many windows of a category's latest.
+# Inspections of other stations are searched among this many windows of a category's latest.
 _WINDOWS: Final = 20
 
 
 class DriftReferences:
-    """Reads the references of a models folder, each once.
+    """Reads and caches the drift references of a models folder.
 
     Args:
         models: the models folder.
-        settings: of a category.
-        precision: of the engine that serves.
-        serving: the version that answers for a category; None where the active one will.
-        calibrations: those beside the bundles.
+        settings: returns the settings of a category.
+        precision: precision of the serving engine.
+        serving: returns the serving version of a category; None before the active version is loaded.
+        calibrations: calibrations stored beside the bundles.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class DriftReferences:
         self._broken: set[str] = set()
 
     def __call__(self, category: str, station: str | None = None) -> DriftReference | None:
-        """The reference of a category's station: the calibration in force there.
+        """Return the reference of a station: its calibration in force.
 
-        None where no version is active, or something cannot be read.
+        None if no version is active or a file cannot be read.
         """
         try:
             reference = self._read(category, station)
         except (Problem, OSError, bundle.BundleError) as error:
-            if category not in self._broken:  # once, and not whenever metrics are read
+            if category not in self._broken:  # once, not at every read of the metrics
                 logger.warning("%s cannot be read: its drift is not watched (%s)", category, error)
             self._broken.add(category)
             return None
@@ -69,12 +69,12 @@ class DriftReferences:
         return reference
 
     def categories(self) -> list[str]:
-        """The categories that have models."""
+        """Return the categories that have models."""
         return models_folder.categories(self._models)
 
     def stations(self, category: str) -> list[str]:
-        """The stations of a category that have a calibration of their own for the version that serves."""
-        # Which version that is, it finds out.
+        """Return the stations with their own calibration for the serving version."""
+        # The call finds the serving version.
         slot = None if self(category) is None else self._slots.get(category)
         return [] if slot is None else self._calibrations.stations(slot)
 
@@ -97,27 +97,27 @@ class DriftReferences:
         calibration = found.renewal.calibration if found else slot.manifest.calibration_of(self._precision)
         if calibration is None:
             return None
-        whose = found.renewal.station if found else None
+        owner = found.renewal.station if found else None
         made = revisions, found.calibrator.identifier if found else None
-        known = self._known.get((category, whose))
+        known = self._known.get((category, owner))
         if known is None or (known.version, known.settings) != (version, made):
             since_ms = self._unchanged_since_ms(category, version)
-            known = self._known[category, whose] = DriftReference(
-                version, made, bool(regions), sorted_statistics(calibration), since_ms, whose, self._precision
+            known = self._known[category, owner] = DriftReference(
+                version, made, bool(regions), sorted_statistics(calibration), since_ms, owner, self._precision
             )
         return known
 
     def _unchanged_since_ms(self, category: str, version: str) -> int:
-        """Since when version, settings and calibrations may have been as they are, by their files' times."""
+        """Return the last change of version, settings or calibrations, by the times of their files."""
         folder = self._models / category
-        renewals = models_folder.calibrations_folder(folder / version)  # it changes with every file in it
-        files = (folder / models_folder.ACTIVE, folder / SETTINGS, renewals)
+        calibrations = models_folder.calibrations_folder(folder / version)  # its time changes with every file in it
+        files = (folder / models_folder.ACTIVE, folder / SETTINGS, calibrations)
         changed = max(path.stat().st_mtime_ns for path in files if path.exists())
         return min(changed // 1_000_000, now_ms())
 
 
 def sorted_statistics(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """What a calibration knows of its pictures, by the name of the statistic, each sorted."""
+    """Return the values of the calibration images by statistic, each sorted."""
     found = {"score": np.sort(np.asarray(calibration.scores))}
     columns = np.asarray(calibration.statistics or []).T
     for i, column in enumerate(columns):
@@ -128,24 +128,24 @@ def sorted_statistics(calibration: Calibration) -> dict[str, np.ndarray[tuple[in
 def load_latest_inspections(
     database: Database, category: str, limit: int, station: str | None, without: Sequence[str], first: str
 ) -> Sequence[Row]:
-    """The latest inspections of a category, oldest first: what `Drift` begins with.
+    """Load the latest inspections of a category, oldest first, to fill a drift window.
 
     Args:
-        database: the history's.
-        category: of the inspections.
-        limit: how many, at most.
-        station: where they were made; None for anywhere but `without`.
-        without: stations. They are left out of the category's latest `limit` times 20, so where nearly all
-            are made there, fewer are found than there may be.
-        first: the id from which on they are wanted.
+        database: the history's database.
+        category: category of the inspections.
+        limit: maximal number of inspections.
+        station: their station; None for all except `without`.
+        without: excluded stations. They are removed from the category's latest 20 * `limit` inspections, so
+            fewer than `limit` may be found.
+        first: smallest id.
     """
     columns = inspections.c
-    wanted = [columns[name] for name in ("id", "version", "precision", "score", "features", "station")]
-    query = select(*wanted).where(columns.category == category, columns.id >= first)
+    selected = [columns[name] for name in ("id", "version", "precision", "score", "features", "station")]
+    query = select(*selected).where(columns.category == category, columns.id >= first)
     if station is not None:
         query = query.where(columns.station == station)
-    # Looking for rows that are rare, or that there are not, must not read the whole history, for filing waits
-    # meanwhile: so others are left out of some that were read.
+    # A search for rare rows must not read the whole history, because the writer waits meanwhile. So excluded
+    # stations are removed from a limited number of rows.
     query = query.order_by(columns.id.desc()).limit(limit * _WINDOWS if without else limit)
     with database.read() as connection:
         found = [dict(row) for row in connection.execute(query).mappings()]

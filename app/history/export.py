@@ -1,4 +1,4 @@
-"""The history as files: one JSON object a line, or a table that is safe to open in a spreadsheet."""
+"""Exports of the history: NDJSON, or CSV that is safe to open in a spreadsheet."""
 
 import csv
 import io
@@ -14,13 +14,13 @@ from app.schemas import history as schemas
 from app.schemas.predict import links_of
 
 # The beginning of a formula, also within a text: some spreadsheets split at other separators than commas.
-# The last signs are those of East Asian ones.
+# The last characters are full-width forms.
 _FORMULA: Final = re.compile(r"^(?=[\t\r\n])|(^|[;,|\t]\s*)(?=[=+\-@＝＋－＠])")  # noqa: RUF001
 _HEADER: Final = ("inspection_id", "created", *(column.name for column in SUMMARY[2:]))
 
 
 def to_summary(row: Row[Any]) -> schemas.InspectionSummary:
-    """A row of `queries.SUMMARY` as it goes over the wire."""
+    """Convert a row of `queries.SUMMARY` to its schema."""
     fields = dict(row._mapping)
     return schemas.InspectionSummary(
         **fields,
@@ -32,15 +32,15 @@ def to_summary(row: Row[Any]) -> schemas.InspectionSummary:
 
 
 def export_ndjson(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
-    """Each inspection as in /v1/inspections, on a line of its own; a piece for every page."""
+    """Export one JSON object per line, as in /v1/inspections; yields one piece per page."""
     for rows in pages:
         yield "".join(f"{to_summary(row).model_dump_json()}\n" for row in rows).encode()
 
 
 def export_csv(pages: Iterable[Sequence[Row[Any]]]) -> Iterator[bytes]:
-    """CSV (RFC 4180) in UTF-8 with a line of column names; a piece for every page.
+    """Export CSV (RFC 4180) in UTF-8 with a header; yields one piece per page.
 
-    Text that a spreadsheet would run as a formula begins with an apostrophe.
+    An apostrophe is put before text that a spreadsheet would run as a formula.
     """
     yield _lines([_HEADER])
     for rows in pages:

@@ -1,4 +1,4 @@
-"""The history of inspections: what the service promises to keep, and where it is kept."""
+"""The history of inspections: journal, database and files behind one interface."""
 
 import asyncio
 import logging
@@ -26,17 +26,17 @@ logger = logging.getLogger("flowgauge.history")
 
 T = TypeVar("T")
 
-# Seconds that closing takes at most to file what waits. The rest stays in the journal for the next start.
+# Closing writes waiting records for at most this long. The rest stays in the journal for the next start.
 _CLOSE_SECONDS: Final = 10.0
-_WAIT_SECONDS: Final = 10.0  # that a request waits for an inspection to be filed
-_FINDERS: Final = 4  # idempotency keys that are looked up at a time
-MAX_ARCHIVES: Final = 4  # that are sent at a time
-MAX_EXPORTS: Final = 4  # likewise, a page of rows each
+_WAIT_SECONDS: Final = 10.0  # a request waits this long for an inspection to reach the database
+_FINDERS: Final = 4  # parallel lookups of idempotency keys
+MAX_ARCHIVES: Final = 4  # sent in parallel
+MAX_EXPORTS: Final = 4  # sent in parallel, a page of rows each
 
 
 def folder_lock(folder: Path) -> FileLock:
-    """The lock that whoever writes to a history's folder holds."""
-    # Taken in one thread and given back in another.
+    """Return the lock for writing to a history's folder."""
+    # One thread acquires the lock, another one releases it.
     return FileLock(folder / "lock", thread_local=False)
 
 
@@ -45,52 +45,52 @@ class HistoryError(RuntimeError):
 
 
 class History:
-    """Inspections in a database, their pictures and maps in a folder, and a journal in front of both.
+    """Inspections in a database, images and maps in a folder, and a journal in front of both.
 
-    `record` returns when the journal has an inspection; a thread files it a moment later. `database` is for
-    reading at any time; rows of inspections and files are deleted through `in_writer` alone. `identity`
-    is that of the database, known from `open` on.
+    `record` returns as soon as the journal has an inspection; a thread writes it to the database a moment
+    later. Read `database` at any time, but delete rows and files only through `run_in_writer`. `identity` is
+    that of the database, known after `open`.
 
     Raises:
-        DatabaseError: the URL is of no database that can be used.
+        DatabaseError: the database URL is not usable.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.folder = settings.history.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(settings.database_url)
-        self.pictures = InspectionFiles(self.folder)
-        self.drawer = Drawer(self.pictures)
-        # Who sends an archive of pictures holds a place, and one of the pictures in memory.
+        self.files = InspectionFiles(self.folder)
+        self.drawer = Drawer(self.files)
+        # Sending an archive takes a place and keeps one image in memory.
         self.archives = ConcurrencyLimit(MAX_ARCHIVES, "archives are being sent")
         self.exports = ConcurrencyLimit(MAX_EXPORTS, "exports are being sent")
         self._journal_bytes = settings.journal_bytes
-        # Where the database is gone, each of these waits for a timeout; what else needs a thread must not.
+        # If the database is gone, each lookup waits for a timeout; these must not block other threads.
         self._finders = ThreadPoolExecutor(_FINDERS, "idempotency")
         self._lock = folder_lock(self.folder)
         self._callbacks: list[Callable[[Rows], None]] = []
 
     async def open(self) -> None:
-        """Bring the tables to this version, and begin to file what an earlier process has left.
+        """Upgrade the tables, and start to write what an earlier process left in the journal.
 
         Raises:
-            HistoryError: another server has the folder, or the disk refuses.
-            DatabaseError: the database does not answer, or another version of FlowGauge has made it.
+            HistoryError: another server uses the folder, or the disk fails.
+            DatabaseError: the database does not answer, or belongs to another version of FlowGauge.
         """
         await asyncio.to_thread(self._open)
 
     async def close(self) -> None:
-        """File what waits, as far as a few seconds suffice, and let go of everything."""
+        """Write waiting records for a few seconds at most, and release everything."""
         await asyncio.to_thread(self._close)
 
-    def require_room(self, picture_bytes: int) -> None:
-        """Refuse early what could not be kept.
+    def require_room(self, image_bytes: int) -> None:
+        """Refuse early an inspection that could not be kept.
 
         Raises:
             Problem: history-unavailable.
         """
         try:
-            self._journal.require_room(picture_bytes)
+            self._journal.require_room(image_bytes)
         except JournalFull as error:
             raise Problem(
                 "history-unavailable",
@@ -99,87 +99,87 @@ class History:
             ) from error
 
     async def record(self, entry: HistoryEntry) -> None:
-        """Keep an inspection; when this returns, a crash of the process loses nothing of it.
+        """Keep an inspection; after the return, a crash of the process cannot lose it.
 
-        One whose caller is cancelled meanwhile may be kept all the same.
+        If the caller is cancelled meanwhile, the inspection may still be kept.
 
         Raises:
-            Problem: history-unavailable; it is not kept.
+            Problem: history-unavailable; the inspection is not kept.
         """
         await asyncio.wrap_future(self._appending.submit(self._append, entry))
 
-    async def settled(self) -> None:
-        """Wait until all that was answered so far is in the database.
+    async def wait_until_filed(self) -> None:
+        """Wait until all inspections answered so far are in the database.
 
         Raises:
-            Problem: history-unavailable, if it cannot be filed at present or that takes too long.
+            Problem: history-unavailable, if they cannot be written now or it takes too long.
         """
-        # One whose caller has left may be on its way into the journal.
+        # An inspection whose caller was cancelled may be on its way into the journal.
         appended = await asyncio.wrap_future(self._appending.submit(lambda: self._journal.appended))
         await self._filed(appended)
 
     async def find_idempotent(self, key_id: str | None, key: str) -> queries.EarlierAnswer | None:
-        """The inspection that a key's idempotency key has led to, or None.
+        """Find the inspection of a caller's idempotency key, or None.
 
-        While the database is away, as far as it is remembered: a line rather has an image inspected twice
+        While the database is away, only recent answers in memory count: inspecting an image twice is better
         than not at all.
 
         Raises:
-            Problem: history-unavailable, if it may not be filed yet.
+            Problem: history-unavailable, if the inspection may still wait in the journal.
         """
-        # In the thread that appends: one whose caller has left may be on its way into the journal.
+        # In the thread that appends: an inspection whose caller was cancelled may be on its way there.
         recent = await asyncio.wrap_future(self._appending.submit(self._recent.find, key_id, key))
-        if recent is not None or self._recorder.database_is_away:
+        if recent is not None or self._writer.database_is_away:
             return recent
 
         def find() -> queries.EarlierAnswer | None:
-            if self._recorder.database_is_away:  # found while this one waited for a thread
+            if self._writer.database_is_away:  # noticed while this lookup waited for a thread
                 return None
             try:
                 with self.database.read() as connection:
                     return queries.find_idempotent(connection, key_id, key)
             except DatabaseUnavailable as error:
-                self._recorder.database_is_away = True
+                self._writer.database_is_away = True
                 logger.warning("idempotency keys are looked up in memory: %s", error)
                 return None
 
         try:
             await self._filed(self._left_over)
         except Problem:
-            if self._recorder.database_is_away:
+            if self._writer.database_is_away:
                 return None
             raise
         return await asyncio.get_running_loop().run_in_executor(self._finders, find)
 
-    def in_writer(self, task: Callable[[], T]) -> Future[T]:
-        """Call a function in the thread that files, so that nothing is filed or deleted meanwhile.
+    def run_in_writer(self, task: Callable[[], T]) -> Future[T]:
+        """Call a function in the writer's thread, so that nothing is written or deleted meanwhile.
 
         Raises:
             RuntimeError: the history is not open.
         """
-        return self._recorder.run(task)
+        return self._writer.run(task)
 
     def on_filed(self, callback: Callable[[Rows], None]) -> None:
-        """Call a function with rows just filed, in the writer's thread, before who waits for them goes on."""
+        """Register a callback for new rows; it runs in the writer's thread, before waiters continue."""
         self._callbacks.append(callback)
 
     @property
     def backlog(self) -> int:
-        """Bytes that wait to be filed."""
+        """Bytes in the journal that are not in the database yet."""
         return self._journal.backlog
 
-    def accepts(self, picture_bytes: int) -> bool:
-        """Whether a picture of so many bytes would be kept, and the last one was not refused by the disk."""
+    def accepts(self, image_bytes: int) -> bool:
+        """Tell if an image of this size would be kept, and the disk took the last one."""
         try:
-            self._journal.require_room(picture_bytes)
+            self._journal.require_room(image_bytes)
         except JournalFull:
             return False
         return not self._journal.refused
 
     @property
     def failure(self) -> str | None:
-        """Why nothing can be filed at present, for the log and for metrics; None while all is well."""
-        return self._recorder.failure
+        """Reason why the database cannot be written now, for log and metrics; None if it can."""
+        return self._writer.failure
 
     def _open(self) -> None:
         try:
@@ -192,21 +192,21 @@ class History:
         try:
             self.database.upgrade()
             self.identity = identity.ensure_identity(self.database)
-            self.pictures.open()
+            self.files.open()
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
         except BaseException as error:
-            self._let_go()
+            self._release()
             if isinstance(error, OSError):
                 raise HistoryError(f"the history {self.folder} cannot be used: {error}") from error
             raise
         if self._journal.backlog:
             logger.info("filing %d bytes that an earlier process has left", self._journal.backlog)
         self._left_over = self._journal.appended
-        self._recorder = HistoryWriter(self.database, self.pictures, self._journal, self._callbacks)
+        self._writer = HistoryWriter(self.database, self.files, self._journal, self._callbacks)
         self._recent = RecentAnswers()
-        # One thread: what arrives is in the journal in the order in which it arrives.
+        # One thread keeps the order of arrival in the journal.
         self._appending = ThreadPoolExecutor(1, "journal")
-        self._recorder.wake()
+        self._writer.wake()
 
     def _append(self, entry: HistoryEntry) -> None:
         try:
@@ -219,13 +219,13 @@ class History:
                 "answer; store=false inspects without keeping.",
             ) from error
         self._recent.add(entry.row)
-        self._recorder.wake()
+        self._writer.wake()
 
     async def _filed(self, position: int) -> None:
-        """Wait until all records of the journal up to a position are in the database."""
-        if position <= self._recorder.filed:
+        """Wait until all journal records up to a position are in the database."""
+        if position <= self._writer.filed:
             return
-        filing = self._recorder.run(partial(self._recorder.file_until, position))
+        filing = self._writer.run(partial(self._writer.file_until, position))
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 done = await asyncio.wrap_future(filing)
@@ -237,13 +237,13 @@ class History:
     def _close(self) -> None:
         self.drawer.close()
         self._appending.shutdown()
-        self._recorder.close(_CLOSE_SECONDS)
+        self._writer.close(_CLOSE_SECONDS)
         self._journal.close()
         if self._journal.backlog:
             logger.warning("%d bytes stay in the journal for the next start", self._journal.backlog)
-        self._let_go()
+        self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._finders.shutdown(wait=False)
         self.database.close()
         self._lock.release()

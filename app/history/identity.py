@@ -1,4 +1,4 @@
-"""The identity of a history: cursors of events and the client of a broker are made of it."""
+"""The identity of a history, used in event cursors and in the MQTT client id."""
 
 import uuid
 
@@ -9,14 +9,14 @@ from app.database.tables import identity
 
 
 def read_identity(database: Database) -> str | None:
-    """The identity of a database with all tables, None where no server has used it."""
+    """Read the identity of an upgraded database; None if no server has used it."""
     with database.read() as connection:
         found: str | None = connection.scalar(select(identity.c.id))
     return found
 
 
 def ensure_identity(database: Database) -> str:
-    """The identity of a database with all tables, made where there is none."""
+    """Read the identity of an upgraded database, or create one."""
     if (known := read_identity(database)) is not None:
         return known
     made = str(uuid.uuid4())

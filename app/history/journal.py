@@ -1,7 +1,7 @@
-"""The journal: what has been answered and is not in the database yet, in files of records.
+"""The journal: files of records that are answered and not yet in the database.
 
-A record is written before its inspection is answered, so a process that is killed loses nothing: the next
-start reads the files. They are written, not synced; loss of power is outside the promise.
+A record is written before its inspection is answered, so a killed process loses nothing: the next start reads
+the files. They are not synced; a loss of power can lose the last records.
 """
 
 import logging
@@ -17,30 +17,29 @@ from app.registry.free_disk import SPARE_BYTES, free_bytes
 
 logger = logging.getLogger("flowgauge.history")
 
-# A file that has reached so many is read and filed as a whole: few enough that who waits for its first record
-# does not wait long.
+# Size of a full file, which is read and written to the database as a whole. Small files keep waiting short.
 FILE_BYTES: Final = 16 * 1024 * 1024
 
 
-class JournalFull(Exception):  # noqa: N818  (a state, which may pass)
-    """The journal has reached its limit, or the disk takes no more. Nothing was written."""
+class JournalFull(Exception):  # noqa: N818  (a temporary state)
+    """The journal has reached its limit, or the disk is full. Nothing was written."""
 
 
 class Journal:
-    """The journal of one folder. One thread appends, another one reads and drops; any may ask for room.
+    """The journal of one folder.
 
-    What is read is a file that nothing is appended to any more; so reading begins the next one, and appending
-    need not wait for the disk to make a file.
+    One thread appends, another one reads and drops; any thread may call `require_room`. Reading ends the
+    current file and begins the next one, so that appending need not create files.
 
     Attributes:
-        appended: bytes of all records since the start, with those that were found then.
-        dropped: how many of them wait no more, the oldest.
-        refused: whether the disk did not take the last record; `require_room` does not tell.
+        appended: bytes of all records since the start, including those found then.
+        dropped: bytes of the records that no longer wait.
+        refused: true if the disk did not take the last record; `require_room` does not tell.
 
     Args:
-        folder: of the files; made if absent.
-        max_bytes: records that may wait, together.
-        file_bytes: a file that has reached so many gets no more.
+        folder: folder of the files; created if absent.
+        max_bytes: total size of the records that may wait.
+        file_bytes: size of a full file.
     """
 
     def __init__(self, folder: Path, max_bytes: int, file_bytes: int = FILE_BYTES) -> None:
@@ -52,23 +51,23 @@ class Journal:
         for path in sorted(folder.glob("*.journal")):
             if size := path.stat().st_size:
                 self._waiting.append((path, size))
-            else:  # a process that was killed had just begun it
+            else:  # a killed process had just created it
                 path.unlink()
-        # Never a number that damage was kept under, or that could be overwritten.
+        # Never reuse the number of a damaged file that was kept.
         self._number = max((int(path.stem) for path in folder.iterdir() if path.stem.isdigit()), default=0)
         self.appended = sum(size for _, size in self._waiting)
         self.dropped = 0
         self.refused = False
-        self._lock = threading.Lock()  # of the file that is appended to
+        self._lock = threading.Lock()  # guards the current file
         self._begin()
 
     @property
     def backlog(self) -> int:
-        """Bytes of records that wait."""
+        """Bytes of the waiting records."""
         return self.appended - self.dropped
 
     def require_room(self, size: int) -> None:
-        """Raise JournalFull unless so many bytes more may wait."""
+        """Raise JournalFull unless this many more bytes may wait."""
         if self.backlog + size > self._max_bytes:
             raise JournalFull(f"{self.backlog} bytes wait to be filed, the limit is {self._max_bytes}")
         try:
@@ -79,7 +78,7 @@ class Journal:
             raise JournalFull("the disk has no room to spare")
 
     def append(self, record: JournalRecord) -> None:
-        """Write a record; it survives this process from when this returns.
+        """Write a record; after the return it survives a crash of this process.
 
         Raises:
             JournalFull: nothing was written.
@@ -91,31 +90,31 @@ class Journal:
                 _write(self._file, data, self._size)
             except OSError as error:
                 self.refused = True
-                with suppress(OSError):  # where even that fails, the next record is written over it
+                with suppress(OSError):  # if even that fails, the next record overwrites it
                     os.ftruncate(self._file, self._size)
                 raise JournalFull("the disk takes no more") from error
             self.refused = False
             self._size += len(data)
             self.appended += len(data)
             if self._size >= self._file_bytes:
-                with suppress(OSError):  # the file goes on
-                    self._next()
+                with suppress(OSError):  # keep the current file
+                    self._begin_next_file()
 
     def read(self) -> list[JournalRecord]:
-        """Read the file that waits longest; empty if no record waits.
+        """Read the records of the oldest file; empty if no record waits.
 
-        A record that was not finished is left out: it was never answered. A damaged one is an error in the
-        log, and it and what follows in its file are kept in a file of their own.
+        An unfinished record is skipped: it was never answered. A damaged record is logged; it and the rest of
+        its file are kept in a separate file.
 
         Raises:
-            OSError: the disk does not read, or takes no more; another attempt can help.
+            OSError: the disk fails or is full; another attempt can help.
         """
         while True:
             if not self._waiting:
                 with self._lock:
                     if not self._size:
                         return []
-                    self._next()
+                    self._begin_next_file()
             path, size = self._waiting[0]
             data = path.read_bytes()[:size]
             found = decode_records(data)
@@ -133,30 +132,30 @@ class Journal:
             self.drop()
 
     def drop(self) -> None:
-        """Forget the file that `read` has read, for its records are filed."""
+        """Delete the file that `read` returned, after its records are in the database."""
         path, size = self._waiting[0]
         path.unlink()
         self._waiting.popleft()
         self.dropped += size
 
     def set_aside(self, record: JournalRecord) -> Path:
-        """Keep a record that can never be filed in a file of its own, and give that."""
+        """Keep a record that the database refuses in a file of its own; return the path."""
         kept = self._folder / f"{record.row['id']}.damaged"
         kept.write_bytes(record.encode())
         return kept
 
     def close(self) -> None:
-        """Close the file; what waits stays for the next start."""
+        """Close the current file; waiting records stay for the next start."""
         os.close(self._file)
         if not self._size:
             self._path.unlink()
 
-    def _next(self) -> None:
-        """End the file that is appended to, and begin another one."""
+    def _begin_next_file(self) -> None:
+        """End the current file and begin another one."""
         ended = self._file, self._path, self._size
         self._begin()
         self._waiting.append(ended[1:])
-        os.close(ended[0])  # last: shares may tell here what they have lost, and the rest is to be filed
+        os.close(ended[0])  # last: network shares may report lost writes here
 
     def _begin(self) -> None:
         path = self._folder / f"{self._number + 1:012}.journal"

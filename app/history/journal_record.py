@@ -1,8 +1,8 @@
-"""An inspection on its way into the history, and how the journal keeps it.
+"""An inspection to be stored, and its encoding in the journal.
 
-record = magic (4 bytes), lengths of the parts (3 x uint64), crc32 of what stands before, and of the parts
-         (2 x uint32), the parts
-parts  = the inspection's row (JSON), the image as it was uploaded, the score map (.npy)
+record = magic (4 bytes), lengths of the parts (3 x uint64), crc32 of these bytes and of the parts
+         (2 x uint32), parts
+parts  = the inspection's row (JSON), the uploaded image, the score map (.npy)
 """
 
 import io
@@ -26,36 +26,36 @@ _HALF_MAX: Final = float(np.finfo(np.float16).max)
 
 
 class JournalRecord(NamedTuple):
-    """An inspection as it is filed: the table's row, the image, and the score map as .npy."""
+    """An inspection as stored: the table's row, the image, and the score map as .npy."""
 
     row: dict[str, Any]
-    picture: bytes
+    image: bytes
     score_map: bytes
 
     def encode(self) -> bytes:
-        """Encode it as the journal keeps it."""
-        parts = json.dumps(self.row).encode(), self.picture, self.score_map
+        """Encode the record for the journal."""
+        parts = json.dumps(self.row).encode(), self.image, self.score_map
         lengths = _LENGTHS.pack(_MAGIC, *map(len, parts))
         return b"".join((lengths, _CRCS.pack(zlib.crc32(lengths), _crc(*parts)), *parts))
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """What the history keeps of one inspection.
+    """An inspection to be stored.
 
     Args:
-        row: columns of the table `inspections`, `features` as a list of numbers. Those that may be null may
-            be left out; image_bytes, has_pictures, map_bytes, review_revision and verdict are not among them.
-        picture: the upload's bytes.
-        score_map: anomaly scores, (h, w); kept as float16.
+        row: columns of the table `inspections`, `features` as a list of numbers. Nullable columns may be
+            missing; image_bytes, has_pictures, map_bytes, review_revision and verdict are set later.
+        image: the upload's bytes.
+        score_map: anomaly scores, (h, w); stored as float16.
     """
 
     row: Mapping[str, Any]
-    picture: bytes
+    image: bytes
     score_map: NDArray[np.floating[Any]]
 
     def record(self) -> JournalRecord:
-        """Make the record of the entry."""
+        """Convert the entry to a journal record."""
         file = io.BytesIO()
         half = np.clip(self.score_map, -_HALF_MAX, _HALF_MAX).astype(np.float16)
         np.save(file, half, allow_pickle=False)
@@ -65,18 +65,18 @@ class HistoryEntry:
             **dict.fromkeys(inspections.columns.keys()),
             **self.row,
             "features": None if features is None else json.dumps(features),
-            "image_bytes": len(self.picture),
+            "image_bytes": len(self.image),
             "has_pictures": True,
             "map_bytes": len(score_map),
             "review_revision": 0,
         }
-        return JournalRecord(row, self.picture, score_map)
+        return JournalRecord(row, self.image, score_map)
 
 
 class DecodedRecords(NamedTuple):
-    """The records at the beginning of a file, their bytes, and whether what follows them is damaged.
+    """The records at the beginning of a file, their size in bytes, and a flag for damage after them.
 
-    The end of a last record may be missing: it was not finished, and not answered. That is no damage.
+    A truncated last record is no damage: it was not finished and not answered.
     """
 
     records: list[JournalRecord]
@@ -85,7 +85,7 @@ class DecodedRecords(NamedTuple):
 
 
 def decode_records(data: bytes) -> DecodedRecords:
-    """Decode the records in a file of the journal, as many as can be read."""
+    """Decode the readable records of a journal file."""
     records: list[JournalRecord] = []
     begin = 0
     while begin + _HEADER_BYTES <= len(data):

@@ -1,4 +1,4 @@
-"""Files of the history that no inspection of the database has, and inspections whose files are gone."""
+"""Orphaned files without an inspection, and the problems of inspections without files."""
 
 import logging
 from collections.abc import Collection, Iterable
@@ -18,36 +18,36 @@ _COLUMNS = inspections.columns
 
 
 def files_removed() -> Problem:
-    """What is answered where retention has removed an inspection's files."""
-    return Problem("unknown-inspection", "Retention has removed the picture and the map of this inspection.")
+    """Return the problem of an inspection whose files retention has removed."""
+    return Problem("unknown-inspection", "Retention has removed the image and the map of this inspection.")
 
 
 def explain_missing_files(database: Database, identifier: str) -> Problem:
-    """Why a file is not there. Retention changes the row first, so the row says whether it was that."""
+    """Return the problem of a missing file: retention has changed the row before, damage has not."""
     with database.read() as connection:
         now = queries.find_inspection(connection, identifier)
     if now is None or not now.has_pictures:
         return files_removed()
-    logger.error("the picture or the map of inspection %s is missing or damaged on the disk", identifier)
-    # No 503: clients would ask again and again.
+    logger.error("the image or the map of inspection %s is missing or damaged on the disk", identifier)
+    # Not a 503: clients would retry.
     return Problem(
         "files-lost",
-        "The picture or the map of this inspection is missing or damaged on the server's disk, so it is not "
-        "shown. Asking again does not help: a backup can bring it back.",
+        "The image or the map of this inspection is missing or damaged on the server's disk. Asking again "
+        "does not help: restore a backup.",
     )
 
 
-def find_orphans(database: Database, pictures: InspectionFiles, files: Iterable[Path]) -> list[Path]:
-    """Those of some files that no inspection has.
+def find_orphans(database: Database, history_files: InspectionFiles, files: Iterable[Path]) -> list[Path]:
+    """Return the files without an inspection.
 
-    A file that is being filed may be among them: it is there before its row.
+    A file that is being stored may be among them: the file exists before its row.
     """
     images: dict[str, Path] = {}
     maps: dict[str, Path] = {}
     for path in files:
-        if pictures.is_picture(path):
+        if history_files.is_image(path):
             images[path.name] = path
-        elif pictures.is_map(path):
+        elif history_files.is_map(path):
             maps[path.stem] = path
     with database.read() as connection:
         unused_images = find_unused_images(connection, images.keys())
@@ -56,12 +56,12 @@ def find_orphans(database: Database, pictures: InspectionFiles, files: Iterable[
 
 
 def find_unused_images(connection: Connection, images: Collection[str]) -> list[str]:
-    """Those of some images, by sha256, that no inspection has."""
+    """Return the images, by sha256, without an inspection."""
     return _unknown(connection, _COLUMNS.image_sha256, images)
 
 
 def _unknown(connection: Connection, column: Column[str], values: Collection[str]) -> list[str]:
-    """The values that a column has in no inspection with files."""
+    """Return the values that no inspection with files has in a column."""
     ordered = sorted(values)
     known: set[str] = set()
     for i in range(0, len(ordered), 500):

@@ -1,12 +1,11 @@
-"""Decisions that other thresholds would have given the inspections that were made.
+"""Projection of past inspections to other thresholds.
 
-The latest inspections have their score and their decision, so how another threshold would have decided is
-known exactly. Whether that would have been right is known of reviewed ones alone. They were drawn by the
-decision that was taken, not by the one that would have been: so parts are weighted within the decision that
-was taken, as in app/history/rates.py, and counted on the side where they would have been. For thresholds that
-were in force all the time the rates are those of `rates`.
+Stored scores show exactly how other thresholds would have decided. Only reviews show if these decisions would
+be right, and reviews were sampled by the decision that was taken. So parts are weighted within the taken
+decision, as in app/history/rates.py, and counted under the projected decision. For the thresholds in force
+the result equals that of `rates`.
 
-The database counts: one pass over so many rows at most as are asked for, whatever the thresholds' number.
+The database counts in one pass over a limited number of rows, whatever the number of thresholds.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,26 +27,26 @@ _COLUMNS: Final = inspections.columns
 
 
 class ThresholdPosition(NamedTuple):
-    """A position of the thresholds: REJECT above `reject`, else REVIEW above `review`; None for no band."""
+    """Score thresholds: REJECT above `reject`, else REVIEW above `review`; None for no review band."""
 
     reject: float
     review: float | None
 
 
 class _Group(NamedTuple):
-    """How many inspections have one decision and one verdict, and how many score above each threshold."""
+    """Number of inspections with one decision and verdict, and of those above each threshold."""
 
     inspections: int
     above: Mapping[float, int]
 
 
-# By the decision that was taken and the verdict; None: not reviewed.
+# By taken decision and verdict; None: not reviewed.
 _Groups = Mapping[tuple[Decision, Verdict | None], _Group]
 
 
 def project(
     connection: Connection,
-    wanted: InspectionFilter,
+    where: InspectionFilter,
     version: str,
     precision: Precision,
     positions: Sequence[ThresholdPosition],
@@ -55,29 +54,29 @@ def project(
     last: int,
     without: Collection[str] = (),
 ) -> tuple[Window, list[ProjectedDecisions]]:
-    """Count what was inspected, and the decisions that each position would have given it.
+    """Count past decisions, and the decisions that each position would have given.
 
     Args:
-        connection: where to read.
-        wanted: inspections of a category.
-        version: that scored them; scores of others mean something else.
-        precision: of the engine that scored them, likewise.
-        positions: of the thresholds.
-        last: how many of those wanted are looked through, the latest.
-        without: stations that are left out, because they have a calibration of their own.
+        connection: database connection.
+        where: selects inspections of one category.
+        version: model version; scores of other versions are not comparable.
+        precision: precision of the engine; scores of others are not comparable.
+        positions: thresholds to project to.
+        last: number of the latest matching inspections to read.
+        without: stations to exclude, because they have their own calibration.
     """
     scores = sorted({s for one in positions for s in one if s is not None})
     columns = ("id", "version", "precision", "station", "decision", "verdict", "score")
     latest = (
         select(*(_COLUMNS[name] for name in columns))
-        .where(*wanted.conditions())
+        .where(*where.conditions())
         .order_by(_COLUMNS.id.desc())
         .limit(last)
         .subquery()
         .c
     )
     above = (func.sum(case((latest.score > score, 1), else_=0)) for score in scores)
-    # Outside of the limit: looking for rows that are rare must not read the whole history.
+    # Filter after the limit: a search for rare rows must not read the whole history.
     query = select(latest.decision, latest.verdict, func.count(), func.min(latest.id), *above).where(
         latest.version == version, latest.precision == precision
     )

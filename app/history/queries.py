@@ -1,8 +1,8 @@
-"""Reading the history: pages of inspections, one of them, a part's.
+"""Queries of the history: pages of inspections, and single ones.
 
-A page is found by the id it begins after (keyset paging), so it costs the same wherever it is in a history of
-millions; for every combination of filters app/database/tables.py has an index in which the wanted rows stand
-next to each other, or as good as.
+Keyset paging finds a page by the id before it, so every page costs the same in a history of millions. For
+every combination of filters, app/database/tables.py has an index in which matching rows are adjacent, or
+nearly so.
 """
 
 import heapq
@@ -21,26 +21,27 @@ from app.schemas.history import InspectionSummary
 
 _COLUMNS: Final = inspections.columns
 _LISTED: Final = {*InspectionSummary.model_fields, "id", "created_ms", "review_revision", "verdict"}
-# What lists show of an inspection.
+# Columns of an inspection in lists.
 SUMMARY: Final = tuple(column for column in _COLUMNS if column.name in _LISTED)
 _EXPORT_ROWS: Final = 1000
-# Whose index finds the fewest rows. A decision may be rarer than a station, but the stations' index has it.
+# The first given column selects the index. A decision may be rarer than a station, but the index of stations
+# includes it.
 _RAREST_FIRST: Final = ("part_id", "verdict", "station", "decision")
 
 
 def is_elsewhere(station: ColumnElement[Any], stations: Collection[str]) -> ColumnElement[bool]:
-    """Whether an inspection was made anywhere but at some stations, or names none."""
+    """Return a condition: the inspection names none of these stations."""
     return or_(station.is_(None), station.not_in(stations))
 
 
 @dataclass(frozen=True)
 class InspectionFilter:
-    """Which inspections are wanted; what is None does not matter.
+    """Criteria of inspections; None means any.
 
     Attributes:
-        from_ms: made at this time or later, in milliseconds since 1970, UTC.
-        to_ms: made before this time.
-        categories: one of these.
+        from_ms: earliest time, in milliseconds since 1970, UTC.
+        to_ms: end of the time span, exclusive.
+        categories: allowed categories.
     """
 
     category: str | None = None
@@ -53,11 +54,11 @@ class InspectionFilter:
     categories: frozenset[str] | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """The filter in SQL, but for `categories`."""
-        wanted = {name: getattr(self, name) for name in ("category", *_RAREST_FIRST)}
-        given = {name: value for name, value in wanted.items() if value is not None}
+        """Return the SQL conditions, without `categories`."""
+        where = {name: getattr(self, name) for name in ("category", *_RAREST_FIRST)}
+        given = {name: value for name, value in where.items() if value is not None}
         rarest = next((name for name in _RAREST_FIRST if name in given), None)
-        # Each of these has an index with the category before it, but for parts, which are few pictures.
+        # Each of these has an index that begins with the category, except parts, which have few images.
         index = {rarest} if rarest == "part_id" else {"category", rarest}
         conditions = [
             (_COLUMNS[name] if name in index else unindexed(_COLUMNS[name])) == value
@@ -69,11 +70,11 @@ class InspectionFilter:
             conditions.append(_COLUMNS.id < first_id(self.to_ms))
         return conditions
 
-    def one_by_one(self) -> list["InspectionFilter"]:
-        """The filter, once for each of `categories`, and without these; itself where they do not matter.
+    def split_by_category(self) -> list["InspectionFilter"]:
+        """Return one filter per allowed category, or this filter if all are allowed.
 
-        The rows of one category stand together in an index. Databases would go through those of several from
-        the first to the last, and sort them to find the newest.
+        An index has the rows of one category together. For several categories at once, databases would read
+        and sort all their rows to find the newest.
         """
         if self.categories is None:
             return [self]
@@ -83,7 +84,7 @@ class InspectionFilter:
 
 @dataclass(frozen=True)
 class EarlierAnswer:
-    """An inspection that an idempotency key has led to, with its answer in JSON and its heatmap's colours."""
+    """The earlier inspection of an idempotency key: its answer as JSON and its colour scale."""
 
     id: str
     request_sha256: str | None
@@ -93,25 +94,25 @@ class EarlierAnswer:
 
 
 def find_page(
-    connection: Connection, wanted: InspectionFilter, limit: int, after: str | None = None
+    connection: Connection, where: InspectionFilter, limit: int, after: str | None = None
 ) -> Sequence[Row[Any]]:
-    """The newest inspections that a filter lets through, newest first; after an id, only older ones."""
+    """Return the newest matching inspections, newest first; with `after`, only older ones."""
     query = select(*SUMMARY).order_by(_COLUMNS.id.desc()).limit(limit)
     if after is not None:
         query = query.where(_COLUMNS.id < after)
-    iterate_pages = (connection.execute(query.where(*one.conditions())).all() for one in wanted.one_by_one())
-    return list(heapq.merge(*iterate_pages, key=attrgetter("id"), reverse=True))[:limit]
+    pages = (connection.execute(query.where(*one.conditions())).all() for one in where.split_by_category())
+    return list(heapq.merge(*pages, key=attrgetter("id"), reverse=True))[:limit]
 
 
-def iterate_pages(database: Database, wanted: InspectionFilter) -> Iterator[Sequence[Row[Any]]]:
-    """All inspections that a filter lets through, newest first, in pages.
+def iterate_pages(database: Database, where: InspectionFilter) -> Iterator[Sequence[Row[Any]]]:
+    """Yield all matching inspections in pages, newest first.
 
-    Each is read in a transaction of its own: whoever takes them slowly holds nothing back.
+    Each page has its own transaction, so a slow reader blocks nothing.
     """
     after = None
     while True:
         with database.read() as connection:
-            rows = find_page(connection, wanted, _EXPORT_ROWS, after)
+            rows = find_page(connection, where, _EXPORT_ROWS, after)
         if rows:
             yield rows
         if len(rows) < _EXPORT_ROWS:
@@ -120,12 +121,12 @@ def iterate_pages(database: Database, wanted: InspectionFilter) -> Iterator[Sequ
 
 
 def find_inspection(connection: Connection, identifier: str) -> Row[Any] | None:
-    """All columns of one inspection, or None."""
+    """Return all columns of one inspection, or None."""
     return connection.execute(select(inspections).where(_COLUMNS.id == identifier)).one_or_none()
 
 
 def find_idempotent(connection: Connection, key_id: str | None, key: str) -> EarlierAnswer | None:
-    """The inspection that a key's idempotency key has led to, or None."""
+    """Return the inspection of a caller's idempotency key, or None."""
     row = connection.execute(
         select(_COLUMNS.id, _COLUMNS.request_sha256, _COLUMNS.answer, _COLUMNS.map_low, _COLUMNS.map_middle)
         .where(_COLUMNS.idempotency_key == key, _COLUMNS.key_id.is_not_distinct_from(key_id))

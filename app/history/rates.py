@@ -1,23 +1,24 @@
-"""Overkill and escape rates from reviews, which look at some decisions far more often than at others.
+"""Overkill and escape rates, estimated from reviews that prefer some decisions.
 
-Overkill is P(REJECT | good), escape is P(PASS | defect). Who reviews mostly looks at what was rejected, so
-the shares of good and of defective parts are estimated within each decision, from the reviewed ones of it,
-and weighted by how many inspections got that decision:
+Overkill is P(REJECT | good), escape is P(PASS | defect). People mostly review rejected parts. So the shares
+of good and defective parts are estimated within each decision, from its reviews, and weighted by the number
+of
+inspections with that decision:
 
     overkill = N_REJECT g_REJECT / (N_PASS g_PASS + N_REVIEW g_REVIEW + N_REJECT g_REJECT)
 
-with N_d the inspections and g_d the share of good ones among the reviewed; escape likewise with the share of
-defects. That is right where the reviewed of a decision are drawn from it without looking at the parts.
+with N_d inspections and the share g_d of good parts among the reviewed; escape likewise with the share of
+defects. The estimate is unbiased if the reviews of a decision are a random sample of it.
 
-The rates are those of the process that made the parts: N_d is random as well. The interval is a melded one
+The rates are those of the process that made the parts, so N_d is random too. The interval is a melded one
 (Fay, Proschan, Brittain, "Combining one-sample confidence procedures for inference in the two-sample case",
 Biometrics 71, 2015): each decision's rate of good parts lies between Gamma(N + 1) Beta(x, n - x + 1) and
-Gamma(N + 1) Beta(x + 1, n - x) where x of n reviewed ones were good, and the ratio takes from each the side
-that widens it. Where everything was reviewed the two are Gamma(x) and Gamma(x + 1), the exact limits of a
-Poisson count, and the interval is that of Clopper and Pearson.
+Gamma(N + 1) Beta(x + 1, n - x) if x of n reviewed parts were good. The ratio takes from each the side that
+widens it. If everything was reviewed, the two are Gamma(x) and Gamma(x + 1), the exact limits of a Poisson
+count, and the interval is that of Clopper and Pearson.
 
-Where a decision would have been another one (app/history/outlook.py), its good parts lie on both sides: their
-two rates come from one Dirichlet draw, so that a decision alone gives Clopper and Pearson's interval again.
+For projected decisions (app/history/outlook.py) the good parts of a decision lie on both sides. One Dirichlet
+draw gives both rates, so a single decision gives the interval of Clopper and Pearson again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,28 +32,27 @@ from app.schemas.history import Verdict
 from app.schemas.predict import Decision
 from app.schemas.reports import DecisionCounts, Rate
 
-# By severity: the worst is the last.
+# By severity, the worst last.
 DECISIONS: Final[tuple[Decision, ...]] = ("PASS", "REVIEW", "REJECT")
-# The decision that is a mistake, by what the part is.
+# The wrong decision for each verdict.
 _WRONG: Final[Mapping[Verdict, Decision]] = {"good": "REJECT", "defect": "PASS"}
 
 CONFIDENCE = 0.95
-# Enough for the limits' own error to be a tenth of a percent of probability; the same draws every time.
+# The limits then have an error of a tenth of a percent of probability. The seed is fixed.
 _DRAWS = 40_000
 
-# By the decision that was taken and the one that other thresholds give: how many inspections there are, and
-# how many of them were reviewed with a verdict.
+# By taken and projected decision: number of inspections, and of those reviewed with the verdict.
 Projection = Mapping[tuple[Decision, Decision], tuple[int, int]]
 
 
 class DecisionCell(NamedTuple):
-    """The inspections with one decision, and the reviewed parts of one verdict among them, on two sides.
+    """Inspections with one decision, and their reviewed parts with one verdict.
 
     Attributes:
-        inspections: how many there are.
-        reviewed: how many of them were reviewed, with any verdict.
-        inside: of the parts counted, those that get the wrong decision; None where none can.
-        outside: those that do not; None where there can be none.
+        inspections: number of inspections.
+        reviewed: number of reviewed inspections, with any verdict.
+        inside: parts with the verdict that get the wrong decision; None if impossible.
+        outside: parts with the verdict that do not; None if impossible.
     """
 
     inspections: int
@@ -62,24 +62,24 @@ class DecisionCell(NamedTuple):
 
 
 def estimate_overkill(counts: Mapping[Decision, DecisionCounts]) -> Rate:
-    """The share of good parts that are rejected."""
+    """Estimate the share of good parts that are rejected."""
     return estimate_rate(counts, "good")
 
 
 def estimate_escape(counts: Mapping[Decision, DecisionCounts]) -> Rate:
-    """The share of defective parts that pass."""
+    """Estimate the share of defective parts that pass."""
     return estimate_rate(counts, "defect")
 
 
 def estimate_rate(
     counts: Mapping[Decision, DecisionCounts], verdict: Verdict, projection: Projection | None = None
 ) -> Rate:
-    """The share of the parts with a verdict that get the wrong decision.
+    """Estimate the share of the parts with a verdict that get the wrong decision.
 
     Args:
-        counts: by the decision that was taken; all three.
-        verdict: what the parts are.
-        projection: where other thresholds put the inspections; by default where they were put.
+        counts: counts of all three decisions, as taken.
+        verdict: verdict of the parts.
+        projection: decisions by other thresholds; by default the taken decisions.
     """
     found = {d: getattr(one, f"reviewed_{verdict}") for d, one in counts.items()}
     reason = _unknown(counts, found, verdict)
@@ -89,8 +89,8 @@ def estimate_rate(
         projection = {(d, d): (one.inspections, found[d]) for d, one in counts.items()}
     cells = []
     for taken, one in counts.items():
-        # A side on which no inspection of this decision lies can have no part; with no inspection at all,
-        # one more would have been where it was decided to be.
+        # A side without an inspection of this decision can have no part. Without any inspection, the next one
+        # would be on the side of the taken decision.
         sides: dict[bool, int | None] = {True: None, False: None}
         for given in DECISIONS:
             n, parts = projection.get((taken, given), (0, 0))
@@ -104,7 +104,7 @@ def estimate_rate(
 def _unknown(
     counts: Mapping[Decision, DecisionCounts], found: Mapping[Decision, int], verdict: Verdict
 ) -> str | None:
-    """Why a rate of parts with a verdict cannot be known; None where it can."""
+    """Return the reason why the rate cannot be estimated, or None."""
     if not any(one.inspections for one in counts.values()):
         return "there are no inspections"
     missing = [(d, one.inspections) for d, one in counts.items() if one.inspections and not one.reviewed]
@@ -115,25 +115,25 @@ def _unknown(
 
 @lru_cache(maxsize=1024)
 def _share(cells: tuple[DecisionCell, ...]) -> Rate:
-    """The share of the counted parts that are inside, weighted by inspections; there is a counted part."""
+    """Return the weighted share of the inside parts; at least one part must be counted."""
     weights = [cell.inspections / cell.reviewed if cell.reviewed else 0.0 for cell in cells]
     inside = sum(w * (cell.inside or 0) for w, cell in zip(weights, cells, strict=True))
     outside = sum(w * (cell.outside or 0) for w, cell in zip(weights, cells, strict=True))
     rng = np.random.default_rng(0)
-    least, most = _drawn(rng, cells, "outside"), _drawn(rng, cells, "inside")
+    lower, upper = _draw_shares(rng, cells, "outside"), _draw_shares(rng, cells, "inside")
     tail = (1 - CONFIDENCE) / 2
-    low, high = float(np.quantile(least, tail)), float(np.quantile(most, 1 - tail))
+    low, high = float(np.quantile(lower, tail)), float(np.quantile(upper, 1 - tail))
     return Rate(value=inside / (inside + outside), low=low, high=high, reason=None)
 
 
-def _drawn(
+def _draw_shares(
     rng: np.random.Generator, cells: Iterable[DecisionCell], widened: Literal["inside", "outside"]
 ) -> NDArray[np.float64]:
-    """Draws of the share where one side of every decision is as large as its reviews allow.
+    """Draw shares with one side of every decision as large as its reviews allow.
 
-    Of n reviewed ones, x are inside and y outside: the shares of both are drawn from the Dirichlet law whose
-    parameters are the counts, with one more on the side that is widened. Where only one side is possible that
-    is Beta(x, n - x + 1), or Beta(x + 1, n - x).
+    Of n reviewed parts, x are inside and y outside. Both shares come from the Dirichlet distribution with
+    these counts as parameters, plus one on the widened side. If only one side is possible, this is
+    Beta(x, n - x + 1) or Beta(x + 1, n - x).
     """
     totals = {"inside": np.zeros(_DRAWS), "outside": np.zeros(_DRAWS)}
     for cell in cells:

@@ -1,18 +1,18 @@
-"""The latest answers by idempotency key, in memory: the database may not know them yet, or be away."""
+"""Recent answers by idempotency key, in memory for when the database lags or is away."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from app.history.queries import EarlierAnswer
 
-MAX_BYTES: Final = 16 * 1024 * 1024  # some thousand answers; one with many regions has 80 KiB
+MAX_BYTES: Final = 16 * 1024 * 1024  # some thousand answers; many regions make 80 KiB
 
 
 class RecentAnswers:
-    """Answers to inspections that came with an idempotency key; of one thread.
+    """Answers to inspections with an idempotency key. For one thread only.
 
     Args:
-        max_bytes: of answers; beyond, the oldest are forgotten.
+        max_bytes: size limit; the oldest answers are dropped first.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
@@ -20,7 +20,7 @@ class RecentAnswers:
         self._answers: dict[tuple[str | None, str], EarlierAnswer] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Remember an inspection by its columns; of several under a key the first counts."""
+        """Remember an inspection by its columns; the first one of a key stays."""
         name: str | None = row.get("idempotency_key")
         if name is None or (key := (row.get("key_id"), name)) in self._answers:
             return
@@ -34,5 +34,5 @@ class RecentAnswers:
             self._room += len(oldest.answer)
 
     def find(self, key_id: str | None, key: str) -> EarlierAnswer | None:
-        """The first answer under a key's idempotency key, or None where it is not remembered."""
+        """Return the first answer of a caller's idempotency key, or None."""
         return self._answers.get((key_id, key))

@@ -1,7 +1,7 @@
-"""Deletes inspections by age and decision, images and maps by size, and files without an inspection.
+"""Retention: deletes inspections by age, images and maps by size, and orphaned files.
 
-Never what was reviewed. Files go in the transaction that deletes their rows: a process that is killed in
-between leaves the rows, and the next pass deletes them again.
+Reviewed inspections are never deleted. Files are deleted within the transaction that deletes their rows. If
+the process is killed in between, the rows stay, and the next pass deletes them again.
 """
 
 import asyncio
@@ -32,19 +32,20 @@ logger = logging.getLogger("flowgauge.retention")
 
 _COLUMNS = inspections.columns
 _DAY_MS: Final = 24 * 3_600_000
-# What expires while a server is off for so long, or for half of the time that it is kept, goes unasked.
-_EXPECTED_MS: Final = 14 * _DAY_MS
-_EVERY_SECONDS: Final = 60.0
+# Inspections that expire while a server is off are deleted without confirmation if it was off for at most
+# this long, and for at most half of their retention time.
+_MAX_OFFLINE_MS: Final = 14 * _DAY_MS
+_INTERVAL_SECONDS: Final = 60.0
 _SWEEP_SECONDS: Final = 24 * 3600.0
-# Inspections deleted at a time: what waits to be filed waits as long.
+# Inspections deleted in one step; the writer waits meanwhile.
 _CHUNK: Final = 200
 _CHUNK_EVENTS: Final = 5_000
-# When there is too much, a little more than that goes, so that not every minute begins with a count of all.
-_DOWN_TO: Final = 0.95
+# Deleting goes down to this share of the limit, so that not every pass counts all bytes.
+_TARGET_SHARE: Final = 0.95
 
 
 class Retention:
-    """Deletes what the settings no longer keep, in the thread that files."""
+    """Deletes what the settings no longer keep, in the history's writer."""
 
     def __init__(self, settings: Settings, history: History, guard: DeletionGuard) -> None:
         days: dict[Decision, float | None] = {
@@ -53,38 +54,38 @@ class Retention:
             "REJECT": settings.retention_reject_days,
         }
         self._kept_ms = {d: kept * _DAY_MS for d, kept in days.items() if kept is not None}
-        self._most_bytes = settings.retention_bytes
+        self._max_bytes = settings.retention_bytes
         self._events_kept = settings.events_kept
         self._history = history
         self._database = history.database
-        self._pictures = history.pictures
+        self._files = history.files
         self._guard = guard
         self._wake = asyncio.Event()
         self._next_sweep = 0.0  # of the monotonic clock
-        # Bytes when they were last counted, None before, and of what was filed since.
+        # Total bytes at the last count (None before the first), and bytes stored since.
         self._bytes: int | None = None
         self._filed_bytes = 0
-        self._complained = False
+        self._has_warned = False
 
     def on_filed(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Count inspections that were filed; to be called in the writer's thread."""
+        """Count the bytes of new inspections; called in the writer's thread."""
         self._filed_bytes += sum(row["image_bytes"] + row["map_bytes"] for row in rows)
 
     async def run(self) -> None:
-        """Delete once a minute, until cancelled."""
+        """Run a pass every minute until cancelled."""
         while True:
             self._wake.clear()
             try:
                 await self.once()
             except (DatabaseUnavailable, Problem) as error:
-                logger.warning("nothing could be deleted: %s", error)
-            except Exception:  # whatever it was, there is a next minute
-                logger.exception("nothing could be deleted")
+                logger.warning("retention could not delete: %s", error)
+            except Exception:  # the next pass tries again
+                logger.exception("retention could not delete")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _EVERY_SECONDS)
+                await asyncio.wait_for(self._wake.wait(), _INTERVAL_SECONDS)
 
     def confirm(self, kind: DeletionKind) -> HeldDeletion:
-        """Delete what is held, soon. Raises the problem conflict if nothing of this kind is."""
+        """Let the next pass delete what is held; raises the problem conflict if nothing is."""
         held = self._guard.confirm(kind)
         if kind == "orphans":
             self._next_sweep = 0.0
@@ -92,35 +93,35 @@ class Retention:
         return held
 
     async def once(self) -> None:
-        """Delete all that the settings do not keep at this moment, and once a day files without a row.
+        """Run one pass; once a day it also deletes orphaned files.
 
         Raises:
-            DatabaseUnavailable, Problem: the rest is for the next time.
+            DatabaseUnavailable, Problem: the pass stopped; the next one continues.
         """
         if self._kept_ms:
-            await self._delete_old()
-        if self._most_bytes is not None:
-            await self._free(self._most_bytes)
+            await self._delete_by_age()
+        if self._max_bytes is not None:
+            await self._delete_by_size(self._max_bytes)
         await self._repeat(self._trim_events)
         if time.monotonic() >= self._next_sweep:
             await self._sweep()
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     async def _repeat(self, step: Callable[[], bool]) -> None:
-        """Take a step in the writer's thread, between its batches, until there is nothing left to do."""
-        while await asyncio.wrap_future(self._history.in_writer(step)):
+        """Repeat a step in the writer's thread, between its batches, until it returns False."""
+        while await asyncio.wrap_future(self._history.run_in_writer(step)):
             pass
 
     def _trim_events(self) -> bool:
-        """Delete the oldest events, a few at a time; whether there are more."""
+        """Delete some of the oldest events; return True if more remain."""
         with self._database.write() as connection:
             return log.trim(connection, self._events_kept, _CHUNK_EVENTS) == _CHUNK_EVENTS
 
-    async def _delete_old(self) -> None:
+    async def _delete_by_age(self) -> None:
         """Delete inspections by age.
 
-        In each pass the time before which they go moves on a minute, or as long as the server was off. Where
-        it moves further, the clock is wrong or a setting was changed, and the guard decides.
+        The limit moves by a minute per pass, or by the time that the server was off. If it moves further, the
+        clock is wrong or a setting was changed, and the guard decides.
         """
         before_ms = {decision: int(now_ms() - kept) for decision, kept in self._kept_ms.items()}
 
@@ -130,10 +131,10 @@ class Retention:
                 rows = connection.execute(select(retention.c.decision, retention.c.last_before_ms))
                 last = {row.decision: row.last_before_ms for row in rows}
                 old = sum(
-                    connection.scalar(number.where(*_old(decision, ms))) or 0
+                    connection.scalar(number.where(*_older_than(decision, ms))) or 0
                     for decision, ms in before_ms.items()
                     if decision not in last
-                    or ms - last[decision] > min(_EXPECTED_MS, self._kept_ms[decision] / 2)
+                    or ms - last[decision] > min(_MAX_OFFLINE_MS, self._kept_ms[decision] / 2)
                 )
                 return old, (connection.scalar(number) or 0) if old else 0
 
@@ -142,8 +143,8 @@ class Retention:
                 await self._repeat(partial(self._delete_some, decision, ms))
 
     def _delete_some(self, decision: Decision, before_ms: int) -> bool:
-        """Delete old inspections with a decision, with their files; whether there may be more."""
-        wanted = _old(decision, before_ms)
+        """Delete some old inspections with their files; return True if more may remain."""
+        wanted = _older_than(decision, before_ms)
         with self._database.write() as connection:
             ids = connection.scalars(
                 select(_COLUMNS.id).where(*wanted).order_by(_COLUMNS.id).limit(_CHUNK)
@@ -153,33 +154,35 @@ class Retention:
                 .where(_COLUMNS.id.in_(ids), _COLUMNS.review_revision == 0)
                 .returning(_COLUMNS.id, _COLUMNS.image_sha256)
             ).all()
-            _note(connection, decision, before_ms, deleted=bool(gone))
+            _record_pass(connection, decision, before_ms, deleted=bool(gone))
             self._remove_files(connection, gone)
         if gone:
             logger.info("deleted %d inspections (%s) by age", len(gone), decision)
         return len(ids) == _CHUNK
 
-    async def _free(self, most_bytes: int) -> None:
-        """Delete the files of the oldest inspections where all take more room than they may."""
-        if self._bytes is not None and self._bytes + self._filed_bytes <= most_bytes:
+    async def _delete_by_size(self, max_bytes: int) -> None:
+        """Delete the files of the oldest inspections if all exceed the size limit."""
+        if self._bytes is not None and self._bytes + self._filed_bytes <= max_bytes:
             return
-        # What is filed meanwhile is counted twice, rather than not at all.
+        # Inspections stored meanwhile are counted twice rather than never.
         self._filed_bytes = 0
         total, deletable = await asyncio.to_thread(self._count_bytes)
         self._bytes = total
-        keep = int(_DOWN_TO * most_bytes)
-        to_free = min(total - keep, deletable) if total > most_bytes else 0
+        keep = int(_TARGET_SHARE * max_bytes)
+        to_free = min(total - keep, deletable) if total > max_bytes else 0
         if self._guard.allows("size", to_free, total) and to_free:
-            await self._repeat(partial(self._free_some, keep))
-        all_reviewed = total > most_bytes and not deletable
-        if all_reviewed and not self._complained:
-            logger.warning("%d bytes of reviewed inspections, which stay, exceed retention_bytes", total)
-        self._complained = all_reviewed
+            await self._repeat(partial(self._delete_some_files, keep))
+        all_reviewed = total > max_bytes and not deletable
+        if all_reviewed and not self._has_warned:
+            logger.warning(
+                "%d bytes of reviewed inspections, which are never deleted, exceed retention_bytes", total
+            )
+        self._has_warned = all_reviewed
 
     def _count_bytes(self) -> tuple[int, int]:
-        """The bytes of all images and maps, and how many of them may be deleted.
+        """Return the bytes of all images and maps, and of those that may be deleted.
 
-        An image that several inspections share counts with each of them.
+        A shared image counts with each of its inspections.
         """
         size = func.sum(_COLUMNS.map_bytes + _COLUMNS.image_bytes)
         sizes = select(size, size.filter(_COLUMNS.review_revision == 0)).where(_COLUMNS.has_pictures)
@@ -187,11 +190,11 @@ class Retention:
             total, unreviewed = connection.execute(sizes).one()
         return int(total or 0), int(unreviewed or 0)
 
-    def _free_some(self, keep: int) -> bool:
-        """Delete the files of the oldest inspections, passed ones first; whether there may be more to do."""
+    def _delete_some_files(self, keep: int) -> bool:
+        """Delete files of some of the oldest inspections, PASS first; return True if more remain."""
         total = self._bytes or 0
         with self._database.write() as connection:
-            ids = _oldest(connection, total - keep)
+            ids = _find_oldest(connection, total - keep)
             gone = connection.execute(
                 update(inspections)
                 .where(_COLUMNS.id.in_(ids), _COLUMNS.review_revision == 0)
@@ -206,40 +209,40 @@ class Retention:
         return bool(ids) and self._bytes > keep
 
     async def _sweep(self) -> None:
-        """Delete files without an inspection, as processes leave them that are killed."""
-        # What an earlier process has left is filed first: its files may be there already.
-        await self._history.settled()
+        """Delete orphaned files, which killed processes leave behind."""
+        # First store the journal of an earlier process: its files may exist already.
+        await self._history.wait_until_filed()
 
         def find() -> tuple[list[Path], int]:
             found, total = list[Path](), 0
-            for folder in self._pictures.folders():
+            for folder in self._files.folders():
                 files = [path for path in folder.iterdir() if path.is_file()]
-                found += find_orphans(self._database, self._pictures, files)
+                found += find_orphans(self._database, self._files, files)
                 total += len(files)
             return found, total
 
         found, total = await asyncio.to_thread(find)
 
         def confirm_and_remove() -> bool:
-            # Once more, while nothing is being filed.
-            still = find_orphans(self._database, self._pictures, found)
+            # Check again, while nothing is being stored.
+            still = find_orphans(self._database, self._files, found)
             if self._guard.allows("orphans", len(still), total):
                 for path in still:
-                    logger.info("%s belongs to no inspection: removed", path)
+                    logger.info("%s belongs to no inspection: deleted", path)
                     path.unlink(missing_ok=True)
             return False
 
         await self._repeat(confirm_and_remove)
 
     def _remove_files(self, connection: Connection, gone: Sequence[Any]) -> None:
-        """Remove the maps of inspections, and images that no other one has."""
+        """Delete the maps of inspections, and images that no other inspection has."""
         images = find_unused_images(connection, {row.image_sha256 for row in gone})
-        maps = (self._pictures.map_path(row.id) for row in gone)
-        for path in (*maps, *map(self._pictures.picture_path, images)):
+        maps = (self._files.map_path(row.id) for row in gone)
+        for path in (*maps, *map(self._files.image_path, images)):
             path.unlink(missing_ok=True)
 
 
-def _old(decision: Decision, before_ms: int) -> list[ColumnElement[bool]]:
+def _older_than(decision: Decision, before_ms: int) -> list[ColumnElement[bool]]:
     return [
         _COLUMNS.decision == decision,
         _COLUMNS.id < first_id(before_ms),
@@ -247,8 +250,8 @@ def _old(decision: Decision, before_ms: int) -> list[ColumnElement[bool]]:
     ]
 
 
-def _oldest(connection: Connection, to_free: int) -> list[str]:
-    """The inspections whose files are to go next, passed ones first, as many as may be needed."""
+def _find_oldest(connection: Connection, to_free: int) -> list[str]:
+    """Return the next inspections to lose their files, PASS first, enough to free the bytes."""
     ids: list[str] = []
     for decision in DECISIONS:
         query = (
@@ -265,8 +268,8 @@ def _oldest(connection: Connection, to_free: int) -> list[str]:
     return ids
 
 
-def _note(connection: Connection, decision: Decision, before_ms: int, *, deleted: bool) -> None:
-    """Remember a pass by age over a decision's inspections."""
+def _record_pass(connection: Connection, decision: Decision, before_ms: int, *, deleted: bool) -> None:
+    """Record a pass by age over the inspections of a decision."""
     row = retention.c.decision == decision
     known = connection.scalar(select(retention.c.deleted_before_ms).where(row))
     noted = {"last_before_ms": before_ms, "deleted_before_ms": known}

@@ -1,4 +1,4 @@
-"""Reviews: what a person says of a part after looking at it."""
+"""Reviews: verdicts of people on inspected parts."""
 
 from typing import Any
 
@@ -25,19 +25,19 @@ def add_review(
     reviewer: str | None = None,
     note: str | None = None,
 ) -> Review:
-    """Add a review; the inspection, its image and its map are kept from now on.
+    """Add a review; retention keeps the inspection, its image and its map from then on.
 
     Args:
-        database: of the history.
-        caller: who reviews.
-        inspection_id: what is reviewed.
-        verdict: what the part is.
-        expected_revision: how many reviews the inspection has, as the reviewer has seen it.
-        reviewer: who looked at the part.
-        note: anything else.
+        database: the history's database.
+        caller: the caller of the request.
+        inspection_id: the reviewed inspection.
+        verdict: the verdict on the part.
+        expected_revision: number of reviews that the reviewer has seen.
+        reviewer: name of the person.
+        note: free text.
 
     Raises:
-        Problem: unknown-inspection; conflict, if somebody else has reviewed it meanwhile.
+        Problem: unknown-inspection; conflict, if another review was added meanwhile.
     """
     row: dict[str, Any] = {
         "revision": expected_revision + 1,
@@ -53,7 +53,7 @@ def add_review(
             .where(inspections.c.id == inspection_id, inspections.c.review_revision == expected_revision)
             .values(review_revision=row["revision"], verdict=verdict)
         )
-        # Read after the update, which has waited for whoever was faster.
+        # Read after the update, which waits for a concurrent review.
         now = _require_inspection(connection, inspection_id)
         if changed.rowcount == 0:
             raise Problem(
@@ -67,7 +67,7 @@ def add_review(
 
 
 def list_reviews(database: Database, inspection_id: str) -> list[Review]:
-    """All reviews of an inspection, the first one first.
+    """List all reviews of an inspection, the oldest first.
 
     Raises:
         Problem: unknown-inspection.

@@ -1,4 +1,4 @@
-"""The report on a shift: decisions by station and hour, the worst parts, and what was changed."""
+"""Shift reports: decisions by station and hour, the worst parts, and changes."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -25,25 +25,25 @@ from app.schemas.reports import (
 )
 
 HOUR_MS: Final = 3_600_000
-MOST_REJECTS: Final = 6  # that are shown of a category
-_MOST_CHANGES: Final = 100
+MAX_REJECTS: Final = 6  # shown per category
+_MAX_CHANGES: Final = 100
 _COLUMNS: Final = inspections.columns
 
 
 def shift_report(
     database: Database,
     drift: DriftMonitor,
-    asked: TimeSpan,
+    requested: TimeSpan,
     categories: Collection[str] | None,
     station: str | None,
 ) -> ShiftReport:
-    """Sum up a time; of some categories, or of all, and of one station, or of all."""
+    """Report on a time span, for some categories or all, and one station or all."""
     with database.read() as connection:
-        span = decision_counts.skip_deleted(connection, asked)
+        span = decision_counts.skip_deleted(connection, requested)
         versions = decision_counts.count_versions(connection, span, categories, station)
         counts = {one: decision_counts.count_decisions(connection, one, span, station) for one in versions}
         parts = {one: details(connection, one, span, station) for one in versions}
-        changed = changes.find_changes(connection, asked, categories, _MOST_CHANGES + 1)
+        changed = changes.find_changes(connection, requested, categories, _MAX_CHANGES + 1)
     return ShiftReport(
         from_=clock.iso(span.from_ms),
         to=clock.iso(span.to_ms),
@@ -60,35 +60,35 @@ def shift_report(
             )
             for one in versions
         ],
-        changes=[_change(row) for row in changed[-_MOST_CHANGES:]],
-        more_changes=len(changed) > _MOST_CHANGES,
+        changes=[_change(row) for row in changed[-_MAX_CHANGES:]],
+        more_changes=len(changed) > _MAX_CHANGES,
     )
 
 
 def details(
     connection: Connection, category: str, span: TimeSpan, station: str | None = None
 ) -> ShiftDetails:
-    """Take a category's shift apart, by station and hour; rejects are sorted by their p-values."""
-    wanted = span.filter(category, station).conditions()
-    by_station = select(_COLUMNS.station, _COLUMNS.decision, func.count()).where(*wanted)
+    """Count a category's decisions by station and hour, and select its worst rejects."""
+    where = span.filter(category, station).conditions()
+    by_station = select(_COLUMNS.station, _COLUMNS.decision, func.count()).where(*where)
     stations: dict[str | None, dict[Decision, int]] = {}
     for name, decision, n in connection.execute(by_station.group_by(_COLUMNS.station, _COLUMNS.decision)):
         stations.setdefault(name, {})[decision] = n
-    # Whole numbers: both databases divide them without a rest.
+    # Both databases use integer division here.
     hour = (_COLUMNS.created_ms // HOUR_MS).label("hour")
-    by_hour = select(hour, _COLUMNS.decision, func.count()).where(*wanted).group_by(hour, _COLUMNS.decision)
+    by_hour = select(hour, _COLUMNS.decision, func.count()).where(*where).group_by(hour, _COLUMNS.decision)
     hours: dict[int, dict[Decision, int]] = {}
     for number, decision, n in connection.execute(by_hour):
         hours.setdefault(number, {})[decision] = n
-    # p-values compare across versions, as scores do not; but none is below 1 / (n + 1), so that those of a
-    # station with few calibration images would never come: the first of each station and version do.
+    # p-values compare across versions, unlike scores, but none is below 1 / (n + 1). So rejects of a station
+    # with few calibration images would never be shown: take the first of each station and version first.
     by_p_value = (_COLUMNS.p_value, _COLUMNS.score.desc(), _COLUMNS.id)
     rank = func.row_number().over(partition_by=(_COLUMNS.station, _COLUMNS.version), order_by=by_p_value)
-    ranked = select(*SUMMARY, rank.label("rank")).where(*wanted, _COLUMNS.decision == "REJECT").subquery().c
+    ranked = select(*SUMMARY, rank.label("rank")).where(*where, _COLUMNS.decision == "REJECT").subquery().c
     worst = (
         select(*(ranked[column.name] for column in SUMMARY))
         .order_by(ranked.rank, ranked.p_value, ranked.score.desc(), ranked.id)
-        .limit(MOST_REJECTS)
+        .limit(MAX_REJECTS)
     )
     return ShiftDetails(
         stations=[
@@ -103,7 +103,7 @@ def details(
 
 
 def _drift_now(drift: DriftMonitor, category: str, station: str | None) -> DriftNow | None:
-    """How a station of a category is; of all of them one that alarms, if there is one."""
+    """Return the drift of a station; without one, a window of the category that alarms if any does."""
     state: DriftState | None
     if station is not None:
         state = drift.state(category, station)
@@ -114,7 +114,7 @@ def _drift_now(drift: DriftMonitor, category: str, station: str | None) -> Drift
 
 
 def _change(row: Mapping[str, Any]) -> ShiftChange:
-    """An entry of the audit log without what only an administrator reads, such as polygons."""
+    """Convert an audit log entry, without details for administrators such as polygons."""
     detail = changes.parse_detail(row)
     before, after = changes.before_and_after(row["action"], row["target"], detail)
     return ShiftChange(

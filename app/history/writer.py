@@ -1,4 +1,4 @@
-"""The history's writer: one thread that files the journal's records, and in which everything is deleted."""
+"""The history's writer: the one thread that stores and deletes inspections."""
 
 import logging
 import threading
@@ -24,32 +24,32 @@ logger = logging.getLogger("flowgauge.history")
 T = TypeVar("T")
 Rows = Sequence[dict[str, Any]]
 
-_FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0  # seconds between attempts
+_MIN_DELAY, _MAX_DELAY = 0.2, 10.0  # seconds between attempts
 
 
 class HistoryWriter:
-    """Brings the journal's records into the database, and their files into their places.
+    """Moves the journal's records into the database and the files of the history.
 
-    Files first, then the rows in one transaction, then the journal forgets them: killed anywhere, the next
-    process does the rest, and an inspection is in the database with its files, once. A disk or a database
-    that fails is tried again, at longer and longer intervals; the journal keeps what waits. A record that the
-    database refuses is set aside, so that it does not keep the others waiting.
+    The order is files, rows in one transaction, then removal from the journal. So if the process is killed at
+    any point, the next process completes the work, and each inspection is stored once with its files.
+    Failures of disk or database are retried at growing intervals. A record that the database refuses is set
+    aside, so that it does not block the others.
 
     Attributes:
-        filed: bytes of the journal's records that are in the database and were told to the callbacks.
-        failure: why nothing can be filed at present, for people; None while all is well.
-        database_is_away: whether it did not answer, the recorder or somebody else, since something was filed.
+        filed: bytes of the journal's records that are stored and announced to the callbacks.
+        failure: reason why the database cannot be written now; None if it can.
+        database_is_away: true if the database did not answer since the last success.
     """
 
     def __init__(
         self,
         database: Database,
-        pictures: InspectionFiles,
+        files: InspectionFiles,
         journal: Journal,
         callbacks: Sequence[Callable[[Rows], None]],
     ) -> None:
         self._database = database
-        self._pictures = pictures
+        self._files = files
         self._journal = journal
         self._callbacks = callbacks
         self.filed = 0
@@ -60,25 +60,25 @@ class HistoryWriter:
         self._retry: threading.Timer | None = None
 
     def wake(self) -> None:
-        """File what waits: a batch, and after what others have to do in the thread the next."""
+        """Store waiting records batch by batch; other tasks of the thread run in between."""
         self._thread.submit(self._file_next)
 
     def run(self, task: Callable[[], T]) -> "Future[T]":
         """Call a function in the thread, between two batches.
 
         Raises:
-            RuntimeError: the recorder is closed.
+            RuntimeError: the writer is closed.
         """
         return self._thread.submit(task)
 
     def file_until(self, position: int) -> bool:
-        """File all records of the journal up to a position, in the thread; False if that fails now."""
+        """Store all records up to a position of the journal; False on failure. Call it in the thread."""
         while self.filed < position and self._attempt():
             pass
         return self.filed >= position
 
     def close(self, seconds: float) -> None:
-        """File what waits, for so long at most, and end the thread; the rest stays in the journal."""
+        """Store waiting records for at most this long, and end the thread; the rest stays."""
         end = time.monotonic() + seconds
 
         def file_rest() -> None:
@@ -96,14 +96,16 @@ class HistoryWriter:
             self.wake()
 
     def _attempt(self) -> bool:
-        """File a batch; False if it cannot be done, and is tried again later."""
+        """Store a batch; on failure return False and retry later."""
         try:
             self._file_batch()
         except Exception as error:
-            self._delay = min(max(2 * self._delay, _FIRST_DELAY), _LONGEST_DELAY)
-            # With its traceback once, not every ten seconds for a night.
+            self._delay = min(max(2 * self._delay, _MIN_DELAY), _MAX_DELAY)
+            # Log the traceback once, not every ten seconds.
             logger.exception(
-                "inspections cannot be filed, next attempt in %.1f s", self._delay, exc_info=not self.failure
+                "inspections cannot be stored in the database, next attempt in %.1f s",
+                self._delay,
+                exc_info=not self.failure,
             )
             self.database_is_away = isinstance(error, DatabaseUnavailable)
             self.failure = f"{type(error).__name__}: {error}"
@@ -131,28 +133,29 @@ class HistoryWriter:
         if records or self.failure is not None:
             self.database_is_away = False
         if self.failure is not None:
-            logger.info("inspections are filed again")
+            logger.info("inspections are stored again")
             self.failure = None
             self.wake()
-        # First: who waited for an inspection finds it in all that is drawn from it, such as drift.
+        # Before `filed` changes: waiters then find the inspection in everything derived from it, such as
+        # drift.
         for callback in self._callbacks if rows else ():
             try:
                 callback(rows)
             except Exception:
-                logger.exception("%r failed on inspections that were filed", callback)
+                logger.exception("%r failed on inspections that were stored", callback)
         self.filed = self._journal.dropped
 
     def _file(self, records: Sequence[JournalRecord]) -> list[dict[str, Any]]:
-        """File records; the rows of those that were not filed before."""
+        """Store records; return the rows of the new ones."""
         with self._database.read() as connection:
             ids = [record.row["id"] for record in records]
             known = set(connection.scalars(select(inspections.c.id).where(inspections.c.id.in_(ids))))
-        # What is known was filed by a process that was killed before it could say so. Its files may have been
-        # deleted since, by retention, and must not come back.
+        # A killed process may have stored a record without removing it from the journal. Retention may have
+        # deleted its files since, and they must not come back.
         new = [record for record in records if record.row["id"] not in known]
         rows = [record.row for record in new]
-        for row, picture, score_map in new:
-            self._pictures.store(row["image_sha256"], picture, row["id"], score_map)
+        for row, image, score_map in new:
+            self._files.store(row["image_sha256"], image, row["id"], score_map)
         try:
             if rows:
                 with self._database.write() as connection:
@@ -162,6 +165,6 @@ class HistoryWriter:
             if len(records) > 1:
                 return [row for record in records for row in self._file([record])]
             kept = self._journal.set_aside(records[0])
-            logger.exception("the database refuses an inspection; kept as %s", kept)
+            logger.exception("the database refuses an inspection; it is kept as %s", kept)
             return []
         return rows

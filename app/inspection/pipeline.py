@@ -148,8 +148,8 @@ class InspectionPipeline:
         inspection = schemas.Inspection.model_validate_json(earlier.answer)
         if not request.drawings:
             return Answer(inspection, {}, replayed=True)
-        await self._history.settled()  # before, its map is not in its place
-        score_map = await asyncio.to_thread(self._history.pictures.score_map, earlier.id)
+        await self._history.wait_until_filed()  # before, its map is not in its place
+        score_map = await asyncio.to_thread(self._history.files.read_score_map, earlier.id)
         if score_map is None:
             missing = await asyncio.to_thread(explain_missing_files, self._history.database, earlier.id)
             detail = f"This was inspected before; accept application/json. {missing.detail}"

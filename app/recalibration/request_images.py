@@ -123,7 +123,7 @@ async def measure_images(
     for picture in pictures:
         data = picture.data
         if data is None:
-            data = await asyncio.to_thread(kept.picture, picture.sha256)
+            data = await asyncio.to_thread(kept.read_image, picture.sha256)
             if data is None:
                 continue
         try:

@@ -126,7 +126,7 @@ async def renew_calibration(
                     request_images.find_reviewed_images, history.database, category, station, others, since_ms
                 )
             chosen = await asyncio.to_thread(request_images.choose_images, uploaded, found, fitted)
-            work = request_images.measure_images(chosen, detector, inspector, history.pictures)
+            work = request_images.measure_images(chosen, detector, inspector, history.files)
             measured = await cancel_on_disconnect(request, work)
 
         def check(there: InForce | None) -> None:

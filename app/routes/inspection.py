@@ -51,7 +51,7 @@ async def _known_inspection(
     if re.fullmatch(ID_PATTERN, inspection_id):
         row = await run_in_threadpool(find)
         if row is None:
-            await history.settled()
+            await history.wait_until_filed()
             row = await run_in_threadpool(find)
     if row is None:
         raise Problem(
@@ -97,10 +97,10 @@ async def _answer(
             room = stack.enter_context(history.drawer.unsent.reserve(caller.key_id or kind))
             media_type = "image/png" if side is None else "image/jpeg"
             if kind == "source":
-                content = await run_in_threadpool(history.pictures.picture, row.image_sha256)
+                content = await run_in_threadpool(history.files.read_image, row.image_sha256)
                 media_type = "" if content is None else detect_format(content).media_type
             elif kind == "map":
-                content, media_type = await run_in_threadpool(history.pictures.map_file, row.id), _NPY
+                content, media_type = await run_in_threadpool(history.files.read_map_file, row.id), _NPY
             else:
                 drawing = history.drawer.draw(kind, DrawingSource.of(row), side, caller.key_id)
                 content = await cancel_on_disconnect(request, drawing)  # makes room for the others

@@ -180,7 +180,7 @@ async def get_part(
             counts = browsing.count_decisions(connection, wanted)
             return counts, queries.find_page(connection, wanted, _MOST_IMAGES)
 
-    await history.settled()
+    await history.wait_until_filed()
     counts, rows = await run_in_threadpool(find)
     if not rows:
         raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")

@@ -121,7 +121,7 @@ def get_training_set(
     return LimitedStreamingResponse(
         history.archives,
         caller.key_id,
-        training_set.pack_archive(chain([first], chosen), history.pictures, category),
+        training_set.pack_archive(chain([first], chosen), history.files, category),
         headers={
             "Content-Disposition": f'attachment; filename="{category}-training-set.zip"',
             "Cache-Control": "no-store",

@@ -155,7 +155,7 @@ def test_snapshot_taken_under_load_has_all_that_was_answered(
     kept = kept_after_start(restored)
     assert set(before) <= set(kept)
     pictures = InspectionFiles(restored.history)
-    assert all(pictures.score_map(identifier) is not None for identifier in kept)
+    assert all(pictures.read_score_map(identifier) is not None for identifier in kept)
 
 
 def test_snapshot_has_the_journal_and_later_records_can_be_added(

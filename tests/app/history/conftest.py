@@ -1,4 +1,4 @@
-"""Inspections to put into a history."""
+"""Entries for tests of the history."""
 
 import itertools
 from collections.abc import Callable
@@ -15,13 +15,13 @@ MakeEntry = Callable[..., HistoryEntry]
 
 @pytest.fixture
 def make_entry() -> MakeEntry:
-    """Make inspections, each with a picture of its own; keyword arguments are columns, or the picture."""
+    """Make entries with distinct images; keyword arguments are columns, or the image."""
     numbers = itertools.count()
 
-    def make(*, picture: bytes | None = None, **columns: Any) -> HistoryEntry:
+    def make(*, image: bytes | None = None, **columns: Any) -> HistoryEntry:
         number = next(numbers)
-        picture = b"picture %d" % number if picture is None else picture
-        made = row(picture=picture, score=0.5 + number, features=[1.0, 2.0])
-        return HistoryEntry(made | columns, picture, np.full((4, 6), number, np.float32))
+        image = b"picture %d" % number if image is None else image
+        made = row(image=image, score=0.5 + number, features=[1.0, 2.0])
+        return HistoryEntry(made | columns, image, np.full((4, 6), number, np.float32))
 
     return make

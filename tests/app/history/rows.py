@@ -1,4 +1,4 @@
-"""Rows of inspections, made up."""
+"""Rows of inspections for tests."""
 
 import hashlib
 import itertools
@@ -17,12 +17,12 @@ from app.schemas.reports import DecisionCounts
 _numbers = itertools.cycle(range(4096))
 
 
-def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) -> dict[str, Any]:
-    """A row as the recorder files it: with a picture of its own, or the one given."""
+def row(at_ms: int | None = None, image: bytes | None = None, **columns: Any) -> dict[str, Any]:
+    """Make a row as the writer stores it, with the image or one of its own."""
     identifier = clock.new_id()
     if at_ms is not None:  # of the same time, in the order in which they are made
         identifier = f"{clock.first_id(at_ms)[:13]}-7{next(_numbers):03x}{identifier[18:]}"
-    data = identifier.encode() if picture is None else picture
+    data = identifier.encode() if image is None else image
     return {
         **dict.fromkeys(inspections.columns.keys()),
         "id": identifier,
@@ -47,14 +47,14 @@ def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) 
 
 
 def add(database: Database, *added: dict[str, Any]) -> list[str]:
-    """Insert rows; gives their ids."""
+    """Insert rows and return their ids."""
     with database.write() as connection:
         connection.execute(insert(inspections), list(added))
     return [one["id"] for one in added]
 
 
 def decided(**counts: tuple[int, int, int]) -> dict[Decision, DecisionCounts]:
-    """Counts by decision: inspections, reviewed as good, reviewed as defect; none of what is not given."""
+    """Make counts by decision from (inspections, reviewed good, reviewed defect)."""
     return {
         d: DecisionCounts(inspections=n, reviewed_good=good, reviewed_defect=defect)
         for d in DECISIONS

@@ -13,7 +13,7 @@ def ids(scored: Sequence[browsing.ScorePoint]) -> list[str]:
     return [one.id for one in scored]
 
 
-def test_neighbours_are_the_next_ones_that_are_wanted(database: Database) -> None:
+def test_adjacent_inspections_match_the_filter(database: Database) -> None:
     names = ["a", "b", "a", "c", "a"]
     made = add(database, *(row(category=name) for name in names))
     with database.read() as connection:
@@ -32,7 +32,7 @@ def test_neighbours_are_the_next_ones_that_are_wanted(database: Database) -> Non
         assert beside(2, InspectionFilter(categories=frozenset())) == (None, None)
 
 
-def test_stations_are_found_once_each(database: Database) -> None:
+def test_each_station_is_listed_once(database: Database) -> None:
     rows = [("a", "line 2"), ("a", "line 1"), ("b", "line 3"), ("a", "line 2"), ("b", None), ("a", "Ä")]
     add(database, *(row(category=category, station=station) for category, station in rows))
     with database.read() as connection:
@@ -43,7 +43,7 @@ def test_stations_are_found_once_each(database: Database) -> None:
 
 
 @pytest.mark.parametrize("limit", [2, 10])
-def test_a_trace_has_the_latest_with_their_thresholds(each_database: Database, limit: int) -> None:
+def test_score_series_has_the_latest_with_thresholds(each_database: Database, limit: int) -> None:
     rows = [answered(reject=3.5, review=None if i else 2.25, score=float(i)) for i in range(4)]
     made = add(each_database, *rows)
     add(each_database, answered(category="other"))

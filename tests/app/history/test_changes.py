@@ -1,4 +1,4 @@
-"""Changes from the audit log, of the categories and the time that are wanted."""
+"""Changes of categories in a time span, from the audit log."""
 
 from app.auth.access import ANONYMOUS, SERVER
 from app.auth.audit import Audit
@@ -24,7 +24,7 @@ def told(database: Database, categories: list[str] | None = None, limit: int = 1
     return [(row["action"], row["target"]) for row in rows]
 
 
-def test_what_ended_is_told_in_its_order(database: Database) -> None:
+def test_completed_changes_are_returned_in_order(database: Database) -> None:
     log = Audit(database)
     log.write(ANONYMOUS, "model.thresholds", "bottle", "begun")
     log.write(ANONYMOUS, "model.thresholds", "bottle", "done", {"reason": "less overkill"})
@@ -41,7 +41,7 @@ def serves(log: Audit, version: str, previous: str | None = None, category: str 
 
 
 def versions(database: Database, span: TimeSpan = EVER) -> list[tuple[str, object, object]]:
-    """Of every change the action, and what held before and after."""
+    """Return the action of every change, and the state before and after."""
     with database.read() as connection:
         rows = find_changes(connection, span, None, 10)
     found = []
@@ -53,7 +53,7 @@ def versions(database: Database, span: TimeSpan = EVER) -> list[tuple[str, objec
     return found
 
 
-def test_a_version_that_a_training_has_activated(database: Database) -> None:
+def test_version_activated_by_training_is_a_change(database: Database) -> None:
     log = Audit(database)
     serves(log, "v1")  # a server that starts
     serves(log, "v2", "v1")
@@ -64,14 +64,14 @@ def test_a_version_that_a_training_has_activated(database: Database) -> None:
     assert told(database, limit=1) == [(SERVES, "grid/v3")]
 
 
-def test_one_that_was_activated_while_no_server_ran(database: Database) -> None:
+def test_version_activated_while_offline_is_a_change(database: Database) -> None:
     log = Audit(database)
     for version in ("v1", "v1", "v2", "v2"):  # starts, or models that were let go of and loaded again
         serves(log, version)
     assert versions(database) == [(SERVES, "v1", "v2")]
 
 
-def test_what_an_act_tells_is_told_once(database: Database) -> None:
+def test_announced_version_is_reported_once(database: Database) -> None:
     log = Audit(database)
     serves(log, "v1")
     # It serves before the act has come to its end.
@@ -98,7 +98,7 @@ def test_what_an_act_tells_is_told_once(database: Database) -> None:
     assert versions(database)[4:] == [(SERVES, "v2", "v4"), (SERVES, "v4", "v2")]
 
 
-def test_the_last_change_of_a_region(database: Database) -> None:
+def test_time_of_last_region_change_is_found(database: Database) -> None:
     log = Audit(database)
     before = clock.now_ms()
     log.write(ANONYMOUS, "model.region", "bottle", "refused")
@@ -113,7 +113,7 @@ def test_the_last_change_of_a_region(database: Database) -> None:
         assert last_changed_ms(connection, "bottle", [CALIBRATION]) == 0
 
 
-def test_of_a_region_is_told_whether_there_was_one() -> None:
+def test_region_change_reports_only_presence() -> None:
     region = {"image": {"width": 9, "height": 9}, "polygons": [[[0, 0], [9, 0], [9, 9]]], "revision": 3}
     none, there = {"region": "none"}, {"region": "set"}
     assert before_and_after(REGION, "bottle", {"from": None, "to": region}) == (none, there)

@@ -15,7 +15,7 @@ def review(database: Database, identifier: str, *verdicts: Verdict) -> None:
         reviews.add_review(database, ANONYMOUS, identifier, verdict, revision)
 
 
-def test_decisions_and_the_latest_verdict_of_each_inspection_are_counted(database: Database) -> None:
+def test_decisions_and_latest_verdicts_are_counted(database: Database) -> None:
     passed = add(database, *(row(NOON + i) for i in range(5)))
     rejected = add(database, *(row(NOON + i, decision="REJECT") for i in range(3)))
     review(database, passed[0], "defect", "good")
@@ -26,7 +26,7 @@ def test_decisions_and_the_latest_verdict_of_each_inspection_are_counted(databas
     assert found == decided(PASS=(5, 1, 1), REJECT=(3, 0, 1))
 
 
-def test_a_time_holds_its_begin_and_not_its_end(database: Database) -> None:
+def test_time_span_excludes_its_end(database: Database) -> None:
     add(database, *(row(NOON + at) for at in (-1, 0, 12 * HOUR - 1, 12 * HOUR)))
     with database.read() as connection:
         assert decision_counts.count_decisions(connection, "tiny", DAY) == decided(PASS=(2, 0, 0))

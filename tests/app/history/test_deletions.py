@@ -16,7 +16,7 @@ from app.schemas.deletions import DeletionKind
         ("orphans", 10**6, 20),
     ],
 )
-def test_few_or_a_small_share_are_allowed_and_more_is_held(kind: DeletionKind, total: int, most: int) -> None:
+def test_large_deletions_are_held(kind: DeletionKind, total: int, most: int) -> None:
     guard = DeletionGuard()
     assert guard.allows(kind, most, total)
     assert guard.held() == []
@@ -29,7 +29,7 @@ def test_few_or_a_small_share_are_allowed_and_more_is_held(kind: DeletionKind, t
     assert guard.held() == []
 
 
-def test_confirmation_is_for_one_pass_of_about_as_much_as_was_shown() -> None:
+def test_confirmation_holds_for_one_pass_of_the_shown_size() -> None:
     guard = DeletionGuard()
     assert not guard.allows("age", 500, 1000)
     assert guard.confirm("age").count == 500

@@ -1,4 +1,4 @@
-"""Images of kept inspections: their sizes and colours, what cannot be drawn, and how many may wait."""
+"""Drawings of stored inspections: sizes, colours, failures, limit of waiting requests."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.database import clock
 from app.errors.problems import Problem
-from app.history.drawing import MOST_WAITING, Drawer, DrawingSource, View
+from app.history.drawing import MAX_WAITING, Drawer, DrawingSource, View
 from app.history.inspection_files import InspectionFiles
 from flows.fastflow.imaging.heatmap import ColourScale
 
@@ -23,7 +23,7 @@ from flows.fastflow.imaging.heatmap import ColourScale
 SCORES = np.tile(np.array([0, 0, 0, 2, 2, 2], np.float16), (4, 1))
 COLOUR = (200, 60, 20)
 BLACK, WHITE = (0, 0, 4), (252, 255, 164)  # the ends of inferno
-TINTED = (231, 177, 106)  # six tenths of the bright end over the picture's colour
+TINTED = (231, 177, 106)  # six tenths of the bright end over the image's colour
 ENDS: dict[View, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "picture": (COLOUR, COLOUR),
     "overlay": (COLOUR, TINTED),
@@ -33,33 +33,33 @@ PATIENCE = 10  # seconds until a test gives up
 
 
 class Held(InspectionFiles):
-    """InspectionFiles that are read when the test lets go of them."""
+    """Files whose reading waits for the test."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.reading = threading.Event()
-        self.let_go = threading.Event()
+        self.release = threading.Event()
         self.reads = 0
 
-    def picture(self, sha256: str) -> bytes | None:
+    def read_image(self, sha256: str) -> bytes | None:
         self.reads += 1
         self.reading.set()
-        assert self.let_go.wait(PATIENCE)
-        return super().picture(sha256)
+        assert self.release.wait(PATIENCE)
+        return super().read_image(sha256)
 
 
 def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
-    """A picture of one colour."""
+    """Encode an image of one colour."""
     file = io.BytesIO()
     Image.new("RGB", (width, height), COLOUR).save(file, kind)
     return file.getvalue()
 
 
-def keep(pictures: InspectionFiles, picture: bytes) -> DrawingSource:
+def keep(files: InspectionFiles, image: bytes) -> DrawingSource:
     file = io.BytesIO()
     np.save(file, SCORES, allow_pickle=False)
-    kept = DrawingSource(clock.new_id(), hashlib.sha256(picture).hexdigest(), ColourScale(0.0, 1.0))
-    pictures.store(kept.sha256, picture, kept.identifier, file.getvalue())
+    kept = DrawingSource(clock.new_id(), hashlib.sha256(image).hexdigest(), ColourScale(0.0, 1.0))
+    files.store(kept.sha256, image, kept.identifier, file.getvalue())
     return kept
 
 
@@ -68,7 +68,7 @@ def draw(drawer: Drawer, view: View, kept: DrawingSource, side: int | None = Non
 
 
 def pixels(data: bytes | None, kind: str) -> NDArray[np.uint8]:
-    """The pixels of an image of a format, (H, W, 3), by Pillow."""
+    """Decode an image with Pillow to (H, W, 3)."""
     assert data is not None
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == kind
@@ -79,7 +79,7 @@ def pixels(data: bytes | None, kind: str) -> NDArray[np.uint8]:
 def held(tmp_path: Path) -> Held:
     held = Held(tmp_path)
     held.open()
-    held.let_go.set()
+    held.release.set()
     return held
 
 
@@ -87,14 +87,12 @@ def held(tmp_path: Path) -> Held:
 def drawer(held: Held) -> Iterator[Drawer]:
     drawer = Drawer(held)
     yield drawer
-    held.let_go.set()
+    held.release.set()
     drawer.close()
 
 
 @pytest.mark.parametrize("view", ["overlay", "heatmap"])
-def test_a_drawing_has_the_uploads_size_and_the_colours_of_the_scale(
-    drawer: Drawer, held: Held, view: View
-) -> None:
+def test_drawing_has_upload_size_and_scale_colours(drawer: Drawer, held: Held, view: View) -> None:
     drawn = pixels(draw(drawer, view, keep(held, encoded(60, 40))), "PNG")
     assert drawn.shape == (40, 60, 3)
     left, right = ENDS[view]
@@ -112,7 +110,7 @@ def test_a_drawing_has_the_uploads_size_and_the_colours_of_the_scale(
     ],
 )
 @pytest.mark.parametrize("view", get_args(View))
-def test_a_small_view_keeps_shape_and_colours(
+def test_small_view_keeps_shape_and_colours(
     drawer: Drawer, held: Held, view: View, size: tuple[int, int], side: int, wanted: tuple[int, int]
 ) -> None:
     drawn = pixels(draw(drawer, view, keep(held, encoded(*size)), side), "JPEG")
@@ -123,26 +121,25 @@ def test_a_small_view_keeps_shape_and_colours(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "BMP", "TIFF", "WEBP"])
-def test_a_picture_of_any_format_is_looked_at_as_jpeg(drawer: Drawer, held: Held, kind: str) -> None:
+def test_upload_of_any_format_is_shown_as_jpeg(drawer: Drawer, held: Held, kind: str) -> None:
     drawn = pixels(draw(drawer, "picture", keep(held, encoded(60, 40, kind)), 1000), "JPEG")
     assert drawn.shape == (40, 60, 3)
     np.testing.assert_allclose(drawn.mean((0, 1)), COLOUR, atol=6)
 
 
-@pytest.mark.parametrize("data", [b"no picture", encoded(60, 40)[:-30]])
-def test_what_is_no_picture_to_this_decoder_is_not_drawn_and_logged(
+@pytest.mark.parametrize("data", [b"no image", encoded(60, 40)[:-30]])
+def test_undecodable_upload_is_logged_and_not_drawn(
     drawer: Drawer, held: Held, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its bytes are those that were accepted once."""
     kept = keep(held, data)
     assert draw(drawer, "overlay", kept) is None
     assert draw(drawer, "picture", kept, 1000) is None
-    line = f"the picture of inspection {kept.identifier} cannot be drawn"
+    line = f"the image of inspection {kept.identifier} cannot be drawn"
     assert [record.getMessage() for record in caplog.records] == [line] * 2
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_without_a_map_the_picture_alone_is_shown(drawer: Drawer, held: Held, damage: str) -> None:
+def test_image_is_shown_without_its_map(drawer: Drawer, held: Held, damage: str) -> None:
     kept = keep(held, encoded(60, 40))
     path = held.map_path(kept.identifier)
     if damage == "missing":
@@ -156,10 +153,10 @@ def test_without_a_map_the_picture_alone_is_shown(drawer: Drawer, held: Held, da
 
 
 async def fill(drawer: Drawer, held: Held, kept: DrawingSource) -> list[asyncio.Task[bytes | None]]:
-    """Ask for as many pictures as may wait; the first is being drawn, and held, when this returns."""
-    held.let_go.clear()
+    """Request as many drawings as may wait; on return the first one is held."""
+    held.release.clear()
     held.reading.clear()
-    asked = [asyncio.create_task(drawer.draw("heatmap", kept)) for _ in range(MOST_WAITING)]
+    asked = [asyncio.create_task(drawer.draw("heatmap", kept)) for _ in range(MAX_WAITING)]
     assert await asyncio.to_thread(held.reading.wait, PATIENCE)
     return asked
 
@@ -168,10 +165,10 @@ async def refused(drawer: Drawer, kept: DrawingSource) -> None:
     with pytest.raises(Problem) as caught:
         await drawer.draw("heatmap", kept)
     assert caught.value.name == "queue-full"
-    assert str(caught.value) == "32 pictures wait to be drawn, the limit; try again later."
+    assert str(caught.value) == "32 images wait to be drawn, the limit; try again later."
 
 
-def test_one_more_than_may_wait_is_refused_until_the_others_have_theirs(drawer: Drawer, held: Held) -> None:
+def test_drawings_beyond_the_limit_are_refused(drawer: Drawer, held: Held) -> None:
     kept = keep(held, encoded(60, 40))
 
     async def work() -> None:
@@ -179,13 +176,13 @@ def test_one_more_than_may_wait_is_refused_until_the_others_have_theirs(drawer: 
             asked = await fill(drawer, held, kept)
             await refused(drawer, kept)  # which takes no place, and gives none away
             await refused(drawer, kept)
-            held.let_go.set()
+            held.release.set()
             assert all(await asyncio.gather(*asked))
 
     asyncio.run(asyncio.wait_for(work(), 2 * PATIENCE))
 
 
-def test_who_leaves_makes_room_for_one_and_is_not_drawn_for(drawer: Drawer, held: Held) -> None:
+def test_cancelled_drawing_frees_its_place(drawer: Drawer, held: Held) -> None:
     kept = keep(held, encoded(60, 40))
 
     async def work() -> None:
@@ -195,8 +192,8 @@ def test_who_leaves_makes_room_for_one_and_is_not_drawn_for(drawer: Drawer, held
             await leaving
         asked.append(asyncio.create_task(drawer.draw("heatmap", kept)))
         await asyncio.create_task(refused(drawer, kept))
-        held.let_go.set()
+        held.release.set()
         assert all(await asyncio.gather(*asked))
 
     asyncio.run(asyncio.wait_for(work(), 2 * PATIENCE))
-    assert held.reads == MOST_WAITING
+    assert held.reads == MAX_WAITING

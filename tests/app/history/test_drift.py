@@ -55,7 +55,7 @@ def seen(drift: DriftMonitor) -> DriftState:
 
 
 def alarms_within(drift: DriftMonitor, stream: Sequence[Row], parts: int = 20) -> int | None:
-    """The number of inspections after which the alarm was on, or None; fed in a few parts."""
+    """Return the number of inspections at the alarm, or None; they are added in a few batches."""
     for i in range(0, len(stream), len(stream) // parts):
         drift.on_filed(stream[i : i + len(stream) // parts])
         if seen(drift).alarm:
@@ -74,7 +74,7 @@ def alarms_within(drift: DriftMonitor, stream: Sequence[Row], parts: int = 20) -
         pytest.param(200, True, marks=pytest.mark.slow),
     ],
 )
-def test_exchangeable_streams_alarm_no_more_often_than_promised(n_calibration: int, ties: bool) -> None:
+def test_exchangeable_streams_keep_the_alarm_rate(n_calibration: int, ties: bool) -> None:
     rng = np.random.default_rng(n_calibration)
     repetitions, window = 400, 100
 
@@ -90,7 +90,7 @@ def test_exchangeable_streams_alarm_no_more_often_than_promised(n_calibration: i
     assert alarms <= stats.binom.ppf(0.999, repetitions, FALSE_ALARMS)
 
 
-def test_scores_of_another_engine_are_not_looked_at() -> None:
+def test_scores_of_another_engine_are_ignored() -> None:
     rng = np.random.default_rng(12)
     drift = watch(reference(rng.normal(size=100)))
     other: list[Row] = [{**row, "precision": "bfloat16"} for row in rows(rng.normal(5, size=100))]
@@ -100,7 +100,7 @@ def test_scores_of_another_engine_are_not_looked_at() -> None:
     assert (seen(drift).inspections, seen(drift).alarm) == (100, True)
 
 
-def test_an_inspection_that_is_read_at_the_start_and_told_counts_once() -> None:
+def test_row_read_and_announced_counts_once() -> None:
     filed = list(rows(np.zeros(3)))
     drift = watch(reference(np.zeros(9)), before=filed)
     drift.on_filed(filed[1:])
@@ -108,7 +108,7 @@ def test_an_inspection_that_is_read_at_the_start_and_told_counts_once() -> None:
 
 
 @pytest.mark.parametrize("rising", [False, True])
-def test_what_is_told_agrees_with_scipy(rising: bool) -> None:
+def test_statistics_agree_with_scipy(rising: bool) -> None:
     rng = np.random.default_rng(4)
     calibration, stream = rng.normal(size=37), rng.normal(0.4, size=100)
     drift = watch(reference(calibration, rising_only=rising))
@@ -123,7 +123,7 @@ def test_what_is_told_agrees_with_scipy(rising: bool) -> None:
     assert (score.inspections, score.n_calibration) == (100, 37)
 
 
-def test_the_alarm_ends_when_parts_are_as_they_were(caplog: pytest.LogCaptureFixture) -> None:
+def test_alarm_ends_when_parts_are_normal_again(caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(5)
     drift = watch(reference(rng.normal(size=100)))
     with caplog.at_level(logging.WARNING, "flowgauge.drift"):
@@ -138,8 +138,7 @@ def test_the_alarm_ends_when_parts_are_as_they_were(caplog: pytest.LogCaptureFix
     ]
 
 
-def test_the_alarm_stays_while_parts_are_nearly_as_far_off() -> None:
-    """Else it would come and go with every few parts of a line that is at the edge of it."""
+def test_alarm_stays_while_parts_are_nearly_as_different() -> None:
     calibration = np.arange(100.0)
     drift = watch(reference(calibration))
     distances = []
@@ -157,7 +156,7 @@ def test_the_alarm_stays_while_parts_are_nearly_as_far_off() -> None:
     assert distances[1:] == pytest.approx([0.9, 0.8, 0.6, 0.9], abs=0.05)
 
 
-def test_the_window_holds_the_latest_only() -> None:
+def test_window_holds_only_the_latest_inspections() -> None:
     rng = np.random.default_rng(6)
     drift = watch(reference(rng.normal(size=50)), window=40)
     stream = list(rows(rng.normal(size=100)))
@@ -167,7 +166,7 @@ def test_the_window_holds_the_latest_only() -> None:
     assert (state.inspections, state.since) == (40, iso(id_to_ms(stream[60]["id"])))
 
 
-def test_another_active_version_begins_a_new_window() -> None:
+def test_new_active_version_begins_a_new_window() -> None:
     rng = np.random.default_rng(7)
     calibration = rng.normal(size=50)
     active = reference(calibration)
@@ -185,7 +184,7 @@ def test_another_active_version_begins_a_new_window() -> None:
     assert seen(drift) == DriftState("v1")
 
 
-def test_a_station_with_a_calibration_of_its_own_is_watched_apart() -> None:
+def test_station_with_own_calibration_has_own_window() -> None:
     rng = np.random.default_rng(16)
     general, own = reference(rng.normal(size=50)), reference(rng.normal(5, size=50))
     own = replace(own, station="line-3")
@@ -218,8 +217,8 @@ def test_a_station_with_a_calibration_of_its_own_is_watched_apart() -> None:
     assert drift.states() == {"tiny": drift.windows("tiny")}
 
 
-def test_after_a_restart_each_window_has_as_many_of_its_own_as_it_holds() -> None:
-    """A station that inspects little, or no more, is told all the same; the others lack nothing for it."""
+def test_windows_are_refilled_after_restart() -> None:
+    """Rare inspections of a station are found, and other windows stay full."""
     rng = np.random.default_rng(17)
     general = reference(rng.normal(size=50))
     own = replace(general, station="line-3", since_ms=1_790_000_000_000)

@@ -30,7 +30,7 @@ MakeReferences = Callable[..., DriftReferences]
 
 @pytest.fixture
 def make_references(store: Path) -> MakeReferences:
-    """DriftReferences of one's own, that have read nothing; by default of an engine with a calibration."""
+    """Create references with an empty cache."""
 
     def make(precision: Precision = "float32") -> DriftReferences:
         settings = SettingsFiles(store).get
@@ -44,7 +44,7 @@ def references(make_references: MakeReferences) -> DriftReferences:
     return make_references()
 
 
-def test_a_reference_is_of_the_active_version(
+def test_reference_is_of_the_active_version(
     references: DriftReferences, store: Path, add_version: Callable[[Path, str, str], Path]
 ) -> None:
     reference = references("tiny")
@@ -61,8 +61,7 @@ def test_a_reference_is_of_the_active_version(
     assert not other.same(reference)
 
 
-def test_reference_knows_since_when_it_may_hold(make_references: MakeReferences, store: Path) -> None:
-    """By the times of the files that say what version, regions and calibrations are in force."""
+def test_reference_has_the_time_of_the_last_change(make_references: MakeReferences, store: Path) -> None:
 
     def since() -> int:
         reference = make_references()("tiny")
@@ -86,9 +85,7 @@ def test_reference_knows_since_when_it_may_hold(make_references: MakeReferences,
     assert since() <= 1000 * time.time()
 
 
-def test_a_renewed_calibration_is_what_its_stations_are_compared_with(
-    references: DriftReferences, store: Path
-) -> None:
+def test_new_calibration_is_the_reference_of_its_station(references: DriftReferences, store: Path) -> None:
     line = slot_of(models_folder.resolve(store, "tiny"))
     third = replace(line, station="line-3")
     before = references("tiny")
@@ -115,10 +112,9 @@ def test_a_renewed_calibration_is_what_its_stations_are_compared_with(
 
 
 @pytest.mark.parametrize("broken", ["manifest", "settings"])
-def test_what_cannot_be_read_is_said_once(
+def test_unreadable_files_are_logged_once(
     make_references: MakeReferences, store: Path, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Metrics ask every few seconds."""
     file = models_folder.resolve(store, "tiny") / bundle.MANIFEST
     if broken == "settings":
         file = store / "tiny" / SETTINGS
@@ -135,7 +131,7 @@ def test_what_cannot_be_read_is_said_once(
         references = make_references()
 
 
-def test_a_window_goes_on_after_a_restart(
+def test_window_continues_after_restart(
     store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
     settings = Settings(models=store, history=tmp_path / "history", drift_window=20)
@@ -171,7 +167,7 @@ class TestLatest:
             for one in load_latest_inspections(database, "tiny", limit, station, without, first_id(since_ms))
         ]
 
-    def test_they_are_the_last_ones_of_the_category_oldest_first(self, database: Database) -> None:
+    def test_latest_inspections_are_ordered_by_time(self, database: Database) -> None:
         stations = ("a", "b", None, "b", "a")
         ids = add(database, *(row(AT + i, station=name) for i, name in enumerate(stations)))
         add(database, row(AT + 9, category="other"))
@@ -181,8 +177,8 @@ class TestLatest:
         assert self.ids(database, 2, None, "a") == [ids[2], ids[3]]
         assert self.ids(database, 9, None, "a", "b") == [ids[2]]
 
-    def test_those_of_no_such_station_are_looked_for_among_the_latest(self, database: Database) -> None:
-        """Where each station has a calibration of its own there are none: all was read to find that out."""
+    def test_excluded_stations_are_skipped_among_the_latest(self, database: Database) -> None:
+        """If every station has its own calibration, nothing is found within the limit."""
         elsewhere = add(database, *(row(AT + i, station="b") for i in range(2)))
         add(database, *(row(AT + 2 + i, station="a") for i in range(39)))
         assert self.ids(database, 2, None, "a") == elsewhere[1:]  # within 2 * 20

@@ -39,7 +39,7 @@ async def opened(settings: Settings) -> AsyncIterator[History]:
 
 
 async def reopen(settings: Settings) -> None:
-    """Open a history and close it, so that it files what waits."""
+    """Open and close a history, so that it stores waiting records."""
     async with opened(settings):
         pass
 
@@ -62,7 +62,7 @@ def ids(settings: Settings) -> list[str]:
 
 
 def files(settings: Settings) -> set[str]:
-    """Names of the images and maps."""
+    """Return the names of the images and maps."""
     folders = ("pictures", "maps")
     return {path.name for folder in folders for path in (settings.history / folder).glob("*/*")}
 
@@ -72,7 +72,7 @@ def expected_files(entries: Sequence[HistoryEntry]) -> set[str]:
 
 
 def leave_journal(settings: Settings, *entries: HistoryEntry) -> Path:
-    """A journal as a killed process leaves it."""
+    """Write a journal as a killed process leaves it."""
     folder = settings.history / "journal"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "000000000007.journal").write_bytes(b"".join(entry.record().encode() for entry in entries))
@@ -80,30 +80,30 @@ def leave_journal(settings: Settings, *entries: HistoryEntry) -> Path:
 
 
 async def failing(history: History) -> None:
-    """Wait until the history knows that it cannot file."""
+    """Wait until the history reports a failure."""
     while history.failure is None:
         await asyncio.sleep(0.01)
 
 
-async def test_inspection_is_kept_with_its_image_and_map(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_inspection_is_stored_with_image_and_map(settings: Settings, make_entry: MakeEntry) -> None:
     entry = make_entry(part_id="P 1/2", station="s", key_id="k", product_id="p", recipe_id="r")
 
     async with opened(settings) as history:
         await history.record(entry)
-        await history.settled()
+        await history.wait_until_filed()
         [row] = rows(settings)
-        map_bytes = history.pictures.map_path(row.id).stat().st_size
+        map_bytes = history.files.map_path(row.id).stat().st_size
         assert dict(row._mapping) == {**entry.row, "features": "[1.0, 2.0]", "map_bytes": map_bytes}
-        assert history.pictures.picture(row.image_sha256) == entry.picture
-        score_map = history.pictures.score_map(row.id)
+        assert history.files.read_image(row.image_sha256) == entry.image
+        score_map = history.files.read_score_map(row.id)
         assert score_map is not None
         np.testing.assert_array_equal(score_map, entry.score_map)
         assert (history.backlog, history.failure) == (0, None)
 
 
-async def test_closing_files_all_that_was_recorded_at_once(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_closing_stores_all_recorded_inspections(settings: Settings, make_entry: MakeEntry) -> None:
     entries = [make_entry() for _ in range(300)]  # more than are filed at a time
-    entries += [make_entry(picture=b"the same") for _ in range(3)]
+    entries += [make_entry(image=b"the same") for _ in range(3)]
 
     async with opened(settings) as history:
         await asyncio.gather(*map(history.record, entries))
@@ -112,7 +112,7 @@ async def test_closing_files_all_that_was_recorded_at_once(settings: Settings, m
     assert len(files(settings)) == 300 + 1 + 303
 
 
-async def test_idempotency_key_belongs_to_an_api_key(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_idempotency_keys_of_api_keys_are_separate(settings: Settings, make_entry: MakeEntry) -> None:
     with_key = make_entry(key_id="k", idempotency_key="i", request_sha256="0" * 64)
     without_key = make_entry(idempotency_key="i")
 
@@ -136,7 +136,7 @@ async def test_idempotency_key_belongs_to_an_api_key(settings: Settings, make_en
         await check(history)
 
 
-async def test_listeners_hear_of_rows_before_waiters_go_on(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_callbacks_get_rows_before_waiters_continue(settings: Settings, make_entry: MakeEntry) -> None:
     heard: list[str] = []
     listening, heed = threading.Event(), threading.Event()
     entry = make_entry()
@@ -154,7 +154,7 @@ async def test_listeners_hear_of_rows_before_waiters_go_on(settings: Settings, m
     history.on_filed(listen)
     await history.open()
     await history.record(entry)
-    waiting = asyncio.ensure_future(history.settled())
+    waiting = asyncio.ensure_future(history.wait_until_filed())
     assert await asyncio.to_thread(listening.wait, 60)
     assert not waiting.done()
     heed.set()
@@ -171,7 +171,7 @@ async def test_second_server_on_a_folder_is_refused(settings: Settings, make_ent
     await reopen(settings)  # and lets go when it is closed
 
 
-async def test_database_of_a_later_version_is_refused_and_the_folder_released(settings: Settings) -> None:
+async def test_database_of_later_version_is_refused(settings: Settings) -> None:
     await reopen(settings)
     database = Database(settings.database_url)
 
@@ -187,7 +187,7 @@ async def test_database_of_a_later_version_is_refused_and_the_folder_released(se
     database.close()
 
 
-async def test_database_server_that_stops_while_filing_is_tried_again(
+async def test_stopped_database_server_is_retried(
     postgres: Postgres, tmp_path: Path, make_entry: MakeEntry
 ) -> None:
     entries = [make_entry() for _ in range(20)]
@@ -196,32 +196,32 @@ async def test_database_server_that_stops_while_filing_is_tried_again(
 
         async with opened(settings) as history:
             await history.record(entries[0])
-            await history.settled()
+            await history.wait_until_filed()
             postgres.stop()
             try:
                 for entry in entries[1:]:
                     await history.record(entry)
                 await failing(history)
                 # Whatever else has to run in the writer still does.
-                assert await asyncio.wrap_future(history.in_writer(lambda: 7)) == 7
+                assert await asyncio.wrap_future(history.run_in_writer(lambda: 7)) == 7
             finally:
                 postgres.start()
-            await history.settled()
+            await history.wait_until_filed()
             assert (history.backlog, history.failure) == (0, None)
         assert len(ids(settings)) == 20
         assert files(settings) == expected_files(entries)
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-async def test_nothing_is_lost_when_the_database_file_is_gone_while_serving(
+async def test_nothing_is_lost_while_the_database_file_is_gone(
     settings: Settings, make_entry: MakeEntry, replaced: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SQLite itself goes on writing into a file that nobody finds again."""
+    """SQLite keeps writing into the deleted file."""
     before, after = make_entry(), [make_entry(idempotency_key=f"i{n}") for n in range(20)]
 
     async with opened(settings) as history:
         await history.record(before)
-        await history.settled()
+        await history.wait_until_filed()
         if replaced:
             dump = settings.sqlite_file.with_name("dump")
             shutil.copy(settings.sqlite_file, dump)
@@ -244,21 +244,21 @@ async def test_nothing_is_lost_when_the_database_file_is_gone_while_serving(
     assert len(ids(settings)) == len(after) + replaced
 
 
-async def test_disk_that_fails_while_filing_is_tried_again_and_again(
+async def test_failing_disk_is_retried(
     settings: Settings,
     make_entry: MakeEntry,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A file stands where the folder of an image should be. Nobody asks for the image meanwhile."""
+    """A file blocks the folder of an image."""
     monkeypatch.setattr(writer, "_LONGEST_DELAY", 0.01)
     entry = make_entry()
 
     async with opened(settings) as history:
-        obstacle = history.pictures.picture_path(entry.row["image_sha256"]).parent
+        obstacle = history.files.image_path(entry.row["image_sha256"]).parent
         obstacle.write_text("in the way")
         await history.record(entry)
-        await until(lambda: caplog.text.count("cannot be filed") > 2)
+        await until(lambda: caplog.text.count("cannot be stored") > 2)
         assert history.backlog > 0
         obstacle.unlink()
         await until(lambda: history.failure is None)
@@ -274,7 +274,7 @@ async def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: Mak
 
     async def fill(history: History) -> None:
         while True:
-            entry = make_entry(picture=os.urandom(10_000))
+            entry = make_entry(image=os.urandom(10_000))
             await history.record(entry)
             kept.append(entry)
 
@@ -289,7 +289,7 @@ async def test_full_journal_refuses_and_recovers(tmp_path: Path, make_entry: Mak
         assert str(tmp_path) not in f"{refused.value.detail} {early.value.detail}"
         assert not history.accepts(20_000)
         away.rename(settings.sqlite_file)
-        await history.settled()
+        await history.wait_until_filed()
         kept.append(make_entry())
         await history.record(kept[-1])
     assert 5 < len(kept) <= 10
@@ -310,8 +310,8 @@ async def main():
 
     async def line():
         for number in itertools.count():
-            picture = os.urandom(150_000) if number % 5 else b"the same"
-            entry = HistoryEntry(row(picture=picture), picture, np.zeros((64, 64), np.float32))
+            image = os.urandom(150_000) if number % 5 else b"the same"
+            entry = HistoryEntry(row(image=image), image, np.zeros((64, 64), np.float32))
             await history.record(entry)
             print(entry.row["id"], entry.row["image_sha256"], flush=True)
 
@@ -324,7 +324,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "answers", [20, *(pytest.param(answers, marks=pytest.mark.slow) for answers in (1, 2, 100, 400))]
 )
-async def test_killed_process_loses_nothing_that_it_answered(settings: Settings, answers: int) -> None:
+async def test_killed_process_loses_no_answered_inspection(settings: Settings, answers: int) -> None:
     command = [sys.executable, "-c", KILLED, str(settings.history)]
     answered: list[list[str]] = []
     for _ in range(2):  # the second one files what the first has left, and is killed in its turn
@@ -344,10 +344,8 @@ async def test_killed_process_loses_nothing_that_it_answered(settings: Settings,
     assert files(settings) == {name for row in kept for name in (row.image_sha256, f"{row.id}.npy")}
 
 
-async def test_files_of_an_inspection_that_was_filed_before_a_crash_do_not_come_back(
-    settings: Settings, make_entry: MakeEntry
-) -> None:
-    """The process was killed after the rows were committed and before the journal could forget them."""
+async def test_deleted_files_do_not_return_after_a_crash(settings: Settings, make_entry: MakeEntry) -> None:
+    """The process was killed between the commit and the removal from the journal."""
     entry, other = make_entry(), make_entry()
     await reopen(settings)
     database = Database(settings.database_url)
@@ -361,7 +359,7 @@ async def test_files_of_an_inspection_that_was_filed_before_a_crash_do_not_come_
 
 
 @pytest.mark.parametrize("place", [0, 8])
-async def test_record_that_the_database_refuses_is_set_aside_alone(
+async def test_record_refused_by_the_database_is_set_aside(
     settings: Settings, make_entry: MakeEntry, place: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     entries = [make_entry() for _ in range(9)]
@@ -376,7 +374,7 @@ async def test_record_that_the_database_refuses_is_set_aside_alone(
     assert ["refuses an inspection" in line.message for line in caplog.records].count(True) == 1
 
 
-async def test_what_was_left_is_waited_for_after_a_restart(settings: Settings, make_entry: MakeEntry) -> None:
+async def test_left_over_records_are_awaited_after_restart(settings: Settings, make_entry: MakeEntry) -> None:
     entries = [make_entry(idempotency_key=f"i{n}") for n in range(200)]
     leave_journal(settings, *entries)
 

@@ -9,8 +9,8 @@ from PIL import Image
 from app.database import clock
 from app.history.inspection_files import FORMATS, InspectionFiles, detect_format
 
-PICTURE = b"the bytes of an upload"
-SHA256 = hashlib.sha256(PICTURE).hexdigest()
+IMAGE = b"the bytes of an upload"
+SHA256 = hashlib.sha256(IMAGE).hexdigest()
 SCORES = np.arange(24, dtype=np.float16).reshape(4, 6)
 
 
@@ -21,39 +21,39 @@ def encoded(scores: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bytes:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> InspectionFiles:
-    pictures = InspectionFiles(tmp_path)
-    pictures.open()
-    return pictures
+def store(tmp_path: Path) -> InspectionFiles:
+    store = InspectionFiles(tmp_path)
+    store.open()
+    return store
 
 
 @pytest.fixture
-def identifier(pictures: InspectionFiles) -> str:
-    """An inspection whose files are there."""
+def identifier(store: InspectionFiles) -> str:
+    """Id of an inspection with stored files."""
     identifier = clock.new_id()
-    pictures.store(SHA256, PICTURE, identifier, encoded(SCORES))
+    store.store(SHA256, IMAGE, identifier, encoded(SCORES))
     return identifier
 
 
-def test_what_is_stored_is_there(pictures: InspectionFiles, identifier: str) -> None:
-    assert pictures.picture(SHA256) == PICTURE
-    scores = pictures.score_map(identifier)
+def test_stored_files_are_readable(store: InspectionFiles, identifier: str) -> None:
+    assert store.read_image(SHA256) == IMAGE
+    scores = store.read_score_map(identifier)
     assert scores is not None
     assert scores.dtype == np.float32
     np.testing.assert_array_equal(scores, SCORES)
 
 
-def test_what_is_not_there_is_none(pictures: InspectionFiles) -> None:
-    assert pictures.picture(SHA256) is None
-    assert pictures.score_map(clock.new_id()) is None
+def test_missing_files_are_none(store: InspectionFiles) -> None:
+    assert store.read_image(SHA256) is None
+    assert store.read_score_map(clock.new_id()) is None
 
 
-@pytest.mark.parametrize("found", [b"", PICTURE[:-1], PICTURE + b" ", b"x" * len(PICTURE)])
-def test_a_picture_with_other_bytes_is_none(pictures: InspectionFiles, identifier: str, found: bytes) -> None:
-    pictures.picture_path(SHA256).write_bytes(found)
-    assert pictures.picture(SHA256) is None
-    pictures.store(SHA256, PICTURE, identifier, encoded(SCORES))  # and is mended when it comes again
-    assert pictures.picture(SHA256) == PICTURE
+@pytest.mark.parametrize("found", [b"", IMAGE[:-1], IMAGE + b" ", b"x" * len(IMAGE)])
+def test_image_with_other_bytes_is_none(store: InspectionFiles, identifier: str, found: bytes) -> None:
+    store.image_path(SHA256).write_bytes(found)
+    assert store.read_image(SHA256) is None
+    store.store(SHA256, IMAGE, identifier, encoded(SCORES))  # and is mended when it comes again
+    assert store.read_image(SHA256) == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -70,23 +70,21 @@ def test_a_picture_with_other_bytes_is_none(pictures: InspectionFiles, identifie
         encoded(SCORES).replace(b"shape", b"shap\xff"),
     ],
 )
-def test_a_map_that_is_none_any_more_is_none(
-    pictures: InspectionFiles, identifier: str, found: bytes
-) -> None:
-    pictures.map_path(identifier).write_bytes(found)
-    assert pictures.score_map(identifier) is None
+def test_damaged_map_is_none(store: InspectionFiles, identifier: str, found: bytes) -> None:
+    store.map_path(identifier).write_bytes(found)
+    assert store.read_score_map(identifier) is None
 
 
-def test_something_else_in_a_files_place_is_none(pictures: InspectionFiles, identifier: str) -> None:
-    for path in (pictures.picture_path(SHA256), pictures.map_path(identifier)):
+def test_directory_in_place_of_a_file_is_none(store: InspectionFiles, identifier: str) -> None:
+    for path in (store.image_path(SHA256), store.map_path(identifier)):
         path.unlink()
         path.mkdir()
-    assert pictures.picture(SHA256) is None
-    assert pictures.score_map(identifier) is None
+    assert store.read_image(SHA256) is None
+    assert store.read_score_map(identifier) is None
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
-def test_formats_follow_the_content(suffix: str) -> None:
+def test_format_follows_the_content(suffix: str) -> None:
     file = io.BytesIO()
     name = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
     Image.new("RGB", (8, 8)).save(file, name)

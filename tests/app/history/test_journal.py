@@ -50,16 +50,16 @@ def filled(folder: Path, *records: JournalRecord, file_bytes: int = MANY) -> Jou
 
 
 def left(folder: Path, *records: JournalRecord) -> Path:
-    """The file of a process that has ended and left some."""
+    """Write records and return their file."""
     journal = filled(folder, *records)
     journal.close()
     return max(folder.glob("*.journal"))
 
 
-def test_record_holds_an_entry_as_the_database_gets_it() -> None:
+def test_record_has_the_columns_of_the_database() -> None:
     scores = np.array([[1e9, -1e9, 0.5]])
     made = HistoryEntry({"id": "i", "features": [1.0, 2.0]}, b"picture", scores).record()
-    assert made.picture == b"picture"
+    assert made.image == b"picture"
     # Scores beyond half precision are clipped.
     assert np.frombuffer(made.score_map[-6:], np.float16).tolist() == [65504.0, -65504.0, 0.5]
     assert {name: value for name, value in made.row.items() if value is not None} == {
@@ -72,14 +72,14 @@ def test_record_holds_an_entry_as_the_database_gets_it() -> None:
     }
 
 
-def test_a_file_that_a_killed_process_had_just_begun_is_removed(folder: Path) -> None:
+def test_empty_file_of_killed_process_is_removed(folder: Path) -> None:
     for _ in range(2):
         Journal(folder, MANY)  # killed: never closed
     Journal(folder, MANY).close()
     assert list(folder.iterdir()) == []
 
 
-def test_records_come_out_in_order_and_leave_no_file(folder: Path) -> None:
+def test_records_are_read_in_order_and_files_deleted(folder: Path) -> None:
     journal = Journal(folder, MANY)
     assert journal.read() == []
     records = [*(record(n) for n in range(20)), JournalRecord({}, b"", b"")]
@@ -91,7 +91,7 @@ def test_records_come_out_in_order_and_leave_no_file(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_what_was_read_is_read_again_until_it_is_dropped(folder: Path) -> None:
+def test_records_are_read_again_until_dropped(folder: Path) -> None:
     records = [record(n) for n in range(4)]
     journal = filled(folder, *records[:3])
     assert journal.read() == records[:3]
@@ -106,7 +106,7 @@ def test_what_was_read_is_read_again_until_it_is_dropped(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("file_bytes", "count"), [(1, 9), (2 * size_of(record(0)), 5), (MANY, 1)])
-def test_another_process_reads_what_was_left(folder: Path, file_bytes: int, count: int) -> None:
+def test_next_process_reads_left_over_records(folder: Path, file_bytes: int, count: int) -> None:
     records = [record(n) for n in range(9)]
     filled(folder, *records, file_bytes=file_bytes)  # and killed
     assert len(files(folder)) == count
@@ -118,7 +118,6 @@ def test_another_process_reads_what_was_left(folder: Path, file_bytes: int, coun
 
 
 def test_files_are_dropped_while_the_next_is_written(folder: Path) -> None:
-    """One thread appends and another reads and drops, over hundreds of files."""
     journal = Journal(folder, MANY, file_bytes=1200)
     records = [record(n) for n in range(1500)]
     found: list[JournalRecord] = []
@@ -138,10 +137,9 @@ def test_files_are_dropped_while_the_next_is_written(folder: Path) -> None:
 
 @pytest.mark.parametrize("kept_bytes", [0, 1, 35, 36, 100, -1])
 @pytest.mark.parametrize("whole", [0, 2])
-def test_torn_last_record_is_left_out(
+def test_truncated_last_record_is_skipped(
     folder: Path, whole: int, kept_bytes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its process was killed before it could answer."""
     records, torn = [record(n) for n in range(whole)], record(2)
     path = left(folder, *records, torn)
     os.truncate(path, size_of(*records) + kept_bytes % size_of(torn))
@@ -155,10 +153,10 @@ def test_torn_last_record_is_left_out(
 
 
 @pytest.mark.parametrize("offset", [0, 5, 12, 20, 30, 34, 36, 100, -1])
-def test_damaged_record_and_what_follows_in_its_file_are_kept_aside(
+def test_damaged_record_and_rest_of_file_are_set_aside(
     folder: Path, offset: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What stands before it and in other files is read, wherever it is damaged."""
+    """Records before the damage and in other files are read."""
     records = [record(n) for n in range(4)]
     path = left(folder, *records)
     begin = size_of(records[0])
@@ -179,7 +177,7 @@ def test_damaged_record_and_what_follows_in_its_file_are_kept_aside(
     assert left(folder, record(0)) != path  # or the next damage would be kept under its name
 
 
-def test_limit_holds_for_what_waits(folder: Path) -> None:
+def test_limit_holds_for_waiting_records(folder: Path) -> None:
     one = record(5)
     journal = Journal(folder, 2 * size_of(one))
     journal.append(one)
@@ -195,7 +193,7 @@ def test_limit_holds_for_what_waits(folder: Path) -> None:
     assert read_all(journal) == [one, one]
 
 
-def test_room_is_left_on_the_disk_for_filing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_room_is_left_for_the_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(folder, MANY)
     free = list(os.statvfs(folder))
     free[:2], free[4] = [1, 1], SPARE_BYTES + 99  # block sizes, and blocks that are free
@@ -206,7 +204,7 @@ def test_room_is_left_on_the_disk_for_filing(folder: Path, monkeypatch: pytest.M
 
 
 @files_of_at_most(4000)
-def test_record_that_the_disk_cuts_off_is_taken_back(folder: Path) -> None:
+def test_truncated_write_is_taken_back(folder: Path) -> None:
     first, second = record(1, size=300), record(2, size=400)
     journal = filled(folder, first)
     for _ in range(3):
@@ -220,9 +218,7 @@ def test_record_that_the_disk_cuts_off_is_taken_back(folder: Path) -> None:
     assert read_all(journal) == [first, second]
 
 
-def test_file_that_cannot_be_closed_is_read_all_the_same(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_fails_to_close_is_still_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     close = os.close
 
     def fail(file: int) -> None:
@@ -241,7 +237,7 @@ def test_file_that_cannot_be_closed_is_read_all_the_same(
     assert journal.backlog == 0
 
 
-def test_folder_that_was_removed_takes_nothing(folder: Path) -> None:
+def test_removed_folder_refuses_records(folder: Path) -> None:
     journal = Journal(folder, MANY)
     shutil.rmtree(folder)
     with pytest.raises(JournalFull):

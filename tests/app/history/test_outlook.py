@@ -1,4 +1,4 @@
-"""Other thresholds: counts by hand, and rates as those of the decisions that were taken."""
+"""Projections to other thresholds, against counts by hand and the actual rates."""
 
 from collections.abc import Collection
 from typing import Any
@@ -25,7 +25,7 @@ def several(count: int, decision: Decision, score: float, verdict: str | None = 
 
 @pytest.fixture
 def filled(database: Database) -> Database:
-    """Decided with REJECT above 3 and no review band; reviewed were ten that passed and all rejected."""
+    """Store inspections with REJECT above 3; ten passed and all rejected ones are reviewed."""
     add(
         database,
         *several(80, "PASS", 1.0),
@@ -57,7 +57,7 @@ def projected(database: Database, position: ThresholdPosition, **changes: Any) -
     return one
 
 
-def test_the_position_that_was_in_force_gives_the_rates_there_are(filled: Database) -> None:
+def test_thresholds_in_force_give_the_actual_rates(filled: Database) -> None:
     window, [there] = project(filled, ThresholdPosition(3.0, None))
     assert window.decisions == decided(PASS=(100, 9, 1), REJECT=(10, 3, 7))
     assert window.inspections == 110
@@ -69,8 +69,7 @@ def test_the_position_that_was_in_force_gives_the_rates_there_are(filled: Databa
         assert decision_counts.count_decisions(connection, "tiny", EVER) == window.decisions
 
 
-def test_a_lower_threshold_by_hand(filled: Database) -> None:
-    """Above 1.5: the twelve parts at 2.0 are rejected too."""
+def test_lower_threshold_moves_decisions(filled: Database) -> None:
     lower = projected(filled, ThresholdPosition(1.5, None))
     assert lower.decisions == {"PASS": 88, "REVIEW": 0, "REJECT": 22}
     assert lower.changes == [DecisionChange(taken="PASS", would="REJECT", inspections=12)]
@@ -82,7 +81,7 @@ def test_a_lower_threshold_by_hand(filled: Database) -> None:
     assert lower.escape.high > 0.2  # ten reviews of a hundred parts
 
 
-def test_a_higher_threshold_by_hand(filled: Database) -> None:
+def test_higher_threshold_moves_decisions(filled: Database) -> None:
     higher = projected(filled, ThresholdPosition(4.0, None))  # REJECT is above it, not at it
     assert higher.changes == [DecisionChange(taken="REJECT", would="PASS", inspections=3)]
     assert higher.overkill.value == 0
@@ -90,7 +89,7 @@ def test_a_higher_threshold_by_hand(filled: Database) -> None:
     assert projected(filled, ThresholdPosition(6.0, None)).escape.value == 1
 
 
-def test_a_review_band_by_hand(filled: Database) -> None:
+def test_review_band_moves_decisions(filled: Database) -> None:
     band = projected(filled, ThresholdPosition(4.5, 1.5))
     assert band.decisions == {"PASS": 88, "REVIEW": 15, "REJECT": 7}
     assert band.changed == 15
@@ -112,7 +111,7 @@ def test_a_review_band_by_hand(filled: Database) -> None:
         ({"last": 1}, 1, 0),
     ],
 )
-def test_only_inspections_that_compare_are_counted(
+def test_only_comparable_inspections_are_counted(
     database: Database, changes: dict[str, Any], passed: int, rejected: int
 ) -> None:
     add(
@@ -129,8 +128,7 @@ def test_only_inspections_that_compare_are_counted(
     assert found.decisions == {"PASS": passed, "REVIEW": 0, "REJECT": rejected}
 
 
-def test_the_plan_reads_no_more_than_the_latest(database: Database) -> None:
-    """The rows come in the order of an index, so that the limit ends the reading; SQLite says so in words."""
+def test_query_plan_reads_only_the_latest_rows(database: Database) -> None:
     add(database, *(row() for _ in range(10)))
     with database.write() as connection:
         connection.exec_driver_sql("ANALYZE")

@@ -1,4 +1,4 @@
-"""SQLite reads the index that finds the fewest rows, of which it has no statistics to know."""
+"""Queries use the index with the fewest rows, although SQLite has no statistics."""
 
 from itertools import chain, combinations, product
 from typing import Any
@@ -23,7 +23,7 @@ COMBINATIONS = list(chain.from_iterable(combinations(GIVEN, n) for n in range(1,
 
 
 def by_index(names: str) -> str:
-    """The line of a plan in which an index finds rows: its columns, but for those that follow them in it."""
+    """Return the indexed columns of a query plan."""
     columns = names.split(", ")
     found = " AND ".join(f"{name}=?" for name in columns)
     return f"SEARCH inspections USING INDEX ix_inspections_{'_'.join(columns)} ({found})"
@@ -36,7 +36,7 @@ def index_for(names: tuple[str, ...]) -> str:
     return by_index(", ".join(name for name in ("category", rarest) if name in names))
 
 
-def test_each_combination_of_filters_has_its_index(database: Database) -> None:
+def test_each_filter_combination_has_an_index(database: Database) -> None:
     with plans_of(database) as plans, database.read() as connection:
         for names in COMBINATIONS:
             queries.find_page(connection, InspectionFilter(**{name: GIVEN[name] for name in names}), 50)
@@ -45,7 +45,7 @@ def test_each_combination_of_filters_has_its_index(database: Database) -> None:
     }
 
 
-def test_pages_follow_each_other_without_a_gap_or_a_repetition(database: Database) -> None:
+def test_pages_have_no_gaps_or_repetitions(database: Database) -> None:
     ids = add(database, *(row(category=category) for category in "aabab"))
     pages, after = [], None
     for _ in range(3):
@@ -56,10 +56,7 @@ def test_pages_follow_each_other_without_a_gap_or_a_repetition(database: Databas
     assert pages == [ids[:-3:-1], ids[-3:-5:-1], ids[:1]]
 
 
-def test_an_export_reads_page_after_page_of_several_categories(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The older rows of one category do not come before the newer ones of another."""
+def test_export_pages_through_several_categories(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "_EXPORT_ROWS", 3)
     ids = add(database, *(row(category=category) for category in "aaaaabbbbb"))
     pages = list(queries.iterate_pages(database, InspectionFilter(categories=frozenset("ab"))))
@@ -67,7 +64,7 @@ def test_an_export_reads_page_after_page_of_several_categories(
     assert max(map(len, pages)) == 3
 
 
-def test_whatever_index_is_read_the_rows_are_those_of_the_filter(each_database: Database) -> None:
+def test_every_index_returns_the_matching_rows(each_database: Database) -> None:
     others = {"category": "b", "decision": "REJECT", "part_id": None, "station": None, "verdict": None}
     rows = [
         row(**dict(zip(GIVEN, values, strict=True)))
@@ -82,7 +79,7 @@ def test_whatever_index_is_read_the_rows_are_those_of_the_filter(each_database: 
         assert found == [one["id"] for one in reversed(rows) if wanted.items() <= one.items()]
 
 
-def test_the_decisions_on_a_part_are_found_by_the_part(database: Database) -> None:
+def test_decisions_on_a_part_use_the_index_of_parts(database: Database) -> None:
     add(database, row(part_id="P-7"), row(part_id="P-7", category="b"), row(part_id="P-8"))
     with plans_of(database) as plans, database.read() as connection:
         of_tiny = InspectionFilter(part_id="P-7", categories=frozenset({"tiny"}))
@@ -91,7 +88,7 @@ def test_the_decisions_on_a_part_are_found_by_the_part(database: Database) -> No
     assert [lines[0] for lines in plans] == [by_index("part_id")] * 6
 
 
-def test_what_is_said_elsewhere_of_good_pictures_is_found_by_the_picture(database: Database) -> None:
+def test_query_plan_finds_other_reviews_by_image(database: Database) -> None:
     add(database, row(verdict="good"))
     with plans_of(database) as plans:
         list(good_images(database, "tiny"))

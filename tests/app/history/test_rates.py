@@ -9,12 +9,12 @@ from tests.app.history.rows import decided
 
 
 def exact_interval(x: int, n: int) -> tuple[float, float]:
-    """Clopper and Pearson's."""
+    """The interval is that of Clopper and Pearson."""
     interval = stats.binomtest(x, n).proportion_ci(0.95, method="exact")
     return float(interval.low), float(interval.high)
 
 
-def test_weights_each_decision_by_its_inspections() -> None:
+def test_decisions_are_weighted_by_their_inspections() -> None:
     counts = decided(PASS=(9000, 99, 1), REVIEW=(100, 30, 20), REJECT=(200, 50, 150))
     good = 9000 * 0.99 + 100 * 0.6 + 200 * 0.25
     defects = 9000 * 0.01 + 100 * 0.4 + 200 * 0.75
@@ -22,14 +22,14 @@ def test_weights_each_decision_by_its_inspections() -> None:
     assert estimate_escape(counts).value == pytest.approx(9000 * 0.01 / defects)
 
 
-def test_escape_is_unknown_where_only_rejects_were_reviewed() -> None:
+def test_escape_is_unknown_if_only_rejects_were_reviewed() -> None:
     counts = decided(PASS=(9000, 0, 0), REJECT=(200, 50, 150))
     for rate in (estimate_escape(counts), estimate_overkill(counts)):
         assert (rate.value, rate.low, rate.high) == (None, None, None)
         assert rate.reason == "nothing was reviewed of the 9000 with decision PASS"
 
 
-def test_without_inspections_or_without_such_parts_there_is_no_rate() -> None:
+def test_rate_is_unknown_without_matching_parts() -> None:
     assert estimate_overkill(decided()).reason == "there are no inspections"
     only_good = decided(PASS=(50, 50, 0))
     assert estimate_escape(only_good).reason == "no part was reviewed as defect"
@@ -39,7 +39,7 @@ def test_without_inspections_or_without_such_parts_there_is_no_rate() -> None:
 
 
 @pytest.mark.parametrize(("rejected", "passed"), [(0, 200), (3, 400), (20, 80), (5, 1)])
-def test_where_all_was_reviewed_the_interval_is_the_exact_one(rejected: int, passed: int) -> None:
+def test_interval_is_exact_if_all_was_reviewed(rejected: int, passed: int) -> None:
     rate = estimate_overkill(decided(PASS=(passed, passed, 0), REJECT=(rejected, rejected, 0)))
     low, high = exact_interval(rejected, rejected + passed)
     assert rate.value == pytest.approx(rejected / (rejected + passed))
@@ -55,7 +55,7 @@ def test_where_all_was_reviewed_the_interval_is_the_exact_one(rejected: int, pas
 @given(
     st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 40), st.integers(0, 40)), min_size=3, max_size=3)
 )
-def test_the_estimate_lies_in_its_interval(numbers: list[tuple[int, int, int]]) -> None:
+def test_estimate_lies_in_its_interval(numbers: list[tuple[int, int, int]]) -> None:
     counts = decided(
         **{d: (n + good + bad, good, bad) for d, (n, good, bad) in zip(DECISIONS, numbers, strict=True)}
     )
@@ -83,7 +83,7 @@ LINES = {
     "line",
     [line if line == "few" else pytest.param(line, marks=pytest.mark.slow) for line in LINES],
 )
-def test_intervals_cover_the_truth_as_often_as_they_say(line: str) -> None:
+def test_intervals_have_the_stated_coverage(line: str) -> None:
     good_share, given_good, given_defect, parts, reviewed = LINES[line]
     rng = np.random.default_rng(11)
     truth = {"overkill": given_good[2], "escape": given_defect[0]}

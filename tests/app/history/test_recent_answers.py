@@ -18,7 +18,7 @@ def found(recent: RecentAnswers, key: str, key_id: str | None = None) -> str | N
     return None if answer is None else answer.id
 
 
-def test_the_first_of_a_key_is_remembered_and_nothing_of_other_callers() -> None:
+def test_first_answer_of_a_callers_key_is_kept() -> None:
     recent = RecentAnswers()
     for one in (row("1", "k"), row("2", "k"), row("3", "k", "caller"), row("4", None)):
         recent.add(one)
@@ -28,7 +28,7 @@ def test_the_first_of_a_key_is_remembered_and_nothing_of_other_callers() -> None
     assert (answer.request_sha256, answer.answer, answer.map_middle) == ("a" * 64, "{}", 2.0)
 
 
-def test_the_oldest_are_forgotten() -> None:
+def test_oldest_answers_are_dropped() -> None:
     recent = RecentAnswers(max_bytes=20)
     for number in (0, 1, 1, 1, 2, 3):  # what is repeated counts once
         recent.add({**row(str(number), f"k{number}"), "answer": "0123456789"})

@@ -24,50 +24,50 @@ from tests.app.history.rows import add, row
 from tests.support.postgres import Postgres
 
 DAY = 24 * 3_600_000
-PICTURE = b"p" * 900  # with its map of 100 bytes: 1000
+IMAGE = b"p" * 900  # with its map of 100 bytes: 1000
 
 
 class Kept:
-    """An open history, and what is in it."""
+    """An open history and its content."""
 
     def __init__(self, history: History) -> None:
         self.history = history
         self.guard = DeletionGuard()
 
-    def add(self, days_old: float = 0, picture: bytes | None = None, **columns: Any) -> str:
+    def add(self, days_old: float = 0, image: bytes | None = None, **columns: Any) -> str:
         at = clock.now_ms() - int(days_old * DAY)
-        one = row(at, picture, **columns)
-        data = one["id"].encode() if picture is None else picture
-        self.history.pictures.store(one["image_sha256"], data, one["id"], b"m" * 100)
+        one = row(at, image, **columns)
+        data = one["id"].encode() if image is None else image
+        self.history.files.store(one["image_sha256"], data, one["id"], b"m" * 100)
         [identifier] = add(self.history.database, one)
         return identifier
 
     def add_many(self, count: int, days_old: float = 0) -> None:
-        """Inspections of one image."""
-        some = [row(clock.now_ms() - int(days_old * DAY), PICTURE) for _ in range(count)]
+        """Add inspections of one image."""
+        some = [row(clock.now_ms() - int(days_old * DAY), IMAGE) for _ in range(count)]
         for one in some:
-            self.history.pictures.store(one["image_sha256"], PICTURE, one["id"], b"m" * 100)
+            self.history.files.store(one["image_sha256"], IMAGE, one["id"], b"m" * 100)
         add(self.history.database, *some)
 
     def review(self, identifier: str) -> None:
         reviews.add_review(self.history.database, ANONYMOUS, identifier, "good", 0)
 
     def rows(self) -> dict[str, bool]:
-        """Ids, and whether they have pictures."""
+        """Return ids, and whether they have files."""
         with self.history.database.read() as connection:
             columns = inspections.c
             query = select(columns.id, columns.has_pictures)
             return {row.id: row.has_pictures for row in connection.execute(query)}
 
     def files(self) -> tuple[set[str], set[str]]:
-        """Names of the images and maps on disk."""
+        """Return the names of the images and maps on disk."""
         folder = self.history.folder
         found = [path for path in folder.glob("*/??/*") if path.is_file()]
         images = {path.name for path in found if path.is_relative_to(folder / "pictures")}
         return images, {path.stem for path in found if path.is_relative_to(folder / "maps")}
 
     def require_whole(self) -> None:
-        """Every row that says so has its files, and there are no others."""
+        """Check that rows and files match."""
         columns = inspections.c
         with self.history.database.read() as connection:
             query = select(columns.id, columns.image_sha256).where(columns.has_pictures)
@@ -78,7 +78,7 @@ class Kept:
         return Retention(Settings(**settings), self.history, self.guard)
 
     def apply(self, **settings: Any) -> Retention:
-        """Delete once, and confirm what is held."""
+        """Run a pass, and confirm what is held."""
         made = self.made(**settings)
         asyncio.run(made.once())
         if held := self.guard.held():
@@ -103,12 +103,12 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Set the clock ahead, by days."""
+    """Set the clock ahead by days."""
     original = time.time_ns
     return lambda days: monkeypatch.setattr(time, "time_ns", lambda: original() + int(days * DAY) * 1_000_000)
 
 
-def test_each_decision_has_its_own_age(kept: Kept) -> None:
+def test_each_decision_has_its_own_retention_time(kept: Kept) -> None:
     kept.add(1000)
     kept.apply()
     assert len(kept.rows()) == 1
@@ -121,7 +121,7 @@ def test_each_decision_has_its_own_age(kept: Kept) -> None:
     kept.require_whole()
 
 
-def test_reviewed_inspection_stays_whatever_its_age(kept: Kept) -> None:
+def test_reviewed_inspection_stays_at_any_age(kept: Kept) -> None:
     reviewed = kept.add(9)
     kept.add(9)
     kept.review(reviewed)
@@ -130,7 +130,7 @@ def test_reviewed_inspection_stays_whatever_its_age(kept: Kept) -> None:
     kept.require_whole()
 
 
-def test_all_old_inspections_go_in_several_steps(kept: Kept) -> None:
+def test_old_inspections_are_deleted_in_steps(kept: Kept) -> None:
     kept.add_many(450, days_old=5)
     young = kept.add(0, b"another")
     kept.apply(retention_pass_days=1)
@@ -138,9 +138,9 @@ def test_all_old_inspections_go_in_several_steps(kept: Kept) -> None:
     kept.require_whole()
 
 
-def test_image_stays_as_long_as_an_inspection_shows_it(kept: Kept) -> None:
-    kept.add(9, PICTURE)
-    young = kept.add(0, PICTURE)
+def test_image_stays_while_an_inspection_has_it(kept: Kept) -> None:
+    kept.add(9, IMAGE)
+    young = kept.add(0, IMAGE)
     kept.apply(retention_pass_days=1)
     assert kept.rows() == {young: True}
     kept.require_whole()
@@ -148,7 +148,7 @@ def test_image_stays_as_long_as_an_inspection_shows_it(kept: Kept) -> None:
     assert kept.files() == (set(), set())
 
 
-def test_counts_begin_after_what_was_deleted(kept: Kept) -> None:
+def test_counts_begin_after_deleted_inspections(kept: Kept) -> None:
     def noted() -> dict[str, int | None]:
         with kept.history.database.read() as connection:
             found = connection.execute(select(retention))
@@ -165,7 +165,7 @@ def test_counts_begin_after_what_was_deleted(kept: Kept) -> None:
     assert noted() == first  # never earlier than it was
 
 
-def test_beyond_the_bytes_the_oldest_images_go_and_rows_stay(kept: Kept) -> None:
+def test_size_limit_deletes_oldest_images_and_keeps_rows(kept: Kept) -> None:
     ids = [kept.add(10 - i, bytes([i]) * 900) for i in range(10)]
     kept.apply(retention_bytes=5000)
     # Down to 95 %, so that not every minute begins by counting.
@@ -173,7 +173,7 @@ def test_beyond_the_bytes_the_oldest_images_go_and_rows_stay(kept: Kept) -> None
     kept.require_whole()
 
 
-def test_passed_ones_go_before_the_review_band_and_rejected_ones(kept: Kept) -> None:
+def test_passed_inspections_lose_files_first(kept: Kept) -> None:
     reject = kept.add(30, b"r" * 900, decision="REJECT")
     review = kept.add(20, b"v" * 900, decision="REVIEW")
     passed = kept.add(1, b"p" * 900)
@@ -184,8 +184,8 @@ def test_passed_ones_go_before_the_review_band_and_rejected_ones(kept: Kept) -> 
     kept.require_whole()
 
 
-def test_image_that_is_shared_stays_until_the_last_inspection_goes(kept: Kept) -> None:
-    shared = [kept.add(10 - i, PICTURE) for i in range(3)]
+def test_shared_image_stays_until_its_last_inspection_goes(kept: Kept) -> None:
+    shared = [kept.add(10 - i, IMAGE) for i in range(3)]
     young = kept.add(0, b"y" * 900)
     kept.apply(retention_bytes=2200)
     assert kept.rows() == dict.fromkeys(shared[:2], False) | {shared[2]: True, young: True}
@@ -195,7 +195,7 @@ def test_image_that_is_shared_stays_until_the_last_inspection_goes(kept: Kept) -
     kept.require_whole()
 
 
-def test_too_many_reviewed_images_are_told_once(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_many_reviewed_images_are_logged_once(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
     plain, reviewed = kept.add(2, b"a" * 900), kept.add(1, b"b" * 900)
     kept.review(reviewed)
     with caplog.at_level(logging.WARNING, "flowgauge.retention"):
@@ -206,7 +206,7 @@ def test_too_many_reviewed_images_are_told_once(kept: Kept, caplog: pytest.LogCa
     assert caplog.text.count("1000 bytes of reviewed inspections, which stay") == 1
 
 
-def test_bytes_filed_later_are_counted_too(kept: Kept) -> None:
+def test_bytes_stored_later_are_counted(kept: Kept) -> None:
     ids = [kept.add(10 - i, bytes([i]) * 900) for i in range(5)]
     made = kept.apply(retention_bytes=5000)
     assert all(kept.rows().values())
@@ -220,10 +220,10 @@ def test_bytes_filed_later_are_counted_too(kept: Kept) -> None:
     ("settings", "left"),
     [({"retention_bytes": 1}, [True, False, False]), ({"retention_pass_days": 1}, [True])],
 )
-def test_review_that_is_under_way_keeps_the_inspection(
+def test_concurrent_review_keeps_the_inspection(
     postgres: Postgres, tmp_path: Path, settings: dict[str, float], left: list[bool]
 ) -> None:
-    """SQLite has one writer at a time; PostgreSQL lets a deletion begin beside a review."""
+    """PostgreSQL lets a deletion begin during a review; SQLite has one writer."""
     with postgres.database() as url, ThreadPoolExecutor(1) as pool:
         history = History(Settings(history=tmp_path / "history", database=url))
         asyncio.run(history.open())
@@ -242,10 +242,10 @@ def test_review_that_is_under_way_keeps_the_inspection(
         asyncio.run(history.close())
 
 
-def test_deletion_that_fails_half_way_is_done_again(kept: Kept) -> None:
-    """As after a process that is killed between the files and the commit: the rows are there still."""
+def test_interrupted_deletion_is_repeated(kept: Kept) -> None:
+    """The rows stay, as if the process was killed before the commit."""
     old = [kept.add(5), kept.add(6)]
-    stuck = kept.history.pictures.map_path(old[0])
+    stuck = kept.history.files.map_path(old[0])
     stuck.unlink()
     stuck.mkdir()  # no file, so that it cannot be deleted as one
     with pytest.raises(OSError, match="directory"):
@@ -257,11 +257,11 @@ def test_deletion_that_fails_half_way_is_done_again(kept: Kept) -> None:
     kept.require_whole()
 
 
-def test_few_files_without_an_inspection_are_removed(kept: Kept) -> None:
+def test_few_orphaned_files_are_deleted(kept: Kept) -> None:
     kept.add_many(10)
     orphan = row()
-    kept.history.pictures.map_path(orphan["id"]).parent.mkdir(exist_ok=True)
-    kept.history.pictures.map_path(orphan["id"]).write_bytes(b"y")
+    kept.history.files.map_path(orphan["id"]).parent.mkdir(exist_ok=True)
+    kept.history.files.map_path(orphan["id"]).write_bytes(b"y")
     stranger = kept.history.folder / "pictures" / "README"
     stranger.write_text("not ours")
     assert kept.held_by() == []
@@ -269,9 +269,7 @@ def test_few_files_without_an_inspection_are_removed(kept: Kept) -> None:
     assert stranger.is_file()
 
 
-def test_newer_files_than_a_restored_database_wait_for_a_person(
-    kept: Kept, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_files_newer_than_a_restored_database_are_held(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
     old = [kept.add() for _ in range(20)]
     new = [kept.add() for _ in range(15)]
     with kept.history.database.write() as connection:  # as the dump before them says
@@ -290,9 +288,7 @@ def test_newer_files_than_a_restored_database_wait_for_a_person(
     kept.require_whole()
 
 
-def test_history_that_is_old_by_a_wrong_clock_waits_for_a_person(
-    kept: Kept, set_clock: Callable[[float], None]
-) -> None:
+def test_deletion_by_a_wrong_clock_is_held(kept: Kept, set_clock: Callable[[float], None]) -> None:
     settings = {"retention_pass_days": 30, "retention_reject_days": 400}
     kept.add_many(120, days_old=5)
     assert kept.held_by(**settings) == []
@@ -312,10 +308,9 @@ def test_history_that_is_old_by_a_wrong_clock_waits_for_a_person(
 @pytest.mark.parametrize(
     ("days", "days_off", "left"), [(7, 3, 0), (7, 3.6, 150), (60, 13.9, 0), (60, 14.1, 150)]
 )
-def test_what_expires_while_the_server_is_off_for_days_goes_unasked(
+def test_inspections_expired_while_off_are_deleted(
     kept: Kept, set_clock: Callable[[float], None], days: int, days_off: float, left: int
 ) -> None:
-    """A weekend; after longer a person is asked, as that may be a wrong clock."""
     kept.add_many(150, days_old=days - 2)
     assert kept.held_by(retention_pass_days=days) == []
     set_clock(days_off)
@@ -323,13 +318,13 @@ def test_what_expires_while_the_server_is_off_for_days_goes_unasked(
     assert len(kept.rows()) == left
 
 
-def test_setting_that_was_tightened_much_waits_for_a_person(kept: Kept) -> None:
+def test_deletion_by_a_much_tighter_setting_is_held(kept: Kept) -> None:
     kept.add_many(150, days_old=20)
     assert kept.held_by(retention_pass_days=30) == []
     assert [one.count for one in kept.held_by(retention_pass_days=3)] == [150]
 
 
-def test_size_limit_that_would_delete_much_waits_for_a_person(kept: Kept) -> None:
+def test_large_deletion_by_size_is_held(kept: Kept) -> None:
     size = 50 * 2**20 - 100  # with its map of 100 bytes: 50 MiB
     for i in range(10):
         kept.add(10 - i, image_bytes=size)
@@ -339,7 +334,7 @@ def test_size_limit_that_would_delete_much_waits_for_a_person(kept: Kept) -> Non
     assert kept.held_by(retention_bytes=2**30) == []
 
 
-def test_of_the_events_the_newest_stay(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newest_events_stay(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.history.retention._CHUNK_EVENTS", 300)
     happenings = [NewEvent("inspection", "bottle", None, "PASS", str(number)) for number in range(2000)]
     with kept.history.database.write() as connection:
@@ -350,11 +345,11 @@ def test_of_the_events_the_newest_stay(kept: Kept, monkeypatch: pytest.MonkeyPat
     assert [event.data for event in left] == [str(number) for number in range(1000, 2000)]
 
 
-def test_goes_on_after_a_failure_and_at_once_after_a_confirmation(
+def test_retention_continues_after_failure_and_confirmation(
     kept: Kept, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept.add_many(150, days_old=5)
-    stuck = kept.history.pictures.map_path(min(kept.rows()))
+    stuck = kept.history.files.map_path(min(kept.rows()))
     stuck.unlink()
     stuck.mkdir()
 
@@ -367,7 +362,7 @@ def test_goes_on_after_a_failure_and_at_once_after_a_confirmation(
             if not obstacle:
                 stuck.rmdir()
             made.confirm("age")
-            while obstacle and "nothing could be deleted" not in caplog.text:
+            while obstacle and "retention could not delete" not in caplog.text:
                 await asyncio.sleep(0.01)
             if obstacle:
                 made._wake.set()  # a minute later

@@ -12,7 +12,7 @@ from app.history import reviews
 from tests.app.history.rows import add, row
 
 
-def test_the_latest_review_counts_and_all_are_kept(database: Database) -> None:
+def test_latest_review_counts_and_all_are_kept(database: Database) -> None:
     [identifier] = add(database, row())
     first = reviews.add_review(database, ANONYMOUS, identifier, "defect", 0, "Ada", "a scratch, top left")
     second = reviews.add_review(database, ANONYMOUS, identifier, "good", 1)
@@ -25,7 +25,7 @@ def test_the_latest_review_counts_and_all_are_kept(database: Database) -> None:
     assert tuple(summary) == (2, "good")
 
 
-def test_of_reviewers_at_the_same_time_one_succeeds(each_database: Database) -> None:
+def test_one_of_concurrent_reviews_succeeds(each_database: Database) -> None:
     identifiers = add(each_database, *(row() for _ in range(5)))
     together = threading.Barrier(4)
 
@@ -48,8 +48,7 @@ def test_of_reviewers_at_the_same_time_one_succeeds(each_database: Database) -> 
             assert kept.reviewer == str(won.index(True))
 
 
-def test_an_inspection_that_is_being_deleted(each_database: Database) -> None:
-    """Whoever comes first: a review keeps the inspection, or finds it gone."""
+def test_review_of_an_inspection_being_deleted(each_database: Database) -> None:
     [identifier] = add(each_database, row())
     begun = threading.Event()
 

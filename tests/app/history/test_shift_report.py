@@ -1,4 +1,4 @@
-"""A shift taken apart over each kind of database: its stations, its hours, its worst rejects."""
+"""Shift reports on each kind of database: stations, hours, worst rejects."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from app.database import clock
 from app.database.engine import Database
 from app.history.decision_counts import TimeSpan
-from app.history.shift_report import HOUR_MS, MOST_REJECTS, details
+from app.history.shift_report import HOUR_MS, MAX_REJECTS, details
 from app.schemas.reports import ShiftDetails
 from tests.app.history.rows import add, row
 
@@ -40,13 +40,13 @@ def hour(number: int) -> str:
     return clock.iso(BEGIN + number * HOUR_MS)
 
 
-def test_stations_come_by_name_and_what_has_none_first(each_database: Database) -> None:
+def test_stations_are_sorted_with_no_station_first(each_database: Database) -> None:
     names = ["line 2", "Ä", None, "b", "line 10", "B", ""]
     add(each_database, *(row(BEGIN + i, station=name) for i, name in enumerate(names)))
     assert list(stations(look(each_database))) == [None, "", "B", "b", "line 10", "line 2", "Ä"]
 
 
-def test_hours_have_the_time_at_which_they_begin(each_database: Database) -> None:
+def test_hours_have_their_start_time(each_database: Database) -> None:
     add(
         each_database,
         row(BEGIN + 3 * HOUR_MS, decision="REVIEW"),
@@ -64,8 +64,8 @@ def test_hours_have_the_time_at_which_they_begin(each_database: Database) -> Non
     assert list(found) == sorted(found)
 
 
-def test_the_worst_rejects_are_those_least_like_good_parts(database: Database) -> None:
-    """By p-value; of the same p-value by the highest score; of the same score by id."""
+def test_worst_rejects_have_the_smallest_p_values(database: Database) -> None:
+    """Ties are broken by the highest score, then by id."""
     made = add(
         database,
         reject(p_value=0.5, score=99.0),
@@ -77,9 +77,8 @@ def test_the_worst_rejects_are_those_least_like_good_parts(database: Database) -
     assert ids(look(database)) == [made[i] for i in (2, 3, 1, 4, 0)]
 
 
-def test_each_station_and_version_shows_its_worst_before_another_shows_more(each_database: Database) -> None:
-    """p-values of few calibration images are never small, however strange a part is."""
-    many = [reject(station="line-1", p_value=0.001, score=5 + i / 100) for i in range(MOST_REJECTS)]
+def test_worst_reject_of_each_station_is_shown_first(each_database: Database) -> None:
+    many = [reject(station="line-1", p_value=0.001, score=5 + i / 100) for i in range(MAX_REJECTS)]
     few = reject(station="line-3", p_value=0.048, score=400.0)
     older = reject(station="line-1", p_value=0.02, score=3.0, version="v0")
     made = add(each_database, *many, few, older)
@@ -87,7 +86,7 @@ def test_each_station_and_version_shows_its_worst_before_another_shows_more(each
     assert ids(look(each_database, station="line-1"))[:2] == [made[5], made[7]]
 
 
-def test_a_station_has_a_shift_of_its_own(database: Database) -> None:
+def test_report_can_be_of_one_station(database: Database) -> None:
     wanted = add(database, reject(station="a"), row(BEGIN + HOUR_MS, station="a"))
     add(database, reject(station="b"), reject(station="A"), reject(BEGIN + HOUR_MS))
     found = look(database, station="a")
@@ -97,7 +96,7 @@ def test_a_station_has_a_shift_of_its_own(database: Database) -> None:
     assert look(database, station="c") == ShiftDetails(stations=[], hours=[], rejects=[])
 
 
-def test_a_shift_holds_its_begin_and_not_its_end(database: Database) -> None:
+def test_shift_excludes_its_end(database: Database) -> None:
     made = add(
         database,
         reject(BEGIN - 1, station="before"),

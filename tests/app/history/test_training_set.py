@@ -20,17 +20,17 @@ AT = 1_790_000_000_000
 
 
 class Kept:
-    """A history's rows and files, and the archive of it."""
+    """Rows and files of a history, and its archive."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.database = database
-        self.pictures = InspectionFiles(folder)
-        self.pictures.open()
+        self.files = InspectionFiles(folder)
+        self.files.open()
 
-    def add(self, picture: bytes, *verdicts: Verdict, **columns: Any) -> str:
-        one = row(AT, picture, **columns)
+    def add(self, image: bytes, *verdicts: Verdict, **columns: Any) -> str:
+        one = row(AT, image, **columns)
         if one["has_pictures"]:
-            self.pictures.store(one["image_sha256"], picture, one["id"], b"map")
+            self.files.store(one["image_sha256"], image, one["id"], b"map")
         [identifier] = add(self.database, one)
         for revision, verdict in enumerate(verdicts):
             reviews.add_review(self.database, ANONYMOUS, identifier, verdict, revision)
@@ -41,7 +41,7 @@ class Kept:
 
     def archive(self) -> zipfile.ZipFile:
         chosen = training_set.good_images(self.database, "tiny")
-        return zipfile.ZipFile(io.BytesIO(b"".join(training_set.pack_archive(chosen, self.pictures, "tiny"))))
+        return zipfile.ZipFile(io.BytesIO(b"".join(training_set.pack_archive(chosen, self.files, "tiny"))))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def kept(database: Database, tmp_path: Path) -> Kept:
     return Kept(database, tmp_path / "history")
 
 
-def test_holds_what_the_latest_review_calls_good(kept: Kept) -> None:
+def test_set_has_images_with_latest_review_good(kept: Kept) -> None:
     good = kept.add(b"a", "good")
     changed = kept.add(b"b", "defect", "good")
     kept.add(b"c", "good", "defect")
@@ -58,7 +58,7 @@ def test_holds_what_the_latest_review_calls_good(kept: Kept) -> None:
     assert kept.names() == [good, changed]
 
 
-def test_of_a_station_and_of_late(kept: Kept) -> None:
+def test_images_can_be_limited_to_station_and_time(kept: Kept) -> None:
     third = kept.add(b"a", "good", station="line-3")
     kept.add(b"b", "good", station="line-4")
     kept.add(b"c", "good")
@@ -72,24 +72,23 @@ def test_of_a_station_and_of_late(kept: Kept) -> None:
     assert found(since_ms=AT + 60_000) == []
 
 
-def test_no_piece_is_larger_than_an_answer_may_wait_in(kept: Kept) -> None:
-    """However large the pictures are."""
-    picture = bytes(range(256)) * 1000
-    identifier = kept.add(picture, "good")
+def test_archive_pieces_have_limited_size(kept: Kept) -> None:
+    image = bytes(range(256)) * 1000
+    identifier = kept.add(image, "good")
     chosen = training_set.good_images(kept.database, "tiny")
-    pieces = list(training_set.pack_archive(chosen, kept.pictures, "tiny"))
-    assert max(map(len, pieces)) <= PIECE_BYTES < len(picture)
+    pieces = list(training_set.pack_archive(chosen, kept.files, "tiny"))
+    assert max(map(len, pieces)) <= PIECE_BYTES < len(image)
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as file:
-        assert file.read(f"tiny/train/good/{identifier}.tif") == picture
+        assert file.read(f"tiny/train/good/{identifier}.tif") == image
 
 
-def test_a_picture_that_came_twice_is_in_it_once(kept: Kept) -> None:
+def test_repeated_image_is_included_once(kept: Kept) -> None:
     first = kept.add(b"same", "good")
     kept.add(b"same", "good")
     assert kept.names() == [first]
 
 
-def test_a_picture_that_is_also_called_a_defect_is_left_out(kept: Kept) -> None:
+def test_image_also_reviewed_as_defect_is_left_out(kept: Kept) -> None:
     kept.add(b"same", "good")
     kept.add(b"same", "defect")
     other_part = kept.add(b"other", "good")
@@ -97,7 +96,7 @@ def test_a_picture_that_is_also_called_a_defect_is_left_out(kept: Kept) -> None:
     assert kept.names() == [other_part]
 
 
-def test_any_inspection_of_a_picture_may_say_which_part_it_shows(kept: Kept) -> None:
+def test_part_id_may_come_from_any_inspection_of_the_image(kept: Kept) -> None:
     kept.add(b"same", "good")
     kept.add(b"same", part_id="P1")
     kept.add(b"same", part_id="of another category", category="other")
@@ -106,9 +105,7 @@ def test_any_inspection_of_a_picture_may_say_which_part_it_shows(kept: Kept) -> 
     assert [one.part_id for one in found] == ["P1", None]
 
 
-def test_pictures_of_parts_are_those_of_all_stations_and_verdicts(
-    kept: Kept, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_of_parts_have_any_station_and_verdict(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_set, "_PAGE", 2)
     for i, part in enumerate(["a", "a", "b", "c", "d", None]):
         identifier = kept.add(b"%d" % i, part_id=part, station=f"cam-{i}")
@@ -122,16 +119,14 @@ def test_pictures_of_parts_are_those_of_all_stations_and_verdicts(
     )
 
 
-def test_every_page_is_read(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_pages_are_read(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_set, "_PAGE", 3)
     ids = [kept.add(b"%d" % i, "good") for i in range(9)]
     assert kept.names() == ids
 
 
-def test_a_training_reads_the_archive(
-    kept: Kept, tiny_images: dict[str, list[bytes]], tmp_path: Path
-) -> None:
-    ids = [kept.add(picture, "good") for picture in tiny_images["good"]]
+def test_training_reads_the_archive(kept: Kept, tiny_images: dict[str, list[bytes]], tmp_path: Path) -> None:
+    ids = [kept.add(image, "good") for image in tiny_images["good"]]
     with kept.archive() as file:
         assert file.testzip() is None
         assert [info.date_time for info in file.infolist()] == [
@@ -143,10 +138,9 @@ def test_a_training_reads_the_archive(
     assert [path.read_bytes() for path in found] == tiny_images["good"]
 
 
-def test_the_archive_tells_which_pictures_show_one_part(kept: Kept, tmp_path: Path) -> None:
-    """By part_id, whatever that is; and what somebody puts beside them is of parts of its own."""
-    for picture, part in enumerate(["../a\n", "b", "../a\n", None, "b", None]):
-        kept.add(b"%d" % picture, "good", part_id=part)
+def test_archive_names_images_of_one_part(kept: Kept, tmp_path: Path) -> None:
+    for image, part in enumerate(["../a\n", "b", "../a\n", None, "b", None]):
+        kept.add(b"%d" % image, "good", part_id=part)
     with kept.archive() as file:
         file.extractall(tmp_path / "data")
     assert sorted(path.name for path in (tmp_path / "data").rglob("*.txt")) == ["parts.txt"]
@@ -156,9 +150,9 @@ def test_the_archive_tells_which_pictures_show_one_part(kept: Kept, tmp_path: Pa
     assert number_parts(names, tmp_path / "data/tiny").tolist() == [0, 1, 0, 2, 1, 3, 4, 5]
 
 
-def test_a_missing_file_is_told_and_passed_over(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_file_is_logged_and_skipped(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
     damaged, whole = kept.add(b"a", "good"), kept.add(b"b", "good")
-    kept.pictures.picture_path(row(AT, b"a")["image_sha256"]).unlink()
+    kept.files.image_path(row(AT, b"a")["image_sha256"]).unlink()
     with kept.archive() as archive:
         assert archive.namelist() == [f"tiny/train/good/{whole}.tif"]
     assert damaged in caplog.text

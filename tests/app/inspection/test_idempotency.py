@@ -78,7 +78,7 @@ def test_repeated_requests_get_the_first_answer_also_at_once(
         answers = await asyncio.gather(*(line.send(keyed()) for _ in range(20)))
         answers.append(await line.send(keyed()))
         assert len(set(answers)) == 1
-        await line.history.settled()
+        await line.history.wait_until_filed()
         assert line.kept() == answers[:1]
 
     use(settings, work)
@@ -117,7 +117,7 @@ def test_request_cancelled_while_it_is_written_is_not_inspected_again(
         await asyncio.sleep(0)
         release.set()
         assert await again == first.row["id"]
-        await line.history.settled()
+        await line.history.wait_until_filed()
         assert line.kept() == [first.row["id"]]
 
     use(settings, work)
@@ -130,7 +130,7 @@ def test_line_goes_on_while_the_database_is_away(
 
     async def work(line: Line) -> None:
         await line.send(before)
-        await line.history.settled()
+        await line.history.wait_until_filed()
         postgres.stop()
         try:
             # Unknown, at once by several: inspected, once. What was answered before is remembered.
@@ -142,7 +142,7 @@ def test_line_goes_on_while_the_database_is_away(
             assert refused.value.name == "idempotency-key-reused"
         finally:
             postgres.start()
-        await line.history.settled()
+        await line.history.wait_until_filed()
         assert line.kept() == [before.row["id"], during.row["id"]]
 
     with postgres.database() as url:

@@ -150,8 +150,8 @@ class TestGone:
         answer = predict(own, tiny_images["good"][0]).json()
         path = answer["links"]["inspection"]
         tag = own.get(f"{path}/{lost}").headers["etag"]
-        pictures = history_of(own).pictures
-        file = pictures.picture_path(answer["image"]["sha256"])
+        pictures = history_of(own).files
+        file = pictures.image_path(answer["image"]["sha256"])
         if lost == "map.npy":
             file = pictures.map_path(answer["inspection_id"])
         if damage == "missing":

@@ -69,7 +69,7 @@ class TestIdempotency:
 
     def test_drawings_wait_until_their_map_is_filed(self, client: TestClient, tiny_images: Images) -> None:
         filing = threading.Event()
-        history_of(client).in_writer(partial(filing.wait, 60))
+        history_of(client).run_in_writer(partial(filing.wait, 60))
         first = post(client, tiny_images["good"][0], "k")
         threading.Timer(0.3, filing.set).start()
         again = post(client, tiny_images["good"][0], "k", Accept="application/x-npy")
@@ -149,7 +149,7 @@ class TestIdempotency:
         data = tiny_images["good"][0]
         first = post(client, data, "k").json()
         kept(client)
-        path = history_of(client).pictures.map_path(first["inspection_id"])
+        path = history_of(client).files.map_path(first["inspection_id"])
         path.unlink() if left is None else path.write_bytes(left)
         for accept in ("image/png", "application/x-npy"):
             detail = expect_problem(post(client, data, "k", Accept=accept), 410, "files-lost")
@@ -179,10 +179,10 @@ class TestStore:
         assert kept(client) == [stored["inspection_id"]]
         expect_problem(client.get(f"/v1/inspections/{answer['inspection_id']}"), 404, "unknown-inspection")
         expect_problem(client.get("/v1/parts/P"), 404, "unknown-inspection")
-        pictures = history_of(client).pictures
-        assert not pictures.picture_path(answer["image"]["sha256"]).exists()
+        pictures = history_of(client).files
+        assert not pictures.image_path(answer["image"]["sha256"]).exists()
         assert not pictures.map_path(answer["inspection_id"]).exists()
-        assert pictures.picture_path(stored["image"]["sha256"]).exists()
+        assert pictures.image_path(stored["image"]["sha256"]).exists()
 
 
 def test_deadlines_of_requests_and_of_the_server_hold(

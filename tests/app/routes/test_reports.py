@@ -48,7 +48,7 @@ def predict(client: TestClient, data: bytes) -> dict[str, Any]:
 def settle(client: TestClient) -> None:
     """Wait until all that was answered is in the database, and drift has heard of it."""
     assert client.portal is not None
-    client.portal.call(history_of(client).settled)
+    client.portal.call(history_of(client).wait_until_filed)
 
 
 def test_rates_of_reviewed_inspections(client: TestClient) -> None:

@@ -53,7 +53,7 @@ def test_what_was_changed_meanwhile(
     assert {one["actor"] for one in told} == {"anonymous"}
 
 
-def test_a_version_that_a_training_has_activated(
+def test_version_activated_by_training_is_a_change(
     client: TestClient,
     store: Path,
     add_version: Callable[[Path, str, str], Path],
