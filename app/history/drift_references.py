@@ -110,9 +110,7 @@ class DriftReferences:
     def _unchanged_since_ms(self, category: str, version: str) -> int:
         """Return the last change of version, settings or calibrations, by the times of their files."""
         folder = self._models / category
-        calibrations = models_folder.calibrations_folder(
-            folder / version
-        )
+        calibrations = models_folder.calibrations_folder(folder / version)
         files = (folder / models_folder.ACTIVE, folder / SETTINGS, calibrations)
         changed = max(path.stat().st_mtime_ns for path in files if path.exists())
         return min(changed // 1_000_000, now_ms())
