@@ -251,7 +251,7 @@ async def test_failing_disk_is_retried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A file blocks the folder of an image."""
-    monkeypatch.setattr(writer, "_LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(writer, "_MAX_DELAY", 0.01)
     entry = make_entry()
 
     async with opened(settings) as history:

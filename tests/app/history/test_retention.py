@@ -203,7 +203,7 @@ def test_too_many_reviewed_images_are_logged_once(kept: Kept, caplog: pytest.Log
         for _ in range(3):
             asyncio.run(made.once())
     assert kept.rows() == {plain: False, reviewed: True}
-    assert caplog.text.count("1000 bytes of reviewed inspections, which stay") == 1
+    assert caplog.text.count("1000 bytes of reviewed inspections, which are") == 1
 
 
 def test_bytes_stored_later_are_counted(kept: Kept) -> None:
