@@ -60,7 +60,9 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         405, "The route does not support this method", "GET is not allowed here; allowed: POST."
     ),
     "not-acceptable": ProblemType(
-        406, "None of the accepted media types is available", "Accept was 'text/csv'; given are image/png."
+        406,
+        "None of the accepted media types is available",
+        "Accept was 'text/csv'; supported are image/png.",
     ),
     "upload-stalled": ProblemType(
         408, "The body did not arrive in time", "Nothing came for 30 s, the limit.", retry_after=1

@@ -1,1 +1,1 @@
-"""Inspecting images: parameters, decoding, scores, decision, drawings, the history's entry, the answer."""
+"""The inspection of images, from the request's parameters to the answer."""

@@ -1,4 +1,4 @@
-"""The answer on an inspected image: its decision as JSON, the history's entry, the HTTP response."""
+"""The answer to an inspected image: JSON, history entry, HTTP response."""
 
 import base64
 import time
@@ -11,7 +11,8 @@ from app.database import clock
 from app.history.journal_record import HistoryEntry
 from app.http.forms import TEXT_FIELDS
 from app.inspection.decision import to_schema
-from app.inspection.decoding import DecodedUpload, Explanation, Files
+from app.inspection.decoding import DecodedUpload
+from app.inspection.explanation import DrawingFiles, Explanation
 from app.inspection.params import PredictRequest
 from app.scheduling.batcher import BatchResult
 from app.scheduling.thread_pool import TimedResult
@@ -24,32 +25,32 @@ MEDIA_TYPES: Final[tuple[MediaType, ...]] = ("application/json", "image/png", "a
 
 @dataclass(frozen=True)
 class Answer:
-    """An inspection with its drawings: a new one, or the one that a repeated request got before."""
+    """An inspection with its drawings; `replayed` if a repeated request gets its first answer again."""
 
     inspection: schemas.Inspection
-    files: Files
+    files: DrawingFiles
     replayed: bool = False
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the drawings."""
+        """Size of the drawings in bytes."""
         return sum(map(len, self.files.values()))
 
     def respond(self, media_type: MediaType) -> Response:
-        """Make the response; JSON with the drawings in it, or one of them."""
+        """Create the response: JSON with inline drawings, or a single drawing."""
         headers = {"Idempotency-Replayed": "true"} if self.replayed else {}
         if media_type == "application/json":
-            body = self.with_pictures().model_dump_json(exclude=None if self.files else {"inline"})
+            body = self.with_drawings().model_dump_json(exclude=None if self.files else {"inline"})
             return Response(body, headers=headers, media_type=media_type)
         content = self.files["overlay" if media_type == "image/png" else "map"]
         return Response(content, headers=self._headers() | headers, media_type=media_type)
 
-    def with_pictures(self) -> schemas.Inspection:
-        """The inspection with its drawings in it, as base64."""
+    def with_drawings(self) -> schemas.Inspection:
+        """Return the inspection with its drawings inline, as base64."""
         if not self.files:
             return self.inspection
-        pictures = {name: base64.b64encode(data).decode() for name, data in self.files.items()}
-        return self.inspection.model_copy(update={"inline": pictures})
+        drawings = {name: base64.b64encode(data).decode() for name, data in self.files.items()}
+        return self.inspection.model_copy(update={"inline": drawings})
 
     def _headers(self) -> dict[str, str]:
         inspection = self.inspection
@@ -72,10 +73,10 @@ def make_inspection(
     used: Thresholds,
     settings: schemas.SettingsUsed,
 ) -> schemas.Inspection:
-    """Decide, and make the JSON of the answer.
+    """Take the decision, and create the JSON of the answer.
 
     Raises:
-        ValueError: the score is not finite; NaN, above no threshold, would pass.
+        ValueError: the score is not finite; NaN exceeds no threshold and would pass.
     """
     manifest, params = request.detector.manifest, request.params
     texts = {name: request.texts.get(name) for name in TEXT_FIELDS}
@@ -119,7 +120,7 @@ def make_entry(
     used: Thresholds,
     digest: str | None,
 ) -> HistoryEntry:
-    """Make what the history keeps of an inspection."""
+    """Create the history's entry of an inspection."""
     scale = used.calibrator.colour_scale
     same = ("decision", "score", "p_value", *TEXT_FIELDS)
     row = {name: getattr(inspection, name) for name in same} | {

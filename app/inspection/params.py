@@ -1,4 +1,4 @@
-"""The parameters of a predict request, and the request for one of its images."""
+"""Parameters of a predict request, and the request for each of its images."""
 
 import hashlib
 import inspect
@@ -13,26 +13,26 @@ from fastapi import Depends, Header, Query, Request
 from app.auth.access import MayPredict
 from app.errors.problems import Problem
 from app.http import forms
-from app.inspection.decoding import Drawing
+from app.inspection.explanation import Drawing
 from app.schemas.predict import Picture
 from flows.fastflow.detector import Detector
 
 
 def _text(description: str) -> Any:
-    """Return a text parameter, for raw bodies; a form's field of the same name comes first."""
+    """Declare a text parameter in the query; a form field of the same name takes precedence."""
     return Query(max_length=forms.MAX_TEXT, pattern=forms.TEXT_PATTERN, description=description)
 
 
 @dataclass
 class PredictParams:
-    """What a predict request says beside its images, as FastAPI reads it.
+    """Parameters of a predict request, read by FastAPI.
 
     Attributes:
-        start: time.perf_counter() of its arrival.
-        deadline: time.monotonic() until which somebody waits for the answer.
-        budget_ms: from arrival to deadline.
-        texts: part_id, product_id, recipe_id and station, those that were given.
-        inline: pictures to put into the JSON.
+        start: arrival, by time.perf_counter().
+        deadline: end of the time limit, by time.monotonic().
+        budget_ms: time from arrival to deadline.
+        texts: the given ones of part_id, product_id, recipe_id and station.
+        inline: drawings to include in the JSON.
     """
 
     request: Request
@@ -73,7 +73,7 @@ class PredictParams:
         if self.idempotency_key is not None and not self.store:
             raise Problem(
                 "invalid-request",
-                "Idempotency-Key needs store=true: what is not kept cannot be answered again.",
+                "Idempotency-Key needs store=true: an answer that is not stored cannot be repeated.",
             )
         self.budget_ms: int = self.timeout_ms or self.request.app.state.settings.deadline_ms
         self.start = time.perf_counter()
@@ -84,7 +84,7 @@ class PredictParams:
 
 @dataclass
 class ParamsWithInline(PredictParams):
-    """The same for an answer in JSON that may hold pictures."""
+    """Parameters of a predict request whose JSON answer may include drawings."""
 
     inline: Annotated[
         list[Picture] | None,
@@ -95,26 +95,26 @@ class ParamsWithInline(PredictParams):
 
 
 class _InEventLoop:
-    """A dependency that makes an object of a class in the event loop.
+    """A dependency that creates an object of a class in the event loop.
 
-    FastAPI hands a class by itself to a thread, for which requests wait that are counted nowhere yet.
+    FastAPI would create it in a thread, and requests that wait for a thread are not counted yet.
     """
 
-    def __init__(self, kind: type[Any]) -> None:
-        self._kind = kind
-        self.__signature__ = inspect.signature(kind)
+    def __init__(self, cls: type[Any]) -> None:
+        self._cls = cls
+        self.__signature__ = inspect.signature(cls)
 
     async def __call__(self, **values: Any) -> Any:
-        return self._kind(**values)
+        return self._cls(**values)
 
 
-Params = Annotated[PredictParams, Depends(_InEventLoop(PredictParams))]
-ParamsInline = Annotated[ParamsWithInline, Depends(_InEventLoop(ParamsWithInline))]
+PredictQuery = Annotated[PredictParams, Depends(_InEventLoop(PredictParams))]
+PredictQueryWithInline = Annotated[ParamsWithInline, Depends(_InEventLoop(ParamsWithInline))]
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """The request for one image, that with an index; texts of a form go before those of the query."""
+    """The request for one image of a form; `index` is its place in the form."""
 
     params: PredictParams
     detector: Detector
@@ -124,17 +124,17 @@ class PredictRequest:
 
     @property
     def category(self) -> str:
-        """The model's."""
+        """The model's category."""
         return self.detector.manifest.category
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key of this image: that of the request for the first one."""
+        """The image's idempotency key; the first image has that of the request."""
         key = self.params.idempotency_key
         return f"{key}#{self.index}" if key and self.index else key
 
     def digest(self, image_sha256: str) -> str:
-        """sha256 of all that decides the answer, but for what is set on the server, as the active version."""
+        """Return the SHA-256 of everything in the request that determines the answer."""
         params = self.params
-        what = [self.category, params.version, params.regions, image_sha256, sorted(self.texts.items())]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        inputs = [self.category, params.version, params.regions, image_sha256, sorted(self.texts.items())]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()

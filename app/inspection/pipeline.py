@@ -1,4 +1,4 @@
-"""Inspecting one image: decode, score in a batch, decide, explain, keep."""
+"""The inspection of one image: decode, score in a batch, decide, explain, store."""
 
 import asyncio
 import time
@@ -7,15 +7,18 @@ from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.errors.problems import Problem
 from app.history.history import History
 from app.history.orphans import explain_missing_files
 from app.history.queries import EarlierAnswer
 from app.inspection.answer import Answer, make_entry, make_inspection
-from app.inspection.decoding import DecodedUpload, Explanation, decode_upload, explain
+from app.inspection.decoding import DecodedUpload, decode_upload
+from app.inspection.explanation import Explanation, explain
 from app.inspection.idempotency import IdempotencyKeys
 from app.inspection.params import PredictRequest
+from app.registry.category_settings import CategorySettings
 from app.registry.model_settings import require_detectable, thresholds
 from app.registry.store import Store
 from app.scheduling.admission import Reservation
@@ -30,14 +33,15 @@ from flows.fastflow.imaging.image_limits import ImageLimits
 
 T = TypeVar("T")
 
-# Of a map that the event loop may look through: a tenth of a millisecond.
-_AT_ONCE_PIXELS: Final = 2**18
+# The event loop may search maps up to this size; it takes a tenth of a millisecond.
+_MAX_INLINE_PIXELS: Final = 2**18
 
 
 class InspectionPipeline:
-    """Takes images through the parts of the service.
+    """Runs images through the stages of an inspection.
 
-    So many threads decode, and as many draw, or what was decided first would be answered last.
+    Decoding and drawing have a pool of `threads` threads each. In one shared pool, drawings of decided images
+    would wait behind the decoding of new ones.
     """
 
     def __init__(
@@ -59,21 +63,21 @@ class InspectionPipeline:
         self._idempotency = IdempotencyKeys(history)
 
     def close(self) -> None:
-        """Finish what runs, drop what waits, end the threads."""
+        """Finish running jobs, drop waiting ones, end the threads."""
         self._decoding.close()
         self._drawing.close()
 
-    async def inspect(self, request: PredictRequest, data: bytes, room: Reservation) -> Answer:
-        """Inspect an image, whose bytes are counted in `room`.
+    async def inspect(self, request: PredictRequest, data: bytes, reservation: Reservation) -> Answer:
+        """Inspect an image; its memory is counted in the reservation.
 
         Raises:
             Problem: too-large, unsupported-media-type, undecodable-image, deadline-exceeded, queue-full,
-                history-unavailable or idempotency-key-reused; model-loading where the model could tell no
-                defect in the station's region; unknown-inspection or files-lost where the map of one that was
-                inspected before is not there.
+                history-unavailable or idempotency-key-reused; model-loading if the station's region is too
+                small to detect a defect; unknown-inspection or files-lost if a repeated request needs a map
+                that is gone.
         """
         decoded = await self._decode(request.detector, data, keep_pixels="overlay" in request.drawings)
-        room.hold(decoded.value.nbytes)
+        reservation.hold(decoded.value.nbytes)
         if request.idempotency_key is None:
             return await self._inspect_new(request, data, decoded, None)
         digest = request.digest(decoded.value.sha256)
@@ -84,12 +88,12 @@ class InspectionPipeline:
             return await self._inspect_new(request, data, decoded, digest)
 
     async def measure(self, detector: Detector, data: bytes) -> ImageMeasurement:
-        """Score a good image for a calibration. The whole image counts, and it is kept nowhere."""
+        """Score a good image for a calibration, without a region of interest; nothing is stored."""
         decoded = await self._decode(detector, data, keep_pixels=False)
         return measure_image((await self._batcher.score(detector, decoded.value.prepared)).scored)
 
     async def run_in_thread(self, category: str, function: Callable[[], T]) -> T:
-        """Call what takes too long for the event loop, in a thread, when it is the category's turn."""
+        """Call a slow function in a thread, when it is the category's turn."""
         return (await self._drawing.run(category, function)).value
 
     async def _decode(
@@ -103,20 +107,12 @@ class InspectionPipeline:
         self, request: PredictRequest, data: bytes, decoded: TimedResult[DecodedUpload], digest: str | None
     ) -> Answer:
         detector, params = request.detector, request.params
-        if params.store:  # before the model has worked for nothing
+        if params.store:  # refuse before the model computes
             self._history.require_room(len(data))
         settings = self._store.settings(request.category)
         station = request.texts.get("station")
         used = thresholds(self._store.calibrations.get(detector, station), settings)
-        whose, area = settings.region_of(station)
-        region = region_used = None
-        if area is not None:
-            size = decoded.value.prepared.layout.size
-            region = area.known_mask(size)
-            if region is None:  # in a thread: it takes a while, and others wait there to be drawn
-                region = await self.run_in_thread(request.category, partial(area.mask, size))
-            require_detectable(detector, region)
-            region_used = schemas.RegionUsed(station=whose, revision=area.revision)
+        region, region_used = await self._load_region(request, settings, decoded.value)
         result = await self._batcher.score(detector, decoded.value.prepared, region)
         explained = await self._explain(request, decoded.value, result, used.calibrator.colour_scale)
         settings_used = schemas.SettingsUsed(revision=settings.revision, region=region_used)
@@ -126,17 +122,31 @@ class InspectionPipeline:
         self._telemetry.count_inspection(inspection)
         return Answer(inspection, explained.value.files)
 
+    async def _load_region(
+        self, request: PredictRequest, settings: CategorySettings, decoded: DecodedUpload
+    ) -> tuple[NDArray[np.bool_] | None, schemas.RegionUsed | None]:
+        """Return the mask of the station's region of interest, and its schema; None if all pixels count."""
+        owner, region = settings.region_of(request.texts.get("station"))
+        if region is None:
+            return None, None
+        size = decoded.prepared.layout.size
+        mask = region.known_mask(size)
+        if mask is None:  # in the drawing threads: it is slow
+            mask = await self.run_in_thread(request.category, partial(region.mask, size))
+        require_detectable(request.detector, mask)
+        return mask, schemas.RegionUsed(station=owner, revision=region.revision)
+
     async def _explain(
         self, request: PredictRequest, decoded: DecodedUpload, result: BatchResult, scale: ColourScale
     ) -> TimedResult[Explanation]:
-        """Draw and find regions; in a thread unless there is nothing to draw or find."""
-        begun = time.perf_counter()
+        """Draw and find regions, in a thread unless nothing is to be drawn or found."""
+        start = time.perf_counter()
         score_map, with_regions = result.scored.score_map, request.params.regions
-        is_small = not request.drawings and score_map.size <= _AT_ONCE_PIXELS
-        # Neither comparison holds of NaN, which is for `explain` to refuse.
+        is_small = not request.drawings and score_map.size <= _MAX_INLINE_PIXELS
+        # NaN fails one of these comparisons, and `explain` refuses it.
         if is_small and score_map.max() <= scale.middle and np.isfinite(score_map.min()):
-            quiet = Explanation({}, [] if with_regions else None, 0.0)
-            return TimedResult(quiet, 0.0, time.perf_counter() - begun)
+            nothing = Explanation({}, [] if with_regions else None, 0.0)
+            return TimedResult(nothing, 0.0, time.perf_counter() - start)
         input_size = request.detector.manifest.input_size if with_regions else None
         job = partial(explain, score_map, scale, decoded.size, decoded.pixels, request.drawings, input_size)
         return await self._drawing.run(request.category, job)
@@ -144,15 +154,15 @@ class InspectionPipeline:
     async def _replay(
         self, request: PredictRequest, earlier: EarlierAnswer, decoded: DecodedUpload
     ) -> Answer:
-        """Give the answer that was given before, with drawings made anew from the map that was kept."""
+        """Repeat the earlier answer, with new drawings of the stored map."""
         inspection = schemas.Inspection.model_validate_json(earlier.answer)
         if not request.drawings:
             return Answer(inspection, {}, replayed=True)
-        await self._history.wait_until_filed()  # before, its map is not in its place
+        await self._history.wait_until_filed()  # then its map is on disk
         score_map = await asyncio.to_thread(self._history.files.read_score_map, earlier.id)
         if score_map is None:
             missing = await asyncio.to_thread(explain_missing_files, self._history.database, earlier.id)
-            detail = f"This was inspected before; accept application/json. {missing.detail}"
+            detail = f"The first answer cannot be drawn again; accept application/json. {missing.detail}"
             raise Problem(missing.name, detail)
         scale = ColourScale(earlier.map_low, earlier.map_middle)
         job = partial(explain, score_map, scale, decoded.size, decoded.pixels, request.drawings, None)

@@ -1,4 +1,4 @@
-"""A predict request from its admission to its response: deadline, upload, images, one answer."""
+"""Predict requests from admission to response: deadline, upload, images, answer."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ from app.http import accept, forms, uploads
 from app.http.responses import AccountedResponse
 from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
 from app.inspection.decision import worst_decision
-from app.inspection.decoding import Drawing
+from app.inspection.explanation import Drawing
 from app.inspection.params import PredictParams, PredictRequest
 from app.inspection.pipeline import InspectionPipeline
 from app.registry.residency import Residency
@@ -31,7 +31,7 @@ from app.settings import Settings
 
 T = TypeVar("T")
 
-# What a predict request can end with in any protocol; those of keys come before any route.
+# Problems of a predict request in any protocol; problems of keys are raised before the route.
 PROBLEMS: Final[tuple[ProblemName, ...]] = (
     "invalid-request",
     "unknown-model",
@@ -55,30 +55,30 @@ _DRAWINGS: Final[dict[MediaType, Collection[Drawing]]] = {
     "image/png": frozenset({"overlay"}),
     "application/x-npy": frozenset({"map"}),
 }
-# An accepted request must be in time although batches are slower than their average at times.
+# Safety factor of the estimated time: some batches are slower than the average.
 _MARGIN: Final = 2.0
-# The share of a request's time that is left for putting together the answers on several images.
-_TO_ANSWER: Final = 0.05
+# Share of a request's time limit that is reserved for the response to several images.
+_RESPONSE_SHARE: Final = 0.05
 
 
 class PredictBody(NamedTuple):
-    """The body of a request: images and texts, drawings to make of each image, and how to respond.
+    """The body of a request: images and texts, drawings per image, and the response function.
 
-    `respond` takes the answers on all images. With `each_alone` it takes the problem of an image that failed
-    in the place of its answer; without, the first failure is that of the request.
+    `respond` gets the answers to all images. If the images are `independent`, it gets a problem in place of
+    the answer to a failed image. Otherwise the first failure fails the request.
     """
 
     upload: forms.Upload
     drawings: Collection[Drawing]
     respond: Callable[[list[Any]], Response]
-    each_alone: bool = False
+    independent: bool = False
 
 
 @dataclass(frozen=True)
 class PredictHandler:
     """Answers predict requests.
 
-    All methods raise the problems of `PROBLEMS`, and ClientDisconnect when the client has left.
+    All methods raise the problems of `PROBLEMS`, and ClientDisconnect if the client disconnects.
     """
 
     settings: Settings
@@ -93,20 +93,20 @@ class PredictHandler:
         media_type = _negotiate(request, MEDIA_TYPES)
         drawings = _DRAWINGS.get(media_type, params.inline or ())
 
-        async def read(room: Reservation) -> PredictBody:
-            upload = await uploads.read_upload(request, room, self.settings)
+        async def read(reservation: Reservation) -> PredictBody:
+            upload = await uploads.read_upload(request, reservation, self.settings)
             return PredictBody(upload, drawings, lambda answers: answers[0].respond(media_type))
 
         return await self.predict_all(request, category, params, read)
 
     async def predict_batch(self, request: Request, category: str, params: PredictParams) -> Response:
-        """Inspect the images of a form. Each fails alone, be it that the time did not suffice for it."""
+        """Inspect the images of a form; each image fails alone, also at the deadline."""
         _negotiate(request, MEDIA_TYPES[:1])
 
-        async def read(room: Reservation) -> PredictBody:
-            upload = await uploads.read_upload(request, room, self.settings, self.settings.max_items)
+        async def read(reservation: Reservation) -> PredictBody:
+            upload = await uploads.read_upload(request, reservation, self.settings, self.settings.max_items)
             respond = partial(_respond_to_batch, request, params, upload.files)
-            return PredictBody(upload, params.inline or (), respond, each_alone=True)
+            return PredictBody(upload, params.inline or (), respond, independent=True)
 
         return await self.predict_all(request, category, params, read)
 
@@ -117,65 +117,72 @@ class PredictHandler:
         params: PredictParams,
         read: Callable[[Reservation], Awaitable[PredictBody]],
     ) -> Response:
-        """Inspect the images of a request, which `read` reads. Sending the response gives its room back."""
+        """Inspect all images of a request; sending the response releases its reservation.
+
+        Args:
+            request: the HTTP request.
+            category: category of the images.
+            params: parameters of the request.
+            read: reads the body within the reservation.
+        """
         async with _deadline(params, params.deadline):
             with ExitStack() as stack:
-                room = stack.enter_context(self.admission.reserve(category))
+                reservation = stack.enter_context(self.admission.reserve(category))
                 self._require_time(category, params, 1)
-                # Before its upload; a repeated request can be answered all the same. In the event loop: a
-                # thread would take longer, and requests that wait for one are counted nowhere yet.
+                # Before the upload, but not for a repeated request, which needs no room. In the event loop,
+                # because requests that wait for a thread are not counted yet.
                 if params.store and params.idempotency_key is None:
                     self.history.require_room(min(uploads.declared_size(request), self.settings.max_bytes))
                 detector = await self.residency.get(category, params.version)
-                body = await read(room)
+                body = await read(reservation)
                 number = len(body.upload.files)
-                self._require_time(category, params, number)  # meanwhile many may have come, all at once
-                room.hold_images(number)
+                self._require_time(category, params, number)  # many requests may have come meanwhile
+                reservation.hold_images(number)
                 texts = params.texts | {name: text for name, text in body.upload.texts.items() if text}
-                inspect = self._inspect_alone if body.each_alone else self._inspect
+                inspect = self._inspect_independently if body.independent else self._inspect
                 jobs = [
-                    inspect(PredictRequest(params, detector, texts, body.drawings, i), file, room)
+                    inspect(PredictRequest(params, detector, texts, body.drawings, i), file, reservation)
                     for i, file in enumerate(body.upload.files)
                 ]
                 results = await cancel_on_disconnect(request, _gather(jobs))
                 if number == 1 and not body.drawings:
                     response = body.respond(results)
                 else:
-                    # Megabytes of base64 are no work for the event loop; as JSON they are longer, and twice.
-                    room.add_answer(2 * sum(one.nbytes for one in results if isinstance(one, Answer)))
+                    # Encoding megabytes as base64 would block the event loop. Count it twice: text and JSON.
+                    reservation.add_answer(2 * sum(one.nbytes for one in results if isinstance(one, Answer)))
                     response = await self.inspector.run_in_thread(category, partial(body.respond, results))
-                accounted = AccountedResponse(response, room)
+                accounted = AccountedResponse(response, reservation)
                 stack.pop_all()
         return accounted
 
-    async def _inspect(self, image: PredictRequest, file: forms.UploadedFile, room: Reservation) -> Answer:
+    async def _inspect(self, image: PredictRequest, file: forms.UploadedFile, reservation: Reservation) -> Answer:
         if isinstance(file.data, Problem):
             raise file.data
-        answer = await self.inspector.inspect(image, file.data, room)
-        room.add_answer(answer.nbytes)  # until the response is made of all
+        answer = await self.inspector.inspect(image, file.data, reservation)
+        reservation.add_answer(answer.nbytes)  # until the response exists
         return answer
 
-    async def _inspect_alone(
-        self, image: PredictRequest, file: forms.UploadedFile, room: Reservation
+    async def _inspect_independently(
+        self, image: PredictRequest, file: forms.UploadedFile, reservation: Reservation
     ) -> Answer | Problem:
         params = image.params
         try:
-            async with _deadline(params, params.deadline - _TO_ANSWER * params.budget_ms / 1000):
-                return await self._inspect(image, file, room)
-        # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
+            async with _deadline(params, params.deadline - _RESPONSE_SHARE * params.budget_ms / 1000):
+                return await self._inspect(image, file, reservation)
+        # After any error the other images are inspected, perhaps stored already, and need their answers.
         except Exception as error:
             return problem_responses.to_problem(error)
 
     def _require_time(self, category: str, params: PredictParams, images: int) -> None:
-        """Refuse at once what could not be answered in time: the client can go elsewhere with it."""
+        """Refuse a request that cannot be answered in time, so that the client can try elsewhere."""
         held = self.admission.images_held
         seconds = _MARGIN * self.batcher.expected_seconds(category, images, held)
         late = seconds - (params.deadline - time.monotonic())
-        if seconds > 0 and late > 0:  # where nothing waits, it is the deadline that has passed
+        if seconds > 0 and late > 0:  # without a queue, the deadline itself decides
             raise Problem(
                 "queue-full",
-                f"An answer would take about {seconds:.1f} s, longer than the {params.budget_ms} ms that "
-                "the request has; try again later.",
+                f"An answer would take about {seconds:.1f} s, longer than the time limit of "
+                f"{params.budget_ms} ms; try again later.",
                 retry_after=math.ceil(late),
             )
 
@@ -187,7 +194,7 @@ def _respond_to_batch(
     for index, (file, result) in enumerate(zip(files, results, strict=True)):
         status, inspection, problem = 200, None, None
         if isinstance(result, Answer):
-            inspection = result.with_pictures()
+            inspection = result.with_drawings()
         else:
             problem = problem_responses.problem_details(request, result.name, result.detail)
             status = problem.status
@@ -208,13 +215,13 @@ def _negotiate(request: Request, offers: tuple[MediaType, ...]) -> MediaType:
     header = ", ".join(request.headers.getlist("accept"))
     media_type = accept.negotiate(header, offers)
     if media_type is None:
-        raise Problem("not-acceptable", f"Accept was {header[:200]!r}; given are {', '.join(offers)}.")
+        raise Problem("not-acceptable", f"Accept was {header[:200]!r}; supported are {', '.join(offers)}.")
     return media_type
 
 
 @asynccontextmanager
 async def _deadline(params: PredictParams, until: float) -> AsyncIterator[None]:
-    """Cancel what is done within at a time of time.monotonic(), and raise the problem deadline-exceeded."""
+    """Cancel the block at a time of time.monotonic(), and raise the problem deadline-exceeded."""
     try:
         async with asyncio.timeout(until - time.monotonic()) as limit:
             yield
@@ -227,12 +234,12 @@ async def _deadline(params: PredictParams, until: float) -> AsyncIterator[None]:
 def _deadline_exceeded(params: PredictParams) -> Problem:
     return Problem(
         "deadline-exceeded",
-        f"Not done within {params.budget_ms} ms; what still waited is not computed.",
+        f"Not done within {params.budget_ms} ms; waiting images are not computed.",
     )
 
 
 async def _gather(jobs: list[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, or the first failure; then what has not begun is not computed."""
+    """Return all results, or raise the first failure and cancel the rest."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(job) for job in jobs]

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app.errors.problems import Problem
 from app.inspection.answer import Answer
-from app.inspection.decoding import Drawing
+from app.inspection.explanation import Drawing
 from app.schemas.open_inference import Datatype, InferenceResponse, OutputTensor
 
 LENGTH: Final = "Inference-Header-Content-Length"

@@ -1,1 +1,1 @@
-"""Thresholds renewed with good images of the line."""
+"""Recalibration of thresholds with good images of the line."""

@@ -1,4 +1,4 @@
-"""Good images in a folder for `flowgauge calibrate`: found, told apart by part, scored."""
+"""Good images of a folder for `flowgauge calibrate`: search, grouping by part, scoring."""
 
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
@@ -19,15 +19,15 @@ from flows.fastflow.imaging.image_errors import ImageError
 from flows.fastflow.imaging.image_files import find_image_files
 from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 
-_LEVELS: Final = 4  # above the images' folder, in which a parts.txt is looked for
+_MAX_LEVELS: Final = 4  # levels above the images' folder that may hold a parts.txt
 
 
 class FolderError(ValueError):
-    """A folder that no calibration can be made of: no images, unreadable ones, or unknown parts."""
+    """A folder that is unusable for a calibration: no images, unreadable ones, or unknown parts."""
 
 
 class FolderImages(NamedTuple):
-    """Images of a folder by their names in it, the part that each shows, and the file that says so."""
+    """Images of a folder by relative name, the part number of each, and the file that defines parts."""
 
     files: dict[str, Path]
     parts: NDArray[np.int64]
@@ -35,32 +35,32 @@ class FolderImages(NamedTuple):
 
 
 def find_images(folder: Path, *, recursive: bool) -> FolderImages:
-    """Find the images of a folder, below which defective parts and masks may lie.
+    """Find the images of a folder; subfolders may hold defective parts and masks.
 
     Raises:
-        FolderError, PartsError: no calibration can be made of them.
+        FolderError, PartsError: the folder is unusable for a calibration.
     """
     if not folder.is_dir():
         raise FolderError(f"there is no folder {folder}")
     files = find_image_files(folder) if recursive else find_image_files(folder, lambda _: None)
     if not files:
-        raise FolderError(f"{folder} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
+        raise FolderError(f"{folder} holds no images ({' '.join(sorted(IMAGE_SUFFIXES))})")
     below = [name for name in files if "/" in name]
     if below and not recursive:
         raise FolderError(
-            f"{folder} has folders with pictures in it, such as {escape_name(below[0])}: name the one with "
+            f"{folder} has folders with images in it, such as {escape_name(below[0])}: name the one with "
             "the good parts, or add --recursive if all of them are good"
         )
     inner = {folder / above for name in below for above in PurePosixPath(name).parents[:-1]}
-    # Its images of one part would be taken for several parts, and promise too much.
-    if told := sorted(one for one in inner if (one / PARTS).exists()):
+    # Otherwise images of one part would count as several parts, and the calibration would promise too much.
+    if nested := sorted(one for one in inner if (one / PARTS).exists()):
         raise FolderError(
-            f"{told[0] / PARTS} tells which of the pictures below it show the same part, and is not read for "
-            f"{folder}: name the folder of the {PARTS}, {told[0]}"
+            f"{nested[0] / PARTS} groups the images below it by part, and is not read for {folder}: name its "
+            f"folder, {nested[0]}"
         )
-    # It lies in the category's folder: two levels above validation/good, three above Data/Images/Normal.
-    looked = [folder, *folder.absolute().parents[:_LEVELS]]
-    parts_folder = next((one for one in looked if (one / PARTS).exists()), None)
+    # parts.txt is in the category's folder: two levels above validation/good, three above Data/Images/Normal.
+    candidates = [folder, *folder.absolute().parents[:_MAX_LEVELS]]
+    parts_folder = next((one for one in candidates if (one / PARTS).exists()), None)
     parts = number_parts([file.name for file in files.values()], parts_folder or folder)
     return FolderImages(files, parts, None if parts_folder is None else parts_folder / PARTS)
 
@@ -68,15 +68,15 @@ def find_images(folder: Path, *, recursive: bool) -> FolderImages:
 def measure_images(
     detector: Detector, images: FolderImages, fitted: ImageDigests | None, *, quiet: bool
 ) -> dict[str, MeasuredImage]:
-    """Score one image of each part, one by one, as parts on the line come; returns them by name.
+    """Score one image of each part, one by one as on the line; return them by name.
 
     Raises:
-        Problem: an image may not be used, see `require_usable_images`; it is named.
-        FolderError: images cannot be read; all are named.
+        Problem: an image is unusable, see `require_usable_images`; the message names it.
+        FolderError: images are unreadable; the message names all of them.
     """
     names = list(images.files)
     hashes = file_hashes(list(images.files.values()))
-    # All images of a part count: if one was fitted, the part is known.
+    # Check all images: if one of a part was fitted, the model knows the part.
     require_usable_images(list(zip(names, hashes, strict=True)), fitted)
     measured, unreadable = {}, []
     rows = pick_one_per_part(images.parts, hashes).tolist()
@@ -89,5 +89,5 @@ def measure_images(
         [scored] = detector.scorer.score([image])
         measured[names[row]] = MeasuredImage(hashes[row], measure_image(scored))
     if unreadable:
-        raise FolderError("\n".join(["these pictures cannot be read, nothing was changed:", *unreadable]))
+        raise FolderError("\n".join(["these images cannot be read, nothing was changed:", *unreadable]))
     return measured

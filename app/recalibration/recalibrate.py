@@ -1,4 +1,4 @@
-"""Recalibration with good images, without training: which images are allowed, and what it changes."""
+"""Recalibration with good images, without training: requirements on images, and effects."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,11 +23,11 @@ from flows.fastflow.detector import Detector, bundle_calibrator
 from flows.fastflow.files.listing import join_first
 from flows.fastflow.manifest import Calibration
 
-_NAMED: Final = 5  # of images that are refused, in a message
+_MAX_NAMED: Final = 5  # refused images named in a message
 
 
 class MeasuredImage(NamedTuple):
-    """A good image that was scored: the sha256 of its file, and what a calibration takes from it."""
+    """A scored good image: the SHA-256 of its file, and its measurement for a calibration."""
 
     sha256: str
     measurement: ImageMeasurement
@@ -35,42 +35,42 @@ class MeasuredImage(NamedTuple):
 
 @dataclass(frozen=True)
 class RecalibrationResult:
-    """A new calibration in force, its thresholds, and what a person should look at."""
+    """A new calibration in force, its thresholds, and warnings."""
 
-    before: ThresholdInfo | None  # None where the model had no calibration for its engine
+    before: ThresholdInfo | None  # None if the model had no calibration for its engine
     after: InForce
     threshold: ThresholdInfo
     warnings: list[str]
 
 
 def require_usable_images(images: Sequence[tuple[str, str]], fitted: ImageDigests | None) -> None:
-    """Refuse images that would make the promise of a calibration void.
+    """Refuse images that would invalidate the promise of a calibration.
 
     Args:
-        images: the name and the sha256 of each.
-        fitted: those that the model was fitted to; None where nobody knows.
+        images: name and SHA-256 of each image.
+        fitted: images that the model was fitted to; None if unknown.
 
     Raises:
-        Problem: invalid-request, naming the images: there are none, one is there twice, or the model was
-            fitted to one.
+        Problem: invalid-request, naming the images: there are none, some are copies, or the model was fitted
+            to some.
     """
     if not images:
-        raise Problem("invalid-request", "A calibration needs good pictures; none came.")
+        raise Problem("invalid-request", "A calibration needs good images; none came.")
     seen = [name[:64] for name, sha256 in images if fitted is not None and sha256 in fitted]
     if seen:
         raise Problem(
             "invalid-request",
-            f"The model was fitted to {join_first(seen, _NAMED)}: it scores them lower than other good "
-            "parts, and the threshold would reject more than it promises. Take pictures that no training has "
+            f"The model was fitted to {join_first(seen, _MAX_NAMED)}: it scores them lower than other good "
+            "parts, and the threshold would reject more than it promises. Take images that no training has "
             "read.",
         )
     counts = Counter(sha256 for _, sha256 in images)
-    twice = [name[:64] for name, sha256 in images if counts[sha256] > 1]
-    if twice:
+    copies = [name[:64] for name, sha256 in images if counts[sha256] > 1]
+    if copies:
         raise Problem(
             "invalid-request",
-            f"These pictures are copies of each other, byte for byte: {join_first(twice, _NAMED)}. One part "
-            "counted twice promises what it cannot keep; send each once.",
+            f"These images are identical: {join_first(copies, _MAX_NAMED)}. A part that counts twice makes "
+            "the promise wrong; send each image once.",
         )
 
 
@@ -86,17 +86,17 @@ def recalibrate(
     reason: str,
     check: Callable[[InForce | None], None] = lambda _: None,
 ) -> RecalibrationResult:
-    """Decide by good images from now on, at the rates that are set.
+    """Replace the calibration of a model by one of scored good images, at the set rates.
 
     Args:
-        files: where calibrations are kept.
-        settings: of the model's category.
+        files: stored calibrations.
+        settings: settings of the model's category.
         detector: the model that scored the images.
-        station: for this one alone; None for all without one of their own.
-        images: good ones, scored, see `require_usable_images`.
-        fitted: those that the model was fitted to; None where nobody knows.
-        by, reason: who asks for it, and why.
-        check: receives the calibration that is replaced, if there is one; may raise to refuse.
+        station: the station; None for all without their own calibration.
+        images: scored good images, see `require_usable_images`.
+        fitted: images that the model was fitted to; None if unknown.
+        by, reason: author and reason for the audit log.
+        check: gets the calibration to be replaced, or None; may raise to refuse.
 
     Raises:
         Problem: as `CalibrationFiles.change`, or what `check` raises.
@@ -119,12 +119,12 @@ def recalibrate(
         bundle_calibrator(slot.manifest, slot.sha256, slot.precision) if found is None else found.calibrator
     )
 
-    def edit(there: InForce | None) -> Renewal:
-        check(there)
+    def edit(current: InForce | None) -> Renewal:
+        check(current)
         return new
 
     after = files.change(slot, edit)
-    assert after is not None  # noqa: S101  (edit gives one)
+    assert after is not None  # noqa: S101  (edit returns one)
     warnings = [] if before is None else describe_differences(before.calibration, new.calibration)
     used = model_settings.thresholds(after.calibrator, settings)
     band = model_settings.review_fpr(after.calibrator, settings)
@@ -139,10 +139,10 @@ def recalibrate(
 def describe_differences(before: Calibration, after: Calibration) -> list[str]:
     """Name the statistics in which the new images differ from those of the calibration before.
 
-    Scores, and mean and deviation of every scale's features, by the two-sample Kolmogorov-Smirnov test,
-    Bonferroni over them: where both sets come from one law, the chance that any is named is at most 1 %. A
-    difference is no error: another station has another light, and a calibration of its own for it. But it is
-    also what defects among the images look like, or images of another part.
+    The two-sample Kolmogorov-Smirnov test compares scores, and mean and deviation of every scale's features,
+    with a Bonferroni correction. If both sets have one distribution, the probability of any difference is at
+    most 1 %. A difference is no error: a station may have another light. But it may also come from defects or
+    other parts among the images.
     """
     old, new = sorted_statistics(before), sorted_statistics(after)
     shared = [name for name in old if name in new]

@@ -16,7 +16,7 @@ from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, If
 from app.inspection.decision import to_schema
 from app.recalibration import request_images
 from app.recalibration.recalibrate import recalibrate
-from app.recalibration.request_images import MAX_PICTURES, ReviewedImages
+from app.recalibration.request_images import MAX_IMAGES, ReviewedImages
 from app.registry import model_settings
 from app.registry.calibrations import InForce, Slot, or_own
 from app.registry.store import Store
@@ -117,7 +117,7 @@ async def renew_calibration(
         with admission.reserve(CALIBRATIONS) as room:
             uploaded, found = [], ReviewedImages()
             if not reviewed or "content-type" in request.headers:
-                upload = await uploads.read_upload(request, room, settings, MAX_PICTURES)
+                upload = await uploads.read_upload(request, room, settings, MAX_IMAGES)
                 uploaded = await asyncio.to_thread(request_images.uploaded_images, upload)
             if reviewed:
                 others = await asyncio.to_thread(store.calibrations.stations, slot) if station is None else []

@@ -20,7 +20,7 @@ from app.errors.problems import Problem
 from app.http import uploads
 from app.http.forms import Upload, UploadedFile
 from app.http.query_parameters import require_known_query
-from app.inspection.params import Params
+from app.inspection.params import PredictParamsDep
 from app.inspection.predict import PROBLEMS, PredictBody, PredictHandler
 from app.open_inference import incoming, outgoing
 from app.registry.catalogue import resolve
@@ -107,7 +107,7 @@ _INFER: Final[dict[str, Any]] = {
 async def infer(
     request: Request,
     category: Category,
-    params: Params,
+    params: PredictParamsDep,
     predictor: PredictorDep,
 ) -> Response:
     """Inspect images with the active version, or with the version in the path.

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.dependencies import VERSION_IN_PATH, Category, PredictorDep
-from app.inspection.params import ParamsInline
+from app.inspection.params import PredictParamsInlineDep
 from app.inspection.predict import PROBLEMS
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import BATCH_EXTRA, PREDICT_ANSWER, PREDICT_EXTRA
@@ -25,7 +25,7 @@ _PREDICT: Final[dict[str, Any]] = {
 @router.post("/predict", **_PREDICT)
 @router.post("/versions/{version}/predict", dependencies=[VERSION_IN_PATH], **_PREDICT)
 async def predict(
-    request: Request, category: Category, params: ParamsInline, predictor: PredictorDep
+    request: Request, category: Category, params: PredictParamsInlineDep, predictor: PredictorDep
 ) -> Response:
     """Inspect an image with the active version, or with the version in the path.
 
@@ -43,7 +43,7 @@ async def predict(
     openapi_extra=BATCH_EXTRA,
 )
 async def predict_batch(
-    request: Request, category: Category, params: ParamsInline, predictor: PredictorDep
+    request: Request, category: Category, params: PredictParamsInlineDep, predictor: PredictorDep
 ) -> Response:
     """Inspect the images of a form, such as the views of one part.
 

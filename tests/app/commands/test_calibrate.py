@@ -165,7 +165,7 @@ class TestRefused:
         assert "no model of category 'nut'" in failed(run(category="nut"))
         assert "there is no folder" in failed(run(images=tmp_path / "none"), 2)
         (tmp_path / "empty").mkdir()
-        assert "holds no pictures" in failed(run(images=tmp_path / "empty"), 2)
+        assert "holds no images" in failed(run(images=tmp_path / "empty"), 2)
 
     @pytest.mark.parametrize("arguments", [("--precision", "int8"), ("--reason", ""), ("--station", "a\r")])
     def test_options_that_cannot_be(self, run: Run, store: Path, arguments: tuple[str, str]) -> None:
@@ -178,7 +178,7 @@ def test_folders_below_are_taken_only_where_that_is_asked_for(run: Run, store: P
     (pictures / "ng").mkdir()
     (pictures / "18.png").rename(pictures / "ng/18.png")
     told = failed(run(), 2)
-    assert "has folders with pictures in it, such as ng/18.png" in told
+    assert "has folders with images in it, such as ng/18.png" in told
     assert nothing_was_made(store)
     result = run("--json", "--recursive")
     assert result.exit_code == 0, result.output

@@ -28,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def keyed(make_entry: MakeEntry) -> Callable[..., HistoryEntry]:
-    """Inspections with an idempotency key."""
+    """Entries with an idempotency key."""
 
     def make(key: str = "P-1", key_id: str | None = None) -> HistoryEntry:
         return make_entry(idempotency_key=key, key_id=key_id, request_sha256=REQUEST)
@@ -37,14 +37,14 @@ def keyed(make_entry: MakeEntry) -> Callable[..., HistoryEntry]:
 
 
 class Line:
-    """Sends requests as the inspector does: without an earlier answer, it inspects and keeps."""
+    """Sends requests as the pipeline does: it records a new inspection if there is no earlier answer."""
 
     def __init__(self, history: History) -> None:
         self.history = history
         self.idempotency = IdempotencyKeys(history)
 
     async def send(self, entry: HistoryEntry, request_sha256: str = REQUEST) -> str:
-        """The id of the inspection that answers."""
+        """Return the id of the answering inspection."""
         row = entry.row
         claim = self.idempotency.claim(row.get("key_id"), row["idempotency_key"], request_sha256)
         async with claim as earlier:
@@ -71,7 +71,7 @@ def use(settings: Settings, work: Callable[[Line], Awaitable[None]]) -> None:
     asyncio.run(do())
 
 
-def test_repeated_requests_get_the_first_answer_also_at_once(
+def test_repeated_requests_get_the_first_answer(
     settings: Settings, keyed: Callable[..., HistoryEntry]
 ) -> None:
     async def work(line: Line) -> None:
@@ -93,10 +93,10 @@ def test_keys_of_two_callers_are_independent(settings: Settings, keyed: Callable
     use(settings, work)
 
 
-def test_request_cancelled_while_it_is_written_is_not_inspected_again(
+def test_cancelled_request_is_not_inspected_again(
     settings: Settings, keyed: Callable[..., HistoryEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk stalls; the client has no answer and sends the request once more."""
+    """The disk stalls, and the client repeats the request."""
     first = keyed()
     writing, release, append = threading.Event(), threading.Event(), Journal.append
 
@@ -123,7 +123,7 @@ def test_request_cancelled_while_it_is_written_is_not_inspected_again(
     use(settings, work)
 
 
-def test_line_goes_on_while_the_database_is_away(
+def test_inspections_continue_without_the_database(
     postgres: Postgres, tmp_path: Path, keyed: Callable[..., HistoryEntry]
 ) -> None:
     before, during = keyed("before"), keyed("during")

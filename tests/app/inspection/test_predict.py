@@ -1,4 +1,4 @@
-"""Predict requests that meet too much work, too little time, or a fault: over real HTTP."""
+"""Predict requests over HTTP under load, at the deadline, and after errors."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.inspection import pipeline, predict
-from app.inspection.decoding import Explanation, explain
+from app.inspection.explanation import Explanation, explain
 from app.main import create_app
 from app.scheduling.thread_pool import FairThreadPool
 from app.settings import Settings
@@ -35,7 +35,7 @@ PREDICT = "/v1/models/tiny/predict"
 
 
 class Service:
-    """A service of the categories tiny, big and small; what is posted goes on in threads."""
+    """A service with the categories tiny, big and small; requests run in threads."""
 
     def __init__(self, app: FastAPI, url: str, pool: ThreadPoolExecutor) -> None:
         self.app = app
@@ -43,7 +43,7 @@ class Service:
         self._pool = pool
 
     def post(self, category: str, *images: bytes, query: str = "", **headers: str) -> httpx.Response:
-        """Have an image inspected, or several by predict:batch."""
+        """Post an image to predict, or several to predict:batch."""
         path = f"{self.url}/v1/models/{category}/predict"
         body: dict[str, Any] = {"content": images[0]}
         if len(images) > 1:
@@ -54,7 +54,7 @@ class Service:
     def start(
         self, category: str, *images: bytes, query: str = "", **headers: str
     ) -> "Future[httpx.Response]":
-        """The same without waiting for the answer."""
+        """Post without waiting for the answer."""
         return self._pool.submit(self.post, category, *images, query=query, **headers)
 
     def get(self, path: str) -> Any:
@@ -66,12 +66,12 @@ class Service:
 
     @property
     def held(self) -> tuple[int, int]:
-        """Images and bytes that are held for requests."""
+        """Return the images and bytes held for requests."""
         return self.app.state.admission.images, self.app.state.admission.bytes
 
     @property
     def pending(self) -> int:
-        """Images that wait for the model or are being scored."""
+        """Return the number of images that wait or are being scored."""
         pending: int = self.app.state.batcher.pending
         return pending
 
@@ -103,7 +103,7 @@ def serve(
 
 @contextmanager
 def closed_gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    """A gate, made when the models are loaded: they are tried then. Open at the end, whatever happened."""
+    """A gate before the loaded models; it opens at the end."""
     gate = Gate(monkeypatch)
     try:
         yield gate
@@ -112,7 +112,7 @@ def closed_gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 
 
 def head(length: int, path: str = PREDICT, **headers: str) -> bytes:
-    """The beginning of a request whose body follows."""
+    """Return the head of a request; the body follows."""
     lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {length}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode()
@@ -129,7 +129,7 @@ def statuses(response: httpx.Response) -> list[int]:
     return sorted(item["status"] for item in response.json()["items"])
 
 
-def test_small_category_is_answered_while_a_big_one_has_its_whole_share(
+def test_small_category_is_answered_beside_a_busy_one(
     serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tiny_images["good"][0]
@@ -179,7 +179,7 @@ def test_categories_take_turns_at_drawing(
     assert drawn.index((60, 64)) == 1
 
 
-def test_category_that_sends_little_is_not_refused_for_the_queue_of_another(
+def test_quiet_category_is_not_refused_for_a_busy_one(
     serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tiny_images["good"][0]
@@ -218,7 +218,7 @@ def test_queue_full_of_bytes_refuses(
         assert service.post("tiny", data).status_code == 200
 
 
-def test_passed_deadline_is_answered_and_not_computed(
+def test_late_image_is_answered_and_not_computed(
     serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tiny_images["good"][0]
@@ -244,7 +244,7 @@ def test_deadline_also_ends_a_slow_upload(serve: Serve) -> None:
         assert (answer.status, json.loads(answer.read())["type"]) == (504, "deadline-exceeded")
 
 
-def test_answer_is_counted_until_its_client_has_taken_it(serve: Serve) -> None:
+def test_answer_is_counted_until_it_is_sent(serve: Serve) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
     data = cv2.imencode(".png", noise)[1].tobytes()
     with serve(max_bytes=len(data)) as service, service.connect() as connection:
@@ -257,7 +257,7 @@ def test_answer_is_counted_until_its_client_has_taken_it(serve: Serve) -> None:
             connection.recv(2**20)
 
 
-def test_image_whose_client_left_is_not_computed(
+def test_image_of_disconnected_client_is_not_computed(
     serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tiny_images["good"][0]
@@ -280,7 +280,7 @@ def test_image_whose_client_left_is_not_computed(
 
 
 class TestSeveral:
-    def test_images_not_done_by_the_deadline_fail_alone_and_are_not_computed(
+    def test_late_images_of_a_batch_fail_alone(
         self, serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Five seconds for the first image, and five for putting together what was answered.
@@ -303,7 +303,7 @@ class TestSeveral:
             # The first one, and the one that was being computed when its time was over.
             assert service.app.state.batcher.passes == 2
 
-    def test_fault_of_one_image_leaves_the_others_their_answers(
+    def test_error_of_one_image_keeps_other_answers(
         self,
         serve: Serve,
         tiny_images: Images,
@@ -348,9 +348,7 @@ class TestFullHistory:
             assert "Nothing was inspected" in problem["detail"]
             assert answer.headers["Retry-After"] == "5"
 
-    def test_full_history_still_inspects_without_keeping_and_repeats_answers(
-        self, serve: Serve, tiny_images: Images
-    ) -> None:
+    def test_full_history_still_answers_without_storing(self, serve: Serve, tiny_images: Images) -> None:
         data = tiny_images["good"][0]
         with serve() as service:
             first = service.post("tiny", data, **{"Idempotency-Key": "k"})

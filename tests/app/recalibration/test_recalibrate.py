@@ -1,4 +1,4 @@
-"""What may go into a calibration, and what is said of pictures that are unlike those before."""
+"""Requirements on images of a calibration, and warnings about different images."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def calibration(scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", **change
         ([(str(i), "f" * 64) for i in range(8)], "0, 1, 2, 3, 4 and 3 more"),
     ],
 )
-def test_images_that_void_the_promise_are_named(images: list[tuple[str, str]], said: str) -> None:
+def test_unusable_images_are_named(images: list[tuple[str, str]], said: str) -> None:
     with pytest.raises(Problem, match=said):
         require_usable_images(images, FITTED)
 
@@ -37,7 +37,7 @@ def test_fresh_images_are_accepted() -> None:
     require_usable_images([("a.png", "f" * 64)], None)  # a version that does not say what it was fitted to
 
 
-def test_pictures_like_those_before_are_no_news() -> None:
+def test_similar_images_give_no_warning() -> None:
     rng = np.random.default_rng(0)
     said = sum(
         bool(describe_differences(calibration(rng.normal(size=60)), calibration(rng.normal(size=60))))
@@ -46,7 +46,7 @@ def test_pictures_like_those_before_are_no_news() -> None:
     assert said <= 9  # at most 1 % of 300 by chance; more than 9 has a chance of 0.1 %
 
 
-def test_what_differs_is_named_with_its_direction() -> None:
+def test_differences_are_named_with_direction() -> None:
     rng = np.random.default_rng(1)
     moments = rng.normal(size=(60, 2))
     before = calibration(rng.normal(size=60), statistics=moments.tolist())

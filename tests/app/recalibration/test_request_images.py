@@ -1,4 +1,4 @@
-"""The reviewed images that a calibration is made of."""
+"""Selection of reviewed images for a calibration."""
 
 from app.history.history import History
 from app.history.training_set import GoodImage
@@ -8,7 +8,7 @@ from tests.app.history.rows import add, row
 
 
 class TestReviewed:
-    def test_stations_with_a_calibration_of_their_own_are_left_out(self, history: History) -> None:
+    def test_stations_with_own_calibration_are_excluded(self, history: History) -> None:
         stations = ["line-1", "line-3", None, "line-4"]
         made = [row(station=station, verdict="good") for station in stations]
         add(history.database, *made)
@@ -25,8 +25,7 @@ class TestReviewed:
         assert names("line-3", "line-3") == [ids[1]]
 
 
-def test_a_part_is_left_out_where_another_image_of_it_was_fitted() -> None:
-    """Also one of another station, or that nobody reviewed."""
+def test_part_with_a_fitted_image_is_excluded() -> None:
     fitted, known, fresh = "f" * 64, "1" * 64, "2" * 64
     images = [GoodImage("a", 0, known, "P-1"), GoodImage("b", 0, fresh, "P-2")]
     chosen = choose_images(

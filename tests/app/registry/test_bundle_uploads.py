@@ -30,7 +30,7 @@ async def endless(data: bytes) -> AsyncIterator[bytes]:
 
 
 class TestFullDisk:
-    async def test_while_the_archive_is_received_or_unpacked(self, store: Path, changes: Store) -> None:
+    async def test_full_disk_during_upload_or_unpacking(self, store: Path, changes: Store) -> None:
         data = repacked(archive(store, "v2"), files={"report/x": bytes(3_000_000)})
         before = left_in(store)
         for limit in (50_000, len(data) + 1):
@@ -40,7 +40,7 @@ class TestFullDisk:
         await changes.upload("tiny", whole(data))
 
     @pytest.mark.parametrize("length", [2, 5 * 2**20 + 1])
-    async def test_by_the_last_bytes(self, store: Path, length: int, changes: Store) -> None:
+    async def test_full_disk_at_the_last_bytes(self, store: Path, length: int, changes: Store) -> None:
         """Few bytes reach the disk only when the file is closed."""
         before = left_in(store)
         with files_of_at_most(length - 1):
@@ -49,7 +49,7 @@ class TestFullDisk:
         assert left_in(store) == before
 
     @pytest.mark.parametrize("room", [0, 5])
-    async def test_room_for_inspections_is_left(
+    async def test_upload_leaves_room_for_inspections(
         self, store: Path, room: int, monkeypatch: pytest.MonkeyPatch, changes: Store
     ) -> None:
         most = 0
@@ -68,9 +68,7 @@ class TestFullDisk:
 
 
 class TestAtOnce:
-    async def test_uploads_have_a_limit_and_one_that_ends_early_makes_room(
-        self, store: Path, changes: Store
-    ) -> None:
+    async def test_number_of_uploads_is_limited(self, store: Path, changes: Store) -> None:
         data = archive(store, "v2")
         before = left_in(store)
         running = [asyncio.create_task(changes.upload("tiny", endless(data))) for _i in range(MAX_UPLOADS)]
@@ -84,7 +82,7 @@ class TestAtOnce:
         await changes.upload("tiny", whole(data))
 
     @pytest.mark.parametrize("good", [True, False])
-    async def test_a_complete_upload_is_let_in_or_refused_although_nobody_waits(
+    async def test_complete_upload_is_processed_after_disconnect(
         self, store: Path, good: bool, monkeypatch: pytest.MonkeyPatch, changes: Store
     ) -> None:
         honest = archive(store, "v2")

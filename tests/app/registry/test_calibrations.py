@@ -49,14 +49,12 @@ def in_force(files: CalibrationFiles, slot: Slot) -> list[float] | None:
 
 
 class TestFind:
-    def test_where_nothing_was_made_the_bundles_own_is_in_force(
-        self, files: CalibrationFiles, slot: Slot
-    ) -> None:
+    def test_bundle_calibration_is_the_default(self, files: CalibrationFiles, slot: Slot) -> None:
         assert files.find(slot) is None
         assert files.find(replace(slot, station="line-3")) is None
         assert files.stations(slot) == []
 
-    def test_a_stations_own_goes_before_the_lines(self, files: CalibrationFiles, slot: Slot) -> None:
+    def test_station_calibration_precedes_line_calibration(self, files: CalibrationFiles, slot: Slot) -> None:
         third, fourth = replace(slot, station="line-3"), replace(slot, station="../line/4 ü")
         put(files, slot, 1.0)
         put(files, third, 2.0)
@@ -67,18 +65,18 @@ class TestFind:
         sources = [files.find(one) for one in (slot, third, replace(slot, station="line-5"))]
         assert [one and one.calibrator.source for one in sources] == ["line", "station", "line"]
 
-    def test_of_another_engine_it_says_nothing(self, files: CalibrationFiles, slot: Slot) -> None:
+    def test_calibration_of_another_engine_is_ignored(self, files: CalibrationFiles, slot: Slot) -> None:
         put(files, slot, 1.0)
         assert files.find(replace(slot, precision="bfloat16")) is None
 
-    def test_of_another_bundle_of_the_same_name_it_says_nothing(
-        self, files: CalibrationFiles, slot: Slot
-    ) -> None:
+    def test_calibration_of_replaced_bundle_is_refused(self, files: CalibrationFiles, slot: Slot) -> None:
         put(files, slot, 1.0)
         with pytest.raises(Problem, match="cannot be read"):
             files.find(replace(slot, sha256="0" * 64))
 
-    def test_what_was_replaced_is_read_again(self, models: Path, files: CalibrationFiles, slot: Slot) -> None:
+    def test_replaced_calibration_is_read_again(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
         first = put(files, slot, 1.0)
         other = CalibrationFiles(models)  # another process
         second = put(other, slot, 2.0)
@@ -87,7 +85,7 @@ class TestFind:
         other.change(slot, lambda _: None)
         assert files.find(slot) is None
 
-    def test_a_models_folder_that_is_gone_for_a_moment_changes_nothing(
+    def test_missing_models_folder_keeps_calibrations(
         self, models: Path, files: CalibrationFiles, slot: Slot
     ) -> None:
         put(files, slot, 1.0)
@@ -100,7 +98,7 @@ class TestFind:
 class TestFallback:
     """What a bundle is loaded by that has none for its engine."""
 
-    def test_one_that_cannot_be_read_is_not_taken_for_none(
+    def test_unreadable_calibration_is_not_ignored(
         self, models: Path, files: CalibrationFiles, slot: Slot
     ) -> None:
         reduced = replace(slot, precision="bfloat16")
@@ -124,7 +122,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 class TestDamage:
     @pytest.mark.parametrize("kind", DAMAGE)
-    def test_the_one_before_stays_and_nothing_is_decided_after_a_restart(
+    def test_damaged_calibration_keeps_the_last_good_one(
         self, models: Path, files: CalibrationFiles, slot: Slot, kind: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         put(files, slot, 1.0)
@@ -139,9 +137,7 @@ class TestDamage:
         path.unlink()
         assert files.find(slot) is None
 
-    def test_a_stations_file_under_anothers_name_decides_nothing(
-        self, models: Path, files: CalibrationFiles, slot: Slot
-    ) -> None:
+    def test_renamed_station_file_is_refused(self, models: Path, files: CalibrationFiles, slot: Slot) -> None:
         third = replace(slot, station="line-3")
         put(files, third, 1.0)
         folder = folder_of(models, slot)
@@ -153,7 +149,7 @@ class TestDamage:
 
 
 class TestChange:
-    def test_what_could_not_be_used_is_not_written(
+    def test_unusable_calibration_is_not_written(
         self, models: Path, files: CalibrationFiles, slot: Slot
     ) -> None:
         put(files, slot, 1.0)
@@ -163,7 +159,7 @@ class TestChange:
         assert caught.value.name == "conflict"
         assert in_force(CalibrationFiles(models), slot) == [1.0]
 
-    def test_many_at_once_are_one_after_the_other(self, models: Path, slot: Slot) -> None:
+    def test_concurrent_changes_are_serialized(self, models: Path, slot: Slot) -> None:
         seen: list[float] = []
 
         def add(there: InForce | None) -> Renewal:
@@ -181,7 +177,7 @@ class TestChange:
         assert sorted(seen) == [float(i) for i in range(4)]
         assert in_force(CalibrationFiles(models), slot) == [4.0]
 
-    def test_of_a_version_that_was_deleted_is_refused(
+    def test_calibration_of_deleted_version_is_refused(
         self, models: Path, files: CalibrationFiles, slot: Slot
     ) -> None:
         put(files, slot, 1.0)

@@ -37,7 +37,7 @@ def problem(catalogue: Catalogue, category: str = "screw", version: str | None =
     return caught.value.name, caught.value.detail
 
 
-def test_changes_of_the_folder_count_at_once(models: Path, catalogue: Catalogue) -> None:
+def test_folder_changes_take_effect_at_once(models: Path, catalogue: Catalogue) -> None:
     assert (find(catalogue), find(catalogue, version="b")) == ("a", "b")
     stamp = (models / "screw" / models_folder.ACTIVE).stat()
     for version in ("b", "a") * 5:  # also where the file keeps its length and its time of change
@@ -50,14 +50,14 @@ def test_changes_of_the_folder_count_at_once(models: Path, catalogue: Catalogue)
     assert problem(catalogue, version="c")[1] == "Category 'screw' has no version 'c'; there are: a, b."
 
 
-def test_an_active_version_need_not_exist(models: Path, catalogue: Catalogue) -> None:
+def test_active_version_may_be_missing(models: Path, catalogue: Catalogue) -> None:
     shutil.rmtree(models / "screw" / "a")
     assert find(catalogue) == "a"
     assert problem(catalogue, version="a")[0] == "unknown-model"
 
 
 @pytest.mark.parametrize("kind", ["bytes", "folder"])
-def test_a_damaged_file_active_leaves_the_version_before_active(
+def test_damaged_pointer_keeps_the_active_version(
     models: Path, catalogue: Catalogue, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert find(catalogue) == "a"
@@ -75,7 +75,7 @@ def test_a_damaged_file_active_leaves_the_version_before_active(
     assert detail.startswith("The file 'active' of category 'screw' is damaged")
 
 
-def test_a_category_without_the_file_active_has_no_active_version(models: Path) -> None:
+def test_category_without_pointer_has_no_active_version(models: Path) -> None:
     (models / "screw" / models_folder.ACTIVE).unlink()
     assert problem(Catalogue(models)) == (
         "unknown-model",
@@ -94,7 +94,7 @@ def test_a_category_without_the_file_active_has_no_active_version(models: Path) 
         ("screw", "v" * 5000, "Category 'screw' has no version"),
     ],
 )
-def test_unknown_models(
+def test_unknown_models_are_refused(
     models: Path, catalogue: Catalogue, category: str, version: str | None, detail: str
 ) -> None:
     name, told = problem(catalogue, category, version)
@@ -103,7 +103,7 @@ def test_unknown_models(
     assert len(told) < 300
 
 
-def test_a_models_folder_that_is_gone_is_no_empty_one(models: Path, catalogue: Catalogue) -> None:
+def test_missing_models_folder_is_not_empty(models: Path, catalogue: Catalogue) -> None:
     assert find(catalogue) == "a"
     models.rename(models.with_name("elsewhere"))
     for call in (lambda: categories(models), lambda: find(catalogue)):

@@ -41,13 +41,13 @@ def set_rate(files: SettingsFiles, rate: float | None) -> CategorySettings:
 
 
 class TestGet:
-    def test_reads_it_again_when_it_was_replaced(self, models: Path, files: SettingsFiles) -> None:
+    def test_replaced_settings_are_read_again(self, models: Path, files: SettingsFiles) -> None:
         for revision, rate in ((1, 0.01), (2, 0.02)):
             write(models, revision=revision, target_fpr=rate)
             assert files.get("screw").target_fpr == rate
 
     @pytest.mark.parametrize("category", ["nut", "..", "../screw", "a\0b", "backbones"])
-    def test_of_an_unknown_category(self, files: SettingsFiles, category: str) -> None:
+    def test_unknown_category_is_refused(self, files: SettingsFiles, category: str) -> None:
         with pytest.raises(Problem) as caught:
             files.get(category)
         assert caught.value.name == "unknown-model"
@@ -55,7 +55,7 @@ class TestGet:
             files.change(category, lambda settings: settings)
         assert caught.value.name == "unknown-model"
 
-    def test_of_a_folder_that_is_gone(self, models: Path) -> None:
+    def test_missing_folder_keeps_settings(self, models: Path) -> None:
         with pytest.raises(Problem) as caught:
             SettingsFiles(models / "gone").get("screw")
         assert caught.value.name == "model-loading"
@@ -70,7 +70,7 @@ DAMAGE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_file_is_never_taken_for_none_nor_overwritten(
+def test_damaged_settings_are_neither_ignored_nor_replaced(
     models: Path, files: SettingsFiles, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(models, revision=1, target_fpr=0.07)
@@ -90,14 +90,14 @@ def test_a_damaged_file_is_never_taken_for_none_nor_overwritten(
 
 
 class TestChange:
-    def test_counts_and_is_written(self, models: Path, files: SettingsFiles) -> None:
+    def test_change_is_written_with_next_revision(self, models: Path, files: SettingsFiles) -> None:
         assert set_rate(files, 0.01).revision == 1
         after = set_rate(files, 0.02)
         assert (after.revision, after.target_fpr) == (2, 0.02)
         assert SettingsFiles(models).get("screw") == files.get("screw") == after
         assert sorted(p.name for p in (models / "screw").iterdir()) == [".lock", SETTINGS]
 
-    def test_while_another_process_changes_the_category(
+    def test_change_waits_for_another_process(
         self, models: Path, files: SettingsFiles, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
@@ -109,7 +109,7 @@ class TestChange:
         assert caught.value.name == "conflict"
         assert set_rate(files, 0.02).revision == 1
 
-    def test_a_refusal_or_a_value_out_of_range_changes_nothing(self, files: SettingsFiles) -> None:
+    def test_invalid_change_is_refused(self, files: SettingsFiles) -> None:
         before = set_rate(files, 0.01)
 
         def refuse(_: CategorySettings) -> CategorySettings:
@@ -121,7 +121,7 @@ class TestChange:
             set_rate(files, 1.0)
         assert files.get("screw") == before
 
-    def test_from_many_threads_and_servers_none_is_lost(self, models: Path) -> None:
+    def test_concurrent_changes_are_all_kept(self, models: Path) -> None:
         both = [SettingsFiles(models), SettingsFiles(models)]
 
         def count(files: SettingsFiles) -> None:
@@ -137,7 +137,7 @@ class TestChange:
 
 
 class TestRegion:
-    def test_scales_to_the_models_input(self, models: Path, files: SettingsFiles) -> None:
+    def test_mask_scales_to_the_model_input(self, models: Path, files: SettingsFiles) -> None:
         write(models, revision=1, region={"revision": 1, **UPPER_HALF})
         mask = files.get("screw").region_mask(None, (64, 32))
         assert mask is not None
@@ -145,7 +145,7 @@ class TestRegion:
         with pytest.raises(ValueError, match="read-only"):
             mask[0, 0] = False
 
-    def test_a_mask_is_made_once_until_the_region_changes(self, models: Path, files: SettingsFiles) -> None:
+    def test_mask_is_cached_until_the_region_changes(self, models: Path, files: SettingsFiles) -> None:
         write(models, revision=1, region={"revision": 1, **UPPER_HALF})
         region = files.get("screw").region
         assert region is not None
@@ -175,6 +175,6 @@ class TestRegion:
         ({"colour": "red"}, "Extra inputs"),
     ],
 )
-def test_an_area_that_is_none(change: dict[str, Any], reason: str) -> None:
+def test_invalid_polygons_are_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         Area.model_validate({**UPPER_HALF, **change})

@@ -11,7 +11,7 @@ def get(cache: FileCache[int], path: Path) -> int | None:
     return cache.get(path, lambda path: int(path.read_text()), path.parent)
 
 
-def test_a_file_is_parsed_again_only_when_it_changes(tmp_path: Path) -> None:
+def test_file_is_parsed_again_only_after_a_change(tmp_path: Path) -> None:
     path, cache, parsed = tmp_path / "number", FileCache[int](), []
 
     def parse(path: Path) -> int:
@@ -28,7 +28,7 @@ def test_a_file_is_parsed_again_only_when_it_changes(tmp_path: Path) -> None:
     assert cache.get(path, parse, tmp_path) is None
 
 
-def test_damage_keeps_the_last_good_content_and_is_logged_once(
+def test_damage_keeps_last_content_and_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, cache = tmp_path / "number", FileCache[int]()
@@ -42,7 +42,7 @@ def test_damage_keeps_the_last_good_content_and_is_logged_once(
     assert get(cache, path) == 3
 
 
-def test_damage_without_good_content_before_is_an_error(
+def test_damage_without_previous_content_is_an_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, cache = tmp_path / "number", FileCache[int]()
@@ -53,7 +53,7 @@ def test_damage_without_good_content_before_is_an_error(
     assert len(caplog.records) == 1
 
 
-def test_a_folder_that_is_gone_is_no_missing_file(tmp_path: Path) -> None:
+def test_missing_folder_is_not_a_missing_file(tmp_path: Path) -> None:
     folder, cache = tmp_path / "share", FileCache[int]()
     folder.mkdir()
     (folder / "number").write_text("1")
@@ -64,7 +64,7 @@ def test_a_folder_that_is_gone_is_no_missing_file(tmp_path: Path) -> None:
         get(FileCache[int](), folder / "number")
 
 
-def test_content_that_was_put_outlives_damage(tmp_path: Path) -> None:
+def test_put_content_outlives_damage(tmp_path: Path) -> None:
     path, cache = tmp_path / "number", FileCache[int]()
     path.write_text("1")
     cache.put(path, 1)

@@ -41,7 +41,7 @@ async def refused(call: Awaitable[object]) -> str:
 
 
 class TestShared:
-    async def test_a_backbone_is_one_for_all_and_goes_with_the_last(
+    async def test_backbone_is_shared_and_freed_with_last_model(
         self, store: Path, folder: Path, loader: Loader
     ) -> None:
         other = again(store, "v1", "nut")
@@ -56,7 +56,7 @@ class TestShared:
         gc.collect()
         assert gone() is None
 
-    async def test_a_model_that_is_warmed_up_to_no_numbers_is_refused(
+    async def test_model_with_nan_at_warm_up_is_refused(
         self, folder: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def warm_up(_: Scorer) -> None:
@@ -65,7 +65,7 @@ class TestShared:
         monkeypatch.setattr(Scorer, "warm_up", warm_up)
         assert "energies are not numbers; it will not be served" in await refused(loader.load(folder))
 
-    async def test_every_model_gets_graphs_of_its_own_and_goes_on_without(
+    async def test_failed_specialisation_keeps_shared_graphs(
         self,
         store: Path,
         folder: Path,
@@ -85,16 +85,14 @@ class TestShared:
         await until(lambda: caplog.text.count(said) == 2)
         assert specialised == [one.scorer for one in loaded]
 
-    async def test_weights_are_those_of_the_models_folder_wherever_the_bundle_lies(
+    async def test_backbone_weights_come_from_the_models_folder(
         self, store: Path, folder: Path, tmp_path: Path, loader: Loader
     ) -> None:
         staged = shutil.copytree(folder, tmp_path / "staging" / "tiny" / folder.name)
         assert (await loader.load(staged)).manifest.category == "tiny"
 
 
-async def test_files_are_verified_and_images_replayed_every_time(
-    store: Path, folder: Path, loader: Loader
-) -> None:
+async def test_every_load_verifies_files_and_golden_images(store: Path, folder: Path, loader: Loader) -> None:
     await loader.load(folder)
     edit(folder, lambda d: d["golden"][0].update(score=9.0))
     assert "golden/0.png scores" in await refused(loader.load(folder))
@@ -119,7 +117,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 class TestReasons:
     @pytest.mark.parametrize("name", FAULTS)
-    async def test_say_what_is_wrong_and_never_where(
+    async def test_refusals_name_no_path(
         self, store: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         apply, said = FAULTS[name]
@@ -132,14 +130,14 @@ class TestReasons:
                 assert str(path) not in found
             assert len(found.splitlines()) == 1
 
-    async def test_of_a_damaged_backbone(self, store: Path, folder: Path, loader: Loader) -> None:
+    async def test_damaged_backbone_is_refused(self, store: Path, folder: Path, loader: Loader) -> None:
         [weights] = (store / models_folder.BACKBONES).iterdir()
         weights.write_bytes(b"nonsense")
         found = await refused(loader.load(folder))
         assert weights.name in found
         assert str(store) not in found
 
-    async def test_of_an_unexpected_error_only_the_kind(
+    async def test_unexpected_error_shows_only_its_type(
         self, folder: Path, loader: Loader, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         def verify(_: Path) -> None:
@@ -152,7 +150,7 @@ class TestReasons:
         assert "/secret" in caplog.text
 
 
-async def test_a_bundle_is_checked_without_a_calibration_for_the_engine(store: Path, folder: Path) -> None:
+async def test_bundle_without_calibration_can_be_checked(store: Path, folder: Path) -> None:
     loader = Loader(store, "cpu", "bfloat16")
     assert "was not calibrated for bfloat16" in await refused(loader.load(folder))
     assert (await loader.load(folder, uncalibrated=True)).engine == "torch-cpu-bfloat16"

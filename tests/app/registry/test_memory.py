@@ -28,7 +28,7 @@ def used(memory: Memory, names: str, detector: Detector) -> None:
         memory.put((name, "1"), detector)
 
 
-def test_a_shared_backbone_counts_once(tiny_bundle_store: Path, detector: Detector) -> None:
+def test_shared_backbone_counts_once(tiny_bundle_store: Path, detector: Detector) -> None:
     memory = Memory(2**31)
     used(memory, "ab", detector)
     assert memory.nbytes == room_for(2, detector)
@@ -41,7 +41,7 @@ def test_a_shared_backbone_counts_once(tiny_bundle_store: Path, detector: Detect
     assert (memory.nbytes, memory.drop(("a", "1"))) == (0, False)
 
 
-def test_the_least_recently_used_ones_go(detector: Detector, caplog: pytest.LogCaptureFixture) -> None:
+def test_least_recently_used_models_are_dropped(detector: Detector, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     budget = room_for(2, detector)
     memory = Memory(budget)
@@ -54,7 +54,7 @@ def test_the_least_recently_used_ones_go(detector: Detector, caplog: pytest.LogC
     ]
 
 
-def test_one_may_be_larger_than_the_budget(detector: Detector) -> None:
+def test_single_model_may_exceed_the_budget(detector: Detector) -> None:
     memory = Memory(1)
     used(memory, "a", detector)
     assert names(memory) == {"a"}

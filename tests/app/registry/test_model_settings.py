@@ -39,14 +39,14 @@ def square(side: int, width: int, height: int) -> Region:
 
 
 @pytest.mark.parametrize("fit", [Geometry(), Geometry(fit="pad"), Geometry(fit="tile")], ids=lambda g: g.fit)
-def test_the_mask_is_of_the_picture(detector: Detector, fit: Geometry) -> None:
+def test_mask_has_the_image_size(detector: Detector, fit: Geometry) -> None:
     model = fitted(detector, fit)
     region = square(160, 640, 320)
     assert region_mask(model, region).mean() == pytest.approx(160 * 160 / (640 * 320), rel=0.05)
     require_region(model, region)
 
 
-def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) -> None:
+def test_tiled_region_may_be_as_small_as_in_one_tile(detector: Detector) -> None:
     """A score averages a hundredth of a tile, 41 pixels, of the 409,600 of the picture."""
     small = square(8, 640, 640)
     with pytest.raises(Problem) as caught:
@@ -58,7 +58,7 @@ def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) ->
         require_region(tiled, square(6, 640, 640))
 
 
-def test_a_review_band_that_a_calibrations_own_rate_has_overtaken_is_empty() -> None:
+def test_review_band_below_own_rate_is_empty() -> None:
     scores = [float(i) for i in range(99)]
     renewed = Calibrator(
         Calibration(scores=scores, map_typical=0.5, map_threshold=2.0), 0.2, identifier="0" * 12

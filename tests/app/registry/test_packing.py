@@ -51,7 +51,7 @@ def refused(tmp_path: Path, data: bytes, limit: int = LIMIT) -> str:
 
 
 class TestPack:
-    def test_what_comes_out_is_what_was_packed(self, tmp_path: Path) -> None:
+    def test_unpacked_bundle_equals_packed_bundle(self, tmp_path: Path) -> None:
         folder = made(tmp_path / "models")
         out = unpack(tmp_path, packed(folder))
         names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
@@ -61,13 +61,13 @@ class TestPack:
             assert stat.S_IMODE((out / name).stat().st_mode) & 0o133 == 0
         assert packed(made(tmp_path / "again")) == packed(folder)
 
-    def test_a_damaged_bundle_is_not_packed(self, tmp_path: Path) -> None:
+    def test_damaged_bundle_is_not_packed(self, tmp_path: Path) -> None:
         folder = made(tmp_path)
         (folder / "golden" / "0.png").write_bytes(b"other")
         with pytest.raises(BundleError, match="was changed"):
             packed(folder)
 
-    def test_an_archive_with_members_for_directories_is_read_too(self, tmp_path: Path) -> None:
+    def test_archive_with_directory_members_is_accepted(self, tmp_path: Path) -> None:
         folder = made(tmp_path / "models")
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as target:
@@ -81,20 +81,20 @@ NAMES = ["/etc/passwd", "../x", "a/../../x", "..", "./a", "a//b", ".hidden", "a\
 
 class TestMembers:
     @pytest.mark.parametrize("name", NAMES)
-    def test_a_name_that_is_not_plain_and_relative(self, tmp_path: Path, name: str) -> None:
+    def test_odd_file_name_is_refused(self, tmp_path: Path, name: str) -> None:
         assert refused(tmp_path, zipped((name, b"x"))).startswith("A file is named")
         assert {p.name for p in tmp_path.iterdir()} == {"upload.zip"}
 
-    def test_a_file_that_the_manifest_does_not_list(self, tmp_path: Path) -> None:
+    def test_unlisted_file_is_refused(self, tmp_path: Path) -> None:
         told = refused(tmp_path, zipped(("a", b"x"), listed=False))
         assert told == "The archive does not hold the files that its manifest lists: ['a']."
 
     @pytest.mark.parametrize("order", [("a", "a/b"), ("a/b/c", "a")])
-    def test_a_file_that_is_also_a_directory(self, tmp_path: Path, order: tuple[str, str]) -> None:
+    def test_file_that_is_also_a_directory_is_refused(self, tmp_path: Path, order: tuple[str, str]) -> None:
         data = zipped(*((name, b"x") for name in order))
         assert refused(tmp_path, data).startswith("A file is named 'a'")
 
-    def test_no_manifest_at_the_top(self, tmp_path: Path) -> None:
+    def test_archive_without_manifest_is_refused(self, tmp_path: Path) -> None:
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as target:
             target.writestr("20260101T000000-abcdef/manifest.json", b"{}")
@@ -102,7 +102,7 @@ class TestMembers:
 
 
 class TestSizes:
-    def test_together_more_than_the_limit(self, tmp_path: Path) -> None:
+    def test_archive_beyond_the_limit_is_refused(self, tmp_path: Path) -> None:
         data = zipped(*((str(i), bytes(LIMIT // 4)) for i in range(5)))
         assert refused(tmp_path, data) == (
             "Unpacked, the bundle would have more than 1,000,000 bytes, the limit."
@@ -111,13 +111,13 @@ class TestSizes:
         unpack(tmp_path, data, 2 * LIMIT)
 
     @pytest.mark.parametrize("claimed", [0, 1000])
-    def test_more_than_a_member_claims(self, tmp_path: Path, claimed: int) -> None:
+    def test_member_larger_than_its_header_is_refused(self, tmp_path: Path, claimed: int) -> None:
         bomb = bytes(10 * LIMIT)
         data = zipped(("bomb", bomb)).replace(struct.pack("<L", len(bomb)), struct.pack("<L", claimed))
         refused(tmp_path, data)
         assert sum(p.stat().st_size for p in (tmp_path / "out").rglob("bomb")) < 10_000
 
-    def test_a_giant_manifest(self, tmp_path: Path) -> None:
+    def test_giant_manifest_is_refused(self, tmp_path: Path) -> None:
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
             target.writestr("manifest.json", bytes(bundle.MAX_MANIFEST + 1))
@@ -126,16 +126,16 @@ class TestSizes:
 
 class TestDamage:
     @pytest.mark.parametrize("data", [b"", b"PK\5\6", b"not a zip" * 100])
-    def test_no_archive(self, tmp_path: Path, data: bytes) -> None:
+    def test_file_that_is_no_archive_is_refused(self, tmp_path: Path, data: bytes) -> None:
         assert "no ZIP archive" in refused(tmp_path, data)
 
-    def test_one_bit_of_a_file_changed(self, tmp_path: Path) -> None:
+    def test_flipped_bit_is_refused(self, tmp_path: Path) -> None:
         data = bytearray(zipped(("a", b"picture"), method=zipfile.ZIP_STORED))
         data[data.rindex(b"picture")] ^= 1
         assert "damaged" in refused(tmp_path, bytes(data))
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_any_bytes_changed(self, tmp_path: Path, seed: int) -> None:
+    def test_damaged_bytes_raise_only_bundle_errors(self, tmp_path: Path, seed: int) -> None:
         """It is refused in our words, or what comes out has the sizes and the places that were allowed."""
         whole = packed(made(tmp_path / "models"))
         rng = random.Random(seed)

@@ -64,14 +64,14 @@ async def until_serves(residency: Residency, version: str) -> None:
 
 
 class TestLoading:
-    async def test_requests_share_one_load_and_keep_its_model(
+    async def test_requests_share_one_load(
         self, store: Path, first: str, loads: list[str], residency: Residency
     ) -> None:
         found = await asyncio.gather(*(residency.get("tiny") for _ in range(10)))
         assert {id(one) for one in (*found, await residency.get("tiny", first))} == {id(found[0])}
         assert loads == [first]
 
-    async def test_a_cancelled_request_does_not_cancel_the_load_of_others(
+    async def test_cancelled_request_does_not_cancel_the_load(
         self, store: Path, loads: list[str], residency: Residency
     ) -> None:
         cancelled = asyncio.ensure_future(residency.get("tiny"))
@@ -83,7 +83,7 @@ class TestLoading:
         assert cancelled.cancelled()
         assert len(loads) == 1
 
-    async def test_beyond_the_budget_the_least_recently_used_one_goes(
+    async def test_budget_drops_least_recently_used_model(
         self, store: Path, add_version: AddVersion, loads: list[str]
     ) -> None:
         add_version(store, "other", "v1")
@@ -98,14 +98,14 @@ class TestLoading:
         assert len(loads) == 3
         residency.close()
 
-    async def test_a_version_asked_for_by_name_does_not_serve(
+    async def test_version_requested_by_name_does_not_serve(
         self, store: Path, add_version: AddVersion, first: str, residency: Residency
     ) -> None:
         add_version(store, "tiny", "other")
         assert (await residency.get("tiny", "other")).manifest.version == "other"
         assert await serving(residency) == first
 
-    async def test_a_models_folder_that_is_gone_is_no_unknown_model(
+    async def test_missing_models_folder_is_not_an_unknown_model(
         self, store: Path, residency: Residency
     ) -> None:
         shutil.move(store, store.with_name("elsewhere"))
@@ -119,7 +119,7 @@ class TestLoading:
 class TestWhileAnotherBecomesActive:
     """The line goes on with the version it has, until there is a better one."""
 
-    async def test_the_old_one_answers_at_once_until_the_new_one_is_loaded(
+    async def test_old_version_serves_until_new_one_is_loaded(
         self,
         store: Path,
         add_version: AddVersion,
@@ -145,7 +145,7 @@ class TestWhileAnotherBecomesActive:
         gc.collect()
         assert old() is None
 
-    async def test_the_old_one_stays_if_the_new_one_is_refused(
+    async def test_old_version_stays_if_new_one_is_refused(
         self,
         store: Path,
         add_version: AddVersion,
@@ -174,7 +174,7 @@ class TestWhileAnotherBecomesActive:
         [said] = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
         assert said.startswith(f"tiny/bad was refused; {first} goes on serving. The bundle was refused: flow")
 
-    async def test_a_version_overtaken_while_it_loads_never_serves(
+    async def test_superseded_version_never_serves(
         self, store: Path, add_version: AddVersion, residency: Residency
     ) -> None:
         for version in ("b", "c"):
@@ -192,7 +192,7 @@ class TestWhileAnotherBecomesActive:
 
 
 class TestDamagedFileActive:
-    async def test_the_version_in_memory_goes_on_serving(
+    async def test_loaded_version_continues_to_serve(
         self, store: Path, first: str, caplog: pytest.LogCaptureFixture, residency: Residency
     ) -> None:
         await residency.preload()
@@ -203,7 +203,7 @@ class TestDamagedFileActive:
         [record] = [record for record in caplog.records if record.levelname == "ERROR"]
         assert str(store / "tiny" / models_folder.ACTIVE) in record.getMessage()
 
-    async def test_at_a_start_the_server_is_not_ready_until_a_version_is_activated(
+    async def test_server_is_not_ready_before_activation(
         self,
         store: Path,
         first: str,
@@ -229,7 +229,7 @@ class TestDamagedFileActive:
 
 
 class TestRefused:
-    async def test_a_damaged_bundle_is_read_once_and_does_not_touch_others(
+    async def test_damaged_bundle_is_read_once(
         self, store: Path, add_version: AddVersion, first: str, loads: list[str], residency: Residency
     ) -> None:
         damage(add_version(store, "tiny", "bad"))
@@ -242,7 +242,7 @@ class TestRefused:
 
 
 class TestPreload:
-    async def test_loads_what_is_active_and_is_ready_then(
+    async def test_preload_loads_active_versions(
         self, store: Path, add_version: AddVersion, first: str, loads: list[str], residency: Residency
     ) -> None:
         for category in ("other", "idle"):
@@ -256,7 +256,7 @@ class TestPreload:
         assert residency.serving("tiny") == first
         assert sorted(loads) == sorted(["v1", first])
 
-    async def test_waits_for_a_damaged_one_and_serves_the_others(
+    async def test_preload_retries_damaged_version(
         self, store: Path, add_version: AddVersion, quick_retries: None, residency: Residency
     ) -> None:
         flow = add_version(store, "bad", "v1") / bundle.FLOW
@@ -272,7 +272,7 @@ class TestPreload:
         residency.expect_ready()
 
     @pytest.mark.parametrize("gone", ["category", "models folder"])
-    async def test_what_is_taken_away_is_not_waited_for_and_the_folder_is(
+    async def test_preload_skips_deleted_categories(
         self, store: Path, first: str, gone: str, quick_retries: None, residency: Residency
     ) -> None:
         hidden = store.with_name("elsewhere")

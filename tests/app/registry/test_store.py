@@ -27,7 +27,7 @@ def steps(activated: Changed) -> tuple[str | None, str]:
 
 
 class TestActivate:
-    async def test_it_serves_when_this_returns(
+    async def test_activated_version_serves_on_return(
         self, store: Path, first: str, changes: Store, residency: Residency
     ) -> None:
         again(store, "v2")
@@ -46,7 +46,7 @@ class TestActivate:
         ],
         ids=["flow", "golden score"],
     )
-    async def test_a_bad_one_is_refused_and_the_old_one_stays(
+    async def test_bad_version_is_refused_and_old_one_stays(
         self,
         store: Path,
         first: str,
@@ -62,7 +62,7 @@ class TestActivate:
         assert models_folder.active_version(store, "tiny") == first
         assert models_folder.previous_version(store, "tiny") is None
 
-    async def test_what_counts_is_on_the_disk_and_not_what_is_in_memory(
+    async def test_activation_loads_the_version_from_disk(
         self, store: Path, first: str, changes: Store, residency: Residency
     ) -> None:
         folder = again(store, "v2")
@@ -76,7 +76,7 @@ class TestActivate:
         await changes.activate("tiny", "v2")
         assert (await residency.get("tiny")).manifest.metrics["fit_nll"] == 0
 
-    async def test_one_that_is_deleted_meanwhile(
+    async def test_activation_of_a_version_deleted_meanwhile(
         self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch, changes: Store, residency: Residency
     ) -> None:
         again(store, "v2")
@@ -93,7 +93,7 @@ class TestActivate:
         assert models_folder.active_version(store, "tiny") == first
 
     @pytest.mark.parametrize("station", [None, "line-3"])
-    async def test_one_without_a_pixel_in_a_region_would_pass_every_part(
+    async def test_version_without_pixels_in_a_region_is_refused(
         self, store: Path, first: str, station: str | None, changes: Store, residency: Residency
     ) -> None:
         of_half_the_size(store, "half")
@@ -111,14 +111,16 @@ class TestActivate:
 
 
 class TestRollback:
-    async def test_twice_returns(self, store: Path, first: str, changes: Store, residency: Residency) -> None:
+    async def test_second_rollback_returns_to_first_version(
+        self, store: Path, first: str, changes: Store, residency: Residency
+    ) -> None:
         again(store, "v2")
         await changes.activate("tiny", "v2")
         for before, after in (("v2", first), (first, "v2")):
             assert steps(await changes.rollback("tiny")) == (before, after)
             assert await serving(residency) == after
 
-    async def test_without_a_good_one_before_nothing_changes(
+    async def test_rollback_without_previous_version_is_refused(
         self, store: Path, first: str, changes: Store, residency: Residency
     ) -> None:
         again(store, "v2")
@@ -133,7 +135,7 @@ class TestRollback:
 
 
 class TestDelete:
-    async def test_inspections_with_it_are_finished(
+    async def test_deletion_lets_inspections_finish(
         self, store: Path, first: str, changes: Store, residency: Residency
     ) -> None:
         again(store, "v2")
@@ -147,7 +149,7 @@ class TestDelete:
         assert left_in(store) == before
         assert models_folder.versions(store, "tiny") == [first]
 
-    async def test_the_active_one_and_the_one_that_serves_are_refused(
+    async def test_active_and_serving_versions_are_not_deleted(
         self, store: Path, first: str, changes: Store, residency: Residency
     ) -> None:
         damage(again(store, "v2"))
@@ -164,7 +166,7 @@ class TestDelete:
 
 
 class TestAtOnce:
-    async def test_activations_of_a_category_come_one_after_the_other(
+    async def test_activations_of_a_category_are_serialized(
         self, store: Path, first: str, changes: Store, residency: Residency
     ) -> None:
         versions = {"a", "b", "c"}
@@ -178,7 +180,7 @@ class TestAtOnce:
         assert set(order) == {first, *versions}
         assert order[-1] == await serving(residency) == models_folder.active_version(store, "tiny")
 
-    async def test_another_process_holds_one_category_and_no_other(
+    async def test_lock_of_another_process_is_per_category(
         self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch, changes: Store, residency: Residency
     ) -> None:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
@@ -190,9 +192,7 @@ class TestAtOnce:
             await changes.activate("nut", "v1")
         assert await serving(residency) == first
 
-    async def test_activated_and_deleted_at_once_what_is_active_exists(
-        self, store: Path, changes: Store
-    ) -> None:
+    async def test_active_version_survives_concurrent_deletion(self, store: Path, changes: Store) -> None:
         again(store, "v2")
         calls = changes.activate("tiny", "v2"), changes.delete("tiny", "v2")
         done = await asyncio.gather(*calls, return_exceptions=True)
@@ -204,9 +204,7 @@ class TestAtOnce:
 @pytest.mark.parametrize(
     ("category", "version"), [("tiny", "v9"), ("tiny", ".."), ("nut", "v1"), ("..", "x")]
 )
-async def test_an_unknown_version_changes_nothing(
-    store: Path, category: str, version: str, changes: Store
-) -> None:
+async def test_unknown_version_is_refused(store: Path, category: str, version: str, changes: Store) -> None:
     before = left_in(store)
     for call in (changes.activate, changes.unload, changes.delete):
         await problem(call(category, version), "unknown-model")

@@ -75,7 +75,9 @@ class TestRenewal:
         assert after["p_value"] == conformal.p_value(after["score"], sorted(scores))
         assert client.get("/v1/models/tiny/thresholds").json()["threshold"] == body["threshold"]
 
-    def test_a_stations_own_goes_before_the_lines(self, client: TestClient, tiny_images: Images) -> None:
+    def test_station_calibration_precedes_line_calibration(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
         line = send(client, good(9)).json()["threshold"]
         own = send(client, [brighter(data) for data in good(9)], station="line-3").json()["threshold"]
         assert (line["calibration"]["source"], own["calibration"]["source"]) == ("line", "station")
@@ -166,7 +168,7 @@ class TestReviewed:
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The latest; and of a part one is chosen before they are counted."""
-        monkeypatch.setattr(request_images, "MAX_PICTURES", 4)
+        monkeypatch.setattr(request_images, "MAX_IMAGES", 4)
         pictures = good(3)
         for data in pictures:
             self.inspect(client, data)
