@@ -18,8 +18,8 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.inspection.pipeline import InspectionPipeline
 from app.inspection.predict import PredictHandler
-from app.registry.residency import Residency
-from app.registry.store import Store
+from app.registry.loaded_models import LoadedModels
+from app.registry.store import ModelStore
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
 from app.scheduling.draining import Draining
@@ -41,13 +41,13 @@ FeedDep = Annotated[Feed, _part("feed")]
 DeletionsDep = Annotated[DeletionGuard, _part("deletions")]
 RetentionDep = Annotated[Retention, _part("retention")]
 DriftDep = Annotated[DriftMonitor, _part("drift")]
-StoreDep = Annotated[Store, _part("store")]
+StoreDep = Annotated[ModelStore, _part("store")]
 InspectorDep = Annotated[InspectionPipeline, _part("inspector")]
 PredictorDep = Annotated[PredictHandler, _part("predictor")]
 SettingsDep = Annotated[Settings, _part("settings")]
 AdmissionDep = Annotated[Admission, _part("admission")]
 BatcherDep = Annotated[Batcher, _part("batcher")]
-ResidencyDep = Annotated[Residency, _part("residency")]
+LoadedModelsDep = Annotated[LoadedModels, _part("loaded_models")]
 TelemetryDep = Annotated[Telemetry, _part("telemetry")]
 DrainingDep = Annotated[Draining, _part("draining")]
 AuditDep = Annotated[Audit, _part("audit")]

@@ -30,9 +30,9 @@ from app.middleware.lingering_close import LingeringClose
 from app.middleware.request_context import RequestContext
 from app.registry.calibrations import CalibrationFiles
 from app.registry.category_settings import SettingsFiles
+from app.registry.loaded_models import LoadedModels
 from app.registry.loader import Loader
-from app.registry.residency import Residency
-from app.registry.store import Store
+from app.registry.store import ModelStore
 from app.routes import openapi
 from app.routes.gauges import Gauges
 from app.routing import ROUTES
@@ -90,13 +90,13 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     state.database = database = history.database
     state.audit = audit_log = Audit(database)
     observer = ServingObserver(audit_log)
-    state.residency = residency = Residency(
-        settings.models, Loader.of(settings), settings.model_bytes, observer.record
+    state.loaded_models = loaded_models = LoadedModels(
+        settings.models, Loader.from_settings(settings), settings.model_bytes, observer.record
     )
     state.calibrations = calibrations = CalibrationFiles(settings.models)
     read_settings = SettingsFiles(settings.models).get
     references = DriftReferences(
-        settings.models, read_settings, settings.precision, residency.serving, calibrations
+        settings.models, read_settings, settings.precision, loaded_models.serving_version, calibrations
     )
     before = partial(load_latest_inspections, database)
     state.drift = drift = DriftMonitor(
@@ -129,10 +129,12 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     """Open the models, and the way of an image through them."""
     settings: Settings = state.settings
     telemetry: Telemetry = state.telemetry
-    residency: Residency = state.residency
+    loaded_models: LoadedModels = state.loaded_models
     history: History = state.history
-    stack.callback(residency.close)
-    state.store = store = Store(settings.models, residency, settings.max_bundle_bytes, state.calibrations)
+    stack.callback(loaded_models.close)
+    state.store = store = ModelStore(
+        settings.models, loaded_models, settings.max_bundle_bytes, state.calibrations
+    )
     state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
     # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a
     # PNG by now, which of noise is longer than they are; so is what the history kept of them.
@@ -144,11 +146,11 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
         limits, settings.decode_threads, batcher, store, history, telemetry
     )
     stack.callback(inspector.close)
-    state.predictor = PredictHandler(settings, admission, batcher, residency, inspector, history)
+    state.predictor = PredictHandler(settings, admission, batcher, loaded_models, inspector, history)
     gauges = Gauges(state)
     telemetry.registry.register(gauges)
     stack.callback(telemetry.registry.unregister, gauges)
     if settings.preload:
         # In the background: the process answers /health/live and /docs while models load.
-        preloading = asyncio.create_task(residency.preload())
+        preloading = asyncio.create_task(loaded_models.preload())
         stack.callback(preloading.cancel)

@@ -88,7 +88,7 @@ def calibrate(
         told = {
             "category": category,
             "calibration": change.after.calibrator.identifier,
-            "fingerprint": change.after.renewal.pictures,
+            "fingerprint": change.after.stored.pictures,
             "before": change.before and change.before.model_dump(),
             "threshold": change.threshold.model_dump(),
             "warnings": [*change.warnings, *filter(None, [describe_slow_precision(engine, detector.device)])],

@@ -117,7 +117,7 @@ def _serving(models: Path) -> Iterator[Check]:
         parse_url(settings.database_url)
         require_certificate(settings)
         require_keys_on_network(settings)
-        loader = Loader.of(settings, keeps_converted=False)
+        loader = Loader.from_settings(settings, keep_converted=False)
         engine, device = loader.engine.name, loader.device
         next(models.iterdir(), None)
     except FileNotFoundError:  # as before the first training

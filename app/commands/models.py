@@ -198,7 +198,7 @@ def _activate(models: Path, category: str, version: str, device: str) -> str | N
     from flows.fastflow.bundle import models_folder
 
     detector = _loader(models, device).read(models_folder.resolve(models, category, version))
-    model_settings.require_settings(detector, SettingsFiles(models).get(category))
+    model_settings.require_compatible_settings(detector, SettingsFiles(models).get(category))
     before = models_folder.activate(models, category, version)
     typer.echo(f"{category}/{version} is active.")
     for line in models_folder.describe_lost_calibrations(models, category, before, version):
@@ -209,4 +209,4 @@ def _activate(models: Path, category: str, version: str, device: str) -> str | N
 def _loader(models: Path, device: str) -> "Loader":
     from app.registry.loader import Loader
 
-    return Loader.of(load_settings(models=models, device=device), keeps_converted=False)
+    return Loader.from_settings(load_settings(models=models, device=device), keep_converted=False)

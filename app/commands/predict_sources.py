@@ -76,7 +76,7 @@ def inspect_here(
     fallback = calibrations.fallback(folder, engine)
     detector = Detector.load(folder, device=device, precision=engine, fallback=fallback)
     settings = SettingsFiles(models).get(category)
-    thresholds = model_settings.thresholds(calibrations.get(detector, station), settings)
+    thresholds = model_settings.apply_settings(calibrations.get(detector, station), settings)
     calibrator, used = thresholds.calibrator, detector.manifest.version
 
     def inspect(data: bytes) -> tuple[Finding, bytes | None]:

@@ -14,7 +14,7 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.errors.problems import Problem
 from app.history.drift import DriftReference, Row
-from app.registry.calibrations import CalibrationFiles, Slot
+from app.registry.calibrations import CalibrationFiles, CalibrationTarget
 from app.registry.category_settings import SETTINGS, CategorySettings
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
@@ -49,7 +49,7 @@ class DriftReferences:
         self._precision = precision
         self._serving = serving
         self._calibrations = calibrations
-        self._slots: dict[str, Slot] = {}
+        self._slots: dict[str, CalibrationTarget] = {}
         self._known: dict[tuple[str, str | None], DriftReference] = {}
         self._broken: set[str] = set()
 
@@ -90,14 +90,14 @@ class DriftReferences:
         if slot is None or slot.manifest.version != version:
             folder = self._models / category / version
             manifest = bundle.read_manifest(folder)
-            slot = self._slots[category] = Slot(
+            slot = self._slots[category] = CalibrationTarget(
                 manifest, bundle.manifest_sha256(folder, manifest), self._precision
             )
         found = self._calibrations.find(replace(slot, station=station))
-        calibration = found.renewal.calibration if found else slot.manifest.calibration_of(self._precision)
+        calibration = found.stored.calibration if found else slot.manifest.calibration_of(self._precision)
         if calibration is None:
             return None
-        owner = found.renewal.station if found else None
+        owner = found.stored.station if found else None
         made = revisions, found.calibrator.identifier if found else None
         known = self._known.get((category, owner))
         if known is None or (known.version, known.settings) != (version, made):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from app.history.journal_record import JournalRecord, decode_records
-from app.registry.free_disk import SPARE_BYTES, free_bytes
+from app.registry.free_disk import MIN_FREE_BYTES, free_bytes
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -74,7 +74,7 @@ class Journal:
             free = free_bytes(self._folder)
         except OSError as error:
             raise JournalFull("its folder cannot be used") from error
-        if free < size + SPARE_BYTES:
+        if free < size + MIN_FREE_BYTES:
             raise JournalFull("the disk has no room to spare")
 
     def append(self, record: JournalRecord) -> None:

@@ -108,8 +108,8 @@ class _InEventLoop:
         return self._cls(**values)
 
 
-PredictQuery = Annotated[PredictParams, Depends(_InEventLoop(PredictParams))]
-PredictQueryWithInline = Annotated[ParamsWithInline, Depends(_InEventLoop(ParamsWithInline))]
+PredictParamsDep = Annotated[PredictParams, Depends(_InEventLoop(PredictParams))]
+PredictParamsInlineDep = Annotated[ParamsWithInline, Depends(_InEventLoop(ParamsWithInline))]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from app.inspection.explanation import Explanation, explain
 from app.inspection.idempotency import IdempotencyKeys
 from app.inspection.params import PredictRequest
 from app.registry.category_settings import CategorySettings
-from app.registry.model_settings import require_detectable, thresholds
-from app.registry.store import Store
+from app.registry.model_settings import apply_settings, require_detectable
+from app.registry.store import ModelStore
 from app.scheduling.admission import Reservation
 from app.scheduling.batcher import Batcher, BatchResult
 from app.scheduling.thread_pool import FairThreadPool, TimedResult
@@ -49,7 +49,7 @@ class InspectionPipeline:
         limits: ImageLimits,
         threads: int,
         batcher: Batcher,
-        store: Store,
+        store: ModelStore,
         history: History,
         telemetry: Telemetry,
     ) -> None:
@@ -111,7 +111,7 @@ class InspectionPipeline:
             self._history.require_room(len(data))
         settings = self._store.settings(request.category)
         station = request.texts.get("station")
-        used = thresholds(self._store.calibrations.get(detector, station), settings)
+        used = apply_settings(self._store.calibrations.get(detector, station), settings)
         region, region_used = await self._load_region(request, settings, decoded.value)
         result = await self._batcher.score(detector, decoded.value.prepared, region)
         explained = await self._explain(request, decoded.value, result, used.calibrator.colour_scale)

@@ -22,7 +22,7 @@ from app.inspection.decision import worst_decision
 from app.inspection.explanation import Drawing
 from app.inspection.params import PredictParams, PredictRequest
 from app.inspection.pipeline import InspectionPipeline
-from app.registry.residency import Residency
+from app.registry.loaded_models import LoadedModels
 from app.scheduling.admission import Admission, Reservation
 from app.scheduling.batcher import Batcher
 from app.scheduling.disconnect import cancel_on_disconnect
@@ -84,7 +84,7 @@ class PredictHandler:
     settings: Settings
     admission: Admission
     batcher: Batcher
-    residency: Residency
+    loaded_models: LoadedModels
     inspector: InspectionPipeline
     history: History
 
@@ -133,7 +133,7 @@ class PredictHandler:
                 # because requests that wait for a thread are not counted yet.
                 if params.store and params.idempotency_key is None:
                     self.history.require_room(min(uploads.declared_size(request), self.settings.max_bytes))
-                detector = await self.residency.get(category, params.version)
+                detector = await self.loaded_models.get(category, params.version)
                 body = await read(reservation)
                 number = len(body.upload.files)
                 self._require_time(category, params, number)  # many requests may have come meanwhile
@@ -155,7 +155,9 @@ class PredictHandler:
                 stack.pop_all()
         return accounted
 
-    async def _inspect(self, image: PredictRequest, file: forms.UploadedFile, reservation: Reservation) -> Answer:
+    async def _inspect(
+        self, image: PredictRequest, file: forms.UploadedFile, reservation: Reservation
+    ) -> Answer:
         if isinstance(file.data, Problem):
             raise file.data
         answer = await self.inspector.inspect(image, file.data, reservation)

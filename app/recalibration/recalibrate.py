@@ -13,7 +13,12 @@ from app.history.comparison import compare
 from app.history.drift_references import sorted_statistics
 from app.inspection.decision import to_schema
 from app.registry import model_settings
-from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
+from app.registry.calibrations import (
+    ActiveCalibration,
+    CalibrationFiles,
+    CalibrationTarget,
+    StoredCalibration,
+)
 from app.registry.category_settings import CategorySettings
 from app.schemas.predict import ThresholdInfo
 from flows.fastflow.bundle.image_digests import ImageDigests, fingerprint
@@ -38,7 +43,7 @@ class RecalibrationResult:
     """A new calibration in force, its thresholds, and warnings."""
 
     before: ThresholdInfo | None  # None if the model had no calibration for its engine
-    after: InForce
+    after: ActiveCalibration
     threshold: ThresholdInfo
     warnings: list[str]
 
@@ -84,7 +89,7 @@ def recalibrate(
     fitted: ImageDigests | None,
     by: str,
     reason: str,
-    check: Callable[[InForce | None], None] = lambda _: None,
+    check: Callable[[ActiveCalibration | None], None] = lambda _: None,
 ) -> RecalibrationResult:
     """Replace the calibration of a model by one of scored good images, at the set rates.
 
@@ -101,9 +106,9 @@ def recalibrate(
     Raises:
         Problem: as `CalibrationFiles.change`, or what `check` raises.
     """
-    slot = Slot.of(detector, station)
+    slot = CalibrationTarget.of(detector, station)
     target_fpr = detector.calibrator.target_fpr
-    new = Renewal(
+    new = StoredCalibration(
         manifest_sha256=slot.sha256,
         precision=slot.precision,
         station=station,
@@ -119,20 +124,20 @@ def recalibrate(
         bundle_calibrator(slot.manifest, slot.sha256, slot.precision) if found is None else found.calibrator
     )
 
-    def edit(current: InForce | None) -> Renewal:
+    def edit(current: ActiveCalibration | None) -> StoredCalibration:
         check(current)
         return new
 
     after = files.change(slot, edit)
     assert after is not None  # noqa: S101  (edit returns one)
     warnings = [] if before is None else describe_differences(before.calibration, new.calibration)
-    used = model_settings.thresholds(after.calibrator, settings)
-    band = model_settings.review_fpr(after.calibrator, settings)
+    used = model_settings.apply_settings(after.calibrator, settings)
+    band = model_settings.resolve_review_fpr(after.calibrator, settings)
     if empty := describe_empty_band(used.reject.n_calibration, used.reject.target_fpr, band):
         warnings.append(f"{empty[0].upper()}{empty[1:]}.")
     if fitted is None:
         warnings.append("The version does not say which images it was fitted to; use none of those.")
-    shown = None if before is None else to_schema(model_settings.thresholds(before, settings))
+    shown = None if before is None else to_schema(model_settings.apply_settings(before, settings))
     return RecalibrationResult(shown, after, to_schema(used), warnings)
 
 

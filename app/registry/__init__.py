@@ -1,1 +1,1 @@
-"""Models on disk and in memory, and what is set for their categories."""
+"""Models on disk and in memory, and the settings of their categories."""

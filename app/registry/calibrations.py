@@ -1,12 +1,12 @@
-"""Calibrations made after a version, with good images of the line or of one of its stations.
+"""Calibrations made after a version, with good images of the line or of one station.
 
     models/<category>/calibrations/<version>/<precision>.json             for all stations
-    models/<category>/calibrations/<version>/<precision>.<station>.json   for one: 16 digits of its name's
-    sha256
+    models/<category>/calibrations/<version>/<precision>.<station>.json   for one station; <station> is 16
+    digits of the SHA-256 of its name
 
-Bundles never change, so a new calibration lies beside its bundle. Each is of one version and one engine:
-scores of others say nothing of theirs. A station's own calibration goes before that of the line, and that
-before the bundle's.
+Bundles never change, so a new calibration is stored beside its bundle. It holds for one version and one
+engine, because scores of others differ. A station's own calibration precedes that of the line, which precedes
+that of the bundle.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from typing import Annotated, Final, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors.problems import Problem
-from app.registry.catalogue import problems_of
+from app.registry.catalogue import as_problems
 from app.registry.file_cache import DamagedFileError, FileCache
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration.calibrator import Calibrator
@@ -32,14 +32,14 @@ from flows.fastflow.manifest import Calibration, Manifest, Precision, Sha256
 _MAX_BYTES: Final = 64 * 2**20
 
 
-class Renewal(BaseModel):
-    """A calibration as stored.
+class StoredCalibration(BaseModel):
+    """A calibration as stored in a file.
 
     Attributes:
-        manifest_sha256: of the version, so that no other of the same name is judged by it.
-        station: for which; None for all that have none of their own.
+        manifest_sha256: identifies the version, so that no other of the same name uses the calibration.
+        station: its station; None for all without their own calibration.
         pictures: `fingerprint` of the images.
-        target_fpr: rate of the pixel threshold, and of the others where nobody asks for another.
+        target_fpr: rate of the pixel threshold, and the default rate of the others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
@@ -57,8 +57,8 @@ class Renewal(BaseModel):
 
 
 @dataclass(frozen=True)
-class Slot:
-    """The target of a renewal: a version, an engine and a station, None for the line."""
+class CalibrationTarget:
+    """The target of a calibration: a version, an engine, and a station or None for the line."""
 
     manifest: Manifest
     sha256: str
@@ -67,41 +67,41 @@ class Slot:
 
     @classmethod
     def of(cls, detector: Detector, station: str | None = None) -> Self:
-        """Return the slot of a loaded model."""
+        """Return the target for a loaded model."""
         return cls(detector.manifest, detector.sha256, detector.scorer.precision, station)
 
     @property
     def file(self) -> str:
-        """The file's name; a station's own name may hold anything."""
+        """The file's name; it uses a hash, because a station's name may have any characters."""
         if self.station is None:
             return f"{self.precision}.json"
         return f"{self.precision}.{hashlib.sha256(self.station.encode()).hexdigest()[:16]}.json"
 
 
-class InForce(NamedTuple):
-    """A renewal that was read, and its calibrator."""
+class ActiveCalibration(NamedTuple):
+    """A stored calibration and its calibrator."""
 
-    renewal: Renewal
+    stored: StoredCalibration
     calibrator: Calibrator
 
 
 class CalibrationFiles:
-    """The calibrations beside the bundles of a models folder. Safe to use from several threads.
+    """The calibrations beside the bundles of a models folder. Thread-safe.
 
-    All methods but `stations` raise the problem model-loading if a file cannot be read and never could:
-    nothing is decided by other thresholds than those that were set.
+    All methods except `stations` raise the problem model-loading if a file is unreadable from the start: no
+    decision may use other thresholds than the set ones.
     """
 
     def __init__(self, models: Path) -> None:
         self._models = models
-        self._files: FileCache[InForce] = FileCache()
+        self._files: FileCache[ActiveCalibration] = FileCache()
 
     def get(self, detector: Detector, station: str | None = None) -> Calibrator:
-        """Return the calibration in force for a model at a station; raises as `or_own`."""
-        return or_own(detector, self.find(Slot.of(detector, station)))
+        """Return the calibration in force for a model at a station; raises as `choose_calibrator`."""
+        return choose_calibrator(detector, self.find(CalibrationTarget.of(detector, station)))
 
     def fallback(self, folder: Path, precision: Precision) -> Calibrator | None:
-        """Return the line's renewal for a precision that a bundle was not calibrated for, else None.
+        """Return the line's calibration for a precision that a bundle was not calibrated for, else None.
 
         Raises:
             BundleError: the bundle cannot be read.
@@ -109,103 +109,107 @@ class CalibrationFiles:
         manifest = bundle.read_manifest(folder)
         if manifest.calibration_of(precision) is not None:
             return None
-        found = self.read(Slot(manifest, bundle.manifest_sha256(folder, manifest), precision))
+        found = self.read(CalibrationTarget(manifest, bundle.manifest_sha256(folder, manifest), precision))
         return None if found is None else found.calibrator
 
-    def find(self, slot: Slot) -> InForce | None:
-        """Return the station's renewal, else that of the line; None where the bundle's own is in force."""
-        if slot.station is None:
-            return self.read(slot)
-        return self.read(slot) or self.read(replace(slot, station=None))
+    def find(self, target: CalibrationTarget) -> ActiveCalibration | None:
+        """Return the station's calibration, else the line's; None if the bundle's own is in force."""
+        if target.station is None:
+            return self.read(target)
+        return self.read(target) or self.read(replace(target, station=None))
 
-    def read(self, slot: Slot) -> InForce | None:
-        """Return the renewal for exactly this slot, if there is one."""
+    def read(self, target: CalibrationTarget) -> ActiveCalibration | None:
+        """Return the calibration for exactly this target, or None."""
         try:
-            found = self._load(self._path(slot), slot)
+            found = self._load(self._path(target), target)
         except DamagedFileError as error:
-            raise _unreadable(slot) from error
-        # A bundle may be replaced by another of its name.
-        if found is not None and found.renewal.manifest_sha256 != slot.sha256:
-            raise _unreadable(slot)
+            raise _unreadable(target) from error
+        # Another bundle of the same name may have replaced the version.
+        if found is not None and found.stored.manifest_sha256 != target.sha256:
+            raise _unreadable(target)
         return found
 
-    def stations(self, slot: Slot) -> list[str]:
-        """Return the stations that have a renewal of their own for the slot's version and engine, sorted.
+    def stations(self, target: CalibrationTarget) -> list[str]:
+        """Return the stations with their own calibration for the target's version and engine, sorted.
 
-        Files that cannot be read are left out: decisions at their stations say so.
+        Unreadable files are skipped; decisions at their stations raise the problem.
         """
         found = []
-        for path in self._path(slot).parent.glob(f"{slot.precision}.*.json"):
+        for path in self._path(target).parent.glob(f"{target.precision}.*.json"):
             with suppress(DamagedFileError):
-                one = self._load(path, slot)
-                if one is not None and one.renewal.station is not None:
-                    found.append(one.renewal.station)
+                active = self._load(path, target)
+                if active is not None and active.stored.station is not None:
+                    found.append(active.stored.station)
         return sorted(found)
 
-    def change(self, slot: Slot, edit: Callable[[InForce | None], Renewal | None]) -> InForce | None:
-        """Replace a renewal or remove it.
+    def change(
+        self, target: CalibrationTarget, edit: Callable[[ActiveCalibration | None], StoredCalibration | None]
+    ) -> ActiveCalibration | None:
+        """Replace or remove a calibration.
 
         Args:
-            slot: its target.
-            edit: receives the renewal there is, or None, and returns the new one, or None to remove it; may
+            target: its target.
+            edit: gets the current calibration or None, and returns the new one or None to remove it; may
                 raise to refuse.
 
         Raises:
-            Problem: conflict if the new one could decide nothing, the version could not serve
-                without the old one, or another process has been changing the category for long; unknown-model
-                if the version was deleted meanwhile; or what `edit` raises.
+            Problem: conflict if the new calibration is unusable, the version cannot serve without the old
+                one, or another process holds the category's lock; unknown-model if the version was deleted
+                meanwhile; or what `edit` raises.
         """
-        path = self._path(slot)
-        category, version = slot.manifest.category, slot.manifest.version
-        with problems_of(self._models, category), models_folder.lock_category(self._models, category):
-            after = edit(self.read(slot))
+        path = self._path(target)
+        category, version = target.manifest.category, target.manifest.version
+        with as_problems(self._models, category), models_folder.lock_category(self._models, category):
+            after = edit(self.read(target))
             if after is None:
-                if slot.station is None and slot.manifest.calibration_of(slot.precision) is None:
+                if target.station is None and target.manifest.calibration_of(target.precision) is None:
                     raise Problem(
                         "conflict",
-                        f"The version has no calibration of its own for {slot.precision}, so without this "
-                        "one it could not serve. Send pictures for another one instead.",
+                        f"The version has no calibration of its own for {target.precision} and cannot serve "
+                        "without this one. Send images for a new one instead.",
                     )
                 path.unlink(missing_ok=True)
                 return None
-            # Under the lock: a version that is deleted must not leave a calibration behind.
+            # Under the lock: a deleted version must not leave a calibration behind.
             if not (self._models / category / version / bundle.MANIFEST).is_file():
                 raise Problem("unknown-model", f"Version {version!r} of {category!r} was deleted.")
             try:
-                found = _put_in_force(after, slot)
-            except ValueError as error:  # a file that cannot be used would stop all decisions
+                found = _activate(after, target)
+            except ValueError as error:  # an unusable file would stop all decisions
                 raise Problem(
-                    "conflict", "Nothing is told apart in these images: their maps are flat. Take others."
+                    "conflict",
+                    "The maps of these images are flat, so no threshold exists. Use other images.",
                 ) from error
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, after.model_dump_json().encode(), sync=True)
             self._files.put(path, found)
             return found
 
-    def _path(self, slot: Slot) -> Path:
-        manifest = slot.manifest
+    def _path(self, target: CalibrationTarget) -> Path:
+        manifest = target.manifest
         return (
-            models_folder.calibrations_folder(self._models / manifest.category / manifest.version) / slot.file
+            models_folder.calibrations_folder(self._models / manifest.category / manifest.version)
+            / target.file
         )
 
-    def _load(self, path: Path, slot: Slot) -> InForce | None:
-        """Read a renewal for a slot's version and engine; for which station, the file itself says."""
+    def _load(self, path: Path, target: CalibrationTarget) -> ActiveCalibration | None:
+        """Read a calibration of a target's version and engine; its station is in the file."""
 
-        def parse(path: Path) -> InForce:
-            renewal = Renewal.model_validate_json(read_file(path, _MAX_BYTES))
-            own = replace(slot, station=renewal.station)
+        def parse(path: Path) -> ActiveCalibration:
+            stored = StoredCalibration.model_validate_json(read_file(path, _MAX_BYTES))
+            own = replace(target, station=stored.station)
             if own.file != path.name:
-                raise ValueError(f"{path} is a calibration of station {renewal.station!r}")
-            return _put_in_force(renewal, own)
+                raise ValueError(f"{path} holds a calibration of station {stored.station!r}")
+            return _activate(stored, own)
 
         return self._files.get(path, parse, self._models)
 
 
-def or_own(detector: Detector, found: InForce | None) -> Calibrator:
-    """Return the calibration of a renewal that was found, else that of the model's bundle.
+def choose_calibrator(detector: Detector, found: ActiveCalibration | None) -> Calibrator:
+    """Return the calibrator of a stored calibration, else that of the model's bundle.
 
     Raises:
-        Problem: model-loading if the bundle has none for its engine: the renewal it was loaded with is gone.
+        Problem: model-loading if the bundle has none for its engine and the stored calibration is gone.
     """
     if found is not None:
         return found.calibrator
@@ -219,33 +223,33 @@ def or_own(detector: Detector, found: InForce | None) -> Calibrator:
     return detector.calibrator
 
 
-def _put_in_force(renewal: Renewal, slot: Slot) -> InForce:
-    """Validate a renewal and build its calibrator.
+def _activate(stored: StoredCalibration, target: CalibrationTarget) -> ActiveCalibration:
+    """Validate a stored calibration and build its calibrator.
 
     Raises:
-        ValueError: it is of another version, engine or station, or its statistics are of another backbone.
+        ValueError: it is of another version, engine, station or backbone.
     """
-    manifest = slot.manifest
-    found = renewal.manifest_sha256, renewal.precision, renewal.station
-    if found != (slot.sha256, slot.precision, slot.station):
+    manifest = target.manifest
+    found = stored.manifest_sha256, stored.precision, stored.station
+    if found != (target.sha256, target.precision, target.station):
         raise ValueError(f"it is a calibration of {found}")
-    if not renewal.calibration.statistics_fit(len(manifest.backbone.out_indices)):
+    if not stored.calibration.statistics_fit(len(manifest.backbone.out_indices)):
         raise ValueError("its statistics are of another backbone")
     calibrator = Calibrator(
-        renewal.calibration,
-        renewal.target_fpr,
+        stored.calibration,
+        stored.target_fpr,
         manifest.review_fpr,
-        source="line" if slot.station is None else "station",
-        identifier=hashlib.sha256(renewal.model_dump_json().encode()).hexdigest()[:12],
+        source="line" if target.station is None else "station",
+        identifier=hashlib.sha256(stored.model_dump_json().encode()).hexdigest()[:12],
     )
-    return InForce(renewal, calibrator)
+    return ActiveCalibration(stored, calibrator)
 
 
-def _unreadable(slot: Slot) -> Problem:
-    whose = "all its stations" if slot.station is None else f"station {slot.station[:64]!r}"
+def _unreadable(target: CalibrationTarget) -> Problem:
+    stations = "all its stations" if target.station is None else f"station {target.station[:64]!r}"
     return Problem(
         "model-loading",
-        f"The calibration of {slot.manifest.category!r} for {whose} cannot be read, so no decision can be "
-        f"taken. Delete {slot.file} of version {slot.manifest.version!r}, and calibrate again or go back to "
-        "the version's own.",
+        f"The calibration of {target.manifest.category!r} for {stations} cannot be read, so no decision can "
+        f"be taken. Delete {target.file} of version {target.manifest.version!r}, then calibrate again or use "
+        "the version's own calibration.",
     )

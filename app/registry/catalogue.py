@@ -15,8 +15,8 @@ from flows.fastflow.bundle.models_folder import Pointer
 class Catalogue:
     """The versions of a models folder.
 
-    A lookup is two stats in the event loop: the folder must be on a disk that answers at once. What is
-    published, activated or deleted there counts from the next request on.
+    A lookup costs two stat calls in the event loop, so the folder must be on a fast disk. Changes of the
+    folder take effect at the next request.
     """
 
     def __init__(self, models: Path) -> None:
@@ -24,9 +24,9 @@ class Catalogue:
         self._pointers: FileCache[Pointer] = FileCache()
 
     async def find(self, category: str, version: str | None) -> str:
-        """Return an existing version; by default the active one, which need not exist.
+        """Return an existing version; by default the active one, which may be missing.
 
-        If the file `active` becomes unreadable, the version that it named before stays active.
+        If the file `active` becomes unreadable, the last known version stays active.
 
         Raises:
             Problem: unknown-model; model-loading if the models folder or the file `active` cannot be read.
@@ -36,7 +36,7 @@ class Catalogue:
         else:
             found = version if self._has(category, version) else None
         if found is None:
-            raise await asyncio.to_thread(unknown_model, self._models, category, version)
+            raise await asyncio.to_thread(unknown_model_problem, self._models, category, version)
         return found
 
     def _has(self, category: str, version: str) -> bool:
@@ -53,13 +53,13 @@ class Catalogue:
         except DamagedFileError as error:
             raise Problem(
                 "model-loading",
-                f"The file {models_folder.ACTIVE!r} of category {category!r} is damaged, so nobody knows its "
-                "active version. Activate a version by its name.",
+                f"The file {models_folder.ACTIVE!r} of category {category!r} is damaged, so its active "
+                "version is unknown. Activate a version by name.",
             ) from error
         return None if pointer is None else pointer.active
 
 
-def categories(models: Path) -> list[str]:
+def list_categories(models: Path) -> list[str]:
     """Return the categories that have a version, sorted.
 
     Raises:
@@ -69,36 +69,36 @@ def categories(models: Path) -> list[str]:
     return models_folder.categories(models)
 
 
-def resolve(models: Path, category: str, version: str | None) -> Path:
+def find_version_folder(models: Path, category: str, version: str | None) -> Path:
     """Return the folder of a version; of the active one for None.
 
     Raises:
         Problem: unknown-model; model-loading if the models folder cannot be read.
     """
-    with problems_of(models, category, version):
+    with as_problems(models, category, version):
         return models_folder.resolve(models, category, version)
 
 
 @contextmanager
-def problems_of(models: Path, category: str, version: str | None = None) -> Iterator[None]:
-    """Turn what the models folder refuses into a problem: unknown-model, model-loading or conflict."""
+def as_problems(models: Path, category: str, version: str | None = None) -> Iterator[None]:
+    """Convert errors of the models folder to problems: unknown-model, model-loading, conflict."""
     try:
         yield
     except models_folder.UnknownModelError as error:
-        raise unknown_model(models, category, version) from error
+        raise unknown_model_problem(models, category, version) from error
     except models_folder.ModelConflictError as error:
         raise Problem("conflict", str(error)) from error
 
 
-def unknown_model(models: Path, category: str, version: str | None) -> Problem:
-    """Return the problem of a category or version that does not exist, or of an unreadable models folder."""
+def unknown_model_problem(models: Path, category: str, version: str | None) -> Problem:
+    """Return the problem of a missing category or version, or of an unreadable models folder."""
     try:
         require_readable(models)
     except Problem as problem:
         return problem
     versions = ", ".join(models_folder.versions(models, category))
     if not versions:
-        # The detail names no other category: the key may not be for those.
+        # Name no other category: the key may have no access to it.
         detail = f"There is no model of category {category[:64]!r}; GET /v1/models lists them."
     elif version is None:
         detail = f"Category {category!r} has no active version; there are: {versions}."
@@ -108,7 +108,7 @@ def unknown_model(models: Path, category: str, version: str | None) -> Problem:
 
 
 def require_readable(models: Path) -> None:
-    """Raise the problem model-loading if the models folder cannot be read: a lost one must not look empty."""
+    """Raise the problem model-loading if the models folder is unreadable, which must not look empty."""
     try:
         next(models.iterdir(), None)
     except OSError as error:

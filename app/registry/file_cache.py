@@ -1,4 +1,4 @@
-"""Parsed files that are read again when they change; the last good content outlives damage."""
+"""Cache of parsed files: reread after a change, last good content kept after damage."""
 
 import logging
 from collections.abc import Callable
@@ -12,14 +12,13 @@ _Stamp = tuple[int, ...]
 
 
 class DamagedFileError(ValueError):
-    """A file cannot be read, and no good content of it was read before."""
+    """A file is unreadable, and no earlier content is known."""
 
 
 class FileCache(Generic[T]):
-    """Contents of small files by path. May be used from several threads at once.
+    """Contents of small files by path. Thread-safe.
 
-    A file that becomes unreadable never counts as missing: what was read before stays in force, and the log
-    has one error.
+    An unreadable file does not count as missing: its last content stays in force, and one error is logged.
     """
 
     def __init__(self) -> None:
@@ -27,15 +26,15 @@ class FileCache(Generic[T]):
         self._damaged: dict[Path, _Stamp] = {}
 
     def get(self, path: Path, parse: Callable[[Path], T], root: Path) -> T | None:
-        """Return the parsed file, None if it does not exist; costs one stat while it stays the same.
+        """Return the parsed file, None if it does not exist; an unchanged file costs one stat call.
 
         Args:
             path: the file.
             parse: raises OSError or ValueError if the file is damaged.
-            root: a folder above it that must exist: a share that is gone for a moment is no missing file.
+            root: a parent folder that must exist, because a lost network share is no missing file.
 
         Raises:
-            DamagedFileError: it cannot be read and never could.
+            DamagedFileError: the file is unreadable from the start.
         """
         known = self._known.get(path)
         stamp: _Stamp = (0,)
@@ -47,7 +46,7 @@ class FileCache(Generic[T]):
         except (OSError, ValueError) as error:
             if self._damaged.get(path) != stamp:
                 self._damaged[path] = stamp
-                kept = "there was nothing before" if known is None else "what was read before stays in force"
+                kept = "no earlier content is known" if known is None else "its last content stays in force"
                 logger.exception("%s cannot be read; %s", path, kept)
             if known is None:
                 raise DamagedFileError(f"{path} cannot be read") from error
@@ -59,12 +58,12 @@ class FileCache(Generic[T]):
         return value
 
     def put(self, path: Path, value: T) -> None:
-        """Remember the content of a file that was just written."""
+        """Store the content of a file that was just written."""
         self._known[path] = _stamp(path, path.parent), value
 
 
 def _stamp(path: Path, root: Path) -> _Stamp:
-    """Numbers that change when a file is replaced; empty if it does not exist."""
+    """Return numbers that change when a file is replaced; empty if it does not exist."""
     try:
         status = path.stat()
     except FileNotFoundError:

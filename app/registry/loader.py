@@ -1,4 +1,4 @@
-"""Loading models in a thread of its own, and saying why one is refused."""
+"""Loading of bundles in a separate thread."""
 
 import asyncio
 import logging
@@ -28,14 +28,14 @@ logger = logging.getLogger("flowgauge.loader")
 
 
 class Loader:
-    """Loads bundles. Those with the same backbone weights, stages and input size share a backbone.
+    """Loads bundles; those with equal backbone weights, stages and input size share a backbone.
 
-    Every load verifies all hashes and replays the golden images.
+    Every load verifies all hashes and compares the golden images.
 
     Args:
         models: the models folder, with the backbones' weights.
-        device: as for `Detector.load`.
-        precision, engine, cache: as for `engines.pick_engine`; `engine` is its kind.
+        device: see `Detector.load`.
+        precision, engine, cache: see `engines.pick_engine`; `engine` is the kind.
     """
 
     def __init__(
@@ -52,35 +52,35 @@ class Loader:
         self._kind: EngineKind = engine
         self._cache = cache
         self._calibrations = CalibrationFiles(models)
-        # One thread: two categories never build the same backbone twice.
+        # One thread, so that no backbone is built twice.
         self._loading = ThreadPoolExecutor(1, "loader")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
         self._backbones: WeakSet[FrozenBackbone] = WeakSet()
 
     @classmethod
-    def of(cls, settings: Settings, *, keeps_converted: bool = True) -> Self:
-        """Create the loader of a service; commands beside it keep nothing in its folders."""
-        cache = settings.engine_cache_folder if keeps_converted else None
+    def from_settings(cls, settings: Settings, *, keep_converted: bool = True) -> Self:
+        """Create a loader from settings; commands beside a service do not keep converted models."""
+        cache = settings.engine_cache_folder if keep_converted else None
         return cls(settings.models, settings.device, settings.precision, settings.engine, cache)
 
     async def load(self, folder: Path, *, uncalibrated: bool = False) -> Detector:
-        """Load a bundle, .../<category>/<version>, which need not be in its place yet.
+        """Load a bundle from .../<category>/<version>, published or not.
 
-        One without a calibration for the engine may be loaded `uncalibrated`, to be calibrated later.
+        With `uncalibrated`, a calibration for the engine may be missing.
 
         Raises:
-            Problem: rejected-bundle, with the reason; model-loading if its calibration cannot be read.
+            Problem: rejected-bundle, with the reason; model-loading if its calibration is unreadable.
         """
         try:
             load = partial(self._load, folder, uncalibrated=uncalibrated)
             return await asyncio.get_running_loop().run_in_executor(self._loading, load)
-        except Problem:  # of the calibration beside the bundle
+        except Problem:  # from the stored calibration
             raise
         except (bundle.BundleError, WeightsError, DeviceError, EngineError) as error:
             raise Problem(
-                "rejected-bundle", f"The bundle was refused: {reason(error, folder, self._models)}."
+                "rejected-bundle", f"The bundle was refused: {describe_error(error, folder, self._models)}."
             ) from error
-        # Reading a damaged file can fail in any way; none of them may reach the other models.
+        # Damaged files can raise anything, which must not affect other models.
         except Exception as error:
             logger.exception("loading %s failed", folder)
             raise Problem(
@@ -89,31 +89,31 @@ class Loader:
             ) from error
 
     def close(self) -> None:
-        """Let a load that runs finish, and end the threads."""
+        """Finish a running load, and end the threads."""
         self._specialising.shutdown(wait=False, cancel_futures=True)
         self._loading.shutdown(cancel_futures=True)
         self._specialising.shutdown()
 
     @cached_property
     def device(self) -> torch.device:
-        """The device that models compute on; DeviceError if it is not there."""
+        """The device of all models; raises DeviceError if it is missing."""
         return pick_device(self._device)
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine of all models, which share what it compiles; EngineError if there is none."""
+        """The engine of all models, which share its compiled graphs; raises EngineError."""
         return pick_engine(self._precision, self.device, self._kind, self._cache)
 
     def read(self, folder: Path, *, uncalibrated: bool = False) -> Detector:
-        """Load a bundle in this thread, as commands beside a server do; arguments as of `load`.
+        """Load a bundle in this thread, for commands; see `load`.
 
         Raises:
-            BundleError, WeightsError, DeviceError, EngineError: a server would refuse it.
-            Problem: its calibrations cannot be read.
+            BundleError, WeightsError, DeviceError, EngineError: a server would refuse the bundle.
+            Problem: its calibrations are unreadable.
         """
         manifest = bundle.read_manifest(folder)
         fallback = self._calibrations.fallback(folder, self._precision)
-        if fallback is None and uncalibrated:  # no image is judged by it
+        if fallback is None and uncalibrated:  # it takes no decision
             fallback = bundle_calibrator(manifest, bundle.manifest_sha256(folder, manifest), "float32")
         detector = Detector.load(
             folder,
@@ -130,18 +130,18 @@ class Loader:
         detector = self.read(folder, uncalibrated=uncalibrated)
         detector.scorer.free_training_head()
         try:
-            # Compiles what the first batches would wait for, where no model of its shape has.
+            # Compile here, so that the first batches do not wait.
             detector.scorer.warm_up()
         except NotNumbersError as error:
             raise bundle.BundleError(f"{error}; it will not be served") from error
-        # It serves meanwhile.
+        # The model serves meanwhile.
         with suppress(RuntimeError):  # the loader is closed
             self._specialising.submit(_specialise, ref(detector.scorer), folder)
         return detector
 
 
-def reason(error: Exception, folder: Path, models: Path) -> str:
-    """Say what is wrong with a bundle in a folder without naming paths of this machine."""
+def describe_error(error: Exception, folder: Path, models: Path) -> str:
+    """Describe an error of a bundle without paths of this machine."""
     text = str(error)
     for path, name in ((folder, "the bundle"), (models, "the models folder")):
         for form in (str(path.resolve()), str(path.absolute()), str(path)):
@@ -150,8 +150,8 @@ def reason(error: Exception, folder: Path, models: Path) -> str:
 
 
 def _specialise(scorer: ReferenceType[Scorer], folder: Path) -> None:
-    if (still_there := scorer()) is not None:
+    if (loaded := scorer()) is not None:
         try:
-            still_there.specialise()
-        except Exception:  # of OpenVINO's many kinds
-            logger.exception("%s/%s goes on with the graphs that it shares", folder.parent.name, folder.name)
+            loaded.specialise()
+        except Exception:  # OpenVINO raises many kinds
+            logger.exception("%s/%s keeps its shared graphs", folder.parent.name, folder.name)

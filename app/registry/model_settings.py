@@ -4,28 +4,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors.problems import Problem
-from app.registry.category_settings import CategorySettings, Region
+from app.registry.category_settings import CategorySettings, StoredRegion
 from flows.fastflow.calibration.calibrator import Calibrator, Thresholds
 from flows.fastflow.detector import Detector
 
 
-def thresholds(calibrator: Calibrator, settings: CategorySettings) -> Thresholds:
-    """The thresholds of a calibration, at the rates that the settings ask for."""
-    return calibrator.thresholds(settings.target_fpr, review_fpr(calibrator, settings))
+def apply_settings(calibrator: Calibrator, settings: CategorySettings) -> Thresholds:
+    """Return the thresholds of a calibration at the rates of the settings."""
+    return calibrator.thresholds(settings.target_fpr, resolve_review_fpr(calibrator, settings))
 
 
-def review_fpr(calibrator: Calibrator, settings: CategorySettings) -> float | None:
-    """The rate of the review band; None where there is to be none."""
+def resolve_review_fpr(calibrator: Calibrator, settings: CategorySettings) -> float | None:
+    """Return the rate of the review band; None for no band."""
     if settings.review_fpr is not None:
-        return settings.review_fpr or None  # 0: none, whatever the version was made with
+        return settings.review_fpr or None  # 0: no band
     rejected = settings.target_fpr or calibrator.target_fpr
-    # A target that was raised beyond the band that the version was made with leaves nothing of it.
+    # A target above the version's own band leaves no band.
     own = calibrator.review_fpr
     return own if own is not None and own > rejected else None
 
 
-def require_band(calibrator: Calibrator, settings: CategorySettings) -> None:
-    """Raise the problem invalid-request where the review band that was asked for would be empty."""
+def require_review_band(calibrator: Calibrator, settings: CategorySettings) -> None:
+    """Raise the problem invalid-request if the requested review band would be empty."""
     rejected = settings.target_fpr or calibrator.target_fpr
     if settings.review_fpr and settings.review_fpr <= rejected:
         raise Problem(
@@ -35,13 +35,13 @@ def require_band(calibrator: Calibrator, settings: CategorySettings) -> None:
         )
 
 
-def region_mask(detector: Detector, region: Region) -> NDArray[np.bool_]:
-    """The mask of a region on the map of the picture that it was drawn on."""
+def region_mask(detector: Detector, region: StoredRegion) -> NDArray[np.bool_]:
+    """Return the mask of a region on the map of the image it was drawn on."""
     return region.mask(detector.scorer.layout((region.image.height, region.image.width)).size)
 
 
-def require_region(detector: Detector, region: Region) -> None:
-    """Raise the problem invalid-request where a region of interest hides even the worst defect."""
+def require_region(detector: Detector, region: StoredRegion) -> None:
+    """Raise the problem invalid-request if a region of interest is too small to detect a defect."""
     try:
         require_detectable(detector, region_mask(detector, region))
     except Problem as problem:
@@ -49,34 +49,34 @@ def require_region(detector: Detector, region: Region) -> None:
 
 
 def require_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
-    """Raise the problem model-loading where a model could tell no defect in a region: every part would pass.
+    """Raise the problem model-loading if a region is too small for the model to detect a defect.
 
-    A score averages a share of all pixels; a region smaller than that cannot reach a threshold. Settings and
-    versions change apart from each other, so every decision looks at both.
+    A score averages a share of all pixels, and a smaller region cannot reach a threshold: every part would
+    pass. Settings and versions change independently, so every decision checks both.
     """
     height, width = mask.shape
     share = np.count_nonzero(mask) / mask.size
-    least = detector.scorer.rule_for((height, width)).top_fraction
-    if share < least:
+    minimum = detector.scorer.rule_for((height, width)).top_fraction
+    if share < minimum:
         raise Problem(
             "model-loading",
-            f"The region is {share:.2%} of the picture, and a score averages {least:.2%} of it: no defect in "
-            "there could be told. Set a larger region.",
+            f"The region is {share:.2%} of the image, but a score averages {minimum:.2%} of it, so no defect "
+            "could be detected. Set a larger region.",
         )
 
 
-def require_settings(detector: Detector, settings: CategorySettings) -> None:
-    """Raise the problem rejected-bundle where what was set would be a check that checks nothing.
+def require_compatible_settings(detector: Detector, settings: CategorySettings) -> None:
+    """Raise the problem rejected-bundle if the settings do not work with a model.
 
-    A version with another rate or another input size than the one before can make it so.
+    A version with another rate or input size than the previous one can cause this.
     """
-    whose = ""
+    station_prefix = ""
     try:
-        require_band(detector.calibrator, settings)
+        require_review_band(detector.calibrator, settings)
         if settings.region is not None:
             require_region(detector, settings.region)
         for station, region in settings.stations.items():
-            whose = f"Station {station[:64]!r}: "
+            station_prefix = f"Station {station[:64]!r}: "
             require_region(detector, region)
     except Problem as problem:
-        raise Problem("rejected-bundle", f"{whose}{problem.detail}") from problem
+        raise Problem("rejected-bundle", f"{station_prefix}{problem.detail}") from problem

@@ -1,4 +1,4 @@
-"""A bundle as one file, to be carried to a server: a ZIP archive of one version's directory."""
+"""Packing of a bundle as a ZIP archive, to carry it to a server."""
 
 import shutil
 import stat
@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from app.registry.free_disk import expect_room_for_upload
+from app.registry.free_disk import require_room_for_upload
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.manifest import Manifest
 
 _CHUNK: Final = 1024 * 1024
-# The earliest time that the format knows: the same bundle makes the same archive.
+# The earliest time of the format; equal bundles make equal archives.
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _ADVICE: Final = "Make it with `flowgauge models pack`."
 
 
 def pack(folder: Path, target: BinaryIO) -> None:
-    """Write a verified bundle, models/<category>/<version>, into an archive.
+    """Write a verified bundle, models/<category>/<version>, to an archive.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -38,17 +38,17 @@ def pack(folder: Path, target: BinaryIO) -> None:
 
 
 def unpack(path: Path, staging: Path, category: str, max_bytes: int) -> Manifest:
-    """Unpack the files that an uploaded archive's manifest lists, whose content is not checked here.
+    """Unpack the files that the manifest of an uploaded archive lists, without checking their hashes.
 
     Args:
         path: the archive.
         staging: a folder; the bundle goes to <category>/<version> below it.
-        category: that the bundle must be of.
-        max_bytes: of all members together.
+        category: required category of the bundle.
+        max_bytes: limit of the unpacked size.
 
     Raises:
-        BundleError: it is no archive of a bundle, or damaged; the message says why and names no path.
-        OSError: the disk is full, or would have too little left for inspections.
+        BundleError: the file is no archive of a bundle, or damaged; the message names no path.
+        OSError: the disk is full, or too little would be left for inspections.
     """
     with _damage():
         archive = zipfile.ZipFile(path)
@@ -63,7 +63,7 @@ def unpack(path: Path, staging: Path, category: str, max_bytes: int) -> Manifest
         if manifest.category != category:
             raise BundleError(f"The bundle is of category {manifest.category[:64]!r}, not {category[:64]!r}.")
         if not models_folder.is_category(category) or not models_folder.is_version(manifest.version):
-            raise BundleError("The category or the version has a name that none can have.")
+            raise BundleError("The category or the version has an invalid name.")
         if odd := sorted(sizes.keys() ^ {bundle.MANIFEST, *manifest.files}):
             raise BundleError(f"The archive does not hold the files that its manifest lists: {odd[:5]}.")
         if sum(sizes.values()) > max_bytes:
@@ -71,7 +71,7 @@ def unpack(path: Path, staging: Path, category: str, max_bytes: int) -> Manifest
         _require_plain_names(sizes)
         folder = staging / category / manifest.version
         folder.mkdir(parents=True)
-        expect_room_for_upload(folder, sum(sizes.values()))
+        require_room_for_upload(folder, sum(sizes.values()))
         for name in sizes:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("xb") as file:
@@ -90,7 +90,7 @@ def _require_plain_names(names: Iterable[str]) -> None:
 
 
 def _contents(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
-    # A member never gives more bytes than the size that was checked: zipfile stops there.
+    # zipfile never returns more bytes than the member's checked size.
     with _damage(), archive.open(name) as member:
         while chunk := member.read(_CHUNK):
             yield chunk
@@ -98,7 +98,7 @@ def _contents(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Turn what zipfile raises for damaged archives, which is almost anything, into one error."""
+    """Convert the many errors of zipfile for damaged archives to BundleError."""
     try:
         yield
     except (

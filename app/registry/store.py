@@ -11,11 +11,11 @@ from typing import BinaryIO, Final, NamedTuple
 from app.errors.problems import Problem
 from app.registry import model_settings
 from app.registry.calibrations import CalibrationFiles
-from app.registry.catalogue import problems_of, resolve
+from app.registry.catalogue import as_problems, find_version_folder
 from app.registry.category_settings import SettingsFiles
-from app.registry.free_disk import expect_room_for_upload
+from app.registry.free_disk import require_room_for_upload
+from app.registry.loaded_models import LoadedModels
 from app.registry.packing import unpack
-from app.registry.residency import Residency
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import BundleError
@@ -23,41 +23,41 @@ from flows.fastflow.files.atomic_files import remove_abandoned, temporary_direct
 
 logger = logging.getLogger("flowgauge.store")
 
-MAX_UPLOADS: Final = 2  # at a time: each takes disk twice, and the loader's time
+MAX_UPLOADS: Final = 2  # in parallel; each needs twice its size on disk, and the loader
 _ARCHIVE: Final = "upload.zip"
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class Changed(NamedTuple):
-    """A version that came in or serves now, its manifest's sha256, and the version that served before."""
+class VersionChange(NamedTuple):
+    """An uploaded or activated version, its manifest's SHA-256, and the previous version."""
 
     version: str
     sha256: str
     previous: str | None = None
 
 
-class Store:
+class ModelStore:
     """The models folder of a running service.
 
-    Changes of one category happen one after the other. A version is loaded and has reproduced its golden
-    images before it can become active. All changes of a version raise the problem unknown-model if it does
-    not exist, and conflict if another process is changing the category.
+    Changes of one category are serialized. Before its activation, a version is loaded and must reproduce its
+    golden images. All changes raise the problem unknown-model for a missing version, and conflict if another
+    process holds the category's lock.
 
     Args:
         models: the models folder.
-        residency: where models are loaded.
-        max_bundle_bytes: of an upload, and of what is unpacked from it.
-        calibrations: those made after the versions.
+        loaded_models: the models in memory.
+        max_bundle_bytes: limit of an upload, and of its unpacked size.
+        calibrations: calibrations made after the versions.
 
     Attributes:
-        settings, change_settings: as `SettingsFiles.get` and `change`.
+        settings, change_settings: see `SettingsFiles.get` and `change`.
     """
 
     def __init__(
-        self, models: Path, residency: Residency, max_bundle_bytes: int, calibrations: CalibrationFiles
+        self, models: Path, loaded_models: LoadedModels, max_bundle_bytes: int, calibrations: CalibrationFiles
     ) -> None:
         self.models = models
-        self.residency = residency
+        self.loaded_models = loaded_models
         self.calibrations = calibrations
         files = SettingsFiles(models)
         self.settings = files.get
@@ -66,71 +66,70 @@ class Store:
         self._uploads = ConcurrencyLimit(MAX_UPLOADS, "uploads are under way")
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> Changed:
-        """Take in a version as an archive's bytes. Of one that ends early or is refused nothing is left.
+    async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> VersionChange:
+        """Publish a version from an uploaded archive; a refused or incomplete upload leaves no files.
 
         Raises:
             Problem: rejected-bundle, with the reason; conflict if the version exists; queue-full if too many
-                uploads are under way; too-large if the disk is full, or would have too little left for
-                inspections; or what `chunks` raises.
+                uploads run; too-large if the disk is full, or too little would be left for inspections; or
+                what `chunks` raises.
         """
         with ExitStack() as cleanup:
             cleanup.enter_context(self._uploads.hold(None))
             await asyncio.to_thread(remove_abandoned, self.models)
-            # Not in the thread: one that is no longer waited for would make a directory that nobody removes.
+            # Not in a thread: after a cancellation the thread would leave a directory behind.
             staging = cleanup.enter_context(temporary_directory(self.models))
-            # Around all of it: the last bytes may reach the disk only when the file is closed.
+            # Include the close: the last bytes may reach the disk only then.
             with _full_disk(), (staging / _ARCHIVE).open("xb") as file:
                 async for chunk in chunks:
                     await asyncio.to_thread(_append, file, staging, chunk)
-            # A complete archive is tried out and let in, or refused, even if nobody waits for the answer: a
-            # thread that unpacks cannot be stopped.
-            work = asyncio.create_task(self._let_in(category, staging, cleanup.pop_all()))
+            # Process a complete archive even if the client disconnects: unpacking in a thread cannot be
+            # stopped.
+            work = asyncio.create_task(self._publish(category, staging, cleanup.pop_all()))
             work.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(work)
 
-    async def activate(self, category: str, version: str) -> Changed:
-        """Make a version the one that serves; on return new requests get it.
+    async def activate(self, category: str, version: str) -> VersionChange:
+        """Activate a version; after the return new requests get it.
 
         Raises:
-            Problem: rejected-bundle, with the reason, and the version before goes on serving.
+            Problem: rejected-bundle, with the reason; the previous version continues to serve.
         """
         async with self._lock(category):
             return await self._activate(category, version)
 
-    async def rollback(self, category: str) -> Changed:
-        """Activate the version that served before the active one, which becomes the one to roll back to.
+    async def rollback(self, category: str) -> VersionChange:
+        """Activate the previous version; the active one becomes the previous.
 
         Raises:
-            Problem: as `activate`; conflict if no version served before or it was deleted.
+            Problem: as `activate`; conflict if there is no previous version or it was deleted.
         """
         async with self._lock(category):
             previous = await asyncio.to_thread(models_folder.previous_version, self.models, category)
             if previous is None:
-                # Only here: that the active one is not there any more is a reason to go back.
-                await asyncio.to_thread(resolve, self.models, category, None)
+                # Only here, because a missing active version is a reason to roll back.
+                await asyncio.to_thread(find_version_folder, self.models, category, None)
                 raise Problem(
                     "conflict",
-                    f"No version of {category!r} served before the active one, or it was deleted. Activate "
-                    "one by its name.",
+                    f"{category!r} has no previous version, or it was deleted. Activate a version by name.",
                 )
             return await self._activate(category, previous)
 
     async def unload(self, category: str, version: str) -> bool:
-        """Take a version out of memory until it is asked for; returns whether it was there."""
-        await asyncio.to_thread(resolve, self.models, category, version)
-        return self.residency.unload(category, version)
+        """Drop a version from memory until the next request for it; return True if it was loaded."""
+        await asyncio.to_thread(find_version_folder, self.models, category, version)
+        return self.loaded_models.unload(category, version)
 
     async def delete(self, category: str, version: str) -> None:
-        """Remove a version that neither is active nor serves. What is being inspected with it is finished."""
+        """Delete a version that is neither active nor serving; running inspections finish."""
         async with self._lock(category):
-            if version == self.residency.serving(category):
+            if version == self.loaded_models.serving_version(category):
                 raise Problem("conflict", f"{category}/{version} is serving; activate another version first.")
-            with problems_of(self.models, category, version):
+            with as_problems(self.models, category, version):
                 await asyncio.to_thread(models_folder.delete, self.models, category, version)
-            self.residency.unload(category, version)
+            self.loaded_models.unload(category, version)
 
-    async def _let_in(self, category: str, staging: Path, cleanup: ExitStack) -> Changed:
+    async def _publish(self, category: str, staging: Path, cleanup: ExitStack) -> VersionChange:
         with cleanup:
             try:
                 with _full_disk():
@@ -138,7 +137,7 @@ class Store:
                         unpack, staging / _ARCHIVE, staging, category, self._max_bundle_bytes
                     )
                 folder = staging / category / manifest.version
-                sha256 = await self.residency.check(folder)
+                sha256 = await self.loaded_models.try_load(folder)
                 await asyncio.to_thread(models_folder.move_into_place, folder, self.models, manifest)
             except models_folder.ModelConflictError as error:
                 raise Problem(
@@ -147,27 +146,27 @@ class Store:
                 ) from error
             except BundleError as error:
                 raise Problem("rejected-bundle", str(error)) from error
-            return Changed(manifest.version, sha256)
+            return VersionChange(manifest.version, sha256)
 
-    async def _activate(self, category: str, version: str) -> Changed:
-        detector = await self.residency.load(category, version)
+    async def _activate(self, category: str, version: str) -> VersionChange:
+        detector = await self.loaded_models.load(category, version)
         settings = await asyncio.to_thread(self.settings, category)
-        await asyncio.to_thread(model_settings.require_settings, detector, settings)
-        with problems_of(self.models, category, version):
+        await asyncio.to_thread(model_settings.require_compatible_settings, detector, settings)
+        with as_problems(self.models, category, version):
             before = await asyncio.to_thread(models_folder.activate, self.models, category, version)
-        self.residency.serve(category, detector)
+        self.loaded_models.serve(category, detector)
         for line in await asyncio.to_thread(
             models_folder.describe_lost_calibrations, self.models, category, before, version
         ):
             logger.warning("%s: %s", category, line)
-        return Changed(version, detector.sha256, before)
+        return VersionChange(version, detector.sha256, before)
 
     def _lock(self, category: str) -> asyncio.Lock:
         return self._locks.setdefault(category, asyncio.Lock())
 
 
 def _append(file: BinaryIO, folder: Path, data: bytes) -> None:
-    expect_room_for_upload(folder, len(data))
+    require_room_for_upload(folder, len(data))
     file.write(data)
 
 
@@ -180,6 +179,6 @@ def _full_disk() -> Iterator[None]:
             raise
         raise Problem(
             "too-large",
-            "The models' disk has no room for the bundle: what inspections need stays free. Delete versions "
-            "that nobody needs.",
+            "The models' disk has no room for the bundle beside the reserve for inspections. Delete unused "
+            "versions.",
         ) from error

@@ -18,8 +18,8 @@ from app.recalibration import request_images
 from app.recalibration.recalibrate import recalibrate
 from app.recalibration.request_images import MAX_IMAGES, ReviewedImages
 from app.registry import model_settings
-from app.registry.calibrations import InForce, Slot, or_own
-from app.registry.store import Store
+from app.registry.calibrations import ActiveCalibration, CalibrationTarget, choose_calibrator
+from app.registry.store import ModelStore
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import CALIBRATION_EXTRA
 from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibration
@@ -62,9 +62,9 @@ async def get_calibration(
     A station's own calibration comes before that of the line, and that before the version's. The ETag belongs
     to the station's own calibration, or to that of the line.
     """
-    detector = await store.residency.get(category)
+    detector = await store.loaded_models.get(category)
     # Before what it is told with: the tag of a calibration that came in between would match a change of it.
-    own = await asyncio.to_thread(store.calibrations.read, Slot.of(detector, station))
+    own = await asyncio.to_thread(store.calibrations.read, CalibrationTarget.of(detector, station))
     response.headers["ETag"] = etag(_tag(own))
     return await asyncio.to_thread(told, store, detector, station)
 
@@ -109,8 +109,8 @@ async def renew_calibration(
     """
     known = {"station": station, "reason": reason, "reviewed": reviewed}
     async with audited(request, "model.calibrate", category, known) as detail:
-        detector = await store.residency.get(category)
-        slot = Slot.of(detector, station)
+        detector = await store.loaded_models.get(category)
+        slot = CalibrationTarget.of(detector, station)
         # Before megabytes are sent in vain; the check that counts is in `check`.
         require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_fitted, store, detector)
@@ -129,9 +129,9 @@ async def renew_calibration(
             work = request_images.measure_images(chosen, detector, inspector, history.files)
             measured = await cancel_on_disconnect(request, work)
 
-        def check(there: InForce | None) -> None:
+        def check(there: ActiveCalibration | None) -> None:
             # Images may take minutes, and scores of a version that went say nothing of the one that serves.
-            if store.residency.serving(category) != detector.manifest.version:
+            if store.loaded_models.serving_version(category) != detector.manifest.version:
                 raise Problem(
                     "conflict",
                     "Another version serves since the images were sent; nothing was changed. Send again.",
@@ -159,7 +159,7 @@ async def renew_calibration(
         detail |= {
             **renewed.model_dump(include={"version", "engine", "pictures", "warnings"}),
             "calibration": changed.after.calibrator.identifier,
-            "fingerprint": changed.after.renewal.pictures,
+            "fingerprint": changed.after.stored.pictures,
             "reject": {"from": changed.before and changed.before.reject, "to": changed.threshold.reject},
         }
     response.headers["ETag"] = etag(_tag(changed.after))
@@ -179,50 +179,50 @@ async def delete_calibration(
     """Remove a recalibration. The calibration of the line, or of the version, applies again."""
     known = {"station": station, "reason": reason, "removing": True}
     async with audited(request, "model.calibrate", category, known) as detail:
-        detector = await store.residency.get(category)
-        slot = Slot.of(detector, station)
+        detector = await store.loaded_models.get(category)
+        slot = CalibrationTarget.of(detector, station)
         tuned = await asyncio.to_thread(store.settings, category)
 
-        def edit(there: InForce | None) -> None:
+        def edit(there: ActiveCalibration | None) -> None:
             if there is None:
                 raise Problem("not-found", "No calibration was made for this after the version.")
             require_match(if_match, _tag(there))
             after = detector.calibrator
             if station is not None:  # a line's that cannot be read must refuse before the station's is gone
-                after = or_own(detector, store.calibrations.read(replace(slot, station=None)))
-            was, now = (model_settings.thresholds(one, tuned).reject for one in (there.calibrator, after))
+                after = choose_calibrator(detector, store.calibrations.read(replace(slot, station=None)))
+            was, now = (model_settings.apply_settings(one, tuned).reject for one in (there.calibrator, after))
             detail.update(removed=there.calibrator.identifier, reject={"from": was.reject, "to": now.reject})
 
         detail |= {"version": detector.manifest.version, "engine": detector.engine}
         await asyncio.to_thread(store.calibrations.change, slot, edit)
 
 
-def _tag(there: InForce | None) -> str:
+def _tag(there: ActiveCalibration | None) -> str:
     return _NOTHING if there is None else there.calibrator.identifier
 
 
-def told(store: Store, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
+def told(store: ModelStore, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
     """Describe the calibration in force at a station; None for all that have none of their own."""
-    found = store.calibrations.find(Slot.of(detector, station))
+    found = store.calibrations.find(CalibrationTarget.of(detector, station))
     settings = store.settings(detector.manifest.category)
     return schemas.CalibrationInForce(
         category=detector.manifest.category,
         version=detector.manifest.version,
         engine=detector.engine,
         station=station,
-        threshold=to_schema(model_settings.thresholds(or_own(detector, found), settings)),
-        origin=found and schemas.Origin.model_validate(found.renewal, from_attributes=True),
-        stations=store.calibrations.stations(Slot.of(detector)),
+        threshold=to_schema(model_settings.apply_settings(choose_calibrator(detector, found), settings)),
+        origin=found and schemas.Origin.model_validate(found.stored, from_attributes=True),
+        stations=store.calibrations.stations(CalibrationTarget.of(detector)),
     )
 
 
-def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForce]:
+def all_told(store: ModelStore, detector: Detector) -> list[schemas.CalibrationInForce]:
     """Describe the calibration of all stations without one of their own, and then those of the others."""
-    stations = store.calibrations.stations(Slot.of(detector))
+    stations = store.calibrations.stations(CalibrationTarget.of(detector))
     return [told(store, detector, station) for station in (None, *stations)]
 
 
-def _fitted(store: Store, detector: Detector) -> ImageDigests | None:
+def _fitted(store: ModelStore, detector: Detector) -> ImageDigests | None:
     manifest = detector.manifest
     try:
         return image_digests.read_digests(store.models / manifest.category / manifest.version, manifest)

@@ -91,10 +91,10 @@ class Gauges(Collector):
         yield _counter("backbone_passes", batcher.passes)
 
     def _models(self) -> Iterator[Metric]:
-        residency = self._parts.residency
-        yield _gauge("loaded_bytes", residency.nbytes)
-        yield _gauge("model_bytes", residency.loaded(), "category", "version")
-        loads = {("loaded",): residency.loads, ("refused",): residency.refusals}
+        loaded_models = self._parts.loaded_models
+        yield _gauge("loaded_bytes", loaded_models.nbytes)
+        yield _gauge("model_bytes", loaded_models.model_sizes(), "category", "version")
+        loads = {("loaded",): loaded_models.loads, ("refused",): loaded_models.refusals}
         yield _counter("model_loads", loads, "outcome")
         if torch.cuda.is_available():
             yield _gauge("gpu_bytes", torch.cuda.memory_allocated())

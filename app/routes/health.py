@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.dependencies import BatcherDep, DrainingDep, ResidencyDep
+from app.dependencies import BatcherDep, DrainingDep, LoadedModelsDep
 from app.errors.problems import Problem
 from app.routes.openapi import documented
 from app.schemas.health import Health
@@ -23,7 +23,7 @@ async def live(batcher: BatcherDep) -> Health:
 # run in may all be waiting for a database that hangs, and that is no reason to send predictions elsewhere.
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses=documented("internal", "model-loading", "draining"))
-async def ready(residency: ResidencyDep, batcher: BatcherDep, draining: DrainingDep) -> Health:
+async def ready(loaded_models: LoadedModelsDep, batcher: BatcherDep, draining: DrainingDep) -> Health:
     """Answer 200 when the active model of each category is loaded.
 
     If an active version cannot be loaded at start, this stays at 503 while other categories are served. The
@@ -34,6 +34,6 @@ async def ready(residency: ResidencyDep, batcher: BatcherDep, draining: Draining
     need neither. See the metrics `flowgauge_history_accepting` and `flowgauge_history_failing`.
     """
     draining.require_not_begun()
-    residency.expect_ready()
+    loaded_models.require_ready()
     batcher.require_alive()
     return Health(status="ready")

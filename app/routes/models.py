@@ -10,13 +10,18 @@ from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from app.auth.access import MaySeeModels
-from app.dependencies import Category, ResidencyDep, SettingsDep, Version
+from app.dependencies import Category, LoadedModelsDep, SettingsDep, Version
 from app.errors.problems import Problem
 from app.inspection.decision import to_schema
-from app.registry.catalogue import categories, require_readable, resolve, unknown_model
-from app.registry.loader import reason
+from app.registry.catalogue import (
+    find_version_folder,
+    list_categories,
+    require_readable,
+    unknown_model_problem,
+)
+from app.registry.loaded_models import LoadedModels
+from app.registry.loader import describe_error
 from app.registry.report_files import MAX_REPORT_BYTES, REPORT, report_files
-from app.registry.residency import Residency
 from app.routes.openapi import documented
 from app.schemas import models as schemas
 from flows.fastflow.bundle import bundle, models_folder
@@ -51,7 +56,7 @@ def list_models(settings: SettingsDep, caller: MaySeeModels) -> schemas.ModelLis
                 active=models_folder.active_version(settings.models, name),
                 versions=models_folder.versions(settings.models, name),
             )
-            for name in categories(settings.models)
+            for name in list_categories(settings.models)
             if caller.categories is None or name in caller.categories
         ]
     )
@@ -59,20 +64,24 @@ def list_models(settings: SettingsDep, caller: MaySeeModels) -> schemas.ModelLis
 
 @router.get("/{category}", responses=documented("unknown-model", "internal", "model-loading"))
 def get_model(
-    category: Category, settings: SettingsDep, residency: ResidencyDep, _: MaySeeModels
+    category: Category, settings: SettingsDep, loaded_models: LoadedModelsDep, _: MaySeeModels
 ) -> schemas.Model:
     """Return the versions of a category: metrics, thresholds, training data and its licence."""
-    return told(settings.models, category, loaded_versions(residency, category))
+    return told(settings.models, category, loaded_versions(loaded_models, category))
 
 
 @router.get(
     "/{category}/versions/{version}", responses=documented("unknown-model", "internal", "model-loading")
 )
 def get_version(
-    category: Category, version: Version, settings: SettingsDep, residency: ResidencyDep, _: MaySeeModels
+    category: Category,
+    version: Version,
+    settings: SettingsDep,
+    loaded_models: LoadedModelsDep,
+    _: MaySeeModels,
 ) -> schemas.Version:
     """Return metrics, thresholds and training data of a version."""
-    return told_version(settings.models, category, version, loaded_versions(residency, category))
+    return told_version(settings.models, category, version, loaded_versions(loaded_models, category))
 
 
 @router.get(
@@ -96,7 +105,7 @@ def get_report_file(
 
     The file is verified against the manifest. Browsers get it as text or as a page without scripts.
     """
-    folder = resolve(settings.models, category, version)
+    folder = find_version_folder(settings.models, category, version)
     try:
         manifest = bundle.read_manifest(folder)
         if name not in report_files(manifest):
@@ -124,7 +133,7 @@ def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
         for version in models_folder.versions(models, category)
     ]
     if not versions:
-        raise unknown_model(models, category, None)
+        raise unknown_model_problem(models, category, None)
     return schemas.Model(
         category=category,
         active=models_folder.active_version(models, category),
@@ -135,14 +144,14 @@ def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
 
 def told_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
     """Describe a version; arguments and problems as of `told`."""
-    folder = resolve(models, category, version)
+    folder = find_version_folder(models, category, version)
     details, trouble = None, None
     try:
         manifest = bundle.read_manifest(folder)
         details = _details(manifest, bundle.manifest_sha256(folder, manifest))
     except bundle.BundleError as error:
         logger.warning("the manifest of %s cannot be read", folder, exc_info=True)
-        trouble = reason(error, folder, models)
+        trouble = describe_error(error, folder, models)
     return schemas.Version(
         version=version,
         active=version == models_folder.active_version(models, category),
@@ -152,9 +161,9 @@ def told_version(models: Path, category: str, version: str, loaded: Collection[s
     )
 
 
-def loaded_versions(residency: Residency, category: str) -> set[str]:
+def loaded_versions(loaded_models: LoadedModels, category: str) -> set[str]:
     """Return the versions of a category that are in memory."""
-    return {version for name, version in residency.loaded() if name == category}
+    return {version for name, version in loaded_models.model_sizes() if name == category}
 
 
 def _details(manifest: Manifest, sha256: str) -> schemas.VersionDetails:

@@ -11,8 +11,8 @@ from app.auth.access import AnyCaller, MayPredict, MaySeeModels
 from app.dependencies import (
     VERSION_IN_PATH,
     Category,
+    LoadedModelsDep,
     PredictorDep,
-    ResidencyDep,
     SettingsDep,
     require_not_draining,
 )
@@ -23,7 +23,7 @@ from app.http.query_parameters import require_known_query
 from app.inspection.params import PredictParamsDep
 from app.inspection.predict import PROBLEMS, PredictBody, PredictHandler
 from app.open_inference import incoming, outgoing
-from app.registry.catalogue import resolve
+from app.registry.catalogue import find_version_folder
 from app.routes import health
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import INFER_EXTRA
@@ -68,7 +68,7 @@ def model_metadata(
 ) -> schemas.ModelMetadata:
     """Return the inputs and outputs of a model."""
     version = request.path_params.get("version")
-    resolve(settings.models, category, version)
+    find_version_folder(settings.models, category, version)
     versions = models_folder.versions(settings.models, category) if version is None else [version]
     inputs = [*incoming.INPUTS]
     outputs = [
@@ -84,10 +84,10 @@ _READY = _documented("unknown-model", "rejected-bundle", "internal", "model-load
 @router.get("/models/{category}/ready", responses=_READY)
 @router.get("/models/{category}/versions/{version}/ready", responses=_READY, dependencies=[VERSION_IN_PATH])
 async def model_ready(
-    request: Request, category: Category, residency: ResidencyDep, _: MayPredict
+    request: Request, category: Category, loaded_models: LoadedModelsDep, _: MayPredict
 ) -> dict[str, str | bool]:
     """Answer 200 when the version is loaded; load it first if needed."""
-    await cancel_on_disconnect(request, residency.get(category, request.path_params.get("version")))
+    await cancel_on_disconnect(request, loaded_models.get(category, request.path_params.get("version")))
     return {"name": category, "ready": True}
 
 

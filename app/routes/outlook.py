@@ -8,15 +8,15 @@ from starlette.concurrency import run_in_threadpool
 from app.auth.access import MaySeeHistory
 from app.database import clock
 from app.database.engine import Database
-from app.dependencies import Category, HistoryDep, ResidencyDep, StoreDep
+from app.dependencies import Category, HistoryDep, LoadedModelsDep, StoreDep
 from app.history import changes, decision_counts, outlook
 from app.history.decision_counts import TimeSpan
 from app.history.outlook import ThresholdPosition
 from app.http.preconditions import READING_PROBLEMS
 from app.inspection.decision import to_schema
 from app.registry import model_settings
-from app.registry.calibrations import Slot, or_own
-from app.registry.store import Store
+from app.registry.calibrations import CalibrationTarget, choose_calibrator
+from app.registry.store import ModelStore
 from app.routes.openapi import documented
 from app.routes.parameters import StationOfCalibration
 from app.schemas import outlook as schemas
@@ -51,7 +51,7 @@ Band = Annotated[
 async def get_outlook(
     category: Category,
     _: MaySeeHistory,
-    residency: ResidencyDep,
+    loaded_models: LoadedModelsDep,
     store: StoreDep,
     history: HistoryDep,
     rates: Rates = None,
@@ -64,30 +64,30 @@ async def get_outlook(
     how many good parts would be rejected and how many defective ones passed, weighted as in /rates. Only
     inspections with comparable scores count: same version, precision, calibration and region of interest.
     """
-    detector = await residency.get(category)
+    detector = await loaded_models.get(category)
     # Not among the threads that predictions look up their idempotency keys in: this may take a while.
     return await run_in_threadpool(_look, store, history.database, detector, station, rates, review_fpr)
 
 
 def _look(
-    store: Store,
+    store: ModelStore,
     database: Database,
     detector: Detector,
     station: str | None,
     rates: list[float] | None,
     review_fpr: float | None,
 ) -> schemas.Outlook:
-    slot = Slot.of(detector, station)
+    slot = CalibrationTarget.of(detector, station)
     category, version = slot.manifest.category, slot.manifest.version
     settings = store.settings(category)
     if review_fpr is not None:
         settings = settings.model_copy(update={"review_fpr": review_fpr})
-    calibrator = or_own(detector, store.calibrations.find(slot))
+    calibrator = choose_calibrator(detector, store.calibrations.find(slot))
     stations = store.calibrations.stations(slot)
     in_force = settings.target_fpr or calibrator.target_fpr
     wanted = sorted({in_force, *(RATES if rates is None else rates)})
     thresholds = [
-        model_settings.thresholds(calibrator, settings.model_copy(update={"target_fpr": rate}))
+        model_settings.apply_settings(calibrator, settings.model_copy(update={"target_fpr": rate}))
         for rate in wanted
     ]
     has_region = settings.region is not None or bool(settings.stations)
@@ -129,7 +129,7 @@ def _look(
         station=station,
         stations=stations,
         target_fpr=in_force,
-        review_fpr=model_settings.review_fpr(calibrator, settings),
+        review_fpr=model_settings.resolve_review_fpr(calibrator, settings),
         window=window,
         positions=positions,
     )

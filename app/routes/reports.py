@@ -138,4 +138,4 @@ def _require_known(connection: Connection, settings: SettingsDep, category: str)
         inspected = select(inspections.c.id).where(inspections.c.category == category).limit(1)
         if connection.scalar(inspected) is not None:
             return
-    raise catalogue.unknown_model(settings.models, category, None)
+    raise catalogue.unknown_model_problem(settings.models, category, None)

@@ -11,7 +11,7 @@ from app.errors.problems import Problem
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.inspection.decision import to_schema
 from app.registry import model_settings
-from app.registry.category_settings import CategorySettings, Region
+from app.registry.category_settings import CategorySettings, StoredRegion
 from app.routes.openapi import documented
 from app.routes.parameters import OptionalReason, StationOfRegion
 from app.schemas import tuning as schemas
@@ -27,7 +27,7 @@ async def get_thresholds(
     category: Category, response: Response, store: StoreDep, _: MaySeeModels
 ) -> schemas.Rates:
     """Return the set false-reject rates and the thresholds that follow for the active version."""
-    detector = await store.residency.get(category)
+    detector = await store.loaded_models.get(category)
     settings = await asyncio.to_thread(store.settings, category)
     calibrator = await asyncio.to_thread(store.calibrations.get, detector)
     return _rates(response, detector, calibrator, settings)
@@ -51,7 +51,7 @@ async def change_thresholds(
     wanted = change.model_dump(include={"target_fpr", "review_fpr"} & change.model_fields_set)
     known = {"reason": change.reason, "to": wanted}
     async with audited(request, "model.thresholds", category, known) as detail:
-        detector = await store.residency.get(category)
+        detector = await store.loaded_models.get(category)
         calibrator = await asyncio.to_thread(store.calibrations.get, detector)
 
         def edit(settings: CategorySettings) -> CategorySettings:
@@ -59,7 +59,7 @@ async def change_thresholds(
             detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
             detail["revision"] = settings.revision
             after = settings.model_copy(update={**wanted, "rates_revision": settings.revision})
-            model_settings.require_band(calibrator, after)
+            model_settings.require_review_band(calibrator, after)
             return after
 
         settings = await asyncio.to_thread(store.change_settings, category, edit)
@@ -71,7 +71,7 @@ async def get_region(
     category: Category, response: Response, store: StoreDep, _: MaySeeModels, station: StationOfRegion = None
 ) -> schemas.RegionOfInterest:
     """Return the region of interest of a station, or the general one."""
-    detector = await store.residency.get(category)
+    detector = await store.loaded_models.get(category)
     settings = await asyncio.to_thread(store.settings, category)
     return await asyncio.to_thread(_shown, response, station, detector, settings)
 
@@ -96,12 +96,12 @@ async def set_region(
     # Thousands of corners are written down once, where they hold; a client that is refused repeats them.
     known = {"station": station, "reason": reason, "corners": sum(map(len, area.polygons))}
     async with audited(request, "model.region", category, known) as detail:
-        detector = await store.residency.get(category)
+        detector = await store.loaded_models.get(category)
 
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _region(settings, station)
             require_match(if_match, before.revision if before else None)
-            region = Region(revision=settings.revision, **area.model_dump())
+            region = StoredRegion(revision=settings.revision, **area.model_dump())
             model_settings.require_region(detector, region)
             detail.update(
                 {"to": area.model_dump(), "from": before and before.model_dump()}, revision=settings.revision
@@ -135,11 +135,11 @@ async def delete_region(
         await asyncio.to_thread(store.change_settings, category, edit)
 
 
-def _region(settings: CategorySettings, station: str | None) -> Region | None:
+def _region(settings: CategorySettings, station: str | None) -> StoredRegion | None:
     return settings.region if station is None else settings.stations.get(station)
 
 
-def _require_region(settings: CategorySettings, station: str | None) -> Region:
+def _require_region(settings: CategorySettings, station: str | None) -> StoredRegion:
     region = _region(settings, station)
     if region is None:
         whose = "for stations without one of their own" if station is None else f"for station {station!r}"
@@ -147,7 +147,7 @@ def _require_region(settings: CategorySettings, station: str | None) -> Region:
     return region
 
 
-def _with(settings: CategorySettings, station: str | None, region: Region | None) -> CategorySettings:
+def _with(settings: CategorySettings, station: str | None, region: StoredRegion | None) -> CategorySettings:
     if station is None:
         return settings.model_copy(update={"region": region})
     stations = {name: value for name, value in settings.stations.items() if name != station}
@@ -181,5 +181,5 @@ def _rates(
         version=detector.manifest.version,
         target_fpr=settings.target_fpr,
         review_fpr=settings.review_fpr,
-        threshold=to_schema(model_settings.thresholds(calibrator, settings)),
+        threshold=to_schema(model_settings.apply_settings(calibrator, settings)),
     )

@@ -29,9 +29,9 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.main import create_app
 from app.registry.calibrations import CalibrationFiles
+from app.registry.loaded_models import LoadedModels
 from app.registry.loader import Loader
-from app.registry.residency import Residency
-from app.registry.store import Store
+from app.registry.store import ModelStore
 from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
@@ -67,17 +67,17 @@ def first(store: Path) -> str:
 
 
 @pytest.fixture
-def residency(store: Path) -> Iterator[Residency]:
+def loaded_models(store: Path) -> Iterator[LoadedModels]:
     """The models in memory of a service without its parts."""
-    residency = Residency(store, Loader(store, "cpu"), 2**31)
-    yield residency
-    residency.close()
+    loaded_models = LoadedModels(store, Loader(store, "cpu"), 2**31)
+    yield loaded_models
+    loaded_models.close()
 
 
 @pytest.fixture
-def changes(store: Path, residency: Residency) -> Store:
+def changes(store: Path, loaded_models: LoadedModels) -> ModelStore:
     """The models folder as that service changes it."""
-    return Store(store, residency, 2**30, CalibrationFiles(store))
+    return ModelStore(store, loaded_models, 2**30, CalibrationFiles(store))
 
 
 @pytest.fixture(scope="session")

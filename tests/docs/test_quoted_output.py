@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from tests.app.calibrating import good
+from tests.app.support.calibrations import good_images
 from training.config.load_config import dump_config
 from training.config.run_config import RunConfig
 from training.data.check.findings import TITLES
@@ -78,7 +78,7 @@ def test_data_check_prints_what_the_guide_quotes(tiny_data: Path) -> None:
 def test_recalibration_prints_what_the_guide_quotes(tiny_bundle_store: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_bundle_store, tmp_path / "models")
     (tmp_path / "good").mkdir()
-    for i, data in enumerate(good(19)):
+    for i, data in enumerate(good_images(19)):
         (tmp_path / "good" / f"{i:02}.png").write_bytes(data)
     options = ["--station", "line-3", "--reason", "new lamp", "--device", "cpu", "--threads", "1"]
     places: list[str | Path] = ["--models", tmp_path / "models", "--images", tmp_path / "good"]

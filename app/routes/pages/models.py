@@ -11,14 +11,14 @@ from starlette.responses import Response
 
 from app.auth.access import MaySeeModels
 from app.database.engine import Database
-from app.dependencies import Category, DriftDep, HistoryDep, ResidencyDep, SettingsDep, StoreDep, Version
+from app.dependencies import Category, DriftDep, HistoryDep, LoadedModelsDep, SettingsDep, StoreDep, Version
 from app.errors.problems import Problem
 from app.history import browsing
 from app.history.drift import DriftMonitor, DriftState
 from app.registry import model_settings
 from app.registry.catalogue import require_readable
-from app.registry.residency import Residency
-from app.registry.store import Store
+from app.registry.loaded_models import LoadedModels
+from app.registry.store import ModelStore
 from app.routes import calibrations, models
 from app.routes.pages.filter import categories
 from app.schemas.access import Permission
@@ -48,7 +48,11 @@ class Serving:
 
 @router.get("/models", response_class=Response)
 async def show_models(
-    caller: MaySeeModels, page: PagePart, settings: SettingsDep, residency: ResidencyDep, drift: DriftDep
+    caller: MaySeeModels,
+    page: PagePart,
+    settings: SettingsDep,
+    loaded_models: LoadedModelsDep,
+    drift: DriftDep,
 ) -> Response:
     """List the categories."""
     watched = drift if page.may(Permission.HISTORY) else None
@@ -56,7 +60,7 @@ async def show_models(
     def read() -> list[dict[str, Any]]:
         require_readable(settings.models)
         names = categories(settings.models, caller)
-        return [_row(settings.models, name, residency, watched) for name in names]
+        return [_row(settings.models, name, loaded_models, watched) for name in names]
 
     return page.render("models.html", rows=await asyncio.to_thread(read))
 
@@ -67,16 +71,16 @@ async def show_model(
     _: MaySeeModels,
     page: PagePart,
     settings: SettingsDep,
-    residency: ResidencyDep,
+    loaded_models: LoadedModelsDep,
     store: StoreDep,
     drift: DriftDep,
     history: HistoryDep,
 ) -> Response:
     """Show a category: what serves, where its thresholds stand, what counts, and its versions."""
-    loaded = models.loaded_versions(residency, category)
+    loaded = models.loaded_versions(loaded_models, category)
     model = await asyncio.to_thread(models.told, settings.models, category, loaded)
     try:
-        detector = await residency.get(category)
+        detector = await loaded_models.get(category)
         serving = await asyncio.to_thread(_serving, store, detector)
     except Problem as problem:
         serving = Serving([], trouble=problem.detail)
@@ -85,12 +89,12 @@ async def show_model(
     if page.may(Permission.HISTORY):
         windows = await asyncio.to_thread(drift.windows, category)
         stations.update(await asyncio.to_thread(_stations, history.database, category))
-    in_place = residency.serving(category)
+    in_place = loaded_models.serving_version(category)
     return page.render(
         "model.html",
         model=model,
         active=next((one for one in model.versions if one.active), None),
-        refusal=residency.refusal(category, model.active),
+        refusal=loaded_models.refusal(category, model.active),
         in_place=in_place,
         shown=next((one for one in model.versions if one.version == in_place), None),
         precision=settings.precision,
@@ -109,24 +113,26 @@ async def show_version(
     _: MaySeeModels,
     page: PagePart,
     settings: SettingsDep,
-    residency: ResidencyDep,
+    loaded_models: LoadedModelsDep,
 ) -> Response:
     """Show how a version was trained."""
-    loaded = models.loaded_versions(residency, category)
+    loaded = models.loaded_versions(loaded_models, category)
     found = await asyncio.to_thread(models.told_version, settings.models, category, version, loaded)
     report = await asyncio.to_thread(training_report, settings.models / category / version)
-    refusal = residency.refusal(category, version) if found.active else None
+    refusal = loaded_models.refusal(category, version) if found.active else None
     return page.render(
         "version.html",
         category=category,
         version=found,
         report=report,
         refusal=refusal,
-        in_place=residency.serving(category),
+        in_place=loaded_models.serving_version(category),
     )
 
 
-def _row(folder: Path, category: str, residency: Residency, drift: DriftMonitor | None) -> dict[str, Any]:
+def _row(
+    folder: Path, category: str, loaded_models: LoadedModels, drift: DriftMonitor | None
+) -> dict[str, Any]:
     """A category in the list.
 
     `named` is what is said to be active, and need not be there, or was refused, as `refusal` says; `serving`
@@ -142,19 +148,19 @@ def _row(folder: Path, category: str, residency: Residency, drift: DriftMonitor 
         "versions": len(models_folder.versions(folder, category)),
         "active": active,
         "named": named,
-        "refusal": residency.refusal(category, named),
-        "serving": residency.serving(category),
+        "refusal": loaded_models.refusal(category, named),
+        "serving": loaded_models.serving_version(category),
         "drift": [] if drift is None else drift.windows(category),
     }
 
 
-def _serving(store: Store, detector: Detector) -> Serving:
+def _serving(store: ModelStore, detector: Detector) -> Serving:
     category = detector.manifest.category
     settings = store.settings(category)
     regions = [None] if settings.region else []
     return Serving(
         calibrations.all_told(store, detector),
-        model_settings.review_fpr(store.calibrations.get(detector), settings),
+        model_settings.resolve_review_fpr(store.calibrations.get(detector), settings),
         detector.calibrator.review_fpr,
         (*regions, *settings.stations),
     )

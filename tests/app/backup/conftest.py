@@ -13,7 +13,7 @@ from app.backup.folder import BackupFolder
 from app.backup.restore import restore
 from app.main import create_app
 from app.settings import Settings
-from tests.app.calibrating import send
+from tests.app.support.calibrations import post_calibration
 
 RAW = {"Content-Type": "image/png"}
 Images = dict[str, list[bytes]]
@@ -60,7 +60,7 @@ def work(settings: Settings, images: Images) -> tuple[list[bytes], list[dict[str
         tag = client.get("/v1/models/tiny/thresholds").headers["ETag"]
         changed = client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": tag})
         assert changed.status_code == 200, changed.text
-        assert send(client, images["good"], station="line-3").status_code == 201
+        assert post_calibration(client, images["good"], station="line-3").status_code == 201
     return chosen, answers
 
 

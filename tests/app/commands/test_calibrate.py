@@ -18,7 +18,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration.parts import PARTS
 from flows.fastflow.imaging.decoder import read_image
-from tests.app.calibrating import URL, good
+from tests.app.support.calibrations import URL, good_images
 from tests.conftest import png
 
 Run = Callable[..., Result]
@@ -34,7 +34,7 @@ def pictures(tmp_path: Path) -> Path:
     """A folder with 19 pictures of good parts, and what an operating system leaves beside them."""
     folder = tmp_path / "good"
     (folder / ".Trash").mkdir(parents=True)
-    for i, data in enumerate(good(19)):
+    for i, data in enumerate(good_images(19)):
         (folder / f"{i:02}.png").write_bytes(data)
     (folder / "notes.txt").write_text("no picture")
     (folder / "._00.png").write_bytes(b"a Mac's notes")

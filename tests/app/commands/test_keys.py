@@ -11,7 +11,7 @@ from app.auth.keys import PATTERN
 from app.commands.keys import app
 from app.main import create_app
 from app.settings import Settings
-from tests.app.guarded import WHO
+from tests.app.support.guard import SESSION_URL
 
 
 def run(*arguments: str) -> Result:
@@ -37,12 +37,12 @@ def test_a_key_made_before_the_first_start_opens_the_service(tmp_path: Path) -> 
     key = create("--role", "line", "--name", "line 3")
     (tmp_path / "models").mkdir()
     with TestClient(create_app(Settings(models=tmp_path / "models"))) as client:
-        assert client.get(WHO).status_code == 401
-        assert client.get(WHO, headers={"X-API-Key": key}).json()["name"] == "line 3"
+        assert client.get(SESSION_URL).status_code == 401
+        assert client.get(SESSION_URL, headers={"X-API-Key": key}).json()["name"] == "line 3"
         # The service runs; what the command changes is seen after a moment, or at once when it is asked.
         run("revoke", key[3:19])
         client.app.state.keyring.reload()  # type: ignore[attr-defined]
-        assert client.get(WHO, headers={"X-API-Key": key}).status_code == 401
+        assert client.get(SESSION_URL, headers={"X-API-Key": key}).status_code == 401
 
 
 def test_works_on_the_database_that_the_server_would_use(

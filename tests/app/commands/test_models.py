@@ -17,9 +17,9 @@ from app.registry.category_settings import SETTINGS
 from app.schemas.access import AuditEntry
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
-from tests.app.bundles import again, left_in
 from tests.app.conftest import Serve
-from tests.app.stores import damage
+from tests.app.support.bundles import copy_version, list_folder
+from tests.app.support.models_folders import damage_bundle
 from tests.conftest import picture, png
 
 Run = Callable[..., Result]
@@ -70,14 +70,14 @@ def failed(result: Result) -> str:
 
 class TestList:
     def test_marks_what_serves_and_what_did(self, run: Run, store: Path, first: str) -> None:
-        again(store, "v1", "nut")
-        again(store, "x9")
+        copy_version(store, "v1", "nut")
+        copy_version(store, "x9")
         models_folder.activate(store, "tiny", "x9")
         assert said(run("list")) == f"nut/v1\ntiny/{first}  previous\ntiny/x9  active\n"
 
     def test_for_programs(self, run: Run, store: Path, first: str) -> None:
-        again(store, "v1", "nut")
-        models_folder.activate(store, "tiny", str(again(store, "x9").name))
+        copy_version(store, "v1", "nut")
+        models_folder.activate(store, "tiny", str(copy_version(store, "x9").name))
         assert json.loads(said(run("list", "--json"))) == [
             {"category": "nut", "active": None, "previous": None, "versions": ["v1"]},
             {"category": "tiny", "active": "x9", "previous": first, "versions": [first, "x9"]},
@@ -86,14 +86,14 @@ class TestList:
 
 class TestVerify:
     def test_all_or_those_that_are_named(self, run: Run, store: Path, first: str) -> None:
-        again(store, "v1", "nut")
-        again(store, "x9")
+        copy_version(store, "v1", "nut")
+        copy_version(store, "x9")
         assert said(run("verify")) == f"nut/v1  good\ntiny/{first}  good\ntiny/x9  good\n"
         assert said(run("verify", "tiny")) == f"tiny/{first}  good\ntiny/x9  good\n"
         assert said(run("verify", "tiny", "x9")) == "tiny/x9  good\n"
 
     def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str) -> None:
-        damage(again(store, "x9"))
+        damage_bundle(copy_version(store, "x9"))
         result = run("verify")
         assert result.exit_code == 1
         good, bad = result.stdout.split("\n", 1)
@@ -107,7 +107,7 @@ class TestPack:
     def test_what_is_packed_here_is_uploaded_and_serves_there(
         self, run: Run, store: Path, serve_http: Serve, tmp_path: Path
     ) -> None:
-        again(store, "x9")
+        copy_version(store, "x9")
         assert said(run("pack", "tiny", "x9")) == "tiny-x9.zip\n"
         models_folder.delete(store, "tiny", "x9")
         settings = Settings(history=tmp_path / "history")
@@ -147,7 +147,7 @@ class TestPack:
 @pytest.mark.usefixtures("entries")
 class TestActivate:
     def test_and_roll_back_and_forth(self, run: Run, store: Path, first: str) -> None:
-        again(store, "x9")
+        copy_version(store, "x9")
         assert said(run("activate", "tiny", "x9")) == "tiny/x9 is active.\n"
         for version in (first, "x9"):
             assert said(run("rollback", "tiny")) == f"tiny/{version} is active.\n"
@@ -156,7 +156,7 @@ class TestActivate:
     def test_what_was_calibrated_after_the_one_before_is_said_to_be_of_no_use(
         self, run: Run, store: Path, first: str
     ) -> None:
-        again(store, "x9")
+        copy_version(store, "x9")
         renewals = models_folder.calibrations_folder(store / "tiny" / first)
         renewals.mkdir(parents=True)
         (renewals / "float32.json").write_text("{}")
@@ -172,20 +172,20 @@ class TestActivate:
         assert said(run("rollback", "tiny")) == "tiny/x9 is active.\n"
 
     def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str) -> None:
-        damage(again(store, "x9"))
+        damage_bundle(copy_version(store, "x9"))
         assert "flow.safetensors was changed" in failed(run("activate", "tiny", "x9"))
         assert models_folder.active_version(store, "tiny") == first
         assert models_folder.previous_version(store, "tiny") is None
 
     def test_one_that_what_is_set_does_not_fit(self, run: Run, store: Path, first: str) -> None:
-        again(store, "x9")
+        copy_version(store, "x9")
         (store / "tiny" / SETTINGS).write_text('{"review_fpr": 0.05}')
         assert "must be more than target_fpr, 0.1" in failed(run("activate", "tiny", "x9"))
         assert models_folder.active_version(store, "tiny") == first
 
     def test_back_from_one_whose_folder_is_gone(self, run: Run, store: Path, first: str) -> None:
         """It is a reason to go back."""
-        models_folder.activate(store, "tiny", again(store, "x9").name)
+        models_folder.activate(store, "tiny", copy_version(store, "x9").name)
         shutil.rmtree(store / "tiny" / "x9")
         assert said(run("rollback", "tiny")) == f"tiny/{first} is active.\n"
         assert models_folder.active_version(store, "tiny") == first
@@ -214,17 +214,17 @@ class TestAudit:
     def test_what_was_refused(
         self, run: Run, store: Path, arguments: list[str], reason: str, entries: Entries
     ) -> None:
-        before = left_in(store)
+        before = list_folder(store)
         line = failed(run(*arguments))
         assert reason in line
         [entry] = entries()
         assert (entry.action, entry.target) == (f"model.{arguments[0]}", "/".join(arguments[1:]))
         assert (entry.outcome, entry.actor) == ("refused", "command line")
         assert f"error: {entry.detail['refusal']}" == line
-        assert left_in(store) == before
+        assert list_folder(store) == before
 
     def test_what_was_done(self, run: Run, store: Path, first: str, entries: Entries) -> None:
-        again(store, "x9")
+        copy_version(store, "x9")
         for arguments in (["activate", "tiny", "x9"], ["rollback", "tiny"], ["delete", "tiny", "x9"]):
             said(run(*arguments))
         assert [(e.action, e.target, e.outcome, e.detail) for e in entries()] == [
@@ -237,7 +237,7 @@ class TestAudit:
         self, run: Run, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("FLOWGAUGE_ENGINE", "auto")  # OpenVINO keeps what it converts for a server
-        again(store, "x9")
+        copy_version(store, "x9")
         for arguments, code in ((("activate", "tiny", "x9"), 0), (("delete", "tiny", "x9"), 1)):
             result = run(*arguments)
             assert result.exit_code == code

@@ -23,11 +23,11 @@ from app.registry.category_settings import SETTINGS
 from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
-from tests.app.calibrating import good
 from tests.app.client.conftest import Network, make_key, problem
 from tests.app.client.conftest import network as network  # the fixtures
 from tests.app.client.conftest import served as served
 from tests.app.client.conftest import url as url
+from tests.app.support.calibrations import good_images
 from tests.support.odd_names import ESCAPED, renamed
 from tests.support.waiting import eventually
 
@@ -119,7 +119,7 @@ def test_settings_decide_here_as_on_a_server(run: Run, folder: Path, store: Path
         corners = [[0, 0], [64, 0], [64, 40], [0, 40]]
         area = {"image": {"width": 64, "height": 64}, "polygons": [corners]}
         assert client.put("/region?station=line-3", json=area).status_code == 200
-        files = [("file", (f"{i}.png", data)) for i, data in enumerate(good(9))]
+        files = [("file", (f"{i}.png", data)) for i, data in enumerate(good_images(9))]
         query = "/calibrations?reason=x&station=line-3"
         assert client.post(query, files=files, headers=match, timeout=60).status_code == 201
         seen = []

@@ -184,7 +184,7 @@ def test_serves_says_where_to_go_and_stops_cleanly(
     assert "id=in-the-log" in log
     assert "bad/v1 was refused" in log
     assert "sha256" in log
-    assert log.count("flowgauge.residency: loaded tiny/") == 1
+    assert log.count("flowgauge.loaded_models: loaded tiny/") == 1
 
 
 def test_work_outlives_sigterm(tmp_path: Path, store: Path, tiny_images: dict[str, list[bytes]]) -> None:
@@ -209,7 +209,7 @@ def test_work_outlives_sigterm(tmp_path: Path, store: Path, tiny_images: dict[st
         assert response.status_code == 200
         started.process.wait(timeout=60)
     assert started.process.returncode == 0, started.log
-    assert started.log.count("flowgauge.residency: loaded tiny/") == 1
+    assert started.log.count("flowgauge.loaded_models: loaded tiny/") == 1
 
 
 def test_speaks_tls_and_hears_of_clients_from_a_proxy_that_is_named(

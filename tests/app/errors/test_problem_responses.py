@@ -4,7 +4,7 @@ from starlette.testclient import TestClient
 from app.database.engine import DatabaseUnavailable
 from app.errors import problem_responses
 from app.errors.problems import TYPES, Problem
-from tests.app.guarded import expect_problem
+from tests.app.support.guard import assert_problem
 
 
 def test_what_an_error_is_answered_with(caplog: pytest.LogCaptureFixture) -> None:
@@ -28,7 +28,7 @@ def test_what_an_error_is_answered_with(caplog: pytest.LogCaptureFixture) -> Non
 )
 def test_unknown_paths(service: TestClient, path: str) -> None:
     response = service.get(path)
-    expect_problem(response, 404, "not-found")
+    assert_problem(response, 404, "not-found")
     assert (response.json()["title"], response.json()["instance"]) == (TYPES["not-found"].title, path)
 
 
@@ -43,7 +43,7 @@ def test_a_mistyped_address_is_told_to_a_browser_by_a_page(service: TestClient) 
 
 def test_of_very_many_faults_a_few_are_told(service: TestClient) -> None:
     body = {f"field {i}": 1 for i in range(100)}
-    detail = expect_problem(service.post("/v1/keys", json=body), 400, "invalid-request")
+    detail = assert_problem(service.post("/v1/keys", json=body), 400, "invalid-request")
     assert detail.endswith("; and 94 more")
     assert detail.count("is unknown") + detail.count("is required") == 8
     corners = {"image": {"width": 9, "height": 9}, "polygons": [[""] * 400] * 60}
@@ -51,7 +51,7 @@ def test_of_very_many_faults_a_few_are_told(service: TestClient) -> None:
         service.post("/v1/models/tiny/predict?" + "&".join(["inline=x"] * 5000)),
         service.put("/v1/models/tiny/region", json=corners),
     ):
-        assert len(expect_problem(response, 400, "invalid-request")) < 1000
+        assert len(assert_problem(response, 400, "invalid-request")) < 1000
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_wrong_methods(service: TestClient, method: str, path: str, allowed: str
     response = service.request(method, path)
     assert response.headers["Allow"] == allowed
     if method != "HEAD":
-        detail = expect_problem(response, 405, "method-not-allowed")
+        detail = assert_problem(response, 405, "method-not-allowed")
         assert detail == f"{method} is not allowed here; allowed: {allowed}."
 
 
@@ -94,7 +94,7 @@ def test_invalid_parameters_are_explained_in_our_words(
     service: TestClient, query: str, complaint: str
 ) -> None:
     response = service.post(f"/v1/models/tiny/predict?{query}", content=b"")
-    assert expect_problem(response, 400, "invalid-request") == complaint
+    assert assert_problem(response, 400, "invalid-request") == complaint
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_invalid_parameters_are_explained_in_our_words(
 )
 def test_a_body_that_is_none_is_told_so(service: TestClient, body: bytes, kind: str, complaint: str) -> None:
     response = service.post("/v1/keys", content=body, headers={"Content-Type": kind})
-    assert expect_problem(response, 400, "invalid-request") == complaint
+    assert assert_problem(response, 400, "invalid-request") == complaint

@@ -12,7 +12,7 @@ from app.events import feed as feeds
 from app.events import log
 from app.events.feed import Feed, ReaderTooSlow
 from app.events.log import EventSelector, NewEvent, NumberedEvent
-from tests.app.databases import with_identity
+from tests.app.support.databases import create_database
 from tests.support.waiting import until
 
 ALL = EventSelector()
@@ -30,7 +30,7 @@ def name(events: list[NumberedEvent]) -> list[str]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = with_identity(tmp_path)
+    database = create_database(tmp_path)
     yield database
     database.close()
 

@@ -13,12 +13,12 @@ from app.events.feed import Feed
 from app.events.log import EventSelector, NewEvent
 from app.events.stream import EventStreamResponse
 from app.http import responses
-from tests.app.databases import with_identity
+from tests.app.support.databases import create_database
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = with_identity(tmp_path)
+    database = create_database(tmp_path)
     yield database
     database.close()
 

@@ -18,8 +18,8 @@ from app.registry.category_settings import SETTINGS, SettingsFiles
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Precision
-from tests.app.calibrating import renewal, slot_of
 from tests.app.history.rows import add, row
+from tests.app.support.calibrations import make_calibration, target_of
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
 
@@ -69,10 +69,10 @@ def test_reference_has_the_time_of_the_last_change(make_references: MakeReferenc
         return reference.since_ms
 
     folder = models_folder.resolve(store, "tiny")
-    slot = slot_of(folder)
+    slot = target_of(folder)
     settings, pointer = store / "tiny" / SETTINGS, store / "tiny" / models_folder.ACTIVE
     settings.write_text(json.dumps({"revision": 1, "rates_revision": 1}))
-    CalibrationFiles(store).change(slot, lambda _: renewal(slot, [5.0]))
+    CalibrationFiles(store).change(slot, lambda _: make_calibration(slot, [5.0]))
     renewals = models_folder.calibrations_folder(folder)
     files = (settings, pointer, renewals)
     for path in files:
@@ -86,20 +86,20 @@ def test_reference_has_the_time_of_the_last_change(make_references: MakeReferenc
 
 
 def test_new_calibration_is_the_reference_of_its_station(references: DriftReferences, store: Path) -> None:
-    line = slot_of(models_folder.resolve(store, "tiny"))
+    line = target_of(models_folder.resolve(store, "tiny"))
     third = replace(line, station="line-3")
     before = references("tiny")
     assert before is not None
     assert references("tiny", "line-3") is before
     files = CalibrationFiles(store)
-    files.change(third, lambda _: renewal(third, [3.0, 4.0]))
+    files.change(third, lambda _: make_calibration(third, [3.0, 4.0]))
     assert references("tiny") is before
     own = references("tiny", "line-3")
     assert own is not None
     assert (own.station, own.samples["score"].tolist()) == ("line-3", [3.0, 4.0])
     assert not own.same(before)
     assert own.since_ms >= before.since_ms
-    files.change(line, lambda _: renewal(line, [5.0]))
+    files.change(line, lambda _: make_calibration(line, [5.0]))
     after = references("tiny")
     assert after is not None
     assert (after.station, after.samples["score"].tolist()) == (None, [5.0])

@@ -11,8 +11,8 @@ import pytest
 
 from app.history.journal import Journal, JournalFull
 from app.history.journal_record import HistoryEntry, JournalRecord
-from app.registry.free_disk import SPARE_BYTES
-from tests.app.full_disk import files_of_at_most
+from app.registry.free_disk import MIN_FREE_BYTES
+from tests.app.support.full_disk import limit_file_size
 
 MANY = 2**40
 
@@ -196,14 +196,14 @@ def test_limit_holds_for_waiting_records(folder: Path) -> None:
 def test_disk_room_is_left_for_the_database(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(folder, MANY)
     free = list(os.statvfs(folder))
-    free[:2], free[4] = [1, 1], SPARE_BYTES + 99  # block sizes, and blocks that are free
+    free[:2], free[4] = [1, 1], MIN_FREE_BYTES + 99  # block sizes, and blocks that are free
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(free))
     journal.require_room(99)
     with pytest.raises(JournalFull, match="no room to spare"):
         journal.require_room(100)
 
 
-@files_of_at_most(4000)
+@limit_file_size(4000)
 def test_truncated_write_is_taken_back(folder: Path) -> None:
     first, second = record(1, size=300), record(2, size=400)
     journal = filled(folder, first)

@@ -14,7 +14,7 @@ from app.schemas.outlook import DecisionChange, ProjectedDecisions, Window
 from app.schemas.predict import Decision
 from flows.fastflow.manifest import Precision
 from tests.app.history.rows import add, decided, row
-from tests.app.plans import plans_of
+from tests.app.support.query_plans import record_query_plans
 
 EVER = TimeSpan(0, 2**45)
 
@@ -132,7 +132,7 @@ def test_query_plan_reads_only_the_latest_rows(database: Database) -> None:
     add(database, *(row() for _ in range(10)))
     with database.write() as connection:
         connection.exec_driver_sql("ANALYZE")
-    with plans_of(database) as plans:
+    with record_query_plans(database) as plans:
         project(database, ThresholdPosition(1.0, None), last=5)
     [plan] = plans
     inner = next(line for line in plan if "inspections" in line)

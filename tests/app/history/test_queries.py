@@ -10,7 +10,7 @@ from app.history import browsing, queries
 from app.history.queries import InspectionFilter
 from app.history.training_set import good_images, images_of_parts
 from tests.app.history.rows import add, row
-from tests.app.plans import plans_of
+from tests.app.support.query_plans import record_query_plans
 
 GIVEN: dict[str, Any] = {
     "category": "tiny",
@@ -37,7 +37,7 @@ def index_for(names: tuple[str, ...]) -> str:
 
 
 def test_each_filter_combination_has_an_index(database: Database) -> None:
-    with plans_of(database) as plans, database.read() as connection:
+    with record_query_plans(database) as plans, database.read() as connection:
         for names in COMBINATIONS:
             queries.find_page(connection, InspectionFilter(**{name: GIVEN[name] for name in names}), 50)
     assert dict(zip(COMBINATIONS, plans, strict=True)) == {
@@ -81,7 +81,7 @@ def test_every_index_returns_the_matching_rows(each_database: Database) -> None:
 
 def test_decisions_on_a_part_use_the_index_of_parts(database: Database) -> None:
     add(database, row(part_id="P-7"), row(part_id="P-7", category="b"), row(part_id="P-8"))
-    with plans_of(database) as plans, database.read() as connection:
+    with record_query_plans(database) as plans, database.read() as connection:
         of_tiny = InspectionFilter(part_id="P-7", categories=frozenset({"tiny"}))
         assert browsing.count_decisions(connection, of_tiny) == {"PASS": 1, "REVIEW": 0, "REJECT": 0}
         assert browsing.count_decisions(connection, InspectionFilter(part_id="P-7"))["PASS"] == 2
@@ -90,7 +90,7 @@ def test_decisions_on_a_part_use_the_index_of_parts(database: Database) -> None:
 
 def test_query_plan_finds_other_reviews_by_image(database: Database) -> None:
     add(database, row(verdict="good"))
-    with plans_of(database) as plans:
+    with record_query_plans(database) as plans:
         list(good_images(database, "tiny"))
         list(images_of_parts(database, "tiny", ["P-7"]))
     assert [lines[0] for lines in plans] == [

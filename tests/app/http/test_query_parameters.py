@@ -2,7 +2,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.app.conftest import Keyed
-from tests.app.guarded import expect_problem
+from tests.app.support.guard import assert_problem
 
 RAW = {"Content-Type": "image/png"}
 
@@ -52,14 +52,14 @@ def test_one_that_takes_one_value_must_come_once(service: TestClient, path: str,
     """The last would win: of two stations, whichever a client's code adds last."""
     wanted = f"query parameter {twice}: must come once, with one value"
     response = service.post(path) if "predict" in path else service.get(path)
-    assert expect_problem(response, 400, "invalid-request") == wanted
+    assert assert_problem(response, 400, "invalid-request") == wanted
 
 
 def test_an_idempotency_key_must_come_once(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
     keys = [("Idempotency-Key", "a"), ("Idempotency-Key", "b"), ("Content-Type", "image/png")]
     response = service.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=keys)
     wanted = "header parameter idempotency-key: must come once, with one value"
-    assert expect_problem(response, 400, "invalid-request") == wanted
+    assert assert_problem(response, 400, "invalid-request") == wanted
 
 
 @pytest.mark.parametrize("raw", ["%ff", "%fe", "P%C3", "%ED%A0%80", "%C0%AF"])
@@ -71,9 +71,9 @@ def test_what_is_not_utf8_is_refused(
     response = service.post(
         f"/v1/models/tiny/predict?part_id={raw}", content=tiny_images["good"][0], headers=RAW
     )
-    assert expect_problem(response, 400, "invalid-request") == wanted
-    assert expect_problem(service.get(f"/v1/inspections?part_id={raw}"), 400, "invalid-request") == wanted
+    assert assert_problem(response, 400, "invalid-request") == wanted
+    assert assert_problem(service.get(f"/v1/inspections?part_id={raw}"), 400, "invalid-request") == wanted
 
 
 def test_who_has_no_key_does_not_learn_the_names(keyed: Keyed) -> None:
-    expect_problem(keyed.client.get("/v1/inspections?x=1"), 401, "unauthenticated")
+    assert_problem(keyed.client.get("/v1/inspections?x=1"), 401, "unauthenticated")

@@ -26,7 +26,7 @@ from app.scheduling.thread_pool import FairThreadPool
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.inference.scorer import Scorer
-from tests.app.gate import Gate
+from tests.app.support.backbone_gate import BackboneGate
 from tests.conftest import picture, png
 from tests.support.waiting import eventually
 
@@ -102,9 +102,9 @@ def serve(
 
 
 @contextmanager
-def closed_gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def closed_gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[BackboneGate]:
     """A gate before the loaded models; it opens at the end."""
-    gate = Gate(monkeypatch)
+    gate = BackboneGate(monkeypatch)
     try:
         yield gate
     finally:
@@ -284,7 +284,7 @@ class TestSeveral:
         self, serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Five seconds for the first image, and five for putting together what was answered.
-        monkeypatch.setattr(predict, "_TO_ANSWER", 0.5)
+        monkeypatch.setattr(predict, "_RESPONSE_SHARE", 0.5)
         with serve(max_batch=1) as service, closed_gate(monkeypatch) as gate:
             future = service.start("tiny", *tiny_images["good"][:3], query="?timeout_ms=10000")
             assert gate.entered.acquire(timeout=30)

@@ -15,7 +15,7 @@ from app.middleware.rate_limits import TokenBuckets
 from app.schemas.access import Role
 from app.settings import Settings
 from tests.app.conftest import Keyed
-from tests.app.guarded import WHO, expect_problem, filled, log_in, routes
+from tests.app.support.guard import SESSION_URL, assert_problem, documented_routes, fill_path, log_in
 from tests.support.waiting import eventually
 
 
@@ -34,11 +34,11 @@ def test_what_is_open_needs_no_key_and_is_no_more_than_this(keyed: Keyed) -> Non
 
 
 def test_every_other_route_and_path_needs_one(keyed: Keyed) -> None:
-    asked = [(method, filled(path)) for method, path in routes(keyed.app) if path not in OPEN]
+    asked = [(method, fill_path(path)) for method, path in documented_routes(keyed.app) if path not in OPEN]
     assert len(asked) > 20
     asked += [("GET", path) for path in ("/", "/nothing", "/docs/", "/openapi.json/", "/health/live/")]
     asked += [("GET", path) for path in ("//docs", "/health/../v1/keys", "/docs%0a", "/LOGIN")]
-    asked += [(method, WHO) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")]
+    asked += [(method, SESSION_URL) for method in ("HEAD", "OPTIONS", "TRACE", "CONNECT")]
     for method, path in asked:
         response = keyed.client.request(method, path)
         assert response.status_code == 401, (method, path)
@@ -48,7 +48,7 @@ def test_every_other_route_and_path_needs_one(keyed: Keyed) -> None:
 @pytest.mark.parametrize("role", [*Role, "limited"])
 def test_a_key_comes_in_by_either_header(keyed: Keyed, role: str) -> None:
     for headers in (keyed.show(role), {"Authorization": f"bEARER   {keyed.keys[role]} "}):
-        answer = keyed.client.get(WHO, headers=headers)
+        answer = keyed.client.get(SESSION_URL, headers=headers)
         assert answer.status_code == 200
         assert answer.json()["role"] == ("admin" if role == "limited" else role)
 
@@ -58,8 +58,10 @@ def test_a_key_in_the_address_or_the_body_is_no_key_and_is_not_logged(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     key = keyed.keys["admin"]
-    expect_problem(keyed.client.get(WHO, params={"X-API-Key": key, COOKIE: key}), 401, "unauthenticated")
-    expect_problem(keyed.client.post("/v1/keys", data={"X-API-Key": key}), 401, "unauthenticated")
+    assert_problem(
+        keyed.client.get(SESSION_URL, params={"X-API-Key": key, COOKIE: key}), 401, "unauthenticated"
+    )
+    assert_problem(keyed.client.post("/v1/keys", data={"X-API-Key": key}), 401, "unauthenticated")
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("flowgauge")]
     assert lines
     assert not [line for line in lines if key[20:] in line]
@@ -67,18 +69,18 @@ def test_a_key_in_the_address_or_the_body_is_no_key_and_is_not_logged(
 
 def test_a_key_goes_before_a_cookie_and_never_falls_back_to_it(keyed: Keyed) -> None:
     log_in(keyed, "admin")
-    assert keyed.client.get(WHO).json()["role"] == "admin"
-    assert keyed.client.get(WHO, headers=keyed.show("line")).json()["role"] == "line"
+    assert keyed.client.get(SESSION_URL).json()["role"] == "admin"
+    assert keyed.client.get(SESSION_URL, headers=keyed.show("line")).json()["role"] == "line"
     for wrong in ("", "wrong", keyed.keys["line"][:-1]):
         for headers in ({"X-API-Key": wrong}, {"Authorization": f"Bearer {wrong}"}):
-            expect_problem(keyed.client.get(WHO, headers=headers), 401, "unauthenticated")
+            assert_problem(keyed.client.get(SESSION_URL, headers=headers), 401, "unauthenticated")
     # Other schemes are for others, such as a proxy that asks for a password.
-    assert keyed.client.get(WHO, headers={"Authorization": "Basic dXNlcjpwYXNz"}).status_code == 200
+    assert keyed.client.get(SESSION_URL, headers={"Authorization": "Basic dXNlcjpwYXNz"}).status_code == 200
 
 
 def test_a_refused_key_is_logged_without_its_secret(keyed: Keyed, caplog: pytest.LogCaptureFixture) -> None:
     wrong = keyed.keys["admin"][:-1] + "!"
-    keyed.client.get(WHO, headers={"X-API-Key": wrong})
+    keyed.client.get(SESSION_URL, headers={"X-API-Key": wrong})
     keyed.client.post("/login", json={"key": wrong})
     lines = [record.getMessage() for record in caplog.records if record.name == "flowgauge.guard"]
     assert len(lines) == 2
@@ -86,13 +88,13 @@ def test_a_refused_key_is_logged_without_its_secret(keyed: Keyed, caplog: pytest
 
 
 def test_a_key_of_one_category_gets_nowhere_with_another(keyed: Keyed) -> None:
-    asked = [(method, path) for method, path in routes(keyed.app) if "{category}" in path]
+    asked = [(method, path) for method, path in documented_routes(keyed.app) if "{category}" in path]
     assert len(asked) > 5
     for method, path in asked:
-        response = keyed.client.request(method, filled(path), headers=keyed.show("limited"))
+        response = keyed.client.request(method, fill_path(path), headers=keyed.show("limited"))
         assert response.status_code == 403, path
         assert "The key is not for category" in response.text, path
-        own = filled(path.replace("{category}", "tiny"))
+        own = fill_path(path.replace("{category}", "tiny"))
         assert keyed.client.request(method, own, headers=keyed.show("limited")).status_code != 403, path
 
 
@@ -100,35 +102,35 @@ def test_a_revoked_key_and_its_session_end_at_once(keyed: Keyed) -> None:
     write = log_in(keyed, "viewer")
     session = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}
     keyed.client.cookies.clear()
-    assert keyed.client.get(WHO, headers=session).status_code == 200
+    assert keyed.client.get(SESSION_URL, headers=session).status_code == 200
     key_id = keyed.key_id("viewer")
     assert keyed.client.delete(f"/v1/keys/{key_id}", headers=keyed.show("admin")).status_code == 204
-    refused = keyed.client.get(WHO, headers=keyed.show("viewer"))
-    assert "revoked" in expect_problem(refused, 401, "unauthenticated")
-    expect_problem(keyed.client.get(WHO, headers=session), 401, "unauthenticated")
-    expect_problem(keyed.client.post("/logout", headers=session | write), 401, "unauthenticated")
-    expect_problem(keyed.client.post("/login", json={"key": keyed.keys["viewer"]}), 401, "unauthenticated")
+    refused = keyed.client.get(SESSION_URL, headers=keyed.show("viewer"))
+    assert "revoked" in assert_problem(refused, 401, "unauthenticated")
+    assert_problem(keyed.client.get(SESSION_URL, headers=session), 401, "unauthenticated")
+    assert_problem(keyed.client.post("/logout", headers=session | write), 401, "unauthenticated")
+    assert_problem(keyed.client.post("/login", json={"key": keyed.keys["viewer"]}), 401, "unauthenticated")
 
 
 def test_a_key_revoked_from_the_command_line_ends_soon(keyed: Keyed) -> None:
-    assert keyed.client.get(WHO, headers=keyed.show("viewer")).status_code == 200
+    assert keyed.client.get(SESSION_URL, headers=keyed.show("viewer")).status_code == 200
     KeyStore(keyed.app.state.database).revoke(COMMAND_LINE, keyed.key_id("viewer"))
-    eventually(lambda: keyed.client.get(WHO, headers=keyed.show("viewer")).status_code == 401)
+    eventually(lambda: keyed.client.get(SESSION_URL, headers=keyed.show("viewer")).status_code == 401)
 
 
 @pytest.mark.usefixtures("still")
 def test_a_key_has_a_limit_of_its_own(keyed: Keyed) -> None:
     body = {"role": "viewer", "name": "slow", "requests_per_minute": 3}
     slow = keyed.client.post("/v1/keys", json=body, headers=keyed.show("admin")).json()["key"]
-    statuses = [keyed.client.get(WHO, headers={"X-API-Key": slow}).status_code for _ in range(3)]
+    statuses = [keyed.client.get(SESSION_URL, headers={"X-API-Key": slow}).status_code for _ in range(3)]
     assert statuses == [200] * 3
-    response = keyed.client.get(WHO, headers={"Authorization": f"Bearer {slow}"})
-    assert "3 requests a minute" in expect_problem(response, 429, "rate-limited")
+    response = keyed.client.get(SESSION_URL, headers={"Authorization": f"Bearer {slow}"})
+    assert "3 requests a minute" in assert_problem(response, 429, "rate-limited")
     assert response.headers["Retry-After"] == "20"
     # A session is the same key, and other keys are others.
     assert keyed.client.post("/login", json={"key": slow}).status_code == 200
-    expect_problem(keyed.client.get(WHO), 429, "rate-limited")
-    assert keyed.client.get(WHO, headers=keyed.show("line")).status_code == 200
+    assert_problem(keyed.client.get(SESSION_URL), 429, "rate-limited")
+    assert keyed.client.get(SESSION_URL, headers=keyed.show("line")).status_code == 200
 
 
 @pytest.mark.usefixtures("still")
@@ -136,12 +138,12 @@ def test_the_servers_limit_is_for_keys_without_one(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     app = create_app(Settings(models=tmp_path / "models", requests_per_minute=2))
     with TestClient(app) as client:
-        assert [client.get(WHO).status_code for _ in range(9)] == [200] * 9  # there are no keys
+        assert [client.get(SESSION_URL).status_code for _ in range(9)] == [200] * 9  # there are no keys
         keys = KeyStore(app.state.database)
         _, plain = keys.create(COMMAND_LINE, Role.LINE, "plain")
         _, fast = keys.create(COMMAND_LINE, Role.LINE, "fast", requests_per_minute=60)
         app.state.keyring.reload()
-        plain_statuses = [client.get(WHO, headers={"X-API-Key": plain}).status_code for _ in range(4)]
-        fast_statuses = [client.get(WHO, headers={"X-API-Key": fast}).status_code for _ in range(4)]
+        plain_statuses = [client.get(SESSION_URL, headers={"X-API-Key": plain}).status_code for _ in range(4)]
+        fast_statuses = [client.get(SESSION_URL, headers={"X-API-Key": fast}).status_code for _ in range(4)]
     assert plain_statuses == [200, 200, 429, 429]
     assert fast_statuses == [200] * 4

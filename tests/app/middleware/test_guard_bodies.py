@@ -10,12 +10,12 @@ from app.main import create_app
 from app.middleware.guard import UPLOADS
 from app.settings import Settings
 from tests.app.conftest import Keyed, Serve
-from tests.app.guarded import WHO, expect_problem, filled
+from tests.app.support.guard import SESSION_URL, assert_problem, fill_path
 
 
 def test_every_route_with_another_body_than_json_is_an_upload(keyed: Keyed) -> None:
     uploads = {
-        f"{method.upper()} {filled(path)}"
+        f"{method.upper()} {fill_path(path)}"
         for path, operations in keyed.app.openapi()["paths"].items()
         for method, operation in operations.items()
         if set(operation.get("requestBody", {}).get("content", ())) - {"application/json"}
@@ -32,19 +32,19 @@ def test_a_body_beyond_the_cap_is_refused_whatever_it_says(keyed: Keyed) -> None
     for path in ("/v1/keys", "/login", "/health/live"):
         for content in (b" " * (MAX_SMALL + 1), chunks()):
             response = keyed.client.post(path, content=content, headers=keyed.show("admin"))
-            expect_problem(response, 413, "too-large")
+            assert_problem(response, 413, "too-large")
 
 
 def test_the_longest_note_comes_in_however_it_is_written(keyed: Keyed) -> None:
     body = json.dumps({"verdict": "good", "expected_revision": 0, "note": "\U0001f50d" * 4000}, indent=4)
     headers = keyed.show("admin") | {"Content-Type": "application/json"}
     path = "/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/reviews"
-    expect_problem(keyed.client.post(path, content=body, headers=headers), 404, "unknown-inspection")
+    assert_problem(keyed.client.post(path, content=body, headers=headers), 404, "unknown-inspection")
 
 
 def test_who_has_no_key_is_told_so_before_the_body_is_looked_at(keyed: Keyed) -> None:
     response = keyed.client.post("/v1/keys", content=b" " * (MAX_SMALL + 1))
-    expect_problem(response, 401, "unauthenticated")
+    assert_problem(response, 401, "unauthenticated")
 
 
 def test_a_slow_body_is_given_up_and_holds_nobody_up(tmp_path: Path, serve_http: Serve) -> None:
@@ -53,7 +53,7 @@ def test_a_slow_body_is_given_up_and_holds_nobody_up(tmp_path: Path, serve_http:
     with serve_http(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
         with socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=60) as connection:
             connection.sendall(b"POST /v1/keys HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
-            assert client.get(WHO).status_code == 200
+            assert client.get(SESSION_URL).status_code == 200
             answer = connection.recv(65536)
         assert answer.startswith(b"HTTP/1.1 408 ")
 
@@ -62,4 +62,4 @@ def test_a_body_that_asks_for_another_protocol_is_told_how_to_come(keyed: Keyed)
     """Java's HttpClient asks for HTTP/2 in its first request."""
     headers = keyed.show("line") | {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
     response = keyed.client.post("/v1/models/tiny/predict", content=b"x", headers=headers)
-    assert "HTTP_1_1" in expect_problem(response, 400, "invalid-request")
+    assert "HTTP_1_1" in assert_problem(response, 400, "invalid-request")

@@ -8,7 +8,7 @@ from app.auth.sessions import COOKIE, CSRF_HEADER
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Keyed, Serve
-from tests.app.guarded import WHO, expect_problem, log_in
+from tests.app.support.guard import SESSION_URL, assert_problem, log_in
 
 
 def test_a_write_with_a_session_needs_its_token(keyed: Keyed) -> None:
@@ -21,9 +21,9 @@ def test_a_write_with_a_session_needs_its_token(keyed: Keyed) -> None:
     for token in (None, "", "x", other, write[CSRF_HEADER][:-1], write[CSRF_HEADER] + "x", mine):
         headers = session | ({} if token is None else {CSRF_HEADER: token})
         response = keyed.client.post("/v1/keys", json=body, headers=headers)
-        assert CSRF_HEADER in expect_problem(response, 403, "forbidden")
+        assert CSRF_HEADER in assert_problem(response, 403, "forbidden")
     for method in ("PUT", "PATCH", "DELETE", "X"):  # whatever is not safe
-        expect_problem(keyed.client.request(method, "/v1/keys", headers=session), 403, "forbidden")
+        assert_problem(keyed.client.request(method, "/v1/keys", headers=session), 403, "forbidden")
     assert keyed.client.get("/v1/keys", headers=session).status_code == 200
     assert keyed.client.post("/v1/keys", json=body, headers=session | write).status_code == 201
 
@@ -33,23 +33,23 @@ def test_a_session_is_not_for_pages_of_others(keyed: Keyed, origin: str) -> None
     write = log_in(keyed, "admin")
     for method in ("GET", "POST"):
         response = keyed.client.request(method, "/v1/keys", headers=write | {"Origin": origin})
-        expect_problem(response, 403, "forbidden")
-    assert keyed.client.get(WHO, headers={"Origin": "http://testserver"}).status_code == 200
-    assert keyed.client.get(WHO, headers={"Origin": "https://TESTSERVER"}).status_code == 200
+        assert_problem(response, 403, "forbidden")
+    assert keyed.client.get(SESSION_URL, headers={"Origin": "http://testserver"}).status_code == 200
+    assert keyed.client.get(SESSION_URL, headers={"Origin": "https://TESTSERVER"}).status_code == 200
 
 
 def test_a_key_may_be_used_from_anywhere_that_knows_it(keyed: Keyed) -> None:
-    response = keyed.client.get(WHO, headers=keyed.show("line") | {"Origin": "http://other.example"})
+    response = keyed.client.get(SESSION_URL, headers=keyed.show("line") | {"Origin": "http://other.example"})
     assert response.status_code == 200
     assert not [name for name in response.headers if name.lower().startswith("access-control-")]
 
 
 def test_without_keys_this_machine_may_do_everything(keyless: httpx.Client) -> None:
-    who = keyless.get(WHO).json()
+    who = keyless.get(SESSION_URL).json()
     assert (who["key_id"], who["name"], who["role"], who["csrf_token"]) == (None, "anonymous", "admin", None)
     port = keyless.base_url.port
     for host in (f"localhost:{port}", "LOCALHOST", "127.0.0.1", f"[::1]:{port}"):
-        assert keyless.get(WHO, headers={"Host": host}).status_code == 200, host
+        assert keyless.get(SESSION_URL, headers={"Host": host}).status_code == 200, host
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_without_keys_this_machine_may_do_everything(keyless: httpx.Client) -> N
 def test_a_page_cannot_reach_it_by_a_name_of_its_own(keyless: httpx.Client, host: str) -> None:
     for method in ("GET", "POST"):
         response = keyless.request(method, "/v1/keys", headers={"Host": host})
-        assert "Host" in expect_problem(response, 403, "forbidden")
+        assert "Host" in assert_problem(response, 403, "forbidden")
     assert keyless.get("/health/live", headers={"Host": host}).status_code == 200
 
 
@@ -73,15 +73,15 @@ def test_nor_by_sending_what_a_form_can_send(keyless: httpx.Client, origin: str)
         content=b'{"role": "admin", "name": "evil"}',
         headers={"Origin": origin, "Content-Type": "text/plain"},
     )
-    expect_problem(response, 403, "forbidden")
+    assert_problem(response, 403, "forbidden")
     own = str(keyless.base_url).rstrip("/")
-    assert keyless.get(WHO, headers={"Origin": own}).status_code == 200
+    assert keyless.get(SESSION_URL, headers={"Origin": own}).status_code == 200
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
 def test_nor_does_a_proxy_on_this_machine_open_it_to_others(keyless: httpx.Client, header: str) -> None:
-    response = keyless.get(WHO, headers={header: "127.0.0.1"})
-    assert "nobody but this machine" in expect_problem(response, 403, "forbidden")
+    response = keyless.get(SESSION_URL, headers={header: "127.0.0.1"})
+    assert "nobody but this machine" in assert_problem(response, 403, "forbidden")
 
 
 def test_nor_does_one_that_is_believed(tmp_path: Path) -> None:
@@ -90,15 +90,15 @@ def test_nor_does_one_that_is_believed(tmp_path: Path) -> None:
     app = create_app(Settings(models=tmp_path / "models", history=tmp_path / "history"))
     for host, status in (("192.0.2.7", 403), ("127.0.0.1", 200)):
         with TestClient(app, base_url="http://127.0.0.1:8000", client=(host, 5000)) as client:
-            assert client.get(WHO).status_code == status
-            expect_problem(client.get(WHO, headers={"X-Forwarded-For": host}), 403, "forbidden")
+            assert client.get(SESSION_URL).status_code == status
+            assert_problem(client.get(SESSION_URL, headers={"X-Forwarded-For": host}), 403, "forbidden")
 
 
 def test_even_without_keys_a_wrong_key_is_refused(keyless: httpx.Client) -> None:
-    response = keyless.get(WHO, headers={"X-API-Key": f"fg_{'0' * 16}_{'x' * 43}"})
-    expect_problem(response, 401, "unauthenticated")
+    response = keyless.get(SESSION_URL, headers={"X-API-Key": f"fg_{'0' * 16}_{'x' * 43}"})
+    assert_problem(response, 401, "unauthenticated")
     # An old cookie comes unasked, and harms nobody.
-    assert keyless.get(WHO, headers={"Cookie": f"{COOKIE}=old"}).status_code == 200
+    assert keyless.get(SESSION_URL, headers={"Cookie": f"{COOKIE}=old"}).status_code == 200
 
 
 def test_an_open_network_that_was_asked_for_is_open_but_not_to_pages_of_others(
@@ -107,15 +107,15 @@ def test_an_open_network_that_was_asked_for_is_open_but_not_to_pages_of_others(
     (tmp_path / "models").mkdir()
     app = create_app(Settings(models=tmp_path / "models", allow_unauthenticated_network=True))
     with serve_http(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
-        assert client.get(WHO, headers={"Host": "line-pc.example"}).status_code == 200
+        assert client.get(SESSION_URL, headers={"Host": "line-pc.example"}).status_code == 200
         response = client.post("/v1/keys", headers={"Origin": "http://evil.example"})
-        expect_problem(response, 403, "forbidden")
+        assert_problem(response, 403, "forbidden")
 
 
 def test_with_the_first_key_the_door_closes_at_once(keyless: httpx.Client) -> None:
     response = keyless.post("/v1/keys", json={"role": "admin", "name": "first"})
     assert response.status_code == 201
-    expect_problem(keyless.get(WHO), 401, "unauthenticated")
+    assert_problem(keyless.get(SESSION_URL), 401, "unauthenticated")
     # And nothing asks for the Host any more: the key is proof enough.
     headers = {"X-API-Key": response.json()["key"], "Host": "line-pc.example"}
-    assert keyless.get(WHO, headers=headers).status_code == 200
+    assert keyless.get(SESSION_URL, headers=headers).status_code == 200

@@ -1,4 +1,4 @@
-"""Calibrations beside bundles: whose goes first, read again when changed, and never silently nobody's."""
+"""Calibrations beside bundles: precedence, rereading after changes, damage."""
 
 import json
 import shutil
@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 from app.errors.problems import Problem
-from app.registry.calibrations import CalibrationFiles, InForce, Renewal, Slot
+from app.registry.calibrations import (
+    ActiveCalibration,
+    CalibrationFiles,
+    CalibrationTarget,
+    StoredCalibration,
+)
 from flows.fastflow.bundle import models_folder
-from tests.app.calibrating import renewal, slot_of
+from tests.app.support.calibrations import make_calibration, target_of
 from tests.flows.fastflow.manifests import made
 
 
@@ -24,8 +29,8 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def slot(models: Path) -> Slot:
-    return slot_of(next((models / "screw").glob("2*")))
+def slot(models: Path) -> CalibrationTarget:
+    return target_of(next((models / "screw").glob("2*")))
 
 
 @pytest.fixture
@@ -33,28 +38,32 @@ def files(models: Path) -> CalibrationFiles:
     return CalibrationFiles(models)
 
 
-def put(files: CalibrationFiles, slot: Slot, *scores: float) -> InForce:
-    found = files.change(slot, lambda _: renewal(slot, list(scores)))
+def put(files: CalibrationFiles, slot: CalibrationTarget, *scores: float) -> ActiveCalibration:
+    found = files.change(slot, lambda _: make_calibration(slot, list(scores)))
     assert found is not None
     return found
 
 
-def folder_of(models: Path, slot: Slot) -> Path:
+def folder_of(models: Path, slot: CalibrationTarget) -> Path:
     return models / "screw" / models_folder.CALIBRATIONS / slot.manifest.version
 
 
-def in_force(files: CalibrationFiles, slot: Slot) -> list[float] | None:
+def in_force(files: CalibrationFiles, slot: CalibrationTarget) -> list[float] | None:
     found = files.find(slot)
-    return None if found is None else found.renewal.calibration.scores
+    return None if found is None else found.stored.calibration.scores
 
 
 class TestFind:
-    def test_bundle_calibration_is_the_default(self, files: CalibrationFiles, slot: Slot) -> None:
+    def test_bundle_calibration_is_the_default(
+        self, files: CalibrationFiles, slot: CalibrationTarget
+    ) -> None:
         assert files.find(slot) is None
         assert files.find(replace(slot, station="line-3")) is None
         assert files.stations(slot) == []
 
-    def test_station_calibration_precedes_line_calibration(self, files: CalibrationFiles, slot: Slot) -> None:
+    def test_station_calibration_precedes_line_calibration(
+        self, files: CalibrationFiles, slot: CalibrationTarget
+    ) -> None:
         third, fourth = replace(slot, station="line-3"), replace(slot, station="../line/4 ü")
         put(files, slot, 1.0)
         put(files, third, 2.0)
@@ -65,17 +74,21 @@ class TestFind:
         sources = [files.find(one) for one in (slot, third, replace(slot, station="line-5"))]
         assert [one and one.calibrator.source for one in sources] == ["line", "station", "line"]
 
-    def test_calibration_of_another_engine_is_ignored(self, files: CalibrationFiles, slot: Slot) -> None:
+    def test_calibration_of_another_engine_is_ignored(
+        self, files: CalibrationFiles, slot: CalibrationTarget
+    ) -> None:
         put(files, slot, 1.0)
         assert files.find(replace(slot, precision="bfloat16")) is None
 
-    def test_calibration_of_replaced_bundle_is_refused(self, files: CalibrationFiles, slot: Slot) -> None:
+    def test_calibration_of_replaced_bundle_is_refused(
+        self, files: CalibrationFiles, slot: CalibrationTarget
+    ) -> None:
         put(files, slot, 1.0)
         with pytest.raises(Problem, match="cannot be read"):
             files.find(replace(slot, sha256="0" * 64))
 
     def test_replaced_calibration_is_read_again(
-        self, models: Path, files: CalibrationFiles, slot: Slot
+        self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
     ) -> None:
         first = put(files, slot, 1.0)
         other = CalibrationFiles(models)  # another process
@@ -86,7 +99,7 @@ class TestFind:
         assert files.find(slot) is None
 
     def test_missing_models_folder_keeps_calibrations(
-        self, models: Path, files: CalibrationFiles, slot: Slot
+        self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
     ) -> None:
         put(files, slot, 1.0)
         models.rename(models.with_name("away"))
@@ -96,10 +109,10 @@ class TestFind:
 
 
 class TestFallback:
-    """What a bundle is loaded by that has none for its engine."""
+    """The fallback of a bundle without a calibration for its engine."""
 
     def test_unreadable_calibration_is_not_ignored(
-        self, models: Path, files: CalibrationFiles, slot: Slot
+        self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
     ) -> None:
         reduced = replace(slot, precision="bfloat16")
         put(files, reduced, 1.0)
@@ -123,7 +136,12 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
 class TestDamage:
     @pytest.mark.parametrize("kind", DAMAGE)
     def test_damaged_calibration_keeps_the_last_good_one(
-        self, models: Path, files: CalibrationFiles, slot: Slot, kind: str, caplog: pytest.LogCaptureFixture
+        self,
+        models: Path,
+        files: CalibrationFiles,
+        slot: CalibrationTarget,
+        kind: str,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         put(files, slot, 1.0)
         path = folder_of(models, slot) / slot.file
@@ -137,7 +155,9 @@ class TestDamage:
         path.unlink()
         assert files.find(slot) is None
 
-    def test_renamed_station_file_is_refused(self, models: Path, files: CalibrationFiles, slot: Slot) -> None:
+    def test_renamed_station_file_is_refused(
+        self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
+    ) -> None:
         third = replace(slot, station="line-3")
         put(files, third, 1.0)
         folder = folder_of(models, slot)
@@ -150,22 +170,22 @@ class TestDamage:
 
 class TestChange:
     def test_unusable_calibration_is_not_written(
-        self, models: Path, files: CalibrationFiles, slot: Slot
+        self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
     ) -> None:
         put(files, slot, 1.0)
-        flat = renewal(slot, [1.0]).calibration.model_copy(update={"map_typical": 2.0})
+        flat = make_calibration(slot, [1.0]).calibration.model_copy(update={"map_typical": 2.0})
         with pytest.raises(Problem, match="flat") as caught:
-            files.change(slot, lambda _: renewal(slot, [1.0], calibration=flat))
+            files.change(slot, lambda _: make_calibration(slot, [1.0], calibration=flat))
         assert caught.value.name == "conflict"
         assert in_force(CalibrationFiles(models), slot) == [1.0]
 
-    def test_concurrent_changes_are_serialized(self, models: Path, slot: Slot) -> None:
+    def test_concurrent_changes_are_serialized(self, models: Path, slot: CalibrationTarget) -> None:
         seen: list[float] = []
 
-        def add(there: InForce | None) -> Renewal:
-            before = 0.0 if there is None else there.renewal.calibration.scores[0]
+        def add(there: ActiveCalibration | None) -> StoredCalibration:
+            before = 0.0 if there is None else there.stored.calibration.scores[0]
             seen.append(before)
-            return renewal(slot, [before + 1])
+            return make_calibration(slot, [before + 1])
 
         threads = [
             threading.Thread(target=CalibrationFiles(models).change, args=(slot, add)) for _ in range(4)
@@ -178,7 +198,7 @@ class TestChange:
         assert in_force(CalibrationFiles(models), slot) == [4.0]
 
     def test_calibration_of_deleted_version_is_refused(
-        self, models: Path, files: CalibrationFiles, slot: Slot
+        self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
     ) -> None:
         put(files, slot, 1.0)
         models_folder.delete(models, "screw", slot.manifest.version)

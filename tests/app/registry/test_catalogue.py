@@ -1,4 +1,4 @@
-"""Which versions exist, looked up for every request."""
+"""Lookup of existing versions."""
 
 import asyncio
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from app.errors.problems import Problem
-from app.registry.catalogue import Catalogue, categories
+from app.registry.catalogue import Catalogue, list_categories
 from flows.fastflow.bundle import models_folder
 from tests.flows.fastflow.manifests import made
 
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """A models folder with versions a, active, and b of the category screw."""
+    """Create a models folder with versions a (active) and b of category screw."""
     for version in ("a", "b"):
         made(tmp_path / "models", version=version)
     models_folder.activate(tmp_path / "models", "screw", "a")
@@ -106,7 +106,7 @@ def test_unknown_models_are_refused(
 def test_missing_models_folder_is_not_empty(models: Path, catalogue: Catalogue) -> None:
     assert find(catalogue) == "a"
     models.rename(models.with_name("elsewhere"))
-    for call in (lambda: categories(models), lambda: find(catalogue)):
+    for call in (lambda: list_categories(models), lambda: find(catalogue)):
         with pytest.raises(Problem) as caught:
             call()
         assert caught.value.name == "model-loading"

@@ -1,4 +1,4 @@
-"""A category's settings: changed in one step, and never silently replaced by none."""
+"""Settings of a category: atomic changes and damage."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ UPPER_HALF = {"image": {"width": 100, "height": 100}, "polygons": SQUARE}
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """A models folder with the folder of a category."""
+    """Create a models folder with a category."""
     (tmp_path / "screw").mkdir()
     return tmp_path
 
@@ -31,7 +31,7 @@ def files(models: Path) -> SettingsFiles:
 
 
 def write(models: Path, **values: Any) -> None:
-    """Replace the settings as an administrator or another server would."""
+    """Replace the settings like an administrator or another server."""
     (models / "screw" / "new").write_text(json.dumps(values))
     (models / "screw" / "new").replace(models / "screw" / SETTINGS)
 

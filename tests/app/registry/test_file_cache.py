@@ -1,4 +1,4 @@
-"""Parsed files that are read again when they change, and what damage does."""
+"""Rereading of changed files, and damage."""
 
 from pathlib import Path
 

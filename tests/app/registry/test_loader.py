@@ -1,4 +1,4 @@
-"""Loading for the service: what is shared, what is done once, and what a refusal says."""
+"""Loading for the service: sharing, verification, refusals."""
 
 import gc
 import shutil
@@ -13,8 +13,8 @@ from app.registry.loader import Loader
 from flows.fastflow import detector
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.inference.scorer import NotNumbersError, Scorer
-from tests.app.bundles import again
-from tests.app.stores import damage
+from tests.app.support.bundles import copy_version
+from tests.app.support.models_folders import damage_bundle
 from tests.flows.fastflow.manifests import edit
 from tests.support.waiting import until
 
@@ -44,7 +44,7 @@ class TestShared:
     async def test_backbone_is_shared_and_freed_with_last_model(
         self, store: Path, folder: Path, loader: Loader
     ) -> None:
-        other = again(store, "v1", "nut")
+        other = copy_version(store, "v1", "nut")
         loaded = [await loader.load(folder), await loader.load(other)]
         first, second = (one.scorer.extractor for one in loaded)
         assert first is second
@@ -96,12 +96,12 @@ async def test_every_load_verifies_files_and_golden_images(store: Path, folder: 
     await loader.load(folder)
     edit(folder, lambda d: d["golden"][0].update(score=9.0))
     assert "golden/0.png scores" in await refused(loader.load(folder))
-    damage(folder)
+    damage_bundle(folder)
     assert "flow.safetensors was changed" in await refused(loader.load(folder))
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "changed": (damage, "The bundle was refused: flow.safetensors was changed: its sha256 is not the"),
+    "changed": (damage_bundle, "The bundle was refused: flow.safetensors was changed: its sha256 is not the"),
     "gone": (shutil.rmtree, "The bundle was refused: the bundle has no readable manifest.json."),
     "link": (
         lambda b: (b / "report" / "link").symlink_to("/etc/passwd"),

@@ -1,4 +1,4 @@
-"""Regions of interest at the sizes of the maps that a geometry makes."""
+"""Regions of interest at the map sizes of each geometry."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app.errors.problems import Problem
-from app.registry.category_settings import CategorySettings, Region
-from app.registry.model_settings import region_mask, require_region, thresholds
+from app.registry.category_settings import CategorySettings, StoredRegion
+from app.registry.model_settings import apply_settings, region_mask, require_region
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration.calibrator import Calibrator
 from flows.fastflow.config import Geometry
@@ -28,14 +28,14 @@ def fitted(detector: Detector, geometry: Geometry) -> Detector:
     return Detector(manifest, detector.sha256, made)
 
 
-def square(side: int, width: int, height: int) -> Region:
-    """A square region at the upper left of a picture."""
+def square(side: int, width: int, height: int) -> StoredRegion:
+    """Create a square region at the upper left of an image."""
     area: dict[str, Any] = {
         "image": {"width": width, "height": height},
         "polygons": [[[0, 0], [side, 0], [side, side], [0, side]]],
         "revision": 1,
     }
-    return Region.model_validate(area)
+    return StoredRegion.model_validate(area)
 
 
 @pytest.mark.parametrize("fit", [Geometry(), Geometry(fit="pad"), Geometry(fit="tile")], ids=lambda g: g.fit)
@@ -47,7 +47,7 @@ def test_mask_has_the_image_size(detector: Detector, fit: Geometry) -> None:
 
 
 def test_tiled_region_may_be_as_small_as_in_one_tile(detector: Detector) -> None:
-    """A score averages a hundredth of a tile, 41 pixels, of the 409,600 of the picture."""
+    """A score averages a hundredth of a tile: 41 of the image's 409,600 pixels."""
     small = square(8, 640, 640)
     with pytest.raises(Problem) as caught:
         require_region(detector, small)
@@ -63,5 +63,5 @@ def test_review_band_below_own_rate_is_empty() -> None:
     renewed = Calibrator(
         Calibration(scores=scores, map_typical=0.5, map_threshold=2.0), 0.2, identifier="0" * 12
     )
-    taken = thresholds(renewed, CategorySettings(review_fpr=0.1))
+    taken = apply_settings(renewed, CategorySettings(review_fpr=0.1))
     assert taken.review == taken.reject.reject < renewed.threshold_at(0.1).reject

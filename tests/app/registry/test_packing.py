@@ -1,4 +1,4 @@
-"""Archives: what is packed comes out the same; nothing else comes out."""
+"""Packing and unpacking of bundles, and damaged archives."""
 
 import io
 import random
@@ -32,7 +32,7 @@ def unpack(tmp_path: Path, data: bytes, limit: int = LIMIT) -> Path:
 
 
 def zipped(*members: tuple[str, bytes], listed: bool = True, method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """An archive of files, which its manifest lists or not."""
+    """Create an archive of listed and unlisted files."""
     files = {name: "0" * 64 for name, _ in members} if listed else {}
     complete = manifest().model_copy(update={"files": files})
     file = io.BytesIO()
@@ -136,7 +136,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_damaged_bytes_raise_only_bundle_errors(self, tmp_path: Path, seed: int) -> None:
-        """It is refused in our words, or what comes out has the sizes and the places that were allowed."""
+        """Damage raises BundleError, or the files have allowed sizes and places."""
         whole = packed(made(tmp_path / "models"))
         rng = random.Random(seed)
         for i in range(60):

@@ -1,4 +1,4 @@
-"""Changes of the models folder while the service runs: what serves stays until another one is good."""
+"""Changes of the models folder while the service runs."""
 
 import asyncio
 import json
@@ -9,39 +9,39 @@ import pytest
 
 from app.errors.problems import Problem
 from app.registry.category_settings import SETTINGS
-from app.registry.residency import Residency
-from app.registry.store import Changed, Store
+from app.registry.loaded_models import LoadedModels
+from app.registry.store import ModelStore, VersionChange
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector
-from tests.app.bundles import again, left_in
-from tests.app.stores import damage, of_half_the_size, problem, serving
+from tests.app.support.bundles import copy_version, list_folder
+from tests.app.support.models_folders import damage_bundle, publish_half_size, raised_problem, serving_version
 from tests.conftest import picture
 from tests.flows.fastflow.manifests import edit
 
 pytestmark = pytest.mark.anyio
 
 
-def steps(activated: Changed) -> tuple[str | None, str]:
-    """From which version to which."""
+def steps(activated: VersionChange) -> tuple[str | None, str]:
+    """The previous and the new version."""
     return activated.previous, activated.version
 
 
 class TestActivate:
     async def test_activated_version_serves_on_return(
-        self, store: Path, first: str, changes: Store, residency: Residency
+        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
     ) -> None:
-        again(store, "v2")
-        assert await serving(residency) == first
+        copy_version(store, "v2")
+        assert await serving_version(loaded_models) == first
         assert steps(await changes.activate("tiny", "v2")) == (first, "v2")
-        assert residency.serving("tiny") == "v2"
-        assert await serving(residency) == "v2"
-        assert list(residency.loaded()) == [("tiny", "v2")]
+        assert loaded_models.serving_version("tiny") == "v2"
+        assert await serving_version(loaded_models) == "v2"
+        assert list(loaded_models.model_sizes()) == [("tiny", "v2")]
         assert models_folder.active_version(store, "tiny") == "v2"
 
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            (damage, "flow.safetensors was changed: its sha256 is not the manifest's"),
+            (damage_bundle, "flow.safetensors was changed: its sha256 is not the manifest's"),
             (lambda folder: edit(folder, lambda d: d["golden"][0].update(score=9)), "golden/0.png scores"),
         ],
         ids=["flow", "golden score"],
@@ -52,113 +52,118 @@ class TestActivate:
         first: str,
         change: Callable[[Path], object],
         reason: str,
-        changes: Store,
-        residency: Residency,
+        changes: ModelStore,
+        loaded_models: LoadedModels,
     ) -> None:
-        change(again(store, "v2"))
-        await residency.get("tiny")
-        assert reason in await problem(changes.activate("tiny", "v2"), "rejected-bundle")
-        assert await serving(residency) == first
+        change(copy_version(store, "v2"))
+        await loaded_models.get("tiny")
+        assert reason in await raised_problem(changes.activate("tiny", "v2"), "rejected-bundle")
+        assert await serving_version(loaded_models) == first
         assert models_folder.active_version(store, "tiny") == first
         assert models_folder.previous_version(store, "tiny") is None
 
     async def test_activation_loads_the_version_from_disk(
-        self, store: Path, first: str, changes: Store, residency: Residency
+        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
     ) -> None:
-        folder = again(store, "v2")
+        folder = copy_version(store, "v2")
         good = (folder / bundle.FLOW).read_bytes()
-        await residency.get("tiny", "v2")
-        damage(folder)
-        assert "was changed" in await problem(changes.activate("tiny", "v2"), "rejected-bundle")
-        assert await serving(residency) == first
+        await loaded_models.get("tiny", "v2")
+        damage_bundle(folder)
+        assert "was changed" in await raised_problem(changes.activate("tiny", "v2"), "rejected-bundle")
+        assert await serving_version(loaded_models) == first
         (folder / bundle.FLOW).write_bytes(good)
         edit(folder, lambda d: d["metrics"].update(fit_nll=0.0))
         await changes.activate("tiny", "v2")
-        assert (await residency.get("tiny")).manifest.metrics["fit_nll"] == 0
+        assert (await loaded_models.get("tiny")).manifest.metrics["fit_nll"] == 0
 
     async def test_activation_of_a_version_deleted_meanwhile(
-        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch, changes: Store, residency: Residency
+        self,
+        store: Path,
+        first: str,
+        monkeypatch: pytest.MonkeyPatch,
+        changes: ModelStore,
+        loaded_models: LoadedModels,
     ) -> None:
-        again(store, "v2")
-        load = Residency.load
+        copy_version(store, "v2")
+        load = LoadedModels.load
 
-        async def load_and_delete(residency: Residency, category: str, version: str) -> Detector:
-            detector = await load(residency, category, version)
+        async def load_and_delete(loaded_models: LoadedModels, category: str, version: str) -> Detector:
+            detector = await load(loaded_models, category, version)
             models_folder.delete(store, category, version)
             return detector
 
-        monkeypatch.setattr(Residency, "load", load_and_delete)
-        assert "no version 'v2'" in await problem(changes.activate("tiny", "v2"), "unknown-model")
-        assert await serving(residency) == first
+        monkeypatch.setattr(LoadedModels, "load", load_and_delete)
+        assert "no version 'v2'" in await raised_problem(changes.activate("tiny", "v2"), "unknown-model")
+        assert await serving_version(loaded_models) == first
         assert models_folder.active_version(store, "tiny") == first
 
     @pytest.mark.parametrize("station", [None, "line-3"])
     async def test_version_without_pixels_in_a_region_is_refused(
-        self, store: Path, first: str, station: str | None, changes: Store, residency: Residency
+        self, store: Path, first: str, station: str | None, changes: ModelStore, loaded_models: LoadedModels
     ) -> None:
-        of_half_the_size(store, "half")
+        publish_half_size(store, "half")
         # Two columns of pixels of 64, between two columns of 32.
         strip = [[1.2, 0], [2.8, 0], [2.8, 64], [1.2, 64]]
         region = {"revision": 1, "image": {"width": 64, "height": 64}, "polygons": [strip]}
         settings = {"region": region} if station is None else {"stations": {station: region}}
         (store / "tiny" / SETTINGS).write_text(json.dumps({"revision": 1, **settings}))
-        detail = await problem(changes.activate("tiny", "half"), "rejected-bundle")
+        detail = await raised_problem(changes.activate("tiny", "half"), "rejected-bundle")
         assert "No pixel of the map, 32 x 32, lies inside the region" in detail
-        assert await serving(residency) == first
+        assert await serving_version(loaded_models) == first
         (store / "tiny" / SETTINGS).unlink()
         await changes.activate("tiny", "half")
-        assert await serving(residency) == "half"
+        assert await serving_version(loaded_models) == "half"
 
 
 class TestRollback:
     async def test_second_rollback_returns_to_first_version(
-        self, store: Path, first: str, changes: Store, residency: Residency
+        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
     ) -> None:
-        again(store, "v2")
+        copy_version(store, "v2")
         await changes.activate("tiny", "v2")
         for before, after in (("v2", first), (first, "v2")):
             assert steps(await changes.rollback("tiny")) == (before, after)
-            assert await serving(residency) == after
+            assert await serving_version(loaded_models) == after
 
     async def test_rollback_without_previous_version_is_refused(
-        self, store: Path, first: str, changes: Store, residency: Residency
+        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
     ) -> None:
-        again(store, "v2")
-        assert "served before the active one" in await problem(changes.rollback("tiny"), "conflict")
+        copy_version(store, "v2")
+        assert "has no previous version" in await raised_problem(changes.rollback("tiny"), "conflict")
         await changes.activate("tiny", "v2")
-        damage(store / "tiny" / first)
-        detail = await problem(changes.rollback("tiny"), "rejected-bundle")
+        damage_bundle(store / "tiny" / first)
+        detail = await raised_problem(changes.rollback("tiny"), "rejected-bundle")
         assert "flow.safetensors was changed" in detail
         await changes.delete("tiny", first)
-        assert "or it was deleted" in await problem(changes.rollback("tiny"), "conflict")
-        assert await serving(residency) == "v2"
+        assert "or it was deleted" in await raised_problem(changes.rollback("tiny"), "conflict")
+        assert await serving_version(loaded_models) == "v2"
 
 
 class TestDelete:
     async def test_deletion_lets_inspections_finish(
-        self, store: Path, first: str, changes: Store, residency: Residency
+        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
     ) -> None:
-        again(store, "v2")
-        detector = await residency.get("tiny", "v2")
+        copy_version(store, "v2")
+        detector = await loaded_models.get("tiny", "v2")
         await changes.delete("tiny", "v2")
-        assert residency.loaded() == {}
+        assert loaded_models.model_sizes() == {}
         assert detector.predict([picture(1)])[0].decision == "PASS"
-        await problem(residency.get("tiny", "v2"), "unknown-model")
+        await raised_problem(loaded_models.get("tiny", "v2"), "unknown-model")
 
-        before = left_in(store) - {"tiny/v2"}
-        assert left_in(store) == before
+        before = list_folder(store) - {"tiny/v2"}
+        assert list_folder(store) == before
         assert models_folder.versions(store, "tiny") == [first]
 
     async def test_active_and_serving_versions_are_not_deleted(
-        self, store: Path, first: str, changes: Store, residency: Residency
+        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
     ) -> None:
-        damage(again(store, "v2"))
-        detail = await problem(changes.delete("tiny", first), "conflict")
+        damage_bundle(copy_version(store, "v2"))
+        detail = await raised_problem(changes.delete("tiny", first), "conflict")
         assert detail == f"tiny/{first} is active; activate another version first"
-        await residency.get("tiny")
+        await loaded_models.get("tiny")
         models_folder.activate(store, "tiny", "v2")  # beside the server, and refused
-        assert await serving(residency) == first
-        detail = await problem(changes.delete("tiny", first), "conflict")
+        assert await serving_version(loaded_models) == first
+        detail = await raised_problem(changes.delete("tiny", first), "conflict")
         assert detail == f"tiny/{first} is serving; activate another version first."
         await changes.activate("tiny", first)
         await changes.delete("tiny", "v2")
@@ -167,33 +172,42 @@ class TestDelete:
 
 class TestAtOnce:
     async def test_activations_of_a_category_are_serialized(
-        self, store: Path, first: str, changes: Store, residency: Residency
+        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
     ) -> None:
         versions = {"a", "b", "c"}
         for version in versions:
-            again(store, version)
+            copy_version(store, version)
         done = await asyncio.gather(*(changes.activate("tiny", version) for version in versions))
         followed = {activated.previous: activated.version for activated in done}
         order = [first]
         for _ in versions:
             order.append(followed[order[-1]])
         assert set(order) == {first, *versions}
-        assert order[-1] == await serving(residency) == models_folder.active_version(store, "tiny")
+        assert (
+            order[-1] == await serving_version(loaded_models) == models_folder.active_version(store, "tiny")
+        )
 
     async def test_lock_of_another_process_is_per_category(
-        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch, changes: Store, residency: Residency
+        self,
+        store: Path,
+        first: str,
+        monkeypatch: pytest.MonkeyPatch,
+        changes: ModelStore,
+        loaded_models: LoadedModels,
     ) -> None:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
-        again(store, "v2")
-        again(store, "v1", "nut")
+        copy_version(store, "v2")
+        copy_version(store, "v1", "nut")
         with models_folder.lock_category(store, "tiny"):
             for call in (changes.activate("tiny", "v2"), changes.delete("tiny", "v2")):
-                assert "another process" in await problem(call, "conflict")
+                assert "another process" in await raised_problem(call, "conflict")
             await changes.activate("nut", "v1")
-        assert await serving(residency) == first
+        assert await serving_version(loaded_models) == first
 
-    async def test_active_version_survives_concurrent_deletion(self, store: Path, changes: Store) -> None:
-        again(store, "v2")
+    async def test_active_version_survives_concurrent_deletion(
+        self, store: Path, changes: ModelStore
+    ) -> None:
+        copy_version(store, "v2")
         calls = changes.activate("tiny", "v2"), changes.delete("tiny", "v2")
         done = await asyncio.gather(*calls, return_exceptions=True)
         [refused] = [each for each in done if isinstance(each, Problem)]
@@ -204,10 +218,12 @@ class TestAtOnce:
 @pytest.mark.parametrize(
     ("category", "version"), [("tiny", "v9"), ("tiny", ".."), ("nut", "v1"), ("..", "x")]
 )
-async def test_unknown_version_is_refused(store: Path, category: str, version: str, changes: Store) -> None:
-    before = left_in(store)
+async def test_unknown_version_is_refused(
+    store: Path, category: str, version: str, changes: ModelStore
+) -> None:
+    before = list_folder(store)
     for call in (changes.activate, changes.unload, changes.delete):
-        await problem(call(category, version), "unknown-model")
+        await raised_problem(call(category, version), "unknown-model")
     if category != "tiny":
-        await problem(changes.rollback(category), "unknown-model")
-    assert left_in(store) == before
+        await raised_problem(changes.rollback(category), "unknown-model")
+    assert list_folder(store) == before

@@ -5,7 +5,7 @@ from app.auth.audit import Audit
 from app.database import clock
 from app.schemas.access import Role
 from tests.app.conftest import Keyed
-from tests.app.guarded import expect_problem
+from tests.app.support.guard import assert_problem
 
 URL = "/v1/audit"
 
@@ -53,4 +53,4 @@ def test_pages_from_the_latest_to_the_first(keyed: Keyed, audit: Audit) -> None:
 @pytest.mark.parametrize("wrong", [{"limit": "501"}, {"cursor": "x"}, {"target": "x" * 257}])
 def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, str]) -> None:
     response = keyed.client.get(URL, params=wrong, headers=keyed.show("admin"))
-    expect_problem(response, 400, "invalid-request")
+    assert_problem(response, 400, "invalid-request")

@@ -17,9 +17,9 @@ from flows.fastflow.bundle import models_folder
 from flows.fastflow.calibration import conformal
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import decoder
-from tests.app.bundles import again, archive
-from tests.app.calibrating import URL, good, renewal, send, slot_of
-from tests.app.tuned import acts, predicted, refused, service
+from tests.app.support.bundles import copy_version, make_archive
+from tests.app.support.calibrations import URL, good_images, make_calibration, post_calibration, target_of
+from tests.app.support.services import create_service, list_actions, predict, refusal_detail
 
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
@@ -30,7 +30,7 @@ ZIP = {"Content-Type": "application/zip"}
 def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """One for all that is refused: it leaves no trace."""
     models = shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")
-    with service(models, max_bytes=50_000, max_pixels=10_000) as client:
+    with create_service(models, max_bytes=50_000, max_pixels=10_000) as client:
         yield client
         assert not (models / "tiny" / models_folder.CALIBRATIONS).exists()
 
@@ -50,9 +50,9 @@ class TestRenewal:
     def test_thresholds_follow_from_the_new_pictures_alone(
         self, client: TestClient, detector: Detector, tiny_images: Images
     ) -> None:
-        before = predicted(client, tiny_images["good"][0])
-        pictures = good(19)
-        response = send(client, pictures)
+        before = predict(client, tiny_images["good"][0])
+        pictures = good_images(19)
+        response = post_calibration(client, pictures)
         assert response.status_code == 201, response.text
         body = response.json()
         scores = [p.score for data in pictures for p in detector.predict([decoder.decode_image(data)])]
@@ -69,7 +69,7 @@ class TestRenewal:
         assert (
             read.headers["ETag"] == response.headers["ETag"] == f'"{body["threshold"]["calibration"]["id"]}"'
         )
-        after = predicted(client, tiny_images["good"][0])
+        after = predict(client, tiny_images["good"][0])
         assert after["threshold"] == body["threshold"]
         assert after["score"] == before["score"]
         assert after["p_value"] == conformal.p_value(after["score"], sorted(scores))
@@ -78,8 +78,10 @@ class TestRenewal:
     def test_station_calibration_precedes_line_calibration(
         self, client: TestClient, tiny_images: Images
     ) -> None:
-        line = send(client, good(9)).json()["threshold"]
-        own = send(client, [brighter(data) for data in good(9)], station="line-3").json()["threshold"]
+        line = post_calibration(client, good_images(9)).json()["threshold"]
+        own = post_calibration(client, [brighter(data) for data in good_images(9)], station="line-3").json()[
+            "threshold"
+        ]
         assert (line["calibration"]["source"], own["calibration"]["source"]) == ("line", "station")
         assert own["reject"] > line["reject"]
         for station, expected in ((None, line), ("line-4", line), ("line-3", own)):
@@ -98,16 +100,16 @@ class TestRenewal:
 
     def test_it_outlives_the_process_and_is_of_one_version(self, store: Path, tiny_images: Images) -> None:
         first = models_folder.resolve(store, "tiny").name
-        again(store, "v2")
-        with service(store) as client:
-            own = send(client, good(9)).json()["threshold"]
-        with service(store) as client:
+        copy_version(store, "v2")
+        with create_service(store) as client:
+            own = post_calibration(client, good_images(9)).json()["threshold"]
+        with create_service(store) as client:
             assert client.get(URL).json()["threshold"] == own
             assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
             assert client.get(URL).json()["threshold"]["calibration"]["source"] == "bundle"
-            second = send(client, good(9, 6000)).json()["threshold"]
+            second = post_calibration(client, good_images(9, 6000)).json()["threshold"]
             assert client.post("/v1/models/tiny:rollback").status_code == 200
-            assert predicted(client, tiny_images["good"][0])["threshold"] == own
+            assert predict(client, tiny_images["good"][0])["threshold"] == own
             version = "/v1/models/tiny/versions/v2/predict?store=false"
             answer = client.post(version, content=tiny_images["good"][0]).json()
             assert answer["threshold"] == second != own
@@ -131,24 +133,24 @@ class TestReviewed:
     def test_pictures_of_the_history_that_are_good_by_their_reviews(
         self, client: TestClient, tiny_images: Images
     ) -> None:
-        pictures = good(4)
+        pictures = good_images(4)
         for data in pictures:
             self.inspect(client, data)
         self.inspect(client, tiny_images["defect"][0], "defect")
-        self.inspect(client, good(1, 7000)[0], station="line-4")
-        all_reviewed = send(client, [], reviewed="true").json()
+        self.inspect(client, good_images(1, 7000)[0], station="line-4")
+        all_reviewed = post_calibration(client, [], reviewed="true").json()
         assert all_reviewed["pictures"] == 5
         assert any("fair draw" in warning for warning in all_reviewed["warnings"])
-        both = send(client, [pictures[0], *good(2, 8000)], reviewed="true").json()
+        both = post_calibration(client, [pictures[0], *good_images(2, 8000)], reviewed="true").json()
         assert (both["pictures"], both["left_out"]) == (7, 1)
-        assert send(client, [], reviewed="true", station="line-3").json()["pictures"] == 4
+        assert post_calibration(client, [], reviewed="true", station="line-3").json()["pictures"] == 4
         # From then on they say nothing of the other stations: another lamp may be why.
-        assert send(client, [], reviewed="true").json()["pictures"] == 1
+        assert post_calibration(client, [], reviewed="true").json()["pictures"] == 1
         later = {"reason": "x", "reviewed": "true", "from": "2100-01-01T00:00:00Z"}
         response = client.post(URL, params=later, headers={"If-Match": "*"})
-        assert "none came" in refused(response, 400, "invalid-request")
+        assert "none came" in refusal_detail(response, 400, "invalid-request")
         response = client.post(URL, params={**later, "from": "20260101"}, headers={"If-Match": "*"})
-        assert "must be a time as" in refused(response, 400, "invalid-request")
+        assert "must be a time as" in refusal_detail(response, 400, "invalid-request")
 
     def test_a_part_that_is_known_by_one_of_its_pictures_is_left_out(
         self, client: TestClient, tiny_data: Path
@@ -156,12 +158,12 @@ class TestReviewed:
         fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())[:6]
         for path in fitted:  # of six, some were held out
             self.inspect(client, path.read_bytes(), part="P-1")
-        for data in good(3):
+        for data in good_images(3):
             self.inspect(client, data, part="P-1")
-        uploaded, other = good(2, 9000)
+        uploaded, other = good_images(2, 9000)
         self.inspect(client, uploaded, part="P-2")
         self.inspect(client, other, part="P-2")
-        body = send(client, [uploaded], reviewed="true").json()
+        body = post_calibration(client, [uploaded], reviewed="true").json()
         assert (body["pictures"], body["left_out"]) == (1, len(fitted) + 5)
 
     def test_no_more_are_taken_than_there_is_room_for_beside_uploaded_ones(
@@ -169,19 +171,19 @@ class TestReviewed:
     ) -> None:
         """The latest; and of a part one is chosen before they are counted."""
         monkeypatch.setattr(request_images, "MAX_IMAGES", 4)
-        pictures = good(3)
+        pictures = good_images(3)
         for data in pictures:
             self.inspect(client, data)
-        for data in good(6, 7000):
+        for data in good_images(6, 7000):
             self.inspect(client, data, part="P-1")
-        alone = send(client, [], reviewed="true").json()
+        alone = post_calibration(client, [], reviewed="true").json()
         assert (alone["pictures"], alone["left_out"]) == (4, 5)
-        beside = send(client, [pictures[2], *good(1, 8000)], reviewed="true")
+        beside = post_calibration(client, [pictures[2], *good_images(1, 8000)], reviewed="true")
         assert beside.status_code == 201, beside.text
         assert (beside.json()["pictures"], beside.json()["left_out"]) == (4, 7)
-        full = send(client, good(4, 9000), reviewed="true").json()
+        full = post_calibration(client, good_images(4, 9000), reviewed="true").json()
         assert (full["pictures"], full["left_out"]) == (4, 9)
-        refused(send(client, good(5, 9000), reviewed="true"), 413, "too-large")
+        refusal_detail(post_calibration(client, good_images(5, 9000), reviewed="true"), 413, "too-large")
 
 
 class TestWhereTheVersionHasNone:
@@ -189,17 +191,17 @@ class TestWhereTheVersionHasNone:
 
     def make(self, folder: Path) -> None:
         """Make the line's calibration of a version."""
-        made = renewal(slot_of(folder, "bfloat16"), [0.1 * i for i in range(19)])
-        CalibrationFiles(folder.parent.parent).change(slot_of(folder, "bfloat16"), lambda _: made)
+        made = make_calibration(target_of(folder, "bfloat16"), [0.1 * i for i in range(19)])
+        CalibrationFiles(folder.parent.parent).change(target_of(folder, "bfloat16"), lambda _: made)
 
     def test_an_upload_is_let_in_and_serves_once_it_is_calibrated(
         self, store: Path, tiny_images: Images
     ) -> None:
         url = "/v1/models/nut/versions"
-        with service(store, precision="bfloat16") as client:
-            uploaded = client.post(url, content=archive(store, "v2", "nut"), headers=ZIP)
+        with create_service(store, precision="bfloat16") as client:
+            uploaded = client.post(url, content=make_archive(store, "v2", "nut"), headers=ZIP)
             assert uploaded.status_code == 201, uploaded.text
-            detail = refused(client.post(f"{url}/v2:activate"), 422, "rejected-bundle")
+            detail = refusal_detail(client.post(f"{url}/v2:activate"), 422, "rejected-bundle")
             assert "calibrate --category nut --version v2 --precision bfloat16` makes up for it" in detail
             assert models_folder.active_version(store, "nut") is None
             self.make(store / "nut" / "v2")
@@ -209,11 +211,11 @@ class TestWhereTheVersionHasNone:
 
     def test_the_lines_stays_and_a_stations_goes(self, store: Path) -> None:
         self.make(models_folder.resolve(store, "tiny"))
-        with service(store, precision="bfloat16") as client:
+        with create_service(store, precision="bfloat16") as client:
             tag = client.get(URL).headers["ETag"]
-            detail = refused(client.delete(URL, headers={"If-Match": tag}), 409, "conflict")
+            detail = refusal_detail(client.delete(URL, headers={"If-Match": tag}), 409, "conflict")
             assert "no calibration of its own for bfloat16" in detail
-            assert send(client, good(9), station="s1").status_code == 201
+            assert post_calibration(client, good_images(9), station="s1").status_code == 201
             assert client.delete(f"{URL}?station=s1", headers={"If-Match": "*"}).status_code == 204
             assert client.get(URL).headers["ETag"] == tag
 
@@ -221,22 +223,24 @@ class TestWhereTheVersionHasNone:
 class TestIfMatch:
     def test_is_needed_and_must_fit(self, client: TestClient) -> None:
         assert client.get(URL).headers["ETag"] == '"0"'
-        refused(send(client, good(1), if_match=None), 428, "precondition-required")
-        refused(send(client, good(1), if_match='"9"'), 412, "precondition-failed")
-        first = send(client, good(1), if_match='"0"')
+        refusal_detail(post_calibration(client, good_images(1), if_match=None), 428, "precondition-required")
+        refusal_detail(post_calibration(client, good_images(1), if_match='"9"'), 412, "precondition-failed")
+        first = post_calibration(client, good_images(1), if_match='"0"')
         assert first.status_code == 201
-        refused(send(client, good(2), if_match='"0"'), 412, "precondition-failed")
+        refusal_detail(post_calibration(client, good_images(2), if_match='"0"'), 412, "precondition-failed")
         # A station's own is another one.
-        assert send(client, good(2), if_match='"0"', station="line-3").status_code == 201
-        assert send(client, good(2), if_match=first.headers["ETag"]).status_code == 201
-        refused(client.delete(URL, headers={"If-Match": first.headers["ETag"]}), 412, "precondition-failed")
-        refused(client.delete(URL), 428, "precondition-required")
-        refused(client.delete(f"{URL}?station=other", headers={"If-Match": "*"}), 404, "not-found")
+        assert post_calibration(client, good_images(2), if_match='"0"', station="line-3").status_code == 201
+        assert post_calibration(client, good_images(2), if_match=first.headers["ETag"]).status_code == 201
+        refusal_detail(
+            client.delete(URL, headers={"If-Match": first.headers["ETag"]}), 412, "precondition-failed"
+        )
+        refusal_detail(client.delete(URL), 428, "precondition-required")
+        refusal_detail(client.delete(f"{URL}?station=other", headers={"If-Match": "*"}), 404, "not-found")
 
     def test_of_a_version_that_another_has_replaced_meanwhile(
         self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        again(store, "v2")
+        copy_version(store, "v2")
         uploaded = request_images.uploaded_images
 
         def late(upload: forms.Upload) -> list[request_images.CalibrationImage]:
@@ -244,27 +248,27 @@ class TestIfMatch:
             return uploaded(upload)
 
         monkeypatch.setattr(request_images, "uploaded_images", late)
-        detail = refused(send(client, good(9)), 409, "conflict")
+        detail = refusal_detail(post_calibration(client, good_images(9)), 409, "conflict")
         assert detail.startswith("Another version serves since the images were sent")
         assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()
-        assert acts(client, "model.calibrate")[-1]["outcome"] == "refused"
+        assert list_actions(client, "model.calibrate")[-1]["outcome"] == "refused"
 
 
 class TestRefused:
     def test_pictures_that_the_model_was_fitted_to(self, steady: TestClient, tiny_data: Path) -> None:
         fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())
-        pictures = [*good(1), *(path.read_bytes() for path in fitted)]
-        detail = refused(send(steady, pictures), 400, "invalid-request")
+        pictures = [*good_images(1), *(path.read_bytes() for path in fitted)]
+        detail = refusal_detail(post_calibration(steady, pictures), 400, "invalid-request")
         assert "The model was fitted to " in detail
         assert " 0.png" not in detail
 
 
 class TestAccess:
     def test_the_audit_log_has_what_was_done_and_why(self, client: TestClient, store: Path) -> None:
-        body = send(client, good(9), station="line-3").json()
-        send(client, [b"text"])
+        body = post_calibration(client, good_images(9), station="line-3").json()
+        post_calibration(client, [b"text"])
         client.delete(f"{URL}?station=line-3&reason=lamp+back", headers={"If-Match": "*"})
-        done, failed, removed = acts(client, "model.calibrate")
+        done, failed, removed = list_actions(client, "model.calibrate")
         detail = done["detail"]
         assert (done["outcome"], done["target"]) == ("done", "tiny")
         assert (detail["station"], detail["reason"], detail["pictures"]) == ("line-3", "new lamp", 9)

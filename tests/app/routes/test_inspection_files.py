@@ -15,7 +15,7 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.imaging import decoder
 from tests.app.conftest import history_of, remove_files
-from tests.app.guarded import expect_problem
+from tests.app.support.guard import assert_problem
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -131,7 +131,7 @@ class TestGone:
         for name, tag in zip(NAMES, tags, strict=True):
             for headers in ({}, {"If-None-Match": tag}):
                 response = own.get(f"{path}/{name}", headers=headers)
-                assert "Retention" in expect_problem(response, 404, "unknown-inspection")
+                assert "Retention" in assert_problem(response, 404, "unknown-inspection")
         kept = own.get(path)
         assert (kept.status_code, kept.json()["has_pictures"]) == (200, False)
 

@@ -13,8 +13,8 @@ from app.database import clock
 from app.history.history import MAX_EXPORTS
 from app.schemas.history import InspectionPage, KeptInspection
 from tests.app.conftest import Keyed
-from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
+from tests.app.support.guard import assert_problem
 
 LIST = "/v1/inspections"
 THEN = 1_700_000_000_000  # long ago, in milliseconds
@@ -118,7 +118,7 @@ class TestList:
     @pytest.mark.parametrize("limit", ["0", "501", "ten"])
     def test_pages_that_cannot_be(self, service: TestClient, limit: str) -> None:
         response = service.get(LIST, params={"limit": limit})
-        assert "limit" in expect_problem(response, 400, "invalid-request")
+        assert "limit" in assert_problem(response, 400, "invalid-request")
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -134,7 +134,7 @@ class TestList:
     def test_filters_that_cannot_be(self, service: TestClient, name: str, value: str) -> None:
         for path in (LIST, f"{LIST}.ndjson", f"{LIST}.csv"):
             response = service.get(path, params={name: value})
-            assert name in expect_problem(response, 400, "invalid-request")
+            assert name in assert_problem(response, 400, "invalid-request")
 
 
 class TestPaging:
@@ -155,7 +155,7 @@ class TestPaging:
 
     @pytest.mark.parametrize("cursor", ["", "x", "é", "\0", ID[:-1], f"{ID}0"])
     def test_what_is_no_cursor_is_refused(self, service: TestClient, cursor: str) -> None:
-        expect_problem(service.get(LIST, params={"cursor": cursor}), 400, "invalid-request")
+        assert_problem(service.get(LIST, params={"cursor": cursor}), 400, "invalid-request")
 
 
 class TestExport:
@@ -223,5 +223,5 @@ class TestAccess:
                 text = get(keyed, f"{LIST}.{kind}", "limited", **query).text
                 assert own in text
                 assert others not in text
-        detail = expect_problem(get(keyed, role="limited", category="other"), 403, "forbidden")
+        detail = assert_problem(get(keyed, role="limited", category="other"), 403, "forbidden")
         assert "'other'" in detail

@@ -5,7 +5,7 @@ import pytest
 
 from app.schemas.access import Role
 from tests.app.conftest import Keyed
-from tests.app.guarded import WHO, expect_problem
+from tests.app.support.guard import SESSION_URL, assert_problem
 
 URL = "/v1/keys"
 
@@ -34,7 +34,10 @@ def test_a_key_is_made_shown_once_and_opens_the_service_at_once(keyed: Keyed) ->
     listed = keyed.client.get(URL, headers=admin)
     assert made in listed.json()["keys"]
     assert text[20:] not in listed.text
-    assert keyed.client.get(WHO, headers={"X-API-Key": text}).json()["categories"] == ["bottle", "grid"]
+    assert keyed.client.get(SESSION_URL, headers={"X-API-Key": text}).json()["categories"] == [
+        "bottle",
+        "grid",
+    ]
 
 
 @pytest.mark.parametrize("role", ["line", "viewer", "operator"])
@@ -47,7 +50,7 @@ def test_is_for_administrators_alone(keyed: Keyed, role: str) -> None:
         ("DELETE", f"{URL}/{'0' * 16}"),
     ):
         response = keyed.client.request(method, path, json={"role": "admin", "name": "mine"}, headers=headers)
-        expect_problem(response, 403, "forbidden")
+        assert_problem(response, 403, "forbidden")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,7 @@ def test_is_for_administrators_alone(keyed: Keyed, role: str) -> None:
 def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, object]) -> None:
     body = {"role": "line", "name": "name", **wrong} if wrong else {}
     response = keyed.client.post(URL, json=body, headers=keyed.show("admin"))
-    detail = expect_problem(response, 400, "invalid-request")
+    detail = assert_problem(response, 400, "invalid-request")
     assert (next(iter(wrong)) if wrong else "role") in detail
     assert len(keyed.client.get(URL, headers=keyed.show("admin")).json()["keys"]) == len(Role) + 1
 
@@ -77,13 +80,13 @@ def test_revoked_key_stays_in_the_list(keyed: Keyed) -> None:
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_there_is_no_such_key(keyed: Keyed, method: str, key_id: str, status: int) -> None:
     response = keyed.client.request(method, f"{URL}/{key_id}", headers=keyed.show("admin"))
-    expect_problem(response, status, "not-found" if status == 404 else "invalid-request")
+    assert_problem(response, status, "not-found" if status == 404 else "invalid-request")
 
 
 def test_the_first_key_must_be_able_to_make_others(keyless: httpx.Client) -> None:
     for body in ({"role": "line"}, {"role": "operator"}, {"role": "admin", "categories": ["bottle"]}):
         response = keyless.post(URL, json={"name": "first", **body})
-        expect_problem(response, 409, "conflict")
+        assert_problem(response, 409, "conflict")
     assert keyless.get(URL).json() == {"keys": []}
     assert keyless.post(URL, json={"name": "first", "role": "admin"}).status_code == 201
 

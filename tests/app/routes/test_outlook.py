@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from app.routes.outlook import MOST_RATES, RATES
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration import conformal
-from tests.app.calibrating import good, send
 from tests.app.history.rows import add, row
+from tests.app.support.calibrations import good_images, post_calibration
 
 URL = "/v1/models/tiny/thresholds/outlook"
 
@@ -85,7 +85,7 @@ def test_a_review_band_is_told_as_if_it_were_set(client: TestClient) -> None:
 
 
 def test_a_station_with_a_calibration_of_its_own_is_told_apart(client: TestClient, version: str) -> None:
-    assert send(client, good(12), station="s").status_code == 201
+    assert post_calibration(client, good_images(12), station="s").status_code == 201
     kept(client, row(version=version, station="s"), row(version=version, station="t"), row(version=version))
     others, own = get(client), get(client, station="s")
     assert others["stations"] == own["stations"] == ["s"]
@@ -115,7 +115,7 @@ def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
     kept(client, row(version=version, station="s"))
     assert get(client, station="s")["window"]["inspections"] == 1
     assert {one["expected"]["low"] for one in get(client)["positions"]} == {0.0}
-    assert send(client, good(12)).status_code == 201
+    assert post_calibration(client, good_images(12)).status_code == 201
     assert get(client, station="s")["window"]["inspections"] == 0
     kept(client, row(version=version, station="s"))
     assert get(client, station="s")["window"]["inspections"] == 1

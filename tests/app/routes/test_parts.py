@@ -12,8 +12,8 @@ from app.main import create_app
 from app.schemas.history import Part
 from app.settings import Settings
 from tests.app.conftest import Keyed, Serve
-from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
+from tests.app.support.guard import assert_problem
 
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
@@ -110,14 +110,14 @@ def test_a_part_of_which_views_are_missing_is_not_decided(client: TestClient, ti
     assert decision(2, expect=3) is decision(2, expect=1000) is None
     send(tiny_images["defect"][0])
     assert decision(3) == decision(3, expect=3) == decision(3, expect=1000) == "REJECT"  # whatever is missing
-    expect_problem(client.get("/v1/parts/P2", params={"expect": 2}), 404, "unknown-inspection")
+    assert_problem(client.get("/v1/parts/P2", params={"expect": 2}), 404, "unknown-inspection")
 
 
 def test_a_part_that_is_not_there(keyed: Keyed) -> None:
     add(keyed.database, row(part_id="P-1"), row(part_id=None))
     for part_id in ("P-0", "P/", "p-1", "P-1 ", "P-%", "P-_", ""):
         response = get(keyed.client, part_id, **keyed.show("viewer"))
-        expect_problem(response, 404, "unknown-inspection")
+        assert_problem(response, 404, "unknown-inspection")
 
 
 def test_a_key_for_some_categories_sees_their_images_alone(keyed: Keyed) -> None:
@@ -133,4 +133,4 @@ def test_a_key_for_some_categories_sees_their_images_alone(keyed: Keyed) -> None
     assert (part["decision"], part["images"]) == ("REVIEW", {"PASS": 0, "REVIEW": 1, "REJECT": 0})
     assert [one["inspection_id"] for one in part["inspections"]] == [own]
     # As if there were none: that others exist is not told either.
-    expect_problem(get(keyed.client, "hidden", **keyed.show("limited")), 404, "unknown-inspection")
+    assert_problem(get(keyed.client, "hidden", **keyed.show("limited")), 404, "unknown-inspection")

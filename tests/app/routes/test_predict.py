@@ -24,7 +24,7 @@ from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import decoder, heatmap
 from flows.fastflow.inference.scorer import Scorer
-from tests.app.guarded import expect_problem
+from tests.app.support.guard import assert_problem
 from tests.flows.fastflow.manifests import edit
 
 Images = dict[str, list[bytes]]
@@ -189,7 +189,7 @@ class TestAccept:
     def test_other_types_are_refused(self, service: TestClient, tiny_images: Images, accept: str) -> None:
         headers = RAW | {"Accept": accept}
         response = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
-        assert "image/png" in expect_problem(response, 406, "not-acceptable")
+        assert "image/png" in assert_problem(response, 406, "not-acceptable")
 
 
 def test_pictures_come_inline_when_asked_for(
@@ -234,7 +234,7 @@ def test_body_that_is_no_image_is_refused_also_where_a_picture_is_accepted(
         service.post(PREDICT, content=data, headers=RAW | {"Accept": "image/png"}),
         service.post(PREDICT, files={"file": ("part.png", data, "image/png")}),
     ):
-        expect_problem(response, 415, "unsupported-media-type")
+        assert_problem(response, 415, "unsupported-media-type")
 
 
 def test_damaged_images_are_problems_and_the_next_good_one_is_answered(
@@ -265,7 +265,7 @@ def test_score_or_map_that_is_no_number_gets_no_decision(
     with monkeypatch.context() as patch:
         patch.setattr(Scorer, "score_features", not_a_number)
         response = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW)
-    expect_problem(response, 500, "internal")
+    assert_problem(response, 500, "internal")
 
 
 def test_12_bit_image_is_inspected_and_drawn_as_the_same_of_8_bits(

@@ -10,7 +10,7 @@ from app.main import create_app
 from app.schemas.predict import BatchAnswer
 from app.settings import Settings
 from tests.app.conftest import Keyed
-from tests.app.guarded import expect_problem
+from tests.app.support.guard import assert_problem
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -84,7 +84,7 @@ class TestItems:
             assert {name: getattr(item.inspection, name) for name in fields} == fields
             assert (item.inspection.regions, item.inspection.links) == (None, None)
             assert set(item.inspection.inline or ()) == {"heatmap"}
-        expect_problem(client.get("/v1/parts/P%2Fä"), 404, "unknown-inspection")
+        assert_problem(client.get("/v1/parts/P%2Fä"), 404, "unknown-inspection")
 
     def test_idempotency_key_holds_for_each_place(self, client: TestClient, tiny_images: Images) -> None:
         first, second, third = tiny_images["good"][:3]
@@ -151,26 +151,26 @@ class TestFailures:
     def test_too_many_images_are_refused(self, client: TestClient, tiny_images: Images) -> None:
         good = tiny_images["good"][0]
         assert len(answer(post(client, *[good] * 4, part_id="four")).items) == 4
-        detail = expect_problem(post(client, *[good] * 5, part_id="five"), 413, "too-large")
+        detail = assert_problem(post(client, *[good] * 5, part_id="five"), 413, "too-large")
         assert "4 images" in detail
-        expect_problem(client.get("/v1/parts/five"), 404, "unknown-inspection")
+        assert_problem(client.get("/v1/parts/five"), 404, "unknown-inspection")
 
     def test_too_many_bytes_in_all_are_refused(self, client: TestClient) -> None:
         """Each of them would do alone, and the limit holds whether or not a length is declared."""
         response = post(client, *[bytes(80_000)] * 3)
-        assert "200000 bytes" in expect_problem(response, 413, "too-large")
+        assert "200000 bytes" in assert_problem(response, 413, "too-large")
         content_type = response.request.headers["content-type"]
         body = response.request.read()
         pieces = (body[i : i + 10_000] for i in range(0, len(body), 10_000))
         undeclared = client.post(BATCH, content=pieces, headers={"Content-Type": content_type})
-        expect_problem(undeclared, 413, "too-large")
+        assert_problem(undeclared, 413, "too-large")
         assert free(client)
 
     def test_only_whole_forms_are_taken(self, client: TestClient, tiny_images: Images) -> None:
         for content_type in ("image/png", ""):
             headers = {"Content-Type": content_type}
             response = client.post(BATCH, content=tiny_images["good"][0], headers=headers)
-            assert FORM in expect_problem(response, 415, "unsupported-media-type")
+            assert FORM in assert_problem(response, 415, "unsupported-media-type")
         good = ("file", ("a", tiny_images["good"][0]))
         cut_off = {"Content-Type": "multipart/form-data; boundary=x"}
         for response in (
@@ -179,19 +179,19 @@ class TestFailures:
             client.post(BATCH, files=[good], data={"part_id": ["P", "Q"]}),
             client.post(BATCH, content=b"--x\r\n", headers=cut_off),
         ):
-            expect_problem(response, 400, "invalid-request")
+            assert_problem(response, 400, "invalid-request")
 
     def test_only_json_can_be_given(self, client: TestClient, tiny_images: Images) -> None:
         good = tiny_images["good"][0]
         for accept in ("application/*", "image/png, application/json;q=0.1"):
             assert answer(post(client, good, headers={"Accept": accept})).decision is not None
         for accept in ("image/png", "application/json;q=0"):
-            expect_problem(post(client, good, headers={"Accept": accept}), 406, "not-acceptable")
+            assert_problem(post(client, good, headers={"Accept": accept}), 406, "not-acceptable")
 
     def test_deadline_that_nothing_meets_ends_all(self, client: TestClient, tiny_images: Images) -> None:
         response = post(client, *tiny_images["good"][:4], query="?timeout_ms=1", part_id="late")
-        expect_problem(response, 504, "deadline-exceeded")
-        expect_problem(client.get("/v1/parts/late"), 404, "unknown-inspection")
+        assert_problem(response, 504, "deadline-exceeded")
+        assert_problem(client.get("/v1/parts/late"), 404, "unknown-inspection")
         assert free(client)
 
 
@@ -203,5 +203,5 @@ def test_roles_and_categories_of_keys_hold(keyed: Keyed, store: Path, tiny_image
         assert response.status_code == (200 if role in ("line", "admin", "limited") else 403), role
     files = {"file": tiny_images["good"][0]}
     other = keyed.client.post("/v1/models/other/predict:batch", files=files, headers=keyed.show("limited"))
-    expect_problem(other, 403, "forbidden")
-    expect_problem(post(keyed.client, tiny_images["good"][0]), 401, "unauthenticated")
+    assert_problem(other, 403, "forbidden")
+    assert_problem(post(keyed.client, tiny_images["good"][0]), 401, "unauthenticated")

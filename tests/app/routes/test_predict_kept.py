@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import history_of, remove_files
-from tests.app.guarded import expect_problem
+from tests.app.support.guard import assert_problem
 from tests.support.waiting import eventually
 
 Images = dict[str, list[bytes]]
@@ -115,10 +115,10 @@ class TestIdempotency:
             (first, f"{same}&regions=false"),
         ):
             response = post(client, data, "k", query)
-            assert "'k'" in expect_problem(response, 409, "idempotency-key-reused")
+            assert "'k'" in assert_problem(response, 409, "idempotency-key-reused")
         version = f"/v1/models/tiny/versions/{before['model']['version']}/predict{same}"
         named = client.post(version, content=first, headers={"Idempotency-Key": "k"})
-        expect_problem(named, 409, "idempotency-key-reused")
+        assert_problem(named, 409, "idempotency-key-reused")
         assert post(client, first, "k", "?part_id=P-1").json() == before
         assert kept(client) == [before["inspection_id"]]
 
@@ -137,7 +137,7 @@ class TestIdempotency:
         kept(client)
         remove_files(history_of(client))
         for accept in ("image/png", "application/x-npy"):
-            detail = expect_problem(post(client, data, "k", Accept=accept), 404, "unknown-inspection")
+            detail = assert_problem(post(client, data, "k", Accept=accept), 404, "unknown-inspection")
             assert "application/json" in detail
         assert post(client, data, "k").json() == first
 
@@ -152,7 +152,7 @@ class TestIdempotency:
         path = history_of(client).files.map_path(first["inspection_id"])
         path.unlink() if left is None else path.write_bytes(left)
         for accept in ("image/png", "application/x-npy"):
-            detail = expect_problem(post(client, data, "k", Accept=accept), 410, "files-lost")
+            detail = assert_problem(post(client, data, "k", Accept=accept), 410, "files-lost")
             assert "application/json" in detail
             assert "a backup" in detail
         assert post(client, data, "k").json() == first
@@ -162,9 +162,9 @@ class TestIdempotency:
     ) -> None:
         good = tiny_images["good"][0]
         response = post(service, good, "k", "?store=false")
-        assert "store=true" in expect_problem(response, 400, "invalid-request")
+        assert "store=true" in assert_problem(response, 400, "invalid-request")
         for key in ("", "a b", "x" * 201, "\x7f"):
-            expect_problem(post(service, good, key), 400, "invalid-request")
+            assert_problem(post(service, good, key), 400, "invalid-request")
         longest = "~" * 200
         assert REPLAYED not in post(service, good, longest).headers
         assert REPLAYED in post(service, good, longest).headers
@@ -177,8 +177,8 @@ class TestStore:
         assert answer["decision"] == "REJECT"
         stored = post(client, tiny_images["good"][0]).json()
         assert kept(client) == [stored["inspection_id"]]
-        expect_problem(client.get(f"/v1/inspections/{answer['inspection_id']}"), 404, "unknown-inspection")
-        expect_problem(client.get("/v1/parts/P"), 404, "unknown-inspection")
+        assert_problem(client.get(f"/v1/inspections/{answer['inspection_id']}"), 404, "unknown-inspection")
+        assert_problem(client.get("/v1/parts/P"), 404, "unknown-inspection")
         pictures = history_of(client).files
         assert not pictures.image_path(answer["image"]["sha256"]).exists()
         assert not pictures.map_path(answer["inspection_id"]).exists()
@@ -191,10 +191,10 @@ def test_deadlines_of_requests_and_of_the_server_hold(
     data = tiny_images["good"][0]
     settings = Settings(models=tiny_bundle_store, history=tmp_path / "history", deadline_ms=1)
     with TestClient(create_app(settings)) as client:
-        expect_problem(post(client, data), 504, "deadline-exceeded")
+        assert_problem(post(client, data), 504, "deadline-exceeded")
         assert post(client, data, query="?timeout_ms=600000").status_code == 200
         response = post(client, data, query="?timeout_ms=1", Accept="image/png")
-        assert "1 ms" in expect_problem(response, 504, "deadline-exceeded")
+        assert "1 ms" in assert_problem(response, 504, "deadline-exceeded")
         assert len(kept(client)) == 1
 
 
@@ -203,4 +203,4 @@ def test_impossible_deadlines_are_refused(
     service: TestClient, tiny_images: Images, milliseconds: str
 ) -> None:
     response = post(service, tiny_images["good"][0], query=f"?timeout_ms={milliseconds}")
-    assert "timeout_ms" in expect_problem(response, 400, "invalid-request")
+    assert "timeout_ms" in assert_problem(response, 400, "invalid-request")

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from app.inspection.pipeline import InspectionPipeline
 from app.schemas.predict import Inspection
 from flows.fastflow.imaging import decoder
-from tests.app.bundles import again
-from tests.app.stores import change
+from tests.app.support.bundles import copy_version
+from tests.app.support.models_folders import change_manifest
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -132,12 +132,12 @@ class TestRegionOfInterest:
         """As where it was set while another version was being activated."""
         data = tiny_images["defect"][0]
         assert client.put(REGION, params={"station": "line-3"}, json=RIGHT).status_code == 200
-        change(again(store, "blind"), score={"top_fraction": 0.5})
+        change_manifest(copy_version(store, "blind"), score={"top_fraction": 0.5})
         by_name = "/v1/models/tiny/versions/blind/predict"
         for _ in range(2):
             response = client.post(by_name, content=data, params={"station": "line-3"})
             assert (response.status_code, response.json()["type"]) == (503, "model-loading")
-            assert "no defect in there could be told. Set a larger region." in response.json()["detail"]
+            assert "no defect could be detected. Set a larger region." in response.json()["detail"]
         assert client.post(by_name, content=data).status_code == 200
         assert predict(client, data, station="line-3").decision == "PASS"
 

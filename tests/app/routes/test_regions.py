@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from tests.app.tuned import acts, predicted, refused
+from tests.app.support.services import list_actions, predict, refusal_detail
 
 Images = dict[str, list[bytes]]
 URL = "/v1/models/tiny/region"
@@ -46,7 +46,7 @@ def match(if_match: str | None) -> dict[str, str]:
 
 
 def decision(client: TestClient, image: bytes, **query: str) -> str:
-    answer: str = predicted(client, image, **query)["decision"]
+    answer: str = predict(client, image, **query)["decision"]
     return answer
 
 
@@ -60,10 +60,10 @@ def test_it_is_told_as_it_was_set(client: TestClient) -> None:
 
 def test_what_lies_outside_never_counts(client: TestClient, tiny_images: Images) -> None:
     defect = tiny_images["defect"][STRONG]
-    whole = predicted(client, defect)
+    whole = predict(client, defect)
     assert whole["decision"] == "REJECT"
     put(client, LEFT)
-    left = predicted(client, defect)
+    left = predict(client, defect)
     assert left["decision"] == "PASS"
     assert left["score"] < whole["score"]
     assert left["p_value"] > whole["p_value"]
@@ -93,14 +93,14 @@ def test_a_stations_own_comes_first_and_deleted_falls_back(client: TestClient, t
     put(client, MIDDLE, "Linie 3 ä")
     assert delete(client).status_code == 204
     assert decisions() == ["REJECT", "REJECT", "REJECT"]
-    refused(get(client), 404, "not-found")
+    refusal_detail(get(client), 404, "not-found")
     assert get(client, "Linie 3 ä").status_code == 200
 
 
 class TestIfMatch:
     def test_is_not_needed_where_there_is_nothing_yet(self, client: TestClient) -> None:
         for if_match in ("*", '"0"', '"1"'):
-            refused(put(client, LEFT, None, if_match), 412, "precondition-failed")
+            refusal_detail(put(client, LEFT, None, if_match), 412, "precondition-failed")
         assert put(client, LEFT).headers["ETag"] == '"1"'
         assert put(client, LEFT, "3").headers["ETag"] == '"2"'
 
@@ -112,13 +112,13 @@ class TestIfMatch:
             ('"9"', 412, "precondition-failed"),
             ("9", 412, "precondition-failed"),
         ):
-            refused(put(client, MIDDLE, station, if_match), status, name)
-            refused(delete(client, station, if_match), status, name)
+            refusal_detail(put(client, MIDDLE, station, if_match), status, name)
+            refusal_detail(delete(client, station, if_match), status, name)
         changed = put(client, MIDDLE, station, read)
         assert changed.status_code == 200
         assert changed.headers["ETag"] != read
-        refused(put(client, LEFT, station, read), 412, "precondition-failed")
-        refused(delete(client, station, read), 412, "precondition-failed")
+        refusal_detail(put(client, LEFT, station, read), 412, "precondition-failed")
+        refusal_detail(delete(client, station, read), 412, "precondition-failed")
         assert get(client, station).json() == changed.json()
         assert delete(client, station, changed.headers["ETag"]).status_code == 204
 
@@ -132,7 +132,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no size": ({"polygons": LEFT["polygons"]}, "image: is required"),
     "a revision of its own": ({**LEFT, "revision": 7}, "revision: is unknown"),
     # 6 x 6 of 4096 pixels; a score averages 41.
-    "too small": (area([[0, 0], [6, 0], [6, 6], [0, 6]]), "The region is 0.88% of the picture, and a score"),
+    "too small": (area([[0, 0], [6, 0], [6, 6], [0, 6]]), "The region is 0.88% of the image, but a score"),
     "between pixels": (
         area([[0, 8.5], [1024, 8.5], [1024, 10.5], [0, 10.5]], side=1024),
         "No pixel of the map, 64 x 64, lies inside the region of interest",
@@ -146,14 +146,14 @@ class TestRefused:
         body, reason = WRONG[name]
         station = "3"
         response = put(steady, body, station)
-        assert reason in refused(response, 400, "invalid-request")
+        assert reason in refusal_detail(response, 400, "invalid-request")
         assert "Retry-After" not in response.headers
-        refused(get(steady, station), 404, "not-found")
+        refusal_detail(get(steady, station), 404, "not-found")
 
     @pytest.mark.parametrize("station", [None, "3"])
     def test_what_is_not_set_cannot_be_deleted(self, steady: TestClient, station: str | None) -> None:
         whose = "stations without one" if station is None else "station '3'"
-        assert whose in refused(delete(steady, station), 404, "not-found")
+        assert whose in refusal_detail(delete(steady, station), 404, "not-found")
 
 
 class TestAudit:
@@ -161,7 +161,7 @@ class TestAudit:
         put(client, LEFT, "3")
         put(client, MIDDLE, "3", "*")
         delete(client, "3")
-        entries = acts(client, "model.region")
+        entries = list_actions(client, "model.region")
         assert [(entry["target"], entry["outcome"]) for entry in entries] == [("tiny", "done")] * 3
         details = [entry["detail"] for entry in entries]
         assert [detail["station"] for detail in details] == ["3"] * 3

@@ -15,9 +15,9 @@ from app.database.tables import retention
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.imaging import decoder
-from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed, history_of
 from tests.app.history.rows import add, row
+from tests.app.support.calibrations import good_images, post_calibration
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -160,7 +160,7 @@ def test_drift_is_told_from_real_inspections(client: TestClient) -> None:
 
 def test_a_station_that_alarms_is_told_beside_the_others_wherever_drift_is(client: TestClient) -> None:
     """One with a calibration of its own, which the window of the others says nothing of."""
-    assert send(client, good(60), station="line-3").status_code == 201
+    assert post_calibration(client, good_images(60), station="line-3").status_code == 201
 
     def inspect(light: float, station: str, seed: int) -> None:
         data = png((light * picture(seed)).astype(np.uint8))

@@ -11,12 +11,12 @@ from app.main import create_app
 from app.schemas.access import Role
 from app.settings import Settings
 from tests.app.conftest import Keyed
-from tests.app.guarded import WHO, expect_problem, log_in
+from tests.app.support.guard import SESSION_URL, assert_problem, log_in
 
 
 @pytest.mark.parametrize("role", Role)
 def test_who_am_i(keyed: Keyed, role: Role) -> None:
-    assert keyed.client.get(WHO, headers=keyed.show(role)).json() == {
+    assert keyed.client.get(SESSION_URL, headers=keyed.show(role)).json() == {
         "key_id": keyed.key_id(role),
         "name": f"the {role}",
         "role": role.value,
@@ -24,7 +24,7 @@ def test_who_am_i(keyed: Keyed, role: Role) -> None:
         "categories": None,
         "csrf_token": None,
     }
-    assert keyed.client.get(WHO, headers=keyed.show("limited")).json()["categories"] == ["tiny"]
+    assert keyed.client.get(SESSION_URL, headers=keyed.show("limited")).json()["categories"] == ["tiny"]
 
 
 def test_logging_in_gives_a_cookie_that_scripts_and_other_sites_do_not_get(keyed: Keyed) -> None:
@@ -38,7 +38,7 @@ def test_logging_in_gives_a_cookie_that_scripts_and_other_sites_do_not_get(keyed
     secret = name_value.partition("=")[2]
     assert secret not in response.text
     assert keyed.keys["viewer"] not in response.text
-    assert response.json() == keyed.client.get(WHO).json()
+    assert response.json() == keyed.client.get(SESSION_URL).json()
     assert response.json()["role"] == "viewer"
     assert response.json()["csrf_token"]
 
@@ -54,20 +54,20 @@ def test_under_tls_the_cookie_never_goes_without(keyed: Keyed) -> None:
 def test_logging_out_ends_the_session_on_the_server(keyed: Keyed) -> None:
     write = log_in(keyed, "admin")
     session = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}
-    expect_problem(keyed.client.post("/logout"), 403, "forbidden")
+    assert_problem(keyed.client.post("/logout"), 403, "forbidden")
     response = keyed.client.post("/logout", headers=write)
     assert response.status_code == 204
     assert "Max-Age=0" in response.headers["set-cookie"]
     assert COOKIE not in keyed.client.cookies
-    for path in (WHO, "/v1/keys"):
-        expect_problem(keyed.client.get(path, headers=session), 401, "unauthenticated")
-    expect_problem(keyed.client.post("/logout", headers=session | write), 401, "unauthenticated")
+    for path in (SESSION_URL, "/v1/keys"):
+        assert_problem(keyed.client.get(path, headers=session), 401, "unauthenticated")
+    assert_problem(keyed.client.post("/logout", headers=session | write), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("key", ["x", f"fg_{'0' * 16}_{'x' * 43}", "x" * 256])
 def test_a_wrong_key_does_not_log_in(keyed: Keyed, key: str) -> None:
     response = keyed.client.post("/login", json={"key": key})
-    expect_problem(response, 401, "unauthenticated")
+    assert_problem(response, 401, "unauthenticated")
     assert "set-cookie" not in response.headers
 
 
@@ -89,10 +89,10 @@ def test_logins_are_logged_with_the_address_that_they_came_from(
 def test_what_a_form_of_another_site_can_send_is_no_login(keyed: Keyed, content_type: str) -> None:
     content = f'{{"key": "{keyed.keys["admin"]}"}}'
     response = keyed.client.post("/login", content=content, headers={"Content-Type": content_type})
-    expect_problem(response, 400, "invalid-request")
+    assert_problem(response, 400, "invalid-request")
     headers = {"Origin": "http://evil.example"}
     response = keyed.client.post("/login", json={"key": keyed.keys["admin"]}, headers=headers)
-    expect_problem(response, 403, "forbidden")
+    assert_problem(response, 403, "forbidden")
 
 
 def test_a_session_lasts_as_long_as_the_settings_say(tmp_path: Path) -> None:

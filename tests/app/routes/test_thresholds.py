@@ -9,9 +9,9 @@ from starlette.testclient import TestClient
 
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration import conformal
-from tests.app.bundles import again
-from tests.app.calibrating import good, send
-from tests.app.tuned import acts, predicted, refused, service
+from tests.app.support.bundles import copy_version
+from tests.app.support.calibrations import good_images, post_calibration
+from tests.app.support.services import create_service, list_actions, predict, refusal_detail
 
 Images = dict[str, list[bytes]]
 URL = "/v1/models/tiny/thresholds"
@@ -25,7 +25,7 @@ def change(client: TestClient, if_match: str | None = "*", **body: Any) -> httpx
 def passed(client: TestClient, images: Images) -> tuple[bytes, float]:
     """A good part that passes, and a rate at which it would be rejected."""
     for image in images["good"]:
-        answer = predicted(client, image)
+        answer = predict(client, image)
         if answer["decision"] == "PASS" and answer["p_value"] < 1:
             return image, answer["p_value"]
     raise AssertionError("every good part scores less than all those of calibration")
@@ -74,12 +74,12 @@ def test_what_is_left_out_stays_and_null_goes_back(client: TestClient) -> None:
 
 def test_the_decision_changes_and_the_score_does_not(client: TestClient, tiny_images: Images) -> None:
     image, rate = passed(client, tiny_images)
-    before = predicted(client, image)
+    before = predict(client, image)
     assert change(client, target_fpr=rate / 2, review_fpr=rate).status_code == 200
-    between = predicted(client, image)
+    between = predict(client, image)
     assert (between["decision"], between["threshold"]) == ("REVIEW", client.get(URL).json()["threshold"])
     assert change(client, target_fpr=rate, review_fpr=None).status_code == 200
-    after = predicted(client, image)
+    after = predict(client, image)
     assert after["decision"] == "REJECT"
     assert after["threshold"]["reject"] < after["score"] <= before["threshold"]["reject"]
     version = f"/v1/models/tiny/versions/{before['model']['version']}/predict?store=false"
@@ -88,18 +88,18 @@ def test_the_decision_changes_and_the_score_does_not(client: TestClient, tiny_im
 
 
 def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tiny_images: Images) -> None:
-    again(store, "v2")
-    with service(store) as client:
+    copy_version(store, "v2")
+    with create_service(store) as client:
         image, rate = passed(client, tiny_images)
         body = change(client, target_fpr=rate).json()
-    with service(store) as client:
+    with create_service(store) as client:
         response = client.get(URL)
         assert (response.json(), response.headers["ETag"]) == (body, tag(1, body))
         assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
         after = client.get(URL).json()
         assert after["threshold"].pop("calibration") != body["threshold"].pop("calibration")
         assert after == {**body, "version": "v2"}
-        assert predicted(client, image)["decision"] == "REJECT"
+        assert predict(client, image)["decision"] == "REJECT"
 
 
 class TestIfMatch:
@@ -110,19 +110,19 @@ class TestIfMatch:
     def test_a_change_that_is_not_based_on_what_there_is(
         self, steady: TestClient, if_match: str | None, status: int, name: str
     ) -> None:
-        refused(change(steady, if_match, target_fpr=0.2), status, name)
+        refusal_detail(change(steady, if_match, target_fpr=0.2), status, name)
         assert steady.get(URL).headers["ETag"].startswith('"0-')
         assert steady.get(URL).json()["target_fpr"] is None
 
     def test_one_that_looked_at_thresholds_of_another_version_or_calibration(self, store: Path) -> None:
-        again(store, "v2")
-        with service(store) as client:
+        copy_version(store, "v2")
+        with create_service(store) as client:
             tags = [client.get(URL).headers["ETag"]]
-            assert send(client, good(9)).status_code == 201
+            assert post_calibration(client, good_images(9)).status_code == 201
             tags.append(client.get(URL).headers["ETag"])
             assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
             for old in tags:
-                refused(change(client, old, target_fpr=0.2), 412, "precondition-failed")
+                refusal_detail(change(client, old, target_fpr=0.2), 412, "precondition-failed")
             assert change(client, client.get(URL).headers["ETag"], target_fpr=0.2).status_code == 200
 
 
@@ -140,7 +140,7 @@ class TestRefused:
     @pytest.mark.parametrize(("body", "reason"), WRONG)
     def test_rates_that_cannot_be(self, steady: TestClient, body: dict[str, Any], reason: str) -> None:
         before = steady.get(URL).json()
-        assert reason in refused(change(steady, **body), 400, "invalid-request")
+        assert reason in refusal_detail(change(steady, **body), 400, "invalid-request")
         assert steady.get(URL).json() == before
 
 
@@ -148,7 +148,7 @@ class TestAudit:
     def test_has_the_reason_and_what_was_before_and_after(self, client: TestClient) -> None:
         change(client, target_fpr=0.2, review_fpr=0.4)
         change(client, target_fpr=None, reason="It was a bad idea")
-        first, second = acts(client, "model.thresholds")
+        first, second = list_actions(client, "model.thresholds")
         assert (first["target"], first["outcome"]) == ("tiny", "done")
         assert first["detail"] == {
             "reason": "Complaint 88",
@@ -171,7 +171,7 @@ class TestAudit:
         self, client: TestClient, if_match: str | None, body: dict[str, Any], name: str
     ) -> None:
         response = change(client, if_match, **body)
-        [entry] = acts(client, "model.thresholds")
+        [entry] = list_actions(client, "model.thresholds")
         assert (entry["outcome"], entry["request_id"]) == ("refused", response.headers["X-Request-ID"])
         detail = entry["detail"]
         assert (detail["reason"], detail["to"]) == ("Complaint 88", body)

@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
-from tests.app.bundles import archive, left_in, repacked
 from tests.app.conftest import Keyed, Serve
-from tests.app.tuned import refused
+from tests.app.support.bundles import list_folder, make_archive, repack
+from tests.app.support.services import refusal_detail
 from tests.conftest import picture, png
 from tests.support.waiting import eventually
 
@@ -74,7 +74,7 @@ def test_changes_need_an_administrator(keyed: Keyed, route: str) -> None:
 class TestUpload:
     def test_a_version_comes_in_and_does_not_serve(self, client: TestClient, store: Path) -> None:
         before = models_folder.active_version(store, "tiny")
-        response = upload(client, archive(store, "v2"))
+        response = upload(client, make_archive(store, "v2"))
         assert response.status_code == 201, response.text
         assert response.json() == {"category": "tiny", "version": "v2"}
         assert response.headers["Location"] == "/v1/models/tiny/versions/v2"
@@ -85,52 +85,52 @@ class TestUpload:
         assert acts(client) == [("model.upload", "tiny", "begun"), ("model.upload", "tiny", "done")]
 
     def test_of_a_category_that_is_new(self, client: TestClient, store: Path) -> None:
-        assert upload(client, archive(store, "v1", "nut"), "nut").status_code == 201
+        assert upload(client, make_archive(store, "v1", "nut"), "nut").status_code == 201
         assert client.get("/v1/models/nut").json()["active"] is None
         assert client.post("/v1/models/nut/versions/v1:activate").status_code == 200
         assert client.post("/v1/models/nut/predict", content=png(picture(1))).status_code == 200
 
     def test_one_that_exists_is_never_overwritten(self, client: TestClient, store: Path) -> None:
-        data = archive(store, "v2")
+        data = make_archive(store, "v2")
         upload(client, data)
-        before = left_in(store)
-        detail = refused(upload(client, data), 409, "conflict")
+        before = list_folder(store)
+        detail = refusal_detail(upload(client, data), 409, "conflict")
         assert detail == "Version 'v2' of 'tiny' exists; versions are never overwritten."
-        assert left_in(store) == before
+        assert list_folder(store) == before
 
     @pytest.mark.parametrize("category", ["%2e%2e", "backbones", "a%00b"])
     def test_of_a_category_that_can_be_none(self, client: TestClient, store: Path, category: str) -> None:
-        before = left_in(store)
-        data = repacked(archive(store, "v2"), lambda d: d.update(category=category))
+        before = list_folder(store)
+        data = repack(make_archive(store, "v2"), lambda d: d.update(category=category))
         response = client.post(f"/v1/models/{category}/versions", content=data, headers=ZIP)
         assert response.status_code == 422
-        assert left_in(store) == before
+        assert list_folder(store) == before
 
     @pytest.mark.parametrize("kind", ["text/plain", ""])
     def test_of_another_kind(self, client: TestClient, store: Path, kind: str) -> None:
         response = client.post(
-            "/v1/models/tiny/versions", content=archive(store, "v2"), headers={"Content-Type": kind}
+            "/v1/models/tiny/versions", content=make_archive(store, "v2"), headers={"Content-Type": kind}
         )
-        assert "application/zip" in refused(response, 415, "unsupported-media-type")
+        assert "application/zip" in refusal_detail(response, 415, "unsupported-media-type")
 
 
 HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nothing": (lambda _: b"", "This is no ZIP archive"),
     "changed": (
-        lambda data: repacked(data, lambda d: d["files"].update({"golden/0.png": "0" * 64})),
+        lambda data: repack(data, lambda d: d["files"].update({"golden/0.png": "0" * 64})),
         "golden/0.png was changed",
     ),
-    "bomb": (lambda data: repacked(data, files={"report/x": bytes(3_000_000)}), "more than 2,000,000 bytes"),
+    "bomb": (lambda data: repack(data, files={"report/x": bytes(3_000_000)}), "more than 2,000,000 bytes"),
     "not a number": (
-        lambda data: repacked(data, lambda d: d["thresholds"]["float32"].update(reject=float("nan"))),
+        lambda data: repack(data, lambda d: d["thresholds"]["float32"].update(reject=float("nan"))),
         "Its manifest.json is not valid: thresholds.float32.reject: Input should be a finite number",
     ),
     "giant channels": (
-        lambda data: repacked(data, lambda d: d["backbone"].update(channels=[10**9, 10**9])),
+        lambda data: repack(data, lambda d: d["backbone"].update(channels=[10**9, 10**9])),
         r"backbone\.channels",
     ),
     "golden score": (
-        lambda data: repacked(data, lambda d: d["golden"][0].update(score=99.0)),
+        lambda data: repack(data, lambda d: d["golden"][0].update(score=99.0)),
         "golden picture golden/0.png scores",
     ),
 }
@@ -156,33 +156,33 @@ class TestHostile:
     ) -> None:
         client, store = wary
         change, reason = HOSTILE[name]
-        data = change(archive(store, "v2"))
-        before = left_in(store)
-        detail = refused(upload(client, data), 422, "rejected-bundle")
+        data = change(make_archive(store, "v2"))
+        before = list_folder(store)
+        detail = refusal_detail(upload(client, data), 422, "rejected-bundle")
         assert re.search(reason, detail), detail
-        assert left_in(store) == before
+        assert list_folder(store) == before
         assert acts(client)[-1] == ("model.upload", "tiny", "refused")
 
     def test_more_bytes_than_allowed(self, wary: tuple[TestClient, Path]) -> None:
         client, store = wary
-        before = left_in(store)
-        refused(upload(client, bytes(2_000_001)), 413, "too-large")
+        before = list_folder(store)
+        refusal_detail(upload(client, bytes(2_000_001)), 413, "too-large")
 
         def without_length() -> Iterator[bytes]:
             for _ in range(21):
                 yield bytes(100_000)
 
         response = client.post("/v1/models/tiny/versions", content=without_length(), headers=ZIP)
-        refused(response, 413, "too-large")
-        assert left_in(store) == before
+        refusal_detail(response, 413, "too-large")
+        assert list_folder(store) == before
 
 
 class TestInterrupted:
     def test_an_upload_that_is_aborted_leaves_nothing(
         self, app: FastAPI, store: Path, serve_http: Serve
     ) -> None:
-        data = archive(store, "v2")
-        before = left_in(store)
+        data = make_archive(store, "v2")
+        before = list_folder(store)
         with serve_http(app) as url:
             for sent in (0, 100, len(data) // 2, len(data) - 1):
                 host, port = url.removeprefix("http://").split(":")
@@ -192,8 +192,8 @@ class TestInterrupted:
                         f"Content-Type: application/zip\r\nContent-Length: {len(data)}\r\n\r\n"
                     )
                     connection.sendall(head.encode() + data[:sent])
-                    eventually(lambda: left_in(store) != before)
-                eventually(lambda: left_in(store) == before)
+                    eventually(lambda: list_folder(store) != before)
+                eventually(lambda: list_folder(store) == before)
             # Nothing is held either: as many as are allowed can still come.
             with httpx2.Client(base_url=url, trust_env=False, timeout=60) as client:
                 assert client.post("/v1/models/tiny/versions", content=data, headers=ZIP).status_code == 201

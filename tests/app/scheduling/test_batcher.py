@@ -26,7 +26,7 @@ from flows.fastflow.imaging import decoder
 from flows.fastflow.imaging.geometry import PreparedImage
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.model.gaussian import PositionGaussian
-from tests.app.gate import Gate
+from tests.app.support.backbone_gate import BackboneGate
 from tests.support.waiting import until
 
 Images = dict[str, list[bytes]]
@@ -50,10 +50,10 @@ def prepared(detector: Detector, tiny_images: Images) -> list[PreparedImage]:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[BackboneGate]:
     """Every pass of the backbone waits here for permission. Meanwhile time stands still, so costs stay 0."""
     monkeypatch.setattr(batcher, "time", SimpleNamespace(monotonic=lambda: 0.0))
-    made = Gate(monkeypatch)
+    made = BackboneGate(monkeypatch)
     yield made
     made.open()
 
@@ -82,14 +82,14 @@ def of_category(detector: Detector, category: str, size: tuple[int, int] | None 
     return Detector(manifest, detector.sha256, own)
 
 
-async def enter(gate: Gate, call: Call) -> "asyncio.Task[BatchResult]":
+async def enter(gate: BackboneGate, call: Call) -> "asyncio.Task[BatchResult]":
     """Begin a call, and wait until its batch is being computed."""
     task = asyncio.create_task(call)
     await gate.wait_until_entered()
     return task
 
 
-async def after(batcher: Batcher, gate: Gate, first: Call, calls: Sequence[Call]) -> list[Any]:
+async def after(batcher: Batcher, gate: BackboneGate, first: Call, calls: Sequence[Call]) -> list[Any]:
     """Let calls wait while a first one is computed, then let all be; results or errors of the calls."""
     running = await enter(gate, first)
     rest = [asyncio.create_task(call) for call in calls]
@@ -108,7 +108,7 @@ def expect_alone(result: BatchResult, detector: Detector, image: PreparedImage, 
 
 class TestBatches:
     def test_categories_share_a_pass_and_each_image_gets_its_own_answer_and_region(
-        self, detector: Detector, prepared: list[PreparedImage], gate: Gate
+        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         region = np.zeros((64, 64), np.bool_)
         region[:20] = True
@@ -131,7 +131,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("other", [{"name": "another"}, {"mean": (0.1,) * 3}, {"std": (0.9,) * 3}])
     def test_backbones_that_see_images_otherwise_are_computed_apart(
-        self, detector: Detector, prepared: list[PreparedImage], gate: Gate, other: dict[str, object]
+        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate, other: dict[str, object]
     ) -> None:
         """As efficientnet_lite0 and tf_efficientnet_lite0, which pad and scale differently."""
         scorer, extractor = detector.scorer, copy.copy(detector.scorer.extractor)
@@ -147,7 +147,7 @@ class TestBatches:
         assert [result.batch_size for result in run(scenario)] == [2, 1, 2]
 
     def test_batch_has_one_input_size_and_at_most_so_many_images(
-        self, detector: Detector, prepared: list[PreparedImage], gate: Gate
+        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         wide = of_category(detector, "wide", (64, 96))
         image = wide.prepare(prepared[0].pixels)
@@ -188,7 +188,7 @@ class TestTime:
     ) -> None:
         """An image of the slow model takes ten times as long: the other one has ten computed for each."""
         Clock(monkeypatch, {SMALL: 0.01, WIDE: 0.1})
-        gate = Gate(monkeypatch)
+        gate = BackboneGate(monkeypatch)
         slow = of_category(detector, "slow", WIDE)
         image = slow.prepare(prepared[0].pixels)
         seen: list[tuple[str, int]] = []
@@ -217,7 +217,7 @@ class TestTime:
     ) -> None:
         seconds = {SMALL: 0.01, WIDE: 0.1, TALL: 1.0}
         Clock(monkeypatch, seconds)
-        gate = Gate(monkeypatch)
+        gate = BackboneGate(monkeypatch)
         a, b = of_category(detector, "a"), of_category(detector, "b")
         c, d = of_category(detector, "c", WIDE), of_category(detector, "d", TALL)
         seen: list[list[str]] = []
@@ -249,7 +249,7 @@ class TestTime:
         self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = Clock(monkeypatch, {SMALL: 0.1})
-        gate = Gate(monkeypatch)
+        gate = BackboneGate(monkeypatch)
 
         async def scenario(batcher: Batcher) -> None:
             assert batcher.expected_seconds("tiny", 100, {}) == 0
@@ -277,7 +277,7 @@ class TestTime:
 
 class TestCancelled:
     def test_waiting_image_leaves_the_queue(
-        self, detector: Detector, prepared: list[PreparedImage], gate: Gate
+        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         async def scenario(batcher: Batcher) -> None:
             first = await enter(gate, batcher.score(detector, prepared[0]))
@@ -292,7 +292,7 @@ class TestCancelled:
         run(scenario)
 
     def test_running_image_leaves_the_others_their_answers(
-        self, detector: Detector, prepared: list[PreparedImage], gate: Gate
+        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         async def scenario(batcher: Batcher) -> list[object]:
             heard: list[object] = []
@@ -329,7 +329,7 @@ class TestTiles:
         tiled: Detector,
         four_tiles: PreparedImage,
         prepared: list[PreparedImage],
-        gate: Gate,
+        gate: BackboneGate,
         max_batch: int,
         sizes: list[int],
     ) -> None:
@@ -352,7 +352,7 @@ class TestTiles:
         tiled: Detector,
         four_tiles: PreparedImage,
         prepared: list[PreparedImage],
-        gate: Gate,
+        gate: BackboneGate,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("flows.fastflow.inference.scorer._CHUNK_PIXELS", 3 * 64 * 64)
@@ -371,7 +371,7 @@ class TestTiles:
 class TestFailures:
     @pytest.mark.parametrize("where", ["backbone", "head"])
     def test_bad_image_fails_alone(
-        self, detector: Detector, prepared: list[PreparedImage], gate: Gate, where: str
+        self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate, where: str
     ) -> None:
         other = of_category(detector, "other")
         bad, region = prepared[3], None
@@ -433,7 +433,7 @@ class TestFailures:
 
 
 def test_closing_finishes_what_runs_and_ends_the_thread(
-    detector: Detector, prepared: list[PreparedImage], gate: Gate
+    detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
 ) -> None:
     async def main() -> None:
         batcher = Batcher(16)

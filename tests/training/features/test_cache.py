@@ -19,7 +19,7 @@ from flows.fastflow.config import Geometry
 from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.geometry import compute_layout
 from flows.fastflow.imaging.resizing import resize
-from tests.app.full_disk import files_of_at_most
+from tests.app.support.full_disk import limit_file_size
 from tests.training.pins import pins
 from training.data.augment import Variant
 from training.data.sample import DatasetError
@@ -264,7 +264,7 @@ def test_an_image_that_was_changed_since_is_named_and_no_cache_vouches_for_it(
 def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(
     folder: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
-    with files_of_at_most(20_000), pytest.raises(OSError, match="File too large"):
+    with limit_file_size(20_000), pytest.raises(OSError, match="File too large"):
         cached(folder, extractor, paths)
     assert names(folder) == []
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from flows.fastflow.model.head import Head
-from tests.app.full_disk import files_of_at_most
+from tests.app.support.full_disk import limit_file_size
 from training.config.run_config import RunConfig
 from training.data.split import Split
 from training.features.cache import Features
@@ -280,7 +280,7 @@ def test_a_disk_that_fills_up_is_told_and_the_checkpoint_before_stays(tmp_path: 
     with pytest.raises(Killed):
         run(tmp_path, watch=Watch(at_epoch=2))
     before = (tmp_path / CHECKPOINT).read_bytes()
-    with files_of_at_most(1000), pytest.raises(FitError, match=r"cannot be written, is the disk full\?"):
+    with limit_file_size(1000), pytest.raises(FitError, match=r"cannot be written, is the disk full\?"):
         run(tmp_path, resume=True)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     assert list(tmp_path.glob("*.part")) == []

@@ -17,7 +17,7 @@ from app.events.sinks import delivery as module
 from app.events.sinks import positions
 from app.events.sinks.delivery import Delivery
 from app.events.sinks.sink import DeliveryError, Sink
-from tests.app.databases import with_identity
+from tests.app.support.databases import create_database
 from tests.support.waiting import until
 
 INSPECTIONS = EventSelector(kind=frozenset({"inspection"}))
@@ -50,7 +50,7 @@ class Memory(Sink):
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = with_identity(tmp_path)
+    database = create_database(tmp_path)
     yield database
     database.close()
 

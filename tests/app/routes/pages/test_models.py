@@ -16,9 +16,9 @@ from app.registry.calibrations import CalibrationFiles
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Precision
-from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed
-from tests.app.tuned import keyed_service
+from tests.app.support.calibrations import good_images, post_calibration
+from tests.app.support.services import keyed_service
 from tests.flows.fastflow.manifests import edit
 from tests.support.waiting import eventually
 
@@ -45,7 +45,7 @@ def text(keyed: Keyed, path: str, role: str = "admin") -> str:
 
 
 def calibrate(keyed: Keyed, **query: str) -> None:
-    made = send(keyed.client, good(12), headers=keyed.show("admin"), **query)
+    made = post_calibration(keyed.client, good_images(12), headers=keyed.show("admin"), **query)
     assert made.status_code == 201, made.text
 
 

@@ -17,8 +17,8 @@ from app.middleware.login_redirect import STATIC
 from app.routes.pages import PAGES
 from app.schemas.access import Permission, Role
 from tests.app.conftest import Keyed
-from tests.app.guarded import log_in
 from tests.app.routes.pages.rows import add, answered
+from tests.app.support.guard import log_in
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 ROUTES = [route for router in PAGES for route in router.routes if isinstance(route, APIRoute)]

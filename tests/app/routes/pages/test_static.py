@@ -1,6 +1,6 @@
 from app.web.static_files import static_files
 from tests.app.conftest import Keyed
-from tests.app.guarded import expect_problem
+from tests.app.support.guard import assert_problem
 
 
 def test_a_browser_may_keep_a_file_of_this_build_for_ever(keyed: Keyed) -> None:
@@ -23,4 +23,4 @@ def test_a_file_of_another_build_is_todays_and_not_kept(keyed: Keyed) -> None:
 def test_there_is_nothing_else(keyed: Keyed) -> None:
     for name in ("nothing.css", "..%2Fpage.py", "%2e%2e/page.py", "page.py"):
         response = keyed.client.get(f"/static/{static_files().build}/{name}")
-        expect_problem(response, 404, "not-found")
+        assert_problem(response, 404, "not-found")

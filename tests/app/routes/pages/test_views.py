@@ -6,8 +6,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.app.conftest import Keyed
-from tests.app.guarded import expect_problem
 from tests.app.routes.pages.rows import add, answered
+from tests.app.support.guard import assert_problem
 from tests.conftest import picture
 
 NAMES = ("thumbnail", "picture", "heatmap", "overlay")
@@ -49,6 +49,6 @@ def test_what_is_not_there_is_told(keyed: Keyed, columns: dict[str, Any]) -> Non
     [identifier] = add(keyed.database, answered(**columns))
     response = keyed.client.get(f"/inspections/{identifier}/picture.jpg", headers=keyed.show("viewer"))
     if columns:
-        assert "Retention" in expect_problem(response, 404, "unknown-inspection")
+        assert "Retention" in assert_problem(response, 404, "unknown-inspection")
     else:
         assert response.status_code == 410  # the row says that it is kept, and the disk has not got it

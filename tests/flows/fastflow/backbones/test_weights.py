@@ -17,7 +17,7 @@ from flows.fastflow.backbones.weights import (
     save_weights,
     weights_digest,
 )
-from tests.app.full_disk import files_of_at_most
+from tests.app.support.full_disk import limit_file_size
 from tests.flows.fastflow.untrained import NAME, state, weights
 
 
@@ -58,7 +58,7 @@ class TestSave:
 
     def test_a_write_that_fails_leaves_nothing(self, tmp_path: Path) -> None:
         one = weights()
-        with files_of_at_most(1000), pytest.raises(OSError, match="File too large"):
+        with limit_file_size(1000), pytest.raises(OSError, match="File too large"):
             save_weights(one, tmp_path)
         assert list(tmp_path.iterdir()) == []
 

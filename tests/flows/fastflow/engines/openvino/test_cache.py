@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flows.fastflow.backbones.features import FeatureExtractor
 from flows.fastflow.backbones.recorded import record_backbone
-from tests.app.full_disk import files_of_at_most
+from tests.app.support.full_disk import limit_file_size
 from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
@@ -90,7 +90,7 @@ def test_where_nothing_can_be_written_it_is_computed_and_said(
     expected = maps(extractor, tmp_path / "good")
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
-        with files_of_at_most(10_000):
+        with limit_file_size(10_000):
             on_a_full_disk = maps(extractor, tmp_path / "full")
         below_a_file = maps(extractor, tmp_path / "file" / "cache")
     assert [("cannot be kept" in line) for line in caplog.messages] == [True, True]

@@ -1,4 +1,4 @@
-"""A disk that takes no more."""
+"""A simulated full disk."""
 
 import resource
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file can grow larger: writes end short, and then fail, as on a full disk.
+def limit_file_size(size: int) -> Iterator[None]:
+    """Limit the size of files, so that writes fail as on a full disk.
 
     Not a fixture: the limit must be gone when pytest reports, maybe into a file.
     """

@@ -1,4 +1,4 @@
-"""Bundles for tests of the service: the tiny model's, as an archive, honest or not."""
+"""Bundles of the tiny model for tests of the service, also as archives."""
 
 import hashlib
 import io
@@ -14,8 +14,8 @@ from app.registry import packing
 from flows.fastflow.bundle import bundle, models_folder
 
 
-def again(models: Path, version: str, category: str = "tiny") -> Path:
-    """Publish the tiny model once more in its own folder, under another name."""
+def copy_version(models: Path, version: str, category: str = "tiny") -> Path:
+    """Publish a copy of the tiny model under another name."""
     copy = shutil.copytree(models_folder.resolve(models, "tiny"), models / category / version)
     document = json.loads((copy / bundle.MANIFEST).read_text())
     document |= {"category": category, "version": version}
@@ -23,29 +23,29 @@ def again(models: Path, version: str, category: str = "tiny") -> Path:
     return copy
 
 
-def packed(folder: Path) -> bytes:
-    """The archive that `flowgauge models pack` makes of a version."""
+def pack_version(folder: Path) -> bytes:
+    """Pack a version like `flowgauge models pack`."""
     file = io.BytesIO()
     packing.pack(folder, file)
     return file.getvalue()
 
 
-def archive(models: Path, version: str, category: str = "tiny") -> bytes:
-    """An archive of the tiny model under another name, which is not left in the models folder."""
-    folder = again(models, version, category)
-    data = packed(folder)
+def make_archive(models: Path, version: str, category: str = "tiny") -> bytes:
+    """Pack a copy of the tiny model under another name, without leaving the copy."""
+    folder = copy_version(models, version, category)
+    data = pack_version(folder)
     shutil.rmtree(folder)
     if category != "tiny":
         folder.parent.rmdir()
     return data
 
 
-def repacked(
+def repack(
     data: bytes,
     change: Callable[[dict[str, Any]], object] = lambda _: None,
     files: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """The same archive with other contents under a manifest that vouches for them.
+    """Change the contents of an archive, with matching hashes in its manifest.
 
     Args:
         data: an archive.
@@ -64,8 +64,8 @@ def repacked(
     return target.getvalue()
 
 
-def left_in(models: Path) -> set[str]:
-    """All that lies in a models folder, but the insides of bundles and of the backbones."""
+def list_folder(models: Path) -> set[str]:
+    """List a models folder, without the files of bundles and backbones."""
     found = set()
     for path in models.iterdir():
         found.add(path.name)

@@ -1,4 +1,4 @@
-"""What tests of a category's settings share: services with and without keys, and what they answer."""
+"""Services with and without keys, and their answers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,14 +17,14 @@ from app.settings import Settings
 from tests.app.conftest import Keyed
 
 
-def service(models: Path, **settings: Any) -> TestClient:
-    """A service without keys, whose history lies beside its models."""
+def create_service(models: Path, **settings: Any) -> TestClient:
+    """Create a service without keys; its history is beside its models."""
     return TestClient(create_app(Settings(models=models, history=models.parent / "history", **settings)))
 
 
 @contextmanager
 def keyed_service(models: Path, history: Path) -> Iterator[Keyed]:
-    """A service with models and a key of each role."""
+    """Run a service with models and a key of each role."""
     settings = Settings(models=models, history=history)
     database = Database(settings.database_url)
     database.upgrade()
@@ -35,16 +35,18 @@ def keyed_service(models: Path, history: Path) -> Iterator[Keyed]:
         yield Keyed(client, app, keys)
 
 
-def predicted(client: TestClient, image: bytes, **query: str) -> dict[str, Any]:
-    """What is said of an image."""
+def predict(client: TestClient, image: bytes, **query: str) -> dict[str, Any]:
+    """Inspect an image and return the answer."""
     response = client.post("/v1/models/tiny/predict", content=image, params={"store": "false", **query})
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
 
 
-def acts(client: TestClient, action: str, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
-    """The audit log's entries of how an action ended, the earliest first."""
+def list_actions(
+    client: TestClient, action: str, headers: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Return the audit log's entries of ended actions, the earliest first."""
     response = client.get("/v1/audit", params={"action": action}, headers=headers)
     entries: list[dict[str, Any]] = response.json()["entries"]
     begun = {entry["number"] for entry in entries if entry["outcome"] == "begun"}
@@ -53,8 +55,8 @@ def acts(client: TestClient, action: str, headers: dict[str, str] | None = None)
     return ended
 
 
-def refused(response: httpx2.Response, status: int, name: str) -> str:
-    """The detail of a problem, which must name no path."""
+def refusal_detail(response: httpx2.Response, status: int, name: str) -> str:
+    """Return the detail of a problem, which must name no path."""
     body = response.json()
     assert (response.status_code, body["type"]) == (status, name), body
     assert "/tmp" not in response.text  # noqa: S108

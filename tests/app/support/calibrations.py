@@ -1,4 +1,4 @@
-"""What tests of renewed calibrations share."""
+"""Helpers for tests of recalibration."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 from starlette.testclient import TestClient
 
-from app.registry.calibrations import Renewal, Slot
+from app.registry.calibrations import CalibrationTarget, StoredCalibration
 from flows.fastflow.bundle import bundle
 from flows.fastflow.manifest import Calibration, Precision
 from tests.conftest import picture, png
@@ -15,12 +15,12 @@ from tests.conftest import picture, png
 URL = "/v1/models/tiny/calibrations"
 
 
-def good(count: int, seed: int = 5000) -> list[bytes]:
-    """Pictures of good parts that no model has seen."""
+def good_images(count: int, seed: int = 5000) -> list[bytes]:
+    """Create images of good parts that no model has seen."""
     return [png(picture(seed + i)) for i in range(count)]
 
 
-def send(
+def post_calibration(
     client: TestClient,
     pictures: list[bytes],
     *,
@@ -28,7 +28,7 @@ def send(
     if_match: str | None = "*",
     **query: str,
 ) -> httpx2.Response:
-    """Renew the calibration of the category tiny."""
+    """Post images to recalibrate the category tiny."""
     files = [("file", (f"{i}.png", data)) for i, data in enumerate(pictures)]
     match = {} if if_match is None else {"If-Match": if_match}
     return client.post(
@@ -36,15 +36,15 @@ def send(
     )
 
 
-def slot_of(folder: Path, precision: Precision = "float32") -> Slot:
-    """What a calibration of a bundle is for, at all stations."""
+def target_of(folder: Path, precision: Precision = "float32") -> CalibrationTarget:
+    """Return the calibration target of a bundle at all stations."""
     manifest = bundle.read_manifest(folder)
-    return Slot(manifest, bundle.manifest_sha256(folder, manifest), precision)
+    return CalibrationTarget(manifest, bundle.manifest_sha256(folder, manifest), precision)
 
 
-def renewal(slot: Slot, scores: list[float], **changes: Any) -> Renewal:
-    """A calibration that was made up."""
-    return Renewal(
+def make_calibration(slot: CalibrationTarget, scores: list[float], **changes: Any) -> StoredCalibration:
+    """Create a stored calibration with given scores."""
+    return StoredCalibration(
         manifest_sha256=slot.sha256,
         precision=slot.precision,
         station=slot.station,

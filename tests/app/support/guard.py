@@ -1,4 +1,4 @@
-"""What tests of the guard share."""
+"""Helpers for tests of the guard."""
 
 import re
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from app.auth.sessions import CSRF_HEADER
 from app.errors.problem_responses import MEDIA_TYPE
 from tests.app.conftest import Keyed
 
-WHO = "/v1/session"
+SESSION_URL = "/v1/session"
 
 
-def expect_problem(response: Any, status: int, kind: str) -> str:
-    """Check that an answer is a problem with all that every answer has; gives its detail."""
+def assert_problem(response: Any, status: int, kind: str) -> str:
+    """Assert that a response is a complete problem; return its detail."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == MEDIA_TYPE
     body = response.json()
@@ -27,19 +27,19 @@ def expect_problem(response: Any, status: int, kind: str) -> str:
     return detail
 
 
-def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
-    """Method and path of every documented route of the service."""
+def documented_routes(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """Yield method and path of every documented route."""
     for path, operations in app.openapi()["paths"].items():
         yield from ((method.upper(), path) for method in operations)
 
 
-def filled(path: str) -> str:
-    """A path with something in the place of its parameters."""
+def fill_path(path: str) -> str:
+    """Fill the parameters of a path."""
     return re.sub(r"\{[^}]*\}", "other", path)
 
 
 def log_in(keyed: Keyed, role: str) -> dict[str, str]:
-    """Headers of a write with a session, whose cookie the client keeps."""
+    """Log in and return the headers of a write; the client keeps the cookie."""
     response = keyed.client.post("/login", json={"key": keyed.keys[role]})
     assert response.status_code == 200
     return {CSRF_HEADER: response.json()["csrf_token"]}

@@ -1,10 +1,10 @@
-"""Which models go first when there are too many; real ones, which share a backbone or do not."""
+"""Models dropped beyond the budget, with and without shared backbones."""
 
 from pathlib import Path
 
 import pytest
 
-from app.registry.memory import Memory
+from app.registry.model_cache import ModelCache
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 
@@ -14,25 +14,25 @@ def detector(tiny_bundle_store: Path) -> Detector:
     return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
-def names(memory: Memory) -> set[str]:
-    return {category for category, _ in memory.loaded()}
+def names(memory: ModelCache) -> set[str]:
+    return {category for category, _ in memory.nbytes_by_model()}
 
 
 def room_for(heads: int, detector: Detector) -> int:
     return detector.scorer.backbone_nbytes + heads * detector.nbytes
 
 
-def used(memory: Memory, names: str, detector: Detector) -> None:
-    """Load models that somebody asked for, one after the other."""
+def used(memory: ModelCache, names: str, detector: Detector) -> None:
+    """Load models one after the other."""
     for name in names:
         memory.put((name, "1"), detector)
 
 
 def test_shared_backbone_counts_once(tiny_bundle_store: Path, detector: Detector) -> None:
-    memory = Memory(2**31)
+    memory = ModelCache(2**31)
     used(memory, "ab", detector)
     assert memory.nbytes == room_for(2, detector)
-    assert set(memory.loaded().values()) == {detector.nbytes}
+    assert set(memory.nbytes_by_model().values()) == {detector.nbytes}
     other = Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
     used(memory, "c", other)
     assert memory.nbytes == room_for(2, detector) + room_for(1, other)
@@ -44,17 +44,17 @@ def test_shared_backbone_counts_once(tiny_bundle_store: Path, detector: Detector
 def test_least_recently_used_models_are_dropped(detector: Detector, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     budget = room_for(2, detector)
-    memory = Memory(budget)
+    memory = ModelCache(budget)
     used(memory, "ab", detector)
     memory.get(("a", "1"))
     used(memory, "c", detector)
     assert names(memory) == {"a", "c"}
     assert [r.getMessage() for r in caplog.records if r.name == "flowgauge.memory"] == [
-        f"unloaded b/1 to keep to FLOWGAUGE_MODEL_BYTES={budget}"
+        f"unloaded b/1 because of FLOWGAUGE_MODEL_BYTES={budget}"
     ]
 
 
 def test_single_model_may_exceed_the_budget(detector: Detector) -> None:
-    memory = Memory(1)
+    memory = ModelCache(1)
     used(memory, "a", detector)
     assert names(memory) == {"a"}

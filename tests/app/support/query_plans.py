@@ -1,4 +1,4 @@
-"""How SQLite answers what it is asked."""
+"""Query plans of SQLite."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from app.database.engine import Database
 
 
 @contextmanager
-def plans_of(database: Database) -> Iterator[list[list[str]]]:
-    """The lines of the plan of each query within; there from its end on."""
+def record_query_plans(database: Database) -> Iterator[list[list[str]]]:
+    """Collect the plan of each query in the block; filled at its end."""
     queries: list[tuple[str, Any]] = []
     plans: list[list[str]] = []
 

@@ -1,4 +1,4 @@
-"""What tests of the models folder's changes share."""
+"""Helpers for tests that change a models folder."""
 
 import math
 from collections.abc import Awaitable
@@ -8,15 +8,15 @@ import pytest
 from safetensors.torch import load, save
 
 from app.errors.problems import Problem
-from app.registry.residency import Residency
+from app.registry.loaded_models import LoadedModels
 from flows.fastflow.bundle import bundle
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector
 from flows.fastflow.imaging.decoder import decode_image
-from tests.app.bundles import again
+from tests.app.support.bundles import copy_version
 from tests.flows.fastflow.manifests import edit, rehash
 
 
-async def problem(call: Awaitable[object], name: str) -> str:
+async def raised_problem(call: Awaitable[object], name: str) -> str:
     with pytest.raises(Problem) as caught:
         await call
     assert caught.value.name == name, caught.value.detail
@@ -24,30 +24,30 @@ async def problem(call: Awaitable[object], name: str) -> str:
     return caught.value.detail
 
 
-async def serving(residency: Residency) -> str:
-    return (await residency.get("tiny")).manifest.version
+async def serving_version(loaded_models: LoadedModels) -> str:
+    return (await loaded_models.get("tiny")).manifest.version
 
 
-def damage(folder: Path) -> None:
+def damage_bundle(folder: Path) -> None:
     content = bytearray((folder / bundle.FLOW).read_bytes())
     content[-1] ^= 1
     (folder / bundle.FLOW).write_bytes(content)
 
 
-def of_half_the_size(models: Path, version: str) -> None:
-    """Publish the tiny model with an input of 32 x 32, and the means of every other position."""
-    folder = again(models, version)
+def publish_half_size(models: Path, version: str) -> None:
+    """Publish the tiny model with a 32 x 32 input and every second position."""
+    folder = copy_version(models, version)
     tensors = load((folder / bundle.FLOW).read_bytes())
     means = {name: x[:, ::2, ::2].contiguous() for name, x in tensors.items() if "gaussian.mean" in name}
     (folder / bundle.FLOW).write_bytes(save(tensors | means))
     rehash(folder)
     # By name: safetensors gives tensors in an order of chance.
     sizes = [means[name].shape[1:] for name in sorted(means)]
-    change(folder, input_size=[32, 32], gaussian={"sizes": sizes})
+    change_manifest(folder, input_size=[32, 32], gaussian={"sizes": sizes})
 
 
-def change(folder: Path, **fields: object) -> None:
-    """Change fields of a bundle's manifest; its golden pictures have the scores that they get then."""
+def change_manifest(folder: Path, **fields: object) -> None:
+    """Change fields of a bundle's manifest, and update the golden scores."""
     edit(folder, lambda d: d.update(fields))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(GOLDEN_TOLERANCE, "float32", math.inf)

@@ -1,4 +1,4 @@
-"""Databases of a history, without a service."""
+"""Databases without a service."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from app.database.engine import Database
 from app.database.tables import identity
 
 
-def with_identity(folder: Path) -> Database:
-    """A history's database in a file, with all tables and the identity that events are numbered under."""
+def create_database(folder: Path) -> Database:
+    """Create a history's database with all tables and an identity."""
     database = Database(f"sqlite:///{folder / 'history.sqlite'}")
     database.upgrade()
     with database.write() as connection:

@@ -1,4 +1,4 @@
-"""A gate before the backbone, so that a test says when an image is computed."""
+"""A gate before the backbone, so that a test controls when images are computed."""
 
 import asyncio
 import threading
@@ -14,8 +14,8 @@ from flows.fastflow.inference.scorer import Scorer
 Pixels = NDArray[np.uint8]
 
 
-class Gate:
-    """Lets passes of the backbone through one by one, from when it is made until it is opened."""
+class BackboneGate:
+    """Blocks passes of the backbone until a test lets them through."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered = threading.Semaphore(0)

@@ -7,37 +7,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.errors.problems import Problem
-from app.registry.catalogue import Catalogue, categories, require_readable
+from app.registry.catalogue import Catalogue, list_categories, require_readable
 from app.registry.loader import Loader
-from app.registry.memory import Key, Memory
+from app.registry.model_cache import ModelCache, ModelKey
 from flows.fastflow.detector import Detector
 
-logger = logging.getLogger("flowgauge.residency")
+logger = logging.getLogger("flowgauge.loaded_models")
 
-# A refused bundle is not tried again for so long: requests for it cost nothing, and one that is repaired
-# need not wait for a restart.
+# A refused bundle is loaded again after this time. Until then requests for it are cheap, and a repaired
+# bundle needs no restart.
 REFUSAL_SECONDS = 10.0
 
 
-class Residency:
-    """The loaded models of a models folder. Used in the event loop; any thread may ask for what there is.
+class LoadedModels:
+    """The loaded models of a models folder. Use it in the event loop; other threads may only read.
 
-    Every request looks up the active version. Until that is loaded, and if it is refused, the version before
-    it goes on serving. Requests wait for a load only where nothing serves yet, and all for the same one.
+    Every request looks up the active version. While that version loads, and if it is refused, the previous
+    version serves. Requests wait for a load only if nothing serves yet, and all wait for the same load.
 
-    Active versions and those asked for by name are loaded when they are needed. Beyond the budget the least
-    recently used ones go. A model that a request has been given stays until that request is done.
+    Models are loaded on demand. Beyond the budget the least recently used ones are dropped. A request keeps
+    its model until it is done.
 
     Args:
         models: the models folder.
-        loader: of that folder, for this residency alone; closed with it.
-        model_bytes: the budget, heads and backbones together.
-        on_serving: called for each version that serves from now on, with the category, the version, its
-            manifest's sha256, and the version before it.
+        loader: loader of that folder, owned and closed by this object.
+        model_bytes: budget for heads and backbones together.
+        on_serving: called when a version begins to serve, with the category, the version, its manifest's
+            SHA-256 and the previous version.
 
     Attributes:
-        loads: models loaded so far.
-        refusals: attempts to load one that failed.
+        loads: number of loaded models.
+        refusals: number of failed loads.
     """
 
     def __init__(
@@ -51,88 +51,90 @@ class Residency:
         self._on_serving = on_serving
         self._catalogue = Catalogue(models)
         self._loader = loader
-        self._memory = Memory(model_bytes)
-        self._loading: dict[Key, asyncio.Task[Detector | Problem]] = {}
-        self._refused: dict[Key, tuple[Problem, float]] = {}  # why, and when by time.monotonic()
+        self._cache = ModelCache(model_bytes)
+        self._loading: dict[ModelKey, asyncio.Task[Detector | Problem]] = {}
+        self._refused: dict[ModelKey, tuple[Problem, float]] = {}  # reason, and time.monotonic()
         self._active: dict[str, str] = {}
         self._serving: dict[str, str] = {}
         self._missing: set[str] | None = set()  # categories to preload; None: not known yet
         self.loads = self.refusals = 0
 
     async def get(self, category: str, version: str | None = None) -> Detector:
-        """Return a version, by default the one that serves, loading it first if need be.
+        """Return a version, by default the serving one; load it if necessary.
 
         Raises:
             Problem: unknown-model; rejected-bundle, with the reason; model-loading if the models folder or
-                the calibration that a model needs cannot be read.
+                a needed calibration cannot be read.
         """
         found = await self._catalogue.find(category, version)
         if version is not None:
-            return _require_loaded(await self._use((category, found)))
+            return _require_loaded(await self._get_or_load((category, found)))
         if self._active.get(category) != found:
-            self._activate(category, found)
+            self._follow_pointer(category, found)
         serving = self._serving.get(category, found)
         if serving != found:
-            if self._known((category, found)) is None:
-                self._start((category, found))
-            before = await self._use((category, serving))
+            if self._cached((category, found)) is None:
+                self._start_loading((category, found))
+            before = await self._get_or_load((category, serving))
             if isinstance(before, Detector):
                 return before
-        return _require_loaded(await self._use((category, found)))
+        return _require_loaded(await self._get_or_load((category, found)))
 
     async def load(self, category: str, version: str) -> Detector:
-        """Load a version that is to become active, from the disk even if it is in memory.
+        """Load a version before its activation, from disk even if it is in memory.
 
         Raises:
             Problem: as `get`.
         """
         key = category, await self._catalogue.find(category, version)
-        return _require_loaded(await asyncio.shield(self._start(key)))
+        return _require_loaded(await asyncio.shield(self._start_loading(key)))
 
     def serve(self, category: str, detector: Detector) -> None:
-        """Let a version that was loaded and activated serve from now on."""
+        """Let a loaded and activated version serve from now on."""
         version = detector.manifest.version
-        self._memory.put((category, version), detector)
+        self._cache.put((category, version), detector)
         self._active[category] = version
         self._serve(category, version, detector)
 
-    async def check(self, folder: Path) -> str:
-        """Load a bundle that is not in its place yet, and let it go again; returns its manifest's sha256.
+    async def try_load(self, folder: Path) -> str:
+        """Load and drop an unpublished bundle; return its manifest's SHA-256.
+
+        The bundle may lack a calibration for this server's precision.
 
         Raises:
-            Problem: as `Loader.load`. A calibration for this server's precision may be made later.
+            Problem: as `Loader.load`.
         """
         return (await self._loader.load(folder, uncalibrated=True)).sha256
 
-    def serving(self, category: str) -> str | None:
-        """Return the version that serves, None before the first."""
+    def serving_version(self, category: str) -> str | None:
+        """Return the serving version; None before the first."""
         return self._serving.get(category)
 
     def refusal(self, category: str, version: str | None) -> str | None:
-        """Return why a version was refused when it was last loaded, if it was."""
+        """Return the reason if the last load of a version was refused."""
         refusal = self._refused.get((category, version or ""))
         return None if refusal is None else refusal[0].detail
 
     def unload(self, category: str, version: str) -> bool:
-        """Drop a version from memory; returns whether it was there. It is loaded again when asked for."""
-        return self._memory.drop((category, version))
+        """Drop a version from memory until the next request for it; return True if it was loaded."""
+        return self._cache.drop((category, version))
 
-    def loaded(self) -> dict[Key, int]:
+    def model_sizes(self) -> dict[ModelKey, int]:
         """Return the bytes of each model in memory."""
-        return self._memory.loaded()
+        return self._cache.nbytes_by_model()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is in memory, heads and backbones."""
-        return self._memory.nbytes
+        """Bytes of all heads and backbones in memory."""
+        return self._cache.nbytes
 
     async def preload(self) -> None:
-        """Load every active model, and try those that fail again until none is missing."""
+        """Load every active model; retry failed ones until none is missing."""
         self._missing = None
         while True:
             try:
                 if self._missing is None:
-                    self._missing = set(await asyncio.to_thread(categories, self._models))
+                    self._missing = set(await asyncio.to_thread(list_categories, self._models))
                 for category in sorted(self._missing):
                     await self._preload(category)
             except (OSError, Problem):
@@ -141,56 +143,56 @@ class Residency:
                 return
             await asyncio.sleep(REFUSAL_SECONDS)
 
-    def expect_ready(self) -> None:
+    def require_ready(self) -> None:
         """Raise the problem model-loading if the models folder is gone or a model to preload is missing."""
         require_readable(self._models)
         if self._missing is None:
-            raise Problem("model-loading", "The active models are not known yet.")
+            raise Problem("model-loading", "The models folder has not been read yet.")
         if self._missing:
             raise Problem("model-loading", f"Active models that are not loaded: {len(self._missing)}.")
 
     def close(self) -> None:
-        """Let a load that runs finish, and end the loader's thread."""
+        """Finish a running load and end the loader's thread."""
         self._loader.close()
 
     async def _preload(self, category: str) -> None:
         try:
             await self.get(category)
         except Problem as problem:
-            # A category that has no active version is not waited for. A refused bundle is in the log.
+            # Do not wait for a category without an active version. Refused bundles are in the log.
             if problem.name == "unknown-model" and self._missing:
                 self._missing.discard(category)
 
-    def _activate(self, category: str, version: str) -> None:
-        """Follow the file `active`: let a version serve as soon as it is loaded."""
+    def _follow_pointer(self, category: str, version: str) -> None:
+        """Follow a change of the file `active`: let the version serve as soon as it is loaded."""
         before = self._active.get(category)
         self._active[category] = version
         if before is not None and before != self._serving.get(category):
-            self._memory.drop((category, before))  # it never served, and is not wanted any more
-        if (detector := self._memory.get((category, version))) is not None:
+            self._cache.drop((category, before))  # superseded before it served
+        if (detector := self._cache.get((category, version))) is not None:
             self._serve(category, version, detector)
 
-    async def _use(self, key: Key) -> Detector | Problem:
-        known = self._known(key)
-        # Shielded: a request that is cancelled must not cancel the load that others wait for.
-        return await asyncio.shield(self._start(key)) if known is None else known
+    async def _get_or_load(self, key: ModelKey) -> Detector | Problem:
+        known = self._cached(key)
+        # Shielded: a cancelled request must not cancel the load that others wait for.
+        return await asyncio.shield(self._start_loading(key)) if known is None else known
 
-    def _known(self, key: Key) -> Detector | Problem | None:
-        if (detector := self._memory.get(key)) is not None:
+    def _cached(self, key: ModelKey) -> Detector | Problem | None:
+        if (detector := self._cache.get(key)) is not None:
             return detector
         refusal = self._refused.get(key)
         if refusal is not None and time.monotonic() - refusal[1] < REFUSAL_SECONDS:
             return refusal[0]
         return None
 
-    def _start(self, key: Key) -> asyncio.Task[Detector | Problem]:
+    def _start_loading(self, key: ModelKey) -> asyncio.Task[Detector | Problem]:
         load = self._loading.get(key)
         if load is None:
             load = self._loading[key] = asyncio.create_task(self._load(key))
             load.add_done_callback(lambda _: self._loading.pop(key))
         return load
 
-    async def _load(self, key: Key) -> Detector | Problem:
+    async def _load(self, key: ModelKey) -> Detector | Problem:
         start = time.perf_counter()
         category, version = key
         try:
@@ -201,19 +203,19 @@ class Residency:
         self.loads += 1
         self._refused.pop(key, None)
         logger.info("loaded %s/%s in %.2f s", *key, time.perf_counter() - start)
-        self._memory.put(key, detector)
+        self._cache.put(key, detector)
         if self._active.get(category) == version:
             self._serve(category, version, detector)
         return detector
 
-    def _refuse(self, key: Key, problem: Problem) -> None:
+    def _refuse(self, key: ModelKey, problem: Problem) -> None:
         self.refusals += 1
         before = self._refused.get(key)
         self._refused[key] = problem, time.monotonic()
         if before is not None and before[0].detail == problem.detail:
-            return  # it is tried again and again, and logged once
+            return  # retried often, logged once
         serving = self._serving.get(key[0])
-        rest = f"; {serving} goes on serving" if serving not in (None, key[1]) else ""
+        rest = f"; {serving} continues to serve" if serving not in (None, key[1]) else ""
         logger.error("%s/%s was refused%s. %s", *key, rest, problem.detail)
 
     def _serve(self, category: str, version: str, detector: Detector) -> None:
@@ -224,12 +226,12 @@ class Residency:
             return
         self._serving[category] = version
         if before is not None:
-            self._memory.drop((category, before))
+            self._cache.drop((category, before))
         if self._on_serving is not None:
             self._on_serving(category, version, detector.sha256, before)
 
 
 def _require_loaded(result: Detector | Problem) -> Detector:
     if isinstance(result, Problem):
-        raise Problem(result.name, result.detail)  # a new one: each raise adds a traceback
+        raise Problem(result.name, result.detail)  # a new one, because each raise adds a traceback
     return result
