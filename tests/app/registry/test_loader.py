@@ -81,7 +81,7 @@ class TestShared:
 
         monkeypatch.setattr(Scorer, "specialise", failing)
         loaded = [await loader.load(folder) for _ in range(2)]
-        said = f"tiny/{folder.name} goes on with the graphs that it shares"
+        said = f"tiny/{folder.name} keeps its shared graphs"
         await until(lambda: caplog.text.count(said) == 2)
         assert specialised == [one.scorer for one in loaded]
 
