@@ -199,7 +199,7 @@ def test_parts_that_are_told_below_are_not_passed_over(
     told_by = line / "cap" / PARTS
     told_by.write_text(r"^\d")
     (line / PARTS).write_text(r"^\d\d")  # of all, it seems
-    assert "name the folder of the parts.txt" in failed(run("--recursive", images=line), 2)
+    assert "name its folder" in failed(run("--recursive", images=line), 2)
     assert nothing_was_made(store)
     result = run("--recursive", images=line / "cap")
     assert "calibrated by 2 pictures, one of each part" in result.stdout
