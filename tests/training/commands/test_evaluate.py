@@ -157,7 +157,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny
     assert abs(datetime.now(UTC) - datetime.fromisoformat(summary["evaluated"])) < timedelta(hours=1)
 
 
-def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
+def test_pixels_are_measured_with_masks_and_odd_names(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     data = few.rename(tmp_path / 'it\'s, "data" [1]')
@@ -177,7 +177,7 @@ def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
     assert all(Path(row["path"]).is_file() for row in rows(folder))
 
 
-def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
+def test_review_band_is_reported_and_recalibration_ignored(
     few: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     since = "a server decides by a calibration that was made since; here the version's own does"
@@ -211,7 +211,7 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     assert rows(folder) == found
 
 
-def test_images_that_the_version_had_and_copies_are_left_out_and_near_copies_told(
+def test_seen_images_and_copies_are_left_out(
     folder: Path, tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     """Else scores would flatter, or count twice in every share and narrow the intervals."""
@@ -252,7 +252,7 @@ def test_images_that_the_version_had_and_copies_are_left_out_and_near_copies_tol
         (["--device", "cuda:99"], "error: 'cuda:99' was asked for, but torch sees "),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line_and_exits_1(
+def test_error_is_one_line_and_exits_with_1(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path, options: list[str], said: str
 ) -> None:
     result = run(tiny_data, tiny_bundle_store, tmp_path / "out", *options)
@@ -293,9 +293,7 @@ def test_without_a_category_all_that_have_a_model_are_measured(
     assert "untrained" not in index
 
 
-def test_a_image_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_masks(
-    few: Path, tiny_bundle_store: Path, tmp_path: Path
-) -> None:
+def test_image_of_two_defect_kinds_counts_in_both(few: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
     """Else what the second mask marks were good pixels, and a kind of defect disappeared."""
     test = few / "tiny/test"
     shutil.copytree(test / "scratch", test / "dent")
@@ -311,7 +309,7 @@ def test_a_image_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_ma
     assert [row["defect"] for row in rows(folder)] == [""] * 3 + ["dent/scratch"] * 3
 
 
-def test_all_that_cannot_be_used_is_named_before_anything_is_scored(
+def test_unusable_files_are_named_before_scoring(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(tiny_data, tmp_path / "data")
@@ -342,7 +340,7 @@ def test_another_engine_is_measured_by_its_own_calibration(
     assert run(tiny_data, tiny_bundle_store, tmp_path / "out", "--precision", "half").exit_code == 2
 
 
-def test_a_comparison_is_printed_kept_and_shown(few: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
+def test_comparison_is_printed_kept_and_shown(few: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
     python = interpreter(tmp_path / "stand-in")
     result = run(few, tiny_bundle_store, tmp_path / "out", "--compare", "--compare-python", str(python))
     assert result.exit_code == 0, result.output

@@ -41,7 +41,7 @@ def trained(tiny_data: Path, yaml_file: Path, root: Path) -> Result:
         return run(tiny_data, root, "--config", str(yaml_file))
 
 
-def test_it_says_what_was_done_and_what_comes_next(trained: Result, tiny_data: Path, root: Path) -> None:
+def test_train_prints_result_and_next_command(trained: Result, tiny_data: Path, root: Path) -> None:
     assert trained.exit_code == 0, trained.output
     lines = trained.stdout.splitlines()
     assert lines[1].startswith("data check: 32 training images; 0 errors, 0 warnings (")
@@ -107,7 +107,7 @@ def test_all_is_every_category_of_the_folder(
     assert (row["category"], row["status"], row["pictures"]) == ("tiny", "reused", 32)
 
 
-def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made(
+def test_options_override_yaml_and_uncertified_rate_is_said(
     trained: Result, tiny_data: Path, yaml_file: Path, root: Path
 ) -> None:
     result = run(tiny_data, root, "--config", str(yaml_file), "--seed", "3", "--target-fpr", "0.01")
@@ -131,7 +131,7 @@ def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made
         (["--category", "tinny"], "error: there is no category 'tinny' in "),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line_and_exits_1(
+def test_error_is_one_line_and_exits_with_1(
     tiny_data: Path, tmp_path: Path, options: list[str], said: str
 ) -> None:
     result = run(tiny_data, tmp_path, *options)

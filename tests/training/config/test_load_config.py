@@ -71,7 +71,7 @@ def _ascii_locale() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_ascii_locale")
-def test_a_file_is_read_as_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
+def test_file_is_read_as_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_bytes("# für die Linie\nbackbone: {weights: prüfung}\n".encode())
     assert load_config(path).backbone.weights == Path("prüfung")
@@ -98,7 +98,7 @@ def test_epochs_are_the_fewest_that_give_the_updates(
 
 
 @pytest.mark.parametrize("config", [RunConfig(), RunConfig.model_validate(yaml.safe_load(OTHER))])
-def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig) -> None:
+def test_dumped_config_loads_to_the_same_run(tmp_path: Path, config: RunConfig) -> None:
     text = dump_config(config)
     assert load_config(write(tmp_path, text)) == config
     assert text.startswith("seed: ")  # in the order of the fields, to be read from the top
@@ -121,7 +121,7 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
         ("1: 2", "1: "),
     ],
 )
-def test_a_wrong_setting_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_wrong_setting_is_named(tmp_path: Path, text: str, said: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
@@ -139,7 +139,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, said: str) -> None:
         (b"- 1\n- 2\n", "must hold a mapping of settings; got list"),
     ],
 )
-def test_what_is_no_yaml_mapping_is_told(tmp_path: Path, data: bytes, said: str) -> None:
+def test_file_without_a_yaml_mapping_is_refused(tmp_path: Path, data: bytes, said: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_bytes(data)
     with pytest.raises(ConfigError) as caught:
@@ -148,7 +148,7 @@ def test_what_is_no_yaml_mapping_is_told(tmp_path: Path, data: bytes, said: str)
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+def test_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*nothing\.yaml: No such file"):
         load_config(tmp_path / "nothing.yaml")
     with pytest.raises(ConfigError, match="Is a directory"):
@@ -163,7 +163,7 @@ def test_overrides_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     assert found == RunConfig.model_validate(wanted)
 
 
-def test_a_wrong_override_is_named_by_its_option(tmp_path: Path) -> None:
+def test_wrong_override_is_named_by_its_option(tmp_path: Path) -> None:
     path = write(tmp_path, "fit: {epochs: 4, noise: 2}\ncalibration: {review_fpr: 0.1}")
     with pytest.raises(ConfigError) as caught:
         load_config(path, seed=-1, epochs=0, threads=0, target_fpr=0.2)
@@ -203,7 +203,7 @@ def test_the_categories_with_settings_of_their_own_are_known(tmp_path: Path) -> 
     assert categories_with_settings(write(tmp_path, "seed: 1")) == categories_with_settings(None) == []
 
 
-def test_what_is_wrong_in_a_category_is_named(tmp_path: Path) -> None:
+def test_wrong_category_setting_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "categories: {bottle: {fit: {epoch: 9}}}")
     assert load_config(path, "grid") == RunConfig()
     with pytest.raises(ConfigError, match=r"fit\.epoch: there is no such setting"):
@@ -217,7 +217,7 @@ def test_categories_that_map_to_no_settings_are_refused(tmp_path: Path, text: st
 
 
 @pytest.mark.parametrize("name", ["10", "1.5", "2026-11-27", "null"])
-def test_a_category_that_yaml_takes_for_something_else_is_refused(tmp_path: Path, name: str) -> None:
+def test_category_name_that_is_no_yaml_text_is_refused(tmp_path: Path, name: str) -> None:
     """Its settings would be those of no category."""
     path = write(tmp_path, f"categories: {{{name}: {{seed: 3}}, bottle: {{seed: 4}}}}")
     with pytest.raises(ConfigError, match="is no text; write it in quotes"):

@@ -13,7 +13,7 @@ from training.config.run_config import ConfigError, RunConfig
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_a_run(name: str, tmp_path: Path) -> None:
+def test_preset_is_a_run(name: str, tmp_path: Path) -> None:
     """By the command line and by the file; what it does not say is as ever."""
     found = load_config(None, preset=name)
     assert found == load_config(write(tmp_path, f"preset: {name}"))
@@ -28,7 +28,7 @@ def test_a_preset_is_a_run(name: str, tmp_path: Path) -> None:
     assert (found.score == RunConfig().score) == (not name.startswith(PAPER))
 
 
-def test_what_the_file_says_wins_field_by_field(tmp_path: Path) -> None:
+def test_file_overrides_the_preset_by_field(tmp_path: Path) -> None:
     text = "preset: fastflow-paper/resnet18\nflow: {steps: 4}\nfit: {epochs: 3}\ninput_size: [128, 128]\n"
     found = load_config(write(tmp_path, text), epochs=2)
     assert (found.flow.steps, found.flow.kernels) == (4, "3")
@@ -38,7 +38,7 @@ def test_what_the_file_says_wins_field_by_field(tmp_path: Path) -> None:
     assert found.backbone.name == "resnet18"
 
 
-def test_the_command_lines_preset_goes_before_the_files(tmp_path: Path) -> None:
+def test_preset_option_overrides_the_file(tmp_path: Path) -> None:
     found = load_config(write(tmp_path, "preset: resnet18\nseed: 3"), preset="wide_resnet50_2")
     assert (found.backbone.name, found.seed, found.flow.kernels) == ("wide_resnet50_2", 3, "3-1")
 
@@ -51,7 +51,7 @@ def test_the_command_lines_preset_goes_before_the_files(tmp_path: Path) -> None:
         ("preset: cait_m48_448\nbackbone: {blocks: [20, 40]}", (20, 40)),
     ],
 )
-def test_stages_or_blocks_are_those_that_are_said(tmp_path: Path, text: str, stages: tuple[int, ...]) -> None:
+def test_stages_and_blocks_are_alternative_names(tmp_path: Path, text: str, stages: tuple[int, ...]) -> None:
     assert load_config(write(tmp_path, text)).backbone.out_indices == stages
 
 
@@ -68,7 +68,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("data", "said"), WRONG)
-def test_what_is_wrong_is_named(tmp_path: Path, data: dict[str, Any], said: str) -> None:
+def test_wrong_value_is_named(tmp_path: Path, data: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, yaml.safe_dump(data)))
     assert said in str(caught.value)

@@ -18,7 +18,7 @@ from training.config.run_config import ConfigError
         ("categories:\n  a: {seed: 1}\n  b: {seed: 2}\n  a: {seed: 3}", "'a' is there twice.*line 2.*line 4"),
     ],
 )
-def test_what_is_said_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_duplicate_key_is_refused(tmp_path: Path, text: str, said: str) -> None:
     """The second would erase the first without a word."""
     with pytest.raises(ConfigError, match=f"(?s){said}"):
         load_config(write(tmp_path, text), "grid")
@@ -40,7 +40,7 @@ def test_what_is_said_twice_is_refused(tmp_path: Path, text: str, said: str) -> 
         ("fit: {gradient_clip: 1.5_}", "fit.gradient_clip"),
     ],
 )
-def test_what_is_no_number_is_none(tmp_path: Path, text: str, field: str) -> None:
+def test_text_is_no_number(tmp_path: Path, text: str, field: str) -> None:
     with pytest.raises(ConfigError, match=f"{field}: Input should be a valid"):
         load_config(write(tmp_path, text))
 
@@ -53,12 +53,12 @@ def test_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "word"), [("tensorboard: {}", "off"), ("backbone:\n  weights: {}", "Yes")])
-def test_a_truth_value_is_no_file_or_folder(tmp_path: Path, text: str, word: str) -> None:
+def test_truth_value_is_no_file_or_folder(tmp_path: Path, text: str, word: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s)'{word}' is no file or folder.*null for none.*line"):
         load_config(write(tmp_path, text.format(word)))
 
 
-def test_a_folder_in_quotes_may_be_called_like_a_truth_value(tmp_path: Path) -> None:
+def test_folder_in_quotes_may_be_called_like_a_truth_value(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, 'backbone: {weights: "off"}')).backbone.weights == Path("off")
 
 
@@ -68,6 +68,6 @@ def test_fields_that_are_true_or_false_take_their_words(tmp_path: Path, word: st
 
 
 @pytest.mark.parametrize("name", ["yes", "no", "on", "010"])
-def test_a_category_is_called_as_it_is_written(tmp_path: Path, name: str) -> None:
+def test_category_is_called_as_it_is_written(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, f"categories: {{{name}: {{seed: 3}}, bottle: {{seed: 4}}}}")
     assert load_config(path, name).seed == 3

@@ -28,12 +28,12 @@ def fitted(share: float, *, of_positions: bool = True) -> Head:
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.0, 0.2), (0.3, 0.2), (0.5, 0.25), (0.7, 0.35), (0.99, 0.495)]
 )
-def test_the_share_in_the_map_is_half_of_what_lies_between_positions(share: float, expected: float) -> None:
+def test_map_share_is_half_of_the_position_share(share: float, expected: float) -> None:
     rule = ScoreConfig().rule(fitted(share), STRETCHED)
     assert rule.gaussian == pytest.approx(expected, abs=0.005)
 
 
-def test_what_is_padded_says_nothing_of_positions() -> None:
+def test_padded_geometry_uses_a_fixed_share() -> None:
     assert ScoreConfig().rule(fitted(0.9), Geometry(fit="pad")).gaussian == 0.25
 
 
@@ -43,7 +43,7 @@ def test_one_mean_for_all_positions_is_the_least() -> None:
 
 @pytest.mark.parametrize("geometry", [STRETCHED, Geometry(fit="pad"), Geometry(fit="tile")])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_share_that_is_given_stays(share: float, geometry: Geometry) -> None:
+def test_share_that_is_given_stays(share: float, geometry: Geometry) -> None:
     assert ScoreConfig(gaussian=share).rule(fitted(0.9), geometry).gaussian == share
 
 

@@ -27,7 +27,7 @@ SAID: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "said"), SAID)
-def test_what_does_nothing_is_said(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+def test_unused_setting_is_reported(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     config = RunConfig.model_validate(settings)
     assert unused_settings(config) == [said]
     (tmp_path / "run.yaml").write_text(dump_config(config))
@@ -46,5 +46,5 @@ def test_what_does_nothing_is_said(tmp_path: Path, settings: dict[str, Any], sai
         {"normalisation": {"pooling": 1}},
     ],
 )
-def test_what_does_something_is_not(settings: dict[str, Any]) -> None:
+def test_used_setting_is_not_reported(settings: dict[str, Any]) -> None:
     assert unused_settings(RunConfig.model_validate(settings)) == []

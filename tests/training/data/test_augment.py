@@ -25,7 +25,7 @@ def test_nothing_is_allowed_by_default() -> None:
     assert not AugmentConfig().active
 
 
-def test_a_mirror_is_a_mirror() -> None:
+def test_mirror_is_a_mirror() -> None:
     x = image(5, 8)
     [horizontal] = drawn(hflip=True)
     np.testing.assert_array_equal(horizontal.apply(x), x[:, ::-1])
@@ -59,13 +59,13 @@ def test_right_angles_turn_and_do_not_mirror() -> None:
     assert made == {np.rot90(x, k).tobytes() for k in (1, 2, 3)}
 
 
-def test_a_right_angle_of_a_image_that_is_not_square_is_refused() -> None:
+def test_right_angle_of_non_square_image_is_refused() -> None:
     with pytest.raises(AugmentError, match=r"needs square images; this one is 8x5.*hflip and augment\.vflip"):
         Variant(quarter_turns=3).apply(image(5, 8))
     np.testing.assert_array_equal(Variant(quarter_turns=2).apply(image(5, 8)), image(5, 8)[::-1, ::-1])
 
 
-def test_a_small_turn_is_about_the_centre_and_counter_clockwise() -> None:
+def test_small_turn_is_about_the_centre_and_counter_clockwise() -> None:
     x = np.zeros((41, 41, 3), np.uint8)
     x[20, 32:36] = 255  # right of the centre
     turned = Variant(degrees=30).apply(x)

@@ -38,7 +38,7 @@ def test_the_counts_are_those_of_the_protocol(laid_out: Path) -> None:
     assert {s.mask for s in samples} == {None}
 
 
-def test_a_second_call_changes_nothing(laid_out: Path) -> None:
+def test_second_call_changes_nothing(laid_out: Path) -> None:
     def state() -> list[tuple[Path, int]]:
         return [(path, path.stat().st_mtime_ns) for path in sorted(laid_out.rglob("*"))]
 
@@ -48,9 +48,7 @@ def test_a_second_call_changes_nothing(laid_out: Path) -> None:
     assert [entry.name for entry in laid_out.parent.iterdir()] == ["solar_cell"]
 
 
-def test_without_the_package_the_way_to_get_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_package_tells_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elpv, "PACKAGE", "elpv_dataset_that_is_not_there")
     with pytest.raises(DatasetError, match="pip install elpv-dataset"):
         elpv.lay_out(tmp_path)

@@ -47,7 +47,7 @@ def test_images_are_found_whatever_the_layout(tmp_path: Path) -> None:
     assert layout.masks(tmp_path, "cap") == []
 
 
-def test_a_folder_of_no_layout_is_told_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+def test_unknown_layout_names_expected_and_present_files(tmp_path: Path) -> None:
     touch(tmp_path / "part", *(f"{i}/x/0.png" for i in range(10)), "notes.txt")
     with pytest.raises(DatasetError) as caught:
         layout.find_layout(tmp_path, "part")
@@ -57,7 +57,7 @@ def test_a_folder_of_no_layout_is_told_what_was_looked_for_and_what_is_there(tmp
     assert message.endswith("Found: 0/, 1/, 2/, 3/, 4/, 5/, 6/, 7/ and 2 more.")
 
 
-def test_a_missing_category_is_told_with_those_there_are(tmp_path: Path) -> None:
+def test_missing_category_is_told_with_those_there_are(tmp_path: Path) -> None:
     touch(tmp_path, "tile/train/good/1.png", "bottle/train/good/1.png", "readme.txt", "preview.png")
     touch(tmp_path, ".hidden/train/good/1.png", "other/1.txt")
     for find in (layout.train_images, layout.test_samples):

@@ -55,5 +55,5 @@ def test_it_is_the_first_line_and_what_forbids_commerce(tmp_path: Path, text: st
         ("Apache-2.0", False),
     ],
 )
-def test_what_forbids_commerce_is_told_from_what_does_not(text: str, forbids: bool) -> None:
+def test_non_commercial_licences_are_recognised(text: str, forbids: bool) -> None:
     assert forbids_commercial_use(text) == forbids

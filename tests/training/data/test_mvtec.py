@@ -54,7 +54,7 @@ def test_btad_calls_them_ok_and_ko(tmp_path: Path) -> None:
     ]
 
 
-def test_loco_keeps_the_masks_of_a_image_in_a_folder(tmp_path: Path) -> None:
+def test_loco_keeps_masks_of_an_image_in_a_folder(tmp_path: Path) -> None:
     touch(
         tmp_path, "pins/train/good/0.png", "pins/validation/good/1.png", "pins/test/logical_anomalies/000.png"
     )

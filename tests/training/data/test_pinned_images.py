@@ -26,13 +26,13 @@ def image(path: Path) -> PinnedImage:
     return pins([path])[0]
 
 
-def test_an_image_that_stayed_as_it_was_is_read_as_any_other(path: Path, image: PinnedImage) -> None:
+def test_image_that_stayed_as_it_was_is_read_as_any_other(path: Path, image: PinnedImage) -> None:
     assert read_bytes(image) == path.read_bytes()
     assert np.array_equal(read(image, 16), decoder.read_image(path))
 
 
 @pytest.mark.parametrize("change", ["a byte more", "cut off", "too large"])
-def test_a_changed_image_is_named_and_what_to_do(path: Path, image: PinnedImage, change: str) -> None:
+def test_changed_image_is_named_and_what_to_do(path: Path, image: PinnedImage, change: str) -> None:
     if change == "too large":
         os.truncate(path, FILE_LIMITS.max_bytes + 2)
     else:
@@ -43,13 +43,13 @@ def test_a_changed_image_is_named_and_what_to_do(path: Path, image: PinnedImage,
             look()
 
 
-def test_an_image_that_is_gone_is_named_and_what_to_do(path: Path, image: PinnedImage) -> None:
+def test_image_that_is_gone_is_named_and_what_to_do(path: Path, image: PinnedImage) -> None:
     path.unlink()
     with pytest.raises(DatasetError, match=r"000\.png .*: No such.*Put it back, and --resume goes on"):
         read(image, 16)
 
 
-def test_a_file_that_never_was_an_image_is_named(path: Path) -> None:
+def test_file_that_never_was_an_image_is_named(path: Path) -> None:
     path.write_bytes(b"no image")
     [image] = pins([path])
     for look in (lambda: read(image, 16), lambda: size_of(image)):
@@ -57,7 +57,7 @@ def test_a_file_that_never_was_an_image_is_named(path: Path) -> None:
             look()
 
 
-def test_a_size_is_that_of_the_pixels(tmp_path: Path) -> None:
+def test_size_is_that_of_the_pixels(tmp_path: Path) -> None:
     PIL.Image.new("RGB", (30, 20)).save(tmp_path / "long.png")
     [image] = pins([tmp_path / "long.png"])
     assert size_of(image) == read(image, 16).shape[:2] == (20, 30)

@@ -10,14 +10,14 @@ from training.data import plain
 from training.data.sample import DatasetError, Sample
 
 
-def test_a_folder_of_images_is_all_good(tmp_path: Path) -> None:
+def test_folder_of_images_is_all_good(tmp_path: Path) -> None:
     touch(tmp_path / "cap", "b.PNG", "a.jpg", "notes.txt", "._a.jpg")
     assert names(tmp_path / "cap", plain.train_images(tmp_path, "cap")) == ["a.jpg", "b.PNG"]
     with pytest.raises(DatasetError, match=r"good parts alone.*: to test, move them into .*cap/good, "):
         plain.test_samples(tmp_path, "cap")
 
 
-def test_with_defects_a_fifth_of_the_good_parts_is_kept_for_the_test(tmp_path: Path) -> None:
+def test_fifth_of_good_parts_is_kept_for_test_with_defects(tmp_path: Path) -> None:
     cap = tmp_path / "cap"
     touch(cap, *(f"good/{i}.png" for i in range(50)), "scratch/1.png", "bad/2.png")
     learned, tested = plain.train_images(tmp_path, "cap"), plain.test_samples(tmp_path, "cap")
@@ -33,7 +33,7 @@ def test_with_defects_a_fifth_of_the_good_parts_is_kept_for_the_test(tmp_path: P
     assert [p.name for p in plain.train_images(tmp_path, "copy")] == [p.name for p in learned]
 
 
-def test_all_images_of_a_part_are_learned_from_or_kept_for_the_test(tmp_path: Path) -> None:
+def test_images_of_a_part_stay_together(tmp_path: Path) -> None:
     cap = tmp_path / "cap"
     touch(cap, *(f"good/{part}_{i}.png" for part in range(20) for i in range(3)), "bad/1.png")
     (cap / PARTS).write_text("^(.+)_")
@@ -58,7 +58,7 @@ def test_masks_beside_their_images_are_masks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["good/", ""])
-def test_a_mask_among_good_parts_is_refused(tmp_path: Path, where: str) -> None:
+def test_mask_among_good_parts_is_refused(tmp_path: Path, where: str) -> None:
     touch(tmp_path / "cap", *(f"{where}{i}.png" for i in range(10)), f"{where}3_mask.png")
     with pytest.raises(
         DatasetError, match=r"3_mask\.png is named as the mask of 3\.png, and good parts have"

@@ -38,7 +38,7 @@ def test_too_few_images_are_told(count: int, fraction: float, held_out: int) -> 
 @pytest.mark.parametrize(
     ("count", "fraction", "taken"), [(10, 0.2, 2), (10, 0.01, 1), (4, 0.2, 1), (9, 0.5, 4)]
 )
-def test_images_to_judge_by_come_from_those_to_fit(count: int, fraction: float, taken: int) -> None:
+def test_validation_rows_come_from_those_to_fit(count: int, fraction: float, taken: int) -> None:
     whole = Split(np.arange(100, 100 + count), np.arange(5))
     parts = whole.with_validation(fraction, 0)
     assert len(parts.validation) == taken
@@ -63,7 +63,7 @@ def test_of_copies_the_first_is_kept_and_the_order_too() -> None:
     assert hashes == ["1", "2", "3"]
 
 
-def test_parts_are_divided_whole_and_calibrate_by_one_image() -> None:
+def test_parts_are_split_whole_with_one_calibration_image() -> None:
     shown = np.array([0, 1, 0, 2, 1, 3, 4, 4, 3])
     drawn = np.array([2, 3, 4, 5, 6])
     divided = Split(np.array([0, 2]), np.array([1, 3]), np.array([4]))
@@ -76,7 +76,7 @@ def test_parts_are_divided_whole_and_calibrate_by_one_image() -> None:
 @pytest.mark.parametrize(
     ("asked", "needed"), [(0.1, 9), (0.01, 99), (0.001, 999), (0.03, 33), (0.5, 1), (1 / 49, 48)]
 )
-def test_how_many_images_a_rate_takes_is_what_conformal_prediction_says(asked: float, needed: int) -> None:
+def test_needed_images_agree_with_conformal_prediction(asked: float, needed: int) -> None:
     calibration = CalibrationConfig(target_fpr=asked)
     for held_out in (needed, needed - 1):
         certified = held_out > 0 and compute_threshold(np.arange(float(held_out)), asked).certified

@@ -26,7 +26,7 @@ def paths(tmp_path: Path) -> list[Path]:
     return made
 
 
-def test_a_image_that_is_not_tiled_is_one_row_and_is_not_read() -> None:
+def test_untiled_image_is_one_row_and_not_read() -> None:
     missing = [PinnedImage(Path("a.png"), ""), PinnedImage(Path("b.png"), "")]
     for geometry in (Geometry(), Geometry(fit="pad")):
         assert choose_tiles(missing, geometry, SIZE, STRIDES, 16) == [Tile(0, 0), Tile(1, 0)]
@@ -37,7 +37,7 @@ def test_all_tiles_are_taken_where_they_are_few(paths: list[Path]) -> None:
     assert tiles == [Tile(0, 0), *(Tile(1, i) for i in range(4)), *(Tile(2, i) for i in range(9))]
 
 
-def test_of_many_tiles_some_are_taken_once_each_and_others_of_the_next_image(paths: list[Path]) -> None:
+def test_many_tiles_are_sampled_differently_per_image(paths: list[Path]) -> None:
     same = pins([paths[2]]) * 30
     tiles = choose_tiles(same, TILE, SIZE, STRIDES, 3)
     assert len(tiles) == len(set(tiles)) == 90

@@ -33,7 +33,7 @@ def test_each_file_is_there_once_and_copies_are_counted(tiny_data: Path, tmp_pat
     assert len(set(images.hashes)) == 32
 
 
-def test_images_that_judge_when_to_stop_are_taken_from_those_to_fit(tiny_data: Path) -> None:
+def test_validation_images_come_from_those_to_fit(tiny_data: Path) -> None:
     images = find_training_images(STOPPING, tiny_data, "tiny")
     without, part = find_training_images(CONFIG, tiny_data, "tiny").split, images.split
     assert part.calibration.tolist() == without.calibration.tolist()
@@ -50,7 +50,7 @@ TILES = [Tile(image, number) for image in range(32) for number in range(1 + 2 * 
 @pytest.mark.parametrize("tiles", [UNTILED, TILES], ids=["untiled", "tiled"])
 @pytest.mark.parametrize("augment", [AugmentConfig(), CHANGED], ids=["plain", "changed"])
 @pytest.mark.parametrize("stopping", [None, {"fraction": 0.2}], ids=["fixed", "stopping"])
-def test_views_of_a_image_are_fitted_or_held_out_as_the_image_is(
+def test_views_are_split_like_their_image(
     tiny_data: Path, tiles: list[Tile], augment: AugmentConfig, stopping: dict[str, float] | None
 ) -> None:
     calibration = {"fraction": 0.25}
@@ -98,7 +98,7 @@ class TestParts:
         assert (images.record.n_fit, images.record.n_calibration) == (24, 2)
         assert images.held_out == [images.paths[i] for i in part.calibration]
 
-    def test_others_of_a_part_to_calibrate_are_known_and_have_no_use(self, data: Path) -> None:
+    def test_other_images_of_held_out_parts_are_not_used(self, data: Path) -> None:
         images = find_training_images(CONFIG, data, "tiny")
         part = images.split
         apart = {images.paths[i].name[:5] for i in part.calibration}
@@ -111,14 +111,14 @@ class TestParts:
         rows = images.rows(views)
         assert [views[row].image for row in rows.calibration] == part.calibration.tolist()
 
-    def test_copies_that_are_said_to_show_other_parts_are_refused(self, data: Path) -> None:
+    def test_copies_of_different_parts_are_refused(self, data: Path) -> None:
         good = data / "tiny/train/good"
         shutil.copy(good / "part0_0.png", good / "part3_9.png")
         told = r"part0_0\.png and part3_9\.png are the same file, .* different parts"
         with pytest.raises(DatasetError, match=told):
             find_training_images(CONFIG, data, "tiny")
 
-    def test_copies_whose_names_tell_no_part_show_what_the_others_do(self, data: Path) -> None:
+    def test_copies_without_a_part_name_share_the_part(self, data: Path) -> None:
         """As where what a model was trained on lies beside what was inspected since."""
         good = data / "tiny/train/good"
         (data / "tiny" / PARTS).write_text(r"^(?:(part\d)_)?")

@@ -26,7 +26,7 @@ def lay_out(root: Path, *rows: str, header: str = HEADER) -> None:
     (root / visa.SPLIT).write_text("\n".join([header, *rows]) + "\n")
 
 
-def test_the_split_says_what_is_learned_from_and_what_is_tested_on(tmp_path: Path) -> None:
+def test_split_file_decides_training_and_test_images(tmp_path: Path) -> None:
     lay_out(tmp_path, *ROWS)
     assert names(tmp_path, visa.train_images(tmp_path, "candle")) == [
         f"{NORMAL}/0001.JPG",
@@ -50,7 +50,7 @@ def test_training_needs_no_file_of_the_test(tmp_path: Path) -> None:
         visa.test_samples(tmp_path, "candle")
 
 
-def test_a_mask_that_is_missing_is_named(tmp_path: Path) -> None:
+def test_mask_that_is_missing_is_named(tmp_path: Path) -> None:
     lay_out(tmp_path, *ROWS)
     (tmp_path / MASKS / "001.png").unlink()
     with pytest.raises(DatasetError, match=rf"names 1 files .*{MASKS}/001\.png"):

@@ -51,7 +51,7 @@ def test_the_weights_that_did_best_on_validation_are_kept() -> None:
     assert all(torch.equal(value, seen[best][1][name]) for name, value in flow.state_dict().items())
 
 
-def test_a_seed_gives_the_same_bits_and_leaves_the_generator() -> None:
+def test_seed_gives_the_same_bits_and_leaves_the_generator() -> None:
     found = []
     torch.manual_seed(5)
     for _ in range(2):
@@ -114,7 +114,7 @@ def test_integers_of_another_range_are_refused(recipe: Callable[..., Flow], dtyp
     assert len(fit(flow, good, good, settings)) == 1
 
 
-def test_what_was_best_is_kept_where_the_likelihood_ends_later() -> None:
+def test_best_weights_are_kept_if_the_likelihood_ends() -> None:
     kept: list[dict[str, Tensor]] = []
 
     class Ending(StandardNormal):

@@ -37,7 +37,7 @@ def test_every_density_drawn_integrates_to_one(
     assert values.sum().item() * (14 / side) ** 2 == pytest.approx(1, abs=0.01)
 
 
-def test_a_fit_comes_nearer_to_its_target_and_is_drawn() -> None:
+def test_fit_comes_nearer_to_its_target_and_is_drawn() -> None:
     target = TARGETS["banana"]
     before = fit_target("maf", target, steps=1, seed=0)
     advanced: list[int] = []

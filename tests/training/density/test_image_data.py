@@ -38,7 +38,7 @@ def test_digits_are_integers_in_a_fixed_and_stratified_split() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_folder_is_resized_and_divided(tmp_path: Path, channels: int) -> None:
+def test_folder_is_resized_and_divided(tmp_path: Path, channels: int) -> None:
     fill(tmp_path, 30)
     (tmp_path / "._000.png").write_bytes(b"an operating system's note")
     (tmp_path / "readme.txt").write_text("no image")
@@ -62,7 +62,7 @@ def test_copies_are_taken_once(tmp_path: Path) -> None:
     assert sum(len(part) for part in parts(folder(tmp_path, 8))) == 12
 
 
-def test_a_broken_image_is_named(tmp_path: Path) -> None:
+def test_broken_image_is_named(tmp_path: Path) -> None:
     fill(tmp_path, 8)
     (tmp_path / "004.png").write_bytes((tmp_path / "004.png").read_bytes()[:200])
     with pytest.raises(ImageError, match=r"004\.png"):

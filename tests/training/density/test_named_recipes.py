@@ -14,7 +14,7 @@ def test_all_arguments_are_written_down(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_width_and_depth_are_what_was_asked_for(name: str) -> None:
+def test_width_and_depth_follow_the_options(name: str) -> None:
     def size(**options: int) -> int:
         flow = build(name, (1, 8, 8), 17, arguments(name, **options))
         return sum(p.numel() for p in flow.parameters())
@@ -24,7 +24,7 @@ def test_width_and_depth_are_what_was_asked_for(name: str) -> None:
     assert least < size(hidden=4, depth=2)
 
 
-def test_what_a_recipe_does_not_take_is_refused() -> None:
+def test_unknown_argument_of_a_recipe_is_refused() -> None:
     with pytest.raises(RecipeError, match="nice takes images as vectors and has no scales"):
         arguments("nice", scales=2)
     with pytest.raises(RecipeError, match="the recipe nice takes no law"):

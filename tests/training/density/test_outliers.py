@@ -34,7 +34,7 @@ def test_the_likelihood_is_a_mean_over_draws() -> None:
     assert found.dtype == torch.float64
 
 
-def test_a_score_depends_on_no_other_image() -> None:
+def test_score_depends_on_no_other_image() -> None:
     score = negative_log_likelihood
     torch.manual_seed(0)
     flow, x = build("glow", (1, 8, 8), 17, arguments("glow", hidden=8, depth=1)).eval(), digits().test[:40]

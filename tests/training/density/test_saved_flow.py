@@ -65,7 +65,7 @@ def reweigh(run: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_what_is_read_has_the_same_densities_and_samples_bit_for_bit(tmp_path: Path, recipe: str) -> None:
+def test_loaded_flow_is_bit_identical(tmp_path: Path, recipe: str) -> None:
     flow = write(tmp_path / "run", recipe)
     before = torch.get_rng_state()
     loaded = saved_flow.load(tmp_path / "run")
@@ -96,7 +96,7 @@ def test_what_is_read_has_the_same_densities_and_samples_bit_for_bit(tmp_path: P
         ({"weights_sha256": "0" * 64}, "is damaged: its sha256 is not the one in recipe.json"),
     ],
 )
-def test_a_changed_recipe_is_refused(run: Path, changes: dict[str, Any], said: str) -> None:
+def test_changed_recipe_is_refused(run: Path, changes: dict[str, Any], said: str) -> None:
     edit(run, **changes)
     with pytest.raises(SavedFlowError) as raised:
         saved_flow.load(run)
@@ -120,7 +120,7 @@ def test_weights_of_another_flow_are_refused(run: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "flow.safetensors"])
-def test_a_missing_or_cut_file_is_named(run: Path, name: str) -> None:
+def test_missing_or_cut_file_is_named(run: Path, name: str) -> None:
     data = (run / name).read_bytes()
     (run / name).write_bytes(data[: len(data) // 2])
     with pytest.raises(SavedFlowError, match=rf"{name} is damaged"):
@@ -140,7 +140,7 @@ def fill(folder: Path, meanwhile: Callable[[], None]) -> Path:
     return folder
 
 
-def test_what_fails_while_it_is_written_leaves_what_was_there(run: Path) -> None:
+def test_failed_write_keeps_the_earlier_run(run: Path) -> None:
     def fail() -> None:
         raise RuntimeError
 

@@ -33,7 +33,7 @@ def test_there_are_many_targets_each_under_its_name() -> None:
 
 
 @every_target
-def test_a_density_integrates_to_1(target: Target) -> None:
+def test_density_integrates_to_1(target: Target) -> None:
     log_prob, area = on_grid(target.name)
     assert log_prob.exp().sum().item() * area == pytest.approx(1, abs=2e-3)
 

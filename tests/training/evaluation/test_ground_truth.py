@@ -11,7 +11,7 @@ from training.evaluation.ground_truth import downscale_mask, read_ground_truth
 
 
 @pytest.mark.parametrize("size", [(256, 256), (450, 450), (900, 900), (1200, 1000)])
-def test_a_defect_of_many_pixels_is_as_others_reduce_it(size: tuple[int, int]) -> None:
+def test_defect_of_many_pixels_is_as_others_reduce_it(size: tuple[int, int]) -> None:
     mask = cv2.circle(np.zeros((900, 900), np.uint8), (400, 500), 200, 1, -1)
     nearest = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
     assert np.array_equal(downscale_mask(mask.astype(np.bool_), size), nearest.astype(np.bool_))
@@ -65,7 +65,7 @@ _BEYOND = 4  # of an empty mask
     ],
     ids=str,
 )
-def test_the_masks_of_copies_are_united_and_none_of_a_kind_that_has_none(
+def test_masks_of_copies_are_united(
     tmp_path: Path, copies: list[tuple[str, int | None]], marked: list[int]
 ) -> None:
     others = tuple(_sample(tmp_path, kind, row=row) for kind, row in copies)
@@ -75,6 +75,6 @@ def test_the_masks_of_copies_are_united_and_none_of_a_kind_that_has_none(
     assert truth.sum() == 4 * len(marked)
 
 
-def test_a_good_part_is_marked_nowhere(tmp_path: Path) -> None:
+def test_good_part_is_marked_nowhere(tmp_path: Path) -> None:
     good = _sample(tmp_path, None, row=None)
     assert not read_ground_truth(Sample(good.path, None, None, (good,)), (4, 4), (2, 2)).any()

@@ -70,7 +70,7 @@ def test_only_what_the_version_knows_counts(test: list[Path], train: list[Path],
     assert looked(test, train, [], tmp_path) == looked(test, [], train, tmp_path) == NearCopies([], 0)
 
 
-def test_what_is_usual_is_among_parts(test: list[Path], train: list[Path], tmp_path: Path) -> None:
+def test_usual_distance_is_between_parts(test: list[Path], train: list[Path], tmp_path: Path) -> None:
     """Names of test images need not tell a part, and a single part has no others."""
     (tmp_path / PARTS).write_text(r"^(\d)\d")
     assert len(looked(test, train, train, tmp_path).pairs) == 2

@@ -78,9 +78,7 @@ def reviewing(detector: Detector) -> Detector:
     return Detector(manifest, detector.sha256, detector.scorer)
 
 
-def test_what_lies_in_the_review_band_is_neither_rejected_nor_an_escape(
-    reviewing: Detector, samples: list[Sample]
-) -> None:
+def test_review_band_is_neither_reject_nor_escape(reviewing: Detector, samples: list[Sample]) -> None:
     # A good part that is said to be a defect, as one that nobody can see.
     chosen = [*samples, dataclasses.replace(samples[0], defect="dent")]
     reject, review = reviewing.calibrator.threshold.reject, reviewing.calibrator.threshold_at(0.9).reject
@@ -125,7 +123,7 @@ def test_pixel_auroc_is_on_raw_maps_at_the_models_size(
     assert wanted > 0.9
 
 
-def test_a_defect_without_a_mask_leaves_pixels_out(
+def test_defect_without_a_mask_leaves_pixels_out(
     detector: Detector, samples: list[Sample], tmp_path: Path
 ) -> None:
     """Its pixels are not good ones, and nobody says which are defective."""
@@ -136,7 +134,7 @@ def test_a_defect_without_a_mask_leaves_pixels_out(
     assert len(found.rows) == 6
 
 
-def test_images_and_masks_of_other_sizes_are_brought_to_the_models(
+def test_images_and_masks_of_other_sizes_are_resized(
     detector: Detector, samples: list[Sample], tmp_path: Path
 ) -> None:
     def enlarge(path: Path, interpolation: int) -> Path:

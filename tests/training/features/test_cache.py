@@ -96,7 +96,7 @@ def equal(some: Features, others: Features) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-def test_features_are_what_the_backbone_gives_memory_mapped_and_computed_once(
+def test_features_are_computed_once_and_memory_mapped(
     folder: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     steps: list[int] = []
@@ -136,7 +136,7 @@ def test_changed_copies_have_features_of_their_own(
         np.testing.assert_allclose(array[1], wanted[0].numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_a_new_name_place_or_time_keeps_the_cache(
+def test_new_name_place_or_time_keeps_the_cache(
     folder: Path, extractor: CountingExtractor, paths: list[Path], tmp_path: Path
 ) -> None:
     before = cached(folder, extractor, paths)
@@ -147,7 +147,7 @@ def test_a_new_name_place_or_time_keeps_the_cache(
     assert extractor.images == 5
 
 
-def test_what_decides_features_decides_the_caches_name(
+def test_settings_of_features_decide_the_cache_name(
     folder: Path, weights: Weights, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     views = views_of(paths)
@@ -196,7 +196,7 @@ def test_damaged_features_are_computed_again(
 
 
 @pytest.mark.parametrize("how", ["files", "with their checksums"])
-def test_features_of_other_images_under_this_name_are_computed_again(
+def test_features_of_other_images_are_recomputed(
     folder: Path, extractor: CountingExtractor, paths: list[Path], how: str
 ) -> None:
     """Two caches of as many images, whose files were exchanged: the shapes tell nothing."""
@@ -212,7 +212,7 @@ def test_features_of_other_images_under_this_name_are_computed_again(
     assert equal(right, cached(folder, extractor, paths))
 
 
-def test_what_a_killed_run_left_half_made_goes_and_what_another_is_making_stays(
+def test_half_made_cache_is_removed_unless_locked(
     folder: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     left, making = folder / ".left.part", folder / ".making.part"
@@ -224,7 +224,7 @@ def test_what_a_killed_run_left_half_made_goes_and_what_another_is_making_stays(
     assert making.exists()
 
 
-def test_an_interrupted_computation_leaves_nothing(
+def test_interrupted_computation_leaves_nothing(
     folder: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     def interrupt(_: int) -> None:
@@ -250,7 +250,7 @@ def test_two_runs_at_once_both_get_their_features(
     assert len(names(folder)) == 1
 
 
-def test_an_image_that_was_changed_since_is_named_and_no_cache_vouches_for_it(
+def test_changed_image_is_named_despite_the_cache(
     folder: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     """It would be found in every later run of the image that was hashed."""
@@ -261,7 +261,7 @@ def test_an_image_that_was_changed_since_is_named_and_no_cache_vouches_for_it(
     assert names(folder) == []
 
 
-def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(
+def test_disk_that_fills_up_is_an_error_and_leaves_nothing(
     folder: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     with limit_file_size(20_000), pytest.raises(OSError, match="File too large"):

@@ -31,7 +31,7 @@ def identity(hashes: tuple[str, ...] = ("a", "b"), weights: str = "w", **setting
     [{"backbone": {"weights": "elsewhere.pth"}}, {"device": "cpu"}, {"feature_cache": {"max_gib": 1}}],
     ids=str,
 )
-def test_what_decides_no_result_makes_no_other_run(settings: dict[str, Any]) -> None:
+def test_irrelevant_settings_keep_the_run(settings: dict[str, Any]) -> None:
     assert identity(**settings) == identity()
 
 
@@ -49,11 +49,11 @@ def test_what_decides_no_result_makes_no_other_run(settings: dict[str, Any]) -> 
     ],
     ids=str,
 )
-def test_what_decides_the_fit_makes_another_run(settings: dict[str, Any]) -> None:
+def test_settings_of_the_fit_make_another_run(settings: dict[str, Any]) -> None:
     assert identity(**settings).fit != identity().fit
 
 
-def test_which_images_show_the_same_part_makes_another_run() -> None:
+def test_other_parts_make_another_run() -> None:
     runs = [identify(RunConfig(), ("a", "b", "c"), "w", CPU, parts) for parts in (None, [0, 0, 1], [0, 1, 1])]
     assert len({run.fit for run in runs}) == 3
 
@@ -68,12 +68,12 @@ def test_which_images_show_the_same_part_makes_another_run() -> None:
     ],
     ids=str,
 )
-def test_what_comes_after_the_fit_makes_another_bundle_of_the_same_fit(settings: dict[str, Any]) -> None:
+def test_settings_after_the_fit_change_only_the_bundle(settings: dict[str, Any]) -> None:
     assert identity(**settings).fit == identity().fit
     assert identity(**settings).bundle != identity().bundle
 
 
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".a1b2.part").mkdir()
     (tmp_path / ".a1b2.part" / CHECKPOINT).write_bytes(b"half")
     begin_fit(tmp_path, RunConfig(), resume=True)
@@ -92,7 +92,7 @@ def test_epochs_done_are_those_of_a_checkpoint(tmp_path: Path) -> None:
     assert epochs_done(tmp_path) == 0
 
 
-def test_what_is_given_up_is_said(tmp_path: Path) -> None:
+def test_discarded_run_is_described(tmp_path: Path) -> None:
     assert describe_discarded(tmp_path, finished=False) is None
     (tmp_path / METRICS).write_text("{}\n")
     (tmp_path / CHECKPOINT).touch()

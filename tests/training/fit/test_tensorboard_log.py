@@ -32,9 +32,7 @@ def test_every_epoch_is_logged(
         assert found == pytest.approx(row["fit_nll"][1])
 
 
-def test_without_the_package_it_is_told_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_tensorboard_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(TensorBoardError, match="pip install tensorboard"):
         TensorBoardLog(tmp_path)

@@ -120,7 +120,7 @@ def test_it_learns(whole: tuple[Head, Path]) -> None:
     assert all(p.isfinite().all() for p in head.parameters())
 
 
-def test_the_held_out_loss_is_the_likelihood_of_the_held_out_images(whole: tuple[Head, Path]) -> None:
+def test_held_out_loss_is_the_held_out_likelihood(whole: tuple[Head, Path]) -> None:
     head, folder = whole
     maps = [torch.from_numpy(a[HELD_OUT]) for a in features()]
     with torch.no_grad():
@@ -152,7 +152,7 @@ def test_another_seed_gives_another_model(whole: tuple[Head, Path], tmp_path: Pa
 
 
 @pytest.mark.parametrize("epoch", [1, EPOCHS])
-def test_a_run_stopped_after_any_epoch_continues_to_the_same_bits(
+def test_run_stopped_after_an_epoch_resumes_bit_identically(
     whole: tuple[Head, Path], tmp_path: Path, epoch: int
 ) -> None:
     with pytest.raises(Killed):
@@ -167,7 +167,7 @@ def test_a_run_stopped_after_any_epoch_continues_to_the_same_bits(
 
 
 @pytest.mark.parametrize("batch", [1, 4, 6, 16])
-def test_a_run_stopped_within_an_epoch_continues_from_its_start(
+def test_run_stopped_within_an_epoch_resumes_from_its_start(
     whole: tuple[Head, Path], tmp_path: Path, batch: int
 ) -> None:
     with pytest.raises(Killed):
@@ -177,9 +177,7 @@ def test_a_run_stopped_within_an_epoch_continues_from_its_start(
 
 
 @pytest.mark.parametrize("left", ["", '{"epoch": 1, "fit_n'])
-def test_a_run_killed_between_checkpoint_and_metrics_loses_no_line(
-    whole: tuple[Head, Path], tmp_path: Path, left: str
-) -> None:
+def test_run_killed_before_metrics_loses_no_line(whole: tuple[Head, Path], tmp_path: Path, left: str) -> None:
     shutil.copytree(whole[1], tmp_path, dirs_exist_ok=True)
     (tmp_path / METRICS).write_text(left)
     assert_same_bits(run(tmp_path, resume=True), whole[0])
@@ -194,9 +192,7 @@ def test_without_resume_a_checkpoint_is_not_looked_at(whole: tuple[Head, Path], 
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "truncated", "other pickle"])
-def test_a_damaged_checkpoint_is_told_with_what_to_do(
-    whole: tuple[Head, Path], tmp_path: Path, damage: str
-) -> None:
+def test_damaged_checkpoint_is_refused(whole: tuple[Head, Path], tmp_path: Path, damage: str) -> None:
     path = tmp_path / CHECKPOINT
     data = (whole[1] / CHECKPOINT).read_bytes()
     if damage == "other pickle":
@@ -207,7 +203,7 @@ def test_a_damaged_checkpoint_is_told_with_what_to_do(
         run(tmp_path, resume=True)
 
 
-def test_a_checkpoint_of_another_run_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path, identity="another run", watch=Watch(at_epoch=2))
     before = (tmp_path / CHECKPOINT).read_bytes()
@@ -216,7 +212,7 @@ def test_a_checkpoint_of_another_run_is_told_with_what_to_do(tmp_path: Path) -> 
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
-def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+def test_checkpoint_runs_no_code(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (tmp_path / "exploded",)
@@ -240,14 +236,14 @@ def test_features_that_are_not_finite_end_the_run(tmp_path: Path, value: float) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_held_out_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+def test_held_out_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     """Otherwise the calibration scores are not finite, which is found at the very end."""
     with pytest.raises(FitError, match="not finite in epoch 1"):
         run(tmp_path, data=with_value(HELD_OUT[0], math.nan))
     assert not (tmp_path / CHECKPOINT).exists()
 
 
-def test_a_step_that_diverges_is_told(tmp_path: Path) -> None:
+def test_step_that_diverges_is_told(tmp_path: Path) -> None:
     with pytest.raises(FitError, match=r"not finite in epoch .*smaller fit\.learning_rate or flow\.clamp"):
         run(tmp_path, config(learning_rate=1e30))
 
@@ -267,7 +263,7 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
     assert last == pytest.approx(first, rel=1e-6)
 
 
-def test_a_constant_schedule_leaves_the_learning_rate_alone(tmp_path: Path) -> None:
+def test_constant_schedule_leaves_the_learning_rate_alone(tmp_path: Path) -> None:
     watch = Watch()
     run(tmp_path, config(schedule="constant", learning_rate=1e-3), watch=watch)
     assert [row.learning_rate for row in watch.epochs] == [1e-3] * EPOCHS
@@ -276,7 +272,7 @@ def test_a_constant_schedule_leaves_the_learning_rate_alone(tmp_path: Path) -> N
     assert again.epochs == watch.epochs
 
 
-def test_a_disk_that_fills_up_is_told_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path, watch=Watch(at_epoch=2))
     before = (tmp_path / CHECKPOINT).read_bytes()
@@ -354,7 +350,7 @@ class TestStopping:
         assert lines(tmp_path)[-1]["validation_nll"] is None
 
     @pytest.mark.parametrize("after", ["the first", "the best", "the last"])
-    def test_a_run_stopped_after_an_epoch_continues_to_the_same_bits(
+    def test_early_stopped_run_resumes_bit_identically(
         self, stopped: tuple[Head, Path], tmp_path: Path, after: str
     ) -> None:
         total = len(lines(stopped[1]))

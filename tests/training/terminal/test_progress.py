@@ -17,11 +17,11 @@ def shown(*, terminal: bool) -> str:
     return out.getvalue()
 
 
-def test_a_log_gets_a_line_per_stage_and_no_bar() -> None:
+def test_log_gets_a_line_per_stage_and_no_bar() -> None:
     assert shown(terminal=False) == "features ...\ndone\n"
 
 
-def test_a_terminal_gets_a_bar_that_counts() -> None:
+def test_terminal_gets_a_bar_that_counts() -> None:
     said = shown(terminal=True)
     assert "features" in said
     assert "3/3" in said

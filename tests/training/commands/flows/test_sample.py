@@ -23,7 +23,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_a_name_with_png_is_a_sheet(digits_run: Path, tmp_path: Path) -> None:
+def test_name_with_png_is_a_sheet(digits_run: Path, tmp_path: Path) -> None:
     result = run(digits_run, tmp_path / "new" / "sheet.png", "-n", "5", "--temperature", "0.7")
     assert result.exit_code == 0, result.output
     assert result.stdout == f"5 images of {digits_run}: {tmp_path}/new/sheet.png\n"
@@ -42,9 +42,7 @@ def test_another_name_is_a_folder_of_images_as_they_are(digits_run: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["there.png", "there"])
-def test_files_that_are_there_are_kept_unless_they_are_to_be_replaced(
-    digits_run: Path, tmp_path: Path, name: str
-) -> None:
+def test_existing_files_are_kept_without_overwrite(digits_run: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / name
     assert run(digits_run, out, "-n", "2").exit_code == 0
     first = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
@@ -56,7 +54,7 @@ def test_files_that_are_there_are_kept_unless_they_are_to_be_replaced(
     assert {path: path.read_bytes() for path in first} != first
 
 
-def test_what_is_no_run_or_a_damaged_one_is_refused(digits_run: Path, tmp_path: Path) -> None:
+def test_missing_or_damaged_run_is_refused(digits_run: Path, tmp_path: Path) -> None:
     result = run(tmp_path / "nowhere", tmp_path / "a.png")
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: there is no folder {tmp_path}/nowhere")

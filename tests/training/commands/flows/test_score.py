@@ -69,7 +69,7 @@ def test_images_of_another_kind_are_refused(digits_run: Path, parts_run: Path, p
     assert "this flow takes images of 17 levels, as the digits" in result.stderr
 
 
-def test_a_image_that_cannot_be_read_is_named_and_the_others_are_scored(
+def test_unreadable_image_is_named_and_others_are_scored(
     parts_run: Path, parts: Path, tmp_path: Path
 ) -> None:
     count = len(list(parts.iterdir()))

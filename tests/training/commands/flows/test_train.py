@@ -51,7 +51,7 @@ def test_samples_and_interpolations_are_sheets(digits_run: Path) -> None:
         assert image.size == sheet_size(80, 8, 8, 10)
 
 
-def test_a_run_that_is_there_is_kept_unless_it_is_to_be_replaced(tmp_path: Path, digits_run: Path) -> None:
+def test_existing_run_is_kept_without_overwrite(tmp_path: Path, digits_run: Path) -> None:
     folder = shutil.copytree(digits_run, tmp_path / "run")
     before = (folder / "recipe.json").read_bytes()
     result = run(folder)
@@ -76,7 +76,7 @@ def test_a_run_that_is_there_is_kept_unless_it_is_to_be_replaced(tmp_path: Path,
         ("glow", "digits", ["--device", "tpu"], "error: 'tpu' is no device; use auto, cpu, cuda or cuda:N"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_line_and_exits_1(
+def test_error_is_one_line_and_exits_with_1(
     tmp_path: Path, recipe: str, data: str, options: list[str], said: str
 ) -> None:
     result = run(tmp_path / "run", *options, recipe=recipe, data=data)

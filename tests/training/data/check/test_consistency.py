@@ -39,7 +39,7 @@ def test_another_size_than_nearly_all_is_odd() -> None:
     assert finding.message == "9 is 201x100, the rest 200x100"
 
 
-def test_where_sizes_vary_only_another_order_or_shape_is_odd() -> None:
+def test_varying_sizes_allow_only_extreme_outliers() -> None:
     rng = np.random.default_rng(0)
     images = [replace(USUAL, size=(int(h), int(w))) for h, w in rng.integers(250, 400, (40, 2))]
     assert odd_sizes(images, named(images)) == []
@@ -62,7 +62,7 @@ def test_grey_among_coloured_ones_and_the_reverse(usual: float, other: float, sa
     assert finding.message.startswith(f"9 is {said}, the rest ")
 
 
-def test_light_that_is_off_by_little_or_within_the_usual_spread_is_not_odd() -> None:
+def test_usual_variation_of_light_is_not_odd() -> None:
     alike = [replace(USUAL, brightness=120 + i / 10) for i in range(20)] + [replace(USUAL, brightness=140)]
     assert odd_light(alike, named(alike)) == []
     spread = [replace(USUAL, brightness=60 + 6 * i) for i in range(20)] + [replace(USUAL, brightness=30)]

@@ -37,7 +37,7 @@ def found(folder: Path, *, test: bool = True) -> dict[str, list[list[str]]]:
     return by_kind
 
 
-def test_a_faultless_category_has_no_findings(faultless: Path) -> None:
+def test_faultless_category_has_no_findings(faultless: Path) -> None:
     checked = check_data(faultless, "disc")
     assert checked.findings == []
     assert (checked.train, checked.test, checked.masks, checked.layout) == (30, 7, 3, "MVTec AD")
@@ -47,7 +47,7 @@ def test_a_faultless_category_has_no_findings(faultless: Path) -> None:
     checked.raise_for_errors()
 
 
-def test_every_corrupt_file_is_named_and_only_those_of_training_are_errors(disc: Path) -> None:
+def test_only_corrupt_training_files_are_errors(disc: Path) -> None:
     good = disc / "train/good"
     (good / "003.png").write_bytes(b"")
     (good / "007.png").write_bytes((good / "007.png").read_bytes()[:500])
@@ -88,7 +88,7 @@ SAVED_ANEW: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", SAVED_ANEW)
-def test_a_copy_saved_anew_is_a_near_duplicate(disc: Path, change: str) -> None:
+def test_copy_saved_anew_is_a_near_duplicate(disc: Path, change: str) -> None:
     good = disc / "train/good"
     for number, copy in ((2, "train/good/900"), (5, "test/good/905"), (6, "test/scratch/906")):
         changed = SAVED_ANEW[change](read_image(good / f"00{number}.png")).clip(0, 255).astype(np.uint8)
@@ -101,7 +101,7 @@ def test_a_copy_saved_anew_is_a_near_duplicate(disc: Path, change: str) -> None:
     ]
 
 
-def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_images_differ(disc: Path) -> None:
+def test_part_in_training_and_test_is_a_leak(disc: Path) -> None:
     (disc / "test/good/002.png").rename(disc / "test/good/017-b.png")
     for i in (0, 1, 3):
         (disc / f"test/good/{i:03}.png").rename(disc / f"test/good/9{i:02}.png")
@@ -112,7 +112,7 @@ def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_images_
     assert found(disc, test=False) == {}
 
 
-def test_odd_ones_are_told_by_what_is_odd(disc: Path) -> None:
+def test_outlier_names_its_odd_property(disc: Path) -> None:
     good = disc / "train/good"
     write(good / "901.png", np.full((SIZE, SIZE, 3), (90, 80, 70), np.uint8))
     write(good / "902.png", np.asarray(part(902) // 40, dtype=np.uint8))
@@ -141,7 +141,7 @@ UNLIKE: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", UNLIKE)
-def test_a_image_unlike_the_other_good_ones_is_suspicious(disc: Path, change: str) -> None:
+def test_image_unlike_the_others_is_an_outlier(disc: Path, change: str) -> None:
     write(disc / "train/good/900.png", UNLIKE[change](part(900)))
     checked = check_data(disc.parent, "disc", test=False)
     assert [f.files for f in checked.findings if f.kind == "outlier"] == [["train/good/900.png"]]
@@ -155,7 +155,7 @@ def deep(path: Path, seed: int, bits: int) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize(("bits", "shades"), [(10, 4), (12, 16)])
-def test_a_camera_that_leaves_the_upper_bits_is_told_once(
+def test_camera_that_leaves_the_upper_bits_is_told_once(
     tmp_path: Path, bits: int, shades: int, suffix: str
 ) -> None:
     good = tmp_path / "cap/good"

@@ -17,7 +17,7 @@ def look(*paths: Path) -> list[ImageStatistics]:
     return images
 
 
-def test_figures_of_a_image_that_is_known(tmp_path: Path) -> None:
+def test_statistics_of_a_known_image(tmp_path: Path) -> None:
     image = np.zeros((40, 80, 3), np.uint8)
     image[:, 40:] = 255
     [halves] = look(write(tmp_path / "0.png", image))

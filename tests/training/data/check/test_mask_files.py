@@ -26,7 +26,7 @@ def mask(disc: Path, number: int) -> Path:
     return disc / f"ground_truth/scratch/{number:03}_mask.png"
 
 
-def test_a_mask_without_a_image_is_named(disc: Path) -> None:
+def test_mask_without_an_image_is_named(disc: Path) -> None:
     shutil.copy(mask(disc, 0), mask(disc, 7))
     write(disc / "ground_truth/dent/000_mask.png", np.zeros((SIZE, SIZE), np.uint8))
     assert [(f.kind, f.severity, f.files) for f in findings(disc)] == [
@@ -63,7 +63,7 @@ def shades() -> NDArray[np.uint8]:
     ],
     ids=["another size", "empty", "full", "darker shades"],
 )
-def test_a_mask_that_marks_too_little_or_too_much_is_told_without_a_path_of_this_machine(
+def test_odd_mask_is_reported_with_relative_path(
     disc: Path, image: NDArray[np.uint8], kind: str, said: str
 ) -> None:
     assert cv2.imwrite(str(mask(disc, 1)), image)
@@ -73,7 +73,7 @@ def test_a_mask_that_marks_too_little_or_too_much_is_told_without_a_path_of_this
     assert str(disc) not in found.message
 
 
-def test_a_defect_without_a_mask_is_told_where_others_have_one(disc: Path) -> None:
+def test_defect_without_a_mask_is_reported_if_others_have_one(disc: Path) -> None:
     mask(disc, 2).unlink()
     [found] = findings(disc)
     assert (found.kind, found.files) == ("defect_without_mask", ["test/scratch/002.png"])
@@ -97,7 +97,7 @@ def plain(disc: Path) -> Path:
     return folder
 
 
-def test_masks_of_good_parts_are_passed_over_where_they_are_black(disc: Path, plain: Path) -> None:
+def test_black_masks_of_good_parts_are_ignored(disc: Path, plain: Path) -> None:
     """Some tools write one for every image, of those that are learned from, too."""
     for name in ("000_mask.png", "001.png", "777.png"):
         write(disc / "ground_truth/good" / name, BLACK)
@@ -108,7 +108,7 @@ def test_masks_of_good_parts_are_passed_over_where_they_are_black(disc: Path, pl
     assert findings(plain) == []
 
 
-def test_a_good_part_in_which_a_mask_marks_something_is_told(disc: Path, plain: Path) -> None:
+def test_marked_good_part_is_reported(disc: Path, plain: Path) -> None:
     write(disc / "ground_truth/good/000_mask.png", MARKED)
     [found] = findings(disc)
     assert (found.kind, found.files) == (

@@ -32,7 +32,7 @@ def test_distances_are_those_of_images_without_mean_and_spread(monkeypatch: pyte
     assert found.pairs == []
 
 
-def test_a_pair_is_found_once_with_its_ratio() -> None:
+def test_pair_is_found_once_with_its_ratio() -> None:
     images = thumbnails(40)
     images[31] = nearly(images[4], 1)
     [(i, j, ratio)] = neighbours(images).pairs
@@ -40,7 +40,7 @@ def test_a_pair_is_found_once_with_its_ratio() -> None:
     assert 0 < ratio < LIMIT
 
 
-def test_images_that_are_all_the_same_are_each_paired_with_the_first(
+def test_equal_images_are_paired_with_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A camera that froze twice, between other images: its millions of pairs would fill the memory.
@@ -66,7 +66,7 @@ def test_each_test_image_is_told_its_closest_training_image(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("noise", "near"), [(8, True), (30, False)])
-def test_the_limit_lies_at_a_seventh_of_what_is_usual(noise: float, near: bool) -> None:
+def test_limit_is_a_seventh_of_the_usual_distance(noise: float, near: bool) -> None:
     images = thumbnails(40)
     images[1] = (images[0] + np.random.default_rng(1).normal(0, noise, (16, 16))).clip(0, 255)
     assert bool(neighbours(images).pairs) == near

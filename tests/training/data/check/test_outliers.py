@@ -14,7 +14,7 @@ def test_deviations_of_normal_logarithms_are_standard_ones() -> None:
     assert found.std() == pytest.approx(1, abs=0.03)
 
 
-def test_distances_that_hardly_vary_make_no_outlier_of_a_small_difference() -> None:
+def test_nearly_equal_distances_give_no_outlier() -> None:
     distances = np.full(50, 1.0, dtype=np.float32)
     distances[3] = 1.3
     assert deviations(distances).max() < LIMIT

@@ -41,7 +41,7 @@ def test_plain_folders(tmp_path: Path) -> None:
     assert messages(tmp_path / "cap") == ["odd/cam1: 1 where none are looked for"]
 
 
-def test_without_a_readable_test_set_its_images_are_not_called_idle(disc: Path) -> None:
+def test_images_of_unreadable_test_set_are_not_unused(disc: Path) -> None:
     """Why there is none is told already."""
     (disc / "ground_truth/scratch/000_mask.png").rename(disc / "ground_truth/scratch/other_mask.png")
     (disc / "ground_truth/scratch/001_mask.png").unlink()
@@ -58,7 +58,7 @@ def idle(data: Path, name: str, *, without_masks: bool = False) -> list[tuple[st
 
 
 @pytest.mark.parametrize("test", ["test", "test_public"])
-def test_in_the_test_of_mvtec_it_is_what_lies_there_or_among_its_masks(tmp_path: Path, test: str) -> None:
+def test_unused_images_in_mvtec_test_and_masks_are_found(tmp_path: Path, test: str) -> None:
     train = ("train/good/0.png", "train/good/cam1/0.png", "train/bad/0.png")
     tests = (f"{test}/good/1.png", f"{test}/hit/2.png", f"{test}/scratch/cam1/3.png", f"{test}/4.png")
     masks = ("ground_truth/hit/2_mask.png", "ground_truth/hit/a/b/2.png", "ground_truth/hit/2.gif")

@@ -72,7 +72,7 @@ def ready(
     )
 
 
-def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
+def test_peers_get_the_same_split_and_pixels(
     detector: Detector,
     tiny_data: Path,
     samples: list[Sample],
@@ -120,7 +120,7 @@ def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
         assert set(METRICS) < set(row)
 
 
-def test_without_anomalib_it_says_how_to_get_it(
+def test_missing_anomalib_tells_how_to_install_it(
     detector: Detector, bundle: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     if importlib.util.find_spec("anomalib"):
@@ -130,7 +130,7 @@ def test_without_anomalib_it_says_how_to_get_it(
             plan_comparison(detector, bundle, tiny_data, "tiny", PeerSettings(python, 0.01, 1))
 
 
-def test_what_fails_over_there_is_said_here(
+def test_failure_of_the_process_is_reported(
     detector: Detector, samples: list[Sample], ready: Callable[[float], ComparisonPlan], silent: Silent
 ) -> None:
     with pytest.raises(ComparisonError, match="ended with 1: RuntimeError: half a coreset is too much"):

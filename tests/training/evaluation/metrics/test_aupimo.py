@@ -48,7 +48,7 @@ def test_rates_are_means_over_good_images_of_unlike_sizes() -> None:
 
 
 @pytest.mark.parametrize(("pixels", "enough"), [(99_999, False), (100_000, True)])
-def test_a_lower_end_above_its_bound_is_refused(pixels: int, enough: bool) -> None:
+def test_lower_end_above_its_bound_is_refused(pixels: int, enough: bool) -> None:
     """From 2e-5 on, a map that shows all of a defect above all good pixels would have no more than 0.7."""
     scores = np.arange(pixels, dtype=np.float32)[::-1]
     thresholds = scores, np.nextafter(scores, np.float32(np.inf))
@@ -56,7 +56,7 @@ def test_a_lower_end_above_its_bound_is_refused(pixels: int, enough: bool) -> No
     assert (found is not None and found[0] > 0.85) == enough
 
 
-def test_so_is_one_that_ties_put_there() -> None:
+def test_tie_at_the_threshold_is_not_certified() -> None:
     """Of 200,000 good pixels the highest four have one score: the lowest rate is 2e-5."""
     scores = np.minimum(np.arange(200_000), 199_996).astype(np.float32)
     distinct, counts = np.unique(scores, return_counts=True)

@@ -70,7 +70,7 @@ def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
     assert pixel_figures([np.zeros((3, 3), dtype=np.float32)], truth).regions == 1
 
 
-def test_pixel_auroc_is_over_all_pixels_of_all_images_not_a_mean_of_areas() -> None:
+def test_pixel_auroc_pools_all_pixels_of_all_images() -> None:
     """Images of unlike sizes: each pixel counts once, on one scale for all."""
     masks = [mask("x."), mask("x...", "....")]
     maps = [
@@ -120,7 +120,7 @@ def test_both_kinds_are_needed(kind: bool) -> None:
         (np.array([[np.inf, np.nan]], np.float32), np.ones((1, 2), np.bool_), "must be finite; 2 of its 2"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_image_of_another_shape_is_refused(
     score_map: NDArray[np.float32], truth: NDArray[np.bool_], message: str
 ) -> None:
     with pytest.raises(MetricError, match=message):

@@ -30,7 +30,7 @@ def test_ticks_are_round_and_inside(low: float, high: float, about: int, ticks: 
     assert nice_ticks(low, high, about) == pytest.approx(ticks, rel=1e-9, abs=1e-12)
 
 
-def test_a_line_goes_through_its_points() -> None:
+def test_line_goes_through_its_points() -> None:
     drawn = chart()
     left, top, right, bottom = drawn.frame
     drawn.line("a", [0, 5, 10], [0, 1, 0.5], 1)

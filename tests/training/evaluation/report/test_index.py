@@ -43,7 +43,7 @@ def test_means_are_over_categories_that_have_the_figure(tmp_path: Path) -> None:
     assert text.count("0.625") == 3  # the category, the mean, and the card
 
 
-def test_the_latest_is_by_when_it_was_evaluated_not_by_the_name_of_the_version(tmp_path: Path) -> None:
+def test_latest_evaluation_is_by_time_not_by_version(tmp_path: Path) -> None:
     evaluated(tmp_path, "bolt", "zline", 0.111, evaluated="2026-11-26T10:00:00+00:00")
     evaluated(tmp_path, "bolt", "20260101T000000-aaaaaa", 0.9, evaluated="2026-11-26T11:00:00+00:00")
     evaluated(tmp_path, "bolt", "zzz-of-an-older-program", 0.222)

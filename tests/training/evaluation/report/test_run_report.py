@@ -131,7 +131,7 @@ def test_every_chart_is_an_svg_with_labels_and_data(html: str) -> None:
     assert titles == ["Scores", "ROC", "Per-region overlap", "Calibration", "Good parts, then and now", "Fit"]
 
 
-def test_it_says_what_was_found(html: str, bundle: Path, detector: Detector) -> None:
+def test_message_tells_the_finding(html: str, bundle: Path, detector: Detector) -> None:
     text = " ".join(Page(html).text)
     assert bundle.name in text
     assert "measured on 4 good and 4 defective test images" in text
@@ -168,9 +168,7 @@ def test_mistakes_are_the_worst_first(write: Write, samples: list[Sample]) -> No
     assert "Where are the defects?" not in text  # nothing has a mask
 
 
-def test_a_threshold_that_certifies_nothing_is_said(
-    write: Write, samples: list[Sample], bundle: Path
-) -> None:
+def test_threshold_that_certifies_nothing_is_said(write: Write, samples: list[Sample], bundle: Path) -> None:
     other = Detector.load(bundle, device="cpu")
     calibration = other.calibrator.calibration
     assert len(calibration.scores) == 10
