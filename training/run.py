@@ -47,13 +47,9 @@ def train(
     after everything that decides the weights, so runs with other settings never share one.
 
     Args:
-        config: settings of the run.
         data: folder with the category, in one of the layouts of `training.data.layout`.
-        category: name of the category and of its sub-folder.
-        models: the models folder.
         runs: folder of checkpoints and cached features.
         resume: continue a killed run, or reuse a finished one, if settings and images are the same.
-        progress: receives lines and progress bars.
         backbones: loader shared by successive runs, so that the backbone is loaded once.
         displace: activate a reused model even if another one was activated since.
 

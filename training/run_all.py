@@ -25,17 +25,13 @@ class CategoryResult:
     """The result of one category; unknown values are None.
 
     Attributes:
-        category: name of the category.
         status: "trained", "reused" (published by an earlier run), "failed", "begun" (running or killed), or
             "not begun".
         pictures: number of good images, including those held out.
-        seconds: wall time.
         held_out_nll: loss of the held-out images, in nats per dimension.
         threshold: image score above which a part is rejected.
         certified: True if the threshold certifies the requested rate.
         version: the published version; active unless another one was activated after an earlier run.
-        reason: reason of a failure.
-        traceback: traceback of an unexpected failure.
     """
 
     category: str
@@ -66,7 +62,6 @@ def train_each(
 
     Args:
         configs: settings by category, in the order of training.
-        data, models, runs, progress: as for `training.run.train`.
         resume: skip finished categories and continue the stopped one; active versions stay active.
 
     Returns:

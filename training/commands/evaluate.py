@@ -28,8 +28,7 @@ Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of
 Out = Annotated[Path, typer.Option(help="Folder of the results, in OUT/CATEGORY/VERSION.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
 PrecisionName = Annotated[
-    str,
-    typer.Option(help="float32, or bfloat16 or openvino-bfloat16 if the model is calibrated for it."),
+    str, typer.Option(help="float32, or bfloat16 or openvino-bfloat16 if the model is calibrated for it.")
 ]
 Compare = Annotated[
     bool,

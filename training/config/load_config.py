@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -15,15 +15,11 @@ from training.config.presets import apply_preset
 from training.config.run_config import ConfigError, RunConfig
 from training.config.run_yaml import RunLoader
 
-Override = Literal["seed", "device", "tensorboard", "epochs", "threads", "target_fpr"]
-_OVERRIDES: dict[Override, str | None] = {
-    "seed": None,
-    "device": None,
-    "tensorboard": None,
-    "epochs": "fit",
-    "threads": "fit",
-    "target_fpr": "calibration",
-}
+# Options by the section that they override.
+_OVERRIDES = {
+    "seed": None, "device": None, "tensorboard": None,
+    "epochs": "fit", "threads": "fit", "target_fpr": "calibration",
+}  # fmt: skip
 _Location = tuple[int | str, ...]
 
 
@@ -41,7 +37,7 @@ def load_config(
 
     Args:
         path: the YAML file, or None for the defaults.
-        category: name of the category to train; None ignores `categories`.
+        category: name of the category; None ignores `categories`.
         preset: base under the file's own fields, instead of the file's `preset`; see `apply_preset`.
         overrides: seed, device, tensorboard, epochs, threads, target_fpr; None keeps the file's value.
 

@@ -11,13 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
 from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig, Geometry
-from flows.fastflow.manifest import (
-    MAX_INPUT_PIXELS,
-    MAX_MAPS,
-    Normalisation,
-    Precision,
-    SampleBits,
-)
+from flows.fastflow.manifest import MAX_INPUT_PIXELS, MAX_MAPS, Normalisation, Precision, SampleBits
 from training.config.augmentation import AugmentConfig
 from training.config.score_config import ScoreConfig
 

@@ -30,10 +30,6 @@ class ScoreConfig(Scoring):
         The Gaussian models the usual features of each position. If parts stand in the same place, that
         separates most defects; otherwise the flow does. Padding looks the same in every image and carries no
         information, so with it the share is 0.25.
-
-        Args:
-            head: the fitted head.
-            geometry: geometry of the model.
         """
         share = self.gaussian
         if share is None and geometry.fit == "pad":

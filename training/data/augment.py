@@ -94,11 +94,6 @@ def variants(config: AugmentConfig, sha256: str, seed: int) -> list[Variant]:
 
     They depend only on the image's content and the seed. With only mirrors and right angles no two are alike,
     so there are at most 7.
-
-    Args:
-        config: allowed changes.
-        sha256: digest of the image's file.
-        seed: seed of the run.
     """
     if not config.active:
         return []

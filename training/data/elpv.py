@@ -112,11 +112,7 @@ def split(package: Path) -> dict[str, list[Path]]:
     if len(good) < 2 or not defective:
         raise DatasetError(f"{labels} lists {len(good)} good and {len(defective)} defective cells")
     train, test = train_test_split(good, test_size=0.25, random_state=42)
-    return {
-        "train/good": sorted(train),
-        "test/good": sorted(test),
-        "test/defective": sorted(defective),
-    }
+    return {"train/good": sorted(train), "test/good": sorted(test), "test/defective": sorted(defective)}
 
 
 def _lines(labels: Path) -> list[str]:

@@ -176,11 +176,7 @@ def _of_kind(mask_folder: Path, kind: Path, kinds: Sequence[Path]) -> Path:
 
 
 def _masks(folder: Path, images: Sequence[Path]) -> dict[Path, Path]:
-    """Match the masks of one kind of defect to its images.
-
-    Raises:
-        DatasetError: there are masks and images, and none match.
-    """
+    """Match the masks of one kind of defect to its images."""
     entries = _mask_entries(folder)
     masks = match_masks(entries, images)
     if entries and images and not masks:

@@ -24,7 +24,6 @@ class DatasetLayout(Protocol):
     """A layout of images. Each is a module: :mod:`.mvtec`, :mod:`.visa`, :mod:`.plain`.
 
     Attributes:
-        NAME: name of the layout.
         TREE: its paths, in a line.
     """
 
@@ -65,12 +64,7 @@ _MAX_NAMES = 8
 
 
 def find_layout(root: Path, category: str) -> DatasetLayout:
-    """Find the layout of `root`/`category`.
-
-    Raises:
-        DatasetError: there is no such folder, it has no known layout, or its name is not in UTF-8. The
-            message names the expected and the present files.
-    """
+    """Find the layout of `root`/`category`."""
     folder = root / category
     require_utf8(folder)
     if folder.is_dir():
@@ -85,66 +79,32 @@ def find_layout(root: Path, category: str) -> DatasetLayout:
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images that a category is learned from, sorted, without opening test images.
-
-    Args:
-        root: the data folder.
-        category: the category's folder in it.
-
-    Raises:
-        DatasetError: they are missing, or the layout is unknown.
-    """
+    """List the good images that a category is learned from, sorted, without opening test images."""
     return find_layout(root, category).train_images(root, category)
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test images of a category, good ones first.
-
-    Args:
-        root: the data folder.
-        category: the category's folder in it.
-
-    Raises:
-        DatasetError: they are missing, or the layout is unknown.
-    """
+    """List the test images of a category, good ones first."""
     return find_layout(root, category).test_samples(root, category)
 
 
 def masks(root: Path, category: str) -> list[Path]:
-    """List every mask of a category, with or without an image.
-
-    Raises:
-        DatasetError: the layout is unknown.
-    """
+    """List every mask of a category, with or without an image."""
     return find_layout(root, category).masks(root, category)
 
 
 def mask_folder(root: Path, category: str) -> Path | None:
-    """Return the folder of masks, one sub-folder per kind of defect; None if a list names the masks.
-
-    Raises:
-        DatasetError: the layout is unknown.
-    """
+    """Return the folder of masks, one sub-folder per kind of defect; None if a list names the masks."""
     return find_layout(root, category).mask_folder(root, category)
 
 
 def test_folders(root: Path, category: str) -> list[Path] | None:
-    """Return the folders of test images and masks; None if a list names them.
-
-    Raises:
-        DatasetError: the layout is unknown.
-    """
+    """Return the folders of test images and masks; None if a list names them."""
     return find_layout(root, category).test_folders(root, category)
 
 
 def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | None:
-    """Describe a folder of masks whose images, at any depth, match no test image; None if there is none.
-
-    Args:
-        root: the data folder.
-        category: the category's folder in it.
-        samples: its test images.
-    """
+    """Describe a folder of masks whose images, at any depth, match no test image; None if there is none."""
     defective = [sample.path for sample in samples if sample.defect is not None]
     if not defective or any(sample.mask for sample in samples):
         return None
@@ -179,11 +139,7 @@ def licence(root: Path, category: str) -> str | None:
 
 
 def require_categories(root: Path) -> list[str]:
-    """List the categories of a data folder; at least one.
-
-    Raises:
-        DatasetError: there are none, with the reason.
-    """
+    """List the categories of a data folder; at least one."""
     # Otherwise a category's train/ and test/ would pass for categories.
     _require_data_folder(root)
     if names := categories(root):

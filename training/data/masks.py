@@ -29,7 +29,6 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
     the grey edges of a lossy mask read as drawn.
 
     Args:
-        path: the file or folder.
         image_size: (height, width) of the mask's image.
 
     Raises:

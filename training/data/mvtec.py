@@ -49,11 +49,7 @@ def recognises(folder: Path) -> bool:
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images of a category, without opening test/.
-
-    Raises:
-        DatasetError: there are no images in train/good.
-    """
+    """List the good images of a category, without opening test/."""
     train = root / category / "train"
     found = [
         path for folder in list_subfolders(train) if is_good(folder) for path in list_good_images(folder)
@@ -67,11 +63,7 @@ def train_images(root: Path, category: str) -> list[Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test images with their labels and masks, good parts first, then defect by defect.
-
-    Raises:
-        DatasetError: there are no test images, or a folder of masks fits none of its images.
-    """
+    """List the test images with their labels and masks, good parts first, then defect by defect."""
     folder = root / category
     test = _test_folder(folder)
     good = [path for kind in list_subfolders(test) if is_good(kind) for path in list_good_images(kind)]

@@ -51,22 +51,13 @@ def recognises(folder: Path) -> bool:
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images of a category to learn from.
-
-    Raises:
-        DatasetError: there are no good parts, or the good images are ambiguous.
-    """
+    """List the good images of a category to learn from."""
     good, kept = _good(root / category)
     return sorted(set(good) - set(kept))
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test images: the good parts kept for the test, then defect by defect.
-
-    Raises:
-        DatasetError: there are no defective parts, the good images are ambiguous, or a folder of masks fits
-            none of its images.
-    """
+    """List the test images: the good parts kept for the test, then defect by defect."""
     folder = root / category
     _, kept = _good(folder)
     defective = defective_samples(_kinds(folder), find_mask_folder(folder))

@@ -17,7 +17,6 @@ class Sample:
     """One image of the test set.
 
     Attributes:
-        path: the image's file.
         defect: the kind of defect, or None for a good part.
         mask: an image of the same size that marks the defect, or a folder of such images whose union marks
             it (:mod:`training.data.masks`); None without a mask, and always for a good part.

@@ -17,8 +17,6 @@ class Split:
     """Rows of the training images, split once by seed.
 
     Attributes:
-        fit: rows to fit.
-        calibration: rows to calibrate with.
         validation: rows for early stopping; empty without it.
     """
 

@@ -27,10 +27,8 @@ class TrainingTile:
     """A tile of an image or of its changed copy, for the features.
 
     Attributes:
-        path: the image's file.
         sha256: digest of the file; the cache is keyed by content, not by name or time.
         image: number of the image in the run.
-        variant: the change, or None.
         tile: number of the tile; 0 for an image that is not tiled.
     """
 
@@ -57,8 +55,6 @@ def choose_tiles(
         images: images; with tiling, their headers are read for their sizes.
         geometry: fit of images to the input size.
         input_size: (height, width) of a tile.
-        strides: strides of the backbone's maps.
-        max_tiles: maximum number of tiles per image.
 
     Raises:
         ImageError: a header cannot be read; the image is named.

@@ -33,12 +33,8 @@ class TrainingImages:
     """Good images without copies.
 
     Attributes:
-        paths: the files.
-        hashes: sha256 of each file.
         part_numbers: (N,), the part in each image, see `flows.fastflow.calibration.parts`.
-        split: the rows to fit and to hold out.
         copies: number of byte-for-byte copies left out.
-        licence: licence of the images, or None.
     """
 
     paths: Sequence[Path]
@@ -78,8 +74,6 @@ class TrainingImages:
         """List the inputs of the backbone: every image in use, then changed copies of those to fit.
 
         Args:
-            augment: allowed changes.
-            seed: seed of the run.
             tiles: tiles of the images, from `tiles.choose_tiles`.
         """
         by_image: dict[int, list[int]] = {}
@@ -125,11 +119,6 @@ class TrainingImages:
 
 def find_training_images(config: RunConfig, data: Path, category: str) -> TrainingImages:
     """Find the good images of a category and split them, reading only training images.
-
-    Args:
-        config: settings of the run.
-        data: folder with the category.
-        category: name of the category and of its sub-folder.
 
     Raises:
         DatasetError: there is no such category, too few images, or equal files of different parts.

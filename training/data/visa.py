@@ -33,12 +33,7 @@ def recognises(folder: Path) -> bool:
 
 
 def train_images(root: Path, category: str) -> list[Path]:
-    """List the good images of a category to learn from.
-
-    Raises:
-        DatasetError: the split is missing or damaged, has no such rows, puts a defective part into the
-            training set, or names files that are not there.
-    """
+    """List the good images of a category to learn from."""
     rows = [row for row in _rows(root, category) if row.split == "train"]
     defective = next((row for row in rows if row.label != "normal"), None)
     if defective is not None:
@@ -51,11 +46,7 @@ def train_images(root: Path, category: str) -> list[Path]:
 
 
 def test_samples(root: Path, category: str) -> list[Sample]:
-    """List the test images, good parts first.
-
-    Raises:
-        DatasetError: the split is missing or damaged, has no such rows, or names files that are not there.
-    """
+    """List the test images, good parts first."""
     rows = _present(root, [row for row in _rows(root, category) if row.split == "test"], "test")
     good = [Sample(root / row.image, None, None) for row in rows if row.label == "normal"]
     bad = [

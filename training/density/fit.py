@@ -27,10 +27,8 @@ class FitSettings:
     """Settings of a fit.
 
     Attributes:
-        steps: optimiser steps.
         batch_size: samples per step, drawn without repetition within an epoch.
         learning_rate: highest learning rate; it falls to 0 along half a cosine.
-        weight_decay: weight decay of AdamW.
         clip: maximum norm of the gradient.
         every: steps between two evaluations of the validation samples.
         seed: seed of the order of samples and of everything drawn in the fit.
@@ -88,7 +86,6 @@ def fit(
         flow: a flow on the device of the samples.
         train: (N, ...), inputs of the flow.
         validation: (M, ...), held out; never test samples.
-        settings: settings of the fit.
         context: (N, ...), a row for each training sample of a conditional flow.
         validation_context: (M, ...).
         on_point: called after every evaluation.
@@ -108,10 +105,7 @@ def fit(
             f"a fit needs training and validation samples; got {len(train)} and {len(validation)}"
         )
     over = _dequantization(flow)
-    for name, samples, rows in (
-        ("training", train, context),
-        ("validation", validation, validation_context),
-    ):
+    for name, samples, rows in (("training", train, context), ("validation", validation, validation_context)):
         # `Flow` sees only batches and would pair a longer context with other samples.
         if rows is not None and rows.shape[:1] != samples.shape[:1]:
             raise DensityFitError(

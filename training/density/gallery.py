@@ -104,9 +104,6 @@ def planar_and_radial(*, side: int = 190) -> bytes:
 
     After Rezende and Mohamed 2015, arXiv 1505.05770, Figure 1, which shows the same with other parameters.
 
-    Args:
-        side: pixels of a panel's grid.
-
     Returns:
         A PNG file.
     """
@@ -161,12 +158,6 @@ def learned_densities(
 
     From the top: the target's density, the learned density in the same colours, samples of the target,
     samples of the flow. A column's colours end at the target's highest density in the drawing.
-
-    Args:
-        results: at least one.
-        title: title of the figure.
-        side: pixels of a panel's grid.
-        points: number of samples to draw.
 
     Returns:
         A PNG file.

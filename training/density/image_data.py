@@ -30,13 +30,7 @@ class ImageDataError(ValueError):
 
 @dataclass(frozen=True)
 class Labels:
-    """Classes of the images of each split.
-
-    Attributes:
-        train: (N,), int64.
-        validation: (M,).
-        test: (K,).
-    """
+    """Classes of the images of each split."""
 
     train: Tensor
     validation: Tensor
@@ -101,10 +95,8 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Imag
     suffixes are skipped.
 
     Args:
-        path: the folder.
         size: side in pixels, a multiple of 2^scales, so that a flow with that many scales can halve it.
         channels: 1 for grey, 3 for RGB.
-        scales: number of scales of the flow.
 
     Raises:
         ImageDataError: the folder is missing or holds fewer than 6 different images; an image cannot be

@@ -18,7 +18,6 @@ def interpolate(flow: Flow, start: Tensor, end: Tensor, points: int) -> Tensor:
     the units are its deviations if they are learned.
 
     Args:
-        flow: a flow in evaluation mode.
         start: (N, ...), inputs of the flow.
         end: (N, ...).
         points: number of points including both ends; at least 2.

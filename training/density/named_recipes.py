@@ -24,7 +24,6 @@ class Recipe:
     """A recipe of `flows.recipes` for the command line.
 
     Attributes:
-        build: the recipe.
         depth: name of the argument that --depth sets.
         small: arguments that a CPU can fit in minutes, instead of the papers' defaults. They were chosen on
             the validation split of the digits.
@@ -72,12 +71,6 @@ def arguments(
 
     A record of all arguments builds the same flow in later versions with other defaults.
 
-    Args:
-        name: key of `RECIPES`.
-        hidden: width of all hidden layers.
-        depth: see `Recipe.depth`.
-        scales: number of scales, for a multi-scale recipe.
-
     Raises:
         RecipeError: there is no such recipe, or it has no scales.
     """
@@ -99,7 +92,6 @@ def build(name: str, event_shape: tuple[int, ...], levels: int | None, chosen: M
     """Build a flow with random weights.
 
     Args:
-        name: key of `RECIPES`.
         event_shape: (D,) or (C, H, W).
         levels: number of integer levels, or None for real numbers.
         chosen: result of `arguments`.

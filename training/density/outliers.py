@@ -26,8 +26,6 @@ def negative_log_likelihood(flow: Flow, x: Tensor, *, draws: int = 4, seed: int 
     Args:
         flow: a flow over integers (built with `levels`), in evaluation mode.
         x: (N, C, H, W), integers.
-        draws: number of draws.
-        seed: seed of the noise.
 
     Raises:
         ValueError: `draws` is below 1, the flow does not begin with `UniformDequantization`, or a value is

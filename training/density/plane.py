@@ -28,7 +28,6 @@ class FittedTarget:
     """A target and a flow fitted to its samples.
 
     Attributes:
-        target: the density.
         flow: the fitted flow, in evaluation mode, on the CPU.
         divergence: KL(target || flow) in nats, estimated on fresh samples.
     """
@@ -64,8 +63,6 @@ def fit_target(
 
     Args:
         recipe: key of `RECIPES`, "planar" or "radial".
-        target: the density.
-        steps: optimiser steps.
         seed: seed of samples, weights and fit.
         advance: called with the steps done since the last call.
 

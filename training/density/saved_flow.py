@@ -49,12 +49,7 @@ class SavedFlowError(ValueError):
 
 @dataclass(frozen=True)
 class SavedFlow:
-    """A flow read from disk.
-
-    Attributes:
-        flow: the flow, in evaluation mode.
-        record: its recipe.json.
-    """
+    """A flow read from disk."""
 
     flow: Flow
     record: FlowRecord
@@ -162,12 +157,6 @@ def draw(flow: Flow, number: int, *, temperature: float = 1.0, seed: int = 0) ->
     """Draw samples in batches (N, C, H, W) on the CPU, integers 0 ... levels - 1.
 
     Each batch is drawn on demand, so memory does not grow with the number.
-
-    Args:
-        flow: a flow in evaluation mode.
-        number: number of samples.
-        temperature: see `Flow.sample`.
-        seed: seed of the draw.
     """
     device = next(flow.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)

@@ -43,7 +43,6 @@ def sheet(images: Tensor, levels: int, *, columns: int | None = None) -> bytes:
 
     Args:
         images: (N, C, H, W), N >= 1, integers 0 ... levels - 1.
-        levels: number of pixel values.
         columns: images per row; by default the sheet is about square.
 
     Returns:

@@ -29,7 +29,6 @@ class Target(ABC):
     """A density over the plane.
 
     Attributes:
-        name: name of the density.
         box: limits (left, right, bottom, top) that hold nearly all of its mass, for drawings and integrals.
     """
 
@@ -82,7 +81,6 @@ class Pinwheel(Target):
     that of the straight arms at the point rotated back.
 
     Attributes:
-        arms: number of arms.
         radius: distance of the arms' means from the centre.
         along, across: deviations along an arm and across it.
         turn: radians of rotation per unit of distance.

@@ -43,16 +43,7 @@ _MAX_FOLDERS = 10  # listed in a message
 
 @dataclass(frozen=True)
 class EvaluatedVersion:
-    """The evaluation of one version.
-
-    Attributes:
-        bundle: the version.
-        folder: folder of the evaluation's files.
-        evaluation: the results.
-        threshold: the version's threshold.
-        summary: the content of summary.json.
-        report: the HTML file.
-    """
+    """The evaluation of one version."""
 
     bundle: Path
     folder: Path
@@ -93,15 +84,10 @@ def evaluate_version(
     """Evaluate a version and write scores.csv, summary.json and report.html to OUT/CATEGORY/VERSION.
 
     Args:
-        data: folder with the category.
-        category: name of the category.
         version: the model's version; None for the active one.
-        models: the models folder.
-        out: folder of the evaluations.
         device: see `flows.fastflow.engines.device.pick_device`.
         precision: the engine's; its own calibration in the bundle decides.
         peers: other models to fit and measure on the same images, or None.
-        progress: receives lines and progress bars.
 
     Raises:
         BundleError, WeightsError, DatasetError, PartsError, FileError, ImageError, ComparisonError: with the
@@ -163,11 +149,7 @@ def _report_unused_files(data: Path, category: str, samples: Sequence[Sample], p
 
 
 def _find_near_copies(tests: TestSet, folder: Path, sample_bits: int, progress: Progress) -> NearCopies:
-    """Read every test image and mask once, and search the test images for training images.
-
-    Raises:
-        DatasetError: some cannot be used; they are named.
-    """
+    """Read every test image and mask once, and search the test images for training images."""
     threads = torch.get_num_threads()
     with progress.stage("look", len(tests.samples) + len(tests.learned)) as advance:
         thumbnails = require_usable(tests.samples, threads, advance, sample_bits)

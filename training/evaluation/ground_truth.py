@@ -16,9 +16,7 @@ def read_ground_truth(
     All pixels are False if one of the sample's kinds of defect has no mask.
 
     Args:
-        sample: a test image.
         image_size: (height, width) of the image and of its masks.
-        size: (height, width) of the result.
 
     Raises:
         ImageError, DatasetError: a mask cannot be read or has another size; it is named.
@@ -41,7 +39,6 @@ def downscale_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np
 
     Args:
         mask: (H, W) bool.
-        size: (height, width) of the result.
     """
     height, width = size
     defects, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)

@@ -69,13 +69,10 @@ def near_copies(
     """Search the test images for near copies of images in a version's fit or calibration.
 
     Args:
-        tested: the test images.
         thumbnails: (M, 64, 64) lightness of each of them, see `image_statistics.make_thumbnail`.
         learned: images of the version, from `images_of_version`; undecodable ones are skipped.
         folder: the category's folder, which may hold a parts.txt.
-        threads: number of images decoded in parallel.
         advance: called with 1 after every one of `learned`.
-        sample_bits: see `images.decode`.
 
     Raises:
         PartsError: the parts.txt cannot be used.

@@ -19,7 +19,6 @@ class Share:
     """A share of images with its confidence interval.
 
     Attributes:
-        value: the observed share.
         low, high: 95 % interval of Clopper and Pearson (1934), exact for independent images; else None.
     """
 
@@ -57,7 +56,6 @@ def operating_points(
     The test set chooses no threshold: each follows from the calibration images alone.
 
     Args:
-        calibrator: computes the thresholds.
         scores: (N,), scores of the test images.
         defective: (N,), the truth.
         independent: True if each image shows another part.

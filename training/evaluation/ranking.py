@@ -49,9 +49,6 @@ class RankingMetrics:
         """Add one image.
 
         Args:
-            sample: the image and its masks.
-            image_size: (height, width) of the image.
-            score: its image score.
             score_map: (h, w), its map.
 
         Raises:

@@ -77,7 +77,6 @@ class Evaluation:
     """Results on a test set.
 
     Attributes:
-        rows: one per image, in the order of the samples.
         figures: ranking metrics of scores and maps.
         false_rejects: share of good parts rejected; None without good parts.
         escapes: share of defective parts passed; None without defective parts.
@@ -105,12 +104,6 @@ def require_usable(
     samples: Sequence[Sample], threads: int, advance: Callable[[int], None], sample_bits: int
 ) -> NDArray[np.uint8]:
     """Read every test image and mask once, so that unusable ones are reported before hours of scoring.
-
-    Args:
-        samples: the test set.
-        threads: number of images read in parallel.
-        advance: called with 1 after every image.
-        sample_bits: see `images.decode`.
 
     Returns:
         (N, 64, 64) thumbnails of the images.
@@ -146,18 +139,11 @@ def require_usable(
 
 
 def score_test_set(
-    detector: Detector,
-    samples: Sequence[Sample],
-    advance: Callable[[int], None],
-    *,
-    independent: bool = True,
+    detector: Detector, samples: Sequence[Sample], advance: Callable[[int], None], *, independent: bool = True
 ) -> Evaluation:
     """Score every test image, decide by the bundle's own calibration, and compare with the truth.
 
     Args:
-        detector: the model.
-        samples: the test set.
-        advance: called with 1 after every image.
         independent: True if each image shows another part.
 
     Raises:

@@ -57,7 +57,6 @@ class TestSetRecord:
     """The test set of an evaluation, and the images left out of it.
 
     Attributes:
-        data: the category's folder.
         test_fingerprint: digest of the test images' contents, labels and masks; results of different
             digests do not compare.
         same_parts: number of good test images that show a part of the training images, by their names.

@@ -23,7 +23,6 @@ class TestSet:
     """The test images that a version is measured on.
 
     Attributes:
-        samples: the images.
         hashes: sha256 of each listed image, including those left out.
         seen: number of images left out because the version had them.
         copies: number of images left out as copies of others.
@@ -45,11 +44,7 @@ def choose_test_set(
     """Choose the images to measure a version on.
 
     Args:
-        data: folder with the category.
-        category: name of the category.
         listed: the test images in the data folder.
-        bundle: the version.
-        manifest: the version's manifest.
 
     Raises:
         BundleError: a list in the bundle was changed.
@@ -118,11 +113,7 @@ def fingerprint(tests: TestSet) -> str:
 
 
 def _known(bundle: Path, manifest: Manifest) -> list[ImageDigests]:
-    """Read the digests of the images in a version's fit and calibration, as far as recorded.
-
-    Raises:
-        BundleError: a list in the bundle was changed.
-    """
+    """Read the digests of the images in a version's fit and calibration, as far as recorded."""
     lists = [image_digests.read_digests(bundle, manifest, name) for name in (FIT_IMAGES, CALIBRATION_IMAGES)]
     return [images for images in lists if images is not None]
 
@@ -153,13 +144,8 @@ def _unseen(
     In a plain folder all good images are training images until some are set aside.
 
     Args:
-        samples: the test images.
         hashes: the sha256 of each of them.
-        bundle: the version.
         known: digests of its images, from `_known`.
-
-    Raises:
-        DatasetError: none is left.
     """
     left = [sample for sample in samples if not any(hashes[sample.path] in images for images in known)]
     if not left:

@@ -55,11 +55,6 @@ def require_whole_positions(input_size: tuple[int, int], strides: Sequence[int],
     Otherwise the last positions lie beyond the edge. Maps are interpolated as if positions covered the image
     evenly, and would be shifted.
 
-    Args:
-        input_size: (height, width).
-        strides: strides of the backbone's feature maps.
-        backbone: name of the backbone.
-
     Raises:
         ConfigError: with the nearest sizes that fit.
     """

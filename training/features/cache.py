@@ -51,12 +51,10 @@ class FeatureCache:
     Args:
         folder: folder of the caches, a sub-folder each.
         max_bytes: size limit of all caches together; the least recently used are removed.
-        extractor: the frozen backbone.
         views: the tiles, those of an image in succession.
         input_size: (height, width) of the backbone's input.
         batch_size: tiles per pass of the backbone.
         geometry: fit of images to the input size.
-        sample_bits: see `images.decode`.
 
     Attributes:
         name: name of the sub-folder, a digest of everything that decides the features.
@@ -213,9 +211,6 @@ class FeatureCache:
         """Remove the least recently used caches until there is room for `nbytes`.
 
         A run that has mapped a removed cache continues with it; its space is freed when that run ends.
-
-        Raises:
-            CacheError: the bytes exceed the limit of all caches, or the space on the disk.
         """
         if nbytes > self.max_bytes:
             raise CacheError(
@@ -241,11 +236,7 @@ class FeatureCache:
 
 def write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     """Begin a .npy file, whose values follow in C order."""
-    header = {
-        "descr": np.lib.format.dtype_to_descr(dtype),
-        "fortran_order": False,
-        "shape": shape,
-    }
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
 
 

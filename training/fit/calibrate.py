@@ -15,7 +15,6 @@ class EngineCalibration:
     """The calibration of one engine.
 
     Attributes:
-        calibration: as recorded in the bundle.
         threshold: threshold of the image score, with the rate that it certifies.
         scores: scores of the images, in their order.
     """
@@ -39,10 +38,7 @@ def calibrate(
     `flows.fastflow.calibration.calibrator.calibrate`.
 
     Args:
-        scorer: the fitted model on one engine.
-        images: good images outside the fit.
         target_fpr: share of good parts that may be rejected.
-        advance: called with 1 after every image.
         sample_bits: see `decoder.decode_image`.
 
     Raises:

@@ -32,9 +32,7 @@ def load_checkpoint(folder: Path, identity: str, device: torch.device) -> dict[s
     """Read the folder's checkpoint; None if there is none.
 
     Args:
-        folder: the run's folder.
         identity: identity of the run; the checkpoint must have the same.
-        device: receives the tensors.
 
     Raises:
         FitError: the checkpoint is damaged or belongs to another run.

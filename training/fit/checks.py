@@ -27,12 +27,7 @@ def check_run(run: Run) -> None:
 
 
 def announce_restart(run: Run, *, finished: bool) -> None:
-    """Print what a run without --resume discards.
-
-    Args:
-        run: the run.
-        finished: an earlier run published its model.
-    """
+    """Print what a run without --resume discards."""
     if not run.resume and (text := describe_discarded(run.folder, finished=finished)) is not None:
         run.progress.say(text)
 

@@ -18,12 +18,10 @@ class EpochMetrics:
     """One line of metrics.jsonl.
 
     Attributes:
-        epoch: number of the epoch, from 1.
         fit_nll: mean negative log-likelihood over the epoch, in nats per dimension, one value per scale.
         held_out_nll: the same for the calibration images after the epoch. It decides nothing.
         validation_nll: the same for the images that `fit.stopping` watches; None without it.
         learning_rate: at the end of the epoch.
-        seconds: wall time of the epoch.
     """
 
     epoch: int

@@ -23,20 +23,8 @@ class Run:
     """The inputs that the stages of a run share.
 
     Attributes:
-        config: settings of the run.
-        data: the data folder.
-        category: name of the category.
-        images: the images to learn from.
-        models: the models folder.
         runs: folder of runs and cached features.
         folder: the folder of this run, within `runs`.
-        identity: digests that identify the run.
-        device: device that computes.
-        engines: engines to calibrate for.
-        weights: weights of the backbone.
-        backbones: builds the backbone.
-        resume: continue from a checkpoint.
-        progress: receives lines and progress bars.
     """
 
     config: RunConfig

@@ -39,8 +39,6 @@ def publish_version(run: Run, scorers: Scorers, calibrations: Calibrations) -> P
 
     Args:
         run: the run; its folder holds settings, metrics and data check.
-        scorers: the fitted model, by engine.
-        calibrations: the calibration of each engine.
 
     Returns:
         The bundle's directory.

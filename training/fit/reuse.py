@@ -11,7 +11,6 @@ def reuse_version(run: Run, bundle: Path, *, displace: bool) -> None:
     """Make the version of a finished run the active one again.
 
     Args:
-        run: the run.
         bundle: the version that it published.
         displace: activate it even if another version was activated since.
     """

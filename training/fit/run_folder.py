@@ -58,10 +58,6 @@ def identify(
     """Compute the identity of a run.
 
     Args:
-        config: settings of the run.
-        hashes: sha256 of each image.
-        weights_sha256: digest of the backbone's weights.
-        device: device that computes.
         parts: number of the part in each image; None if every image shows another part.
     """
     # The content of the backbone's weights counts, not their path; the device counts as resolved. Score and
@@ -107,12 +103,7 @@ def begin_fit(folder: Path, config: RunConfig, *, resume: bool) -> None:
 
 
 def describe_discarded(folder: Path, *, finished: bool) -> str | None:
-    """Describe what a run without --resume discards; None if there is nothing.
-
-    Args:
-        folder: the run's folder.
-        finished: an earlier run published its model.
-    """
+    """Describe what a run without --resume discards; None if there is nothing."""
     if finished:
         done, instead = "is finished", "take its model"
     elif epochs := epochs_done(folder):

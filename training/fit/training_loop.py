@@ -43,10 +43,8 @@ def fit(
     therefore continues from its last whole epoch to bit-identical weights (same machine, same threads).
 
     Args:
-        config: settings of the run.
         features: per scale (N, C_i, H_i, W_i).
         rows: rows of the features to fit, to calibrate with (their likelihood is logged) and to validate.
-        device: device that computes.
         folder: receives checkpoint and metrics after every epoch.
         identity: a checkpoint is continued if it has the same.
         resume: continue from the folder's checkpoint, if there is one.
@@ -86,8 +84,6 @@ class _Trainer:
     """A head with its optimiser and schedule, fitted epoch by epoch; arguments as of `fit`.
 
     Attributes:
-        head: the head to fit.
-        stopping: early stopping.
         steps: updates per epoch.
         epochs: maximum number of epochs.
     """

@@ -21,7 +21,6 @@ def load_fit_images(data: str, *, size: int | None, channels: int | None, halvin
     """Load the images to fit a flow to, in three splits.
 
     Args:
-        data: "digits", or the path of a folder.
         size: side of a folder's images; by default 32.
         channels: channels of a folder's images; by default 3.
         halvings: how often the flow halves its images.
@@ -44,9 +43,7 @@ def load_score_images(
     """Load the images to score with their names: the digits' test split, or a whole folder.
 
     Args:
-        data: "digits", or the path of a folder.
         event_shape: (C, H, W) of the flow.
-        levels: number of pixel values of the flow.
 
     Returns:
         N names, images (N, C, H, W), and the reasons for unreadable files by name.

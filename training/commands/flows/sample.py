@@ -19,9 +19,7 @@ Number = Annotated[int, typer.Option("--number", "-n", help="Number of images.",
 Temperature = Annotated[
     float,
     typer.Option(
-        help="Temperature of the latents; below 1, images are likelier and more alike.",
-        min=0.0,
-        max=100.0,
+        help="Temperature of the latents; below 1, images are likelier and more alike.", min=0.0, max=100.0
     ),
 ]
 

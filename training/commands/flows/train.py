@@ -23,16 +23,14 @@ Out = Annotated[
     typer.Option(help="Folder of the run; by default runs-flows/RECIPE-DATA.", show_default=False),
 ]
 Size = Annotated[
-    int | None,
-    typer.Option(help="Side of a folder's images in pixels; by default 32.", min=1, max=1024),
+    int | None, typer.Option(help="Side of a folder's images in pixels; by default 32.", min=1, max=1024)
 ]
 Channels = Annotated[int | None, typer.Option(help="1 for grey, 3 for colour; by default 3.", min=1, max=3)]
 Steps = Annotated[int, typer.Option(help="Optimiser steps.", min=1)]
 BatchSize = Annotated[int, typer.Option(help="Images per step.", min=2)]
 LearningRate = Annotated[float, typer.Option(help="Highest learning rate.", min=1e-8, max=1.0)]
 Hidden = Annotated[
-    int | None,
-    typer.Option(help="Width of the hidden layers; by default the recipe's.", min=1, max=65536),
+    int | None, typer.Option(help="Width of the hidden layers; by default the recipe's.", min=1, max=65536)
 ]
 Depth = Annotated[
     int | None,
@@ -43,8 +41,7 @@ Depth = Annotated[
     ),
 ]
 Scales = Annotated[
-    int | None,
-    typer.Option(help="Resolutions of RealNVP, Glow and spline; by default 2.", min=1, max=16),
+    int | None, typer.Option(help="Resolutions of RealNVP, Glow and spline; by default 2.", min=1, max=16)
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")]
 

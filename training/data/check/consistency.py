@@ -28,7 +28,6 @@ def odd_sizes(train: Sequence[ImageStatistics], others: Sequence[NamedStatistics
     """Find images of an unusual size; if sizes vary, of an unusual area or aspect ratio.
 
     Args:
-        train: the training images.
         others: the images to compare with them, named.
     """
     (height, width), count = Counter(p.size for p in train).most_common(1)[0]
@@ -65,10 +64,6 @@ def odd_bits(images: Sequence[NamedStatistics], sample_bits: int) -> list[DataFi
 
     Either no image uses the upper bits, apart from hot pixels, or some use more: values above the range are
     white. A single image with few bits is no evidence, since the part may be dark.
-
-    Args:
-        images: images with their names.
-        sample_bits: the run's setting, see `images.decode`.
     """
     deep = [(name, p.bits) for name, p in images if p.bits is not None]
     brightest = max((bits.brightest for _, bits in deep), default=sample_bits)

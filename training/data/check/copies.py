@@ -20,18 +20,8 @@ def copies(
     """Find leaks, equal files and near-duplicates.
 
     Equal files are reported once, and not as near-duplicates too.
-
-    Args:
-        train: the training images with their names.
-        test: the test images with their names.
-        near: distances between the training images.
     """
-    return [
-        *_leaks(train, test, near),
-        *_same_files(train),
-        *_same_files(test),
-        *_within(train, near),
-    ]
+    return [*_leaks(train, test, near), *_same_files(train), *_same_files(test), *_within(train, near)]
 
 
 def same_parts(
@@ -40,7 +30,6 @@ def same_parts(
     """Find test images that show a part of the training images, by their names: results on them flatter.
 
     Args:
-        train: the training images.
         parts: the part in each training image.
         test: the good test images.
         folder: the category's folder, with a parts.txt.

@@ -40,8 +40,6 @@ class _TestFiles:
     """The test images and masks of a category.
 
     Attributes:
-        samples: the test images.
-        masks: every mask.
         problem: the reason if there are none, relative to the data folder.
         misplaced: True if the test images may lie where the layout does not look.
     """
@@ -64,10 +62,7 @@ def check_data(
     """Check every image of a category and report what deserves a second look.
 
     Args:
-        data: the data folder.
-        category: the category's folder in it.
         test: check test images and masks as well.
-        threads: number of images decoded in parallel.
         sample_bits: the run's setting, see `decoder.decode_image`.
         stage: shows a progress bar, as `Progress.stage`.
 

@@ -72,7 +72,6 @@ class DataFinding(_Frozen):
         kind: kind of problem; `TITLES` has its title.
         severity: an error stops a training run, a warning does not.
         files: the files concerned, relative to the category's folder.
-        message: the problem in a sentence.
         measure: strength in the kind's own unit: for a near-duplicate the distance over the usual one (0 is
             equal), for an outlier robust standard deviations, for exposure grey levels above the rest.
     """
@@ -96,17 +95,12 @@ class DataCheck(_Frozen):
     """The data check of a category.
 
     Attributes:
-        category: name of the category.
-        layout: name of the data layout.
-        train: number of training images.
         parts: number of parts in the training images, by parts.txt; None without one.
         different: number of parts, or else of images, that a run splits; without byte-for-byte copies and
             undecodable files.
         test: number of test images; None if they were not checked, or there are none.
         no_test: the reason if there are none.
-        masks: number of masks.
         sizes: sizes of the training images, the most frequent first, ten at most.
-        seconds: duration of the check.
         findings: in the order of `TITLES`.
     """
 

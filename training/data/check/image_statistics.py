@@ -28,8 +28,6 @@ class ImageStatistics:
     """Statistics of one image.
 
     Attributes:
-        path: the file.
-        sha256: digest of the file's bytes.
         size: (height, width) in pixels.
         bits: bits used by its samples, see `images.bits_used`.
         brightness: mean lightness, 0 to 255.
@@ -72,9 +70,7 @@ def read_statistics(
     """Decode every image once and compute its statistics.
 
     Args:
-        paths: the files.
         threads: number of images decoded in parallel; each holds one image in memory.
-        advance: called with 1 after every image.
         sample_bits: see `decoder.decode_image`.
 
     Returns:

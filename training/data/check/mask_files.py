@@ -28,12 +28,8 @@ def check_masks(
     """Read every mask and compare it with its image.
 
     Args:
-        samples: the test images.
-        masks: every mask.
-        train: the training images.
         images: all of these images that could be decoded.
         folder: the category's folder; names are relative to it.
-        threads: number of masks read in parallel.
     """
     used = {sample.mask for sample in samples}
     of_good = _masks_of_good([mask for mask in masks if mask not in used], samples, train)

@@ -80,11 +80,7 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
 
 
 def count_others(parts: NDArray[np.int64]) -> int:
-    """Count the images of other parts, for the image with the fewest.
-
-    Args:
-        parts: (N,) part numbers.
-    """
+    """Count the images of other parts, for the image with the fewest."""
     return len(parts) - int(np.bincount(parts).max())
 
 

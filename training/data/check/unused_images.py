@@ -24,8 +24,6 @@ class UnusedImages:
     """Unused images of a folder.
 
     Attributes:
-        folder: the folder.
-        count: number of images.
         reason: words that follow the count.
     """
 
@@ -45,7 +43,6 @@ def find_unused_images(
 
     Args:
         folder: the category's folder; names are relative to it.
-        train: the training images.
         others: the test images, and masks or folders of masks. Without them the search covers only folders
             below those of the training images: files beside these may belong to the test.
     """
@@ -67,9 +64,6 @@ def unused_test_images(
     folders to search.
 
     Args:
-        data: the data folder.
-        category: the category's folder in it.
-        samples: its test images.
         without_masks: skip the folder of masks, if `layout.unused_masks` reports it.
     """
     roots = layout.test_folders(data, category)
@@ -95,10 +89,7 @@ def unused_test_images(
 
 
 def _search(
-    folder: Path,
-    train: Collection[Path],
-    others: Collection[Path] | None,
-    roots: Collection[Path],
+    folder: Path, train: Collection[Path], others: Collection[Path] | None, roots: Collection[Path]
 ) -> list[UnusedImages]:
     """Count unused images below the roots, at any depth."""
     used = {*train, *(others or ())}

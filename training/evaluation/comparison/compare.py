@@ -52,7 +52,6 @@ class PeerSettings:
     Attributes:
         python: an interpreter that has anomalib; None for this one.
         coreset: share of the patches that PatchCore keeps, in (0, 1].
-        threads: CPU threads.
     """
 
     python: Path | None
@@ -65,9 +64,6 @@ class ComparisonPlan:
     """A feasible comparison.
 
     Attributes:
-        peers: settings of the other models.
-        anomalib: version of anomalib.
-        seed: seed of the version's run.
         fitted, held_out: images of the version's fit and of its calibration.
     """
 
@@ -82,13 +78,6 @@ def plan_comparison(
     detector: Detector, bundle: Path, data: Path, category: str, peers: PeerSettings
 ) -> ComparisonPlan:
     """Check that the other models can be fitted to the same images, before anything slow.
-
-    Args:
-        detector: the version, loaded.
-        bundle: the version's directory.
-        data: the data folder it was trained on.
-        category: the version's category.
-        peers: settings of the other models.
 
     Raises:
         ComparisonError: anomalib is not installed, or the training images differ.
@@ -107,12 +96,6 @@ def compare(
     plan: ComparisonPlan, detector: Detector, samples: Sequence[Sample], progress: Progress
 ) -> list[dict[str, Any]]:
     """Fit and measure the other models.
-
-    Args:
-        plan: result of `plan_comparison`.
-        detector: the version, loaded.
-        samples: the test images.
-        progress: receives lines and progress bars.
 
     Returns:
         Per model its name, the metrics of `training.evaluation.summary.METRICS`, recall and false rejects

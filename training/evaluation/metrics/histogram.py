@@ -32,7 +32,6 @@ class ScoreHistogram:
         """Add scores, (n,) finite, in any order.
 
         Args:
-            scores: the scores.
             columns: for each column the number that a score adds, or (n,) numbers.
         """
         keys = _ordered(scores) >> np.uint32(self._shift)

@@ -39,14 +39,11 @@ class PixelFigures:
     """Metrics over all pixels of all images.
 
     Attributes:
-        auroc: area under the ROC curve.
         average_precision: step-wise area under the precision-recall curve.
         f1_max: the largest F1, and its threshold.
         aupro: by limit of the false-positive rate: area under the per-region overlap up to it, over it.
         aupimo: mean over defective images; None with too few good pixels.
         aupimo_per_image: in the order of the defective images; None likewise.
-        regions: number of connected regions of the masks.
-        curves: curves for the report.
     """
 
     auroc: float

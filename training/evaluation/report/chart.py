@@ -28,8 +28,6 @@ class Mark:
         name: text in the legend; empty for no entry.
         shape: "line", "area", "bars" or "rule" (a line across the chart).
         colour: 1 ... 4, or 0 for ink.
-        path: SVG path.
-        dashed: True for a dashed line.
     """
 
     name: str
@@ -44,10 +42,7 @@ class XYChart:
     """A chart with two axes. Marks are drawn in the order in which they were added.
 
     Args:
-        title: title of the chart.
-        x_label, y_label: labels of the axes.
         x_range, y_range: (low, high) of the axes, low < high.
-        note: a sentence below the chart.
         percent: axes whose numbers are shares, "x", "y", "xy" or "".
         whole: show only whole numbers on the horizontal axis.
     """

@@ -138,13 +138,7 @@ def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> 
             "not known."
         )
     chart = XYChart(
-        "Calibration",
-        "asked false-reject rate",
-        "rate seen",
-        (0.0, 1.0),
-        (0.0, 1.0),
-        percent="xy",
-        note=note,
+        "Calibration", "asked false-reject rate", "rate seen", (0.0, 1.0), (0.0, 1.0), percent="xy", note=note
     )
     if evaluation.independent:
         bands = np.array([false_reject_band(n, len(p_values), float(a), 0.95) for a in rates])

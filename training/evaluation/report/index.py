@@ -12,14 +12,7 @@ from training.evaluation.report.run_report import REPORT
 from training.evaluation.summary import AVERAGED, METRICS, means
 
 INDEX = "index.html"
-_REQUIRED_KEYS = {
-    "category",
-    "version",
-    "good",
-    "defective",
-    "target_fpr",
-    "certified",
-}
+_REQUIRED_KEYS = {"category", "version", "good", "defective", "target_fpr", "certified"}
 
 
 def write_index(out: Path) -> Path:

@@ -24,8 +24,6 @@ class Mistake:
     """A test image with the model's result.
 
     Attributes:
-        name: its folder and file name.
-        row: score and decision.
         wrong: False for a right decision close to the threshold.
         outlined: True if the image shows an outline of the defect from its mask.
         image, overlay: data URIs of WebP files.

@@ -41,10 +41,6 @@ def write_report(
 
     Args:
         folder: the evaluation's folder, OUT/CATEGORY/VERSION.
-        bundle: the evaluated version.
-        detector: the loaded version.
-        evaluation: the results.
-        summary: the content of summary.json.
 
     Returns:
         The file.
