@@ -1,4 +1,4 @@
-"""A published model, for what is measured and told of one."""
+"""A published model for tests."""
 
 from pathlib import Path
 

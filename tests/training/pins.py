@@ -1,4 +1,4 @@
-"""Images as a run that begins now would pin them."""
+"""Pinned images for tests."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A whole run: what it reads, what it publishes, what it says it is, and how it goes on after a stop."""
+"""A complete run: its inputs, its bundle, its messages, and its resumption."""
 
 import hashlib
 import json
@@ -108,7 +108,7 @@ Finished = tuple[Place, TrainedBundle, Recorder]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_config: RunConfig) -> Finished:
-    """A run that nobody disturbed. Not to be changed: `place` is a copy."""
+    """An undisturbed run. Do not change it: `place` is a copy."""
     root = tmp_path_factory.mktemp("finished")
     place = Place(tiny_data, root / "models", root / "runs", changed(tiny_config, fit={"epochs": 2}))
     recorder = Recorder()

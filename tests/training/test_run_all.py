@@ -1,4 +1,4 @@
-"""Several categories in turn: failures stay with their category, and the summary says what they were."""
+"""Training of several categories: isolated failures, and the summary."""
 
 import json
 import shutil

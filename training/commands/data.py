@@ -46,22 +46,22 @@ def check_images(
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
-    found = check_data(data, category, threads=threads, sample_bits=sample_bits, stage=progress.stage)
-    progress.say(f"{data / category}, laid out as {found.layout}")
-    if found.no_test is not None:
-        progress.say(f"no test images: {found.no_test}")
-    for line in found.lines(shown):
+    checked = check_data(data, category, threads=threads, sample_bits=sample_bits, stage=progress.stage)
+    progress.say(f"{data / category}, laid out as {checked.layout}")
+    if checked.no_test is not None:
+        progress.say(f"no test images: {checked.no_test}")
+    for line in checked.lines(shown):
         progress.say(line)
-    for line in _limits_of_run(found):
+    for line in _limits_of_run(checked):
         progress.say(line)
     if json is not None:
-        json.write_text(found.model_dump_json(indent=1), encoding="utf-8")
+        json.write_text(checked.model_dump_json(indent=1), encoding="utf-8")
     require_category(category)  # training would refuse the name, perhaps after hours of others
-    if found.errors:
+    if checked.errors:
         raise typer.Exit(1)
 
 
-def _limits_of_run(found: "DataCheck") -> list[str]:
+def _limits_of_run(checked: "DataCheck") -> list[str]:
     """Describe the limits of a run on so few images or parts."""
     from training.config.run_config import CalibrationConfig
     from training.data.check.outliers import MIN_IMAGES
@@ -70,13 +70,13 @@ def _limits_of_run(found: "DataCheck") -> list[str]:
 
     calibration = CalibrationConfig()
     lines = []
-    if found.train < MIN_IMAGES:
+    if checked.train < MIN_IMAGES:
         lines.append(f"fewer than {MIN_IMAGES}: whether one of them is unlike the others was not looked for")
     try:
-        held_out = len(split(found.different, calibration.fraction, seed=0).calibration)
+        held_out = len(split(checked.different, calibration.fraction, seed=0).calibration)
     except DatasetError as error:
         return [*lines, f"training would refuse them: {error}"]
-    return [*lines, *describe_shortage(held_out, calibration, parts=found.parts is not None)]
+    return [*lines, *describe_shortage(held_out, calibration, parts=checked.parts is not None)]
 
 
 @app.command("elpv")

@@ -109,7 +109,7 @@ def _peer_settings(python: Path | None, coreset: float | None, *, compare: bool)
 
     for option, value in {"--compare-python": python, "--compare-coreset": coreset}.items():
         if value is not None and not compare:
-            raise typer.BadParameter("it is of a comparison: add --compare", param_hint=option)
+            raise typer.BadParameter("this option belongs to a comparison: add --compare", param_hint=option)
     if not compare:
         return None
     return PeerSettings(python, 0.01 if coreset is None else coreset, torch.get_num_threads())
@@ -141,7 +141,7 @@ def _measure_each(
                 raise
             # A model needs good parts only, so an unnamed category without test images is no failure.
             if isinstance(error, NoTestImagesError) and not is_named:
-                progress.say(f"{name} is passed over: {error}")
+                progress.say(f"{name} is skipped: {error}")
                 continue
             failed[name] = str(error)
             progress.say(f"{name} failed: {error}")

@@ -97,7 +97,7 @@ def _category_names(data: Path, given: list[str], *, every: bool) -> list[str]:
 
     if every == bool(given):
         raise typer.BadParameter(
-            "say what to learn, by --category NAME (once or several times) or by --all",
+            "choose the categories: --category NAME (once or several times) or --all",
             param_hint="'--category' / '--all'",
         )
     return list(dict.fromkeys(given)) or require_categories(data)
@@ -112,8 +112,8 @@ def _print_notes(
 
     for skipped in folders_without_layout(data) if every else ():
         progress.say(
-            f"note: passed over is {skipped}, whose images are in none of the layouts: --category "
-            f"{skipped} says which"
+            f"note: {skipped} is skipped, since its images are in no known layout; --category {skipped} "
+            "lists the layouts"
         )
     configured = set(categories_with_settings(config)) - set(names)
     for unknown in sorted(configured - set(categories(data)) if configured else ()):
@@ -147,7 +147,7 @@ def _print_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> N
         progress.say(
             f"threshold {threshold.reject:.4f}: NOT certified. {threshold.n_calibration} held-out images "
             f"cannot promise {threshold.target_fpr:.2%} false rejects; the best they can is "
-            f"{threshold.achievable_fpr:.2%}. More good images, or a larger --target-fpr, would do."
+            f"{threshold.achievable_fpr:.2%}. Use more good images or a larger --target-fpr."
         )
     if text := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
         progress.say(text)

@@ -51,13 +51,13 @@ def masks_beside(images: Sequence[Path]) -> dict[Path, Path]:
     (KolektorSDD has BMP masks beside JPEG images).
     """
     by_stem = {normalised_name(path.stem): path for path in images}
-    found = {}
+    masks = {}
     for path in images:
         named = _OF_MASK.fullmatch(normalised_name(path.stem))
         of = named and by_stem.get(named[1])
         if named and of and (named[2].lower() in ("mask", "gt") or of.suffix.lower() != path.suffix.lower()):
-            found[path] = of
-    return found
+            masks[path] = of
+    return masks
 
 
 def holds_images(folder: Path) -> bool:

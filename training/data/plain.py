@@ -117,10 +117,10 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
     if not kinds:
         return good, []
     names = [path.name for path in good]
-    said = parts_from_names(names, folder)
+    named_parts = parts_from_names(names, folder)
     # Without a parts.txt each image is a part, whatever its name.
-    shown: Sequence[str | int] = range(len(good)) if said is None else said
-    digests = [hashlib.sha256(one.encode()).digest() for one in said or map(normalised_name, names)]
+    shown: Sequence[str | int] = range(len(good)) if named_parts is None else named_parts
+    digests = [hashlib.sha256(name.encode()).digest() for name in named_parts or map(normalised_name, names)]
     parts = list(dict.fromkeys(shown[i] for i in sorted(range(len(good)), key=digests.__getitem__)))
     if len(parts) < 2:
         raise DatasetError(f"{folder} holds one good part, which cannot be both learned from and tested on")

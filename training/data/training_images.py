@@ -125,14 +125,18 @@ def find_training_images(config: RunConfig, data: Path, category: str) -> Traini
         PartsError: the category's parts.txt cannot be used.
         FileError: images cannot be read; they are named.
     """
-    found = train_images(data, category)
-    of_all = file_hashes(found)
-    said = parts_from_names([path.name for path in found], data / category)
-    part_of = np.arange(len(found)) if said is None else number_by_appearance(_share_parts(said, of_all))
-    _require_one_part(found, of_all, part_of)
-    paths, hashes = without_copies(found, of_all)
-    copies = len(found) - len(paths)
-    number = dict(zip(found, part_of.tolist(), strict=True))
+    files = train_images(data, category)
+    digests = file_hashes(files)
+    named_parts = parts_from_names([path.name for path in files], data / category)
+    part_of = (
+        np.arange(len(files))
+        if named_parts is None
+        else number_by_appearance(_share_parts(named_parts, digests))
+    )
+    _require_one_part(files, digests, part_of)
+    paths, hashes = without_copies(files, digests)
+    copies = len(files) - len(paths)
+    number = dict(zip(files, part_of.tolist(), strict=True))
     # Numbered again: a part may have had only copies.
     _, shown = np.unique([number[path] for path in paths], return_inverse=True)
     drawn = pick_one_per_part(shown, hashes)
@@ -146,9 +150,9 @@ def find_training_images(config: RunConfig, data: Path, category: str) -> Traini
             why.append(f"Each part counts as one: by {PARTS}, {len(paths)} images show {len(drawn)}")
         if copies:
             why.append(
-                f"Copies count once: of {len(found)} files, {copies} are the same as another, byte for byte"
+                f"Copies count once: of {len(files)} files, {copies} are the same as another, byte for byte"
             )
-        if kept := _kept_for_the_test(data, category, found):
+        if kept := _kept_for_the_test(data, category, files):
             why.append(f"Kept for the test: {kept} more")
         raise DatasetError(". ".join(why)) from error
     return TrainingImages(

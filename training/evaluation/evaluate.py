@@ -114,7 +114,7 @@ def evaluate_version(
     report = _write_summary(folder, bundle, detector, evaluation, summary)
     if comparison is not None:  # the version's own results are kept even if the comparison fails
         ours = _comparison_row(bundle, detector, evaluation)
-        progress.say(f"its own figures are in {report}; now the others are fitted")
+        progress.say(f"its own results are in {report}; now the other models are fitted")
         summary["comparison"] = [ours, *compare(comparison, detector, tests.samples, progress)]
         report = _write_summary(folder, bundle, detector, evaluation, summary)
     return EvaluatedVersion(bundle, folder, evaluation, threshold, summary, report)
@@ -144,7 +144,7 @@ def _report_unused_files(data: Path, category: str, samples: Sequence[Sample], p
     unused = unused_test_images(data, category, samples, without_masks=text is not None)
     if unused:
         folders = [images.describe(escape_name(str(images.folder))) for images in unused]
-        progress.say(f"passed over in the test's folders: {join_first(folders, _MAX_FOLDERS, '; ')}")
+        progress.say(f"not used in the test folders: {join_first(folders, _MAX_FOLDERS, '; ')}")
     return sum(images.count for images in unused)
 
 

@@ -124,7 +124,7 @@ def _promise_lines(summary: dict[str, Any], threshold: ConformalThreshold, *, in
         f"{threshold.achievable_fpr:.2%}"
     )
     if not independent:
-        promise += "; several test images show the same part, so how far chance goes is not known"
+        promise += "; several test images show the same part, so the 95 % interval is not known"
     elif summary["expected_rejects"] is not None:
         low, high = summary["expected_rejects"]
         promise += f": {low} to {high} of {summary['good']}, 95 %"
@@ -134,8 +134,8 @@ def _promise_lines(summary: dict[str, Any], threshold: ConformalThreshold, *, in
     ]
     if exceeds_chance(summary):
         lines.append(
-            "MORE good parts are rejected than chance lets expect: the good test images are not like those "
-            "that the threshold was made with"
+            "MORE good parts are rejected than chance explains: the good test images differ from those that "
+            "set the threshold"
         )
     return lines
 

@@ -125,8 +125,8 @@ def describe_passed_over(summary: Mapping[str, Any]) -> str | None:
     if not (count := summary["passed_over"]):
         return None
     return (
-        f"{count} {'image' if count == 1 else 'images'} in the test's folders had no part in this: they "
-        "lie where none are looked for, or cannot be read; the data check says where"
+        f"{count} {'image' if count == 1 else 'images'} in the test folders are not used: they lie in "
+        "unexpected folders or cannot be read; `flowgauge data check` lists them"
     )
 
 
@@ -136,8 +136,8 @@ def describe_mask_folders(summary: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"the masks of {summary['mask_folders']} test images are folders, whose images are united: AUPRO "
-        "does not compare with the sPRO that is published for MVTec LOCO AD, which counts each of them as a "
-        "region of its own and full from its saturation area on"
+        "does not compare with the published sPRO of MVTec LOCO AD, which counts each image as a region and "
+        "saturates its overlap"
     )
 
 

@@ -151,7 +151,7 @@ def _unseen(
     if not left:
         raise DatasetError(
             f"{bundle.parent.name}/{bundle.name} was fitted to or calibrated with every one of the "
-            f"{len(samples)} test images, so they can tell nothing; set others aside and train without them"
+            f"{len(samples)} test images, so they measure nothing; set others aside and train without them"
         )
     return left
 

@@ -112,7 +112,7 @@ class FeatureCache:
         """
         path = self.folder / self.name
         if path.is_dir() and not self._is_sound(path):
-            say(f"the cached features in {path} are damaged or of other images: they are computed anew")
+            say(f"the cached features in {path} are damaged or of other images: they are computed again")
             remove_directory(path)
         if path.is_dir():
             advance(len(self.views))

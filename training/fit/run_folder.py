@@ -86,7 +86,7 @@ def lock_folder(folder: Path) -> AbstractContextManager[object]:
     try:
         return lock.acquire(timeout=0)
     except Timeout as error:
-        raise FitError(f"another process is at work on this very run, in {folder}") from error
+        raise FitError(f"another process is at work on this run, in {folder}") from error
 
 
 def begin_fit(folder: Path, config: RunConfig, *, resume: bool) -> None:

@@ -1,4 +1,4 @@
-"""`flowgauge data`: checks images; lays others out, shows their licence, says how to go on."""
+"""`flowgauge data`: check, layout of ELPV, licence and next step."""
 
 import json
 import shutil

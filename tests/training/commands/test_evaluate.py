@@ -1,4 +1,4 @@
-"""`flowgauge evaluate`: the figures it prints, and the files it leaves."""
+"""`flowgauge evaluate`: printed results and written files."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""`flowgauge train`: what a person types, what is said back, and the exit code."""
+"""`flowgauge train`: options, output and exit code."""
 
 import json
 from pathlib import Path

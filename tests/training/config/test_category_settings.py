@@ -1,4 +1,4 @@
-"""One category's settings over those of all: its own preset and its own backbone are its own."""
+"""Settings of one category over the general ones, with presets and backbones."""
 
 from typing import Any
 

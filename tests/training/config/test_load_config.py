@@ -1,4 +1,4 @@
-"""A run's YAML: every setting can be reached, what is wrong is named, and the command line wins."""
+"""Loading a run's YAML: every setting, named errors, and overrides of the command line."""
 
 import locale
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A preset under a run's own settings."""
+"""Presets under a run's own settings."""
 
 from pathlib import Path
 from typing import Any

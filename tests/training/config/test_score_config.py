@@ -1,4 +1,4 @@
-"""The one number of a score's rule that is found when all is fitted."""
+"""The Gaussian's share of the map, derived after the fit."""
 
 import pytest
 import torch

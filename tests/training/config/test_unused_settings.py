@@ -1,4 +1,4 @@
-"""Settings that do nothing are said, and none of those that do something."""
+"""Reports of settings without effect."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Augmentation: what is allowed and nothing else, drawn once by seed and content."""
+"""Augmentation: allowed changes, drawn once by seed and content."""
 
 from typing import Any
 

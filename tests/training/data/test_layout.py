@@ -1,4 +1,4 @@
-"""Which layout a folder has, and what is said when it has none."""
+"""Recognition of layouts, and the error without one."""
 
 from pathlib import Path
 

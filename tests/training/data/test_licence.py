@@ -1,4 +1,4 @@
-"""Licences as data sets bring them, and whether they forbid commerce."""
+"""Licences of data sets, and their non-commercial terms."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Masks as pixels: numbers, shades, folders, and those that do not fit."""
+"""Masks as pixels: numbers, shades, folders, and wrong sizes."""
 
 from pathlib import Path
 

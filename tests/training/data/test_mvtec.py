@@ -1,4 +1,4 @@
-"""The layout of MVTec AD: what is found, in which order, and what is said when it is another."""
+"""The layout of MVTec AD: files, order, and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Images that are read later are the files that were hashed, or an error that names them."""
+"""Pinned images: later reads give the hashed content, or a named error."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Plain folders: which images are good, which are kept for the test, and what is not clear."""
+"""Plain folders: good images, images kept for the test, and ambiguous folders."""
 
 from pathlib import Path
 

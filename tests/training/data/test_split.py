@@ -1,4 +1,4 @@
-"""Fit and calibration: apart, complete, by seed, and neither a copy nor a part of an image in both."""
+"""The split: disjoint, complete, seeded, without copies or parts on both sides."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which tiles of the training images are fitted to, and that the split is one of images."""
+"""Tiles for the fit, and the split by images."""
 
 from pathlib import Path
 

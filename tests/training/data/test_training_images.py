@@ -1,4 +1,4 @@
-"""The images of a run: found, divided, and changed only where they are fitted."""
+"""The images of a run: listing, split, and augmentation of fitted images only."""
 
 import shutil
 from itertools import pairwise

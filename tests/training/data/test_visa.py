@@ -1,4 +1,4 @@
-"""VisA as published: the authors' split decides, and a damaged one is told by its line."""
+"""VisA as published: the authors' split, and errors with line numbers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Little trees of files for tests of layouts."""
+"""Small file trees for tests of layouts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Fitting by maximum likelihood: what is learned, what is kept, what is refused."""
+"""Fits by maximum likelihood: learning, best weights, refusals."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""The drawings' densities are exact: they integrate to one, and are those of the points pushed forward."""
+"""Densities of the drawings: they integrate to one and match transformed points."""
 
 from collections.abc import Sequence
 from io import BytesIO

@@ -1,4 +1,4 @@
-"""Digits and folders as data: integers, three parts without an image in common, always the same ones."""
+"""Digits and folders as data: integers in three fixed, disjoint splits."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Interpolation through the latents: its ends, and the way between."""
+"""Interpolation through the latents: its ends and its path."""
 
 import math
 

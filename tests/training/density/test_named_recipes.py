@@ -1,4 +1,4 @@
-"""Recipes by name: complete arguments, and one clear sentence for what cannot be."""
+"""Recipes by name: complete arguments, and clear errors."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Each score against its definition, worked out in another way."""
+"""Outlier scores against their definitions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A saved flow: bit for bit the same when read, and refused where anything of it is wrong."""
+"""Saved flows: bit-identical when read, and refused when damaged."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Sheets of images: every pixel where it belongs."""
+"""Sheets of images: positions of pixels."""
 
 from io import BytesIO
 

@@ -1,4 +1,4 @@
-"""Masks at the size of a map: no defect vanishes, falls apart or spreads; and whether they say it all."""
+"""Ground truth at the size of a map: no defect vanishes, falls apart or spreads."""
 
 from pathlib import Path
 

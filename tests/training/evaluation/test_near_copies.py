@@ -1,4 +1,4 @@
-"""Test images that nearly are training images: found among what the version knows, and told about."""
+"""Near copies: test images that are almost training images of the version."""
 
 import hashlib
 from pathlib import Path

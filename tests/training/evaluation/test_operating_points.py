@@ -1,4 +1,4 @@
-"""What other rates would do: by the same rule as decisions, with intervals that cover the truth."""
+"""Operating points: the rule of decisions, and intervals that cover the truth."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Evaluation: the detector's own scores against the truth, pixels only where the truth is known."""
+"""Scoring of a test set: decisions against the truth, pixels only with a known truth."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, lis
 
 
 def ignore(steps: int) -> None:
-    """A progress that nobody watches."""
+    """Progress without output."""
 
 
 def pixel_auroc(evaluation: Evaluation) -> float | None:
@@ -79,7 +79,7 @@ def reviewing(detector: Detector) -> Detector:
 
 
 def test_review_band_is_neither_reject_nor_escape(reviewing: Detector, samples: list[Sample]) -> None:
-    # A good part that is said to be a defect, as one that nobody can see.
+    # A good part labelled as a defect, like an invisible one.
     chosen = [*samples, dataclasses.replace(samples[0], defect="dent")]
     reject, review = reviewing.calibrator.threshold.reject, reviewing.calibrator.threshold_at(0.9).reject
     assert review < reject
@@ -99,7 +99,7 @@ def test_review_band_is_neither_reject_nor_escape(reviewing: Detector, samples: 
 
 
 def test_every_kind_of_defect_has_its_own_figures(detector: Detector, samples: list[Sample]) -> None:
-    """A dent that nobody can see is a good part under another name: half of its pairs are won by chance."""
+    """An invisible dent looks like a good part: it wins half of its pairs by chance."""
     dents = [dataclasses.replace(s, defect="dent") for s in samples[:3]]
     found = score_test_set(detector, [*samples, *dents], ignore)
     scratch, dent = found.defects
@@ -126,7 +126,7 @@ def test_pixel_auroc_is_on_raw_maps_at_the_models_size(
 def test_defect_without_a_mask_leaves_pixels_out(
     detector: Detector, samples: list[Sample], tmp_path: Path
 ) -> None:
-    """Its pixels are not good ones, and nobody says which are defective."""
+    """Its pixels are not good, and no mask marks the defective ones."""
     masked = with_masks(samples, tmp_path)
     all_but_one = [*masked[:5], dataclasses.replace(masked[5], mask=None)]
     found = score_test_set(detector, all_but_one, ignore)

@@ -1,4 +1,4 @@
-"""Means over categories: of what was measured, and of nothing else."""
+"""Means over categories: only of measured values."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a version is measured on is told by what it shows, whatever it is called."""
+"""Test set: choice, fingerprint and independence of names."""
 
 from pathlib import Path
 

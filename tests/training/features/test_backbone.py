@@ -1,4 +1,4 @@
-"""Runs in turn share one backbone, and only where they ask for the same."""
+"""Sharing of one backbone between successive runs."""
 
 from pathlib import Path
 

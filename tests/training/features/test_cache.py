@@ -1,4 +1,4 @@
-"""The feature cache: keyed by content, whole or not there, and equal to what the backbone gives."""
+"""The feature cache: keyed by content, complete or absent, equal to the backbone's output."""
 
 import os
 import shutil
@@ -74,7 +74,7 @@ def views_of(paths: list[Path]) -> list[TrainingTile]:
 
 
 def ignore(_: object) -> None:
-    """Whatever is told."""
+    """Ignore a message."""
 
 
 def cached(
@@ -284,7 +284,7 @@ def test_the_least_recently_used_caches_make_room(
     cached(folder, extractor, sets[0], max_bytes=room)  # uses it, so that it is the latest
     cached(folder, extractor, sets[2], max_bytes=room)
     assert names(folder) == sorted([ours, new])
-    assert equal(mapped, kept)  # who has mapped what was removed goes on with it
+    assert equal(mapped, kept)  # mapped arrays of a removed cache stay readable
 
 
 def test_features_larger_than_all_caches_may_be_are_refused(

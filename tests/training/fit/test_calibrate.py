@@ -1,4 +1,4 @@
-"""Calibration: the scores that serving will give, and the thresholds that follow from them."""
+"""Calibration: scores equal to those of serving, and their thresholds."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run is told from others by, and what its folder remembers."""
+"""Identity of a run, and the files in its folder."""
 
 from pathlib import Path
 from typing import Any

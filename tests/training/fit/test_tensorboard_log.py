@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: scalars of every epoch."""
+"""TensorBoard logs: scalars of every epoch."""
 
 import json
 import sys

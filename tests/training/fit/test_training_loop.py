@@ -1,4 +1,4 @@
-"""The fit: deterministic, and continued after a stop at any point to the very same bits."""
+"""The training loop: deterministic, and bit-identical when resumed."""
 
 import json
 import math
@@ -54,7 +54,7 @@ class Killed(BaseException):
 
 @dataclass
 class Watch:
-    """What a run tells; it may be killed at its n-th batch, or as the n-th epoch is told."""
+    """The callbacks of a run, which may kill it at the n-th batch or epoch."""
 
     at_batch: int | None = None
     at_epoch: int | None = None
@@ -161,7 +161,7 @@ def test_run_stopped_after_an_epoch_resumes_bit_identically(
     watch = Watch()
     assert_same_bits(run(tmp_path, resume=True, watch=watch), whole[0])
     assert lines(tmp_path) == lines(whole[1])
-    # What was done before is told again, so that the bar and the lines are whole.
+    # Earlier epochs are reported again, so that the bar and the lines are complete.
     assert watch.batches == EPOCHS * math.ceil(len(FIT) / 4)
     assert [row.epoch for row in watch.epochs] == [1, 2, 3, 4]
 

@@ -1,4 +1,4 @@
-"""Progress: bars where a person watches, plain lines in a log."""
+"""Progress: bars on a terminal, plain lines in a log."""
 
 import io
 

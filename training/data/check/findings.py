@@ -137,12 +137,12 @@ class DataCheck(_Frozen):
             f"{warnings} warnings ({self.seconds:.1f} s)"
         ]
         for kind, title in TITLES.items():
-            found = [f for f in self.findings if f.kind == kind]
-            if not found:
+            of_kind = [f for f in self.findings if f.kind == kind]
+            if not of_kind:
                 continue
-            severity = "error" if any(f.severity == "error" for f in found) else "warning"
-            lines.append(f"{severity}: {title} ({len(found)})")
-            lines += listing.indent_first([finding.message for finding in found], shown)
+            severity = "error" if any(f.severity == "error" for f in of_kind) else "warning"
+            lines.append(f"{severity}: {title} ({len(of_kind)})")
+            lines += listing.indent_first([finding.message for finding in of_kind], shown)
         return lines
 
     def raise_for_errors(self) -> None:

@@ -1,4 +1,4 @@
-"""Small flows that the commands have really fitted, once for all tests of them."""
+"""Small flows fitted by the commands, once for all tests."""
 
 from pathlib import Path
 

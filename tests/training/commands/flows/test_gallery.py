@@ -1,4 +1,4 @@
-"""`flowgauge flows gallery`: its files, its refusals, and what `flowgauge flows --help` costs."""
+"""`flowgauge flows gallery`: files, errors, and fast `flowgauge flows --help`."""
 
 import functools
 from pathlib import Path

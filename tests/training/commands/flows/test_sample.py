@@ -1,4 +1,4 @@
-"""`flowgauge flows sample`: the right number of images, of the right size, again the same."""
+"""`flowgauge flows sample`: number, size and reproducibility of images."""
 
 import shutil
 from pathlib import Path

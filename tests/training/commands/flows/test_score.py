@@ -1,4 +1,4 @@
-"""`flowgauge flows score`: the strangest first, in a table that no spreadsheet runs."""
+"""`flowgauge flows score`: ranking, and a CSV without formulas."""
 
 import csv
 import math

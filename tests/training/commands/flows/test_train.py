@@ -1,4 +1,4 @@
-"""`flowgauge flows train`: what is said and kept, and that nothing is half-written."""
+"""`flowgauge flows train`: output, files, and no half-written run."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""A made-up category for the data check: brushed discs, each with marks of its own, in colour."""
+"""A synthetic category for the data check: coloured brushed discs with individual marks."""
 
 from pathlib import Path
 

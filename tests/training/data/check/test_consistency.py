@@ -1,4 +1,4 @@
-"""Sizes, colours and light: what the rest decides, and where there is no rule to break."""
+"""Odd sizes, colours and light, and sets without a usual value."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The whole check: each fault of a category is found and named, and nothing else is."""
+"""The complete data check: each fault of a category is named, and nothing else."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What was found, as lines for people and as JSON for the report."""
+"""Findings as lines and as JSON."""
 
 from pathlib import Path
 

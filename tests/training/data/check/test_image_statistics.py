@@ -1,4 +1,4 @@
-"""What is kept of an image: little, and the same whatever its size, format and turn."""
+"""Statistics of an image: small, and independent of size, format and orientation."""
 
 from pathlib import Path
 

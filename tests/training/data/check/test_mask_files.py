@@ -1,4 +1,4 @@
-"""Masks: those that fit nothing, do not fit, say nothing or are missing."""
+"""Masks: orphans, wrong sizes, empty and missing ones."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Near-duplicates: against distances computed one by one, and where neighbours are few or alike."""
+"""Near-duplicates: against distances computed one by one, with few or equal neighbours."""
 
 import numpy as np
 import pytest

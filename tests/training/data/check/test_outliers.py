@@ -1,4 +1,4 @@
-"""Outliers: against the plain definition, and where spread is small or dimensions are dead."""
+"""Outliers: against the plain definition, with small spread and constant dimensions."""
 
 import numpy as np
 import pytest

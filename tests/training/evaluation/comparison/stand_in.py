@@ -1,4 +1,4 @@
-"""A package named anomalib, its two classes over a simpler model, and an interpreter that has it."""
+"""A stand-in package anomalib with simpler models, and an interpreter that has it."""
 
 import sys
 from pathlib import Path

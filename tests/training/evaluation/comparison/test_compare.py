@@ -1,4 +1,4 @@
-"""The comparison: the run's own split, the detector's own pixels, our metrics; refused where it would lie.
+"""The comparison: the run's split, the detector's pixels, our metrics, and its refusals.
 
 anomalib itself is large, so that `stand_in.py` stands in for it; where it is installed, it is tried too.
 """

@@ -1,4 +1,4 @@
-"""Maps and masks to measure, and the metrics of pixels in their plainest form to measure against."""
+"""Random maps and masks, and plain reference implementations of pixel metrics."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""AUPIMO: by its plain definition, by hand, and None where good pixels are too few."""
+"""AUPIMO: against its definition and hand-computed cases, and None with too few good pixels."""
 
 import math
 

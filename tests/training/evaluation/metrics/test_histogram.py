@@ -1,4 +1,4 @@
-"""Histograms of scores: nothing is lost, bins are in order, and no finer than the memory allows."""
+"""Score histograms: sums, order of bins, and bounded memory."""
 
 import numpy as np
 import pytest

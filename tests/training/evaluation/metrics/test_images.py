@@ -1,4 +1,4 @@
-"""Metrics of images: by hand on small cases, as scikit-learn says, errors where undefined."""
+"""Image metrics: against hand-computed cases and scikit-learn, and their errors."""
 
 from collections.abc import Callable
 

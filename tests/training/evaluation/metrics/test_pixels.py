@@ -1,4 +1,4 @@
-"""Metrics of pixels: by hand, as scikit-learn and the plain definitions say."""
+"""Pixel metrics: against hand-computed cases, scikit-learn and plain definitions."""
 
 import numpy as np
 import pytest

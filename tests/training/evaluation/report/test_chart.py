@@ -1,4 +1,4 @@
-"""Charts as geometry: round ticks, coordinates inside the frame, paths that say what the data said."""
+"""Charts as geometry: round ticks, coordinates inside the frame, paths that match the data."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The page over categories: the latest of each, links that work, means over what was measured."""
+"""The index page: latest evaluations, working links, means of measured values."""
 
 import json
 from pathlib import Path

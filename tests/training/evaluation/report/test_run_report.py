@@ -1,4 +1,4 @@
-"""The report: complete in itself, whatever names images have, and true to the evaluation."""
+"""The report: self-contained, escaped, and consistent with the evaluation."""
 
 import base64
 import dataclasses
