@@ -28,7 +28,7 @@ def find_adjacent(connection: Connection, where: InspectionFilter, identifier: s
     """Find the matching inspections before and after an inspection."""
     older = queries.find_page(connection, where, 1, identifier)
     later = select(_COLUMNS.id).where(_COLUMNS.id > identifier).order_by(_COLUMNS.id).limit(1)
-    newer = [connection.scalar(later.where(*one.conditions())) for one in where.split_by_category()]
+    newer = [connection.scalar(later.where(*single.conditions())) for single in where.split_by_category()]
     return AdjacentInspections(older[0].id if older else None, min(filter(None, newer), default=None))
 
 
@@ -55,8 +55,8 @@ def count_decisions(connection: Connection, where: InspectionFilter) -> dict[Dec
     counted = select(func.count()).select_from(inspections)
     return {
         decision: sum(
-            connection.scalar(counted.where(*replace(one, decision=decision).conditions())) or 0
-            for one in where.split_by_category()
+            connection.scalar(counted.where(*replace(single, decision=decision).conditions())) or 0
+            for single in where.split_by_category()
         )
         for decision in DECISIONS
     }

@@ -97,7 +97,7 @@ def before_and_after(
         before = known.get("from") or {}
         return dict(before), {**before, **(known.get("to") or {})}
     if action == REGION and "from" in known:
-        before, after = ({"region": "set" if known.get(one) else "none"} for one in ("from", "to"))
+        before, after = ({"region": "set" if known.get(state) else "none"} for state in ("from", "to"))
         return before, after
     if action == CALIBRATION and "reject" in known:
         return {"reject": known["reject"].get("from")}, {"reject": known["reject"].get("to")}

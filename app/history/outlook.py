@@ -65,7 +65,7 @@ def project(
         last: number of the latest matching inspections to read.
         without: stations to exclude, because they have their own calibration.
     """
-    scores = sorted({s for one in positions for s in one if s is not None})
+    scores = sorted({s for position in positions for s in position if s is not None})
     columns = ("id", "version", "precision", "station", "decision", "verdict", "score")
     latest = (
         select(*(_COLUMNS[name] for name in columns))
@@ -88,7 +88,7 @@ def project(
         groups[decision, verdict] = _Group(n, dict(zip(scores, map(int, counted), strict=True)))
     taken = {
         decision: DecisionCounts(
-            inspections=sum(one.inspections for (d, _), one in groups.items() if d == decision),
+            inspections=sum(group.inspections for (d, _), group in groups.items() if d == decision),
             reviewed_good=groups.get((decision, "good"), _Group(0, {})).inspections,
             reviewed_defect=groups.get((decision, "defect"), _Group(0, {})).inspections,
         )
@@ -97,7 +97,7 @@ def project(
     first = min((row[3] for row in rows), default=None)
     window = Window(
         from_=None if first is None else clock.iso(clock.id_to_ms(first)),
-        inspections=sum(one.inspections for one in taken.values()),
+        inspections=sum(counts.inspections for counts in taken.values()),
         decisions=taken,
     )
     return window, [_projected(taken, groups, position) for position in positions]
@@ -127,7 +127,7 @@ def _projected(
     ]
     return ProjectedDecisions(
         decisions={d: sum(n for (_, after), n in moved.items() if after == d) for d in DECISIONS},
-        changed=sum(one.inspections for one in changes),
+        changed=sum(change.inspections for change in changes),
         changes=changes,
         overkill=rates["good"],
         escape=rates["defect"],

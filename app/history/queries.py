@@ -100,7 +100,9 @@ def find_page(
     query = select(*SUMMARY).order_by(_COLUMNS.id.desc()).limit(limit)
     if after is not None:
         query = query.where(_COLUMNS.id < after)
-    pages = (connection.execute(query.where(*one.conditions())).all() for one in where.split_by_category())
+    pages = (
+        connection.execute(query.where(*single.conditions())).all() for single in where.split_by_category()
+    )
     return list(heapq.merge(*pages, key=attrgetter("id"), reverse=True))[:limit]
 
 

@@ -81,23 +81,23 @@ def estimate_rate(
         verdict: verdict of the parts.
         projection: decisions by other thresholds; by default the taken decisions.
     """
-    found = {d: getattr(one, f"reviewed_{verdict}") for d, one in counts.items()}
+    found = {d: getattr(count, f"reviewed_{verdict}") for d, count in counts.items()}
     reason = _unknown(counts, found, verdict)
     if reason is not None:
         return Rate(value=None, low=None, high=None, reason=reason)
     if projection is None:
-        projection = {(d, d): (one.inspections, found[d]) for d, one in counts.items()}
+        projection = {(d, d): (count.inspections, found[d]) for d, count in counts.items()}
     cells = []
-    for taken, one in counts.items():
+    for taken, count in counts.items():
         # A side without an inspection of this decision can have no part. Without any inspection, the next one
         # would be on the side of the taken decision.
         sides: dict[bool, int | None] = {True: None, False: None}
         for given in DECISIONS:
             n, parts = projection.get((taken, given), (0, 0))
-            if n or (taken == given and not one.inspections):
+            if n or (taken == given and not count.inspections):
                 side = given == _WRONG[verdict]
                 sides[side] = (sides[side] or 0) + parts
-        cells.append(DecisionCell(one.inspections, one.reviewed, sides[True], sides[False]))
+        cells.append(DecisionCell(count.inspections, count.reviewed, sides[True], sides[False]))
     return _share(tuple(cells))
 
 
@@ -105,9 +105,11 @@ def _unknown(
     counts: Mapping[Decision, DecisionCounts], found: Mapping[Decision, int], verdict: Verdict
 ) -> str | None:
     """Return the reason why the rate cannot be estimated, or None."""
-    if not any(one.inspections for one in counts.values()):
+    if not any(count.inspections for count in counts.values()):
         return "there are no inspections"
-    missing = [(d, one.inspections) for d, one in counts.items() if one.inspections and not one.reviewed]
+    missing = [
+        (d, count.inspections) for d, count in counts.items() if count.inspections and not count.reviewed
+    ]
     if missing:
         return f"nothing was reviewed of {', '.join(f'the {n} with decision {d}' for d, n in missing)}"
     return None if any(found.values()) else f"no part was reviewed as {verdict}"

@@ -144,10 +144,10 @@ class Retention:
 
     def _delete_some(self, decision: Decision, before_ms: int) -> bool:
         """Delete some old inspections with their files; return True if more may remain."""
-        wanted = _older_than(decision, before_ms)
+        conditions = _older_than(decision, before_ms)
         with self._database.write() as connection:
             ids = connection.scalars(
-                select(_COLUMNS.id).where(*wanted).order_by(_COLUMNS.id).limit(_CHUNK)
+                select(_COLUMNS.id).where(*conditions).order_by(_COLUMNS.id).limit(_CHUNK)
             ).all()
             gone = connection.execute(
                 delete(inspections)

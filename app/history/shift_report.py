@@ -41,8 +41,11 @@ def shift_report(
     with database.read() as connection:
         span = decision_counts.skip_deleted(connection, requested)
         versions = decision_counts.count_versions(connection, span, categories, station)
-        counts = {one: decision_counts.count_decisions(connection, one, span, station) for one in versions}
-        parts = {one: details(connection, one, span, station) for one in versions}
+        counts = {
+            category: decision_counts.count_decisions(connection, category, span, station)
+            for category in versions
+        }
+        parts = {category: details(connection, category, span, station) for category in versions}
         changed = changes.find_changes(connection, requested, categories, _MAX_CHANGES + 1)
     return ShiftReport(
         from_=clock.iso(span.from_ms),
@@ -50,15 +53,15 @@ def shift_report(
         station=station,
         categories=[
             ShiftCategory(
-                category=one,
-                versions=versions[one],
-                decisions=counts[one],
-                overkill=estimate_overkill(counts[one]),
-                escape=estimate_escape(counts[one]),
-                drift=_drift_now(drift, one, station),
-                **dict(parts[one]),
+                category=category,
+                versions=versions[category],
+                decisions=counts[category],
+                overkill=estimate_overkill(counts[category]),
+                escape=estimate_escape(counts[category]),
+                drift=_drift_now(drift, category, station),
+                **dict(parts[category]),
             )
-            for one in versions
+            for category in versions
         ],
         changes=[_change(row) for row in changed[-_MAX_CHANGES:]],
         more_changes=len(changed) > _MAX_CHANGES,
@@ -109,7 +112,7 @@ def _drift_now(drift: DriftMonitor, category: str, station: str | None) -> Drift
         state = drift.state(category, station)
     else:
         windows = drift.windows(category)
-        state = next((one for one in windows if one.alarm), windows[0] if windows else None)
+        state = next((window for window in windows if window.alarm), windows[0] if windows else None)
     return None if state is None else DriftNow.model_validate(state)
 
 

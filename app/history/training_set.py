@@ -122,15 +122,19 @@ def pack_archive(chosen: Iterator[GoodImage], files: InspectionFiles, category: 
     pieces = _Pieces()
     begun, has_parts = datetime.now(UTC), False
     with zipfile.ZipFile(pieces, "w") as file:
-        for one in chosen:
-            data = files.read_image(one.sha256)
+        for image in chosen:
+            data = files.read_image(image.sha256)
             if data is None:
-                logger.error("image %s of inspection %s is missing or damaged", one.sha256, one.inspection_id)
+                logger.error(
+                    "image %s of inspection %s is missing or damaged", image.sha256, image.inspection_id
+                )
                 continue
-            part = "" if one.part_id is None else f"{hashlib.sha256(one.part_id.encode()).hexdigest()[:16]}_"
+            part = (
+                "" if image.part_id is None else f"{hashlib.sha256(image.part_id.encode()).hexdigest()[:16]}_"
+            )
             has_parts |= part != ""
-            name = f"{category}/train/good/{part}{one.inspection_id}.{detect_format(data).suffix}"
-            file.writestr(_member(name, datetime.fromtimestamp(one.created_ms / 1000, UTC)), data)
+            name = f"{category}/train/good/{part}{image.inspection_id}.{detect_format(data).suffix}"
+            file.writestr(_member(name, datetime.fromtimestamp(image.created_ms / 1000, UTC)), data)
             del data  # free it: the pieces may be sent slowly
             yield from pieces.take()
         if has_parts:

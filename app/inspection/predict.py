@@ -149,7 +149,9 @@ class PredictHandler:
                     response = body.respond(results)
                 else:
                     # Encoding megabytes as base64 would block the event loop. Count it twice: text and JSON.
-                    reservation.add_answer(2 * sum(one.nbytes for one in results if isinstance(one, Answer)))
+                    reservation.add_answer(
+                        2 * sum(answer.nbytes for answer in results if isinstance(answer, Answer))
+                    )
                     response = await self.inspector.run_in_thread(category, partial(body.respond, results))
                 accounted = AccountedResponse(response, reservation)
                 stack.pop_all()

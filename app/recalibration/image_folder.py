@@ -53,14 +53,14 @@ def find_images(folder: Path, *, recursive: bool) -> FolderImages:
         )
     inner = {folder / above for name in below for above in PurePosixPath(name).parents[:-1]}
     # Otherwise images of one part would count as several parts, and the calibration would promise too much.
-    if nested := sorted(one for one in inner if (one / PARTS).exists()):
+    if nested := sorted(path for path in inner if (path / PARTS).exists()):
         raise FolderError(
             f"{nested[0] / PARTS} groups the images below it by part, and is not read for {folder}: name its "
             f"folder, {nested[0]}"
         )
     # parts.txt is in the category's folder: two levels above validation/good, three above Data/Images/Normal.
     candidates = [folder, *folder.absolute().parents[:_MAX_LEVELS]]
-    parts_folder = next((one for one in candidates if (one / PARTS).exists()), None)
+    parts_folder = next((path for path in candidates if (path / PARTS).exists()), None)
     parts = number_parts([file.name for file in files.values()], parts_folder or folder)
     return FolderImages(files, parts, None if parts_folder is None else parts_folder / PARTS)
 

@@ -153,8 +153,8 @@ def describe_differences(before: Calibration, after: Calibration) -> list[str]:
     shared = [name for name in old if name in new]
     compared = [compare(name, old[name], np.asarray(new[name]), len(shared), rising=False) for name in shared]
     return [
-        f"{one.name}: {'higher' if one.shift > 0 else 'lower'} than in the calibration before (distance "
-        f"{one.distance:.2f}, shift {one.shift:+.2f})"
-        for one in compared
-        if one.reaches()
+        f"{comparison.name}: {'higher' if comparison.shift > 0 else 'lower'} than in the calibration before "
+        f"(distance {comparison.distance:.2f}, shift {comparison.shift:+.2f})"
+        for comparison in compared
+        if comparison.reaches()
     ]

@@ -64,7 +64,7 @@ def find_reviewed_images(
         training_set.good_images(database, category, station=station, without=without, since_ms=since_ms)
     )
     of_parts: defaultdict[str, set[str]] = defaultdict(set)
-    parts = {one.part_id for one in found if one.part_id is not None}
+    parts = {image.part_id for image in found if image.part_id is not None}
     # Include other stations and times: a model that was fitted to one image knows the part.
     for part, sha256 in training_set.images_of_parts(database, category, parts):
         of_parts[part].add(sha256)
@@ -91,17 +91,17 @@ def choose_images(
         return sha256 in known or (fitted is not None and sha256 in fitted)
 
     by_part: defaultdict[str, list[str]] = defaultdict(list)
-    for one in reviewed.images:
-        by_part[one.part_id or one.sha256].append(one.sha256)
+    for image in reviewed.images:
+        by_part[image.part_id or image.sha256].append(image.sha256)
     taken = {
         min(images)
         for part, images in by_part.items()
         if not any(map(is_known, (*images, *reviewed.of_parts.get(part, ()))))
     }
     fresh = [
-        CalibrationImage(f"inspection {one.inspection_id}", one.sha256)
-        for one in reviewed.images
-        if one.sha256 in taken
+        CalibrationImage(f"inspection {image.inspection_id}", image.sha256)
+        for image in reviewed.images
+        if image.sha256 in taken
     ]
     chosen = [*uploads, *fresh[max(0, len(fresh) + len(uploads) - MAX_IMAGES) :]]
     require_usable_images([(image.name, image.sha256) for image in chosen], fitted)

@@ -118,7 +118,7 @@ class Loader:
         detector = Detector.load(
             folder,
             device=self._device,
-            backbone=next((one for one in self._backbones if matches_manifest(one, manifest)), None),
+            backbone=next((known for known in self._backbones if matches_manifest(known, manifest)), None),
             backbones=self._models / models_folder.BACKBONES,
             engine=self.engine,
             fallback=fallback,

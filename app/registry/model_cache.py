@@ -46,5 +46,5 @@ class ModelCache:
     def nbytes(self) -> int:
         """Bytes of all heads and of their shared backbones."""
         detectors = list(self._models.values())
-        backbones = {one.scorer.extractor: one.scorer.backbone_nbytes for one in detectors}
-        return sum(one.nbytes for one in detectors) + sum(backbones.values())
+        backbones = {detector.scorer.extractor: detector.scorer.backbone_nbytes for detector in detectors}
+        return sum(detector.nbytes for detector in detectors) + sum(backbones.values())

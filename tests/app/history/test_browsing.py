@@ -18,18 +18,18 @@ def test_adjacent_inspections_match_the_filter(database: Database) -> None:
     made = add(database, *(row(category=name) for name in names))
     with database.read() as connection:
 
-        def beside(place: int, wanted: InspectionFilter) -> browsing.AdjacentInspections:
-            return browsing.find_adjacent(connection, wanted, made[place])
+        def adjacent(place: int, where: InspectionFilter) -> browsing.AdjacentInspections:
+            return browsing.find_adjacent(connection, where, made[place])
 
-        assert beside(2, InspectionFilter()) == (made[1], made[3])
-        assert beside(2, InspectionFilter(category="a")) == (made[0], made[4])
-        assert beside(0, InspectionFilter()) == (None, made[1])
-        assert beside(4, InspectionFilter()) == (made[3], None)
-        assert beside(2, InspectionFilter(categories=frozenset({"b", "c"}))) == (made[1], made[3])
-        assert beside(0, InspectionFilter(categories=frozenset({"b", "c"}))) == (None, made[1])
-        assert beside(4, InspectionFilter(categories=frozenset({"b", "c"}))) == (made[3], None)
-        assert beside(2, InspectionFilter(category="a", categories=frozenset({"b"}))) == (None, None)
-        assert beside(2, InspectionFilter(categories=frozenset())) == (None, None)
+        assert adjacent(2, InspectionFilter()) == (made[1], made[3])
+        assert adjacent(2, InspectionFilter(category="a")) == (made[0], made[4])
+        assert adjacent(0, InspectionFilter()) == (None, made[1])
+        assert adjacent(4, InspectionFilter()) == (made[3], None)
+        assert adjacent(2, InspectionFilter(categories=frozenset({"b", "c"}))) == (made[1], made[3])
+        assert adjacent(0, InspectionFilter(categories=frozenset({"b", "c"}))) == (None, made[1])
+        assert adjacent(4, InspectionFilter(categories=frozenset({"b", "c"}))) == (made[3], None)
+        assert adjacent(2, InspectionFilter(category="a", categories=frozenset({"b"}))) == (None, None)
+        assert adjacent(2, InspectionFilter(categories=frozenset())) == (None, None)
 
 
 def test_each_station_is_listed_once(database: Database) -> None:

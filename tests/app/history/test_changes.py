@@ -18,7 +18,7 @@ from app.history.decision_counts import TimeSpan
 EVER = TimeSpan(0, 2**45)
 
 
-def told(database: Database, categories: list[str] | None = None, limit: int = 10) -> list[tuple[str, str]]:
+def find(database: Database, categories: list[str] | None = None, limit: int = 10) -> list[tuple[str, str]]:
     with database.read() as connection:
         rows = find_changes(connection, EVER, categories, limit)
     return [(row["action"], row["target"]) for row in rows]
@@ -32,8 +32,8 @@ def test_completed_changes_are_returned_in_order(database: Database) -> None:
     log.write(ANONYMOUS, "model.activate", "bottle/v2", "done")
     log.write(ANONYMOUS, "key.create", "bottle", "done")
     expected = [("model.thresholds", "bottle"), ("model.activate", "bottle/v2")]
-    assert told(database) == expected
-    assert told(database, limit=1) == expected[1:]
+    assert find(database) == expected
+    assert find(database, limit=1) == expected[1:]
 
 
 def serves(log: Audit, version: str, previous: str | None = None, category: str = "bottle") -> None:
@@ -60,8 +60,8 @@ def test_version_activated_by_training_is_a_change(database: Database) -> None:
     assert versions(database) == [(SERVES, "v1", "v2")]
     serves(log, "v1", None, "grid")
     serves(log, "v3", "v1", "grid")
-    assert told(database, ["grid"]) == [(SERVES, "grid/v3")]
-    assert told(database, limit=1) == [(SERVES, "grid/v3")]
+    assert find(database, ["grid"]) == [(SERVES, "grid/v3")]
+    assert find(database, limit=1) == [(SERVES, "grid/v3")]
 
 
 def test_version_activated_while_offline_is_a_change(database: Database) -> None:

@@ -101,7 +101,7 @@ def test_drawing_has_upload_size_and_scale_colours(drawer: Drawer, held: Held, v
 
 
 @pytest.mark.parametrize(
-    ("size", "side", "wanted"),
+    ("size", "side", "expected"),
     [
         ((60, 40), 60, (60, 40)),
         ((60, 40), 59, (59, 39)),
@@ -111,10 +111,10 @@ def test_drawing_has_upload_size_and_scale_colours(drawer: Drawer, held: Held, v
 )
 @pytest.mark.parametrize("view", get_args(View))
 def test_small_view_keeps_shape_and_colours(
-    drawer: Drawer, held: Held, view: View, size: tuple[int, int], side: int, wanted: tuple[int, int]
+    drawer: Drawer, held: Held, view: View, size: tuple[int, int], side: int, expected: tuple[int, int]
 ) -> None:
     drawn = pixels(draw(drawer, view, keep(held, encoded(*size)), side), "JPEG")
-    assert drawn.shape == (wanted[1], wanted[0], 3)
+    assert drawn.shape == (expected[1], expected[0], 3)
     # JPEG loses a little of the colours.
     for place, colour in zip((drawn[0, 0], drawn[-1, -1]), ENDS[view], strict=True):
         np.testing.assert_allclose(place.astype(float), colour, atol=6)
@@ -156,9 +156,9 @@ async def fill(drawer: Drawer, held: Held, kept: DrawingSource) -> list[asyncio.
     """Request as many drawings as may wait; on return the first one is held."""
     held.release.clear()
     held.reading.clear()
-    asked = [asyncio.create_task(drawer.draw("heatmap", kept)) for _ in range(MAX_WAITING)]
+    requests = [asyncio.create_task(drawer.draw("heatmap", kept)) for _ in range(MAX_WAITING)]
     assert await asyncio.to_thread(held.reading.wait, PATIENCE)
-    return asked
+    return requests
 
 
 async def refused(drawer: Drawer, kept: DrawingSource) -> None:
@@ -173,11 +173,11 @@ def test_drawings_beyond_the_limit_are_refused(drawer: Drawer, held: Held) -> No
 
     async def work() -> None:
         for _ in range(2):
-            asked = await fill(drawer, held, kept)
+            requests = await fill(drawer, held, kept)
             await refused(drawer, kept)  # which takes no place, and gives none away
             await refused(drawer, kept)
             held.release.set()
-            assert all(await asyncio.gather(*asked))
+            assert all(await asyncio.gather(*requests))
 
     asyncio.run(asyncio.wait_for(work(), 2 * PATIENCE))
 
@@ -186,14 +186,14 @@ def test_cancelled_drawing_frees_its_place(drawer: Drawer, held: Held) -> None:
     kept = keep(held, encoded(60, 40))
 
     async def work() -> None:
-        *asked, leaving = await fill(drawer, held, kept)
+        *requests, leaving = await fill(drawer, held, kept)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        asked.append(asyncio.create_task(drawer.draw("heatmap", kept)))
+        requests.append(asyncio.create_task(drawer.draw("heatmap", kept)))
         await asyncio.create_task(refused(drawer, kept))
         held.release.set()
-        assert all(await asyncio.gather(*asked))
+        assert all(await asyncio.gather(*requests))
 
     asyncio.run(asyncio.wait_for(work(), 2 * PATIENCE))
     assert held.reads == MAX_WAITING

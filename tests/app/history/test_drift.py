@@ -175,7 +175,7 @@ def test_new_active_version_begins_a_new_window() -> None:
     assert seen(drift).alarm
     active = reference(calibration, version="v2")
     assert seen(drift) == DriftState("v2")
-    # Inspections by a version that is not active were asked for by name.
+    # Inspections by a version that is not active were requested by name.
     drift.on_filed(list(rows(rng.normal(5, size=40), version="v1")))
     assert seen(drift).inspections == 0
     drift.on_filed(list(rows(rng.normal(size=40), version="v2")))
@@ -201,16 +201,14 @@ def test_station_with_own_calibration_has_own_window() -> None:
     )
     drift.on_filed(stream)
     states = {station: drift.state("tiny", station) for station in (None, "line-3", "line-4")}
-    told = {
+    assert {
         station: state and (state.station, state.inspections, state.alarm)
         for station, state in states.items()
-    }
-    assert told == {
+    } == {
         None: (None, 40, False),
         "line-3": ("line-3", 40, False),
         "line-4": (None, 40, False),
     }
-    # One that alarms is told beside the category, which does not.
     drift.on_filed([{**row, "station": "line-3"} for row in rows(np.zeros(40))])
     windows = [(state.station, state.alarm) for state in drift.windows("tiny")]
     assert windows == [(None, False), ("line-3", True)]
@@ -222,12 +220,12 @@ def test_windows_are_refilled_after_restart() -> None:
     rng = np.random.default_rng(17)
     general = reference(rng.normal(size=50))
     own = replace(general, station="line-3", since_ms=1_790_000_000_000)
-    asked = []
+    calls = []
 
     def latest(
         category: str, limit: int, station: str | None, without: Sequence[str], first: str
     ) -> Sequence[Row]:
-        asked.append((category, limit, station, tuple(without), first))
+        calls.append((category, limit, station, tuple(without), first))
         return list(rows(rng.normal(9 if station else 0, size=limit)))
 
     drift = DriftMonitor(
@@ -238,9 +236,9 @@ def test_windows_are_refilled_after_restart() -> None:
         lambda _: ["line-3"],
     )
     [(name, windows)] = drift.states().items()
-    told = [(state.station, state.inspections, state.alarm) for state in windows]
-    assert (name, told) == ("tiny", [(None, 40, False), ("line-3", 40, True)])
-    assert asked == [
+    states = [(state.station, state.inspections, state.alarm) for state in windows]
+    assert (name, states) == ("tiny", [(None, 40, False), ("line-3", 40, True)])
+    assert calls == [
         ("tiny", 40, None, ("line-3",), first_id(0)),
         ("tiny", 40, "line-3", (), first_id(1_790_000_000_000)),
     ]

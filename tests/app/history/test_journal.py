@@ -58,8 +58,8 @@ def left(folder: Path, *records: JournalRecord) -> Path:
 
 def test_record_has_the_columns_of_the_database() -> None:
     scores = np.array([[1e9, -1e9, 0.5]])
-    made = HistoryEntry({"id": "i", "features": [1.0, 2.0]}, b"picture", scores).record()
-    assert made.image == b"picture"
+    made = HistoryEntry({"id": "i", "features": [1.0, 2.0]}, b"image", scores).record()
+    assert made.image == b"image"
     # Scores beyond half precision are clipped.
     assert np.frombuffer(made.score_map[-6:], np.float16).tolist() == [65504.0, -65504.0, 0.5]
     assert {name: value for name, value in made.row.items() if value is not None} == {
@@ -148,8 +148,8 @@ def test_truncated_last_record_is_skipped(
     journal.append(later)
     assert read_all(journal) == [*records, later]
     assert (journal.backlog, files(folder)) == (0, [])
-    told = [(line.levelno, "unfinished" in line.message) for line in caplog.records]
-    assert told == ([(logging.WARNING, True)] if kept_bytes else [])
+    logged = [(line.levelno, "unfinished" in line.message) for line in caplog.records]
+    assert logged == ([(logging.WARNING, True)] if kept_bytes else [])
 
 
 @pytest.mark.parametrize("offset", [0, 5, 12, 20, 30, 34, 36, 100, -1])

@@ -47,9 +47,9 @@ def project(
     last: int = 1000,
     without: Collection[str] = (),
 ) -> tuple[Window, list[ProjectedDecisions]]:
-    wanted = InspectionFilter(category="tiny", station=station)
+    where = InspectionFilter(category="tiny", station=station)
     with database.read() as connection:
-        return outlook.project(connection, wanted, "v1", precision, positions, last=last, without=without)
+        return outlook.project(connection, where, "v1", precision, positions, last=last, without=without)
 
 
 def projected(database: Database, position: ThresholdPosition, **changes: Any) -> ProjectedDecisions:

@@ -50,8 +50,8 @@ def test_pages_have_no_gaps_or_repetitions(database: Database) -> None:
     pages, after = [], None
     for _ in range(3):
         with database.read() as connection:
-            wanted = InspectionFilter(categories=frozenset("ab"))
-            pages.append([one.id for one in queries.find_page(connection, wanted, 2, after)])
+            where = InspectionFilter(categories=frozenset("ab"))
+            pages.append([one.id for one in queries.find_page(connection, where, 2, after)])
         after = pages[-1][-1]
     assert pages == [ids[:-3:-1], ids[-3:-5:-1], ids[:1]]
 
@@ -72,11 +72,11 @@ def test_every_index_returns_the_matching_rows(each_database: Database) -> None:
     ]
     add(each_database, *rows)
     for names in COMBINATIONS:
-        wanted = {name: GIVEN[name] for name in names}
+        given = {name: GIVEN[name] for name in names}
         with each_database.read() as connection:
-            found = [one.id for one in queries.find_page(connection, InspectionFilter(**wanted), 50)]
+            found = [one.id for one in queries.find_page(connection, InspectionFilter(**given), 50)]
         assert len(found) == 2 ** (5 - len(names))
-        assert found == [one["id"] for one in reversed(rows) if wanted.items() <= one.items()]
+        assert found == [one["id"] for one in reversed(rows) if given.items() <= one.items()]
 
 
 def test_decisions_on_a_part_use_the_index_of_parts(database: Database) -> None:

@@ -87,12 +87,12 @@ def test_worst_reject_of_each_station_is_shown_first(each_database: Database) ->
 
 
 def test_report_can_be_of_one_station(database: Database) -> None:
-    wanted = add(database, reject(station="a"), row(BEGIN + HOUR_MS, station="a"))
+    expected = add(database, reject(station="a"), row(BEGIN + HOUR_MS, station="a"))
     add(database, reject(station="b"), reject(station="A"), reject(BEGIN + HOUR_MS))
     found = look(database, station="a")
     assert stations(found) == {"a": {"PASS": 1, "REJECT": 1}}
     assert hours(found) == {hour(0): {"REJECT": 1}, hour(1): {"PASS": 1}}
-    assert ids(found) == wanted[:1]
+    assert ids(found) == expected[:1]
     assert look(database, station="c") == ShiftDetails(stations=[], hours=[], rejects=[])
 
 

@@ -19,7 +19,7 @@ def calibration(scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", **change
 
 
 @pytest.mark.parametrize(
-    ("images", "said"),
+    ("images", "message"),
     [
         ([], "none came"),
         ([("a.png", SHA[0]), ("b.png", "f" * 64)], r"was fitted to b\.png"),
@@ -27,8 +27,8 @@ def calibration(scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", **change
         ([(str(i), "f" * 64) for i in range(8)], "0, 1, 2, 3, 4 and 3 more"),
     ],
 )
-def test_unusable_images_are_named(images: list[tuple[str, str]], said: str) -> None:
-    with pytest.raises(Problem, match=said):
+def test_unusable_images_are_named(images: list[tuple[str, str]], message: str) -> None:
+    with pytest.raises(Problem, match=message):
         require_usable_images(images, FITTED)
 
 
@@ -39,11 +39,11 @@ def test_fresh_images_are_accepted() -> None:
 
 def test_similar_images_give_no_warning() -> None:
     rng = np.random.default_rng(0)
-    said = sum(
+    named = sum(
         bool(describe_differences(calibration(rng.normal(size=60)), calibration(rng.normal(size=60))))
         for _ in range(300)
     )
-    assert said <= 9  # at most 1 % of 300 by chance; more than 9 has a chance of 0.1 %
+    assert named <= 9  # at most 1 % of 300 by chance; more than 9 has a chance of 0.1 %
 
 
 def test_differences_are_named_with_direction() -> None:

@@ -97,10 +97,10 @@ def test_category_without_pointer_has_no_active_version(models: Path) -> None:
 def test_unknown_models_are_refused(
     models: Path, catalogue: Catalogue, category: str, version: str | None, detail: str
 ) -> None:
-    name, told = problem(catalogue, category, version)
-    assert (name, told[: len(detail)]) == ("unknown-model", detail)
-    assert str(models) not in told
-    assert len(told) < 300
+    name, message = problem(catalogue, category, version)
+    assert (name, message[: len(detail)]) == ("unknown-model", detail)
+    assert str(models) not in message
+    assert len(message) < 300
 
 
 def test_missing_models_folder_is_not_empty(models: Path, catalogue: Catalogue) -> None:

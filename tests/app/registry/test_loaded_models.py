@@ -169,8 +169,8 @@ class TestWhileAnotherBecomesActive:
         flow.write_bytes(good)
         await until_serves(loaded_models, "bad")
         assert loaded_models.refusal("tiny", "bad") is None
-        [said] = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
-        assert said.startswith(
+        [message] = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
+        assert message.startswith(
             f"tiny/bad was refused; {first} continues to serve. The bundle was refused: flow"
         )
 
@@ -214,8 +214,11 @@ class TestDamagedFileActive:
         (store / "tiny" / models_folder.ACTIVE).write_bytes(b"\0\0\0\0")
         preloading = asyncio.create_task(loaded_models.preload())
         await asyncio.sleep(0)
-        told = await problem(loaded_models.get("tiny"))
-        assert (told.name, "'active' of category 'tiny' is damaged" in told.detail) == ("model-loading", True)
+        raised = await problem(loaded_models.get("tiny"))
+        assert (raised.name, "'active' of category 'tiny' is damaged" in raised.detail) == (
+            "model-loading",
+            True,
+        )
         async with asyncio.timeout(30):
             while unready(loaded_models) != "Active models that are not loaded: 1.":
                 await asyncio.sleep(0.01)

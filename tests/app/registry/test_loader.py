@@ -81,8 +81,8 @@ class TestShared:
 
         monkeypatch.setattr(Scorer, "specialise", failing)
         loaded = [await loader.load(folder) for _ in range(2)]
-        said = f"tiny/{folder.name} keeps its shared graphs"
-        await until(lambda: caplog.text.count(said) == 2)
+        message = f"tiny/{folder.name} keeps its shared graphs"
+        await until(lambda: caplog.text.count(message) == 2)
         assert specialised == [one.scorer for one in loaded]
 
     async def test_backbone_weights_come_from_the_models_folder(
@@ -120,12 +120,12 @@ class TestReasons:
     async def test_refusals_name_no_path(
         self, store: Path, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        apply, said = FAULTS[name]
+        apply, message = FAULTS[name]
         apply(folder)
         monkeypatch.chdir(store.parent)
         for models in (store, Path(store.name)):
             found = await refused(Loader(models, "cpu").load(models / "tiny" / folder.name))
-            assert said in found
+            assert message in found
             for path in (store, store.parent, models / "tiny"):
                 assert str(path) not in found
             assert len(found.splitlines()) == 1

@@ -86,8 +86,8 @@ class TestMembers:
         assert {p.name for p in tmp_path.iterdir()} == {"upload.zip"}
 
     def test_unlisted_file_is_refused(self, tmp_path: Path) -> None:
-        told = refused(tmp_path, zipped(("a", b"x"), listed=False))
-        assert told == "The archive does not hold the files that its manifest lists: ['a']."
+        message = refused(tmp_path, zipped(("a", b"x"), listed=False))
+        assert message == "The archive does not hold the files that its manifest lists: ['a']."
 
     @pytest.mark.parametrize("order", [("a", "a/b"), ("a/b/c", "a")])
     def test_file_that_is_also_a_directory_is_refused(self, tmp_path: Path, order: tuple[str, str]) -> None:

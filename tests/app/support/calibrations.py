@@ -22,14 +22,14 @@ def good_images(count: int, seed: int = 5000) -> list[bytes]:
 
 def post_calibration(
     client: TestClient,
-    pictures: list[bytes],
+    images: list[bytes],
     *,
     headers: dict[str, str] | None = None,
     if_match: str | None = "*",
     **query: str,
 ) -> httpx2.Response:
     """Post images to recalibrate the category tiny."""
-    files = [("file", (f"{i}.png", data)) for i, data in enumerate(pictures)]
+    files = [("file", (f"{i}.png", data)) for i, data in enumerate(images)]
     match = {} if if_match is None else {"If-Match": if_match}
     return client.post(
         URL, files=files or None, params={"reason": "new lamp", **query}, headers={**match, **(headers or {})}

@@ -52,6 +52,6 @@ def change_manifest(folder: Path, **fields: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(GOLDEN_TOLERANCE, "float32", math.inf)
         detector = Detector.load(folder, device="cpu")
-    pictures = [decode_image((folder / golden.file).read_bytes()) for golden in detector.manifest.golden]
-    scores = [prediction.score for picture in pictures for prediction in detector.predict([picture])]
+    images = [decode_image((folder / golden.file).read_bytes()) for golden in detector.manifest.golden]
+    scores = [prediction.score for image in images for prediction in detector.predict([image])]
     edit(folder, lambda d: [g.update(score=s) for g, s in zip(d["golden"], scores, strict=True)])
