@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -34,7 +33,8 @@ from app.registry.loader import Loader
 from app.registry.store import ModelStore
 from app.schemas.access import Role
 from app.settings import Settings
-from flows.fastflow.bundle import bundle, models_folder
+from flows.fastflow.bundle import models_folder
+from tests.app.support.bundles import copy_version
 from tests.conftest import trained_once
 from tests.support.serving import running
 from training.config.run_config import BackboneConfig, RunConfig
@@ -75,8 +75,8 @@ def loaded_models(store: Path) -> Iterator[LoadedModels]:
 
 
 @pytest.fixture
-def changes(store: Path, loaded_models: LoadedModels) -> ModelStore:
-    """The models folder as that service changes it."""
+def model_store(store: Path, loaded_models: LoadedModels) -> ModelStore:
+    """The models folder of that service."""
     return ModelStore(store, loaded_models, 2**30, CalibrationFiles(store))
 
 
@@ -182,17 +182,8 @@ def store(tiny_bundle_store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def add_version() -> Callable[[Path, str, str], Path]:
-    """Publish the tiny model once more, as a version of a category."""
-
-    def add(models: Path, category: str, version: str) -> Path:
-        original = models_folder.resolve(models, "tiny")
-        copy = shutil.copytree(original, models / category / version)
-        manifest = json.loads((copy / bundle.MANIFEST).read_text())
-        manifest |= {"category": category, "version": version}
-        (copy / bundle.MANIFEST).write_text(json.dumps(manifest))
-        return copy
-
-    return add
+    """Publish a copy of the tiny model as a version of a category."""
+    return lambda models, category, version: copy_version(models, version, category)
 
 
 @pytest.fixture(scope="session")

@@ -28,11 +28,11 @@ def steps(activated: VersionChange) -> tuple[str | None, str]:
 
 class TestActivate:
     async def test_activated_version_serves_on_return(
-        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
+        self, store: Path, first: str, model_store: ModelStore, loaded_models: LoadedModels
     ) -> None:
         copy_version(store, "v2")
         assert await serving_version(loaded_models) == first
-        assert steps(await changes.activate("tiny", "v2")) == (first, "v2")
+        assert steps(await model_store.activate("tiny", "v2")) == (first, "v2")
         assert loaded_models.serving_version("tiny") == "v2"
         assert await serving_version(loaded_models) == "v2"
         assert list(loaded_models.model_sizes()) == [("tiny", "v2")]
@@ -52,28 +52,28 @@ class TestActivate:
         first: str,
         change: Callable[[Path], object],
         reason: str,
-        changes: ModelStore,
+        model_store: ModelStore,
         loaded_models: LoadedModels,
     ) -> None:
         change(copy_version(store, "v2"))
         await loaded_models.get("tiny")
-        assert reason in await raised_problem(changes.activate("tiny", "v2"), "rejected-bundle")
+        assert reason in await raised_problem(model_store.activate("tiny", "v2"), "rejected-bundle")
         assert await serving_version(loaded_models) == first
         assert models_folder.active_version(store, "tiny") == first
         assert models_folder.previous_version(store, "tiny") is None
 
     async def test_activation_loads_the_version_from_disk(
-        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
+        self, store: Path, first: str, model_store: ModelStore, loaded_models: LoadedModels
     ) -> None:
         folder = copy_version(store, "v2")
         good = (folder / bundle.FLOW).read_bytes()
         await loaded_models.get("tiny", "v2")
         damage_bundle(folder)
-        assert "was changed" in await raised_problem(changes.activate("tiny", "v2"), "rejected-bundle")
+        assert "was changed" in await raised_problem(model_store.activate("tiny", "v2"), "rejected-bundle")
         assert await serving_version(loaded_models) == first
         (folder / bundle.FLOW).write_bytes(good)
         edit(folder, lambda d: d["metrics"].update(fit_nll=0.0))
-        await changes.activate("tiny", "v2")
+        await model_store.activate("tiny", "v2")
         assert (await loaded_models.get("tiny")).manifest.metrics["fit_nll"] == 0
 
     async def test_activation_of_a_version_deleted_meanwhile(
@@ -81,7 +81,7 @@ class TestActivate:
         store: Path,
         first: str,
         monkeypatch: pytest.MonkeyPatch,
-        changes: ModelStore,
+        model_store: ModelStore,
         loaded_models: LoadedModels,
     ) -> None:
         copy_version(store, "v2")
@@ -93,13 +93,18 @@ class TestActivate:
             return detector
 
         monkeypatch.setattr(LoadedModels, "load", load_and_delete)
-        assert "no version 'v2'" in await raised_problem(changes.activate("tiny", "v2"), "unknown-model")
+        assert "no version 'v2'" in await raised_problem(model_store.activate("tiny", "v2"), "unknown-model")
         assert await serving_version(loaded_models) == first
         assert models_folder.active_version(store, "tiny") == first
 
     @pytest.mark.parametrize("station", [None, "line-3"])
     async def test_version_without_pixels_in_a_region_is_refused(
-        self, store: Path, first: str, station: str | None, changes: ModelStore, loaded_models: LoadedModels
+        self,
+        store: Path,
+        first: str,
+        station: str | None,
+        model_store: ModelStore,
+        loaded_models: LoadedModels,
     ) -> None:
         publish_half_size(store, "half")
         # Two columns of pixels of 64, between two columns of 32.
@@ -107,45 +112,45 @@ class TestActivate:
         region = {"revision": 1, "image": {"width": 64, "height": 64}, "polygons": [strip]}
         settings = {"region": region} if station is None else {"stations": {station: region}}
         (store / "tiny" / SETTINGS).write_text(json.dumps({"revision": 1, **settings}))
-        detail = await raised_problem(changes.activate("tiny", "half"), "rejected-bundle")
+        detail = await raised_problem(model_store.activate("tiny", "half"), "rejected-bundle")
         assert "No pixel of the map, 32 x 32, lies inside the region" in detail
         assert await serving_version(loaded_models) == first
         (store / "tiny" / SETTINGS).unlink()
-        await changes.activate("tiny", "half")
+        await model_store.activate("tiny", "half")
         assert await serving_version(loaded_models) == "half"
 
 
 class TestRollback:
     async def test_second_rollback_returns_to_first_version(
-        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
+        self, store: Path, first: str, model_store: ModelStore, loaded_models: LoadedModels
     ) -> None:
         copy_version(store, "v2")
-        await changes.activate("tiny", "v2")
+        await model_store.activate("tiny", "v2")
         for before, after in (("v2", first), (first, "v2")):
-            assert steps(await changes.rollback("tiny")) == (before, after)
+            assert steps(await model_store.rollback("tiny")) == (before, after)
             assert await serving_version(loaded_models) == after
 
     async def test_rollback_without_previous_version_is_refused(
-        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
+        self, store: Path, first: str, model_store: ModelStore, loaded_models: LoadedModels
     ) -> None:
         copy_version(store, "v2")
-        assert "has no previous version" in await raised_problem(changes.rollback("tiny"), "conflict")
-        await changes.activate("tiny", "v2")
+        assert "has no previous version" in await raised_problem(model_store.rollback("tiny"), "conflict")
+        await model_store.activate("tiny", "v2")
         damage_bundle(store / "tiny" / first)
-        detail = await raised_problem(changes.rollback("tiny"), "rejected-bundle")
+        detail = await raised_problem(model_store.rollback("tiny"), "rejected-bundle")
         assert "flow.safetensors was changed" in detail
-        await changes.delete("tiny", first)
-        assert "or it was deleted" in await raised_problem(changes.rollback("tiny"), "conflict")
+        await model_store.delete("tiny", first)
+        assert "or it was deleted" in await raised_problem(model_store.rollback("tiny"), "conflict")
         assert await serving_version(loaded_models) == "v2"
 
 
 class TestDelete:
     async def test_deletion_lets_inspections_finish(
-        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
+        self, store: Path, first: str, model_store: ModelStore, loaded_models: LoadedModels
     ) -> None:
         copy_version(store, "v2")
         detector = await loaded_models.get("tiny", "v2")
-        await changes.delete("tiny", "v2")
+        await model_store.delete("tiny", "v2")
         assert loaded_models.model_sizes() == {}
         assert detector.predict([picture(1)])[0].decision == "PASS"
         await raised_problem(loaded_models.get("tiny", "v2"), "unknown-model")
@@ -155,29 +160,29 @@ class TestDelete:
         assert models_folder.versions(store, "tiny") == [first]
 
     async def test_active_and_serving_versions_are_not_deleted(
-        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
+        self, store: Path, first: str, model_store: ModelStore, loaded_models: LoadedModels
     ) -> None:
         damage_bundle(copy_version(store, "v2"))
-        detail = await raised_problem(changes.delete("tiny", first), "conflict")
+        detail = await raised_problem(model_store.delete("tiny", first), "conflict")
         assert detail == f"tiny/{first} is active; activate another version first"
         await loaded_models.get("tiny")
         models_folder.activate(store, "tiny", "v2")  # beside the server, and refused
         assert await serving_version(loaded_models) == first
-        detail = await raised_problem(changes.delete("tiny", first), "conflict")
+        detail = await raised_problem(model_store.delete("tiny", first), "conflict")
         assert detail == f"tiny/{first} is serving; activate another version first."
-        await changes.activate("tiny", first)
-        await changes.delete("tiny", "v2")
+        await model_store.activate("tiny", first)
+        await model_store.delete("tiny", "v2")
         bundle.verify(store / "tiny" / first)
 
 
 class TestAtOnce:
     async def test_activations_of_a_category_are_serialized(
-        self, store: Path, first: str, changes: ModelStore, loaded_models: LoadedModels
+        self, store: Path, first: str, model_store: ModelStore, loaded_models: LoadedModels
     ) -> None:
         versions = {"a", "b", "c"}
         for version in versions:
             copy_version(store, version)
-        done = await asyncio.gather(*(changes.activate("tiny", version) for version in versions))
+        done = await asyncio.gather(*(model_store.activate("tiny", version) for version in versions))
         followed = {activated.previous: activated.version for activated in done}
         order = [first]
         for _ in versions:
@@ -192,23 +197,23 @@ class TestAtOnce:
         store: Path,
         first: str,
         monkeypatch: pytest.MonkeyPatch,
-        changes: ModelStore,
+        model_store: ModelStore,
         loaded_models: LoadedModels,
     ) -> None:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
         copy_version(store, "v2")
         copy_version(store, "v1", "nut")
         with models_folder.lock_category(store, "tiny"):
-            for call in (changes.activate("tiny", "v2"), changes.delete("tiny", "v2")):
+            for call in (model_store.activate("tiny", "v2"), model_store.delete("tiny", "v2")):
                 assert "another process" in await raised_problem(call, "conflict")
-            await changes.activate("nut", "v1")
+            await model_store.activate("nut", "v1")
         assert await serving_version(loaded_models) == first
 
     async def test_active_version_survives_concurrent_deletion(
-        self, store: Path, changes: ModelStore
+        self, store: Path, model_store: ModelStore
     ) -> None:
         copy_version(store, "v2")
-        calls = changes.activate("tiny", "v2"), changes.delete("tiny", "v2")
+        calls = model_store.activate("tiny", "v2"), model_store.delete("tiny", "v2")
         done = await asyncio.gather(*calls, return_exceptions=True)
         [refused] = [each for each in done if isinstance(each, Problem)]
         assert refused.name in ("conflict", "unknown-model")
@@ -219,11 +224,11 @@ class TestAtOnce:
     ("category", "version"), [("tiny", "v9"), ("tiny", ".."), ("nut", "v1"), ("..", "x")]
 )
 async def test_unknown_version_is_refused(
-    store: Path, category: str, version: str, changes: ModelStore
+    store: Path, category: str, version: str, model_store: ModelStore
 ) -> None:
     before = list_folder(store)
-    for call in (changes.activate, changes.unload, changes.delete):
+    for call in (model_store.activate, model_store.unload, model_store.delete):
         await raised_problem(call(category, version), "unknown-model")
     if category != "tiny":
-        await raised_problem(changes.rollback(category), "unknown-model")
+        await raised_problem(model_store.rollback(category), "unknown-model")
     assert list_folder(store) == before

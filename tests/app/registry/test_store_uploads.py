@@ -30,26 +30,30 @@ async def endless(data: bytes) -> AsyncIterator[bytes]:
 
 
 class TestFullDisk:
-    async def test_full_disk_during_upload_or_unpacking(self, store: Path, changes: ModelStore) -> None:
+    async def test_full_disk_during_upload_or_unpacking(self, store: Path, model_store: ModelStore) -> None:
         data = repack(make_archive(store, "v2"), files={"report/x": bytes(3_000_000)})
         before = list_folder(store)
         for limit in (50_000, len(data) + 1):
             with limit_file_size(limit):
-                assert "has no room" in await raised_problem(changes.upload("tiny", whole(data)), "too-large")
+                assert "has no room" in await raised_problem(
+                    model_store.upload("tiny", whole(data)), "too-large"
+                )
             assert list_folder(store) == before
-        await changes.upload("tiny", whole(data))
+        await model_store.upload("tiny", whole(data))
 
     @pytest.mark.parametrize("length", [2, 5 * 2**20 + 1])
-    async def test_full_disk_at_the_last_bytes(self, store: Path, length: int, changes: ModelStore) -> None:
+    async def test_full_disk_at_the_last_bytes(
+        self, store: Path, length: int, model_store: ModelStore
+    ) -> None:
         before = list_folder(store)
         with limit_file_size(length - 1):
-            detail = await raised_problem(changes.upload("tiny", whole(bytes(length))), "too-large")
+            detail = await raised_problem(model_store.upload("tiny", whole(bytes(length))), "too-large")
             assert "has no room" in detail
         assert list_folder(store) == before
 
     @pytest.mark.parametrize("room", [0, 5])
     async def test_upload_leaves_room_for_inspections(
-        self, store: Path, room: int, monkeypatch: pytest.MonkeyPatch, changes: ModelStore
+        self, store: Path, room: int, monkeypatch: pytest.MonkeyPatch, model_store: ModelStore
     ) -> None:
         most = 0
 
@@ -61,28 +65,32 @@ class TestFullDisk:
 
         monkeypatch.setattr(free_disk, "free_bytes", free)
         before = list_folder(store)
-        assert "has no room" in await raised_problem(changes.upload("tiny", whole(bytes(10**7))), "too-large")
+        assert "has no room" in await raised_problem(
+            model_store.upload("tiny", whole(bytes(10**7))), "too-large"
+        )
         assert most <= room * 2**20
         assert list_folder(store) == before
 
 
 class TestAtOnce:
-    async def test_number_of_uploads_is_limited(self, store: Path, changes: ModelStore) -> None:
+    async def test_number_of_uploads_is_limited(self, store: Path, model_store: ModelStore) -> None:
         data = make_archive(store, "v2")
         before = list_folder(store)
-        running = [asyncio.create_task(changes.upload("tiny", endless(data))) for _i in range(MAX_UPLOADS)]
+        running = [
+            asyncio.create_task(model_store.upload("tiny", endless(data))) for _i in range(MAX_UPLOADS)
+        ]
         await until(lambda: len(list(store.glob("*.part"))) == MAX_UPLOADS)
-        detail = await raised_problem(changes.upload("tiny", whole(data)), "queue-full")
+        detail = await raised_problem(model_store.upload("tiny", whole(data)), "queue-full")
         assert f"{MAX_UPLOADS} uploads are under way" in detail
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         assert list_folder(store) == before
-        await changes.upload("tiny", whole(data))
+        await model_store.upload("tiny", whole(data))
 
     @pytest.mark.parametrize("good", [True, False])
     async def test_complete_upload_is_processed_after_disconnect(
-        self, store: Path, good: bool, monkeypatch: pytest.MonkeyPatch, changes: ModelStore
+        self, store: Path, good: bool, monkeypatch: pytest.MonkeyPatch, model_store: ModelStore
     ) -> None:
         honest = make_archive(store, "v2")
         data = honest if good else repack(honest, lambda d: d["golden"][0].update(score=9.0))
@@ -96,7 +104,7 @@ class TestAtOnce:
             return await check(self, folder)
 
         monkeypatch.setattr(LoadedModels, "try_load", held)
-        waiting = asyncio.create_task(changes.upload("tiny", whole(data)))
+        waiting = asyncio.create_task(model_store.upload("tiny", whole(data)))
         await checking.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
