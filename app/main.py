@@ -142,11 +142,11 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     limits = ImageLimits(largest, settings.max_pixels)
     state.batcher = batcher = Batcher(settings.max_batch, telemetry.count_batch)
     stack.callback(batcher.close)
-    state.inspector = inspector = InspectionPipeline(
+    state.pipeline = pipeline = InspectionPipeline(
         limits, settings.decode_threads, batcher, store, history, telemetry
     )
-    stack.callback(inspector.close)
-    state.predictor = PredictHandler(settings, admission, batcher, loaded_models, inspector, history)
+    stack.callback(pipeline.close)
+    state.predictor = PredictHandler(settings, admission, batcher, loaded_models, pipeline, history)
     gauges = Gauges(state)
     telemetry.registry.register(gauges)
     stack.callback(telemetry.registry.unregister, gauges)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from app.scheduling.batcher import Batcher
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import predict as schemas
 from app.settings import Settings
+from flows.fastflow.detector import Detector
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class PredictHandler:
     admission: Admission
     batcher: Batcher
     loaded_models: LoadedModels
-    inspector: InspectionPipeline
+    pipeline: InspectionPipeline
     history: History
 
     async def predict(self, request: Request, category: str, params: PredictParams) -> Response:
@@ -128,41 +129,63 @@ class PredictHandler:
         async with _deadline(params, params.deadline):
             with ExitStack() as stack:
                 reservation = stack.enter_context(self.admission.reserve(category))
-                self._require_time(category, params, 1)
-                # Before the upload, but not for a repeated request, which needs no room. In the event loop,
-                # because requests that wait for a thread are not counted yet.
-                if params.store and params.idempotency_key is None:
-                    self.history.require_room(min(uploads.declared_size(request), self.settings.max_bytes))
+                self._require_capacity(request, category, params)
                 detector = await self.loaded_models.get(category, params.version)
                 body = await read(reservation)
-                number = len(body.upload.files)
-                self._require_time(category, params, number)  # many requests may have come meanwhile
-                reservation.hold_images(number)
-                texts = params.texts | {name: text for name, text in body.upload.texts.items() if text}
-                inspect = self._inspect_independently if body.independent else self._inspect
-                jobs = [
-                    inspect(PredictRequest(params, detector, texts, body.drawings, i), file, reservation)
-                    for i, file in enumerate(body.upload.files)
-                ]
-                results = await cancel_on_disconnect(request, _gather(jobs))
-                if number == 1 and not body.drawings:
-                    response = body.respond(results)
-                else:
-                    # Encoding megabytes as base64 would block the event loop. Count it twice: text and JSON.
-                    reservation.add_answer(
-                        2 * sum(answer.nbytes for answer in results if isinstance(answer, Answer))
-                    )
-                    response = await self.inspector.run_in_thread(category, partial(body.respond, results))
+                results = await self._inspect_all(request, params, detector, body, reservation)
+                response = await self._respond(category, body, results, reservation)
                 accounted = AccountedResponse(response, reservation)
                 stack.pop_all()
         return accounted
+
+    def _require_capacity(self, request: Request, category: str, params: PredictParams) -> None:
+        """Refuse a request before its upload if time or the history's room is short.
+
+        This runs in the event loop, because requests that wait for a thread are not counted yet. A request
+        with an idempotency key may be a repetition, which needs no room.
+        """
+        self._require_time(category, params, 1)
+        if params.store and params.idempotency_key is None:
+            self.history.require_room(min(uploads.declared_size(request), self.settings.max_bytes))
+
+    async def _inspect_all(
+        self,
+        request: Request,
+        params: PredictParams,
+        detector: Detector,
+        body: PredictBody,
+        reservation: Reservation,
+    ) -> Sequence[Answer | Problem]:
+        number = len(body.upload.files)
+        self._require_time(detector.manifest.category, params, number)
+        reservation.hold_images(number)
+        texts = params.texts | {name: text for name, text in body.upload.texts.items() if text}
+        inspect = self._inspect_independently if body.independent else self._inspect
+        jobs = [
+            inspect(PredictRequest(params, detector, texts, body.drawings, i), file, reservation)
+            for i, file in enumerate(body.upload.files)
+        ]
+        return await cancel_on_disconnect(request, _gather(jobs))
+
+    async def _respond(
+        self,
+        category: str,
+        body: PredictBody,
+        results: Sequence[Answer | Problem],
+        reservation: Reservation,
+    ) -> Response:
+        if len(results) == 1 and not body.drawings:
+            return body.respond([*results])
+        # Encoding megabytes as base64 would block the event loop. Count it twice: text and JSON.
+        reservation.add_answer(2 * sum(result.nbytes for result in results if isinstance(result, Answer)))
+        return await self.pipeline.run_in_thread(category, partial(body.respond, [*results]))
 
     async def _inspect(
         self, image: PredictRequest, file: forms.UploadedFile, reservation: Reservation
     ) -> Answer:
         if isinstance(file.data, Problem):
             raise file.data
-        answer = await self.inspector.inspect(image, file.data, reservation)
+        answer = await self.pipeline.inspect(image, file.data, reservation)
         reservation.add_answer(answer.nbytes)  # until the response exists
         return answer
 

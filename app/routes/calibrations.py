@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
 from app.database import clock
-from app.dependencies import AdmissionDep, Category, HistoryDep, InspectorDep, SettingsDep, StoreDep
+from app.dependencies import AdmissionDep, Category, HistoryDep, PipelineDep, SettingsDep, StoreDep
 from app.errors.problems import Problem
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
@@ -91,7 +91,7 @@ async def renew_calibration(
     response: Response,
     settings: SettingsDep,
     admission: AdmissionDep,
-    inspector: InspectorDep,
+    pipeline: PipelineDep,
     history: HistoryDep,
     store: StoreDep,
     caller: MayTune,
@@ -126,7 +126,7 @@ async def renew_calibration(
                     request_images.find_reviewed_images, history.database, category, station, others, since_ms
                 )
             chosen = await asyncio.to_thread(request_images.choose_images, uploaded, found, fitted)
-            work = request_images.measure_images(chosen, detector, inspector, history.files)
+            work = request_images.measure_images(chosen, detector, pipeline, history.files)
             measured = await cancel_on_disconnect(request, work)
 
         def check(there: ActiveCalibration | None) -> None:

@@ -131,7 +131,7 @@ async def _read(request: Request, category: str, predictor: PredictHandler, room
     # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
     room.hold(_JSON_TIMES * length + len(body) - length)
     parse = partial(incoming.parse, body, length, settings)
-    found = await predictor.inspector.run_in_thread(category, parse)
+    found = await predictor.pipeline.run_in_thread(category, parse)
     upload = Upload([UploadedFile(None, image) for image in found.images], found.texts)
     drawings = {drawn for name in found.outputs if (drawn := outgoing.OUTPUTS[name].drawn) is not None}
     respond = partial(outgoing.respond, outputs=found.outputs, identifier=found.id)
