@@ -21,7 +21,8 @@ from flows.fastflow.detector import Detector, bundle_calibrator
 from flows.fastflow.engines.device import DeviceError, pick_device
 from flows.fastflow.engines.engine import Engine, EngineKind, pick_engine
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.inference.scorer import NotNumbersError, Scorer
+from flows.fastflow.inference.scorer import Scorer
+from flows.fastflow.inference.tile_outputs import NotNumbersError
 from flows.fastflow.manifest import Precision
 
 logger = logging.getLogger("flowgauge.loader")

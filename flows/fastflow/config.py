@@ -14,11 +14,11 @@ MAX_SIDE = 16_384  # of an image, in pixels of the model
 
 
 class Geometry(BaseModel):
-    """How pictures are brought to the model's input size; recorded in the bundle.
+    """Fit of images to the model's input size; recorded in the bundle.
 
-    ``stretch`` resizes to the input size, whatever the aspect ratio; ``pad`` keeps the aspect ratio and fills
-    what is left of the input by reflection; ``tile`` covers the picture, at a scale that does not depend on
-    the input size, by tiles of the input size that overlap.
+    ``stretch`` resizes to the input size and may change the aspect ratio. ``pad`` keeps the aspect ratio and
+    fills the rest of the input by reflection. ``tile`` covers the image with overlapping tiles of the input
+    size, at a scale that does not depend on the input size.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -72,15 +72,15 @@ class Geometry(BaseModel):
             for name in ("overlap", "scale", "working_size", "max_pixels"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(
-                        f"geometry.{name} is of tiles alone; set geometry.fit to tile, or leave it out"
+                        f"geometry.{name} needs geometry.fit: tile; set it, or remove geometry.{name}"
                     )
         return self
 
     def require_room(self, input_size: tuple[int, int]) -> None:
-        """Check that the margins leave something of the input.
+        """Check that the margins leave at least half of the input.
 
         Raises:
-            ValueError: they take more than half of its height or width.
+            ValueError: the margins take more than half of its height or width.
         """
         if 4 * self.margin > min(input_size):
             raise ValueError(
@@ -90,7 +90,7 @@ class Geometry(BaseModel):
 
 
 class FlowConfig(BaseModel):
-    """The shape of the flows; recorded in the bundle, since the weights mean nothing without it."""
+    """Architecture of the flows; recorded in the bundle, because the weights need it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -113,7 +113,7 @@ class FlowConfig(BaseModel):
 
 
 class Scoring(BaseModel):
-    """How an image's score and its map are taken from energies, but for the Gaussian's share in the map."""
+    """Settings from energies to score and map, without the Gaussian's share in the map."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -137,7 +137,7 @@ class Scoring(BaseModel):
 
 
 class ScoreRule(Scoring):
-    """The whole of it; recorded in the bundle."""
+    """Complete settings from energies to score and map; recorded in the bundle."""
 
     gaussian: float = Field(
         default=0.25,

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: everything about a model but its weights."""
+"""Manifest of a bundle: everything about a model except its weights."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self, get_args
@@ -24,26 +24,27 @@ _Side = Annotated[int, Field(ge=32, le=4096)]
 _MapSide = Annotated[int, Field(ge=1, le=4096)]
 _Rate = Annotated[float, Field(gt=0, lt=1)]
 SampleBits = Annotated[int, Field(ge=8, le=MAX_SAMPLE_BITS)]
-# Halves take two; and what is built by an untrue number must be small enough to be compared with the file.
+# Coupling halves need two channels. The limit keeps a head built from a forged manifest small enough to
+# compare with its file.
 _Channels = Annotated[int, Field(ge=2, le=2**14)]
 
-# What engines compute in and, where they round in other places, which one: what is reduced has scores of its
-# own, and a calibration. In float32 all engines agree.
+# Precision of an engine, with the engine's name if it rounds in other places. In float32 all engines agree;
+# every reduced precision has its own scores and its own calibration.
 Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 MAX_MAPS = 8
-# Lists with an entry for each picture end at the first that is wrong: an error takes far more memory than it.
+# Validation of lists with an entry per image stops at the first error: errors take far more memory.
 _Statistics = Annotated[list[float], Field(max_length=2 * MAX_MAPS, fail_fast=True)]
 
 
 class _ManifestModel(BaseModel):
-    # A threshold that is not a number would pass every part, since no score is above it. What came is not
-    # shown in a traceback, which would write it all out for each error.
+    # A NaN threshold would pass every part, because no score is above it. Tracebacks hide the input, which
+    # would be written out for each error.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Backbone(_ManifestModel):
-    """The frozen backbone and what it was fed."""
+    """Frozen backbone and the normalisation of its input."""
 
     name: _Name
     weights_sha256: Sha256
@@ -54,14 +55,14 @@ class Backbone(_ManifestModel):
     std: list[float] = Field(max_length=16)
 
     @model_validator(mode="after")
-    def _one_of_each(self) -> Self:
+    def _require_equal_lengths(self) -> Self:
         if not len(self.out_indices) == len(self.channels) == len(self.strides):
             raise ValueError("out_indices, channels and strides must have one entry for each map")
         return self
 
 
 class Normalisation(_ManifestModel):
-    """How feature maps are normalised before the flows, see `normaliser.FeatureNormaliser`."""
+    """Normalisation of feature maps before the flows, see `normaliser.FeatureNormaliser`."""
 
     mode: Literal["channel", "layer"] = Field(
         description="by mean and deviation of each channel in training, or layer norm"
@@ -71,14 +72,14 @@ class Normalisation(_ManifestModel):
 
     @field_validator("pooling")
     @classmethod
-    def _odd(cls, pooling: int) -> int:
+    def _require_odd(cls, pooling: int) -> int:
         if pooling % 2 == 0:
             raise ValueError(f"must be odd; got {pooling}")
         return pooling
 
 
 class Gaussian(_ManifestModel):
-    """The Gaussian of positions beside the flows, see `gaussian.PositionGaussian`."""
+    """Gaussian of positions beside the flows, see `gaussian.PositionGaussian`."""
 
     sizes: tuple[tuple[_MapSide, _MapSide], ...] | None = Field(
         default=None,
@@ -89,7 +90,7 @@ class Gaussian(_ManifestModel):
 
 
 class ThresholdRecord(_ManifestModel):
-    """`flows.fastflow.calibration.conformal.Threshold` as stored."""
+    """Stored form of `flows.fastflow.calibration.conformal.ConformalThreshold`."""
 
     reject: float
     target_fpr: _Rate
@@ -99,7 +100,7 @@ class ThresholdRecord(_ManifestModel):
 
 
 class Calibration(_ManifestModel):
-    """Scores of held-out good images, and the map values that fix the heatmap's colours."""
+    """Scores of held-out good images, and the map values of the heatmap's colour scale."""
 
     scores: list[float] = Field(
         min_length=1,
@@ -117,25 +118,25 @@ class Calibration(_ManifestModel):
         default=None,
         max_length=_MAX_IMAGES,
         fail_fast=True,
-        description="what the whole picture added to each of `scores`; a region of interest leaves it out",
+        description="what the whole image added to each of `scores`; a region of interest leaves it out",
     )
     map_typical: float = Field(description="median map value of those images: the dark end")
     map_threshold: float = Field(description="pixel threshold: the middle of the colour scale")
 
     @model_validator(mode="after")
-    def _colours_have_two_ends(self) -> Self:
+    def _require_ordered_colours(self) -> Self:
         if not self.map_typical < self.map_threshold:
             raise ValueError(f"map_threshold must be above map_typical {self.map_typical}")
         return self
 
     @model_validator(mode="after")
-    def _a_picture_each(self) -> Self:
+    def _require_part_per_score(self) -> Self:
         if self.pictures is not None and len(self.pictures) != len(self.scores):
             raise ValueError(f"{len(self.scores)} scores need as many pictures; got {len(self.pictures)}")
         return self
 
     def statistics_fit(self, scales: int) -> bool:
-        """Whether there are none, or a row for each score with two numbers for each scale."""
+        """Check for a row per score with two numbers per scale; missing statistics are valid."""
         if self.statistics is None:
             return True
         rows = len(self.statistics) == len(self.scores)
@@ -143,7 +144,7 @@ class Calibration(_ManifestModel):
 
 
 class DataRecord(_ManifestModel):
-    """What the model was trained on."""
+    """Training data of the model."""
 
     fingerprint: Sha256
     licence: str | None
@@ -152,7 +153,7 @@ class DataRecord(_ManifestModel):
 
 
 class Golden(_ManifestModel):
-    """A picture that travels with the bundle, and the score it must get."""
+    """Image in the bundle and the score that it must get."""
 
     file: _Name
     score: float
@@ -162,7 +163,7 @@ class Golden(_ManifestModel):
 
 
 class Manifest(_ManifestModel):
-    """Everything about a model but its weights."""
+    """Everything about a model except its weights."""
 
     schema_version: Literal[1] = 1
     category: str
@@ -182,7 +183,7 @@ class Manifest(_ManifestModel):
     score: ScoreRule
     calibration: Calibration = Field(description="of the engine float32")
     reduced: dict[Precision, Calibration] = Field(
-        default={}, description="calibrations of engines of other precision: pictures scored by themselves"
+        default={}, description="calibrations of engines of other precision: images scored by themselves"
     )
     thresholds: dict[Precision, ThresholdRecord] = Field(
         min_length=1, description="by precision of the engine"
@@ -198,20 +199,20 @@ class Manifest(_ManifestModel):
 
     @field_validator("input_size")
     @classmethod
-    def _payable(cls, size: tuple[int, int]) -> tuple[int, int]:
+    def _require_small_input(cls, size: tuple[int, int]) -> tuple[int, int]:
         if size[0] * size[1] > MAX_INPUT_PIXELS:
             raise ValueError(f"has more than {MAX_INPUT_PIXELS:,} pixels; got {size}")
         return size
 
     @field_validator("golden")
     @classmethod
-    def _a_file_each(cls, golden: list[Golden]) -> list[Golden]:
+    def _require_distinct_files(cls, golden: list[Golden]) -> list[Golden]:
         if len({one.file for one in golden}) < len(golden):
-            raise ValueError("two entries name the same file, whose score need not be checked twice")
+            raise ValueError("two entries name the same file; list each file once")
         return golden
 
     @model_validator(mode="after")
-    def _complete_calibrations(self) -> Self:
+    def _require_complete_calibrations(self) -> Self:
         calibrations = {**self.reduced, "float32": self.calibration}
         if self.thresholds.keys() != calibrations.keys() or "float32" in self.reduced:
             raise ValueError(
@@ -227,7 +228,7 @@ class Manifest(_ManifestModel):
         return self
 
     @model_validator(mode="after")
-    def _a_size_for_each_map(self) -> Self:
+    def _require_size_per_map(self) -> Self:
         if self.gaussian.sizes is None:
             return self
         if len(self.gaussian.sizes) != len(self.backbone.channels):
@@ -238,21 +239,21 @@ class Manifest(_ManifestModel):
         return self
 
     @model_validator(mode="after")
-    def _room_for_pictures(self) -> Self:
+    def _require_room_for_images(self) -> Self:
         self.geometry.require_room(self.input_size)
         return self
 
     @model_validator(mode="after")
-    def _band_beyond_rejection(self) -> Self:
+    def _require_wider_review_rate(self) -> Self:
         if self.review_fpr is not None:
             for record in self.thresholds.values():
                 if self.review_fpr <= record.target_fpr:
                     raise ValueError(
-                        "review_fpr counts rejected parts too, so it must be more than target_fpr, "
+                        "review_fpr includes rejected parts, so it must be above target_fpr, "
                         f"{record.target_fpr:g}; got {self.review_fpr:g}"
                     )
         return self
 
     def calibration_of(self, precision: Precision) -> Calibration | None:
-        """The calibration of an engine, None where the bundle has none for it."""
+        """Return the calibration for an engine's precision; None if the bundle has none."""
         return self.calibration if precision == "float32" else self.reduced.get(precision)

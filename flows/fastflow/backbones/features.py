@@ -1,4 +1,4 @@
-"""From pictures to feature maps: a frozen timm backbone, convolutional or a plain vision transformer."""
+"""Feature maps of images from a frozen timm backbone, convolutional or a plain vision transformer."""
 
 import math
 from collections.abc import Sequence
@@ -15,39 +15,36 @@ from flows.fastflow.backbones.memory import count_module_bytes
 from flows.fastflow.backbones.uninitialised import Uninitialised
 from flows.fastflow.backbones.weights import Weights, WeightsError
 
-# Attention takes the square of their number in time, and where heads are mixed (CaiT) in memory too.
+# Attention takes time quadratic in their number, and with mixed heads (CaiT) memory too.
 MAX_PATCHES = 4096
 
 
 class FeatureExtractor(nn.Module):
-    """A frozen timm backbone that returns its feature maps at chosen stages or after chosen blocks.
+    """Frozen timm backbone that returns the feature maps of chosen stages or blocks.
 
-    One instance serves every category that was trained on the same weights and stages and, where the model
-    is built for one size of pictures, on that size. What lies behind the last stage or block asked for is not
-    computed. Of a transformer's tokens those of patches are laid out as a map, before the final norm; class,
-    distillation and register tokens are dropped.
+    One instance serves every category with the same weights and stages and, for a model of one input size,
+    the same size. Layers after the last requested stage or block are not computed. The patch tokens of a
+    transformer become a map, before the final norm; class, distillation and register tokens are dropped.
 
     Args:
         weights: the backbone's weights.
         out_indices: timm's indices, rising: of stages, e.g. (1, 2, 3) for strides 4, 8, 16, or of a
             transformer's blocks, from 0.
-        input_size: (height, width) of the pictures. Only models that are built for one size look at it, such
-            as transformers: their position embedding is resampled to it. None is the size they were trained
-            at.
+        input_size: (height, width) of the images, used only by models of one input size, such as
+            transformers, whose position embedding is resampled. None is the size of their training.
 
     Attributes:
-        input_size: the only size it takes, or None if it takes any.
+        input_size: the only input size, or None if any size is possible.
 
     Raises:
-        WeightsError: the model has no such stages, the weights do not fill it, or it cannot take pictures of
-            that size.
+        WeightsError: the model has no such stages, lacks weights, or does not support the input size.
     """
 
     def __init__(
         self, weights: Weights, out_indices: Sequence[int], input_size: tuple[int, int] | None = None
     ) -> None:
         super().__init__()
-        # timm returns maps in the order of the network whatever order is asked for, and each one once.
+        # timm returns each map once, in the order of the network.
         if not out_indices or out_indices[0] < 0 or list(out_indices) != sorted(set(out_indices)):
             raise WeightsError(f"out_indices must rise from 0 or more, such as (1, 2, 3); got {out_indices}")
         config = timm.get_pretrained_cfg(weights.name, allow_unregistered=False)
@@ -65,7 +62,7 @@ class FeatureExtractor(nn.Module):
                     weights.name, pretrained=False, features_only=True, out_indices=indices, **sized
                 )
         except (RuntimeError, AssertionError, IndexError, AttributeError, TypeError, ValueError) as error:
-            for_size = f" for pictures of {self.input_size}" if sized else ""
+            for_size = f" for images of {self.input_size}" if sized else ""
             why = _describe_stages(weights.name) if isinstance(error, IndexError) else str(error)
             raise WeightsError(
                 f"{weights.name} gives no feature maps at out_indices {indices}{for_size}: {why}"
@@ -80,7 +77,7 @@ class FeatureExtractor(nn.Module):
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.strides: tuple[int, ...] = tuple(info.reduction())
         self.backbone = backbone
-        # As Swin's, whose blocks compute with channels at the end.
+        # True for Swin, whose blocks compute with channels at the end.
         self._channels_at_the_end = str(getattr(backbone, "output_fmt", "NCHW")).endswith("NHWC")
         self.mean: tuple[float, ...] = tuple(config.mean)
         self.std: tuple[float, ...] = tuple(config.std)
@@ -107,7 +104,7 @@ class FeatureExtractor(nn.Module):
             Per stage or block i, (N, C_i, H / stride_i, W / stride_i) float32 (sizes round up).
 
         Raises:
-            ValueError: the images have another dtype or shape, or a size that the backbone does not take.
+            ValueError: the images have another dtype or shape, or a size that the backbone does not support.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise ValueError(
@@ -116,31 +113,31 @@ class FeatureExtractor(nn.Module):
             )
         if not self.accepts_size((images.shape[1], images.shape[2])):
             raise ValueError(
-                f"FeatureExtractor was built for pictures of {self.input_size} (height, width), the size of "
+                f"FeatureExtractor was built for images of {self.input_size} (height, width), the size of "
                 f"the position embedding of {self.name}; got {tuple(images.shape[1:3])}"
             )
         return self.compute(images)
 
     def compute(self, images: Tensor) -> list[Tensor]:
-        """What `forward` does, without a look at its input."""
-        # The permuted view is channels-last already, which is what convolutions like best.
+        """Compute feature maps without checking the input, see `forward`."""
+        # The permuted view is already channels-last, the fastest layout for convolutions.
         x = (images.permute(0, 3, 1, 2).to(self.offset.dtype) - self.offset) * self.gain
         maps: list[Tensor] = self.backbone(x)
         if self._channels_at_the_end:
             maps = [m.permute(0, 3, 1, 2) for m in maps]
-        return [m.float() for m in maps]  # of others only under autocast
+        return [m.float() for m in maps]  # another dtype only under autocast
 
     def accepts_size(self, size: tuple[int, int]) -> bool:
-        """Whether it can be given pictures of a size, (height, width)."""
+        """Check that the backbone supports images of a size, (height, width)."""
         return self.input_size is None or self.input_size == tuple(size)
 
     def layers(self) -> "FeatureExtractor":
-        """Itself, see `recorded_backbone.FrozenBackbone`."""
+        """Return itself, see `recorded.FrozenBackbone`."""
         return self
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device that the maps are computed on."""
         return self.offset.device
 
     @property
@@ -150,7 +147,7 @@ class FeatureExtractor(nn.Module):
 
 
 def _describe_stages(name: str) -> str:
-    """What stages a convolutional model has, in words."""
+    """Describe the stages of a convolutional model."""
     with Uninitialised():
         model: Any = timm.create_model(name, pretrained=False, features_only=True)
     strides = cast(FeatureInfo, model.feature_info).reduction()
@@ -158,26 +155,26 @@ def _describe_stages(name: str) -> str:
 
 
 def _require_whole_patches(backbone: Any, name: str, size: tuple[int, int]) -> None:
-    """Refuse sizes that do not divide into the model's patches, or give more than can be paid for."""
+    """Reject sizes that do not divide into the model's patches, or give too many patches."""
     patch = _patch_size(backbone)
     if patch is None:
         return
     if any(side % p for side, p in zip(size, patch, strict=True)):
         near = tuple(max(1, round(side / p)) * p for side, p in zip(size, patch, strict=True))
         raise WeightsError(
-            f"{name} cuts pictures into patches of {patch[0]} x {patch[1]} pixels, so the sides of "
-            f"input_size must be multiples of that; got {size}, near it is {near}"
+            f"{name} cuts images into patches of {patch[0]} x {patch[1]} pixels, so the sides of "
+            f"input_size must be multiples of that; got {size}, use {near} for example"
         )
     patches = (size[0] // patch[0]) * (size[1] // patch[1])
     if patches > MAX_PATCHES:
         raise WeightsError(
-            f"{name} would cut pictures of {size} into {patches} patches, and attention costs the square of "
-            f"that; at most {MAX_PATCHES} are computed: take a smaller input_size"
+            f"{name} would cut images of {size} into {patches} patches; the limit is {MAX_PATCHES}, because "
+            "attention costs the square of their number: use a smaller input_size"
         )
 
 
 def _patch_size(backbone: Any) -> tuple[int, int] | None:
-    """(height, width) of the patches of a transformer that cuts pictures into them and keeps their grid."""
+    """Return (height, width) of a transformer's patches; None if the model has no grid of patches."""
     model = getattr(backbone, "model", None)
     size = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if size is None:
@@ -187,26 +184,26 @@ def _patch_size(backbone: Any) -> tuple[int, int] | None:
 
 
 def _fill(backbone: Any, weights: Weights, native: tuple[int, int]) -> None:
-    """Load a backbone's weights, with the position embedding resampled where it takes another size."""
-    # timm wraps what describes its own intermediate outputs, as transformers do; others it takes apart
-    # into their stages, and "stages.0.conv" becomes "stages_0.conv".
+    """Load a backbone's weights, with the position embedding resampled for another input size."""
+    # timm wraps models that return intermediate outputs, such as transformers. It takes others apart into
+    # their stages, and "stages.0.conv" becomes "stages_0.conv".
     model = getattr(backbone, "model", backbone)
     state = {key.replace(".", "_", 1): value for key, value in weights.state.items()} | weights.state
-    found, patch = state.get("pos_embed"), _patch_size(backbone)
-    if found is not None and found.ndim == 3 and patch is not None:
+    embedding, patch = state.get("pos_embed"), _patch_size(backbone)
+    if embedding is not None and embedding.ndim == 3 and patch is not None:
         old = [side // p for side, p in zip(native, patch, strict=True)]
         new = list(model.patch_embed.grid_size)
-        # (1, tokens, D); those of class and other tokens, which have no place, come first.
-        prefix = found.shape[1] - math.prod(old)
+        # (1, tokens, D); class and other tokens, which have no position, come first.
+        prefix = embedding.shape[1] - math.prod(old)
         if old != new:
-            state["pos_embed"] = resample_abs_pos_embed(found, new, old, num_prefix_tokens=prefix)
+            state["pos_embed"] = resample_abs_pos_embed(embedding, new, old, num_prefix_tokens=prefix)
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise WeightsError(
-            f"the weights of {weights.name} are for pictures of {native} (height, width); timm fits them "
-            f"to no other input_size: {first}"
+            f"the weights of {weights.name} are for images of {native} (height, width); timm cannot adapt "
+            f"them to another input_size: {first}"
         ) from error
     if missing:
         raise WeightsError(f"the weights of {weights.name} lack {missing[:3]}")

@@ -1,4 +1,4 @@
-"""The memory that tensors take."""
+"""Memory of tensors and modules."""
 
 from collections.abc import Iterable
 
@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 
 def count_module_bytes(module: nn.Module) -> int:
-    """Memory of a module's parameters and buffers, in bytes."""
+    """Count the bytes of a module's parameters and buffers."""
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
 def count_tensor_bytes(tensors: Iterable[Tensor]) -> int:
-    """Memory of tensors, in bytes, each counted once however often it is among them."""
+    """Count the bytes of tensors, each storage once."""
     return sum({t.untyped_storage().data_ptr(): t.nbytes for t in tensors}.values())

@@ -1,7 +1,8 @@
-"""Backbones with the settings that go with them: those of the FastFlow paper, and ours.
+"""Presets: backbones with their settings, those of the FastFlow paper and our own.
 
-A preset is a part of a run: fields it does not name keep their defaults, and what the run's own file says
-wins. Plain data, and here because what serves lists the backbones too and must not import what trains.
+A preset is a part of a run's configuration: other fields keep their defaults, and the run's own file takes
+precedence. Presets are plain data of this package, because the service lists backbones without importing
+the training.
 """
 
 import difflib
@@ -11,23 +12,23 @@ from types import MappingProxyType
 from typing import Any
 
 PAPER = "fastflow-paper/"
-# What a run learns with that names no preset and no backbone.
+# Backbone of a run without a preset and a backbone.
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 
 class PresetError(ValueError):
-    """There is no such preset, or settings that none completes."""
+    """The preset is unknown, or no preset completes the settings."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A backbone and the settings of a run that go with it.
+    """Backbone and its settings of a run.
 
     Attributes:
-        name: how it is asked for: timm's name of the backbone, or that behind `fastflow-paper/`.
-        input_size: (height, width) of the pictures.
+        name: timm's name of the backbone, possibly after `fastflow-paper/`.
+        input_size: (height, width) of the images.
         out_indices: timm's indices of stages, or of a transformer's blocks, from 0.
-        sections: fields of further sections of the run, by section.
+        sections: fields of other sections of the run, by section.
     """
 
     name: str
@@ -37,11 +38,11 @@ class Preset:
 
     @property
     def backbone(self) -> str:
-        """timm's name of the backbone; without a tag, it stands for timm's default weights of that model."""
+        """timm's name of the backbone; a name without a tag means timm's default weights."""
         return self.name.removeprefix(PAPER)
 
     def settings(self) -> dict[str, Any]:
-        """The part of a run that it stands for, as it would be written in YAML."""
+        """Return the settings of a run in the structure of its YAML file."""
         return {
             "input_size": list(self.input_size),
             "backbone": {"name": self.backbone, "out_indices": list(self.out_indices)},
@@ -50,20 +51,20 @@ class Preset:
 
 
 def get_preset(name: str) -> Preset:
-    """The preset of a name.
+    """Return the preset of a name.
 
     Raises:
-        PresetError: there is none; the message names those there are.
+        PresetError: there is none; the message lists known names.
     """
-    found = PRESETS.get(name)
-    if found is None:
+    preset = PRESETS.get(name)
+    if preset is None:
         close = difflib.get_close_matches(name, PRESETS, 3)
         known = f"close names: {', '.join(close)}" if close else f"there are: {', '.join(PRESETS)}"
         raise PresetError(
-            f"there is no preset {name!r}; {known}. Any other model of timm: backbone.name and "
+            f"there is no preset {name!r}; {known}. For any other timm model set backbone.name and "
             "backbone.out_indices in the run's YAML"
         )
-    return found
+    return preset
 
 
 def _lite(number: int) -> Preset:
@@ -72,16 +73,16 @@ def _lite(number: int) -> Preset:
 
 
 def _dino(name: str, side: int) -> Preset:
-    # Depth and grid (24 x 24) of the paper's DeiT at 384 px; a conditioner half as wide as its input keeps
+    # Depth and grid (24 x 24) of the paper's DeiT at 384 px. A conditioner half as wide as its input makes
     # the flow cheaper than the blocks before it.
     flow = {"steps": 8, "hidden_ratio": 0.5, "hidden_limit": None}
     return Preset(name, (side, side), (7,), {"flow": flow})
 
 
-# As published: Yu et al. 2021, arXiv 2111.07677; input, stages or blocks, steps, kernels and hidden ratio,
-# which nothing limits.
+# From Yu et al. 2021, arXiv 2111.07677: input, stages or blocks, steps, kernels, and hidden ratio without a
+# limit.
 _RESNET = {"steps": 8, "hidden_ratio": 1.0, "hidden_limit": None}
-# What 3x3 kernels were measured with (docs/research/model.md).
+# Learning rate of the measurements of 3x3 kernels (docs/research/model.md).
 _FIT_3X3: dict[str, Any] = {"learning_rate": 2e-3}
 _TRANSFORMER: dict[str, dict[str, Any]] = {
     "flow": {"steps": 20, "hidden_ratio": 0.16, "hidden_limit": None, "kernels": "3-1"},
@@ -106,9 +107,9 @@ _PUBLISHED = (
 
 
 def _with_paper_training(published: Preset) -> Preset:
-    """The paper's architecture with the rest of its recipe, where the plain preset has ours."""
-    # Its layer norm, without the trained gain that implementations give it: the loss does not count that
-    # gain's Jacobian, and with it has no lower bound. Gradients are not clipped: none has such a norm.
+    """Combine the paper's architecture with the paper's training; the plain preset has our training."""
+    # The layer norm has no trained gain, unlike in implementations: the loss ignores the gain's Jacobian and
+    # would have no lower bound. The limit of gradient_clip is never reached, so gradients are not clipped.
     sections = {
         "normalisation": {"mode": "layer", "pooling": 1},
         "flow": {**published.sections["flow"], "clamp": 2.0, "permutation": "index"},
@@ -122,7 +123,7 @@ def _with_paper_training(published: Preset) -> Preset:
             "noise": 0.0,
             "precision": "float32",
         },
-        # Its score is that of the flow alone.
+        # The paper's score uses only the flow.
         "score": {"gaussian": 0.0, "picture": 0.0, "enlarging": "linear", "sharpness": 2.0},
     }
     return Preset(f"{PAPER}{published.name}", published.input_size, published.out_indices, sections)

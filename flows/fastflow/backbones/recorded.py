@@ -1,4 +1,4 @@
-"""The backbone that a bundle was trained on, known by its record until its layers are needed."""
+"""Backbone of a bundle, known by its record and built when its layers are needed."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class FrozenBackbone(Protocol):
-    """A frozen backbone, as engines and scorers know it.
+    """Interface of a frozen backbone for engines and scorers.
 
     Attributes:
-        name: timm's.
-        weights_sha256: `weights.digest` of its weights.
-        out_indices: of the stages or blocks whose maps it gives, see `features.FeatureExtractor`.
-        channels: of each map.
-        strides: of each map, in pixels.
-        mean: of the pixels that it was trained with, of 1.
+        name: timm's name.
+        weights_sha256: `weights.weights_digest` of its weights.
+        out_indices: indices of the stages or blocks with maps, see `features.FeatureExtractor`.
+        channels: channels of each map.
+        strides: stride of each map, in pixels.
+        mean: mean of the pixels in its training, in [0, 1].
         std: their standard deviation.
-        device: where its maps are computed.
+        device: device that the maps are computed on.
     """
 
     name: str
@@ -41,26 +41,26 @@ class FrozenBackbone(Protocol):
     def device(self) -> torch.device: ...
 
     def accepts_size(self, size: tuple[int, int]) -> bool:
-        """Whether it can be given pictures of a size, (height, width)."""
+        """Check that the backbone supports images of a size, (height, width)."""
 
     def layers(self) -> "FeatureExtractor":
-        """What computes the maps."""
+        """Return the module that computes the maps."""
 
 
 class RecordedBackbone:
-    """A backbone for pictures of one size, built by timm when something asks for its layers.
+    """Backbone for images of one size that timm builds when its layers are first needed.
 
-    timm takes two seconds to import. An engine that has kept the backbone compiled never asks. Use from one
-    thread at a time.
+    The import of timm takes two seconds. An engine with a cached compiled backbone does not need the layers.
+    Use from one thread at a time.
 
     Args:
-        record: of a bundle's manifest.
-        input_size: (height, width) of the pictures.
+        record: the backbone's entry in a bundle's manifest.
+        input_size: (height, width) of the images.
         folder: the models folder's `backbones/`.
-        device: where its maps are computed.
+        device: device that the maps are computed on.
 
     Raises:
-        WeightsError: the weights are missing or others.
+        WeightsError: the weights are missing or differ from the record.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RecordedBackbone:
         self._record = record
         self._input_size = input_size
         self._folder = folder
-        # Who computes with the layers keeps them; who compiled them can do without.
+        # A weak reference: an engine that computes with the layers keeps them; a compiled one does not.
         self._layers: Callable[[], FeatureExtractor | None] = lambda: None
         self._weights: Weights | None
         self._weights = load_kept_weights(self.name, folder, self.weights_sha256) or self._find()
@@ -90,8 +90,8 @@ class RecordedBackbone:
         """See `FrozenBackbone`.
 
         Raises:
-            WeightsError: the weights have gone, or fit no model of timm's.
-            BundleError: timm builds something else than was recorded.
+            WeightsError: the weights were deleted, or do not fit timm's model.
+            BundleError: timm builds another model than the recorded one.
         """
         from flows.fastflow.backbones.features import FeatureExtractor
 
@@ -106,7 +106,7 @@ class RecordedBackbone:
         return layers
 
     def free_weights(self) -> None:
-        """Keep no weights in memory for layers that nobody has asked for; they are read again if need be."""
+        """Free the weights of layers that were not built; they are read again if necessary."""
         self._weights = None
 
     def _find(self) -> Weights:
@@ -116,7 +116,7 @@ class RecordedBackbone:
 
 
 def record_backbone(backbone: FrozenBackbone) -> manifest.Backbone:
-    """What a bundle's manifest says of a backbone."""
+    """Create a backbone's entry in a manifest."""
     return manifest.Backbone(
         name=backbone.name,
         weights_sha256=backbone.weights_sha256,
@@ -129,24 +129,24 @@ def record_backbone(backbone: FrozenBackbone) -> manifest.Backbone:
 
 
 def describe_difference(backbone: FrozenBackbone, record: manifest.Backbone) -> str | None:
-    """What a backbone has otherwise than was recorded of one with the same weights and stages, in words."""
+    """Describe the first difference between a backbone and its record; None if there is none."""
     pairs: tuple[tuple[str, Sequence[float], Sequence[float]], ...] = (
         ("channels", backbone.channels, record.channels),
         ("strides", backbone.strides, record.strides),
         ("mean", backbone.mean, record.mean),
         ("std", backbone.std, record.std),
     )
-    for what, here, there in pairs:
-        if list(here) != list(there):
+    for name, actual, recorded in pairs:
+        if list(actual) != list(recorded):
             return (
-                f"{what} of {record.name} were {there} in training and are {list(here)} here; "
+                f"{name} of {record.name} were {recorded} in training and are {list(actual)} now; "
                 "is this another version of timm?"
             )
     return None
 
 
 def matches_manifest(backbone: FrozenBackbone, bundle: manifest.Manifest) -> bool:
-    """Whether a backbone is the one that a bundle was trained on."""
+    """Check that a backbone is the one of a bundle."""
     return (
         backbone.name == bundle.backbone.name
         and backbone.weights_sha256 == bundle.backbone.weights_sha256

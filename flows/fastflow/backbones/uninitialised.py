@@ -1,4 +1,4 @@
-"""Layers whose weights are loaded right after they are built need no weights of chance before."""
+"""Building of layers without random weights, for weights that are loaded right after."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -7,17 +7,17 @@ from torch import Tensor
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-# Of torch.nn.init those that draw and ask modes first. What else it and timm have comes down to the tensors'.
+# Functions of torch.nn.init that draw and respect modes. Others, and timm's, call the tensors' methods.
 _DRAW: Final = frozenset(
     {init.kaiming_uniform_, init.normal_, init.uniform_, Tensor.normal_, Tensor.uniform_}
 )
 
 
 class Uninitialised(TorchFunctionMode):
-    """Inside it nothing is drawn into tensors: they keep whatever lay in their memory.
+    """Context in which random initialisation is skipped: tensors keep the content of their memory.
 
-    Drawing is most of what building a backbone takes. Whoever builds so must fill every parameter, and see
-    to it that none is missing. Holds for the thread that enters it.
+    Random numbers take most of the time to build a backbone. The caller must fill every parameter. The
+    context applies to the thread that enters it.
     """
 
     def __torch_function__(
@@ -27,7 +27,7 @@ class Uninitialised(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call what draws nothing, and give back the tensor that would have been drawn into."""
+        """Call functions that do not draw; return the tensor unchanged for those that do."""
         del types
         kwargs = kwargs or {}
         if func in _DRAW:

@@ -1,6 +1,6 @@
-"""A backbone's weights, the folder they are kept in, and how two machines know they hold the same.
+"""Weights of a backbone, their digest, and the folder that keeps them.
 
-Nothing here needs timm, which takes seconds to import.
+This module does not need timm, whose import takes seconds.
 """
 
 import hashlib
@@ -16,32 +16,32 @@ from flows.fastflow.files.atomic_files import remove_abandoned, replacing
 
 State = dict[str, Tensor]
 
-# Beside a kept file: a run named it. Runs that name none would else take one category's for another.
+# Suffix of a mark beside a kept file that a run named. Other runs must not use such weights by accident.
 NAMED = ".named"
 _NAMED_TEXT = (
-    "These weights come from a file that a run named by backbone.weights. They serve; a training takes them "
-    "only by that name. Without this file, trainings that name no weights take them.\n"
+    "These weights come from a file that a run named with backbone.weights. Models use them; a training uses "
+    "them only by that name. Without this file, trainings that name no weights use them.\n"
 )
 
 
 class WeightsError(ValueError):
-    """Weights that are missing, damaged, or not those of the backbone asked for."""
+    """The weights are missing, damaged, or not those of the requested backbone."""
 
 
 class WeightsNotFoundError(WeightsError):
-    """No source has the weights; the message names every way to get them."""
+    """No source has the weights; the message lists all ways to get them."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors of a timm model under timm's names.
+    """Tensors of a timm model under timm's names.
 
     Attributes:
         name: timm's name of the model.
-        source: where they were found, for people.
-        sha256: `weights_digest` of the tensors: the same for the same weights, whatever file they lie in.
+        source: description of their source.
+        sha256: `weights_digest` of the tensors, independent of the file.
         state: the tensors.
-        named: whether a run named the file.
+        named: True if a run named the file.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Weights:
 
 
 def weights_digest(state: State) -> str:
-    """sha256 over names, dtypes, shapes and bytes of the tensors, sorted by name."""
+    """Compute the sha256 over names, dtypes, shapes and bytes of the tensors, sorted by name."""
     sha = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -62,38 +62,38 @@ def weights_digest(state: State) -> str:
 
 
 def save_weights(weights: Weights, folder: Path) -> Path:
-    """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic.
+    """Save weights in a `backbones/` folder under their name and digest. Idempotent and atomic.
 
-    Those of a file that a run named are marked, unless they are there without a mark already. What is there
-    and damaged is replaced.
+    Weights of a file that a run named are marked, unless the folder already has them without a mark. A
+    damaged file is replaced.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: the file cannot be written.
     """
     path = folder / f"{weights.name}-{weights.sha256[:12]}.safetensors"
     if not weights.named:
         _mark(path).unlink(missing_ok=True)
-    there = path.exists()
+    existed = path.exists()
     if load_kept_weights(weights.name, folder, weights.sha256) is None:
         remove_abandoned(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(path, sync=False) as temporary:
-            # Not `save_file`: of a full disk it tells by a SafetensorError, not an OSError.
+            # Not `save_file`, which reports a full disk as SafetensorError instead of OSError.
             temporary.write_bytes(save({k: v.contiguous() for k, v in weights.state.items()}))
-            if weights.named and not there:
+            if weights.named and not existed:
                 _mark(path).write_text(_NAMED_TEXT)
     return path
 
 
 def load_kept_weights(name: str, folder: Path | None, sha256: str) -> Weights | None:
-    """What `save_weights` kept, if it is there to the last bit; None otherwise, whatever is wrong with it.
+    """Load weights that `save_weights` kept; None if they are missing or damaged.
 
-    The digest covers timm's names and the shapes, so whether they are that model's need not be asked of timm.
+    The digest covers timm's names and the shapes, so timm need not check them.
     """
     for path in find_kept_files(name, folder, sha256):
         try:
             state = dict(load_file(path))
-        except (OSError, SafetensorError):  # `find_weights` says what is wrong with it
+        except (OSError, SafetensorError):  # `find_weights` reports the error
             continue
         if weights_digest(state) == sha256:
             return Weights(name, str(path), sha256, state)
@@ -101,13 +101,13 @@ def load_kept_weights(name: str, folder: Path | None, sha256: str) -> Weights | 
 
 
 def find_kept_files(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
-    """Where `save_weights` kept a backbone's weights: of a digest, or of any, but without those marked."""
+    """Find the kept files of a backbone with a digest; without a digest all unmarked ones."""
     files = _kept(name, folder, sha256)
     return files if sha256 is not None else [file for file in files if not _mark(file).exists()]
 
 
 def find_marked_files(name: str, folder: Path | None) -> list[Path]:
-    """Where it kept such as runs named: other runs do not take them."""
+    """Find the kept files that runs named, which other runs do not use."""
     return [file for file in _kept(name, folder, None) if _mark(file).exists()]
 
 
@@ -118,8 +118,8 @@ def _mark(path: Path) -> Path:
 def _kept(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
     if folder is None:
         return []
-    # Compared and not put into the pattern: a manifest may claim any name, such as "../x" or "*".
+    # Compared, not part of the pattern: a manifest may claim any name, such as "../x" or "*".
     begin = f"{name}-{(sha256 or '')[:12]}"
     files = [file for file in folder.glob("*.safetensors") if file.name.startswith(begin)]
-    # Nor is it another model whose name merely begins so.
+    # The length excludes other models whose names begin with this one.
     return sorted(file for file in files if len(file.stem) == len(name) + 13)

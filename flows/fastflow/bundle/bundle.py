@@ -1,9 +1,9 @@
-"""A trained model as a directory: verified when read, no pickle anywhere.
+"""Bundle: a trained model as a directory, verified when read and without pickle.
 
-manifest.json       what it is, the sha256 of each other file, thresholds and the scores behind them
+manifest.json       description, sha256 of each other file, thresholds and their calibration scores
 flow.safetensors    weights of the flows, statistics of the normalisation
-golden/             pictures with the scores they got, to be replayed
-report/             what the training found
+golden/             images with known scores, replayed when the bundle is loaded
+report/             results of the training
 """
 
 import hashlib
@@ -25,24 +25,24 @@ from flows.fastflow.manifest import MAX_FILES, Manifest
 MANIFEST = "manifest.json"
 FLOW = "flow.safetensors"
 MAX_BYTES = 4 * 2**30  # of a bundle
-MAX_MANIFEST = 64 * 2**20  # of 100,000 calibration pictures, in three precisions
+MAX_MANIFEST = 64 * 2**20  # enough for 100,000 calibration images in three precisions
 _FILE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class BundleError(ValueError):
-    """A bundle is damaged, does not fit this version of FlowGauge, or breaks its own promises."""
+    """A bundle is damaged, of an unsupported version, or contradicts its own manifest."""
 
 
 def is_valid_file_name(name: str) -> bool:
-    """Whether a file in a bundle can have this name, relative to the bundle's directory."""
+    """Check a file name, relative to the bundle's directory."""
     return len(name) <= 255 and _FILE.fullmatch(name) is not None
 
 
 def parse_manifest(data: bytes, origin: str) -> Manifest:
-    """Read a manifest from its bytes; `origin` names them in errors.
+    """Parse the bytes of a manifest; `origin` names them in errors.
 
     Raises:
-        BundleError: it is too large, not valid, or of another schema version.
+        BundleError: the manifest is too large, invalid, or of another schema version.
     """
     if len(data) > MAX_MANIFEST:
         raise BundleError(f"{origin} is larger than {MAX_MANIFEST:,} bytes")
@@ -51,34 +51,34 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
     except ValueError as error:
         raise BundleError(f"{origin} is not valid: the document: Invalid JSON: {error}") from error
     try:
-        # Not by model_validate_json, of which each error holds a copy of what it is about.
+        # Errors of model_validate_json would each hold a copy of their input.
         return Manifest.model_validate(document)
     except ValidationError as error:
         raise BundleError(f"{origin} is not valid: {describe_first_error(error)}") from error
 
 
 def describe_first_error(error: ValidationError) -> str:
-    """Where in a document the first fault lies, and what it is."""
-    # What came is left out, which may be all of a long document for each fault.
+    """Describe the position and the kind of the first error of a document."""
+    # Without the input, which may be a long document.
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"])) or "the document"
     return f"{where}: {first['msg']}"
 
 
 def read_manifest(bundle: Path) -> Manifest:
-    """Read a manifest without looking at the other files.
+    """Read a manifest without checking the other files.
 
     Raises:
-        BundleError: it is missing, not valid, or of another schema version.
+        BundleError: the manifest is missing, invalid, or of another schema version.
     """
     return _parse(bundle, _manifest_bytes(bundle))
 
 
 def manifest_sha256(bundle: Path, manifest: Manifest) -> str:
-    """The sha256 of the file that a manifest was read from.
+    """Compute the sha256 of the file that a manifest was read from.
 
     Raises:
-        BundleError: the file says something else by now.
+        BundleError: the file changed meanwhile.
     """
     data = _manifest_bytes(bundle)
     if _parse(bundle, data) != manifest:
@@ -90,14 +90,14 @@ def verify(bundle: Path) -> Manifest:
     """Read a manifest and check that the bundle holds exactly the files it lists, unchanged.
 
     Raises:
-        BundleError: a file is missing, extra, changed, too large, or no plain file; or a threshold is not the
-            one that the calibration scores give.
+        BundleError: a file is missing, extra, changed, too large, or not a regular file; or a threshold does
+            not follow from the calibration scores.
     """
     manifest = read_manifest(bundle)
     try:
         present = file_sizes(bundle, 2 * MAX_FILES)
     except FileError as error:
-        raise BundleError(f"{error}; a bundle has only plain files") from error
+        raise BundleError(f"{error}; a bundle has only regular files") from error
     except OSError as error:
         raise BundleError(f"{bundle} cannot be read") from error
     present.pop(MANIFEST, None)
@@ -106,9 +106,9 @@ def verify(bundle: Path) -> Manifest:
         raise BundleError(f"{bundle} does not hold the files that its manifest lists: {odd[:10]}")
     if sum(present.values()) > MAX_BYTES:
         raise BundleError(f"{bundle} has more than {MAX_BYTES:,} bytes")
-    strangers = {golden.file for golden in manifest.golden} - manifest.files.keys()
-    if strangers:
-        raise BundleError(f"{bundle} names golden pictures that it does not hold: {sorted(strangers)}")
+    missing = {golden.file for golden in manifest.golden} - manifest.files.keys()
+    if missing:
+        raise BundleError(f"{bundle} names golden images that it does not hold: {sorted(missing)}")
     for name, sha256 in manifest.files.items():
         if _sha256(bundle / name, present[name]) != sha256:
             raise BundleError(f"{bundle / name} was changed: its sha256 is not the manifest's")
@@ -117,10 +117,10 @@ def verify(bundle: Path) -> Manifest:
 
 
 def read_verified(bundle: Path, manifest: Manifest, name: str, max_bytes: int) -> bytes:
-    """The bytes of a file of a bundle, which are those that the manifest lists even if it changes meanwhile.
+    """Read a file of a bundle once and verify its sha256.
 
     Raises:
-        BundleError: the file is not there, is larger than `max_bytes`, or was changed.
+        BundleError: the file is missing, larger than `max_bytes`, or changed.
     """
     try:
         data = read_file(bundle / name, max_bytes)
@@ -139,28 +139,28 @@ def write(
     """Write all files of a bundle into an empty directory.
 
     Args:
-        folder: where they go.
-        manifest: its `files` is filled in here.
+        folder: an empty directory.
+        manifest: the manifest; `files` is filled in.
         tensors: the flows' weights and the normalisation's statistics.
-        files: further files by relative name, such as golden pictures and the report.
+        files: further files by relative name, such as golden images and the report.
 
     Raises:
-        BundleError: a name cannot be used, or the manifest is larger than any that is read.
+        BundleError: a name is not allowed, or the manifest is too large to be read again.
     """
     for name in files:
         if not is_valid_file_name(name) or name in (MANIFEST, FLOW):
             raise BundleError(f"{name!r} cannot be the name of a file in a bundle")
-    # Copied: neither maps laid out channels-last nor two names of one tensor can be saved.
+    # Copied: safetensors saves neither channels-last tensors nor two names of one tensor.
     weights = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     contents = {FLOW: save(weights), **files}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     complete = manifest.model_copy(update={"files": hashes})
     contents[MANIFEST] = complete.model_dump_json(indent=1).encode()
     if len(contents[MANIFEST]) > MAX_MANIFEST:
-        pictures = len(complete.calibration.scores)
+        images = len(complete.calibration.scores)
         raise BundleError(
             f"the manifest would have {len(contents[MANIFEST]):,} bytes, the limit is {MAX_MANIFEST:,}: it "
-            f"holds the scores of {pictures:,} calibration pictures; calibrate with fewer"
+            f"holds the scores of {images:,} calibration images; calibrate with fewer"
         )
     for name, data in contents.items():
         path = folder / name
@@ -172,7 +172,9 @@ def _manifest_bytes(bundle: Path) -> bytes:
     try:
         return read_file(bundle / MANIFEST, MAX_MANIFEST)
     except FileError as error:
-        raise BundleError(f"{error}; a bundle has only plain files, and a manifest no more bytes") from error
+        raise BundleError(
+            f"{error}; a bundle has only regular files, and a manifest at most that size"
+        ) from error
     except OSError as error:
         raise BundleError(f"{bundle} has no readable {MANIFEST}") from error
 
@@ -181,7 +183,7 @@ def _parse(bundle: Path, data: bytes) -> Manifest:
     manifest = parse_manifest(data, str(bundle / MANIFEST))
     if (manifest.category, manifest.version) != (bundle.parent.name, bundle.name):
         raise BundleError(
-            f"{bundle} says that it is {manifest.category}/{manifest.version}: it was moved or renamed"
+            f"{bundle} has the manifest of {manifest.category}/{manifest.version}: it was moved or renamed"
         )
     return manifest
 
@@ -194,12 +196,13 @@ def _sha256(path: Path, size: int) -> str:
 
 
 def _check_thresholds(bundle: Path, manifest: Manifest) -> None:
-    """A manifest must not promise a rate that its own calibration scores do not give."""
+    """Check that each threshold follows from its calibration scores."""
     for precision, record in manifest.thresholds.items():
         calibration = manifest.calibration_of(precision)
         assert calibration is not None  # noqa: S101  (the manifest has one for each threshold)
-        given = asdict(conformal.compute_threshold(calibration.scores, record.target_fpr))
-        if given != record.model_dump():
+        expected = asdict(conformal.compute_threshold(calibration.scores, record.target_fpr))
+        if expected != record.model_dump():
             raise BundleError(
-                f"{bundle}: the threshold for {precision} is not what its calibration scores give: {given}"
+                f"{bundle}: the threshold for {precision} does not follow from its calibration scores, "
+                f"which give {expected}"
             )

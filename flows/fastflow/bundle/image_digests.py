@@ -1,8 +1,8 @@
-"""Which pictures a bundle's flows were fitted to and calibrated with, and what tells sets of pictures apart.
+"""Digests of the images that a bundle's flows were fitted to or calibrated with.
 
-A calibration by pictures of the fit would promise too much, and a test on either flatters. A bundle keeps the
-first 16 digits of the sha256 of each file, sorted, a line each: of a million other pictures the chance that
-one is taken for one of a thousand of these is 5 in 10^11.
+A calibration with images of the fit would promise too much, and a test on either would look too good. A
+bundle keeps the first 16 digits of the sha256 of each file, sorted, one per line. Among a million other
+images, the chance that one is mistaken for one of a thousand of these is 5 in 10^11.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ _MAX_BYTES = 4 * 2**20
 
 
 class ImageDigests:
-    """The pictures that flows were fitted to, or calibrated with.
+    """Set of images, known by the first digits of their sha256.
 
     Args:
-        digests: their sha256, or the first digits of it.
+        digests: the sha256 of the images' files, or their first digits.
     """
 
     def __init__(self, digests: Iterable[str]) -> None:
@@ -42,24 +42,24 @@ class ImageDigests:
 
 
 def fingerprint(hashes: Iterable[str]) -> str:
-    """One sha256 for a set of files, whatever their names and order."""
+    """Compute one sha256 for a set of files, independent of their names and order."""
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
 
 
 def format_digests(hashes: Iterable[str]) -> bytes:
-    """The file of a bundle, of the sha256 of each picture's file."""
+    """Format the sha256 of images' files as a file of a bundle."""
     return "".join(f"{sha256[:_DIGITS]}\n" for sha256 in sorted(hashes)).encode()
 
 
 def read_digests(bundle: Path, manifest: Manifest, name: str = FIT_IMAGES) -> ImageDigests | None:
-    """Read a file of a bundle; None where it has none, as those made before there was one.
+    """Read digests from a bundle; None if it has no such file.
 
     Raises:
-        BundleError: the file was changed.
+        BundleError: the file was changed, or is not a list of digests.
     """
     if name not in manifest.files:
         return None
     lines = read_verified(bundle, manifest, name, _MAX_BYTES).decode("ascii", "replace").split()
     if any(len(line) != _DIGITS for line in lines):
-        raise BundleError(f"{bundle / name} is no list of digests")
+        raise BundleError(f"{bundle / name} is not a list of digests")
     return ImageDigests(lines)

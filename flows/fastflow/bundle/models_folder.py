@@ -1,8 +1,8 @@
-"""The models folder: categories, their versions, and the active one of each.
+"""Models folder: categories, their versions, and the active version of each.
 
 models/<category>/<version>/    a bundle, see bundle.py
-models/<category>/active        the version that serves and, in a second line, the one that served before it
-models/<category>/calibrations/<version>/    made later, of good pictures; see app/registry/calibrations.py
+models/<category>/active        the active version and, in a second line, the version before it
+models/<category>/calibrations/<version>/    later calibrations, see app/registry/calibrations.py
 models/backbones/               weights of frozen backbones, shared by all categories
 """
 
@@ -34,14 +34,14 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Pointer(NamedTuple):
-    """The content of a file `active`: the version that serves, and the one that served before it."""
+    """Content of a file `active`: the active version and the version before it."""
 
     active: str | None = None
     previous: str | None = None
 
 
 class UnknownModelError(BundleError):
-    """There is no such category or version in the models folder."""
+    """The models folder does not have this category or version."""
 
 
 class ModelConflictError(BundleError):
@@ -49,13 +49,13 @@ class ModelConflictError(BundleError):
 
 
 def is_category(name: str) -> bool:
-    """Tell whether a category can have this name."""
+    """Check the name of a category."""
     return name != BACKBONES and _CATEGORY.fullmatch(name) is not None
 
 
 def is_version(name: str) -> bool:
-    """Tell whether a version can have this name."""
-    # Files that lie beside the versions end so, such as the settings of a category.
+    """Check the name of a version."""
+    # Files beside the versions end in .json, such as the settings of a category.
     return (
         name not in (ACTIVE, CALIBRATIONS)
         and not name.endswith(".json")
@@ -64,17 +64,17 @@ def is_version(name: str) -> bool:
 
 
 def require_category(category: str) -> str:
-    """Return the category, or raise BundleError if it cannot be one."""
+    """Return the category, or raise BundleError if the name is not allowed."""
     if not is_category(category):
         raise BundleError(
-            f"{category!r} cannot be a category: up to 64 of a-z, 0-9, _ and -, starting with a letter or a "
-            f"digit, and not {BACKBONES!r}"
+            f"{category!r} is not a valid category: use up to 64 of a-z, 0-9, _ and -, starting with a "
+            f"letter or a digit, and not {BACKBONES!r}"
         )
     return category
 
 
 def categories(models: Path) -> list[str]:
-    """Categories with at least one version, sorted."""
+    """List the categories with at least one version, sorted."""
     if not models.is_dir():
         return []
     names = (d.name for d in models.iterdir() if d.is_dir())
@@ -82,7 +82,7 @@ def categories(models: Path) -> list[str]:
 
 
 def versions(models: Path, category: str) -> list[str]:
-    """Versions of a category, oldest first."""
+    """List the versions of a category, oldest first."""
     folder = models / category
     if not is_category(category) or not folder.is_dir():
         return []
@@ -90,12 +90,12 @@ def versions(models: Path, category: str) -> list[str]:
 
 
 def active_version(models: Path, category: str) -> str | None:
-    """Return the version that serves, None if none was activated or the file `active` is damaged."""
+    """Return the active version; None if there is none or the file `active` is damaged."""
     return _pointer(models, category).active
 
 
 def previous_version(models: Path, category: str) -> str | None:
-    """Return the version that served before the active one, None if there is none or it was deleted."""
+    """Return the version before the active one; None if there is none or it was deleted."""
     previous = _pointer(models, category).previous
     return previous if previous and _exists(models, category, previous) else None
 
@@ -104,8 +104,8 @@ def read_pointer(path: Path) -> Pointer:
     """Read a file `active`.
 
     Raises:
-        FileError: it names no version.
-        OSError: it does not exist or cannot be read.
+        FileError: the file names no version.
+        OSError: the file does not exist or cannot be read.
     """
     found = parse_pointer(read_file(path, 1000).decode(errors="replace"))
     if found.active is None:
@@ -127,25 +127,25 @@ def resolve(models: Path, category: str, version: str | None = None) -> Path:
     Raises:
         UnknownModelError: there is no such category or version.
     """
-    wanted = version or active_version(models, category)
-    if wanted is not None and _exists(models, category, wanted):
-        return models / category / wanted
+    name = version or active_version(models, category)
+    if name is not None and _exists(models, category, name):
+        return models / category / name
     known = versions(models, category)
     if not known:
         raise UnknownModelError(
             f"no model of category {category!r} in {models}; there are: "
             f"{', '.join(categories(models)) or 'none'}"
         )
-    if wanted is None:
+    if name is None:
         raise UnknownModelError(f"category {category!r} has no active version; there are: {known}")
-    raise UnknownModelError(f"category {category!r} has no version {wanted!r}; there are: {known}")
+    raise UnknownModelError(f"category {category!r} has no version {name!r}; there are: {known}")
 
 
 def activate(models: Path, category: str, version: str) -> str | None:
-    """Make a version the one that serves, in one atomic step; the one before is remembered.
+    """Make a version the active one in one atomic step, and record the version before it.
 
     Returns:
-        The version that served until now, which may be the same; None where none did.
+        The version that was active until now, possibly the same; None if there was none.
 
     Raises:
         UnknownModelError: there is no such category or version.
@@ -161,11 +161,11 @@ def activate(models: Path, category: str, version: str) -> str | None:
 
 
 def delete(models: Path, category: str, version: str) -> None:
-    """Remove a version that is not active, and the calibrations that were made for it.
+    """Delete a version that is not active, and its calibrations.
 
     Raises:
         UnknownModelError: there is no such category or version.
-        ConflictError: it is the active one.
+        ModelConflictError: the version is active.
     """
     resolve(models, category, version)
     with lock_category(models, category):
@@ -179,18 +179,18 @@ def delete(models: Path, category: str, version: str) -> None:
 
 
 def calibrations_folder(version: Path) -> Path:
-    """Return the folder of the calibrations that were made after a version."""
+    """Return the folder of a version's later calibrations."""
     return version.parent / CALIBRATIONS / version.name
 
 
 def describe_lost_calibrations(models: Path, category: str, before: str | None, version: str) -> list[str]:
-    """Say which calibrations do not hold any more when a version takes another's place.
+    """Describe the calibrations of the previous version that the active version lacks.
 
     Args:
         models: the models folder.
-        category: of both.
+        category: category of both versions.
         before: the version that was active.
-        version: the one that is now.
+        version: the active version.
     """
 
     def renewals(name: str) -> set[str]:
@@ -199,9 +199,8 @@ def describe_lost_calibrations(models: Path, category: str, before: str | None, 
     if before is None or not (lost := renewals(before) - renewals(version)):
         return []
     return [
-        f"{len(lost)} of the calibrations of the line and its stations that were made after {before} hold "
-        f"for it alone, and {version} has none in their place: flowgauge calibrate --category {category} "
-        "makes them"
+        f"{len(lost)} calibrations of the line and its stations apply only to {before}, and {version} has no "
+        f"replacement: make them with flowgauge calibrate --category {category}"
     ]
 
 
@@ -212,15 +211,15 @@ def publish(
 
     Args:
         models: the models folder.
-        manifest: its `files` is filled in here.
+        manifest: the manifest; `files` is filled in.
         tensors: the flows' weights and the normalisation's statistics.
-        files: further files by relative name, such as golden pictures and the report.
+        files: further files by relative name, such as golden images and the report.
 
     Returns:
         The bundle's directory.
 
     Raises:
-        BundleError: a name cannot be used.
+        BundleError: a name is not allowed.
         ConflictError: the version exists.
     """
     _require_free(models, manifest)
@@ -231,13 +230,13 @@ def publish(
 
 
 def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
-    """Rename a complete bundle, on the same disk, to where its manifest says that it belongs.
+    """Rename a complete bundle, on the same disk, to the category and version of its manifest.
 
     Returns:
         The bundle's directory.
 
     Raises:
-        BundleError: a name cannot be used.
+        BundleError: a name is not allowed.
         ConflictError: the version exists.
     """
     target = _require_free(models, manifest)
@@ -246,25 +245,23 @@ def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
     try:
         staged.rename(target)
     except OSError:
-        _require_free(models, manifest)  # somebody else was faster
+        _require_free(models, manifest)  # another process published the version first
         raise
     return target
 
 
 @contextmanager
 def lock_category(models: Path, category: str) -> Iterator[None]:
-    """Hold a category against other processes that change it too.
+    """Lock a category against changes by other processes.
 
     Raises:
-        ConflictError: another one has held it for half a minute.
+        ModelConflictError: another process holds the lock for half a minute.
     """
     try:
         with FileLock(models / category / ".lock", timeout=_LOCK_SECONDS):
             yield
     except Timeout as error:
-        raise ModelConflictError(
-            f"another process has been changing {category!r} for long; try again"
-        ) from error
+        raise ModelConflictError(f"another process is changing {category!r}; try again later") from error
 
 
 def _pointer(models: Path, category: str) -> Pointer:
@@ -286,10 +283,10 @@ def _require_free(models: Path, manifest: Manifest) -> Path:
     require_category(manifest.category)
     if not is_version(manifest.version):
         raise BundleError(
-            f"{manifest.version!r} cannot be a version: up to 64 letters, digits, '.', '_' and '-', starting "
-            f"with a letter or a digit, not ending in .json and not {ACTIVE!r} or {CALIBRATIONS!r}"
+            f"{manifest.version!r} is not a valid version: use up to 64 letters, digits, '.', '_' and '-', "
+            f"starting with a letter or a digit, not ending in .json and not {ACTIVE!r} or {CALIBRATIONS!r}"
         )
     target = models / manifest.category / manifest.version
     if target.exists() or target.is_symlink():
-        raise ModelConflictError(f"{target} exists already; versions are never overwritten")
+        raise ModelConflictError(f"{target} already exists; versions are never overwritten")
     return target

@@ -1,4 +1,4 @@
-"""Calibration: good pictures that no fit has seen are scored, and what a score means follows from them."""
+"""Calibration of scores with good images that no fit has seen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,42 +13,40 @@ from flows.fastflow.calibration.conformal import ConformalThreshold
 from flows.fastflow.imaging.heatmap import ColourScale
 from flows.fastflow.manifest import Calibration
 
-# The bundle's own; one made later of pictures of the line, for all its stations or for one of them.
+# Made with the bundle; or later from images of the line, for all its stations or for one station.
 CalibrationSource = Literal["bundle", "line", "station"]
 
 Decision = Literal["PASS", "REVIEW", "REJECT"]
 
 
 class ModelOutput(Protocol):
-    """What a model found in a picture, see `Scored`."""
+    """Scores of one image, see `ScoredImage`."""
 
     @property
     def raw_score(self) -> float:
-        """The image score as the model gives it, before a calibration ranks that of a region."""
+        """Image score of the model, before a calibration maps that of a region."""
 
     @property
-    def score_map(self) -> NDArray[np.float32]:
-        """The map."""
+    def score_map(self) -> NDArray[np.float32]: ...
 
     @property
     def image_part(self) -> float | None:
-        """What the whole picture adds to the score; None where a region of interest leaves it out."""
+        """Share of the whole image in the score; None if a region of interest excludes it."""
 
     @property
-    def statistics(self) -> tuple[float, ...]:
-        """Of the features."""
+    def statistics(self) -> tuple[float, ...]: ...
 
 
 @dataclass(frozen=True)
 class ImageMeasurement:
-    """What a calibration takes from one good picture.
+    """Measurement of one good image for a calibration.
 
     Attributes:
         score: image score.
-        image_part: what the whole picture added to it.
+        image_part: share of the whole image in the score, see `ScoredImage`.
         peak: largest value of its map.
         median: median of its map.
-        statistics: see `Scored`.
+        statistics: see `ScoredImage`.
     """
 
     score: float
@@ -58,39 +56,39 @@ class ImageMeasurement:
     statistics: tuple[float, ...]
 
 
-def measure_image(found: ModelOutput) -> ImageMeasurement:
-    """Take from what a model found in a good picture what a calibration needs.
+def measure_image(output: ModelOutput) -> ImageMeasurement:
+    """Extract the values that a calibration needs from the scores of a good image.
 
     Raises:
-        ValueError: only a region of the picture was scored.
+        ValueError: only a region of the image was scored.
     """
-    if found.image_part is None:
-        raise ValueError("a calibration is made of whole pictures; of this one a region was scored")
+    if output.image_part is None:
+        raise ValueError("a calibration needs whole images; only a region of this one was scored")
     return ImageMeasurement(
-        score=found.raw_score,
-        image_part=found.image_part,
-        peak=float(found.score_map.max()),
-        median=float(np.median(found.score_map)),
-        statistics=found.statistics,
+        score=output.raw_score,
+        image_part=output.image_part,
+        peak=float(output.score_map.max()),
+        median=float(np.median(output.score_map)),
+        statistics=output.statistics,
     )
 
 
 def calibrate(measurements: Sequence[ImageMeasurement], target_fpr: float) -> Calibration:
-    """Make a calibration of good pictures.
+    """Calibrate with good images.
 
-    The image threshold follows from the scores, at any rate. The pixel threshold is the same rule applied to
-    the largest value of each picture's map, at `target_fpr`: a good part shows no pixel above it but in that
-    share of cases. It is also the middle of the heatmaps' colours, whose dark end is the median of the maps'
-    medians.
+    The scores give the image threshold for any rate. The same rule, applied to the largest map value of each
+    image at `target_fpr`, gives the pixel threshold: at most that share of good parts shows a pixel above
+    it. The pixel threshold is also the middle of the heatmaps' colour scale. The dark end is the median of
+    the maps' medians.
 
     Args:
-        measurements: of good pictures that no fit has seen, at least one, in any order.
+        measurements: measurements of at least one good image that no fit has seen, in any order.
         target_fpr: share of good parts that may be rejected.
 
     Raises:
-        ValueError: there are no pictures, or a value that is not finite.
+        ValueError: there are no images, or a value is not finite.
     """
-    # First of all, as it refuses what cannot be calibrated with.
+    # First, because it validates the measurements.
     pixel = conformal.compute_threshold([one.peak for one in measurements], target_fpr).reject
     order = np.argsort([one.score for one in measurements], kind="stable")
     ordered = [measurements[i] for i in order]
@@ -100,18 +98,18 @@ def calibrate(measurements: Sequence[ImageMeasurement], target_fpr: float) -> Ca
         statistics=[list(one.statistics) for one in ordered],
         pictures=[one.image_part for one in ordered],
         map_typical=typical,
-        # Maps of pictures without any structure are flat, and colours need two ends.
+        # Maps of images without structure are flat, and a colour scale needs two ends.
         map_threshold=max(pixel, typical + 1e-3 * max(1.0, abs(typical))),
     )
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where decisions are taken.
+    """Thresholds of a decision.
 
     Attributes:
         calibrator: the calibration in force.
-        reject: REJECT above it, with what it certifies.
+        reject: threshold above which the decision is REJECT, with its guarantee.
         review: REVIEW above it and up to `reject`; None without a review band.
     """
 
@@ -120,25 +118,25 @@ class Thresholds:
     review: float | None
 
     def decide(self, score: float) -> Decision:
-        """Take the decision on a score."""
+        """Decide about a score."""
         if score > self.reject.reject:
             return "REJECT"
         return "REVIEW" if self.review is not None and score > self.review else "PASS"
 
 
 class Calibrator:
-    """A calibration in force: scores to p-values, rates to thresholds, maps to colours.
+    """Calibration in force: scores to p-values, rates to thresholds, maps to colours.
 
     Args:
-        calibration: as recorded.
-        target_fpr: rate where nobody asks for another.
-        review_fpr: likewise, of the review band; None for no band.
-        source: whose calibration it is.
-        identifier: tells it from others, in answers and logs.
+        calibration: the recorded calibration.
+        target_fpr: default rate of rejected good parts.
+        review_fpr: default rate of the review band; None for no band.
+        source: origin of the calibration.
+        identifier: name of the calibration in answers and logs.
 
     Attributes:
-        scores: of the calibration pictures, float64, sorted, not to be written to.
-        colour_scale: of heatmaps; its middle is the pixel threshold.
+        scores: scores of the calibration images, float64, sorted, read-only.
+        colour_scale: colour scale of heatmaps; its middle is the pixel threshold.
     """
 
     def __init__(
@@ -161,46 +159,45 @@ class Calibrator:
 
     @cached_property
     def threshold(self) -> ConformalThreshold:
-        """The threshold at the rate where nobody asks for another."""
+        """Threshold at the default rate."""
         return self.threshold_at(self.target_fpr)
 
     def threshold_at(self, target_fpr: float) -> ConformalThreshold:
-        """The threshold at a rate, and what it promises."""
+        """Compute the threshold for a rate."""
         return conformal.compute_threshold(self.scores, target_fpr)
 
     @cached_property
     def default_thresholds(self) -> Thresholds:
-        """The thresholds where nobody asks for other rates."""
+        """Thresholds at the default rates."""
         return self.thresholds(None, self.review_fpr)
 
     def thresholds(self, target_fpr: float | None, review_fpr: float | None) -> Thresholds:
-        """The thresholds at these rates.
+        """Compute the thresholds for these rates.
 
         Args:
-            target_fpr: of rejected good parts; None for the calibration's own.
-            review_fpr: of good parts rejected or reviewed; None for no review band.
+            target_fpr: rate of rejected good parts; None for the default.
+            review_fpr: rate of good parts that are rejected or reviewed; None for no review band.
         """
         reject = self.threshold if target_fpr is None else self.threshold_at(target_fpr)
         if review_fpr is None:
             return Thresholds(self, reject, None)
-        # Where calibration has few images both rates may end at the same score: the band is then empty.
+        # With few calibration images both rates may give the same score: the band is then empty.
         return Thresholds(self, reject, min(self.threshold_at(review_fpr).reject, reject.reject))
 
-    def score(self, found: ModelOutput) -> float:
-        """The image score of a picture that `p_value` and `at` hold of.
+    def score(self, output: ModelOutput) -> float:
+        """Return the image score to compare with `p_value` and thresholds.
 
-        Where a region of interest leaves the whole picture out, or no such score would reach a threshold of
-        whole pictures, it becomes the score that is as rare: the calibration's pictures are ranked without
-        their whole-picture parts, too, and a rank means the same of both. Since a region cannot raise what is
-        ranked, thresholds promise the same of it. A calibration that has not recorded the parts leaves the
-        score as it is.
+        If a region of interest excludes the whole image's part, the score would hardly reach a threshold of
+        whole images. It is then mapped to the score of the same rank: the calibration images are ranked
+        without their whole-image parts too. A region cannot raise the ranked score, so the thresholds keep
+        their guarantee. A calibration without recorded parts leaves the score unchanged.
         """
-        if found.image_part is None and self._ranks is not None:
-            return self._ranks.score(found.raw_score)
-        return found.raw_score
+        if output.image_part is None and self._ranks is not None:
+            return self._ranks.score(output.raw_score)
+        return output.raw_score
 
     def p_value(self, score: float) -> float:
-        """The share of good pictures that score at least so high, see `conformal.p_value`."""
+        """Compute the share of good images with at least this score, see `conformal.p_value`."""
         return conformal.p_value(score, self.scores)
 
     @cached_property
@@ -212,20 +209,20 @@ class Calibrator:
 
 
 class _RankMapping:
-    """Which score of whole pictures is as rare as one without the whole picture's part.
+    """Mapping from scores without the whole image's part to full scores of the same rank.
 
     Args:
-        pixels: scores of the calibration's pictures without that part, in any order.
-        scores: with it, in any order.
+        pixels: scores of the calibration images without that part, in any order.
+        scores: their full scores, in any order.
     """
 
     def __init__(self, pixels: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
         self._pixels, self._scores = np.sort(pixels), np.sort(scores)
 
     def score(self, pixels: float) -> float:
-        """As many of the scores are at least this as of those without the part are at least `pixels`.
+        """Return the full score of the same rank as `pixels`.
 
-        Between two of them by interpolation, beyond all as far as it is beyond.
+        Interpolated between two ranks; beyond the ends the distance to the end is kept.
         """
         below = int(np.searchsorted(self._pixels, pixels))
         if below == len(self._pixels):

@@ -1,4 +1,4 @@
-"""What a score means: conformal p-values, and the threshold that keeps a promised rate.
+"""Conformal p-values of scores, and thresholds that keep a promised false-reject rate.
 
 The scores s_1, ..., s_n of n good images that no training has seen are the calibration set. For a
 good image whose score s is exchangeable with them,
@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ConformalThreshold:
-    """Reject where score > ``reject``.
+    """Threshold of a false-reject rate: reject if score > ``reject``.
 
-    ``certified`` says whether the false-reject rate is at most ``target_fpr``, averaged over
-    calibration sets. It is not where n < 1 / target_fpr - 1: then ``reject`` is the largest calibration
-    score. The rate ``achievable_fpr`` is promised in any case.
+    ``certified`` is true if the false-reject rate is at most ``target_fpr``, averaged over calibration
+    sets. It is false for n < 1 / target_fpr - 1; ``reject`` is then the largest calibration score. The rate
+    ``achievable_fpr`` holds in any case.
     """
 
     reject: float
@@ -42,7 +42,7 @@ class ConformalThreshold:
 
 
 def p_value(score: float, calibration: Sequence[float] | NDArray[Any]) -> float:
-    """The share of good images that would score at least ``score``, in [1 / (n + 1), 1].
+    """Compute the share of good images that score at least ``score``, in [1 / (n + 1), 1].
 
     Raises:
         ValueError: no calibration scores, or a score that is NaN or infinite.
@@ -54,10 +54,10 @@ def p_value(score: float, calibration: Sequence[float] | NDArray[Any]) -> float:
 
 
 def compute_threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: float) -> ConformalThreshold:
-    """The lowest threshold for ``target_fpr``, or the highest there is where n is too small for it.
+    """Compute the lowest threshold for ``target_fpr``, or the highest possible one if n is too small.
 
     Args:
-        calibration: the scores of n good images, in any order.
+        calibration: scores of n good images, in any order.
         target_fpr: share of good images that may be rejected, in (0, 1).
 
     Raises:
@@ -65,13 +65,13 @@ def compute_threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: f
     """
     scores = _require_finite(calibration)
     n = len(scores)
-    asked = threshold_rank(n, target_fpr)
-    place = max(asked, 1)
+    exact = threshold_rank(n, target_fpr)
+    rank = max(exact, 1)
     return ConformalThreshold(
-        reject=float(np.sort(scores)[n - place]),
+        reject=float(np.sort(scores)[n - rank]),
         target_fpr=target_fpr,
-        certified=asked >= 1,
-        achievable_fpr=place / (n + 1),
+        certified=exact >= 1,
+        achievable_fpr=rank / (n + 1),
         n_calibration=n,
     )
 
@@ -79,11 +79,11 @@ def compute_threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: f
 def false_reject_band(
     n_calibration: int, n_test: int, target_fpr: float, confidence: float = 0.99
 ) -> tuple[int, int]:
-    """The fewest and the most of ``n_test`` good images that chance alone would let be rejected.
+    """Compute the range of rejected images that chance alone explains, of ``n_test`` good ones.
 
-    The number rejected by :func:`compute_threshold` follows BetaBinomial(n_test, l, n + 1 - l) where scores
-    have no ties. The band is central and both its ends belong to it: at least ``confidence`` of
-    all calibration and test sets end inside.
+    The number rejected by :func:`compute_threshold` follows BetaBinomial(n_test, l, n + 1 - l) if scores
+    have no ties. The band is central and includes both ends: at least ``confidence`` of all calibration and
+    test sets lie inside.
 
     Raises:
         ValueError: no images, or a rate or a confidence that is not in (0, 1).
@@ -92,22 +92,22 @@ def false_reject_band(
         raise ValueError(f"a band needs calibration and test images; got {n_calibration} and {n_test}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
-    from scipy.stats import betabinom  # takes a second, which serving need not wait for
+    from scipy.stats import betabinom  # imported late: it takes a second, and serving does not need it
 
-    place = max(threshold_rank(n_calibration, target_fpr), 1)
-    law = betabinom(n_test, place, n_calibration + 1 - place)
+    rank = max(threshold_rank(n_calibration, target_fpr), 1)
+    law = betabinom(n_test, rank, n_calibration + 1 - rank)
     return int(law.ppf((1 - confidence) / 2)), int(law.ppf((1 + confidence) / 2))
 
 
 def realised_range(n_calibration: int, target_fpr: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Where the false-reject rate that one split calibration really gives is to be expected.
+    """Compute the interval in which the false-reject rate of one split calibration lies.
 
-    The central interval of Beta(l, n + 1 - l), the law of that rate over calibration sets.
+    It is the central interval of Beta(l, n + 1 - l), the law of that rate over calibration sets.
 
     Args:
-        n_calibration: n, the calibration images.
-        target_fpr: the rate asked for; where n is too small for it, l is 1.
-        confidence: the chance that the rate lies between the two.
+        n_calibration: n, the number of calibration images.
+        target_fpr: the requested rate; l is 1 if n is too small for it.
+        confidence: probability that the rate lies in the interval.
 
     Raises:
         ValueError: no images, or a rate or a confidence that is not in (0, 1).
@@ -116,25 +116,27 @@ def realised_range(n_calibration: int, target_fpr: float, confidence: float = 0.
         raise ValueError(f"a range needs calibration images; got {n_calibration}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
-    from scipy.special import betaincinv  # takes a moment, which serving need not wait for
+    from scipy.special import betaincinv  # imported late: serving does not need it
 
-    place = max(threshold_rank(n_calibration, target_fpr), 1)
+    rank = max(threshold_rank(n_calibration, target_fpr), 1)
     tail = (1 - confidence) / 2
-    low, high = (betaincinv(place, n_calibration + 1 - place, q) for q in (tail, 1 - tail))
+    low, high = (betaincinv(rank, n_calibration + 1 - rank, q) for q in (tail, 1 - tail))
     return float(low), float(high)
 
 
 def threshold_rank(n: int, target_fpr: float) -> int:
-    """l = floor(target_fpr (n + 1)): the threshold is the l-th largest of n scores; 0 where n is too small.
+    """Compute l = floor(target_fpr (n + 1)); 0 if n is too small.
+
+    The threshold is the l-th largest of n scores.
 
     Raises:
-        ValueError: a rate that is not in (0, 1).
+        ValueError: the rate is not in (0, 1).
     """
     if not 0 < target_fpr < 1:
-        raise ValueError(f"target_fpr must lie in (0, 1), as 0.01 for 1 %; got {target_fpr}")
+        raise ValueError(f"target_fpr must lie in (0, 1), such as 0.01 for 1 %; got {target_fpr}")
     product = target_fpr * (n + 1)
     nearest = round(product)
-    # 0.29 * 100 is 28.999999999999996 in floating point, and a whole rank would be lost.
+    # 0.29 * 100 is 28.999999999999996 in floating point, and rounding down would lose a rank.
     return min(nearest if math.isclose(product, nearest, rel_tol=1e-9) else math.floor(product), n)
 
 

@@ -1,7 +1,7 @@
-"""Who computes backbones, heads and pixels: torch anywhere, OpenVINO on CPUs.
+"""Engines, which compute backbones, heads and pixels: torch on any device, OpenVINO on CPUs.
 
-An engine changes how fast a score comes, never what it means: engines of the precision float32 agree to 1e-3,
-which golden pictures check, and those that round are calibrated by themselves.
+An engine changes the speed of a score, not its meaning. Engines of the precision float32 agree to 1e-3, and
+golden images check that. Engines of reduced precision have their own calibration.
 """
 
 import platform
@@ -26,15 +26,15 @@ EngineKind: TypeAlias = Literal["auto", "torch", "openvino"]
 
 
 class Engine(Protocol):
-    """Computes backbones, heads and pixels in its own way.
+    """Interface of an engine.
 
-    What it returns may be called from one thread at a time.
+    Call its runners from one thread at a time.
 
     Attributes:
-        name: as answers name it, such as "openvino-cpu-float32".
-        precision: whose calibration counts for its scores.
-        batches: sizes of batches that it prepares heads for, the first time that each is met, and that a
-            start should wait for; other sizes `HeadRunner.specialise` prepares.
+        name: name in answers, such as "openvino-cpu-float32".
+        precision: precision whose calibration applies to its scores.
+        batches: batch sizes that it prepares heads for at first use, and that a start should wait for;
+            `HeadRunner.specialise` prepares the others.
     """
 
     name: str
@@ -42,75 +42,73 @@ class Engine(Protocol):
     batches: tuple[int, ...]
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> "BackboneRunner":
-        """What computes the maps of `extractor`, of images of one size, (H, W).
+        """Prepare a backbone for images of one size, (H, W).
 
         Raises:
             EngineError: the engine cannot compute this backbone.
-            WeightsError, BundleError: as `RecordedBackbone.layers`.
+            WeightsError, BundleError: see `RecordedBackbone.layers`.
         """
 
     def head(self, head: Head) -> "HeadRunner":
-        """A head, ready to compute; it must not change after."""
+        """Prepare a head, which must not change afterwards."""
 
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
-        """What makes pixels of the energies of N inputs of one size, (height, width), on a CPU.
+        """Prepare the step from energies of N inputs of one size, (height, width), to pixels on a CPU.
 
-        Pixels may be written over.
+        Callers may overwrite the pixels.
         """
 
 
 class BackboneRunner(Protocol):
-    """Computes a backbone's maps.
+    """Interface to compute a backbone's maps.
 
     Attributes:
-        batches: sizes of batches after which it is ready for all.
-        nbytes: memory of the weights that it holds, which it may share with others of the same backbone.
+        batches: batch sizes to run once before it is ready for all sizes.
+        nbytes: memory of its weights, possibly shared with other runners of the same backbone.
     """
 
     batches: tuple[int, ...]
     nbytes: int
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Per scale (N, C_i, H_i, W_i) float32, of images (N, H, W, 3) uint8 RGB."""
+        """Map images (N, H, W, 3) uint8 RGB to (N, C_i, H_i, W_i) float32 per scale."""
 
 
 class HeadRunner(Protocol):
-    """Computes what a head finds in the maps that the same engine's backbone gives.
+    """Interface to compute a head's energies from maps of the same engine.
 
     Attributes:
-        nbytes: memory of the weights that it holds, those too that it shares with the head.
+        nbytes: memory of its weights, including those shared with the head.
     """
 
     nbytes: int
 
     def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
-        """Compile what no start waits for: for other sizes of batch, and for this head alone.
+        """Compile for other batch sizes and, if it is faster and memory allows, for this head alone.
 
-        The latter where that is faster and there is room for it; it takes seconds.
-
-        May be called while another thread computes. Results after it may differ by roundings.
+        It takes seconds, may run while another thread computes, and may change results by rounding.
 
         Args:
-            sizes: of one picture's maps, (C_i, H_i, W_i).
+            sizes: sizes of one image's maps, (C_i, H_i, W_i).
         """
 
     def __call__(self, maps: Sequence[Tensor]) -> Energies:
-        """Energies of raw feature maps, per scale (N, C_i, H_i, W_i), finest first."""
+        """Compute energies from raw feature maps, per scale (N, C_i, H_i, W_i), finest first."""
 
 
 def pick_engine(
     precision: Precision, device: torch.device, kind: EngineKind = "torch", cache: Path | None = None
 ) -> Engine:
-    """The engine to use.
+    """Create the engine for a precision and a device.
 
     Args:
-        precision: whose calibration shall count; one that names its engine needs no `kind`.
-        device: where to compute.
-        kind: "auto" is OpenVINO for float32 on a CPU, where it is installed, and else torch.
-        cache: a folder for converted backbones, so that the next start need not convert them again.
+        precision: precision of the scores; one that contains an engine's name needs no `kind`.
+        device: device to compute on.
+        kind: "auto" is OpenVINO, if it is installed, for float32 on a CPU, and torch otherwise.
+        cache: folder that keeps converted backbones for the next start.
 
     Raises:
-        EngineError: it is not installed, or not made for that device or precision.
+        EngineError: the engine is not installed, or does not support the device or precision.
     """
     if kind == "auto":
         kind = "openvino" if precision == "float32" and device.type == "cpu" and has_openvino() else "torch"
@@ -120,10 +118,10 @@ def pick_engine(
         return TorchEngine(precision, device)
     if precision == "bfloat16":
         raise EngineError(
-            "bfloat16 is torch's; OpenVINO, which rounds in other places, has openvino-bfloat16"
+            "the precision bfloat16 belongs to torch; OpenVINO rounds in other places, use openvino-bfloat16"
         )
     if device.type != "cpu":
-        raise EngineError(f"OpenVINO computes on the CPU here, not on {device}; use the engine torch")
+        raise EngineError(f"OpenVINO computes only on the CPU, not on {device}; use the engine torch")
     if not has_openvino():
         raise EngineError("OpenVINO is not installed: pip install openvino, or use the engine torch")
     from flows.fastflow.engines.openvino.engine import OpenVinoEngine
@@ -132,24 +130,23 @@ def pick_engine(
 
 
 def supports_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16; without them it would be slower than float32."""
+    """Check that a device has instructions for bfloat16; without them float32 is faster."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def describe_slow_precision(precision: Precision, device: torch.device) -> str | None:
-    """Why a precision that is there for speed has none on this device; None where it may have some."""
-    # Of other processors than these we do not know.
-    known = device.type == "cuda" or platform.machine().lower() in ("x86_64", "amd64")
-    if precision == "float32" or not known or supports_bfloat16(device):
+    """Explain why a reduced precision is slow on this device; None if it may be faster."""
+    # The support of other processors is unknown.
+    is_known = device.type == "cuda" or platform.machine().lower() in ("x86_64", "amd64")
+    if precision == "float32" or not is_known or supports_bfloat16(device):
         return None
-    slower, here = "takes several times as long as", "processor"
+    slower, unit = "takes several times as long as", "processor"
     if device.type == "cuda":
-        slower, here = "is slower than", "GPU"
-    return f"{precision} {slower} float32 on this {here}, which has no instructions for bfloat16; use float32"
+        slower, unit = "is slower than", "GPU"
+    return f"{precision} {slower} float32 on this {unit}, which has no instructions for bfloat16; use float32"
 
 
 def has_openvino() -> bool:
-    """Whether OpenVINO is installed."""
     return find_spec("openvino") is not None

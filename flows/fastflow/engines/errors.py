@@ -1,5 +1,5 @@
-"""What goes wrong with engines."""
+"""Errors of engines."""
 
 
 class EngineError(ValueError):
-    """The engine asked for is not there, or cannot compute this model."""
+    """The requested engine is not available, or cannot compute this model."""

@@ -1,4 +1,4 @@
-"""Torch as an engine: on every device, and what models are fitted and evaluated with."""
+"""Torch engine, for every device; training and evaluation use it."""
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class TorchEngine:
-    """Computes with torch, eagerly.
+    """Engine that computes with eager torch.
 
     Args:
-        precision: what convolutions are computed in, but for a backbone's first. bfloat16 has 8 bits of
-            precision and takes half the memory traffic; energies and scores are float32 in any case.
-        device: where; that of the extractor and of the heads.
+        precision: precision of convolutions, except for a backbone's first layers. bfloat16 has 8 bits of
+            precision and half the memory traffic; energies and scores are always float32.
+        device: device of the extractor and the heads.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -50,10 +50,10 @@ class TorchEngine:
 
 
 class _TorchBackbone:
-    """See `engines.RunningBackbone`."""
+    """See `engine.BackboneRunner`."""
 
     def __init__(self, layers: "FeatureExtractor", input_size: tuple[int, int], precision: Precision) -> None:
-        # Kept, though it may compute with others: `layers()` of a record gives who asks next the same again.
+        # Kept even if it computes with a copy: `layers()` of a record then returns the same module again.
         self._layers = layers
         self._computing = layers if precision == "float32" else _rounding(layers, input_size)
         self._precision = precision
@@ -67,18 +67,18 @@ class _TorchBackbone:
 
 
 class _TorchHead:
-    """See `engines.RunningHead`."""
+    """See `engine.HeadRunner`."""
 
     def __init__(self, head: Head, precision: Precision, device: torch.device) -> None:
         self._fused = FusedHead(head)
-        # What CPUs and GPUs compute in.
+        # The layout that CPUs and GPUs use.
         self._fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._precision = precision
         self._device = device
         self.nbytes = count_tensor_bytes(self._fused.buffers())
 
     def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
-        """See `engines.RunningHead`: there is nothing to compile."""
+        """See `engine.HeadRunner`: there is nothing to compile."""
 
     def __call__(self, maps: Sequence[Tensor]) -> Energies:
         features = self._fused.normaliser(maps)
@@ -88,10 +88,10 @@ class _TorchHead:
 
 
 def _rounding(layers: "FeatureExtractor", size: tuple[int, int]) -> "FeatureExtractor":
-    """The same layers, which leave convolutions of large maps out of autocast.
+    """Copy the layers, with the same weights, and exclude convolutions of large maps from autocast.
 
-    Modules of their own, with the same weights: those given are shared with engines that compute otherwise,
-    in other threads. Theirs is called under autocast alone, whose state is each thread's own.
+    A copy, because engines of other precisions share the given layers in other threads. The copy runs only
+    under autocast, whose state belongs to the thread.
     """
 
     def before(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:

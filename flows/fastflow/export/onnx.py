@@ -1,6 +1,7 @@
-"""A model as one ONNX graph, for runtimes that know nothing of FlowGauge.
+"""Export of a model as one ONNX graph, for runtimes without FlowGauge.
 
-Preprocessing, backbone, normalisation, flows, map and score are inside; decoding and resizing stay outside.
+The graph contains preprocessing, backbone, normalisation, flows, map and score. Decoding and resizing stay
+outside.
 """
 
 import warnings
@@ -17,21 +18,21 @@ from flows.fastflow.scoring.score import anomaly_map, image_score, pixel_energie
 
 
 class ExportError(ValueError):
-    """No file was written."""
+    """The model cannot be exported; no file is written."""
 
 
 class UnsuitableModelError(ExportError):
-    """The model is none that a single graph can hold."""
+    """A single graph cannot represent the model."""
 
 
 class OnnxModel(nn.Module):
-    """Pictures of the model's input size to scores and maps, in plain torch.
+    """Model from images of its input size to scores and maps, in plain torch.
 
     Args:
         detector: the model, on the CPU, in float32.
 
     Raises:
-        ExportError: pictures do not fill its input to the edges, once each.
+        UnsuitableModelError: the geometry uses padding, tiles or margins.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -39,49 +40,48 @@ class OnnxModel(nn.Module):
         scorer = detector.scorer
         if scorer.geometry.fit != "stretch":
             raise UnsuitableModelError(
-                f"{detector.manifest.category} takes pictures by geometry.fit: {scorer.geometry.fit}, of "
-                "which a graph of one size knows nothing; train it with geometry.fit: stretch to export it"
+                f"{detector.manifest.category} has geometry.fit: {scorer.geometry.fit}, which a graph of one "
+                "size cannot represent; train it with geometry.fit: stretch to export it"
             )
         if scorer.geometry.margin:
             raise UnsuitableModelError(
-                f"{detector.manifest.category} has geometry.margin: {scorer.geometry.margin}, pixels "
-                "around a picture that do not count, of which a graph knows nothing; train it without"
+                f"{detector.manifest.category} has geometry.margin: {scorer.geometry.margin}, which a graph "
+                "cannot represent; train it with geometry.margin: 0 to export it"
             )
         self.rule, self.input_size = scorer.rule, scorer.input_size
         self.extractor = scorer.extractor.layers()
         self.head = FusedHead(scorer.head)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, H, W, 3) uint8 RGB of the input size to scores (N,) and maps (N, H, W), both float32."""
-        found = self.head(self.extractor.compute(images))
-        flow, both = pixel_energies(found.flow, found.gaussian, self.rule, self.input_size).chunk(2, 1)
-        return image_score(flow, self.rule, found.image).float(), anomaly_map(both, self.rule)
+        """Map (N, H, W, 3) uint8 RGB to scores (N,) and maps (N, H, W), both float32."""
+        energies = self.head(self.extractor.compute(images))
+        pixels = pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size)
+        flow, products = pixels.chunk(2, 1)
+        return image_score(flow, self.rule, energies.image).float(), anomaly_map(products, self.rule)
 
 
 def export_onnx(detector: Detector, path: Path) -> None:
-    """Write a detector as an ONNX file, whole or not at all.
+    """Write a detector as an ONNX file, atomically.
 
-    The graph takes `images`, any number of pictures (N, H, W, 3) uint8 RGB of the model's input size, and
-    gives `score` (N,) and `map` (N, H, W). What it takes to decide stands in the file's metadata.
+    The input `images` is any number of images (N, H, W, 3) uint8 RGB of the model's input size. The outputs
+    are `score` (N,) and `map` (N, H, W). The file's metadata hold the thresholds.
 
     Args:
         detector: the model, on the CPU, in float32.
-        path: of the file; one that is there is replaced.
+        path: path of the file; an existing file is replaced.
 
     Raises:
         ExportError: see `OnnxModel`; or onnx is not installed.
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401  (torch.onnx needs it, and says so late)
+        import onnxscript  # noqa: F401  (torch.onnx needs it, and reports that late)
     except ImportError as error:
-        raise ExportError(
-            "ONNX files are written with onnx and onnxscript: pip install onnx onnxscript"
-        ) from error
+        raise ExportError("the export needs onnx and onnxscript: pip install onnx onnxscript") from error
     model = OnnxModel(detector).eval()
     images = torch.zeros((2, *model.input_size, 3), dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
-        # Of torch's own ways, which change with every version.
+        # Warnings about torch's internals, which change with every version.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             model,
@@ -93,7 +93,7 @@ def export_onnx(detector: Detector, path: Path) -> None:
             verbose=False,
         )
     if program is None:
-        raise ExportError("torch.onnx gave no program")
+        raise ExportError("torch.onnx returned no program")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, sync=False) as temporary:
         program.save(temporary)
@@ -103,12 +103,12 @@ def export_onnx(detector: Detector, path: Path) -> None:
 
 
 def onnx_metadata(detector: Detector) -> Mapping[str, str]:
-    """What a client must know to decide by a score and to colour a map."""
-    manifest, own = detector.manifest, detector.calibrator.default_thresholds
-    threshold = own.reject
+    """Collect the metadata with which a client decides about a score and colours a map."""
+    manifest, thresholds = detector.manifest, detector.calibrator.default_thresholds
+    threshold = thresholds.reject
     band = {}
-    if own.review is not None:
-        band = {"review_above": repr(own.review), "review_fpr": repr(manifest.review_fpr)}
+    if thresholds.review is not None:
+        band = {"review_above": repr(thresholds.review), "review_fpr": repr(manifest.review_fpr)}
     return {
         "category": manifest.category,
         "version": manifest.version,

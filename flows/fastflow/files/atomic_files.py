@@ -1,4 +1,4 @@
-"""Files and directories written whole or not at all: under a temporary name, then renamed."""
+"""Atomic writing of files and directories: under a temporary name, then renamed."""
 
 import os
 import re
@@ -18,19 +18,19 @@ _ABANDONED_SECONDS: Final = 24 * 3600
 
 
 def replace_file(path: Path, data: bytes, *, sync: bool) -> None:
-    """Replace a file's content in one step; arguments as of `replacing`."""
+    """Replace a file's content in one step; for the arguments see `replacing`."""
     with replacing(path, sync=sync) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
 def replacing(path: Path, *, sync: bool) -> Iterator[Path]:
-    """Yield a temporary path to write to; it is renamed into place unless an error is raised.
+    """Yield a temporary path to write to, and rename it into place unless an error is raised.
 
     Args:
-        path: the file; its folder must exist.
-        sync: write it to the disk before it is renamed, so that a power cut leaves the old content or the
-            new one. Without it a power cut may leave an empty file.
+        path: the file.
+        sync: flush the file to the disk before the rename: a power cut then leaves the old or the new
+            content, and never an empty file.
     """
     with temporary_directory(path.parent) as folder:
         temporary = folder / path.name
@@ -44,7 +44,7 @@ def replacing(path: Path, *, sync: bool) -> Iterator[Path]:
 
 @contextmanager
 def temporary_directory(parent: Path) -> Iterator[Path]:
-    """Create a directory to fill and rename; if it is still there at the end it is removed."""
+    """Create a directory to fill and rename; it is deleted if it was not renamed."""
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_PREFIX, suffix=_SUFFIX))
     try:
@@ -54,13 +54,13 @@ def temporary_directory(parent: Path) -> Iterator[Path]:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a directory in one step: a reader finds all of it or nothing."""
+    """Delete a directory in one step: readers see all of it or nothing."""
     with temporary_directory(path.parent) as temporary:
         path.rename(temporary / path.name)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what killed writers left in a folder more than a day ago."""
+    """Delete temporary files of killed writers that are more than a day old."""
     oldest = time.time() - _ABANDONED_SECONDS
     for path in folder.glob(".*"):
         try:
@@ -71,4 +71,4 @@ def remove_abandoned(folder: Path) -> None:
             else:
                 path.unlink(missing_ok=True)
         except OSError:
-            continue  # somebody else's, or gone meanwhile: in nobody's way
+            continue  # another user's, or already deleted

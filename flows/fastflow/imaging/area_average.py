@@ -1,7 +1,8 @@
-"""Area averages by two threads, where OpenCV takes one.
+"""Area average of large images in two threads, where OpenCV uses one.
 
-OpenCV divides the work by the pixels of the result, and gives one of up to 313 x 313 to a single thread,
-however large the picture was: 900 x 900 to 256 x 256 pixels are a fifth of what inspecting one picture takes.
+OpenCV divides the work by the pixels of the result, and computes results of up to 313 x 313 pixels in a
+single thread, however large the image is. Reducing 900 x 900 to 256 x 256 pixels takes a fifth of an
+inspection.
 """
 
 import math
@@ -12,44 +13,45 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Pixels of a result from which on OpenCV takes a second thread: it divides by 2**16 and rounds.
-_DIVIDED: Final = 1.5 * 2**16
-# Pixels of a picture from which on it pays.
-_LARGE: Final = 2**17
+# Pixels of a result from which OpenCV uses a second thread: it divides by 2**16 and rounds.
+_OPENCV_DIVIDES_FROM: Final = 1.5 * 2**16
+# Pixels of an image from which a second thread pays.
+_MIN_PIXELS: Final = 2**17
 
 
 _helpers = ThreadPoolExecutor(max(1, cv2.getNumThreads() - 1), "area")
 
 
 def area_average(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """``image`` (H, W) or (H, W, C) at ``size`` = (height, width), of which no side is longer.
+    """Reduce an image (H, W) or (H, W, C) to ``size`` = (height, width), no side longer than before.
 
-    Every pixel counts by what of it lies in the new one. To the last bit it is what ``cv2.INTER_AREA`` gives.
+    Each pixel counts by the share of it that lies in the new pixel. The result is that of
+    ``cv2.INTER_AREA`` to the last bit.
     """
     height, width = size
-    found = np.empty((height, width, *image.shape[2:]), image.dtype)
-    # Between bands no pixel is shared.
+    reduced = np.empty((height, width, *image.shape[2:]), image.dtype)
+    # Bands of rows that share no pixel.
     bands = math.gcd(image.shape[0], height)
     slow = image.shape[0] % height or image.shape[1] % width
-    large = image.shape[0] * image.shape[1] >= _LARGE and height * width < _DIVIDED
+    large = image.shape[0] * image.shape[1] >= _MIN_PIXELS and height * width < _OPENCV_DIVIDES_FROM
     if bands < 2 or not slow or not large or cv2.getNumThreads() < 2:
-        _resize(image, found)
-        return found
+        _resize(image, reduced)
+        return reduced
     middle = bands // 2
-    here, there = middle * (image.shape[0] // bands), middle * (height // bands)
+    row, reduced_row = middle * (image.shape[0] // bands), middle * (height // bands)
     try:
-        second = _helpers.submit(_resize, image[here:], found[there:])
-    except RuntimeError:  # Python ends, or may start no more threads
+        second = _helpers.submit(_resize, image[row:], reduced[reduced_row:])
+    except RuntimeError:  # the interpreter shuts down, or no thread can be started
         second = None
-    _resize(image[:here], found[:there])
-    # Where all helpers are busy, as those of many pictures at once are, nobody waits for them.
+    _resize(image[:row], reduced[:reduced_row])
+    # If all helpers are busy with other images, this thread does the second half too.
     if second is None or second.cancel():
-        _resize(image[here:], found[there:])
+        _resize(image[row:], reduced[reduced_row:])
     else:
         second.result()
-    return found
+    return reduced
 
 
-def _resize(image: NDArray[Any], found: NDArray[Any]) -> None:
-    height, width = found.shape[:2]
-    cv2.resize(image, (width, height), dst=found, interpolation=cv2.INTER_AREA)
+def _resize(image: NDArray[Any], target: NDArray[Any]) -> None:
+    height, width = target.shape[:2]
+    cv2.resize(image, (width, height), dst=target, interpolation=cv2.INTER_AREA)

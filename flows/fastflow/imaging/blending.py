@@ -1,4 +1,4 @@
-"""Energies of overlapping tiles, put together to those of the picture without a seam."""
+"""Seamless blending of the energies of overlapping tiles."""
 
 import torch
 from torch import Tensor
@@ -7,20 +7,20 @@ from flows.fastflow.imaging.geometry import TileLayout
 
 
 class TileBlender:
-    """The weighted mean of what overlapping tiles say of each pixel.
+    """Weighted mean of the energies of overlapping tiles, pixel by pixel.
 
     A tile's weight is a Hann window over its overlaps: 1 in its middle and towards 0 at its edges, where the
     backbone and the flow see zeros instead of the neighbourhood. Weights are divided by their sum at every
-    pixel, a partition of unity; the mean is updated tile by tile (D. H. D. West, Updating mean and variance
-    estimates: an improved method, Communications of the ACM 22 (9), 1979), which leaves a constant the same
-    to the last bit.
+    pixel, a partition of unity. The mean is updated tile by tile (D. H. D. West, Updating mean and variance
+    estimates: an improved method, Communications of the ACM 22 (9), 1979), which preserves a constant to
+    the last bit.
 
-    Memory is that of the result, however many tiles there are.
+    Memory does not grow with the number of tiles.
 
     Args:
-        layout: where the tiles lie.
-        scales: S, energies of each pixel.
-        device: where to compute.
+        layout: positions of the tiles.
+        scales: S, energies per pixel.
+        device: device to compute on.
     """
 
     def __init__(self, layout: TileLayout, scales: int, device: torch.device) -> None:
@@ -42,13 +42,13 @@ class TileBlender:
             mean += (tile - mean) * (self._window / weight)
 
     def result(self) -> Tensor:
-        """The energies of the picture, (1, S, height, width), when all tiles were added."""
+        """Return the energies of the image, (1, S, height, width), after all tiles were added."""
         rows, columns = self._layout.inside
         return self._mean[None, :, rows, columns]
 
 
 def _window(tile: int, starts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Weights of a tile's rows or columns, above 0."""
+    """Compute the weights of a tile's rows or columns, all above 0."""
     if len(starts) == 1:
         return torch.ones(tile, device=device)
     overlap = tile - (starts[1] - starts[0])

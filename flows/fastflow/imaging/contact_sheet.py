@@ -19,13 +19,13 @@ _COLUMNS = ("input", "heatmap", "overlay")
 def render_contact_sheet(
     rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]],
 ) -> NDArray[np.uint8]:
-    """A figure with a row for each (caption, image, heatmap, overlay), under named columns.
+    """Draw a figure with a row for each (caption, image, heatmap, overlay), under named columns.
 
-    The pictures are RGB of any size and keep their aspect ratios. A caption stands above its row
-    and is shortened where it is wider than the sheet.
+    The images are RGB of any size and keep their aspect ratios. A caption stands above its row and is
+    shortened if it is wider than the sheet.
 
     Raises:
-        ValueError: there are no rows, or a picture is not RGB.
+        ValueError: there are no rows, or an image is not RGB.
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
@@ -37,20 +37,20 @@ def render_contact_sheet(
     lefts = [_MARGIN + column * (_CELL + _GAP) for column in range(columns)]
     for left, name in zip(lefts, _COLUMNS, strict=True):
         draw.text((left + _CELL // 2, _MARGIN + _LINE // 2), name, _INK, font, anchor="mm")
-    for number, (caption, *pictures) in enumerate(rows):
+    for number, (caption, *images) in enumerate(rows):
         top = _MARGIN + _LINE + number * step
         text = _shortened(caption, font, width - 2 * _MARGIN)
         draw.text((_MARGIN, top + _LINE // 2), text, _INK, font, anchor="lm")
-        for left, picture in zip(lefts, pictures, strict=True):
-            sheet.paste(Image.fromarray(_letterboxed(picture)), (left, top + _LINE))
+        for left, image in zip(lefts, images, strict=True):
+            sheet.paste(Image.fromarray(_letterboxed(image)), (left, top + _LINE))
     return np.array(sheet)
 
 
-def _letterboxed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    require_rgb(picture)
-    height, width = picture.shape[:2]
+def _letterboxed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    require_rgb(image)
+    height, width = image.shape[:2]
     fit = _CELL / max(height, width)
-    inner = resize(picture, (max(1, round(fit * height)), max(1, round(fit * width))))
+    inner = resize(image, (max(1, round(fit * height)), max(1, round(fit * width))))
     cell = np.full((_CELL, _CELL, 3), _FRAME, dtype=np.uint8)
     top, left = (_CELL - inner.shape[0]) // 2, (_CELL - inner.shape[1]) // 2
     cell[top : top + inner.shape[0], left : left + inner.shape[1]] = inner

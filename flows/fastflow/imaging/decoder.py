@@ -1,14 +1,8 @@
-"""One decoder for training and serving: the bytes of a picture in, RGB pixels out.
+"""Image decoder of training and serving: bytes of a file to RGB pixels.
 
-The file is stripped of its metadata (:mod:`.containers`). Pillow reads the header of what is left;
-what is too large, of another kind or of several frames is refused before a pixel is decoded. OpenCV
-decodes the pixels, except where it returns wrong ones without a word: there Pillow does
-(:func:`_opencv_is_right`).
-
-    ImageError
-    ├── TooLarge            more bytes or pixels than the limits allow
-    ├── UnsupportedFormat   not one of the five formats, by content
-    └── Undecodable         damaged, truncated, or not a single 8-bit or 16-bit picture
+:mod:`.containers` strips the metadata from the file, and Pillow reads the header of the rest. Images that
+are too large, of another kind or of several frames are rejected before a pixel is decoded. OpenCV decodes
+the pixels; Pillow does where OpenCV silently returns wrong ones (:func:`_is_decoded_by_opencv`).
 """
 
 from __future__ import annotations
@@ -43,11 +37,10 @@ from flows.fastflow.imaging.image_limits import DEFAULT_LIMITS, FILE_LIMITS, Ima
 
 T = TypeVar("T")
 
-
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"})
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
-_MAX_JPEG_SCANS = 30  # of the largest picture allowed, and more of smaller ones
-_SCAN = b"\xff\xda"  # begins one: in what is coded a zero follows 0xff (ITU-T T.81, B.1.1.5)
+_MAX_JPEG_SCANS = 30  # of the largest image allowed; smaller images may have more
+_SCAN = b"\xff\xda"  # marker of a scan; in coded data a zero follows 0xff (ITU-T T.81, B.1.1.5)
 _PILLOW_MODULES = re.compile(r"PIL\.")
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -56,53 +49,56 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 def decode_image(
     data: bytes, limits: ImageLimits = DEFAULT_LIMITS, sample_bits: int = MAX_SAMPLE_BITS
 ) -> NDArray[np.uint8]:
-    """The picture in ``data`` as uint8 RGB (H, W, 3), contiguous and writeable.
+    """Decode a file to uint8 RGB (H, W, 3), contiguous and writeable.
 
     EXIF orientation is applied, grey becomes three equal channels, alpha is dropped, palettes are
-    expanded, CMYK is converted without a colour profile. A truncated file never comes out partly
-    filled (a JPEG that someone cut and closed with an end marker cannot be told from a whole one);
-    bytes after the end of a picture are ignored. Several threads may decode at once.
+    expanded, CMYK is converted without a colour profile. A truncated file is an error, never a partly
+    filled image, unless somebody closed a cut JPEG with an end marker. Bytes after the end of an image are
+    ignored. Several threads may decode at once.
 
     Args:
-        data: of the file.
-        limits: on its size.
-        sample_bits: of samples of more than 8 bits, the lowest so many hold the value, 8 to 16: their
-            upper 8 are kept, and what is above them is white. A camera of 12 bits may fill 12 of 16.
+        data: content of the file.
+        limits: limits on its size.
+        sample_bits: number of low bits, 8 to 16, that hold the value of a sample of more than 8 bits. The
+            upper 8 of them are kept, and larger values become white. A 12-bit camera may fill 12 of 16.
 
     Raises:
-        TooLarge, UnsupportedFormat, Undecodable: and nothing else, whatever the bytes are.
+        ImageTooLargeError, UnsupportedFormatError, UndecodableError: no other error for any bytes.
     """
 
     def pixels(header: ImageFile, file: StrippedImage) -> NDArray[np.uint8]:
-        by_opencv = _opencv_is_right(header)
-        found = _by_opencv(header, file.data, sample_bits) if by_opencv else _by_pillow(header, sample_bits)
-        return np.ascontiguousarray(_upright(found, file.orientation), dtype=np.uint8)
+        if _is_decoded_by_opencv(header):
+            decoded = _decode_with_opencv(header, file.data, sample_bits)
+        else:
+            decoded = _decode_with_pillow(header, sample_bits)
+        return np.ascontiguousarray(_upright(decoded, file.orientation), dtype=np.uint8)
 
-    return _opened(data, limits, pixels)
+    return _open(data, limits, pixels)
 
 
 def decoded_size(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[int, int]:
-    """(height, width) of what :func:`decode_image` would make of a file, by its header alone.
+    """Read from the header the (height, width) that :func:`decode_image` returns.
 
     Raises:
-        TooLarge, UnsupportedFormat, Undecodable: as :func:`decode_image`, as far as the header tells.
+        ImageTooLargeError, UnsupportedFormatError, UndecodableError: as :func:`decode_image`, for faults
+            that show in the header.
     """
 
     def size(header: ImageFile, file: StrippedImage) -> tuple[int, int]:
-        lies = 5 <= file.orientation <= 8
-        return (header.width, header.height) if lies else (header.height, header.width)
+        is_transposed = 5 <= file.orientation <= 8
+        return (header.width, header.height) if is_transposed else (header.height, header.width)
 
-    return _opened(data, limits, size)
+    return _open(data, limits, size)
 
 
-def _opened(data: bytes, limits: ImageLimits, make: Callable[[ImageFile, StrippedImage], T]) -> T:
-    """What is made of a file whose header was looked at; whatever goes wrong is an ImageError."""
+def _open(data: bytes, limits: ImageLimits, make: Callable[[ImageFile, StrippedImage], T]) -> T:
+    """Check a file's header and call ``make``; every error becomes an ImageError."""
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(f"The file is larger than the {limits.max_bytes:,} bytes allowed.")
     reader = reader_of(data)
     if reader is None:
         came = f"its content begins with {data[:12]!r}" if data else "it is empty"
-        raise UnsupportedFormatError(f"The file is not a PNG, JPEG, BMP, TIFF or WEBP picture: {came}.")
+        raise UnsupportedFormatError(f"The file is not a PNG, JPEG, BMP, TIFF or WEBP image: {came}.")
     _ignore_pillow_warnings()
     try:
         with decoder_messages.silenced():
@@ -115,22 +111,22 @@ def _opened(data: bytes, limits: ImageLimits, make: Callable[[ImageFile, Strippe
     except ExcessiveMetadataError as error:
         raise UndecodableError(str(error)) from error
     except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(f"The picture has more than {limits.max_pixels:,} pixels.") from error
-    # Damaged data ends in OSError, SyntaxError, struct.error, cv2.error, MemoryError and others.
+        raise ImageTooLargeError(f"The image has more than {limits.max_pixels:,} pixels.") from error
+    # Damaged data raises OSError, SyntaxError, struct.error, cv2.error, MemoryError and others.
     except Exception as error:
         raise UndecodableError(
-            f"The {reader.format} picture cannot be decoded: it is truncated, damaged or of a rare "
-            "kind. Send it again, or saved anew as PNG."
+            f"The {reader.format} image cannot be decoded: it is truncated, damaged or of a rare "
+            "kind. Send it again, or save it as PNG."
         ) from error
 
 
 def read_image(
     path: Path, limits: ImageLimits = FILE_LIMITS, sample_bits: int = MAX_SAMPLE_BITS
 ) -> NDArray[np.uint8]:
-    """:func:`decode_image` of a file.
+    """Decode a file on disk, see :func:`decode_image`.
 
     Raises:
-        ImageError: of the same kinds, naming the path.
+        ImageError: of the same classes; the message names the path.
         OSError: the file cannot be read.
     """
     try:
@@ -140,7 +136,7 @@ def read_image(
 
 
 def read_image_bytes(path: Path, limits: ImageLimits = FILE_LIMITS) -> bytes:
-    """A file's bytes, of one that is too large no more than shows :func:`decode_image` that it is.
+    """Read a file, but at most one byte more than the limit allows.
 
     Raises:
         OSError: the file cannot be read.
@@ -150,10 +146,10 @@ def read_image_bytes(path: Path, limits: ImageLimits = FILE_LIMITS) -> bytes:
 
 
 def _ignore_pillow_warnings() -> None:
-    """Keep Pillow's remarks on odd metadata from a user who gets a picture, or an error.
+    """Hide Pillow's warnings about odd metadata: the caller gets an image or an error.
 
-    catch_warnings() swaps the filters of the whole process and back, which threads must not do.
-    So one filter stays, first in line, and is put there again only when others came before it.
+    catch_warnings() replaces the filters of the whole process, which is not safe with threads. So one
+    filter stays installed, and moves to the front again when another filter came before it.
     """
     first = next(iter(warnings.filters), None)
     if first is None or first[3] != _PILLOW_MODULES:
@@ -161,25 +157,25 @@ def _ignore_pillow_warnings() -> None:
 
 
 def _check(header: ImageFile, file: StrippedImage, limits: ImageLimits) -> None:
-    """Refuse by the header alone what is too large, or not a single picture of known pixels."""
-    _check_size("The picture", header.width, header.height, limits)
+    """Reject by the header what is too large, or not a single image of known pixels."""
+    _check_size("The image", header.width, header.height, limits)
     if isinstance(header, TiffImageFile):
-        # Decoded whole, however small the picture that is cut out of it.
+        # A decoder decodes whole tiles, even for a small image.
         sides = header.tag_v2.get(Tag.TileWidth, 0), header.tag_v2.get(Tag.TileLength, 0)
-        _check_size("A tile of the picture", *sides, limits)
+        _check_size("A tile of the image", *sides, limits)
     if file.is_animated or getattr(header, "is_animated", False):
-        raise UndecodableError("The file holds several frames or pages; send one picture a file.")
+        raise UndecodableError("The file holds several frames or pages; send one image a file.")
     if header.mode not in _MODES:
         kind = _OTHER_MODES.get(header.mode, header.mode)
         raise UndecodableError(
             f"Pixels of this kind are not accepted ({kind}); send 8-bit or 16-bit ones, grey, RGB, "
             "palette or CMYK."
         )
-    # A progressive JPEG has some ten scans, each a pass over all pixels. One may be 80 bytes long,
-    # so that a file of a megabyte could keep a decoder busy for minutes.
+    # A progressive JPEG has about ten scans, each a pass over all pixels. A scan can be as short as 80
+    # bytes, so a file of a megabyte could keep a decoder busy for minutes.
     scans = file.data.count(_SCAN) if header.format == "JPEG" else 0
     if scans * header.width * header.height > _MAX_JPEG_SCANS * limits.max_pixels:
-        raise UndecodableError(f"The JPEG picture has {scans:,} scans, too many for its size.")
+        raise UndecodableError(f"The JPEG image has {scans:,} scans, too many for its size.")
 
 
 def _check_size(what: str, width: int, height: int, limits: ImageLimits) -> None:
@@ -190,12 +186,12 @@ def _check_size(what: str, width: int, height: int, limits: ImageLimits) -> None
         )
 
 
-def _opencv_is_right(header: ImageFile) -> bool:
-    """Whether OpenCV (4.11 to 5.0) can be trusted with the pixels.
+def _is_decoded_by_opencv(header: ImageFile) -> bool:
+    """Check that OpenCV (4.11 to 5.0) decodes the pixels correctly.
 
-    Of TIFF it multiplies colours by alpha, mixes up the planes or tiles of 16-bit pictures and
-    knows fewer compressions; of BMP it makes 248 of the 31 that is white in 16-bit pixels, and
-    ignores the channel masks of 32-bit ones.
+    In TIFF it multiplies colours by alpha, mixes up the planes or tiles of 16-bit images and knows fewer
+    compressions. In BMP it turns white (31) of 16-bit pixels into 248, and ignores the channel masks of
+    32-bit ones.
     """
     if header.format == "BMP":
         layout = header.tile[0].args[0]  # type: ignore[index]
@@ -203,49 +199,49 @@ def _opencv_is_right(header: ImageFile) -> bool:
     return header.format != "TIFF"
 
 
-def _by_opencv(header: ImageFile, data: bytes, sample_bits: int) -> NDArray[Any]:
-    # Orientation is ours, as OpenCV's formats and versions differ in whether they apply it.
+def _decode_with_opencv(header: ImageFile, data: bytes, sample_bits: int) -> NDArray[Any]:
+    # `_upright` applies the orientation: OpenCV's formats and versions differ in whether they do.
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     if sample_bits < MAX_SAMPLE_BITS:
-        flags |= cv2.IMREAD_ANYDEPTH  # or OpenCV keeps the high byte
-        if header.mode.startswith("I;16"):  # once, not in three equal channels of twice the size
+        flags |= cv2.IMREAD_ANYDEPTH  # otherwise OpenCV keeps the high byte
+        if header.mode.startswith("I;16"):  # one channel, not three equal ones of twice the size
             flags = flags & ~cv2.IMREAD_COLOR_RGB | cv2.IMREAD_GRAYSCALE
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        raise OSError("OpenCV refuses the file, or finds another size than its header says")
+        raise OSError("OpenCV rejects the file, or decodes another size than its header says")
     upper = (
         _upper_8(pixels, sample_bits) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)
     )
-    return upper if upper.ndim == 3 else _in_three(upper)
+    return upper if upper.ndim == 3 else _grey_to_rgb(upper)
 
 
 def _upper_8(samples: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """The upper 8 of so many bits, and 255 for what does not fit into them; the uint16 samples are lost."""
+    """Reduce uint16 samples of ``bits`` bits to 8, clipping larger ones; overwrites the samples."""
     np.minimum(samples, 2**bits - 1, out=samples)
     samples >>= bits - 8
     return samples.astype(np.uint8)
 
 
-def _in_three(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _by_pillow(header: ImageFile, sample_bits: int) -> NDArray[np.uint8]:
-    """Pixels of TIFF and of the rarer BMP."""
+def _decode_with_pillow(header: ImageFile, sample_bits: int) -> NDArray[np.uint8]:
+    """Decode TIFF and the rarer kinds of BMP."""
     if not isinstance(header, TiffImageFile):
         return _rgb(header)
     tags = header.tag_v2
     bits = max(tags.get(Tag.BitsPerSample, (1,)))
     if header.mode.startswith("I;16"):
-        # Left to convert(), Pillow would clip at 255 instead of scaling.
+        # Pillow's convert() clips at 255 instead of scaling.
         bits = min(bits, sample_bits)
         grey = _upper_8(np.array(header).astype(np.uint16), bits)
         if tags.get(Tag.PhotometricInterpretation) == 0:
-            # Zero is white. Of up to 8 bits Pillow turns it round by itself.
+            # Zero is white. Pillow itself inverts images of up to 8 bits.
             grey = 255 - grey
-        return _in_three(grey)
+        return _grey_to_rgb(grey)
     if bits > sample_bits:
-        raise UndecodableError(  # of colours Pillow gives the high byte alone
+        raise UndecodableError(  # Pillow returns only the high byte of colours
             f"A TIFF of several channels of {bits} bits, {sample_bits} of them used, is not read; send it "
             "as PNG."
         )
@@ -257,12 +253,12 @@ def _by_pillow(header: ImageFile, sample_bits: int) -> NDArray[np.uint8]:
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    # Where there is nothing to convert, convert() copies.
+    # convert() copies even if there is nothing to convert.
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """``pixels`` (H, W, 3) as they are to be looked at, by their EXIF orientation."""
+    """Turn ``pixels`` (H, W, 3) upright by their EXIF orientation."""
     match orientation:
         case 2:
             return pixels[:, ::-1]

@@ -1,9 +1,9 @@
-"""Keep what libpng, libjpeg and libtiff say about damaged pictures off standard error.
+"""Suppression of the messages of libpng, libjpeg and libtiff on standard error.
 
-They write a line for each fault to C's ``stderr``, without a word on which file it is in, and neither OpenCV
-nor Pillow lets anybody set another handler. In the GNU C library ``stderr`` is a variable that programs may
-assign (its manual, "Standard Streams"): while a picture is decoded it is a stream to nowhere. File
-descriptor 2, which Python and its logging write to, stays what it is.
+They write a line for each fault to C's ``stderr``, without the name of the file, and neither OpenCV nor
+Pillow can set another handler. In the GNU C library programs may assign the variable ``stderr`` (its
+manual, "Standard Streams"). While an image is decoded, the variable is a stream to /dev/null. File
+descriptor 2, which Python and its logging write to, does not change.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 
 class _CStderr:
-    """C's ``stderr``, replaced while at least one thread wants it to be."""
+    """C's ``stderr``, redirected while at least one thread is inside `silenced`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -31,7 +31,7 @@ class _CStderr:
 
     @contextmanager
     def silenced(self) -> Iterator[None]:
-        """Send nowhere what is written to it meanwhile, by whichever thread."""
+        """Discard what any thread writes to C's ``stderr`` meanwhile."""
         if self._variable is None or not self._nowhere:
             yield
             return

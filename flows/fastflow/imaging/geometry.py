@@ -1,8 +1,8 @@
-"""How a picture of any size meets a model of one input size: stretched, padded, or covered by tiles.
+"""Layout of an image of any size before a model of one input size.
 
-A picture is scaled, surrounded by its own reflection where the tiles reach beyond it, and cut into tiles of
-the input size. What the model says of the tiles is put together again (:mod:`.blending`) and cropped to the
-picture, so that a map covers exactly the picture and no reflected pixel counts for a score.
+An image is scaled, surrounded by its own reflection where tiles reach beyond it, and cut into tiles of the
+input size. :mod:`.blending` combines the energies of the tiles and crops them to the image: a map covers
+exactly the image, and reflected pixels do not count for a score.
 """
 
 import math
@@ -19,15 +19,15 @@ from flows.fastflow.imaging.resizing import resize
 
 @dataclass(frozen=True)
 class TileLayout:
-    """Where a picture lies before the model.
+    """Positions of an image and its tiles before the model.
 
     Attributes:
-        size: (height, width) at which the model sees the picture, which is that of its map.
-        before: (rows, columns) of reflected pixels above it and to its left.
-        tops: first rows of the tiles, rising from 0, in the picture with its reflection.
+        size: (height, width) at which the model sees the image, and size of its map.
+        before: (rows, columns) of reflected pixels above the image and to its left.
+        tops: first rows of the tiles, rising from 0, in the image with its reflection.
         lefts: first columns, likewise; there is a tile for each top and left, row by row.
         tile: (height, width) of a tile, the model's input size.
-        shrink: how a larger picture is reduced, see `resizing.resize`.
+        shrink: reduction of a larger image, see `resizing.resize`.
     """
 
     size: tuple[int, int]
@@ -43,17 +43,17 @@ class TileLayout:
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """(height, width) of the picture with its reflection."""
+        """(height, width) of the image with its reflection."""
         return self.tops[-1] + self.tile[0], self.lefts[-1] + self.tile[1]
 
     @property
     def is_whole(self) -> bool:
-        """Whether the picture fills one tile to its edges."""
-        return self.size == self.tile and len(self) == 1  # with a margin it takes several
+        """True if the image fills one tile to its edges."""
+        return self.size == self.tile and len(self) == 1  # a margin needs several tiles
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of the canvas that are the picture."""
+        """Rows and columns of the canvas that are the image."""
         (top, left), (height, width) = self.before, self.size
         return slice(top, top + height), slice(left, left + width)
 
@@ -62,12 +62,12 @@ class TileLayout:
         return ((top, left) for top in self.tops for left in self.lefts)
 
     def prepare(self, image: NDArray[np.uint8]) -> "PreparedImage":
-        """Scale a picture (H, W, 3) and surround it by its reflection."""
+        """Scale an image (H, W, 3) and surround it by its reflection."""
         pixels = resize(image, self.size, self.shrink)
         (top, left), (height, width) = self.before, self.canvas
         bottom, right = height - top - self.size[0], width - left - self.size[1]
         if any((top, bottom, left, right)):
-            # As often as it takes: a picture one pixel wide is repeated.
+            # OpenCV reflects as often as necessary, even an image of one pixel.
             pixels = np.asarray(
                 cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REFLECT_101), dtype=np.uint8
             )
@@ -76,24 +76,24 @@ class TileLayout:
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """A picture as the model takes it.
+    """Image scaled and padded for the model.
 
     Attributes:
         pixels: (height, width, 3) uint8, of the layout's canvas.
-        layout: where the picture and the tiles are in it.
+        layout: positions of the image and the tiles in the canvas.
     """
 
     pixels: NDArray[np.uint8]
     layout: TileLayout
 
     def tiles(self) -> list[NDArray[np.uint8]]:
-        """The tiles, each (h, w, 3) uint8; they share the memory of the pixels."""
+        """Cut the tiles, each (h, w, 3) uint8; they share the memory of the pixels."""
         h, w = self.layout.tile
         return [self.pixels[top : top + h, left : left + w] for top, left in self.layout.corners()]
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory; of a picture of several tiles with those of the map to be made of it."""
+        """Bytes in memory, for several tiles with the bytes of the future map."""
         several = len(self.layout) > 1
         return self.pixels.nbytes + (4 * math.prod(self.layout.size) if several else 0)
 
@@ -101,19 +101,20 @@ class PreparedImage:
 def compute_layout(
     geometry: Geometry, image_size: tuple[int, int], input_size: tuple[int, int], strides: Sequence[int]
 ) -> TileLayout:
-    """Where a picture lies before the model.
+    """Compute the layout of an image.
 
     Args:
-        image_size: (H, W) of the picture.
+        geometry: settings of the model.
+        image_size: (H, W) of the image.
         input_size: (height, width) of a tile.
-        strides: of the backbone's maps; tiles begin at multiples of all of them where they can, so that
-            features have the same positions in tiles that overlap.
+        strides: strides of the backbone's maps. Tiles begin at multiples of all of them if possible, so
+            features have the same positions in overlapping tiles.
 
     Raises:
-        ValueError: a side is less than a pixel, or the margins leave too little.
+        ValueError: a side is less than a pixel, or the margins leave too little of the input.
     """
     if min(image_size) < 1:
-        raise ValueError(f"a picture must be (height, width), each at least 1; got {image_size}")
+        raise ValueError(f"an image must be (height, width), each at least 1; got {image_size}")
     geometry.require_room(input_size)
     inner = input_size[0] - 2 * geometry.margin, input_size[1] - 2 * geometry.margin
     size = inner if geometry.fit == "stretch" else _scaled(geometry, image_size, inner)
@@ -130,28 +131,29 @@ def compute_layout(
 
 
 def _scaled(geometry: Geometry, image_size: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int]:
-    """The picture's size before the model, in its aspect ratio, each side at least a pixel."""
+    """Scale the image's size in its aspect ratio, each side at least a pixel."""
     if geometry.fit == "pad":
         scale = min(inner[0] / image_size[0], inner[1] / image_size[1])
-        sides = [max(1, min(most, round(scale * side))) for side, most in zip(image_size, inner, strict=True)]
+        limits = zip(image_size, inner, strict=True)
+        sides = [max(1, min(limit, round(scale * side))) for side, limit in limits]
         return sides[0], sides[1]
     scale = 1.0 if geometry.scale is None else geometry.scale
     if geometry.working_size is not None:
         scale = geometry.working_size / max(image_size)
     scale = min(scale, math.sqrt(geometry.max_pixels / math.prod(image_size)), MAX_SIDE / max(image_size))
-    # Never rounded up to where a side of a pixel would make it more pixels than are allowed.
+    # A side that is raised to one pixel must not bring the image above the limit of pixels.
     sides = [max(1, round(scale * side)) for side in image_size]
     return min(sides[0], geometry.max_pixels // min(sides)), min(sides[1], geometry.max_pixels // min(sides))
 
 
 def _axis(geometry: Geometry, side: int, tile: int, align: int) -> tuple[int, tuple[int, ...]]:
-    """Of one axis: the reflected pixels before the picture, and where the tiles begin."""
-    wanted = side + 2 * geometry.margin
-    if wanted <= tile:
+    """Lay out one axis: reflected pixels before the image, and starts of the tiles."""
+    covered = side + 2 * geometry.margin
+    if covered <= tile:
         return (tile - side) // 2, (0,)
-    most = max(1, math.floor(tile * (1 - geometry.overlap)))
-    unit = align if align <= most else 1
-    most -= most % unit
-    steps = math.ceil((wanted - tile) / most)
-    step = math.ceil((wanted - tile) / steps / unit) * unit  # as even as they can be: least is reflected
+    max_step = max(1, math.floor(tile * (1 - geometry.overlap)))
+    unit = align if align <= max_step else 1
+    max_step -= max_step % unit
+    steps = math.ceil((covered - tile) / max_step)
+    step = math.ceil((covered - tile) / steps / unit) * unit  # even steps reflect the fewest pixels
     return (tile + steps * step - side) // 2, tuple(range(0, steps * step + 1, step))

@@ -1,14 +1,14 @@
 """Errors of images that cannot be decoded.
 
 ImageError
-├── TooLarge            more bytes or pixels than the limits allow
-├── UnsupportedFormat   not one of the five formats, by content
-└── Undecodable         damaged, truncated, or not a single 8-bit or 16-bit image
+├── ImageTooLargeError       more bytes or pixels than the limits allow
+├── UnsupportedFormatError   not one of the five formats, by content
+└── UndecodableError         damaged, truncated, or not a single 8-bit or 16-bit image
 """
 
 
 class ImageError(ValueError):
-    """A picture that is not accepted; the message says what came and what is allowed."""
+    """Base of all errors; the message says what came and what is allowed."""
 
 
 class ImageTooLargeError(ImageError):
@@ -16,8 +16,8 @@ class ImageTooLargeError(ImageError):
 
 
 class UnsupportedFormatError(ImageError):
-    """Not PNG, JPEG, BMP, TIFF or WEBP. The content decides, not a name or a media type."""
+    """Neither PNG, JPEG, BMP, TIFF nor WEBP, by content; names and media types do not count."""
 
 
 class UndecodableError(ImageError):
-    """Truncated, damaged, of zero size, of several frames, or of pixels not 8-bit or 16-bit."""
+    """Truncated, damaged, empty, of several frames, or of pixels other than 8-bit or 16-bit."""

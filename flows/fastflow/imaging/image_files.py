@@ -1,4 +1,4 @@
-"""Which files of a folder are its pictures."""
+"""Image files of a folder."""
 
 import os
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from typing import Final
 
 from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 
-_OVERLAY: Final = ".overlay.png"  # after the picture's whole name, as `predict` and `watch` write them
+_OVERLAY: Final = ".overlay.png"  # `predict` and `watch` append it to the image's name
 
 
 def is_image_file(file: Path) -> bool:
-    """Whether a file of a folder is one of its pictures, by its name and what lies beside it.
+    """Check by its name and its neighbours that a file is an image of its folder.
 
-    Names that begin with a dot are an operating system's notes ("._000.png"), not pictures. Nor are
-    FlowGauge's own overlays: "000.png.overlay.png" beside "000.png" or its answer "000.png.json".
+    Names that begin with a dot are files of the operating system ("._000.png"). FlowGauge's own overlays
+    are excluded too: "000.png.overlay.png" beside "000.png" or its answer "000.png.json".
     """
     if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith(".") or not file.is_file():
         return False
@@ -29,29 +29,29 @@ def _raise(error: OSError) -> None:
 
 
 def find_image_files(folder: Path, on_error: Callable[[OSError], object] = _raise) -> dict[str, Path]:
-    """The pictures in a folder at any depth, but in hidden folders, by their names relative to it, sorted.
+    """Find the images at any depth below a folder, by relative name, sorted.
 
-    Links to folders are followed. A folder that is reached in several ways is looked into once, and goes by
-    its own name where that lies in `folder`.
+    Hidden folders are skipped and links to folders are followed. A folder with several paths counts once,
+    under its own name if that lies in `folder`.
 
     Args:
-        folder: to look in.
-        on_error: called for each folder that cannot be read, or that holds a link to where nothing may be
-            read; the error's `filename` tells the folder.
+        folder: the folder to search.
+        on_error: called for each folder that cannot be read, or that links to an unreadable place; the
+            error's `filename` names the folder.
 
     Raises:
-        OSError: a folder cannot be read, where `on_error` is not given.
+        OSError: a folder cannot be read and `on_error` is not given.
     """
     found: dict[Path, Path] = {}
-    seen: set[tuple[int, int]] = set()  # links may lead in a circle
+    seen: set[tuple[int, int]] = set()  # links may form a cycle
     tops = [folder]
-    for top in tops:  # links are added as they are met, and come after all real folders
+    for top in tops:  # links are appended, so they come after all real folders
         for place, below, names in os.walk(top, onerror=on_error):
             here = Path(place)
             shown = sorted(name for name in below if not name.startswith("."))
             below.clear()
             try:
-                # A Path would drop the dot, by which a folder that may be listed but not entered is told.
+                # The dot shows whether a folder can be entered; a Path would drop it.
                 status = os.stat(f"{place}/.")  # noqa: PTH116
                 identity = status.st_dev, status.st_ino
                 if identity in seen:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a picture may cost. A side is in pixels; 50 million pixels are 150 MB in memory."""
+    """Largest image that is decoded. Sides are in pixels; 50 million pixels take 150 MB of memory."""
 
     max_bytes: int = 32 * 2**20
     max_pixels: int = 50_000_000
@@ -13,10 +13,10 @@ class ImageLimits:
 
 
 def max_uncompressed_bytes(max_pixels: int) -> int:
-    """Bytes that suffice for a file of so many pixels of three times 16 bits, however little it is packed."""
+    """Return the size of an uncompressed file of 16-bit RGB pixels, with room for its header."""
     return 6 * max_pixels + 2**20
 
 
 DEFAULT_LIMITS = ImageLimits()
-# Of files of one's own, which nobody sends.
+# For local files, which nobody uploads.
 FILE_LIMITS = ImageLimits(max_bytes=max_uncompressed_bytes(ImageLimits.max_pixels))

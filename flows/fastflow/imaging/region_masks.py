@@ -1,4 +1,9 @@
-"""Masks of regions of interest."""
+"""Masks of regions of interest.
+
+All coordinates are (x, y) in pixels of the uploaded image (H, W), measured from its upper left corner: the
+pixel of column i and row j is the square from (i, j) to (i + 1, j + 1), and the whole image the rectangle
+from (0, 0) to (W, H).
+"""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -7,30 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 Polygons: TypeAlias = Sequence[Sequence[tuple[float, float]]]
-# Per picture its region of interest, (height, width) bool at the size of its map, or None for everything.
+# Per image the mask of its region of interest, (height, width) bool of the size of its map, or None.
 RegionMasks: TypeAlias = Sequence[NDArray[np.bool_] | None]
-# Far beyond any picture, and near enough that no product of two coordinates loses a pixel.
-_FARTHEST = 1e6
+# Beyond any image, and small enough that products of two coordinates stay exact to a pixel.
+_MAX_COORDINATE = 1e6
 
 
 def polygon_mask(polygons: Polygons, image_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels of a model's input whose centres lie inside a polygon.
+    """Mark the pixels of a model's input whose centres lie inside a polygon.
 
-    Polygons may reach beyond the picture and overlap; the inside of one that crosses itself is that of the
-    even-odd rule. A region much smaller than the share of pixels that a score averages (`ScoreRule`) can
-    hardly reach a threshold set on whole pictures.
+    Polygons may overlap and reach beyond the image; the even-odd rule decides about one that crosses
+    itself. A region much smaller than the share of pixels that a score averages (`ScoreRule`) hardly
+    reaches a threshold for whole images.
 
     Args:
         polygons: at least one, of at least 3 points each.
-        image_size: (H, W) of the picture that their coordinates refer to.
+        image_size: (H, W) of the image that the coordinates refer to.
         size: (h, w) of the model's input.
 
     Returns:
         (h, w), True inside.
 
     Raises:
-        ValueError: a polygon has fewer than 3 points, a coordinate is no position in a picture, or no pixel
-            is inside, so that every part would pass.
+        ValueError: a polygon has fewer than 3 points, a coordinate is not finite or too large, or no pixel
+            is inside, so every part would pass.
     """
     if not polygons:
         raise ValueError("a region of interest needs at least one polygon")
@@ -43,27 +48,27 @@ def polygon_mask(polygons: Polygons, image_size: tuple[int, int], size: tuple[in
         if len(polygon) < 3:
             raise ValueError(f"polygon {number} needs at least 3 points; got {len(polygon)}")
         for point in polygon:
-            if not all(abs(c) <= _FARTHEST for c in point):  # nor is NaN
+            if not all(abs(c) <= _MAX_COORDINATE for c in point):  # NaN fails too
                 raise ValueError(
                     f"polygon {number} has the point {tuple(point)}; coordinates are pixels, at most "
-                    f"{_FARTHEST:.0f} from 0"
+                    f"{_MAX_COORDINATE:.0f} from 0"
                 )
         inside |= _inside(np.asarray(polygon, np.float64), x, y)
     if not inside.any():
         raise ValueError(
             f"no pixel of the model's input ({h} high, {w} wide) lies inside the region of interest; "
-            f"its coordinates must be pixels of a picture {height} high and {width} wide"
+            f"its coordinates must be pixels of an image {height} high and {width} wide"
         )
     return inside
 
 
 def _centres(n: int, length: int) -> NDArray[np.float64]:
-    """Centres of n pixels that share a length."""
+    """Return the centres of n pixels that divide a length."""
     return (np.arange(n, dtype=np.float64) + 0.5) * (length / n)
 
 
 def _inside(points: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which (x, y) of a grid lie inside a polygon: those with an odd number of its edges to their left."""
+    """Mark the points of a grid inside a polygon: an odd number of edges lies to their left."""
     crossings = np.zeros((len(y), len(x) + 1), np.int32)
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, 0), strict=True):
         rows = np.flatnonzero((y0 <= y) != (y1 <= y))
@@ -74,23 +79,23 @@ def _inside(points: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.f
 
 
 def masks_per_image(regions: RegionMasks | None, n: int) -> RegionMasks:
-    """The regions of n pictures; None of each where there are none at all.
+    """Return one mask or None for each of n images.
 
     Raises:
-        ValueError: there are not n.
+        ValueError: the number of masks is not n.
     """
     if regions is None:
         return [None] * n
     if len(regions) != n:
-        raise ValueError(f"expected a region or None for each of {n} pictures; got {len(regions)}")
+        raise ValueError(f"expected a region or None for each of {n} images; got {len(regions)}")
     return regions
 
 
 def require_usable_masks(regions: RegionMasks, size: tuple[int, int]) -> None:
-    """Check regions of maps of a size, (height, width).
+    """Check the masks of maps of a size, (height, width).
 
     Raises:
-        ValueError: one has another shape or type, or no pixel.
+        ValueError: a mask has another shape or dtype, or no pixel.
     """
     for region in regions:
         if region is None:

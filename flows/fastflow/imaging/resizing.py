@@ -1,4 +1,4 @@
-"""Pictures at another size: one way for training and serving."""
+"""Resizing of images, the same for training and serving."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from flows.fastflow.imaging.area_average import area_average
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
-# How many times as long as wanted a side must be to be halved first. To average twice with nearly the same
-# step blurs in a pattern, from which fine textures suffer: where area follows, the steps are far apart.
+# A side is halved first while it is at least this many times as long as the target. Two averages of nearly
+# the same step would blur fine textures in a pattern, so the steps are far apart if an area average follows.
 _HALVED_FROM: dict[Shrink, int] = {"halves-area": 4, "halves": 2}
 
 
 def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area") -> NDArray[Pixel]:
-    """``image`` (H, W) or (H, W, C) at ``size`` = (height, width); the aspect ratio may change.
+    """Resize an image (H, W) or (H, W, C) to (height, width); the aspect ratio may change.
 
-    With ``area`` every pixel counts by what of it lies in the new one (area average). With ``halves-area`` a
-    side is halved first as long as it is at least four times as long as wanted: nearly the same, exactly so
-    below that, and 2 to 7 times as fast beyond. With ``halves`` a side is halved as long as it is at least
-    twice as long as wanted, and what is left is bilinear: less sharp or less smooth by the ratio, and up to
-    10 times as fast. Where a side grows, pixels are interpolated bilinearly.
+    ``area`` is the area average: each pixel counts by the share of it that lies in the new pixel.
+    ``halves-area`` halves a side first while it is at least four times as long as the target. The result is
+    nearly the same, identical for smaller ratios, and 2 to 7 times as fast for larger ones. ``halves``
+    halves a side while it is at least twice as long as the target, and interpolates the rest bilinearly:
+    less sharp or less smooth, depending on the ratio, and up to 10 times as fast. Sides that grow are
+    interpolated bilinearly.
 
     Args:
-        image: the picture.
-        size: wanted.
-        shrink: how a side becomes shorter.
+        image: the image.
+        size: (height, width) of the result.
+        shrink: method by which a side becomes shorter.
 
     Raises:
         ValueError: a side of ``size`` is less than a pixel.
@@ -52,10 +53,10 @@ def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area"
 
 
 def _halved(image: NDArray[Pixel], least: tuple[int, int]) -> NDArray[Pixel]:
-    """``image`` with its sides halved as long as they are at least so long."""
+    """Halve the sides of an image while they are at least ``least`` long."""
     while any(halves := [side >= n for side, n in zip(image.shape[:2], least, strict=True)]):
         # Half-way between two pixels bilinear interpolation is their mean. In steps of a little more than two
-        # it would pass over every other pixel.
+        # it would skip pixels.
         odd = [side % 2 if half else 0 for half, side in zip(halves, image.shape[:2], strict=True)]
         if any(odd):
             even = cv2.copyMakeBorder(image, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)

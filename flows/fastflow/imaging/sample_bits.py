@@ -20,12 +20,12 @@ _PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 159
 
 
 class BitsUsed(NamedTuple):
-    """How many bits samples take, 0 to 16.
+    """Bits that samples use, 0 to 16.
 
     Attributes:
-        brightest: of all of them.
-        but_hot: of all but the brightest ten-thousandth, and at least one: a pixel that is hot tells nothing
-            of what the camera gives.
+        brightest: bits of the brightest sample.
+        but_hot: bits of the brightest sample without the top ten-thousandth (at least one sample): hot
+            pixels say nothing about the camera's range.
     """
 
     brightest: int
@@ -33,19 +33,19 @@ class BitsUsed(NamedTuple):
 
 
 def bits_used(data: bytes) -> BitsUsed | None:
-    """How many bits the samples take, of grey or of PNG of 16 bits; None of any other.
+    """Count the bits that 16-bit samples use, in grey TIFF or in PNG; None for other files.
 
-    Cameras of 10 or 12 bits are often saved so that no sample is above 1023 or 4095: unless :func:`decode` is
-    told so, it then leaves 4 or 16 grey levels.
+    Images of 10-bit or 12-bit cameras are often saved with samples of at most 1023 or 4095. Without the
+    right ``sample_bits`` :func:`.decoder.decode_image` leaves them 4 or 16 grey levels.
 
     Args:
-        data: of a file that :func:`decode` takes.
+        data: content of a file that `decode_image` accepts.
     """
     reader = reader_of(data)
     if reader is None or reader not in (PngImageFile, TiffImageFile):
         return None
     if reader is PngImageFile:
-        if data[_PNG_DEPTH] != 16:  # as nearly all, of which no more need be read
+        if data[_PNG_DEPTH] != 16:  # most files, so the pixels need not be decoded
             return None
         file = np.frombuffer(strip_metadata(reader.format, data).data, np.uint8)
         samples = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
@@ -53,11 +53,11 @@ def bits_used(data: bytes) -> BitsUsed | None:
     image = reader(io.BytesIO(strip_metadata(reader.format, data).data))
     assert isinstance(image, TiffImageFile)  # noqa: S101
     if not image.mode.startswith("I;16") or max(image.tag_v2.get(Tag.BitsPerSample, (1,))) != 16:
-        return None  # colours of which Pillow gives the high byte; 12 bits that are packed, and taken as such
+        return None  # colours, of which Pillow returns the high byte; packed 12 bits, which need no setting
     return _bits(np.asarray(image))
 
 
 def _bits(samples: NDArray[Any]) -> BitsUsed:
-    flat = (samples if samples.ndim == 2 else samples.max(2)).ravel()  # a grey PNG comes in three channels
+    flat = (samples if samples.ndim == 2 else samples.max(2)).ravel()  # OpenCV gives grey in three channels
     highest = max(0, len(flat) - 1 - max(1, int(_HOT * len(flat))))
     return BitsUsed(int(flat.max()).bit_length(), int(np.partition(flat, highest)[highest]).bit_length())

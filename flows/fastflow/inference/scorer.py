@@ -1,9 +1,8 @@
-"""The path from pictures to scores and maps."""
+"""Scorer: from images to scores and maps, without a calibration."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -18,46 +17,37 @@ from flows.fastflow.imaging.blending import TileBlender
 from flows.fastflow.imaging.geometry import PreparedImage, TileLayout, compute_layout
 from flows.fastflow.imaging.region_masks import RegionMasks, masks_per_image, require_usable_masks
 from flows.fastflow.inference.scored_image import ScoredImage, build_scored_images, feature_statistics
+from flows.fastflow.inference.tile_outputs import (
+    NOT_NUMBERS,
+    NotNumbersError,
+    TileOutputs,
+    merge_tiles,
+    score_on_cpu,
+    score_on_device,
+    stack_masks,
+    unmasked_image_parts,
+)
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.model.head import Head
-from flows.fastflow.scoring.cpu_scoring import PixelPlanes, combine_scales, image_part, score_planes
-from flows.fastflow.scoring.score import anomaly_map, image_parts, image_score, pixel_energies
+from flows.fastflow.scoring.cpu_scoring import combine_scales
+from flows.fastflow.scoring.score import pixel_energies
 
-# Of the tiles of a picture that are computed together: memory does not grow with the picture.
+# Pixels of the tiles of an image that are computed together: memory does not grow with the image.
 _CHUNK_PIXELS = 2**20
-_NOT_NUMBERS: Final = "the model's energies of a picture are not numbers"
-
-
-class _Found(NamedTuple):
-    """What a head finds in tiles.
-
-    Attributes:
-        pixels: (N, 2 S, height, width), see `score.pixel_energies`.
-        image: (N, S'), see `fused.Energies`.
-        moments: (N, S, 2), of each tile's map at each scale the mean, and the mean of the square.
-    """
-
-    pixels: Tensor
-    image: Tensor
-    moments: Tensor
-
-
-class NotNumbersError(ValueError):
-    """What a head gives for an image are no numbers: the model is damaged."""
 
 
 class Scorer:
-    """Pictures to scores and maps: the part of a detector that needs no calibration.
+    """Part of a detector that needs no calibration: images to scores and maps.
 
     Args:
         extractor: the frozen backbone; may be shared.
         head: the category's head, on the same device.
-        input_size: (height, width) of what the backbone takes.
-        rule: how the image score is taken.
-        geometry: how pictures are brought to the input size.
-        engine: what computes backbone, heads and pixels; by default torch, in float32. Of another precision
-            scores are others, and need a calibration of their own.
+        input_size: (height, width) of the backbone's input.
+        rule: the score rule.
+        geometry: fit of images to the input size.
+        engine: engine for backbone, head and pixels, by default torch in float32. Scores of another
+            precision differ, and need a calibration of their own.
 
     Raises:
         ValueError: the geometry's margins leave too little of the input.
@@ -85,44 +75,44 @@ class Scorer:
         self._pixels = self.engine.pixels(rule, input_size)
 
     def with_engine(self, engine: Engine) -> "Scorer":
-        """The same model, computed by another engine."""
+        """Create a scorer of the same model with another engine."""
         return Scorer(self.extractor, self.head, self.input_size, self.rule, self.geometry, engine)
 
     @property
     def head(self) -> Head:
-        """The head in the form in which it was fitted.
+        """Head in its training form.
 
         Raises:
-            ValueError: it was let go.
+            ValueError: `free_training_head` was called.
         """
         if self._head is None:
-            raise ValueError("the head was let go; load the model again")
+            raise ValueError("the training form of the head was freed; load the model again")
         return self._head
 
     @property
     def precision(self) -> Precision:
-        """Whose calibration counts for the scores."""
+        """Precision whose calibration applies to the scores."""
         return self.engine.precision
 
     @property
     def nbytes(self) -> int:
-        """Memory of the head, in bytes, at most; without the shared backbone."""
-        fitted = 0 if self._head is None else count_module_bytes(self._head)
-        return fitted + self._running.nbytes
+        """Upper bound of the head's memory, in bytes, without the shared backbone."""
+        training_form = 0 if self._head is None else count_module_bytes(self._head)
+        return training_form + self._running.nbytes
 
     @property
     def backbone_nbytes(self) -> int:
-        """Memory of the backbone's weights, in bytes; all scorers with the same extractor share them."""
+        """Memory of the backbone's weights, in bytes, shared by all scorers with the same extractor."""
         return self._backbone.nbytes
 
     @property
     def chunk(self) -> int:
-        """Tiles of a picture that are computed together, at most."""
+        """Maximum number of tiles of an image that are computed together."""
         return max(1, _CHUNK_PIXELS // math.prod(self.input_size))
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Let the engine prepare for first batches; it takes long for the first model of its shape.
+        """Prepare the engine for the first batches, which takes long for the first model of its shape.
 
         Raises:
             NotNumbersError: the model's energies are not numbers.
@@ -137,28 +127,25 @@ class Scorer:
                 self._score_whole(energies, [None] * n)
 
     def free_training_head(self) -> None:
-        """Keep of the head what computes, and not the form in which it was fitted, half of its memory.
-
-        Nothing else can be made of it from then on.
-        """
+        """Free the training form of the head, half of its memory; inference goes on."""
         self._head = None
 
     def specialise(self) -> None:
-        """Let the engine compile the rest, while it serves, see `engines.RunningHead.specialise`."""
+        """Compile the rest in the engine while it serves, see `engine.HeadRunner.specialise`."""
         scales = zip(self.extractor.channels, self.extractor.strides, strict=True)
         sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
         self._running.specialise(sizes)
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[ScoredImage]:
-        """Score pictures, (H, W, 3) uint8 RGB of any sizes, as one batch."""
+        """Score images, (H, W, 3) uint8 RGB of any sizes, as one batch."""
         return self.score_prepared([self.prepare(image) for image in images])
 
     def layout(self, image_size: tuple[int, int]) -> TileLayout:
-        """Where a picture of (H, W) pixels lies before the model, and how large its map is."""
+        """Compute the layout of an image of (H, W) pixels."""
         return compute_layout(self.geometry, image_size, self.input_size, self.extractor.strides)
 
     def prepare(self, image: NDArray[np.uint8]) -> PreparedImage:
-        """Bring a picture (H, W, 3) to where the model takes it from."""
+        """Scale and pad an image (H, W, 3) for the model."""
         return self.layout(image.shape[:2]).prepare(image)
 
     def features(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
@@ -172,29 +159,29 @@ class Scorer:
     def score_prepared(
         self, prepared: Sequence[PreparedImage], regions: RegionMasks | None = None
     ) -> list[ScoredImage]:
-        """Score prepared pictures: those of many tiles one by one, a chunk at a time; the others at once.
+        """Score prepared images as one batch; those of many tiles one by one, in chunks.
 
         Args:
-            prepared: from `prepare`.
-            regions: as in `score_features`.
+            prepared: images from `prepare`.
+            regions: see `score_features`.
 
         Raises:
-            ValueError: as `score_features`.
+            ValueError: see `score_features`.
         """
         masks = masks_per_image(regions, len(prepared))
-        found: dict[int, ScoredImage] = {}
-        together = []
-        for i, (picture, mask) in enumerate(zip(prepared, masks, strict=True)):
-            if len(picture.layout) > self.chunk:
-                found[i] = self._score_in_chunks(picture, mask)
+        scored: dict[int, ScoredImage] = {}
+        batch = []
+        for i, (image, mask) in enumerate(zip(prepared, masks, strict=True)):
+            if len(image.layout) > self.chunk:
+                scored[i] = self._score_in_chunks(image, mask)
             else:
-                together.append(i)
-        if together:
-            maps = self.features([tile for i in together for tile in prepared[i].tiles()])
-            layouts = [prepared[i].layout for i in together]
-            scored = self.score_features(maps, [masks[i] for i in together], layouts)
-            found.update(zip(together, scored, strict=True))
-        return [found[i] for i in range(len(prepared))]
+                batch.append(i)
+        if batch:
+            maps = self.features([tile for i in batch for tile in prepared[i].tiles()])
+            layouts = [prepared[i].layout for i in batch]
+            results = self.score_features(maps, [masks[i] for i in batch], layouts)
+            scored.update(zip(batch, results, strict=True))
+        return [scored[i] for i in range(len(prepared))]
 
     @torch.inference_mode()
     def score_features(
@@ -203,17 +190,17 @@ class Scorer:
         regions: RegionMasks | None = None,
         layouts: Sequence[TileLayout] | None = None,
     ) -> list[ScoredImage]:
-        """Score pictures by what the backbone made of them.
+        """Score images from the backbone's maps.
 
         Args:
-            maps: per scale (N, C_i, H_i, W_i), from `features`; N tiles, picture after picture.
-            regions: of interest, one for each picture, of the size of its map. A region can only lower a
-                score, and the map outside it is 0.
-            layouts: of the pictures; by default every tile is a whole picture.
+            maps: per scale (N, C_i, H_i, W_i), from `features`; N tiles, image after image.
+            regions: masks of the regions of interest, one per image, of the size of its map. A region can
+                only lower a score, and the map outside it is 0.
+            layouts: layouts of the images; by default every tile is a whole image.
 
         Raises:
-            ValueError: maps are of other sizes than positions have means for, the layouts have not N tiles
-                together, there are not as many regions as pictures, or one has another shape or no pixel.
+            ValueError: the maps have other sizes than the means of positions, the layouts do not have N
+                tiles together, or there is not a usable mask or None for each image.
         """
         n = len(maps[0])
         if layouts is None:
@@ -228,130 +215,87 @@ class Scorer:
             layouts = [whole] * n
         ends = np.cumsum([0, *map(len, layouts)]).tolist()
         if ends[-1] != n:
-            raise ValueError(f"Scorer expected {ends[-1]} tiles of {len(layouts)} pictures; got {n}")
+            raise ValueError(f"Scorer expected {ends[-1]} tiles of {len(layouts)} images; got {n}")
         masks = masks_per_image(regions, len(layouts))
         energies = self._energies(maps)
         if all(layout.is_whole for layout in layouts):
             return self._score_whole(energies, masks)
-        found = self._found(energies)
-        finished = []
+        outputs = self._tile_outputs(energies)
+        scored = []
         for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
-            blend = TileBlender(layout, found.pixels.shape[1], found.pixels.device)
-            blend.add(found.pixels[start:end])
-            tiles = (found.image[start:end], found.moments[start:end])
-            finished += self._finish(_of_tiles(blend, *tiles), layout.size, [mask])
-        return finished
+            blender = TileBlender(layout, outputs.pixels.shape[1], outputs.pixels.device)
+            blender.add(outputs.pixels[start:end])
+            merged = merge_tiles(blender, outputs.image[start:end], outputs.moments[start:end])
+            scored += self._score_outputs(merged, layout.size, [mask])
+        return scored
 
     @torch.inference_mode()
-    def _score_in_chunks(self, picture: PreparedImage, mask: NDArray[np.bool_] | None) -> ScoredImage:
-        layout, tiles = picture.layout, picture.tiles()
-        blend = TileBlender(layout, 2 * len(self.extractor.channels), self.extractor.device)
-        wholes, moments = [], []
+    def _score_in_chunks(self, prepared: PreparedImage, mask: NDArray[np.bool_] | None) -> ScoredImage:
+        layout, tiles = prepared.layout, prepared.tiles()
+        blender = TileBlender(layout, 2 * len(self.extractor.channels), self.extractor.device)
+        images, moments = [], []
         for start in range(0, len(tiles), self.chunk):
-            found = self._found(self._energies(self.features(tiles[start : start + self.chunk])))
-            blend.add(found.pixels)
-            wholes.append(found.image)
-            moments.append(found.moments)
-        of_tiles = _of_tiles(blend, torch.cat(wholes), torch.cat(moments))
-        [scored] = self._finish(of_tiles, layout.size, [mask])
+            outputs = self._tile_outputs(self._energies(self.features(tiles[start : start + self.chunk])))
+            blender.add(outputs.pixels)
+            images.append(outputs.image)
+            moments.append(outputs.moments)
+        merged = merge_tiles(blender, torch.cat(images), torch.cat(moments))
+        [scored] = self._score_outputs(merged, layout.size, [mask])
         return scored
 
     def _energies(self, maps: Sequence[Tensor]) -> Energies:
-        found = tuple((m.shape[2], m.shape[3]) for m in maps)
-        # How many there must be, the normaliser says.
-        if self._sizes is not None and any(a != b for a, b in zip(found, self._sizes, strict=False)):
+        sizes = tuple((m.shape[2], m.shape[3]) for m in maps)
+        # The normaliser checks the number of maps.
+        if self._sizes is not None and any(a != b for a, b in zip(sizes, self._sizes, strict=False)):
             raise ValueError(
-                f"expected feature maps of {self._sizes}, whose positions have means; got {found}"
+                f"expected feature maps of {self._sizes}, the sizes of the positions' means; got {sizes}"
             )
         energies = self._running(maps)
-        # A minimum over scales may swallow what is no number, and the part would pass.
+        # A minimum over scales may hide NaN, and the part would pass.
         if energies.image.device.type == "cpu" and any(
             bool(e.isnan().any()) for e in (*energies.flow, *energies.gaussian)
         ):
-            raise NotNumbersError(_NOT_NUMBERS)
+            raise NotNumbersError(NOT_NUMBERS)
         return energies
 
     def _score_whole(self, energies: Energies, masks: RegionMasks) -> list[ScoredImage]:
-        """Scores and maps of N pictures that are an input each."""
+        """Score N images that are one input each."""
         size = self.input_size
         if energies.image.device.type != "cpu":
-            return self._finish(self._found(energies), size, masks)
+            return self._score_outputs(self._tile_outputs(energies), size, masks)
         require_usable_masks(masks, size)
-        finished = _finished(self._pixels(energies), energies.image, self.rule, masks)
-        wholes = _wholes(energies.image, self.rule, masks)
-        return build_scored_images(finished, wholes, feature_statistics(energies.mean, energies.square))
+        results = score_on_cpu(self._pixels(energies), energies.image, self.rule, masks)
+        parts = unmasked_image_parts(energies.image, self.rule, masks)
+        return build_scored_images(results, parts, feature_statistics(energies.mean, energies.square))
 
-    def _found(self, energies: Energies) -> _Found:
-        return _Found(
+    def _tile_outputs(self, energies: Energies) -> TileOutputs:
+        return TileOutputs(
             pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size),
             energies.image,
             torch.stack((energies.mean, energies.square), 2),
         )
 
-    def _finish(self, found: _Found, size: tuple[int, int], masks: RegionMasks) -> list[ScoredImage]:
-        """Scores and maps of N pictures with maps of one size, (height, width)."""
+    def _score_outputs(
+        self, outputs: TileOutputs, size: tuple[int, int], masks: RegionMasks
+    ) -> list[ScoredImage]:
+        """Score N images with maps of one size, (height, width)."""
         require_usable_masks(masks, size)
         rule = self.rule_for(size)
-        if found.pixels.device.type == "cpu":
-            pixels = (combine_scales(list(planes), rule) for planes in found.pixels.numpy())
-            finished = _finished(pixels, found.image, rule, masks)
+        if outputs.pixels.device.type == "cpu":
+            pixels = (combine_scales(list(planes), rule) for planes in outputs.pixels.numpy())
+            results = score_on_cpu(pixels, outputs.image, rule, masks)
         else:
-            finished = _finished_there(found, rule, self._stack(masks, size))
-        wholes = _wholes(found.image, rule, masks)
-        return build_scored_images(finished, wholes, feature_statistics(*found.moments.unbind(2)))
+            results = score_on_device(outputs, rule, stack_masks(masks, size, self.extractor.device))
+        parts = unmasked_image_parts(outputs.image, rule, masks)
+        return build_scored_images(results, parts, feature_statistics(*outputs.moments.unbind(2)))
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
-        """The rule for a picture with a map of a size (height, width).
+        """Adapt the rule to an image with a map of a size (height, width).
 
-        It averages no more pixels than of a single tile, or a large picture would dilute a small defect.
+        The score averages no more pixels than for a single tile, because a large image would dilute a small
+        defect.
         """
         share = math.prod(self.input_size) / math.prod(size)
         if share >= 1:
             return self.rule
         return self.rule.model_copy(update={"top_fraction": self.rule.top_fraction * share})
-
-    def _stack(self, regions: RegionMasks, size: tuple[int, int]) -> Tensor | None:
-        """The regions as one mask (n, height, width), or None where all is of interest."""
-        if all(region is None for region in regions):
-            return None
-        everything = np.ones(size, np.bool_)
-        masks = np.stack([everything if region is None else region for region in regions])
-        return torch.from_numpy(masks).to(self.extractor.device)
-
-
-def _finished_there(
-    found: _Found, rule: ScoreRule, inside: Tensor | None
-) -> list[tuple[float, NDArray[np.float32]]]:
-    """Scores and maps, computed where the energies are, as on a GPU.
-
-    Raises:
-        NotNumbersError: one has what is no number. Asked of the energies, the GPU would be waited for twice.
-    """
-    flow, both = found.pixels.chunk(2, 1)
-    scores = image_score(flow, rule, found.image, inside).cpu().numpy()
-    maps = anomaly_map(both, rule, inside).cpu().numpy()
-    if np.isnan(scores).any() or np.isnan(maps).any():
-        raise NotNumbersError(_NOT_NUMBERS)
-    return list(zip(scores.tolist(), maps, strict=True))
-
-
-def _finished(
-    pixels: Iterable[PixelPlanes], pictures: Tensor, rule: ScoreRule, masks: RegionMasks
-) -> list[tuple[float, NDArray[np.float32]]]:
-    found = zip(pixels, pictures.numpy(), masks, strict=True)
-    return [score_planes(one, picture, rule, mask) for one, picture, mask in found]
-
-
-def _wholes(pictures: Tensor, rule: ScoreRule, masks: RegionMasks) -> list[float | None]:
-    """What whole pictures add to their scores; None where a region leaves it out."""
-    # To the last bit as in the score, from which it is taken again.
-    if pictures.device.type == "cpu":
-        wholes = [image_part(picture, rule) for picture in pictures.numpy()]
-    else:
-        wholes = image_parts(pictures, rule).tolist()
-    return [w if mask is None or mask.all() else None for w, mask in zip(wholes, masks, strict=True)]
-
-
-def _of_tiles(blend: TileBlender, picture: Tensor, moments: Tensor) -> _Found:
-    """What was found in a picture's tiles, as of one: the strangest tile speaks for the whole picture."""
-    return _Found(blend.result(), picture.amax(0, keepdim=True), moments.mean(0, keepdim=True))

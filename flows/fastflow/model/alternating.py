@@ -1,14 +1,14 @@
-"""The forward pass of a flow whose halves take turns, in few passes over memory.
+"""Forward pass of a flow with alternating halves, in few passes over memory.
 
-The same function as the `Compose` that it is given, and the same gradients, to rounding. Beside its
-convolutions a step on a CPU consists of passes over large maps, so there are as few of them as can be:
+Values and gradients equal those of `Compose.forward` up to rounding. Besides convolutions, a step on a CPU
+consists of passes over large maps. This module reduces their number:
 
-- Halves stay apart from the first step to the last.
-- What is constant along a map is folded into weights, which are small and which autograd differentiates: the
-  affine after a coupling is in its conditioner's last convolution and in the log-scale, the affine that waits
-  for a half to be transformed again leaves but an addition.
-- tanh, the slowest function there is, is taken from the logistic function: tanh(u) = 2 sigmoid(2u) - 1.
-- Gradients are written out, and each is written where the next convolution reads it.
+- Halves stay separate from the first step to the last.
+- Values that are constant along a map are folded into small weights, which autograd differentiates. The
+  affine after a coupling moves into its conditioner's last convolution and into the log-scale. The affine
+  of a half that is transformed later leaves only an addition.
+- tanh, the slowest function, is computed from the logistic function: tanh(u) = 2 sigmoid(2u) - 1.
+- Gradients are computed explicitly, each in the memory that the next convolution reads.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from flows.transform import require_images
 
 
 def is_alternating(flow: Compose) -> bool:
-    """Whether a flow reorders channels, then has affine couplings in turn, each with a channel affine."""
+    """Check that a flow is a permutation, then couplings of alternating halves with channel affines."""
     first, *rest = flow.transforms
     couplings, affines = rest[::2], rest[1::2]
     return (
@@ -46,12 +46,12 @@ def is_alternating(flow: Compose) -> bool:
 
 
 def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What `flow.forward(x)` returns, for a flow that `is_alternating`.
+    """Compute `flow.forward(x)` of a flow that `is_alternating`.
 
-    Under autocast convolutions are computed in its type and all else in that of x.
+    Under autocast, convolutions use its dtype and everything else the dtype of x.
 
     Args:
-        flow: the flow.
+        flow: an alternating flow.
         x: (N, C, H, W).
 
     Returns:
@@ -65,11 +65,11 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
     first = (len(permutation.index) + 1) // 2
     halves = [x[:, permutation.index[:first]], x[:, permutation.index[first:]]]
     precision = x.dtype
-    # There is none on the meta device, on which costs are counted.
+    # The meta device, which counts costs, has no autocast.
     if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
         precision = torch.get_autocast_dtype(x.device.type)
     layers = cast(Sequence[nn.Module], flow.transforms)[1:]
-    # Of each half the log-scale and the shift that are still to be applied to it.
+    # Log-scale and shift that are not yet applied to each half.
     pending: list[tuple[Tensor, Tensor] | None] = [None, None]
     steps: list[FoldedCoupling] = []
     for i, (coupling, affine) in enumerate(zip(layers[::2], layers[1::2], strict=True)):
@@ -107,16 +107,16 @@ def _fits(coupling: nn.Module, *, swapped: bool) -> bool:
 
 
 def _regrouped(bounds: Sequence[float], folded: Sequence[Any]) -> list[FoldedCoupling]:
-    """Steps from their tensors, one after the other."""
+    """Group the tensors of all steps by step."""
     width = len(FoldedCoupling._fields) - 1
     return [FoldedCoupling(bound, *folded[width * i : width * (i + 1)]) for i, bound in enumerate(bounds)]
 
 
 class _Steps(torch.autograd.Function):
-    """All steps of a flow: of both halves, and what the steps are folded to, the halves and the sums of s.
+    """All steps of a flow, from both halves and the folded steps to the halves and the sums of s.
 
-    Autograd asks for gradients only where `keep` was true.
-    Convolutions are computed in the type of their weights, all else in that of the halves.
+    Autograd needs gradients only if `keep` was true. Convolutions use the dtype of their weights, everything
+    else that of the halves.
     """
 
     @staticmethod
@@ -134,7 +134,7 @@ class _Steps(torch.autograd.Function):
             if step.middle_weight is not None and step.middle_bias is not None:
                 hidden = convolve(hidden, step.middle_weight, step.middle_bias).relu_()
             a, t = convolve(hidden, step.last_weight, step.last_bias).to(first.dtype).chunk(2, 1)
-            # Copied first: the logistic function is slow on rows with gaps between them.
+            # Copied first: the logistic function is slow on strided rows.
             gate = torch.empty_like(t, memory_format=torch.channels_last).copy_(a).sigmoid_()
             scale = torch.add(per_channel(step.level), gate, alpha=2 * step.bound)
             log_det += scale.sum((1, 2, 3))
@@ -150,65 +150,67 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        # Autograd computes with gradients here only where it is to differentiate what it computes. Not
-        # `once_differentiable`: that is silent where what comes in depends on nothing, as after a log_det.
+        # Gradients are enabled here only for create_graph=True. `once_differentiable` would not raise if the
+        # incoming gradient depends on nothing, such as that of a log_det.
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "the steps of a flow of halves have no gradients of gradients (create_graph=True); "
-                "`Compose.forward` of the same transform has them"
+                "the steps of an alternating flow have no second derivatives (create_graph=True); "
+                "use `Compose.forward` of the same transform"
             )
         bounds: tuple[float, ...] = ctx.bounds
-        saved = ctx.saved_tensors  # once: a checkpoint that recomputes gives them no second time
+        saved = ctx.saved_tensors  # read once: a checkpoint that recomputes returns them only once
         kept, steps = saved[: 6 * len(bounds)], _regrouped(bounds, saved[6 * len(bounds) :])
-        of_halves = list(gradients[:2])
-        of_log_det = gradients[2].view(-1, 1, 1, 1)
-        of_folded: list[Tensor | None] = []
-        # Of what a conditioner gave, (N, 2 C, H, W): t, the second half of it, enters z as it is.
-        wanted = _in_second_half(of_halves[1 - (len(bounds) - 1) % 2], None)
+        grad_halves = list(gradients[:2])
+        grad_log_det = gradients[2].view(-1, 1, 1, 1)
+        grad_folded: list[Tensor | None] = []
+        # Gradient of the conditioner's output (a, t), (N, 2 C, H, W). The part of t equals that of z.
+        grad_output = _in_second_half(grad_halves[1 - (len(bounds) - 1) % 2], None)
         for i in reversed(range(len(bounds))):
             step = steps[i]
             conditions, pointwise, hidden, gate, scale, x = kept[6 * i : 6 * i + 6]
             seen, changed = i % 2, 1 - i % 2
-            of_a, of_z = wanted.chunk(2, 1)
-            of_x = of_z * scale
-            of_s = x + per_channel(step.before)
+            grad_a, grad_z = grad_output.chunk(2, 1)
+            grad_x = grad_z * scale
+            grad_s = x + per_channel(step.before)
             doubled = 2 * step.bound
-            torch.addcmul(doubled * of_log_det, of_s, of_x, value=doubled, out=of_s)
-            torch.ops.aten.sigmoid_backward.grad_input(of_s, gate, grad_input=of_a)
-            of_hidden, *of_last = convolve_backward(
-                wanted.to(hidden.dtype), hidden, step.last_weight, input_too=True
+            torch.addcmul(doubled * grad_log_det, grad_s, grad_x, value=doubled, out=grad_s)
+            torch.ops.aten.sigmoid_backward.grad_input(grad_s, gate, grad_input=grad_a)
+            grad_hidden, *grad_last = convolve_backward(
+                grad_output.to(hidden.dtype), hidden, step.last_weight, with_input=True
             )
-            torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
-            of_middle: list[Tensor | None] = [None, None]
+            torch.ops.aten.threshold_backward.grad_input(grad_hidden, hidden, 0, grad_input=grad_hidden)
+            grad_middle: list[Tensor | None] = [None, None]
             if step.middle_weight is not None:
-                of_hidden, *of_middle = convolve_backward(
-                    of_hidden, pointwise, step.middle_weight, input_too=True
+                grad_hidden, *grad_middle = convolve_backward(
+                    grad_hidden, pointwise, step.middle_weight, with_input=True
                 )
-                torch.ops.aten.threshold_backward.grad_input(of_hidden, pointwise, 0, grad_input=of_hidden)
-            # The first step's input are features, which seldom want a gradient.
-            input_too = i > 0 or ctx.needs_input_grad[seen]
-            of_conditions, *of_first = convolve_backward(
-                of_hidden, conditions.to(hidden.dtype), step.first_weight, input_too=input_too
+                torch.ops.aten.threshold_backward.grad_input(
+                    grad_hidden, pointwise, 0, grad_input=grad_hidden
+                )
+            # The first step's inputs are features, which seldom need a gradient.
+            with_input = i > 0 or ctx.needs_input_grad[seen]
+            grad_conditions, *grad_first = convolve_backward(
+                grad_hidden, conditions.to(hidden.dtype), step.first_weight, with_input=with_input
             )
-            # Before the first step there is nothing.
-            of_before = of_x.sum((0, 2, 3)) if i > 0 else None
-            of_level = of_s.sum((0, 2, 3)) / doubled
-            of_folded = [*of_first, *of_last, of_level, of_before, *of_middle, *of_folded]
-            of_halves[changed] = of_x
+            # The first step has no affine before it.
+            grad_before = grad_x.sum((0, 2, 3)) if i > 0 else None
+            grad_level = grad_s.sum((0, 2, 3)) / doubled
+            grad_folded = [*grad_first, *grad_last, grad_level, grad_before, *grad_middle, *grad_folded]
+            grad_halves[changed] = grad_x
             if i > 0:
-                wanted = _in_second_half(of_halves[seen], of_conditions)
-            elif input_too:
-                of_halves[seen] = of_halves[seen] + of_conditions
-        return (*of_halves, None, None, *of_folded)
+                grad_output = _in_second_half(grad_halves[seen], grad_conditions)
+            elif with_input:
+                grad_halves[seen] = grad_halves[seen] + grad_conditions
+        return (*grad_halves, None, None, *grad_folded)
 
 
-def _in_second_half(one: Tensor, other: Tensor | None) -> Tensor:
-    """The sum of gradients, (N, C, H, W), as the second half of what has (N, 2 C, H, W)."""
-    shape = (len(one), 2 * one.shape[1], *one.shape[2:])
-    both = torch.empty(shape, dtype=one.dtype, device=one.device, memory_format=torch.channels_last)
-    half = both[:, one.shape[1] :]
-    if other is None:
-        half.copy_(one)
+def _in_second_half(x: Tensor, y: Tensor | None) -> Tensor:
+    """Write x + y, (N, C, H, W), to the second half of a tensor (N, 2 C, H, W)."""
+    shape = (len(x), 2 * x.shape[1], *x.shape[2:])
+    both = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    half = both[:, x.shape[1] :]
+    if y is None:
+        half.copy_(x)
     else:
-        torch.add(one, other, out=half)
+        torch.add(x, y, out=half)
     return both

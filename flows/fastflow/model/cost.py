@@ -1,4 +1,4 @@
-"""What a backbone and its flows cost: counted on the meta device, where nothing is computed or read."""
+"""Cost of a backbone and its flows, counted on the meta device without any computation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from flows.fastflow.model.fastflow import FastFlow
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one picture.
+    """Parameters and operations of a model for one image.
 
     Attributes:
-        channels: of each scale.
-        strides: of each scale, in pixels.
-        backbone_parameters: of the part that is computed.
-        flow_parameters: of all scales' flows.
-        backbone_macs: multiply-adds of convolutions and matrix products.
-        flow_macs: the same.
+        channels: channels of each scale.
+        strides: stride of each scale, in pixels.
+        backbone_parameters: parameters of the computed part of the backbone.
+        flow_parameters: parameters of all scales' flows.
+        backbone_macs: multiply-adds of the backbone's convolutions and matrix products.
+        flow_macs: multiply-adds of the flows.
     """
 
     channels: tuple[int, ...]
@@ -36,15 +36,15 @@ class Cost:
 
     @property
     def flow_bytes(self) -> int:
-        """Of the flows' parameters in float32; in a bundle the Gaussians come on top."""
+        """Bytes of the flows' parameters in float32; a bundle also holds the Gaussians."""
         return 4 * self.flow_parameters
 
 
 def build_on_meta(name: str, out_indices: Sequence[int], input_size: tuple[int, int]) -> FeatureExtractor:
-    """A feature extractor that has shapes and no numbers.
+    """Build a feature extractor on the meta device, with shapes but without numbers.
 
     Raises:
-        WeightsError: as `FeatureExtractor`.
+        WeightsError: see `FeatureExtractor`.
     """
     with torch.device("meta"):
         state: dict[str, Tensor] = dict(timm.create_model(name, pretrained=False).state_dict())
@@ -52,23 +52,23 @@ def build_on_meta(name: str, out_indices: Sequence[int], input_size: tuple[int, 
 
 
 def count_cost(name: str, out_indices: Sequence[int], input_size: tuple[int, int], flow: FlowConfig) -> Cost:
-    """Count what a model with this backbone computes for a picture.
+    """Count the parameters and operations of a model for an image.
 
     Args:
         name: timm's name of the backbone.
         out_indices: stages or blocks.
         input_size: (height, width).
-        flow: shape of the flows.
+        flow: architecture of the flows.
 
     Raises:
-        WeightsError: as `FeatureExtractor`.
+        WeightsError: see `FeatureExtractor`.
     """
     extractor = build_on_meta(name, out_indices, input_size)
     with torch.device("meta"), torch.no_grad():
         flows = FastFlow(extractor.channels, flow)
         with FlopCounterMode(display=False) as backbone_count:
             maps = extractor(torch.empty(1, *input_size, 3, dtype=torch.uint8))
-        # Made anew: what comes from inference mode cannot be differentiated, and need not be.
+        # Recreated, because tensors of inference mode cannot be inputs of differentiable modules.
         maps = [torch.empty(m.shape) for m in maps]
         with FlopCounterMode(display=False) as flow_count:
             flows(maps)

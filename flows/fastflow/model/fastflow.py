@@ -1,4 +1,4 @@
-"""FastFlow: one two-dimensional flow per scale of a feature pyramid (Yu et al. 2021, arXiv 2111.07677)."""
+"""FastFlow (Yu et al. 2021, arXiv 2111.07677): one two-dimensional flow per scale."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -27,13 +27,12 @@ class FastFlow(nn.Module):
     """One flow per scale, from normalised feature maps to standard normal latents and back.
 
     A step is an affine coupling over channel halves with a convolutional conditioner, a global affine per
-    channel, and a mixing of the channels: a fixed random permutation, or no operation at all when the
-    halves take turns in conditioning.
+    channel, and a mixing of the channels: a fixed random permutation, or nothing if the halves alternate.
 
     Args:
         channels: channels of each scale's feature map.
-        config: shape of the flows.
-        seed: of the permutations; weights are drawn from torch's global generator.
+        config: architecture of the flows.
+        seed: seed of the permutations; weights come from torch's global generator.
     """
 
     def __init__(self, channels: Sequence[int], config: FlowConfig, *, seed: int = 0) -> None:
@@ -52,15 +51,15 @@ class FastFlow(nn.Module):
         return self._each("forward", features)
 
     def inverse(self, latents: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Map latents back to feature maps: `forward` backwards, same shapes."""
+        """Map latents back to feature maps of the same shapes: the inverse of `forward`."""
         return self._each("inverse", latents)
 
     def nll(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Mean negative log-likelihood of each scale, in nats per dimension, each of shape ().
+        """Compute the mean negative log-likelihood per scale, each (), in nats per dimension.
 
-        A dimension is one channel at one position, and the (1/2) log 2 pi is counted, so the figure reads
-        the same at every resolution: features already standard normal and independent give 1.419. It may
-        be negative, since the density is continuous.
+        A dimension is one channel at one position, and the (1/2) log 2 pi is included, so values of all
+        resolutions are comparable: independent standard normal features give 1.419. The value of a
+        continuous density may be negative.
         """
         latents, log_dets = self(features)
         return [
@@ -91,8 +90,7 @@ class FastFlow(nn.Module):
 def _scale(channels: int, config: FlowConfig, generator: torch.Generator) -> Compose:
     transforms: list[Transform] = []
     if config.permutation == "halves":
-        # One shuffle first: a backbone's neighbouring channels are not alike in kind, and the split into
-        # halves should not depend on their order.
+        # One shuffle first: the split into halves should not depend on the order of a backbone's channels.
         transforms.append(Permutation.random(channels, generator))
     for step in range(config.steps):
         swapped = config.permutation == "halves" and step % 2 == 1

@@ -1,4 +1,4 @@
-"""Couplings folded with the affines before and after them."""
+"""Folding of couplings with the affines before and after them."""
 
 from typing import NamedTuple, cast
 
@@ -9,9 +9,9 @@ from flows import Affine, ConvNet, Coupling, DepthwiseNet, SoftClamp
 
 
 class FoldedCoupling(NamedTuple):
-    """A coupling and the affines before and after it, folded: z = (x + before) exp(s) + t.
+    """Coupling folded with the affines before and after it: z = (x + before) exp(s) + t.
 
-    s = 2 c sigmoid(a) + level, and a and t are what the convolutions give.
+    s = 2 c sigmoid(a) + level, where a and t are the outputs of the convolutions.
     """
 
     bound: float
@@ -34,18 +34,18 @@ def fold_coupling(
     """Fold g ((g' x + h') exp(c tanh(a / c)) + t) + h into (x + h' / g') exp(s) + t'.
 
     Args:
-        coupling: of channel halves, affine with a `SoftClamp`, its conditioner a `ConvNet` or `DepthwiseNet`.
-        after: log g and h, of the affine that follows, at the channels that are transformed; each (C',).
-        before: log g' and h', of one that was still to be applied to them, or None.
-        precision: what the convolutions' weights become.
+        coupling: affine coupling of channel halves with a `SoftClamp` and a `ConvNet` or `DepthwiseNet`.
+        after: log g and h of the next affine at the transformed channels, each (C',).
+        before: log g' and h' of an affine that is not yet applied to these channels, or None.
+        precision: dtype of the convolutions' weights.
     """
     net = cast(ConvNet | DepthwiseNet, coupling.conditioner)
     bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
     log_gain, shift = after
-    nothing = torch.zeros_like(shift)
+    zeros = torch.zeros_like(shift)
     scale = torch.cat([torch.full_like(shift, 2 / bound), log_gain.exp()])
-    bias = torch.addcmul(torch.cat([nothing, shift]), cast(Tensor, net.last.bias), scale)
-    level, earlier = log_gain - bound, nothing
+    bias = torch.addcmul(torch.cat([zeros, shift]), cast(Tensor, net.last.bias), scale)
+    level, earlier = log_gain - bound, zeros
     if before is not None:
         level = level + before[0]
         earlier = before[1] * (-before[0]).exp()
@@ -63,5 +63,5 @@ def fold_coupling(
 
 
 def per_channel(channels: Tensor) -> Tensor:
-    """(C,) shaped to broadcast over maps."""
+    """Reshape (C,) to broadcast over maps."""
     return channels.view(1, -1, 1, 1)

@@ -1,8 +1,8 @@
-"""A head in its inference form: the same energies, from fewer operations.
+"""Inference form of a head: the same energies from fewer operations.
 
-What a fit needs and an inspection does not is gone: log-determinants, and the affine after each coupling,
-which is folded into the coupling's last convolution, or into the next step. What is left is plain operations
-on tensors, which engines may compute as they are or put into a graph of their own.
+It drops the log-determinants, and folds the affine after each coupling into the coupling's last convolution
+or into the next step. The rest are plain tensor operations, which engines compute directly or convert to a
+graph.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from flows.fastflow.model.head import Head
 
 
 class Energies(NamedTuple):
-    """How far inputs are from what a head knows.
+    """Energies of N inputs, and the moments of their features.
 
     Attributes:
-        flow: per scale (N, H_i, W_i), of the latents.
-        gaussian: per scale (N, H_i, W_i), of the features at each position.
-        image: (N, S'), of each whole input, see `ImageGaussian`.
-        mean: (N, S), of the features at each scale; normalised ones, or the backbone's where layer norm would
-            make every input's the same.
-        square: (N, S), of their squares.
+        flow: per scale (N, H_i, W_i), energies of the latents.
+        gaussian: per scale (N, H_i, W_i), energies of the features at each position.
+        image: (N, S'), energies of each whole input, see `ImageGaussian`.
+        mean: (N, S), mean of the features at each scale: normalised ones, or the backbone's if layer norm
+            would make all inputs equal.
+        square: (N, S), mean of their squares.
     """
 
     flow: list[Tensor]
@@ -38,14 +38,14 @@ class Energies(NamedTuple):
 
 
 class FusedHead(nn.Module):
-    """What a head makes of feature maps, of a head that changes no more.
+    """Fixed head in its inference form, from feature maps to energies.
 
     Args:
-        head: the head. What can be used as it is, is shared with it.
+        head: the head; unchanged modules are shared with it.
 
     Attributes:
-        channels: of each scale, finest first.
-        bound: c, of the log-scales.
+        channels: channels of each scale, finest first.
+        bound: bound c of the log-scales.
         scales: the flows.
     """
 
@@ -67,16 +67,16 @@ class FusedHead(nn.Module):
         self.eval()
 
     def forward(self, maps: Sequence[Tensor]) -> Energies:
-        """Energies of raw feature maps, per scale (N, C_i, H_i, W_i), finest first."""
+        """Compute the energies of raw feature maps, per scale (N, C_i, H_i, W_i), finest first."""
         features = self.normaliser(maps)
         return self.complete(maps, features, self.flow_energies(features))
 
     def flow_energies(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """The flow's part, of normalised features: the one that may compute in fewer bits."""
+        """Compute the flows' energies from normalised features; this part may use a reduced precision."""
         return [scale(x) for scale, x in zip(self.scales, features, strict=True)]
 
     def complete(self, maps: Sequence[Tensor], features: Sequence[Tensor], flow: list[Tensor]) -> Energies:
-        """All else, of raw and of normalised features."""
+        """Add the other energies and the moments, from raw and normalised features."""
         seen = maps if self.normaliser.mode == "layer" else features
         # Several times faster than torch.std_mean on channels-last maps.
         mean = torch.stack([x.mean((1, 2, 3)) for x in seen], 1)
@@ -89,7 +89,7 @@ class FusedHead(nn.Module):
 
 
 class AlternatingFlow(nn.Module):
-    """A flow whose halves take turns, to energies: halves stay apart from the first step to the last."""
+    """Flow with alternating halves, to energies; halves stay separate until the end."""
 
     def __init__(self, flow: Compose) -> None:
         super().__init__()
@@ -105,12 +105,12 @@ class AlternatingFlow(nn.Module):
         for i, (coupling, affine) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
             own = slice(split, None) if i % 2 == 0 else slice(0, split)
             other = slice(0, split) if i % 2 == 0 else slice(split, None)
-            # Who was passed by in one step is transformed in the next, which takes the affine along.
+            # A half that passes unchanged is transformed in the next step, which includes its affine.
             before = steps[-1] if steps else None
             parts = cast(Coupling, coupling), cast(ChannelAffine, affine)
             steps.append(CouplingStep(*parts, own, other, before))
-        for taken_along in steps[:-1]:
-            del taken_along.passed_gain, taken_along.passed_shift
+        for step in steps[:-1]:
+            del step.passed_gain, step.passed_shift
         self.steps = nn.ModuleList(steps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class AlternatingFlow(nn.Module):
 
 
 class ShuffledFlow(nn.Module):
-    """A flow that reorders channels after every step, to energies."""
+    """Flow that permutes channels after every step, to energies."""
 
     def __init__(self, flow: Compose) -> None:
         super().__init__()
@@ -162,17 +162,17 @@ class CouplingStep(nn.Module):
     See `folding.fold_coupling`.
 
     Args:
-        coupling: of channel halves, affine.
-        affine: what follows it.
-        changed: the channels of the affine that the coupling transforms.
-        passed: the others.
-        before: the step that passed x by and left its affine to this one.
+        coupling: affine coupling of channel halves.
+        affine: the affine after it.
+        changed: the affine's channels that the coupling transforms.
+        passed: its other channels.
+        before: the step in which x passed unchanged and whose affine this step applies.
 
     Attributes:
         slope: d.
-        changed: how many channels are transformed.
-        has_before: whether there is a step before.
-        has_middle: whether the conditioner has a depthwise convolution between its others.
+        changed: number of transformed channels.
+        has_before: true if there is a step before.
+        has_middle: true if the conditioner has a depthwise convolution in the middle.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class CouplingStep(nn.Module):
         self.has_middle = folded.middle_weight is not None
         self.slope = 2 * folded.bound
         self.changed = len(folded.level)
-        # What is lowest is for torch, exp of the middle of the range for graphs that compute around it.
+        # Torch uses the lowest log-scale; graphs use exp of the middle of its range.
         buffers = {
             "hidden_weight": folded.first_weight,
             "hidden_bias": folded.first_bias,
@@ -220,17 +220,17 @@ class CouplingStep(nn.Module):
         a, shift = parameters.to(x.dtype).chunk(2, 1)
         if self.has_before:
             x = x + get("before")
-        # Copied first: the function is slow on rows with gaps between them.
+        # Copied first: the function is slow on strided rows.
         gate = torch.sigmoid(a.contiguous(memory_format=torch.channels_last))
         return torch.addcmul(shift, x, torch.add(get("lowest"), gate, alpha=self.slope).exp())
 
     def pass_by(self, seen: Tensor) -> Tensor:
-        """What the affine makes of the other half."""
+        """Apply the affine to the half that the coupling does not transform."""
         return seen * self.get_buffer("passed_gain") + self.get_buffer("passed_shift")
 
 
 def _energy(parts: Sequence[Tensor]) -> Tensor:
-    """q = 1/2 mean_C z^2 of latents whose channels lie in several tensors: (N, H, W)."""
+    """Compute q = 1/2 mean_C z^2, (N, H, W), of latents whose channels lie in several tensors."""
     channels = sum(z.shape[1] for z in parts)
     total = sum(z.float().square().sum(1) for z in parts)
     return cast(Tensor, total) * (0.5 / channels)

@@ -1,4 +1,4 @@
-"""A category's head over the shared backbone: normalisation, flows, and the Gaussians beside them."""
+"""Head of a category: normalisation, flows and Gaussians on top of the shared backbone."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,14 +16,14 @@ from flows.fastflow.model.normaliser import FeatureNormaliser
 
 
 class Head(nn.Module):
-    """What a category adds to the shared backbone.
+    """Category's part of a model, on top of the shared backbone.
 
     Args:
         channels: channels of each scale, finest first.
-        normalisation: how feature maps are normalised.
-        flow: shape of the flows.
-        sizes: (H_i, W_i) of each scale, if the Gaussian has a mean of each position, see `PositionGaussian`.
-        seed: of the flows' permutations.
+        normalisation: normalisation of feature maps.
+        flow: architecture of the flows.
+        sizes: (H_i, W_i) of each scale, if the Gaussian has a mean per position, see `PositionGaussian`.
+        seed: seed of the flows' permutations.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Head(nn.Module):
         )
         self.flow = FastFlow(channels, flow, seed=seed)
         self.gaussian = PositionGaussian(channels, sizes)
-        self.picture = ImageGaussian(channels)
+        self.picture = ImageGaussian(channels)  # bundles store its tensors under this name
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map raw feature maps to normalised ones and to latents, both of the same shapes."""
@@ -51,48 +51,48 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def fit_statistics(self, batches: Callable[[], Iterable[Sequence[Tensor]]]) -> None:
-        """Fit all but the flows: what is computed, not learned.
+        """Fit everything except the flows: statistics that are computed, not learned.
 
         Args:
-            batches: gives the raw feature maps of the training set, one (N, C_i, H_i, W_i) per scale and
-                batch, from the start each time.
+            batches: returns the raw feature maps of the training set, one (N, C_i, H_i, W_i) per scale and
+                batch, from the start at each call.
 
         Raises:
             ValueError: there are no batches, or a feature is not finite.
         """
         self.normaliser.fit(batches())
-        looks: list[list[Tensor]] = []
+        descriptions: list[list[Tensor]] = []
 
         def features() -> Iterator[list[Tensor]]:
-            # Both Gaussians in one pass: reading and normalising is what takes the time.
+            # Both Gaussians in one pass: reading and normalising takes most of the time.
             for maps in batches():
                 normalised = self.normaliser(maps)
-                looks.append(self.picture.describe(normalised))
+                descriptions.append(self.picture.describe(normalised))
                 yield normalised
 
         self.gaussian.fit(features())
-        self.picture.fit_descriptions(looks)
+        self.picture.fit_descriptions(descriptions)
 
 
 def channels_last(head: Head) -> Head:
-    """Lay the head's convolution weights out as channels-last, which is what CPUs and GPUs compute in."""
+    """Convert the head's convolution weights to channels-last, the layout that CPUs and GPUs use."""
     convert_conv2d_weight_memory_format(head, torch.channels_last)
     return head
 
 
-# In bfloat16, what comes before a map's sides are a picture's divided by this stays in float32: low contrast
-# is what rounding takes, and most of it from the first layers (docs/research/precision.md).
+# In bfloat16, layers with maps larger than the image's size divided by this stay in float32: rounding loses
+# low contrast, mostly in the first layers (docs/research/precision.md).
 _EXACT_STRIDE: Final = 4
 
 
 def keeps_float32(sides: Sequence[int], size: tuple[int, int]) -> bool:
-    """Whether a map of these sides, of a picture (height, width), is too large to be computed in bfloat16."""
+    """Check that a map of these sides, of an image (height, width), stays in float32."""
     # Strides round up: a quarter of 30 is 8.
     return any(side > -(-whole // _EXACT_STRIDE) for side, whole in zip(sides, size, strict=True))
 
 
 def autocast_for(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """What networks compute in within it: all in float32, or convolutions and products in bfloat16."""
+    """Return the context for a precision: float32, or convolutions and products in bfloat16."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Feature maps brought to a common scale by statistics of the training set, or of each picture."""
+"""Normalisation of feature maps by statistics of the training set, or of each image."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -11,19 +11,19 @@ from flows.fastflow.config import Pooled
 
 
 class FeatureNormaliser(nn.Module):
-    """Brings feature maps to a common scale without trained parameters.
+    """Normalisation of feature maps without trained parameters.
 
-    Trained normalisation would be a trap: the flow's loss does not count its Jacobian, so its gain would
-    shrink to 0 and the loss fall without bound. `channel` subtracts the training set's mean per channel and
-    divides by its deviation; `layer` is the published per-sample layer norm over (C, H, W).
+    Trained parameters would let the loss fall without bound: it does not include their Jacobian, so the gain
+    would shrink to 0. `channel` subtracts the training set's mean per channel and divides by its deviation;
+    `layer` is the published per-sample layer norm over (C, H, W).
 
     Args:
         channels: channels of each scale.
         mode: "channel" or "layer".
-        pooling: odd side of an average-pooling window applied first (1 = none); gives each position its
-            neighbourhood, as PatchCore does (Roth et al. 2022, arXiv 2106.08265, section 3.1).
-        pooled: which scales are pooled: all, or the coarsest alone, the last one (of a transformer's, which
-            are of one size, the deepest); small defects are drawn sharper then (docs/research/model.md).
+        pooling: odd side of an average-pooling window applied first (1 = none). It adds the neighbourhood
+            to each position, like PatchCore (Roth et al. 2022, arXiv 2106.08265, section 3.1).
+        pooled: pooled scales: all, or only the last one (the coarsest, or a transformer's deepest), which
+            draws small defects sharper (docs/research/model.md).
 
     Attributes:
         windows: side of each scale's window.
@@ -49,12 +49,12 @@ class FeatureNormaliser(nn.Module):
         """Set the statistics of mode `channel` from batches of feature maps of the training set.
 
         Args:
-            batches: per batch one (N, C_i, H_i, W_i) per scale; gone through once.
+            batches: per batch one (N, C_i, H_i, W_i) per scale; iterated once.
 
         Raises:
             ValueError: there are no batches, or a feature is not finite.
         """
-        # In double precision: a sum over a million positions loses the small deviations in single.
+        # Double precision: in single, a sum over a million positions loses small deviations.
         moments = [torch.zeros(3, c, dtype=torch.float64) for c in self.channels]
         for maps in batches:
             for total, raw, window in zip(moments, maps, self.windows, strict=True):
@@ -66,9 +66,11 @@ class FeatureNormaliser(nn.Module):
             mean = first / count
             std = (second / count - mean.square()).clamp_min(0).sqrt()
             if not (mean.isfinite().all() and std.isfinite().all()):
-                raise ValueError(f"scale {i}: no statistics of {int(count[0])} positions, or not finite ones")
+                raise ValueError(
+                    f"scale {i}: the statistics of {int(count[0])} positions do not exist or are not finite"
+                )
             self.get_buffer(f"mean_{i}").copy_(mean)
-            # A dead channel has deviation 0, or what rounding makes of its constant: it then stays near 0.
+            # A dead channel has deviation 0 up to rounding; with 1 instead it stays near 0.
             dead = std <= 1e-6 * mean.abs().clamp_min(1)
             self.get_buffer(f"std_{i}").copy_(torch.where(dead, 1.0, std))
 
@@ -76,11 +78,11 @@ class FeatureNormaliser(nn.Module):
         """Normalise feature maps; shapes stay (N, C_i, H_i, W_i).
 
         Raises:
-            ValueError: there are other channels.
+            ValueError: the maps have other numbers of channels.
         """
-        found = tuple(x.shape[1] for x in maps)
-        if found != self.channels:
-            raise ValueError(f"expected feature maps of {self.channels} channels; got {found}")
+        channels = tuple(x.shape[1] for x in maps)
+        if channels != self.channels:
+            raise ValueError(f"expected feature maps of {self.channels} channels; got {channels}")
         return [self._normalise(i, _pool(x, self.windows[i])) for i, x in enumerate(maps)]
 
     def _normalise(self, i: int, x: Tensor) -> Tensor:
@@ -94,5 +96,5 @@ class FeatureNormaliser(nn.Module):
 def _pool(x: Tensor, window: int) -> Tensor:
     if window == 1:
         return x
-    # Padding is left out of the average, or the border of every good part would look odd.
+    # The average excludes padding, which would make the border of every good part unusual.
     return F.avg_pool2d(x, window, stride=1, padding=window // 2, count_include_pad=False)

@@ -1,7 +1,7 @@
-"""From energies to score and map on a CPU, picture by picture.
+"""Score and map from energies on a CPU, image by image.
 
-The same as `score.pixel_energies`, `score.image_score` and `score.anomaly_map`, to rounding, in a quarter of
-the time: a picture's planes stay in the processor's cache, and few pixels are sorted.
+Equal to `score.pixel_energies`, `score.image_score` and `score.anomaly_map` up to rounding, in a quarter of
+the time: an image's planes stay in the processor's cache, and few pixels are sorted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,18 +16,17 @@ from flows.fastflow.model.fused import Energies
 from flows.fastflow.scoring.upsampling import MAX_ENERGY, spline_weights
 
 Plane = NDArray[np.float32]
-# Every so manieth pixel is looked at to guess where the most anomalous begin.
-_STRIDE = 61
+_SAMPLE_STRIDE = 61  # sampling step for guessing the smallest of the k largest pixels
 
 
 class PixelPlanes(NamedTuple):
-    """What a picture's pixels say, whatever the region of interest.
+    """Pixels of an image before a region of interest is applied.
 
     Attributes:
-        product: (height, width), over the scales of 1 + q / floor, of each as many `square_roots`:
-            where it is largest, so is the mean of their logarithms, and few of these need to be taken.
+        product: (height, width), product over the scales of the `square_roots`-th square root of
+            1 + q / floor. It is largest where the mean logarithm is, so few logarithms are computed.
         score_map: (height, width), the anomaly map.
-        scales: how many there are.
+        scales: number of scales.
     """
 
     product: Plane
@@ -36,19 +35,19 @@ class PixelPlanes(NamedTuple):
 
 
 def square_roots(scales: int) -> int:
-    """How many are taken, so that the product over scales is finite wherever q / floor is up to 1e38."""
+    """Return the number of square roots that keep the product finite for q / floor up to 1e38."""
     return (scales - 1).bit_length()
 
 
 def upsample_energies(
     flow: Sequence[Plane], gaussian: Sequence[Plane], rule: ScoreRule, size: tuple[int, int]
 ) -> list[Plane]:
-    """Energies of every pixel of an input, see `score.pixel_energies`.
+    """Upsample the energies to every pixel of an input, see `score.pixel_energies`.
 
     Args:
         flow: per scale (H_i, W_i), energies of the flow, finest first.
-        gaussian: likewise, of the Gaussian.
-        rule: the share of each, and how products are enlarged.
+        gaussian: energies of the Gaussian, of the same shapes.
+        rule: the share of each, and the interpolation of products.
         size: (height, width) of the result.
 
     Returns:
@@ -63,7 +62,7 @@ def upsample_energies(
 
 
 def pixel_planes(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> Iterator[PixelPlanes]:
-    """Pixels of N pictures that are an input of a size (height, width) each, one after the other."""
+    """Iterate over the pixels of N images, each one input of a size (height, width)."""
     flow, gaussian = ([x.numpy() for x in scales] for scales in (energies.flow, energies.gaussian))
     for i in range(len(flow[0])):
         yield combine_scales(
@@ -72,41 +71,41 @@ def pixel_planes(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> 
 
 
 def combine_scales(planes: Sequence[Plane], rule: ScoreRule) -> PixelPlanes:
-    """Pixels of 2 S planes (height, width), see `score.pixel_energies`; these are written over."""
+    """Combine 2 S planes (height, width), see `score.pixel_energies`; overwrites them."""
     scales = len(planes) // 2
     product = _product(planes[:scales], rule.energy_floor)
     return PixelPlanes(product, _map(planes[scales:], rule.sharpness), scales)
 
 
-def image_part(picture: NDArray[np.float32], rule: ScoreRule) -> float:
-    """What a whole picture adds to its score, see `score.picture_part`.
+def image_part(image: NDArray[np.float32], rule: ScoreRule) -> float:
+    """Compute the part of a whole image in its score, see `score.image_parts`.
 
     Args:
-        picture: (S',), energies of the whole picture.
+        image: (S',), energies of the whole image.
         rule: the weight and the floor.
     """
-    return float(np.float32(rule.picture) * np.log1p(picture / np.float32(rule.energy_floor)).sum())
+    return float(np.float32(rule.picture) * np.log1p(image / np.float32(rule.energy_floor)).sum())
 
 
 def score_planes(
     pixels: PixelPlanes,
-    picture: NDArray[np.float32],
+    image: NDArray[np.float32],
     rule: ScoreRule,
     region: NDArray[np.bool_] | None = None,
 ) -> tuple[float, Plane]:
-    """Score and map of a picture.
+    """Compute the score and the map of an image.
 
     Args:
-        pixels: of the picture; they are written over.
-        picture: (S',), energies of the whole picture.
-        rule: how the score is taken.
-        region: of interest, (height, width); None for everything.
+        pixels: pixels of the image; overwritten.
+        image: (S',), energies of the whole image.
+        rule: the score rule.
+        region: mask of the region of interest, (height, width); None for everything.
 
     Returns:
         The image score, and the map, (height, width).
     """
     product, score_map, scales = pixels
-    whole = image_part(picture, rule)
+    whole = image_part(image, rule)
     if region is not None:
         score_map[~region] = 0
         product[~region] = 1
@@ -114,8 +113,7 @@ def score_planes(
             whole = 0.0
     k = max(1, round(rule.top_fraction * product.size))
     logarithms = np.log(_largest(product.reshape(-1), k)) * np.float32(2 ** square_roots(scales) / scales)
-    # Of single precision, like what it is the mean of: with fewer digits, fewer differences between batches
-    # show.
+    # Single precision, like the logarithms: fewer digits hide rounding differences between batches.
     return float(np.float32(logarithms.mean(dtype=np.float64))) + whole, score_map
 
 
@@ -140,39 +138,39 @@ def _product(planes: Sequence[Plane], floor: float) -> Plane:
 
 
 def _map(planes: Sequence[Plane], sharpness: float) -> Plane:
-    found = _soft_minimum(planes, sharpness)
+    score_map = _soft_minimum(planes, sharpness)
     if len(planes) > 1:
-        found += _soft_minimum(planes[:-1], sharpness)
-        found *= np.float32(0.5)
-    return found
+        score_map += _soft_minimum(planes[:-1], sharpness)
+        score_map *= np.float32(0.5)
+    return score_map
 
 
 def _soft_minimum(planes: Sequence[Plane], sharpness: float) -> Plane:
-    least = planes[0].copy()
+    minimum = planes[0].copy()
     for x in planes[1:]:
-        np.minimum(least, x, out=least)
-    total, term = np.zeros_like(least), np.empty_like(least)
+        np.minimum(minimum, x, out=minimum)
+    total, term = np.zeros_like(minimum), np.empty_like(minimum)
     for x in planes:
-        # At least one is exp(0) = 1: no sum that rounds to 0.
-        np.subtract(least, x, out=term)
+        # At least one term is exp(0) = 1, so the sum cannot round to 0.
+        np.subtract(minimum, x, out=term)
         term *= np.float32(sharpness)
         total += np.exp(term, out=term)
     total *= np.float32(1 / len(planes))
     np.log(total, out=total)
     total *= np.float32(1 / sharpness)
-    least -= total
-    return np.maximum(least, np.float32(0), out=least)
+    minimum -= total
+    return np.maximum(minimum, np.float32(0), out=minimum)
 
 
 def _largest(x: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """The k largest, from the largest down: then a region never raises their sum, be it by a rounding."""
+    """Return the k largest values in descending order: a region cannot raise their sum by rounding."""
     candidates = x
-    sample = x[::_STRIDE]
-    place = len(sample) - 1 - int(1.5 * k / _STRIDE) - 4
+    sample = x[::_SAMPLE_STRIDE]
+    place = len(sample) - 1 - int(1.5 * k / _SAMPLE_STRIDE) - 4
     if place > 0:
-        # A guess that is nearly always low enough: then few are left to be sorted.
-        # Not where it is at least that: what is no number must stay, and make the sum none.
+        # A guess that is nearly always low enough, so few values are left to sort. Written as "not less"
+        # because NaN must stay among the candidates.
         likely = x[~(x < np.partition(sample, place)[place])]
         candidates = likely if len(likely) >= k else x
-    found: NDArray[np.float32] = np.sort(np.partition(candidates, len(candidates) - k)[-k:])[::-1]
-    return found
+    largest: NDArray[np.float32] = np.sort(np.partition(candidates, len(candidates) - k)[-k:])[::-1]
+    return largest

@@ -1,4 +1,4 @@
-"""From energies to an anomaly map, and from there to one score per image."""
+"""Anomaly map and image score from energies."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from flows.fastflow.scoring.upsampling import MAX_ENERGY, spline_weights
 
 
 def flow_energies(latents: Sequence[Tensor]) -> list[Tensor]:
-    """Energy of every position by the flow, q = 1/2 mean_C z^2 (arXiv 2111.07677).
+    """Compute the flow's energy of every position, q = 1/2 mean_C z^2 (arXiv 2111.07677).
 
     Args:
         latents: per scale (N, C_i, H_i, W_i).
@@ -25,16 +25,16 @@ def flow_energies(latents: Sequence[Tensor]) -> list[Tensor]:
 def pixel_energies(
     flow: Sequence[Tensor], gaussian: Sequence[Tensor], rule: ScoreRule, size: tuple[int, int]
 ) -> Tensor:
-    """Energies of every pixel: those that the image score is made of, and those that the map is made of.
+    """Compute the energies of every pixel: those for the image score, and those for the map.
 
-    For the map, the flow's energy q and the Gaussian's e of a position become q^(1 - w) e^w, w the rule's
-    share: an affine coupling may shrink what it has never seen, the Gaussian knows no context, and a product
-    forgets neither. The flow's energies are brought to the size bilinearly, products as the rule says.
+    For the map, the flow's energy q and the Gaussian's energy e of a position become q^(1 - w) e^w, where w
+    is the rule's share. An affine coupling may shrink what it has never seen, and the Gaussian knows no
+    context; the product uses both. The flow's energies are interpolated bilinearly, products by the rule.
 
     Args:
         flow: per scale (N, H_i, W_i), finest first.
-        gaussian: likewise, from `PositionGaussian`.
-        rule: the share, and how products are enlarged.
+        gaussian: energies from `PositionGaussian`, of the same shapes.
+        rule: the share, and the interpolation of products.
         size: (height, width) of the result.
 
     Returns:
@@ -49,24 +49,23 @@ def pixel_energies(
 def _upsample(x: Tensor, size: tuple[int, int], how: Upsampling) -> Tensor:
     if how == "linear":
         return F.interpolate(x[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    # Copied, for torch takes no array that is not to be written to.
+    # Copied, because torch does not accept read-only arrays.
     rows, columns = (torch.tensor(spline_weights(n, m)).to(x) for n, m in zip(x.shape[1:], size, strict=True))
     return rows @ x.clamp_max(MAX_ENERGY) @ columns.T
 
 
 def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Tensor:
-    """The map that people look at: a soft minimum over the scales, -log(mean_S exp(-s q)) / s.
+    """Compute the anomaly map: a soft minimum over the scales, -log(mean_S exp(-s q)) / s.
 
-    It ranks pixels much as the published mean of -exp(-q) does (arXiv 2111.07677 and its implementations),
-    but does not round to a constant where every scale is far from normal. A pixel counts as far as its most
-    ordinary scale allows, which keeps the coarse scales' wide halos out of the map. Where the coarsest scale
-    is blind to a defect, the finer ones must not wait for it: the result is the mean of the soft minimum over
-    all scales and of that over all but the coarsest.
+    It ranks pixels much like the published mean of -exp(-q) (arXiv 2111.07677 and its implementations), but
+    does not round to a constant if every scale is far from normal. The most ordinary scale limits a pixel,
+    which keeps the wide halos of coarse scales out of the map. The coarsest scale may miss a defect, so the
+    result is the mean of two soft minima: over all scales, and over all but the coarsest.
 
     Args:
         q: (N, S, H, W), finest scale first.
         rule: the sharpness s.
-        region: (N, H, W) bool, the region of interest, outside which the map is 0; by default everything.
+        region: (N, H, W) bool, the region of interest, by default everything; the map is 0 outside.
 
     Returns:
         (N, H, W), 0 or more.
@@ -78,14 +77,14 @@ def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Ten
 
 
 def _soft_minimum(q: Tensor, sharpness: float) -> Tensor:
-    # The largest term is 1: no sum of exponentials that all round to 0, and never below 0 but by rounding.
-    least = q.amin(1, keepdim=True)
-    rest = torch.exp(-sharpness * (q - least)).mean(1).log()
-    return (least[:, 0] - rest / sharpness).clamp_min(0)
+    # The largest term is 1, so the sum of exponentials cannot round to 0.
+    minimum = q.amin(1, keepdim=True)
+    rest = torch.exp(-sharpness * (q - minimum)).mean(1).log()
+    return (minimum[:, 0] - rest / sharpness).clamp_min(0)
 
 
-def image_parts(picture: Tensor, rule: ScoreRule) -> Tensor:
-    """What whole pictures add to their scores: weight times the sum of log(1 + e / floor).
+def image_parts(image: Tensor, rule: ScoreRule) -> Tensor:
+    """Compute the parts of whole images in their scores: weight times the sum of log(1 + e / floor).
 
     Args:
         image: (N, S'), energies from `ImageGaussian`.
@@ -94,25 +93,24 @@ def image_parts(picture: Tensor, rule: ScoreRule) -> Tensor:
     Returns:
         (N,).
     """
-    return rule.picture * (picture / rule.energy_floor).log1p().sum(1)
+    return rule.picture * (image / rule.energy_floor).log1p().sum(1)
 
 
-def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | None = None) -> Tensor:
-    """One score per image: log(1 + q / floor), averaged over scales and the most anomalous pixels.
+def image_score(q: Tensor, rule: ScoreRule, image: Tensor, region: Tensor | None = None) -> Tensor:
+    """Compute one score per image: log(1 + q / floor), averaged over scales and the top pixels.
 
-    Unlike the map, a rise in any one scale raises it, however strong the defect is already: the score keeps
-    ranking where colours have long saturated. The logarithm keeps the coarsest scale, whose energies vary
-    most, from drowning the others. Finite up to q = 1e36, and 0 only where every q is 0.
+    Unlike the map, the score rises with every scale, however strong the defect, so it still ranks images
+    whose colours are saturated. The logarithm prevents the coarsest scale, whose energies vary most, from
+    dominating the others. The score is finite up to q = 1e36, and 0 only if every q is 0.
 
-    What the whole picture looks like adds its part, see `image_parts`.
+    The whole image adds its part, see `image_parts`.
 
-    A region of interest sets the pixels outside it to 0 and still averages as many as without it, and leaves
-    the whole picture's part out, so that it can only lower the score. What that means is for a calibration to
-    say, see `Calibrator.score`.
+    A region of interest sets the pixels outside it to 0, averages as many pixels as without it, and excludes
+    the whole image's part. So it can only lower the score; `Calibrator.score` maps it to full scores.
 
     Args:
-        q: (N, S, H, W), of the flow.
-        rule: the share of pixels, the floor, and the weight of the whole picture.
+        q: (N, S, H, W), energies of the flow.
+        rule: the share of pixels, the floor, and the weight of the whole image.
         image: (N, S'), from `ImageGaussian`.
         region: (N, H, W) bool, the region of interest; by default everything.
 
@@ -120,13 +118,13 @@ def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | No
         (N,), float64.
     """
     pixels = (q / rule.energy_floor).log1p().mean(1)
-    whole = image_parts(picture, rule)
+    whole = image_parts(image, rule)
     if region is not None:
         pixels = pixels.masked_fill(~region, 0)
         whole = whole.masked_fill(~region.flatten(1).all(1), 0)
     pixels = pixels.flatten(1)
     k = max(1, round(rule.top_fraction * pixels.shape[1]))
-    # Sorted, because a sum rounds according to its order: a region could then raise a score by a last bit.
+    # Sorted, because rounding depends on the order of a sum: a region could raise a score by a last bit.
     top = pixels.topk(k, 1, sorted=True).values.mean(1)
-    # In double precision: beside the whole picture's part a small rise would round to nothing.
+    # Double precision: added to the whole image's part, a small rise would round to nothing.
     return top.double() + whole.double()

@@ -12,7 +12,8 @@ from app.errors.problems import Problem
 from app.registry.loader import Loader
 from flows.fastflow import detector
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.inference.scorer import NotNumbersError, Scorer
+from flows.fastflow.inference.scorer import Scorer
+from flows.fastflow.inference.tile_outputs import NotNumbersError
 from tests.app.support.bundles import copy_version
 from tests.app.support.models_folders import damage_bundle
 from tests.flows.fastflow.manifests import edit

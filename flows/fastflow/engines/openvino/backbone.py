@@ -1,4 +1,4 @@
-"""A backbone as a graph of OpenVINO."""
+"""Backbone as an OpenVINO graph."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,57 +20,55 @@ from flows.fastflow.engines.openvino.primitives import shared_tensor, wait_for_a
 if TYPE_CHECKING:
     from flows.fastflow.backbones.features import FeatureExtractor
 
-# Pictures that are begun at once, at most, or buffers for what they give would grow without bound. It is
-# whole rounds of 2, 3 or 4 streams.
-_AT_ONCE: Final = 24
+# Limit of images computed at once, so that output buffers stay bounded: a multiple of 2, 3 and 4 streams.
+_MAX_CONCURRENT: Final = 24
 
 
 def convert(extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
-    """A graph of a backbone with its preprocessing, for any number of pictures of one size.
+    """Convert a backbone with its preprocessing to a graph, for any number of images of one size.
 
-    The size is fixed: padding that depends on it (TensorFlow's "same") is computed while converting. By the
-    frontend itself and not `openvino.convert_model`, which reports to Intel whenever it is called.
+    The size is fixed, because padding that depends on it (TensorFlow's "same") is computed during the
+    conversion. The frontend is called directly: `openvino.convert_model` sends usage data to Intel.
 
     Args:
         extractor: the backbone.
-        size: (height, width) of the pictures, (N, height, width, 3) uint8.
+        size: (height, width) of the images, (N, height, width, 3) uint8.
 
     Raises:
-        EngineError: OpenVINO cannot convert it.
-        WeightsError, BundleError: as `RecordedBackbone.layers`.
+        EngineError: OpenVINO cannot convert the backbone.
+        WeightsError, BundleError: see `RecordedBackbone.layers`.
     """
     images = torch.zeros((2, *size, 3), dtype=torch.uint8)
     layers = extractor.layers()
     frontend = FrontEndManager().load_by_framework("pytorch")
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # OpenVINO traces by torch.jit, of which torch warns, as of every constant it meets.
+            # torch warns about torch.jit, with which OpenVINO traces, and about every constant.
             warnings.simplefilter("ignore")
-            # What torch finds when it traces once more and compares, which takes as long again, it would
-            # mostly warn of; golden scores tell whether the graph computes what it should.
+            # A second trace to compare would take as long again and mostly warn; golden scores check the
+            # graph.
             unchecked = {"check_trace": False}
             decoder = TorchScriptPythonDecoder(
                 _Traceable(layers), example_input=(images,), trace_kwargs=unchecked
             )
             model = frontend.convert(frontend.load(decoder))
         model.reshape([-1, *size, 3])
-    except Exception as error:  # of many kinds, by what it meets
+    except Exception as error:  # the conversion raises many classes
         raise EngineError(f"OpenVINO cannot convert {extractor.name}: {str(error)[:300]}") from error
     return model
 
 
 class OpenVinoBackbone:
-    """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
+    """Backbone shared by all models that use it, from any threads; see `engine.BackboneRunner`.
 
-    Pictures of a batch are computed beside each other, each by a share of the threads, which then need not
-    wait for each other after every layer; what is left over, and a single picture, by all threads.
+    Images of a batch are computed in parallel, each by a share of the threads, which then need not
+    synchronise after every layer. All threads compute a single image, and the remainder of a batch.
 
     Args:
-        alone: the graph for one picture by all threads, or two of which the second goes on where the first
-            ends.
-        together: the same for one picture by a share of the threads, in several streams; none where each
-            picture is computed alone.
-        nbytes: of all weights.
+        alone: the graph for one image with all threads, or two consecutive graphs.
+        together: the same for one image with a share of the threads, in several streams; empty if each
+            image is computed alone.
+        nbytes: memory of all weights.
     """
 
     def __init__(self, alone: Sequence[Any], together: Sequence[Any], nbytes: int) -> None:
@@ -80,35 +78,35 @@ class OpenVinoBackbone:
         self.nbytes = nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        pictures = images.numpy()
+        arrays = images.numpy()
         maps: list[NDArray[np.float32]] = []
-        for start, end in self._rounds(len(pictures)):
+        for start, end in self._rounds(len(arrays)):
             requests = self._alone if end - start == 1 else self._together
-            with requests.of(end - start) as taken:
-                for i, found in enumerate(_computed(taken, pictures[start:end]), start):
-                    maps = maps or [np.empty((len(pictures), *m.shape[1:]), np.float32) for m in found]
-                    # Copied: the next batch overwrites them.
+            with requests.take(end - start) as taken:
+                for i, found in enumerate(_computed(taken, arrays[start:end]), start):
+                    maps = maps or [np.empty((len(arrays), *m.shape[1:]), np.float32) for m in found]
+                    # Copied, because the next batch overwrites them.
                     for whole, [one] in zip(maps, found, strict=True):
                         whole[i] = one
         return [torch.from_numpy(whole) for whole in maps]
 
     def _rounds(self, n: int) -> Iterator[tuple[int, int]]:
-        """Which of n pictures are computed at once: (start, end) of each round."""
+        """Divide n images into rounds that are computed at once: (start, end) of each."""
         together = n - n % self._streams if self._streams > 1 else 0
-        for start in range(0, together, _AT_ONCE):
-            yield start, min(start + _AT_ONCE, together)
+        for start in range(0, together, _MAX_CONCURRENT):
+            yield start, min(start + _MAX_CONCURRENT, together)
         for i in range(together, n):
             yield i, i + 1
 
 
 class _Requests:
-    """Requests of a picture each, for a graph or for two that follow each other.
+    """Pool of requests for one image each, with one graph or two consecutive ones.
 
-    A request keeps buffers for what it gives: there are as many as pictures that were computed at once, not
-    some for each model.
+    Each request keeps output buffers, so models share the pool: it has one request per image computed at
+    once.
 
     Attributes:
-        idle: those that nobody has taken.
+        idle: requests that are not in use.
     """
 
     def __init__(self, graphs: Sequence[Any]) -> None:
@@ -116,9 +114,9 @@ class _Requests:
         self.idle: list[list[Any]] = []
 
     @contextmanager
-    def of(self, n: int) -> Iterator[list[list[Any]]]:
-        """Take what n pictures need; not given back if anything fails."""
-        taken = [self._one() for _ in range(n)]
+    def take(self, n: int) -> Iterator[list[list[Any]]]:
+        """Take the requests for n images; they are discarded after an error."""
+        taken = [self._take_one() for _ in range(n)]
         try:
             yield taken
         except BaseException:
@@ -126,21 +124,21 @@ class _Requests:
             raise
         self.idle.extend(taken)
 
-    def _one(self) -> list[Any]:
+    def _take_one(self) -> list[Any]:
         try:
-            return self.idle.pop()  # a list's own operations are atomic
+            return self.idle.pop()  # atomic
         except IndexError:
             return [graph.create_infer_request() for graph in self._graphs]
 
 
 def _computed(
-    taken: Sequence[Sequence[Any]], pictures: NDArray[np.uint8]
+    taken: Sequence[Sequence[Any]], images: NDArray[np.uint8]
 ) -> Iterator[list[NDArray[np.float32]]]:
-    """Maps of each picture, (1, C_i, H_i, W_i), in the requests' own memory."""
+    """Compute the maps of each image, (1, C_i, H_i, W_i), in the requests' memory."""
     found: list[list[Any]] = [[] for _ in taken]
     parts = list(zip(*taken, strict=True))
-    for request, picture in zip(parts[0], pictures, strict=True):
-        request.set_input_tensor(shared_tensor(picture[None]))
+    for request, image in zip(parts[0], images, strict=True):
+        request.set_input_tensor(shared_tensor(image[None]))
         request.start_async()
     for first, second in pairwise(parts):
         for before, after, early in zip(first, second, found, strict=True):
@@ -155,7 +153,7 @@ def _computed(
 
 
 class _Traceable(nn.Module):
-    """A backbone whose maps come as a tuple, and without a context of inference."""
+    """Backbone that returns its maps as a tuple, without inference mode."""
 
     def __init__(self, layers: "FeatureExtractor") -> None:
         super().__init__()

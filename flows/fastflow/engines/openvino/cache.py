@@ -1,7 +1,7 @@
-"""Converted backbones on disk, with their checksums, so that the next start need not convert them again.
+"""Cache of converted backbones on disk, with their checksums.
 
-Converting takes seconds, most of which timm takes to import. Compiling what was converted takes a fraction of
-one, so compiled graphs are not kept.
+A conversion takes seconds, mostly for the import of timm. Compiling a converted graph takes a fraction of a
+second, so compiled graphs are not kept.
 """
 
 import hashlib
@@ -21,44 +21,44 @@ from flows.fastflow.manifest import Backbone
 
 logger = logging.getLogger("flowgauge.openvino")
 
-# Of one backbone: the graph, its weights, and the sha256 of both, which is written last.
+# Files of a backbone: the graph, its weights, and the sha256 of both, which is written last.
 _SUFFIXES: Final = (".xml", ".bin", ".sha256")
 
 
 def cached_path(folder: Path, backbone: Backbone, size: tuple[int, int]) -> Path:
-    """The file of a converted backbone's graph, named by what it was made of and what converted it.
+    """Return the path of a converted graph, from its inputs and the converting versions.
 
     Args:
-        folder: of all converted backbones.
-        backbone: what is recorded of it.
+        folder: folder of all converted backbones.
+        backbone: the backbone's record.
         size: (height, width) of the images.
     """
-    # What is imported may be older than what is installed by now.
+    # The imported version may be older than the one installed meanwhile.
     timm = sys.modules["timm"].__version__ if "timm" in sys.modules else version("timm")
     made_of, made_by = _digest(backbone, size), _digest(ov.__version__, timm, torch.__version__)
     return folder / f"{backbone.name}-{made_of}-{made_by}.xml"
 
 
 def read_graph(core: Any, path: Path) -> Any | None:
-    """The graph that `write_graph` wrote; None if it is missing or damaged."""
+    """Read a graph that `write_graph` wrote; None if it is missing or damaged."""
     try:
         xml, weights, sha256 = (path.with_suffix(suffix).read_bytes() for suffix in _SUFFIXES)
     except OSError:
         return None
     if hashlib.sha256(xml + weights).hexdigest().encode() != sha256:
-        logger.warning("%s is damaged: the backbone is converted again", path)
+        logger.warning("%s is damaged; converting the backbone again", path)
         return None
     return core.read_model(xml, ov.Tensor(np.frombuffer(weights, np.uint8)))
 
 
 def write_graph(model: Any, path: Path) -> None:
-    """Write a graph, in the place of what other versions of the libraries wrote of the same backbone.
+    """Write a graph and delete those of the same backbone from other versions of the libraries.
 
-    What cannot be written, on a full disk for instance, is logged and costs the next start some seconds.
+    A failed write, on a full disk for instance, is logged and costs the next start some seconds.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(path.parent)  # what killed conversions left
+        remove_abandoned(path.parent)  # from killed conversions
         with temporary_directory(path.parent) as temporary:
             made = temporary / path.name
             ov.save_model(model, made, compress_to_fp16=False)
@@ -69,7 +69,7 @@ def write_graph(model: Any, path: Path) -> None:
             for suffix in _SUFFIXES:
                 made.with_suffix(suffix).replace(path.with_suffix(suffix))
     except (OSError, RuntimeError) as error:
-        logger.warning("%s cannot be kept (%s): the next start converts it again", path, error)
+        logger.warning("%s cannot be written (%s); the next start converts it again", path, error)
 
 
 def _files_of_all_versions(path: Path) -> Iterator[Path]:

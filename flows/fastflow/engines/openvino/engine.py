@@ -1,9 +1,8 @@
-"""OpenVINO as an engine: several times faster than eager torch on a CPU.
+"""OpenVINO engine, several times faster than eager torch on a CPU.
 
-A backbone is converted once and its graph kept on disk, see `openvino_cache`. Heads of one shape share their
-graphs, one for each size of batch up to the largest; a batch is computed in such portions. A head may get a
-graph of its own for a single image, with its weights in it: OpenVINO then need not lay them out anew each
-time.
+A backbone is converted once and its graph is kept on disk, see `cache`. Heads of one shape share graphs, one
+for each portion size of a batch. A head may get its own graph for a single image, which contains the
+weights: OpenVINO then need not lay them out each time.
 """
 
 import math
@@ -34,33 +33,32 @@ from flows.fastflow.model.fused import Energies, FusedHead
 from flows.fastflow.model.head import Head
 from flows.fastflow.scoring.cpu_scoring import PixelPlanes
 
-# Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
+# Batch sizes of the heads' graphs: graphs of a fixed size are a third faster than those of any size.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
-# Images of a batch that are computed beside each other, at most, each by its share of the threads.
+# Limit of images of a batch that are computed in parallel, each by a share of the threads.
 _STREAMS: Final = 4
-# Weights of a backbone that is laid out for that too, at most, as they are in its graph.
+# Limit of the weights in a backbone's graph for a second layout in parallel streams.
 _STREAMED_BYTES: Final = 128 * 2**20
-# Weights in graphs that are a head's own, of all heads together; the others go on sharing theirs.
+# Limit of the weights in graphs of single heads, for all heads together; other heads share graphs.
 _OWN_BYTES: Final = 128 * 2**20
-# Pixels of images whose maps are made together, or their planes would take too much memory.
+# Limit of pixels whose maps are computed together, for the memory of their planes.
 _PORTION_PIXELS: Final = 2**19
 _HINTS: Final[dict[Precision, str]] = {"float32": "f32", "openvino-bfloat16": "bf16"}
 
 
 class OpenVinoEngine:
-    """Computes with OpenVINO on the CPU, by as many threads as torch.
+    """Engine on the CPU with as many threads as torch.
 
     Args:
-        precision: float32, or openvino-bfloat16, in which convolutions and what lies between them are
-            computed in bfloat16, but for the first layers of a backbone, see `openvino_split`.
-        cache: folder for converted backbones; None keeps nothing. Whoever can write to it decides what is
-            computed.
+        precision: float32, or openvino-bfloat16, which computes everything except the first layers of a
+            backbone in bfloat16, see `split`.
+        cache: folder for converted backbones, or None. Write access to it controls what is computed.
 
     Attributes:
-        streams: how many images of a batch are computed beside each other, at most.
+        streams: maximum number of images of a batch that are computed in parallel.
     """
 
-    # Of a full batch, and of one for who waits.
+    # A full batch, and a single waiting image.
     batches: tuple[int, ...] = (8, 1)
 
     def __init__(self, precision: Precision, cache: Path | None = None) -> None:
@@ -71,16 +69,16 @@ class OpenVinoEngine:
         threads = torch.get_num_threads()
         self.streams = _streams(threads)
         self._core = ov.Core()
-        # Left to itself it rounds to bfloat16 wherever the processor can.
+        # By default OpenVINO rounds to bfloat16 if the processor supports it.
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
-            # A thread kept to a core waits for it while another one of the service computes there.
+            # A pinned thread would wait for its core while another thread of the service uses it.
             "ENABLE_CPU_PINNING": False,
         }
         self._exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
-        # For what is known, and held for a moment alone: batches wait for it.
+        # Protects the dictionaries; held only for moments, because batches wait for it.
         self._lock = threading.Lock()
         self._compiling_backbone = threading.Lock()
         self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], OpenVinoBackbone]]
@@ -95,7 +93,7 @@ class OpenVinoEngine:
         if known is None:
             parts = self._backbone_parts(extractor, input_size)
             with self._compiling_backbone:
-                # Who came first may have compiled it.
+                # Another thread may have compiled it meanwhile.
                 known = self._known(extractor, input_size) or self._compile_backbone(parts)
                 with self._lock:
                     self._backbones.setdefault(extractor, {})[input_size] = known
@@ -128,25 +126,25 @@ class OpenVinoEngine:
         return run
 
     def shared_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
-        """The compiled graph of heads of this one's shape, for maps of these sizes."""
+        """Return the compiled graph of heads of this shape, for maps of these sizes."""
         key = (_shape(fused), sizes)
         with self._lock:
             known = self._heads.get(key)
         if known is None:
-            # Not under the lock: batches of other sizes need not wait.
+            # Compiled outside the lock, so that batches of other sizes need not wait.
             compiled = self._compile(build_head_graph(fused, sizes), self._settings)
             with self._lock:
                 known = self._heads.setdefault(key, compiled)
         return known
 
     def own_graph(self, head: "_OpenVinoHead", fused: FusedHead, sizes: Sizes, nbytes: int) -> Any | None:
-        """A compiled graph of one head alone, for maps of one image; None if there is no room for it.
+        """Compile a graph of one head for maps of one image; None if the memory limit is reached.
 
         Args:
-            head: whose it is.
+            head: owner of the graph.
             fused: the head's weights.
-            sizes: of the maps.
-            nbytes: of the weights.
+            sizes: sizes of the maps.
+            nbytes: memory of the weights.
         """
         with self._lock:
             taken = sum(owner.own_bytes for owner in self._owners if owner is not head)
@@ -169,7 +167,7 @@ class OpenVinoEngine:
         return self._core.compile_model(model, "CPU", settings)
 
     def _backbone_parts(self, extractor: FrozenBackbone, size: tuple[int, int]) -> tuple[Any, ...]:
-        """The graph of a backbone for one image, or its two parts, each of a precision."""
+        """Return the graph of a backbone for one image, or its two parts of different precision."""
         model = self._converted(extractor, size)
         model.reshape([1, *size, 3])
         return (split_graph(model, size) if self._rounds else None) or (model,)
@@ -181,7 +179,7 @@ class OpenVinoEngine:
         if (kept := openvino_cache.read_graph(self._core, path)) is not None:
             return kept
         model = convert(extractor, size)
-        # Named anew: timm is imported by now, and known by the version that converted.
+        # Named again: timm is now imported, so the path contains the version that converted.
         openvino_cache.write_graph(
             model, openvino_cache.cached_path(self._cache, record_backbone(extractor), size)
         )
@@ -198,15 +196,15 @@ class OpenVinoEngine:
 
         streams = self.streams if nbytes <= _STREAMED_BYTES else 1
         together = compiled(streams) if streams > 1 else []
-        # Each lays out the weights for itself.
+        # Each compiled graph has its own layout of the weights.
         return OpenVinoBackbone(compiled(1), together, (2 if together else 1) * nbytes)
 
 
 class _OpenVinoHead:
-    """See `engines.RunningHead`. Weights are set once, in its own graph or in requests for sizes of batch.
+    """Head with weights in its own graph or set once in requests; see `engine.HeadRunner`.
 
     Attributes:
-        own_bytes: weights in the graph that is this head's alone.
+        own_bytes: memory of the weights in this head's own graph.
     """
 
     def __init__(self, head: Head, engine: OpenVinoEngine) -> None:
@@ -232,13 +230,13 @@ class _OpenVinoHead:
         return [output.data.copy() for output in request.output_tensors]
 
     def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
-        """See `engines.RunningHead`."""
+        """See `engine.HeadRunner`."""
         for n in _PORTIONS:
             self._engine.shared_graph(self._fused, tuple((n, *size) for size in sizes))
         of_one = tuple((1, *size) for size in sizes)
         graph = self._engine.own_graph(self, self._fused, of_one, sum(w.nbytes for w in self._weights))
         if graph is not None:
-            # At once for the thread that computes: it takes what it finds.
+            # One assignment, so the computing thread sees either the old or the new request.
             self._requests[of_one] = graph.create_infer_request()
 
     def _request(self, sizes: Sizes) -> Any:
@@ -253,21 +251,21 @@ class _OpenVinoHead:
 
 
 def _shape(fused: FusedHead) -> tuple[object, ...]:
-    """What heads have in common that share graphs."""
+    """Return the key of heads that can share graphs."""
     settings = (fused.normaliser.mode, fused.normaliser.windows, fused.bound)
     return (*settings, tuple((name, tuple(w.shape)) for name, w in graph_weights(fused).items()))
 
 
 def _streams(threads: int) -> int:
-    """How many images are computed beside each other; threads that cannot be shared out would be idle."""
+    """Return the number of images to compute in parallel, a divisor of the threads so none is idle."""
     return max(n for n in range(1, _STREAMS + 1) if threads % n == 0)
 
 
 def _portions(n: int, largest: int = _PORTIONS[0]) -> list[tuple[int, int]]:
-    """n as portions that there are graphs of, up to the largest: (start, end) of each."""
-    found, start = [], 0
+    """Divide n images into portions up to the largest: (start, end) of each."""
+    portions, start = [], 0
     for size in (size for size in _PORTIONS if size <= largest):
         while n - start >= size:
-            found.append((start, start + size))
+            portions.append((start, start + size))
             start += size
-    return found
+    return portions

@@ -1,7 +1,7 @@
-"""The graph of a head's inference form for OpenVINO, in which weights are inputs, or constants.
+"""OpenVINO graph of a head's inference form, with weights as inputs or as constants.
 
-With inputs, heads of one shape, of however many categories, share one compiled graph: a category costs its
-weights and nothing else, and a new one no compilation. With constants a graph is faster, and of one head.
+With inputs, heads of one shape share one compiled graph: another category costs only its weights, and no
+compilation. With constants a graph is faster, but belongs to one head.
 """
 
 from collections.abc import Sequence
@@ -15,33 +15,32 @@ from torch import Tensor, nn
 from flows.fastflow.engines.openvino.primitives import constant
 from flows.fastflow.model.fused import AlternatingFlow, CouplingStep, FusedHead, ShuffledFlow
 
-# Of each map that a head takes, (N, C, H, W).
+# (N, C, H, W) of each input map.
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 def graph_weights(head: FusedHead) -> dict[str, Tensor]:
-    """What the graph takes beside feature maps, by the names of its inputs, in their order."""
-    # What the lowest log-scales are says the same as the gain, for torch.
+    """Return the graph's weights by the names of its inputs, in their order."""
+    # Torch uses the lowest log-scales in place of the gain.
     return {name: weight for name, weight in head.named_buffers() if not name.endswith(".lowest")}
 
 
 def build_head_graph(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.Model:
-    """The graph of heads that have this one's shape.
+    """Build the graph of heads of one shape.
 
-    Inputs are feature maps, per scale, and then what `graph_weights` gives. Outputs are `Energies`, one after
-    the other.
+    Inputs are feature maps, one per scale, then `graph_weights`. Outputs are the fields of `Energies`.
 
     Args:
-        head: one of that shape.
-        sizes: of the maps, (N, C_i, H_i, W_i).
-        own: the graph is this head's alone, and its weights are in it, not inputs.
+        head: a head of that shape.
+        sizes: sizes of the maps, (N, C_i, H_i, W_i).
+        own: build a graph for this head alone, with its weights as constants.
 
     Raises:
-        ValueError: there are other scales or channels.
+        ValueError: the numbers of scales or channels differ.
     """
-    found = tuple(c for _, c, *_ in sizes)
-    if found != tuple(head.channels):
-        raise ValueError(f"expected feature maps of {tuple(head.channels)} channels; got {found}")
+    channels = tuple(c for _, c, *_ in sizes)
+    if channels != tuple(head.channels):
+        raise ValueError(f"expected feature maps of {tuple(head.channels)} channels; got {channels}")
     graph = _Graph(head, own)
     scales = [graph.scale(i, size) for i, size in enumerate(sizes)]
     flow = [graph.flow(f"scales.{i}", head.scales[i], one.features) for i, one in enumerate(scales)]
@@ -52,21 +51,21 @@ def build_head_graph(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.
     results = [
         *flow,
         *gaussian,
-        _beside(image),
-        *(_beside([_mean(x, (1,)) for x in of_all]) for of_all in seen),
+        _stack_columns(image),
+        *(_stack_columns([_mean(x, (1,)) for x in moments]) for moments in seen),
     ]
     return ov.Model(results, [*(one.given for one in scales), *graph.inputs], "head")
 
 
 class _Scale(NamedTuple):
-    """What a head makes of the maps of one scale.
+    """Nodes of one scale.
 
     Attributes:
         given: the graph's input.
         features: (N, C, H, W), normalised.
-        mean: of each of their channels, (N, C).
-        variance: likewise.
-        seen: mean and mean square of each channel, (N, C), of what `Energies` tells.
+        mean: (N, C), mean of each channel of the features.
+        variance: (N, C), their variance.
+        seen: (N, C) each, mean and mean square for the moments of `Energies`.
     """
 
     given: Any
@@ -77,7 +76,7 @@ class _Scale(NamedTuple):
 
 
 class _Graph:
-    """Builds parts of the graph; weights are inputs, or constants."""
+    """Builder of the graph's parts, with weights as inputs or as constants."""
 
     def __init__(self, head: FusedHead, own: bool) -> None:
         self._head, self._own = head, own
@@ -93,7 +92,7 @@ class _Graph:
         mean, std = self._weight(f"normaliser.mean_{i}"), self._weight(f"normaliser.std_{i}")
         features = op.divide(op.subtract(x, _per_channel(mean)), _per_channel(std))
         mean, square = _moments(features)
-        # Of channels near 0 the difference has its digits, and takes no further pass over the maps.
+        # Channels are near 0, so the difference is exact, and needs no further pass over the maps.
         variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
         return _Scale(given, features, mean, variance, (mean, square))
 
@@ -156,18 +155,18 @@ class _Graph:
         a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
         if step.has_before:
             x = op.add(x, get("before"))
-        # exp(c tanh(a / 2)), where the slope is 2 c. Less a half, and so around 0, where bfloat16 is as fine
-        # as of tanh. In a head's own graph OpenVINO computes both in the convolution before, where tanh took
-        # four times as long as that.
+        # exp(c tanh(a / 2)) with slope 2 c. Minus a half, because bfloat16 is as fine near 0 as for tanh. In
+        # a head's own graph OpenVINO fuses both into the convolution before; tanh took four times as long.
         gate = op.subtract(op.sigmoid(a), constant(0.5))
         scale = op.exp(op.multiply(gate, constant(step.slope)))
         return op.add(op.multiply(op.multiply(x, get("gain")), scale), shift)
 
     def _last_of(self, hidden: Any, weight: Any, bias: Any, n: int) -> list[Any]:
-        """What the last convolution makes, 2 n channels, in two halves."""
+        """Apply the last convolution and split its 2 n channels in two halves."""
         if not self._own:
             return _split(op.add(_convolve(hidden, weight), _per_channel(bias)), (n, n))
-        # OpenVINO lays out a map anew to part its channels. Weights that are inputs it would part every time.
+        # OpenVINO copies a map to split its channels, so weights are split instead. Weights that are inputs
+        # would be split at every call.
         parts = zip(_split(weight, (n, n), axis=0), _split(bias, (n, n), axis=0), strict=True)
         return [op.add(_convolve(hidden, w), _per_channel(b)) for w, b in parts]
 
@@ -177,7 +176,7 @@ class _Graph:
         )
 
     def _energy(self, parts: Sequence[Any], channels: int) -> Any:
-        """q = 1/2 mean_C z^2 of z whose channels lie in several maps: (N, H, W)."""
+        """Compute q = 1/2 mean_C z^2, (N, H, W), of z whose channels lie in several maps."""
         sums = [op.reduce_sum(op.multiply(z, z), constant([1], np.int64), False) for z in parts]
         total = sums[0] if len(sums) == 1 else op.add(*sums)
         return op.multiply(total, constant(0.5 / channels))
@@ -200,7 +199,7 @@ def _convolve(x: Any, weight: Any) -> Any:
 
 
 def _convolve_each(x: Any, weight: Any) -> Any:
-    """Each channel with a kernel of its own, (C, 1, k, k)."""
+    """Convolve each channel with its own kernel, (C, 1, k, k)."""
     padding = [weight.shape[2] // 2] * 2
     kernels = op.unsqueeze(weight, constant([2], np.int64))
     return op.group_convolution(x, kernels, [1, 1], padding, padding, [1, 1])
@@ -211,7 +210,7 @@ def _split(x: Any, sizes: Sequence[int], axis: int = 1) -> list[Any]:
 
 
 def _moments(x: Any) -> tuple[Any, Any]:
-    """Mean and mean square of each channel, (N, C)."""
+    """Compute mean and mean square of each channel, (N, C)."""
     return _mean(x, (2, 3)), _mean(op.multiply(x, x), (2, 3))
 
 
@@ -219,11 +218,11 @@ def _mean(x: Any, axes: Sequence[int]) -> Any:
     return op.reduce_mean(x, constant(list(axes), np.int64), False)
 
 
-def _beside(columns: Sequence[Any]) -> Any:
-    """Columns (N,) as (N, columns)."""
+def _stack_columns(columns: Sequence[Any]) -> Any:
+    """Stack columns (N,) to (N, columns)."""
     return op.concat([op.unsqueeze(column, constant([1], np.int64)) for column in columns], 1)
 
 
 def _per_channel(vector: Any) -> Any:
-    """(C,) to what is broadcast over (N, C, H, W)."""
+    """Reshape (C,) to broadcast over (N, C, H, W)."""
     return op.unsqueeze(vector, constant([0, 2, 3], np.int64))

@@ -1,8 +1,8 @@
-"""From energies to what pixels say, as a graph of OpenVINO: `finish.pixels_of` in a third of the time.
+"""OpenVINO graph from energies to pixels: `cpu_scoring.pixel_planes` in a third of the time.
 
-OpenVINO computes exponentials, roots and what lies between them in one pass over the pixels, by all its
-threads. Its own interpolation and its logarithm are slow on CPUs: maps are enlarged by products of matrices
-here, and no logarithm is taken.
+OpenVINO computes exponentials, roots and the operations between them in one pass over the pixels, with all
+threads. Its interpolation and logarithm are slow on CPUs. So this graph interpolates with matrix products
+and avoids the logarithm.
 """
 
 import math
@@ -25,16 +25,16 @@ from flows.fastflow.scoring.upsampling import MAX_ENERGY, spline_weights
 def build_pixel_graph(
     sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Upsampling
 ) -> ov.Model:
-    """The graph for inputs of one size.
+    """Build the graph for inputs of one size.
 
-    Inputs are `Energies.flow`, then `Energies.gaussian`, then the Gaussian's share, the floor and the
-    sharpness, see `ScoreRule`, each (1,); outputs are the product and the map of `finish.Pixels`, each
+    Inputs are `Energies.flow`, `Energies.gaussian`, and the Gaussian's share, the floor and the sharpness of
+    `ScoreRule`, each (1,). Outputs are the product and the map of `cpu_scoring.PixelPlanes`, each
     (N, height, width).
 
     Args:
-        sizes: of the energies at each scale, (N, H_i, W_i), finest first.
-        size: (height, width) of the pictures.
-        enlarging: of the map, see `ScoreRule`.
+        sizes: sizes of the energies at each scale, (N, H_i, W_i), finest first.
+        size: (height, width) of the images.
+        enlarging: interpolation of the map, see `ScoreRule`.
     """
     flow, gaussian = ([op.parameter(list(shape), np.float32) for shape in sizes] for _ in range(2))
     share, floor, sharpness = (op.parameter([1], np.float32) for _ in range(3))
@@ -47,7 +47,7 @@ def build_pixel_graph(
 
 
 def _enlarged(x: Any, size: tuple[int, int], how: Upsampling) -> Any:
-    """What it makes of each row and of each column is a product with a matrix."""
+    """Interpolate rows and columns with one matrix product each."""
     _, height, width = x.shape
     weights = _linear_weights
     if how == "spline":
@@ -57,7 +57,7 @@ def _enlarged(x: Any, size: tuple[int, int], how: Upsampling) -> Any:
 
 
 def _linear_weights(n: int, m: int) -> NDArray[np.float32]:
-    """(m, n), by which n values become m: made of OpenCV's, as `finish` enlarges by that."""
+    """Compute the matrix (m, n) of OpenCV's interpolation, which `cpu_scoring` uses."""
     return np.asarray(cv2.resize(np.eye(n, dtype=np.float32), (n, m), interpolation=cv2.INTER_LINEAR))
 
 
@@ -72,10 +72,10 @@ def _product(planes: Sequence[Any], floor: Any) -> Any:
 
 
 def _map(planes: Sequence[Any], sharpness: Any) -> Any:
-    """The mean of the soft minima over all scales and over all but the coarsest, see `score.anomaly_map`.
+    """Average the soft minima over all scales and over all but the coarsest, see `score.anomaly_map`.
 
-    A soft minimum over n scales is least - log(total / n) / s, total the sum of exp(s (least - x)). A scale
-    more changes least, and total by a factor and a term, of which one is 1.
+    A soft minimum over n scales is least - log(total / n) / s, where total is the sum of
+    exp(s (least - x)). Another scale changes least, and total by a factor and a term, one of which is 1.
     """
     least, total = planes[0], constant(1)
     shorter = least, total
@@ -87,7 +87,7 @@ def _map(planes: Sequence[Any], sharpness: Any) -> Any:
     n = len(planes)
     if n == 1:
         return op.maximum(least, constant(0))
-    # Of two logarithms that of the product, which is from 1 to n (n - 1).
+    # One logarithm of the product, which lies between 1 and n (n - 1), instead of two.
     logarithm = _logarithm(op.multiply(total, shorter[1]), n * (n - 1))
     logarithm = op.subtract(logarithm, constant(math.log(n * (n - 1))))
     mean = op.multiply(op.add(least, shorter[0]), constant(0.5))
@@ -97,10 +97,10 @@ def _map(planes: Sequence[Any], sharpness: Any) -> Any:
 
 
 def _logarithm(x: Any, largest: float) -> Any:
-    """log x for x from 1 to `largest`, to the precision of float32 up to a hundred.
+    """Compute log x for x from 1 to `largest`, in float32 precision up to a hundred.
 
-    log x = 4 log y with y = x^(1/4), and log(y / c) = 2 artanh z with z = (y - c) / (y + c): with c in the
-    middle z is small, and five terms of the series are enough.
+    log x = 4 log y with y = x^(1/4), and log(y / c) = 2 artanh z with z = (y - c) / (y + c). With c in the
+    middle z is small, and five terms of the series suffice.
     """
     c = largest ** (1 / 8)
     y = op.sqrt(op.sqrt(x))
@@ -113,7 +113,7 @@ def _logarithm(x: Any, largest: float) -> Any:
 
 
 class PixelsRequest:
-    """Energies to pixels, for one size of batch; shared by all models, because its planes take megabytes."""
+    """Request for pixels of one batch size; all models share it, because its planes take megabytes."""
 
     def __init__(self, graph: Any) -> None:
         self._request = graph.create_infer_request()
@@ -121,11 +121,11 @@ class PixelsRequest:
         self._lock = threading.Lock()
 
     def __call__(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        found = [np.empty(shape, np.float32) for shape in self._shapes]
+        outputs = [np.empty(shape, np.float32) for shape in self._shapes]
         with self._lock:
             for i, x in enumerate(inputs):
                 self._request.set_input_tensor(i, shared_tensor(x))
-            for i, x in enumerate(found):
+            for i, x in enumerate(outputs):
                 self._request.set_output_tensor(i, shared_tensor(x))
             infer(self._request)
-        return found
+        return outputs

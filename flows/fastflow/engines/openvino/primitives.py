@@ -1,4 +1,4 @@
-"""Small helpers for OpenVINO's graphs, tensors and requests."""
+"""Constants, tensors and requests of OpenVINO."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 
 def constant(value: Any, kind: type[np.generic] = np.float32) -> Any:
-    """A constant of a graph."""
+    """Create a constant of a graph."""
     return op.constant(np.asarray(value, kind))
 
 
 def wait_for_all(requests: Iterable[Any]) -> None:
-    """Wait for requests that may have failed: one that still runs writes to memory that is freed."""
+    """Wait for requests that may have failed: a running one would write to freed memory."""
     for request in requests:
-        with suppress(Exception):  # one that failed says so again
+        with suppress(Exception):  # a failed request raises again
             request.wait()
 
 
 def infer(request: Any) -> None:
-    """Compute without a copy of the results, which are in `request.output_tensors`."""
+    """Run a request without copying the results, which stay in `request.output_tensors`."""
     request.infer(share_outputs=True)
 
 
 def shared_tensor(array: NDArray[Any]) -> Any:
-    """A tensor over the array's own memory."""
+    """Create a tensor that shares the array's memory."""
     return ov.Tensor(cast(Any, array), shared_memory=True)

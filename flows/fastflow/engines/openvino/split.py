@@ -1,7 +1,7 @@
-"""A backbone's graph in two parts, so that rounding spares the first layers.
+"""Split of a backbone's graph in two parts, so that the first layers stay in float32.
 
-Low contrast is what defects have and what rounding takes: the stem and the first blocks make 55 to 80 % of
-the noise that bfloat16 adds to the features of tf_efficientnet_lite0 (docs/research/precision.md).
+Defects have low contrast, which rounding loses: the stem and the first blocks cause 55 to 80 % of the noise
+that bfloat16 adds to the features of tf_efficientnet_lite0 (docs/research/precision.md).
 """
 
 import math
@@ -15,15 +15,15 @@ from flows.fastflow.model.head import keeps_float32
 
 
 def split_graph(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
-    """Part a graph at the narrowest of the first maps that are a quarter of the picture's size, rounded up.
+    """Split a graph at the narrowest of the first maps of a quarter of the image's size, rounded up.
 
     Args:
-        model: a backbone with one input; used up, both parts are made of its nodes.
-        size: (height, width) of the pictures.
+        model: a backbone with one input; its nodes move to the parts.
+        size: (height, width) of the images.
 
     Returns:
-        The first part, whose last output is the second's one input; its other outputs, and then the second's,
-        are those of the model. None where there is no such map that all the rest is computed from alone.
+        Two parts: the last output of the first is the only input of the second, and the other outputs are
+        those of the model, in order. None if no such map alone determines the rest.
     """
     order = model.get_ordered_ops()
     parting = _joint(model, size)
@@ -34,7 +34,7 @@ def split_graph(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
     results = model.get_results()
     is_early = [_source(result).get_name() in before for result in results]
     n = sum(is_early)
-    # Stages come out in the order in which they are computed.
+    # Outputs come in the order of computation.
     if n == len(results) or not all(is_early[:n]):
         return None
     early, late = results[:n], results[n:]
@@ -48,18 +48,18 @@ def split_graph(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
 
 
 def _joint(model: Any, size: tuple[int, int]) -> Any | None:
-    """What makes the map to part at, None where there is none.
+    """Find the operation whose map to split at; None if there is none.
 
-    Of the maps of the first size that is small enough that of the fewest numbers, the first of equals, if no
-    other one is needed after it.
+    Among the maps of the first size that is small enough, it is the one of the fewest numbers, the first if
+    several are equal. No earlier map may be needed after it.
 
     Args:
         model: a backbone with one input.
-        size: (height, width) of the pictures.
+        size: (height, width) of the images.
     """
     order = model.get_ordered_ops()
     place = {op.get_name(): i for i, op in enumerate(order)}
-    # Of what depends on the picture: the place up to which it is needed.
+    # For operations that depend on the image: the last place that needs them.
     needed: dict[str, int] = {}
     for i, op in enumerate(order):
         fed = [n for n in _inputs(op) if n in needed]
@@ -83,10 +83,10 @@ def _joint(model: Any, size: tuple[int, int]) -> Any | None:
 
 
 def _map_shape(op: Any) -> tuple[int, int, int] | None:
-    """(C, H, W) of an operation that gives one float32 map (N, C, H, W)."""
+    """Return (C, H, W) of an operation with one float32 map (N, C, H, W) as its output, else None."""
     if op.get_output_element_type(0) != ov.Type.f32:
         return None
-    # A maximum pooling gives indices besides, which nobody takes.
+    # Maximum pooling also returns indices, which must be unused.
     if any(op.output(i).get_target_inputs() for i in range(1, op.get_output_size())):
         return None
     shape = op.get_output_partial_shape(0)
@@ -102,7 +102,7 @@ def _inputs(op: Any) -> Iterable[str]:
 
 
 def _leads_out(op: Any) -> bool:
-    """Whether it is one of the model's results, or nothing but a conversion for them."""
+    """Check that an operation is a result of the model, or a conversion only for results."""
     if op.get_type_name() == "Result":
         return True
     if op.get_type_name() != "Convert":
@@ -112,6 +112,6 @@ def _leads_out(op: Any) -> bool:
 
 
 def _source(result: Any) -> Any:
-    """What a result is, before a conversion for it alone."""
+    """Return the operation of a result, before a conversion only for it."""
     node = result.input_value(0).get_node()
     return node.input_value(0).get_node() if _leads_out(node) else node

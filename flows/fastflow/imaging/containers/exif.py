@@ -1,7 +1,7 @@
-"""Which way up a picture is, by its EXIF; and the directory of tags that EXIF has from TIFF.
+"""Orientation of an image in its EXIF data, and the directory of tags that EXIF shares with TIFF.
 
-Pillow makes an object of every value of a tag, so that megabytes of fractions become gigabytes of
-memory. Here values stay bytes: a pass over the entries, at most 65,535 of EXIF, is all it costs.
+Pillow makes an object of every value of a tag, so megabytes of fractions become gigabytes of memory.
+Here values stay bytes, and the cost is one pass over the entries, at most 65,535 in EXIF.
 
 Sources: TIFF 6.0 (Adobe, 1992), section 2; BigTIFF (libtiff.gitlab.io/libtiff/specification/bigtiff.html);
 Exif 2.32 (CIPA DC-008), 4.6.4.
@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 _ORIENTATION = 274
 _UPRIGHT = 1
-# Some writers swap the bytes of the number 42 alone; Pillow reads those, so we do.
+# Some writers swap only the bytes of the number 42; Pillow accepts such files.
 _BYTE_ORDERS = {b"II*\0": "<", b"II\0*": "<", b"MM\0*": ">", b"MM*\0": ">", b"II+\0": "<", b"MM\0+": ">"}
 _INTEGERS = {3: "H", 4: "I"}
 _EXIF_PREFIX = b"Exif\0\0"
 
 
 class TiffTag(NamedTuple):
-    """A tag. ``value`` holds its values where they fit (4 bytes, 8 of BigTIFF), else their offset."""
+    """Tag of a directory; ``value`` holds its values if they fit (4 or 8 bytes), else their offset."""
 
     tag: int
     kind: int
@@ -33,15 +33,15 @@ class TiffTag(NamedTuple):
 
 @dataclass(frozen=True)
 class TagDirectory:
-    """The first directory of a TIFF file, or of EXIF data.
+    """First directory of a TIFF file, or of EXIF data.
 
     Args:
-        order: byte order, as the module struct names it.
-        number: how the number of entries is stored, again as struct names it.
-        offset: how offsets are.
-        entry: how an entry is.
-        start: where the number of entries stands.
-        count: this number, for which the file may be too short.
+        order: byte order as a format of the module struct.
+        number: format of the number of entries.
+        offset: format of an offset.
+        entry: layout of an entry.
+        start: position of the number of entries.
+        count: number of entries; the file may be shorter.
     """
 
     order: str
@@ -53,18 +53,18 @@ class TagDirectory:
 
     @property
     def first(self) -> int:
-        """Where the first entry begins."""
+        """Position of the first entry."""
         return self.start + struct.calcsize(self.order + self.number)
 
     def entries(self, data: bytes | memoryview) -> Iterator[TiffTag]:
-        """Those that lie inside ``data``."""
+        """Iterate over the entries inside ``data``."""
         size = self.entry.size
         room = (len(data) - self.first) // size
         entries = memoryview(data)[self.first :][: min(self.count, room) * size]
         return map(TiffTag._make, self.entry.iter_unpack(entries))
 
     def orientation(self, data: bytes | memoryview) -> int | None:
-        """The value of the tag, 1 to 8 or what is there instead; None where there is no such tag."""
+        """Read the value of the orientation tag, valid or not; None without the tag."""
         for tag, kind, n_values, value in self.entries(data):
             if tag == _ORIENTATION and n_values == 1 and kind in _INTEGERS:
                 number: int = struct.unpack_from(self.order + _INTEGERS[kind], value)[0]
@@ -73,11 +73,11 @@ class TagDirectory:
 
 
 def read_directory(data: bytes | memoryview) -> TagDirectory:
-    """The first directory of a TIFF or BigTIFF file, its entries unread.
+    """Read the head of the first directory of a TIFF or BigTIFF file.
 
     Raises:
-        ValueError: the data do not begin as TIFF does.
-        struct.error: there is nothing where the directory should be.
+        ValueError: the data do not begin like TIFF.
+        struct.error: the data end before the directory.
     """
     head = bytes(data[:4])
     if head not in _BYTE_ORDERS:
@@ -92,7 +92,7 @@ def read_directory(data: bytes | memoryview) -> TagDirectory:
 
 
 def orientation(exif: bytes | memoryview) -> int:
-    """1 to 8 as EXIF numbers them; 1 is upright, as is a picture whose metadata are damaged or absent.
+    """Read the orientation of EXIF data, 1 to 8; 1 (upright) if they are damaged or absent.
 
     Args:
         exif: a TIFF file without pixels, after up to two prefixes ``Exif\\0\\0``; may be empty.
@@ -106,5 +106,5 @@ def orientation(exif: bytes | memoryview) -> int:
 
 
 def valid_orientation(value: int | None) -> int:
-    """``value``, or 1 in place of none and of one that does not exist."""
+    """Return a valid orientation: ``value``, or 1 if it is missing or unknown."""
     return value if value is not None and 1 <= value <= 8 else _UPRIGHT

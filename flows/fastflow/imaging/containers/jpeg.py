@@ -1,4 +1,4 @@
-"""JPEG: the segments before the pixels, of which tables and frame headers stay (ITU-T T.81, annex B)."""
+"""Removal of metadata from JPEG files (ITU-T T.81, annex B)."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from flows.fastflow.imaging.containers.stripped_image import (
 )
 
 MAX_FILL = 4096  # bytes between two segments
-MAX_TABLES = 128 * 1024  # bytes; tables of four components take 3 KB, a thumbnail of JFIF 64 KiB
+MAX_TABLES = 128 * 1024  # bytes; tables of four components take 3 KB, a JFIF thumbnail 64 KiB
 
-# 0xFF, then neither 0 nor 0xFF (B.1.1.2). A repetition in here would be tried back and forth.
+# 0xFF, then neither 0 nor 0xFF (B.1.1.2). A repetition in the pattern would cause backtracking.
 _MARKER = re.compile(rb"\xff[^\0\xff]")
 _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # TEM and the restarts
 # Frame headers, tables of Huffman and arithmetic codes, quantisation tables, restart interval.
 _TABLES = {*range(0xC0, 0xD0), 0xDB, 0xDD} - {0xC8}
-_METADATA = {*range(0xE0, 0xF0), 0xFE, 0xDC}  # APPn, comments; a number of lines makes no sense here
-# APP0 of JFIF (T.871) and APP14 of Adobe say which colours the components are.
+_METADATA = {*range(0xE0, 0xF0), 0xFE, 0xDC}  # APPn, comments; a number of lines is invalid here
+# APP0 of JFIF (T.871) and APP14 of Adobe define the colours of the components.
 _COLOURS = {(0xE0, b"JFIF\0"), (0xEE, b"Adobe")}
 _EXIF = b"Exif\0\0"
 
 
 def strip(data: bytes) -> StrippedImage:
-    """The tables, then everything from the first scan on.
+    """Keep the tables and frame headers, and everything from the first scan on.
 
     Raises:
-        Refused: too many segments, or too many bytes of tables or between segments.
-        OSError: cut off, or markers that have no place there.
+        ExcessiveMetadataError: too many segments, or too many bytes of tables or between segments.
+        OSError: the file is cut off, or has markers out of place.
     """
     view = memoryview(data)
     kept, tables = [view[:2]], 0

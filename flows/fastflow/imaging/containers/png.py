@@ -1,4 +1,4 @@
-"""PNG: its chunks, of which those of the pixels stay (W3C recommendation, third edition, 5 and 11)."""
+"""Removal of metadata from PNG files (W3C recommendation, third edition, 5 and 11)."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from flows.fastflow.imaging.containers.stripped_image import (
     StrippedImage,
 )
 
-# One for each row of the tallest picture, interlaced; most encoders put 8 KiB or more into one.
+# One for each row of the tallest image, interlaced; most encoders write chunks of 8 KiB or more.
 MAX_PIXEL_CHUNKS = 32_768
 
 _SIGNATURE = 8
 _PIXELS = {b"IDAT", b"fdAT"}
 _ONCE = {b"IHDR", b"PLTE", b"tRNS", b"IEND"}
-_LONGEST = 768  # bytes: a palette of 256 colours
-_ANCILLARY = 0x20  # the bit in the first letter of a chunk that a decoder may ignore (5.4)
+_MAX_ONCE_BYTES = 768  # a palette of 256 colours
+_ANCILLARY = 0x20  # bit in the first letter of chunks that a decoder may ignore (5.4)
 
 
 def strip(data: bytes) -> StrippedImage:
-    """IHDR, PLTE, tRNS, IDAT and IEND; of an animated PNG the picture for decoders that know none.
+    """Keep IHDR, PLTE, tRNS, IDAT and IEND; in an animated PNG those of the default image.
 
-    OpenCV 5.0 sets aside what the length of a chunk claims, 4 GB for a file of a hundred bytes: here
-    every chunk lies inside ``data``.
+    Every chunk must lie inside ``data``: OpenCV 5.0 allocates what the length of a chunk claims, up to 4 GB
+    for a file of a hundred bytes.
 
     Raises:
-        Refused: too many chunks.
-        OSError: cut off, a wrong checksum, or chunks that the specification rules out.
+        ExcessiveMetadataError: too many chunks.
+        OSError: the file is cut off, has a wrong checksum, or has chunks that the specification forbids.
     """
     kept = [memoryview(data)[:_SIGNATURE]]
     seen: set[bytes] = set()
@@ -43,14 +43,14 @@ def strip(data: bytes) -> StrippedImage:
             if name in seen and before != name:
                 raise OSError("chunks of pixels with others in between")
             if name not in seen and frames and b"fcTL" not in seen:
-                frames += 1  # this picture is none of the animation's
+                frames += 1  # the default image is not part of the animation
             kept.append(chunk)
         elif name in _ONCE:
-            if name in seen or len(body) > _LONGEST:
+            if name in seen or len(body) > _MAX_ONCE_BYTES:
                 raise OSError(f"a second chunk {name!r}, or one that is too long")
             kept.append(chunk)
         elif not name[0] & _ANCILLARY:
-            raise OSError(f"an unknown chunk {name!r}, without which there is no picture")
+            raise OSError(f"an unknown chunk {name!r}, without which there is no image")
         elif zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
             raise OSError(f"the checksum of a chunk {name!r} is wrong")
         elif name == b"eXIf":
@@ -64,7 +64,7 @@ def strip(data: bytes) -> StrippedImage:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Name and all bytes of each chunk, up to IEND."""
+    """Iterate over the name and all bytes of each chunk, up to IEND."""
     view = memoryview(data)
     pixel_chunks = others = 0
     at, name = _SIGNATURE, b""

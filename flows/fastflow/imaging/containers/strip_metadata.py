@@ -1,9 +1,9 @@
-"""The file formats around the pixels: what a decoder needs of a file, without anything else that is in it.
+"""Removal of metadata from image files, by format.
 
-Pillow and OpenCV look at every segment, chunk and tag of a file: they parse metadata nobody asked
-for, keep it in memory, and print a line to stderr on each that is odd. A file of nothing but metadata
-held a server for half a minute. So we walk the file first, one step a segment whatever its length,
-refuse more steps than cameras and tools ever need, and hand on what makes the pixels alone.
+Pillow and OpenCV read every segment, chunk and tag of a file. They parse metadata, keep it in memory, and
+print a line to stderr for each oddity. A file of nothing but metadata blocked a server for half a minute.
+So this package walks the file first, in one step per segment. It rejects files with more segments than
+cameras and tools write, and passes on only the parts that define the pixels.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _FORMATS: dict[str | None, Callable[[bytes], StrippedImage]] = {
 
 
 def strip_metadata(kind: str | None, data: bytes) -> StrippedImage:
-    """The picture in ``data``, a file of ``kind`` (Pillow's name of the format), without metadata.
+    """Strip the metadata from ``data``, a file of ``kind`` (Pillow's name of the format).
 
     Raises:
-        Refused: it has more segments, chunks or tags than a real file.
-        OSError, ValueError, struct.error: it is cut off or damaged.
+        ExcessiveMetadataError: the file has more segments, chunks or tags than a real one.
+        OSError, ValueError, struct.error: the file is cut off or damaged.
     """
     return _FORMATS[kind](data)

@@ -1,29 +1,29 @@
-"""What is left of a file without its metadata, and the refusal of one that has too much of them."""
+"""Image file without its metadata, and the error for a file with too much metadata."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_SEGMENTS = 1024  # with 64 KiB each, more than the largest file allowed has bytes
+MAX_SEGMENTS = 1024  # of 64 KiB each, together more than the largest file allowed
 
 
 class ExcessiveMetadataError(ValueError):
-    """A file that costs more to look through than any real one. A user may read the message."""
+    """File with more metadata than any real one. Users see the message."""
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(
-            f"The {kind} picture has {what}; no camera or tool writes it so. Send it saved anew as PNG."
+            f"The {kind} image has {what}; no camera or tool writes such files. Save it as PNG and send that."
         )
 
 
 @dataclass(frozen=True)
 class StrippedImage:
-    """A picture without its metadata.
+    """Image file without its metadata.
 
     Args:
-        data: a file of the same format and the same pixels.
-        orientation: that of EXIF, 1 to 8, to be applied to the pixels; 1 is upright.
-        is_animated: of PNG alone: the file has more frames than the one left in ``data``.
+        data: a file of the same format and pixels.
+        orientation: EXIF orientation, 1 to 8, to apply to the pixels; 1 is upright.
+        is_animated: PNG only: the file has more frames than the one in ``data``.
     """
 
     data: bytes

@@ -1,4 +1,7 @@
-"""WebP: its chunks (WebP Container Specification, developers.google.com/speed/webp/docs/riff_container)."""
+"""Orientation and number of chunks of WebP files (WebP Container Specification).
+
+Source: developers.google.com/speed/webp/docs/riff_container.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ _HAS_EXIF = 0x08
 
 
 def strip(data: bytes) -> StrippedImage:
-    """The file as it is: libwebp looks at no metadata, and it is only the number of chunks that costs.
+    """Check the number of chunks; the file stays as it is, because libwebp ignores metadata.
 
     Raises:
-        Refused: too many chunks.
+        ExcessiveMetadataError: too many chunks.
     """
     view = memoryview(data)
     exif_data = view[:0]

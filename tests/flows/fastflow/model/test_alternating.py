@@ -111,7 +111,7 @@ def test_the_gradient_of_depthwise_kernels_is_the_same_block_by_block(
     torch.manual_seed(0)
     x, of_y = (torch.randn(2, channels, *size).to(precision).to(memory_format=layout) for _ in range(2))
     weight = torch.randn(channels, 1, side, side).to(precision)
-    of_x, of_weight, of_bias = convolution.convolve_backward(of_y, x, weight, input_too=True)
+    of_x, of_weight, of_bias = convolution.convolve_backward(of_y, x, weight, with_input=True)
     exact_x, exact = x.double().requires_grad_(), weight.double().requires_grad_()
     y = torch.nn.functional.conv2d(exact_x, exact, padding=side // 2, groups=channels)
     expected = torch.autograd.grad(y, [exact_x, exact], of_y.double())

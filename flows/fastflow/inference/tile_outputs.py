@@ -1,0 +1,85 @@
+"""Outputs of a head for tiles, and the scores and maps computed from them."""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flows.fastflow.config import ScoreRule
+from flows.fastflow.imaging.blending import TileBlender
+from flows.fastflow.imaging.region_masks import RegionMasks
+from flows.fastflow.scoring.cpu_scoring import PixelPlanes, image_part, score_planes
+from flows.fastflow.scoring.score import anomaly_map, image_parts, image_score
+
+NOT_NUMBERS: Final = "the model's energies of an image are not numbers"
+
+
+class NotNumbersError(ValueError):
+    """A head returns NaN for an image: the model is damaged."""
+
+
+class TileOutputs(NamedTuple):
+    """Outputs of a head for N tiles, or for N images blended from tiles.
+
+    Attributes:
+        pixels: (N, 2 S, height, width), see `score.pixel_energies`.
+        image: (N, S'), see `fused.Energies`.
+        moments: (N, S, 2), mean and mean square of each tile's map at each scale.
+    """
+
+    pixels: Tensor
+    image: Tensor
+    moments: Tensor
+
+
+def merge_tiles(blender: TileBlender, image: Tensor, moments: Tensor) -> TileOutputs:
+    """Merge the outputs of an image's tiles; the most anomalous tile gives the whole image's energies."""
+    return TileOutputs(blender.result(), image.amax(0, keepdim=True), moments.mean(0, keepdim=True))
+
+
+def score_on_cpu(
+    pixels: Iterable[PixelPlanes], images: Tensor, rule: ScoreRule, masks: RegionMasks
+) -> list[tuple[float, NDArray[np.float32]]]:
+    """Compute scores and maps on the CPU, see `score_planes`."""
+    rows = zip(pixels, images.numpy(), masks, strict=True)
+    return [score_planes(planes, image, rule, mask) for planes, image, mask in rows]
+
+
+def score_on_device(
+    outputs: TileOutputs, rule: ScoreRule, masks: Tensor | None
+) -> list[tuple[float, NDArray[np.float32]]]:
+    """Compute scores and maps on the device of the energies, such as a GPU.
+
+    Raises:
+        NotNumbersError: a score or a map has NaN. A check of the energies would wait for the GPU once more.
+    """
+    flow, products = outputs.pixels.chunk(2, 1)
+    scores = image_score(flow, rule, outputs.image, masks).cpu().numpy()
+    maps = anomaly_map(products, rule, masks).cpu().numpy()
+    if np.isnan(scores).any() or np.isnan(maps).any():
+        raise NotNumbersError(NOT_NUMBERS)
+    return list(zip(scores.tolist(), maps, strict=True))
+
+
+def unmasked_image_parts(images: Tensor, rule: ScoreRule, masks: RegionMasks) -> list[float | None]:
+    """Compute the parts of whole images in their scores; None if a mask excludes the part.
+
+    They equal the parts within the scores to the last bit, because callers subtract them again.
+    """
+    if images.device.type == "cpu":
+        parts = [image_part(image, rule) for image in images.numpy()]
+    else:
+        parts = image_parts(images, rule).tolist()
+    return [part if mask is None or mask.all() else None for part, mask in zip(parts, masks, strict=True)]
+
+
+def stack_masks(masks: RegionMasks, size: tuple[int, int], device: torch.device) -> Tensor | None:
+    """Stack masks to (n, height, width) on a device; None if no image has one."""
+    if all(mask is None for mask in masks):
+        return None
+    everything = np.ones(size, np.bool_)
+    stacked = np.stack([everything if mask is None else mask for mask in masks])
+    return torch.from_numpy(stacked).to(device)
