@@ -354,7 +354,7 @@ class TestMeanwhile:
 class TestErrors:
     @pytest.mark.parametrize("name", ["Tiny", "../tiny", "backbones"])
     def test_category_that_no_model_can_have_is_refused(self, fresh: Place, name: str) -> None:
-        with pytest.raises(BundleError, match="cannot be a category"):
+        with pytest.raises(BundleError, match="is not a valid category"):
             replace(fresh, name=name).train()
 
     def test_missing_engine_is_refused_at_once(self, fresh: Place, monkeypatch: pytest.MonkeyPatch) -> None:

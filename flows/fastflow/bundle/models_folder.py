@@ -199,8 +199,8 @@ def describe_lost_calibrations(models: Path, category: str, before: str | None, 
     if before is None or not (lost := renewals(before) - renewals(version)):
         return []
     return [
-        f"{len(lost)} calibrations of the line and its stations apply only to {before}, and {version} has no "
-        f"replacement: make them with flowgauge calibrate --category {category}"
+        f"{version} lacks {len(lost)} of the calibrations of {before} for the line and its stations: make "
+        f"them with flowgauge calibrate --category {category}"
     ]
 
 

@@ -163,8 +163,8 @@ class TestActivate:
         active, lost = said(run("activate", "tiny", "x9")).splitlines()
         assert active == "tiny/x9 is active."
         assert lost == (
-            f"1 of the calibrations of the line and its stations that were made after {first} hold for it "
-            "alone, and x9 has none in their place: flowgauge calibrate --category tiny makes them"
+            f"x9 lacks 1 of the calibrations of {first} for the line and its stations: make them with "
+            "flowgauge calibrate --category tiny"
         )
         for version in ("x9", first, first):
             assert said(run("activate", "tiny", version)) == f"tiny/{version} is active.\n"

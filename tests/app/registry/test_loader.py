@@ -49,7 +49,7 @@ class TestShared:
         loaded = [await loader.load(folder), await loader.load(other)]
         first, second = (one.scorer.extractor for one in loaded)
         assert first is second
-        with pytest.raises(ValueError, match="the head was let go"):
+        with pytest.raises(ValueError, match="the training form of the head was freed"):
             _ = loaded[0].scorer.head
         gone = weakref.ref(first)
         del first, second, loaded
@@ -106,13 +106,13 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone": (shutil.rmtree, "The bundle was refused: the bundle has no readable manifest.json."),
     "link": (
         lambda b: (b / "report" / "link").symlink_to("/etc/passwd"),
-        "the bundle holds a link, report/link; a bundle has only plain files",
+        "the bundle holds a link: report/link; a bundle has only regular files",
     ),
     "weights": (
         lambda b: edit(b, lambda d: d["backbone"].update(weights_sha256="0" * 64)),
         "no weights with digest 000000000000 found",
     ),
-    "golden": (lambda b: edit(b, lambda d: d["golden"][0].update(score=9.0)), "the bundle: golden picture"),
+    "golden": (lambda b: edit(b, lambda d: d["golden"][0].update(score=9.0)), "the bundle: golden image"),
 }
 
 
@@ -153,6 +153,6 @@ class TestReasons:
 
 async def test_bundle_without_calibration_can_be_checked(store: Path, folder: Path) -> None:
     loader = Loader(store, "cpu", "bfloat16")
-    assert "was not calibrated for bfloat16" in await refused(loader.load(folder))
+    assert "is not calibrated for bfloat16" in await refused(loader.load(folder))
     assert (await loader.load(folder, uncalibrated=True)).engine == "torch-cpu-bfloat16"
     loader.close()

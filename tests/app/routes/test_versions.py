@@ -131,7 +131,7 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "golden score": (
         lambda data: repack(data, lambda d: d["golden"][0].update(score=99.0)),
-        "golden picture golden/0.png scores",
+        "golden image golden/0.png scores",
     ),
 }
 

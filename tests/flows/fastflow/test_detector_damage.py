@@ -65,7 +65,7 @@ def test_a_flow_of_something_else(tiny: Path, refused: Refused, content: bytes) 
 
 MEAN = "normaliser.mean_0"
 OTHERS, NO_ORDER = "does not fit its manifest: 1 tensors differ, first", "holds no flow: Permutation expected"
-NO_NUMBERS = "golden picture golden/0.png: the model's energies of a picture are not numbers"
+NO_NUMBERS = "golden image golden/0.png: the model's energies of an image are not numbers"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ NO_NUMBERS = "golden picture golden/0.png: the model's energies of a picture are
         # Right names and shapes: only the golden pictures can tell.
         (first(MEAN, torch.nan), NO_NUMBERS),
         (first(MEAN, torch.inf), NO_NUMBERS),
-        (first(MEAN, 1e30), "golden picture golden/0.png scores .* it will not be served"),
+        (first(MEAN, 1e30), "golden image golden/0.png scores .* it will not be served"),
     ],
 )
 def test_a_flow_of_other_tensors(tiny: Path, refused: Refused, change: Change, reason: str) -> None:
@@ -128,7 +128,7 @@ def test_golden_pictures_that_cannot_be_decoded_or_changed_places(tiny: Path, re
     refused(r"golden/0\.png scores .* when the model was made")
     one.write_bytes(data[:200])
     rehash(tiny)
-    refused(r"golden picture golden/0\.png: ")
+    refused(r"golden image golden/0\.png: ")
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ class TestBackbone:
         ("values", "reason"),
         [
             ({"weights_sha256": "ab" * 32}, "no weights with digest abababababab found"),
-            ({"name": "resnet81"}, "timm .* knows no model 'resnet81'"),
-            ({"name": "../../../etc/passwd"}, "knows no model"),
+            ({"name": "resnet81"}, "timm .* has no model 'resnet81'"),
+            ({"name": "../../../etc/passwd"}, "has no model"),
             ({"out_indices": [2, 1]}, "out_indices must rise"),
             ({"out_indices": [1, 99]}, "gives no feature maps at out_indices"),
         ],
@@ -198,5 +198,5 @@ class TestBackbone:
         engine = pick_engine("float32", torch.device("cpu"), kind, tmp_path / "engines")
         Detector.load(tiny, device="cpu", engine=engine)  # keeps what it compiled
         edit(tiny, put("backbone", **values))
-        with pytest.raises(BundleError, match="here; is this another version of timm"):
+        with pytest.raises(BundleError, match="now; is this another version of timm"):
             Detector.load(tiny, device="cpu", engine=engine)

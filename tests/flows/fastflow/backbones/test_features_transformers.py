@@ -80,11 +80,11 @@ def test_positions_are_resampled_where_the_grid_has_as_many_patches() -> None:
         (
             "vit_small_patch14_dinov2",
             (256, 256),
-            r"patches of 14 x 14 .*got \(256, 256\), near it is \(252, 252\)",
+            r"patches of 14 x 14 .*got \(256, 256\), use \(252, 252\)",
         ),
-        ("test_vit", (64, 100), r"patches of 16 x 16 .*got \(64, 100\), near it is \(64, 96\)"),
-        ("test_vit", (1040, 1024), r"into 4160 patches, .*at most 4096"),
-        ("beit_base_patch16_224", (64, 64), r"are for pictures of \(224, 224\) .*fits them to no other"),
+        ("test_vit", (64, 100), r"patches of 16 x 16 .*got \(64, 100\), use \(64, 96\)"),
+        ("test_vit", (1040, 1024), r"into 4160 patches; the limit is 4096"),
+        ("beit_base_patch16_224", (64, 64), r"are for images of \(224, 224\) .*cannot adapt them to another"),
     ],
 )
 def test_a_size_that_does_not_fit_is_refused_before_anything_is_computed(

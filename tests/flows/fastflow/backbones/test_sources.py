@@ -106,7 +106,7 @@ class TestNotFound:
             lambda: backbones.find_weights(name, file=tmp_path / "file.pth"),
             lambda: backbones.pull_weights(name, tmp_path),
         ):
-            with pytest.raises(WeightsError, match="knows no model") as caught:
+            with pytest.raises(WeightsError, match="has no model") as caught:
                 call()
             assert repr(name) in str(caught.value)
         with pytest.raises(WeightsError, match="close names: resnet18"):

@@ -63,7 +63,7 @@ class TestDamage:
     def test_a_training_takes_none_that_were_changed(self, tmp_path: Path) -> None:
         kept = save_weights(weights(1), tmp_path)
         save_file(state(2), kept)
-        with pytest.raises(WeightsError, match="does not hold the weights that it is named after") as caught:
+        with pytest.raises(WeightsError, match="does not hold the weights of its name") as caught:
             backbones.find_weights(NAME, folder=tmp_path)
         assert str(kept) in str(caught.value)
 

@@ -113,7 +113,7 @@ def test_pull_fetches_the_weights_once(online: Online, server: Hub, state: State
 def test_a_hub_without_the_weights_is_an_error(online: Online, index: int) -> None:
     result = online.results[index]
     assert result["error"] == "WeightsNotFoundError"
-    assert "the timm hub gave no weights for 'test_" in result["message"]
+    assert "the timm hub returned no weights for 'test_" in result["message"]
     assert "Is this machine online" in result["message"]
 
 
@@ -121,7 +121,7 @@ def test_a_hub_without_the_weights_is_an_error(online: Online, index: int) -> No
 def test_weights_behind_a_licence_say_how_to_get_them(online: Online, index: int) -> None:
     result, name = online.results[index], f"test_vit{index - 3}"
     assert result["error"] == "WeightsNotFoundError"
-    assert f"the weights of '{name}' only to those who have accepted their licence" in result["message"]
+    assert f"an accepted licence for the weights of '{name}'" in result["message"]
     assert f"https://huggingface.co/timm/{name}.r160_in1k" in result["message"]
     assert "HF_TOKEN" in result["message"]
     hidden = "no repository timm/test_convnext.r160_in1k for 'test_convnext', or hides it"

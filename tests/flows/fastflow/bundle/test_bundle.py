@@ -41,6 +41,8 @@ def test_a_manifest_that_could_not_be_read_again_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "MAX_MANIFEST", 1000)
-    with pytest.raises(BundleError, match=r"would have [\d,]+ bytes, the limit is 1,000.*3 calibration pic"):
+    with pytest.raises(
+        BundleError, match=r"would have [\d,]+ bytes, the limit is 1,000.*3 calibration images"
+    ):
         models_folder.publish(tmp_path, manifest(), TENSORS, FILES)
     assert list(tmp_path.rglob("*")) == [tmp_path / "screw"]

@@ -102,14 +102,14 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         r"manifest lists: \['report/extra.txt'\]",
     ),
     "one bit changed": (_changed, "flow.safetensors was changed"),
-    "link": (_replace("flow.safetensors", _link), "holds a link, flow.safetensors"),
+    "link": (_replace("flow.safetensors", _link), "holds a link: flow.safetensors"),
     "linked manifest": (_replace("manifest.json", _link), "manifest.json is a link"),
     # Reading it would wait for ever.
     "pipe": (
         lambda bundle: os.mkfifo(bundle / "golden/pipe"),
-        "holds something that is no file, golden/pipe",
+        "holds an entry that is not a regular file: golden/pipe",
     ),
-    "folder for the manifest": (_replace("manifest.json", Path.mkdir), "manifest.json is no regular file"),
+    "folder for the manifest": (_replace("manifest.json", Path.mkdir), "manifest.json is not a regular file"),
     "too many": (
         lambda bundle: [(bundle / "report" / str(i)).write_bytes(b"") for i in range(600)],
         "holds more than 512 files",
@@ -121,7 +121,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "golden picture elsewhere": (
         lambda bundle: edit(bundle, lambda d: d["golden"][0].update(file="../../../etc/passwd")),
-        r"golden pictures that it does not hold: \['\.\./",
+        r"golden images that it does not hold: \['\.\./",
     ),
 }
 
@@ -152,6 +152,6 @@ def test_a_threshold_that_its_calibration_does_not_give(bundle: Path, change: di
     edit(bundle, lambda d: d["thresholds"]["float32"].update(change))
     read_manifest(bundle)
     with pytest.raises(
-        BundleError, match="the threshold for float32 is not what its calibration scores give"
+        BundleError, match="the threshold for float32 does not follow from its calibration scores"
     ):
         verify(bundle)

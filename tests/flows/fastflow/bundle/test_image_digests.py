@@ -40,5 +40,5 @@ def test_one_that_does_not_say_is_told_from_one_that_was_fitted_to_none(tmp_path
 def test_a_file_that_is_no_list_is_refused(folder: Path, content: bytes) -> None:
     (folder / FIT_IMAGES).write_bytes(content)
     rehash(folder)
-    with pytest.raises(BundleError, match="no list of digests"):
+    with pytest.raises(BundleError, match="not a list of digests"):
         read_digests(folder, read_manifest(folder))

@@ -35,7 +35,7 @@ class TestPublish:
     def test_a_version_is_never_overwritten(self, tmp_path: Path) -> None:
         path = made(tmp_path)
         before = (path / "manifest.json").read_bytes()
-        with pytest.raises(BundleError, match="exists already; versions are never overwritten"):
+        with pytest.raises(BundleError, match="already exists; versions are never overwritten"):
             made(tmp_path)
         assert (path / "manifest.json").read_bytes() == before
         assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -51,13 +51,13 @@ class TestPublish:
 
     @pytest.mark.parametrize("category", [*NO_NAMES, "Upper", "backbones", "a.b"])
     def test_a_category_is_a_plain_name(self, tmp_path: Path, category: str) -> None:
-        with pytest.raises(BundleError, match="cannot be a category: up to 64 of a-z"):
+        with pytest.raises(BundleError, match="is not a valid category: use up to 64 of a-z"):
             made(tmp_path, category=category)
         assert list(tmp_path.rglob("*")) == []
 
     @pytest.mark.parametrize("version", [*NO_NAMES, "active", "calibrations", "settings.json"])
     def test_a_version_is_a_plain_name(self, tmp_path: Path, version: str) -> None:
-        with pytest.raises(BundleError, match="cannot be a version: up to 64 letters"):
+        with pytest.raises(BundleError, match="is not a valid version: use up to 64 letters"):
             made(tmp_path, version=version)
         assert list(tmp_path.rglob("*")) == []
 
@@ -181,7 +181,7 @@ class TestDelete:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.1)
         with models_folder.lock_category(models, "screw"):
             for change in (models_folder.delete, models_folder.activate):
-                with pytest.raises(ModelConflictError, match="another process has been changing 'screw'"):
+                with pytest.raises(ModelConflictError, match="another process is changing 'screw'"):
                     change(models, "screw", "1")
         assert models_folder.versions(models, "screw") == ["1", "2", "3"]
 
@@ -207,6 +207,6 @@ class TestMoveIntoPlace:
 
     @pytest.mark.parametrize("names", [("..", "1"), ("screw", ".."), ("backbones", "1")])
     def test_never_elsewhere(self, models: Path, names: tuple[str, str]) -> None:
-        with pytest.raises(BundleError, match="cannot be a"):
+        with pytest.raises(BundleError, match="is not a valid"):
             models_folder.move_into_place(models / "screw" / "1", models, manifest(*names))
         assert models_folder.versions(models, "screw") == ["1", "2", "3"]

@@ -134,7 +134,7 @@ def test_a_bad_calibration_is_refused(calibration: list[float], message: str) ->
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 5.0, math.nan])
 def test_a_target_that_is_no_rate_is_refused(target: float) -> None:
-    with pytest.raises(ValueError, match=r"target_fpr must lie in \(0, 1\), as 0\.01 for 1 %"):
+    with pytest.raises(ValueError, match=r"target_fpr must lie in \(0, 1\), such as 0\.01 for 1 %"):
         compute_threshold([1.0], target)
     with pytest.raises(ValueError, match="target_fpr"):
         false_reject_band(10, 10, target)

@@ -1,4 +1,4 @@
-"""An empty review band is said, and how many pictures it takes is what conformal prediction says."""
+"""Empty review bands are explained, with the number of images that a band needs."""
 
 import pytest
 
@@ -9,8 +9,8 @@ RATES = [(0.01, 0.03), (0.01, 0.011), (0.005, 0.5), (0.5, 0.9), (0.02, 0.03), (0
 
 def test_too_few_pictures_for_two_rates_are_told_and_enough_are_not() -> None:
     assert describe_empty_band(42, 0.01, 0.03) == (
-        "the review band is empty: 42 pictures to calibrate with do not tell 1.00% and 3.00% apart, so "
-        "nothing goes to a person; it takes 66"
+        "the review band is empty: 42 calibration images cannot separate 1.00% from 3.00%, so no part goes "
+        "to review; use at least 66 images"
     )
     assert describe_empty_band(65, 0.01, 0.03) is not None
     assert describe_empty_band(66, 0.01, 0.03) is None

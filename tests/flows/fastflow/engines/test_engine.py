@@ -52,7 +52,7 @@ def test_asked_for_and_not_installed_it_is_missed(
 
 
 def test_openvino_is_not_asked_to_compute_on_a_gpu() -> None:
-    with pytest.raises(EngineError, match="on the CPU here, not on cuda"):
+    with pytest.raises(EngineError, match="only on the CPU, not on cuda"):
         pick_engine("float32", CUDA, "openvino")
 
 

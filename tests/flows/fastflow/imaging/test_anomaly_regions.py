@@ -79,7 +79,7 @@ class TestMask:
         """It would pass every part."""
         with pytest.raises(ValueError, match=r"no pixel of the model's input \(10 high, 20 wide\)") as caught:
             polygon_mask([polygon], (40, 40), (10, 20))
-        assert "a picture 40 high and 40 wide" in str(caught.value)
+        assert "an image 40 high and 40 wide" in str(caught.value)
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e6 + 1, -1e300])
     @pytest.mark.parametrize("axis", [0, 1])

@@ -237,7 +237,7 @@ def test_a_truncated_file_is_never_partly_filled(name: str) -> None:
     ],
 )
 def test_what_is_none_of_the_formats_is_unsupported(data: bytes) -> None:
-    with pytest.raises(UnsupportedFormatError, match="not a PNG, JPEG, BMP, TIFF or WEBP picture: it"):
+    with pytest.raises(UnsupportedFormatError, match="not a PNG, JPEG, BMP, TIFF or WEBP image: it"):
         decode_image(data)
 
 
@@ -307,7 +307,7 @@ def test_a_tile_of_a_tiff_that_is_too_large_is_refused() -> None:
     tags = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 322: 60_000, 323: 60_000, 324: 8, 325: 9}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
-    with pytest.raises(ImageTooLargeError, match="A tile of the picture has 60000 x 60000 pixels"):
+    with pytest.raises(ImageTooLargeError, match="A tile of the image has 60000 x 60000 pixels"):
         decode_image(data)
 
 

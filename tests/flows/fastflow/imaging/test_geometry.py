@@ -141,8 +141,8 @@ def test_no_picture_costs_more_than_is_allowed(height: int, width: int, scale: f
         ({"fit": "crop"}, "Input should be 'stretch', 'pad' or 'tile'"),
         ({"fit": "tile", "scale": math.nan}, "finite number"),
         ({"fit": "tile", "scale": 1.0, "working_size": 512}, "contradict each other; set one of them"),
-        ({"fit": "pad", "overlap": 0.5}, "geometry.overlap is of tiles alone"),
-        ({"scale": 0.5}, "geometry.scale is of tiles alone"),
+        ({"fit": "pad", "overlap": 0.5}, "geometry.overlap needs geometry.fit: tile"),
+        ({"scale": 0.5}, "geometry.scale needs geometry.fit: tile"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any], said: str) -> None:

@@ -154,8 +154,8 @@ def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
 @pytest.mark.parametrize(
     ("regions", "message"),
     [
-        ([None], "a region or None for each of 2 pictures; got 1"),
-        ([None] * 3, "a region or None for each of 2 pictures; got 3"),
+        ([None], "a region or None for each of 2 images; got 1"),
+        ([None] * 3, "a region or None for each of 2 images; got 3"),
         ([], "got 0"),
         (
             [None, everything((32, 64))],
@@ -192,5 +192,5 @@ def test_energies_that_are_no_numbers_are_an_error_and_no_decision(
 ) -> None:
     maps = [m.clone() for m in scorer.features(tiny_pictures["good"][:2])]
     maps[-1][1, 0, 0, 0] = torch.nan
-    with pytest.raises(ValueError, match="energies of a picture are not numbers"):
+    with pytest.raises(ValueError, match="energies of an image are not numbers"):
         scorer.score_features(maps)

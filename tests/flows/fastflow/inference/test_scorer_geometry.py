@@ -120,9 +120,9 @@ def test_layouts_and_regions_must_be_those_of_the_maps(trained: Scorer) -> None:
     prepared = model.prepare(texture(100, 64))
     maps = model.features(prepared.tiles())
     assert len(maps[0]) == 2
-    with pytest.raises(ValueError, match="expected 2 tiles of 1 pictures; got 1"):
+    with pytest.raises(ValueError, match="expected 2 tiles of 1 images; got 1"):
         model.score_features([m[:1] for m in maps], None, [prepared.layout])
-    with pytest.raises(ValueError, match="a region or None for each of 1 pictures; got 2"):
+    with pytest.raises(ValueError, match="a region or None for each of 1 images; got 2"):
         model.score_features(maps, [None, None], [prepared.layout])
-    with pytest.raises(ValueError, match="a region or None for each of 1 pictures; got 0"):
+    with pytest.raises(ValueError, match="a region or None for each of 1 images; got 0"):
         model.score_prepared([prepared], [])

@@ -168,16 +168,16 @@ class TestPicture:
 
 
 @pytest.mark.parametrize(
-    ("kind", "scale", "of"), [(PositionGaussian, 1, "144 positions"), (ImageGaussian, 2, "12 pictures")]
+    ("kind", "scale", "of"), [(PositionGaussian, 1, "144 positions"), (ImageGaussian, 2, "12 images")]
 )
 def test_nothing_and_what_is_not_finite_are_refused(
     kind: type[PositionGaussian | ImageGaussian], scale: int, of: str
 ) -> None:
     model = kind((6, 4, 5))
-    with pytest.raises(ValueError, match=f"scale 0: no covariance of 0 {of.split()[1]}"):
+    with pytest.raises(ValueError, match=f"scale 0: the covariance of 0 {of.split()[1]}"):
         model.fit([])
     for value in (torch.nan, torch.inf):
         bad = pyramid()
         bad[scale][3, 2, 1, 1] = value
-        with pytest.raises(ValueError, match=f"scale 1: no covariance of {of}, or not a finite"):
+        with pytest.raises(ValueError, match=f"scale 1: the covariance of {of} .* is not finite"):
             model.fit(batches(bad, 5))

@@ -73,7 +73,7 @@ def test_existing_run_is_kept_without_overwrite(tmp_path: Path, digits_run: Path
         ("glow", "digits", ["--size", "16"], "error: the digits are 8 x 8 and grey; --size and --channels"),
         ("nice", "digits", ["--scales", "2"], "error: nice takes images as vectors and has no scales"),
         ("glow", "digits", ["--scales", "4"], "error: the recipe glow cannot be built: glow "),
-        ("glow", "digits", ["--device", "tpu"], "error: 'tpu' is no device; use auto, cpu, cuda or cuda:N"),
+        ("glow", "digits", ["--device", "tpu"], "error: unknown device 'tpu'; use auto, cpu, cuda or cuda:N"),
     ],
 )
 def test_error_is_one_line_and_exits_with_1(

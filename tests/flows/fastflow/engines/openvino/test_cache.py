@@ -93,7 +93,7 @@ def test_where_nothing_can_be_written_it_is_computed_and_said(
         with limit_file_size(10_000):
             on_a_full_disk = maps(extractor, tmp_path / "full")
         below_a_file = maps(extractor, tmp_path / "file" / "cache")
-    assert [("cannot be kept" in line) for line in caplog.messages] == [True, True]
+    assert [("cannot be written" in line) for line in caplog.messages] == [True, True]
     assert are_equal(on_a_full_disk, expected)
     assert are_equal(below_a_file, expected)
     assert not list((tmp_path / "full").iterdir())

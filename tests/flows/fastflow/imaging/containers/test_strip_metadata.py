@@ -90,9 +90,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_file_is_refused(name: str) -> None:
     kind, data, what = HOSTILE[name]
-    with pytest.raises(
-        UndecodableError, match=rf"The {kind} picture has .*{what}.*; no camera .* anew as PNG"
-    ):
+    with pytest.raises(UndecodableError, match=rf"The {kind} image has .*{what}.*; no camera .* as PNG"):
         decode_image(data)
 
 
