@@ -1,1 +1,1 @@
-"""Who may do what: keys, roles, sessions of browsers, and the audit log."""
+"""API keys, roles, browser sessions and the audit log."""

@@ -1,4 +1,4 @@
-"""Who may do what: roles, and the caller that a request comes from."""
+"""Permissions of roles, the caller of a request, and dependencies that require a permission."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -10,7 +10,6 @@ from app.errors.problems import Problem
 from app.schemas.access import Permission, Role
 
 KEY_HEADER: Final = "X-API-Key"
-
 
 _SEE = frozenset({Permission.MODELS, Permission.RESULT, Permission.HISTORY})
 PERMISSIONS = {
@@ -28,24 +27,24 @@ def roles(permission: Permission) -> list[Role]:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a request comes from, by its key."""
+    """The sender of a request, identified by its key."""
 
-    key_id: str | None  # None where the service has no keys
+    key_id: str | None  # None if the service has no keys
     name: str
     role: Role
-    categories: frozenset[str] | None = None  # the only ones it may deal with; None for all
+    categories: frozenset[str] | None = None  # the allowed ones; None for all
 
     @property
     def actor(self) -> str:
-        """How the audit log names it: the key's id, which no other key has, and its name."""
+        """The caller's name in the audit log: the key's unique id and its name."""
         return self.name if self.key_id is None else f"{self.key_id} {self.name}"
 
     def require(self, permission: Permission) -> None:
         """Raise the problem forbidden unless the role has a permission."""
         if permission not in PERMISSIONS[self.role]:
-            wanted = ", ".join(roles(permission))
+            allowed = ", ".join(roles(permission))
             raise Problem(
-                "forbidden", f"This needs one of the roles {wanted}; the key's role is {self.role}."
+                "forbidden", f"This needs one of the roles {allowed}; the key's role is {self.role}."
             )
 
     def require_category(self, category: str) -> None:
@@ -55,21 +54,21 @@ class Caller:
 
 
 ANONYMOUS = Caller(None, "anonymous", Role.ADMIN)
-# Whoever can run commands on the server's machine can do all that the commands can.
+# A person with a shell on the server may use every command.
 COMMAND_LINE = Caller(None, "command line", Role.ADMIN)
-# What the service notices by itself.
+# For entries that the service writes on its own account.
 SERVER = Caller(None, "server", Role.ADMIN)
 
 
 class Requires(APIKeyHeader):
-    """A dependency of routes: the caller, who must have a permission.
+    """A dependency that returns the caller and requires a permission.
 
-    Where the path names a {category}, the caller's key must be for it. Where it names none, administration is
-    of the whole service, and a key for some categories alone is not enough. Other routes of many categories
-    restrict themselves to `caller.categories`.
+    If the path has a {category}, the key must be valid for it. If it has none, an administrative route covers
+    the whole service, and a key for some categories is refused. Other routes across categories restrict
+    themselves to `caller.categories`.
 
     Args:
-        permission: what the caller must have; None asks for nothing but a caller.
+        permission: the required permission; None to require a caller only.
     """
 
     def __init__(self, permission: Permission | None) -> None:
@@ -77,12 +76,12 @@ class Requires(APIKeyHeader):
         self.permission = permission
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
-        """Give the caller that app/middleware/guard.py has found.
+        """Return the caller that app/middleware/guard.py identified.
 
         Raises:
             Problem: forbidden.
         """
-        caller: Caller = request.state.caller  # a request that came around the guard ends here
+        caller: Caller = request.state.caller  # fails for a request that bypassed the guard
         if self.permission is None:
             return caller
         caller.require(self.permission)
@@ -90,12 +89,12 @@ class Requires(APIKeyHeader):
         if category is not None:
             caller.require_category(category)
         elif self.permission is Permission.ADMIN and caller.categories is not None:
-            raise Problem("forbidden", "This is about all categories; the key is for some of them.")
+            raise Problem("forbidden", "This concerns all categories; the key is for some of them.")
         return caller
 
 
 def needs(permission: Permission) -> Any:
-    """The dependency of a route on a permission, which is also in the OpenAPI document."""
+    """Make a dependency on a permission; the OpenAPI document shows the permission."""
     return Security(Requires(permission), scopes=[permission])
 
 

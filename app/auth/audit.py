@@ -1,4 +1,4 @@
-"""The audit log: every administrative act, who did it, to what, and what became of it."""
+"""The audit log: each administrative action with its actor, target and outcome."""
 
 import asyncio
 import json
@@ -21,12 +21,12 @@ from app.schemas.access import AuditEntry, Outcome
 
 logger = logging.getLogger("flowgauge.audit")
 
-# What the columns hold; a target comes from a path, which may be longer.
-_LONGEST: Final = 256
+# Width of the columns. A target comes from a path, which may be longer.
+_MAX_LENGTH: Final = 256
 
 
 class Audit:
-    """Writes and reads the audit log. Nothing in the service changes or deletes an entry."""
+    """The audit log in the database. Entries are never changed or deleted."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,16 +41,16 @@ class Audit:
         request_id: str | None = None,
         connection: Connection | None = None,
     ) -> int:
-        """Add an entry, and a line to the log; gives the entry's number.
+        """Add an entry, log a line, and return the entry's number.
 
         Args:
-            caller: who does it.
+            caller: the actor.
             action: such as model.activate.
-            target: such as bottle/20261125T011500-3f9a2c; longer than 256 characters, it is cut.
-            outcome: whether it is begun, or was done or refused.
-            detail: what else there is to know, as JSON. Never a secret.
-            request_id: of the request that asked for it.
-            connection: of the transaction that the act itself is part of; None for one of its own.
+            target: such as bottle/20261125T011500-3f9a2c; cut to 256 characters.
+            outcome: begun, done or refused.
+            detail: further facts, JSON. Never a secret.
+            request_id: of the request that causes the action.
+            connection: a transaction that the action is part of; None to use a new one.
         """
         created_ms = clock.now_ms()
         values = {
@@ -68,7 +68,7 @@ class Audit:
             number: int = added.scalar_one()
             if outcome == "done":
                 append(used, new_events.act_events(action, target, detail or {}, created_ms))
-        # %r, as names are free text: none of them may look like a line of the log.
+        # %r, because names are free text: none may look like a line of the log.
         logger.info("%s %r by %r: %s", action, values["target"], values["actor"], outcome)
         return number
 
@@ -78,10 +78,10 @@ class Audit:
         """Read entries, the latest first.
 
         Args:
-            limit: how many at most.
-            before: only those with smaller numbers: the last one of the page before.
-            action: only this action.
-            target: only this target.
+            limit: maximum number of entries.
+            before: return only smaller numbers: the last one of the previous page.
+            action: return only this action.
+            target: return only this target.
         """
         query = select(audit).order_by(audit.c.number.desc()).limit(limit)
         if before is not None:
@@ -99,19 +99,19 @@ class Audit:
 async def audited(
     request: Request, action: str, target: str, known: Mapping[str, Any] | None = None
 ) -> AsyncIterator[dict[str, Any]]:
-    """Do an act inside this context. Its begin is written down before: no act without an entry.
+    """Record an action: its start before the body runs, and its end afterwards.
 
     Args:
-        request: what asks for it.
+        request: the request that causes the action.
         action: such as model.activate.
         target: such as bottle/20261125T011500-3f9a2c.
-        known: details, JSON, that are known before.
+        known: details that are known at the start, JSON.
 
     Yields:
-        The detail to be logged at the end, JSON; what is refused gets `problem`, and `refusal` says why.
+        Details for the final entry, JSON. A refused action gets `problem`, and `refusal` with the reason.
 
     Raises:
-        DatabaseUnavailable: nothing can be written down, so nothing was done.
+        DatabaseUnavailable: the start cannot be recorded; the body has not run.
     """
     audit: Audit = request.app.state.audit
     caller: Caller = request.state.caller
@@ -121,7 +121,7 @@ async def audited(
     try:
         yield detail
     except Exception as error:
-        # Of what nobody expected the log of the server has more, under the request's id.
+        # The server's log has the traceback of an unexpected error, under the request id.
         detail["problem"] = error.name if isinstance(error, Problem) else type(error).__name__
         if isinstance(error, Problem):
             detail["refusal"] = error.detail
@@ -131,9 +131,9 @@ async def audited(
 
 
 class ServingObserver:
-    """Notes in the audit log which version serves from when on, whoever has activated it.
+    """Records in the audit log when another version begins to serve, whoever activated it.
 
-    A training container, say, activates what it publishes, and nobody has asked this service for it.
+    A training container, for example, activates the version it publishes without a request to this service.
 
     Args:
         audit: the log.
@@ -144,21 +144,21 @@ class ServingObserver:
         self._writing: set[asyncio.Task[None]] = set()
 
     def record(self, category: str, version: str, sha256: str, previous: str | None) -> None:
-        """Note that requests get a version from now on; in the event loop."""
+        """Record that a version serves from now on. Called in the event loop."""
         detail = {"sha256": sha256, "previous": previous}
         task = asyncio.create_task(self._write(f"{category}/{version}", detail))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
     async def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait for pending entries."""
         await asyncio.gather(*self._writing)
 
     async def _write(self, target: str, detail: Mapping[str, Any]) -> None:
         try:
             await asyncio.to_thread(self._audit.write, SERVER, "model.serves", target, "done", detail)
-        except Exception:  # every inspection has its version all the same
-            logger.exception("model.serves %s could not be written down", target)
+        except Exception:  # not fatal: each inspection names its version
+            logger.exception("cannot record model.serves %s in the audit log", target)
 
 
 def _entry(row: Mapping[Any, Any]) -> AuditEntry:
@@ -167,5 +167,5 @@ def _entry(row: Mapping[Any, Any]) -> AuditEntry:
 
 
 def _plain(text: str) -> str:
-    """A text that both databases take and that shows as it is: PostgreSQL has no NUL and no surrogates."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text[:_LONGEST])
+    """Replace characters that are not printable: PostgreSQL refuses NUL and surrogates."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text[:_MAX_LENGTH])

@@ -1,4 +1,4 @@
-"""Whether a service may be reached: by its certificate, and from beyond this machine only with keys."""
+"""Checks at start: usable TLS files, and no access from the network without keys."""
 
 import ssl
 
@@ -9,42 +9,42 @@ from app.settings import Settings
 
 
 class ExposureError(ValueError):
-    """The service would be open to everybody on the network, or its files of TLS cannot be used."""
+    """The service would be open to the whole network, or its TLS files cannot be used."""
 
 
 def require_certificate(settings: Settings) -> None:
-    """Refuse files of TLS that a server could not use: it would say less, and later.
+    """Check the TLS files at start, where the message can say more than the server's.
 
     Raises:
-        ExposureError: they cannot be read, are none, do not belong together, or need a passphrase.
+        ExposureError: a file is missing, unreadable or invalid, needs a passphrase, or the two do not match.
     """
     if settings.tls_certificate is None or settings.tls_key is None:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        # Nobody is there to type a passphrase.
+        # Without this, OpenSSL would prompt for a passphrase.
         context.load_cert_chain(settings.tls_certificate, settings.tls_key, lambda: "")
     except OSError as error:
         reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
         raise ExposureError(
             f"FLOWGAUGE_TLS_CERTIFICATE {settings.tls_certificate} and FLOWGAUGE_TLS_KEY {settings.tls_key} "
-            "must be PEM files of a certificate (with what lies between it and the authority, if anything) "
+            "must be PEM files of a certificate (with its intermediate certificates, if any) "
             f"and its own private key, without a passphrase: {reason}"
         ) from error
 
 
 def require_keys_on_network(settings: Settings) -> bool:
-    """Refuse to be reachable from beyond this machine where no request would need a key.
+    """Refuse to start if other machines could reach the service without a key.
 
     Args:
-        settings: of the service that is to start.
+        settings: of the service.
 
     Returns:
-        Whether there are keys, revoked ones too, so that every request needs one.
+        True if there are keys, revoked ones included, so that every request needs one.
 
     Raises:
-        ExposureError: the host is not loopback or there are proxies, there are no keys, and nobody has
-            allowed that.
+        ExposureError: there are no keys, the host is not loopback or proxies are trusted, and the settings do
+            not allow it.
         DatabaseError: the database cannot be used.
     """
     keyed = settings.has_database and _has_keys(settings.database_url)
@@ -52,7 +52,7 @@ def require_keys_on_network(settings: Settings) -> bool:
         return keyed
     if not is_loopback(settings.host):
         reached, instead = f"host {settings.host!r} is beyond this machine", "listen on 127.0.0.1"
-    # Who comes through a proxy on this machine looks like this machine, unless the proxy says more.
+    # A request through a local proxy comes from a loopback address.
     elif proxies := settings.trusted_proxies.strip(" ,"):
         reached, instead = f"FLOWGAUGE_TRUSTED_PROXIES names {proxies}, which pass on requests", "unset it"
     else:
@@ -66,7 +66,7 @@ def require_keys_on_network(settings: Settings) -> bool:
 
 
 def _has_keys(url: str) -> bool:
-    # Only read: whether this server may have the database is not known yet, so it is not changed.
+    # Read only: another server may own the database.
     database = Database(url)
     try:
         return database.revision is not None and bool(KeyStore(database).list())

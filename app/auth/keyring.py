@@ -1,4 +1,4 @@
-"""The keys and sessions in memory: a request is authenticated without asking the database."""
+"""Keys and sessions in memory, so that a request is authenticated without a query."""
 
 import hmac
 import logging
@@ -16,21 +16,21 @@ from app.errors.problems import Problem
 
 logger = logging.getLogger("flowgauge.keys")
 
-# What was changed from a command line or by another server is seen within so many seconds.
+# Changes from the command line or from another server take effect within this time.
 RELOAD_SECONDS: Final = 2.0
 
 
 class Keyring:
-    """A copy of the keys and sessions, brought up to date in the background once it is started.
+    """A copy of the keys and sessions, reloaded in the background.
 
-    When the database cannot be read, the last copy stays and the log says so. A service that has ever seen
-    a key asks for one until it stops, even if the database should be empty later.
+    If the database cannot be read, the last copy stays in use and the log says so. A service that has seen a
+    key requires one until it stops, even if the database is empty later.
 
     Args:
-        database: its tables are there.
+        database: with its tables.
 
     Attributes:
-        required: whether a request must come with a key: as soon as there is one, even if it is revoked.
+        required: True if requests need a key: as soon as one exists, even a revoked one.
     """
 
     def __init__(self, database: Database) -> None:
@@ -44,7 +44,7 @@ class Keyring:
         self.reload()
 
     def start(self) -> None:
-        """Begin to reload in the background."""
+        """Start to reload in the background."""
         self._thread.start()
 
     def close(self) -> None:
@@ -54,33 +54,33 @@ class Keyring:
             self._thread.join()
 
     def reload(self) -> None:
-        """Read what is in the database now."""
-        # One at a time: an older copy must not take the place of one with a revocation in it.
+        """Reload from the database now."""
+        # Serialised: an older copy must not replace one that has a revocation.
         with self._reading:
             with self._database.read() as connection:
                 self._keys = {key.id: key for key in keys.read_all(connection)}
-                self._sessions = {one.secret_sha256: one for one in sessions.read_all(connection)}
+                self._sessions = {session.secret_sha256: session for session in sessions.read_all(connection)}
             self.required = self.required or bool(self._keys)
 
     def require_key(self, text: str) -> ApiKey:
-        """The key that a text is.
+        """Return the key that a text is.
 
         Raises:
-            Problem: unauthenticated. That it was revoked or has expired learns only who has the secret.
+            Problem: unauthenticated. Only the right secret reveals that a key was revoked or has expired.
         """
         parts = re.fullmatch(keys.PATTERN, text)
         if parts is None:
-            raise Problem("unauthenticated", "What came is no key: keys are fg_, 16 digits, _ and a secret.")
+            raise Problem("unauthenticated", "This is no key: a key is fg_, 16 digits, _ and a secret.")
         key_id, secret = parts.groups()
         key = self._keys.get(key_id)
         if key is None or not hmac.compare_digest(keys.sha256(secret), key.secret_sha256):
             raise Problem("unauthenticated", "There is no such key.")
-        if fault := key.invalid_reason(clock.now_ms()):
-            raise Problem("unauthenticated", f"The key {key_id} {fault}. Ask an administrator for another.")
+        if reason := key.invalid_reason(clock.now_ms()):
+            raise Problem("unauthenticated", f"The key {key_id} {reason}. Ask an administrator for another.")
         return key
 
     def require_session(self, secret: str) -> ApiKey:
-        """The key that a session was opened with.
+        """Return the key that a session was opened with.
 
         Raises:
             Problem: unauthenticated.
@@ -93,15 +93,15 @@ class Keyring:
         return key
 
     def _keep_reloading(self) -> None:
-        failing = False
+        is_failing = False
         while not self._stopping.wait(RELOAD_SECONDS):
             try:
                 self.reload()
             except Exception:
-                if not failing:
-                    logger.exception("the keys cannot be read; those known stay, changes are not seen")
-                failing = True
+                if not is_failing:
+                    logger.exception("cannot read the keys; known keys stay valid, changes have no effect")
+                is_failing = True
             else:
-                if failing:
+                if is_failing:
                     logger.warning("the keys can be read again")
-                failing = False
+                is_failing = False

@@ -1,8 +1,8 @@
-"""Keys: made, listed and revoked in the database, which has no secret that could be stolen from it.
+"""API keys in the database, which stores no secrets.
 
-A key is `fg_<id>_<secret>`: the id is 16 hexadecimal digits and no secret, the secret 256 random bits as
-URL-safe base64. Kept is the secret's SHA-256; so many random bits need no slow hash, as nobody can try them
-all. A key is never deleted, so that an id in the history or the audit log always leads to its name.
+A key is `fg_<id>_<secret>`. The id is 16 hexadecimal digits and public; the secret is 256 random bits as
+URL-safe base64. The database stores its SHA-256: 256 random bits cannot be searched, so no slow hash is
+needed. Keys are never deleted, so that an id in the history or the audit log always leads to a name.
 """
 
 import hashlib
@@ -31,18 +31,18 @@ _COLUMNS = tables.keys.columns
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key, without its secret.
+    """An API key without its secret. Times are milliseconds since 1970, UTC.
 
     Attributes:
         id: 16 hexadecimal digits.
-        name: what people call it.
-        role: what it may do.
-        secret_sha256: SHA-256 of its secret, hexadecimal.
-        categories: the only categories it is for; None for all.
-        requests_per_minute: its own limit, or None.
-        created_ms: when it was made; this and the next two in milliseconds since 1970, UTC.
-        expires_ms: the first moment at which it is no longer valid, or None.
-        revoked_ms: when it was revoked, or None.
+        name: for people.
+        role: gives its permissions.
+        secret_sha256: SHA-256 of the secret, hexadecimal.
+        categories: the allowed categories; None for all.
+        requests_per_minute: its own limit; None for the server's.
+        created_ms: time of creation.
+        expires_ms: first moment at which it is invalid; None for never.
+        revoked_ms: time of revocation; None if it is not revoked.
     """
 
     id: str
@@ -57,11 +57,11 @@ class ApiKey:
 
     @property
     def caller(self) -> Caller:
-        """Whoever comes with this key."""
+        """The caller that this key identifies."""
         return Caller(self.id, self.name, self.role, self.categories)
 
     def invalid_reason(self, now_ms: int) -> str | None:
-        """Why the key is not valid at a time, or None."""
+        """Return the reason why the key is invalid at a time; None if it is valid."""
         if self.revoked_ms is not None:
             return "has been revoked"
         if self.expires_ms is not None and now_ms >= self.expires_ms:
@@ -69,7 +69,7 @@ class ApiKey:
         return None
 
     def to_schema(self) -> schemas.Key:
-        """What may be told of it."""
+        """Return the public fields."""
         return schemas.Key(
             id=self.id,
             name=self.name,
@@ -84,7 +84,7 @@ class ApiKey:
 
 
 class KeyStore:
-    """The keys in the database. May be used from several threads and processes at once."""
+    """The keys in the database. Safe to use from several threads and processes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -93,17 +93,17 @@ class KeyStore:
     def create(
         self, caller: Caller, role: Role, name: str, request_id: str | None = None, **limits: Any
     ) -> tuple[ApiKey, str]:
-        """Make a key, and an entry in the audit log.
+        """Create a key, and an entry in the audit log.
 
         Args:
-            caller: who makes it.
-            role: what it may do.
-            name: what people call it.
-            request_id: of the request that asked for it.
-            limits: categories, expires_days and requests_per_minute, as of `schemas.NewKey`.
+            caller: the actor.
+            role: of the key.
+            name: for people.
+            request_id: of the request that causes it.
+            limits: categories, expires_days and requests_per_minute, as in `schemas.NewKey`.
 
         Returns:
-            The key and its text, which cannot be had again.
+            The key and its text, which cannot be recovered later.
 
         Raises:
             Problem: invalid-request; a value is out of range.
@@ -126,15 +126,15 @@ class KeyStore:
             "revoked_ms": None,
         }
         key = _key(row)
-        told = {"name", "role", "categories", "expires", "requests_per_minute"}
-        detail = key.to_schema().model_dump(mode="json", include=told)
+        logged = {"name", "role", "categories", "expires", "requests_per_minute"}
+        detail = key.to_schema().model_dump(mode="json", include=logged)
         with self._database.write() as connection:
             connection.execute(insert(tables.keys).values(row))
             self._audit.write(caller, "key.create", key.id, "done", detail, request_id, connection)
         return key, f"fg_{key.id}_{secret}"
 
     def revoke(self, caller: Caller, key_id: str, request_id: str | None = None) -> ApiKey:
-        """Make a key and its sessions invalid for ever. Revoking it again changes nothing.
+        """Revoke a key and end its sessions. Revoking it again changes nothing.
 
         Raises:
             Problem: not-found.
@@ -150,7 +150,7 @@ class KeyStore:
             return _find(connection, key_id)
 
     def get(self, key_id: str) -> ApiKey:
-        """A key by its id.
+        """Return a key by its id.
 
         Raises:
             Problem: not-found.
@@ -159,26 +159,25 @@ class KeyStore:
             return _find(connection, key_id)
 
     def list(self) -> list[ApiKey]:
-        """All keys, the oldest first, with those that are no longer valid."""
+        """Return all keys, the oldest first, invalid ones included."""
         with self._database.read() as connection:
             return read_all(connection)
 
 
 def read_all(connection: Connection) -> list[ApiKey]:
-    """All keys, the oldest first."""
+    """Read all keys, the oldest first."""
     query = select(tables.keys).order_by(_COLUMNS.created_ms, _COLUMNS.id)
     return [_key(row) for row in connection.execute(query).mappings()]
 
 
 def sha256(secret: str) -> str:
-    """What is kept of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _find(connection: Connection, key_id: str) -> ApiKey:
     row = connection.execute(select(tables.keys).where(_COLUMNS.id == key_id)).mappings().one_or_none()
     if row is None:
-        raise Problem("not-found", f"There is no key {key_id[:64]!r}; list the keys to see those there are.")
+        raise Problem("not-found", f"There is no key {key_id[:64]!r}; list the keys to see all ids.")
     return _key(row)
 
 

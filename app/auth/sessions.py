@@ -1,7 +1,7 @@
-"""Sessions: what a browser has instead of a key, because pictures and event feeds send no headers.
+"""Browser sessions, which stand for a key: images and event streams of a page send no headers.
 
-A session is 256 random bits in a cookie; kept is their SHA-256. It says which key was exchanged for it, and
-is worth no more than that key: revoked or expired, it takes its sessions along.
+A session is 256 random bits in a cookie; the database stores their SHA-256. It is valid as long as the key
+that opened it, and no longer than its own time.
 """
 
 import base64
@@ -23,20 +23,20 @@ CSRF_HEADER: Final = "X-CSRF-Token"
 
 
 class SessionStore:
-    """The sessions in the database. May be used from several threads and processes at once."""
+    """The sessions in the database. Safe to use from several threads and processes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def open(self, key_id: str, hours: float) -> str:
-        """Begin a session, and delete those that have expired.
+        """Open a session and delete expired ones.
 
         Args:
-            key_id: the key that came.
-            hours: for how long it is valid.
+            key_id: of the key that opens it.
+            hours: of validity.
 
         Returns:
-            Its secret.
+            The session's secret.
         """
         secret = secrets.token_urlsafe(32)
         now = clock.now_ms()
@@ -52,17 +52,17 @@ class SessionStore:
         return secret
 
     def close(self, secret: str) -> None:
-        """End a session; one that there is not has ended already."""
+        """End a session, if it exists."""
         with self._database.write() as connection:
             connection.execute(delete(sessions).where(sessions.c.secret_sha256 == sha256(secret)))
 
 
 def read_all(connection: Connection) -> Sequence[Row[Any]]:
-    """All sessions, also those that have expired and are not yet deleted."""
+    """Read all sessions, including expired ones that are not yet deleted."""
     return connection.execute(select(sessions)).all()
 
 
 def csrf_token(secret: str) -> str:
-    """The token that a write with a session must carry; only who knows the session's secret can make it."""
+    """Derive the CSRF token of a session from its secret. A write with a session must carry it."""
     digest = hmac.digest(secret.encode(), b"flowgauge csrf token", hashlib.sha256)
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

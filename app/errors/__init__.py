@@ -1,1 +1,1 @@
-"""Errors that a client is told: RFC 9457 problems, and the answers made of them."""
+"""Errors of requests: RFC 9457 problem types and the responses built from them."""

@@ -1,7 +1,7 @@
-"""Errors on the wire: every one is answered as RFC 9457 problem details, with a type of the table.
+"""Responses to failed requests: RFC 9457 problem details, with a type of the table.
 
-Clients of the Open Inference Protocol, under /v2, read `{"error": ...}` instead. An answer never holds a path
-of this machine, a stack trace or a library's message: the request id leads to the log, which does.
+Clients of the Open Inference Protocol, under /v2, get `{"error": ...}` instead. A response never holds a path
+of this machine, a stack trace or a library's message. The request id leads to the log, which has them.
 """
 
 import logging
@@ -22,13 +22,13 @@ logger = logging.getLogger("flowgauge.problems")
 
 MEDIA_TYPE: Final = "application/problem+json"
 OPEN_INFERENCE_PREFIX: Final = "/v2"
-_MOST_REASONS: Final = 8  # for which a request is refused, that are told
-# What a 401 must say (RFC 9110, section 11.6.1).
+_MAX_REASONS: Final = 8  # listed in one response
+# A 401 must carry a challenge (RFC 9110, section 11.6.1).
 CHALLENGE: Final = 'Bearer realm="FlowGauge"'
 
 
 def problem_details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
-    """Build the body of a problem of a request, or of one of its images; log and metrics name it too."""
+    """Build the body of a problem, and record its type for log and metrics."""
     kind = TYPES[name]
     request.state.problem = name
     return ProblemDetails(
@@ -42,12 +42,12 @@ def problem_details(request: Request, name: ProblemName, detail: str) -> Problem
 
 
 def is_open_inference(path: str) -> bool:
-    """Whether the clients of a path read errors of the Open Inference Protocol."""
+    """Return True if a path belongs to the Open Inference Protocol, which has its own errors."""
     return path == OPEN_INFERENCE_PREFIX or path.startswith(f"{OPEN_INFERENCE_PREFIX}/")
 
 
 def open_inference_error(problem: ProblemDetails) -> dict[str, str]:
-    """The body of an error of the Open Inference Protocol."""
+    """Build the body of an error of the Open Inference Protocol."""
     return {"error": f"{problem.detail} ({problem.type})"}
 
 
@@ -68,7 +68,7 @@ def problem_response(
 
 
 def to_problem(error: Exception) -> Problem:
-    """What to answer when an error, whichever, ends a request or one of its images; logs what that hides."""
+    """Map an exception to a problem. Log it if the problem hides details."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, DatabaseUnavailable):
@@ -77,15 +77,15 @@ def to_problem(error: Exception) -> Problem:
             "history-unavailable", "The database does not answer, or takes no more; try again later."
         )
     logger.error("a request failed", exc_info=error)
-    return Problem("internal", "This should not happen. The server's log has more under the request id.")
+    return Problem("internal", "The server failed. Its log has more under the request id.")
 
 
 def install_handlers(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
-    """Answer every error that the routes and the router raise with a problem.
+    """Install handlers that answer every error of routes and router with a problem.
 
     Args:
         app: the service.
-        page: shows a problem to who asks for an address that is mistyped, with a browser.
+        page: renders a problem for a browser that asks for an unknown address.
     """
 
     @app.exception_handler(Problem)
@@ -95,10 +95,10 @@ def install_handlers(app: FastAPI, page: Callable[[Request, Problem], Response])
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> Response:
-        # Who sends nonsense by the thousand is told of some of it: the rest would keep the event loop busy.
-        found = error.errors()
-        more = [f"and {len(found) - _MOST_REASONS} more"] if len(found) > _MOST_REASONS else []
-        detail = "; ".join([*map(_explain, found[:_MOST_REASONS]), *more])
+        # Thousands of errors would keep the event loop busy.
+        errors = error.errors()
+        more = [f"and {len(errors) - _MAX_REASONS} more"] if len(errors) > _MAX_REASONS else []
+        detail = "; ".join([*map(_explain, errors[:_MAX_REASONS]), *more])
         return problem_response(request, Problem("invalid-request", detail))
 
     @app.exception_handler(HTTPException)
@@ -114,13 +114,13 @@ def install_handlers(app: FastAPI, page: Callable[[Request, Problem], Response])
 
 
 def _is_for_people(request: Request) -> bool:
-    # Programs may take anything; a browser asks for a page, and no page is among what programs use.
+    # A browser asks for HTML. API paths never have a page.
     wants_page = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
     return wants_page and not request.url.path.startswith(("/v1", "/v2"))
 
 
 def _allowed(request: Request) -> Iterator[str]:
-    """The methods of all routes that have a path; the router names those of the first alone."""
+    """Yield the methods of all routes that match the path; the router names only those of the first."""
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
@@ -128,12 +128,12 @@ def _allowed(request: Request) -> Iterator[str]:
 
 
 def _explain(error: Mapping[str, Any]) -> str:
-    """Say in our own words what is wrong with a parameter, or with a field of the body."""
+    """Describe an error of a parameter or of a body field in plain words."""
     if error["type"] == "json_invalid":
         return "the body is not valid JSON"
     place, *names = error["loc"]
     limits = error.get("ctx", {})
-    # What is no object comes as it was sent: bytes, where nothing said that they are JSON.
+    # The input is bytes if the content type was not JSON.
     as_json = "send JSON as application/json" if isinstance(error["input"], bytes) else "must be an object"
     reason = {
         "missing": "is required",
@@ -154,5 +154,5 @@ def _explain(error: Mapping[str, Any]) -> str:
     if place == "body":
         where = f"body field {'.'.join(map(str, names))[:100]}" if names else "the body"
         return f"{where}: {reason}"
-    # The place in a list would say nothing: a parameter that may be repeated looks like any other.
+    # Leave out the index in a list: it means nothing for a repeated parameter.
     return f"{place} parameter {str(names[0])[:100]}: {reason}"

@@ -1,7 +1,7 @@
-"""What can go wrong for a client: the one table of the types of RFC 9457 problems, and the exception.
+"""The table of RFC 9457 problem types, and the exception that names one.
 
-The same table documents every route (`documented`), so /openapi.json cannot fall behind it. How problems are
-answered says `problem_responses`: loading models needs no web framework, whose import takes as long.
+The same table documents every route (`documented`), so /openapi.json cannot fall behind it. Responses are
+built in `problem_responses`, so that code without a web server need not import FastAPI.
 """
 
 from collections.abc import Mapping
@@ -39,12 +39,12 @@ ProblemName = Literal[
 
 @dataclass(frozen=True)
 class ProblemType:
-    """A row of the table."""
+    """A type of problem."""
 
-    status: int  # of HTTP
-    title: str  # the same words every time
+    status: int  # HTTP status code
+    title: str  # constant text
     example: str  # a `detail`, for the documentation
-    retry_after: int | None = None  # seconds for the Retry-After header, where trying again can help
+    retry_after: int | None = None  # seconds for the Retry-After header, if a retry can help
 
 
 TYPES: Final[Mapping[ProblemName, ProblemType]] = {
@@ -83,7 +83,7 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
     "precondition-failed": ProblemType(
         412,
         "The resource was changed since it was read",
-        'If-Match was "3"; what there is has "4". Read it again.',
+        'If-Match was "3"; the current ETag is "4". Read it again.',
     ),
     "precondition-required": ProblemType(
         428, "The change needs an If-Match header", 'Send If-Match: "3", from the ETag of what you read.'
@@ -116,14 +116,14 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
 }
 
 
-class Problem(Exception):  # noqa: N818  (named as on the wire)
+class Problem(Exception):  # noqa: N818  (named as in RFC 9457)
     """An error to answer with.
 
     Args:
         name: a type of the table.
-        detail: what was wrong, what came and what to do. Goes to the client: no paths, no library
+        detail: what was wrong, what came and what to do. It goes to the client: no paths, no library
             messages.
-        retry_after: seconds for Retry-After, where more is known than the table says.
+        retry_after: seconds for Retry-After, in place of the table's.
     """
 
     def __init__(self, name: ProblemName, detail: str, retry_after: int | None = None) -> None:

@@ -15,7 +15,7 @@ from app.history.queries import SUMMARY
 from app.history.rates import estimate_escape, estimate_overkill
 from app.schemas.predict import Decision
 from app.schemas.reports import (
-    DriftNow,
+    DriftSummary,
     HourCounts,
     ShiftCategory,
     ShiftChange,
@@ -105,7 +105,7 @@ def details(
     )
 
 
-def _drift_now(drift: DriftMonitor, category: str, station: str | None) -> DriftNow | None:
+def _drift_now(drift: DriftMonitor, category: str, station: str | None) -> DriftSummary | None:
     """Return the drift of a station; without one, a window of the category that alarms if any does."""
     state: DriftState | None
     if station is not None:
@@ -113,7 +113,7 @@ def _drift_now(drift: DriftMonitor, category: str, station: str | None) -> Drift
     else:
         windows = drift.windows(category)
         state = next((window for window in windows if window.alarm), windows[0] if windows else None)
-    return None if state is None else DriftNow.model_validate(state)
+    return None if state is None else DriftSummary.model_validate(state)
 
 
 def _change(row: Mapping[str, Any]) -> ShiftChange:

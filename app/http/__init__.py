@@ -1,1 +1,1 @@
-"""Parts of HTTP that several routes need: bodies, conditions, media types, long answers."""
+"""HTTP features that several routes share: uploads, preconditions, media types, long responses."""

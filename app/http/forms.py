@@ -1,4 +1,4 @@
-"""A form with images in it, multipart/form-data (RFC 7578), taken apart while it streams in."""
+"""Streaming parser for forms with images, multipart/form-data (RFC 7578)."""
 
 import math
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from app.schemas.texts import TEXT_PATTERN as TEXT_PATTERN
 from app.schemas.texts import text_fault
 
 FILE = "file"
-# The names of OPC 40100-1, machine vision.
+# Named as in OPC 40100-1, machine vision.
 TEXT_FIELDS = ("part_id", "product_id", "recipe_id", "station")
 
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """A file of an upload; of one that is larger than the limit, the problem instead of its bytes."""
+    """A file of an upload; a file above the limit has a problem in place of its bytes."""
 
     name: str | None
     data: bytes | Problem
@@ -28,17 +28,17 @@ class UploadedFile:
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload: its files, one or more, and the text fields that came with them."""
+    """An upload: one or more files and their text fields."""
 
     files: list[UploadedFile]
     texts: dict[str, str] = field(default_factory=dict)
 
 
 class MultipartForm:
-    """Collects the parts of a multipart body in memory; whoever feeds it limits the body.
+    """Collects the parts of a multipart body in memory. The caller limits the size of the body.
 
     Args:
-        boundary: what separates the parts.
+        boundary: of the content type.
         max_bytes: the limit on each image's bytes.
         max_files: the limit on the number of images.
 
@@ -62,14 +62,14 @@ class MultipartForm:
             raise _bad_form("The content type multipart/form-data lacks its boundary parameter.")
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece of the body."""
+        """Parse the next chunk of the body."""
         try:
             self._parser.write(chunk)
         except FormParserError:
             raise _bad_form("The body is no well-formed multipart/form-data.") from None
 
     def finish(self) -> Upload:
-        """Give the upload, once the body has ended."""
+        """Return the upload after the end of the body."""
         if not self._complete:
             raise _bad_form("The multipart body ends before its closing boundary.")
         if not self._upload.files:
@@ -82,7 +82,7 @@ class MultipartForm:
     def _add_file(self, part: FilePart) -> None:
         name = (part.file_name or b"").decode("utf-8", "replace")[:MAX_TEXT]
         content = part.file_object
-        assert isinstance(content, BytesIO)  # noqa: S101  (no size is too large for memory)
+        assert isinstance(content, BytesIO)  # noqa: S101  (MAX_MEMORY_FILE_SIZE is infinite)
         self._add(part.field_name, name or None, content.getvalue())
 
     def _add(self, field_name: bytes | None, filename: str | None, value: bytes | None) -> None:
@@ -123,5 +123,5 @@ def _bad_form(detail: str) -> Problem:
 
 
 def too_large(max_bytes: int) -> Problem:
-    """The problem of an image that is larger than the limit."""
+    """Make the problem of an image above the limit."""
     return Problem("too-large", f"The image has more than {max_bytes} bytes, the limit.")

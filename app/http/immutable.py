@@ -1,4 +1,4 @@
-"""Answers that never change under their address: entity tags, and caches that need not ask again."""
+"""Responses that never change under their address: entity tags and caching headers."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -6,10 +6,10 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-# Kept by the browser that was allowed to see it, and by nothing in between.
+# Only the browser that was allowed to see it may cache it, no proxy.
 _CACHE_CONTROL: Final = "private, max-age=31536000, immutable"
 
-# For the OpenAPI document: what comes with the answer, and the answer that has no body.
+# For the OpenAPI document: the headers, and the response without a body.
 HEADERS: Final[Mapping[str, Any]] = {
     "ETag": {"description": "Names the content, for If-None-Match.", "schema": {"type": "string"}}
 }
@@ -20,15 +20,15 @@ NOT_MODIFIED: Final[Mapping[str, Any]] = {
 
 
 def headers(tag: str) -> dict[str, str]:
-    """The headers of an answer whose content a tag names."""
-    # By `Vary` what lies on a browser's disk is for the same session alone, and is not shown after the logout
-    # or to the next key. What a tab has in memory goes with the tab.
+    """Make the headers of a response whose content has a tag."""
+    # `Vary` binds the browser's disk cache to one session: the response is not shown after logout or with
+    # another key. A tab's memory ends with the tab.
     return {"ETag": f'"{tag}"', "Cache-Control": _CACHE_CONTROL, "Vary": "Cookie"}
 
 
 def not_modified(request: Request, tag: str) -> Response | None:
-    """The answer to a client that has the content of a tag (RFC 9110, section 13.1.2); None to another."""
+    """Make a 304 response if the client has the content (RFC 9110, section 13.1.2); None otherwise."""
     known = request.headers.get("if-none-match", "").split(",")
-    if {one.strip().removeprefix("W/") for one in known} & {"*", f'"{tag}"'}:
+    if {entry.strip().removeprefix("W/") for entry in known} & {"*", f'"{tag}"'}:
         return Response(status_code=304, headers=headers(tag))
     return None

@@ -1,10 +1,10 @@
-"""Which hosts are this very machine."""
+"""Detection of loopback hosts."""
 
 import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, a name or an address, is this very machine."""
+    """Return True if a host name or address is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Changes that say what they are based on: ETag and If-Match (RFC 9110, sections 8.8.3 and 13.1.1)."""
+"""Optimistic locking with ETag and If-Match (RFC 9110, sections 8.8.3 and 13.1.1)."""
 
 from typing import Annotated, Any, Final
 
@@ -6,14 +6,14 @@ from fastapi import Header
 
 from app.errors.problems import Problem, ProblemName
 
-# Of routes that read what an active model decides by, and of those that change it.
+# Problems of routes that read thresholds, regions or calibrations, and of routes that change them.
 READING_PROBLEMS: Final[tuple[ProblemName, ...]] = (
     *("invalid-request", "unknown-model", "rejected-bundle", "internal", "model-loading"),
 )
 CHANGING_PROBLEMS: Final[tuple[ProblemName, ...]] = (
     *READING_PROBLEMS,
     *("conflict", "precondition-failed", "precondition-required"),
-    "history-unavailable",  # they are audited
+    "history-unavailable",  # the audit log is in its database
 )
 _TAG: Final = {
     "description": "Names what was read; send it as If-Match with a change.",
@@ -34,16 +34,16 @@ IfMatch = Annotated[
 
 
 def etag(revision: int | str) -> str:
-    """The entity tag of a revision, or of what has another name that changes with it."""
+    """Make the entity tag of a revision."""
     return f'"{revision}"'
 
 
 def require_match(if_match: str | None, revision: int | str | None) -> None:
-    """Refuse a change that is not based on what there is.
+    """Refuse a change that is not based on the current revision.
 
     Args:
         if_match: the header's value. A weak tag never matches: the comparison is strong.
-        revision: of what there is; None where there is nothing yet, so that no header can match.
+        revision: the current one; None if nothing exists yet, so that no header can match.
 
     Raises:
         Problem: precondition-required or precondition-failed.
@@ -53,12 +53,12 @@ def require_match(if_match: str | None, revision: int | str | None) -> None:
             return
         raise Problem(
             "precondition-required",
-            f"Send If-Match: {etag(revision)}, if that is what the change is based on; GET tells in ETag.",
+            f"Send If-Match: {etag(revision)} if the change is based on this; GET returns it as ETag.",
         )
     if revision is None:
-        raise Problem("precondition-failed", f"If-Match was {if_match[:64]}, but there is nothing yet.")
+        raise Problem("precondition-failed", f"If-Match was {if_match[:64]}, but nothing exists yet.")
     if not {tag.strip() for tag in if_match.split(",")} & {"*", etag(revision)}:
         raise Problem(
             "precondition-failed",
-            f"If-Match was {if_match[:64]}; what there is has {etag(revision)}. Read it again.",
+            f"If-Match was {if_match[:64]}; the current ETag is {etag(revision)}. Read it again.",
         )

@@ -1,6 +1,7 @@
-"""A misspelt query parameter is refused: ignored, it would export everything, or keep what should not be.
+"""Strict query parameters: unknown, repeated and badly encoded ones are refused.
 
-So is one that comes twice where one value counts, and what is not UTF-8: different parts would become one.
+An ignored misspelt filter would export everything, or an ignored store=false would store an image. Texts that
+are not UTF-8 would make different part ids equal.
 """
 
 from typing import Final
@@ -12,15 +13,15 @@ from fastapi.routing import APIRoute
 
 from app.errors.problems import Problem
 
-# By the unique id of a route, its query parameters, and whether each may come several times.
+# By unique id of a route: its query parameters, and True for those that may be repeated.
 _known: Final[dict[str, dict[str, bool]]] = {}
 
 
 async def require_known_query(request: Request) -> None:
-    """A dependency of routes: every query parameter is one that the route, or what it depends on, takes.
+    """Refuse query parameters that neither the route nor its dependencies take. A dependency of routes.
 
     Raises:
-        Problem: invalid-request, also where one comes twice of which one is taken, or is not UTF-8.
+        Problem: invalid-request; also for a repeated single value, and for a query that is not UTF-8.
     """
     if not request.query_params:
         return
@@ -32,22 +33,22 @@ async def require_known_query(request: Request) -> None:
     if route.unique_id not in _known:
         _known[route.unique_id] = _parameters(route)
     known = _known[route.unique_id]
-    strange = sorted(set(request.query_params) - set(known))
-    if strange:
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
         raise Problem(
             "invalid-request",
-            f"query parameter {strange[0][:64]!r}: there is none of this name here; there are: "
+            f"query parameter {unknown[0][:64]!r} is unknown; this route takes: "
             f"{', '.join(sorted(known)) or 'none'}",
         )
     names = [name for name, _ in request.query_params.multi_items()]
-    for name, several in known.items():
-        if names.count(name) > 1 and not several:
+    for name, is_repeatable in known.items():
+        if names.count(name) > 1 and not is_repeatable:
             raise Problem("invalid-request", f"query parameter {name}: must come once, with one value")
 
 
 def _parameters(route: APIRoute) -> dict[str, bool]:
-    """As FastAPI describes them. Of one route: the whole document would take a third of a second."""
+    """Read a route's query parameters from FastAPI. The whole document would take a third of a second."""
     [operations] = get_openapi(title="", version="", routes=[route])["paths"].values()
     [operation] = operations.values()
-    parameters = [one for one in operation.get("parameters", ()) if one["in"] == "query"]
-    return {one["name"]: "array" in str(one["schema"]) for one in parameters}
+    parameters = [item for item in operation.get("parameters", ()) if item["in"] == "query"]
+    return {item["name"]: "array" in str(item["schema"]) for item in parameters}

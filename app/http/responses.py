@@ -1,4 +1,4 @@
-"""Sending an answer: its bytes stay on the account until the client has taken them."""
+"""Responses that bound buffered bytes, concurrent streams and slow clients."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,29 +11,29 @@ from app.http.transfer_rate import MinTransferRate
 from app.scheduling.admission import Reservation
 from app.scheduling.concurrency_limit import ConcurrencyLimit
 
-# The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
-# in pieces, and no more than one or two of them are in a buffer that nobody counts.
+# uvicorn buffers a whole message and then waits for the client. With small pieces, at most two of them are in
+# buffers that `Admission` does not count.
 PIECE_BYTES = 64 * 1024
 
-# A client that takes nothing for so long, or is so far behind the least rate, is left: it would keep the room
-# from the others.
+# A client that takes nothing for this long, or falls this far behind the minimum rate, is dropped: it would
+# hold memory that others need.
 STALLED_SECONDS = 30.0
 
 
 class PiecewiseResponse(Response):
-    """A response of which the server buffers a piece or two, not all of it.
+    """A response sent in pieces, so that the server buffers at most two of them.
 
     Attributes:
-        min_rate: bytes a second, as of `MinTransferRate`.
+        min_rate: bytes a second, see `MinTransferRate`.
     """
 
     min_rate: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it.
+        """Send the response.
 
         Raises:
-            ClientDisconnect: the client has stopped taking it, or takes it too slowly.
+            ClientDisconnect: the client takes nothing, or takes it too slowly.
         """
         transfer_rate = MinTransferRate(STALLED_SECONDS, self.min_rate)
 
@@ -56,54 +56,54 @@ class PiecewiseResponse(Response):
 
 
 class LimitedStreamingResponse(PiecewiseResponse, StreamingResponse):
-    """A streamed answer of which only a limited number is sent at a time; it holds little memory.
+    """A streaming response with a limit on how many are sent at a time.
 
     Args:
-        places: as many as may be sent at a time.
-        key_id: whose place it is, see `ConcurrencyLimit`.
-        content: as of `StreamingResponse`.
-        options: as of `StreamingResponse`.
+        limit: on concurrent responses.
+        key_id: of the caller, see `ConcurrencyLimit`.
+        content: as for `StreamingResponse`.
+        options: as for `StreamingResponse`.
     """
 
     min_rate = 8 * 1024
 
     def __init__(
         self,
-        places: ConcurrencyLimit,
+        limit: ConcurrencyLimit,
         key_id: str | None,
         content: Iterator[bytes],
         **options: Any,
     ) -> None:
         super().__init__(content, **options)
-        self._places = places
+        self._limit = limit
         self._key_id = key_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it.
+        """Send the response.
 
         Raises:
             Problem: queue-full; nothing was sent.
-            ClientDisconnect: as of `PiecewiseResponse`.
+            ClientDisconnect: as for `PiecewiseResponse`.
         """
-        with self._places.hold(self._key_id):
+        with self._limit.hold(self._key_id):
             await super().__call__(scope, receive, send)
 
 
 class AccountedResponse(PiecewiseResponse):
-    """A response that gives its reservation back when it is sent, or cannot be.
+    """A response that releases its reservation once it is sent, or cannot be sent.
 
     Args:
-        response: the answer; its body is counted from here on.
-        room: what was reserved for the request. Closed by sending, so it must be open until then.
+        response: its body counts from now on.
+        reservation: of the request, still open; sending the response closes it.
     """
 
-    def __init__(self, response: Response, room: Reservation) -> None:
+    def __init__(self, response: Response, reservation: Reservation) -> None:
         super().__init__(response.body, response.status_code)
         self.raw_headers = response.raw_headers
-        self._room = room
-        room.keep_answer_only(len(response.body))
+        self._reservation = reservation
+        reservation.keep_answer_only(len(response.body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; as of `PiecewiseResponse`."""
-        with self._room:
+        """Send the response."""
+        with self._reservation:
             await super().__call__(scope, receive, send)

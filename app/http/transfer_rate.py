@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-# Bytes a second, 2 Mbit/s. Without it, a few slow clients would hold the memory of all others.
+# Bytes a second, 2 Mbit/s. Without a minimum, a few slow clients could hold all memory for uploads.
 MIN_RATE: Final = 256 * 1024
 
 

@@ -100,7 +100,7 @@ async def renew_calibration(
     reviewed: TakeReviewed = False,
     made_from: From = None,
     if_match: IfMatch = None,
-) -> schemas.Renewed:
+) -> schemas.NewCalibration:
     """Recalibrate the active version with good images of the line, for all stations or for one.
 
     Nothing is trained. Thresholds, p-values and colours follow from the new images alone, at the set rates.
@@ -149,7 +149,7 @@ async def renew_calibration(
             check=check,
         )
         in_force = await asyncio.to_thread(told, store, detector, station)
-        renewed = schemas.Renewed(
+        renewed = schemas.NewCalibration(
             **dict(in_force),
             before=changed.before,
             pictures=len(measured),
@@ -211,7 +211,7 @@ def told(store: ModelStore, detector: Detector, station: str | None) -> schemas.
         engine=detector.engine,
         station=station,
         threshold=to_schema(model_settings.apply_settings(choose_calibrator(detector, found), settings)),
-        origin=found and schemas.Origin.model_validate(found.stored, from_attributes=True),
+        origin=found and schemas.CalibrationOrigin.model_validate(found.stored, from_attributes=True),
         stations=store.calibrations.stations(CalibrationTarget.of(detector)),
     )
 

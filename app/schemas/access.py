@@ -1,4 +1,4 @@
-"""What goes over the wire about who may do what: keys, sessions, the audit log."""
+"""Schemas of API keys, sessions and the audit log."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -9,23 +9,23 @@ from app.schemas.body import Body
 from app.schemas.timestamp import Timestamp
 
 KeyId = Annotated[str, Field(description="16 hexadecimal digits.", examples=["4f1d8a02c7b96e35"])]
-Name = Annotated[str, Field(description="What people call it: visible characters.", examples=["line 3"])]
+Name = Annotated[str, Field(description="A name for people, of visible characters.", examples=["line 3"])]
 Categories = Annotated[
     list[Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]] | None,
-    Field(description="The only categories it is for; null for all.", examples=[["bottle"]]),
+    Field(description="The categories it is valid for; null for all.", examples=[["bottle"]]),
 ]
 Limit = Annotated[int | None, Field(description="Its own limit; null for the server's.", examples=[600])]
 _KEY_TEXT = f"fg_4f1d8a02c7b96e35_{'x' * 43}"
 
 
 class Permission(StrEnum):
-    """A permission, which routes ask for and roles have."""
+    """A permission: routes require it, roles grant it."""
 
     PREDICT = "predict"  # inspect images
     MODELS = "models"  # see which models there are
     RESULT = "result"  # see one inspection whose id is known, or a part's
     HISTORY = "history"  # search and export the history, its reports, metrics
-    REVIEW = "review"  # say whether a decision was right, export reviewed pictures
+    REVIEW = "review"  # review decisions, export reviewed images
     TUNE = "tune"  # change thresholds and regions of interest
     ADMIN = "admin"  # change models and keys, read the audit log
 
@@ -46,35 +46,35 @@ def _require_visible(name: str) -> str:
 
 
 class NewKey(Body):
-    """A key to be made."""
+    """A key to create."""
 
-    role: Role = Field(description="What it may do.", examples=["line"])
+    role: Role = Field(description="Gives the key its permissions.", examples=["line"])
     name: Annotated[Name, Field(min_length=1, max_length=128), AfterValidator(_require_visible)]
     categories: Annotated[Categories, Field(min_length=1, max_length=200)] = None
     expires_days: int | None = Field(
-        None, description="Days for which it is valid; null for always.", ge=1, le=36_500, examples=[365]
+        None, description="Days of validity; null for no limit.", ge=1, le=36_500, examples=[365]
     )
     requests_per_minute: Annotated[Limit, Field(ge=1, le=1_000_000)] = None
 
 
 class Key(BaseModel):
-    """A key, without its secret."""
+    """A key without its secret."""
 
     id: KeyId
     name: Name
-    role: Role = Field(description="What it may do.")
+    role: Role = Field(description="Gives the key its permissions.")
     categories: Categories
     requests_per_minute: Limit
-    created: Timestamp = Field(description="When it was made.")
-    expires: Timestamp | None = Field(description="From when on it is invalid; null for never.")
-    revoked: Timestamp | None = Field(description="When it was revoked; null if it was not.")
-    valid: bool = Field(description="Whether it opens the service now.")
+    created: Timestamp = Field(description="Time of creation.")
+    expires: Timestamp | None = Field(description="Time from which it is invalid; null for never.")
+    revoked: Timestamp | None = Field(description="Time of revocation; null if it is not revoked.")
+    valid: bool = Field(description="Whether the service accepts it now.")
 
 
 class CreatedKey(Key):
-    """A key with its secret, which cannot be had again."""
+    """A key with its secret, which is shown only once."""
 
-    key: str = Field(description="What to send as X-API-Key.", examples=[_KEY_TEXT])
+    key: str = Field(description="The text to send as X-API-Key.", examples=[_KEY_TEXT])
 
 
 class KeyList(BaseModel):
@@ -84,24 +84,24 @@ class KeyList(BaseModel):
 
 
 class Login(Body):
-    """A key to be exchanged for a session."""
+    """A key to exchange for a session."""
 
     key: str = Field(description="A key of the service.", max_length=256, examples=[_KEY_TEXT])
 
 
 class Session(BaseModel):
-    """Who the caller is, and what the caller may do."""
+    """The caller and its permissions."""
 
     key_id: str | None = Field(
-        description="The key's id; null where the service has no keys.", examples=["4f1d8a02c7b96e35"]
+        description="The key's id; null if the service has no keys.", examples=["4f1d8a02c7b96e35"]
     )
     name: Name
     role: Role = Field(description="The key's role.")
-    permissions: list[Permission] = Field(description="What the role may do.", examples=[["predict"]])
+    permissions: list[Permission] = Field(description="The role's permissions.", examples=[["predict"]])
     categories: Categories
     csrf_token: str | None = Field(
-        description="What writes with this session must carry as X-CSRF-Token; null where the caller did not "
-        "come with a session.",
+        description="Writes with this session must carry it as X-CSRF-Token; null if the caller has no "
+        "session.",
         examples=["k2d3nY0m8wq5"],
     )
 
@@ -110,24 +110,24 @@ Outcome = Literal["begun", "done", "refused"]
 
 
 class AuditEntry(BaseModel):
-    """The begin or the end of an administrative act, or what the server has noticed."""
+    """The start or the end of an administrative action, or an event that the server recorded."""
 
-    number: int = Field(description="Counts up.", examples=[4711])
-    created: Timestamp = Field(description="When it was.")
+    number: int = Field(description="Increases with every entry.", examples=[4711])
+    created: Timestamp = Field(description="Time of the entry.")
     actor: str = Field(
-        description="Whose act: a key's id and name, anonymous, command line, or the server itself.",
+        description="A key's id and name, anonymous, command line, or server.",
         examples=["4f1d8a02c7b96e35 line 3"],
     )
     role: str | None = Field(description="The actor's role at that time.", examples=["admin"])
-    action: str = Field(description="What was done, or was to be done.", examples=["model.activate"])
-    target: str = Field(description="To what.", examples=["bottle/20261125T011500-3f9a2c"])
+    action: str = Field(description="The action.", examples=["model.activate"])
+    target: str = Field(description="The object of the action.", examples=["bottle/20261125T011500-3f9a2c"])
     outcome: Outcome = Field(
-        description="An act has two entries: begun, and how it ended. Without an end it was cut off, and "
-        "what became of it is seen in what it was about.",
+        description="An action has two entries: begun, then done or refused. Without the second, it was "
+        "interrupted; look at its target for the result.",
         examples=["done"],
     )
     detail: dict[str, Any] = Field(
-        description="What else there is to know; of an end, `begun` is the number of its begin.",
+        description="Further facts. In a final entry, `begun` is the number of the first one.",
         examples=[{"begun": 4710, "reason": "new camera"}],
     )
     request_id: str | None = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
@@ -138,5 +138,5 @@ class AuditPage(BaseModel):
 
     entries: list[AuditEntry]
     next_cursor: str | None = Field(
-        description="Where the next page begins; null on the last one.", examples=["4711"]
+        description="The `cursor` of the next page; null on the last one.", examples=["4711"]
     )

@@ -1,9 +1,9 @@
-"""What bodies of requests have in common."""
+"""The base of request bodies."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Body(BaseModel):
-    """A JSON object that a client sends. A field that is unknown is an error."""
+    """A JSON object from a client. Unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid")

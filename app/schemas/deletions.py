@@ -1,4 +1,4 @@
-"""What goes over the wire about deletions that wait for a person."""
+"""Schemas of deletions that need confirmation."""
 
 from typing import Literal
 
@@ -10,24 +10,24 @@ DeletionKind = Literal["age", "size", "orphans"]
 
 
 class HeldDeletion(BaseModel):
-    """A deletion that waits for a person."""
+    """A deletion that waits for confirmation."""
 
     kind: DeletionKind = Field(
-        description="What deletes: retention by age or by size, or the sweep of files without an inspection."
+        description="Retention by age or by size, or removal of files without an inspection."
     )
     count: int = Field(
-        description="How much it would delete: inspections (age), bytes (size) or files (orphans).",
+        description="Amount to delete: inspections (age), bytes (size) or files (orphans).",
         examples=[52_310],
     )
-    total: int = Field(description="How much there is.", examples=[61_007])
-    since: Timestamp = Field(description="Since when it waits.")
+    total: int = Field(description="Amount stored.", examples=[61_007])
+    since: Timestamp = Field(description="Time since which it waits.")
     reason: str = Field(
-        description="What to look at before it is confirmed.",
+        description="The reason to check before confirming.",
         examples=["retention by age would delete 52310 of 61007 inspections; is the clock right?"],
     )
 
 
 class HeldDeletions(BaseModel):
-    """The deletions that wait for a person."""
+    """The deletions that wait for confirmation."""
 
     deletions: list[HeldDeletion]

@@ -1,4 +1,4 @@
-"""What goes over the wire as it happens: the data of /v1/events, and what sinks deliver."""
+"""Schemas of events, as /v1/events streams them and sinks deliver them."""
 
 from typing import Literal
 
@@ -12,10 +12,10 @@ _ID = "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
 
 
 class InspectionEvent(BaseModel):
-    """A part was inspected, and is in the history: its links work."""
+    """An inspection that is in the history, so that its links work."""
 
     inspection_id: str = Field(examples=[_ID])
-    created_at: Timestamp = Field(description="When it was answered.")
+    created_at: Timestamp = Field(description="Time of the answer.")
     category: str = Field(examples=["bottle"])
     version: str = Field(examples=["20261125T011500-3f9a2c"])
     station: str | None = Field(examples=["line-3"])
@@ -27,33 +27,34 @@ class InspectionEvent(BaseModel):
 
 
 class ReviewEvent(BaseModel):
-    """A person has said whether a part is good."""
+    """A review of an inspection by a person."""
 
     inspection_id: str = Field(examples=[_ID])
-    created_at: Timestamp = Field(description="When it was said.")
+    created_at: Timestamp = Field(description="Time of the review.")
     category: str = Field(examples=["bottle"])
     station: str | None = Field(examples=["line-3"])
-    decision: Decision = Field(description="What had been decided.")
-    revision: int = Field(description="How many reviews there are.", examples=[1])
+    decision: Decision = Field(description="The decision of the inspection.")
+    revision: int = Field(description="Number of reviews of the inspection.", examples=[1])
     verdict: Verdict
 
 
 class ModelEvent(BaseModel):
-    """Requests get another version from now on: it was activated, rolled back to, or loaded at the start."""
+    """Another version serves: it was activated, rolled back to, or loaded at start."""
 
     created_at: Timestamp
     category: str = Field(examples=["bottle"])
     version: str = Field(examples=["20261125T011500-3f9a2c"])
     previous: str | None = Field(
-        description="What served before; null after the server's start.", examples=["20261120T091200-77ab01"]
+        description="The version that served before; null after the server's start.",
+        examples=["20261120T091200-77ab01"],
     )
 
 
 class ThresholdsEvent(BaseModel):
-    """What decides has changed for a category, while its version stays."""
+    """A change of thresholds or of the region of interest, with the same version."""
 
     created_at: Timestamp
     category: str = Field(examples=["bottle"])
     what: Literal["rates", "calibration", "region"] = Field(
-        description="The asked rates, the calibration, or the region of interest."
+        description="The target rates, the calibration, or the region of interest."
     )

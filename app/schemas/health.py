@@ -1,4 +1,4 @@
-"""What goes over the wire about the server's own state."""
+"""Schema of the health checks."""
 
 from typing import Literal
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel
 
 
 class Health(BaseModel):
-    """A state in one word."""
+    """The state of the server."""
 
     status: Literal["live", "ready"]

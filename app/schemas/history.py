@@ -1,4 +1,4 @@
-"""What goes over the wire about inspections that were kept."""
+"""Schemas of stored inspections."""
 
 from typing import Annotated, Literal
 
@@ -10,22 +10,26 @@ from .timestamp import Timestamp
 Verdict = Literal["good", "defect"]
 KeyId = Annotated[
     str | None,
-    Field(description="The key that it came with; null without keys.", examples=["4f1d8a02c7b96e35"]),
+    Field(description="The key of the request; null without keys.", examples=["4f1d8a02c7b96e35"]),
 ]
 
 
 class ReviewState(BaseModel):
-    """What people have said of an inspection so far."""
+    """The state of an inspection's reviews."""
 
-    revision: int = Field(description="How many reviews there are; the next one expects this.", examples=[1])
-    verdict: Verdict | None = Field(description="The latest one's; null without reviews.", examples=["good"])
+    revision: int = Field(
+        description="Number of reviews; the next one sends it as `expected_revision`.", examples=[1]
+    )
+    verdict: Verdict | None = Field(
+        description="Verdict of the latest review; null without reviews.", examples=["good"]
+    )
 
 
 class InspectionSummary(BaseModel):
     """An inspection in a list."""
 
     inspection_id: str = Field(examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"])
-    created: Timestamp = Field(description="When it was answered.")
+    created: Timestamp = Field(description="Time of the answer.")
     category: str = Field(examples=["bottle"])
     version: str = Field(examples=["20261125T011500-3f9a2c"])
     decision: Decision
@@ -37,7 +41,7 @@ class InspectionSummary(BaseModel):
     station: str | None = Field(examples=["line-3"])
     key_id: KeyId
     image_sha256: Sha256
-    has_pictures: bool = Field(description="Whether the picture and the map are kept still.")
+    has_pictures: bool = Field(description="Whether the image and the map are still stored.")
     review: ReviewState
     links: Links
 
@@ -53,25 +57,25 @@ class InspectionPage(BaseModel):
 
 
 class KeptInspection(Inspection):
-    """An inspection as it was answered, and what has become of it."""
+    """A stored inspection: the answer, and its state in the history."""
 
-    created: Timestamp = Field(description="When it was answered.")
+    created: Timestamp = Field(description="Time of the answer.")
     key_id: KeyId
     request_id: str = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
-    has_pictures: bool = Field(description="Whether the picture and the map are kept still.")
+    has_pictures: bool = Field(description="Whether the image and the map are still stored.")
     review: ReviewState
 
 
 class Part(BaseModel):
-    """All that was inspected under one part id."""
+    """The inspections of one part id."""
 
     part_id: str = Field(examples=["P-000123"])
     decision: Decision | None = Field(
-        description="The worst of its images: REJECT, then REVIEW, then PASS. Null as long as fewer images "
-        "are kept than `expect` says and none is a REJECT: then nobody knows."
+        description="The worst decision of its images: REJECT, then REVIEW, then PASS. Null while fewer "
+        "images are stored than `expect` requires and none is a REJECT."
     )
     images: dict[Decision, int] = Field(
-        description="How many images got which decision.", examples=[{"PASS": 3, "REVIEW": 0, "REJECT": 1}]
+        description="Number of images by decision.", examples=[{"PASS": 3, "REVIEW": 0, "REJECT": 1}]
     )
     inspections: list[InspectionSummary] = Field(
         description="Its latest images, newest first, 500 at most; /v1/inspections?part_id= has the others."

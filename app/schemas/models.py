@@ -1,4 +1,4 @@
-"""Schemas of models: categories, their versions, how they were made."""
+"""Schemas of models: categories, versions and manifests."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -49,7 +49,7 @@ class TrainingData(BaseModel):
 
 
 class GoldenResult(BaseModel):
-    """A held-out picture, and the score that it had when the model was made."""
+    """A held-out image and its score at training."""
 
     file: str = Field(examples=["golden/highest.png"])
     score: float = Field(examples=[2.93])
@@ -63,8 +63,8 @@ class VersionDetails(BaseModel):
     backbone: BackboneInfo
     input_size: InputSize
     fit: Literal["stretch", "pad", "tile"] = Field(
-        description="How pictures are brought to the input size: resized, or in their aspect ratio, in one "
-        "piece or in tiles. Score maps have the input size, or else the aspect ratio of the picture."
+        description="The fit of an image to the input size: stretched; padded, with its aspect ratio; or cut "
+        "into tiles. Score maps have the input size (stretch) or the image's aspect ratio (pad, tile)."
     )
     thresholds: dict[str, ThresholdInfo] = Field(description="By precision of the engine.")
     metrics: dict[str, float] = Field(
@@ -74,10 +74,10 @@ class VersionDetails(BaseModel):
     )
     data: TrainingData
     golden: list[GoldenResult] = Field(
-        description="Pictures that travel with it. It serves only where they score the same, to 1e-3."
+        description="Images in the bundle. The version serves only if they score the same here, to 1e-3."
     )
     report: list[str] = Field(
-        description="Files of the report that travels with it, found under .../report/.",
+        description="Files of the bundle's report, found under .../report/.",
         examples=[["config.yaml", "data_check.json", "metrics.jsonl"]],
     )
 
@@ -87,17 +87,17 @@ class Version(BaseModel):
 
     version: VersionName
     active: bool = Field(description="Whether it serves.")
-    loaded: bool = Field(description="Whether it is in memory; any other is loaded when asked for.")
+    loaded: bool = Field(description="Whether it is in memory; any other is loaded at its first request.")
     details: VersionDetails | None = Field(description="null when the manifest cannot be read.")
     trouble: str | None = Field(
         default=None,
-        description="Why the manifest cannot be read; null when it can.",
+        description="The reason why the manifest cannot be read; null if it can.",
         examples=["the bundle says that it is bottle/v1: it was moved or renamed"],
     )
 
 
 class Model(BaseModel):
-    """A category with all that is known of its versions."""
+    """A category with the details of its versions."""
 
     category: CategoryName
     active: VersionName | None = Field(description="The version that serves.")
@@ -120,7 +120,7 @@ class UnloadedVersion(BaseModel):
 
 
 class UploadedVersion(BaseModel):
-    """A version that came in and does not serve yet."""
+    """An uploaded version, which does not serve yet."""
 
     category: CategoryName
     version: VersionName

@@ -1,4 +1,4 @@
-"""Bodies of the Open Inference Protocol, version 2, which KServe and Triton speak."""
+"""Schemas of the Open Inference Protocol, version 2, which KServe and Triton speak."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,12 +8,12 @@ from .texts import MAX_TEXT, TEXT_PATTERN
 
 Datatype = Literal["BYTES", "UINT8", "FP32", "FP64"]
 Text = Annotated[str, Field(max_length=MAX_TEXT, pattern=TEXT_PATTERN)]
-# Lists are read no further than so far, whatever was sent: of what is wrong in them each element is an error.
-_FEW = 16
+# Limit on the length of lists: each wrong element would be an error of its own.
+_MAX_ITEMS = 16
 
 
 class ServerMetadata(BaseModel):
-    """What the server is."""
+    """The server and its protocol extensions."""
 
     name: Literal["flowgauge"] = "flowgauge"
     version: str = Field(examples=["0.1.0"])
@@ -21,55 +21,57 @@ class ServerMetadata(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """An input or an output."""
+    """An input or output tensor of a model."""
 
     name: str = Field(examples=["image"])
     datatype: Datatype
-    shape: list[int] = Field(description="-1 where any size will do.", examples=[[-1]])
+    shape: list[int] = Field(description="-1 for any size.", examples=[[-1]])
 
 
 class ModelMetadata(BaseModel):
-    """What a model takes and gives."""
+    """The inputs and outputs of a model."""
 
     name: str = Field(examples=["bottle"])
     versions: list[str] = Field(examples=[["20261125T011500-3f9a2c"]])
     platform: Literal["flowgauge"] = "flowgauge"
-    inputs: list[TensorMetadata] = Field(description="One of them is to be sent.")
-    outputs: list[TensorMetadata] = Field(description="`map` and `overlay` come only when asked for.")
+    inputs: list[TensorMetadata] = Field(description="A request sends one of them.")
+    outputs: list[TensorMetadata] = Field(description="`map` and `overlay` come only on request.")
 
 
 class TensorParameters(BaseModel):
-    """What else is said of a tensor."""
+    """Parameters of a tensor."""
 
     model_config = ConfigDict(extra="allow")
 
-    binary_data_size: int | None = Field(None, ge=0, description="Its bytes after the JSON.", examples=[4096])
-    binary_data: bool | None = Field(None, description="Of an output: to come after the JSON.")
+    binary_data_size: int | None = Field(
+        None, ge=0, description="Number of its bytes after the JSON.", examples=[4096]
+    )
+    binary_data: bool | None = Field(None, description="Of an output: whether to send it after the JSON.")
 
 
 class RequestedOutput(BaseModel):
-    """An output that is wanted."""
+    """An output to return."""
 
     name: str = Field(examples=["score"])
     parameters: TensorParameters | None = None
 
 
 class InputTensor(BaseModel):
-    """Images."""
+    """A tensor of images."""
 
     name: str = Field(examples=["image"])
-    shape: list[int] = Field(examples=[[1]], max_length=_FEW)
+    shape: list[int] = Field(examples=[[1]], max_length=_MAX_ITEMS)
     datatype: str = Field(examples=["BYTES"])
     parameters: TensorParameters | None = None
     data: Any = Field(
         None,
-        description="Of `image`, base64 of each file; of `pixels`, numbers. null where they follow the JSON.",
+        description="Base64 of each file for `image`, numbers for `pixels`; null if data follow the JSON.",
         examples=[["iVBORw0KGgo="]],
     )
 
 
 class RequestParameters(BaseModel):
-    """What holds for a request; what is not known here is passed over, as the protocol wants."""
+    """Parameters of a request. Unknown ones are ignored, as the protocol requires."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -83,16 +85,16 @@ class RequestParameters(BaseModel):
 class InferenceRequest(BaseModel):
     """Images to inspect."""
 
-    id: str | None = Field(None, description="Comes back with the answer.", max_length=256, examples=["42"])
+    id: str | None = Field(None, description="Returned with the answer.", max_length=256, examples=["42"])
     parameters: RequestParameters | None = None
-    inputs: list[InputTensor] = Field(max_length=_FEW)
+    inputs: list[InputTensor] = Field(max_length=_MAX_ITEMS)
     outputs: list[RequestedOutput] | None = Field(
-        None, description="Without it: decision, score, p_value, inspection_id.", max_length=_FEW
+        None, description="Without it: decision, score, p_value, inspection_id.", max_length=_MAX_ITEMS
     )
 
 
 class OutputTensor(BaseModel):
-    """Something that was found out, one element or one map an image."""
+    """A result, with one element or one map per image."""
 
     name: str = Field(examples=["score"])
     datatype: Datatype
@@ -102,7 +104,7 @@ class OutputTensor(BaseModel):
 
 
 class InferenceResponse(BaseModel):
-    """What was found out."""
+    """The results of a request."""
 
     model_name: str = Field(examples=["bottle"])
     model_version: str = Field(examples=["20261125T011500-3f9a2c"])

@@ -1,4 +1,4 @@
-"""Schemas of thresholds that could be set: what they promise, and the decisions they would have given."""
+"""Schemas of alternative thresholds, with the decisions they would have given."""
 
 from pydantic import BaseModel, Field
 
@@ -8,53 +8,50 @@ from app.schemas.timestamp import Timestamp
 
 
 class RateInterval(BaseModel):
-    """Where a rate is to be expected, in 95 of 100 cases."""
+    """A prediction interval of a rate, 95 %."""
 
     low: float = Field(examples=[0.0011])
     high: float = Field(examples=[0.0244])
 
 
 class DecisionChange(BaseModel):
-    """Inspections that would have been decided otherwise."""
+    """Inspections that would have another decision."""
 
-    taken: Decision = Field(description="The decision that was taken.")
-    would: Decision = Field(description="The decision that would have been taken.")
+    taken: Decision = Field(description="The actual decision.")
+    would: Decision = Field(description="The decision with the other thresholds.")
     inspections: int = Field(examples=[8])
 
 
 class ProjectedDecisions(BaseModel):
-    """Decisions that other thresholds would have given the inspections in the window."""
+    """Decisions that other thresholds would give the inspections in the window."""
 
     decisions: dict[Decision, int] = Field(
-        description="Inspections by the decision that they would have had.",
+        description="Inspections by the decision they would have.",
         examples=[{"PASS": 952, "REVIEW": 30, "REJECT": 18}],
     )
-    changed: int = Field(description="How many would have been decided otherwise.", examples=[8])
+    changed: int = Field(description="Inspections that would have another decision.", examples=[8])
     changes: list[DecisionChange] = Field(description="The same by decision.")
     overkill: Rate = Field(description="Share of good parts that would have been rejected, by reviews.")
     escape: Rate = Field(description="Share of defective parts that would have passed, by reviews.")
 
 
 class RateOption(ProjectedDecisions):
-    """A false-reject rate that could be set."""
+    """A false-reject rate to choose."""
 
     target_fpr: float = Field(description="The rate.", examples=[0.01])
-    in_force: bool = Field(description="Whether it is the rate that is in force.")
-    settable: bool = Field(
-        description="Whether it can be set: a review band counts rejected parts too, so it must be wider."
-    )
+    in_force: bool = Field(description="Whether it is the rate in force.")
+    settable: bool = Field(description="Whether it can be set: it must be below the rate of the review band.")
     threshold: ThresholdInfo = Field(description="The thresholds by the calibration in force.")
     expected: RateInterval = Field(
-        description="Where the share of good parts that are really rejected is to be expected: each "
-        "calibration gives another one, by a Beta law. From 0 where the category has a region of interest, "
-        "which may lower it by any amount."
+        description="Interval of the share of good parts that is really rejected. The share varies between "
+        "calibrations by a Beta law. Starts at 0 with a region of interest, which may lower it by any amount."
     )
 
 
 class Window(BaseModel):
-    """The inspections that are looked at: those that compare, of the category's latest 10,000."""
+    """The comparable inspections among the category's latest 10,000."""
 
-    from_: Timestamp | None = Field(serialization_alias="from", description="When the oldest was made.")
+    from_: Timestamp | None = Field(serialization_alias="from", description="Time of the oldest one.")
     inspections: int = Field(examples=[1000])
     decisions: dict[Decision, DecisionCounts] = Field(
         description="As they were decided, and what reviews say."
@@ -62,18 +59,18 @@ class Window(BaseModel):
 
 
 class Outlook(BaseModel):
-    """What each of some false-reject rates would do, and would have done."""
+    """The effect of several false-reject rates on the latest inspections."""
 
     category: str = Field(examples=["bottle"])
     version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
-    engine: str = Field(description="The engine whose calibration it is.", examples=["torch-cpu-float32"])
-    station: str | None = Field(description="As asked for.", examples=["line-3"])
+    engine: str = Field(description="The engine of the calibration.", examples=["torch-cpu-float32"])
+    station: str | None = Field(description="As requested.", examples=["line-3"])
     stations: list[str] = Field(
-        description="Stations that have a calibration of their own; without `station` they are left out."
+        description="Stations with a calibration of their own; left out without `station`."
     )
     target_fpr: float = Field(description="The rate in force.", examples=[0.005])
     review_fpr: float | None = Field(
-        description="That of the review band, null without one.", examples=[0.02]
+        description="The rate of the review band; null without one.", examples=[0.02]
     )
     window: Window
     positions: list[RateOption] = Field(description="By rate, the smallest first.")

@@ -1,4 +1,4 @@
-"""What goes over the wire when an image is inspected."""
+"""Schemas of predictions."""
 
 from typing import Annotated, Literal
 
@@ -23,24 +23,24 @@ class ModelUsed(BaseModel):
 class CalibrationUsed(BaseModel):
     """The calibration that gave thresholds, p-value and colours."""
 
-    id: str = Field(description="As the audit log names it.", examples=["9f86d081c3a1"])
+    id: str = Field(description="Its id in the audit log.", examples=["9f86d081c3a1"])
     source: Literal["bundle", "line", "station"] = Field(
-        description="Made with the version; or later, of good images of the line or of this very station."
+        description="Made with the version, or later from good images of the line or of this station."
     )
 
 
 class ThresholdInfo(BaseModel):
-    """Where the decision is taken, and what calibration promises of it."""
+    """Thresholds of the decision, and the rates that the calibration supports."""
 
     reject: float = Field(description="REJECT if the score is above this.", examples=[3.1])
     review: float | None = Field(
         None, description="REVIEW if the score is above this; null without a review band.", examples=[2.7]
     )
     pixel: float = Field(description="Map values above this count as anomalous.", examples=[2.9])
-    target_fpr: float = Field(description="False-reject rate asked for.", examples=[0.005])
-    certified: bool = Field(description="Whether the calibration images suffice to promise `target_fpr`.")
+    target_fpr: float = Field(description="The false-reject rate that was set.", examples=[0.005])
+    certified: bool = Field(description="Whether the calibration images suffice to guarantee `target_fpr`.")
     achievable_fpr: float = Field(
-        description="False-reject rate that it keeps, on average over calibrations; 1: none.",
+        description="Guaranteed false-reject rate, on average over calibrations; 1: none.",
         examples=[0.0047],
     )
     n_calibration: int = Field(description="Good images it was calibrated on.", examples=[210])
@@ -60,7 +60,7 @@ class Region(BaseModel):
 
 
 class Links(BaseModel):
-    """Where the inspection is found as long as it is kept."""
+    """Links to the inspection, valid while it is stored."""
 
     inspection: str = Field(examples=[f"/v1/inspections/{_ID}"])
     overlay: str = Field(examples=[f"/v1/inspections/{_ID}/overlay.png"])
@@ -69,7 +69,7 @@ class Links(BaseModel):
 
 
 def links_of(inspection_id: str) -> Links:
-    """Where an inspection is found."""
+    """Build the links of an inspection."""
     base = f"/v1/inspections/{inspection_id}"
     return Links(
         inspection=base, overlay=f"{base}/overlay.png", heatmap=f"{base}/heatmap.png", map=f"{base}/map.npy"
@@ -80,13 +80,13 @@ class RegionUsed(BaseModel):
     """The region of interest in force: pixels outside it did not count."""
 
     station: str | None = Field(
-        description="null: of all without a region of their own.", examples=["line-3"]
+        description="null: the region of stations without one of their own.", examples=["line-3"]
     )
-    revision: int = Field(description="Of the settings, when it was set.", examples=[4])
+    revision: int = Field(description="Revision of the settings that set it.", examples=[4])
 
 
 class SettingsUsed(BaseModel):
-    """What was set for the category when the image was inspected; the audit log has who set it, and why."""
+    """Settings of the category at the inspection. The audit log names actor and reason of each change."""
 
     revision: int = Field(description="0: nothing was ever set.", examples=[5])
     region: RegionUsed | None = Field(description="null: every pixel counted.")
@@ -107,12 +107,12 @@ class Timing(BaseModel):
     decode: float = Field(description="Bytes to pixels.", examples=[1.0])
     queue: float = Field(description="Waiting for a thread, all stages together.", examples=[2.0])
     infer: float = Field(description="Pixels to score and map.", examples=[6.0])
-    render: float = Field(description="Drawing, when a picture was asked for.", examples=[2.0])
+    render: float = Field(description="Drawing of requested images.", examples=[2.0])
     total: float = Field(description="From headers to answer, the upload included.", examples=[12.0])
 
 
 class Inspection(BaseModel):
-    """What the model says of one image."""
+    """The result of one image."""
 
     inspection_id: str = Field(description="A UUID of version 7: sorts by time.", examples=[_ID])
     part_id: str | None = Field(examples=["P-000123"])
@@ -129,7 +129,8 @@ class Inspection(BaseModel):
     threshold: ThresholdInfo
     settings: SettingsUsed
     regions: list[Region] | None = Field(
-        description="Highest peak first. They explain the decision and do not make it; null: not wanted."
+        description="Highest peak first. They explain the decision, which follows from the score alone. "
+        "null: not requested."
     )
     anomalous_area_fraction: float = Field(
         description="Share of the map's pixels above `threshold.pixel`.", examples=[0.0015]
@@ -141,17 +142,17 @@ class Inspection(BaseModel):
     engine: str = Field(examples=["torch-cpu-float32"])
     inline: dict[Picture, str] | None = Field(
         None,
-        description="With `inline` in the query: the pictures asked for, as base64 of a PNG.",
+        description="With `inline` in the query: the requested images, as base64 of a PNG.",
         examples=[{"overlay": "iVBORw0KGgo="}],
     )
 
 
 class BatchItem(BaseModel):
-    """One image of predict:batch: an inspection, or the problem that it alone has."""
+    """One image of predict:batch: its inspection or its problem."""
 
-    index: int = Field(description="Place in the request, from 0.", examples=[0])
-    filename: str | None = Field(description="As the request named the file.", examples=["top.png"])
-    status: int = Field(description="The HTTP status it would have had alone.", examples=[200])
+    index: int = Field(description="Position in the request, from 0.", examples=[0])
+    filename: str | None = Field(description="The file's name in the request.", examples=["top.png"])
+    status: int = Field(description="The HTTP status that the image alone would get.", examples=[200])
     inspection: Inspection | None
     problem: ProblemDetails | None
 
@@ -160,7 +161,7 @@ class BatchAnswer(BaseModel):
     """The images of one request, in its order."""
 
     decision: Decision | None = Field(
-        description="The worst decision of the images. null where one could not be inspected and no other is "
-        "REJECT: then nobody knows."
+        description="The worst decision of the images. null if an image could not be inspected and no other "
+        "is a REJECT."
     )
     items: list[BatchItem]

@@ -18,20 +18,22 @@ class DecisionCounts(BaseModel):
 
     @property
     def reviewed(self) -> int:
-        """How many were reviewed."""
+        """The number of reviewed inspections."""
         return self.reviewed_good + self.reviewed_defect
 
 
 class Rate(BaseModel):
     """A rate with its confidence interval of 95 %."""
 
-    value: float | None = Field(description="The estimate; null where it cannot be known.", examples=[0.0061])
+    value: float | None = Field(description="The estimate; null if there is none.", examples=[0.0061])
     low: float | None = Field(examples=[0.0032])
     high: float | None = Field(examples=[0.0117])
-    reason: str | None = Field(description="Why it cannot be known.", examples=["there are no inspections"])
+    reason: str | None = Field(
+        description="The reason why there is no estimate.", examples=["there are no inspections"]
+    )
 
 
-class _Rated(BaseModel):
+class _WithErrorRates(BaseModel):
     decisions: dict[Decision, DecisionCounts] = Field(
         description="Inspections and their reviews, by decision."
     )
@@ -39,14 +41,14 @@ class _Rated(BaseModel):
     escape: Rate = Field(description="Share of defective parts that pass.")
 
 
-class ErrorRates(_Rated):
-    """Overkill and escape of a category, as far as reviews tell."""
+class ErrorRates(_WithErrorRates):
+    """Overkill and escape of a category, estimated from reviews."""
 
     category: str = Field(examples=["bottle"])
     from_: Timestamp = Field(
         serialization_alias="from",
-        description="Later than asked for where retention has deleted inspections by age: what is left would "
-        "mislead.",
+        description="Later than requested if retention has deleted inspections by age: the rest would be "
+        "biased.",
     )
     to: Timestamp = Field(description="Inspections made before.")
 
@@ -54,84 +56,84 @@ class ErrorRates(_Rated):
 class StationCounts(BaseModel):
     """The inspections of a station."""
 
-    station: str | None = Field(description="null: of none.", examples=["line-3"])
+    station: str | None = Field(description="null: without a station.", examples=["line-3"])
     decisions: dict[Decision, int] = Field(examples=[{"PASS": 812, "REVIEW": 9, "REJECT": 8}])
 
 
 class HourCounts(BaseModel):
     """The inspections of an hour."""
 
-    from_: Timestamp = Field(serialization_alias="from", description="Its begin.")
+    from_: Timestamp = Field(serialization_alias="from", description="Start of the hour.")
     decisions: dict[Decision, int] = Field(examples=[{"PASS": 101, "REVIEW": 1, "REJECT": 2}])
 
 
-class DriftNow(BaseModel):
-    """Whether the latest inspections still look like the calibration images."""
+class DriftSummary(BaseModel):
+    """The drift alarm of a category."""
 
     model_config = ConfigDict(from_attributes=True)
 
     alarm: bool
-    alarm_since: Timestamp | None = Field(description="When the inspection was made that raised the alarm.")
-    station: str | None = Field(description="The one that alarms, of those with an own calibration.")
+    alarm_since: Timestamp | None = Field(description="Time of the inspection that raised the alarm.")
+    station: str | None = Field(description="The station with the alarm, if it has its own calibration.")
 
 
 class ShiftChange(BaseModel):
-    """Something that was changed about models or decisions, from the audit log."""
+    """A change of models, thresholds or regions, from the audit log."""
 
     created: Timestamp
-    actor: str = Field(description="Who did it.", examples=["4f1d8a02c7b96e35 line engineer"])
+    actor: str = Field(description="The actor in the audit log.", examples=["4f1d8a02c7b96e35 line engineer"])
     action: str = Field(
         description="model.thresholds, model.region, model.calibrate, model.activate or model.rollback; "
-        "model.serves where a version serves that this service did not activate, but a training, say.",
+        "model.serves for a version that another process activated, such as a training.",
         examples=["model.thresholds"],
     )
     target: str = Field(examples=["bottle"])
-    station: str | None = Field(description="Where it is about one.", examples=["line-3"])
-    reason: str | None = Field(description="As it was given.", examples=["Customer complaint 88"])
+    station: str | None = Field(description="The station, if the change is for one.", examples=["line-3"])
+    reason: str | None = Field(description="The actor's reason.", examples=["Customer complaint 88"])
     before: dict[str, Any] | None = Field(
-        description="The rates, the threshold or the version that held before; of a region, whether one "
-        "was there: `set` or `none`. Null where it is not known.",
+        description="The rates, the threshold or the version before the change; for a region, `set` or "
+        "`none`. Null if unknown.",
         examples=[{"target_fpr": 0.01, "review_fpr": None}],
     )
-    after: dict[str, Any] | None = Field(description="What held afterwards; as `before`.")
+    after: dict[str, Any] | None = Field(description="The same after the change.")
 
 
 class ShiftDetails(BaseModel):
     """A category's shift by station and hour, and its worst parts."""
 
-    stations: list[StationCounts] = Field(description="By name; inspections of none come first.")
-    hours: list[HourCounts] = Field(description="Those of which something was inspected, the earliest first.")
-    rejects: list[InspectionSummary] = Field(description="The six that are least like good parts.")
+    stations: list[StationCounts] = Field(description="By name; inspections without a station come first.")
+    hours: list[HourCounts] = Field(description="Hours with inspections, the earliest first.")
+    rejects: list[InspectionSummary] = Field(description="The six rejects least like good parts.")
 
 
-class ShiftCategory(ShiftDetails, _Rated):
+class ShiftCategory(ShiftDetails, _WithErrorRates):
     """A category in a shift."""
 
     category: str = Field(examples=["bottle"])
     versions: dict[str, int] = Field(
-        description="How many inspections each version answered.", examples=[{"20261125T011500-3f9a2c": 829}]
+        description="Number of inspections by version.", examples=[{"20261125T011500-3f9a2c": 829}]
     )
-    drift: DriftNow | None = Field(description="As it is now; null without an active version.")
+    drift: DriftSummary | None = Field(description="The present state; null without an active version.")
 
 
 class ShiftReport(BaseModel):
-    """What was inspected in a time."""
+    """The inspections of a period, by category, and the changes in it."""
 
     from_: Timestamp = Field(
         serialization_alias="from",
-        description="Later than asked for where retention has deleted inspections by age.",
+        description="Later than requested if retention has deleted inspections by age.",
     )
-    to: Timestamp = Field(description="Inspections made before.")
+    to: Timestamp = Field(description="End of the period, exclusive.")
     station: str | None = Field(examples=["line-3"])
-    categories: list[ShiftCategory] = Field(description="Those of which something was inspected.")
+    categories: list[ShiftCategory] = Field(description="Categories with inspections.")
     changes: list[ShiftChange] = Field(
-        description="What was changed in this time, the earliest first; of more than a hundred the latest."
+        description="Changes in this period, the earliest first; at most the latest hundred."
     )
-    more_changes: bool = Field(description="Whether there are earlier ones.")
+    more_changes: bool = Field(description="Whether there are earlier changes.")
 
 
 class DriftStatistic(BaseModel):
-    """The inspections of the window and the calibration images, compared in one number of each."""
+    """A statistic that compares inspections in the window with calibration images."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -140,34 +142,32 @@ class DriftStatistic(BaseModel):
     n_calibration: int = Field(examples=[30])
     distance: float = Field(description="Kolmogorov-Smirnov distance, in [0, 1].", examples=[0.11])
     alarm_distance: float | None = Field(
-        description="From here on it is an alarm; null where the calibration images are too few for one."
+        description="Distance that raises an alarm; null with too few calibration images."
     )
     shift: float = Field(
-        description="Chance that an inspection is above a calibration image less that it is below.",
+        description="Probability that an inspection is above a calibration image, minus that it is below.",
         examples=[0.04],
     )
     p_value: float = Field(
-        description="Chance of such a distance without drift, corrected for the number of comparisons.",
+        description="Probability of this distance without drift, corrected for the number of comparisons.",
         examples=[1.0],
     )
 
 
 class DriftReport(BaseModel):
-    """Whether the latest inspections still look like the calibration images."""
+    """Comparison of the latest inspections with the calibration images."""
 
     category: str = Field(examples=["bottle"])
     version: str = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
     alarm: bool
-    alarm_since: Timestamp | None = Field(description="When the inspection was made that raised the alarm.")
-    window: int = Field(description="Inspections compared, once there are so many.", examples=[200])
+    alarm_since: Timestamp | None = Field(description="Time of the inspection that raised the alarm.")
+    window: int = Field(description="Size of the window; comparison starts when it is full.", examples=[200])
     inspections: int = Field(description="Inspections in the window.", examples=[200])
-    since: Timestamp | None = Field(description="When the oldest of them was made.")
+    since: Timestamp | None = Field(description="Time of the oldest one.")
     station: str | None = Field(
-        description="The station, if it has a calibration of its own; null for all that have none."
+        description="The station, if it has its own calibration; null for all others together."
     )
-    alarming_stations: list[str] = Field(
-        description="Those with a calibration of their own whose inspections differ from its images."
-    )
+    alarming_stations: list[str] = Field(description="Stations with their own calibration and an alarm.")
     statistics: list[DriftStatistic] = Field(
-        description="As of the last look, twenty of which fall into a window; none before the first."
+        description="As of the last comparison, of which there are twenty per window; empty before the first."
     )

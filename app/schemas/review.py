@@ -1,4 +1,4 @@
-"""What goes over the wire about reviews: what people say of inspected parts."""
+"""Schemas of reviews by people."""
 
 from typing import Annotated
 
@@ -9,28 +9,28 @@ from .history import KeyId, Verdict
 from .texts import MAX_TEXT, TEXT_PATTERN
 from .timestamp import Timestamp
 
-# Of several lines, but without other control characters.
+# Line breaks and tabs are allowed, other control characters are not.
 _NOTE_PATTERN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
 
 
 class NewReview(Body):
-    """What somebody says of an inspected part."""
+    """A review to add to an inspection."""
 
-    verdict: Verdict = Field(description="What the part is, whatever was decided.", examples=["defect"])
+    verdict: Verdict = Field(description="The part's true state, whatever the decision.", examples=["defect"])
     expected_revision: Annotated[int, Field(strict=True)] = Field(
         ge=0,
         lt=2**31 - 1,
-        description="How many reviews the inspection has, as the reviewer has seen it: 0 for the first.",
+        description="Number of reviews that the reviewer has seen: 0 for the first review.",
         examples=[0],
     )
     reviewer: str | None = Field(
-        None, max_length=MAX_TEXT, pattern=TEXT_PATTERN, description="Who has looked at it."
+        None, max_length=MAX_TEXT, pattern=TEXT_PATTERN, description="The reviewer's name."
     )
     note: str | None = Field(None, max_length=4000, pattern=_NOTE_PATTERN, examples=["scratch, top left"])
 
 
 class Review(BaseModel):
-    """A review."""
+    """A review of an inspection."""
 
     revision: int = Field(description="1 for the inspection's first; the latest one counts.", examples=[1])
     created: Timestamp
@@ -41,6 +41,6 @@ class Review(BaseModel):
 
 
 class ReviewList(BaseModel):
-    """All reviews of an inspection."""
+    """The reviews of an inspection."""
 
-    reviews: list[Review] = Field(description="The first one first.")
+    reviews: list[Review] = Field(description="The oldest first.")

@@ -1,4 +1,4 @@
-"""Texts that go over the wire, and what they may be."""
+"""Rules for short texts from clients, such as part ids."""
 
 import re
 
@@ -7,7 +7,7 @@ TEXT_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"  # no control characters
 
 
 def text_fault(text: str) -> str | None:
-    """What is wrong with a text, after its name; None where it may go over the wire."""
+    """Describe the fault of a text, to follow its name; None if the text is valid."""
     try:
         text.encode()
     except UnicodeEncodeError:

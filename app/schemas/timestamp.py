@@ -1,4 +1,4 @@
-"""A time on the wire."""
+"""Times as ISO 8601 texts."""
 
 from typing import Annotated
 

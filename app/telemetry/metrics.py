@@ -1,7 +1,7 @@
-"""What monitoring is told of requests, inspections and batches: counters and histograms.
+"""Prometheus counters and histograms of requests, inspections and batches.
 
-Labels are bounded: routes by their template and never by their path, problems by the table of types, and
-categories only where a model of the category serves or has answered.
+Labels are bounded: routes by template, never by path; problems by the table of types; categories only if a
+model of the category serves or has served.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ from prometheus_client import (
 from app.errors.problems import TYPES
 from app.schemas.predict import Inspection
 
-# The time at which each counter began would be another series for each.
+# Without this, each counter would have a second series with its time of creation.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -31,7 +31,7 @@ _P_VALUES: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
 
 
 class Telemetry:
-    """The metrics of one service, in a registry of its own. May be used from several threads at once.
+    """The metrics of one service, in a registry of its own. Safe to use from several threads.
 
     Args:
         version: FlowGauge's version, for `flowgauge_info`.
@@ -48,7 +48,7 @@ class Telemetry:
         seconds = "From a request's headers to the end of its answer."
         self._request_seconds = histogram("request_seconds", seconds, ["route"], buckets=_SECONDS)
         self._problems = counter("problems", "Answers that were errors, by their type.", ["type"])
-        for name in TYPES:  # from 0 on, so that the first one is a rise
+        for name in TYPES:  # start at 0, so that the first problem is an increase
             self._problems.labels(name)
         self._decisions = counter("decisions", "Inspections by decision.", ["category", "decision"])
         self._scores = histogram("score", "Scores of inspected images.", ["category"], buckets=_SCORES)
@@ -63,14 +63,14 @@ class Telemetry:
     def count_request(
         self, route: str | None, method: str, status: int, seconds: float, problem: str | None
     ) -> None:
-        """Count a request; called by `RequestContext` for each.
+        """Count a request.
 
         Args:
-            route: the route's template, such as /v1/models/{category}/predict; None where none was found.
-            method: as it came; one that HTTP does not know counts as "other".
-            status: of the answer, or 0 when the client left before there was one.
-            seconds: until the end of the answer.
-            problem: the type of the error that was answered.
+            route: the route's template, such as /v1/models/{category}/predict; None if no route matched.
+            method: as sent; an unknown one counts as "other".
+            status: of the response; 0 if the client left before it.
+            seconds: from the headers to the end of the response.
+            problem: the problem type of the response, if any.
         """
         template = route or "none"
         known = method if method in _METHODS else "other"
@@ -80,7 +80,7 @@ class Telemetry:
             self._problems.labels(problem).inc()
 
     def count_inspection(self, inspection: Inspection) -> None:
-        """Count an inspected image, once, when its answer is sure."""
+        """Count an inspection once its answer is final."""
         category = inspection.model.category
         self._decisions.labels(category, inspection.decision).inc()
         self._scores.labels(category).observe(inspection.score)
@@ -89,7 +89,7 @@ class Telemetry:
             self._stages.labels(stage).observe(milliseconds / 1000)
 
     def count_batch(self, size: int, seconds: float, categories: Collection[str]) -> None:
-        """Count a batch of so many images, one pass of the backbone, and how many categories were in it."""
+        """Count a batch: one pass of the backbone over `size` images of several categories."""
         self._batch_images.observe(size)
         self._batch_seconds.observe(seconds)
         self._batch_categories.observe(len(set(categories)))

@@ -41,7 +41,7 @@ def test_a_key_for_a_category_is_for_that_one() -> None:
 def test_administration_of_everything_needs_a_key_for_everything() -> None:
     limited = Caller("1" * 16, "name", Role.ADMIN, frozenset({"bottle"}))
     assert ask(Permission.ADMIN, limited, category="bottle") is limited
-    with pytest.raises(Problem, match="about all categories"):
+    with pytest.raises(Problem, match="concerns all categories"):
         ask(Permission.ADMIN, limited)
     assert ask(Permission.HISTORY, limited) is limited  # restricts itself to the caller's categories
 

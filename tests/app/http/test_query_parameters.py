@@ -22,7 +22,7 @@ def test_a_misspelt_parameter_is_refused_by_name(service: TestClient, path: str,
     response = service.get(path)
     detail = response.json()["detail"]
     assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
-    assert f"'{wrong}': there is none of this name here" in detail
+    assert f"'{wrong}' is unknown; this route takes: " in detail
 
 
 def test_a_misspelt_wish_is_not_taken_for_none(
@@ -33,7 +33,7 @@ def test_a_misspelt_wish_is_not_taken_for_none(
     path = "/v1/models/tiny/predict?strore=false"
     response = service.post(path, content=tiny_images["good"][0], headers=RAW)
     assert response.status_code == 400
-    assert "there are: idempotency" not in response.json()["detail"]
+    assert "takes: idempotency" not in response.json()["detail"]
     assert "store" in response.json()["detail"]
     assert service.get("/v1/inspections?limit=500").json()["inspections"] == before
 

@@ -169,7 +169,7 @@ class TestRegion:
         ({"polygons": []}, "at least 1 item"),
         ({"polygons": [[[0, 0], [9, 9]]]}, "at least 3 items"),
         ({"polygons": SQUARE * 501}, "more than 2000 corners together"),
-        ({"polygons": [[[0, 0], [101, 0], [9, 9]]]}, "polygon 0 reaches beyond the picture"),
+        ({"polygons": [[[0, 0], [101, 0], [9, 9]]]}, "polygon 0 reaches beyond the image"),
         ({"polygons": [[[0, 0], [9, 0], [9, -1]]]}, "greater than or equal to 0"),
         ({"image": {"width": 0, "height": 9}}, "greater than or equal to 1"),
         ({"colour": "red"}, "Extra inputs"),

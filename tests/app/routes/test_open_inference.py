@@ -188,7 +188,7 @@ def test_drawings_are_counted_until_the_response_is_made(
         (INFER, *files(b"no image"), 415, "PNG, JPEG"),
         (INFER, *files(*[b"x"] * 33), 413, "32 images"),
         (f"{INFER}?nonsense=1", *files(b"x"), 400, "nonsense"),
-        (f"{INFER}?inline=overlay", *files(b"x"), 400, "'inline': there is none of this name"),
+        (f"{INFER}?inline=overlay", *files(b"x"), 400, "'inline' is unknown"),
         ("/v2/models/bottel/infer", *files(b"x"), 404, "bottel"),
         ("/v2/models/tiny/versions/v0/infer", *files(b"x"), 404, "unknown-model"),
         ("/v2/nonsense", b"", {}, 404, "No route"),

@@ -128,7 +128,7 @@ def area(*polygons: Any, side: int = 64) -> dict[str, Any]:
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "beyond the picture": (area([[0, 0], [65, 0], [65, 64]]), "polygon 0 reaches beyond the picture"),
+    "beyond the picture": (area([[0, 0], [65, 0], [65, 64]]), "polygon 0 reaches beyond the image"),
     "no size": ({"polygons": LEFT["polygons"]}, "image: is required"),
     "a revision of its own": ({**LEFT, "revision": 7}, "revision: is unknown"),
     # 6 x 6 of 4096 pixels; a score averages 41.
