@@ -1,6 +1,6 @@
-"""What routes are given, as annotated aliases: the parts of the running service.
+"""Dependencies of routes, as annotated aliases: the parts of the running service.
 
-Asynchronous, because FastAPI would run each of them in a thread otherwise.
+They are asynchronous, because FastAPI would run synchronous ones in threads.
 """
 
 from typing import Annotated, Any
@@ -28,12 +28,12 @@ from app.telemetry.metrics import Telemetry
 
 
 def _part(name: str) -> Any:
-    """What routes ask for by an alias below: `app.state` has it by this name, see `create_app`."""
+    """Make a dependency on an attribute of `app.state`, see `create_app`."""
 
-    async def part(request: Request) -> Any:
+    async def read_state(request: Request) -> Any:
         return getattr(request.app.state, name)
 
-    return Depends(part)
+    return Depends(read_state)
 
 
 HistoryDep = Annotated[History, _part("history")]
@@ -57,12 +57,12 @@ SessionsDep = Annotated[SessionStore, _part("sessions")]
 
 
 async def require_not_draining(request: Request) -> None:
-    """Raise the problem draining when the server is stopping; before a body is read."""
+    """Raise the problem draining while the server stops, before the body is read."""
     draining: Draining = request.app.state.draining
     draining.require_not_begun()
 
 
-# No pattern here: a name that cannot be one is a model that there is not, 404 like any other.
+# Without a pattern: an impossible name is an unknown model, 404 like any other.
 Category = Annotated[str, Path(description="A category of /v1/models.", examples=["bottle"])]
 Version = Annotated[str, Path(description="A version of the category.", examples=["20261125T011500-3f9a2c"])]
 
@@ -71,5 +71,5 @@ async def _version_in_path(version: Version) -> str:
     return version
 
 
-# For routes with and without a version that share a function, which takes it from `request.path_params`.
+# For functions shared by routes with and without a version: they read it from `request.path_params`.
 VERSION_IN_PATH = Depends(_version_in_path)

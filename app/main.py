@@ -1,4 +1,4 @@
-"""The service: `create_app(settings)` puts its parts together."""
+"""The application factory: `create_app(settings)`."""
 
 import asyncio
 import importlib.metadata
@@ -48,13 +48,13 @@ logger = logging.getLogger("flowgauge.start")
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the service. Two of them share nothing."""
+    """Create the service. Two services share no state."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for line in unknown_variables(os.environ):
             logger.warning(line)
-        async with AsyncExitStack() as stack:  # closed in the opposite order, whatever fails on the way
+        async with AsyncExitStack() as stack:  # closes in reverse order, also after an error at start
             await _open_history(app.state, stack)
             _open_inspection(app.state, stack)
             yield
@@ -66,8 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
         description="Errors are RFC 9457 problem details: branch on `type`. Every answer has X-Request-ID.",
         version=version,
         lifespan=lifespan,
-        openapi_url=None,  # app/routes/reference.py has the document, and a page that needs no internet
-        # A redirect would answer what is nothing but an unknown path.
+        openapi_url=None,  # app/routes/reference.py serves it, with a page that needs no internet
+        # A path with a superfluous slash is unknown, 404.
         redirect_slashes=False,
         routes=[*ROUTES],
     )
@@ -75,7 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.telemetry = telemetry = Telemetry(version)
     app.state.draining = draining = Draining()
-    # The last one added is the outermost.
+    # The last middleware added is the outermost.
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(LingeringClose)
@@ -84,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 async def _open_history(state: State, stack: AsyncExitStack) -> None:
-    """Open what is kept, who may see it, and what follows from it."""
+    """Open the database, the history, events, sinks and keys."""
     settings: Settings = state.settings
     state.history = history = History(settings)
     state.database = database = history.database
@@ -105,8 +105,8 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     state.deletions = deletions = DeletionGuard()
     state.retention = retention = Retention(settings, history, deletions)
     state.feed = feed = Feed(database, settings.max_readers)
-    for follows in (drift.on_filed, retention.on_filed, feed.wake):
-        history.on_filed(follows)
+    for callback in (drift.on_filed, retention.on_filed, feed.wake):
+        history.on_filed(callback)
     await history.open()
     stack.push_async_callback(history.close)
     await feed.open()
@@ -126,7 +126,7 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
 
 
 def _open_inspection(state: State, stack: AsyncExitStack) -> None:
-    """Open the models, and the way of an image through them."""
+    """Open the models and the pipeline of an image."""
     settings: Settings = state.settings
     telemetry: Telemetry = state.telemetry
     loaded_models: LoadedModels = state.loaded_models
@@ -136,8 +136,8 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
         settings.models, loaded_models, settings.max_bundle_bytes, state.calibrations
     )
     state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
-    # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a
-    # PNG by now, which of noise is longer than they are; so is what the history kept of them.
+    # max_bytes limits uploads. An image of raw pixels is a PNG by now, which for noise is larger than the
+    # pixels; so is its copy in the history.
     largest = max(settings.max_bytes, max_uncompressed_bytes(settings.max_pixels))
     limits = ImageLimits(largest, settings.max_pixels)
     state.batcher = batcher = Batcher(settings.max_batch, telemetry.count_batch)

@@ -1,7 +1,6 @@
-"""All routes of the service, in the order in which they are tried.
+"""All routes of the service, in the order of matching.
 
-Put together once: what FastAPI makes of a route (a validator for each parameter of all that it depends on)
-then serves every app of a process.
+They are built once, so that all apps of a process share FastAPI's validators, which are slow to build.
 """
 
 from typing import Final
@@ -34,13 +33,13 @@ from app.routes import (
 from app.routes.pages import PAGES
 
 
-def _put_together() -> tuple[BaseRoute, ...]:
-    every = APIRouter()
+def _collect_routes() -> tuple[BaseRoute, ...]:
+    router = APIRouter()
     strict = [Depends(require_known_query)]
-    # First, for it is nearly all that is asked for.
-    every.include_router(predict.router, dependencies=[*strict, Depends(require_not_draining)])
+    # First, because nearly all requests are predictions.
+    router.include_router(predict.router, dependencies=[*strict, Depends(require_not_draining)])
     for operation in (health, session, metrics, reference):
-        every.include_router(operation.router)
+        router.include_router(operation.router)
     for resource in (
         models,
         versions,
@@ -55,11 +54,11 @@ def _put_together() -> tuple[BaseRoute, ...]:
         reports,
         events,
     ):
-        every.include_router(resource.router, dependencies=strict)
-    every.include_router(open_inference.router)
+        router.include_router(resource.router, dependencies=strict)
+    router.include_router(open_inference.router)
     for page in PAGES:
-        every.include_router(page, include_in_schema=False)
-    return tuple(every.routes)
+        router.include_router(page, include_in_schema=False)
+    return tuple(router.routes)
 
 
-ROUTES: Final = _put_together()
+ROUTES: Final = _collect_routes()

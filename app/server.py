@@ -1,4 +1,4 @@
-"""The server of `flowgauge serve`: uvicorn, with a stop that loses nothing."""
+"""The uvicorn server of `flowgauge serve`, with a graceful stop."""
 
 import asyncio
 import os
@@ -14,18 +14,17 @@ from app.scheduling.draining import Draining
 
 
 class Server(uvicorn.Server):
-    """Stops in steps at the first SIGTERM or SIGINT, and at once at the second.
+    """A server that stops in steps at the first SIGTERM or SIGINT, and at once at the second.
 
-    First the service says that it is draining: it is not ready, refuses new predictions, and asks clients to
-    close their connections. After `drain_seconds`, the time a load balancer takes to see it, the port is
-    closed; then what was accepted is finished, for `timeout_graceful_shutdown` of the configuration at most.
-    A device that is lost is a stop without a signal.
+    First the service drains: it is not ready, refuses new predictions, and asks clients to close their
+    connections. After `drain_seconds`, in which a load balancer notices, the port closes. Accepted requests
+    then finish, within `timeout_graceful_shutdown` of the configuration. A lost device also stops the server.
 
     Args:
         config: uvicorn's. Its lifespan must be off: `run_app` runs it.
-        draining: told when it begins.
+        draining: the state to set at the signal.
         drain_seconds: between the signal and the closing of the port.
-        is_lost: whether the device computes no more; asked ten times a second.
+        is_lost: returns True if the device failed; called ten times a second.
     """
 
     def __init__(
@@ -37,29 +36,29 @@ class Server(uvicorn.Server):
         self._is_lost = is_lost
 
     async def run_app(self, app: FastAPI, listener: socket.socket) -> None:
-        """Start the service, serve it on a socket that listens, and stop it; raise what prevents that."""
+        """Start the service, serve it on a listening socket until a stop, and close it."""
         with self.capture_signals():
             async with app.router.lifespan_context(app):
                 await self.serve(sockets=[listener])
 
     async def on_tick(self, counter: int) -> bool:
-        """Stop where the device is lost, too: whoever started this process can start another one."""
+        """Also stop if the device is lost: a service manager can start a new process."""
         return await super().on_tick(counter) or self._is_lost()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the port, and what would stay open for ever; then wait for the rest."""
+        """Close the port, end endless responses, and wait for the others."""
         for end in self._draining.at_end:
             end()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; a second time, end: the history is made to survive that."""
+        """Start to stop; at the second signal, exit at once, which the history survives."""
         del frame
         if self._draining.begun:
-            os._exit(128 + sig)  # as a shell says that a signal ended it
+            os._exit(128 + sig)  # the exit code of a shell for a signal
         self._draining.begun = True
         if self.started and self._drain_seconds:
-            # A handler may run in the middle of anything, but the loop's own methods are made for it.
+            # A signal handler may interrupt any code; call_soon_threadsafe is safe in it.
             loop = asyncio.get_running_loop()
             close_port = partial(setattr, self, "should_exit", True)
             loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, close_port)

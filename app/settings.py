@@ -1,4 +1,4 @@
-"""What can be set about the service; combinations that would be unsafe are refused at start."""
+"""Settings of the service. Unsafe combinations are refused at start."""
 
 import difflib
 import ipaddress
@@ -11,21 +11,20 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
-Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 _PREFIX: Final = "FLOWGAUGE_"
-# Read elsewhere: by other commands, before Python's libraries are loaded, by docker-compose.yml.
-_OTHERS: Final = ("RUNS", "KEY", "URL", "DEBUG", "MALLOC", "BIND", "DATA")
+# Variables read elsewhere: by other commands, before libraries load, or by docker-compose.yml.
+_OTHER_VARIABLES: Final = ("RUNS", "KEY", "URL", "DEBUG", "MALLOC", "BIND", "DATA")
 
 
 class Settings(BaseSettings):
-    """Settings of the service, from arguments and else from FLOWGAUGE_* environment variables.
+    """Settings of the service, from arguments or else from FLOWGAUGE_* environment variables.
 
-    An empty variable is as if it were not set.
+    An empty variable counts as not set.
 
     Raises:
-        ValidationError: a value is out of range, or the combination is unsafe; the message says
-            what to do.
+        ValidationError: a value is out of range, or the combination is unsafe. The message says what to do.
     """
 
     model_config = SettingsConfigDict(
@@ -52,12 +51,12 @@ class Settings(BaseSettings):
     """Largest upload, in bytes."""
     max_pixels: PositiveInt = 50_000_000
     """Largest image, in pixels."""
-    # 64 clients of eight categories, one request each, are within the shares that `Admission` leaves them.
+    # Fits 64 clients of eight categories, one request each, within the shares of `Admission`.
     queue_images: PositiveInt = 72
     """Most images that wait for an answer."""
     queue_bytes: PositiveInt = 512 * MIB
     """Most memory for uploads, pixels and answers, in bytes."""
-    upload_idle_seconds: Finite = 30
+    upload_idle_seconds: PositiveFinite = 30
     """Seconds without a byte, or behind 256 KiB/s, after which an upload is aborted."""
     decode_threads: PositiveInt = 2
     """Images decoded at a time; as many are drawn at a time."""
@@ -79,11 +78,11 @@ class Settings(BaseSettings):
     """postgresql://USER:PASSWORD@HOST/NAME; by default a SQLite file in the history folder."""
     journal_bytes: PositiveInt = 4096 * MIB
     """Most bytes of inspections that wait for the database; beyond, new ones are refused."""
-    retention_pass_days: Finite | None = None
+    retention_pass_days: PositiveFinite | None = None
     """Days after which PASS inspections are deleted; by default never."""
-    retention_review_days: Finite | None = None
+    retention_review_days: PositiveFinite | None = None
     """Days after which REVIEW inspections are deleted; by default never."""
-    retention_reject_days: Finite | None = None
+    retention_reject_days: PositiveFinite | None = None
     """Days after which REJECT inspections are deleted; by default never."""
     retention_bytes: PositiveInt | None = None
     """Most bytes of stored images and maps; beyond, the oldest go, PASS first. Database rows stay."""
@@ -132,12 +131,12 @@ class Settings(BaseSettings):
                 ipaddress.ip_network(proxy)
             except ValueError as error:
                 raise ValueError(
-                    f"must be addresses or networks, as 10.0.0.0/24, by commas; {error}"
+                    f"must be addresses or networks, such as 10.0.0.0/24, separated by commas; {error}"
                 ) from error
         return proxies
 
     @model_validator(mode="after")
-    def _refuse_what_does_not_fit_together(self) -> Self:
+    def _validate_combinations(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("TLS needs both FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY")
         largest = self.max_bytes + 3 * self.max_pixels
@@ -148,41 +147,41 @@ class Settings(BaseSettings):
             )
         if self.max_items > self.queue_images:
             raise ValueError(
-                f"max_items {self.max_items} is more than queue_images {self.queue_images}: a request of so "
-                f"many images would always be refused; set FLOWGAUGE_MAX_ITEMS to {self.queue_images} or "
-                "less, or FLOWGAUGE_QUEUE_IMAGES to more"
+                f"max_items {self.max_items} is more than queue_images {self.queue_images}: a request with "
+                f"that many images would always be refused; set FLOWGAUGE_MAX_ITEMS to {self.queue_images} "
+                f"or less, or FLOWGAUGE_QUEUE_IMAGES to {self.max_items} or more"
             )
         return self
 
     @property
     def max_request_bytes(self) -> int:
-        """The limit on a request with several images."""
+        """Limit on the bytes of a request with several images."""
         return max(self.max_bytes, self.queue_bytes // 2)
 
     @property
     def unlimited_retention(self) -> list[str]:
-        """The variables that would let inspections of a decision go by age and are not set."""
+        """Variables for retention by age that are not set."""
         names = ("retention_pass_days", "retention_review_days", "retention_reject_days")
         return [f"FLOWGAUGE_{name.upper()}" for name in names if getattr(self, name) is None]
 
     @property
     def engine_cache_folder(self) -> Path:
-        """Where compiled graphs lie."""
+        """Folder of compiled graphs."""
         return self.engine_cache or self.history / "engines"
 
     @property
     def database_url(self) -> str:
-        """The database to use."""
+        """URL of the database."""
         return self.database or f"sqlite:///{self.sqlite_file}"
 
     @property
     def has_database(self) -> bool:
-        """Whether these settings name a database; of a file that is not there SQLite makes an empty one."""
+        """True if the database may exist. SQLite creates a missing file, so check before opening it."""
         return self.database is not None or self.sqlite_file.exists()
 
     @property
     def sqlite_file(self) -> Path:
-        """Where the database lies if no URL names another one."""
+        """File of the default database."""
         return self.history.absolute() / "history.sqlite"
 
 
@@ -191,13 +190,13 @@ class SettingsError(ValueError):
 
 
 def load_settings(**given: Any) -> Settings:
-    """Settings for a command.
+    """Load the settings of a command.
 
     Args:
-        given: what its options set; None leaves a setting to the environment.
+        given: values of its options; None leaves a setting to the environment.
 
     Raises:
-        SettingsError: a line for everything that is wrong, naming the variable.
+        SettingsError: one line per fault, naming the variable.
     """
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
@@ -206,15 +205,15 @@ def load_settings(**given: Any) -> Settings:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """A line for every variable of ours that nothing reads: misspelt, or of another version."""
-    known = [name.upper() for name in (*Settings.model_fields, *_OTHERS)]
+    """Describe each FLOWGAUGE_ variable that nothing reads: misspelt, or of another version."""
+    known = [name.upper() for name in (*Settings.model_fields, *_OTHER_VARIABLES)]
     lines = []
     for variable in environment:
         name = variable.upper().removeprefix(_PREFIX)
         if variable.upper().startswith(_PREFIX) and name not in known:
             close = difflib.get_close_matches(name, known, 1)
-            meant = f"; is {_PREFIX}{close[0]} meant?" if close else ""
-            lines.append(f"{variable} is no setting and changes nothing{meant}")
+            hint = f"; did you mean {_PREFIX}{close[0]}?" if close else ""
+            lines.append(f"{variable} is not a setting and has no effect{hint}")
     return lines
 
 

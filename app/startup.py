@@ -1,4 +1,4 @@
-"""Starting the service as a process: checks, the port, a greeting, and the server until it stops."""
+"""The process of `flowgauge serve`: checks, port, start message, and the server until it stops."""
 
 import asyncio
 import gc
@@ -31,10 +31,10 @@ logger = logging.getLogger("flowgauge.serve")
 
 
 def start(**options: Any) -> None:
-    """Serve until a signal; whatever keeps it from that ends the process with an exit code and a line.
+    """Serve until a signal. An error at start ends the process with a message and an exit code.
 
     Args:
-        options: of `flowgauge serve`, by name; None where one was not given.
+        options: of `flowgauge serve`, by name; None for those not given.
     """
     try:
         settings = load_settings(**options)
@@ -44,7 +44,7 @@ def start(**options: Any) -> None:
         parse_url(settings.database_url)
         require_certificate(settings)
         keyed = require_keys_on_network(settings)
-    except (DatabaseUnavailable, DeviceError) as error:  # a driver may come after this start
+    except (DatabaseUnavailable, DeviceError) as error:  # may be temporary: a driver may load later
         _stop(1, str(error))
     except (SettingsError, EngineError, SinkError, DatabaseError, ExposureError) as error:
         _stop(2, str(error))
@@ -53,8 +53,8 @@ def start(**options: Any) -> None:
         torch.set_num_threads(settings.threads)
     logs.configure(settings.log_format)
     with _listen(settings.host, settings.port) as listener:
-        _greet(listener, settings, categories, device, sinks, keyed=keyed)
-        # So that one knows in a year what was set and what was the default then.
+        _announce(listener, settings, categories, device, sinks, keyed=keyed)
+        # Keeps a record of the settings and of the defaults of this version.
         logged = settings.model_dump(mode="json")
         if settings.database is not None:
             logged["database"] = redact_url(parse_url(settings.database))
@@ -75,17 +75,17 @@ def _categories(settings: Settings) -> list[str]:
     try:
         next(settings.models.iterdir(), None)
         return models_folder.categories(settings.models)
-    except OSError as error:  # a mount may come
+    except OSError as error:  # may be temporary: the folder may be mounted later
         _stop(
             1,
-            f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name the one "
-            "that you have with --models, or make an empty one for models that are uploaded.",
+            f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name your "
+            "folder with --models, or create an empty one for models that you upload.",
         )
 
 
 def _run(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
-    gc.freeze()  # what was imported stays: no collection need walk through it while somebody waits
+    gc.freeze()  # exclude imported objects from collections, which delay requests
     proxies = settings.trusted_proxies.strip(" ,")
     config = uvicorn.Config(
         app,
@@ -93,16 +93,16 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         ws="none",
         lifespan="off",
         log_config=None,
-        access_log=False,  # the service writes its own line per request, with the request's id
+        access_log=False,  # RequestContext logs each request with its id
         server_header=False,
         proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies or None,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
-        # Longer than the cycle of a line, and than proxies keep theirs: a request that is sent just when its
-        # connection is closed is lost.
+        # Longer than the cycle of a line and the keep-alive of proxies: a request sent while its connection
+        # closes is lost.
         timeout_keep_alive=75,
-        # Accepted requests get so many seconds to finish, or the default deadline and a little more.
+        # Time for accepted requests to finish: the default deadline and some more.
         timeout_graceful_shutdown=max(30, math.ceil(settings.deadline_ms / 1000) + 5),
     )
 
@@ -120,13 +120,13 @@ def _run(settings: Settings, listener: socket.socket) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before the service is put together, so that a port in use is said at once."""
+    """Open the port before the service is built, so that a port in use is reported at once."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # It listens: from here on connections wait instead of being refused.
+        # From here on connections wait instead of being refused.
         listener = socket.create_server(address, family=family, backlog=2048)
-        # asyncio does this for sockets of a protocol that it knows by number; these have number 0. Without it
-        # the end of an answer waits 40 ms for the client to acknowledge its beginning.
+        # asyncio sets this only on sockets with a protocol number; this one has 0. Without it, the end of a
+        # response waits 40 ms for the client to acknowledge its start.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         _stop(
@@ -137,7 +137,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _greet(
+def _announce(
     listener: socket.socket,
     settings: Settings,
     categories: list[str],
@@ -169,20 +169,20 @@ def _greet(
 
 
 def setting_warnings(settings: Settings) -> list[str]:
-    """What these settings will cost one day, each with what to set instead."""
-    found = []
+    """Describe risks of the settings, each with its remedy."""
+    warnings = []
     if settings.unlimited_retention:
-        what, by = "the history", "FLOWGAUGE_RETENTION_BYTES, or "
+        unlimited, alternative = "the history", "FLOWGAUGE_RETENTION_BYTES, or "
         if settings.retention_bytes is not None:
-            what, by = "the rows of the history, which stay when their pictures go", ""
-        found.append(
-            f"nothing limits {what}, as inspections of some decision are kept for ever: the disk will be "
-            f"full, and then predictions are refused. Set {by}{', '.join(settings.unlimited_retention)}."
+            unlimited, alternative = "the database rows, which stay when their images are deleted", ""
+        warnings.append(
+            f"nothing limits {unlimited}: inspections of some decisions are never deleted. When the disk is "
+            f"full, predictions are refused. Set {alternative}{', '.join(settings.unlimited_retention)}."
         )
     if settings.tls_key is None and not is_loopback(settings.host):
-        found.append(
-            "there is no TLS: keys and pictures can be read on the way. Set FLOWGAUGE_TLS_CERTIFICATE and "
+        warnings.append(
+            "there is no TLS: keys and images can be read on the network. Set FLOWGAUGE_TLS_CERTIFICATE and "
             "FLOWGAUGE_TLS_KEY, or let a proxy with TLS on this machine be the only way to "
             f"{settings.host}."
         )
-    return found
+    return warnings

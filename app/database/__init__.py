@@ -1,1 +1,1 @@
-"""What outlives the process in a database: inspections, reviews, keys, sessions and the audit log."""
+"""The database of inspections, reviews, keys, sessions, events and the audit log."""

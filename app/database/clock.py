@@ -1,4 +1,4 @@
-"""Times and ids of the history: milliseconds since 1970, UTC, and UUIDs that sort by them."""
+"""Times in milliseconds since 1970, UTC, and UUIDs that sort by time."""
 
 import os
 import threading
@@ -8,26 +8,26 @@ from datetime import UTC, datetime
 
 _lock = threading.Lock()
 _last = 0
-# Ids so far ahead of the clock were made while it was wrong. A clock that is merely corrected moves less.
-_AHEAD_MS = 10_000
+# Ids further ahead of the clock were made while it was wrong. A correction by NTP moves the clock less.
+_MAX_AHEAD_MS = 10_000
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970, UTC."""
+    """Return the current time."""
     return time.time_ns() // 1_000_000
 
 
 def new_id() -> str:
-    """A UUID of version 7 (RFC 9562, section 5.7), greater than every one this process has made before.
+    """Make a UUID of version 7 (RFC 9562, section 5.7), greater than all that this process made before.
 
-    48 bits of milliseconds and 12 bits that count up within one (method 1 of section 6.2); when the clock is
-    set back by a few seconds, the count goes on where it was. When by more, it was wrong before: ids begin
-    again at the clock, or they would lie in the future until a restart.
+    It has 48 bits of milliseconds and a 12-bit counter (method 1 of section 6.2). If the clock moves back by
+    a few seconds, the counter continues. If it moves back further, the clock was wrong before: ids restart at
+    the clock, as they would otherwise lie in the future until a restart.
     """
     global _last
     with _lock:
         now = now_ms()
-        if (_last >> 12) - now > _AHEAD_MS:
+        if (_last >> 12) - now > _MAX_AHEAD_MS:
             _last = 0
         _last = max(_last + 1, now << 12)
         ticks = _last
@@ -36,22 +36,22 @@ def new_id() -> str:
 
 
 def first_id(at_ms: int) -> str:
-    """The least id that can be made at a time: ids of later moments sort after it, of earlier before it."""
+    """Return the smallest id of a time: later ids sort after it, earlier ones before it."""
     return str(uuid.UUID(int=max(0, at_ms) << 80))
 
 
 def id_to_ms(identifier: str) -> int:
-    """Milliseconds since 1970 at which an id was made."""
+    """Return the time at which an id was made."""
     return uuid.UUID(identifier).int >> 80
 
 
 def iso(at_ms: int) -> str:
-    """A time as ISO 8601, such as 2026-11-25T01:15:00.123Z."""
+    """Format a time as ISO 8601, such as 2026-11-25T01:15:00.123Z."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def from_datetime(moment: datetime) -> int:
-    """Milliseconds since 1970 of a datetime; one without a zone is taken as UTC."""
+    """Convert a datetime to milliseconds; one without a time zone is UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(aware.timestamp() * 1000)

@@ -15,10 +15,10 @@ _MAX_CONNECTIONS: Final = 48
 
 def create_postgresql(url: URL) -> Engine:
     arguments = {
-        # A server that is gone without a word would be waited for a quarter of an hour.
+        # Without these, a vanished server blocks for a quarter of an hour.
         "connect_timeout": "5",
         "tcp_user_timeout": "20000",
-        "client_encoding": "UTF8",  # or texts of a database of another encoding would come as bytes
+        "client_encoding": "UTF8",  # otherwise texts of a database of another encoding arrive as bytes
         "options": f"-c lock_timeout={_BUSY_SECONDS}s",
     }
     return create_engine(
@@ -34,7 +34,7 @@ def create_postgresql(url: URL) -> Engine:
 def create_sqlite(url: URL) -> Engine:
     engine = create_engine(
         url,
-        # The driver would begin transactions on its own terms, and never for a SELECT.
+        # isolation_level None: the driver would begin transactions itself, and never for a SELECT.
         connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False, "isolation_level": None},
         pool_size=_MAX_CONNECTIONS,
         max_overflow=0,
@@ -49,8 +49,8 @@ def create_sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A writer takes its lock at once: one that has read first and then finds another writer ahead of it
-        # fails without waiting.
+        # A writer takes its lock at once. After a read, it would fail without waiting if another writer came
+        # first.
         write = connection.get_execution_options().get("flowgauge_write")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
@@ -58,7 +58,7 @@ def create_sqlite(url: URL) -> Engine:
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Set WAL mode; SQLite itself does not wait for another connection that sets it for a new file."""
+    """Set WAL mode, and retry: SQLite does not wait for another connection that sets it on a new file."""
     end = time.monotonic() + _BUSY_SECONDS
     while True:
         try:

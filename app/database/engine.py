@@ -1,4 +1,4 @@
-"""The connection to the database: SQLite in WAL mode, or PostgreSQL, by URL."""
+"""Access to the database, SQLite or PostgreSQL, by URL."""
 
 import os
 import sqlite3
@@ -19,55 +19,55 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _UNREADABLE = (
-    "the database URL (FLOWGAUGE_DATABASE) cannot be read; it looks like sqlite:////DIR/history.sqlite or "
-    "postgresql://USER:PASSWORD@HOST:5432/NAME, where @ : / ? and % of a user or a password must be "
+    "the database URL (FLOWGAUGE_DATABASE) cannot be read; it must look like sqlite:////DIR/history.sqlite "
+    "or postgresql://USER:PASSWORD@HOST:5432/NAME, with @ : / ? and % of a user or a password "
     "percent-encoded: %40 %3A %2F %3F %25"
 )
 
 
 class DatabaseError(ValueError):
-    """The database cannot be used as it was asked for."""
+    """The database cannot be used with these settings."""
 
 
 class DatabaseUnavailable(DatabaseError):  # noqa: N818  (a state, which may pass)
-    """The database does not answer, is full, or was locked for too long; trying again later can help."""
+    """The database does not answer, is full, or is locked for too long; a retry can help."""
 
 
 class DatabaseDamaged(DatabaseUnavailable):
-    """The file of the database is damaged, or none; no trying again will help, a backup will."""
+    """The database file is damaged or is no database; only a backup helps."""
 
 
 def parse_url(url: str) -> URL:
-    """Read a database's URL.
+    """Parse a database URL.
 
     Raises:
-        DatabaseError: it is none, or of another kind of database; no part of a password is shown.
+        DatabaseError: it is invalid or of another kind of database. The message shows no part of a password.
     """
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number, and is quoted
+    except (ArgumentError, ValueError):  # ValueError: the port is no number; its message quotes it
         raise DatabaseError(_UNREADABLE) from None
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
         raise DatabaseError(f"the database must be SQLite or PostgreSQL; got {parsed.drivername!r}")
-    # What follows an @ of a password that is not encoded is taken for the host or the name, which are shown.
+    # Text after an unencoded @ in a password ends up in the host or the name, which messages show.
     if parsed.drivername != "sqlite" and "@" in f"{parsed.host}{parsed.database}":
         raise DatabaseError(_UNREADABLE)
     return parsed
 
 
 def redact_url(url: URL) -> str:
-    """A database's URL for messages and logs: of its password three asterisks, of secret options nothing.
+    """Format a URL for messages and logs, without its password and its secret options.
 
-    SQLAlchemy hides the password before the host alone, and PostgreSQL takes one as an option too.
+    SQLAlchemy hides only the password before the host, but PostgreSQL also takes one as an option.
     """
     secret = [name for name in url.query if "password" in name or "secret" in name]
     return url.difference_update_query(secret).render_as_string(hide_password=True)
 
 
 class Database:
-    """A database of the service, by a URL as of `parse_url`. May be used from several threads at once."""
+    """A database of the service, by a URL as for `parse_url`. Safe to use from several threads."""
 
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
@@ -76,51 +76,51 @@ class Database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         create = connections.create_sqlite if self.is_sqlite else connections.create_postgresql
         self.engine = create(parsed)
-        # SQLite's file, so that another one in its place is noticed; None before the first connection.
+        # Identity of SQLite's file, to notice a replacement; None before the first connection.
         self._opened: os.stat_result | None = None
         if self.is_sqlite:
             event.listen(self.engine, "connect", self._note_file)
 
     def upgrade(self) -> None:
-        """Bring the tables to this version of FlowGauge, all steps or none.
+        """Migrate the tables to this version of FlowGauge in one transaction.
 
         Raises:
-            DatabaseError: it is of a later version of FlowGauge or of none, or cannot hold every text.
+            DatabaseError: the tables are of a later or unknown version, or the encoding is not UTF-8.
         """
         with self.write() as connection:
             if not self.is_sqlite:
-                # Two servers that start at once would both create the tables.
+                # Two servers that start together would both create the tables.
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
-            found = _revision(connection)
-            if found is None:
-                _require_fresh(connection)
-            if found != REVISION:
+            revision = _read_revision(connection)
+            if revision is None:
+                _require_empty(connection)
+            if revision != REVISION:
                 _migrate(connection)
 
     def prepare(self) -> None:
-        """Make the tables where there are none, for commands: a server that runs keeps those that it has.
+        """Create the tables if there are none. For commands, which must not migrate a running server's.
 
         Raises:
-            DatabaseError: as `upgrade`; or another version of FlowGauge has made the tables.
+            DatabaseError: as for `upgrade`; or another version of FlowGauge made the tables.
         """
-        found = self.revision
-        if found is None:
+        revision = self.revision
+        if revision is None:
             self.upgrade()
-        elif found != REVISION:
+        elif revision != REVISION:
             raise DatabaseError(
-                f"the database's tables, revision {found}, are of another version of FlowGauge: use that "
-                "one, or start the server of this one, which brings them up to date"
+                f"the database's tables, revision {revision}, are of another version of FlowGauge: use that "
+                "version, or start this version's server, which migrates them"
             )
 
     @property
     def revision(self) -> str | None:
-        """The revision of the tables, or None where there are none."""
+        """The revision of the tables; None if there are none."""
         with self.read() as connection:
-            return _revision(connection)
+            return _read_revision(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection whose statements all see the same state.
+        """Open a connection whose statements all see the same snapshot.
 
         Raises:
             DatabaseUnavailable: the database fails, on entering or within.
@@ -134,11 +134,11 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: all of it happens, or nothing.
+        """Open a transaction, committed on exit and rolled back on an error.
 
         Raises:
-            DatabaseUnavailable: the database fails, on entering, within, or when it is to commit; or SQLite's
-                file is no longer the one at its path.
+            DatabaseUnavailable: the database fails, on entering, within or at the commit; or SQLite's file
+                was removed or replaced.
         """
         self._require_own_file()
         with self._translated(), self.engine.connect() as connection:
@@ -148,21 +148,21 @@ class Database:
         self._require_own_file()
 
     def close(self) -> None:
-        """Close all connections; one that a thread still uses, as soon as it has done."""
-        # The pool that was disposed of would keep it open for nobody.
+        """Close all connections; one in use closes when its thread returns it."""
+        # A disposed pool would keep returned connections open.
         event.listen(self.engine, "checkin", lambda connection, record: connection and record.invalidate())
         self.engine.dispose()
 
     def _require_own_file(self) -> None:
-        """Refuse to go on where SQLite's file was removed or replaced since it was opened.
+        """Fail if SQLite's file was removed or replaced since it was opened.
 
-        SQLite would go on reading and writing the old file, which nobody ever finds again.
+        SQLite would continue to use the old file, which no longer has a name.
         """
         file = Path(self.engine.url.database or "")
         if self._opened and not (file.exists() and os.path.samestat(self._opened, file.stat())):
             raise DatabaseUnavailable(
                 f"the database {file} was removed or replaced while it was in use: put it back, or restart "
-                "the server to go on with what is there now; what was answered since waits in the journal"
+                "the server to use the present file; answers since then wait in the journal"
             )
 
     def _note_file(self, *_: object) -> None:
@@ -176,54 +176,52 @@ class Database:
         except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
             reason = " ".join(str(getattr(error, "orig", error)).split())
             raise DatabaseUnavailable(
-                f"the database {file} cannot be used ({reason}): there is no room, another program holds it, "
-                "or the file, those beside it whose names begin like its own, or its folder is not the "
-                "server's user's"
+                f"the database {file} cannot be used ({reason}): the disk is full, another program locks it, "
+                "or the server's user does not own the file, its companions (-wal, -shm) or its folder"
                 if self.is_sqlite
-                else "the database does not answer, or takes no more; is it running, and FLOWGAUGE_DATABASE "
-                f"right? ({reason})"
+                else "the database does not answer or accepts no more; check that it runs and that "
+                f"FLOWGAUGE_DATABASE is right ({reason})"
             ) from error
         except (AnyDatabaseError, UnicodeDecodeError) as error:
             fault = getattr(error, "orig", error)
-            # The lowest byte of SQLite's code; the rest tells details. Of a damaged name, SQLite's error
-            # is no text.
+            # The lowest byte of SQLite's code is the kind of error. If a name is damaged, its message is no
+            # valid text.
             damaged = (getattr(fault, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGED
             if not (damaged or (self.is_sqlite and isinstance(fault, UnicodeDecodeError))):
                 raise
             raise DatabaseDamaged(
-                f"{file} is damaged ({fault}), which no start will mend. Move it and the files beside it "
-                "whose names begin like its own away, and bring the newest snapshot back into a new folder "
-                "with `flowgauge backup restore`; what was answered since waits in the old folder's journal "
-                "alone; docs/how-to/troubleshoot.md says how to file it"
+                f"{file} is damaged ({fault}); a restart does not help. Move the history folder away and "
+                "restore the newest snapshot into a new folder with `flowgauge backup restore`. Later "
+                "answers are only in the old folder's journal: see docs/how-to/troubleshoot.md"
             ) from error
 
 
-def _revision(connection: Connection) -> str | None:
-    """Where Alembic notes which of its steps were taken."""
+def _read_revision(connection: Connection) -> str | None:
+    """Read Alembic's revision; None if it has no table."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def _require_fresh(connection: Connection) -> None:
-    """Refuse to make the tables beside some of an unknown version, or where not every text can be kept."""
+def _require_empty(connection: Connection) -> None:
+    """Refuse a database with tables of an unknown version or an encoding other than UTF-8."""
     if known := metadata.tables.keys() & set(inspect(connection).get_table_names()):
         raise DatabaseError(
-            f"the database has tables ({', '.join(sorted(known))}) and does not say of which version of "
-            "FlowGauge: use an empty one, or restore a backup"
+            f"the database has tables ({', '.join(sorted(known))}) of an unknown version of FlowGauge: use "
+            "an empty database, or restore a backup"
         )
     if connection.dialect.name == "postgresql":
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
         if encoding != "UTF8":
             raise DatabaseError(
-                f"the database's encoding is {encoding}, which cannot hold every text that is sent: make it "
-                "by createdb --encoding UTF8 --locale C --template template0"
+                f"the database's encoding is {encoding}, which cannot store every text: create it "
+                "with createdb --encoding UTF8 --locale C --template template0"
             )
 
 
 def _migrate(connection: Connection) -> None:
-    """Take the steps that are missing, in the transaction of a connection."""
-    # Here and not above: a start has nothing to migrate but once, and would wait for the import each time.
+    """Run the missing migrations in the connection's transaction."""
+    # Imported here: the import is slow, and most starts migrate nothing.
     import alembic.command
     import alembic.config
 
@@ -237,4 +235,4 @@ def _migrate(connection: Connection) -> None:
             "the database was made by a later version of FlowGauge; run that version, or restore a backup"
         ) from error
     except ProgrammingError as error:
-        raise DatabaseError(f"the database's tables cannot be made: {error.orig}") from error
+        raise DatabaseError(f"the database's tables cannot be created: {error.orig}") from error

@@ -1,7 +1,7 @@
-"""What SQLite's planner is to be told: it knows nothing of how many rows a value has.
+"""Hints for SQLite's query planner, which has no statistics of values.
 
-PostgreSQL keeps statistics of every column. SQLite has some only after ANALYZE, which nothing here runs, for
-a plan would then change with the day on which it last ran.
+PostgreSQL keeps statistics of every column. SQLite has them only after ANALYZE. FlowGauge never runs it, so
+that query plans stay the same.
 """
 
 from typing import Any, Generic, TypeVar
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class unindexed(FunctionElement[T], Generic[T]):  # noqa: N801  (reads as a function of SQL)
-    """A column that is only compared in rows which an index on others has found.
+    """A column for whose condition no index is used: an index on other columns selects the rows.
 
-    To SQLite an operator "+" before a column says so ("The SQLite Query Optimizer Overview", section
-    "Disqualifying WHERE Clause Terms Using Unary-"+"").
+    In SQLite, a "+" before a column says so ("The SQLite Query Optimizer Overview", section "Disqualifying
+    WHERE Clause Terms Using Unary-"+"").
     """
 
     inherit_cache = True

@@ -1,8 +1,8 @@
-"""The tables, for SQLite and PostgreSQL alike.
+"""Tables for SQLite and PostgreSQL.
 
-Times are milliseconds since 1970, UTC, in 64 bits: both databases order and compare them in the same way. An
-inspection's id is a UUID of version 7 (RFC 9562), whose text sorts by time; so one index on it serves paging
-and ranges of time at once, and every other index ends in it.
+Times are milliseconds since 1970, UTC, in 64 bits, which both databases compare in the same way. An
+inspection's id is a UUID of version 7 (RFC 9562), whose text sorts by time. So one index on it serves paging
+and time ranges, and every other index ends in it.
 """
 
 from typing import Final
@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-# Of the last step in migrations/versions, which leaves the tables as they are here.
+# The last migration in migrations/versions, which results in the tables below.
 REVISION: Final = "0001"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
@@ -33,7 +33,7 @@ _LARGE = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by 
 
 
 def _index_where(name: str, condition: str, *columns: str) -> Index:
-    """An index of the few rows that meet a condition."""
+    """Make a partial index of the few rows that meet a condition."""
     return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
 
 
@@ -60,29 +60,29 @@ inspections = Table(
     Column("product_id", String(256)),
     Column("recipe_id", String(256)),
     Column("station", String(256)),
-    Column("key_id", String(32)),  # who sent it; null where no key was asked for
+    Column("key_id", String(32)),  # of the sender; null without keys
     Column("request_id", String(128), nullable=False),
     Column("image_sha256", String(64), nullable=False),
     Column("image_bytes", BigInteger, nullable=False),
-    # Cleared when retention has removed the picture and the map and kept the row.
+    # False once retention has removed the image and the map and kept the row.
     Column("has_pictures", Boolean, nullable=False),
     Column("map_bytes", BigInteger, nullable=False),
     # The heatmap's colours: map values at the dark end and at the middle.
     Column("map_low", Float, nullable=False),
     Column("map_middle", Float, nullable=False),
-    # Statistics of the normalised features, a JSON list; null where the model has none to compare with.
+    # Statistics of the normalised features, a JSON list; null if the model has no reference for them.
     Column("features", Text),
     Column("idempotency_key", String(256)),
     # sha256 of the request that the idempotency key was first used with.
     Column("request_sha256", String(64)),
-    # The answer as it was given, JSON.
+    # The answer sent, JSON.
     Column("answer", Text, nullable=False),
-    # The latest review: how many there are, and its verdict.
+    # Number of reviews, and the verdict of the latest.
     Column("review_revision", Integer, nullable=False),
     Column("verdict", String(8)),  # good, defect
-    # Of the engine that scored: scores of other precisions do not compare.
+    # Of the engine: scores of different precisions do not compare.
     Column("precision", String(32), nullable=False),
-    # The columns after the id decide within the index whether a row is wanted at all.
+    # The columns after the id filter rows within the index.
     Index("ix_inspections_category", "category", "id", "decision", "verdict"),
     Index("ix_inspections_category_decision", "category", "decision", "id"),
     Index("ix_inspections_category_station", "category", "station", "id", "decision"),
@@ -94,7 +94,7 @@ inspections = Table(
     _index_where(
         "ix_inspections_idempotency_key", "idempotency_key IS NOT NULL", "idempotency_key", "key_id"
     ),
-    # For retention: who else has a picture, and the oldest that still have one.
+    # For retention: other inspections with the same image, and the oldest that still have one.
     Index("ix_inspections_image_sha256", "image_sha256"),
     Index(
         "ix_inspections_pictured",
@@ -156,21 +156,21 @@ audit = Table(
     Column("request_id", String(128)),
 )
 
-# One row, made when a server first opens the database: which history this is.
+# One row with the id of this history, created when a server first opens the database.
 identity = Table("identity", metadata, Column("id", String(36), primary_key=True))
 
 retention = Table(
     "retention",
     metadata,
     Column("decision", String(8), primary_key=True),
-    # Inspections with the decision from before this time were to go in the last pass by age.
+    # The last pass by age deleted inspections from before this time.
     Column("last_before_ms", BigInteger, nullable=False),
-    # Some from before this time are gone: counts are comparable only after it. Null as long as all are there.
+    # Counts are complete only after this time. Null while nothing was deleted.
     Column("deleted_before_ms", BigInteger),
 )
 
-# What happened, in the order in which it was committed: see app/events/log.py. Complete in itself, so that it
-# can be told when retention has removed the inspection. The oldest are deleted, never the newest.
+# Events in the order of their commits, see app/events/log.py. Each is complete in itself, so that it can be
+# sent after retention has removed the inspection. The oldest are deleted, never the newest.
 events = Table(
     "events",
     metadata,
@@ -182,7 +182,7 @@ events = Table(
     Column("data", Text, nullable=False),  # JSON
 )
 
-# How far each sink has got in `events`: all up to `number` has been delivered, or given up.
+# Position of each sink in `events`: all events up to `number` were delivered or given up.
 deliveries = Table(
     "deliveries",
     metadata,
@@ -190,7 +190,7 @@ deliveries = Table(
     Column("number", BigInteger, nullable=False),
 )
 
-# Events that a sink has given up, as long as `events` has them.
+# Events that a sink gave up, as long as `events` has them.
 failed_deliveries = Table(
     "failed_deliveries",
     metadata,

@@ -1,1 +1,1 @@
-"""What every request passes before its route."""
+"""ASGI middleware: request context, authentication, limits and connection handling."""

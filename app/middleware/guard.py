@@ -1,4 +1,4 @@
-"""Who may come in: every request passes here before any route sees it."""
+"""Authentication of every request before its route."""
 
 import hmac
 import logging
@@ -26,34 +26,33 @@ from app.settings import Settings
 logger = logging.getLogger("flowgauge.guard")
 
 LOGIN: Final = "/login"
-# Nothing here tells or changes anything. /login looks at the key in its body by itself.
+# Public paths, which reveal and change nothing. /login checks the key in its body itself.
 _HEALTH: Final = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 OPEN: Final = frozenset({*_HEALTH, "/docs", "/openapi.json", LOGIN})
-# These read their body by themselves, under limits of their own.
+# Routes that read their body themselves, with limits of their own.
 UPLOADS: Final = re.compile(
     r"POST (/v1/models/[^/]+/(predict|predict:batch|versions/[^/]+/predict|versions|calibrations)"
     r"|/v2/models/[^/]+(/versions/[^/]+)?/infer)",
     re.DOTALL,
 )
-# What proxies say of whom they ask for. A service without keys asks for nothing more: it refuses them all.
+# Headers of forwarding proxies. A service without keys refuses requests that have one.
 FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "via")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guard:
-    """ASGI middleware: says who a request comes from, or answers 401, 403, 408, 413 or 429 itself.
+    """ASGI middleware that identifies the caller, or answers 401, 403, 408, 413 or 429.
 
-    What it lets through has `request.state.caller`, and `request.state.session`, the secret of the session
-    that it came with or None. Routes say which permission they need (app/auth/access.py).
+    It sets `request.state.caller`, and `request.state.session`: the secret of the request's session, or None.
+    Routes declare the permission they need (app/auth/access.py).
 
-    A request with a key proves that its sender knows the key. A session, or a service without keys, takes
-    whatever a browser sends, and a browser sends what any page on the internet asks it to. So those requests
-    must come from our own pages: Origin, if there is one, names the host that was asked; a write with a
-    session carries its CSRF token; and a service without keys on this machine alone answers to the names of
-    this machine alone, or a page could reach it by a name of its own (DNS rebinding).
+    A key in a header proves that the sender knows it. With a session, or without keys, any page on the
+    internet can make a browser send requests. So these requests must come from our own pages. Origin, if
+    present, must name the requested host. A write with a session must carry its CSRF token. A service without
+    keys on this machine answers only to names of this machine, against DNS rebinding.
 
     Args:
-        app: what is guarded; its state has the keyring.
+        app: the protected application; its state has the keyring.
         settings: of the service.
     """
 
@@ -79,21 +78,21 @@ class Guard:
     def _admit(self, request: Request) -> None:
         headers, path = request.headers, request.scope["path"]
         if "upgrade" in headers and "content-length" in headers:
-            # uvicorn takes the body for the other protocol's, and would hand on an empty one.
+            # uvicorn treats the body as the other protocol's and passes on an empty one.
             raise Problem(
                 "invalid-request",
                 f"A request with a body cannot become {headers['upgrade'][:64]!r}: send it by HTTP/1.1 "
                 "alone, as Java's HttpClient does with version(HTTP_1_1).",
             )
-        # Style sheets and scripts, which the login page needs too, tell nothing either.
+        # Static files are public: the login page needs them.
         if path not in OPEN and not path.startswith(login_redirect.STATIC):
             request.state.caller, request.state.session = self._identify(request)
         elif path == LOGIN and request.method not in SAFE_METHODS:
-            # Otherwise a page could log a browser in with a key of its own, and see what is done with it.
+            # Otherwise a foreign page could log a browser in with its own key and watch its actions.
             _require_same_origin(headers)
 
     def _identify(self, request: Request) -> tuple[Caller, str | None]:
-        """Find who a request comes from, and the secret of its session."""
+        """Return the caller of a request, and the secret of its session."""
         try:
             key, session = _find_key(request)
         except Problem as problem:
@@ -105,10 +104,13 @@ class Guard:
             _require_same_origin(request.headers)
         if session is not None and request.method not in SAFE_METHODS:
             _require_csrf_token(request.headers, session)
-        return (ANONYMOUS if key is None else self._welcome(key)), session
+        if key is None:
+            return ANONYMOUS, session
+        self._apply_rate_limit(key)
+        return key.caller, session
 
-    def _welcome(self, key: ApiKey) -> Caller:
-        """Count a request of a key against its limit."""
+    def _apply_rate_limit(self, key: ApiKey) -> None:
+        """Count a request against the key's limit, or raise the problem rate-limited."""
         limit = key.requests_per_minute or self._settings.requests_per_minute
         if limit is not None and (wait := self._requests.take(key.id, limit)) > 0:
             seconds = math.ceil(wait)
@@ -117,10 +119,9 @@ class Guard:
                 f"The key's limit of {limit} requests a minute is reached; try again in {seconds} s.",
                 seconds,
             )
-        return key.caller
 
     def _require_this_machine(self, request: Request) -> None:
-        """Without keys, a request to an address of this machine comes from it, and calls it by its name."""
+        """Without keys, refuse a request to a loopback address from elsewhere or by a foreign host name."""
         server = request.scope.get("server")
         if self._settings.allow_unauthenticated_network or (server and not is_loopback(server[0])):
             return
@@ -129,16 +130,16 @@ class Guard:
         if name is None or not is_loopback(name[1].strip("[]").lower()):
             raise Problem(
                 "forbidden",
-                f"There are no keys, so the Host must be this machine, as 127.0.0.1; it was {host[:64]!r}.",
+                f"There are no keys, so Host must be this machine, such as 127.0.0.1; it was {host[:64]!r}.",
             )
-        # Told by a proxy on this machine, whether or not FLOWGAUGE_TRUSTED_PROXIES has it.
-        forwarded = any(name in request.headers for name in FORWARDED)
-        if forwarded or (request.client and not is_loopback(request.client.host)):
-            raise Problem("forbidden", "There are no keys, so nobody but this machine may use the service.")
+        # Sent by a proxy on this machine, whether or not FLOWGAUGE_TRUSTED_PROXIES lists it.
+        is_forwarded = any(name in request.headers for name in FORWARDED)
+        if is_forwarded or (request.client and not is_loopback(request.client.host)):
+            raise Problem("forbidden", "There are no keys, so only this machine may use the service.")
 
 
 def is_still_allowed(scope: Scope) -> bool:
-    """Whether a request that was let through would be again, now: its key may have been revoked."""
+    """Return False if the key or session of an accepted request is no longer valid."""
     try:
         _find_key(Request(scope))
     except Problem:
@@ -147,10 +148,10 @@ def is_still_allowed(scope: Scope) -> bool:
 
 
 def _find_key(request: Request) -> tuple[ApiKey | None, str | None]:
-    """Find the key that a request came with, and the secret of its session; None where there are no keys.
+    """Return the key of a request and the secret of its session; None if there are no keys.
 
-    A key goes before a cookie, which a browser sends unasked. A key in the address is never looked for, as
-    addresses are kept in logs and histories.
+    A key takes precedence over a cookie, which a browser always sends. A key in the URL is ignored: URLs end
+    up in logs and histories.
 
     Raises:
         Problem: unauthenticated.
@@ -159,7 +160,7 @@ def _find_key(request: Request) -> tuple[ApiKey | None, str | None]:
     key = request.headers.get(KEY_HEADER)
     if key is None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        # Other schemes are for others, such as a proxy that asks for a password.
+        # Other schemes belong to others, such as a proxy with passwords.
         key = token if scheme.lower() == "bearer" else None
     if key is not None:
         return keyring.require_key(key.strip()), None
@@ -167,20 +168,20 @@ def _find_key(request: Request) -> tuple[ApiKey | None, str | None]:
         return None, None
     secret = request.cookies.get(COOKIE)
     if secret is None:
-        how = f"Send a key as {KEY_HEADER} or as Authorization: Bearer, or log in at {LOGIN}."
-        raise Problem("unauthenticated", how)
+        hint = f"Send a key as {KEY_HEADER} or as Authorization: Bearer, or log in at {LOGIN}."
+        raise Problem("unauthenticated", hint)
     return keyring.require_session(secret), secret
 
 
 def _require_same_origin(headers: Headers) -> None:
-    """Origin, where it is sent, must name the host that was asked.
+    """Refuse a request whose Origin names another host.
 
-    Hosts are compared without the scheme: behind a proxy that ends TLS they differ.
+    The scheme is not compared: it differs behind a proxy that terminates TLS.
     """
     host = headers.get("host", "").lower()
     for origin in headers.getlist("origin"):
-        _, separator, theirs = origin.lower().partition("://")
-        if not separator or theirs != host:
+        _, separator, origin_host = origin.lower().partition("://")
+        if not separator or origin_host != host:
             raise Problem("forbidden", f"Pages of {origin[:64]!r} may not use this service.")
 
 

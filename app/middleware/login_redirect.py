@@ -1,4 +1,4 @@
-"""Addresses of pages, and the way to the login for whoever is not logged in."""
+"""Redirection of browsers without a session to the login page."""
 
 import re
 from typing import Final
@@ -14,7 +14,7 @@ _PAGE: Final = re.compile(r"/((inspect|inspections|scores|models|report)(/[!->@-
 
 
 def to_login(scope: Scope, login: str) -> Response | None:
-    """Redirect a browser that asked for a page to the login; None for anybody else.
+    """Redirect a browser that asks for a page to the login page; return None for other clients.
 
     Args:
         scope: of a request without a valid key or session.
@@ -22,12 +22,12 @@ def to_login(scope: Scope, login: str) -> Response | None:
     """
     if scope["method"] != "GET" or "text/html" not in ", ".join(Headers(scope=scope).getlist("accept")):
         return None
-    wanted = b"?".join(filter(None, (scope["raw_path"], scope["query_string"]))).decode("latin-1")
-    if not _PAGE.fullmatch(wanted):
+    address = b"?".join(filter(None, (scope["raw_path"], scope["query_string"]))).decode("latin-1")
+    if not _PAGE.fullmatch(address):
         return None
-    return RedirectResponse(f"{login}?next={quote(wanted, safe='/')}", 303)
+    return RedirectResponse(f"{login}?next={quote(address, safe='/')}", 303)
 
 
 def local(address: str | None) -> str:
-    """Return an address if it is one of our pages, and the first page otherwise."""
+    """Return an address if it is one of our pages, otherwise the start page."""
     return address if address and _PAGE.fullmatch(address) else "/"

@@ -1,27 +1,27 @@
-"""How often a key may ask: token buckets."""
+"""Rate limits by token buckets."""
 
 import time
 from collections.abc import Callable
 
 
 class TokenBuckets:
-    """A token bucket for each name: so many requests a minute on average, and at once after a pause.
+    """One token bucket per name: a limit of requests a minute, all at once after a pause.
 
-    Used from the event loop's thread alone, so it needs no lock.
+    Used only in the event loop's thread, so it needs no lock.
 
     Args:
-        clock: seconds from any beginning.
+        clock: returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when there were so many
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and the time of that count
 
     def take(self, name: str, per_minute: int) -> float:
-        """Take a token from a name's bucket, which holds `per_minute` and gets as many in a minute.
+        """Take a token from a name's bucket, which holds `per_minute` and refills in a minute.
 
         Returns:
-            0 if there was one; else the seconds until there is.
+            0 if there was a token; otherwise the seconds until there is one.
         """
         now, rate = self._clock(), per_minute / 60
         tokens, filled = self._buckets.get(name, (per_minute, now))

@@ -1,4 +1,4 @@
-"""What every request has, whatever becomes of it: an id, a line in the log, a count, and a safe answer."""
+"""Request ids, log lines, metrics and security headers of every request."""
 
 import logging
 import re
@@ -19,14 +19,14 @@ from app.telemetry.metrics import Telemetry
 logger = logging.getLogger("flowgauge.requests")
 
 HEADER = "X-Request-ID"
-# What may go into a log line and back into a header without doubt.
+# Ids that are safe in a log line and in a header.
 _VALID = re.compile(r"[A-Za-z0-9._:@+=/-]{1,128}")
-# What a browser may do with an answer, where its route says nothing else.
+# Headers for browsers, unless the route sets them.
 _SECURITY: Final = {
     "X-Content-Type-Options": "nosniff",
     # Not no-referrer: with it a browser says "Origin: null" even to the page's own host.
     "Referrer-Policy": "same-origin",
-    # Without keys, no other site may show pictures of this one.
+    # Without keys, no other site may show images of this one.
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -34,18 +34,17 @@ _SECURITY: Final = {
 
 
 class RequestContext:
-    """ASGI middleware: the request id, the log, headers for browsers, and 500 for what was not foreseen.
+    """ASGI middleware for request ids, the log, headers for browsers, and 500 for unexpected errors.
 
-    A client's `X-Request-ID` is kept when it is 1 to 128 of `A-Z a-z 0-9 . _ : @ + = / -`;
-    otherwise, or when there is none, a new one is made. It is `request.state.request_id` and is on
-    every response.
+    A client's `X-Request-ID` is used if it is 1 to 128 of `A-Z a-z 0-9 . _ : @ + = / -`; otherwise a new one
+    is made. It is `request.state.request_id` and a header of every response.
 
-    While the server is stopping, every response also tells the client to close the connection.
+    While the server stops, every response also tells the client to close the connection.
 
     Args:
-        app: what answers.
+        app: the application.
         telemetry: counts the requests.
-        draining: whether the server is stopping.
+        draining: true while the server stops.
     """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, draining: Draining) -> None:
@@ -58,8 +57,8 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         start = time.perf_counter()
-        given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if _VALID.fullmatch(given) else uuid.uuid4().hex
+        sent_id = Headers(scope=scope).get(HEADER, "")
+        request_id = sent_id if _VALID.fullmatch(sent_id) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         token = logs.REQUEST_ID.set(request_id)
         status = 0
@@ -79,10 +78,10 @@ class RequestContext:
         try:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
-            pass  # nobody is left to be answered
+            pass  # no client is left to answer
         except Exception as error:
             problem = problem_responses.to_problem(error)
-            if status:  # the answer has begun and can only be cut off
+            if status:  # the response has started and can only be cut off
                 raise
             await problem_responses.problem_response(Request(scope), problem)(scope, receive, send_with_id)
         finally:
@@ -90,14 +89,14 @@ class RequestContext:
             logs.REQUEST_ID.reset(token)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        # Both are written into the scope further in, by the router and by whoever found the problem.
+        # The router and `problem_responses` add these to the scope.
         route: str | None = getattr(scope.get("route"), "path_format", None)
         problem: problems.ProblemName | None = scope["state"].get("problem")
         self._telemetry.count_request(route, scope["method"], status, seconds, problem)
         caller = scope["state"].get("caller")
         fields = {
             "method": scope["method"],
-            # The raw path is ASCII without control characters: no line of the log can be forged with it.
+            # The raw path is ASCII without control characters, so it cannot forge a log line.
             "path": scope["raw_path"].decode("latin-1"),
             "route": route,
             "status": status or None,

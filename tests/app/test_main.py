@@ -24,7 +24,7 @@ def test_a_misspelt_variable_is_told(
     app = create_app(Settings(models=tmp_path / "models", history=tmp_path / "history"))
     with caplog.at_level(logging.WARNING), TestClient(app):
         pass
-    assert "FLOWGAUGE_RETENTION_PAS_DAYS is no setting and changes nothing" in caplog.text
+    assert "FLOWGAUGE_RETENTION_PAS_DAYS is not a setting and has no effect" in caplog.text
 
 
 def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:

@@ -38,8 +38,8 @@ def test_variables_that_nothing_reads_are_named() -> None:
     known = dict.fromkeys(["FLOWGAUGE_PORT", "flowgauge_host", "FLOWGAUGE_RUNS", "FLOWGAUGE_DEBUG", "X"], "")
     assert unknown_variables(known) == []
     assert unknown_variables({**known, "FLOWGAUGE_MODLES": "m", "flowgauge_qqq": ""}) == [
-        "FLOWGAUGE_MODLES is no setting and changes nothing; is FLOWGAUGE_MODELS meant?",
-        "flowgauge_qqq is no setting and changes nothing",
+        "FLOWGAUGE_MODLES is not a setting and has no effect; did you mean FLOWGAUGE_MODELS?",
+        "flowgauge_qqq is not a setting and has no effect",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `Database.upgrade` gives."""
+"""Run the migrations on the connection of `Database.upgrade`."""
 
 from alembic import context
 

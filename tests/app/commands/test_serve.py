@@ -230,7 +230,7 @@ def test_speaks_tls_and_hears_of_clients_from_a_proxy_that_is_named(
         assert started.get("/health/live").status_code == 200
         with pytest.raises(httpx.RemoteProtocolError):
             httpx.get(f"http{started.url.removeprefix('https')}/health/live", timeout=120, trust_env=False)
-        assert "can be read on the way" not in started.log
+        assert "can be read on the network" not in started.log
         headers = {"X-Forwarded-For": "192.0.2.7"}
         assert started.get("/v1/session", headers=headers).status_code == 401
         assert started.get("/v1/session", headers={**headers, "X-API-Key": key}).status_code == 200
@@ -243,7 +243,7 @@ def test_warns_where_keys_can_be_read_on_the_way() -> None:
         host="192.0.2.1", retention_reject_days=1, retention_review_days=1, retention_pass_days=1
     )
     [warning] = setting_warnings(network)
-    assert "can be read on the way" in warning
+    assert "can be read on the network" in warning
     assert warning.endswith("192.0.2.1.")
     files = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
     assert setting_warnings(network.model_copy(update=files)) == []
@@ -266,7 +266,7 @@ def test_logs_for_programs_are_json_and_say_what_is_set_and_what_it_will_cost(
     assert set(said) == set(Settings.model_fields)
     assert (said["max_batch"], said["retention_bytes"], said["threads"]) == (5, None, 1)
     warned = [entry["message"] for entry in entries if entry["level"] == "WARNING"]
-    for warning in ("nothing limits the history", "can be read on the way"):
+    for warning in ("nothing limits the history", "can be read on the network"):
         assert len([text for text in warned if warning in text]) == 1
 
 
@@ -277,7 +277,7 @@ def test_warns_of_a_history_that_nothing_limits() -> None:
     [warning] = setting_warnings(load_settings(**some))
     assert warning.endswith("Set FLOWGAUGE_RETENTION_BYTES, or FLOWGAUGE_RETENTION_REJECT_DAYS.")
     [warning] = setting_warnings(load_settings(retention_bytes=1_000_000_000, **some))
-    assert "nothing limits the rows of the history" in warning
+    assert "nothing limits the database rows" in warning
     assert warning.endswith("Set FLOWGAUGE_RETENTION_REJECT_DAYS.")
     assert setting_warnings(load_settings(retention_reject_days=3650, **some)) == []
 

@@ -275,7 +275,7 @@ def test_damaged_file_is_told_with_the_way_out(tmp_path: Path, damage: Callable[
         read_all()
     damaged.close()
     assert "flowgauge backup restore" in str(caught.value)
-    assert "the old folder's journal alone" in str(caught.value)
+    assert "only in the old folder's journal" in str(caught.value)
 
 
 @pytest.mark.parametrize("replaced", [False, True])

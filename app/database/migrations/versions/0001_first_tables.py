@@ -1,6 +1,6 @@
 """The first tables, as app/database/tables.py declares them.
 
-The step that changes them after a release writes them out here as they were.
+A migration that changes them after a release must first copy their old declarations to this file.
 """
 
 from alembic import op
