@@ -1,7 +1,7 @@
-"""The events of the service in its database, numbered in the order in which they were committed.
+"""The log of events in the database, numbered in the order of commits.
 
-Ids of inspections cannot stand for that order: they are made before the journal, and what is older may be
-filed later. Whoever has read up to a number finds everything else after it.
+Ids of inspections do not give that order: they are made before the journal entry, and an older inspection may
+be filed later. A reader that has read up to a number finds all other events after it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,11 +23,11 @@ class NewEvent:
     """An event before it has its number.
 
     Attributes:
-        kind: what happened.
-        category: what it was about.
-        station: where the inspection was made, if it is about one.
-        decision: of the inspection, if it is about one.
-        data: what goes over the wire, JSON on one line.
+        kind: of event.
+        category: of the model.
+        station: of the inspection, if it concerns one.
+        decision: of the inspection, if it concerns one.
+        data: JSON on one line, as sent to clients and sinks.
     """
 
     kind: Kind
@@ -39,16 +39,16 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class NumberedEvent(NewEvent):
-    """An event in its place: later ones have greater numbers."""
+    """An event in the log; later events have greater numbers."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class EventSelector:
-    """Which events are wanted: of one of these values in each column, None for all.
+    """A filter of events: one of the given values in each column, None for all.
 
-    An event without a station or decision is not wanted by whoever names one.
+    An event without a station or decision does not match a filter that names one.
     """
 
     category: frozenset[str] | None = None
@@ -56,25 +56,25 @@ class EventSelector:
     decision: frozenset[str] | None = None
     kind: frozenset[str] | None = None
 
-    def admits(self, event: NewEvent) -> bool:
-        """Whether an event is wanted."""
-        return all(getattr(event, column) in values for column, values in self._asked())
+    def matches(self, event: NewEvent) -> bool:
+        """Return True if the filter selects an event."""
+        return all(getattr(event, column) in values for column, values in self._constraints())
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """The same in SQL."""
-        return [_COLUMNS[column].in_(sorted(values)) for column, values in self._asked()]
+        """Return the filter as SQL conditions."""
+        return [_COLUMNS[column].in_(sorted(values)) for column, values in self._constraints()]
 
-    def _asked(self) -> Iterator[tuple[str, frozenset[str]]]:
+    def _constraints(self) -> Iterator[tuple[str, frozenset[str]]]:
         for column in ("category", "station", "decision", "kind"):
             if (values := getattr(self, column)) is not None:
                 yield column, values
 
 
 def append(connection: Connection, new: Sequence[NewEvent]) -> None:
-    """Number what happens in this transaction; it is an event when that is committed.
+    """Append events in a transaction; they become visible with its commit.
 
-    In PostgreSQL numbers are given before the commit: without the lock, which is held until then, a smaller
-    number could appear after a greater one was read. SQLite has one writer at a time anyway.
+    PostgreSQL assigns numbers before the commit. Without the lock, which lasts until the commit, a smaller
+    number could appear after a greater one was read. SQLite has one writer at a time.
     """
     if not new:
         return
@@ -87,19 +87,19 @@ def read(
     connection: Connection,
     after: int,
     limit: int,
-    wanted: EventSelector | None = None,
+    selector: EventSelector | None = None,
     until: int | None = None,
 ) -> list[NumberedEvent]:
-    """The oldest events after a number, in their order.
+    """Read the oldest events after a number, in order.
 
     Args:
-        connection: where to read.
+        connection: to the database.
         after: a number.
-        limit: how many at most.
-        wanted: which of them; None for all.
-        until: the last number to look at; None for all. Where hardly any are wanted, it bounds the time.
+        limit: maximum number of events.
+        selector: selects the events; None for all.
+        until: the last number to scan; None for no limit. It bounds the time if few events match.
     """
-    conditions = [] if wanted is None else wanted.conditions()
+    conditions = [] if selector is None else selector.conditions()
     if until is not None:
         conditions.append(_COLUMNS.number <= until)
     query = select(events).where(_COLUMNS.number > after, *conditions).order_by(_COLUMNS.number).limit(limit)
@@ -107,27 +107,27 @@ def read(
 
 
 def newest_number(connection: Connection) -> int:
-    """The number of the newest event; 0 where there is none."""
+    """Return the number of the newest event; 0 if there is none."""
     return connection.scalar(select(func.max(_COLUMNS.number))) or 0
 
 
 def last_deleted(connection: Connection) -> int:
-    """Events up to this number are no longer kept; all later ones are."""
+    """Return the number of the last deleted event; all later ones are stored."""
     oldest = connection.scalar(select(func.min(_COLUMNS.number)))
     return 0 if oldest is None else oldest - 1
 
 
-def trim(connection: Connection, keep: int, most: int) -> int:
-    """Delete all but the newest events, and what is known of their failed deliveries.
+def trim(connection: Connection, keep: int, limit: int) -> int:
+    """Delete the oldest events and their failed deliveries.
 
     Args:
-        connection: of a transaction that may write.
-        keep: how many stay, at least 1: the newest one's number is where the next goes on.
-        most: that are deleted now.
+        connection: of a write transaction.
+        keep: number of newest events to keep, at least 1: the next number follows the newest one's.
+        limit: maximum number of events to delete now.
 
     Returns:
-        How many were deleted.
+        The number of deleted events.
     """
-    end = min(newest_number(connection) - keep, last_deleted(connection) + most)
+    end = min(newest_number(connection) - keep, last_deleted(connection) + limit)
     connection.execute(delete(failed_deliveries).where(failed_deliveries.c.number <= end))
     return connection.execute(delete(events).where(_COLUMNS.number <= end)).rowcount

@@ -1,4 +1,4 @@
-"""What happens in the service, as events."""
+"""Constructors of events for inspections, reviews and audited actions."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -16,35 +16,35 @@ _TUNED: Final[Mapping[str, Literal["rates", "calibration", "region"]]] = {
 
 
 def inspection_event(row: Mapping[str, Any]) -> NewEvent:
-    """An inspection is in the history.
+    """Make the event of a stored inspection.
 
     Args:
         row: of the table `inspections`.
     """
     links = links_of(row["id"])
-    known = {"inspection_id": row["id"], "created_at": clock.iso(row["created_ms"]), "links": links}
-    data = InspectionEvent.model_validate({**row, **known})
+    fields = {"inspection_id": row["id"], "created_at": clock.iso(row["created_ms"]), "links": links}
+    data = InspectionEvent.model_validate({**row, **fields})
     return NewEvent("inspection", data.category, data.station, data.decision, data.model_dump_json())
 
 
 def review_event(
     row: Mapping[str, Any], created_ms: int, revision: int, verdict: Literal["good", "defect"]
 ) -> NewEvent:
-    """An inspection was reviewed.
+    """Make the event of a review.
 
     Args:
         row: of the inspection: id, category, station and decision.
-        created_ms: when.
+        created_ms: time of the review.
         revision: of the review.
         verdict: of the review.
     """
-    said = {"created_at": clock.iso(created_ms), "revision": revision, "verdict": verdict}
-    data = ReviewEvent.model_validate({**row, "inspection_id": row["id"], **said})
+    fields = {"created_at": clock.iso(created_ms), "revision": revision, "verdict": verdict}
+    data = ReviewEvent.model_validate({**row, "inspection_id": row["id"], **fields})
     return NewEvent("review", data.category, data.station, data.decision, data.model_dump_json())
 
 
 def act_events(action: str, target: str, detail: Mapping[str, Any], created_ms: int) -> list[NewEvent]:
-    """What an act that was done, as the audit log has it, means for those who hear; mostly nothing."""
+    """Make the events of a completed action in the audit log; most actions have none."""
     category, _, version = target.partition("/")
     at = clock.iso(created_ms)
     if action == "model.serves":

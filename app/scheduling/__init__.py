@@ -1,1 +1,1 @@
-"""Who is served when: admission, fair queues, the model thread and pools of worker threads."""
+"""Admission, fair queues, the model thread and worker threads."""

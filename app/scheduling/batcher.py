@@ -1,4 +1,4 @@
-"""The model thread: images of all categories wait in one fair queue and are scored in batches."""
+"""The model thread, which scores images of all categories from one fair queue in batches."""
 
 import asyncio
 import logging
@@ -24,18 +24,18 @@ from flows.fastflow.inference.scored_image import ScoredImage
 
 logger = logging.getLogger("flowgauge.batcher")
 
-# Called in the model thread after a batch with its images, its seconds, and the category of each image.
+# Called in the model thread after a batch with the number of images, the seconds and each image's category.
 BatchObserver = Callable[[int, float, Sequence[str]], None]
 
-# A batch is to take no longer: images of other groups wait for it. Larger ones gain nothing.
-_MOST_SECONDS: Final = 0.25
-# For the batch that runs when the server stops: requests have had their time before.
+# Target limit of a batch, because images of other groups wait for it. Larger batches gain nothing.
+_MAX_SECONDS: Final = 0.25
+# Wait for the current batch at the stop. Requests had their own time before.
 _CLOSE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The scores of an image, the seconds until its batch began and that it took, and its images."""
+    """The scores of an image, with the seconds it waited, and the seconds and size of its batch."""
 
     scored: ScoredImage
     waited: float
@@ -45,7 +45,7 @@ class BatchResult:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """An image that waits for its scores; arguments as of `Batcher.score`."""
+    """An image in the queue; arguments as for `Batcher.score`."""
 
     detector: Detector
     prepared: PreparedImage
@@ -55,24 +55,25 @@ class Job:
 
     @property
     def category(self) -> str:
-        """The model's."""
+        """The category of the model."""
         return self.detector.manifest.category
 
     @property
     def tiles(self) -> int:
-        """Rows of a batch that the image takes."""
+        """Number of rows of a batch that the image takes."""
         return len(self.prepared.layout)
 
     @property
     def is_large(self) -> bool:
-        """Whether the image needs passes of the backbone to itself."""
+        """True if the image needs its own passes of the backbone."""
         return self.tiles > self.detector.scorer.chunk
 
     @cached_property
     def group(self) -> Hashable:
-        """Only jobs of one group share a batch: same backbone, same input size."""
+        """Key of jobs that can share a batch: same backbone, same input size."""
         extractor = self.detector.scorer.extractor
-        # By name, too: another architecture may have tensors of the same shapes, and pad or scale otherwise.
+        # With the name: another architecture may have tensors of the same shapes but pad or scale
+        # differently.
         backbone = extractor.name, extractor.weights_sha256, extractor.out_indices
         return backbone, extractor.mean, extractor.std, self.detector.manifest.input_size
 
@@ -80,23 +81,24 @@ class Job:
 class Batcher:
     """Scores images in one thread.
 
-    A batch holds images of any categories whose models share the backbone and the input size. Nothing waits
-    for a batch to fill: while one is computed, the next one gathers. Categories share the thread by time, see
-    `FairQueue`. How much may wait is bounded by the caller, see `Admission`.
+    A batch can mix categories whose models share the backbone and the input size. No image waits for a batch
+    to fill: the next batch forms while one is computed. Categories share the thread by time, see `FairQueue`.
+    The caller limits the queue, see `Admission`.
 
     Args:
-        max_batch: images scored together, at most; one of several tiles counts as so many.
+        max_batch: limit on images scored together; each tile counts as one.
         observer: called after each batch.
 
     Attributes:
-        lost: why the device computes no more, for only a new process helps then; None while it does.
-        passes: batches so far, the one that runs included; each is a pass of a backbone.
+        lost: the reason why the device no longer computes, after which only a restart helps; None while it
+            does.
+        passes: number of batches so far, including the current one; each is a pass of a backbone.
     """
 
     def __init__(self, max_batch: int, observer: BatchObserver | None = None) -> None:
         self._max_batch = max_batch
         self._observer = observer
-        self._changed = threading.Condition()  # guards all that follows
+        self._changed = threading.Condition()  # guards the attributes below
         self._queue = FairQueue[Job]()
         self._running: list[Job] = []
         self._began = 0.0
@@ -104,21 +106,21 @@ class Batcher:
         self._batch_seconds = MovingAverage()
         self.lost: str | None = None
         self.passes = 0
-        # A daemon: a server whose start fails after this must be able to end.
+        # A daemon, so that a server whose start fails can exit.
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
     async def score(
         self, detector: Detector, prepared: PreparedImage, region: NDArray[np.bool_] | None = None
     ) -> BatchResult:
-        """Score an image, or raise what the model raised over it, computed alone.
+        """Score an image, or raise the model's error for this image alone.
 
-        If this is cancelled before the image's batch begins, it is never computed.
+        An image cancelled before its batch starts is never computed.
 
         Args:
             detector: the model.
             prepared: from `detector.prepare`.
-            region: the region of interest, (height, width) of its map; by default everything.
+            region: the region of interest, (height, width) of its map; by default the whole map.
         """
         job = Job(detector, prepared, region, Future(), time.monotonic())
         with self._changed:
@@ -134,53 +136,54 @@ class Batcher:
 
     @property
     def pending(self) -> int:
-        """Images that wait or are being scored."""
+        """Number of images that wait or are being scored."""
         with self._changed:
             return len(self._queue) + len(self._running)
 
     def require_alive(self) -> None:
-        """Raise the problem model-loading where nothing is answered until the process is restarted."""
+        """Raise the problem model-loading if the device is lost until a restart."""
         if self.lost is not None:
             raise Problem("model-loading", self.lost)
 
     def expected_wait(self) -> float:
-        """Estimate the seconds until all that waits or runs is scored."""
+        """Estimate the seconds until all waiting and current images are scored."""
         with self._changed:
             return self._remaining() + sum(self._queue.work().values())
 
     def expected_seconds(self, category: str, images: int, held: Mapping[str, int]) -> float:
-        """Estimate in how many seconds so many more images of a category would be scored.
+        """Estimate the seconds until `images` more images of a category would be scored.
 
-        Of the images that the service holds, by category, some have not come here yet, and some wait here:
-        counted twice, they stand for decoding, drawing and sending, which take time, too. 0 while there are
-        none, whatever was measured before: only an accepted image can correct a wrong estimate.
+        `held` counts the images that the service holds, by category. Images in the queue count twice, to
+        allow for decoding, drawing and sending. The estimate is 0 without any images: only an accepted image
+        can correct a wrong estimate.
         """
         with self._changed:
             if not (self._queue or self._running or any(held.values())):
                 return 0.0
             before = self._queue.work_before(category, images, held)
-            # The answer comes with the batch, which others fill up.
+            # The answer comes at the end of the batch, which other images fill up.
             batch = min(sum(self._queue.work(held).values()), self._batch_seconds.value or 0.0)
             return self._remaining() + before + batch
 
     def close(self) -> None:
-        """Finish the batch that runs and end the thread; what still waits is never computed."""
+        """Finish the current batch and end the thread; waiting images are never computed."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join(_CLOSE_SECONDS)  # if it is not enough, the batch ends with the process
+        self._thread.join(_CLOSE_SECONDS)  # a longer batch ends with the process
 
     def _remaining(self) -> float:
         expected = sum(self._queue.cost(job.category) for job in self._running)
         return max(0.0, expected - (time.monotonic() - self._began))
 
     def _run(self) -> None:
-        # Between batches nothing refers to the last one, so that an unloaded model leaves memory.
+        # A function per batch: between batches, no local refers to the last one, so unloaded models are
+        # freed.
         while self._run_batch():
             pass
 
     def _run_batch(self) -> bool:
-        """Wait for images and score a batch of them. Return False once this is closed."""
+        """Wait for images and score a batch. Return False once the batcher is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
             if self._closed:
@@ -188,7 +191,7 @@ class Batcher:
             self._began = time.monotonic()
             self._take()
         jobs = [job for job in self._running if job.future.set_running_or_notify_cancel()]
-        jobs.sort(key=lambda job: id(job.detector))  # those of a model side by side
+        jobs.sort(key=lambda job: id(job.detector))  # group by model
         results = self._score(jobs) if jobs else []
         seconds = time.monotonic() - self._began
         self._settle(jobs, seconds)
@@ -202,29 +205,28 @@ class Batcher:
     def _take(self) -> None:
         """Move the next batch from the queue to `_running`.
 
-        It begins with the lane whose turn it is and takes in other lanes of its group, in their turn. Lanes
-        that are ahead of those of other groups are left out: they would have the time of others, in batches
-        that somebody else began.
+        It starts with the lane whose turn it is and adds lanes of the same group, in their order. Lanes ahead
+        of those of other groups are left out: they would use the time of other groups.
         """
         heads = self._queue.heads()
         group = next(iter(heads.values())).group
         others = (self._queue.start(name) for name, job in heads.items() if job.group != group)
-        latest_start = min(others, default=math.inf) + _MOST_SECONDS
+        latest_start = min(others, default=math.inf) + _MAX_SECONDS
         tiles, seconds = 0, 0.0
         while own := {name: job for name, job in heads.items() if job.group == group}:
             name, job = next(iter(own.items()))
             tiles += job.tiles
             seconds += self._queue.cost(name)
-            is_full = tiles > self._max_batch or seconds > _MOST_SECONDS
+            is_full = tiles > self._max_batch or seconds > _MAX_SECONDS
             is_ahead = self._queue.start(name) > latest_start
-            is_alone = job.is_large or any(one.is_large for one in self._running)
+            is_alone = job.is_large or any(other.is_large for other in self._running)
             if self._running and (is_full or is_ahead or is_alone):
                 return
             self._running.append(self._queue.pop(name))
             heads = self._queue.heads()
 
     def _score(self, jobs: Sequence[Job]) -> list[ScoredImage | Exception]:
-        """Score jobs together; where that fails, one by one, so that an image fails alone."""
+        """Score jobs together; on an error one by one, so that only the faulty image fails."""
         self.passes += 1
         try:
             return [*_score_together(jobs)]
@@ -232,14 +234,14 @@ class Batcher:
             if len(jobs) == 1:
                 device = jobs[0].detector.device
                 if self.lost is None and not can_compute(device):
-                    self.lost = f"{device} does not compute any more: the server must be restarted."
+                    self.lost = f"{device} no longer computes: restart the server."
                     logger.critical("%s", self.lost)
                 return [error]
-            logger.warning("a batch of %d failed; its images are tried one by one", len(jobs), exc_info=True)
+            logger.warning("a batch of %d failed; trying its images one by one", len(jobs), exc_info=True)
         return [result for job in jobs for result in self._score([job])]
 
     def _settle(self, jobs: Sequence[Job], seconds: float) -> None:
-        """Count the time of the jobs that were computed; those that nobody waited for cost nothing."""
+        """Count the time of the computed jobs; cancelled jobs cost nothing."""
         tiles = sum(job.tiles for job in jobs)
         with self._changed:
             for job in self._running:
@@ -253,7 +255,7 @@ class Batcher:
 
 @torch.inference_mode()
 def _score_together(jobs: Sequence[Job]) -> list[ScoredImage]:
-    """Score jobs of one group, those of a model side by side; or a large one alone."""
+    """Score jobs of one group, sorted by model; or one large job."""
     scorer = jobs[0].detector.scorer
     if jobs[0].is_large:
         [job] = jobs
@@ -270,11 +272,11 @@ def _score_together(jobs: Sequence[Job]) -> list[ScoredImage]:
 
 
 def can_compute(device: torch.device) -> bool:
-    """Whether a device still adds numbers: after some errors of CUDA it never does."""
+    """Return True if a device still adds numbers: after some CUDA errors it never does."""
     try:
         return bool((torch.ones(1, device=device) + 1).item() == 2)
     except torch.OutOfMemoryError:
-        return True  # others have filled it, for the moment
+        return True  # temporary: other processes use its memory
     except Exception:
         logger.exception("%s", device)
         return False

@@ -8,14 +8,14 @@ from app.errors.problems import Problem
 
 
 class ConcurrencyLimit:
-    """Limit how many holders there are at a time: streams, exports, drawings.
+    """A limit on concurrent holders, such as streams, exports and drawings.
 
-    One API key takes at most half, rounded up. Without keys, everybody shares the whole. Used in the event
-    loop alone.
+    One API key takes at most half, rounded up. Without keys, all callers share the limit. Used only in the
+    event loop.
 
     Args:
-        limit: holders at a time.
-        holders: what they do, for the refusal, such as "exports are being sent".
+        limit: maximum number of holders.
+        holders: their activity, for messages, such as "exports are being sent".
     """
 
     def __init__(self, limit: int, holders: str) -> None:
@@ -32,13 +32,12 @@ class ConcurrencyLimit:
         if key_id is not None and own >= (self._limit + 1) // 2:
             raise Problem(
                 "queue-full",
-                f"{own} {self._holders} with this key, and no key gets more than half of the limit; "
-                "try again later.",
+                f"{own} {self._holders} with this key, which may take half of the limit; try again later.",
             )
 
     @contextmanager
     def hold(self, key_id: str | None) -> Iterator[None]:
-        """Be one of the holders, by the caller's key if there are keys; or raise the problem queue-full."""
+        """Count as a holder inside this context, or raise the problem queue-full."""
         self.require_free(key_id)
         self.held += 1
         self._held_by_key[key_id] += 1

@@ -1,4 +1,4 @@
-"""Stopping without losing anything: what was accepted is finished, and nothing new begins."""
+"""Graceful stop: accepted requests finish, new ones are refused."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,11 @@ from app.errors.problems import Problem
 
 
 class Draining:
-    """Whether the server is stopping. It never turns back.
+    """The state of a graceful stop, which cannot be undone.
 
     Attributes:
-        at_end: called in the event loop when the port closes, to end answers that would never end.
+        begun: True once the server stops.
+        at_end: callbacks in the event loop when the port closes, to end endless responses.
     """
 
     def __init__(self) -> None:
@@ -17,6 +18,6 @@ class Draining:
         self.at_end: list[Callable[[], None]] = []
 
     def require_not_begun(self) -> None:
-        """Raise the problem draining when the server is stopping."""
+        """Raise the problem draining if the server stops."""
         if self.begun:
-            raise Problem("draining", "The server is stopping and takes nothing new. Send it again.")
+            raise Problem("draining", "The server is stopping and refuses new requests. Send it again.")

@@ -1,4 +1,4 @@
-"""Worker threads that categories share fairly."""
+"""A thread pool that categories share fairly."""
 
 import asyncio
 import threading
@@ -12,12 +12,12 @@ from app.scheduling.fair_queue import FairQueue
 
 T = TypeVar("T")
 
-_Job = tuple["Future[Any]", Callable[[], Any], float]  # with its time.perf_counter()
+_Job = tuple["Future[Any]", Callable[[], Any], float]  # future, function, time.perf_counter() at submission
 
 
 @dataclass(frozen=True)
 class TimedResult(Generic[T]):
-    """A result, the seconds it waited for a thread, and the seconds it took there."""
+    """A result with its seconds of waiting and of running."""
 
     value: T
     waited: float
@@ -27,11 +27,10 @@ class TimedResult(Generic[T]):
 class FairThreadPool:
     """Threads that categories share by time, see `FairQueue`.
 
-    A job whose await is cancelled before a thread takes it up is never run, and forgotten at once with all
-    that it holds. A job that fails fails alone.
+    A job cancelled before a thread takes it is never run, and freed at once. An error affects only its job.
 
     Args:
-        threads: jobs at a time.
+        threads: maximum number of concurrent jobs.
         name: of the threads.
     """
 
@@ -41,12 +40,12 @@ class FairThreadPool:
         self._queue = FairQueue[_Job]()
 
     def __len__(self) -> int:
-        """How many jobs wait for a thread."""
+        """The number of waiting jobs."""
         with self._lock:
             return len(self._queue)
 
     async def run(self, category: str, function: Callable[[], T]) -> TimedResult[T]:
-        """Call a function in a thread, when it is the category's turn."""
+        """Run a function in a thread at the category's turn."""
         future = Future[TimedResult[T]]()
         job = future, function, time.perf_counter()
         with self._lock:
@@ -59,10 +58,10 @@ class FairThreadPool:
                 self._queue.remove(category, job)
             raise
         finally:
-            del future, job, function  # a failure's traceback leads here, and would keep all that they hold
+            del future, job, function  # an error's traceback refers to this frame and would keep them alive
 
     def close(self) -> None:
-        """Finish what runs, drop what waits, end the threads."""
+        """Finish running jobs, drop waiting ones, and end the threads."""
         self._threads.shutdown(cancel_futures=True)
 
     def _run_next(self) -> None:

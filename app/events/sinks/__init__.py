@@ -1,1 +1,1 @@
-"""Deliver inspections to an MQTT broker and to webhooks, each at its own pace."""
+"""Delivery of inspections to an MQTT broker and to webhooks, each at its own pace."""

@@ -1,4 +1,4 @@
-"""An MQTT broker and the topics there: the settings, checked. Needs no MQTT library."""
+"""Settings of the MQTT broker and its topics. Needs no MQTT library."""
 
 import ssl
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from app.events.sinks.config import SinkError, tls_context
 from app.settings import Settings
 
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
-_MOST_BYTES: Final = 1024  # of a topic that is set; what stands in it makes it longer, and 65535 are possible
+_MAX_BYTES: Final = 1024  # of a topic template; MQTT allows 65535 bytes for the expanded topic
 
 
 @dataclass(frozen=True)
 class Broker:
-    """A broker, how to log in there, and what to publish to."""
+    """An MQTT broker with its login and topics."""
 
     host: str
     port: int
@@ -26,15 +26,15 @@ class Broker:
 
 
 def read_broker(settings: Settings) -> Broker | None:
-    """The broker that the settings name, if they do.
+    """Read the broker's settings; None if no broker is set.
 
     Raises:
-        SinkError: a setting is wrong, or lacks another one.
+        SinkError: a setting is wrong, or requires another one.
     """
     password = settings.mqtt_password
     if settings.mqtt_url is None:
         if settings.mqtt_user is not None or password is not None or settings.mqtt_ca is not None:
-            raise SinkError("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT are")
+            raise SinkError("other settings of MQTT need FLOWGAUGE_MQTT_URL, which is not set")
         return None
     host, port, is_encrypted = _read_url(settings.mqtt_url)
     if settings.mqtt_ca is not None and not is_encrypted:
@@ -45,7 +45,7 @@ def read_broker(settings: Settings) -> Broker | None:
         example = topic_of(settings.mqtt_topic, "line-3", "bottle", "PASS")
     except (LookupError, ValueError, AttributeError) as error:
         raise SinkError(
-            "FLOWGAUGE_MQTT_TOPIC may hold {station}, {category} and {decision}, and no other braces; got "
+            "FLOWGAUGE_MQTT_TOPIC may contain {station}, {category} and {decision}, no other braces; got "
             f"{settings.mqtt_topic!r}"
         ) from error
     _validate_topic("FLOWGAUGE_MQTT_TOPIC", example)
@@ -62,12 +62,12 @@ def read_broker(settings: Settings) -> Broker | None:
 
 
 def topic_of(template: str, station: str | None, category: str, decision: str | None) -> str:
-    """The topic of an inspection. What cannot be in a level becomes _; `none` stands for no station."""
+    """Build the topic of an inspection. Invalid characters of a level become _; no station becomes `none`."""
     return template.format(station=_level(station), category=_level(category), decision=_level(decision))
 
 
 def _level(text: str | None) -> str:
-    # / separates levels, + and # stand for many, $ is the broker's own; some refuse what is no character.
+    # / separates levels, + and # are wildcards, $ is reserved. Some brokers refuse unprintable characters.
     return "".join(c if c.isprintable() and c not in "/+#$" else "_" for c in text or "none")
 
 
@@ -79,8 +79,8 @@ def _read_url(url: str) -> tuple[str, int, bool]:
         raise SinkError(f"FLOWGAUGE_MQTT_URL cannot be read: {error}") from error
     if parts.username is not None or parts.password is not None:
         raise SinkError(
-            "FLOWGAUGE_MQTT_URL holds a user or a password, which would be in logs: set FLOWGAUGE_MQTT_USER "
-            "and FLOWGAUGE_MQTT_PASSWORD"
+            "FLOWGAUGE_MQTT_URL contains a user or a password, which logs would show: set "
+            "FLOWGAUGE_MQTT_USER and FLOWGAUGE_MQTT_PASSWORD"
         )
     if parts.scheme not in _PORTS or not parts.hostname or parts.path.strip("/") or parts.query:
         raise SinkError("FLOWGAUGE_MQTT_URL must look like mqtt://HOST:1883, or mqtts://HOST:8883 with TLS")
@@ -88,7 +88,7 @@ def _read_url(url: str) -> tuple[str, int, bool]:
 
 
 def _validate_topic(name: str, topic: str) -> None:
-    """Raise SinkError unless a setting's text is a topic to publish to."""
-    is_short = 0 < len(topic.encode(errors="replace")) <= _MOST_BYTES
+    """Raise SinkError unless a setting is a valid topic to publish to."""
+    is_short = 0 < len(topic.encode(errors="replace")) <= _MAX_BYTES
     if not is_short or topic.startswith("$") or not topic.isprintable() or set(topic) & set("+#"):
-        raise SinkError(f"{name} must be a topic without + and #, not beginning with $; got {topic[:80]!r}")
+        raise SinkError(f"{name} must be a topic without + and #, not starting with $; got {topic[:80]!r}")

@@ -1,24 +1,24 @@
-"""What the settings of all sinks share."""
+"""Shared by the settings of all sinks: their error, and TLS."""
 
 import ssl
 from pathlib import Path
 
 
 class SinkError(ValueError):
-    """A sink cannot be used as it was asked for; the message says why and what to do, without secrets."""
+    """The settings of a sink are wrong. The message shows no secrets."""
 
 
 def tls_context(ca: Path | None, setting: str) -> ssl.SSLContext:
-    """TLS that trusts the authority of a PEM file, or those that the system trusts.
+    """Make a TLS context that trusts the authorities of a PEM file, or the system's.
 
     Args:
-        ca: the file; None for the system's.
-        setting: what names it, for people.
+        ca: the file; None for the system's authorities.
+        setting: the setting that names it, for messages.
 
     Raises:
         SinkError: it is no readable PEM file.
     """
     try:
         return ssl.create_default_context(cafile=ca)
-    except (OSError, ValueError) as error:  # ValueError: what cannot be a path
+    except (OSError, ValueError) as error:  # ValueError: an impossible path
         raise SinkError(f"{setting} is no readable PEM file: {ca}: {error}") from error

@@ -1,8 +1,8 @@
-"""Delivery of events to a sink: at least once, in order by station, however often either side stops.
+"""Delivery of events to a sink: at least once, in order for each station.
 
-Events are read from the history's database by a position that is kept there too. A page of them is delivered,
-stations side by side and each in its order, then the position moves on. So after any end of the process what
-may have been delivered is delivered again, and says so: it is in the first page after the start.
+Events are read from the database after a position that is stored there too. A page is delivered, stations in
+parallel and each in order; then the position advances. After a restart, events that may have been delivered
+before are in the first page: they are delivered again and marked as redelivered.
 """
 
 import asyncio
@@ -27,63 +27,64 @@ logger = logging.getLogger("flowgauge.sinks")
 T = TypeVar("T")
 
 _PAGE: Final = 64
-_STATIONS_AT_ONCE: Final = 8
+_MAX_STATIONS: Final = 8  # delivered in parallel
 FIRST_DELAY: Final = 0.5  # seconds
-LONGEST_DELAY: Final = 60.0
+MAX_DELAY: Final = 60.0
 _RETRY_SECONDS: Final = 5.0
-# A position that only passed over what is not wanted is not worth a transaction each time.
-_UNWANTED: Final = 1000
-# What is under way at the end gets so many seconds.
+# Skipped events after which the position is stored: it is not worth a transaction each time.
+_MAX_SKIPPED: Final = 1000
+# Time for current deliveries at the stop.
 _CLOSE_SECONDS: Final = 5.0
 
 
 class Delivery:
-    """Delivers to one sink.
+    """Delivers events to one sink.
 
     Args:
-        sink: where to.
+        sink: the receiver.
         database: of the history.
-        feed: says when there is something new.
+        feed: announces new events.
     """
 
     def __init__(self, sink: Sink, database: Database, feed: Feed) -> None:
         self.sink = sink
         self._database = database
         self._feed = feed
-        # All events up to the first have been delivered or given up, up to the second may have been.
+        # Events up to `_position` were delivered or given up; up to `_attempted`, they may have been
+        # delivered.
         self._position = self._attempted = 0
-        self._kept = 0  # the position in the database
+        self._stored = 0  # the position in the database
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # For monitoring.
         self.counts: Counter[str] = Counter(sent=0, retried=0, failed=0, lost=0)
         self.failure: str | None = None
-        self._is_stuck = False  # before it comes to the sink: the events cannot be read or counted
+        self._is_stuck = False  # the events cannot be read, or the position cannot be stored
 
     @property
     def failing(self) -> bool:
-        """Whether nothing can be delivered at present."""
+        """True if nothing can be delivered at present."""
         return self._is_stuck or self.failure is not None or not self.sink.is_ready
 
     @property
     def lag(self) -> int:
-        """Events behind the newest one, wanted or not."""
+        """Number of events behind the newest one, selected or not."""
         return max(0, self._feed.position - self._position)
 
     async def open(self) -> None:
-        """Begin where an earlier process has ended.
+        """Start where an earlier process stopped.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
         """
         self._position = await self._write(lambda connection: positions.begin(connection, self.sink.name))
-        self._kept = self._position
+        self._stored = self._position
         self._attempted = self._feed.position
         await self.sink.open()
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Finish what is under way, as far as seconds suffice; the rest is for the next start."""
+        """Finish current deliveries within a few seconds; the rest waits for the next start."""
         self._stopping.set()
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=_CLOSE_SECONDS)
@@ -94,20 +95,20 @@ class Delivery:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                if self._is_stuck:  # deliver nothing while positions cannot be kept
-                    await self._keep()
+                if self._is_stuck:  # deliver nothing while the position cannot be stored
+                    await self._store_position()
                 page, newest = await asyncio.to_thread(self._read)
                 if page:
                     await self._deliver_page(page)
                 else:
                     self._position = newest
-                    if newest - self._kept >= _UNWANTED:
-                        await self._keep()
-            except Exception as error:  # whatever it was, there is a next attempt
+                    if newest - self._stored >= _MAX_SKIPPED:
+                        await self._store_position()
+            except Exception as error:  # any error is tried again
                 self._is_stuck = True
                 is_known = isinstance(error, DatabaseUnavailable)
-                said = "%s: the events cannot be read or counted: %s"
-                logger.warning(said, self.sink.name, error, exc_info=not is_known)
+                message = "%s: cannot read events or store the position; trying again: %s"
+                logger.warning(message, self.sink.name, error, exc_info=not is_known)
                 await self._pause(_RETRY_SECONDS)
             else:
                 self._is_stuck = False
@@ -115,34 +116,34 @@ class Delivery:
                     await self._or_stop(self._feed.wait(newest))
 
     def _read(self) -> tuple[list[NumberedEvent], int]:
-        """The next events that are wanted, and the number of the newest of all."""
+        """Return the next selected events, and the number of the newest of all."""
         with self._database.read() as connection:
-            gone = log.last_deleted(connection)
+            deleted = log.last_deleted(connection)
             newest = log.newest_number(connection)
-            page = log.read(connection, max(self._position, gone), _PAGE, self.sink.events)
-        if (lost := gone - self._position) > 0:
+            page = log.read(connection, max(self._position, deleted), _PAGE, self.sink.events)
+        if (lost := deleted - self._position) > 0:
             self.counts["lost"] += lost
-            self._position = gone
+            self._position = deleted
             logger.error(
-                "%s was behind by more than is kept: up to %d events are lost to it; FLOWGAUGE_EVENTS_KEPT "
-                "sets how many are kept",
+                "%s fell behind the stored events: up to %d events are lost to it; set FLOWGAUGE_EVENTS_KEPT "
+                "to keep more",
                 self.sink.name,
                 lost,
             )
         return page, max(newest, self._position)
 
     async def _deliver_page(self, page: Sequence[NumberedEvent]) -> None:
-        again, self._attempted = self._attempted, page[-1].number
+        attempted, self._attempted = self._attempted, page[-1].number
         stations: dict[str | None, list[NumberedEvent]] = {}
         for event in page:
             stations.setdefault(event.station, []).append(event)
         done: set[int] = set()
-        room = asyncio.Semaphore(_STATIONS_AT_ONCE)
+        semaphore = asyncio.Semaphore(_MAX_STATIONS)
 
         async def deliver(events: Sequence[NumberedEvent]) -> None:
-            async with room:
+            async with semaphore:
                 for event in events:
-                    if not await self._deliver(event, event.number <= again):
+                    if not await self._deliver(event, event.number <= attempted):
                         return
                     done.add(event.number)
 
@@ -154,10 +155,10 @@ class Delivery:
             finished = list(itertools.takewhile(lambda event: event.number in done, page))
             if finished:
                 self._position = finished[-1].number
-                await self._keep()
+                await self._store_position()
 
-    async def _deliver(self, event: NumberedEvent, again: bool) -> bool:
-        """Deliver an event or give it up; False where the end has come before either."""
+    async def _deliver(self, event: NumberedEvent, redelivered: bool) -> bool:
+        """Deliver an event or give it up; return False if the stop comes first."""
         attempts, delay = 0, 0.0
         while True:
             if not self.sink.is_ready:
@@ -165,20 +166,20 @@ class Delivery:
             if self._stopping.is_set():
                 return False
             try:
-                await self.sink.deliver(event, again)
+                await self.sink.deliver(event, redelivered)
             except Exception as caught:
-                error = caught if isinstance(caught, DeliveryError) else self._unforeseen(caught)
+                error = caught if isinstance(caught, DeliveryError) else self._unexpected(caught)
                 attempts += error.counts
                 if error.final or attempts >= self.sink.attempts:
                     await self._give_up(event, str(error))
                     return True
-                again = again or error.reached
+                redelivered = redelivered or error.reached
                 self.counts["retried"] += 1
                 if self.failure is None:
-                    logger.warning("%s: %s; it is tried again", self.sink.name, error)
+                    logger.warning("%s: %s; trying again", self.sink.name, error)
                 self.failure = str(error)
-                delay = min(max(2 * delay, FIRST_DELAY), LONGEST_DELAY)
-                # Jitter, so that servers which lost the same receiver do not come back all at once.
+                delay = min(max(2 * delay, FIRST_DELAY), MAX_DELAY)
+                # Jitter, so that servers that lost the same receiver do not retry together.
                 wait = delay * random.uniform(0.5, 1.0)  # noqa: S311
                 await self._pause(wait if error.wait is None else max(error.wait, FIRST_DELAY))
             else:
@@ -188,24 +189,23 @@ class Delivery:
                     self.failure = None
                 return True
 
-    def _unforeseen(self, error: Exception) -> DeliveryError:
-        """A failed attempt of its event alone: other events go on."""
-        logger.error("%s: an attempt has failed", self.sink.name, exc_info=error)
-        name = type(error).__name__
-        return DeliveryError(f"an error that was not foreseen: {name}", reached=True, counts=True)
+    def _unexpected(self, error: Exception) -> DeliveryError:
+        """Convert an unexpected error, so that it affects only its event."""
+        logger.error("%s: an attempt failed", self.sink.name, exc_info=error)
+        return DeliveryError(f"unexpected error: {type(error).__name__}", reached=True, counts=True)
 
     async def _give_up(self, event: NumberedEvent, reason: str) -> None:
         await self._write(
             lambda connection: positions.give_up(connection, self.sink.name, event.number, reason)
         )
         self.counts["failed"] += 1
-        self.failure = reason  # for who watches, until something is delivered again
+        self.failure = reason  # for monitoring, until the next delivery
         logger.error("%s: event %d is given up: %s", self.sink.name, event.number, reason)
 
-    async def _keep(self) -> None:
+    async def _store_position(self) -> None:
         position = self._position
         await self._write(lambda connection: positions.move(connection, self.sink.name, position))
-        self._kept = position
+        self._stored = position
 
     async def _write(self, act: Callable[[Connection], T]) -> T:
         def write() -> T:
@@ -218,7 +218,7 @@ class Delivery:
         await self._or_stop(asyncio.sleep(seconds))
 
     async def _or_stop(self, awaitable: Coroutine[Any, Any, None]) -> None:
-        """Wait for something, but no longer than until the end."""
+        """Wait for an awaitable or for the stop."""
         tasks = [asyncio.create_task(awaitable), asyncio.create_task(self._stopping.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

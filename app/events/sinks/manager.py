@@ -1,4 +1,4 @@
-"""All sinks of a service, as its settings have them."""
+"""Creation and lifetime of the sinks in the settings."""
 
 import asyncio
 import importlib.util
@@ -16,12 +16,12 @@ from app.settings import Settings
 
 
 class SinkManager:
-    """The sinks, each with a task of its own.
+    """The sinks of a service, each with its own task.
 
     Args:
         settings: of the service.
         database: of the history.
-        feed: says when there is something new.
+        feed: announces new events.
         identity: of the history.
 
     Raises:
@@ -34,17 +34,17 @@ class SinkManager:
         ]
 
     async def open(self) -> None:
-        """Begin to deliver."""
+        """Start to deliver."""
         for delivery in self.deliveries:
             await delivery.open()
 
     async def close(self) -> None:
-        """End, within a few seconds."""
+        """Stop within a few seconds."""
         await asyncio.gather(*(delivery.close() for delivery in self.deliveries))
 
 
 def describe_sinks(settings: Settings) -> list[str]:
-    """The sinks in words, checked: nothing is connected to.
+    """Check the settings and describe the sinks, without connecting.
 
     Raises:
         SinkError: a setting is wrong.
@@ -56,8 +56,8 @@ def _build_sinks(settings: Settings, identity: str) -> list[Sink]:
     sinks: list[Sink] = []
     if (broker := read_broker(settings)) is not None:
         if importlib.util.find_spec("aiomqtt") is None:
-            # By the library's name: FlowGauge's own is on no package index, and could be anybody's there.
-            raise SinkError("FLOWGAUGE_MQTT_URL needs what the extra mqtt brings: pip install 'aiomqtt>=2.4'")
+            # Names the library: FlowGauge is on no package index, and its name there could be anybody's.
+            raise SinkError("FLOWGAUGE_MQTT_URL needs the extra mqtt: pip install 'aiomqtt>=2.4'")
         from app.events.sinks.mqtt import MqttSink
 
         sinks.append(MqttSink(broker, identity))

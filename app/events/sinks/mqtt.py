@@ -1,4 +1,4 @@
-"""Inspections to an MQTT broker: QoS 1, topics by station and category, and a retained one of the state."""
+"""The MQTT sink: QoS 1, topics by station and category, and a retained status topic."""
 
 import asyncio
 import hashlib
@@ -19,33 +19,34 @@ from app.http.loopback import is_loopback
 logger = logging.getLogger("flowgauge.sinks")
 
 _QOS: Final = 1
-# For each answer of the broker, and at the end.
+# Time limits for each answer of the broker, and for the last message.
 _ANSWER_SECONDS: Final = 10.0
 _FAREWELL_SECONDS: Final = 2.0
 _KEEPALIVE_SECONDS: Final = 30
-_LONGEST_DELAY: Final = 15.0
-_STEADY_SECONDS: Final = 10.0  # a connection that lasted so long was none that is refused again and again
+_MAX_DELAY: Final = 15.0
+_STEADY_SECONDS: Final = 10.0  # a connection that lasts this long resets the delay
 
 
 class MqttSink(Sink):
-    """A broker. The connection is made again whenever it is lost; what is on its way then is sent again.
+    """A sink for an MQTT broker. It reconnects after a loss and sends unconfirmed events again.
 
     Args:
-        broker: which, and the topics there.
-        identity: of the history. The client identifier is made of it and the status topic, so that the broker
-            ends the connection before, which it may not have seen to be lost: its will would come after
-            `online`. Servers made from one image have one identity, but need a status topic each.
+        broker: address, login and topics.
+        identity: of the history. With the status topic it gives the client identifier, so that the broker
+            ends a previous connection whose loss it has not noticed. Otherwise the will of that connection
+            would follow `online`. Servers cloned from one disk share an identity and need different status
+            topics.
     """
 
     name = "mqtt"
     events = EventSelector(kind=frozenset({"inspection"}))
-    attempts = 1  # none counts: a broker refuses no message for good
+    attempts = 1  # no attempt counts: a broker never refuses a message for good
 
     def __init__(self, broker: Broker, identity: str) -> None:
         self._broker = broker
         tls = "with TLS" if broker.tls else "without TLS"
         self.description = f"MQTT to {broker.host} port {broker.port} {tls}, topic {broker.topic}"
-        # Every broker takes 23 letters and digits (MQTT 3.1.1, section 3.1.3.1).
+        # Every broker accepts 23 letters and digits (MQTT 3.1.1, section 3.1.3.1).
         digest = hashlib.sha256(f"{identity} {broker.status_topic}".encode()).hexdigest()
         self._client_id = f"flowgauge{digest[:14]}"
         self._client: aiomqtt.Client | None = None
@@ -54,13 +55,13 @@ class MqttSink(Sink):
         self._closing = False
 
     async def open(self) -> None:
-        """Begin to connect."""
+        """Start to connect."""
         if self._broker.password and not self._broker.tls and not is_loopback(self._broker.host):
-            logger.warning("the password of the MQTT broker can be read on the way: use mqtts://")
+            logger.warning("the password of the MQTT broker can be read on the network: use mqtts://")
         self._task = asyncio.create_task(self._stay_connected())
 
     async def close(self) -> None:
-        """Say that this server is offline, if the broker takes it within seconds, and disconnect."""
+        """Publish the status offline, within a few seconds, and disconnect."""
         self._closing = True
         while self._task is not None and not self._task.done():
             self._task.cancel()  # asyncio.wait_for, of Python 3.11, may swallow it
@@ -68,7 +69,7 @@ class MqttSink(Sink):
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a connection."""
+        """True while there is a connection."""
         return self._client is not None
 
     async def wait_ready(self) -> None:
@@ -76,10 +77,10 @@ class MqttSink(Sink):
         await self._connected.wait()
 
     async def deliver(self, event: NumberedEvent, redelivered: bool) -> None:
-        """Publish an event, and wait until the broker has it.
+        """Publish an event and wait until the broker confirms it.
 
         Raises:
-            DeliveryError: there is no connection, or it was lost meanwhile.
+            DeliveryError: there is no connection, or it was lost.
         """
         client = self._client
         if client is None:
@@ -89,7 +90,7 @@ class MqttSink(Sink):
         try:
             await client.publish(topic, json.dumps(payload), qos=_QOS, timeout=_ANSWER_SECONDS)
         except aiomqtt.MqttError as error:
-            raise DeliveryError(f"the broker did not take {topic!r}: {error}", reached=True) from error
+            raise DeliveryError(f"the broker did not accept {topic!r}: {error}", reached=True) from error
 
     async def _stay_connected(self) -> None:
         broker, delay = self._broker, FIRST_DELAY
@@ -97,24 +98,24 @@ class MqttSink(Sink):
             begun = time.monotonic()
             try:
                 await self._session()
-            except Exception as error:  # whatever it was: if this task ended, nobody would hear of it
-                if self._closing:  # it did not hear the farewell, and its error took the cancellation's place
+            except Exception as error:  # any error: this task must not end unnoticed
+                if self._closing:  # an error of the last message replaced the cancellation
                     return
                 was_steady = time.monotonic() - begun > _STEADY_SECONDS
                 if was_steady or delay == FIRST_DELAY:
                     is_known = isinstance(error, aiomqtt.MqttError | OSError)
-                    # The text alone: the error itself would keep the socket of a failed handshake.
-                    said = "the MQTT broker %s port %d: %s; connecting again and again"
-                    logger.warning(said, broker.host, broker.port, str(error), exc_info=not is_known)
+                    # As text: the error object would keep the socket of a failed handshake open.
+                    message = "the MQTT broker %s port %d: %s; trying to connect again"
+                    logger.warning(message, broker.host, broker.port, str(error), exc_info=not is_known)
                 delay = FIRST_DELAY if was_steady else delay
             await asyncio.sleep(delay)
-            delay = min(2 * delay, _LONGEST_DELAY)
+            delay = min(2 * delay, _MAX_DELAY)
 
     async def _session(self) -> None:
-        """Connect, and stay so until that is lost.
+        """Connect, and wait until the connection is lost.
 
         Raises:
-            MqttError: there is no connection, or no longer.
+            MqttError: the connection failed or was lost.
         """
         broker = self._broker
         async with aiomqtt.Client(
@@ -133,7 +134,7 @@ class MqttSink(Sink):
             self._client = client
             self._connected.set()
             try:
-                async for _ in client.messages:  # none is subscribed to: it waits for the end
+                async for _ in client.messages:  # without subscriptions, it waits for the end
                     pass
             except asyncio.CancelledError:
                 client.timeout = _FAREWELL_SECONDS

@@ -1,4 +1,4 @@
-"""How far a sink has got and what it has given up, kept in the history's database."""
+"""Positions and failed deliveries of sinks, in the history's database."""
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -10,10 +10,10 @@ _COLUMNS = deliveries.c
 
 
 def begin(connection: Connection, sink: str) -> int:
-    """Up to which event a sink has got; a new sink begins after all that is there.
+    """Return the position of a sink; a new sink starts after the newest event.
 
     Args:
-        connection: of a transaction that may write.
+        connection: of a write transaction.
         sink: its name.
     """
     number: int | None = connection.scalar(select(_COLUMNS.number).where(_COLUMNS.sink == sink))
@@ -24,12 +24,12 @@ def begin(connection: Connection, sink: str) -> int:
 
 
 def move(connection: Connection, sink: str, number: int) -> None:
-    """Remember that all events up to a number have been delivered to a sink, or given up."""
+    """Store that a sink's events up to a number were delivered or given up."""
     connection.execute(update(deliveries).where(_COLUMNS.sink == sink).values(number=number))
 
 
 def give_up(connection: Connection, sink: str, number: int, reason: str) -> None:
-    """Remember that a sink has given an event up; once more, the latest reason counts."""
+    """Store that a sink gave up an event, and the reason. A later reason replaces an earlier one."""
     column = failed_deliveries.c
     connection.execute(delete(failed_deliveries).where(column.sink == sink, column.number == number))
     values = {"sink": sink, "number": number, "failed_ms": clock.now_ms(), "reason": reason}
@@ -37,7 +37,7 @@ def give_up(connection: Connection, sink: str, number: int, reason: str) -> None
 
 
 def given_up(connection: Connection, sink: str) -> list[tuple[int, str, str]]:
-    """What a sink has given up, the oldest first: failed_ms, reason, and the data of the event."""
+    """Return the events that a sink gave up, the oldest first, as (failed_ms, reason, event data)."""
     column = failed_deliveries.c
     query = (
         select(column.failed_ms, column.reason, events.c.data)

@@ -1,4 +1,4 @@
-"""Inspections to a receiver over HTTP, signed."""
+"""The webhook sink: signed HTTP requests to a receiver."""
 
 import asyncio
 import base64
@@ -17,23 +17,23 @@ from app.events.sinks.config import tls_context
 from app.events.sinks.sink import DeliveryError, Sink
 from app.events.sinks.webhook_file import Webhook
 
-# The receiver is there and cannot take it now: trying again is better than giving up, however long it takes.
-_NOT_NOW: Final = frozenset({408, 425, 429, 502, 503, 504})
-# Not of this event, but of an address or a secret that is wrong, or not there yet.
+# The receiver is busy. Such attempts never count: waiting is better than giving up.
+_BUSY: Final = frozenset({408, 425, 429, 502, 503, 504})
+# The address or the secret is wrong, or the receiver is not set up yet. Not the fault of the event.
 _NOT_SET_UP: Final = frozenset({401, 403, 404, 405, 407})
-_LONGEST_WAIT: Final = 3600.0  # seconds, whatever Retry-After says
+_MAX_WAIT: Final = 3600.0  # seconds, whatever Retry-After says
 _CONNECTIONS: Final = 8
-_BODY_BYTES: Final = 2**16  # that are read of an answer
+_BODY_BYTES: Final = 2**16  # read of a response, at most
 
 
 class WebhookSink(Sink):
-    """A receiver. Answers of 2xx say that it has an event; redirects are not followed.
+    """A sink for an HTTP receiver. A 2xx status confirms an event; redirects are not followed.
 
     Args:
-        webhook: which.
+        webhook: its settings.
 
     Raises:
-        SinkError: its authority cannot be read.
+        SinkError: the file of its authority cannot be read.
     """
 
     def __init__(self, webhook: Webhook) -> None:
@@ -78,36 +78,36 @@ class WebhookSink(Sink):
         }
         response = None
         try:
-            # The client's own limit is for each piece: a receiver could send one byte at a time.
+            # The client's own timeout applies to each piece: a receiver could send one byte at a time.
             async with (
                 asyncio.timeout(3 * self._seconds),
                 self._client.stream("POST", self._url, headers=headers, content=body) as response,
             ):
-                # To the end of a short body, so that the connection is used again.
+                # Read a short body to its end, so that the connection can be reused.
                 async for _ in response.aiter_raw():
                     if response.num_bytes_downloaded > _BODY_BYTES:
                         break
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise DeliveryError(f"the receiver cannot be reached: {error}") from error
         except (TimeoutError, httpx.TransportError) as error:
-            if response is None:  # else it was the body, and the status counts
+            if response is None:  # otherwise only the body failed, and the status counts
                 if isinstance(error, TimeoutError | httpx.TimeoutException):
-                    reason = "the receiver has not answered in time"
+                    reason = "the receiver did not answer in time"
                     raise DeliveryError(reason, reached=True, counts=True) from error
-                reason = f"the connection ended without an answer: {error}"
+                reason = f"the connection ended without a response: {error}"
                 raise DeliveryError(reason, reached=True) from error
         if response is not None and not response.is_success:
             raise _refusal(response)
 
 
 def sign(key: bytes, identifier: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The headers of a message by the Standard Webhooks specification: HMAC-SHA256 over id, time and body.
+    """Make the headers of the Standard Webhooks specification: HMAC-SHA256 over id, time and body.
 
     Args:
-        key: of the webhook's secret.
+        key: decoded secret of the webhook.
         identifier: of the message, the same for every attempt.
         timestamp: seconds since 1970.
-        body: as it is sent.
+        body: of the request.
     """
     signed = f"{identifier}.{timestamp}.".encode() + body
     signature = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
@@ -120,23 +120,23 @@ def sign(key: bytes, identifier: str, timestamp: int, body: bytes) -> dict[str, 
 
 def _refusal(response: httpx.Response) -> DeliveryError:
     status = response.status_code
-    final = 400 <= status < 500 and status not in _NOT_NOW | _NOT_SET_UP
+    final = 400 <= status < 500 and status not in _BUSY | _NOT_SET_UP
     note = (
         ", a redirect, which is not followed" if response.is_redirect else ", which is final" if final else ""
     )
     return DeliveryError(
         f"the receiver answers {status}{note}",
         reached=True,
-        counts=status not in _NOT_NOW,
+        counts=status not in _BUSY,
         final=final,
         wait=_retry_after(response.headers.get("Retry-After", "")),
     )
 
 
 def _retry_after(text: str) -> float | None:
-    """Seconds that the receiver asks to wait for; None where it does not."""
+    """Parse the seconds of Retry-After; None if there are none."""
     try:
         seconds = float(text)
-    except ValueError:  # also a date: the usual waits will do
+    except ValueError:  # also for a date: the usual delays suffice
         return None
-    return min(seconds, _LONGEST_WAIT) if math.isfinite(seconds) and seconds > 0 else None
+    return min(seconds, _MAX_WAIT) if math.isfinite(seconds) and seconds > 0 else None

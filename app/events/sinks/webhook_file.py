@@ -1,4 +1,4 @@
-"""The file of webhooks: who is told of inspections.
+"""The YAML file of webhooks.
 
 webhooks:
   - name: mes
@@ -29,25 +29,25 @@ from app.events.sinks.config import SinkError
 from app.schemas.predict import Decision
 
 _PREFIX: Final = "whsec_"
-_LEAST_BYTES, _MOST_BYTES = 24, 64
+_MIN_BYTES, _MAX_BYTES = 24, 64
 
 
-class _Part(BaseModel):
-    # What is wrong may be a secret: errors do not show it.
+class _StrictModel(BaseModel):
+    # A wrong value may be a secret: errors must not show it.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class Webhook(_Part):
-    """A receiver.
+class Webhook(_StrictModel):
+    """A receiver of inspections.
 
     Attributes:
-        name: its own; its position and its failed deliveries are kept under it.
-        url: where to send to.
-        secret: that signs; in the file whsec_ and base64, or secret_file names a file with that.
-        decisions: only these; all where it is left out.
-        categories: only these; all where it is left out.
-        attempts: after so many that the receiver has answered with an error, an event is given up.
-        timeout_seconds: for a free connection, for connecting, and for the answer, each.
+        name: unique; identifies its position and its failed deliveries.
+        url: of the receiver.
+        secret: signing key; in the file whsec_ and base64, or secret_file names a file with that.
+        decisions: to send; all by default.
+        categories: to send; all by default.
+        attempts: failed responses after which an event is given up.
+        timeout_seconds: each for a free connection, for connecting and for the response.
         ca: PEM file of the authority that signed the receiver's certificate.
     """
 
@@ -64,7 +64,7 @@ class Webhook(_Part):
     @classmethod
     def _refuse_credentials(cls, url: HttpUrl) -> HttpUrl:
         if url.username is not None or url.password is not None or url.fragment is not None:
-            raise ValueError("must hold neither a user nor a password nor a fragment")
+            raise ValueError("must contain neither a user nor a password nor a fragment")
         return url
 
     @model_validator(mode="before")
@@ -84,29 +84,29 @@ class Webhook(_Part):
         return self.url.host or ""
 
 
-class _File(_Part):
+class _WebhookFile(_StrictModel):
     webhooks: tuple[Webhook, ...]
 
     @field_validator("webhooks")
     @classmethod
     def _require_distinct_names(cls, webhooks: tuple[Webhook, ...]) -> tuple[Webhook, ...]:
         if len({webhook.name for webhook in webhooks}) < len(webhooks):
-            raise ValueError("two webhooks have one name")
+            raise ValueError("two webhooks have the same name")
         return webhooks
 
 
 def read_webhooks(path: Path) -> Sequence[Webhook]:
-    """Read the file, and the secrets that it names.
+    """Read the file and the secret files that it names.
 
     Raises:
-        SinkError: a line for everything that is wrong.
+        SinkError: one line per fault.
     """
     try:
-        return _File.model_validate(yaml.safe_load(_read(path))).webhooks
+        return _WebhookFile.model_validate(yaml.safe_load(_read(path))).webhooks
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1})"
-        raise SinkError(f"FLOWGAUGE_WEBHOOKS: {path} is no YAML{where}") from error
+        raise SinkError(f"FLOWGAUGE_WEBHOOKS: {path} is not valid YAML{where}") from error
     except ValidationError as error:
         lines = [
             f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg'].removeprefix('Value error, ')}"
@@ -116,16 +116,16 @@ def read_webhooks(path: Path) -> Sequence[Webhook]:
 
 
 def read_secret(text: str) -> bytes:
-    """The key that a secret such as whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD stands for.
+    """Decode a secret such as whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD to its key.
 
     Raises:
-        SinkError: it is none.
+        SinkError: it is not valid.
     """
     try:
         key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
     except ValueError:
         key = b""
-    if not text.startswith(_PREFIX) or not _LEAST_BYTES <= len(key) <= _MOST_BYTES:
+    if not text.startswith(_PREFIX) or not _MIN_BYTES <= len(key) <= _MAX_BYTES:
         raise SinkError(
             f"the secret must be {_PREFIX} and 24 to 64 random bytes in base64; make one with: "
             f"echo {_PREFIX}$(openssl rand -base64 32)"

@@ -158,7 +158,7 @@ def test_a_replay_that_is_overtaken_by_deletion_does_not_pass_over_it(
         async with aclosing(feed.follow(0, ALL)) as follow:
             assert await take(follow, 4) == list("0123")
             with database.write() as connection:
-                log.trim(connection, keep=4, most=1000)
+                log.trim(connection, keep=4, limit=1000)
             with pytest.raises(ReaderTooSlow):
                 await anext(follow)
         assert (await feed.kept())[0] == 16
@@ -198,7 +198,7 @@ def test_no_more_listen_than_may(database: Database) -> None:
 def test_a_database_that_is_away_for_a_while_loses_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(feeds, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(feeds, "POLL_SECONDS", 0.01)
 
     async def work(feed: Feed) -> None:
         async with aclosing(feed.follow(feed.position, ALL)) as follow:
@@ -206,7 +206,7 @@ def test_a_database_that_is_away_for_a_while_loses_nothing(
             real = log.read
             monkeypatch.setattr(log, "read", None)
             feed.wake()
-            while "cannot be read" not in caplog.text:
+            while "cannot read new events" not in caplog.text:
                 await asyncio.sleep(0.01)
             monkeypatch.setattr(log, "read", real)
             add(database, "a")

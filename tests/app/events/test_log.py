@@ -70,16 +70,16 @@ def test_a_filter_says_in_sql_what_it_says_here(
     ]
     add(database, *happenings)
     assert "".join(names(read(database, wanted=wanted))) == expected
-    assert "".join(json.loads(h.data)["name"] for h in happenings if wanted.admits(h)) == expected
+    assert "".join(json.loads(h.data)["name"] for h in happenings if wanted.matches(h)) == expected
 
 
 def test_the_oldest_are_deleted_and_numbers_go_on(database: Database) -> None:
     add(database, *(happening(str(i)) for i in range(10)))
     before = read(database)
     with database.write() as connection:
-        assert log.trim(connection, keep=3, most=4) == 4
-        assert log.trim(connection, keep=3, most=4) == 3
-        assert log.trim(connection, keep=3, most=4) == 0
+        assert log.trim(connection, keep=3, limit=4) == 4
+        assert log.trim(connection, keep=3, limit=4) == 3
+        assert log.trim(connection, keep=3, limit=4) == 0
         assert log.last_deleted(connection) == before[6].number
     add(database, happening("next"))
     assert names(read(database)) == ["7", "8", "9", "next"]

@@ -128,7 +128,7 @@ def test_a_gap_is_said(line: Line, tiny_images: Images) -> None:
         made = [line.predict(tiny_images["good"][0]) for _ in range(3)]
         events = inspections(heard, 3)
     with line.app.state.database.write() as connection:
-        log.trim(connection, keep=1, most=1000)
+        log.trim(connection, keep=1, limit=1000)
     with listening(line.client, last=events[0].id) as heard:
         gap = next(heard)
         assert gap.kind == "gap"

@@ -131,7 +131,7 @@ def test_calibrations_of_all_categories_leave_a_quarter_to_inspections() -> None
         first.hold(500)  # the most that is read for one
         for _ in range(25):
             second.hold(10)
-        with refused("its share at present"):
+        with refused("its share"):
             second.hold(10)
         with admission.reserve("bottle") as room:
             room.hold(250)

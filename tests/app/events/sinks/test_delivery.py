@@ -58,7 +58,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_DELAY", 0.001)
-    monkeypatch.setattr(module, "LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(module, "MAX_DELAY", 0.01)
     monkeypatch.setattr(module, "_RETRY_SECONDS", 0.01)
 
 
@@ -140,7 +140,7 @@ def test_nothing_is_delivered_while_positions_cannot_be_kept(
         add(database, "a")
         await until(lambda: delivery.failing)
         add(database, "b")
-        await until(lambda: caplog.text.count("cannot be read or counted") > 3)
+        await until(lambda: caplog.text.count("cannot read events or store the position") > 3)
         assert sink.names == ["a"]
         with database.write() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO deliveries")
@@ -264,7 +264,7 @@ def test_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
     run(database, Memory())
     add(database, *map(str, range(10)))
     with database.write() as connection:
-        log.trim(connection, keep=2, most=1000)
+        log.trim(connection, keep=2, limit=1000)
     sink = Memory()
 
     async def work(_: Delivery) -> None:

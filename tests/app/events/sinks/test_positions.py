@@ -24,5 +24,5 @@ def test_latest_reason_of_a_failed_delivery_is_kept_as_long_as_its_event(databas
         [(_, reason, data)] = positions.given_up(connection, "a")
         assert (reason, data) == ("410", "0")
         assert positions.given_up(connection, "b") == []
-        log.trim(connection, keep=1, most=1000)
+        log.trim(connection, keep=1, limit=1000)
         assert positions.given_up(connection, "a") == []
