@@ -10,13 +10,13 @@ from app.settings import Settings
 from tests.support.waiting import eventually
 
 
-def test_making_a_service_starts_nothing(tmp_path: Path) -> None:
+def test_create_app_starts_nothing(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     create_app(Settings(models=tmp_path / "absent"))
     assert set(threading.enumerate()) <= before
 
 
-def test_a_misspelt_variable_is_told(
+def test_misspelt_variable_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "models").mkdir()
@@ -27,7 +27,7 @@ def test_a_misspelt_variable_is_told(
     assert "FLOWGAUGE_RETENTION_PAS_DAYS is not a setting and has no effect" in caplog.text
 
 
-def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
+def test_stop_while_models_load_leaves_no_threads(store: Path) -> None:
     before = set(threading.enumerate())
     with TestClient(create_app(Settings(models=store))):
         pass
@@ -40,7 +40,7 @@ def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
     eventually(lambda: not left())
 
 
-def test_a_category_is_retired_by_moving_its_folder_away(
+def test_moved_folder_retires_its_category(
     store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
     """As docs/how-to/operate.md says: the server runs on, and what was inspected stays."""

@@ -147,14 +147,14 @@ def is_draining(server: Running) -> bool:
     return server.ask("/ready").getresponse().status == 503
 
 
-def test_a_device_that_is_lost_is_a_stop_without_a_signal(start: Start) -> None:
+def test_lost_device_stops_the_server(start: Start) -> None:
     with start() as server:
         assert server.ask("/lose").getresponse().read() == b'"lost"'
         assert server.end() == ["closed", "returned"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_finishes_what_was_accepted_and_ends_well(start: Start, number: int) -> None:
+def test_accepted_requests_finish_before_the_stop(start: Start, number: int) -> None:
     with start() as server:
         working = server.begin("/work/0")
         server.process.send_signal(number)
@@ -166,7 +166,7 @@ def test_finishes_what_was_accepted_and_ends_well(start: Start, number: int) -> 
         assert server.process.returncode == 0
 
 
-def test_is_not_ready_and_refuses_work_before_it_closes_the_port(start: Start) -> None:
+def test_draining_server_refuses_work_before_the_port_closes(start: Start) -> None:
     with start(drain_seconds=3) as server:
         working = server.begin("/work/0")
         server.process.send_signal(signal.SIGTERM)
@@ -181,7 +181,7 @@ def test_is_not_ready_and_refuses_work_before_it_closes_the_port(start: Start) -
         assert is_refused(server.port)
 
 
-def test_what_would_never_end_is_told_when_the_port_closes(start: Start) -> None:
+def test_endless_responses_end_when_the_port_closes(start: Start) -> None:
     with start(grace=600) as server:
         listening = server.begin("/endless")
         server.process.send_signal(signal.SIGTERM)
@@ -190,7 +190,7 @@ def test_what_would_never_end_is_told_when_the_port_closes(start: Start) -> None
         assert server.process.returncode == 0
 
 
-def test_work_that_does_not_end_is_given_up(start: Start) -> None:
+def test_endless_work_is_abandoned(start: Start) -> None:
     with start(grace=1) as server:
         working = server.begin("/work/600")
         server.process.send_signal(signal.SIGTERM)
@@ -199,7 +199,7 @@ def test_work_that_does_not_end_is_given_up(start: Start) -> None:
         assert working.getresponse().status == 500
 
 
-def test_a_second_signal_ends_it_at_once(start: Start) -> None:
+def test_second_signal_exits_at_once(start: Start) -> None:
     """Whatever it is at: a task could be cancelled, a thread cannot."""
     with start(grace=600) as server:
         server.begin("/stuck")
@@ -210,7 +210,7 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
         assert server.process.wait(timeout=60) == 128 + signal.SIGTERM
 
 
-def test_a_signal_while_it_starts_is_not_lost(start: Start) -> None:
+def test_signal_during_the_start_is_not_lost(start: Start) -> None:
     with start(drain_seconds=600, how="slow") as server:
         assert server.said.readline() == "starting\n"
         server.process.send_signal(signal.SIGTERM)

@@ -10,7 +10,7 @@ from app.settings import MIB, Settings, unknown_variables
 ROOT = Path(__file__).parents[2]
 
 
-def test_defaults_listen_on_this_machine_alone() -> None:
+def test_default_host_is_loopback() -> None:
     settings = Settings()
     assert settings.host == "127.0.0.1"
     assert settings.port == 8000
@@ -26,7 +26,7 @@ def test_the_environment_sets_and_arguments_win(monkeypatch: pytest.MonkeyPatch)
     assert settings.port == 9001
 
 
-def test_an_empty_variable_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """As docker compose passes on ${X:-} where there is no X."""
     for name in Settings.model_fields:
         monkeypatch.setenv(f"FLOWGAUGE_{name.upper()}", "")
@@ -34,7 +34,7 @@ def test_an_empty_variable_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPa
     assert Settings().model_dump() == defaults
 
 
-def test_variables_that_nothing_reads_are_named() -> None:
+def test_unknown_variables_are_named() -> None:
     known = dict.fromkeys(["FLOWGAUGE_PORT", "flowgauge_host", "FLOWGAUGE_RUNS", "FLOWGAUGE_DEBUG", "X"], "")
     assert unknown_variables(known) == []
     assert unknown_variables({**known, "FLOWGAUGE_MODLES": "m", "flowgauge_qqq": ""}) == [
@@ -44,7 +44,7 @@ def test_variables_that_nothing_reads_are_named() -> None:
 
 
 @pytest.mark.parametrize("place", ["deploy/flowgauge.env", "docker-compose.yml", "Dockerfile"])
-def test_what_is_shipped_sets_nothing_unknown(place: str) -> None:
+def test_shipped_files_set_only_known_variables(place: str) -> None:
     names = re.findall(r"FLOWGAUGE_[A-Z_]*[A-Z]", (ROOT / place).read_text())
     assert names
     assert unknown_variables(dict.fromkeys(names, "")) == []
@@ -71,7 +71,7 @@ def test_what_is_shipped_sets_nothing_unknown(place: str) -> None:
         ("LOG_FORMAT", "xml"),
     ],
 )
-def test_refuses_values_out_of_range(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setting_out_of_range_is_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"FLOWGAUGE_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
@@ -80,12 +80,12 @@ def test_refuses_values_out_of_range(name: str, value: str, monkeypatch: pytest.
 @pytest.mark.parametrize(
     "device", ["", "tpu", "cuda:", "cuda:x", "cuda0", "CPU", "cpu:0", "cuda:999", "auto\n"]
 )
-def test_refuses_what_is_no_device(device: str) -> None:
+def test_unknown_device_is_refused(device: str) -> None:
     with pytest.raises(ValidationError, match="match pattern"):
         Settings(device=device)
 
 
-def test_what_has_no_age_is_kept_for_ever() -> None:
+def test_decisions_without_an_age_are_unlimited() -> None:
     names = [f"FLOWGAUGE_RETENTION_{decision}_DAYS" for decision in ("PASS", "REVIEW", "REJECT")]
     assert Settings().unlimited_retention == Settings(retention_bytes=1).unlimited_retention == names
     assert Settings(retention_review_days=1).unlimited_retention == [names[0], names[2]]
@@ -104,12 +104,12 @@ def test_what_has_no_age_is_kept_for_ever() -> None:
         ({"tls_certificate": "file.pem"}, "TLS needs both"),
     ],
 )
-def test_refuses_what_does_not_fit_together(given: dict[str, Any], complaint: str) -> None:
+def test_inconsistent_settings_are_refused(given: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         Settings(**given)
 
 
-def test_takes_what_just_fits() -> None:
+def test_settings_that_just_fit_are_accepted() -> None:
     settings = Settings(queue_bytes=32 * MIB + 30_000_000, max_pixels=10_000_000, queue_images=32)
     assert settings.max_request_bytes == 32 * MIB
     assert Settings(queue_bytes=1024 * MIB).max_request_bytes == 512 * MIB

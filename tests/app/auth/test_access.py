@@ -19,7 +19,7 @@ def ask(required: Permission | None, caller: Caller | None, **path_params: str) 
 
 @pytest.mark.parametrize("permission", Permission)
 @pytest.mark.parametrize("role", Role)
-def test_a_role_may_do_what_the_table_says_and_nothing_else(role: Role, permission: Permission) -> None:
+def test_role_has_exactly_its_permissions(role: Role, permission: Permission) -> None:
     caller = Caller("1" * 16, "name", role)
     if permission in PERMISSIONS[role]:
         assert ask(permission, caller) is caller
@@ -31,14 +31,14 @@ def test_a_role_may_do_what_the_table_says_and_nothing_else(role: Role, permissi
     assert "admin" in caught.value.detail
 
 
-def test_a_key_for_a_category_is_for_that_one() -> None:
+def test_key_of_a_category_is_refused_for_others() -> None:
     assert ask(Permission.PREDICT, LINE, category="bottle") is LINE
     for other in ("bottel", "bottle\n", "Bottle", "", "bottle,grid"):
         with pytest.raises(Problem, match="not for category"):
             ask(Permission.PREDICT, LINE, category=other)
 
 
-def test_administration_of_everything_needs_a_key_for_everything() -> None:
+def test_administration_needs_a_key_for_all_categories() -> None:
     limited = Caller("1" * 16, "name", Role.ADMIN, frozenset({"bottle"}))
     assert ask(Permission.ADMIN, limited, category="bottle") is limited
     with pytest.raises(Problem, match="concerns all categories"):
@@ -46,6 +46,6 @@ def test_administration_of_everything_needs_a_key_for_everything() -> None:
     assert ask(Permission.HISTORY, limited) is limited  # restricts itself to the caller's categories
 
 
-def test_how_the_audit_log_names_a_caller() -> None:
+def test_actor_is_id_and_name() -> None:
     assert LINE.actor == "1111111111111111 line 3"
     assert ANONYMOUS.actor == "anonymous"

@@ -40,7 +40,7 @@ def test_filters(audit: Audit) -> None:
 
 
 @pytest.mark.parametrize("target", ["a\x00b", "a\nb", "\ud800", "a\u202eb", "a" * 5000, "\x1b[2J"])
-def test_any_target_can_be_kept_and_none_can_forge_a_line(
+def test_target_is_stored_and_cannot_forge_a_line(
     audit: Audit, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "flowgauge.audit")
@@ -54,7 +54,7 @@ def test_any_target_can_be_kept_and_none_can_forge_a_line(
     assert all(message.isprintable() for message in caplog.messages)
 
 
-def test_is_part_of_the_acts_transaction(audit: Audit, database: Database) -> None:
+def test_entry_is_part_of_the_transaction(audit: Audit, database: Database) -> None:
     def act() -> None:
         with database.write() as connection:
             audit.write(ANONYMOUS, "a", "t", "done", connection=connection)
@@ -88,7 +88,7 @@ def change(client: TestClient) -> int:
     return client.patch("/v1/models/tiny/thresholds", json=CHANGE, headers={"If-Match": tag}).status_code
 
 
-def test_an_act_is_written_down_before_and_after(client: TestClient) -> None:
+def test_action_is_recorded_before_and_after(client: TestClient) -> None:
     assert change(client) == 200
     begun, done = entries(client, "model.thresholds")
     assert (begun["outcome"], done["outcome"]) == ("begun", "done")
@@ -102,7 +102,7 @@ def test_an_act_is_written_down_before_and_after(client: TestClient) -> None:
     assert begun["request_id"] == done["request_id"]
 
 
-def test_without_a_log_nothing_is_done(app: FastAPI, client: TestClient) -> None:
+def test_action_without_a_log_is_refused(app: FastAPI, client: TestClient) -> None:
     database = app.state.database
     with database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
@@ -116,7 +116,7 @@ def test_without_a_log_nothing_is_done(app: FastAPI, client: TestClient) -> None
     assert client.get("/v1/models/tiny").json()["versions"][0]["loaded"]
 
 
-def test_an_act_that_is_cut_off_stays_begun(audit: Audit) -> None:
+def test_interrupted_action_stays_begun(audit: Audit) -> None:
     app = FastAPI()
     app.state.audit = audit
     state = {"request_id": "r-1", "caller": ANONYMOUS}
@@ -139,7 +139,7 @@ def test_an_act_that_is_cut_off_stays_begun(audit: Audit) -> None:
     assert (entry.outcome, entry.request_id) == ("begun", "r-1")
 
 
-def test_what_serves_is_noted_whoever_has_activated_it(
+def test_serving_version_is_recorded(
     client: TestClient, store: Path, add_version: AddVersion, tiny_images: dict[str, list[bytes]]
 ) -> None:
     def serving() -> str:

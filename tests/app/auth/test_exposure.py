@@ -13,13 +13,13 @@ from tests.support.certificates import Certificate, make_certificate
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_this_machine_needs_no_keys_and_nothing_is_looked_into(host: str, tmp_path: Path) -> None:
+def test_loopback_needs_no_keys(host: str, tmp_path: Path) -> None:
     require_keys_on_network(Settings(host=host))
     assert not (tmp_path / "history").exists()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "line-pc.example", "", "localhost.example"])  # noqa: S104
-def test_the_network_needs_a_key(host: str) -> None:
+def test_network_needs_a_key(host: str) -> None:
     settings = Settings(host=host)
     with pytest.raises(ExposureError) as caught:
         require_keys_on_network(settings)
@@ -38,7 +38,7 @@ def test_the_network_needs_a_key(host: str) -> None:
 
 
 @pytest.mark.parametrize("proxies", ["127.0.0.1", "::1, 10.0.0.0/8"])
-def test_a_proxy_on_this_machine_needs_a_key(proxies: str) -> None:
+def test_local_proxy_needs_a_key(proxies: str) -> None:
     """Or everybody whom it lets through would be an administrator."""
     settings = Settings(host="127.0.0.1", trusted_proxies=proxies)
     with pytest.raises(ExposureError) as caught:
@@ -53,7 +53,7 @@ def test_a_proxy_on_this_machine_needs_a_key(proxies: str) -> None:
     require_keys_on_network(settings)
 
 
-def test_or_to_be_allowed(tmp_path: Path) -> None:
+def test_network_without_keys_can_be_allowed(tmp_path: Path) -> None:
     require_keys_on_network(Settings(host="0.0.0.0", allow_unauthenticated_network=True))  # noqa: S104
     require_keys_on_network(Settings(trusted_proxies="127.0.0.1", allow_unauthenticated_network=True))
     assert not (tmp_path / "history").exists()
@@ -70,26 +70,26 @@ def complaint(certificate: Path, key: Path) -> str:
     return str(caught.value)
 
 
-def test_a_certificate_and_its_key(made: Certificate) -> None:
+def test_certificate_with_its_key_is_accepted(made: Certificate) -> None:
     require_certificate(Settings(tls_certificate=made.certificate, tls_key=made.key))
 
 
-def test_files_that_are_not_there(made: Certificate, tmp_path: Path) -> None:
+def test_missing_tls_files_are_refused(made: Certificate, tmp_path: Path) -> None:
     assert complaint(made.certificate, tmp_path / "no.key").endswith(": No such file or directory")
 
 
-def test_files_that_are_none(made: Certificate, tmp_path: Path) -> None:
+def test_invalid_tls_files_are_refused(made: Certificate, tmp_path: Path) -> None:
     (tmp_path / "picture.pem").write_bytes(b"no certificate")
     assert "must be PEM files" in complaint(tmp_path / "picture.pem", made.key)
 
 
-def test_the_key_of_another_certificate(made: Certificate, tmp_path: Path) -> None:
+def test_key_of_another_certificate_is_refused(made: Certificate, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = make_certificate(tmp_path / "other", "DNS:localhost")
     assert complaint(made.certificate, other.key).endswith(": KEY_VALUES_MISMATCH")
 
 
-def test_a_key_with_a_passphrase(made: Certificate, tmp_path: Path) -> None:
+def test_key_with_a_passphrase_is_refused(made: Certificate, tmp_path: Path) -> None:
     locked = tmp_path / "locked.key"
     command = ["openssl", "pkcs8", "-topk8", "-passout", "pass:secret"]
     subprocess.run([*command, "-in", made.key, "-out", locked], check=True, capture_output=True)

@@ -46,7 +46,7 @@ def is_open(keyring: Keyring, text: str) -> bool:
     return True
 
 
-def test_opens_for_the_key_and_for_nothing_near_it(database: Database, keys: KeyStore) -> None:
+def test_only_the_exact_key_is_accepted(database: Database, keys: KeyStore) -> None:
     key, key_text = keys.create(COMMAND_LINE, Role.LINE, "line 3")
     other, other_text = keys.create(COMMAND_LINE, Role.ADMIN, "other")
     keyring = Keyring(database)
@@ -67,7 +67,7 @@ def test_opens_for_the_key_and_for_nothing_near_it(database: Database, keys: Key
     assert keyring.require_key(other_text) == other
 
 
-def test_only_who_has_the_secret_learns_that_a_key_is_revoked(database: Database, keys: KeyStore) -> None:
+def test_revocation_is_revealed_only_with_the_secret(database: Database, keys: KeyStore) -> None:
     key, key_text = keys.create(COMMAND_LINE, Role.LINE, "name")
     keys.revoke(COMMAND_LINE, key.id)
     keyring = Keyring(database)
@@ -77,7 +77,7 @@ def test_only_who_has_the_secret_learns_that_a_key_is_revoked(database: Database
     assert detail(lambda: keyring.require_key(wrong)) == detail(lambda: keyring.require_key(unknown))
 
 
-def test_expires_exactly_at_its_time(
+def test_key_expires_exactly_at_its_time(
     database: Database, keys: KeyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_764_000_000_000
@@ -96,7 +96,7 @@ def test_expires_exactly_at_its_time(
     assert "has ended" in detail(lambda: keyring.require_session(week))
 
 
-def test_keys_are_asked_for_from_the_first_on_for_ever(database: Database, keys: KeyStore) -> None:
+def test_keys_stay_required_after_the_first(database: Database, keys: KeyStore) -> None:
     keyring = Keyring(database)
     assert not keyring.required
     key, _ = keys.create(COMMAND_LINE, Role.ADMIN, "name")
@@ -110,7 +110,7 @@ def test_keys_are_asked_for_from_the_first_on_for_ever(database: Database, keys:
     assert keyring.required
 
 
-def test_sees_what_another_process_changes(running: Keyring, keys: KeyStore, database: Database) -> None:
+def test_changes_of_another_process_are_loaded(running: Keyring, keys: KeyStore, database: Database) -> None:
     assert not running.required
     key, key_text = keys.create(COMMAND_LINE, Role.ADMIN, "name")
     eventually(lambda: running.required)
@@ -123,7 +123,7 @@ def test_sees_what_another_process_changes(running: Keyring, keys: KeyStore, dat
     assert "has ended" in detail(lambda: running.require_session(session))
 
 
-def test_a_database_that_fails_changes_nothing_and_the_log_says_so(
+def test_failing_database_keeps_keys_and_is_logged_once(
     running: Keyring, keys: KeyStore, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     key, key_text = keys.create(COMMAND_LINE, Role.ADMIN, "name")
@@ -141,7 +141,7 @@ def test_a_database_that_fails_changes_nothing_and_the_log_says_so(
     eventually(lambda: not is_open(running, key_text))
 
 
-def test_stops_when_it_is_closed(database: Database) -> None:
+def test_close_stops_the_thread(database: Database) -> None:
     before = set(threading.enumerate())
     keyring = Keyring(database)
     keyring.close()  # never started

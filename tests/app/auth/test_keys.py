@@ -22,7 +22,7 @@ def keys(database: Database) -> KeyStore:
     return KeyStore(database)
 
 
-def test_a_key_is_its_id_and_256_random_bits(keys: KeyStore) -> None:
+def test_key_has_an_id_and_256_random_bits(keys: KeyStore) -> None:
     key, text = keys.create(COMMAND_LINE, Role.LINE, "line 3")
     assert re.fullmatch(module.PATTERN, text)
     assert text.startswith(f"fg_{key.id}_")
@@ -30,7 +30,7 @@ def test_a_key_is_its_id_and_256_random_bits(keys: KeyStore) -> None:
     assert len({t[20:] for t in texts} | {text[20:]}) == 21
 
 
-def test_nothing_in_the_database_gives_a_key_away(keys: KeyStore, database: Database) -> None:
+def test_database_stores_no_secret(keys: KeyStore, database: Database) -> None:
     key, text = keys.create(COMMAND_LINE, Role.ADMIN, "admin")
     secret = text.split("_", 2)[2]
     keys.revoke(COMMAND_LINE, key.id)
@@ -42,7 +42,7 @@ def test_nothing_in_the_database_gives_a_key_away(keys: KeyStore, database: Data
     assert key.secret_sha256 not in repr(key)
 
 
-def test_comes_back_as_it_was_made(keys: KeyStore) -> None:
+def test_created_key_is_read_back(keys: KeyStore) -> None:
     made = [
         keys.create(COMMAND_LINE, Role.LINE, "Linie 3, rechts 線")[0],
         keys.create(
@@ -75,13 +75,13 @@ def test_comes_back_as_it_was_made(keys: KeyStore) -> None:
         ({"requests_per_minute": 2**31}, "got '2147483648'"),
     ],
 )
-def test_refuses_what_is_out_of_range(keys: KeyStore, wrong: dict[str, Any], message: str) -> None:
+def test_value_out_of_range_is_refused(keys: KeyStore, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(Problem, match=message):
         keys.create(COMMAND_LINE, Role.LINE, **{"name": "name", **wrong})
     assert keys.list() == []
 
 
-def test_is_revoked_once_and_stays_in_the_list(keys: KeyStore, database: Database) -> None:
+def test_key_is_revoked_once_and_stays_listed(keys: KeyStore, database: Database) -> None:
     key, _ = keys.create(COMMAND_LINE, Role.LINE, "name")
     other, _ = keys.create(COMMAND_LINE, Role.LINE, "other")
     first = keys.revoke(COMMAND_LINE, key.id)
@@ -91,7 +91,7 @@ def test_is_revoked_once_and_stays_in_the_list(keys: KeyStore, database: Databas
     assert [entry.action for entry in Audit(database).page(10)] == ["key.revoke", "key.create", "key.create"]
 
 
-def test_revoking_ends_its_sessions_alone(keys: KeyStore, database: Database) -> None:
+def test_revocation_ends_only_the_keys_sessions(keys: KeyStore, database: Database) -> None:
     key, _ = keys.create(COMMAND_LINE, Role.LINE, "name")
     other, _ = keys.create(COMMAND_LINE, Role.LINE, "other")
     for one in (key, key, other):
@@ -101,7 +101,7 @@ def test_revoking_ends_its_sessions_alone(keys: KeyStore, database: Database) ->
         assert [row.key_id for row in connection.execute(select(tables.sessions))] == [other.id]
 
 
-def test_there_is_no_such_key(keys: KeyStore) -> None:
+def test_unknown_key_is_not_found(keys: KeyStore) -> None:
     for act in (keys.get, lambda k: keys.revoke(COMMAND_LINE, k)):
         with pytest.raises(Problem, match="There is no key"):
             act("0" * 16)

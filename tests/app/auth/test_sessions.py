@@ -19,7 +19,7 @@ def kept(database: Database) -> set[str]:
         return {session.secret_sha256 for session in read_all(connection)}
 
 
-def test_the_secret_is_not_kept(database: Database, key_id: str) -> None:
+def test_secret_is_not_stored(database: Database, key_id: str) -> None:
     secret = SessionStore(database).open(key_id, 12)
     assert len(secret) == 43
     assert kept(database) == {sha256(secret)}
@@ -30,7 +30,7 @@ def test_the_secret_is_not_kept(database: Database, key_id: str) -> None:
     assert row.expires_ms - row.created_ms == 12 * 60 * 60 * 1000
 
 
-def test_closing_ends_one_and_no_other(database: Database, key_id: str) -> None:
+def test_close_ends_only_one_session(database: Database, key_id: str) -> None:
     sessions = SessionStore(database)
     one, other = sessions.open(key_id, 1), sessions.open(key_id, 1)
     sessions.close(one)
@@ -39,7 +39,7 @@ def test_closing_ends_one_and_no_other(database: Database, key_id: str) -> None:
     assert kept(database) == {sha256(other)}
 
 
-def test_the_next_login_sweeps_what_has_expired(database: Database, key_id: str) -> None:
+def test_login_deletes_expired_sessions(database: Database, key_id: str) -> None:
     sessions = SessionStore(database)
     sessions.open(key_id, 1)
     with database.write() as connection:

@@ -24,7 +24,7 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return ahead
 
 
-def test_ids_are_of_version_7_and_tell_their_time() -> None:
+def test_ids_are_of_version_7_with_their_time() -> None:
     before = clock.now_ms()
     identifier = clock.new_id()
     assert uuid.UUID(identifier).version == 7
@@ -32,18 +32,18 @@ def test_ids_are_of_version_7_and_tell_their_time() -> None:
     assert before <= clock.id_to_ms(identifier) <= clock.now_ms()
 
 
-def test_ids_rise() -> None:
+def test_ids_increase() -> None:
     ids = [clock.new_id() for _ in range(20_000)]
     assert ids == sorted(set(ids))
 
 
-def test_ids_rise_when_the_clock_is_corrected(set_clock: list[int]) -> None:
+def test_ids_increase_when_the_clock_is_corrected(set_clock: list[int]) -> None:
     first = clock.new_id()
     set_clock[0] = -9000
     assert clock.new_id() > first
 
 
-def test_ids_follow_a_clock_that_was_far_ahead(set_clock: list[int]) -> None:
+def test_ids_restart_after_a_clock_far_ahead(set_clock: list[int]) -> None:
     set_clock[0] = 365 * 24 * 3_600_000
     ahead = clock.new_id()
     set_clock[0] = 0
@@ -53,19 +53,19 @@ def test_ids_follow_a_clock_that_was_far_ahead(set_clock: list[int]) -> None:
     assert clock.id_to_ms(ids[-1]) <= clock.now_ms() + 1
 
 
-def test_the_first_id_of_a_time_is_before_those_made_then() -> None:
+def test_first_id_of_a_time_sorts_before_its_ids() -> None:
     identifier = clock.new_id()
     at_ms = clock.id_to_ms(identifier)
     assert clock.first_id(at_ms) <= identifier < clock.first_id(at_ms + 1)
     assert clock.first_id(-5) == clock.first_id(0)
 
 
-def test_times_as_text() -> None:
+def test_time_is_formatted() -> None:
     assert clock.iso(1_795_569_300_123) == "2026-11-25T01:15:00.123Z"
     assert clock.iso(0) == "1970-01-01T00:00:00.000Z"
 
 
-def test_times_of_datetimes() -> None:
+def test_datetime_is_converted() -> None:
     moment = datetime(2026, 11, 25, 1, 15, tzinfo=UTC)
     expected = 1_795_569_300_000
     assert clock.from_datetime(moment) == expected

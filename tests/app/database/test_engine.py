@@ -23,7 +23,7 @@ from tests.support.rights import without_roots_rights
 ACT = {"created_ms": 1, "actor": "a", "action": "b", "target": "c", "outcome": "done"}
 
 
-def test_tables_of_no_version_are_refused_and_left(each_database: Database) -> None:
+def test_tables_of_unknown_version_are_refused(each_database: Database) -> None:
     with each_database.write() as connection:
         connection.execute(text("DROP TABLE alembic_version"))
         connection.execute(insert(audit), [ACT])
@@ -35,7 +35,7 @@ def test_tables_of_no_version_are_refused_and_left(each_database: Database) -> N
     assert each_database.revision is None
 
 
-def test_two_servers_may_upgrade_at_once(each_database_url: str) -> None:
+def test_two_servers_can_upgrade_at_once(each_database_url: str) -> None:
     databases = [Database(each_database_url) for _ in range(4)]
     errors = []
 
@@ -56,7 +56,7 @@ def test_two_servers_may_upgrade_at_once(each_database_url: str) -> None:
         database.close()
 
 
-def test_a_new_file_that_another_connection_is_writing_is_waited_for(tmp_path: Path) -> None:
+def test_new_file_locked_by_a_writer_is_waited_for(tmp_path: Path) -> None:
     """SQLite itself would not wait: it refuses to change the journal's mode then."""
     with closing(sqlite3.connect(tmp_path / "new.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -71,7 +71,7 @@ def test_a_new_file_that_another_connection_is_writing_is_waited_for(tmp_path: P
         database.close()
 
 
-def test_a_database_of_a_later_version_is_refused_and_left(each_database: Database) -> None:
+def test_database_of_a_later_version_is_refused(each_database: Database) -> None:
     with each_database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseError, match="later version of FlowGauge"):
@@ -79,7 +79,7 @@ def test_a_database_of_a_later_version_is_refused_and_left(each_database: Databa
     assert each_database.revision == "9999"
 
 
-def test_a_reader_sees_one_state(each_database: Database) -> None:
+def test_reader_sees_one_snapshot(each_database: Database) -> None:
     count = select(func.count()).select_from(audit)
     with each_database.read() as reader:
         assert reader.scalar(count) == 0
@@ -119,7 +119,7 @@ def test_writers_wait_for_each_other(each_database: Database) -> None:
         ("postgresql+asyncpg://host/name", "got 'postgresql.asyncpg'"),
     ],
 )
-def test_other_databases_are_refused(url: str, reason: str) -> None:
+def test_other_database_is_refused(url: str, reason: str) -> None:
     with pytest.raises(DatabaseError, match=reason):
         Database(url)
 
@@ -133,7 +133,7 @@ def test_other_databases_are_refused(url: str, reason: str) -> None:
         "postgres//me:hunter2@host/name",
     ],
 )
-def test_of_a_password_that_is_not_encoded_no_part_is_shown(url: str) -> None:
+def test_unencoded_password_is_not_shown(url: str) -> None:
     with pytest.raises(DatabaseError, match="percent-encoded") as caught:
         Database(url)
     told = "".join(traceback.format_exception(caught.value))
@@ -155,11 +155,11 @@ def test_of_a_password_that_is_not_encoded_no_part_is_shown(url: str) -> None:
         ("postgresql://me@host/name?oauth_client_secret=hush", "postgresql://me@host/name"),
     ],
 )
-def test_a_url_is_shown_without_what_is_secret(url: str, said: str) -> None:
+def test_url_is_shown_without_secrets(url: str, said: str) -> None:
     assert redact_url(make_url(url)) == said
 
 
-def test_a_server_that_is_down_is_unavailable_and_comes_back(postgres: Postgres) -> None:
+def test_stopped_server_is_unavailable_until_it_returns(postgres: Postgres) -> None:
     with postgres.database() as url:
         database = Database(url)
         database.upgrade()
@@ -179,7 +179,7 @@ def test_a_server_that_is_down_is_unavailable_and_comes_back(postgres: Postgres)
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_database_that_cannot_hold_every_text_is_not_begun_in(postgres: Postgres, encoding: str) -> None:
+def test_database_with_another_encoding_is_refused(postgres: Postgres, encoding: str) -> None:
     with postgres.database(encoding) as url:
         database = Database(url)
         for begin in (database.upgrade, database.prepare):
@@ -189,9 +189,7 @@ def test_a_database_that_cannot_hold_every_text_is_not_begun_in(postgres: Postgr
         database.close()
 
 
-def test_a_lock_that_somebody_holds_for_too_long_is_told(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_lock_is_reported(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     with postgres.database() as url:
         first = Database(url)
         first.upgrade()
@@ -213,7 +211,7 @@ def test_a_lock_that_somebody_holds_for_too_long_is_told(
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o000])
-def test_a_file_that_this_user_may_not_write_is_told_as_one(mode: int) -> None:
+def test_unwritable_file_is_reported(mode: int) -> None:
     """No server is asked for that is away."""
     with tempfile.TemporaryDirectory() as folder:  # pytest's lies in one that is closed to others than root
         Path(folder).chmod(0o755)
@@ -230,7 +228,7 @@ def test_a_file_that_this_user_may_not_write_is_told_as_one(mode: int) -> None:
     assert "FLOWGAUGE_DATABASE" not in said
 
 
-def test_a_connection_in_use_while_all_are_given_back_is_closed_after(database: Database) -> None:
+def test_connection_in_use_at_close_is_closed_later(database: Database) -> None:
     with database.read() as connection:
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)
@@ -258,7 +256,7 @@ def name_that_is_no_text(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [no_database, zeros_within, name_that_is_no_text])
-def test_damaged_file_is_told_with_the_way_out(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_damaged_file_is_reported_with_the_remedy(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     path = tmp_path / "history.sqlite"
     database = Database(f"sqlite:///{path}")
     database.upgrade()
@@ -279,7 +277,7 @@ def test_damaged_file_is_told_with_the_way_out(tmp_path: Path, damage: Callable[
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_file_that_was_removed_or_replaced_is_unavailable(tmp_path: Path, replaced: bool) -> None:
+def test_removed_or_replaced_file_is_unavailable(tmp_path: Path, replaced: bool) -> None:
     path = tmp_path / "history.sqlite"
     database = Database(f"sqlite:///{path}")
     database.upgrade()

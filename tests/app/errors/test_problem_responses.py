@@ -7,7 +7,7 @@ from app.errors.problems import TYPES, Problem
 from tests.app.support.guard import assert_problem
 
 
-def test_what_an_error_is_answered_with(caplog: pytest.LogCaptureFixture) -> None:
+def test_error_is_mapped_to_a_problem(caplog: pytest.LogCaptureFixture) -> None:
     """What it hides from the client is in the log."""
     known = Problem("queue-full", "64 images are waiting.")
     assert problem_responses.to_problem(known) is known
@@ -26,13 +26,13 @@ def test_what_an_error_is_answered_with(caplog: pytest.LogCaptureFixture) -> Non
     "path",
     ["/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/version", "/%00%0a%ff"],
 )
-def test_unknown_paths(service: TestClient, path: str) -> None:
+def test_unknown_path_is_not_found(service: TestClient, path: str) -> None:
     response = service.get(path)
     assert_problem(response, 404, "not-found")
     assert (response.json()["title"], response.json()["instance"]) == (TYPES["not-found"].title, path)
 
 
-def test_a_mistyped_address_is_told_to_a_browser_by_a_page(service: TestClient) -> None:
+def test_browser_gets_a_page_for_an_unknown_address(service: TestClient) -> None:
     accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language": "de"}
     response = service.get("/modells", headers=accept)
     assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
@@ -41,7 +41,7 @@ def test_a_mistyped_address_is_told_to_a_browser_by_a_page(service: TestClient) 
     assert "script-src" in response.headers["Content-Security-Policy"]
 
 
-def test_of_very_many_faults_a_few_are_told(service: TestClient) -> None:
+def test_only_a_few_of_many_faults_are_listed(service: TestClient) -> None:
     body = {f"field {i}": 1 for i in range(100)}
     detail = assert_problem(service.post("/v1/keys", json=body), 400, "invalid-request")
     assert detail.endswith("; and 94 more")
@@ -69,7 +69,7 @@ def test_of_very_many_faults_a_few_are_told(service: TestClient) -> None:
         ("DELETE", "/login", "GET, POST"),
     ],
 )
-def test_wrong_methods(service: TestClient, method: str, path: str, allowed: str) -> None:
+def test_wrong_method_is_refused(service: TestClient, method: str, path: str, allowed: str) -> None:
     response = service.request(method, path)
     assert response.headers["Allow"] == allowed
     if method != "HEAD":
@@ -90,9 +90,7 @@ def test_wrong_methods(service: TestClient, method: str, path: str, allowed: str
         ("inline=overlay&inline=", "query parameter inline: must be 'overlay' or 'heatmap'"),
     ],
 )
-def test_invalid_parameters_are_explained_in_our_words(
-    service: TestClient, query: str, complaint: str
-) -> None:
+def test_invalid_parameter_is_explained(service: TestClient, query: str, complaint: str) -> None:
     response = service.post(f"/v1/models/tiny/predict?{query}", content=b"")
     assert assert_problem(response, 400, "invalid-request") == complaint
 
@@ -111,6 +109,8 @@ def test_invalid_parameters_are_explained_in_our_words(
         (b'{"name": "line 3"}', "application/json", "body field role: is required"),
     ],
 )
-def test_a_body_that_is_none_is_told_so(service: TestClient, body: bytes, kind: str, complaint: str) -> None:
+def test_body_that_is_not_json_is_explained(
+    service: TestClient, body: bytes, kind: str, complaint: str
+) -> None:
     response = service.post("/v1/keys", content=body, headers={"Content-Type": kind})
     assert assert_problem(response, 400, "invalid-request") == complaint

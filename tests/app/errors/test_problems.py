@@ -11,7 +11,7 @@ def test_the_table_has_a_row_for_every_name() -> None:
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_rows_are_whole(name: ProblemName) -> None:
+def test_rows_are_complete(name: ProblemName) -> None:
     row = TYPES[name]
     assert 400 <= row.status <= 599
     assert http.HTTPStatus(row.status)

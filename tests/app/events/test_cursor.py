@@ -7,17 +7,17 @@ ELSEWHERE = Cursors("7b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10")
 
 
 @pytest.mark.parametrize("number", [0, 255, 2**40])
-def test_a_cursor_names_its_number(number: int) -> None:
+def test_cursor_has_its_number(number: int) -> None:
     assert HERE.read(HERE.at(number)) == number
 
 
-def test_a_cursor_of_another_history_names_nothing() -> None:
+def test_cursor_of_another_history_is_recognised() -> None:
     assert HERE.read(ELSEWHERE.at(7)) is None
 
 
 @pytest.mark.parametrize(
     "text", ["", "7", "x" * 22, "6b1e6f5e-", "6b1e6f5e-7\n", "6b1e6f5e-\u0667", "6b1e6f5e-7-7"]
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no cursor"):
         HERE.read(text)

@@ -60,7 +60,7 @@ async def take(follow: AsyncIterator[tuple[int, list[NumberedEvent]]], count: in
     return taken
 
 
-def test_what_nobody_tells_of_is_seen_as_well(database: Database) -> None:
+def test_unannounced_events_are_polled(database: Database) -> None:
     async def work(feed: Feed) -> None:
         async with aclosing(feed.follow(feed.position, ALL)) as follow:
             await anext(follow)
@@ -71,7 +71,7 @@ def test_what_nobody_tells_of_is_seen_as_well(database: Database) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 3, 19, 20])
-def test_replay_goes_over_into_live_without_a_gap(
+def test_replay_continues_live_without_a_gap(
     database: Database, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "_PAGE", 4)
@@ -93,7 +93,7 @@ def test_replay_goes_over_into_live_without_a_gap(
     use(database, work, kept=1000)
 
 
-def test_of_more_new_events_than_a_page_none_is_passed_over(
+def test_more_new_events_than_a_page_are_all_read(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "_PAGE", 4)
@@ -108,9 +108,7 @@ def test_of_more_new_events_than_a_page_none_is_passed_over(
     use(database, work)
 
 
-def test_it_says_so_too_where_nothing_that_is_wanted_happens(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heartbeat_comes_without_selected_events(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "HEARTBEAT_SECONDS", 1.0)
 
     async def work(feed: Feed) -> None:
@@ -134,7 +132,7 @@ def test_it_says_so_too_where_nothing_that_is_wanted_happens(
     use(database, work, kept=1000)
 
 
-def test_who_falls_behind_what_is_in_memory_is_sent_away_and_finds_it_all_again(database: Database) -> None:
+def test_slow_reader_is_disconnected_and_can_resume(database: Database) -> None:
     async def work(feed: Feed) -> None:
         async with aclosing(feed.follow(feed.position, ALL)) as follow:
             await anext(follow)
@@ -149,9 +147,7 @@ def test_who_falls_behind_what_is_in_memory_is_sent_away_and_finds_it_all_again(
     use(database, work)
 
 
-def test_a_replay_that_is_overtaken_by_deletion_does_not_pass_over_it(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replay_overtaken_by_deletion_fails(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feeds, "_PAGE", 4)
 
     async def work(feed: Feed) -> None:
@@ -167,7 +163,7 @@ def test_a_replay_that_is_overtaken_by_deletion_does_not_pass_over_it(
     use(database, work)
 
 
-def test_everybody_is_let_go_at_the_end(database: Database) -> None:
+def test_end_releases_all_readers(database: Database) -> None:
     async def work(feed: Feed) -> None:
         async def listen() -> int:
             return len([None async for _ in feed.follow(feed.position, ALL)])
@@ -183,7 +179,7 @@ def test_everybody_is_let_go_at_the_end(database: Database) -> None:
     use(database, work)
 
 
-def test_no_more_listen_than_may(database: Database) -> None:
+def test_readers_are_limited(database: Database) -> None:
     async def work(feed: Feed) -> None:
         with feed.reader(), feed.reader(), feed.reader():
             with pytest.raises(Problem) as caught, feed.reader():
@@ -195,7 +191,7 @@ def test_no_more_listen_than_may(database: Database) -> None:
     use(database, work)
 
 
-def test_a_database_that_is_away_for_a_while_loses_nothing(
+def test_unavailable_database_loses_no_events(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(feeds, "POLL_SECONDS", 0.01)

@@ -30,7 +30,7 @@ def names(events: list[NumberedEvent]) -> list[str]:
     return [json.loads(event.data)["name"] for event in events]
 
 
-def test_events_are_read_in_the_order_in_which_they_were_added(database: Database) -> None:
+def test_events_are_read_in_order(database: Database) -> None:
     add(database, happening("a"), happening("b"))
     add(database)
     add(database, happening("c", station="s", decision=None, kind="model"))
@@ -56,7 +56,7 @@ CASES: list[tuple[dict[str, set[str]], str]] = [
 
 
 @pytest.mark.parametrize(("given", "expected"), CASES)
-def test_a_filter_says_in_sql_what_it_says_here(
+def test_filter_matches_the_same_in_sql(
     database: Database, given: dict[str, set[str]], expected: str
 ) -> None:
     wanted = EventSelector(**{column: frozenset(values) for column, values in given.items()})
@@ -73,7 +73,7 @@ def test_a_filter_says_in_sql_what_it_says_here(
     assert "".join(json.loads(h.data)["name"] for h in happenings if wanted.matches(h)) == expected
 
 
-def test_the_oldest_are_deleted_and_numbers_go_on(database: Database) -> None:
+def test_oldest_events_are_deleted_and_numbers_continue(database: Database) -> None:
     add(database, *(happening(str(i)) for i in range(10)))
     before = read(database)
     with database.write() as connection:
@@ -86,7 +86,7 @@ def test_the_oldest_are_deleted_and_numbers_go_on(database: Database) -> None:
     assert read(database)[-1].number > before[-1].number
 
 
-def test_whoever_has_read_a_number_has_seen_all_before_it(database: Database) -> None:
+def test_no_smaller_number_appears_later(database: Database) -> None:
     """Eight write at once, and commit in an order of their own; one reads on and on, and misses nothing."""
     done = threading.Event()
     seen: list[NumberedEvent] = []

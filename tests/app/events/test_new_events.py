@@ -17,7 +17,7 @@ def events(database: Database) -> list[NumberedEvent]:
         return log.read(connection, 0, 100)
 
 
-def test_an_inspection() -> None:
+def test_inspection_is_an_event() -> None:
     one = row(1_700_000_000_123, category="bottle", station="s", part_id="P", decision="REJECT")
     new = inspection_event(one)
     assert (new.kind, new.category, new.station, new.decision) == ("inspection", "bottle", "s", "REJECT")
@@ -56,7 +56,7 @@ def test_a_review_is_an_event_of_its_transaction(database: Database) -> None:
     ("action", "what"),
     [("model.thresholds", "rates"), ("model.calibrate", "calibration"), ("model.region", "region")],
 )
-def test_what_tunes_is_an_event_when_it_is_done(database: Database, action: str, what: str) -> None:
+def test_completed_tuning_is_an_event(database: Database, action: str, what: str) -> None:
     audit = Audit(database)
     audit.write(ANONYMOUS, action, "bottle", "begun")
     audit.write(ANONYMOUS, action, "bottle", "refused", {"problem": "conflict"})
@@ -69,7 +69,7 @@ def test_what_tunes_is_an_event_when_it_is_done(database: Database, action: str,
     assert set(data) == {"created_at", "category", "what"}
 
 
-def test_a_version_that_serves_is_an_event(database: Database) -> None:
+def test_serving_version_is_an_event(database: Database) -> None:
     Audit(database).write(ANONYMOUS, "model.serves", "bottle/v2", "done", {"sha256": "x", "previous": "v1"})
     (event,) = events(database)
     data = json.loads(event.data)
@@ -78,5 +78,5 @@ def test_a_version_that_serves_is_an_event(database: Database) -> None:
 
 
 @pytest.mark.parametrize("action", ["model.activate", "key.create", "backup.create", ""])
-def test_other_acts_are_none(action: str) -> None:
+def test_other_actions_are_no_events(action: str) -> None:
     assert act_events(action, "bottle/v2", {}, 0) == []

@@ -73,7 +73,7 @@ def use(database: Database, client: Client, act: Callable[[Feed], None] = lambda
     return asyncio.run(do())
 
 
-def test_the_whole_of_a_stream(database: Database) -> None:
+def test_stream_is_complete(database: Database) -> None:
     add(database, 2)
     client = Client()
     feed = use(database, client, Feed.end)
@@ -91,13 +91,13 @@ def test_the_whole_of_a_stream(database: Database) -> None:
     assert feed.sent == 2
 
 
-def test_one_that_takes_nothing_is_sent_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_reader_is_disconnected(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALLED_SECONDS", 0.05)
     add(database, 500)
     with pytest.raises(ClientDisconnect):
         use(database, Client(takes=3))
 
 
-def test_one_that_leaves_is_let_go(database: Database) -> None:
+def test_departed_reader_is_released(database: Database) -> None:
     client = Client()
     assert use(database, client, lambda _: client.leave.set()).dropped["slow"] == 0

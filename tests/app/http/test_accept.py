@@ -37,5 +37,5 @@ JSON, PNG, NPY = OFFERS
         *((header, None) for header in ("text/csv", "nonsense", "*/*;q=0", "text/*, image/gif")),
     ],
 )
-def test_chooses(header: str | None, expected: str | None) -> None:
+def test_best_offer_is_chosen(header: str | None, expected: str | None) -> None:
     assert negotiate(header, OFFERS) == expected

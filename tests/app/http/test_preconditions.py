@@ -11,26 +11,26 @@ def refused(if_match: str | None, revision: int | None) -> Problem:
 
 
 @pytest.mark.parametrize("header", ['"3"', ' "3" ', '"2", "3"', '"3","9"', "*", " * ", 'W/"2", "3"'])
-def test_what_names_the_revision(header: str) -> None:
+def test_matching_header_is_accepted(header: str) -> None:
     assert etag(3) == '"3"'
     require_match(header, 3)
 
 
 @pytest.mark.parametrize("header", ['"2"', '""', '"33"', '"2", "4"', "", "3", "'3'", '"3" "4"', 'W/"3"'])
-def test_what_does_not(header: str) -> None:
+def test_other_header_is_refused(header: str) -> None:
     """A weak tag never matches: If-Match compares strongly (RFC 9110, section 13.1.1)."""
     problem = refused(header, 3)
     assert problem.name == "precondition-failed"
     assert '"3"' in problem.detail
 
 
-def test_a_change_must_say_what_it_is_based_on() -> None:
+def test_missing_header_is_refused() -> None:
     problem = refused(None, 3)
     assert problem.name == "precondition-required"
     assert 'If-Match: "3"' in problem.detail
 
 
 @pytest.mark.parametrize("header", ["*", '"1"'])
-def test_where_there_is_nothing_no_header_matches(header: str) -> None:
+def test_no_header_matches_a_missing_resource(header: str) -> None:
     require_match(None, None)
     assert refused(header, None).name == "precondition-failed"

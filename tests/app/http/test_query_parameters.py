@@ -18,16 +18,14 @@ RAW = {"Content-Type": "image/png"}
         ("/v1/inspections?%00=1", "\\x00"),
     ],
 )
-def test_a_misspelt_parameter_is_refused_by_name(service: TestClient, path: str, wrong: str) -> None:
+def test_misspelt_parameter_is_refused_by_name(service: TestClient, path: str, wrong: str) -> None:
     response = service.get(path)
     detail = response.json()["detail"]
     assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
     assert f"'{wrong}' is unknown; this route takes: " in detail
 
 
-def test_a_misspelt_wish_is_not_taken_for_none(
-    service: TestClient, tiny_images: dict[str, list[bytes]]
-) -> None:
+def test_misspelt_store_is_not_ignored(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
     """store=false with a mistake in it would keep what was not to be kept."""
     before = service.get("/v1/inspections?limit=500").json()["inspections"]
     path = "/v1/models/tiny/predict?strore=false"
@@ -48,14 +46,16 @@ def test_a_misspelt_wish_is_not_taken_for_none(
         ("/v1/models/tiny/predict?store=false&store=true", "store"),
     ],
 )
-def test_one_that_takes_one_value_must_come_once(service: TestClient, path: str, twice: str) -> None:
+def test_repeated_single_parameter_is_refused(service: TestClient, path: str, twice: str) -> None:
     """The last would win: of two stations, whichever a client's code adds last."""
     wanted = f"query parameter {twice}: must come once, with one value"
     response = service.post(path) if "predict" in path else service.get(path)
     assert assert_problem(response, 400, "invalid-request") == wanted
 
 
-def test_an_idempotency_key_must_come_once(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
+def test_repeated_idempotency_key_is_refused(
+    service: TestClient, tiny_images: dict[str, list[bytes]]
+) -> None:
     keys = [("Idempotency-Key", "a"), ("Idempotency-Key", "b"), ("Content-Type", "image/png")]
     response = service.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=keys)
     wanted = "header parameter idempotency-key: must come once, with one value"
@@ -63,7 +63,7 @@ def test_an_idempotency_key_must_come_once(service: TestClient, tiny_images: dic
 
 
 @pytest.mark.parametrize("raw", ["%ff", "%fe", "P%C3", "%ED%A0%80", "%C0%AF"])
-def test_what_is_not_utf8_is_refused(
+def test_query_that_is_not_utf8_is_refused(
     service: TestClient, tiny_images: dict[str, list[bytes]], raw: str
 ) -> None:
     """Read as U+FFFD, different parts would become one, and share a decision."""

@@ -56,7 +56,7 @@ def stream(places: ConcurrencyLimit, client: Stalling) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 10**6])
-def test_sends_the_whole_answer_while_it_is_counted(size: int) -> None:
+def test_whole_response_is_sent_and_counted(size: int) -> None:
     body = bytes(range(256)) * (size // 256) + bytes(size % 256)
     client = Client(Admission(1, 10))
     send(Response(body, 201, {"X-Decision": "PASS"}, "image/png"), client)
@@ -74,7 +74,7 @@ def test_sends_the_whole_answer_while_it_is_counted(size: int) -> None:
 
 
 @pytest.mark.parametrize("takes", [0, 1, 3])
-def test_a_client_that_stops_taking_it_is_left(takes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_client_is_dropped(takes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALLED_SECONDS", 0.05)
     client = Client(Admission(1, 10), takes)
     with pytest.raises(ClientDisconnect):
@@ -90,7 +90,7 @@ class Slow(Client):
         await super().send(message)
 
 
-def test_a_client_that_takes_it_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_client_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALLED_SECONDS", 0.1)
     monkeypatch.setattr("app.http.transfer_rate.MIN_RATE", 10 * PIECE_BYTES / 0.02)
     client = Slow(Admission(1, 10))
@@ -100,7 +100,7 @@ def test_a_client_that_takes_it_too_slowly_is_left(monkeypatch: pytest.MonkeyPat
     assert client.admission.bytes == 0
 
 
-def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_stream_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALLED_SECONDS", 0.05)
     places, client = ConcurrencyLimit(1, "such stream are being sent"), Stalling(2)
     with pytest.raises(ClientDisconnect):
@@ -110,7 +110,7 @@ def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: p
     assert b"".join(message.get("body", b"") for message in client.messages) == 9 * b"piece"
 
 
-def test_a_stream_for_which_there_is_no_place_is_refused() -> None:
+def test_stream_beyond_the_limit_is_refused() -> None:
     places, client = ConcurrencyLimit(1, "such stream are being sent"), Stalling(100)
     with places.hold(None), pytest.raises(Problem, match="1 such stream are being sent, the limit") as caught:
         stream(places, client)
@@ -118,7 +118,7 @@ def test_a_stream_for_which_there_is_no_place_is_refused() -> None:
     assert places.held == 0  # nor is it the other's any more
 
 
-def test_an_answer_that_cannot_be_sent_is_counted_no_more() -> None:
+def test_failed_response_frees_its_reservation() -> None:
     class Broken(Client):
         async def send(self, message: Message) -> None:
             raise OSError("the connection is reset", message["type"])

@@ -87,7 +87,7 @@ def test_form(step: int) -> None:
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "multipart/mixed", ""])
-def test_refuses_other_content_types(media_type: str) -> None:
+def test_other_content_type_is_refused(media_type: str) -> None:
     match = f"{media_type!r}; send multipart/form-data with a part named 'file', or the image itself"
     refused("unsupported-media-type", match, PICTURE, {"Content-Type": media_type})
 
@@ -110,18 +110,18 @@ def test_refuses_other_content_types(media_type: str) -> None:
         (b"--B0\r\nContent-Disposition\x01: x\r\n\r\n" + END, "no well-formed"),
     ],
 )
-def test_refuses_bad_forms(body: bytes, complaint: str) -> None:
+def test_malformed_form_is_refused(body: bytes, complaint: str) -> None:
     refused("invalid-request", complaint, body, FORM)
 
 
 @pytest.mark.parametrize("parameter", ["", "; boundary=", "; boundary=" + "b" * 300])
-def test_refuses_a_form_without_usable_boundary(parameter: str) -> None:
+def test_form_without_usable_boundary_is_refused(parameter: str) -> None:
     headers = {"Content-Type": f"multipart/form-data{parameter}"}
     refused("invalid-request", "boundary", FILE + END, headers)
 
 
 @pytest.mark.parametrize("declared", [{}, {"Content-Length": "3"}, {"Content-Length": "many"}])
-def test_the_limit_is_on_the_image_to_the_byte(declared: dict[str, str]) -> None:
+def test_image_size_is_limited_to_the_byte(declared: dict[str, str]) -> None:
     assert upload(b"x" * LIMIT, RAW | declared).files == [UploadedFile(None, b"x" * LIMIT)]
     assert upload(part("file", b"x" * LIMIT) + END, FORM | declared).files == [
         UploadedFile(None, b"x" * LIMIT)
@@ -133,7 +133,7 @@ def test_the_limit_is_on_the_image_to_the_byte(declared: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize("length", ["2001", "9" * 400])
-def test_a_declared_size_beyond_the_limit_is_refused_unread(length: str) -> None:
+def test_declared_size_above_the_limit_is_refused_unread(length: str) -> None:
     refused("too-large", "more than 2000 bytes", LEAVES, RAW | {"Content-Length": length}, step=100)
 
 
@@ -159,7 +159,7 @@ async def slow(number: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("headers", [RAW, FORM])
-def test_a_stalled_upload_is_given_up(headers: dict[str, str]) -> None:
+def test_stalled_upload_is_aborted(headers: dict[str, str]) -> None:
     async def stalls() -> AsyncIterator[bytes]:
         yield FILE[:40]
         yield FILE[40:80]
@@ -168,11 +168,11 @@ def test_a_stalled_upload_is_given_up(headers: dict[str, str]) -> None:
     assert "nothing came for 0.05 s" in given_up(stalls(), 0.05, headers)
 
 
-def test_a_trickle_is_given_up() -> None:
+def test_trickling_upload_is_aborted() -> None:
     assert "less than 256 KiB a sec" in given_up(slow(LIMIT), 0.3, RAW)
 
 
-def test_a_slow_upload_that_goes_on_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_but_steady_upload_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.http.transfer_rate.MIN_RATE", 1)
     settings = Settings(max_bytes=LIMIT, upload_idle_seconds=0.3)
     with Admission(1, 10**6).reserve("tiny") as room:
@@ -181,7 +181,7 @@ def test_a_slow_upload_that_goes_on_is_read_to_its_end(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
-def test_of_several_files_one_that_is_too_large_fails_alone(step: int) -> None:
+def test_too_large_file_of_several_fails_alone(step: int) -> None:
     body = part("file", b"one", '; filename="a.png"') + part("station", b"s") + part("file", b"x" * 2001)
     several = many(body + part("file", b"three") + END, step=step)
     first, second, third = several.files
@@ -194,7 +194,7 @@ def test_of_several_files_one_that_is_too_large_fails_alone(step: int) -> None:
     assert second.data.name == "too-large"
 
 
-def test_several_files_are_limited_in_number_and_together() -> None:
+def test_files_are_limited_in_number_and_total_size() -> None:
     body = part("file", b"x" * 1500) * 3 + END
     limits = {"max_bytes": 1500, "max_pixels": 1, "queue_bytes": 2 * len(body)}
     assert len(many(body, **limits).files) == 3
@@ -221,7 +221,7 @@ def ahead(chunks: list[bytes], headers: dict[str, str]) -> list[Message]:
     return asyncio.run(use())
 
 
-def test_a_small_body_is_given_whole_and_then_what_comes_after_it() -> None:
+def test_buffered_body_is_replayed_before_later_messages() -> None:
     whole, after = ahead([b"ab", b"", b"cd"], {})
     assert whole == {"type": "http.request", "body": b"abcd", "more_body": False}
     assert after["body"] == b""
@@ -229,7 +229,7 @@ def test_a_small_body_is_given_whole_and_then_what_comes_after_it() -> None:
         ahead([b"x", LEAVES], {})
 
 
-def test_a_small_body_is_limited_to_the_byte() -> None:
+def test_small_body_is_limited_to_the_byte() -> None:
     ahead([b"x" * MAX_SMALL], {"Content-Length": str(MAX_SMALL)})
     for chunks, length in (([b"x" * MAX_SMALL, b"x"], "1"), ([LEAVES], str(MAX_SMALL + 1))):
         with pytest.raises(Problem, match=f"more than {MAX_SMALL} bytes") as caught:

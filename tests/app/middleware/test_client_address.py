@@ -15,5 +15,5 @@ from app.middleware.client_address import client_address
         (("", 1), "unknown"),
     ],
 )
-def test_the_address_fits_into_a_line(client: tuple[str, int] | None, address: str) -> None:
+def test_address_fits_a_log_line(client: tuple[str, int] | None, address: str) -> None:
     assert client_address({"type": "http", "client": client}) == address

@@ -25,7 +25,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "TokenBuckets", partial(TokenBuckets, clock=lambda: 0.0))
 
 
-def test_what_is_open_needs_no_key_and_is_no_more_than_this(keyed: Keyed) -> None:
+def test_only_public_paths_need_no_key(keyed: Keyed) -> None:
     health = {f"{protocol}/health/{state}" for protocol in ("", "/v2") for state in ("live", "ready")}
     assert {*health, "/docs", "/openapi.json", "/login"} == OPEN
     for path in OPEN - {"/login"}:
@@ -46,16 +46,14 @@ def test_every_other_route_and_path_needs_one(keyed: Keyed) -> None:
 
 
 @pytest.mark.parametrize("role", [*Role, "limited"])
-def test_a_key_comes_in_by_either_header(keyed: Keyed, role: str) -> None:
+def test_key_is_accepted_in_either_header(keyed: Keyed, role: str) -> None:
     for headers in (keyed.show(role), {"Authorization": f"bEARER   {keyed.keys[role]} "}):
         answer = keyed.client.get(SESSION_URL, headers=headers)
         assert answer.status_code == 200
         assert answer.json()["role"] == ("admin" if role == "limited" else role)
 
 
-def test_a_key_in_the_address_or_the_body_is_no_key_and_is_not_logged(
-    keyed: Keyed, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_key_in_url_or_body_is_ignored_and_not_logged(keyed: Keyed, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = keyed.keys["admin"]
     assert_problem(
@@ -67,7 +65,7 @@ def test_a_key_in_the_address_or_the_body_is_no_key_and_is_not_logged(
     assert not [line for line in lines if key[20:] in line]
 
 
-def test_a_key_goes_before_a_cookie_and_never_falls_back_to_it(keyed: Keyed) -> None:
+def test_key_takes_precedence_over_a_cookie(keyed: Keyed) -> None:
     log_in(keyed, "admin")
     assert keyed.client.get(SESSION_URL).json()["role"] == "admin"
     assert keyed.client.get(SESSION_URL, headers=keyed.show("line")).json()["role"] == "line"
@@ -78,7 +76,7 @@ def test_a_key_goes_before_a_cookie_and_never_falls_back_to_it(keyed: Keyed) -> 
     assert keyed.client.get(SESSION_URL, headers={"Authorization": "Basic dXNlcjpwYXNz"}).status_code == 200
 
 
-def test_a_refused_key_is_logged_without_its_secret(keyed: Keyed, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_key_is_logged_without_its_secret(keyed: Keyed, caplog: pytest.LogCaptureFixture) -> None:
     wrong = keyed.keys["admin"][:-1] + "!"
     keyed.client.get(SESSION_URL, headers={"X-API-Key": wrong})
     keyed.client.post("/login", json={"key": wrong})
@@ -98,7 +96,7 @@ def test_a_key_of_one_category_gets_nowhere_with_another(keyed: Keyed) -> None:
         assert keyed.client.request(method, own, headers=keyed.show("limited")).status_code != 403, path
 
 
-def test_a_revoked_key_and_its_session_end_at_once(keyed: Keyed) -> None:
+def test_revoked_key_and_session_end_at_once(keyed: Keyed) -> None:
     write = log_in(keyed, "viewer")
     session = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}
     keyed.client.cookies.clear()
@@ -119,7 +117,7 @@ def test_a_key_revoked_from_the_command_line_ends_soon(keyed: Keyed) -> None:
 
 
 @pytest.mark.usefixtures("still")
-def test_a_key_has_a_limit_of_its_own(keyed: Keyed) -> None:
+def test_key_has_its_own_limit(keyed: Keyed) -> None:
     body = {"role": "viewer", "name": "slow", "requests_per_minute": 3}
     slow = keyed.client.post("/v1/keys", json=body, headers=keyed.show("admin")).json()["key"]
     statuses = [keyed.client.get(SESSION_URL, headers={"X-API-Key": slow}).status_code for _ in range(3)]
@@ -134,7 +132,7 @@ def test_a_key_has_a_limit_of_its_own(keyed: Keyed) -> None:
 
 
 @pytest.mark.usefixtures("still")
-def test_the_servers_limit_is_for_keys_without_one(tmp_path: Path) -> None:
+def test_server_limit_applies_to_keys_without_one(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     app = create_app(Settings(models=tmp_path / "models", requests_per_minute=2))
     with TestClient(app) as client:

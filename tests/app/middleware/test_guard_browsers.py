@@ -11,7 +11,7 @@ from tests.app.conftest import Keyed, Serve
 from tests.app.support.guard import SESSION_URL, assert_problem, log_in
 
 
-def test_a_write_with_a_session_needs_its_token(keyed: Keyed) -> None:
+def test_write_with_a_session_needs_its_token(keyed: Keyed) -> None:
     write = log_in(keyed, "admin")
     body = {"role": "line", "name": "name"}
     mine = keyed.client.cookies[COOKIE]
@@ -29,7 +29,7 @@ def test_a_write_with_a_session_needs_its_token(keyed: Keyed) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://testserver.evil.example"])
-def test_a_session_is_not_for_pages_of_others(keyed: Keyed, origin: str) -> None:
+def test_session_is_refused_for_foreign_pages(keyed: Keyed, origin: str) -> None:
     write = log_in(keyed, "admin")
     for method in ("GET", "POST"):
         response = keyed.client.request(method, "/v1/keys", headers=write | {"Origin": origin})
@@ -59,7 +59,7 @@ def test_without_keys_this_machine_may_do_everything(keyless: httpx.Client) -> N
         *("[::2]:8000", "::1", "127.0.0.1@evil.example", "127.0.0.1:80:evil.example", ""),
     ],
 )
-def test_a_page_cannot_reach_it_by_a_name_of_its_own(keyless: httpx.Client, host: str) -> None:
+def test_foreign_host_name_is_refused(keyless: httpx.Client, host: str) -> None:
     for method in ("GET", "POST"):
         response = keyless.request(method, "/v1/keys", headers={"Host": host})
         assert "Host" in assert_problem(response, 403, "forbidden")
@@ -67,7 +67,7 @@ def test_a_page_cannot_reach_it_by_a_name_of_its_own(keyless: httpx.Client, host
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "http://localhost:1"])
-def test_nor_by_sending_what_a_form_can_send(keyless: httpx.Client, origin: str) -> None:
+def test_form_of_a_foreign_page_is_refused(keyless: httpx.Client, origin: str) -> None:
     response = keyless.post(
         "/v1/keys",
         content=b'{"role": "admin", "name": "evil"}',
@@ -84,7 +84,7 @@ def test_nor_does_a_proxy_on_this_machine_open_it_to_others(keyless: httpx.Clien
     assert "nobody but this machine" in assert_problem(response, 403, "forbidden")
 
 
-def test_nor_does_one_that_is_believed(tmp_path: Path) -> None:
+def test_trusted_proxy_is_refused_without_keys(tmp_path: Path) -> None:
     """Whoever comes through it has an address of elsewhere then, with or without the header that said so."""
     (tmp_path / "models").mkdir()
     app = create_app(Settings(models=tmp_path / "models", history=tmp_path / "history"))
@@ -101,9 +101,7 @@ def test_even_without_keys_a_wrong_key_is_refused(keyless: httpx.Client) -> None
     assert keyless.get(SESSION_URL, headers={"Cookie": f"{COOKIE}=old"}).status_code == 200
 
 
-def test_an_open_network_that_was_asked_for_is_open_but_not_to_pages_of_others(
-    tmp_path: Path, serve_http: Serve
-) -> None:
+def test_open_network_refuses_foreign_pages(tmp_path: Path, serve_http: Serve) -> None:
     (tmp_path / "models").mkdir()
     app = create_app(Settings(models=tmp_path / "models", allow_unauthenticated_network=True))
     with serve_http(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
@@ -112,7 +110,7 @@ def test_an_open_network_that_was_asked_for_is_open_but_not_to_pages_of_others(
         assert_problem(response, 403, "forbidden")
 
 
-def test_with_the_first_key_the_door_closes_at_once(keyless: httpx.Client) -> None:
+def test_first_key_ends_open_access_at_once(keyless: httpx.Client) -> None:
     response = keyless.post("/v1/keys", json={"role": "admin", "name": "first"})
     assert response.status_code == 201
     assert_problem(keyless.get(SESSION_URL), 401, "unauthenticated")

@@ -33,7 +33,7 @@ def port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("head", ["HTTP/1.0\r\n", "HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"])
-def test_a_client_that_sends_all_before_it_reads_gets_the_answer(port: int, head: str) -> None:
+def test_client_that_sends_all_first_gets_the_response(port: int, head: str) -> None:
     body = bytes(8 * 1024 * 1024)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(f"POST / {head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -67,18 +67,18 @@ class Client:
         return self.events
 
 
-def test_the_answer_goes_first_and_its_end_when_the_body_has_ended() -> None:
+def test_response_is_sent_first_and_ends_after_the_body() -> None:
     assert Client(pieces=3).ask(LingeringClose(refuse)) == ["start", "body", "read", "read", "read", "end"]
 
 
-def test_a_body_that_was_read_is_not_waited_for() -> None:
+def test_read_body_is_not_waited_for() -> None:
     assert Client(pieces=1).ask(LingeringClose(read_and_answer)) == ["read", "start", "end"]
 
 
-def test_no_longer_than_so_many_seconds() -> None:
+def test_wait_is_limited() -> None:
     stalled = Client(pieces=0)
     assert stalled.ask(LingeringClose(refuse, max_seconds=0.01)) == ["start", "body", "read", "end"]
 
 
-def test_who_waits_to_be_told_to_go_on_sends_nothing() -> None:
+def test_client_that_expects_100_is_not_waited_for() -> None:
     assert Client().ask(LingeringClose(refuse), (b"expect", b"100-continue")) == ["start", "end"]

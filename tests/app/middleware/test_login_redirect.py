@@ -7,7 +7,7 @@ from app.middleware import login_redirect
     "address",
     ["/", "/?category=a&station=b%20c", "/inspections/abc?x=1", "/models/tiny", "/report", "/scores"],
 )
-def test_our_pages_are_led_to(address: str) -> None:
+def test_page_is_redirected_to_the_login(address: str) -> None:
     assert login_redirect.local(address) == address
 
 
@@ -28,5 +28,5 @@ def test_our_pages_are_led_to(address: str) -> None:
         "http://[",
     ],
 )
-def test_nothing_else_is(address: str | None) -> None:
+def test_other_requests_are_not_redirected(address: str | None) -> None:
     assert login_redirect.local(address) == "/"

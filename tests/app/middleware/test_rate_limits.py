@@ -11,7 +11,7 @@ class Clock:
         return self.now
 
 
-def test_as_many_at_once_as_in_a_minute_then_one_by_one() -> None:
+def test_burst_is_limited_then_refilled() -> None:
     clock = Clock()
     buckets = TokenBuckets(clock)
     assert [buckets.take("a", 60) for _ in range(60)] == [0] * 60
@@ -24,7 +24,7 @@ def test_as_many_at_once_as_in_a_minute_then_one_by_one() -> None:
     assert buckets.take("a", 60) > 0
 
 
-def test_a_long_pause_fills_no_more_than_the_bucket() -> None:
+def test_long_pause_fills_only_the_bucket() -> None:
     clock = Clock()
     buckets = TokenBuckets(clock)
     buckets.take("a", 5)

@@ -80,19 +80,19 @@ def client(telemetry: Telemetry, draining: Draining) -> TestClient:
 
 
 @pytest.mark.parametrize("given", ["line3-000123", "A.b_c:d@e+f=g/h-i", "x" * 128])
-def test_keeps_a_sane_id(client: TestClient, given: str) -> None:
+def test_valid_id_is_kept(client: TestClient, given: str) -> None:
     assert client.get("/fine", headers={"X-Request-ID": given}).headers["X-Request-ID"] == given
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "é"])
-def test_replaces_any_other_by_a_new_one(client: TestClient, given: str) -> None:
+def test_invalid_id_is_replaced(client: TestClient, given: str) -> None:
     headers = [(b"X-Request-ID", given.encode("latin-1"))]
     ids = [client.get("/fine", headers=headers).headers["X-Request-ID"] for _ in range(2)]
     assert [len(one) for one in ids] == [32, 32]
     assert ids[0] != ids[1]
 
 
-def test_an_answer_that_has_begun_is_cut_off(client: TestClient) -> None:
+def test_started_response_is_cut_off(client: TestClient) -> None:
     with pytest.raises(RuntimeError, match="too late"):
         client.get("/late")
 
@@ -103,7 +103,7 @@ def _as_it_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Monke
     monkeypatch.setattr(caplog.handler, "formatter", logs.TextFormatter())
 
 
-def test_what_was_not_foreseen_is_internal_and_tells_nothing(
+def test_unexpected_error_is_internal_without_details(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = client.get("/broken", headers={"X-Request-ID": "find-me"})
@@ -119,7 +119,7 @@ def test_what_was_not_foreseen_is_internal_and_tells_nothing(
     assert INSIDE in caplog.text
 
 
-def test_logs_one_line_per_request(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_request_is_logged_on_one_line(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     client.get("/fine?key=secret", headers={"X-Request-ID": "abc"})
     [line] = caplog.text.splitlines()
     assert " flowgauge.requests: GET /fine 200 " in line
@@ -127,7 +127,7 @@ def test_logs_one_line_per_request(client: TestClient, caplog: pytest.LogCapture
     assert "secret" not in line
 
 
-def test_the_line_for_programs_has_it_field_by_field(
+def test_json_line_has_all_fields(
     client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(caplog.handler, "formatter", logs.JsonFormatter())
@@ -147,14 +147,14 @@ def test_the_line_for_programs_has_it_field_by_field(
     assert (unknown["route"], unknown["path"]) == (None, "/no/such/path")
 
 
-def test_what_is_logged_meanwhile_has_the_id(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_of_a_request_have_its_id(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     client.get("/noted", headers={"X-Request-ID": "abc"})
     client.get("/noted", headers={"X-Request-ID": "def"})
     said = [line.rpartition("elsewhere: ")[2] for line in caplog.text.splitlines() if "elsewhere" in line]
     assert said == ["noted id=abc", "noted in a thread id=abc", "noted id=def", "noted in a thread id=def"]
 
 
-def test_counts_by_template_and_problem(client: TestClient, telemetry: Telemetry) -> None:
+def test_requests_are_counted_by_template_and_problem(client: TestClient, telemetry: Telemetry) -> None:
     for part in range(20):
         client.get(f"/parts/{part}")
         client.get(f"/nothing/{part}")
@@ -169,7 +169,7 @@ def test_counts_by_template_and_problem(client: TestClient, telemetry: Telemetry
     assert value("flowgauge_problems_total", {"type": "not-found"}) == 20
 
 
-def test_a_client_that_left_is_neither_failure_nor_answer(
+def test_departed_client_is_neither_error_nor_response(
     client: TestClient, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(AssertionError):  # the test's client expects an answer
@@ -182,7 +182,7 @@ def test_a_client_that_left_is_neither_failure_nor_answer(
 
 
 @pytest.mark.parametrize("path", ["/fine", "/broken"])
-def test_a_stopping_server_tells_clients_to_close(client: TestClient, draining: Draining, path: str) -> None:
+def test_stopping_server_closes_connections(client: TestClient, draining: Draining, path: str) -> None:
     assert "Connection" not in client.get(path).headers
     draining.begun = True
     assert client.get(path).headers["Connection"] == "close"
@@ -198,12 +198,12 @@ SECURITY = {
 
 
 @pytest.mark.parametrize("path", ["/fine", "/broken", "/full", "/nothing"])
-def test_every_answer_tells_a_browser_what_it_may_do(client: TestClient, path: str) -> None:
+def test_every_response_has_security_headers(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
     assert {name: headers.get(name) for name in SECURITY} == SECURITY
 
 
-def test_what_a_route_says_of_that_stays(client: TestClient) -> None:
+def test_headers_of_a_route_are_kept(client: TestClient) -> None:
     headers = client.get("/kept").headers
     assert (headers["Cache-Control"], headers["Content-Security-Policy"]) == (
         "max-age=60",

@@ -25,7 +25,7 @@ def take_images(admission: Admission, stack: ExitStack, category: str) -> int:
     raise AssertionError
 
 
-def test_everything_is_given_back_whatever_happens_and_nothing_counted_after() -> None:
+def test_reservation_is_released_on_any_exit() -> None:
     admission = Admission(max_images=2, max_bytes=100)
     with suppress(KeyError), admission.reserve("bottle") as room:
         room.hold(30)
@@ -63,7 +63,7 @@ def test_bytes_are_bounded_over_all_requests() -> None:
         one.hold(0)  # as the end of an upload comes
 
 
-def test_answer_takes_the_place_of_its_image_whatever_its_size() -> None:
+def test_answer_of_any_size_replaces_its_image() -> None:
     admission = Admission(max_images=1, max_bytes=100)
     with admission.reserve("bottle") as room:
         room.hold(60)
@@ -78,7 +78,7 @@ def test_answer_takes_the_place_of_its_image_whatever_its_size() -> None:
 
 
 @pytest.mark.parametrize("categories", [1, 2, 8])
-def test_categories_that_all_want_more_get_equal_shares_and_leave_some(categories: int) -> None:
+def test_busy_categories_get_equal_shares(categories: int) -> None:
     admission = Admission(max_images=640, max_bytes=100)
     names = [f"part{i}" for i in range(categories)]
     with ExitStack() as stack:
@@ -93,7 +93,7 @@ def test_categories_that_all_want_more_get_equal_shares_and_leave_some(categorie
         assert [admission.images_held[name] for name in names] == pytest.approx([share] * categories, abs=1)
 
 
-def test_share_rises_when_others_have_gone() -> None:
+def test_share_grows_when_others_leave() -> None:
     admission = Admission(max_images=64, max_bytes=100)
     with ExitStack() as big:
         with ExitStack() as other:
@@ -115,7 +115,7 @@ def test_bytes_are_shared_too() -> None:
             small.hold(40)
 
 
-def test_one_request_alone_may_take_all() -> None:
+def test_single_request_may_take_all() -> None:
     admission = Admission(max_images=4, max_bytes=100)
     with admission.reserve("bottle") as room:
         room.hold_images(4)
@@ -124,7 +124,7 @@ def test_one_request_alone_may_take_all() -> None:
         assert (admission.images, admission.bytes) == (4, 100)
 
 
-def test_calibrations_of_all_categories_leave_a_quarter_to_inspections() -> None:
+def test_calibrations_leave_a_quarter_to_inspections() -> None:
     assert not models_folder.is_category(CALIBRATIONS)
     admission = Admission(max_images=10, max_bytes=1000)
     with admission.reserve(CALIBRATIONS) as first, admission.reserve(CALIBRATIONS) as second:

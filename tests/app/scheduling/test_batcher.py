@@ -212,7 +212,7 @@ class TestTime:
             if done["tiny"] < 80:  # as long as both wait, within the longest batches of both
                 assert abs(10 * done["slow"] - done["tiny"]) <= 20 + 16
 
-    def test_category_ahead_of_another_group_joins_no_batch_that_others_began(
+    def test_category_ahead_of_another_group_joins_no_batch(
         self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seconds = {SMALL: 0.01, WIDE: 0.1, TALL: 1.0}
@@ -245,7 +245,7 @@ class TestTime:
         run(scenario, observer=lambda _, __, names: seen.append(list(names)))
         assert seen[4:] == [["d"], ["b"] * 16, ["a"], ["c"], ["b"], ["d"]]
 
-    def test_expected_seconds_grow_with_what_waits_and_spare_those_who_send_little(
+    def test_expected_seconds_grow_with_the_queue(
         self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = Clock(monkeypatch, {SMALL: 0.1})
@@ -323,7 +323,7 @@ class TestTiles:
         return cut
 
     @pytest.mark.parametrize(("max_batch", "sizes"), [(16, [3, 3, 3]), (8, [2, 1, 2])])
-    def test_tiles_share_a_pass_and_count_as_so_many_images(
+    def test_tiles_share_a_pass_and_count_as_images(
         self,
         detector: Detector,
         tiled: Detector,
@@ -346,7 +346,7 @@ class TestTiles:
         for result, job in zip(results, jobs, strict=True):
             expect_alone(result, *job)
 
-    def test_image_of_too_many_tiles_for_a_pass_is_alone_in_several(
+    def test_large_image_is_computed_alone(
         self,
         detector: Detector,
         tiled: Detector,
@@ -396,7 +396,7 @@ class TestFailures:
         expect_alone(also_good, other, prepared[2])
 
     @pytest.mark.parametrize("still", [True, False])
-    def test_device_that_computes_no_more_is_reported_for_good(
+    def test_lost_device_is_reported_for_good(
         self,
         detector: Detector,
         prepared: list[PreparedImage],
@@ -426,7 +426,7 @@ class TestFailures:
         run(scenario)
         assert caplog.text.count("no longer computes") == (0 if still else 1)
 
-    def test_device_is_asked_whether_it_computes(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_device_is_probed(self, caplog: pytest.LogCaptureFixture) -> None:
         assert batcher.can_compute(torch.device("cpu"))
         assert not batcher.can_compute(torch.device("cuda:99"))
         assert "cuda:99" in caplog.text
@@ -450,7 +450,7 @@ def test_closing_finishes_what_runs_and_ends_the_thread(
     assert not [one for one in set(threading.enumerate()) - before if one.name == "inference"]
 
 
-def test_unloaded_model_leaves_memory_although_nothing_follows(
+def test_unloaded_model_is_freed_without_another_batch(
     detector: Detector, prepared: list[PreparedImage]
 ) -> None:
     async def scenario(batcher: Batcher) -> None:

@@ -16,7 +16,7 @@ def request_of(left: asyncio.Event) -> Request:
     return Request({"type": "http", "headers": []}, receive)
 
 
-def test_result_and_error_of_the_work_are_passed_on() -> None:
+def test_result_and_error_are_passed_on() -> None:
     async def work(error: Exception | None) -> int:
         await asyncio.sleep(0)
         if error is not None:
@@ -33,7 +33,7 @@ def test_result_and_error_of_the_work_are_passed_on() -> None:
 
 
 @pytest.mark.parametrize("client_leaves", [True, False])
-def test_work_is_cancelled_when_the_client_leaves_or_the_caller_is_cancelled(client_leaves: bool) -> None:
+def test_work_is_cancelled_with_client_or_caller(client_leaves: bool) -> None:
     async def scenario() -> None:
         begun, cancelled, left = asyncio.Event(), asyncio.Event(), asyncio.Event()
 

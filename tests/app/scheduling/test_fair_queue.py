@@ -44,7 +44,7 @@ def test_running_item_counts_as_the_average_of_its_lane() -> None:
     assert [waiting.pop(next(iter(waiting.heads()))) for _ in range(4)] == ["a", "b", "b", "a"]
 
 
-def test_idle_lane_saves_up_nothing() -> None:
+def test_idle_lane_saves_no_time() -> None:
     waiting = queue("a " * 9)
     serve(waiting, 4)
     for _ in range(4):
@@ -52,14 +52,14 @@ def test_idle_lane_saves_up_nothing() -> None:
     assert serve(waiting, 4) in ("late a late a", "a late a late")
 
 
-def test_lane_that_sends_one_item_after_the_other_still_pays_for_them() -> None:
+def test_lane_with_single_items_pays_for_them() -> None:
     waiting = queue("slow quick quick quick quick", slow=5.0, quick=1.0)
     assert serve(waiting, 1, slow=5.0) == "slow"
     waiting.put("slow", "slow")
     assert serve(waiting, 5) == "quick quick quick quick slow"
 
 
-def test_debts_are_forgotten_when_nothing_waits() -> None:
+def test_virtual_times_restart_when_nothing_waits() -> None:
     waiting = queue("a")
     serve(waiting, 1, a=100.0)
     for name in ("a", "b"):
@@ -67,7 +67,7 @@ def test_debts_are_forgotten_when_nothing_waits() -> None:
     assert serve(waiting, 2) == "a b"  # the least recently served lane is the first of the two
 
 
-def test_item_that_was_not_worked_on_costs_nothing() -> None:
+def test_unprocessed_item_costs_nothing() -> None:
     waiting = queue("a a", a=3.0)
     waiting.pop("a")
     waiting.settle("a", None)
@@ -83,7 +83,7 @@ def test_removed_items_are_gone() -> None:
     assert (len(waiting), waiting.heads()) == (2, {"a": 1})
 
 
-def test_work_before_an_item_is_its_lanes_and_a_fair_share_of_the_others() -> None:
+def test_work_before_includes_a_fair_share_of_others() -> None:
     waiting = queue("flood " * 40 + "few few", flood=0.1, few=0.1)
     assert sum(waiting.work().values()) == pytest.approx(4.2)
     assert waiting.work_before("flood", 1) == pytest.approx(4.1 + 0.2)
@@ -95,7 +95,7 @@ def test_work_before_an_item_is_its_lanes_and_a_fair_share_of_the_others() -> No
     assert waiting.work_before("new", 2) == pytest.approx(0.2 + 0.2 + 0.2)
 
 
-def test_average_follows_a_slower_machine_but_no_outlier() -> None:
+def test_average_follows_a_trend_but_no_outlier() -> None:
     average = MovingAverage()
     assert average.value is None
     for _ in range(20):
@@ -107,7 +107,7 @@ def test_average_follows_a_slower_machine_but_no_outlier() -> None:
     assert average.value == pytest.approx(0.4, rel=0.02)
 
 
-def test_slow_first_duration_is_soon_forgotten() -> None:
+def test_slow_first_duration_fades() -> None:
     average = MovingAverage()
     for seconds in [1.0] + [0.02] * 15:
         average.add(seconds)

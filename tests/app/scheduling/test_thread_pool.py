@@ -65,7 +65,7 @@ def test_categories_take_turns_and_wait_is_timed(pool: FairThreadPool) -> None:
     held(pool, scenario)
 
 
-def test_cancelled_jobs_are_never_run_and_forgotten_at_once(pool: FairThreadPool) -> None:
+def test_cancelled_jobs_are_never_run_and_freed(pool: FairThreadPool) -> None:
     """Uploads of clients that left would fill the memory while a thread is busy: nobody counts them."""
 
     async def scenario(hold: Hold) -> None:
@@ -111,7 +111,7 @@ def test_failing_job_fails_alone_and_is_freed(pool: FairThreadPool) -> None:
     asyncio.run(scenario())
 
 
-def test_closing_finishes_what_runs(pool: FairThreadPool) -> None:
+def test_close_finishes_running_jobs(pool: FairThreadPool) -> None:
     async def scenario(hold: Hold) -> None:
         closing = asyncio.ensure_future(asyncio.to_thread(pool.close))
         await asyncio.sleep(0)

@@ -39,7 +39,7 @@ def test_text_has_the_request_id_before_a_traceback() -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
-def test_no_text_can_look_like_a_line_of_the_log(end: str) -> None:
+def test_no_text_can_forge_a_log_line(end: str) -> None:
     """What comes from a file that somebody else has written is quoted in messages and in tracebacks."""
     forged = f"x{end}2026-11-25T00:00:00.000Z INFO flowgauge.audit: key.create"
     try:
@@ -77,7 +77,7 @@ def test_json_has_the_request_id_and_the_traceback() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_all_of_a_process_goes_to_stderr(log_format: str) -> None:
+def test_whole_process_logs_to_stderr(log_format: str) -> None:
     code = (
         f"import logging, warnings; from app.telemetry import logs; logs.configure({log_format!r});"
         "logging.getLogger('flowgauge.x').info('ours');"

@@ -97,7 +97,7 @@ def run(
     return asyncio.run(do())
 
 
-def test_new_sink_begins_now_and_gets_what_is_wanted(database: Database) -> None:
+def test_new_sink_starts_now_with_its_selection(database: Database) -> None:
     add(database, "before")
     sink = Memory()
 
@@ -113,7 +113,7 @@ def test_new_sink_begins_now_and_gets_what_is_wanted(database: Database) -> None
     assert position(database) == 5
 
 
-def test_what_may_have_been_delivered_comes_again_and_says_so(database: Database) -> None:
+def test_uncertain_events_are_marked_as_redelivered(database: Database) -> None:
     """The process ends after the delivery of a page and before the position is kept."""
     run(database, Memory())
     add(database, *map(str, range(70)))
@@ -128,7 +128,7 @@ def test_what_may_have_been_delivered_comes_again_and_says_so(database: Database
     assert sorted(name for name, again in sink.got if again) == sorted(map(str, range(64)))
 
 
-def test_nothing_is_delivered_while_positions_cannot_be_kept(
+def test_nothing_is_delivered_without_stored_positions(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else more than the first page after a restart could have been delivered before."""
@@ -151,7 +151,7 @@ def test_nothing_is_delivered_while_positions_cannot_be_kept(
     assert position(database) == 2
 
 
-def test_order_is_kept_by_station_and_stations_do_not_wait_for_each_other(database: Database) -> None:
+def test_stations_are_ordered_and_independent(database: Database) -> None:
     stuck = 5
 
     def fails(name: str) -> DeliveryError | None:
@@ -179,7 +179,7 @@ def test_order_is_kept_by_station_and_stations_do_not_wait_for_each_other(databa
     assert [name for name, again in sink.got if again] == ["s1-0"]
 
 
-def test_what_never_arrived_is_no_redelivery(database: Database) -> None:
+def test_unreached_event_is_not_redelivered(database: Database) -> None:
     failures = [DeliveryError("cannot be reached"), DeliveryError("cannot be reached")]
     sink = Memory(attempts=1, fails=lambda _: failures.pop() if failures else None)
 
@@ -193,7 +193,7 @@ def test_what_never_arrived_is_no_redelivery(database: Database) -> None:
 
 
 @pytest.mark.parametrize("final", [False, True])
-def test_failed_event_is_recorded_and_the_next_ones_go_on(
+def test_failed_event_is_recorded_and_skipped(
     database: Database, final: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusal = DeliveryError("500", reached=True, counts=True, final=final)
@@ -216,7 +216,7 @@ def test_failed_event_is_recorded_and_the_next_ones_go_on(
     assert (reason, data) == ("500", '"b"')
 
 
-def test_unforeseen_error_is_a_failed_attempt_of_its_event_alone(
+def test_unexpected_error_affects_only_its_event(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink = Memory(fails=lambda name: OverflowError("too large") if name == "b" else None)
@@ -234,7 +234,7 @@ def test_unforeseen_error_is_a_failed_attempt_of_its_event_alone(
     assert position(database) == 6
 
 
-def test_receivers_wait_is_honoured_and_the_next_waits_grow(
+def test_requested_wait_is_kept_and_later_ones_grow(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [DeliveryError("429", wait=17.5), *(DeliveryError("500") for _ in range(5))]
@@ -258,7 +258,7 @@ def test_receivers_wait_is_honoured_and_the_next_waits_grow(
         assert longest / 2 <= wait <= longest
 
 
-def test_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
+def test_sink_behind_the_stored_events_counts_the_loss(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(database, Memory())
@@ -276,7 +276,7 @@ def test_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
     assert "FLOWGAUGE_EVENTS_KEPT" in caplog.text
 
 
-def test_event_that_waits_at_the_end_is_not_passed_over_for_those_of_other_stations(
+def test_waiting_event_is_not_skipped_at_the_stop(
     database: Database,
 ) -> None:
     run(database, Memory())

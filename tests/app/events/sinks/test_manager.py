@@ -8,7 +8,7 @@ from app.events.sinks.manager import describe_sinks
 from app.settings import Settings
 
 
-def test_all_sinks_in_words(tmp_path: Path) -> None:
+def test_sinks_are_described(tmp_path: Path) -> None:
     assert describe_sinks(Settings()) == []
     webhook = {"name": "mes", "url": "https://mes.plant.example/x", "secret": "whsec_" + "c2VjcmV0" * 6}
     (tmp_path / "webhooks.yaml").write_text(yaml.safe_dump({"webhooks": [webhook]}))
@@ -21,7 +21,7 @@ def test_all_sinks_in_words(tmp_path: Path) -> None:
     assert "hunter2" not in settings.model_dump_json()
 
 
-def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SinkError, match="pip install 'aiomqtt"):
         describe_sinks(Settings(mqtt_url="mqtt://broker"))

@@ -70,7 +70,7 @@ def states(subscriber: Subscriber) -> list[tuple[str, bool]]:
     ]
 
 
-def test_an_event_is_published_and_the_state_retained(broker: Mosquitto) -> None:
+def test_event_is_published_and_status_retained(broker: Mosquitto) -> None:
     sink = make(broker)
     with subscribed(broker) as subscriber:
 
@@ -90,9 +90,7 @@ def test_an_event_is_published_and_the_state_retained(broker: Mosquitto) -> None
     assert not sink.is_ready
 
 
-def test_the_end_does_not_wait_for_a_broker_that_does_not_answer(
-    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_close_does_not_wait_for_a_silent_broker(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.events.sinks.mqtt._FAREWELL_SECONDS", 0.2)
     sink = make(broker)
 
@@ -109,9 +107,7 @@ def test_the_end_does_not_wait_for_a_broker_that_does_not_answer(
         asyncio.run(until(lambda: states(subscriber) == [("offline", True)]))
 
 
-def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one(
-    broker: Mosquitto, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_sink_connects_when_the_broker_starts(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
     broker.kill()
     sink = make(broker)
 
@@ -134,7 +130,7 @@ def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one
         use(sink, work)
 
 
-def test_two_servers_on_a_broker_leave_each_other_alone(broker: Mosquitto) -> None:
+def test_two_servers_can_share_a_broker(broker: Mosquitto) -> None:
     """Here those made from one image, whose histories have one identity."""
     one = make(broker, mqtt_status_topic="one/status")
     other = make(broker, mqtt_status_topic="other/status")
@@ -153,7 +149,7 @@ def test_two_servers_on_a_broker_leave_each_other_alone(broker: Mosquitto) -> No
         asyncio.run(until(lambda: len(subscriber.messages) == 7))
 
 
-def test_a_user_and_a_password(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
+def test_login_with_user_and_password(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
     broker.stop()
     broker.protect("flowgauge", "hunter2")
     broker.start()
@@ -183,9 +179,7 @@ def test_tls(broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize(
     ("url", "warned"), [("mqtt://0.0.0.0", True), ("mqtts://0.0.0.0", False), ("mqtt://localhost", False)]
 )
-def test_password_that_can_be_read_on_the_way_is_warned_of(
-    caplog: pytest.LogCaptureFixture, url: str, warned: bool
-) -> None:
+def test_password_without_tls_is_warned_of(caplog: pytest.LogCaptureFixture, url: str, warned: bool) -> None:
     use(make(f"{url}:1", mqtt_user="u", mqtt_password="hunter2"), be_refused(caplog))  # noqa: S106
     assert ("can be read on the network" in caplog.text) == warned
     assert "hunter2" not in caplog.text

@@ -4,7 +4,7 @@ from app.events.log import NewEvent
 from app.events.sinks import positions
 
 
-def test_new_sink_begins_after_what_is_there_and_stays_where_it_was(database: Database) -> None:
+def test_new_sink_starts_after_the_newest_event(database: Database) -> None:
     with database.write() as connection:
         assert positions.begin(connection, "a") == 0
         log.append(connection, [NewEvent("inspection", "bottle", None, "PASS", "{}")] * 3)
@@ -16,7 +16,7 @@ def test_new_sink_begins_after_what_is_there_and_stays_where_it_was(database: Da
         assert (positions.begin(connection, "a"), positions.begin(connection, "b")) == (2, newest)
 
 
-def test_latest_reason_of_a_failed_delivery_is_kept_as_long_as_its_event(database: Database) -> None:
+def test_failed_delivery_keeps_its_latest_reason(database: Database) -> None:
     with database.write() as connection:
         log.append(connection, [NewEvent("inspection", "bottle", None, "PASS", str(n)) for n in range(2)])
         for reason in ("500", "410"):

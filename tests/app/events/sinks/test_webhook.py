@@ -78,7 +78,7 @@ def test_signature_of_the_specification() -> None:
     }
 
 
-def test_what_is_wanted() -> None:
+def test_events_are_selected_by_the_settings() -> None:
     sink = WebhookSink(webhook("http://a/", decisions=["REJECT"], categories=["bottle"]))
     assert sink.name == "webhook-mes"
     assert sink.events == EventSelector(
@@ -95,7 +95,7 @@ def test_what_is_wanted() -> None:
         ([400, 402, 409, 410, 422], True, True),
     ],
 )
-def test_refusals(statuses: list[int], counts: bool, final: bool) -> None:
+def test_refused_event_is_classified(statuses: list[int], counts: bool, final: bool) -> None:
     for status in statuses:
         with Receiver(lambda *_, status=status: (status, {})) as receiver:
             error = refusal(receiver)
@@ -127,19 +127,19 @@ def test_retry_after(text: str, seconds: float | None) -> None:
         assert refusal(receiver).wait == seconds
 
 
-def test_receiver_that_is_not_there() -> None:
+def test_unreachable_receiver_is_reported() -> None:
     error = refusal(Receiver())
     assert (error.final, error.counts, error.reached) == (False, False, False)
     assert "cannot be reached" in str(error)
 
 
-def test_receiver_that_ends_the_connection() -> None:
+def test_ended_connection_is_reported() -> None:
     with Receiver(lambda *_: None) as receiver:
         error = refusal(receiver)
     assert (error.final, error.counts, error.reached) == (False, False, True)
 
 
-def test_receiver_that_does_not_answer() -> None:
+def test_silent_receiver_times_out() -> None:
     with Receiver(seconds=60) as receiver:
         error = refusal(receiver, timeout_seconds=2)  # connecting must take less
     assert (error.final, error.counts, error.reached) == (False, True, True)
@@ -153,7 +153,7 @@ def test_receiver_that_does_not_answer() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", 3, True),  # then the connection ends
     ],
 )
-def test_receiver_that_answers_byte_by_byte(head: bytes, most_bytes: int, delivered: bool) -> None:
+def test_trickling_receiver_times_out(head: bytes, most_bytes: int, delivered: bool) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(head)
@@ -182,12 +182,12 @@ def test_receiver_that_answers_byte_by_byte(head: bytes, most_bytes: int, delive
 
 
 @pytest.mark.parametrize(("body", "connections"), [(b"ok", 1), (bytes(20_000_000), 3)])
-def test_connection_is_used_again_after_a_small_body(body: bytes, connections: int) -> None:
+def test_connection_is_reused_after_a_small_body(body: bytes, connections: int) -> None:
     with Receiver(lambda *_: (200, {}), body=body) as receiver:
         assert deliver(WebhookSink(webhook(receiver.url)), times=3) is None
         assert (len(receiver.messages), receiver.connections) == (3, connections)
 
 
-def test_authority_that_cannot_be_read_is_refused() -> None:
+def test_unreadable_authority_is_refused() -> None:
     with pytest.raises(SinkError, match="`ca` of webhook mes"):
         WebhookSink(webhook("https://a/", ca="/nonexistent/ca.pem"))

@@ -21,7 +21,7 @@ def write(tmp_path: Path, data: object) -> Path:
     return path
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(f"{SECRET}\n")
     data = content(secret_file=str(tmp_path / "secret"), decisions=["REJECT"], categories=["bottle"])
     del data["webhooks"][0]["secret"]
@@ -48,9 +48,7 @@ def test_a_file(tmp_path: Path) -> None:
         ({"retries": 3}, "retries"),
     ],
 )
-def test_what_is_wrong_is_said_without_the_secret(
-    tmp_path: Path, changes: dict[str, object], said: str
-) -> None:
+def test_error_does_not_show_the_secret(tmp_path: Path, changes: dict[str, object], said: str) -> None:
     with pytest.raises(SinkError) as caught:
         read_webhooks(write(tmp_path, content(**changes)))
     assert said in str(caught.value)
@@ -61,7 +59,7 @@ def test_what_is_wrong_is_said_without_the_secret(
 @pytest.mark.parametrize(
     "data", ["", "a: [", "- 1", "webhooks: 1", yaml.safe_dump({"webhooks": content()["webhooks"] * 2})]
 )
-def test_file_that_cannot_be_read_is_refused(tmp_path: Path, data: str) -> None:
+def test_unreadable_file_is_refused(tmp_path: Path, data: str) -> None:
     with pytest.raises(SinkError, match="FLOWGAUGE_WEBHOOKS"):
         read_webhooks(write(tmp_path, data))
 
@@ -88,7 +86,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         "whsec_äöü",
     ],
 )
-def test_wrong_secret_is_refused_and_not_repeated(text: str) -> None:
+def test_wrong_secret_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(SinkError, match="openssl rand") as caught:
         read_secret(text)
     assert not text.removeprefix("whsec_") or text not in str(caught.value)
