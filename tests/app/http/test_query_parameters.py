@@ -75,5 +75,5 @@ def test_query_that_is_not_utf8_is_refused(
     assert assert_problem(service.get(f"/v1/inspections?part_id={raw}"), 400, "invalid-request") == wanted
 
 
-def test_who_has_no_key_does_not_learn_the_names(keyed: Keyed) -> None:
+def test_names_are_hidden_without_a_key(keyed: Keyed) -> None:
     assert_problem(keyed.client.get("/v1/inspections?x=1"), 401, "unauthenticated")

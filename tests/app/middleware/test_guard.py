@@ -33,7 +33,7 @@ def test_only_public_paths_need_no_key(keyed: Keyed) -> None:
         assert keyed.client.get(path, headers={"X-API-Key": "wrong"}).status_code in (200, 503), path
 
 
-def test_every_other_route_and_path_needs_one(keyed: Keyed) -> None:
+def test_every_other_path_needs_a_key(keyed: Keyed) -> None:
     asked = [(method, fill_path(path)) for method, path in documented_routes(keyed.app) if path not in OPEN]
     assert len(asked) > 20
     asked += [("GET", path) for path in ("/", "/nothing", "/docs/", "/openapi.json/", "/health/live/")]
@@ -85,7 +85,7 @@ def test_refused_key_is_logged_without_its_secret(keyed: Keyed, caplog: pytest.L
     assert not [line for line in lines if wrong[20:40] in line]
 
 
-def test_a_key_of_one_category_gets_nowhere_with_another(keyed: Keyed) -> None:
+def test_key_of_one_category_is_refused_for_another(keyed: Keyed) -> None:
     asked = [(method, path) for method, path in documented_routes(keyed.app) if "{category}" in path]
     assert len(asked) > 5
     for method, path in asked:
@@ -110,7 +110,7 @@ def test_revoked_key_and_session_end_at_once(keyed: Keyed) -> None:
     assert_problem(keyed.client.post("/login", json={"key": keyed.keys["viewer"]}), 401, "unauthenticated")
 
 
-def test_a_key_revoked_from_the_command_line_ends_soon(keyed: Keyed) -> None:
+def test_key_revoked_from_the_command_line_ends_soon(keyed: Keyed) -> None:
     assert keyed.client.get(SESSION_URL, headers=keyed.show("viewer")).status_code == 200
     KeyStore(keyed.app.state.database).revoke(COMMAND_LINE, keyed.key_id("viewer"))
     eventually(lambda: keyed.client.get(SESSION_URL, headers=keyed.show("viewer")).status_code == 401)

@@ -38,13 +38,13 @@ def test_session_is_refused_for_foreign_pages(keyed: Keyed, origin: str) -> None
     assert keyed.client.get(SESSION_URL, headers={"Origin": "https://TESTSERVER"}).status_code == 200
 
 
-def test_a_key_may_be_used_from_anywhere_that_knows_it(keyed: Keyed) -> None:
+def test_key_is_accepted_from_any_origin(keyed: Keyed) -> None:
     response = keyed.client.get(SESSION_URL, headers=keyed.show("line") | {"Origin": "http://other.example"})
     assert response.status_code == 200
     assert not [name for name in response.headers if name.lower().startswith("access-control-")]
 
 
-def test_without_keys_this_machine_may_do_everything(keyless: httpx.Client) -> None:
+def test_local_client_may_do_everything_without_keys(keyless: httpx.Client) -> None:
     who = keyless.get(SESSION_URL).json()
     assert (who["key_id"], who["name"], who["role"], who["csrf_token"]) == (None, "anonymous", "admin", None)
     port = keyless.base_url.port
@@ -79,9 +79,9 @@ def test_form_of_a_foreign_page_is_refused(keyless: httpx.Client, origin: str) -
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
-def test_nor_does_a_proxy_on_this_machine_open_it_to_others(keyless: httpx.Client, header: str) -> None:
+def test_forwarded_request_is_refused_without_keys(keyless: httpx.Client, header: str) -> None:
     response = keyless.get(SESSION_URL, headers={header: "127.0.0.1"})
-    assert "nobody but this machine" in assert_problem(response, 403, "forbidden")
+    assert "only this machine" in assert_problem(response, 403, "forbidden")
 
 
 def test_trusted_proxy_is_refused_without_keys(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_trusted_proxy_is_refused_without_keys(tmp_path: Path) -> None:
             assert_problem(client.get(SESSION_URL, headers={"X-Forwarded-For": host}), 403, "forbidden")
 
 
-def test_even_without_keys_a_wrong_key_is_refused(keyless: httpx.Client) -> None:
+def test_wrong_key_is_refused_without_keys(keyless: httpx.Client) -> None:
     response = keyless.get(SESSION_URL, headers={"X-API-Key": f"fg_{'0' * 16}_{'x' * 43}"})
     assert_problem(response, 401, "unauthenticated")
     # An old cookie comes unasked, and harms nobody.

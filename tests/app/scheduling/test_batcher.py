@@ -107,7 +107,7 @@ def expect_alone(result: BatchResult, detector: Detector, image: PreparedImage, 
 
 
 class TestBatches:
-    def test_categories_share_a_pass_and_each_image_gets_its_own_answer_and_region(
+    def test_categories_share_a_pass_with_their_own_regions(
         self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         region = np.zeros((64, 64), np.bool_)
@@ -130,7 +130,7 @@ class TestBatches:
         assert seen == [(1, Counter(["tiny"])), (3, Counter(a=2, b=1))]
 
     @pytest.mark.parametrize("other", [{"name": "another"}, {"mean": (0.1,) * 3}, {"std": (0.9,) * 3}])
-    def test_backbones_that_see_images_otherwise_are_computed_apart(
+    def test_different_backbones_are_computed_apart(
         self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate, other: dict[str, object]
     ) -> None:
         """As efficientnet_lite0 and tf_efficientnet_lite0, which pad and scale differently."""
@@ -146,7 +146,7 @@ class TestBatches:
 
         assert [result.batch_size for result in run(scenario)] == [2, 1, 2]
 
-    def test_batch_has_one_input_size_and_at_most_so_many_images(
+    def test_batch_has_one_input_size_and_a_limit(
         self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         wide = of_category(detector, "wide", (64, 96))
@@ -276,7 +276,7 @@ class TestTime:
 
 
 class TestCancelled:
-    def test_waiting_image_leaves_the_queue(
+    def test_cancelled_image_leaves_the_queue(
         self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         async def scenario(batcher: Batcher) -> None:
@@ -291,7 +291,7 @@ class TestCancelled:
 
         run(scenario)
 
-    def test_running_image_leaves_the_others_their_answers(
+    def test_cancelled_running_image_spares_the_others(
         self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
     ) -> None:
         async def scenario(batcher: Batcher) -> list[object]:
@@ -420,7 +420,7 @@ class TestFailures:
                 batcher.require_alive()
                 return
             assert batcher.lost == "cpu no longer computes: restart the server."
-            with pytest.raises(Problem, match="must be restarted"):
+            with pytest.raises(Problem, match="restart the server"):
                 batcher.require_alive()
 
         run(scenario)
@@ -432,7 +432,7 @@ class TestFailures:
         assert "cuda:99" in caplog.text
 
 
-def test_closing_finishes_what_runs_and_ends_the_thread(
+def test_close_finishes_the_batch_and_ends_the_thread(
     detector: Detector, prepared: list[PreparedImage], gate: BackboneGate
 ) -> None:
     async def main() -> None:
