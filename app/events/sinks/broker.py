@@ -34,7 +34,7 @@ def read_broker(settings: Settings) -> Broker | None:
     password = settings.mqtt_password
     if settings.mqtt_url is None:
         if settings.mqtt_user is not None or password is not None or settings.mqtt_ca is not None:
-            raise SinkError("other settings of MQTT need FLOWGAUGE_MQTT_URL, which is not set")
+            raise SinkError("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT need it")
         return None
     host, port, is_encrypted = _read_url(settings.mqtt_url)
     if settings.mqtt_ca is not None and not is_encrypted:

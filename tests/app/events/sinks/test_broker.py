@@ -35,7 +35,7 @@ def test_addresses(url: str, address: tuple[str, int, bool]) -> None:
         ({"url": "mqtt://broker/topic"}, "must look like"),
         ({"url": "mqtt://broker:99999"}, "cannot be read"),
         ({"url": "mqtt://user:hunter2@broker"}, "FLOWGAUGE_MQTT_PASSWORD"),
-        ({"user": "u"}, "need FLOWGAUGE_MQTT_URL"),
+        ({"user": "u"}, "FLOWGAUGE_MQTT_URL is not set"),
         ({"url": "mqtt://broker", "password": "hunter2"}, "needs FLOWGAUGE_MQTT_USER"),
         ({"url": "mqtt://broker", "ca": "ca.pem"}, "mqtts://"),
         ({"url": "mqtts://broker", "ca": "/nonexistent/ca.pem"}, "FLOWGAUGE_MQTT_CA"),
