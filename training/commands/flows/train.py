@@ -11,7 +11,9 @@ from training.commands.options import Device, Seed, Threads
 if TYPE_CHECKING:
     from flows import Flow
     from training.density.fit import FitSettings
+    from training.density.flow_record import FitRecord, FlowRecord
     from training.density.image_data import ImageSplits
+    from training.density.named_recipes import Arguments
     from training.terminal.progress import Progress
 
 RecipeName = Annotated[str, typer.Argument(help="nice, realnvp, glow, spline or maf.")]
@@ -79,8 +81,9 @@ def train(
 
     from flows.fastflow.engines.device import pick_device
     from training.commands.flows.images import load_fit_images
-    from training.density import flow_record, named_recipes, saved_flow
+    from training.density import named_recipes, saved_flow
     from training.density.fit import FitSettings
+    from training.density.flow_record import FitRecord
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
@@ -97,16 +100,8 @@ def train(
     settings = FitSettings(steps, batch_size, learning_rate, every=max(1, min(100, steps // 10)), seed=seed)
     with saved_flow.new_run(target, overwrite=overwrite) as run:
         bits, seconds = _fit(flow, images, settings, run / saved_flow.METRICS, progress)
-        record = flow_record.FlowRecord(
-            recipe=recipe,
-            arguments=chosen,
-            event_shape=images.shape,
-            levels=images.levels,
-            data=flow_record.DataSource.from_images(images, data),
-            settings=flow_record.FitRecord.from_settings(settings, str(where), seconds),
-            validation_bits_per_dim=bits,
-        )
-        saved_flow.save(run, flow, record)
+        fitted = FitRecord.from_settings(settings, str(where), seconds)
+        saved_flow.save(run, flow, _record(recipe, chosen, images, data, fitted, bits))
     progress.say(f"{bits:.3f} bits/dim of held-out images, after {seconds:.0f} s")
     progress.say(f"kept: {target}")
     _draw(flow, images, target, seed, progress)
@@ -118,6 +113,22 @@ def _print_plan(recipe: str, flow: "Flow", images: "ImageSplits", device: str, p
     progress.say(
         f"{recipe}, {parameters:,} parameters, on {device}; {len(images.train)} images of {images.shape} and "
         f"{images.levels} levels to fit, {len(images.validation)} held out"
+    )
+
+
+def _record(
+    recipe: str, arguments: "Arguments", images: "ImageSplits", data: str, fitted: "FitRecord", bits: float
+) -> "FlowRecord":
+    from training.density.flow_record import DataSource, FlowRecord
+
+    return FlowRecord(
+        recipe=recipe,
+        arguments=arguments,
+        event_shape=images.shape,
+        levels=images.levels,
+        data=DataSource.from_images(images, data),
+        settings=fitted,
+        validation_bits_per_dim=bits,
     )
 
 

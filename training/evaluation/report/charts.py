@@ -133,10 +133,7 @@ def calibration_chart(evaluation: Evaluation, threshold: ConformalThreshold) -> 
             "threshold was made from."
         )
     else:
-        note = (
-            f"{on}. Several of them show the same part: how far chance takes the line from the diagonal is "
-            "not known."
-        )
+        note = f"{on}. Several of them show the same part, so the band that chance allows is not known."
     chart = XYChart(
         "Calibration", "asked false-reject rate", "rate seen", (0.0, 1.0), (0.0, 1.0), percent="xy", note=note
     )
