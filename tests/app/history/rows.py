@@ -47,7 +47,6 @@ def row(at_ms: int | None = None, image: bytes | None = None, **columns: Any) ->
 
 
 def add(database: Database, *added: dict[str, Any]) -> list[str]:
-    """Insert rows and return their ids."""
     with database.write() as connection:
         connection.execute(insert(inspections), list(added))
     return [one["id"] for one in added]

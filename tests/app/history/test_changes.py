@@ -1,5 +1,3 @@
-"""Changes of categories in a time span, from the audit log."""
-
 from app.auth.access import ANONYMOUS, SERVER
 from app.auth.audit import Audit
 from app.database import clock

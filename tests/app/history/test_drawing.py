@@ -1,5 +1,3 @@
-"""Drawings of stored inspections: sizes, colours, failures, limit of waiting requests."""
-
 import asyncio
 import hashlib
 import io
@@ -49,7 +47,6 @@ class Held(InspectionFiles):
 
 
 def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
-    """Encode an image of one colour."""
     file = io.BytesIO()
     Image.new("RGB", (width, height), COLOUR).save(file, kind)
     return file.getvalue()

@@ -204,11 +204,7 @@ def test_station_with_own_calibration_has_own_window() -> None:
     assert {
         station: state and (state.station, state.inspections, state.alarm)
         for station, state in states.items()
-    } == {
-        None: (None, 40, False),
-        "line-3": ("line-3", 40, False),
-        "line-4": (None, 40, False),
-    }
+    } == {None: (None, 40, False), "line-3": ("line-3", 40, False), "line-4": (None, 40, False)}
     drift.on_filed([{**row, "station": "line-3"} for row in rows(np.zeros(40))])
     windows = [(state.station, state.alarm) for state in drift.windows("tiny")]
     assert windows == [(None, False), ("line-3", True)]
@@ -216,7 +212,6 @@ def test_station_with_own_calibration_has_own_window() -> None:
 
 
 def test_windows_are_refilled_after_restart() -> None:
-    """Rare inspections of a station are found, and other windows stay full."""
     rng = np.random.default_rng(17)
     general = reference(rng.normal(size=50))
     own = replace(general, station="line-3", since_ms=1_790_000_000_000)

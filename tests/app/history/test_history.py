@@ -62,7 +62,6 @@ def ids(settings: Settings) -> list[str]:
 
 
 def files(settings: Settings) -> set[str]:
-    """Return the names of the images and maps."""
     folders = ("pictures", "maps")
     return {path.name for folder in folders for path in (settings.history / folder).glob("*/*")}
 

@@ -50,7 +50,6 @@ def filled(folder: Path, *records: JournalRecord, file_bytes: int = MANY) -> Jou
 
 
 def left(folder: Path, *records: JournalRecord) -> Path:
-    """Write records and return their file."""
     journal = filled(folder, *records)
     journal.close()
     return max(folder.glob("*.journal"))

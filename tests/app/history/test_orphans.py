@@ -1,5 +1,3 @@
-"""Orphaned files among more files than one query covers."""
-
 from pathlib import Path
 
 from app.database.engine import Database

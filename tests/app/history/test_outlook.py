@@ -1,5 +1,3 @@
-"""Projections to other thresholds, against counts by hand and the actual rates."""
-
 from collections.abc import Collection
 from typing import Any
 

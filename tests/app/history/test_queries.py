@@ -1,5 +1,3 @@
-"""Queries use the index with the fewest rows, although SQLite has no statistics."""
-
 from itertools import chain, combinations, product
 from typing import Any
 

@@ -9,7 +9,6 @@ from tests.app.history.rows import decided
 
 
 def exact_interval(x: int, n: int) -> tuple[float, float]:
-    """The interval is that of Clopper and Pearson."""
     interval = stats.binomtest(x, n).proportion_ci(0.95, method="exact")
     return float(interval.low), float(interval.high)
 
@@ -80,8 +79,7 @@ LINES = {
 
 
 @pytest.mark.parametrize(
-    "line",
-    [line if line == "few" else pytest.param(line, marks=pytest.mark.slow) for line in LINES],
+    "line", [line if line == "few" else pytest.param(line, marks=pytest.mark.slow) for line in LINES]
 )
 def test_intervals_have_the_stated_coverage(line: str) -> None:
     good_share, given_good, given_defect, parts, reviewed = LINES[line]

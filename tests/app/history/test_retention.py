@@ -28,8 +28,6 @@ IMAGE = b"p" * 900  # with its map of 100 bytes: 1000
 
 
 class Kept:
-    """An open history and its content."""
-
     def __init__(self, history: History) -> None:
         self.history = history
         self.guard = DeletionGuard()
@@ -43,7 +41,6 @@ class Kept:
         return identifier
 
     def add_many(self, count: int, days_old: float = 0) -> None:
-        """Add inspections of one image."""
         some = [row(clock.now_ms() - int(days_old * DAY), IMAGE) for _ in range(count)]
         for one in some:
             self.history.files.store(one["image_sha256"], IMAGE, one["id"], b"m" * 100)
@@ -53,21 +50,18 @@ class Kept:
         reviews.add_review(self.history.database, ANONYMOUS, identifier, "good", 0)
 
     def rows(self) -> dict[str, bool]:
-        """Return ids, and whether they have files."""
         with self.history.database.read() as connection:
             columns = inspections.c
             query = select(columns.id, columns.has_pictures)
             return {row.id: row.has_pictures for row in connection.execute(query)}
 
     def files(self) -> tuple[set[str], set[str]]:
-        """Return the names of the images and maps on disk."""
         folder = self.history.folder
         found = [path for path in folder.glob("*/??/*") if path.is_file()]
         images = {path.name for path in found if path.is_relative_to(folder / "pictures")}
         return images, {path.stem for path in found if path.is_relative_to(folder / "maps")}
 
     def require_whole(self) -> None:
-        """Check that rows and files match."""
         columns = inspections.c
         with self.history.database.read() as connection:
             query = select(columns.id, columns.image_sha256).where(columns.has_pictures)
@@ -78,7 +72,6 @@ class Kept:
         return Retention(Settings(**settings), self.history, self.guard)
 
     def apply(self, **settings: Any) -> Retention:
-        """Run a pass, and confirm what is held."""
         made = self.made(**settings)
         asyncio.run(made.once())
         if held := self.guard.held():
@@ -103,7 +96,6 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Set the clock ahead by days."""
     original = time.time_ns
     return lambda days: monkeypatch.setattr(time, "time_ns", lambda: original() + int(days * DAY) * 1_000_000)
 

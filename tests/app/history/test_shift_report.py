@@ -1,5 +1,3 @@
-"""Shift reports on each kind of database: stations, hours, worst rejects."""
-
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,7 +63,6 @@ def test_hours_have_their_start_time(each_database: Database) -> None:
 
 
 def test_worst_rejects_have_the_smallest_p_values(database: Database) -> None:
-    """Ties are broken by the highest score, then by id."""
     made = add(
         database,
         reject(p_value=0.5, score=99.0),

@@ -14,7 +14,6 @@ LIMITS = image_limits.ImageLimits(max_bytes=200_000, max_pixels=100_000)
 
 
 def halve(pixels: Pixels) -> PreparedImage:
-    """Prepare an image at half its size."""
     size = pixels.shape[0] // 2, pixels.shape[1] // 2
     return compute_layout(Geometry(), pixels.shape[:2], size, (1,)).prepare(pixels)
 

@@ -28,7 +28,6 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def keyed(make_entry: MakeEntry) -> Callable[..., HistoryEntry]:
-    """Entries with an idempotency key."""
 
     def make(key: str = "P-1", key_id: str | None = None) -> HistoryEntry:
         return make_entry(idempotency_key=key, key_id=key_id, request_sha256=REQUEST)
@@ -44,7 +43,6 @@ class Line:
         self.idempotency = IdempotencyKeys(history)
 
     async def send(self, entry: HistoryEntry, request_sha256: str = REQUEST) -> str:
-        """Return the id of the answering inspection."""
         row = entry.row
         claim = self.idempotency.claim(row.get("key_id"), row["idempotency_key"], request_sha256)
         async with claim as earlier:

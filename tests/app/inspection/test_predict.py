@@ -1,5 +1,3 @@
-"""Predict requests over HTTP under load, at the deadline, and after errors."""
-
 import asyncio
 import json
 import select
@@ -54,7 +52,6 @@ class Service:
     def start(
         self, category: str, *images: bytes, query: str = "", **headers: str
     ) -> "Future[httpx.Response]":
-        """Post without waiting for the answer."""
         return self._pool.submit(self.post, category, *images, query=query, **headers)
 
     def get(self, path: str) -> Any:
@@ -71,7 +68,6 @@ class Service:
 
     @property
     def pending(self) -> int:
-        """Return the number of images that wait or are being scored."""
         pending: int = self.app.state.batcher.pending
         return pending
 

@@ -1,5 +1,3 @@
-"""Requirements on images of a calibration, and warnings about different images."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""Selection of reviewed images for a calibration."""
-
 from app.history.history import History
 from app.history.training_set import GoodImage
 from app.recalibration.request_images import ReviewedImages, choose_images, find_reviewed_images

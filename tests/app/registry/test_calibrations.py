@@ -1,5 +1,3 @@
-"""Calibrations beside bundles: precedence, rereading after changes, damage."""
-
 import json
 import shutil
 import threading

@@ -1,5 +1,3 @@
-"""Lookup of existing versions."""
-
 import asyncio
 import os
 import shutil

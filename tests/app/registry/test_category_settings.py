@@ -1,5 +1,3 @@
-"""Settings of a category: atomic changes and damage."""
-
 import json
 import threading
 from pathlib import Path
@@ -20,7 +18,6 @@ UPPER_HALF = {"image": {"width": 100, "height": 100}, "polygons": SQUARE}
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """Create a models folder with a category."""
     (tmp_path / "screw").mkdir()
     return tmp_path
 

@@ -1,5 +1,3 @@
-"""Rereading of changed files, and damage."""
-
 from pathlib import Path
 
 import pytest

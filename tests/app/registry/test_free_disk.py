@@ -1,5 +1,3 @@
-"""Disk space that uploads must leave."""
-
 import errno
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""Models in memory, and the serving version of a category."""
-
 import asyncio
 import gc
 import shutil

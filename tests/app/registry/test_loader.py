@@ -1,5 +1,3 @@
-"""Loading for the service: sharing, verification, refusals."""
-
 import gc
 import shutil
 import weakref

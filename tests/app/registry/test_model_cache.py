@@ -1,5 +1,3 @@
-"""Models dropped beyond the budget, with and without shared backbones."""
-
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,6 @@ def room_for(heads: int, detector: Detector) -> int:
 
 
 def used(memory: ModelCache, names: str, detector: Detector) -> None:
-    """Load models one after the other."""
     for name in names:
         memory.put((name, "1"), detector)
 

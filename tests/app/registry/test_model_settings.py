@@ -1,5 +1,3 @@
-"""Regions of interest at the map sizes of each geometry."""
-
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,6 @@ def fitted(detector: Detector, geometry: Geometry) -> Detector:
 
 
 def square(side: int, width: int, height: int) -> StoredRegion:
-    """Create a square region at the upper left of an image."""
     area: dict[str, Any] = {
         "image": {"width": width, "height": height},
         "polygons": [[[0, 0], [side, 0], [side, side], [0, side]]],

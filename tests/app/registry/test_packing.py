@@ -1,5 +1,3 @@
-"""Packing and unpacking of bundles, and damaged archives."""
-
 import io
 import random
 import stat
@@ -32,7 +30,6 @@ def unpack(tmp_path: Path, data: bytes, limit: int = LIMIT) -> Path:
 
 
 def zipped(*members: tuple[str, bytes], listed: bool = True, method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """Create an archive of listed and unlisted files."""
     files = {name: "0" * 64 for name, _ in members} if listed else {}
     complete = manifest().model_copy(update={"files": files})
     file = io.BytesIO()

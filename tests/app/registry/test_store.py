@@ -1,5 +1,3 @@
-"""Changes of the models folder while the service runs."""
-
 import asyncio
 import json
 from collections.abc import Callable
@@ -22,7 +20,6 @@ pytestmark = pytest.mark.anyio
 
 
 def steps(activated: VersionChange) -> tuple[str | None, str]:
-    """The previous and the new version."""
     return activated.previous, activated.version
 
 

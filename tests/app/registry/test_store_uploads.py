@@ -1,5 +1,3 @@
-"""Uploads of versions without HTTP: disk limits and parallel uploads."""
-
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
