@@ -292,8 +292,7 @@ class Scorer:
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """Adapt the rule to an image with a map of a size (height, width).
 
-        The score averages no more pixels than for a single tile, because a large image would dilute a small
-        defect.
+        It averages at most the pixels of a single tile, so a large image does not dilute a small defect.
         """
         share = math.prod(self.input_size) / math.prod(size)
         if share >= 1:

@@ -42,5 +42,5 @@ def tiny_extractor(tiny_bundle_store: Path) -> FeatureExtractor:
 
 @pytest.fixture(scope="session")
 def tiny_pictures(tiny_images: dict[str, list[bytes]]) -> dict[str, list[NDArray[np.uint8]]]:
-    """Pictures of good and of defective parts that no model has seen, decoded."""
+    """Images of good and of defective parts that no model has seen, decoded."""
     return {kind: [decode_image(data) for data in files] for kind, files in tiny_images.items()}

@@ -1,4 +1,4 @@
-"""Pictures as files in memory."""
+"""Images as files in memory."""
 
 import io
 from typing import Any
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """The file that Pillow makes of a picture, in a format such as PNG, with its options."""
+    """The file that Pillow makes of an image, in a format such as PNG, with its options."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

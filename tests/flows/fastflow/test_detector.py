@@ -1,4 +1,4 @@
-"""The detector: what it says of a picture, and that it says what was said when it was calibrated."""
+"""The detector: what it says of an image, and that it says what was said when it was calibrated."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class TestPredict:
         )
 
     @pytest.mark.parametrize("size", [(1, 1), (17, 301), (64, 64), (500, 40)])
-    def test_pictures_of_any_size_come_with_a_map_of_the_models_size(
+    def test_images_of_any_size_come_with_a_map_of_the_models_size(
         self, detector: Detector, size: tuple[int, int]
     ) -> None:
         picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
@@ -81,10 +81,10 @@ class TestPredict:
 
 
 class TestScoreFeatures:
-    def test_a_mixed_batch_scores_as_each_picture_alone(
+    def test_mixed_batch_scores_as_each_image_alone(
         self, detector: Detector, tiny_pictures: Pictures
     ) -> None:
-        """The backbone once over pictures of two categories, in turns; the heads apart."""
+        """The backbone once over images of two categories, in turns; the heads apart."""
         torch.manual_seed(1)
         extractor = detector.scorer.extractor
         head = Head(extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=2))
@@ -105,7 +105,7 @@ class TestScoreFeatures:
                 assert scored.statistics == pytest.approx(alone.statistics, rel=1e-5, abs=1e-6)
                 np.testing.assert_allclose(scored.score_map, alone.score_map, rtol=1e-3, atol=1e-3)
 
-    def test_features_of_other_stages_are_refused(self, detector: Detector, tiny_pictures: Pictures) -> None:
+    def test_features_of_other_stages_are_rejected(self, detector: Detector, tiny_pictures: Pictures) -> None:
         features = detector.scorer.features(detector.prepare(tiny_pictures["good"][0]).tiles())
         for wrong in (features[:1], [*features, features[1]], features[::-1]):
             with pytest.raises(ValueError, match="expected feature maps of"):
@@ -113,7 +113,7 @@ class TestScoreFeatures:
 
 
 class TestLoad:
-    def test_a_shared_backbone_and_its_own_give_the_same_scores(
+    def test_shared_backbone_and_its_own_give_the_same_scores(
         self, detector: Detector, tiny_bundle_store: Path, tiny_pictures: Pictures
     ) -> None:
         apart = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu")
@@ -135,7 +135,7 @@ class TestLoad:
         edit(tiny, lambda d: d["golden"][0].update(score=d["golden"][0]["score"] * (1 + 5e-4)))
         Detector.load(tiny, device="cpu", backbone=tiny_extractor)
 
-    def test_what_the_bundle_says_of_its_own_precision_goes_before_a_fallback(
+    def test_own_calibration_takes_precedence_over_fallback(
         self, tiny: Path, tiny_extractor: FeatureExtractor
     ) -> None:
         own = Detector.load(tiny, device="cpu", backbone=tiny_extractor).calibrator
@@ -150,7 +150,7 @@ class TestDevice:
         assert pick_device("cpu") == torch.device("cpu")
 
     @pytest.mark.parametrize("name", ["tpu", "", "cuda:x", "gpu"])
-    def test_what_is_no_device_is_refused(self, name: str) -> None:
+    def test_what_is_no_device_is_rejected(self, name: str) -> None:
         with pytest.raises(DeviceError, match=r"unknown device .*; use auto, cpu, cuda or cuda:N") as caught:
             pick_device(name)
         assert repr(name) in str(caught.value)

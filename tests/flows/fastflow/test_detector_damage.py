@@ -57,7 +57,7 @@ def change_flow(bundle: Path, change: Change) -> None:
 
 
 @pytest.mark.parametrize("content", [b"text", b"\xff" * 100, bytes(8), b"\0" * 7 + b"\x10" + b"x" * 99])
-def test_a_flow_of_something_else(tiny: Path, refused: Refused, content: bytes) -> None:
+def test_flow_of_something_else(tiny: Path, refused: Refused, content: bytes) -> None:
     (tiny / FLOW).write_bytes(content)
     rehash(tiny)
     refused(r"flow\.safetensors cannot be read")
@@ -78,13 +78,13 @@ NO_NUMBERS = "golden image golden/0.png: the model's energies of an image are no
         (first(".index", 10**6), NO_ORDER),
         (first(".index", -1), NO_ORDER),
         (first(".index", 0), NO_ORDER),  # which comes twice then
-        # Right names and shapes: only the golden pictures can tell.
+        # Right names and shapes: only the golden images can tell.
         (first(MEAN, torch.nan), NO_NUMBERS),
         (first(MEAN, torch.inf), NO_NUMBERS),
         (first(MEAN, 1e30), "golden image golden/0.png scores .* it will not be served"),
     ],
 )
-def test_a_flow_of_other_tensors(tiny: Path, refused: Refused, change: Change, reason: str) -> None:
+def test_flow_of_other_tensors(tiny: Path, refused: Refused, change: Change, reason: str) -> None:
     change_flow(tiny, change)
     rehash(tiny)  # a manifest that vouches for the damaged file
     refused(reason)
@@ -112,14 +112,14 @@ def test_a_flow_of_other_tensors(tiny: Path, refused: Refused, change: Change, r
         (lambda d: d["golden"][0].update(score=d["golden"][0]["score"] * 1.01), "it will not be served"),
     ],
 )
-def test_a_manifest_that_says_something_else_than_was_trained(
+def test_manifest_that_says_something_else_than_was_trained(
     tiny: Path, refused: Refused, change: Change, reason: str
 ) -> None:
     edit(tiny, change)
     refused(reason)
 
 
-def test_golden_pictures_that_cannot_be_decoded_or_changed_places(tiny: Path, refused: Refused) -> None:
+def test_damaged_or_swapped_golden_images_are_rejected(tiny: Path, refused: Refused) -> None:
     one, other = tiny / "golden/0.png", tiny / "golden/2.png"
     data = one.read_bytes()
     one.write_bytes(other.read_bytes())
@@ -134,7 +134,7 @@ def test_golden_pictures_that_cannot_be_decoded_or_changed_places(tiny: Path, re
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        # Weights that score a little differently: too little for the golden pictures to tell.
+        # Weights that score a little differently: too little for the golden images to tell.
         (
             lambda bundle: change_flow(bundle, lambda state: state[MEAN].add_(1e-7)),
             r"flow\.safetensors was changed",
@@ -151,7 +151,7 @@ def test_golden_pictures_that_cannot_be_decoded_or_changed_places(tiny: Path, re
     ],
     ids=["flow", "manifest", "golden", "gone"],
 )
-def test_what_changes_after_it_was_verified_is_refused(
+def test_what_changes_after_it_was_verified_is_rejected(
     tiny: Path, refused: Refused, change: Change, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def verify_and_change(bundle: Path) -> Manifest:
@@ -190,7 +190,7 @@ class TestBackbone:
     @pytest.mark.threads(2)
     @pytest.mark.parametrize("kind", ["torch", "openvino"])
     @pytest.mark.parametrize("values", [{"strides": [1, 8]}, {"mean": []}, {"std": [0, 0, 0]}], ids=str)
-    def test_a_false_record(
+    def test_false_record(
         self, tiny: Path, tmp_path: Path, kind: EngineKind, values: dict[str, object]
     ) -> None:
         if kind == "openvino":

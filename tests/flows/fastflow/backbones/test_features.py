@@ -31,7 +31,7 @@ def extractor() -> FeatureExtractor:
 
 
 @pytest.mark.parametrize(("name", "indices", "channels", "strides", "constants"), DESCRIBED)
-def test_a_backbone_describes_itself(
+def test_backbone_describes_itself(
     name: str,
     indices: Sequence[int],
     channels: Sequence[int],

@@ -65,7 +65,7 @@ def test_maps_are_the_blocks_patch_tokens_in_their_places(name: str, others: int
     assert maps[0].shape == (2, extractor.channels[0], rows, columns)
 
 
-def test_positions_are_resampled_where_the_grid_has_as_many_patches() -> None:
+def test_position_embedding_is_resampled_for_equal_patch_counts() -> None:
     """10 x 10 patches when trained, 5 x 20 here: as many numbers, in other places."""
     weights = random_weights("test_vit")
     native, flat = FeatureExtractor(weights, (0,)), FeatureExtractor(weights, (0,), (80, 320))
@@ -87,8 +87,6 @@ def test_positions_are_resampled_where_the_grid_has_as_many_patches() -> None:
         ("beit_base_patch16_224", (64, 64), r"are for images of \(224, 224\) .*cannot adapt them to another"),
     ],
 )
-def test_a_size_that_does_not_fit_is_refused_before_anything_is_computed(
-    name: str, size: tuple[int, int], said: str
-) -> None:
+def test_unsupported_size_is_rejected_before_computing(name: str, size: tuple[int, int], said: str) -> None:
     with pytest.raises(WeightsError, match=said):
         build_on_meta(name, (1,), size)

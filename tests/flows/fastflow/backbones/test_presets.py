@@ -29,7 +29,7 @@ PARAMETERS = {
 def described(
     backbone: str, out_indices: tuple[int, ...], size: tuple[int, int]
 ) -> tuple[FeatureExtractor, list[torch.Size]]:
-    """A backbone without numbers and the shapes of its maps of two pictures; the paper's stand here twice."""
+    """A backbone without numbers and the shapes of its maps of two images; the paper's stand here twice."""
     extractor = build_on_meta(backbone, out_indices, size)
     maps = extractor(torch.empty(2, *size, 3, dtype=torch.uint8, device="meta"))
     return extractor, [m.shape for m in maps]
@@ -51,7 +51,7 @@ def test_the_papers_are_as_published(prefix: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_builds_and_trains_a_step_on_the_meta_device(name: str) -> None:
+def test_every_preset_trains_a_step_on_the_meta_device(name: str) -> None:
     """Shapes alone: what numbers do is tested with a few of them here, and with all in the slow tests."""
     found = PRESETS[name]
     extractor, shapes = described(found.backbone, found.out_indices, found.input_size)

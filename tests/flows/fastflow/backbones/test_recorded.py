@@ -50,7 +50,7 @@ class TestLayers:
         [{"channels": [24, 32]}, {"strides": [8, 32]}, {"mean": [0.4] * 3}, {"std": [0.4] * 3}],
         ids=lambda values: next(iter(values)),
     )
-    def test_others_than_were_recorded_are_refused(
+    def test_others_than_were_recorded_are_rejected(
         self, extractor: FeatureExtractor, folder: Path, values: dict[str, list[float]]
     ) -> None:
         record = record_backbone(extractor).model_copy(update=values)

@@ -25,7 +25,7 @@ def _named(folder: Path, seed: int) -> Weights:
 
 
 class TestOrder:
-    def test_a_file_comes_before_the_folder_the_folder_before_the_package(self, tmp_path: Path) -> None:
+    def test_order_of_sources_is_file_folder_package(self, tmp_path: Path) -> None:
         name = "tf_efficientnet_lite0"
         packaged = backbones.find_weights(name)
         other = {key: value.clone() for key, value in packaged.state.items()}
@@ -76,7 +76,7 @@ class TestOrder:
         assert backbones.find_weights(NAME, folder=path.parent).source == str(pulled)
         assert backbones.find_weights(NAME, folder=path.parent, sha256=named.sha256).source == str(path)
 
-    def test_a_longer_name_that_begins_alike_is_another_model(self, tmp_path: Path) -> None:
+    def test_longer_name_that_begins_alike_is_another_model(self, tmp_path: Path) -> None:
         kept = save_weights(weights(), tmp_path)
         shutil.copy(kept, tmp_path / kept.name.replace(NAME, f"{NAME}-large"))
         found = backbones.find_weights(NAME, folder=tmp_path)
@@ -100,7 +100,7 @@ class TestNotFound:
             assert way in message
 
     @pytest.mark.parametrize("name", ["resnet81", "", "/etc/passwd", "../x", "hf-hub:a/b", "*", "resnet18/x"])
-    def test_a_name_that_timm_does_not_know_is_refused_at_once(self, name: str, tmp_path: Path) -> None:
+    def test_name_that_timm_does_not_know_is_refused_at_once(self, name: str, tmp_path: Path) -> None:
         for call in (
             lambda: backbones.find_weights(name, folder=tmp_path),
             lambda: backbones.find_weights(name, file=tmp_path / "file.pth"),

@@ -41,7 +41,7 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
 
 class TestDamage:
     @pytest.mark.parametrize("damage", DAMAGED)
-    def test_a_wrong_file_is_an_error_with_the_reason(self, tmp_path: Path, damage: str) -> None:
+    def test_wrong_file_is_an_error_with_the_reason(self, tmp_path: Path, damage: str) -> None:
         make, reason = DAMAGED[damage]
         file = tmp_path / "weights.pth"
         make(file)
@@ -51,7 +51,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
     @pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.99])
-    def test_a_truncated_file_is_an_error(self, tmp_path: Path, suffix: str, kept: float) -> None:
+    def test_truncated_file_is_an_error(self, tmp_path: Path, suffix: str, kept: float) -> None:
         file = tmp_path / f"weights{suffix}"
         save_file(state(), file) if suffix == ".safetensors" else torch.save(state(), file)
         data = file.read_bytes()
@@ -60,7 +60,7 @@ class TestDamage:
         with pytest.raises(WeightsError, match=f"cannot be read as weights: .*{reason}"):
             backbones.find_weights(NAME, file=file)
 
-    def test_a_training_takes_none_that_were_changed(self, tmp_path: Path) -> None:
+    def test_training_takes_none_that_were_changed(self, tmp_path: Path) -> None:
         kept = save_weights(weights(1), tmp_path)
         save_file(state(2), kept)
         with pytest.raises(WeightsError, match="does not hold the weights of its name") as caught:

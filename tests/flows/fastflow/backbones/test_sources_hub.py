@@ -110,7 +110,7 @@ def test_pull_fetches_the_weights_once(online: Online, server: Hub, state: State
 
 
 @pytest.mark.parametrize("index", [3, 4], ids=["weights of another model", "no such repository"])
-def test_a_hub_without_the_weights_is_an_error(online: Online, index: int) -> None:
+def test_hub_without_the_weights_is_an_error(online: Online, index: int) -> None:
     result = online.results[index]
     assert result["error"] == "WeightsNotFoundError"
     assert "the timm hub returned no weights for 'test_" in result["message"]

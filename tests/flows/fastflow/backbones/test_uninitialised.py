@@ -11,7 +11,7 @@ from tests.flows.fastflow.untrained import weights
     ("name", "out_indices"),
     [("tf_efficientnet_lite0", (2, 3)), ("resnet10t", (1, 2)), ("vit_tiny_patch16_224", (1, 3))],
 )
-def test_a_backbone_holds_its_weights_and_nothing_of_chance(name: str, out_indices: tuple[int, ...]) -> None:
+def test_backbone_holds_its_weights_and_nothing_of_chance(name: str, out_indices: tuple[int, ...]) -> None:
     found = weights(name=name)
     before = torch.get_rng_state()
     extractor = FeatureExtractor(found, out_indices)

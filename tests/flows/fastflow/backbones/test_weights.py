@@ -56,7 +56,7 @@ class TestSave:
         assert found.sha256 == one.sha256
         assert all(torch.equal(found.state[key], one.state[key]) for key in one.state)
 
-    def test_a_write_that_fails_leaves_nothing(self, tmp_path: Path) -> None:
+    def test_write_that_fails_leaves_nothing(self, tmp_path: Path) -> None:
         one = weights()
         with limit_file_size(1000), pytest.raises(OSError, match="File too large"):
             save_weights(one, tmp_path)

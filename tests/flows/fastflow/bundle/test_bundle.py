@@ -29,7 +29,7 @@ def test_everything_is_there_and_verified(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NO_FILES)
-def test_a_file_has_a_plain_name(tmp_path: Path, name: str) -> None:
+def test_file_has_a_plain_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="cannot be the name of a file in a bundle"):
         bundle.write(tmp_path / "whole", manifest(), TENSORS, {"fine": b"", name: b""})
     with pytest.raises(BundleError, match="cannot be the name of a file in a bundle"):
@@ -37,7 +37,7 @@ def test_a_file_has_a_plain_name(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.rglob("*")) == [tmp_path / "screw"]
 
 
-def test_a_manifest_that_could_not_be_read_again_is_not_written(
+def test_manifest_that_could_not_be_read_again_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "MAX_MANIFEST", 1000)

@@ -46,7 +46,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_a_manifest_that_is_not_valid_says_where(bundle: Path, name: str) -> None:
+def test_manifest_that_is_not_valid_says_where(bundle: Path, name: str) -> None:
     change, reason = MANIFESTS[name]
     edit(bundle, change)
     for look in (read_manifest, verify):
@@ -63,7 +63,7 @@ def test_no_manifest(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["screw/other", "nut/20260101T000000-abcdef"])
-def test_a_bundle_under_another_name(bundle: Path, target: str, tmp_path: Path) -> None:
+def test_bundle_under_another_name(bundle: Path, target: str, tmp_path: Path) -> None:
     """A copy under another category would answer with the wrong part's model."""
     (tmp_path / target).parent.mkdir(exist_ok=True)
     bundle.rename(tmp_path / target)
@@ -147,7 +147,7 @@ def test_files_that_are_not_those_of_the_manifest(bundle: Path, name: str) -> No
         {"target_fpr": 0.5},
     ],
 )
-def test_a_threshold_that_its_calibration_does_not_give(bundle: Path, change: dict[str, Any]) -> None:
+def test_threshold_that_its_calibration_does_not_give(bundle: Path, change: dict[str, Any]) -> None:
     """A manifest with an honest form may still promise what nothing behind it supports."""
     edit(bundle, lambda d: d["thresholds"]["float32"].update(change))
     read_manifest(bundle)

@@ -1,4 +1,4 @@
-"""Which pictures a bundle was fitted to: told again exactly, and never taken from a file that was changed."""
+"""Which images a bundle was fitted to: told again exactly, and never taken from a file that was changed."""
 
 import hashlib
 from pathlib import Path
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return publish(tmp_path, manifest(), TENSORS, {**FILES, FIT_IMAGES: format_digests(SEEN)})
 
 
-def test_a_bundle_knows_the_pictures_it_was_fitted_to(folder: Path) -> None:
+def test_bundle_knows_the_images_it_was_fitted_to(folder: Path) -> None:
     fitted = read_digests(folder, read_manifest(folder))
     assert fitted is not None
     assert len(fitted) == len(SEEN)
@@ -27,7 +27,7 @@ def test_a_bundle_knows_the_pictures_it_was_fitted_to(folder: Path) -> None:
     assert not any(sha256 in fitted for sha256 in OTHERS)
 
 
-def test_one_that_does_not_say_is_told_from_one_that_was_fitted_to_none(tmp_path: Path) -> None:
+def test_missing_digests_differ_from_empty_digests(tmp_path: Path) -> None:
     silent = publish(tmp_path, manifest("nut"), TENSORS, FILES)
     assert read_digests(silent, read_manifest(silent)) is None
     empty = publish(tmp_path, manifest("bolt"), TENSORS, {**FILES, FIT_IMAGES: format_digests([])})
@@ -37,7 +37,7 @@ def test_one_that_does_not_say_is_told_from_one_that_was_fitted_to_none(tmp_path
 
 
 @pytest.mark.parametrize("content", [b"abc\n", b"\xff" * 40])
-def test_a_file_that_is_no_list_is_refused(folder: Path, content: bytes) -> None:
+def test_file_that_is_no_list_is_rejected(folder: Path, content: bytes) -> None:
     (folder / FIT_IMAGES).write_bytes(content)
     rehash(folder)
     with pytest.raises(BundleError, match="not a list of digests"):

@@ -32,7 +32,7 @@ def pointer(models: Path) -> tuple[str | None, str | None]:
 
 
 class TestPublish:
-    def test_a_version_is_never_overwritten(self, tmp_path: Path) -> None:
+    def test_version_is_never_overwritten(self, tmp_path: Path) -> None:
         path = made(tmp_path)
         before = (path / "manifest.json").read_bytes()
         with pytest.raises(BundleError, match="already exists; versions are never overwritten"):
@@ -41,7 +41,7 @@ class TestPublish:
         assert [p.name for p in path.parent.iterdir()] == [path.name]
 
     @pytest.mark.parametrize("moment", ["write_bytes", "chmod", "rename"])
-    def test_an_interrupted_one_leaves_nothing(
+    def test_interrupted_one_leaves_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
     ) -> None:
         monkeypatch.setattr(Path, moment, interrupted)
@@ -50,13 +50,13 @@ class TestPublish:
         assert list((tmp_path / "screw").iterdir()) == []
 
     @pytest.mark.parametrize("category", [*NO_NAMES, "Upper", "backbones", "a.b"])
-    def test_a_category_is_a_plain_name(self, tmp_path: Path, category: str) -> None:
+    def test_category_is_a_plain_name(self, tmp_path: Path, category: str) -> None:
         with pytest.raises(BundleError, match="is not a valid category: use up to 64 of a-z"):
             made(tmp_path, category=category)
         assert list(tmp_path.rglob("*")) == []
 
     @pytest.mark.parametrize("version", [*NO_NAMES, "active", "calibrations", "settings.json"])
-    def test_a_version_is_a_plain_name(self, tmp_path: Path, version: str) -> None:
+    def test_version_is_a_plain_name(self, tmp_path: Path, version: str) -> None:
         with pytest.raises(BundleError, match="is not a valid version: use up to 64 letters"):
             made(tmp_path, version=version)
         assert list(tmp_path.rglob("*")) == []
@@ -75,7 +75,7 @@ class TestListing:
         assert models_folder.versions(tmp_path, "screw") == ["20260101T000000-abcdef"]
 
     @pytest.mark.parametrize("category", ["..", "a/b", "a\0", "nut", "backbones"])
-    def test_an_unknown_category_has_nothing(self, models: Path, category: str) -> None:
+    def test_unknown_category_has_nothing(self, models: Path, category: str) -> None:
         assert models_folder.versions(models, category) == []
         assert models_folder.active_version(models, category) is None
         with pytest.raises(UnknownModelError, match="there are: screw") as caught:
@@ -106,7 +106,7 @@ class TestActive:
         models_folder.delete(models, "screw", "2")
         assert pointer(models) == ("1", None)
 
-    def test_an_interrupted_activation_leaves_the_active_version(
+    def test_interrupted_activation_leaves_the_active_version(
         self, models: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         models_folder.activate(models, "screw", "1")
@@ -116,13 +116,13 @@ class TestActive:
         assert pointer(models) == ("1", None)
 
     @pytest.mark.parametrize("version", ["4", "..", "../screw/1", "active", "1/golden"])
-    def test_an_unknown_version_is_not_activated(self, models: Path, version: str) -> None:
+    def test_unknown_version_is_not_activated(self, models: Path, version: str) -> None:
         with pytest.raises(UnknownModelError, match="has no version"):
             models_folder.activate(models, "screw", version)
         assert models_folder.active_version(models, "screw") is None
 
     @pytest.mark.parametrize("content", [b"../../etc", b"\xff\xfe", b"1\n2\n3", b"1\n/", b"", b"active"])
-    def test_a_damaged_pointer_names_nothing(self, models: Path, content: bytes) -> None:
+    def test_damaged_pointer_names_nothing(self, models: Path, content: bytes) -> None:
         path = models / "screw" / "active"
         path.write_bytes(content)
         assert models_folder.active_version(models, "screw") is None
@@ -132,7 +132,7 @@ class TestActive:
         assert pointer(models) == ("1", None)
 
     @pytest.mark.parametrize("content", [b"1", b" 1 \r\n", b"1\r\n2\r\n"])
-    def test_a_pointer_may_be_written_by_hand(self, models: Path, content: bytes) -> None:
+    def test_pointer_may_be_written_by_hand(self, models: Path, content: bytes) -> None:
         (models / "screw" / "active").write_bytes(content)
         assert models_folder.resolve(models, "screw").name == "1"
 
@@ -169,15 +169,13 @@ class TestDelete:
         bundle.verify(models / "screw" / "2")
 
     @pytest.mark.parametrize("version", ["4", "..", "../nut/1", "active"])
-    def test_an_unknown_version(self, models: Path, version: str) -> None:
+    def test_unknown_version(self, models: Path, version: str) -> None:
         made(models, "nut", "1")
         with pytest.raises(UnknownModelError):
             models_folder.delete(models, "screw", version)
         assert models_folder.categories(models) == ["nut", "screw"]
 
-    def test_a_category_that_another_process_holds(
-        self, models: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_category_that_another_process_holds(self, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.1)
         with models_folder.lock_category(models, "screw"):
             for change in (models_folder.delete, models_folder.activate):

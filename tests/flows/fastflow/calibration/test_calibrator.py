@@ -22,7 +22,7 @@ def found(score: float, image_part: float | None = 0.5) -> ScoredImage:
     return ScoredImage(score, score_map, image_part, (3.0, 4.0))
 
 
-def test_a_calibration_sorts_scores_and_all_that_belongs_to_them() -> None:
+def test_calibration_sorts_scores_and_all_that_belongs_to_them() -> None:
     made = calibrate(measurements([3.0, 1.0, 2.0]), 0.25)
     assert made.scores == [1.0, 2.0, 3.0]
     assert made.statistics == [[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]
@@ -33,7 +33,7 @@ def test_a_calibration_sorts_scores_and_all_that_belongs_to_them() -> None:
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 1e6])
 def test_flat_maps_have_colours_too(level: float) -> None:
-    """Pictures without any structure are good pictures, and an end of a scale is no threshold below it."""
+    """Images without any structure are good images, and an end of a scale is no threshold below it."""
     flat = [dataclasses.replace(one, peak=level, median=level) for one in measurements([1.0, 2.0])]
     made = calibrate(flat, 0.1)
     assert made.map_typical == level
@@ -43,7 +43,7 @@ def test_flat_maps_have_colours_too(level: float) -> None:
     assert (drawn == drawn[0, 0]).all()
 
 
-def test_no_pictures_or_no_numbers_calibrate_nothing() -> None:
+def test_no_images_or_no_numbers_calibrate_nothing() -> None:
     with pytest.raises(ValueError, match="at least one good image"):
         calibrate([], 0.1)
     with pytest.raises(ValueError, match="must be finite"):
@@ -60,7 +60,7 @@ class TestSplit:
         assert made.score(found(4.0)) == 4.0
         assert made.colour_scale.middle == made.calibration.map_threshold
 
-    def test_a_region_is_ranked_among_pictures_without_their_whole(self) -> None:
+    def test_region_is_ranked_among_images_without_their_whole(self) -> None:
         rng = np.random.default_rng(0)
         pixels, wholes = rng.normal(4, 0.3, 99), rng.normal(0.8, 0.1, 99)
         pixels[:3] = pixels[3]  # equal ones
@@ -76,7 +76,7 @@ class TestSplit:
         assert beyond[1] - beyond[0] == pytest.approx(1)
 
 
-def test_a_score_at_a_threshold_is_not_above_it() -> None:
+def test_score_at_a_threshold_is_not_above_it() -> None:
     made = Calibrator(calibrate(measurements([float(i) for i in range(19)]), 0.1), 0.1, identifier="x")
     banded, plain = made.thresholds(0.1, 0.3), made.thresholds(None, None)
     assert (banded.review, banded.reject.reject, plain.reject.reject) == (13.0, 17.0, 17.0)

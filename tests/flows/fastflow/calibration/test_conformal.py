@@ -125,7 +125,7 @@ def test_the_band_is_the_narrowest_central_one(n: int, n_test: int, target: floa
         ([-math.inf], "must be finite"),
     ],
 )
-def test_a_bad_calibration_is_refused(calibration: list[float], message: str) -> None:
+def test_bad_calibration_is_rejected(calibration: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compute_threshold(calibration, 0.1)
     with pytest.raises(ValueError, match=message):
@@ -133,7 +133,7 @@ def test_a_bad_calibration_is_refused(calibration: list[float], message: str) ->
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 5.0, math.nan])
-def test_a_target_that_is_no_rate_is_refused(target: float) -> None:
+def test_target_that_is_no_rate_is_rejected(target: float) -> None:
     with pytest.raises(ValueError, match=r"target_fpr must lie in \(0, 1\), such as 0\.01 for 1 %"):
         compute_threshold([1.0], target)
     with pytest.raises(ValueError, match="target_fpr"):

@@ -1,4 +1,4 @@
-"""The calibration pictures that a threshold hangs on."""
+"""The calibration images that a threshold hangs on."""
 
 from flows.fastflow.calibration.highest_scores import describe_highest_scoring, highest_scoring
 
@@ -12,7 +12,7 @@ def test_the_highest_come_first_and_five_of_them() -> None:
     assert highest_scoring(["a", "b"], [1.0, 1.0]) == ["a", "b"]
 
 
-def test_they_are_named_with_what_the_threshold_would_be_without_the_first() -> None:
+def test_line_names_images_and_threshold_without_the_first() -> None:
     assert describe_highest_scoring(highest_scoring(NAMES, SCORES), SCORES, 0.01) == (
         "highest of 6 good images to calibrate: b 9, e 5, f 4, c 3, d 2; without b the threshold would be "
         "5, not 9. Is b really good? Remove it only if it is defective, not because it scores high."

@@ -1,4 +1,4 @@
-"""Names tell which pictures show the same part; of each part one calibrates."""
+"""Names tell which images show the same part; of each part one calibrates."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def say(folder: Path, text: str | bytes) -> Path:
     return folder
 
 
-def test_without_the_file_each_picture_shows_another_part(tmp_path: Path) -> None:
+def test_without_the_file_each_image_shows_another_part(tmp_path: Path) -> None:
     assert parts_from_names(["a_1.png", "a_2.png"], tmp_path) is None
     assert number_parts(["a_1.png", "a_2.png", "a_1.png"], tmp_path).tolist() == [0, 1, 2]
 
@@ -39,7 +39,7 @@ def test_groups_tell_parts_apart(tmp_path: Path, expression: str, parts: list[st
     assert parts_from_names(["cap1_a.png", "cap2_a.png", "cap1_b.png"], tmp_path) == parts
 
 
-def test_where_names_need_not_tell_each_that_does_not_has_a_part_of_its_own(tmp_path: Path) -> None:
+def test_unmatched_names_become_single_image_parts(tmp_path: Path) -> None:
     names = ["1_a.png", "odd.png", "1_b.png", "odd.png", "2_a.png"]
     assert parts_or_single_images(names, tmp_path) is None
     parts = parts_or_single_images(names, say(tmp_path, r"^(\d*)"))
@@ -63,7 +63,7 @@ def test_where_names_need_not_tell_each_that_does_not_has_a_part_of_its_own(tmp_
         ("^b", r"'\^b' finds no part in the name a_1.png"),
     ],
 )
-def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, told: str) -> None:
+def test_what_cannot_be_used_is_rejected(tmp_path: Path, text: str | bytes, told: str) -> None:
     say(tmp_path, text)
     with pytest.raises(PartsError, match=told) as error:
         number_parts(["a_1.png"], tmp_path)

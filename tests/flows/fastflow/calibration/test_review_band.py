@@ -7,7 +7,7 @@ from flows.fastflow.calibration.review_band import describe_empty_band, min_imag
 RATES = [(0.01, 0.03), (0.01, 0.011), (0.005, 0.5), (0.5, 0.9), (0.02, 0.03), (0.07, 0.0701)]
 
 
-def test_too_few_pictures_for_two_rates_are_told_and_enough_are_not() -> None:
+def test_empty_band_is_described() -> None:
     assert describe_empty_band(42, 0.01, 0.03) == (
         "the review band is empty: 42 calibration images cannot separate 1.00% from 3.00%, so no part goes "
         "to review; use at least 66 images"
@@ -18,7 +18,7 @@ def test_too_few_pictures_for_two_rates_are_told_and_enough_are_not() -> None:
 
 
 @pytest.mark.parametrize(("target", "review"), RATES)
-def test_from_so_many_pictures_on_it_is_never_empty(target: float, review: float) -> None:
+def test_band_is_never_empty_from_min_images_on(target: float, review: float) -> None:
     needed = min_images_for_band(target, review)
     assert all(describe_empty_band(n, target, review) is None for n in range(needed, 3 * needed + 100) if n)
     assert needed == 1 or describe_empty_band(needed - 1, target, review) is not None

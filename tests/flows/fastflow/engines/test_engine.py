@@ -62,7 +62,7 @@ def test_bfloat16_of_torch_is_not_that_of_openvino() -> None:
 
 
 @pytest.mark.parametrize(("has", "slower"), [(False, True), (True, False)])
-def test_a_precision_that_the_processor_has_not_is_slower(
+def test_precision_that_the_processor_has_not_is_slower(
     monkeypatch: pytest.MonkeyPatch, without_bfloat16: None, has: bool, slower: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)

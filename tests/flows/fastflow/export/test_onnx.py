@@ -66,7 +66,7 @@ def test_the_threshold_decides_as_the_service_does(detector: Detector, inputs: N
         assert (one.score > limit) == (one.decision == "REJECT")
 
 
-def test_a_review_band_goes_with_the_model(detector: Detector) -> None:
+def test_review_band_goes_with_the_model(detector: Detector) -> None:
     assert not onnx_metadata(detector).keys() & {"review_above", "review_fpr"}
     manifest = detector.manifest.model_copy(update={"review_fpr": 0.5})
     banded = Detector(manifest, detector.sha256, detector.scorer)
@@ -81,7 +81,7 @@ def test_a_review_band_goes_with_the_model(detector: Detector) -> None:
     assert decided == {"PASS", "REVIEW", "REJECT"}
 
 
-def test_what_no_single_graph_can_hold_is_refused(detector: Detector, tmp_path: Path) -> None:
+def test_what_no_single_graph_can_hold_is_rejected(detector: Detector, tmp_path: Path) -> None:
     one = detector.scorer
     for geometry, why in (
         (Geometry(fit="tile"), "geometry.fit: tile"),

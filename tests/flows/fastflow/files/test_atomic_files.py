@@ -42,7 +42,7 @@ def test_readers_find_the_old_content_or_the_new_one(tmp_path: Path, sync: bool)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
+def test_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "f"
     replace_file(path, b"old", sync=True)
 
@@ -57,7 +57,7 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-def test_a_temporary_directory_is_hidden_and_removed_unless_it_was_renamed(tmp_path: Path) -> None:
+def test_temporary_directory_is_hidden_and_removed(tmp_path: Path) -> None:
     with temporary_directory(tmp_path / "models") as folder:
         (folder / "f").touch()
         assert folder.name.startswith(".")
@@ -67,7 +67,7 @@ def test_a_temporary_directory_is_hidden_and_removed_unless_it_was_renamed(tmp_p
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["done"]
 
 
-def test_a_directory_is_removed_whole(tmp_path: Path) -> None:
+def test_directory_is_removed_whole(tmp_path: Path) -> None:
     (tmp_path / "d" / "e").mkdir(parents=True)
     (tmp_path / "d" / "e" / "f").touch()
     (tmp_path / "link").symlink_to(tmp_path / "d")

@@ -69,6 +69,6 @@ def test_hashes_of_files_and_names_of_those_that_cannot_be_read(tmp_path: Path) 
     assert str(raised.value).splitlines()[-1] == "  and 2 more"
 
 
-def test_a_name_that_is_no_utf_8_can_be_printed() -> None:
+def test_name_that_is_no_utf_8_can_be_printed() -> None:
     assert escape_name("müll/prüf.png") == "müll/prüf.png"
     assert escape_name(os.fsdecode(b"pr\xfcf.png")) == r"pr\xfcf.png"

@@ -1,4 +1,4 @@
-"""Regions of interest, and regions of anomalous pixels: that both mean the same pixels of a picture."""
+"""Regions of interest, and regions of anomalous pixels: that both mean the same pixels of an image."""
 
 import math
 
@@ -75,7 +75,7 @@ class TestMask:
             [(4.1, 4.1), (4.4, 4.1), (4.4, 4.4)],  # between the centres
         ],
     )
-    def test_a_region_without_a_pixel_is_refused(self, polygon: list[tuple[float, float]]) -> None:
+    def test_region_without_a_pixel_is_rejected(self, polygon: list[tuple[float, float]]) -> None:
         """It would pass every part."""
         with pytest.raises(ValueError, match=r"no pixel of the model's input \(10 high, 20 wide\)") as caught:
             polygon_mask([polygon], (40, 40), (10, 20))
@@ -83,7 +83,7 @@ class TestMask:
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e6 + 1, -1e300])
     @pytest.mark.parametrize("axis", [0, 1])
-    def test_a_coordinate_that_is_none_is_refused_and_named(self, bad: float, axis: int) -> None:
+    def test_coordinate_that_is_none_is_refused_and_named(self, bad: float, axis: int) -> None:
         point = (bad, 1.0) if axis == 0 else (1.0, bad)
         with pytest.raises(ValueError, match="polygon 1 has the point") as caught:
             polygon_mask([[(0.0, 0.0), (9.0, 0.0), point]], (40, 40), (10, 10))
@@ -91,7 +91,7 @@ class TestMask:
 
 
 class TestFind:
-    def test_a_box_comes_back_in_pixels_of_the_picture(self) -> None:
+    def test_box_comes_back_in_pixels_of_the_image(self) -> None:
         [region] = find_regions(hot((64, 64), (10, 20, 5, 8)), 1.0, (640, 1280))
         assert region == AnomalyRegion(
             bbox=(200, 200, 100, 80), contour=region.contour, area_px=8000, area_fraction=40 / 4096, peak=5.0
@@ -99,7 +99,7 @@ class TestFind:
         assert set(region.contour) == {(200, 200), (300, 200), (300, 280), (200, 280)}
         assert len(region.contour) == 4
 
-    def test_a_map_below_the_threshold_and_one_at_it_have_none(self) -> None:
+    def test_map_below_the_threshold_and_one_at_it_have_none(self) -> None:
         assert find_regions(hot((64, 64)), 1.0, (64, 64)) == []
         assert find_regions(hot((64, 64), (3, 3, 9, 9), peak=1.0), 1.0, (64, 64)) == []
         assert (
@@ -118,7 +118,7 @@ class TestFind:
         assert region.bbox == (2, 2, 6, 6)
         assert region.area_px == 18
 
-    def test_a_hole_is_left_out_of_the_area_and_not_of_the_contour(self) -> None:
+    def test_hole_is_left_out_of_the_area_and_not_of_the_contour(self) -> None:
         score_map = hot((30, 30), (5, 5, 20, 20))
         score_map[10:20, 10:20] = 0
         [region] = find_regions(score_map, 1.0, (30, 30))
@@ -127,9 +127,7 @@ class TestFind:
 
     @pytest.mark.parametrize("seed", range(10))
     @pytest.mark.parametrize("image", [(80, 120), (397, 801)])
-    def test_a_contour_is_a_region_of_interest_that_holds_what_it_was_found_in(
-        self, seed: int, image: tuple[int, int]
-    ) -> None:
+    def test_contour_as_mask_covers_its_region(self, seed: int, image: tuple[int, int]) -> None:
         score_map = blobs(seed, 5.0, (80, 120))
         found = find_regions(score_map, 0.8, image)
         assert found
@@ -164,13 +162,13 @@ class TestFind:
         """Of a map of 256 x 256 a ten thousandth is 6.6 pixels."""
         assert len(find_regions(hot((256, 256), (10, 10, side, 1)), 1.0, (256, 256))) == left
 
-    def test_what_is_no_speck_in_a_tile_is_none_in_a_large_picture(self) -> None:
+    def test_what_is_no_speck_in_a_tile_is_none_in_a_large_image(self) -> None:
         large = hot((1024, 1024), (10, 10, 7, 1))
         assert find_regions(large, 1.0, (1024, 1024)) == []
         assert len(find_regions(large, 1.0, (1024, 1024), 256 * 256)) == 1
 
     @pytest.mark.parametrize("image", [(32, 32), (200, 200), (900, 900)])
-    def test_a_scratch_has_an_outline_that_is_a_region_of_interest(self, image: tuple[int, int]) -> None:
+    def test_scratch_has_an_outline_that_is_a_region_of_interest(self, image: tuple[int, int]) -> None:
         """As thin as a pixel of the map, at any angle, straight or bent."""
         ends = np.random.default_rng(2).integers(0, 256, (60, 3, 2)).tolist()
         shares = []
@@ -186,7 +184,7 @@ class TestFind:
             assert min(shares) > 0.9
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-    def test_what_is_not_finite_is_refused(self, bad: float) -> None:
+    def test_what_is_not_finite_is_rejected(self, bad: float) -> None:
         score_map = hot((8, 8), (2, 2, 2, 2))
         with pytest.raises(ValueError, match="must be finite"):
             find_regions(score_map, bad, (8, 8))

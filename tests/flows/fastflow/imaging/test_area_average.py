@@ -20,7 +20,7 @@ DIVIDED = [
     # Three bands: of which one thread takes one.
     ((768, 900), (249, 200)),
 ]
-# No bands, a whole ratio, a small picture, a large result.
+# No bands, a whole ratio, a small image, a large result.
 WHOLE = [
     ((901, 900), (256, 256)),
     ((1024, 512), (256, 256)),

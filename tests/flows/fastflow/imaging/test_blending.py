@@ -24,7 +24,7 @@ def blended(where: TileLayout, tiles: Tensor, chunk: int = 1000) -> Tensor:
 
 
 @pytest.mark.parametrize("overlap", [0.125, 0.25, 0.6, 0.75])
-def test_a_constant_stays_the_same_to_the_last_bit(overlap: float) -> None:
+def test_constant_stays_the_same_to_the_last_bit(overlap: float) -> None:
     where = layout(overlap=overlap)
     for value in (0.1, 1e-30, 12345.678):
         found = blended(where, torch.full((len(where), 2, 64, 64), value))
@@ -33,7 +33,7 @@ def test_a_constant_stays_the_same_to_the_last_bit(overlap: float) -> None:
 
 
 @pytest.mark.parametrize("margin", [0, 8])
-def test_where_tiles_agree_the_picture_is_theirs(margin: int) -> None:
+def test_where_tiles_agree_the_image_is_theirs(margin: int) -> None:
     where = layout(margin=margin)
     torch.manual_seed(0)
     canvas = torch.rand(3, *where.canvas)

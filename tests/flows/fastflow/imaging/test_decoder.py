@@ -1,4 +1,4 @@
-"""The decoder against Pillow and numpy on pictures made here, and against every kind of bad file."""
+"""The decoder against Pillow and numpy on images made here, and against every kind of bad file."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def bmp_rows(samples: NDArray[Any]) -> bytes:
 
 
 def pillow(data: bytes) -> NDArray[np.uint8]:
-    """The truth: as Pillow sees the picture, upright, without alpha."""
+    """The truth: as Pillow sees the image, upright, without alpha."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     through = "RGBA" if "transparency" in image.info else "RGB"
     return np.array(image.convert(through).convert("RGB"))
@@ -204,7 +204,7 @@ def test_the_size_is_told_by_the_header_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_truncated_file_is_never_partly_filled(name: str) -> None:
+def test_truncated_file_is_never_partly_filled(name: str) -> None:
     data = ALL[name]
     whole = decode_image(data)
     everywhere = range(0, len(data), 1 + len(data) // 150)
@@ -217,7 +217,7 @@ def test_a_truncated_file_is_never_partly_filled(name: str) -> None:
             pass
         else:
             # The last bytes may be padding, or say no more than that this is the end: without
-            # them the picture is still all there.
+            # them the image is still all there.
             assert cut >= len(data) - 4, f"accepted with {cut} of {len(data)} bytes"
             assert name.startswith(("bmp", "tiff", "jpeg"))
             np.testing.assert_array_equal(image, whole)
@@ -242,7 +242,7 @@ def test_what_is_none_of_the_formats_is_unsupported(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
-def test_several_frames_are_refused(kind: str) -> None:
+def test_several_frames_are_rejected(kind: str) -> None:
     data = save(PHOTO, kind, save_all=True, append_images=[PHOTO.rotate(180)])
     with pytest.raises(UndecodableError, match="several frames or pages"):
         decode_image(data)
@@ -262,7 +262,7 @@ FLOATS = np.where(ROW == 3, np.nan, COLUMN).astype(np.float32)
     ],
     ids=["float", "int32", "lab", "float rgb", "planes"],
 )
-def test_pixels_of_another_kind_are_refused(data: bytes, what: str) -> None:
+def test_pixels_of_another_kind_are_rejected(data: bytes, what: str) -> None:
     with pytest.raises(UndecodableError, match=what):
         decode_image(data)
 
@@ -284,7 +284,7 @@ SIZED = ["png", "jpeg", "tiff RGB raw"]
 
 @pytest.mark.parametrize("kind", SIZED)
 @pytest.mark.parametrize("size", [(60_000, 60_000), (16_385, 1), (1, 16_385), (7072, 7072)])
-def test_a_header_that_claims_too_much_is_too_large(kind: str, size: tuple[int, int]) -> None:
+def test_header_that_claims_too_much_is_too_large(kind: str, size: tuple[int, int]) -> None:
     with pytest.raises(ImageTooLargeError, match=f"{size[0]} x {size[1]} pixels"):
         decode_image(claiming(kind, *size))
 
@@ -303,7 +303,7 @@ def test_limits_are_what_is_allowed_and_no_more(kind: str) -> None:
             decode_image(data, limits)
 
 
-def test_a_tile_of_a_tiff_that_is_too_large_is_refused() -> None:
+def test_tile_of_a_tiff_that_is_too_large_is_rejected() -> None:
     tags = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 322: 60_000, 323: 60_000, 324: 8, 325: 9}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
@@ -311,7 +311,7 @@ def test_a_tile_of_a_tiff_that_is_too_large_is_refused() -> None:
         decode_image(data)
 
 
-def test_a_jpeg_of_too_many_scans_is_refused() -> None:
+def test_jpeg_of_too_many_scans_is_rejected() -> None:
     progressive = save(Image.new("L", (8000, 6000)), "JPEG", progressive=True)
     last_scan = progressive[progressive.rindex(b"\xff\xda") : -2]
     with pytest.raises(UndecodableError, match=r"10,\d{3} scans, too many for its size"):
@@ -335,7 +335,7 @@ def damaged_pngs() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", damaged_pngs())
-def test_a_damaged_png_is_undecodable(name: str) -> None:
+def test_damaged_png_is_undecodable(name: str) -> None:
     with pytest.raises(UndecodableError, match="truncated, damaged"):
         decode_image(damaged_pngs()[name])
 
@@ -349,7 +349,7 @@ PLACES = st.integers(0, 400) | st.integers(0, 10**6)
     data=st.sampled_from(FUZZED).map(bytearray),
     edits=st.lists(st.tuples(PLACES, st.integers(0, 8), st.binary(max_size=8)), min_size=1, max_size=6),
 )
-def test_whatever_the_bytes_are_a_picture_or_an_image_error_comes_out(
+def test_any_bytes_give_an_image_or_an_image_error(
     data: bytearray, edits: list[tuple[int, int, bytes]]
 ) -> None:
     for at, length, new in edits:
@@ -396,7 +396,7 @@ def test_read_names_the_file_that_is_bad(tmp_path: Path, content: bytes, error: 
 
 @pytest.mark.parametrize("kind", ["png", "tif"])
 @pytest.mark.parametrize("bits", [1, 10, 12, 16])
-def test_how_many_bits_a_deep_grey_picture_uses(kind: str, bits: int) -> None:
+def test_how_many_bits_a_deep_grey_image_uses(kind: str, bits: int) -> None:
     samples = np.zeros((HEIGHT, WIDTH), np.uint16)
     samples[3, 5] = 2**bits - 1
     encoded = cv2.imencode(f".{kind}", samples)[1].tobytes()
@@ -419,7 +419,7 @@ def test_of_fewer_bits_the_upper_8_are_kept_and_more_is_white(kind: str, bits: i
     assert found.tolist() == np.repeat(wanted[..., None], 3, 2).tolist()
 
 
-def test_a_tiff_of_which_the_high_byte_alone_would_come_is_refused() -> None:
+def test_tiff_reduced_to_its_high_byte_is_rejected() -> None:
     data = cv2.imencode(".tif", DEEP)[1].tobytes()
     with pytest.raises(
         UndecodableError, match="several channels of 16 bits, 12 of them used, is not read; send"
@@ -428,7 +428,7 @@ def test_a_tiff_of_which_the_high_byte_alone_would_come_is_refused() -> None:
     assert decode_image(data).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_no_more_is_read_of_a_file_than_shows_that_it_is_too_large(tmp_path: Path) -> None:
+def test_reading_stops_one_byte_after_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "endless.png"
     with path.open("wb") as file:
         file.truncate(2**40)

@@ -1,4 +1,4 @@
-"""Damaged pictures are refused without a word of the decoders on standard error."""
+"""Damaged images are refused without a word of the decoders on standard error."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Pictures of any size before a model of one: sizes, tiles, reflection, and settings that make no sense."""
+"""Images of any size before a model of one: sizes, tiles, reflection, and settings that make no sense."""
 
 import math
 from typing import Any
@@ -55,7 +55,7 @@ def test_padding_keeps_the_aspect_ratio(image_size: tuple[int, int], size: tuple
     np.testing.assert_array_equal(prepared.pixels[layout.inside], resize(image, size, "halves-area"))
 
 
-def test_what_is_filled_is_the_pictures_reflection() -> None:
+def test_what_is_filled_is_the_images_reflection() -> None:
     image = picture(256, 101)
     prepared = compute_layout(Geometry(fit="pad"), (256, 101), INPUT, STRIDES).prepare(image)
     wanted = np.pad(image, ((0, 0), (77, 78), (0, 0)), mode="reflect")
@@ -63,7 +63,7 @@ def test_what_is_filled_is_the_pictures_reflection() -> None:
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
-def test_a_margin_is_reflected_and_does_not_count(fit: Any) -> None:
+def test_margin_is_reflected_and_does_not_count(fit: Any) -> None:
     layout = compute_layout(Geometry(fit=fit, margin=16), (300, 300), INPUT, STRIDES)
     assert (layout.size, layout.before, layout.canvas) == ((224, 224), (16, 16), INPUT)
     assert not layout.is_whole
@@ -72,7 +72,7 @@ def test_a_margin_is_reflected_and_does_not_count(fit: Any) -> None:
     np.testing.assert_array_equal(layout.prepare(image).pixels, wanted)
 
 
-def test_tiles_show_the_picture_at_its_own_scale() -> None:
+def test_tiles_show_the_image_at_its_own_scale() -> None:
     image = picture(600, 700)
     layout = compute_layout(Geometry(fit="tile"), (600, 700), INPUT, STRIDES)
     assert layout.size == (600, 700)
@@ -125,7 +125,7 @@ def test_the_working_scale(asked: dict[str, Any], size: tuple[int, int]) -> None
 
 
 @given(st.integers(1, 16_384), st.integers(1, 16_384), st.sampled_from([None, 4.0]))
-def test_no_picture_costs_more_than_is_allowed(height: int, width: int, scale: float | None) -> None:
+def test_no_image_costs_more_than_is_allowed(height: int, width: int, scale: float | None) -> None:
     geometry = Geometry(fit="tile", scale=scale)
     layout = compute_layout(geometry, (height, width), INPUT, STRIDES)
     assert math.prod(layout.size) <= geometry.max_pixels
@@ -145,7 +145,7 @@ def test_no_picture_costs_more_than_is_allowed(height: int, width: int, scale: f
         ({"scale": 0.5}, "geometry.scale needs geometry.fit: tile"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any], said: str) -> None:
+def test_settings_that_make_no_sense_are_rejected(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Geometry.model_validate(asked)
 

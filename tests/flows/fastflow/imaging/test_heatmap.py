@@ -26,16 +26,14 @@ def flat(value: float, shape: tuple[int, int] = (8, 8)) -> NDArray[np.float32]:
 @pytest.mark.parametrize(
     ("value", "colour"), [(-1e9, DARK), (0.0, DARK), (1.0, DARK), (3.0, MIDDLE), (5.0, BRIGHT), (1e9, BRIGHT)]
 )
-def test_low_is_dark_the_threshold_is_the_middle_and_the_rest_saturates(
-    value: float, colour: tuple[int, int, int]
-) -> None:
+def test_colours_are_dark_middle_and_saturated(value: float, colour: tuple[int, int, int]) -> None:
     picture = render_heatmap(flat(value), SCALE)
     assert picture.shape == (8, 8, 3)
     assert picture.dtype == np.uint8
     assert np.abs(picture.astype(int) - colour).max() <= 3
 
 
-def test_an_overlay_tints_where_it_is_hot_and_only_there() -> None:
+def test_overlay_tints_where_it_is_hot_and_only_there() -> None:
     score_map = flat(1.0, (60, 90))
     score_map[20:40, 30:60] = 6.0
     before = PHOTO.copy()
@@ -61,7 +59,7 @@ def test_strips_leave_no_trace(size: tuple[int, int], strip: int, monkeypatch: p
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_map_that_is_not_finite_is_refused(bad: float) -> None:
+def test_map_that_is_not_finite_is_rejected(bad: float) -> None:
     score_map = flat(1.0)
     score_map[2, 3] = bad
     with pytest.raises(ValueError, match="must be finite; 1 of 64"):
@@ -73,7 +71,7 @@ def test_a_map_that_is_not_finite_is_refused(bad: float) -> None:
 @pytest.mark.parametrize(
     ("low", "middle"), [(1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (0.0, math.inf), (-math.inf, 0.0)]
 )
-def test_a_scale_without_a_direction_is_refused(low: float, middle: float) -> None:
+def test_scale_without_a_direction_is_rejected(low: float, middle: float) -> None:
     with pytest.raises(ValueError, match="finite values with low < middle"):
         ColourScale(low, middle)
 
@@ -90,7 +88,7 @@ def box(sheet: NDArray[np.uint8], colour: tuple[int, int, int]) -> tuple[int, in
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 
 
-def test_a_sheet_shows_input_heatmap_and_overlay_side_by_side() -> None:
+def test_sheet_shows_input_heatmap_and_overlay_side_by_side() -> None:
     sheet = render_contact_sheet(
         [("a wide part", plain(RED, 50, 200), plain(GREEN, 900, 900), plain(BLUE, 2000, 1000))]
     )

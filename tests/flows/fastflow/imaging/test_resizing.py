@@ -1,4 +1,4 @@
-"""Sizes of pictures: areas averaged, sides halved, growing interpolated."""
+"""Sizes of images: areas averaged, sides halved, growing interpolated."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ def test_shrinking_averages_the_area() -> None:
 @pytest.mark.parametrize("shrink", ["halves", "halves-area"])
 class TestHalves:
     @pytest.mark.parametrize("size", [(64, 64), (64, 32), (32, 128), (256, 256)])
-    def test_where_sides_are_powers_of_two_of_what_is_wanted_they_average_the_area(
-        self, size: tuple[int, int], shrink: Shrink
-    ) -> None:
+    def test_halves_equal_area_for_powers_of_two(self, size: tuple[int, int], shrink: Shrink) -> None:
         image = np.random.default_rng(0).random((256, 256, 3), np.float32)
         (height, width), step = size, (256 // size[0], 256 // size[1])
         means = image.reshape(height, step[0], width, step[1], 3).mean(axis=(1, 3))
@@ -37,7 +35,7 @@ class TestHalves:
 
 
 @pytest.mark.parametrize(("side", "halved"), [(1024, 512), (1500, 750), (2049, 513), (4500, 563)])
-def test_by_area_what_is_at_least_four_times_as_long_is_halved_first(side: int, halved: int) -> None:
+def test_halves_area_halves_sides_four_times_as_long(side: int, halved: int) -> None:
     image = np.random.default_rng(0).random((side, 300), np.float32)
     even = image
     while len(even) > halved:
@@ -73,7 +71,7 @@ class TestOneSideGrows:
                 assert seen > (0.05 if shrink == "halves" else 0.5) * 256 / side, (axis, at)
 
     @pytest.mark.parametrize("shape", MIXED)
-    def test_first_the_one_is_averaged_and_then_the_other_interpolated(self, shape: tuple[int, int]) -> None:
+    def test_shrinking_side_is_averaged_before_growing_side(self, shape: tuple[int, int]) -> None:
         image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
         shorter = resize(image, (min(shape[0], 256), min(shape[1], 256)))
         np.testing.assert_array_equal(resize(image, (256, 256)), resize(shorter, (256, 256)))

@@ -1,4 +1,4 @@
-"""What is found in a picture, put together."""
+"""What is found in an image, put together."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def test_statistics_are_means_and_deviations_scale_by_scale() -> None:
         assert row == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_a_deviation_is_never_the_root_of_a_rounding_below_0() -> None:
+def test_deviation_is_never_the_root_of_a_rounding_below_0() -> None:
     mean = torch.full((1, 1), 1000.1)
     [(average, deviation)] = feature_statistics(mean, mean.square() - 1)
     assert average == pytest.approx(1000.1)

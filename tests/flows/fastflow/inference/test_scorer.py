@@ -1,4 +1,4 @@
-"""From pictures to scores and maps: one path for training and for serving."""
+"""From images to scores and maps: one path for training and for serving."""
 
 import copy
 import gc
@@ -108,8 +108,8 @@ def everything(size: tuple[int, int] = (64, 64)) -> NDArray[np.bool_]:
     return np.ones(size, np.bool_)
 
 
-def test_a_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    """Of pixels alone: a region leaves the whole picture's part out, wherever it lies."""
+def test_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pictures: Pictures) -> None:
+    """Of pixels alone: a region leaves the whole image's part out, wherever it lies."""
     scorer = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0), STRETCH)
     features = scorer.features(tiny_pictures["defect"])
     whole = scorer.score_features(features)
@@ -128,9 +128,7 @@ def test_a_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pi
         assert seen.statistics == one.statistics
 
 
-def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
-    scorer: Scorer, tiny_pictures: Pictures
-) -> None:
+def test_region_excludes_the_whole_image_part(scorer: Scorer, tiny_pictures: Pictures) -> None:
     pixels = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0), STRETCH)
     features = scorer.features(tiny_pictures["defect"])
     but_a_corner = everything()
@@ -146,7 +144,7 @@ def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
     assert [s.image_part for s in most] == [None] * n
     assert all(one < other for one, other in zip(alone, whole, strict=True))
     added = scorer.score_features(features, [everything()] * n)
-    # To the last bit, or a picture would not have the rank that it has itself among those of a calibration.
+    # To the last bit, or an image would not have the rank that it has itself among those of a calibration.
     differences = [s.score - s.image_part for s in added if s.image_part is not None]
     assert differences == alone
 
@@ -166,7 +164,7 @@ def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
         ([None, ~everything()], "a region without a pixel would pass every part"),
     ],
 )
-def test_a_wrong_region_is_refused_before_anything_is_computed(
+def test_wrong_region_is_refused_before_anything_is_computed(
     scorer: Scorer, tiny_pictures: Pictures, regions: RegionMasks, message: str
 ) -> None:
     features = scorer.features(tiny_pictures["good"][:2])
@@ -183,13 +181,11 @@ def test_statistics_are_the_moments_of_the_normalised_features(
         expected = [f(x[i].double().numpy()) for x in normalised for f in (np.mean, np.std)]
         assert scored.statistics == pytest.approx(expected, rel=1e-5, abs=1e-6)
         assert len(scored.statistics) == 4
-        # Normalised by such pictures: near a mean of 0 and a deviation of 1.
+        # Normalised by such images: near a mean of 0 and a deviation of 1.
         assert scored.statistics == pytest.approx([0, 1, 0, 1], abs=0.5)
 
 
-def test_energies_that_are_no_numbers_are_an_error_and_no_decision(
-    scorer: Scorer, tiny_pictures: Pictures
-) -> None:
+def test_nan_energies_are_an_error(scorer: Scorer, tiny_pictures: Pictures) -> None:
     maps = [m.clone() for m in scorer.features(tiny_pictures["good"][:2])]
     maps[-1][1, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="energies of an image are not numbers"):

@@ -1,4 +1,4 @@
-"""Scores and maps of pictures of any size: padded, in tiles, with margins, and all in one batch."""
+"""Scores and maps of images of any size: padded, in tiles, with margins, and all in one batch."""
 
 from pathlib import Path
 
@@ -29,13 +29,13 @@ def scorer(trained: Scorer, geometry: Geometry) -> Scorer:
 
 
 def texture(height: int, width: int) -> NDArray[np.uint8]:
-    """A smooth picture without edges, the same at every place wherever it is cut."""
+    """A smooth image without edges, the same at every place wherever it is cut."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     grey = 120 + 30 * np.sin(x / 7 + y / 11) + 20 * np.sin(x / 5 - y / 9)
     return np.repeat(grey[..., None], 3, 2).astype(np.uint8)
 
 
-def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pictures: Pictures) -> None:
+def test_padding_scores_the_pixels_of_the_image_alone(trained: Scorer, tiny_pictures: Pictures) -> None:
     image = tiny_pictures["defect"][0][:32]
     model = scorer(trained, Geometry(fit="pad"))
     [tile] = model.prepare(image).tiles()
@@ -49,7 +49,7 @@ def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pi
     np.testing.assert_allclose(found.score_map, anomaly_map(both, RULE)[0].numpy(), rtol=1e-6)
 
 
-def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
+def test_the_strangest_tile_speaks_for_the_whole_image(trained: Scorer, tiny_pictures: Pictures) -> None:
     """One part of another shade among many is as strange as alone."""
     image = np.tile(tiny_pictures["good"][0], (1, 8, 1))
     image[:, 192:256] //= 3
@@ -73,7 +73,7 @@ def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_p
     [Geometry(fit="pad", margin=8), Geometry(fit="tile"), Geometry(fit="tile", working_size=100, margin=8)],
     ids=["pad", "tile", "working size"],
 )
-def test_pictures_of_mixed_sizes_are_scored_together_as_alone(trained: Scorer, geometry: Geometry) -> None:
+def test_images_of_mixed_sizes_are_scored_together_as_alone(trained: Scorer, geometry: Geometry) -> None:
     model = scorer(trained, geometry)
     images = [texture(*size) for size in [(64, 64), (30, 100), (150, 70), (200, 240), (9, 9)]]
     for image, together in zip(images, model.score(images), strict=True):
@@ -83,9 +83,7 @@ def test_pictures_of_mixed_sizes_are_scored_together_as_alone(trained: Scorer, g
         np.testing.assert_allclose(together.score_map, alone.score_map, rtol=1e-4, atol=1e-5)
 
 
-def test_many_tiles_are_computed_a_chunk_at_a_time_to_the_same_score(
-    trained: Scorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_of_tiles_give_the_same_score(trained: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     model = scorer(trained, Geometry(fit="tile"))
     image = texture(300, 300)
     half = np.zeros((300, 300), np.bool_)

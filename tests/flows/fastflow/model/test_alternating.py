@@ -48,7 +48,7 @@ def test_it_is_the_plain_pass(channels: int, steps: int, kernels: str) -> None:
 
 
 @pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
-def test_in_bfloat16_gradients_are_near_those_of_single_precision(kernels: str) -> None:
+def test_bfloat16_gradients_are_near_float32_gradients(kernels: str) -> None:
     of, x = flow(32, kernels=kernels).float(), picture(32).detach().float()
     parameters = list(of.parameters())
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_in_bfloat16_gradients_are_near_those_of_single_precision(kernels: str) 
 
 
 @pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
-def test_under_autocast_the_law_and_the_log_determinant_stay_in_single_precision(kernels: str) -> None:
+def test_autocast_keeps_law_and_log_determinant_in_float32(kernels: str) -> None:
     of, x = flow(8, kernels=kernels).float(), picture(8).detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         z, log_det = alternating.forward(of, x)
@@ -75,7 +75,7 @@ def test_under_autocast_the_law_and_the_log_determinant_stay_in_single_precision
         assert gradient.isfinite().all()
 
 
-def test_a_model_of_alternating_halves_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_of_alternating_halves_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     real = alternating.forward
 
@@ -105,7 +105,7 @@ def test_other_flows_do_not_alternate() -> None:
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("side", "channels", "size"), [(5, 2, (1, 1)), (7, 160, (2, 3)), (5, 160, (33, 32))])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_the_gradient_of_depthwise_kernels_is_the_same_block_by_block(
+def test_blockwise_gradient_equals_depthwise_gradient(
     precision: torch.dtype, side: int, channels: int, size: tuple[int, int], layout: torch.memory_format
 ) -> None:
     torch.manual_seed(0)

@@ -54,7 +54,7 @@ def test_halves_take_turns(channels: int) -> None:
         assert not one & two
 
 
-def test_the_seed_fixes_the_permutations_and_scales_have_their_own() -> None:
+def test_seed_fixes_the_permutations_per_scale() -> None:
     def orders(seed: int) -> list[list[int]]:
         model = FastFlow([40, 40], config(steps=1), seed=seed)
         return [m.index.tolist() for m in model.modules() if isinstance(m, Permutation)]

@@ -1,4 +1,4 @@
-"""Gaussians of positions and of pictures, against NumPy's and scikit-learn's."""
+"""Gaussians of positions and of images, against NumPy's and scikit-learn's."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def mixed(n: int, channels: int, size: tuple[int, int], seed: int = 0) -> Tensor
     mixing = torch.randn((channels, channels), generator=generator) / channels**0.5
     mixing += torch.diag(torch.linspace(0.5, 2, channels))
     x = torch.randn((n, channels, *size), generator=generator)
-    # Each picture is a little off as a whole, as real ones are.
+    # Each image is a little off as a whole, as real ones are.
     x += 0.5 * torch.randn((n, channels, 1, 1), generator=generator)
     return torch.einsum("cd,ndhw->nchw", mixing, x) + torch.linspace(-1, 1, channels).view(-1, 1, 1)
 
@@ -55,7 +55,7 @@ def shrunk(x: Array) -> Array:
 
 
 def descriptions(x: Tensor) -> Array:
-    """Mean and deviation of every channel of every picture, (N, 2 C)."""
+    """Mean and deviation of every channel of every image, (N, 2 C)."""
     array = x.double().numpy()
     return np.concatenate([array.mean((2, 3)), array.std((2, 3))], 1)
 
@@ -63,9 +63,7 @@ def descriptions(x: Tensor) -> Array:
 class TestPosition:
     @settings(max_examples=20)
     @given(size=st.integers(1, 13), seed=st.integers(0, 1000))
-    def test_energies_are_half_the_squared_mahalanobis_distance_per_channel(
-        self, size: int, seed: int
-    ) -> None:
+    def test_energy_is_half_squared_mahalanobis_per_channel(self, size: int, seed: int) -> None:
         fitted, others = pyramid(seed=seed), pyramid(n=3, seed=seed + 50)
         model = PositionGaussian((6, 4, 5))
         model.fit(batches(fitted, size))
@@ -75,7 +73,7 @@ class TestPosition:
             np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
 
     @pytest.mark.parametrize("size", [1, 5, 12])
-    def test_positions_may_have_means_of_their_own_and_share_what_is_left(self, size: int) -> None:
+    def test_positions_have_own_means_and_shared_covariance(self, size: int) -> None:
         fitted, others = pyramid(), pyramid(n=3, seed=50)
         places = torch.randn(6, 8, 6, generator=torch.Generator().manual_seed(1))
         fitted[0], others[0] = fitted[0] + 3 * places, others[0] + 3 * places
@@ -93,7 +91,7 @@ class TestPosition:
             torch.testing.assert_close(model.get_buffer(f"mean_{i}"), mean.float(), rtol=1e-5, atol=1e-5)
             np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
 
-    def test_maps_of_other_sizes_than_there_are_means_for_are_refused(self) -> None:
+    def test_maps_of_other_sizes_are_rejected(self) -> None:
         model = PositionGaussian((6,), [(4, 4)])
         with pytest.raises(ValueError, match=r"expected maps of \(\(4, 4\),\); got \(\(4, 5\),\)"):
             model([torch.zeros(1, 6, 4, 5)])
@@ -110,7 +108,7 @@ class TestPosition:
         np.testing.assert_allclose(model([other])[0].numpy().ravel(), expected, rtol=1e-3)
 
     @pytest.mark.parametrize("value", [0.0, 7.0])
-    def test_a_dead_channel_does_not_turn_rounding_into_an_anomaly(self, value: float) -> None:
+    def test_dead_channel_does_not_turn_rounding_into_an_anomaly(self, value: float) -> None:
         x = mixed(20, 6, (8, 8))
         x[:, 2] = value
         model = PositionGaussian((6,))
@@ -125,7 +123,7 @@ class TestPosition:
         alive[:, 2] += 1.0
         assert (model([alive])[0] > 100 * before.max()).all()
 
-    def test_a_direction_in_which_nothing_varies_is_kept_from_blowing_up(self) -> None:
+    def test_constant_direction_does_not_blow_up(self) -> None:
         """Two channels that are the same have a correlation without an inverse."""
         x = mixed(40, 5, (16, 16))
         x[:, 3] = x[:, 1]
@@ -170,7 +168,7 @@ class TestPicture:
 @pytest.mark.parametrize(
     ("kind", "scale", "of"), [(PositionGaussian, 1, "144 positions"), (ImageGaussian, 2, "12 images")]
 )
-def test_nothing_and_what_is_not_finite_are_refused(
+def test_nothing_and_what_is_not_finite_are_rejected(
     kind: type[PositionGaussian | ImageGaussian], scale: int, of: str
 ) -> None:
     model = kind((6, 4, 5))

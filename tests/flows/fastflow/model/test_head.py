@@ -62,7 +62,7 @@ def test_every_part_is_fitted_to_what_it_will_see() -> None:
         ((1, 1), (3, 2), False),
     ],
 )
-def test_maps_of_a_quarter_of_the_picture_rounded_up_are_no_longer_exact(
+def test_maps_of_a_quarter_rounded_up_are_reduced(
     sides: tuple[int, int], size: tuple[int, int], exact: bool
 ) -> None:
     assert keeps_float32(sides, size) == exact

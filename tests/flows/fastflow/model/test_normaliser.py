@@ -42,7 +42,7 @@ def test_statistics_are_numpys_however_they_are_batched(size: int, seed: int) ->
         torch.testing.assert_close(x.var((0, 2, 3), correction=0), torch.ones(x.shape[1]), rtol=1e-4, atol=0)
 
 
-def test_a_dead_channel_becomes_zero_and_not_nan() -> None:
+def test_dead_channel_becomes_zero_and_not_nan() -> None:
     x = maps()[0]
     x[:, 2] = 7.0
     normaliser = FeatureNormaliser((5,), "channel", 1)
@@ -50,7 +50,7 @@ def test_a_dead_channel_becomes_zero_and_not_nan() -> None:
     [found] = normaliser([x])
     assert torch.equal(found[:, 2], torch.zeros_like(found[:, 2]))
     assert found.isfinite().all()
-    # In another picture it may come alive: it then counts as it is.
+    # In another image it may come alive: it then counts as it is.
     [found] = normaliser([x + 1])
     torch.testing.assert_close(found[:, 2], torch.ones_like(found[:, 2]))
 
@@ -85,7 +85,7 @@ def test_the_coarsest_scale_alone_can_be_pooled() -> None:
     assert FeatureNormaliser((5,), "channel", 3).windows == (3,)
 
 
-def test_layer_mode_normalises_each_picture_by_itself() -> None:
+def test_layer_mode_normalises_each_image_by_itself() -> None:
     whole = maps()
     normaliser = FeatureNormaliser((5, 3), "layer", 1)
     normaliser.fit([whole])  # changes nothing in this mode
@@ -98,7 +98,7 @@ def test_layer_mode_normalises_each_picture_by_itself() -> None:
     torch.testing.assert_close(alone, normaliser(whole)[0][:1])
 
 
-def test_statistics_of_nothing_or_of_nan_are_refused() -> None:
+def test_statistics_of_nothing_or_of_nan_are_rejected() -> None:
     normaliser = FeatureNormaliser((5, 3), "channel", 1)
     with pytest.raises(ValueError, match="the statistics of 0 positions"):
         normaliser.fit([])

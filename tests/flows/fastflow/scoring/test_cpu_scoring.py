@@ -1,4 +1,4 @@
-"""Score and map on a CPU: those of the reference in torch, picture by picture."""
+"""Score and map on a CPU: those of the reference in torch, image by image."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_however_small_or_large(factor: float) -> None:
     np.testing.assert_allclose(score_map, expected_map, rtol=1e-4, atol=2e-6)
 
 
-def test_a_region() -> None:
+def test_region() -> None:
     region = np.zeros(SIZE, np.bool_)
     region[10:30, 5:25] = True
     (score, score_map), (expected, expected_map) = both(ScoreRule(), region=region)
@@ -77,7 +77,7 @@ def test_a_region() -> None:
     assert whole == pytest.approx(expected, rel=1e-6) == both(ScoreRule())[0][0]
 
 
-def test_a_region_never_raises_a_score_be_it_by_a_bit() -> None:
+def test_region_never_raises_a_score_be_it_by_a_bit() -> None:
     rule, generator = ScoreRule(picture=0.0), np.random.default_rng(0)
     for seed in range(50):
         flow, gaussian = energies(3, seed)

@@ -24,7 +24,7 @@ def field(seed: int, scales: int, size: tuple[int, int] = (12, 9)) -> Tensor:
 
 
 def score(q: Tensor, rule: ScoreRule = RULE, region: Tensor | None = None, whole: float = 0.5) -> Tensor:
-    """The image score of pictures that as a whole are as strange as `whole`, by default as good parts are."""
+    """The image score of images that as a whole are as strange as `whole`, by default as good parts are."""
     return image_score(q, rule, torch.full((len(q), 2), whole), region)
 
 
@@ -75,7 +75,7 @@ class TestImageScore:
         whole=st.sampled_from([0.0, 0.5, 1e6]),
         seed=st.integers(0, 100),
     )
-    def test_a_rise_of_a_thousandth_in_the_largest_scale_raises_it(
+    def test_rise_of_a_thousandth_in_the_largest_scale_raises_it(
         self, q: float, shares: list[float], fraction: float, whole: float, seed: int
     ) -> None:
         """Wherever q lies in [0, 1e4]: the score keeps ranking when colours have long saturated."""
@@ -95,7 +95,7 @@ class TestImageScore:
         everything = score(q, ScoreRule(top_fraction=1), whole=0)
         assert everything.item() == pytest.approx(pixels.mean(), rel=1e-5)
 
-    def test_the_whole_picture_adds_the_sum_of_its_logarithms(self) -> None:
+    def test_the_whole_image_adds_the_sum_of_its_logarithms(self) -> None:
         q = 100 * field(1, 3).repeat(3, 1, 1, 1)
         picture = torch.tensor([[0.5, 0.5], [0.0, 1e4], [3.0, 0.2]])
         for weight in (0.1, 2.5):

@@ -36,7 +36,7 @@ def are_equal(some: list[Tensor], others: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-def test_a_converted_backbone_is_not_converted_again(
+def test_converted_backbone_is_not_converted_again(
     tmp_path: Path, extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = OpenVinoEngine("float32", tmp_path / "new")
@@ -47,7 +47,7 @@ def test_a_converted_backbone_is_not_converted_again(
 
 @pytest.mark.parametrize("suffix", [".xml", ".bin", ".sha256"])
 @pytest.mark.parametrize("damage", ["a flipped bit", "half of it", "missing"])
-def test_a_damaged_one_is_converted_again(
+def test_damaged_one_is_converted_again(
     tmp_path: Path, extractor: FeatureExtractor, suffix: str, damage: str
 ) -> None:
     expected = maps(extractor, tmp_path)
@@ -71,7 +71,7 @@ def test_other_weights_stages_and_sizes_have_other_files(tmp_path: Path, extract
     assert len(paths) == 4
 
 
-def test_another_version_takes_the_place_of_what_this_one_converted(
+def test_other_version_replaces_converted_graph(
     tmp_path: Path, extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maps(extractor, tmp_path)

@@ -84,13 +84,13 @@ def test_any_number_of_scales_and_images(channels: Sequence[int], n: int) -> Non
     expect_equal(openvino().head(head)(maps(channels, n=n)), FusedHead(head)(maps(channels, n=n)))
 
 
-def test_channels_of_another_number_are_refused() -> None:
+def test_channels_of_another_number_are_rejected() -> None:
     running = openvino().head(Head((6, 4), NORMALISATIONS[0], FlowConfig(steps=2)).eval())
     with pytest.raises(ValueError, match=r"expected feature maps of \(6, 4\) channels; got \(6, 5\)"):
         running(maps((6, 5)))
 
 
-def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart() -> None:
+def test_heads_of_one_shape_share_graphs_but_not_weights() -> None:
     of_maps = [(x.shape[2], x.shape[3]) for x in maps()]
     one, other = (made(FlowConfig(steps=1), NORMALISATIONS[0], sizes=of_maps) for _ in range(2))
     for parameter in other.flow.parameters():
@@ -110,7 +110,7 @@ def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart() -> None:
             expect_equal(computed(maps(n=n)), FusedHead(head)(maps(n=n)))
 
 
-def test_room_for_graphs_of_a_heads_own_is_bounded_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_own_graphs_is_bounded_and_released(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = OpenVinoEngine("float32")
     heads = [made(FlowConfig(steps=1), NORMALISATIONS[0], (6,)) for _ in range(2)]
     running = [engine.head(head) for head in heads]
@@ -161,7 +161,7 @@ class TestBackbone:
             torch.testing.assert_close(several, expected, rtol=1e-3, atol=1e-4)
             torch.testing.assert_close(several[-1:], one, rtol=1e-5, atol=1e-6)
 
-    def test_a_second_part_goes_on_with_what_the_first_one_gave(self) -> None:
+    def test_second_part_goes_on_with_what_the_first_one_gave(self) -> None:
         extractor = FeatureExtractor(weights(name="test_efficientnet"), (0, 3), (64, 96))
         backbone = pick_engine("openvino-bfloat16", CPU).backbone(extractor, (64, 96))
         images = torch.randint(0, 256, (5, 64, 96, 3), dtype=torch.uint8)
@@ -182,7 +182,7 @@ class TestBackbone:
                 for found, expected in zip(pool.map(second, batches), alone, strict=True):
                     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
-    def test_a_large_one_is_laid_out_once(
+    def test_large_one_is_laid_out_once(
         self, small_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         small = openvino().backbone(small_extractor, (64, 64))

@@ -1,4 +1,4 @@
-"""Pixels by OpenVINO are those of numpy, for any rule and any number of scales and pictures."""
+"""Pixels by OpenVINO are those of numpy, for any rule and any number of scales and images."""
 
 from typing import get_args
 
@@ -65,7 +65,7 @@ def test_any_way_to_enlarge_and_any_sharpness(sharpness: float) -> None:
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 3, 8, 13])
-def test_any_number_of_pictures_each_by_itself(pictures: int) -> None:
+def test_any_number_of_images_each_by_itself(pictures: int) -> None:
     expect_as_numpy(some_energies(pictures=pictures), ScoreRule(energy_floor=0.1))
 
 
@@ -74,7 +74,7 @@ def test_however_small_or_large(factor: float) -> None:
     expect_as_numpy(some_energies(factor=factor), ScoreRule())
 
 
-def test_an_energy_without_end_is_large_where_it_is_and_not_a_number_nowhere() -> None:
+def test_infinite_energy_stays_local_without_nan() -> None:
     energies = some_energies()
     for scale in (*energies.flow, *energies.gaussian):
         scale[0, 0, 0] = torch.inf
@@ -96,7 +96,7 @@ def test_rules_and_sizes_are_told_apart() -> None:
             np.testing.assert_allclose(found.product, expected.product, rtol=1e-5)
 
 
-def test_pictures_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_engine, "_PORTION_PIXELS", 2 * SIZE[0] * SIZE[1])
     expect_as_numpy(some_energies(pictures=7), ScoreRule())
     monkeypatch.setattr(openvino_engine, "_PORTION_PIXELS", 1)

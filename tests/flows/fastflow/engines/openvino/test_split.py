@@ -65,7 +65,7 @@ def test_both_parts_compute_what_the_whole_does(
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
-def test_sides_that_are_no_multiples_of_four_are_parted_where_others_are() -> None:
+def test_odd_sides_are_split_at_the_same_place() -> None:
     """Maps round up: a quarter of 61 is 16."""
     size = (61, 94)
     parts = split_graph(convert(extractor("test_efficientnet", (2, 3, 4), size), size), size)
@@ -90,7 +90,7 @@ def test_only_what_comes_after_is_rounded(monkeypatch: pytest.MonkeyPatch) -> No
         return compile_model(core, model, device, settings)
 
     monkeypatch.setattr(ov.Core, "compile_model", watched)
-    # Once, for a picture by all threads.
+    # Once, for an image by all threads.
     monkeypatch.setattr(openvino_engine, "_STREAMS", 1)
     backbone = extractor("test_efficientnet", (2, 3))
     images = torch.randint(0, 256, (3, *SIZE, 3), dtype=torch.uint8)

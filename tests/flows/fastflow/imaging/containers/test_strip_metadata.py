@@ -46,7 +46,7 @@ def exif(orientation: int, order: str = "<", kind: int = 3) -> bytes:
 
 
 def tiff(*entries: tuple[int, int, int, int], data: bytes = b"") -> bytes:
-    """A grey picture of 64 x 64 with further tags (tag, kind, count, value or offset), its pixels all 7."""
+    """A grey image of 64 x 64 with further tags (tag, kind, count, value or offset), its pixels all 7."""
     base = [(256, 4, 1, 64), (257, 4, 1, 64), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (277, 3, 1, 1)]
     own = {tag for tag, *_ in entries}
     strips = [(273, 4, 1, 8), (278, 4, 1, 64), (279, 4, 1, 4096)]
@@ -88,7 +88,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_refused(name: str) -> None:
+def test_hostile_file_is_rejected(name: str) -> None:
     kind, data, what = HOSTILE[name]
     with pytest.raises(UndecodableError, match=rf"The {kind} image has .*{what}.*; no camera .* as PNG"):
         decode_image(data)
@@ -184,7 +184,7 @@ def test_chunks_that_the_specification_rules_out(chunks: bytes) -> None:
 
 
 @pytest.mark.parametrize(("frames", "animated"), [(0, False), (1, False), (2, True)])
-def test_an_animation_is_seen_though_stripped(frames: int, animated: bool) -> None:
+def test_animation_is_seen_though_stripped(frames: int, animated: bool) -> None:
     control = chunk(b"acTL", struct.pack(">II", frames, 0))
     assert strip_metadata("PNG", png_with(control, chunk(b"fcTL", bytes(26)))).is_animated is animated
 
@@ -222,7 +222,7 @@ def with_metadata() -> dict[str, Any]:
         ("WEBP", "RGBA", {"lossless": True}),
     ],
 )
-def test_an_honest_picture_keeps_its_pixels(
+def test_honest_image_keeps_its_pixels(
     kind: str, mode: str, options: dict[str, Any], extra: dict[str, Any]
 ) -> None:
     image = PHOTO.convert(mode)
@@ -235,7 +235,7 @@ def test_an_honest_picture_keeps_its_pixels(
     np.testing.assert_array_equal(decode_image(data), decode_image(save(image, kind, **options)))
 
 
-def test_a_bare_file_is_not_copied() -> None:
+def test_bare_file_is_not_copied() -> None:
     assert strip_metadata("PNG", PNG).data is PNG
     bmp = save(PHOTO, "BMP")
     assert strip_metadata("BMP", bmp) == StrippedImage(bmp)
