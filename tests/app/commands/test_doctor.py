@@ -102,7 +102,7 @@ def test_what_is_not_installed_and_need_not_be_says_what_for_and_how(
         ("FLOWGAUGE_MQTT_USER", "line", "FLOWGAUGE_MQTT_URL is not set"),
         ("FLOWGAUGE_DEVICE", "cuda:99", "cuda:99"),
         ("FLOWGAUGE_HOST", "::", "there are no keys, so everybody on the network could use the service"),
-        ("FLOWGAUGE_DATABASE", "postgresql://127.0.0.1:1/quality", "is it running"),
+        ("FLOWGAUGE_DATABASE", "postgresql://127.0.0.1:1/quality", "check that it runs"),
     ],
 )
 def test_settings_with_which_the_server_would_not_start_are_a_problem(
