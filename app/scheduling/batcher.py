@@ -44,7 +44,7 @@ class BatchResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class ScoringJob:
     """An image in the queue; arguments as for `Batcher.score`."""
 
     detector: Detector
@@ -99,8 +99,8 @@ class Batcher:
         self._max_batch = max_batch
         self._observer = observer
         self._changed = threading.Condition()  # guards the attributes below
-        self._queue = FairQueue[Job]()
-        self._running: list[Job] = []
+        self._queue = FairQueue[ScoringJob]()
+        self._running: list[ScoringJob] = []
         self._began = 0.0
         self._closed = False
         self._batch_seconds = MovingAverage()
@@ -122,7 +122,7 @@ class Batcher:
             prepared: from `detector.prepare`.
             region: the region of interest, (height, width) of its map; by default the whole map.
         """
-        job = Job(detector, prepared, region, Future(), time.monotonic())
+        job = ScoringJob(detector, prepared, region, Future(), time.monotonic())
         with self._changed:
             self._queue.put(job.category, job)
             self._changed.notify()
@@ -225,7 +225,7 @@ class Batcher:
             self._running.append(self._queue.pop(name))
             heads = self._queue.heads()
 
-    def _score(self, jobs: Sequence[Job]) -> list[ScoredImage | Exception]:
+    def _score(self, jobs: Sequence[ScoringJob]) -> list[ScoredImage | Exception]:
         """Score jobs together; on an error one by one, so that only the faulty image fails."""
         self.passes += 1
         try:
@@ -240,7 +240,7 @@ class Batcher:
             logger.warning("a batch of %d failed; trying its images one by one", len(jobs), exc_info=True)
         return [result for job in jobs for result in self._score([job])]
 
-    def _settle(self, jobs: Sequence[Job], seconds: float) -> None:
+    def _settle(self, jobs: Sequence[ScoringJob], seconds: float) -> None:
         """Count the time of the computed jobs; cancelled jobs cost nothing."""
         tiles = sum(job.tiles for job in jobs)
         with self._changed:
@@ -254,7 +254,7 @@ class Batcher:
 
 
 @torch.inference_mode()
-def _score_together(jobs: Sequence[Job]) -> list[ScoredImage]:
+def _score_together(jobs: Sequence[ScoringJob]) -> list[ScoredImage]:
     """Score jobs of one group, sorted by model; or one large job."""
     scorer = jobs[0].detector.scorer
     if jobs[0].is_large:

@@ -43,7 +43,7 @@ def test_stop_while_models_load_leaves_no_threads(store: Path) -> None:
 def test_moved_folder_retires_its_category(
     store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
-    """As docs/how-to/operate.md says: the server runs on, and what was inspected stays."""
+    """See docs/how-to/operate.md: the server keeps running and inspections stay."""
     settings = Settings(models=store, history=tmp_path / "history")
     with TestClient(create_app(settings)) as client:
         answer = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0])

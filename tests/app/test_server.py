@@ -1,4 +1,4 @@
-"""Stopping a server: a process of its own with a service of three routes."""
+"""Stop of a server process with a service of three routes."""
 
 import http.client
 import signal
@@ -87,7 +87,7 @@ print("returned", flush=True)
 
 
 class Running:
-    """A server, and the port it listens on."""
+    """A server process and its port."""
 
     def __init__(self, process: subprocess.Popen[str], connections: ExitStack) -> None:
         assert process.stdout is not None
@@ -97,20 +97,20 @@ class Running:
         self._connections = connections
 
     def ask(self, path: str) -> http.client.HTTPConnection:
-        """Send a request; its answer has not been read."""
+        """Send a request without reading its response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         self._connections.callback(connection.close)
         connection.request("GET", path)
         return connection
 
     def begin(self, path: str) -> http.client.HTTPConnection:
-        """Send a request and wait until it is being answered."""
+        """Send a request and wait until it is processed."""
         connection = self.ask(path)
         assert self.said.readline() == "began\n"
         return connection
 
     def end(self) -> list[str]:
-        """What else it says, once it has ended."""
+        """Return the rest of its output after its end."""
         rest, _ = self.process.communicate(timeout=60)
         return rest.splitlines()
 
@@ -200,7 +200,7 @@ def test_endless_work_is_abandoned(start: Start) -> None:
 
 
 def test_second_signal_exits_at_once(start: Start) -> None:
-    """Whatever it is at: a task could be cancelled, a thread cannot."""
+    """Even in a thread, which cannot be cancelled like a task."""
     with start(grace=600) as server:
         server.begin("/stuck")
         server.process.send_signal(signal.SIGTERM)

@@ -27,7 +27,7 @@ def test_the_environment_sets_and_arguments_win(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docker compose passes on ${X:-} where there is no X."""
+    """docker compose passes ${X:-} as an empty variable."""
     for name in Settings.model_fields:
         monkeypatch.setenv(f"FLOWGAUGE_{name.upper()}", "")
     defaults = {name: field.default for name, field in Settings.model_fields.items()}

@@ -78,7 +78,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 
 
 def entries(client: TestClient, action: str) -> list[dict[str, Any]]:
-    """The entries of an action, oldest first."""
+    """Return the entries of an action, oldest first."""
     found = client.get("/v1/audit", params={"action": action}).json()["entries"]
     return [*reversed(found)]
 

@@ -39,7 +39,7 @@ def test_network_needs_a_key(host: str) -> None:
 
 @pytest.mark.parametrize("proxies", ["127.0.0.1", "::1, 10.0.0.0/8"])
 def test_local_proxy_needs_a_key(proxies: str) -> None:
-    """Or everybody whom it lets through would be an administrator."""
+    """Otherwise each of its clients would be an administrator."""
     settings = Settings(host="127.0.0.1", trusted_proxies=proxies)
     with pytest.raises(ExposureError) as caught:
         require_keys_on_network(settings)

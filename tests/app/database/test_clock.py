@@ -11,13 +11,13 @@ DAY = 24 * 3_600_000
 
 @pytest.fixture(autouse=True)
 def _own_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test does to the clock is over with it."""
+    """Restore the clock after each test."""
     monkeypatch.setattr(clock, "_last", 0)
 
 
 @pytest.fixture
 def set_clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Set the clock ahead, by milliseconds: what the list holds."""
+    """Set the clock ahead by the milliseconds in the list."""
     ahead = [0]
     original = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: original() + ahead[0] * 1_000_000)

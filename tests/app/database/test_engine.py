@@ -57,7 +57,7 @@ def test_two_servers_can_upgrade_at_once(each_database_url: str) -> None:
 
 
 def test_new_file_locked_by_a_writer_is_waited_for(tmp_path: Path) -> None:
-    """SQLite itself would not wait: it refuses to change the journal's mode then."""
+    """SQLite does not wait: it refuses to change the journal mode."""
     with closing(sqlite3.connect(tmp_path / "new.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         database = Database(f"sqlite:///{tmp_path / 'new.sqlite'}")
@@ -91,7 +91,7 @@ def test_reader_sees_one_snapshot(each_database: Database) -> None:
 
 
 def test_writers_wait_for_each_other(each_database: Database) -> None:
-    """Each reads and then writes, which SQLite refuses where another one has written in between."""
+    """Each reads and then writes, which SQLite refuses after another write."""
     with each_database.write() as connection:
         connection.execute(insert(audit), [{**ACT, "created_ms": 0}])
 
@@ -212,7 +212,7 @@ def test_long_lock_is_reported(postgres: Postgres, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("mode", [0o444, 0o000])
 def test_unwritable_file_is_reported(mode: int) -> None:
-    """No server is asked for that is away."""
+    """No server is involved."""
     with tempfile.TemporaryDirectory() as folder:  # pytest's lies in one that is closed to others than root
         Path(folder).chmod(0o755)
         path = Path(folder) / "history.sqlite"
@@ -249,7 +249,7 @@ def zeros_within(path: Path) -> None:
 
 
 def name_that_is_no_text(path: Path) -> None:
-    """SQLite says the damaged name in its error, which Python cannot read."""
+    """SQLite's error quotes the damaged name, which Python cannot decode."""
     content = path.read_bytes()
     assert b"tablesessionssessions" in content
     path.write_bytes(content.replace(b"tablesessionssessions", b"table\xffessionssessions"))

@@ -8,7 +8,7 @@ from tests.app.support.guard import assert_problem
 
 
 def test_error_is_mapped_to_a_problem(caplog: pytest.LogCaptureFixture) -> None:
-    """What it hides from the client is in the log."""
+    """The log has the details that the client does not see."""
     known = Problem("queue-full", "64 images are waiting.")
     assert problem_responses.to_problem(known) is known
     assert not caplog.records

@@ -52,7 +52,7 @@ def use(
 
 
 async def take(follow: AsyncIterator[tuple[int, list[NumberedEvent]]], count: int) -> list[str]:
-    """The next so many events."""
+    """Return the names of the next events."""
     taken: list[str] = []
     while len(taken) < count:
         _, events = await anext(follow)

@@ -87,7 +87,7 @@ def test_oldest_events_are_deleted_and_numbers_continue(database: Database) -> N
 
 
 def test_no_smaller_number_appears_later(database: Database) -> None:
-    """Eight write at once, and commit in an order of their own; one reads on and on, and misses nothing."""
+    """Eight writers commit in any order; a reader misses nothing."""
     done = threading.Event()
     seen: list[NumberedEvent] = []
 

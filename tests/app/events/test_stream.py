@@ -30,7 +30,7 @@ def add(database: Database, count: int) -> None:
 
 
 class Client:
-    """Takes what is sent, so much of it, and leaves when it is told to."""
+    """A client that takes a number of messages and leaves on demand."""
 
     def __init__(self, takes: int = 10**6) -> None:
         self.takes = takes
@@ -52,7 +52,7 @@ class Client:
 
 
 def use(database: Database, client: Client, act: Callable[[Feed], None] = lambda _: None) -> Feed:
-    """Stream to a client; something is done when it has had its first event."""
+    """Stream to a client and run an action after its first event."""
 
     async def do() -> Feed:
         feed = Feed(database, 1, 100)

@@ -26,7 +26,7 @@ def test_misspelt_parameter_is_refused_by_name(service: TestClient, path: str, w
 
 
 def test_misspelt_store_is_not_ignored(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
-    """store=false with a mistake in it would keep what was not to be kept."""
+    """An ignored store=false would store the image."""
     before = service.get("/v1/inspections?limit=500").json()["inspections"]
     path = "/v1/models/tiny/predict?strore=false"
     response = service.post(path, content=tiny_images["good"][0], headers=RAW)
@@ -47,7 +47,7 @@ def test_misspelt_store_is_not_ignored(service: TestClient, tiny_images: dict[st
     ],
 )
 def test_repeated_single_parameter_is_refused(service: TestClient, path: str, twice: str) -> None:
-    """The last would win: of two stations, whichever a client's code adds last."""
+    """Otherwise the last of two stations would win."""
     wanted = f"query parameter {twice}: must come once, with one value"
     response = service.post(path) if "predict" in path else service.get(path)
     assert assert_problem(response, 400, "invalid-request") == wanted
@@ -66,7 +66,7 @@ def test_repeated_idempotency_key_is_refused(
 def test_query_that_is_not_utf8_is_refused(
     service: TestClient, tiny_images: dict[str, list[bytes]], raw: str
 ) -> None:
-    """Read as U+FFFD, different parts would become one, and share a decision."""
+    """Read as U+FFFD, different part ids would become equal."""
     wanted = "the query: must be UTF-8, percent-encoded"
     response = service.post(
         f"/v1/models/tiny/predict?part_id={raw}", content=tiny_images["good"][0], headers=RAW

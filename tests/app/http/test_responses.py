@@ -13,7 +13,7 @@ from app.scheduling.concurrency_limit import ConcurrencyLimit
 
 
 class Stalling:
-    """A client that takes so many messages, which it keeps, and then neither takes nor says anything."""
+    """A client that takes a number of messages and then stalls."""
 
     def __init__(self, takes: int) -> None:
         self.takes = takes
@@ -26,7 +26,7 @@ class Stalling:
 
 
 class Client(Stalling):
-    """Takes messages, and writes down what is on the account at that time."""
+    """A client that records the reserved bytes at each message."""
 
     def __init__(self, admission: Admission, takes: int = 100) -> None:
         super().__init__(takes)
@@ -83,7 +83,7 @@ def test_stalled_client_is_dropped(takes: int, monkeypatch: pytest.MonkeyPatch) 
 
 
 class Slow(Client):
-    """Takes a piece now and then."""
+    """A client that takes a piece now and then."""
 
     async def send(self, message: Message) -> None:
         await asyncio.sleep(0.02)

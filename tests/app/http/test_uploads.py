@@ -1,4 +1,4 @@
-"""Bodies read off a stream of chunks; the bytes here need not be images."""
+"""Bodies are read from streams of chunks; the bytes need not be images."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -143,7 +143,7 @@ def test_bytes_are_counted_while_they_stream(headers: dict[str, str]) -> None:
 
 
 def given_up(chunks: AsyncIterator[bytes], seconds: float, headers: dict[str, str]) -> str:
-    """The words in which an upload is given up, whose bytes are counted no more."""
+    """Return the message of an aborted upload, whose bytes are no longer counted."""
     admission = Admission(1, 10**6)
     settings = Settings(max_bytes=LIMIT, upload_idle_seconds=seconds)
     with admission.reserve("tiny") as room, pytest.raises(Problem) as caught:
@@ -207,7 +207,7 @@ def test_files_are_limited_in_number_and_total_size() -> None:
 
 
 def ahead(chunks: list[bytes], headers: dict[str, str]) -> list[Message]:
-    """The first two messages that the application gets of a small body."""
+    """Return the first two messages that the application receives."""
 
     async def each() -> AsyncIterator[bytes]:
         for chunk in chunks:

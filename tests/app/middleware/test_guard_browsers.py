@@ -85,7 +85,7 @@ def test_forwarded_request_is_refused_without_keys(keyless: httpx.Client, header
 
 
 def test_trusted_proxy_is_refused_without_keys(tmp_path: Path) -> None:
-    """Whoever comes through it has an address of elsewhere then, with or without the header that said so."""
+    """Its clients have foreign addresses, with or without the header."""
     (tmp_path / "models").mkdir()
     app = create_app(Settings(models=tmp_path / "models", history=tmp_path / "history"))
     for host, status in (("192.0.2.7", 403), ("127.0.0.1", 200)):

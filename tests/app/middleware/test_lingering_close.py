@@ -1,4 +1,4 @@
-"""An answer that comes before the end of the request's body arrives all the same."""
+"""A response sent before the end of the request's body arrives."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ ANSWER = PlainTextResponse("too large", 413)
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer without a look at the body."""
+    """Answer without reading the body."""
     await ANSWER(scope, receive, send)
 
 
@@ -43,7 +43,7 @@ def test_client_that_sends_all_first_gets_the_response(port: int, head: str) -> 
 
 
 class Client:
-    """Sends a body without an end, a piece whenever it is asked; keeps what it is told, in order."""
+    """A client that sends an endless body in pieces and records messages in order."""
 
     def __init__(self, piece: bytes = b"12345678", pieces: int = 1000) -> None:
         self.piece = piece

@@ -51,7 +51,7 @@ def prepared(detector: Detector, tiny_images: Images) -> list[PreparedImage]:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[BackboneGate]:
-    """Every pass of the backbone waits here for permission. Meanwhile time stands still, so costs stay 0."""
+    """Holds every pass of the backbone. Time stands still meanwhile, so costs stay 0."""
     monkeypatch.setattr(batcher, "time", SimpleNamespace(monotonic=lambda: 0.0))
     made = BackboneGate(monkeypatch)
     yield made
@@ -70,7 +70,7 @@ def run(scenario: Scenario[T], *, max_batch: int = 16, observer: BatchObserver |
 
 
 def of_category(detector: Detector, category: str, size: tuple[int, int] | None = None) -> Detector:
-    """The same model as another category's, perhaps at another input size."""
+    """Make the same model for another category, optionally with another input size."""
     scorer = detector.scorer
     size = size or scorer.input_size
     manifest = detector.manifest.model_copy(update={"category": category, "input_size": size})
@@ -83,14 +83,14 @@ def of_category(detector: Detector, category: str, size: tuple[int, int] | None 
 
 
 async def enter(gate: BackboneGate, call: Call) -> "asyncio.Task[BatchResult]":
-    """Begin a call, and wait until its batch is being computed."""
+    """Start a call and wait until its batch is computed."""
     task = asyncio.create_task(call)
     await gate.wait_until_entered()
     return task
 
 
 async def after(batcher: Batcher, gate: BackboneGate, first: Call, calls: Sequence[Call]) -> list[Any]:
-    """Let calls wait while a first one is computed, then let all be; results or errors of the calls."""
+    """Queue calls behind a first one, release all, and return their results or errors."""
     running = await enter(gate, first)
     rest = [asyncio.create_task(call) for call in calls]
     await until(lambda: batcher.pending == 1 + len(rest))
@@ -100,7 +100,7 @@ async def after(batcher: Batcher, gate: BackboneGate, first: Call, calls: Sequen
 
 
 def expect_alone(result: BatchResult, detector: Detector, image: PreparedImage, region: Any = None) -> None:
-    """A result is as if the image had been scored by itself."""
+    """Assert that a result equals that of the image alone."""
     [alone] = detector.scorer.score_prepared([image], [region])
     assert result.scored.score == pytest.approx(alone.score, rel=1e-5)
     np.testing.assert_allclose(result.scored.score_map, alone.score_map, rtol=1e-4, atol=1e-5)
@@ -133,7 +133,7 @@ class TestBatches:
     def test_different_backbones_are_computed_apart(
         self, detector: Detector, prepared: list[PreparedImage], gate: BackboneGate, other: dict[str, object]
     ) -> None:
-        """As efficientnet_lite0 and tf_efficientnet_lite0, which pad and scale differently."""
+        """Such as efficientnet_lite0 and tf_efficientnet_lite0, which pad differently."""
         scorer, extractor = detector.scorer, copy.copy(detector.scorer.extractor)
         vars(extractor).update(other)
         manifest = detector.manifest.model_copy(update={"category": "other"})
@@ -162,7 +162,7 @@ class TestBatches:
 
 
 class Clock:
-    """The batcher's clock, which moves as images are computed: so many seconds for each of an input size."""
+    """A clock that advances by fixed seconds per image of an input size."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[int, int], float]) -> None:
         self.now = 1000.0
@@ -186,7 +186,7 @@ class TestTime:
     def test_models_of_other_groups_share_the_time(
         self, detector: Detector, prepared: list[PreparedImage], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """An image of the slow model takes ten times as long: the other one has ten computed for each."""
+        """An image of the slow model takes ten times as long, so the other one gets ten."""
         Clock(monkeypatch, {SMALL: 0.01, WIDE: 0.1})
         gate = BackboneGate(monkeypatch)
         slow = of_category(detector, "slow", WIDE)

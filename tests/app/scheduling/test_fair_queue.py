@@ -8,7 +8,7 @@ from app.scheduling.fair_queue import FairQueue, MovingAverage
 
 
 def queue(text: str, **costs: float) -> FairQueue[str]:
-    """A queue that was sent "a a b", where an item of a lane is known to take so many seconds."""
+    """Make a queue of "a a b" with known seconds per item of a lane."""
     made = FairQueue[str]()
     for name, seconds in costs.items():
         made.put(name, "known")
@@ -20,7 +20,7 @@ def queue(text: str, **costs: float) -> FairQueue[str]:
 
 
 def serve(waiting: FairQueue[str], items: int, **seconds: float) -> str:
-    """Take items one after the other, each of which takes so many seconds."""
+    """Take items one by one, each with its seconds."""
     served = []
     for _ in range(items):
         name = next(iter(waiting.heads()))
@@ -34,7 +34,7 @@ def test_lanes_take_turns() -> None:
 
 
 def test_lanes_share_time_and_not_items() -> None:
-    """After each item of ten seconds, ten of one second."""
+    """Each item of ten seconds is followed by ten of one second."""
     served = serve(queue("slow " * 5 + "quick " * 60), 44, slow=10.0)
     assert Counter(served.split()) == {"slow": 4, "quick": 40}
 

@@ -20,7 +20,7 @@ def pool() -> Iterator[FairThreadPool]:
 
 
 class Hold:
-    """A job that keeps the pool's only thread until it is released."""
+    """A job that holds the pool's only thread until it is released."""
 
     def __init__(self) -> None:
         self._begun, self._release = threading.Event(), threading.Event()
@@ -66,7 +66,7 @@ def test_categories_take_turns_and_wait_is_timed(pool: FairThreadPool) -> None:
 
 
 def test_cancelled_jobs_are_never_run_and_freed(pool: FairThreadPool) -> None:
-    """Uploads of clients that left would fill the memory while a thread is busy: nobody counts them."""
+    """Otherwise uncounted uploads of departed clients would fill the memory."""
 
     async def scenario(hold: Hold) -> None:
         upload = np.zeros(1000)

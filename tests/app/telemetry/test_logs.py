@@ -11,7 +11,7 @@ from app.telemetry.logs import REQUEST_ID, JsonFormatter, TextFormatter
 
 
 def line(formatter: logging.Formatter, *args: object, **extra: Any) -> str:
-    """What a formatter makes of a message that is logged."""
+    """Return the formatted line of a message."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
@@ -40,7 +40,7 @@ def test_text_has_the_request_id_before_a_traceback() -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
 def test_no_text_can_forge_a_log_line(end: str) -> None:
-    """What comes from a file that somebody else has written is quoted in messages and in tracebacks."""
+    """Messages and tracebacks can quote foreign files."""
     forged = f"x{end}2026-11-25T00:00:00.000Z INFO flowgauge.audit: key.create"
     try:
         raise ValueError(forged)

@@ -25,7 +25,7 @@ INSPECTIONS = EventSelector(kind=frozenset({"inspection"}))
 
 @dataclass
 class Memory(Sink):
-    """A sink that keeps what it is given, and fails as it is told."""
+    """A sink that records events and fails on demand."""
 
     name: str = "memory"
     description: str = "in memory"
@@ -78,7 +78,7 @@ def position(database: Database) -> int:
 def run(
     database: Database, sink: Memory, work: Callable[[Delivery], Awaitable[None]] | None = None
 ) -> Delivery:
-    """Deliver in a service that starts, while something is done, and ends."""
+    """Run a delivery while a scenario runs, then stop it."""
 
     async def do() -> Delivery:
         feed = Feed(database, 1)
@@ -114,7 +114,7 @@ def test_new_sink_starts_now_with_its_selection(database: Database) -> None:
 
 
 def test_uncertain_events_are_marked_as_redelivered(database: Database) -> None:
-    """The process ends after the delivery of a page and before the position is kept."""
+    """The process ends after delivering a page, before storing the position."""
     run(database, Memory())
     add(database, *map(str, range(70)))
     sink = Memory()
@@ -131,7 +131,7 @@ def test_uncertain_events_are_marked_as_redelivered(database: Database) -> None:
 def test_nothing_is_delivered_without_stored_positions(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Else more than the first page after a restart could have been delivered before."""
+    """Otherwise events after the first page could be redelivered unmarked."""
     sink = Memory()
 
     async def work(delivery: Delivery) -> None:

@@ -29,7 +29,7 @@ def event(number: int, station: str | None = "line-3") -> NumberedEvent:
 
 
 def make(address: Mosquitto | str, **given: Any) -> MqttSink:
-    """The sink of a broker, by default of one on this machine and without TLS."""
+    """Make a sink, by default of a local broker without TLS."""
     url = address if isinstance(address, str) else f"mqtt://127.0.0.1:{address.port}"
     settings = {"mqtt_url": url, "mqtt_topic": TOPIC, **given}
     broker = read_broker(Settings.model_validate(settings))
@@ -131,7 +131,7 @@ def test_sink_connects_when_the_broker_starts(broker: Mosquitto, caplog: pytest.
 
 
 def test_two_servers_can_share_a_broker(broker: Mosquitto) -> None:
-    """Here those made from one image, whose histories have one identity."""
+    """Servers cloned from one disk share the identity of the history."""
     one = make(broker, mqtt_status_topic="one/status")
     other = make(broker, mqtt_status_topic="other/status")
 

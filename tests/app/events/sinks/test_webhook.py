@@ -27,7 +27,7 @@ def webhook(url: str, **values: object) -> Webhook:
 
 
 def deliver(sink: WebhookSink, times: int = 1) -> DeliveryError | None:
-    """Deliver the event some times; why it was not delivered."""
+    """Deliver the event several times and return the errors."""
 
     async def do() -> DeliveryError | None:
         try:
@@ -43,7 +43,7 @@ def deliver(sink: WebhookSink, times: int = 1) -> DeliveryError | None:
 
 
 def refusal(receiver: Receiver, **values: object) -> DeliveryError:
-    """Why a receiver does not get the event."""
+    """Return the error of a delivery."""
     error = deliver(WebhookSink(webhook(receiver.url, **values)))
     assert error is not None
     return error
@@ -69,7 +69,7 @@ def test_event_is_sent_signed() -> None:
 
 
 def test_signature_of_the_specification() -> None:
-    """Values that the libraries of Standard Webhooks are tested with."""
+    """Values from the tests of the Standard Webhooks libraries."""
     key = read_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     assert sign(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}') == {
         "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
