@@ -1,1 +1,1 @@
-"""Snapshots of a service, taken while it runs, and back."""
+"""Snapshots of a running service: create, verify, restore."""

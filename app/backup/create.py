@@ -1,7 +1,8 @@
-"""Taking a snapshot of a service, which may run meanwhile.
+"""Creation of a snapshot while the service runs.
 
-Everything that was answered before it begins is in it: the journal is copied before the database, so what is
-filed in between is in the database; and images and maps after it, which are written before their rows.
+A snapshot holds everything that was answered before it began. The journal is copied before the database, so
+an entry filed in between is in the database. Images and maps are copied after the database, because they are
+written before their rows.
 """
 
 import os
@@ -16,7 +17,7 @@ from sqlalchemy import func, select
 from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
 from app.backup.dump import dump
-from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, Line, Snapshot
+from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, ManifestLine, Snapshot
 from app.database import clock
 from app.database.engine import Database, redact_url
 from app.database.tables import inspections
@@ -30,49 +31,51 @@ from flows.fastflow.files.plain_files import file_hashes
 _MAPS: Final = "history/maps"
 
 
-def create(settings: Settings, folder: BackupFolder) -> tuple[str, int]:
+def create_snapshot(settings: Settings, folder: BackupFolder) -> tuple[str, int]:
     """Take a snapshot.
 
     Args:
-        settings: of the service: history, database and models matter.
-        folder: where to; made if absent.
+        settings: of the service; history, database and models are used.
+        folder: the backup folder, created if missing.
 
     Returns:
-        Its name, and how many bytes no earlier snapshot had.
+        The snapshot's name, and the bytes that no earlier snapshot had.
 
     Raises:
-        BackupError: there is nothing to copy, or it cannot be copied. No half of a snapshot is left.
-        DatabaseError: the database cannot be used, or another version of FlowGauge has made it.
+        BackupError: there is nothing to copy, or it cannot be copied. No incomplete snapshot is left.
+        DatabaseError: the database cannot be used, or was made by another version of FlowGauge.
         OSError: a folder cannot be read or written.
     """
     history = settings.history.absolute()
     if not settings.has_database:
-        raise BackupError(f"there is no history in {history}; FLOWGAUGE_HISTORY or --history names it")
+        raise BackupError(f"there is no history in {history}: set FLOWGAUGE_HISTORY or --history")
     if not settings.models.is_dir():
         raise BackupError(
-            f"there is no models folder {settings.models.absolute()}; FLOWGAUGE_MODELS or --models names it"
+            f"there is no models folder {settings.models.absolute()}: set FLOWGAUGE_MODELS or --models"
         )
     if history == folder.path or history in folder.path.parents:
-        raise BackupError("a backup inside the history would be lost with it: name a folder elsewhere")
+        raise BackupError(
+            "the backup folder is inside the history and would be lost with it: choose another folder"
+        )
     database = Database(settings.database_url)
     try:
         database.prepare()
         if identity.read_identity(database) is None:
             raise BackupError(
-                f"{redact_url(database.engine.url)} was never used by a server: an empty snapshot would "
-                "stand for the history. Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server"
+                f"no server has used {redact_url(database.engine.url)} yet, so the snapshot would be empty. "
+                "Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server"
             )
         folder.create()
         with folder.locked():
-            name, copied = _Creation(history, settings.models.absolute(), folder, database).run()
+            name, copied = _SnapshotWriter(history, settings.models.absolute(), folder, database).run()
         Audit(database).write(COMMAND_LINE, "backup.create", name, "done", {"copied": copied})
     finally:
         database.close()
     return name, copied
 
 
-class _Creation:
-    """One snapshot while it is taken."""
+class _SnapshotWriter:
+    """Writer of one snapshot."""
 
     def __init__(self, history: Path, models: Path, folder: BackupFolder, database: Database) -> None:
         self._history = history
@@ -102,64 +105,64 @@ class _Creation:
                 manifest_sha256=file_hashes([manifest])[0],
             )
             (staging / SNAPSHOT).write_text(snapshot.model_dump_json(indent=1), encoding="utf-8")
-            # Losing power must not leave a snapshot that names files which never reached the disk.
+            # After a power loss no snapshot may name files that never reached the disk.
             os.sync()
             moment = datetime.fromtimestamp(at_ms / 1000, UTC)
             name = f"{moment:%Y%m%dT%H%M%S}{at_ms % 1000:03}Z"
             staging.rename(self._folder.snapshots / name)
         return name, self._copied
 
-    def _lines(self, copy: Path) -> Iterator[Line]:
-        """Copy everything; `copy` is a place for the database until it is among the objects."""
+    def _lines(self, copy: Path) -> Iterator[ManifestLine]:
+        """Copy everything and yield the manifest's lines; `copy` is a temporary path for the database."""
         yield from self._add(self._history / "journal", "history/journal")
         dump(self._database, copy)
         yield self._add_file(copy, "database")
         copy.unlink()
         yield from self._add(self._history / "pictures", "history/pictures")
         yield from self._add(self._history / "maps", _MAPS, self._known_maps())
-        # A version that was deleted meanwhile may be copied in part, and is left out.
+        # A version that was deleted meanwhile may be incomplete and is left out.
         lines = list(self._add(self._models, "models"))
         yield from (line for line in lines if (self._models / line.path.removeprefix("models/")).exists())
 
-    def _add(self, root: Path, name: str, known: Mapping[str, str] | None = None) -> Iterable[Line]:
+    def _add(self, root: Path, name: str, known: Mapping[str, str] | None = None) -> Iterable[ManifestLine]:
         """Copy the files below a folder.
 
         Args:
             root: the folder.
-            name: of it in the manifest.
-            known: the sha256 of files that never change, by their path: what is there is not read again.
+            name: of the folder in the manifest.
+            known: sha256 of files that never change, by path; files in the backup are not read again.
         """
         for source in _files(root):
             path = f"{name}/{source.relative_to(root).as_posix()}"
             # An image's name is its sha256.
             sha256 = source.name if is_image_name(source.name) else (known or {}).get(path)
             if sha256 is not None and self._folder.object_path(sha256).exists():
-                yield Line(sha256, path)
+                yield ManifestLine(sha256, path)
                 continue
             try:
                 yield self._add_file(source, path)
             except FileNotFoundError:  # filed or deleted meanwhile
                 continue
 
-    def _add_file(self, source: Path, path: str) -> Line:
+    def _add_file(self, source: Path, path: str) -> ManifestLine:
         sha256, copied = self._folder.add(source)
         self._copied += copied
-        return Line(sha256, path)
+        return ManifestLine(sha256, path)
 
     def _known_maps(self) -> dict[str, str]:
-        """The sha256 of each map in the newest snapshot, by its path."""
+        """Return the sha256 of each map in the newest snapshot, by path."""
         try:
             names = self._folder.names()[-1:]
             lines = [line for name in names for line in self._folder.lines(name)]
-        except BackupError:  # a damaged one: all maps are read again
+        except BackupError:  # the snapshot is damaged: all maps are read again
             return {}
         return {path: sha256 for sha256, path in lines if path.startswith(_MAPS)}
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The files below a folder, without temporary ones; links to files are followed.
+    """Yield the files below a folder, without temporary ones; links to files are followed.
 
-    Those of a folder come before its subfolders: the version that is active then is there.
+    Files come before subfolders, so that the version which ACTIVE names is copied after it.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -12,12 +12,12 @@ from sqlalchemy.engine import URL
 from app.backup.folder import BackupError
 from app.database.engine import Database
 
-# People log in again; and what is restored is another history, which gets an identity at its first start.
+# Users log in again after a restore. A restored history gets its own identity at its first start.
 _LEFT_OUT: Final = ("sessions", "identity")
 
 
 def dump(database: Database, target: Path) -> None:
-    """Copy the state of a database that may be in use into a file.
+    """Copy a database into a file while it may be in use.
 
     Raises:
         BackupError: the database is damaged, or pg_dump fails.
@@ -32,19 +32,19 @@ def dump(database: Database, target: Path) -> None:
         with closing(source) as live, closing(sqlite3.connect(target)) as copy:
             live.backup(copy)
             copy.execute("PRAGMA journal_mode=DELETE")
-            # A copy of a damaged database would, night by night, take the place of the good ones.
+            # Without this check, copies of a damaged database would replace the good ones night by night.
             [first, *_] = copy.execute("PRAGMA quick_check").fetchone()
             if first != "ok":
                 raise BackupError(f"the database {path} is damaged: {first}")
             with copy:
                 for table in _LEFT_OUT:
-                    copy.execute(f"DELETE FROM {table}")  # noqa: S608 (names of our own)
+                    copy.execute(f"DELETE FROM {table}")  # noqa: S608 (constant names)
     except sqlite3.DatabaseError as error:
         raise BackupError(f"the database {path} cannot be copied: {error}") from error
 
 
 def load_postgresql(database: Database, source: Path) -> None:
-    """Fill an empty PostgreSQL database from a file of pg_dump, all of it or nothing.
+    """Fill an empty PostgreSQL database from a file of pg_dump, in one transaction.
 
     Raises:
         BackupError: pg_restore fails.
@@ -53,7 +53,7 @@ def load_postgresql(database: Database, source: Path) -> None:
 
 
 def _run(url: URL, program: str, *options: str) -> None:
-    """Run a program of PostgreSQL on a database; its password does not show among the processes."""
+    """Run a PostgreSQL program; the password is passed by environment, not on the command line."""
     from psycopg.conninfo import make_conninfo
 
     arguments = {**url.translate_connect_args(database="dbname", username="user"), **url.query}
@@ -66,8 +66,8 @@ def _run(url: URL, program: str, *options: str) -> None:
         )
     except FileNotFoundError as error:
         raise BackupError(
-            f"{program} is not installed: a history in PostgreSQL is copied with it (on Debian: apt-get "
-            "install postgresql-client, of the server's version or a later one)"
+            f"{program} is not installed; backups of a history in PostgreSQL need it. On Debian: apt-get "
+            "install postgresql-client, of the server's version or later"
         ) from error
     if done.returncode:
-        raise BackupError(f"{program} has failed: {done.stderr.strip()[-2000:]}")
+        raise BackupError(f"{program} failed: {done.stderr.strip()[-2000:]}")

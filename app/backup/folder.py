@@ -1,12 +1,12 @@
 """A backup folder: file contents by their sha256, and snapshots that list them.
 
     objects/ab/<sha256>              a file's bytes, once for all snapshots
-    snapshots/<name>/manifest        a line a file: its sha256, two spaces, its path
-    snapshots/<name>/snapshot.json   what the snapshot is of, with the manifest's sha256
-    lock                             held while a snapshot is taken, restored or deleted
+    snapshots/<name>/manifest        one line per file: its sha256, two spaces, its path
+    snapshots/<name>/snapshot.json   metadata of the snapshot, with the manifest's sha256
+    lock                             held while a snapshot is created, restored or deleted
 
-A snapshot's folder appears by one rename after everything in it has reached the disk, so a snapshot that was
-broken off is never taken for a whole one.
+A snapshot's folder appears by one rename after its files have reached the disk. An interrupted snapshot never
+looks complete.
 """
 
 import re
@@ -28,20 +28,20 @@ _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{9}Z")
 
 
 class BackupError(ValueError):
-    """A snapshot cannot be taken, read or restored; the message says why and what to do."""
+    """A snapshot cannot be created, read or restored; the message says why and what to do."""
 
 
 class Snapshot(BaseModel):
-    """What a snapshot is of.
+    """Metadata of a snapshot.
 
     Attributes:
         format: 1.
         created: ISO 8601, UTC.
-        flowgauge: the version that took it.
-        database: the kind of database it was taken of, and can be restored into.
-        inspections: how many the database had.
+        flowgauge: version of FlowGauge that created it.
+        database: kind of the database; a restore needs the same kind.
+        inspections: number in the database.
         models: categories with their versions.
-        manifest_sha256: of the file beside this one.
+        manifest_sha256: of the file `manifest`.
     """
 
     format: Literal[1]
@@ -53,7 +53,7 @@ class Snapshot(BaseModel):
     manifest_sha256: str
 
 
-class Line(NamedTuple):
+class ManifestLine(NamedTuple):
     """A file of a snapshot: the sha256 of its bytes, and its path."""
 
     sha256: str
@@ -73,21 +73,21 @@ class BackupFolder:
         self._objects = self.path / "objects"
 
     def create(self) -> None:
-        """Make the folder, for its user alone, unless it is there.
+        """Create the folder if it is missing, accessible only to its user.
 
         Raises:
             BackupError: it holds something else.
         """
         if not self.snapshots.is_dir():
             if self.path.is_dir() and any(self.path.iterdir()):
-                raise BackupError(f"{self.path} is no backup and not empty: name another folder")
+                raise BackupError(f"{self.path} is not empty and is no backup: choose another folder")
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self._objects, self.snapshots):
             folder.mkdir(mode=0o700, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from changing the folder.
+        """Lock the folder against changes by other processes.
 
         Raises:
             BackupError: another process has the lock.
@@ -97,15 +97,17 @@ class BackupFolder:
             with FileLock(self.path / "lock", timeout=0):
                 yield
         except Timeout as error:
-            raise BackupError(f"another process uses the backup {self.path} at this moment") from error
+            raise BackupError(
+                f"another process uses the backup {self.path}: try again when it has finished"
+            ) from error
 
     def names(self) -> list[str]:
-        """Names of the snapshots, the oldest first."""
+        """List the names of the snapshots, the oldest first."""
         self._require_backup()
         return sorted(path.name for path in self.snapshots.iterdir() if _NAME.fullmatch(path.name))
 
     def find(self, name: str | None) -> str:
-        """The name of a snapshot that there is, by default of the newest.
+        """Return the name of an existing snapshot, by default the newest.
 
         Raises:
             BackupError: there is no such snapshot.
@@ -118,7 +120,7 @@ class BackupFolder:
         raise BackupError(f"{self.path} has no snapshot {name or ''}; it has {', '.join(names) or 'none'}")
 
     def snapshot(self, name: str) -> Snapshot:
-        """What a snapshot says of itself.
+        """Read the metadata of a snapshot.
 
         Raises:
             BackupError: it cannot be read.
@@ -128,30 +130,30 @@ class BackupFolder:
             return Snapshot.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             raise BackupError(
-                f"{path} cannot be read: the snapshot is damaged, or of another version of FlowGauge"
+                f"{path} cannot be read: the snapshot is damaged, or comes from another version of FlowGauge"
             ) from error
 
-    def lines(self, name: str) -> Iterator[Line]:
-        """The files of a snapshot, in the manifest's order.
+    def lines(self, name: str) -> Iterator[ManifestLine]:
+        """Yield the files of a snapshot in the manifest's order.
 
         Raises:
             BackupError: the manifest is damaged.
         """
         path = self.snapshots / name / MANIFEST
         if _sha256(path) != self.snapshot(name).manifest_sha256:
-            raise BackupError(f"{path} is not as it was written: the snapshot is damaged")
+            raise BackupError(f"{path} was changed: the snapshot is damaged")
         with path.open(encoding="utf-8", newline="\n") as text:
             for line in text:
                 sha256, _, file = line.rstrip("\n").partition("  ")
                 if ".." in file.split("/") or "//" in file:
-                    raise BackupError(f"{path} names {file!r}, which is no file of a snapshot")
-                yield Line(sha256, file)
+                    raise BackupError(f"{path} names {file!r}, which is no valid path of a snapshot")
+                yield ManifestLine(sha256, file)
 
     def verify(self, name: str) -> list[str]:
         """Read every file of a snapshot and compare it with its sha256.
 
         Returns:
-            What is missing or damaged, a sentence each.
+            One sentence for each missing or damaged file.
 
         Raises:
             BackupError: the snapshot itself cannot be read.
@@ -163,17 +165,17 @@ class BackupFolder:
         ]
 
     def object_path(self, sha256: str) -> Path:
-        """Where the bytes with a sha256 are, or would be."""
+        """Return the path of the object with a sha256, whether or not it exists."""
         return self._objects / sha256[:2] / sha256
 
     def add(self, source: Path) -> tuple[str, int]:
-        """Copy a file's bytes to the objects; the folder must be locked.
+        """Copy a file to the objects; the folder must be locked.
 
         Returns:
-            Their sha256, and how many were not there before.
+            The file's sha256, and the bytes that the backup did not have before.
 
         Raises:
-            OSError: it is not there or cannot be read, or the disk of the backup is full.
+            OSError: the file is missing or unreadable, or the backup's disk is full.
         """
         part = self.path / "part"
         shutil.copyfile(source, part)
@@ -184,12 +186,12 @@ class BackupFolder:
         part.replace(target)
         return sha256, added
 
-    def extract(self, line: Line, target: Path) -> None:
-        """Copy a file of a snapshot to where it belongs.
+    def extract(self, line: ManifestLine, target: Path) -> None:
+        """Copy a file of a snapshot to a target path.
 
         Raises:
             BackupError: it is missing or damaged.
-            OSError: the disk takes no more.
+            OSError: the disk is full.
         """
         source = self.object_path(line.sha256)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -197,41 +199,41 @@ class BackupFolder:
             shutil.copyfile(source, target)
         if _sha256(target) != line.sha256:
             raise BackupError(
-                f"{line.path} is missing or damaged in the backup: {source}. `flowgauge backup verify` names "
-                "all such files. Restore another snapshot"
+                f"{line.path} is missing or damaged in the backup: {source}. Restore another snapshot; "
+                "`flowgauge backup verify` lists all damaged files"
             )
 
     def prune(self, keep: int, new: str) -> list[str]:
-        """Delete all but the newest snapshots, and then the objects that none of the rest needs.
+        """Delete all but the newest snapshots, then the objects that no remaining snapshot needs.
 
         Args:
-            keep: how many stay.
-            new: a snapshot that stays wherever the clock has put it.
+            keep: number of snapshots to keep.
+            new: a snapshot to keep even if a wrong clock makes it look old.
 
         Returns:
-            Names of the snapshots that were deleted.
+            Names of the deleted snapshots.
 
         Raises:
-            BackupError: a snapshot that stays cannot be read: nothing is deleted.
+            BackupError: a snapshot to keep cannot be read; nothing is deleted.
         """
         names = self.names()
-        gone = [name for name in names[:-keep] if name != new]
-        kept = set(names).difference(gone)
+        deleted = [name for name in names[:-keep] if name != new]
+        kept = set(names).difference(deleted)
         needed = {bytes.fromhex(line.sha256) for name in kept for line in self.lines(name)}
-        for name in gone:
+        for name in deleted:
             remove_directory(self.snapshots / name)
         for path in self._objects.glob("*/*"):
             if bytes.fromhex(path.name) not in needed:
                 path.unlink()
-        return gone
+        return deleted
 
     def _require_backup(self) -> None:
         if not self.snapshots.is_dir():
-            raise BackupError(f"{self.path} is no backup: `flowgauge backup create` makes one")
+            raise BackupError(f"{self.path} is no backup; `flowgauge backup create` makes one")
 
 
 def _sha256(path: Path) -> str | None:
-    """The sha256 of a file; None where it cannot be read."""
+    """Return the sha256 of a file; None if it cannot be read."""
     try:
         return file_hashes([path])[0]
     except FileError:

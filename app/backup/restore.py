@@ -1,7 +1,7 @@
-"""Bringing a snapshot back into an empty place.
+"""Restoring a snapshot into an empty history.
 
-A folder `.restoring` is made first and the database comes last. So where there is `.restoring`, a restore was
-broken off, and the next one goes over what that has left.
+A folder `.restoring` is created first, and the database comes last. An existing `.restoring` means that a
+restore was interrupted; the next one overwrites its files.
 """
 
 import os
@@ -24,30 +24,31 @@ from app.settings import Settings
 _MARKER: Final = ".restoring"
 
 
-def restore(settings: Settings, folder: BackupFolder, name: str) -> bool:
-    """Bring a snapshot back.
+def restore_snapshot(settings: Settings, folder: BackupFolder, name: str) -> bool:
+    """Restore a snapshot.
 
     Args:
-        settings: of the service, which must not run: history, database and models matter. History and
-            database must be empty; a models folder that is not empty is left as it is.
+        settings: of the service, which must be stopped; history, database and models are used. History and
+            database must be empty. A models folder that is not empty stays unchanged.
         folder: the backup.
         name: of the snapshot.
 
     Returns:
-        Whether the models came back.
+        True if the models were restored.
 
     Raises:
-        BackupError: the snapshot is damaged, the place not empty or in use, or of the other kind of database.
+        BackupError: the snapshot is damaged, the history is not empty or in use, or the database is of
+            another kind.
         DatabaseError: the database cannot be used.
-        OSError: the disk takes no more.
+        OSError: the disk is full.
     """
     history, models = settings.history.absolute(), settings.models.absolute()
     with folder.locked(), _locked(history):
         _require_empty_database(settings.database_url, folder.snapshot(name).database)
         if not _is_free(history):
             raise BackupError(
-                f"the history {history} is not empty. Name a new folder by FLOWGAUGE_HISTORY or --history, "
-                "and let the service use that"
+                f"the history {history} is not empty. Set FLOWGAUGE_HISTORY or --history to a new folder, "
+                "and use that folder for the service, too"
             )
         has_models = _is_free(models)
         roots = {"history": history} | ({"models": models} if has_models else {})
@@ -60,7 +61,7 @@ def restore(settings: Settings, folder: BackupFolder, name: str) -> bool:
                 folder.extract(line, database)
             elif top in roots:
                 folder.extract(line, roots[top] / path)
-        # Before the database: with it, the models may come into use.
+        # Before the database: once it is in place, a server may use the models.
         if has_models:
             (models / _MARKER).rmdir()
         os.sync()
@@ -70,26 +71,26 @@ def restore(settings: Settings, folder: BackupFolder, name: str) -> bool:
 
 
 def _require_empty_database(database_url: str, kind: str) -> None:
-    """Require that the database has no tables and is of a kind.
+    """Require an empty database of the snapshot's kind.
 
     Raises:
-        BackupError: it is not.
+        BackupError: it is not empty, or of another kind.
     """
     url = parse_url(database_url)
     is_sqlite = url.drivername == "sqlite"
     if is_sqlite != (kind == "sqlite"):
         raise BackupError(
-            f"the snapshot is of a history in {kind}, and can only be restored into one: set "
+            f"the snapshot holds a {kind} database and cannot be restored into another kind: set "
             "FLOWGAUGE_DATABASE accordingly"
         )
-    if is_sqlite:  # not opened: that would make the file
+    if is_sqlite:  # not opened, which would create the file
         taken = Path(url.database or "").exists()
     else:
         database = Database(database_url)
         taken = database.revision is not None
         database.close()
     if taken:
-        raise BackupError(f"the database {redact_url(url)} is not empty: name a new one")
+        raise BackupError(f"the database {redact_url(url)} is not empty: set FLOWGAUGE_DATABASE to a new one")
 
 
 def _fill_database(database_url: str, source: Path) -> None:
@@ -114,7 +115,7 @@ def _fill_database(database_url: str, source: Path) -> None:
 
 @contextmanager
 def _locked(history: Path) -> Iterator[None]:
-    """Hold the lock of a history, made if absent, so that no server starts on it meanwhile."""
+    """Hold the lock of a history, so that no server starts on it; creates a missing folder."""
     history.mkdir(parents=True, exist_ok=True)
     try:
         with folder_lock(history).acquire(timeout=0):
@@ -124,6 +125,6 @@ def _locked(history: Path) -> Iterator[None]:
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether a folder has nothing, but for a lock and what a restore that was broken off has left."""
+    """Return True if a folder holds nothing but a lock or the files of an interrupted restore."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     return names <= {"lock"} or _MARKER in names

@@ -23,7 +23,7 @@ from ..schemas.predict import Region as Region
 from ..schemas.problem import ProblemDetails as ProblemDetails
 from ..schemas.review import Review as Review
 from .asynchronous import AsyncClient as AsyncClient
-from .calls import InspectionFilter as InspectionFilter
+from .calls import InspectionQuery as InspectionQuery
 from .calls import InspectOptions as InspectOptions
 from .connection import AddressError as AddressError
 from .errors import AccessError as AccessError
@@ -37,8 +37,8 @@ from .errors import ServerError as ServerError
 from .errors import UnexpectedAnswerError as UnexpectedAnswerError
 from .errors import UnreachableError as UnreachableError
 from .errors import UntrustedError as UntrustedError
-from .events import Event as Event
-from .events import EventFilter as EventFilter
-from .events import Gap as Gap
-from .events import Position as Position
+from .events import EventQuery as EventQuery
+from .events import GapEvent as GapEvent
+from .events import PositionEvent as PositionEvent
+from .events import ServerSentEvent as ServerSentEvent
 from .sync import Client as Client

@@ -10,10 +10,10 @@ import httpx
 
 from ..schemas.history import InspectionSummary
 from . import calls
-from .calls import Call, InspectionFilter
+from .calls import Call, InspectionQuery
 from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
-from .events import PATH, Event, EventFilter, EventStream
+from .events import PATH, EventQuery, EventReader, ServerSentEvent
 from .retries import Attempts
 
 P = ParamSpec("P")
@@ -64,7 +64,7 @@ class AsyncClient:
     review = _method(calls.review)
 
     async def inspections(
-        self, *, page: int = 100, **search: Unpack[InspectionFilter]
+        self, *, page: int = 100, **search: Unpack[InspectionQuery]
     ) -> AsyncIterator[InspectionSummary]:
         """Iterate over inspections; see `Client.inspections`."""
         cursor = None
@@ -76,9 +76,9 @@ class AsyncClient:
             if cursor is None:
                 return
 
-    async def events(self, **wanted: Unpack[EventFilter]) -> AsyncIterator[Event]:
+    async def events(self, **wanted: Unpack[EventQuery]) -> AsyncIterator[ServerSentEvent]:
         """Iterate over live events; see `Client.events`."""
-        stream = EventStream(wanted, self._patience, self._timeout)
+        stream = EventReader(wanted, self._patience, self._timeout)
         while True:
             try:
                 async with self._http.stream("GET", PATH, **stream.request()) as response:

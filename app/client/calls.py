@@ -136,7 +136,7 @@ def model(category: str) -> Call[Model]:
     return Call("GET", _model(category), _json(Model))
 
 
-class InspectionFilter(TypedDict, total=False):
+class InspectionQuery(TypedDict, total=False):
     """Filter of inspections in the history; a missing key selects all.
 
     Keys:
@@ -159,7 +159,7 @@ class InspectionFilter(TypedDict, total=False):
     made_before: datetime | str | None
 
 
-def page(search: InspectionFilter, limit: int, cursor: str | None) -> Call[InspectionPage]:
+def page(search: InspectionQuery, limit: int, cursor: str | None) -> Call[InspectionPage]:
     """Read a page of the history, newest first."""
     params: dict[str, Any] = {**search, "limit": limit, "cursor": cursor}
     for ours, theirs in (("made_from", "from"), ("made_before", "to")):

@@ -25,7 +25,7 @@ _LEAST_SECONDS: Final = 0.5
 _LASTING_SECONDS: Final = 5.0
 
 
-class Gap(BaseModel):
+class GapEvent(BaseModel):
     """Events may be missing here: they are no longer kept, or a power loss took them.
 
     Attributes:
@@ -35,23 +35,23 @@ class Gap(BaseModel):
     detail: str
 
 
-class Position(BaseModel):
-    """No selected event happened up to here; see `EventFilter`."""
+class PositionEvent(BaseModel):
+    """No selected event happened up to here; see `EventQuery`."""
 
 
-EventData = InspectionEvent | ReviewEvent | ModelEvent | ThresholdsEvent | Gap | Position
+EventData = InspectionEvent | ReviewEvent | ModelEvent | ThresholdsEvent | GapEvent | PositionEvent
 _KINDS: Final[Mapping[str, type[EventData]]] = {
     "inspection": InspectionEvent,
     "review": ReviewEvent,
     "model": ModelEvent,
     "thresholds": ThresholdsEvent,
-    "gap": Gap,
-    "position": Position,
+    "gap": GapEvent,
+    "position": PositionEvent,
 }
 
 
 @dataclass(frozen=True)
-class Event:
+class ServerSentEvent:
     """An event.
 
     Attributes:
@@ -63,7 +63,7 @@ class Event:
     data: EventData
 
 
-class EventFilter(TypedDict, total=False):
+class EventQuery(TypedDict, total=False):
     """Filter of events; a missing key selects all.
 
     Keys:
@@ -71,8 +71,8 @@ class EventFilter(TypedDict, total=False):
         station: of the inspections.
         decision: one or more decisions of the inspections.
         after: id of the last known event; "beginning" for all that are kept. By default, events from now on.
-        positions: also yield each `Position`: at first, and after 15 seconds without another event. If the
-            selected events are rare, its id is the newest to resume from.
+        positions: also yield each `PositionEvent`: at first, and after 15 seconds without another event. If
+            the selected events are rare, its id is the newest to resume from.
     """
 
     category: str | None
@@ -82,11 +82,11 @@ class EventFilter(TypedDict, total=False):
     positions: bool
 
 
-class EventStream:
-    """Stream of events over as many connections as it takes.
+class EventReader:
+    """Reader of events across reconnections.
 
     Args:
-        wanted: the filter.
+        query: the filter.
         patience: seconds of attempts, counted from the loss of a connection.
         timeout: seconds that the network may be silent; at least 30.
         clock: monotonic seconds.
@@ -94,14 +94,14 @@ class EventStream:
 
     def __init__(
         self,
-        wanted: EventFilter,
+        query: EventQuery,
         patience: float,
         timeout: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._positions = wanted.get("positions", False)
+        self._positions = query.get("positions", False)
         self._params = {
-            name: value for name, value in wanted.items() if value is not None and name != "positions"
+            name: value for name, value in query.items() if value is not None and name != "positions"
         }
         self._patience = patience
         self._timeout = httpx.Timeout(max(timeout, _LEAST_TIMEOUT), connect=min(timeout, CONNECT_SECONDS))
@@ -132,7 +132,7 @@ class EventStream:
         require_media_type(response, _MEDIA_TYPE)
         self._since = self._clock()
 
-    def feed(self, chunk: bytes) -> Iterator[Event]:
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Add received bytes, and yield the events that they complete."""
         *frames, self._buffer = (self._buffer + chunk).replace(b"\r\n", b"\n").split(b"\n\n")
         for frame in frames:
@@ -157,7 +157,7 @@ class EventStream:
             self._attempts = Attempts(self._patience, repeatable=True, clock=self._clock)
         return self._attempts.pause(error)
 
-    def _event(self, frame: str) -> Event | None:
+    def _event(self, frame: str) -> ServerSentEvent | None:
         """Parse an event; None for a comment, an unwanted position or an unknown kind."""
         fields: dict[str, str] = {}
         for line in frame.split("\n"):
@@ -167,12 +167,12 @@ class EventStream:
             self._retry_seconds = max(_LEAST_SECONDS, int(fields["retry"]) / 1000)
         kind = _KINDS.get(fields.get("event", ""))
         self._last = fields.get("id", self._last)
-        if "id" not in fields or kind is None or (kind is Position and not self._positions):
+        if "id" not in fields or kind is None or (kind is PositionEvent and not self._positions):
             return None
         try:
-            event = Event(fields["id"], kind.model_validate_json(fields.get("data", "")))
+            event = ServerSentEvent(fields["id"], kind.model_validate_json(fields.get("data", "")))
         except ValidationError:
             return None
-        if kind is not Position:  # with which each connection begins
+        if kind is not PositionEvent:  # with which each connection begins
             self._attempts = None
         return event

@@ -10,10 +10,10 @@ import httpx
 
 from ..schemas.history import InspectionSummary
 from . import calls
-from .calls import Call, InspectionFilter
+from .calls import Call, InspectionQuery
 from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
-from .events import PATH, Event, EventFilter, EventStream
+from .events import PATH, EventQuery, EventReader, ServerSentEvent
 from .retries import Attempts
 
 P = ParamSpec("P")
@@ -78,14 +78,14 @@ class Client:
     review = _method(calls.review)
 
     def inspections(
-        self, *, page: int = 100, **search: Unpack[InspectionFilter]
+        self, *, page: int = 100, **search: Unpack[InspectionQuery]
     ) -> Iterator[InspectionSummary]:
         """Iterate over the inspections that a filter selects, newest first.
 
         Args:
             page: inspections per request, at most 500.
             search: the filter: category, decision, made_from (a datetime or a text such as "2026-11-30") and
-                others, see `InspectionFilter`.
+                others, see `InspectionQuery`.
         """
         cursor = None
         while True:
@@ -95,19 +95,19 @@ class Client:
             if cursor is None:
                 return
 
-    def events(self, **wanted: Unpack[EventFilter]) -> Iterator[Event]:
+    def events(self, **wanted: Unpack[EventQuery]) -> Iterator[ServerSentEvent]:
         """Iterate over live events without end: inspections, reviews, models, thresholds.
 
         A lost connection is made again, and missed events come first. A program that restarts continues after
         the last event it has: `events(after=event.id)`.
 
         Args:
-            wanted: the filter: category, station, decision, after, positions; see `EventFilter`.
+            wanted: the filter: category, station, decision, after, positions; see `EventQuery`.
 
         Raises:
             FlowGaugeError: the server refuses, or has been away for longer than `patience`.
         """
-        stream = EventStream(wanted, self._patience, self._timeout)
+        stream = EventReader(wanted, self._patience, self._timeout)
         while True:
             try:
                 with self._http.stream("GET", PATH, **stream.request()) as response:

@@ -33,7 +33,7 @@ def list_presets(
     `flowgauge train --preset NAME` uses a preset as it is. `preset: NAME` in a run's YAML is the base of the
     file's other settings. For any other timm model set backbone.name and backbone.out_indices.
     """
-    # Imported here and below: torch takes seconds, and --help must not.
+    # Imported inside the commands: torch takes seconds, and --help must not.
     from flows.fastflow.backbones.hub import find_licence
     from flows.fastflow.backbones.presets import PAPER, PRESETS
     from flows.fastflow.backbones.sources import list_weight_sources
@@ -44,17 +44,17 @@ def list_presets(
             continue
         sources = list_weight_sources(preset.backbone, models / BACKBONES)
         found = [source.description for source in sources if source.found]
-        ways = [source.how for source in reversed(sources)]
+        instructions = [source.how for source in reversed(sources)]
         size = "x".join(map(str, preset.input_size))
         indices = ",".join(map(str, preset.out_indices))
         line = f"{name:32}{size:9}{indices:7}{find_licence(preset.backbone):16}"
-        typer.echo(line + ("; ".join(found) or "missing: " + ways[0]))
-        for way in [] if found else ways[1:]:
-            typer.echo(f"{'':64}     or: {way}")
+        typer.echo(line + ("; ".join(found) or "missing: " + instructions[0]))
+        for instruction in [] if found else instructions[1:]:
+            typer.echo(f"{'':64}     or: {instruction}")
         if cost:
             typer.echo(f"{'':32}{_cost(name)}")
     paper = ", ".join(name for name in PRESETS if name.startswith(PAPER))
-    typer.echo(f"With the training of the FastFlow paper too: {paper}")
+    typer.echo(f"With the training settings of the FastFlow paper: {paper}")
 
 
 def _cost(name: str) -> str:

@@ -3,40 +3,50 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands.auditing import audited
-from app.schemas.texts import text_fault
+from app.commands.options import (
+    MODELS_FOLDER,
+    AsJson,
+    CategoryOption,
+    Device,
+    Models,
+    VersionOption,
+    require_text,
+)
+from app.commands.server_database import audited
+
+if TYPE_CHECKING:
+    from app.recalibration.recalibrate import MeasuredImage
+    from flows.fastflow.bundle.image_digests import ImageDigests
+    from flows.fastflow.detector import Detector
+
+Images = Annotated[
+    Path, typer.Option(help="Folder with images of good parts: not selected, and not used in training.")
+]
+Recursive = Annotated[bool, typer.Option("--recursive", help="Include subfolders.")]
+Station = Annotated[str | None, typer.Option(help="Calibrate only this station.")]
+Precision = Annotated[
+    str, typer.Option(envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16.")
+]
+Reason = Annotated[str, typer.Option(help="Reason for the audit log.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
 
 
 def calibrate(
-    category: Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")],
-    images: Annotated[
-        Path,
-        typer.Option(help="Folder with images of good parts: not selected, and not used in training."),
-    ],
-    recursive: Annotated[bool, typer.Option("--recursive", help="Include subfolders.")] = False,
-    station: Annotated[str | None, typer.Option(help="Calibrate only this station.")] = None,
-    precision: Annotated[
-        str,
-        typer.Option(envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16."),
-    ] = "float32",
-    reason: Annotated[str, typer.Option(help="Reason for the audit log.")] = "flowgauge calibrate",
-    version: Annotated[
-        str | None, typer.Option(help="Version of the model; by default the active one.")
-    ] = None,
-    models: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
-    ] = Path("models"),
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N.")
-    ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    category: CategoryOption,
+    images: Images,
+    recursive: Recursive = False,
+    station: Station = None,
+    precision: Precision = "float32",
+    reason: Reason = "flowgauge calibrate",
+    version: VersionOption = None,
+    models: Models = MODELS_FOLDER,
+    threads: Threads = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Recalibrate a model with good images of the line, without training.
 
@@ -48,14 +58,9 @@ def calibrate(
     """
     import torch
 
-    from app.auth.access import COMMAND_LINE
     from app.recalibration.image_folder import FolderError, find_images, measure_images
-    from app.recalibration.recalibrate import recalibrate
-    from app.registry.calibrations import CalibrationFiles
-    from app.registry.category_settings import SettingsFiles
     from app.registry.loader import Loader
     from flows.fastflow.bundle import image_digests, models_folder
-    from flows.fastflow.engines.engine import describe_slow_precision
     from flows.fastflow.manifest import PRECISIONS
 
     engine = next((known for known in PRECISIONS if known == precision), None)
@@ -63,8 +68,7 @@ def calibrate(
         raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
     if not 1 <= len(reason) <= 500 or station == "":
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station at least one")
-    if station is not None and (fault := text_fault(station)):
-        raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
+    require_text(station, "--station")
     try:
         found = find_images(images, recursive=recursive)
     except FolderError as error:
@@ -77,60 +81,82 @@ def calibrate(
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
         measured = measure_images(detector, found, fitted, quiet=as_json)
-        change = recalibrate(
-            CalibrationFiles(models),
-            SettingsFiles(models).get(category),
-            *(detector, station, list(measured.values())),
-            fitted=fitted,
-            by=COMMAND_LINE.actor,
-            reason=reason,
-        )
-        told = {
-            "category": category,
-            "calibration": change.after.calibrator.identifier,
-            "fingerprint": change.after.stored.pictures,
-            "before": change.before and change.before.model_dump(),
-            "threshold": change.threshold.model_dump(),
-            "warnings": [*change.warnings, *filter(None, [describe_slow_precision(engine, detector.device)])],
-            "pictures": len(measured),
+        result = _recalibrate(models, detector, list(measured.values()), fitted, station, reason)
+        result |= {
             "of_parts": len(measured) < len(found.files),
             "parts_file": found.parts_file and str(found.parts_file),
         }
-        detail |= told
+        detail |= result
     if as_json:
-        typer.echo(json.dumps({**known, **told}, indent=1))
+        typer.echo(json.dumps({**known, **result}, indent=1))
     else:
-        _print({**known, **told}, {name: one.measurement.score for name, one in measured.items()})
+        _print({**known, **result}, {name: image.measurement.score for name, image in measured.items()})
 
 
-def _print(told: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+def _recalibrate(
+    models: Path,
+    detector: "Detector",
+    measured: "list[MeasuredImage]",
+    fitted: "ImageDigests | None",
+    station: str | None,
+    reason: str,
+) -> dict[str, Any]:
+    """Put a new calibration in force and describe it for the audit log."""
+    from app.auth.access import COMMAND_LINE
+    from app.recalibration.recalibrate import recalibrate
+    from app.registry.calibrations import CalibrationFiles
+    from app.registry.category_settings import SettingsFiles
+    from flows.fastflow.engines.engine import describe_slow_precision
+
+    category = detector.manifest.category
+    changed = recalibrate(
+        CalibrationFiles(models),
+        SettingsFiles(models).get(category),
+        *(detector, station, measured),
+        fitted=fitted,
+        by=COMMAND_LINE.actor,
+        reason=reason,
+    )
+    slow = describe_slow_precision(detector.scorer.precision, detector.device)
+    return {
+        "category": category,
+        "calibration": changed.after.calibrator.identifier,
+        "fingerprint": changed.after.stored.pictures,
+        "before": changed.before and changed.before.model_dump(),
+        "threshold": changed.threshold.model_dump(),
+        "warnings": [*changed.warnings, *filter(None, [slow])],
+        "pictures": len(measured),
+    }
+
+
+def _print(result: Mapping[str, Any], scores: Mapping[str, float]) -> None:
     from flows.fastflow.calibration.conformal import realised_range
     from flows.fastflow.calibration.highest_scores import describe_highest_scoring, highest_scoring
 
-    whose = "all stations" if told["station"] is None else f"station {told['station']}"
-    each = ", one of each part" if told["of_parts"] else ""
+    scope = "all stations" if result["station"] is None else f"station {result['station']}"
+    one_per_part = ", one of each part" if result["of_parts"] else ""
     typer.echo(
-        f"{told['category']}/{told['version']}, {told['engine']}, {whose}: calibrated by {told['pictures']} "
-        f"pictures{each} ({told['calibration']})"
+        f"{result['category']}/{result['version']}, {result['engine']}, {scope}: calibrated with "
+        f"{result['pictures']} images{one_per_part} ({result['calibration']})"
     )
-    if told["parts_file"] is not None:
-        typer.echo(f"which of them show the same part is told by {told['parts_file']}")
-    after, before = told["threshold"], told["before"]
-    promise = f"on average at most {after['target_fpr']:.2%} of good pictures, certified"
+    if result["parts_file"] is not None:
+        typer.echo(f"images of the same part are grouped by {result['parts_file']}")
+    after, before = result["threshold"], result["before"]
+    promise = f"on average at most {after['target_fpr']:.2%} of good images, certified"
     if not after["certified"]:
         promise = (
-            f"asked for at most {after['target_fpr']:.2%} of good pictures; these {told['pictures']} "
-            f"can promise only {after['achievable_fpr']:.2%} on average"
+            f"the set rate is {after['target_fpr']:.2%} of good images; these {result['pictures']} can "
+            f"promise only {after['achievable_fpr']:.2%} on average"
         )
     low, high = realised_range(after["n_calibration"], after["target_fpr"])
-    promise += f"; by this calibration it is {low:.2%} to {high:.2%} (95 %)"
-    moved = (
+    promise += f"; with this calibration {low:.2%} to {high:.2%} (95 %)"
+    change = (
         "" if before is None else f", {after['reject'] - before['reject']:+.4g} from {before['reject']:.4g}"
     )
-    typer.echo(f"rejected above {after['reject']:.4g}{moved}: {promise}")
+    typer.echo(f"REJECT above {after['reject']:.4g}{change}: {promise}")
     if after["review"] is not None and after["review"] < after["reject"]:
-        typer.echo(f"to a person above {after['review']:.4g}")
+        typer.echo(f"REVIEW above {after['review']:.4g}")
     values = list(scores.values())
-    for warning in told["warnings"]:
-        typer.secho(f"look: {warning}", fg="yellow", err=True)
+    for warning in result["warnings"]:
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
     typer.echo(describe_highest_scoring(highest_scoring(list(scores), values), values, after["target_fpr"]))

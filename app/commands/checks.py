@@ -1,4 +1,4 @@
-"""What `flowgauge doctor` looked at, one line each."""
+"""Checks of `flowgauge doctor`, printed one per line."""
 
 import json
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ _STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 class Check(NamedTuple):
-    """Something that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: what it was.
-        state: ok; note, when it may be meant so; problem, when it keeps something from working.
-        said: what was found; of a problem also what to do.
+        name: of the checked thing.
+        state: ok; note if it may be intended; problem if something does not work.
+        said: the finding, and for a problem also the remedy.
     """
 
     name: str
@@ -24,11 +24,11 @@ class Check(NamedTuple):
     said: str
 
 
-def show(checks: Iterable[Check], *, as_json: bool) -> None:
-    """Print checks as they are made, or all of them as JSON.
+def print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
+    """Print each check as soon as it is made, or all of them as JSON.
 
     Raises:
-        typer.Exit: with code 1 where one found a problem.
+        typer.Exit: code 1 if one of them is a problem.
     """
     console = Console(highlight=False, soft_wrap=True)
     found = []

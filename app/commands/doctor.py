@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands import remote
-from app.commands.checks import Check, show
+from app.commands.checks import Check, print_checks
+from app.commands.options import MODELS_FOLDER, AsJson, Authority, Key, Models
 
 if TYPE_CHECKING:
     from app.registry.loader import Loader
 
-# Distribution and module of libraries that can be installed and yet lack something of the system.
+# Distribution and module of libraries that may lack a system library although they are installed.
 LIBRARIES = {
     "torch": "torch",
     "numpy": "numpy",
@@ -25,7 +25,7 @@ LIBRARIES = {
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
 }
-# What more there may be: what it is for, and the packages that bring it.
+# Optional distributions: their purpose, and the packages to install.
 OPTIONAL = {
     "openvino": ("up to four times the speed on a CPU", "openvino"),
     "onnx": ("flowgauge models export", "onnx onnxscript"),
@@ -37,16 +37,14 @@ OPTIONAL = {
 
 
 def doctor(
-    models: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
-    ] = Path("models"),
+    models: Models = MODELS_FOLDER,
     url: Annotated[
         str | None,
         typer.Option(help="Check this server instead, e.g. https://inspection.plant.example:8000."),
     ] = None,
-    key: remote.Key = None,
-    ca: remote.Authority = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    key: Key = None,
+    ca: Authority = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check what is installed, which device and engine are used, and what is missing.
 
@@ -58,26 +56,26 @@ def doctor(
     Exit code 1: there is a problem.
     """
     if url is not None:
-        from app.commands.doctor_server import examine_server
+        from app.commands.doctor_server import check_server
 
-        show(examine_server(url, key, ca), as_json=as_json)
+        print_checks(check_server(url, key, ca), as_json=as_json)
     else:
-        show(examine(models), as_json=as_json)
+        print_checks(check_installation(models), as_json=as_json)
 
 
-def examine(models: Path) -> Iterator[Check]:
-    """Look at this machine and a models folder; changes nothing."""
+def check_installation(models: Path) -> Iterator[Check]:
+    """Check this machine and a models folder, without changing anything."""
     python = f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count() or 1} cores"
     yield Check("flowgauge", "ok", f"{version('flowgauge')}, {python}")
-    libraries = [_library(*names) for names in LIBRARIES.items()]
+    libraries = [_check_library(*names) for names in LIBRARIES.items()]
     yield from libraries
     for name, (purpose, packages) in OPTIONAL.items():
         found = _version(name)
         missing = f"not installed; for {purpose}: pip install {packages}"
         yield Check(name, "ok" if found else "note", found or missing)
     if all(check.state == "ok" for check in libraries):
-        yield from _serving(models)
-        yield _weights(models)
+        yield from _check_serving(models)
+        yield _check_weights(models)
 
 
 def _version(distribution: str) -> str | None:
@@ -87,21 +85,21 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _library(distribution: str, module: str) -> Check:
+def _check_library(distribution: str, module: str) -> Check:
     try:
         importlib.import_module(module)
-    # One that is there but broken (a wrong binary, no system library) raises anything.
+    # A broken installation (wrong binary, missing system library) can raise anything.
     except Exception as error:
         remedy = f"pip install --force-reinstall {distribution}"
         return Check(distribution, "problem", f"{module} cannot be imported ({error}): {remedy}")
-    return Check(distribution, "ok", _version(distribution) or "there")
+    return Check(distribution, "ok", _version(distribution) or "installed")
 
 
-# What needs those libraries is imported only when they are known to be there.
+# Modules that need those libraries are imported only after the libraries were checked.
 
 
-def _serving(models: Path) -> Iterator[Check]:
-    """What a server would compute with and load, and why it would not start."""
+def _check_serving(models: Path) -> Iterator[Check]:
+    """Check the device, the models and the settings with which a server would start."""
     import torch
 
     from app.auth.exposure import require_certificate, require_keys_on_network
@@ -120,7 +118,7 @@ def _serving(models: Path) -> Iterator[Check]:
         loader = Loader.from_settings(settings, keep_converted=False)
         engine, device = loader.engine.name, loader.device
         next(models.iterdir(), None)
-    except FileNotFoundError:  # as before the first training
+    except FileNotFoundError:  # before the first training
         missing = f"would not start yet: there is no folder {models}; flowgauge train makes it"
         yield Check("serve", "note", missing)
         return
@@ -135,11 +133,11 @@ def _serving(models: Path) -> Iterator[Check]:
     yield Check("device", "ok", f"{device.type}{name}, engine {engine}, {threads} threads")
     if slower := describe_slow_precision(settings.precision, device):
         yield Check("precision", "note", slower)
-    yield Check("tells", "ok", "; ".join(sinks) or "no MQTT broker and no webhook")
-    yield from _models(models, loader)
+    yield Check("sinks", "ok", "; ".join(sinks) or "no MQTT broker and no webhook")
+    yield from _check_models(models, loader)
 
 
-def _models(models: Path, loader: "Loader") -> Iterator[Check]:
+def _check_models(models: Path, loader: "Loader") -> Iterator[Check]:
     from flows.fastflow.bundle import models_folder
 
     categories = models_folder.categories(models)
@@ -148,13 +146,13 @@ def _models(models: Path, loader: "Loader") -> Iterator[Check]:
     for category in categories:
         name = f"model {category}"
         if not os.path.lexists(models / category / models_folder.ACTIVE):
-            # As after an upload: the others are served all the same.
+            # Normal after an upload; other categories are served.
             yield Check(name, "note", "no version is active: flowgauge models activate")
             continue
         try:
             folder = models_folder.resolve(models, category)
             loader.read(folder)
-        # Whatever is wrong with one model, the report goes on with the next.
+        # A fault of one model must not end the report.
         except Exception as error:
             yield Check(name, "problem", f"would not be served: {error}")
         else:
@@ -162,7 +160,7 @@ def _models(models: Path, loader: "Loader") -> Iterator[Check]:
             yield Check(name, "ok", f"{folder.name} of {count}, verified")
 
 
-def _weights(models: Path) -> Check:
+def _check_weights(models: Path) -> Check:
     from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
     from flows.fastflow.backbones.sources import list_weight_sources
     from flows.fastflow.bundle.models_folder import BACKBONES

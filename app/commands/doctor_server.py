@@ -1,4 +1,4 @@
-"""What `flowgauge doctor --url` finds out about a server, as a client of it."""
+"""Checks of a server for `flowgauge doctor --url`, made as its client."""
 
 import io
 import math
@@ -18,18 +18,18 @@ from app.client.errors import unexpected
 from app.commands.checks import Check
 from app.http.loopback import is_loopback
 
-_LEAST_DAYS: Final = 30  # a certificate that ends sooner is noted
+_MIN_CERTIFICATE_DAYS: Final = 30  # less is a note
 
 
-def examine_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check]:
-    """Look at a server step by step, until one fails that the others need.
+def check_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check]:
+    """Check a server step by step, until a step fails that the others need.
 
-    Images that are sent to its models are not kept there.
+    The server stores nothing of the images that are sent to its models.
 
     Args:
-        url: where it is, such as https://inspection.plant.example:8000.
-        key: a key of it, or None.
-        ca: PEM file of the authority that signed its certificate; None for those the system trusts.
+        url: of the server, such as https://inspection.plant.example:8000.
+        key: of the server, or None.
+        ca: PEM file of the authority that signed the server's certificate; None for the system's.
     """
     try:
         client = Client(url, key, ca=ca, patience=0)
@@ -38,13 +38,13 @@ def examine_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check
         return
     with client:
         try:
-            yield from _service(client)
+            yield from _check_service(client)
         except FlowGaugeError as error:
             said = str(error)
             if isinstance(error, UnreachableError) and not isinstance(error, UntrustedError):
                 said += (
-                    ": is the name right, the machine on, a firewall between; does the server run, and "
-                    "listen on the network (FLOWGAUGE_HOST)?"
+                    ": check the name, the machine and firewalls, and that the server runs and listens on "
+                    "the network (FLOWGAUGE_HOST)"
                 )
             yield Check("service", "problem", said)
             return
@@ -54,7 +54,7 @@ def examine_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check
         except FlowGaugeError as error:
             yield Check("ready", "problem", f"{error} The server's log has more.")
         try:
-            yield from _key_and_models(client)
+            yield from _check_key_and_models(client)
         except FlowGaugeError as error:
             yield Check("key", "problem", f"{error} --key or FLOWGAUGE_KEY gives one.")
 
@@ -72,7 +72,7 @@ def _get(client: Client, path: str) -> dict[str, Any]:
     return client.send(Call("GET", path, read))
 
 
-def _service(client: Client) -> Iterator[Check]:
+def _check_service(client: Client) -> Iterator[Check]:
     start = time.perf_counter()
     response = client.send(Call("GET", "/health/live", lambda response: response))
     yield Check("network", "ok", f"{client.url} answers in {1000 * (time.perf_counter() - start):.1f} ms")
@@ -81,41 +81,41 @@ def _service(client: Client) -> Iterator[Check]:
         ends = ssl.cert_time_to_seconds(str(encrypted.getpeercert()["notAfter"]))
         days = math.floor((ends - time.time()) / 86400)
         said = f"{encrypted.version()}, the certificate is valid for {days} more days"
-        yield Check("tls", "ok" if days >= _LEAST_DAYS else "note", said)
+        yield Check("tls", "ok" if days >= _MIN_CERTIFICATE_DAYS else "note", said)
     elif not is_loopback(response.url.host):
-        said = "none: keys and images can be read on the way; see FLOWGAUGE_TLS_CERTIFICATE"
+        said = "none: keys and images can be read on the network; see FLOWGAUGE_TLS_CERTIFICATE"
         yield Check("tls", "note", said)
     theirs, ours = _get(client, "/openapi.json").get("info", {}).get("version"), version("flowgauge")
     if _get(client, "/health/live") != {"status": "live"} or theirs is None:
         raise unexpected(response)
-    yield Check("version", "ok" if theirs == ours else "note", f"{theirs} there, {ours} here")
+    yield Check("version", "ok" if theirs == ours else "note", f"server {theirs}, this machine {ours}")
 
 
-def _key_and_models(client: Client) -> Iterator[Check]:
+def _check_key_and_models(client: Client) -> Iterator[Check]:
     session = _get(client, "/v1/session")
     if session["key_id"] is None:
-        said = "the server has no keys: whoever reaches it may do everything; see flowgauge keys create"
+        said = "the server has no keys: everybody who reaches it may do everything; see flowgauge keys create"
         yield Check("key", "note", said)
     else:
-        only = f", for {', '.join(session['categories'])} alone" if session["categories"] else ""
+        only = f", only for {', '.join(session['categories'])}" if session["categories"] else ""
         said = f"{session['name']} ({session['key_id']}), role {session['role']}{only}"
         yield Check("key", "ok", said)
     models = client.models()
     if not models:
-        none = "there are none yet: flowgauge train, or upload one"
-        said = "there are none that this key is for" if session["categories"] else none
+        none = "none yet: train one with flowgauge train, or upload one"
+        said = "none that this key may use" if session["categories"] else none
         yield Check("models", "note", said)
     for model in models:
         name = f"model {model.category}"
         if model.active is None:
             yield Check(name, "note", "no version is active")
         elif "predict" not in session["permissions"]:
-            yield Check(name, "note", f"{model.active}; not tried, as the key may not predict")
+            yield Check(name, "note", f"{model.active}; not tried: the key may not predict")
         else:
-            yield _predict(client, name, model.category)
+            yield _check_prediction(client, name, model.category)
 
 
-def _predict(client: Client, name: str, category: str) -> Check:
+def _check_prediction(client: Client, name: str, category: str) -> Check:
     file = io.BytesIO()
     Image.new("RGB", (256, 256), (128, 128, 128)).save(file, "PNG")
     start = time.perf_counter()

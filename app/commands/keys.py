@@ -8,7 +8,8 @@ import typer
 
 from app.auth.access import COMMAND_LINE
 from app.auth.keys import KeyStore
-from app.commands.auditing import opened
+from app.commands.options import AsJson
+from app.commands.server_database import open_database
 from app.database import clock
 from app.database.engine import redact_url
 from app.schemas.access import Role
@@ -50,7 +51,7 @@ def create(
     """Create a key and print it to standard output. It is shown only once."""
     settings = load_settings(history=history)
     is_new = not settings.has_database
-    with opened(settings, new=True) as database:
+    with open_database(settings, new=True) as database:
         limits: dict[str, Any] = {
             "categories": category or None,
             "expires_days": expires_days,
@@ -58,22 +59,20 @@ def create(
         }
         key, text = KeyStore(database).create(COMMAND_LINE, role, name, **limits)
         place = redact_url(database.engine.url)
-        typer.echo(f"Key {key.id} of role {role} is kept, as a hash, in {place}.", err=True)
+        typer.echo(f"Key {key.id} with the role {role} is stored as a hash in {place}.", err=True)
         if is_new:
-            typer.echo(
-                "That database is new: only a server that is started on it will know the key.", err=True
-            )
-        typer.echo("Keep what follows secret, and send it as X-API-Key. It is not shown again.", err=True)
+            typer.echo("That database is new: only a server that uses it knows the key.", err=True)
+        typer.echo("Keep this key secret and send it as X-API-Key. It is not shown again.", err=True)
     typer.echo(text)
 
 
 @app.command("list")
 def list_keys(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     history: History = None,
 ) -> None:
     """List all keys without their secrets, the oldest first, invalid ones included."""
-    with opened(load_settings(history=history)) as database:
+    with open_database(load_settings(history=history)) as database:
         place = redact_url(database.engine.url)
         keys = KeyStore(database).list()
     if as_json:
@@ -82,10 +81,10 @@ def list_keys(
     for key in keys:
         categories = "all categories" if key.categories is None else ", ".join(sorted(key.categories))
         state = key.invalid_reason(clock.now_ms()) or "valid"
-        # As Python would write it: a name is free text, and this is a terminal.
+        # repr() escapes control characters: a name is free text.
         typer.echo(f"{key.id}  {key.role:<8}  {state:<15}  {key.name!r}  {categories}")
     if not keys:
-        typer.echo(f"There are no keys in {place}: a service with this database asks for none.", err=True)
+        typer.echo(f"There are no keys in {place}: a server with this database needs none.", err=True)
 
 
 @app.command("revoke")
@@ -94,6 +93,6 @@ def revoke(
     history: History = None,
 ) -> None:
     """Revoke a key and its sessions for ever."""
-    with opened(load_settings(history=history)) as database:
+    with open_database(load_settings(history=history)) as database:
         key = KeyStore(database).revoke(COMMAND_LINE, key_id)
     typer.echo(f"Key {key.id} {key.name!r} is revoked.")

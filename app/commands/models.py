@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.auditing import audited
+from app.commands.options import MODELS_FOLDER, AsJson, Device, Models
+from app.commands.server_database import audited
 from app.settings import load_settings
 
 if TYPE_CHECKING:
     from app.registry.loader import Loader
 
-Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")]
 Category = Annotated[str, typer.Argument(help="Category of the model.")]
 Version = Annotated[str, typer.Argument(help="Version of the model.")]
 VersionOrActive = Annotated[
     str | None, typer.Argument(help="Version of the model; by default the active one.")
 ]
-Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -27,14 +26,12 @@ Output = Annotated[
         help="File to write, or a folder for it; by default CATEGORY-VERSION in this folder.",
     ),
 ]
-_FOLDER = Path("models")
-
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
 @app.callback()
-def models_of_a_folder() -> None:
+def models() -> None:
     """List, verify, pack, export, activate and delete the versions of a models folder.
 
     No server is needed; a running server follows the changes. If FLOWGAUGE_HISTORY or FLOWGAUGE_DATABASE
@@ -42,13 +39,13 @@ def models_of_a_folder() -> None:
     """
 
 
-# Imported in the commands and not above: torch takes seconds, and --help must not.
+# Heavy modules are imported inside the commands: torch takes seconds, and --help must not.
 
 
 @app.command("list")
 def list_models(
-    models: Models = _FOLDER,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    models: Models = MODELS_FOLDER,
+    as_json: AsJson = False,
 ) -> None:
     """List categories and versions, with the active and the previous version marked."""
     from flows.fastflow.bundle import models_folder
@@ -77,7 +74,7 @@ def list_models(
 def verify(
     category: Annotated[str | None, typer.Argument(help="Only this category.")] = None,
     version: Annotated[str | None, typer.Argument(help="Only this version.")] = None,
-    models: Models = _FOLDER,
+    models: Models = MODELS_FOLDER,
     device: Device = "auto",
 ) -> None:
     """Check versions as a server does: hashes, shapes, thresholds and the scores of the golden images.
@@ -93,18 +90,18 @@ def verify(
         for one in (models_folder.versions(models, name) if version is None else [version])
     ]
     if not folders:
-        typer.echo(f"There are no such models in {models}.", err=True)
+        typer.echo(f"There are no such models in {models}. `flowgauge models list` shows all.", err=True)
         raise typer.Exit(1)
     loader = _loader(models, device)
     refused = 0
     for folder in folders:
-        said = "good"
+        result = "good"
         try:
             loader.read(folder)
         except (ValueError, Problem) as error:
-            said = str(error)
+            result = str(error)
             refused += 1
-        typer.echo(f"{folder.parent.name}/{folder.name}  {said}")
+        typer.echo(f"{folder.parent.name}/{folder.name}  {result}")
     if refused:
         typer.echo(f"{refused} of {len(folders)} would be refused.", err=True)
         raise typer.Exit(1)
@@ -112,7 +109,7 @@ def verify(
 
 @app.command("pack")
 def pack(
-    category: Category, version: VersionOrActive = None, output: Output = None, models: Models = _FOLDER
+    category: Category, version: VersionOrActive = None, output: Output = None, models: Models = MODELS_FOLDER
 ) -> None:
     """Pack a version into a ZIP file for upload to a server, and print the file's name.
 
@@ -123,7 +120,7 @@ def pack(
     from flows.fastflow.files.atomic_files import replacing
 
     folder = models_folder.resolve(models, category, version)
-    target = _file(output, f"{category}-{folder.name}.zip")
+    target = _output_file(output, f"{category}-{folder.name}.zip")
     with replacing(target.absolute(), sync=False) as temporary, temporary.open("wb") as file:
         packing.pack(folder, file)
     typer.echo(str(target))
@@ -131,7 +128,7 @@ def pack(
 
 @app.command("export")
 def export(
-    category: Category, version: VersionOrActive = None, output: Output = None, models: Models = _FOLDER
+    category: Category, version: VersionOrActive = None, output: Output = None, models: Models = MODELS_FOLDER
 ) -> None:
     """Export a version as an ONNX file for other runtimes, and print the file's name.
 
@@ -143,7 +140,7 @@ def export(
     from flows.fastflow.export.onnx import UnsuitableModelError, export_onnx
 
     folder = models_folder.resolve(models, category, version)
-    target = _file(output, f"{category}-{folder.name}.onnx")
+    target = _output_file(output, f"{category}-{folder.name}.onnx")
     try:
         export_onnx(Detector.load(folder, device="cpu"), target.absolute())
     except UnsuitableModelError as error:
@@ -151,28 +148,30 @@ def export(
     typer.echo(str(target))
 
 
-def _file(output: Path | None, name: str) -> Path:
+def _output_file(output: Path | None, name: str) -> Path:
     """Return the file to write: in an existing folder, by that name."""
     target = output or Path(name)
     return target / name if target.is_dir() else target
 
 
 @app.command("activate")
-def activate(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
+def activate(
+    category: Category, version: Version, models: Models = MODELS_FOLDER, device: Device = "auto"
+) -> None:
     """Make a version the active one, if it passes `verify` and fits the category's settings."""
     with audited("model.activate", f"{category}/{version}") as detail:
         detail["previous"] = _activate(models, category, version, device)
 
 
 @app.command("rollback")
-def roll_back(category: Category, models: Models = _FOLDER, device: Device = "auto") -> None:
+def roll_back(category: Category, models: Models = MODELS_FOLDER, device: Device = "auto") -> None:
     """Activate the previous version."""
     from flows.fastflow.bundle import models_folder
 
     with audited("model.rollback", category) as detail:
         version = models_folder.previous_version(models, category)
         if version is None:
-            # Only here: that the active one is not there any more is a reason to go back.
+            # Checked only now: a missing active version is itself a reason to roll back.
             models_folder.resolve(models, category)
             raise models_folder.ModelConflictError(
                 f"no version of {category!r} served before the active one, or it was deleted; activate one "
@@ -182,7 +181,7 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
 
 
 @app.command("delete")
-def delete(category: Category, version: Version, models: Models = _FOLDER) -> None:
+def delete(category: Category, version: Version, models: Models = MODELS_FOLDER) -> None:
     """Delete a version that is not active."""
     from flows.fastflow.bundle import models_folder
 
@@ -192,7 +191,7 @@ def delete(category: Category, version: Version, models: Models = _FOLDER) -> No
 
 
 def _activate(models: Path, category: str, version: str, device: str) -> str | None:
-    """Activate a version that a server would not refuse, and say so; returns the one before."""
+    """Activate a version that a server would accept, and return the previous one."""
     from app.registry import model_settings
     from app.registry.category_settings import SettingsFiles
     from flows.fastflow.bundle import models_folder

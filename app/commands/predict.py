@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,56 +14,62 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from app.commands import remote
+from app.commands.options import (
+    MODELS_FOLDER,
+    Authority,
+    CategoryOption,
+    Key,
+    Models,
+    VersionOption,
+    require_text,
+)
 from app.commands.predict_sources import (
-    Finding,
     Inspect,
     NotInspectedError,
+    PredictResult,
     inspect_here,
     inspect_remotely,
 )
-from app.schemas.texts import text_fault
+
+Images = Annotated[Path, typer.Argument(metavar="PATH", help="Image, or folder with images at any depth.")]
+Station = Annotated[
+    str | None, typer.Option(help="Use the calibration and the region of interest of this station.")
+]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads; not with --url.", min=1, show_default="torch's choice")
+]
+LocalDevice = Annotated[
+    str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N; not with --url.")
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16; not with --url."
+    ),
+]
+Url = Annotated[str | None, typer.Option(help="Inspect on this server, e.g. http://127.0.0.1:8000.")]
+NoStore = Annotated[
+    bool, typer.Option("--no-store", help="Store nothing in the server's history; needs --url.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for overlays, the images with their heatmaps.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 def predict(
-    path: Annotated[Path, typer.Argument(help="Image, or folder with images at any depth.")],
-    category: Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")],
-    version: Annotated[
-        str | None, typer.Option(help="Version of the model; by default the active one.")
-    ] = None,
-    station: Annotated[
-        str | None, typer.Option(help="Use the calibration and the region of interest of this station.")
-    ] = None,
-    models: Annotated[
-        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
-    ] = Path("models"),
-    threads: Annotated[
-        int | None,
-        typer.Option(help="CPU threads; not with --url.", min=1, show_default="torch's choice"),
-    ] = None,
-    device: Annotated[
-        str,
-        typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N; not with --url."),
-    ] = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(
-            envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16; not with --url."
-        ),
-    ] = "float32",
-    url: Annotated[
-        str | None,
-        typer.Option(help="Inspect on this server, e.g. http://127.0.0.1:8000."),
-    ] = None,
-    no_store: Annotated[
-        bool, typer.Option("--no-store", help="Store nothing in the server's history; needs --url.")
-    ] = False,
-    key: remote.Key = None,
-    ca: remote.Authority = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for overlays, the images with their heatmaps.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    path: Images,
+    category: CategoryOption,
+    version: VersionOption = None,
+    station: Station = None,
+    models: Models = MODELS_FOLDER,
+    threads: Threads = None,
+    device: LocalDevice = "auto",
+    precision: Precision = "float32",
+    url: Url = None,
+    no_store: NoStore = False,
+    key: Key = None,
+    ca: Authority = None,
+    out: Out = None,
+    as_json: JsonLines = False,
 ) -> None:
     """Inspect images: score, decision and p-value of each.
 
@@ -74,44 +81,52 @@ def predict(
     the model or the server failed. 2 if an option is wrong.
     """
     if url is None and no_store:
-        raise typer.BadParameter("is for --url; here nothing is kept anyway", param_hint="--no-store")
-    if station is not None and (fault := text_fault(station)):
-        raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
-    files = _files(path, out)
+        raise typer.BadParameter("needs --url; without a server nothing is stored", param_hint="--no-store")
+    require_text(station, "--station")
+    files = _find_files(path, out)
     drawn = out is not None
     if url is None:
-        connection = inspect_here(models, category, version, station, threads, device, precision, drawn)
+        inspector = inspect_here(models, category, version, station, threads, device, precision, drawn)
     else:
-        connection = inspect_remotely(url, key, ca, category, version, station, drawn, not no_store)
-    outcomes: dict[str, Finding | str] = {}
-    progress = Progress(console=Console(stderr=True), transient=True, disable=as_json)
-    with connection as inspect, progress:
-        try:
-            for name, file in progress.track(files.items(), description="Inspecting"):
-                overlay = None if out is None else out / f"{name}.overlay.png"
-                outcome, ends = _outcome(inspect, file, overlay)
-                outcomes[name] = outcome
-                if as_json:
-                    told = {"error": outcome} if isinstance(outcome, str) else asdict(outcome)
-                    typer.echo(json.dumps({"file": name, **told}))
-                if ends:
-                    break
-        finally:  # also after Ctrl-C or on a full disk: what was found is worth something
-            if not as_json:
-                _print_table(outcomes)
-    if len(outcomes) < len(files):
-        untried = len(files) - len(outcomes)
-        typer.secho(f"{untried} more were not tried, as none would be inspected now", fg="red", err=True)
-    if failed := sum(isinstance(one, str) for one in outcomes.values()):
+        inspector = inspect_remotely(url, key, ca, category, version, station, drawn, not no_store)
+    results = _inspect_files(inspector, files, out, as_json=as_json)
+    if skipped := len(files) - len(results):
+        typer.secho(f"{skipped} images were skipped: the server cannot inspect them now", fg="red", err=True)
+    if failed := sum(isinstance(result, str) for result in results.values()):
         typer.secho(f"{failed} of {len(files)} not inspected", fg="red", err=True)
         raise typer.Exit(1)
 
 
-def _outcome(inspect: Inspect, file: Path, overlay_file: Path | None) -> tuple[Finding | str, bool]:
+def _inspect_files(
+    inspector: AbstractContextManager[Inspect], files: Mapping[str, Path], out: Path | None, *, as_json: bool
+) -> dict[str, PredictResult | str]:
+    """Inspect files in order and print the results. A text instead of a result says why there is none."""
+    results: dict[str, PredictResult | str] = {}
+    progress = Progress(console=Console(stderr=True), transient=True, disable=as_json)
+    with inspector as inspect, progress:
+        try:
+            for name, file in progress.track(files.items(), description="Inspecting"):
+                overlay = None if out is None else out / f"{name}.overlay.png"
+                result, ends = _inspect_file(inspect, file, overlay)
+                results[name] = result
+                if as_json:
+                    fields = {"error": result} if isinstance(result, str) else asdict(result)
+                    typer.echo(json.dumps({"file": name, **fields}))
+                if ends:
+                    break
+        finally:  # also after Ctrl-C or on a full disk: earlier results stay useful
+            if not as_json:
+                _print_table(results)
+    return results
+
+
+def _inspect_file(
+    inspect: Inspect, file: Path, overlay_file: Path | None
+) -> tuple[PredictResult | str, bool]:
     """Inspect an image and write its overlay.
 
     Returns:
-        The finding or why there is none, and whether others would fail, too.
+        The result, or the reason of its failure, and True if other images would fail, too.
     """
     from flows.fastflow.imaging.decoder import read_image_bytes
 
@@ -120,16 +135,16 @@ def _outcome(inspect: Inspect, file: Path, overlay_file: Path | None) -> tuple[F
     except OSError as error:
         return error.strerror or str(error), False
     try:
-        finding, overlay = inspect(data)
+        result, overlay = inspect(data)
     except NotInspectedError as error:
         return str(error), error.ends
     if overlay_file is not None and overlay is not None:
         overlay_file.parent.mkdir(parents=True, exist_ok=True)
         overlay_file.write_bytes(overlay)
-    return finding, False
+    return result, False
 
 
-def _files(path: Path, out: Path | None) -> dict[str, Path]:
+def _find_files(path: Path, out: Path | None) -> dict[str, Path]:
     """Find the images by the name they are reported under.
 
     A folder of overlays within the folder of images is skipped: it is an earlier run's.
@@ -152,19 +167,19 @@ def _files(path: Path, out: Path | None) -> dict[str, Path]:
     return {escape_name(name): file for name, file in found.items()}
 
 
-def _print_table(outcomes: Mapping[str, Finding | str]) -> None:
-    findings = {name: one for name, one in outcomes.items() if isinstance(one, Finding)}
-    decisions = Counter(finding.decision for finding in findings.values())
+def _print_table(results: Mapping[str, PredictResult | str]) -> None:
+    inspected = {name: result for name, result in results.items() if isinstance(result, PredictResult)}
+    decisions = Counter(result.decision for result in inspected.values())
     reviewed = f", {decisions['REVIEW']} to be reviewed" if decisions["REVIEW"] else ""
-    table = Table(caption=f"{len(findings)} inspected, {decisions['REJECT']} rejected{reviewed}")
+    table = Table(caption=f"{len(inspected)} inspected, {decisions['REJECT']} rejected{reviewed}")
     table.add_column("File", overflow="fold")
     for column in ("Score", "Decision", "p-value"):
         table.add_column(column, justify="left" if column == "Decision" else "right")
-    for name, finding in findings.items():
-        style = {"REJECT": "red", "REVIEW": "yellow"}.get(finding.decision, "green")
-        decision = f"[{style}]{finding.decision}[/]"
-        table.add_row(Text(name), f"{finding.score:.4f}", decision, f"{finding.p_value:.4f}")
+    for name, result in inspected.items():
+        style = {"REJECT": "red", "REVIEW": "yellow"}.get(result.decision, "green")
+        decision = f"[{style}]{result.decision}[/]"
+        table.add_row(Text(name), f"{result.score:.4f}", decision, f"{result.p_value:.4f}")
     Console().print(table)
-    for name, one in outcomes.items():
-        if isinstance(one, str):
-            typer.secho(f"{name}: {one}", fg="red", err=True)
+    for name, outcome in results.items():
+        if isinstance(outcome, str):
+            typer.secho(f"{name}: {outcome}", fg="red", err=True)

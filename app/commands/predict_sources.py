@@ -1,4 +1,4 @@
-"""Where `flowgauge predict` has its images inspected: in this process, or by a server."""
+"""The two ways in which `flowgauge predict` inspects images: in this process, or by a server."""
 
 import base64
 from collections.abc import Callable, Iterator
@@ -9,13 +9,13 @@ from typing import Final
 
 import typer
 
-# For how long a busy server is asked again.
+# Longest time in which a request to a busy server is repeated.
 _PATIENCE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
-class Finding:
-    """The answer on one image."""
+class PredictResult:
+    """Result of one image."""
 
     score: float
     decision: str
@@ -24,10 +24,10 @@ class Finding:
 
 
 class NotInspectedError(ValueError):
-    """An image could not be inspected. The message is for people.
+    """An image could not be inspected; the message says why.
 
     Attributes:
-        ends: whether no other image would be inspected, either.
+        ends: True if no other image would be inspected, either.
     """
 
     def __init__(self, message: str, *, ends: bool = False) -> None:
@@ -35,8 +35,8 @@ class NotInspectedError(ValueError):
         self.ends = ends
 
 
-# Gives also the overlay, the bytes of a PNG, if one was asked for.
-Inspect = Callable[[bytes], tuple[Finding, bytes | None]]
+# Returns the result and, if requested, the overlay as a PNG.
+Inspect = Callable[[bytes], tuple[PredictResult, bytes | None]]
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def inspect_here(
     drawn: bool,
 ) -> Iterator[Inspect]:
     """Load a model and score images with it in this process."""
-    # Here and not above: torch takes seconds, which --help and --url should not.
+    # Imported here: torch takes seconds, and --help and --url do not need it.
     import torch
 
     from app.errors.problems import Problem
@@ -66,7 +66,7 @@ def inspect_here(
     try:
         folder = models_folder.resolve(models, category, version)
     except models_folder.UnknownModelError as error:
-        raise typer.BadParameter(str(error), param_hint=_asked_for(version)) from error
+        raise typer.BadParameter(str(error), param_hint=_option_at_fault(version)) from error
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
         raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
@@ -77,9 +77,9 @@ def inspect_here(
     detector = Detector.load(folder, device=device, precision=engine, fallback=fallback)
     settings = SettingsFiles(models).get(category)
     thresholds = model_settings.apply_settings(calibrations.get(detector, station), settings)
-    calibrator, used = thresholds.calibrator, detector.manifest.version
+    calibrator, used_version = thresholds.calibrator, detector.manifest.version
 
-    def inspect(data: bytes) -> tuple[Finding, bytes | None]:
+    def inspect(data: bytes) -> tuple[PredictResult, bytes | None]:
         try:
             image = decoder.decode_image(data, image_limits.FILE_LIMITS, detector.manifest.sample_bits)
             prepared = detector.prepare(image)
@@ -90,11 +90,11 @@ def inspect_here(
             raise NotInspectedError(str(error)) from error
         [scored] = detector.scorer.score_prepared([prepared], [region])
         score = calibrator.score(scored)
-        finding = Finding(score, thresholds.decide(score), calibrator.p_value(score), used)
+        result = PredictResult(score, thresholds.decide(score), calibrator.p_value(score), used_version)
         if not drawn:
-            return finding, None
+            return result, None
         overlay = heatmap.render_overlay(image, scored.score_map, calibrator.colour_scale)
-        return finding, heatmap.encode_png(overlay)
+        return result, heatmap.encode_png(overlay)
 
     yield inspect
 
@@ -110,7 +110,7 @@ def inspect_remotely(
     drawn: bool,
     store: bool,
 ) -> Iterator[Inspect]:
-    """Have images inspected by the server at a URL."""
+    """Inspect images on the server at a URL."""
     from app import client as clients
 
     try:
@@ -119,18 +119,18 @@ def inspect_remotely(
         raise typer.BadParameter(str(error), param_hint=f"--{error.what}") from error
     with client:
         try:
-            there = [known.version for known in client.model(category).versions]
+            versions = [known.version for known in client.model(category).versions]
         except (clients.NotFoundError, clients.AccessError) as error:
             option = "--category" if isinstance(error, clients.NotFoundError) else "--key"
             raise typer.BadParameter(str(error), param_hint=option) from error
-        if version is not None and version not in there:
+        if version is not None and version not in versions:
             raise typer.BadParameter(
-                f"{category!r} has no version {version!r}; there are: {', '.join(there)}",
-                param_hint=_asked_for(version),
+                f"{category!r} has no version {version!r}; its versions are: {', '.join(versions)}",
+                param_hint=_option_at_fault(version),
             )
         inline: list[clients.Picture] = ["overlay"] if drawn else []
 
-        def inspect(data: bytes) -> tuple[Finding, bytes | None]:
+        def inspect(data: bytes) -> tuple[PredictResult, bytes | None]:
             try:
                 found = client.inspect(
                     category, data, version=version, station=station, inline=inline, store=store
@@ -138,13 +138,13 @@ def inspect_remotely(
             except clients.FlowGaugeError as error:
                 raise NotInspectedError(str(error), ends=_is_away(error)) from error
             overlay = base64.b64decode(found.inline["overlay"]) if found.inline else None
-            return Finding(found.score, found.decision, found.p_value, found.model.version), overlay
+            return PredictResult(found.score, found.decision, found.p_value, found.model.version), overlay
 
         yield inspect
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether other images would fail, too. A server that is merely busy has more time for the next."""
+    """Return True if other images would fail, too. A busy server may have time for the next one."""
     from app import client as clients
 
     match error:
@@ -157,5 +157,5 @@ def _is_away(error: Exception) -> bool:
     return False
 
 
-def _asked_for(version: str | None) -> str:
+def _option_at_fault(version: str | None) -> str:
     return "--category" if version is None else "--version"

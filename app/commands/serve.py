@@ -43,8 +43,8 @@ def serve(
     Each option has an environment variable: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
     """
     options = locals()
-    gc.disable()  # it would take a fifth of the time of this import
-    from app import startup  # here and not above: torch takes seconds, which --help should not
+    gc.disable()  # garbage collection would take a fifth of the import time
+    from app import startup  # imported here: torch takes seconds, and --help must not
 
     gc.enable()
     startup.start(**options)

@@ -1,11 +1,11 @@
 """`flowgauge webhooks`: list webhooks and failed deliveries."""
 
 import json
-from typing import Annotated
 
 import typer
 
-from app.commands.auditing import opened
+from app.commands.options import AsJson
+from app.commands.server_database import open_database
 from app.database import clock
 from app.events.sinks import positions
 from app.events.sinks.config import SinkError
@@ -25,14 +25,14 @@ def webhooks() -> None:
 
 @app.command("list")
 def list_webhooks(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the webhooks without their secrets, and the deliveries that were given up."""
     settings = load_settings()
     if settings.webhooks is None:
-        raise SinkError("there are no webhooks: set FLOWGAUGE_WEBHOOKS as for the server")
+        raise SinkError("FLOWGAUGE_WEBHOOKS is not set: set it as for the server")
     rows = []
-    with opened(settings) as database, database.read() as connection:
+    with open_database(settings) as database, database.read() as connection:
         for webhook in read_webhooks(settings.webhooks):
             failed = [
                 {

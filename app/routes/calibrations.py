@@ -66,7 +66,7 @@ async def get_calibration(
     # Before what it is told with: the tag of a calibration that came in between would match a change of it.
     own = await asyncio.to_thread(store.calibrations.read, CalibrationTarget.of(detector, station))
     response.headers["ETag"] = etag(_tag(own))
-    return await asyncio.to_thread(told, store, detector, station)
+    return await asyncio.to_thread(describe_calibration, store, detector, station)
 
 
 @router.post(
@@ -148,8 +148,8 @@ async def renew_calibration(
             reason=reason,
             check=check,
         )
-        in_force = await asyncio.to_thread(told, store, detector, station)
-        renewed = schemas.NewCalibration(
+        in_force = await asyncio.to_thread(describe_calibration, store, detector, station)
+        renewed = schemas.Renewed(
             **dict(in_force),
             before=changed.before,
             pictures=len(measured),
@@ -201,7 +201,9 @@ def _tag(there: ActiveCalibration | None) -> str:
     return _NOTHING if there is None else there.calibrator.identifier
 
 
-def told(store: ModelStore, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
+def describe_calibration(
+    store: ModelStore, detector: Detector, station: str | None
+) -> schemas.CalibrationInForce:
     """Describe the calibration in force at a station; None for all that have none of their own."""
     found = store.calibrations.find(CalibrationTarget.of(detector, station))
     settings = store.settings(detector.manifest.category)
@@ -216,10 +218,10 @@ def told(store: ModelStore, detector: Detector, station: str | None) -> schemas.
     )
 
 
-def all_told(store: ModelStore, detector: Detector) -> list[schemas.CalibrationInForce]:
+def describe_calibrations(store: ModelStore, detector: Detector) -> list[schemas.CalibrationInForce]:
     """Describe the calibration of all stations without one of their own, and then those of the others."""
     stations = store.calibrations.stations(CalibrationTarget.of(detector))
-    return [told(store, detector, station) for station in (None, *stations)]
+    return [describe_calibration(store, detector, station) for station in (None, *stations)]
 
 
 def _fitted(store: ModelStore, detector: Detector) -> ImageDigests | None:

@@ -32,15 +32,15 @@ logger = logging.getLogger("flowgauge.models")
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-# Whoever uploads a bundle writes what is in it. A page of it may draw itself and nothing else: no script, no
-# form, no request, and an origin of its own, so that nothing of this service is within its reach.
+# Reports come with uploaded bundles, so their pages are not trusted: no scripts, forms or requests, and an
+# opaque origin without access to this service.
 _POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'; sandbox"
 )
 _FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The file. A page is shut off from all else (Content-Security-Policy: sandbox).",
+        "description": "The file. A page is isolated (Content-Security-Policy: sandbox).",
         "content": {kind: {"schema": {"type": "string"}} for kind in ("text/html", "text/plain")},
     }
 }
@@ -67,7 +67,7 @@ def get_model(
     category: Category, settings: SettingsDep, loaded_models: LoadedModelsDep, _: MaySeeModels
 ) -> schemas.Model:
     """Return the versions of a category: metrics, thresholds, training data and its licence."""
-    return told(settings.models, category, loaded_versions(loaded_models, category))
+    return describe_category(settings.models, category, loaded_versions(loaded_models, category))
 
 
 @router.get(
@@ -81,7 +81,7 @@ def get_version(
     _: MaySeeModels,
 ) -> schemas.Version:
     """Return metrics, thresholds and training data of a version."""
-    return told_version(settings.models, category, version, loaded_versions(loaded_models, category))
+    return describe_version(settings.models, category, version, loaded_versions(loaded_models, category))
 
 
 @router.get(
@@ -121,15 +121,20 @@ def get_report_file(
     return Response(data, headers=headers, media_type=f"{kind}; charset=utf-8")
 
 
-def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
-    """Describe a category of a models folder, of which versions are in memory.
+def describe_category(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
+    """Describe a category of a models folder.
+
+    Args:
+        models: the models folder.
+        category: of the models.
+        loaded: versions that are in memory.
 
     Raises:
         Problem: unknown-model; model-loading, if the models folder cannot be read.
     """
     require_readable(models)
     versions = [
-        told_version(models, category, version, loaded)
+        describe_version(models, category, version, loaded)
         for version in models_folder.versions(models, category)
     ]
     if not versions:
@@ -142,8 +147,8 @@ def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
     )
 
 
-def told_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
-    """Describe a version; arguments and problems as of `told`."""
+def describe_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
+    """Describe a version; arguments and problems are those of `describe_category`."""
     folder = find_version_folder(models, category, version)
     details, trouble = None, None
     try:

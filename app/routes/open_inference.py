@@ -22,7 +22,7 @@ from app.http.forms import Upload, UploadedFile
 from app.http.query_parameters import require_known_query
 from app.inspection.params import PredictParamsDep
 from app.inspection.predict import PROBLEMS, PredictBody, PredictHandler
-from app.open_inference import incoming, outgoing
+from app.open_inference import request_body, response_body
 from app.registry.catalogue import find_version_folder
 from app.routes import health
 from app.routes.openapi import documented
@@ -36,7 +36,7 @@ from flows.fastflow.bundle import models_folder
 router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(require_known_query)])
 
 _documented = partial(documented, open_inference=True)
-# The JSON, as objects of Python.
+# Memory of parsed JSON as a multiple of its bytes.
 _JSON_TIMES: Final = 20
 
 
@@ -70,10 +70,10 @@ def model_metadata(
     version = request.path_params.get("version")
     find_version_folder(settings.models, category, version)
     versions = models_folder.versions(settings.models, category) if version is None else [version]
-    inputs = [*incoming.INPUTS]
+    inputs = [*request_body.INPUTS]
     outputs = [
         schemas.TensorMetadata(name=name, datatype=output.datatype, shape=output.shape)
-        for name, output in outgoing.OUTPUTS.items()
+        for name, output in response_body.OUTPUTS.items()
     ]
     return schemas.ModelMetadata(name=category, versions=versions, inputs=inputs, outputs=outputs)
 
@@ -127,12 +127,12 @@ async def _read(request: Request, category: str, predictor: PredictHandler, room
     limit = settings.max_request_bytes
     beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
     body = b"".join([chunk async for chunk in uploads.read_chunks(request, limit, settings, beyond, room)])
-    length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
+    length = request_body.json_length(request.headers.get(response_body.LENGTH), len(body))
     # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
     room.hold(_JSON_TIMES * length + len(body) - length)
-    parse = partial(incoming.parse, body, length, settings)
-    found = await predictor.pipeline.run_in_thread(category, parse)
+    parse = partial(request_body.parse, body, length, settings)
+    found = await predictor.inspector.run_in_thread(category, parse)
     upload = Upload([UploadedFile(None, image) for image in found.images], found.texts)
-    drawings = {drawn for name in found.outputs if (drawn := outgoing.OUTPUTS[name].drawn) is not None}
-    respond = partial(outgoing.respond, outputs=found.outputs, identifier=found.id)
+    drawings = {drawn for name in found.outputs if (drawn := response_body.OUTPUTS[name].drawn) is not None}
+    respond = partial(response_body.respond, outputs=found.outputs, identifier=found.id)
     return PredictBody(upload, drawings, respond)

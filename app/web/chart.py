@@ -66,7 +66,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Chart:
+class ScoreChart:
     """Scores side by side in the order of time, each as wide as the other: nights take no room.
 
     Thresholds are SVG paths with a step where one changed; `changes` are places where another version began.

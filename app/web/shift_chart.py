@@ -16,7 +16,7 @@ WIDTH: Final = 1000
 _MOST_HOURS: Final = 48  # of a bar each; beyond, a bar is a day
 
 
-class Part(NamedTuple):
+class BarSegment(NamedTuple):
     """A piece of a bar: from x on, so wide, of WIDTH."""
 
     decision: Decision
@@ -33,7 +33,7 @@ class Bar(NamedTuple):
         total: inspections in it.
         rejected: those that were rejected.
         passed: the share that passed, None without inspections.
-        parts: the bar; as long as the busiest one where it has as many inspections.
+        segments: the bar; as long as the busiest one where it has as many inspections.
     """
 
     begin: str
@@ -41,7 +41,7 @@ class Bar(NamedTuple):
     total: int
     rejected: int
     passed: float | None
-    parts: Sequence[Part]
+    segments: Sequence[BarSegment]
 
 
 class Bars(NamedTuple):
@@ -81,12 +81,12 @@ def bars(hours: Sequence[HourCounts], span: TimeSpan, zone: tzinfo = UTC) -> Bar
 
 
 def _bar(begin_ms: int, day: str | None, counts: Counter[Decision], busiest: int) -> Bar:
-    parts, x = [], 0.0
+    segments, x = [], 0.0
     for decision in DECISIONS:
         width = round(WIDTH * counts[decision] / busiest, 1)
         if width:
-            parts.append(Part(decision, round(x, 1), width))
+            segments.append(BarSegment(decision, round(x, 1), width))
         x += width
     total = counts.total()
     passed = counts["PASS"] / total if total else None
-    return Bar(clock.iso(begin_ms), day, total, counts["REJECT"], passed, parts)
+    return Bar(clock.iso(begin_ms), day, total, counts["REJECT"], passed, segments)

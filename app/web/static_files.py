@@ -14,7 +14,7 @@ _MEDIA_TYPES: Final = {
 }
 
 
-class File(NamedTuple):
+class StaticFile(NamedTuple):
     """A file and its media type."""
 
     content: bytes
@@ -30,7 +30,7 @@ class StaticFiles(NamedTuple):
             ever and still never mixes those of two versions: modules import each other by relative names.
     """
 
-    files: dict[str, File]
+    files: dict[str, StaticFile]
     build: str
 
     def address(self, name: str) -> str:
@@ -44,6 +44,6 @@ class StaticFiles(NamedTuple):
 def static_files() -> StaticFiles:
     """Read all files, once."""
     paths = sorted(path for folder in _FOLDERS for path in folder.iterdir() if path.suffix in _MEDIA_TYPES)
-    files = {path.name: File(path.read_bytes(), _MEDIA_TYPES[path.suffix]) for path in paths}
+    files = {path.name: StaticFile(path.read_bytes(), _MEDIA_TYPES[path.suffix]) for path in paths}
     digest = hashlib.sha256(repr(files).encode())
     return StaticFiles(files, digest.hexdigest()[:16])

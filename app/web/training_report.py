@@ -17,7 +17,7 @@ _MOST_FINDINGS: Final = 100  # that are shown
 _MOST_SETTINGS: Final = 20_000  # characters that are shown
 
 
-class Finding(BaseModel):
+class CheckFinding(BaseModel):
     """A finding of the check of training images."""
 
     severity: str
@@ -26,7 +26,7 @@ class Finding(BaseModel):
 
 
 class _Check(BaseModel):
-    findings: list[Finding]
+    findings: list[CheckFinding]
 
 
 _Scales = Annotated[list[FiniteFloat], Field(min_length=1)]
@@ -53,7 +53,7 @@ class TrainingReport(NamedTuple):
     """Parts of a version's training report; None for those that are absent or unreadable."""
 
     loss: Loss | None = None
-    findings: list[Finding] | None = None
+    findings: list[CheckFinding] | None = None
     settings: str | None = None
     page: str | None = None
 
@@ -85,7 +85,7 @@ def _text(folder: Path, manifest: Manifest, name: str) -> str:
         return ""
 
 
-def _findings(text: str) -> list[Finding] | None:
+def _findings(text: str) -> list[CheckFinding] | None:
     try:
         return _Check.model_validate_json(text).findings[:_MOST_FINDINGS]
     except ValidationError:

@@ -83,4 +83,4 @@ def test_recalibration_prints_what_the_guide_quotes(tiny_bundle_store: Path, tmp
     options = ["--station", "line-3", "--reason", "new lamp", "--device", "cpu", "--threads", "1"]
     places: list[str | Path] = ["--models", tmp_path / "models", "--images", tmp_path / "good"]
     output = printed("calibrate", "--category", "tiny", *places, *options)
-    assert_quoted(quoted("set-thresholds.md", "calibrated by"), output)
+    assert_quoted(quoted("set-thresholds.md", "calibrated with"), output)

@@ -20,8 +20,8 @@ from ..connection import AddressError
 from ..errors import AccessError, FlowGaugeError, NotFoundError
 from ..sync import Client
 from .folder import PATTERNS, printable
-from .job import Job
-from .outcome import Outcome
+from .job import WatchJob
+from .outcome import ImageOutcome
 from .watcher import Watcher
 
 # Of the client: the watcher retries by itself, and can be stopped meanwhile.
@@ -90,7 +90,7 @@ def watch(
         told = "has a slash, and patterns are of names: to look in one folder, watch FOLDER/sub"
         _require("/" not in one and os.sep not in one, f"{one!r} {told}", "--pattern")
     expression, patterns = _expression(part), tuple(pattern or PATTERNS)
-    job = Job(folder, category, station, expression, move_to, patterns, settle, overlay)
+    job = WatchJob(folder, category, station, expression, move_to, patterns, settle, overlay)
     try:
         client = Client(url, key, ca=ca, patience=_PATIENCE_SECONDS)
     except AddressError as error:
@@ -143,14 +143,14 @@ def _say(reason: str) -> None:
     typer.secho(f"waiting: {reason}", fg="yellow", err=True)
 
 
-def _printer(as_json: bool, *, has_part: bool) -> Callable[[Outcome], None]:
+def _printer(as_json: bool, *, has_part: bool) -> Callable[[ImageOutcome], None]:
     """Make a function that prints a line per image, and warns once of an image without a part."""
     # A file's name may have letters that the output's encoding does not have.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     warns = has_part
 
-    def report(outcome: Outcome) -> None:
+    def report(outcome: ImageOutcome) -> None:
         nonlocal warns
         name, result = printable(outcome.file.name), outcome.result
         if warns and isinstance(result, Inspection) and result.part_id is None:

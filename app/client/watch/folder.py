@@ -37,7 +37,7 @@ class Stamp(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
+class CompleteFile:
     """A file that has not changed for a while.
 
     Attributes:
@@ -96,7 +96,7 @@ class Folder:
         self._since: dict[str, tuple[Stamp, float]] = {}
         self.closed: dict[str, OSError] = {}
 
-    def look(self) -> tuple[list[Found], int]:
+    def look(self) -> tuple[list[CompleteFile], int]:
         """Return the complete images, oldest first, and the number of incomplete ones.
 
         Raises:
@@ -111,7 +111,7 @@ class Folder:
             since = since if seen == stamp else now
             self._since[name] = stamp, since
             if now - since >= (self._settle if stamp.size else UNDECODED_TIMES * self._settle):
-                found.append(Found(name, path, stamp, now - since))
+                found.append(CompleteFile(name, path, stamp, now - since))
             else:
                 unsettled += 1
         found.sort(key=lambda one: (one.stamp.modified_ns, one.name))

@@ -11,8 +11,8 @@ from typing import Final
 from ...schemas.problem import ProblemDetails
 from ..errors import FlowGaugeError, ProblemError
 from ..sync import Client
-from .folder import PATTERNS, Found, printable
-from .outcome import Outcome
+from .folder import PATTERNS, CompleteFile, printable
+from .outcome import ImageOutcome
 
 _UNDECODED: Final = ("unsupported-media-type", "undecodable-image")
 # Problems of the image itself: a retry does not help.
@@ -21,16 +21,16 @@ _FINAL: Final = (*_UNDECODED, "invalid-request", "too-large", "idempotency-key-r
 _PASSING: Final = ("internal", "deadline-exceeded", "upload-stalled", "unknown-inspection", "files-lost")
 
 
-class Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
+class AllImagesWaitError(Exception):
     """No image can be inspected at present; the message says why."""
 
 
-class Later(Exception):  # noqa: N818
+class ImageWaitsError(Exception):
     """One image cannot be inspected at present, others can; the message says why."""
 
 
 @dataclass(frozen=True)
-class Job:
+class WatchJob:
     """Settings of a watcher.
 
     Attributes:
@@ -56,7 +56,7 @@ class Job:
     overlay: bool = False
     longest_pause: float = 30.0
 
-    def inspect(self, client: Client, found: Found, data: bytes, identity: str) -> Outcome:
+    def inspect(self, client: Client, found: CompleteFile, data: bytes, identity: str) -> ImageOutcome:
         """Inspect an image.
 
         Args:
@@ -66,8 +66,8 @@ class Job:
             identity: of its folder.
 
         Raises:
-            Later: try this image later.
-            Wait: no image can be inspected at present.
+            ImageWaitsError: try this image later.
+            AllImagesWaitError: no image can be inspected at present.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         part_id = self._part_id(found.name)
@@ -84,18 +84,20 @@ class Job:
             )
         except ProblemError as error:
             if error.type in _FINAL:
-                return Outcome(found, sha256, error.details)
+                return ImageOutcome(found, sha256, error.details)
             if error.type in _PASSING:
-                raise Later(f"{found.name}: {error}") from error
-            raise Wait(str(error)) from error  # the server is busy, the key is wrong, the model damaged
+                raise ImageWaitsError(f"{found.name}: {error}") from error
+            raise AllImagesWaitError(
+                str(error)
+            ) from error  # the server is busy, the key is wrong, the model damaged
         except FlowGaugeError as error:
             try:
                 client.model(self.category)
             except FlowGaugeError:  # the server is away, or something answers in its place
-                raise Wait(str(error)) from error
-            raise Later(f"{found.name}: {error}") from error
+                raise AllImagesWaitError(str(error)) from error
+            raise ImageWaitsError(f"{found.name}: {error}") from error
         overlay = base64.b64decode(inspection.inline["overlay"]) if inspection.inline else None
-        return Outcome(found, sha256, inspection, overlay)
+        return ImageOutcome(found, sha256, inspection, overlay)
 
     def _part_id(self, name: str) -> str | None:
         """Find the part's id in a file's name, then in its path: folders are often dates."""
@@ -105,6 +107,6 @@ class Job:
         return printable(match[1]) if match is not None and match[1] else None
 
 
-def may_be_half_written(outcome: Outcome) -> bool:
+def may_be_half_written(outcome: ImageOutcome) -> bool:
     """Check if an image could not be decoded: it may be incomplete."""
     return isinstance(outcome.result, ProblemDetails) and outcome.result.type in _UNDECODED

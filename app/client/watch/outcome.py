@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from ...schemas.predict import Inspection
 from ...schemas.problem import ProblemDetails
-from .folder import OVERLAY, SIDECAR, Found, printable
+from .folder import OVERLAY, SIDECAR, CompleteFile, printable
 
 FAILED: Final = "failed"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ImageOutcome:
     """Result of an image: an inspection, or the problem for which it is set aside.
 
     Attributes:
@@ -32,7 +32,7 @@ class Outcome:
         overlay: a PNG.
     """
 
-    file: Found
+    file: CompleteFile
     sha256: str
     result: Inspection | ProblemDetails
     overlay: bytes | None = None

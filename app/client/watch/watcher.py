@@ -18,10 +18,10 @@ from typing import Final
 
 from ...schemas.predict import Inspection
 from ..sync import Client
-from .folder import SIDECAR, UNDECODED_TIMES, Folder, Found, Stamp, printable
-from .job import Job, Later, Wait, may_be_half_written
+from .folder import SIDECAR, UNDECODED_TIMES, CompleteFile, Folder, Stamp, printable
+from .job import AllImagesWaitError, ImageWaitsError, WatchJob, may_be_half_written
 from .ledger import Ledger, LedgerError
-from .outcome import Outcome, file_entry
+from .outcome import ImageOutcome, file_entry
 
 # Attempts at an image before it counts as stuck.
 _MOST_ATTEMPTS: Final = 5
@@ -65,8 +65,8 @@ class Watcher:
     def __init__(
         self,
         client: Client,
-        job: Job,
-        report: Callable[[Outcome], None],
+        job: WatchJob,
+        report: Callable[[ImageOutcome], None],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,7 +100,7 @@ class Watcher:
             while not stop.wait(pause):
                 try:
                     left = self._round(stop)
-                except Wait as wait:
+                except AllImagesWaitError as wait:
                     self._say(str(wait))
                     if once:
                         return False
@@ -144,7 +144,7 @@ class Watcher:
                 left += waiting + len(found) - len(new)
                 found = taken + new
         except OSError as error:
-            raise Wait(_describe(error)) from error
+            raise AllImagesWaitError(_describe(error)) from error
         self._say_closed()
         self._attempts = {path: one for path, one in self._attempts.items() if os.path.lexists(path)}
         # New images first: each attempt at one that fails may take seconds.
@@ -154,7 +154,7 @@ class Watcher:
             left += not self._process(one)
         return left
 
-    def _take(self, found: list[Found]) -> list[Found]:
+    def _take(self, found: list[CompleteFile]) -> list[CompleteFile]:
         """Take images to be moved, and return those that were taken unchanged."""
         taken = []
         for one in found:
@@ -175,7 +175,7 @@ class Watcher:
             self._attempts.pop(str(one.path), None)
         return taken
 
-    def _process(self, found: Found) -> bool:
+    def _process(self, found: CompleteFile) -> bool:
         """Process an image, and return True if it is finished."""
         attempts = self._attempts_at(found)
         if self._clock() < attempts.again or found.quiet < attempts.needs_quiet:
@@ -194,12 +194,12 @@ class Watcher:
                 if found.quiet < attempts.needs_quiet:
                     return False
             self._finish(outcome)
-        except Later as later:
+        except ImageWaitsError as later:
             self._later(attempts, str(later))
             return False
         except OSError as error:
             if isinstance(error, LedgerError) or error.errno in _FULL:
-                raise Wait(_describe(error)) from error
+                raise AllImagesWaitError(_describe(error)) from error
             # Gone: it was renamed or overwritten.
             if not isinstance(error, FileNotFoundError) or found.path.exists():
                 self._later(attempts, f"{found.name}: {_describe(error)}")
@@ -210,7 +210,7 @@ class Watcher:
         self._report(outcome)
         return True
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: ImageOutcome) -> None:
         if self._job.move_to is None:
             outcome.write_beside(outcome.file.path)
             self._ledger.finish(outcome.file.name, outcome.file.stamp)
@@ -218,7 +218,7 @@ class Watcher:
             outcome.move(self._job.move_to)
             self._ledger.release(outcome.file.path)
 
-    def _attempts_at(self, found: Found) -> _Attempts:
+    def _attempts_at(self, found: CompleteFile) -> _Attempts:
         """Return the attempts at this state of an image."""
         attempts = self._attempts.get(str(found.path))
         if attempts is None or attempts.stamp != found.stamp:

@@ -1,14 +1,17 @@
-"""The operator's pages. They are for people and stand in no OpenAPI document."""
+"""The operator's pages. They are not part of the OpenAPI document."""
 
 from typing import Final
 
 from fastapi import APIRouter
 
-from app.routes.pages import entry, history, inspection, models, report
+from app.routes.pages import inspection, login, manual_inspection, models, report, scores, static, wall
 
 PAGES: Final[tuple[APIRouter, ...]] = (
-    entry.router,
-    history.router,
+    login.router,
+    manual_inspection.router,
+    static.router,
+    wall.router,
+    scores.router,
     inspection.router,
     models.router,
     report.router,

@@ -1,4 +1,4 @@
-"""The filter of a page: category, station and decision; links between pages carry it along."""
+"""Filter of a page by category, station and decision, carried along by links between pages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,34 +16,36 @@ _TEXT: Final[Any] = Query(max_length=MAX_TEXT, pattern=TEXT_PATTERN)
 
 
 @dataclass(frozen=True)
-class Chosen(InspectionFilter):
-    """A filter of inspections that a page shows, of those that the caller may see."""
+class PageSelection(InspectionFilter):
+    """Filter of the inspections on a page, limited to the categories of the caller."""
 
     @property
-    def trail(self) -> str:
-        """The end of an address that makes another page choose the same; empty where nothing was chosen."""
+    def query_string(self) -> str:
+        """Query string that carries the filter to another page; empty without a filter."""
         chosen = {"category": self.category, "station": self.station, "decision": self.decision}
         given = {name: value for name, value in chosen.items() if value is not None}
         return f"?{urlencode(given)}" if given else ""
 
 
-async def _chosen(
+async def _read_selection(
     caller: AnyCaller,
     category: Annotated[str | None, _TEXT] = None,
     station: Annotated[str | None, _TEXT] = None,
     decision: Annotated[str | None, Query(pattern="^(PASS|REVIEW|REJECT)?$")] = None,
-) -> Chosen:
-    # A form sends what was left open as empty text.
+) -> PageSelection:
+    # A form sends empty text for a field that is not set.
     if category:
         caller.require_category(category)
-    return Chosen(category or None, decision or None, None, station or None, categories=caller.categories)
+    return PageSelection(
+        category or None, decision or None, None, station or None, categories=caller.categories
+    )
 
 
-PageFilter = Annotated[Chosen, Depends(_chosen)]
+PageFilter = Annotated[PageSelection, Depends(_read_selection)]
 
 
-def categories(models: Path, caller: Caller, *, active: bool = False) -> list[str]:
-    """Categories of a models folder that the caller's key is for; `active`: of which a version serves."""
+def visible_categories(models: Path, caller: Caller, *, active: bool = False) -> list[str]:
+    """List the categories that the caller may see; with `active`, only those with an active version."""
     return [
         name
         for name in models_folder.categories(models)

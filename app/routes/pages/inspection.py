@@ -1,4 +1,4 @@
-"""One inspection, large: what was seen, why it was decided so, and what people say of it."""
+"""The page of one inspection: image, heatmap, decision and reviews."""
 
 import json
 from typing import Any, Final, Literal
@@ -16,7 +16,7 @@ from app.history.drawing import View
 from app.history.history import History
 from app.history.queries import InspectionFilter
 from app.routes.inspection import AnswerFile, KnownInspection
-from app.routes.pages.filter import Chosen, PageFilter
+from app.routes.pages.filter import PageFilter, PageSelection
 from app.schemas.access import Permission
 from app.schemas.review import Review
 from app.web.chart import Scale
@@ -25,14 +25,14 @@ from app.web.page import PagePart, PageRoute
 router = APIRouter(route_class=PageRoute)
 _images = APIRouter()
 
-_AMONG: Final = 100  # scores of inspections before it, among which its own is shown
+_EARLIER_SCORES: Final = 100  # shown on the scale beside the inspection's own score
 Name = Literal["thumbnail", "picture", "heatmap", "overlay"]
-_LARGE: Final = 1280  # pixels
+_MAX_SIDE: Final = 1280  # pixels
 _VIEWS: Final[dict[Name, tuple[View, int]]] = {
     "thumbnail": ("overlay", 360),
-    "picture": ("picture", _LARGE),
-    "heatmap": ("heatmap", _LARGE),
-    "overlay": ("overlay", _LARGE),
+    "picture": ("picture", _MAX_SIDE),
+    "heatmap": ("heatmap", _MAX_SIDE),
+    "overlay": ("overlay", _MAX_SIDE),
 }
 
 
@@ -44,36 +44,36 @@ async def show_inspection(
     answer = json.loads(row.answer)
     threshold = answer["threshold"]
     before: list[ScorePoint] = []
-    beside = AdjacentInspections(None, None)
-    said: list[Review] = []
+    adjacent = AdjacentInspections(None, None)
+    shown_reviews: list[Review] = []
     if page.may(Permission.HISTORY):
-        before, beside, said = await run_in_threadpool(_around, history, row, chosen)
+        before, adjacent, shown_reviews = await run_in_threadpool(_load_context, history, row, chosen)
     return page.render(
         "inspection.html",
         row=row,
         answer=answer,
-        trail=chosen.trail,
-        beside=beside,
-        reviews=said,
+        query=chosen.query_string,
+        adjacent=adjacent,
+        reviews=shown_reviews,
         scale=Scale.of(row.score, threshold["reject"], threshold["review"], before),
         p_words=page.say.p_value(row.p_value, threshold["n_calibration"]),
     )
 
 
-def _around(
-    history: History, row: Row[Any], chosen: Chosen
+def _load_context(
+    history: History, row: Row[Any], chosen: PageSelection
 ) -> tuple[list[ScorePoint], AdjacentInspections, list[Review]]:
-    alike = InspectionFilter(category=row.category, station=row.station)
+    same_station = InspectionFilter(category=row.category, station=row.station)
     with history.database.read() as connection:
-        before = browsing.load_scores(connection, alike, _AMONG, row.id)
-        beside = browsing.find_adjacent(connection, chosen, row.id)
-    of_version = [one for one in before if one.version == row.version and one.id != row.id]
-    return of_version, beside, reviews.list_reviews(history.database, row.id)
+        before = browsing.load_scores(connection, same_station, _EARLIER_SCORES, row.id)
+        adjacent = browsing.find_adjacent(connection, chosen, row.id)
+    same_version = [score for score in before if score.version == row.version and score.id != row.id]
+    return same_version, adjacent, reviews.list_reviews(history.database, row.id)
 
 
 @_images.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)
 async def get_view(name: Name, answer: AnswerFile) -> Response:
-    """Draw a JPEG no larger than a screen. The API has the same in full."""
+    """Return a JPEG at screen size. The API returns the same view at full size."""
     return await answer(*_VIEWS[name])
 
 

@@ -1,4 +1,4 @@
-"""What models there are, one category with its thresholds and its region of interest, one version."""
+"""Pages of the models: the list, one category, one version."""
 
 import asyncio
 from contextlib import suppress
@@ -20,7 +20,7 @@ from app.registry.catalogue import require_readable
 from app.registry.loaded_models import LoadedModels
 from app.registry.store import ModelStore
 from app.routes import calibrations, models
-from app.routes.pages.filter import categories
+from app.routes.pages.filter import visible_categories
 from app.schemas.access import Permission
 from app.schemas.tuning import CalibrationInForce
 from app.web.page import PagePart, PageRoute
@@ -31,13 +31,13 @@ from flows.fastflow.detector import Detector
 
 router = APIRouter(route_class=PageRoute)
 
-# What a review band may be set to, besides none and what the version was made with.
-BANDS: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
+# Choices of the review rate, besides none and the version's own rate.
+REVIEW_RATES: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
 
 
 @dataclass(frozen=True)
-class Serving:
-    """What the active version decides by; `trouble` says why nothing is known of it."""
+class ServingModel:
+    """Calibrations, rates and regions of the serving version; `trouble` says why they are unknown."""
 
     calibrations: list[CalibrationInForce]
     review_fpr: float | None = None
@@ -55,12 +55,12 @@ async def show_models(
     drift: DriftDep,
 ) -> Response:
     """List the categories."""
-    watched = drift if page.may(Permission.HISTORY) else None
+    shown_drift = drift if page.may(Permission.HISTORY) else None
 
     def read() -> list[dict[str, Any]]:
         require_readable(settings.models)
-        names = categories(settings.models, caller)
-        return [_row(settings.models, name, loaded_models, watched) for name in names]
+        names = visible_categories(settings.models, caller)
+        return [_row(settings.models, name, loaded_models, shown_drift) for name in names]
 
     return page.render("models.html", rows=await asyncio.to_thread(read))
 
@@ -76,19 +76,19 @@ async def show_model(
     drift: DriftDep,
     history: HistoryDep,
 ) -> Response:
-    """Show a category: what serves, where its thresholds stand, what counts, and its versions."""
+    """Show a category: the serving version, thresholds, regions of interest and all versions."""
     loaded = models.loaded_versions(loaded_models, category)
-    model = await asyncio.to_thread(models.told, settings.models, category, loaded)
+    model = await asyncio.to_thread(models.describe_category, settings.models, category, loaded)
     try:
         detector = await loaded_models.get(category)
-        serving = await asyncio.to_thread(_serving, store, detector)
+        serving = await asyncio.to_thread(_describe_serving, store, detector)
     except Problem as problem:
-        serving = Serving([], trouble=problem.detail)
+        serving = ServingModel([], trouble=problem.detail)
     windows: list[DriftState] = []
-    stations = {one.station for one in serving.calibrations if one.station}
+    stations = {calibration.station for calibration in serving.calibrations if calibration.station}
     if page.may(Permission.HISTORY):
         windows = await asyncio.to_thread(drift.windows, category)
-        stations.update(await asyncio.to_thread(_stations, history.database, category))
+        stations.update(await asyncio.to_thread(_list_stations, history.database, category))
     in_place = loaded_models.serving_version(category)
     return page.render(
         "model.html",
@@ -101,7 +101,7 @@ async def show_model(
         serving=serving,
         drift=windows,
         stations=sorted(stations),
-        bands=BANDS,
+        bands=REVIEW_RATES,
         passed=data({"category": category, "maxBytes": settings.max_bytes}),
     )
 
@@ -117,13 +117,13 @@ async def show_version(
 ) -> Response:
     """Show how a version was trained."""
     loaded = models.loaded_versions(loaded_models, category)
-    found = await asyncio.to_thread(models.told_version, settings.models, category, version, loaded)
+    described = await asyncio.to_thread(models.describe_version, settings.models, category, version, loaded)
     report = await asyncio.to_thread(training_report, settings.models / category / version)
-    refusal = loaded_models.refusal(category, version) if found.active else None
+    refusal = loaded_models.refusal(category, version) if described.active else None
     return page.render(
         "version.html",
         category=category,
-        version=found,
+        version=described,
         report=report,
         refusal=refusal,
         in_place=loaded_models.serving_version(category),
@@ -133,16 +133,16 @@ async def show_version(
 def _row(
     folder: Path, category: str, loaded_models: LoadedModels, drift: DriftMonitor | None
 ) -> dict[str, Any]:
-    """A category in the list.
+    """Build a row of the list of categories.
 
-    `named` is what is said to be active, and need not be there, or was refused, as `refusal` says; `serving`
-    may then serve in its place. Drift is told where it may be seen.
+    `named` is the version that is recorded as active. It may be missing, or refused for the reason in
+    `refusal`; then the version `serving` may serve in its place.
     """
     named = models_folder.active_version(folder, category)
     active = None
     if named is not None:
-        with suppress(Problem):  # its directory is gone, and the file that names it is not
-            active = models.told_version(folder, category, named, ())
+        with suppress(Problem):  # the version's directory is missing
+            active = models.describe_version(folder, category, named, ())
     return {
         "category": category,
         "versions": len(models_folder.versions(folder, category)),
@@ -154,18 +154,18 @@ def _row(
     }
 
 
-def _serving(store: ModelStore, detector: Detector) -> Serving:
+def _describe_serving(store: ModelStore, detector: Detector) -> ServingModel:
     category = detector.manifest.category
     settings = store.settings(category)
     regions = [None] if settings.region else []
-    return Serving(
-        calibrations.all_told(store, detector),
+    return ServingModel(
+        calibrations.describe_calibrations(store, detector),
         model_settings.resolve_review_fpr(store.calibrations.get(detector), settings),
         detector.calibrator.review_fpr,
         (*regions, *settings.stations),
     )
 
 
-def _stations(database: Database, category: str) -> list[str]:
+def _list_stations(database: Database, category: str) -> list[str]:
     with database.read() as connection:
         return browsing.list_stations(connection, [category])

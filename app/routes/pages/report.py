@@ -1,4 +1,4 @@
-"""The report on a shift, made to be printed."""
+"""The printable shift report."""
 
 import re
 from datetime import datetime
@@ -22,10 +22,12 @@ from app.web.shift_chart import bars
 
 router = APIRouter(route_class=PageRoute)
 
-# The actor of the audit log is a key's id and its name; people know the name.
+# The audit log names an actor by the key's id and name. The page shows the name alone.
 _KEY_ID: Final = re.compile(r"[0-9a-f]{16} ")
 
-Zone = Annotated[str, Query(alias="tz", max_length=64, description="Whose days the bars are, by IANA.")]
+Zone = Annotated[
+    str, Query(alias="tz", max_length=64, description="IANA time zone of the days in the chart.")
+]
 
 
 @router.get("/report", response_class=Response)
@@ -34,39 +36,39 @@ async def show_report(
     page: PagePart,
     history: HistoryDep,
     drift: DriftDep,
-    asked: ShiftSpan,
+    span: ShiftSpan,
     station: OfStation = None,
     zone: Zone = "UTC",
 ) -> Response:
-    """Show what was inspected in a shift, and what was changed."""
-    days_of = _zone(zone)
+    """Show the inspections and the changes of a shift."""
+    time_zone = _parse_zone(zone)
 
     def read() -> tuple[ShiftReport, list[str]]:
-        # A form sends what was left open as empty text.
-        report = shift_report(history.database, drift, asked, caller.categories, station or None)
+        # A form sends empty text for a field that is not set.
+        report = shift_report(history.database, drift, span, caller.categories, station or None)
         with history.database.read() as connection:
             return report, browsing.list_stations(connection, caller.categories)
 
-    # Not among the threads that predictions look up their idempotency keys in: this may take a while.
+    # The query may be slow: it must not occupy the threads in which predictions look up idempotency keys.
     report, stations = await run_in_threadpool(read)
-    # Bars begin with what there is: an hour that retention has deleted is not one without parts.
+    # The chart begins with the first stored hour: hours that retention has deleted are not empty hours.
     begin_ms = clock.from_datetime(datetime.fromisoformat(report.from_))
-    shown = TimeSpan(min(begin_ms, asked.to_ms), asked.to_ms)
+    shown = TimeSpan(min(begin_ms, span.to_ms), span.to_ms)
     return page.render(
         "report.html",
         report=report,
-        begin=clock.iso(asked.from_ms),
-        end=clock.iso(asked.to_ms),
-        cut=report.from_ != clock.iso(asked.from_ms),
-        charts={one.category: bars(one.hours, shown, days_of) for one in report.categories},
-        zone=days_of.key,
+        begin=clock.iso(span.from_ms),
+        end=clock.iso(span.to_ms),
+        cut=report.from_ != clock.iso(span.from_ms),
+        charts={one.category: bars(one.hours, shown, time_zone) for one in report.categories},
+        zone=time_zone.key,
         stations=stations,
         who=lambda actor: _KEY_ID.sub("", actor, count=1),
     )
 
 
-def _zone(name: str) -> ZoneInfo:
+def _parse_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        return ZoneInfo("UTC")  # a browser may know zones that this machine does not, and some name none
+        return ZoneInfo("UTC")  # the browser sent no zone, or one that this machine does not know

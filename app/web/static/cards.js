@@ -49,7 +49,7 @@ export class Cards {
     const field = (name) => card.querySelector(`[data-field="${name}"]`);
     card.dataset.id = one.id;
     card.classList.add(one.decision, "new");
-    card.querySelector("a").href = `/inspections/${one.id}${this.list.dataset.trail}`;
+    card.querySelector("a").href = `/inspections/${one.id}${this.list.dataset.query}`;
     field("symbol").textContent = SYMBOLS[one.decision];
     field("decision").textContent = t(`decision.${one.decision}`);
     field("category").textContent = one.category;

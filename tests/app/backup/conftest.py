@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.backup.create import create
+from app.backup.create import create_snapshot
 from app.backup.folder import BackupFolder
-from app.backup.restore import restore
+from app.backup.restore import restore_snapshot
 from app.main import create_app
 from app.settings import Settings
 from tests.app.support.calibrations import post_calibration
@@ -31,11 +31,11 @@ class Plant:
 
     def create(self) -> str:
         """Take a snapshot; its name."""
-        return create(self.settings, self.folder)[0]
+        return create_snapshot(self.settings, self.folder)[0]
 
     def restore(self, name: str) -> bool:
         """Restore a snapshot into the empty place; whether the models came back."""
-        return restore(self.empty, self.folder, name)
+        return restore_snapshot(self.empty, self.folder, name)
 
 
 def inspect(client: TestClient, images: list[bytes]) -> list[dict[str, Any]]:

@@ -17,9 +17,9 @@ from starlette.testclient import TestClient
 from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
 from app.auth.keys import KeyStore
-from app.backup.create import create
-from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, Line
-from app.backup.restore import restore
+from app.backup.create import create_snapshot
+from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, ManifestLine
+from app.backup.restore import restore_snapshot
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history import identity
@@ -107,18 +107,18 @@ def test_history_in_postgresql_is_restored_into_postgresql(
         live = plant.settings.model_copy(update={"database": url, "history": tmp_path / "live"})
         with TestClient(create_app(live)) as client:
             [answer] = inspect(client, tiny_images["good"][:1])
-            name, _ = create(live, plant.folder)
+            name, _ = create_snapshot(live, plant.folder)
         assert plant.folder.verify(name) == []
-        restore(plant.empty.model_copy(update={"database": second}), plant.folder, name)
+        restore_snapshot(plant.empty.model_copy(update={"database": second}), plant.folder, name)
         with TestClient(create_app(plant.empty.model_copy(update={"database": second}))) as client:
             assert client.get(answer["links"]["map"]).status_code == 200
             [entry] = client.get("/v1/audit?action=backup.restore").json()["entries"]
             assert entry["outcome"] == "done"
         elsewhere = place(tmp_path / "elsewhere").model_copy(update={"database": second})
         with pytest.raises(BackupError, match="not empty"):
-            restore(elsewhere, plant.folder, name)
-    with pytest.raises(BackupError, match="a history in postgresql"):
-        restore(place(tmp_path / "sqlite"), plant.folder, name)
+            restore_snapshot(elsewhere, plant.folder, name)
+    with pytest.raises(BackupError, match="holds a postgresql database"):
+        restore_snapshot(place(tmp_path / "sqlite"), plant.folder, name)
 
 
 def test_snapshot_taken_under_load_has_all_that_was_answered(
@@ -142,7 +142,7 @@ def test_snapshot_taken_under_load_has_all_that_was_answered(
         working = [asyncio.create_task(work()) for _ in range(4)]
         await until(lambda: len(answered) > 20)
         before = answered[:]
-        name, _ = await asyncio.to_thread(create, settings, folder)
+        name, _ = await asyncio.to_thread(create_snapshot, settings, folder)
         done = True
         await asyncio.gather(*working)
         await history.close()
@@ -151,7 +151,7 @@ def test_snapshot_taken_under_load_has_all_that_was_answered(
     name, before = asyncio.run(scenario())
     assert folder.verify(name) == []
     restored = place(tmp_path / "new")
-    restore(restored, folder, name)
+    restore_snapshot(restored, folder, name)
     kept = kept_after_start(restored)
     assert set(before) <= set(kept)
     pictures = InspectionFiles(restored.history)
@@ -178,7 +178,7 @@ def test_snapshot_has_the_journal_and_later_records_can_be_added(
             return added
 
     new, folder = place(tmp_path / "new"), Filing(tmp_path / "backup")
-    restore(new, folder, create(old, folder)[0])
+    restore_snapshot(new, folder, create_snapshot(old, folder)[0])
     assert kept_after_start(new) == [first.row["id"]]
     (new.history / "journal" / waiting.name).write_bytes(second.record().encode())
     assert kept_after_start(new) == sorted([first.row["id"], second.row["id"]])
@@ -202,14 +202,14 @@ def test_keys_are_restored_and_sessions_and_identity_are_not(plant: Plant) -> No
 
 
 def test_next_snapshot_copies_only_what_is_new(plant: Plant, tiny_images: dict[str, list[bytes]]) -> None:
-    first, first_copied = create(plant.settings, plant.folder)
+    first, first_copied = create_snapshot(plant.settings, plant.folder)
     with TestClient(create_app(plant.settings)) as client:
         inspect(client, [tiny_images["defect"][5]])
     known = {line for line in plant.folder.lines(first) if re.match("history/(maps|pictures)/", line.path)}
     # Images and maps never change: those that are known are not read again.
     for line in known:
         (plant.settings.history / line.path.removeprefix("history/")).write_bytes(b"damaged meanwhile")
-    second, copied = create(plant.settings, plant.folder)
+    second, copied = create_snapshot(plant.settings, plant.folder)
     assert plant.folder.names() == [first, second]
     assert copied < first_copied
     new = set(plant.folder.lines(second)) - set(plant.folder.lines(first))
@@ -246,7 +246,7 @@ def test_version_that_is_deleted_meanwhile_is_left_out(plant: Plant) -> None:
     tiny = plant.settings.models / "tiny"
     active = tiny / (tiny / "active").read_text().split()[0]
     deleted = shutil.copytree(active, tiny / "deleted")
-    plant.restore(create(plant.settings, Deleting(plant.folder.path))[0])
+    plant.restore(create_snapshot(plant.settings, Deleting(plant.folder.path))[0])
     assert (plant.empty.models / "tiny" / active.name / "manifest.json").exists()
     assert not (plant.empty.models / "tiny" / "deleted").exists()
 
@@ -299,7 +299,7 @@ class TestDamage:
         manifest.write_text(re.sub("  history/pictures/.*", f"  {file}", manifest.read_text(), count=1))
         snapshot = (folder / SNAPSHOT).read_text()
         (folder / SNAPSHOT).write_text(snapshot.replace(before, file_hashes([manifest])[0]))
-        with pytest.raises(BackupError, match="no file of a snapshot"):
+        with pytest.raises(BackupError, match="no valid path"):
             plant.restore(name)
 
     def test_damaged_manifest_is_told_and_keeps_objects_from_being_deleted(self, plant: Plant) -> None:
@@ -311,7 +311,7 @@ class TestDamage:
             lambda: plant.restore(names[1]),
             lambda: plant.folder.prune(2, names[2]),
         ):
-            with pytest.raises(BackupError, match="is not as it was written"):
+            with pytest.raises(BackupError, match="was changed"):
                 action()
         assert plant.folder.names() == names
         assert plant.folder.verify(names[0]) == []
@@ -334,7 +334,7 @@ class TestDamage:
         lines = iter(range(extracted)) if extracted is not None else itertools.count()
 
         class Killed(BackupFolder):
-            def extract(self, line: Line, target: Path) -> None:
+            def extract(self, line: ManifestLine, target: Path) -> None:
                 super().extract(line, target)
                 if next(lines, None) is None:
                     target.write_bytes(b"half")
@@ -344,7 +344,7 @@ class TestDamage:
         with monkeypatch.context() as patch:
             patch.setattr(os, "sync", kill)
             with pytest.raises(KeyboardInterrupt):
-                restore(plant.empty, Killed(plant.folder.path), name)
+                restore_snapshot(plant.empty, Killed(plant.folder.path), name)
         assert not (plant.empty.history / "history.sqlite").exists()
         assert plant.restore(name) == (extracted is not None)
         expect_same_service(plant, plant.empty)
@@ -368,7 +368,7 @@ class TestDamage:
 class TestRefusals:
     def test_folder_inside_the_history(self, plant: Plant) -> None:
         with pytest.raises(BackupError, match="lost with it"):
-            create(plant.settings, BackupFolder(plant.settings.history / "backup"))
+            create_snapshot(plant.settings, BackupFolder(plant.settings.history / "backup"))
 
     def test_two_at_a_time(self, plant: Plant) -> None:
         plant.create()
@@ -383,7 +383,7 @@ class TestRefusals:
             (plant.empty.model_copy(update={"database": plant.settings.database_url}), "the database"),
         ):
             with pytest.raises(BackupError, match=f"{said} .* is not empty"):
-                restore(settings, plant.folder, name)
+                restore_snapshot(settings, plant.folder, name)
         assert len(kept_after_start(plant.settings)) == 5
 
     def test_history_of_a_running_server(self, plant: Plant) -> None:

@@ -10,15 +10,15 @@ import uvicorn
 
 from app.client import (
     Client,
-    Event,
-    Gap,
+    GapEvent,
     InspectionEvent,
-    Position,
+    PositionEvent,
     RefusedError,
     ReviewEvent,
+    ServerSentEvent,
     UnreachableError,
 )
-from app.client.events import EventFilter, EventStream
+from app.client.events import EventQuery, EventReader
 from app.main import create_app
 from app.settings import Settings
 from tests.app.client.conftest import Clock
@@ -31,8 +31,8 @@ _POSITION = b"id: P1\nevent: position\ndata: {}\n\n"
 _GAP = 'id: P2\nevent: gap\ndata: {"detail": "zu sp\u00e4t\u2028"}\n\n'.encode()
 
 
-def stream_of(wanted: EventFilter, clock: Clock | None = None) -> EventStream:
-    return EventStream(wanted, patience=10, timeout=60, clock=clock or Clock())
+def stream_of(wanted: EventQuery, clock: Clock | None = None) -> EventReader:
+    return EventReader(wanted, patience=10, timeout=60, clock=clock or Clock())
 
 
 def test_events_are_parsed_from_any_chunks() -> None:
@@ -41,14 +41,14 @@ def test_events_are_parsed_from_any_chunks() -> None:
         stream = stream_of({})
         pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
         events = [event for piece in pieces for event in stream.feed(piece)]
-        assert [(event.id, event.data) for event in events] == [("P2", Gap(detail="zu sp\u00e4t\u2028"))]
+        assert [(event.id, event.data) for event in events] == [("P2", GapEvent(detail="zu sp\u00e4t\u2028"))]
         assert stream.pause() == 2
         assert stream.request()["headers"]["Last-Event-ID"] == "P3"
 
 
 def test_positions_are_filtered_in_the_client() -> None:
     stream = stream_of({"positions": True, "station": "line-3"})
-    assert [(event.id, event.data) for event in stream.feed(_POSITION)] == [("P1", Position())]
+    assert [(event.id, event.data) for event in stream.feed(_POSITION)] == [("P1", PositionEvent())]
     assert stream.request()["params"] == {"station": "line-3"}
 
 
@@ -133,7 +133,7 @@ def test_what_happens_is_heard(ask: Callable[..., Any], url: str, tiny_images: I
 def test_reader_without_an_event_misses_none(ask: Callable[..., Any], url: str, tiny_images: Images) -> None:
     station = f"rare-{ask.__name__}"
     [first] = ask(url, "events", station=station, positions=True, first=1)
-    assert isinstance(first.data, Position)
+    assert isinstance(first.data, PositionEvent)
     made = ask(url, "inspect", "tiny", tiny_images["good"][0], station=station)
     [heard] = ask(url, "events", station=station, after=first.id, first=1)
     assert heard.data.inspection_id == made.inspection_id
@@ -150,7 +150,7 @@ def test_restarted_server_loses_no_event(
     tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images
 ) -> None:
     settings = Settings(models=tiny_bundle_store, history=tmp_path / "restarted")
-    heard: list[Event] = []
+    heard: list[ServerSentEvent] = []
 
     def listen(url: str) -> None:
         with Client(url) as client:

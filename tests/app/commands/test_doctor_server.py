@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from typer.testing import CliRunner
 
 import flowgauge
-from app.commands.doctor_server import examine_server
+from app.commands.doctor_server import check_server
 from app.main import create_app
 from app.schemas.access import Role
 from app.settings import Settings
@@ -25,7 +25,7 @@ Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
 def findings(url: str, key: str | None = None, ca: Path | None = None) -> dict[str, tuple[str, str]]:
     """State and words of every check, by name."""
-    return {check.name: (check.state, check.said) for check in examine_server(url, key, ca)}
+    return {check.name: (check.state, check.said) for check in check_server(url, key, ca)}
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_server_without_keys_is_noted(settings: Settings, serve_http: Serve) -
         found = findings(url)
     assert found["key"] == (
         "note",
-        "the server has no keys: whoever reaches it may do everything; see flowgauge keys create",
+        "the server has no keys: everybody who reaches it may do everything; see flowgauge keys create",
     )
     assert found["model tiny"][0] == "ok"
 
@@ -89,7 +89,7 @@ def test_a_wrong_key_is_a_problem(guarded: tuple[str, str, str]) -> None:
 def test_a_key_that_may_not_predict(guarded: tuple[str, str, str]) -> None:
     url, _, viewer = guarded
     found = findings(url, viewer)
-    assert found["key"][1].endswith("role viewer, for tiny alone")
+    assert found["key"][1].endswith("role viewer, only for tiny")
     assert found["model tiny"][0] == "note"
     assert "not tried" in found["model tiny"][1]
 
@@ -107,7 +107,7 @@ def test_nobody_listens() -> None:
         port = taken.getsockname()[1]
     found = findings(f"http://127.0.0.1:{port}")
     assert list(found) == ["service"]
-    assert "does the server run" in found["service"][1]
+    assert "that the server runs" in found["service"][1]
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1"])

@@ -241,7 +241,7 @@ def test_overlay_that_cannot_be_written_ends_it_after_what_was_found(
         (["parts", "--models", "absent"], "tiny"),
         (["parts", "--station", "line-3\r"], "--station"),
         (["parts", "--precision", "int8"], "--precision"),
-        (["parts", "--no-store"], "here nothing is kept"),
+        (["parts", "--no-store"], "without a server nothing is stored"),
         (["parts", "--url", "ftp://localhost"], "--url"),
         (["parts", "--url", "https://127.0.0.1:1", "--ca", "none.pem"], "none.pem"),
         (["parts", "--url", "{url}", "--category", "bottel"], "bottel"),
@@ -301,7 +301,7 @@ def test_rest_is_not_tried_when_none_would_be_inspected(
     network.refuse(refusal, lambda method, _: method == "POST" and len(network.posted) == 2)
     result = run(folder, "--url", url)
     assert (result.exit_code, network.refused) == (1, tried - 2)
-    assert ("3 more were not tried, as none would be inspected now" in result.stderr) is (tried == 3)
+    assert ("3 images were skipped: the server cannot inspect them now" in result.stderr) is (tried == 3)
     assert f"{tried - 2} of 6 not inspected" in result.stderr
     assert "2 inspected" in result.stdout
 

@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from app.errors.problems import Problem
 from app.main import create_app
-from app.open_inference import outgoing
-from app.open_inference.outgoing import LENGTH
+from app.open_inference import response_body
+from app.open_inference.response_body import LENGTH
 from app.scheduling.admission import Reservation
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
@@ -206,15 +206,15 @@ def test_errors_are_in_the_protocols_form(
 
 def encode_maps(*sides: int, as_bytes: bool) -> int:
     """Encode square maps. Returns the length of the answer."""
-    output = outgoing.Output("FP32", [-1, -1, -1], lambda answer: answer.files)
+    output = response_body.Output("FP32", [-1, -1, -1], lambda answer: answer.files)
     model = SimpleNamespace(category="tiny", version="v0")
     answers: list[Any] = [
         SimpleNamespace(inspection=SimpleNamespace(model=model), files=np.zeros((side, side), np.float32))
         for side in sides
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outgoing, "OUTPUTS", {"map": output})
-        return len(outgoing.respond(answers, {"map": as_bytes}, None).body)
+        patch.setattr(response_body, "OUTPUTS", {"map": output})
+        return len(response_body.respond(answers, {"map": as_bytes}, None).body)
 
 
 def test_maps_that_make_no_tensor_or_too_much_json_are_refused() -> None:

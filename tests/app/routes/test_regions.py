@@ -152,7 +152,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("station", [None, "3"])
     def test_what_is_not_set_cannot_be_deleted(self, steady: TestClient, station: str | None) -> None:
-        whose = "stations without one" if station is None else "station '3'"
+        whose = "stations without their own" if station is None else "station '3'"
         assert whose in refusal_detail(delete(steady, station), 404, "not-found")
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from app.history.browsing import ScorePoint
-from app.web.chart import HEIGHT, SCALE_WIDTH, WIDTH, Axis, Chart, Scale
+from app.web.chart import HEIGHT, SCALE_WIDTH, WIDTH, Axis, Scale, ScoreChart
 
 
 def scored(score: float, reject: float = 3.0, review: float | None = None, version: str = "v1") -> ScorePoint:
@@ -31,12 +31,12 @@ def test_ticks_are_round(low: float, high: float, ticks: list[float], digits: in
 
 
 def test_there_is_no_chart_of_nothing() -> None:
-    assert Chart.of([]) is None
+    assert ScoreChart.of([]) is None
 
 
 def test_everything_is_within_the_drawing() -> None:
     values = [1.0, 2.0, 50.0, -3.0]
-    chart = Chart.of([scored(value, reject=9.0, review=8.0) for value in values])
+    chart = ScoreChart.of([scored(value, reject=9.0, review=8.0) for value in values])
     assert chart is not None
     assert all(0 < point.x < WIDTH and 0 < point.y < HEIGHT for point in chart.points)
     assert [point.x for point in chart.points] == sorted(point.x for point in chart.points)
@@ -44,14 +44,14 @@ def test_everything_is_within_the_drawing() -> None:
 
 
 def test_one_inspection_exactly_on_its_threshold_is_a_chart() -> None:
-    chart = Chart.of([scored(3.0)])
+    chart = ScoreChart.of([scored(3.0)])
     assert chart is not None
     assert chart.points[0].y == chart.y.at(3.0)
 
 
 def test_a_threshold_is_a_line_that_steps_and_leaves_gaps() -> None:
     reviews = [None, 1.0, 1.0, 2.0, None, 2.0]
-    chart = Chart.of([scored(0.0, review=review) for review in reviews])
+    chart = ScoreChart.of([scored(0.0, review=review) for review in reviews])
     assert chart is not None
     x, y = chart.x, chart.y
     first = f"M{x.at(0.5)} {y.at(1)}H{x.at(2.5)}L{x.at(2.5)} {y.at(2)}H{x.at(3.5)}"
@@ -60,7 +60,7 @@ def test_a_threshold_is_a_line_that_steps_and_leaves_gaps() -> None:
 
 
 def test_says_where_a_version_begins() -> None:
-    chart = Chart.of([scored(0.0, version=version) for version in ("v1", "v1", "v2", "v1")])
+    chart = ScoreChart.of([scored(0.0, version=version) for version in ("v1", "v1", "v2", "v1")])
     assert chart is not None
     assert [point.x for point in chart.changes] == [chart.x.at(2), chart.x.at(3)]
 

@@ -24,13 +24,13 @@ def test_every_hour_has_a_bar_as_long_as_its_share_of_the_busiest() -> None:
     assert {one.day for one in made.bars} == {None}
     first, quiet, last = made.bars
     assert (first.begin, first.total, first.rejected, first.passed) == (clock.iso(BEGIN), 8, 1, 0.75)
-    assert [(one.decision, one.x, one.width) for one in first.parts] == [
+    assert [(one.decision, one.x, one.width) for one in first.segments] == [
         ("PASS", 0, 750),
         ("REVIEW", 750, 125),
         ("REJECT", 875, 125),
     ]
-    assert (quiet.total, quiet.passed, quiet.parts) == (0, None, [])
-    assert [(one.decision, one.width) for one in last.parts] == [("PASS", 375), ("REJECT", 125)]
+    assert (quiet.total, quiet.passed, quiet.segments) == (0, None, [])
+    assert [(one.decision, one.width) for one in last.segments] == [("PASS", 375), ("REJECT", 125)]
 
 
 def test_a_long_time_has_a_bar_a_day() -> None:

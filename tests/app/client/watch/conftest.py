@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from app.client import Client, Inspection
-from app.client.watch.job import Job
-from app.client.watch.outcome import Outcome
+from app.client.watch.job import WatchJob
+from app.client.watch.outcome import ImageOutcome
 from app.client.watch.watcher import Watcher
 
 
@@ -21,7 +21,7 @@ class Heard:
     """What a watcher told."""
 
     def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[ImageOutcome] = []
         self.reasons: list[str] = []
 
     @property
@@ -39,7 +39,7 @@ class Heard:
         """Of the inspections."""
         return [one.inspection_id for one in self.inspections]
 
-    def watcher(self, client: Client, job: Job, **options: Any) -> Watcher:
+    def watcher(self, client: Client, job: WatchJob, **options: Any) -> Watcher:
         """Make a watcher that tells this."""
         return Watcher(client, job, self.outcomes.append, self.reasons.append, **options)
 
@@ -57,7 +57,7 @@ def client(url: str) -> Iterator[Client]:
         yield client
 
 
-def once(client: Client, job: Job, **options: Any) -> tuple[Heard, bool]:
+def once(client: Client, job: WatchJob, **options: Any) -> tuple[Heard, bool]:
     """Run a watcher until all is done or stuck; it is stopped, and fails, when that takes too long."""
     heard, stop = Heard(), threading.Event()
     limit = threading.Timer(60, stop.set)
@@ -71,7 +71,7 @@ def once(client: Client, job: Job, **options: Any) -> tuple[Heard, bool]:
 
 
 @contextmanager
-def watching(client: Client, job: Job) -> Iterator[Heard]:
+def watching(client: Client, job: WatchJob) -> Iterator[Heard]:
     """A watcher that goes on in a thread of its own; it ends with this, whatever fails."""
     heard, stop = Heard(), threading.Event()
     running = threading.Thread(target=heard.watcher(client, job).run, args=(stop,))
@@ -83,9 +83,9 @@ def watching(client: Client, job: Job) -> Iterator[Heard]:
         running.join()
 
 
-def job(folder: Path, station: str, **options: Any) -> Job:
+def job(folder: Path, station: str, **options: Any) -> WatchJob:
     """What is to be done, and tried again at once."""
-    return Job(folder, "tiny", station, **{"settle": 0.05, "longest_pause": 0.01, **options})
+    return WatchJob(folder, "tiny", station, **{"settle": 0.05, "longest_pause": 0.01, **options})
 
 
 @pytest.fixture

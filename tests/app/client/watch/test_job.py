@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.client import Client, Inspection
-from app.client.watch.folder import Found, Stamp
-from app.client.watch.job import Later, Wait
+from app.client.watch.folder import CompleteFile, Stamp
+from app.client.watch.job import AllImagesWaitError, ImageWaitsError
 from app.errors import problems
 from tests.app.client.conftest import Network, problem
 from tests.app.client.watch.conftest import job
@@ -17,8 +17,8 @@ Images = dict[str, list[bytes]]
 PAGE = "<html>nginx</html>"
 
 
-def found(name: str) -> Found:
-    return Found(name, Path(name), Stamp(1, 2, 3), 1.0)
+def found(name: str) -> CompleteFile:
+    return CompleteFile(name, Path(name), Stamp(1, 2, 3), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_problem_of_one_image_delays_only_that_image(
     client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str] | None
 ) -> None:
     network.refuse(refusal)
-    with pytest.raises(Later, match=r"a\.png: "):
+    with pytest.raises(ImageWaitsError, match=r"a\.png: "):
         job(tmp_path, "x").inspect(client, found("a.png"), b"x", "identity")
 
 
@@ -129,7 +129,7 @@ def test_problem_of_the_server_stops_all_images(
     client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str]
 ) -> None:
     network.refuse(refusal)
-    with pytest.raises(Wait):
+    with pytest.raises(AllImagesWaitError):
         job(tmp_path, "x").inspect(client, found("a.png"), b"x", "identity")
 
 
@@ -138,5 +138,5 @@ def test_missing_server_stops_all_images(
     client: Client, network: Network, tmp_path: Path, refusal: tuple[int, str] | None
 ) -> None:
     network.refuse(refusal, lambda *_: True)
-    with pytest.raises(Wait):
+    with pytest.raises(AllImagesWaitError):
         job(tmp_path, "x").inspect(client, found("a.png"), b"x", "identity")

@@ -8,8 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.client.watch import outcome
-from app.client.watch.folder import Found, Stamp
-from app.client.watch.outcome import Outcome
+from app.client.watch.folder import CompleteFile, Stamp
+from app.client.watch.outcome import ImageOutcome
 from app.schemas.predict import Inspection
 from app.schemas.problem import ProblemDetails
 
@@ -29,13 +29,13 @@ def inspection(service: TestClient, tiny_images: dict[str, list[bytes]]) -> Insp
     return Inspection.model_validate(answer.json())
 
 
-def make(folder: Path, name: str, content: bytes, said: Inspection | ProblemDetails) -> Outcome:
+def make(folder: Path, name: str, content: bytes, said: Inspection | ProblemDetails) -> ImageOutcome:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    found = Found(name, path, Stamp.of(path), 1.0)
+    found = CompleteFile(name, path, Stamp.of(path), 1.0)
     sha256 = hashlib.sha256(content).hexdigest()
-    return Outcome(found, sha256, said, b"overlay" if isinstance(said, Inspection) else None)
+    return ImageOutcome(found, sha256, said, b"overlay" if isinstance(said, Inspection) else None)
 
 
 def test_left_where_it_is(tmp_path: Path, inspection: Inspection) -> None:

@@ -2,7 +2,7 @@ import re
 from typing import Any
 
 from app.database import clock
-from app.routes.pages.history import SHOWN
+from app.routes.pages.wall import SHOWN_INSPECTIONS
 from tests.app.conftest import Keyed
 from tests.app.routes.pages.rows import add, answered
 
@@ -18,9 +18,9 @@ def shown(text: str) -> list[str]:
 
 
 def test_the_newest_come_first_and_no_more_than_fit(keyed: Keyed) -> None:
-    made = add(keyed.database, *(answered() for _ in range(SHOWN + 3)))
+    made = add(keyed.database, *(answered() for _ in range(SHOWN_INSPECTIONS + 3)))
     text = wall(keyed)
-    assert shown(text) == made[::-1][:SHOWN]
+    assert shown(text) == made[::-1][:SHOWN_INSPECTIONS]
     older = re.search(r'href="/\?before=([0-9a-f-]+)"', text)
     assert older is not None
     rest = wall(keyed, before=older[1])

@@ -1,4 +1,4 @@
-"""The server's database beside a server, and its audit log of what commands change."""
+"""Access of commands to a server's database and audit log."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(settings: Settings, *, new: bool = False) -> "Iterator[Database]":
-    """The database of a server, with all tables.
+def open_database(settings: Settings, *, new: bool = False) -> "Iterator[Database]":
+    """Open a server's database with all its tables.
 
     Args:
-        settings: the server's.
-        new: whether it may be made.
+        settings: of the server.
+        new: create the database if it is missing.
 
     Raises:
-        DatabaseError: it is not there, cannot be used, or another version of FlowGauge has made it.
+        DatabaseError: it is missing, cannot be used, or was made by another version of FlowGauge.
     """
     from app.database.engine import Database, DatabaseError
 
@@ -40,15 +40,15 @@ def opened(settings: Settings, *, new: bool = False) -> "Iterator[Database]":
 
 @contextmanager
 def audited(action: str, target: str, known: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-    """Write what is done here to the audit log of a server, if there is one.
+    """Write an action of a command to the server's audit log, if there is one.
 
     Args:
         action: such as model.activate.
         target: such as bottle/20261125T011500-3f9a2c.
-        known: details, JSON, that are known before.
+        known: details for the log that are known before the action.
 
     Yields:
-        The detail to be logged at the end, JSON.
+        The details to log after the action.
     """
     from app.auth.access import COMMAND_LINE
     from app.auth.audit import Audit
@@ -57,13 +57,13 @@ def audited(action: str, target: str, known: Mapping[str, Any] | None = None) ->
     settings = load_settings()
     if not settings.has_database:
         typer.echo(
-            f"There is no audit log in {settings.history.absolute()}, so this is not written down: set "
+            f"There is no audit log in {settings.history.absolute()}, so this action is not logged: set "
             "FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server.",
             err=True,
         )
         yield {}
         return
-    with opened(settings) as database:
+    with open_database(settings) as database:
         audit = Audit(database)
         begun = audit.write(COMMAND_LINE, action, target, "begun", known)
         detail: dict[str, Any] = {"begun": begun, **(known or {})}

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from app.errors.problems import Problem
-from app.open_inference.incoming import MAX_JSON, Incoming, json_length, parse
+from app.open_inference.request_body import MAX_JSON, InferenceInputs, json_length, parse
 from app.settings import Settings
 from flows.fastflow.imaging import decoder
 
 SETTINGS = Settings(max_items=4, max_bytes=100, max_pixels=16)
 
 
-def request(tensor: dict[str, Any], binary: bytes = b"", **more: Any) -> Incoming:
+def request(tensor: dict[str, Any], binary: bytes = b"", **more: Any) -> InferenceInputs:
     if binary:
         tensor = {**tensor, "parameters": {"binary_data_size": len(binary)}}
     head = json.dumps({"inputs": [tensor], **more}).encode()

@@ -1,35 +1,29 @@
-"""The history: finding inspections and parts, and taking inspections out as files."""
+"""Search and export of stored inspections."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Row
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.auth.access import Caller, MaySeeHistory, MaySeeResult
+from app.auth.access import Caller, MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryDep
-from app.errors.problems import Problem
-from app.history import browsing, export, queries
+from app.history import export, queries
 from app.history.history import History
 from app.http.responses import LimitedStreamingResponse
-from app.inspection.decision import worst_decision
 from app.routes.inspection import ID_PATTERN
 from app.routes.openapi import documented
 from app.routes.parameters import From, To, text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
-from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 
 router = APIRouter(prefix="/v1", tags=["history"])
 
-_MOST_IMAGES: Final = 500  # of a part that are listed
 
-
-async def _filter(
+async def _read_filter(
     caller: MaySeeHistory,
     category: Annotated[str | None, text_query("Of this category.", "bottle")] = None,
     decision: Annotated[Decision | None, Query(description="Only this decision.")] = None,
@@ -44,18 +38,18 @@ async def _filter(
     if category is not None:
         caller.require_category(category)
     times = (made_from, made_before)
-    from_ms, to_ms = (None if one is None else clock.from_datetime(one) for one in times)
+    from_ms, to_ms = (None if time is None else clock.from_datetime(time) for time in times)
     return queries.InspectionFilter(
         category, decision, part_id, station, verdict, from_ms, to_ms, caller.categories
     )
 
 
-Wanted = Annotated[queries.InspectionFilter, Depends(_filter)]
+FilterParams = Annotated[queries.InspectionFilter, Depends(_read_filter)]
 
 
 @router.get("/inspections", responses=documented("invalid-request", "internal", "history-unavailable"))
 def list_inspections(
-    wanted: Wanted,
+    selected: FilterParams,
     history: HistoryDep,
     limit: Annotated[int, Query(ge=1, le=500, description="Inspections per page.")] = 50,
     cursor: Annotated[
@@ -67,7 +61,7 @@ def list_inspections(
     An inspection answered a moment ago may still be missing; its own address has it at once.
     """
     with history.database.read() as connection:
-        rows = queries.find_page(connection, wanted, limit + 1, cursor)
+        rows = queries.find_page(connection, selected, limit + 1, cursor)
     shown = rows[:limit]
     return schemas.InspectionPage(
         inspections=[export.to_summary(row) for row in shown],
@@ -92,13 +86,13 @@ _CSV: Final = "text/csv; charset=utf-8"
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_ndjson(wanted: Wanted, history: HistoryDep, caller: MaySeeHistory) -> Response:
+def export_ndjson(selected: FilterParams, history: HistoryDep, caller: MaySeeHistory) -> Response:
     """Export the filtered inspections as NDJSON, one JSON object per line.
 
     At most four exports run at a time, two of them with one key. A reader that takes nothing for 30 seconds,
     or is 30 seconds behind 8 KiB a second, is disconnected.
     """
-    return _export(caller, history, wanted, export.export_ndjson, _NDJSON)
+    return _export(caller, history, selected, export.export_ndjson, _NDJSON)
 
 
 @router.get(
@@ -109,25 +103,25 @@ def export_ndjson(wanted: Wanted, history: HistoryDep, caller: MaySeeHistory) ->
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_csv(wanted: Wanted, history: HistoryDep, caller: MaySeeHistory) -> Response:
+def export_csv(selected: FilterParams, history: HistoryDep, caller: MaySeeHistory) -> Response:
     """Export the filtered inspections as CSV for spreadsheets.
 
     Text that a spreadsheet would run as a formula starts with an apostrophe; NDJSON has it unchanged. The
     limits are those of NDJSON.
     """
-    return _export(caller, history, wanted, export.export_csv, _CSV)
+    return _export(caller, history, selected, export.export_csv, _CSV)
 
 
 def _export(
     caller: Caller,
     history: History,
-    wanted: queries.InspectionFilter,
+    selected: queries.InspectionFilter,
     write: Callable[[Iterable[Sequence[Row[Any]]]], Iterator[bytes]],
     media_type: str,
 ) -> Response:
     history.exports.require_free(caller.key_id)
-    pages = queries.iterate_pages(history.database, wanted)
-    # The first page now: where the database does not answer, that can still be said.
+    pages = queries.iterate_pages(history.database, selected)
+    # Read the first page before the response starts, so that a database error can still be reported.
     first = next(pages, ())
     name = "inspections.csv" if media_type == _CSV else "inspections.ndjson"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
@@ -137,59 +131,4 @@ def _export(
         write(chain([first], pages)),
         headers=headers,
         media_type=media_type,
-    )
-
-
-@router.get(
-    "/parts/{part_id:path}",
-    responses=documented("invalid-request", "unknown-inspection", "internal", "history-unavailable"),
-)
-async def get_part(
-    part_id: Annotated[
-        str,
-        Path(
-            description="`part_id` of the inspections, percent-encoded.",
-            max_length=MAX_TEXT,
-            pattern=TEXT_PATTERN,
-            examples=["P-000123"],
-        ),
-    ],
-    caller: MaySeeResult,
-    history: HistoryDep,
-    expect: Annotated[
-        int | None,
-        Query(
-            ge=1,
-            le=1000,
-            description="Least number of images of the part, such as one per camera. While fewer are stored "
-            "and none is a REJECT, `decision` is null.",
-            examples=[4],
-        ),
-    ] = None,
-) -> schemas.Part:
-    """Return the decision on a part: the worst decision of its images.
-
-    Only stored inspections count, the latest included. An image that failed or was sent with store=false is
-    missing here, so a part may be a PASS without one of its views: give the number of views as `expect`. With
-    a key for some categories, images of other categories do not count.
-    """
-
-    def find() -> tuple[dict[Decision, int], Sequence[Row[Any]]]:
-        wanted = queries.InspectionFilter(part_id=part_id, categories=caller.categories)
-        with history.database.read() as connection:
-            counts = browsing.count_decisions(connection, wanted)
-            return counts, queries.find_page(connection, wanted, _MOST_IMAGES)
-
-    await history.wait_until_filed()
-    counts, rows = await run_in_threadpool(find)
-    if not rows:
-        raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")
-    decision = worst_decision(one for one, n in counts.items() if n)
-    # Whatever a view that is missing shows, a part that is rejected stays so.
-    unknown = expect is not None and sum(counts.values()) < expect and decision != "REJECT"
-    return schemas.Part(
-        part_id=part_id,
-        decision=None if unknown else decision,
-        images=counts,
-        inspections=[export.to_summary(row) for row in rows],
     )

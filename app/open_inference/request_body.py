@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.errors.problems import Problem
 from app.http.forms import TEXT_FIELDS
-from app.open_inference.outgoing import DEFAULT, OUTPUTS
+from app.open_inference.response_body import DEFAULT, OUTPUTS
 from app.schemas.open_inference import InferenceRequest, InputTensor, RequestParameters, TensorMetadata
 from app.settings import Settings
 from flows.fastflow.imaging import heatmap
@@ -26,7 +26,7 @@ INPUTS: Final = (
 MAX_JSON: Final = 4 * 1024 * 1024
 
 
-class Incoming(NamedTuple):
+class InferenceInputs(NamedTuple):
     """A request: its id, images as files, texts, and outputs with whether each comes as bytes."""
 
     id: str | None
@@ -50,7 +50,7 @@ def json_length(header: str | None, total: int) -> int:
     return length
 
 
-def parse(body: bytes, length: int, settings: Settings) -> Incoming:
+def parse(body: bytes, length: int, settings: Settings) -> InferenceInputs:
     """Take apart a body, whose JSON has a length; raise the problem invalid-request or too-large."""
     try:
         request = InferenceRequest.model_validate_json(body[:length])
@@ -81,7 +81,7 @@ def parse(body: bytes, length: int, settings: Settings) -> Incoming:
                 raise _bad(f"There is no output {output.name[:64]!r}; there are {', '.join(OUTPUTS)}.")
             as_bytes = output.parameters.binary_data if output.parameters is not None else None
             outputs[output.name] = parameters.binary_data_output if as_bytes is None else as_bytes
-    return Incoming(request.id, images, texts, outputs)
+    return InferenceInputs(request.id, images, texts, outputs)
 
 
 def _files(tensor: InputTensor, binary: memoryview, settings: Settings) -> list[bytes]:

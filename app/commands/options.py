@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+MODELS_FOLDER: Final = Path("models")
+
+Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")]
+ModelsOrDefault = Annotated[
+    Path | None, typer.Option(help="Folder of the published models.", show_default="models")
+]
+CategoryOption = Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")]
+VersionOption = Annotated[str | None, typer.Option(help="Version of the model; by default the active one.")]
+Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Key = Annotated[
+    str | None,
+    typer.Option(envvar="FLOWGAUGE_KEY", help="API key of the server; needs --url.", show_envvar=True),
+]
+Authority = Annotated[
+    Path | None,
+    typer.Option(help="PEM file of the authority that signed the server's certificate; needs --url."),
+]
+
+
+def require_text(text: str | None, option: str) -> None:
+    """Require that an option's text may be sent and stored.
+
+    Raises:
+        typer.BadParameter: it is too long or has control characters.
+    """
+    from app.schemas.texts import text_fault
+
+    if text is not None and (fault := text_fault(text)):
+        raise typer.BadParameter(f"{text!r} {fault}", param_hint=option)
