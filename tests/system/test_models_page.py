@@ -93,8 +93,8 @@ def save(page: Page, reason: str) -> None:
 
 def drawable(page: Page, station: str) -> Locator:
     """Choose the region to draw; return the stage once it shows the image and the region."""
-    page.get_by_label("Holds for").select_option(station)
-    stage = page.get_by_role("application", name="Picture to draw the region on")
+    page.get_by_label("Applies to").select_option(station)
+    stage = page.get_by_role("application", name="Image to draw the region on")
     expect(stage).not_to_have_attribute("aria-busy", "true")
     return stage
 
@@ -162,7 +162,7 @@ def test_region_is_drawn_by_mouse_and_by_key_and_removed(browser: Browser, serve
     with opened(browser, served.url) as page:
         ready(page)
         stage = drawable(page, "line-1")
-        expect(page.locator("#region-status")).to_have_text("No region is set here.")
+        expect(page.locator("#region-status")).to_have_text("No region is set.")
         click(stage, (0.1, 0.1), (0.5, 0.1), (0.5, 0.9), (0.1, 0.9), (0.1, 0.1))
         expect(page.locator("#region-list li")).to_have_count(1)
 
@@ -203,21 +203,21 @@ def test_region_is_drawn_by_mouse_and_by_key_and_removed(browser: Browser, serve
         page.locator("#region-reason").fill("The conveyor was covered")
         page.get_by_role("button", name="Remove region").click()
         page.get_by_role("dialog").get_by_role("button", name="Remove").click()
-        expect(page.locator("#region-status")).to_contain_text("No region is set here.")
+        expect(page.locator("#region-status")).to_contain_text("No region is set.")
         assert served.client.get(region).status_code == 404
 
 
 def test_region_is_drawn_on_an_uploaded_image(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         ready(page)
-        page.get_by_label("Holds for").select_option("*")
+        page.get_by_label("Applies to").select_option("*")
         page.locator("#region-name").fill("line-9")
         upload = {"name": "part.png", "mimeType": "image/png", "buffer": png(picture(1, defect=True))}
         page.locator("#region-file").set_input_files(upload)  # type: ignore[arg-type]
-        page.get_by_role("button", name="Whole picture").click()
+        page.get_by_role("button", name="Whole image").click()
         page.locator("#region-reason").fill("To begin with")
         page.get_by_role("button", name="Save region").click()
-        expect(page.locator("#region-status")).to_contain_text("100% of the picture counts")
+        expect(page.locator("#region-status")).to_contain_text("100% of the image counts")
         kept = served.client.get(f"{HOME}/region?station=line-9").json()
         assert kept["polygons"] == [[[0, 0], [64, 0], [64, 64], [0, 64]]]
         broken = {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
@@ -238,7 +238,7 @@ def test_version_is_activated_and_rolled_back(browser: Browser, served: Served) 
         dialog.get_by_role("button", name="Activate").click()
         expect(row).to_contain_text("serves")
         assert served.client.get(HOME).json()["active"] == LATER
-        page.get_by_role("button", name="Back to the version before").click()
+        page.get_by_role("button", name="Back to the previous version").click()
         dialog.get_by_role("button", name="Go back").click()
         expect(page.get_by_role("row", name=re.compile(served.version))).to_contain_text("serves")
         assert served.client.get(HOME).json()["active"] == served.version
@@ -283,7 +283,7 @@ def test_another_time_of_the_report_is_chosen(browser: Browser, served: Served) 
         page.goto("/report")
         page.get_by_label("Shift").select_option("yesterday")
         page.wait_for_url(re.compile("from="))
-        expect(page.get_by_text("Nothing was inspected in this time.")).to_be_visible()
+        expect(page.get_by_text("There are no inspections in this period.")).to_be_visible()
         assert page.locator("#from").input_value().endswith("T00:00")
         page.get_by_label("Shift").select_option("today")
         expect(page.locator("#to")).to_have_value(re.compile("T00:00$"))
@@ -293,7 +293,7 @@ def test_another_time_of_the_report_is_chosen(browser: Browser, served: Served) 
         assert page.locator("#from").evaluate("field => field.validationMessage") != ""
         page.get_by_label("Shift").select_option("yesterday")
         expect(page.locator("#from")).not_to_have_value("2030-01-02T00:00")
-        expect(page.get_by_text("Nothing was inspected in this time.")).to_be_visible()
+        expect(page.get_by_text("There are no inspections in this period.")).to_be_visible()
 
 
 @pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("de", "dark")])

@@ -137,7 +137,7 @@ def test_next_inspection_waits_for_the_review(browser: Browser, served: Site, ti
         page.keyboard.press("ArrowRight")
         until_held(page, held)
         # Who waits is told for what.
-        expect(page.locator("#review-said")).to_have_text("Saving: the service has not answered yet.")
+        expect(page.locator("#review-said")).to_have_text("Saving: the server has not answered yet.")
         expect(page).to_have_url(re.compile(older))
         held[0].continue_()
         expect(page).to_have_url(re.compile(newer))
@@ -199,9 +199,9 @@ def test_wall_is_filtered_and_paused(browser: Browser, served: Site, tiny_images
 
         page.get_by_role("button", name="Pause").click()
         later = inspect(served.client, data, station="line 1")["inspection_id"]
-        expect(page.get_by_role("button", name="Go on (1 new)")).to_be_visible()
+        expect(page.get_by_role("button", name="Resume (1 new)")).to_be_visible()
         expect(page.locator(f'[data-id="{later}"]')).to_have_count(0)
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Resume").click()
         expect(page.locator(".inspection").first).to_have_attribute("data-id", later)
 
         # After the browser's Back the choice is again that of the list.
@@ -234,7 +234,7 @@ def test_images_wait_for_a_connection_and_for_the_rate_limit(
         page.route("**/predict", answer)
         drop(page, "first.png", tiny_images["good"][0])
         progress = page.locator("#progress")
-        expect(progress).to_have_text("No connection to the server. 1 waiting; this goes on by itself.")
+        expect(progress).to_contain_text("1 waiting; the page tries again by itself.")
         page.evaluate("dispatchEvent(new Event('online'))")
         expect(progress).to_contain_text("Too many requests")
         page.clock.fast_forward(59_000)

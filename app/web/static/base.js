@@ -1,4 +1,4 @@
-// What every page does: times of the reader's place, the switches at the top, and what is read out.
+// Behaviour of every page: local times, the controls at the top, announcements for screen readers.
 import { api } from "./api.js";
 import { onChoice } from "./choice.js";
 import { localTimes, t } from "./texts.js";
@@ -9,32 +9,32 @@ function remember(name, value) {
   document.cookie = `${name}=${value}; path=/; max-age=${YEAR}; SameSite=Lax`;
 }
 
-// Said by screen readers, whatever has the focus.
+// Read out by screen readers, whatever has the focus.
 export function announce(text) {
   document.getElementById("announce").textContent = text;
 }
 
 const band = document.getElementById("offline");
 const words = band.textContent;
-const away = new Map(); // what is said of the server, by who found it out of reach
+const unreachable = new Map(); // messages, by the part of the page that cannot reach the server
 
-// The band stays until all who found the server out of reach have reached it: that the browser has a network again
-// says nothing of the server.
+// The band stays until every part that lost the server has reached it again. That the browser is online says
+// nothing about the server.
 export function showOffline(who, offline, text = words) {
-  if (offline) away.set(who, text);
-  else away.delete(who);
-  const said = [...away.values()].pop();
-  band.hidden = said === undefined;
-  // It is read out whenever it is written.
-  if (said !== undefined && said !== band.textContent) band.textContent = said;
+  if (offline) unreachable.set(who, text);
+  else unreachable.delete(who);
+  const message = [...unreachable.values()].pop();
+  band.hidden = message === undefined;
+  // Every write is read out.
+  if (message !== undefined && message !== band.textContent) band.textContent = message;
 }
 
-// The browser asks whether to leave while there is something that would be lost.
+// The browser asks for confirmation before unsaved input is lost.
 export function guardUnsaved(unsaved) {
   addEventListener("beforeunload", (event) => {
     if (!unsaved()) return;
     event.preventDefault();
-    event.returnValue = ""; // what browsers before 2024 wait for
+    event.returnValue = ""; // needed by browsers before 2024
   });
 }
 
@@ -58,17 +58,17 @@ document.getElementById("leave")?.addEventListener("click", async () => {
   try {
     await api("/logout", { method: "POST" });
   } catch (error) {
-    if (error.type === "another-key") return; // which is said already
+    if (error.type === "another-key") return; // already shown
     if (error.status !== 401) return showOffline("logout", true, error.message);
   }
   return location.assign("/login");
 });
 
-// The second click confirms: what is deleted does not come back.
+// The second click confirms: a deletion cannot be undone.
 for (const button of document.querySelectorAll(".confirm-deletion")) {
   button.addEventListener("click", async () => {
-    if (!button.dataset.asked) {
-      button.dataset.asked = "yes";
+    if (!button.dataset.confirming) {
+      button.dataset.confirming = "yes";
       button.textContent = t("script.deletion.sure");
       return;
     }

@@ -1,9 +1,9 @@
-// Lists of inspections: cards are cloned from the page's empty one, newest first, and never more than fit.
+// Lists of inspections: cards are cloned from a template, newest first, up to a limit.
 import { retry, retryFailed } from "./pictures.js";
 import { clock, localTimes, number, t } from "./texts.js";
 
 export const SYMBOLS = { PASS: "✓", REVIEW: "?", REJECT: "✕" };
-const LOOK_AT_DATE_MS = 60000;
+const CHECK_DATE_MS = 60000;
 
 export class Cards {
   constructor(list) {
@@ -12,10 +12,10 @@ export class Cards {
     this.template = document.getElementById("card");
     list.querySelectorAll("img").forEach((image) => retry(image));
     this.date = new Date().toDateString();
-    setInterval(() => this.turnDay(), LOOK_AT_DATE_MS);
+    setInterval(() => this.turnDay(), CHECK_DATE_MS);
   }
 
-  // The times of today are shown without their day, which they need from midnight on.
+  // Today's times are shown without a date; after midnight they need one.
   turnDay() {
     const date = new Date().toDateString();
     if (date !== this.date) localTimes(this.list);
@@ -34,7 +34,7 @@ export class Cards {
     retryFailed(this.list);
   }
 
-  // `one` is an inspection as the feed, the history's list or an answer to a prediction has it, made alike by `told`.
+  // `one` comes from `toCard`.
   add(one) {
     if (this.has(one.id)) return false;
     const newerThan = [...this.list.children].find((card) => card.dataset.id < one.id);
@@ -70,7 +70,7 @@ export class Cards {
     return card;
   }
 
-  // The latest review counts, whichever is heard of last.
+  // The highest revision counts, in whatever order events arrive.
   setVerdict(card, verdict, revision) {
     if (revision < Number(card.dataset.revision)) return;
     card.dataset.revision = revision;
@@ -88,7 +88,8 @@ function time(id) {
   return new Date(parseInt(id.replace("-", "").slice(0, 12), 16)).toISOString();
 }
 
-export function told(one) {
+// Converts an inspection from the event stream, the history or a prediction into the fields of a card.
+export function toCard(one) {
   return {
     id: one.inspection_id,
     created: one.created || one.created_at || time(one.inspection_id),

@@ -1,17 +1,17 @@
-// A choice from a list. With mouse or finger it is made at once. The arrow keys pass over every line of the list, so
-// with the keyboard it is made by Enter, or by a button that is in sight from then on.
+// Choice from a list. With a pointer it applies at once. Arrow keys pass through all options, so with the keyboard it
+// applies by Enter, or by a button that appears.
 const KEPT = "flowgauge.focus";
 
 function nameOf(select) {
   return select.id || select.name;
 }
 
-// The page that a choice leads to has the focus where it was.
+// The next page restores the focus.
 function keepFocus(select) {
   try {
     sessionStorage.setItem(KEPT, nameOf(select));
   } catch {
-    // a browser that keeps nothing
+    // storage is disabled
   }
 }
 
@@ -25,14 +25,13 @@ function giveFocus(select) {
   }
 }
 
-const changed = new WeakSet(); // forms, and lists without one, of which a choice is not made yet
+const changed = new WeakSet(); // forms, or lists without a form, with a choice that is not applied yet
 
-// `made` is called when the choice is made, not whenever the list shows another line; it gives false where that leads
-// nowhere.
+// `made` is called when the choice applies. It returns false if no other page follows.
 export function onChoice(select, button, made) {
   const whole = select.form ?? select;
   let byKeys = false;
-  let last = false; // whether it was this one of the form that was changed
+  let last = false; // true if this list of the form was changed
   const make = () => {
     changed.delete(whole);
     if (made() !== false && byKeys) keepFocus(select);

@@ -1,4 +1,4 @@
-// Asks before something that others would notice; gives whether the answer is yes.
+// Asks for confirmation and resolves to true for yes.
 export function confirmed(title, text, yes) {
   const dialog = document.getElementById("confirm");
   document.getElementById("confirm-title").textContent = title;

@@ -1,11 +1,11 @@
-// What is chosen is shown at once, or by Enter and a button where it is chosen by keys.
+// The filter applies at once, or with the keyboard by Enter or a button.
 import { onChoice } from "./choice.js";
 
 const form = document.getElementById("filter");
 const button = form.querySelector("button");
 document.documentElement.classList.add("scripted");
-// After the browser's Back the page shows what it was made for, which may not be what was chosen on it last. It is
-// told of its own loading, too, when somebody may have chosen already.
+// After Back the form must match the page, not the last choice. The event also fires on load, when the user may
+// already have chosen.
 let chosen = false;
 form.addEventListener("input", () => (chosen = true));
 addEventListener("pageshow", (event) => {
@@ -13,9 +13,9 @@ addEventListener("pageshow", (event) => {
 });
 
 function show() {
-  const asked = new URLSearchParams();
-  for (const [name, value] of new FormData(form)) if (value) asked.set(name, value);
-  const query = asked.toString();
+  const given = new URLSearchParams();
+  for (const [name, value] of new FormData(form)) if (value) given.set(name, value);
+  const query = given.toString();
   location.assign(form.getAttribute("action") + (query ? `?${query}` : ""));
 }
 

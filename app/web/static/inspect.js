@@ -1,7 +1,7 @@
-// Inspecting by hand: what is dropped, chosen or photographed goes to the service, one after the other.
+// Manual inspection: images are sent to the service one after the other.
 import { api } from "./api.js";
 import { guardUnsaved } from "./base.js";
-import { Cards, SYMBOLS, told } from "./cards.js";
+import { Cards, SYMBOLS, toCard } from "./cards.js";
 import { retry } from "./pictures.js";
 import { number, t } from "./texts.js";
 
@@ -12,11 +12,11 @@ const problems = document.getElementById("problems");
 const result = document.getElementById("result");
 const seen = document.getElementById("seen");
 const cards = new Cards(document.getElementById("inspections"));
-const queue = []; // the first of them is under way
-// No connection, too slow a one, the key's limit, a proxy without its server, not now: no fault of the picture.
+const queue = []; // the first entry is being sent
+// Temporary failures that are not the image's fault; the image is sent again.
 const BUSY = [0, 408, 429, 502, 503, 504];
-const LATE = [408, 504]; // of these, as of two minutes without an answer, it may be too large for the line
-const AGAIN_S = 5; // where the service does not say when
+const LATE = [408, 504]; // timeouts: the image may be too large for the network
+const RETRY_S = 5; // if the service names no time
 let working = false;
 let timer = null;
 let last = null;
@@ -35,7 +35,7 @@ function words(p, n) {
 
 function show(answer, name) {
   if (last) {
-    cards.add(told(last));
+    cards.add(toCard(last));
     document.getElementById("earlier-title").hidden = false;
   }
   last = answer;
@@ -52,7 +52,7 @@ function show(answer, name) {
   field("words")[0].textContent = words(answer.p_value, answer.threshold.n_calibration);
   field("link").forEach((link) => (link.href = address));
   field("name")[0].textContent = name;
-  // A new element: the old one would go on showing the part before until this picture has come.
+  // A new element: the old one would show the previous part until the new image has loaded.
   const before = field("picture")[0];
   before.removeAttribute("src");
   const picture = before.cloneNode();
@@ -62,20 +62,20 @@ function show(answer, name) {
   result.hidden = false;
 }
 
-// What the form says of a file when it is taken: by the time its turn comes, the form may be about the next part.
-function asked(file) {
+// Captures the form's fields when a file is added: the form may change before the file is sent.
+function toJob(file) {
   const body = new FormData();
   for (const name of ["part_id", "station"]) {
     const text = form.elements[name].value.trim();
     if (text) body.set(name, text);
   }
   body.set("file", file);
-  // Sent again after an answer that was lost, it is not inspected twice.
+  // If an answer is lost, the retry is not inspected twice.
   const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return { file, body, category: form.elements.category.value, headers: { "Idempotency-Key": key }, late: 0 };
 }
 
-// One that was changed or removed after it was chosen cannot be sent, which looks like a lost connection.
+// A file that was changed or removed cannot be sent; the failure looks like a lost connection.
 async function readable(file) {
   try {
     await file.arrayBuffer();
@@ -85,7 +85,7 @@ async function readable(file) {
   }
 }
 
-// Gives what the picture waits for, in words, or nothing where it is done with.
+// Returns the reason to wait, or an empty text if the image is finished.
 async function inspect(one) {
   const { file, body, category, headers } = one;
   if (file.size > Number(form.dataset.maxBytes)) {
@@ -93,15 +93,15 @@ async function inspect(one) {
     return "";
   }
   try {
-    show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", headers, body, patienceMs: 120000 }), file.name);
+    show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", headers, body, timeoutMs: 120000 }), file.name);
   } catch (error) {
     if (error.status === 401 || error.type === "another-key") return t("script.inspect.waiting", { n: queue.length });
     const gone = error.status === 0 && !(await readable(file));
     if (BUSY.includes(error.status) && !gone) {
-      // One that comes too late again and again lets the others go first.
+      // After repeated timeouts other images go first.
       one.late = LATE.includes(error.status) || error.type === "late" ? one.late + 1 : 0;
       if (one.late > 1) queue.push(queue.shift());
-      timer = setTimeout(work, 1000 * (error.retryAfter ?? AGAIN_S));
+      timer = setTimeout(work, 1000 * (error.retryAfter ?? RETRY_S));
       return t("script.inspect.later", { why: error.message, n: queue.length });
     }
     complain(file.name, gone ? t("script.inspect.unreadable") : error.message);
@@ -126,13 +126,13 @@ async function work() {
 
 function take(files) {
   if (!files.length) return;
-  queue.push(...files.map(asked));
+  queue.push(...files.map(toJob));
   work();
 }
 
 if (form) {
   guardUnsaved(() => queue.length > 0);
-  addEventListener("focus", work); // back from the login, perhaps
+  addEventListener("focus", work); // the user may have logged in in another tab
   addEventListener("online", work);
   seen.querySelector("button").addEventListener("click", () => {
     problems.textContent = "";
@@ -142,16 +142,16 @@ if (form) {
     form.elements.station.value ||= localStorage.getItem("flowgauge.station") || "";
     form.elements.station.addEventListener("change", (event) => localStorage.setItem("flowgauge.station", event.target.value.trim()));
   } catch {
-    // a browser that keeps nothing
+    // storage is disabled
   }
   for (const name of ["files", "camera"]) {
     document.getElementById(name).addEventListener("change", (event) => {
       take([...event.target.files]);
-      event.target.value = ""; // the same file may be chosen again
+      event.target.value = ""; // allows choosing the same file again
     });
   }
   form.addEventListener("submit", (event) => event.preventDefault());
-  // Anywhere on the page: a picture that misses the field must not replace the page.
+  // Anywhere on the page: an image dropped beside the field must not replace the page.
   addEventListener("dragover", (event) => {
     event.preventDefault();
     drop.classList.add("over");

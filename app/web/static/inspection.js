@@ -1,4 +1,4 @@
-// One inspection: the heatmap's slider, reviews by button and by key, the way to its neighbours.
+// One inspection: heatmap slider, reviews by button and key, links to adjacent inspections.
 import { announce, guardUnsaved } from "./base.js";
 import { retry } from "./pictures.js";
 import { showRates } from "./rates.js";
@@ -10,7 +10,7 @@ const { category } = article.dataset;
 const LEAVING_MS = 10000;
 const byId = (name) => document.getElementById(name);
 
-// --- the picture
+// --- image
 const heat = byId("heat");
 const opacity = byId("opacity");
 const outlines = byId("outlines");
@@ -19,7 +19,7 @@ function remembered(name, otherwise) {
   try {
     return localStorage.getItem(name) ?? otherwise;
   } catch {
-    return otherwise; // a browser that keeps nothing
+    return otherwise; // storage is disabled
   }
 }
 
@@ -46,9 +46,9 @@ if (heat) {
   outlines.addEventListener("change", () => {
     byId("regions").style.visibility = outlines.checked ? "visible" : "hidden";
   });
-  // Without its heatmap a part would look like a good one: from the first moment that is said.
+  // Without its heatmap a part would look good, so a missing heatmap is reported at once.
   const missing = new Map();
-  const told = (image, state) => {
+  const update = (image, state) => {
     if (state === "came") missing.delete(image);
     else missing.set(image, state);
     opacity.disabled = missing.size > 0;
@@ -56,7 +56,7 @@ if (heat) {
     byId("picture-late").hidden = failed || missing.size === 0;
     byId("picture-error").hidden = !failed;
   };
-  document.querySelectorAll(".stack image").forEach((image) => retry(image, (state) => told(image, state)));
+  document.querySelectorAll(".stack image").forEach((image) => retry(image, (state) => update(image, state)));
 }
 
 // --- reviews
@@ -65,9 +65,9 @@ const said = byId("review-said");
 const wrong = byId("review-error");
 const reviews = new Reviews(article.dataset);
 let busy = false;
-let sending = ""; // the note of a review that is on its way
-let next = null; // the link that was followed while a review is on its way
-let leaving = null; // a neighbour is on its way: what is pressed now is meant for it, not for this part
+let sending = ""; // the note of the review that is being sent
+let next = null; // the link that was clicked while a review is being sent
+let leaving = null; // timer; another inspection is loading, and further keys are meant for it
 
 function complain(text) {
   wrong.textContent = text;
@@ -83,7 +83,7 @@ function stay() {
   leaving = null;
 }
 
-// No script is told that a page which was on its way does not come.
+// There is no event for a navigation that fails.
 function leave() {
   stay();
   leaving = setTimeout(stay, LEAVING_MS);
@@ -93,7 +93,7 @@ for (const link of document.querySelectorAll("#older, #newer")) {
   link.addEventListener("click", (event) => {
     if (opensElsewhere(event)) return;
     if (!unsaved()) return leave();
-    // Said here: whether the browser's own question was answered with staying, no script is told.
+    // Shown here, because no event reports that the user chose to stay in the browser's own dialog.
     event.preventDefault();
     complain(t("script.review.note"));
     byId("note").closest("details").open = true;
@@ -102,13 +102,13 @@ for (const link of document.querySelectorAll("#older, #newer")) {
 }
 guardUnsaved(() => busy || unsaved());
 addEventListener("pageshow", (event) => {
-  if (!event.persisted) return; // its own loading has ended, perhaps while a neighbour is on its way
+  if (!event.persisted) return; // the initial load, perhaps while another inspection is loading
   if (leaving !== null) wrong.hidden = true;
   stay();
 });
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || leaving === null) return;
-  stop(); // as browsers do, where they let Escape do so
+  stop(); // browsers do the same, where Escape stops loading
   stay();
 });
 
@@ -116,7 +116,7 @@ function opensElsewhere(event) {
   return event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
 }
 
-// A review that fails must still be read here: every way on waits for it.
+// A failed review must be seen on this page: navigation waits for it.
 function go(link) {
   if (busy) next = link;
   else link?.click();
@@ -146,7 +146,7 @@ async function review(verdict) {
   next = null;
   buttons.forEach((button) => (button.disabled = true));
   wrong.hidden = true;
-  // Who has waited for two seconds wants to know for what.
+  // After two seconds the user should see what is pending.
   const waited = setTimeout(() => (said.textContent = t("script.review.saving")), 2000);
   const before = said.textContent;
   try {
@@ -157,7 +157,7 @@ async function review(verdict) {
     await reviews.save(given);
     showVerdict(verdict);
     said.textContent = t("script.review.saved", { verdict: t(`verdict.${verdict}`) });
-    if (!unsaved()) byId("note").value = ""; // what was written meanwhile stays for the next press
+    if (!unsaved()) byId("note").value = ""; // text entered meanwhile stays for the next press
     if (byId("rates")) showRates(byId("rates"), category);
   } catch (error) {
     next = null;
@@ -175,7 +175,7 @@ async function review(verdict) {
 
 function explain(error) {
   if (!error.now) return complain(error.message);
-  // Somebody was faster: what they said is shown, and the next press knows of it.
+  // Somebody was faster: show their review; the next press builds on it.
   const { revision, verdict } = error.now;
   reviews.see(revision);
   showVerdict(verdict);
@@ -211,7 +211,7 @@ const keys = {
   "?": () => help.showModal(),
 };
 
-// What a control that has the focus does by itself: a slider or a box that was clicked takes no other key.
+// Keys that a focused control handles itself. A slider or checkbox handles no other keys.
 const own = {
   range: ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"],
   checkbox: [" "],

@@ -1,16 +1,16 @@
-// The live feed, for as long as the page is looked at. A connection that is lost is made again; whoever listens is
-// told each time, and then asks for what may have been missed.
+// The live event stream, while the page is visible. A lost connection is made again; the handlers then load what may
+// have been missed.
 import { api } from "./api.js";
 
 const RETRY_MS = 3000;
-const SILENT_MS = 40000; // the server tells its position every 15 seconds: a connection that brings two of them not is dead
+const SILENT_MS = 40000; // the server sends its position every 15 seconds: a connection that misses two is dead
 
 export class Live {
-  // handlers: connecting(), open(), lost(), closed(), and one for each kind of event, by its name
+  // handlers: connecting(), open(), lost(), closed(), and one for each kind of event
   constructor(query, handlers) {
     this.query = query;
     this.handlers = handlers;
-    // A page in the background would hold one of the few connections that a browser allows to a server.
+    // A hidden page would occupy one of the few connections that a browser opens to a server.
     document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.connect()));
     if (!document.hidden) this.connect();
   }
@@ -23,10 +23,10 @@ export class Live {
     source.addEventListener("open", () => this.handlers.open());
     source.addEventListener("error", () => {
       this.handlers.lost();
-      // A server that says no is not asked again by the browser; one that is away is.
+      // The browser reconnects by itself, but not after a refusal.
       if (source.readyState !== EventSource.CLOSED || this.source !== source) return;
       this.timer = setTimeout(() => this.connect(), RETRY_MS);
-      api("/v1/session").catch(() => {}); // where it is the session that has ended, this leads to the login
+      api("/v1/session").catch(() => {}); // an ended session leads to the login
     });
     for (const kind of ["position", "inspection", "review"]) {
       source.addEventListener(kind, (event) => {
@@ -36,7 +36,7 @@ export class Live {
     }
   }
 
-  // A server that stands still, or a cable that is pulled, ends no connection: nothing is all that is heard of it.
+  // A hanging server or a pulled cable closes no connection: only silence reveals it.
   watch() {
     clearTimeout(this.silence);
     this.silence = setTimeout(() => {

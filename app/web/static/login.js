@@ -1,4 +1,4 @@
-// Exchanges the key for a session, and goes on to the page that was wanted.
+// Exchanges the key for a session, then opens the requested page.
 import { api } from "./api.js";
 
 const form = document.getElementById("login");
@@ -21,7 +21,7 @@ form?.addEventListener("submit", async (event) => {
   }
 });
 
-// Who enters a key before this is loaded would be shown what the service says of a form.
+// Enabled only now: without this script the form would show the raw answer of the service.
 if (form) form.querySelector("button").disabled = false;
-// Who follows a link from elsewhere comes without the cookie, which goes along from our own pages alone.
+// A link from another site arrives without the cookie; a request from this page sends it.
 if (form) api("/v1/session").then(goOn, () => {});

@@ -1,4 +1,4 @@
-// Activating a version and going back to the one before, each after a question.
+// Activation of a version and rollback, each after a confirmation.
 import { api } from "./api.js";
 import { announce } from "./base.js";
 import { confirmed } from "./confirm.js";
@@ -20,7 +20,7 @@ async function change(path, button) {
   button.setAttribute("aria-busy", "true");
   announce(t("script.models.busy"));
   try {
-    await api(path, { method: "POST", patienceMs: 300000 }); // a version is loaded and checked before it serves
+    await api(path, { method: "POST", timeoutMs: 300000 }); // a version is loaded and checked before it serves
     location.reload();
   } catch (error) {
     complain(wrong, error);
@@ -43,7 +43,7 @@ const back = document.getElementById("rollback");
 back?.addEventListener("click", async () => {
   const values = { version: back.dataset.version, category: passed.category };
   if (await confirmed(t("script.models.rollback"), t("script.models.activate.text", values), t("script.models.rollback.yes"))) {
-    // The version that the question named: a rollback would take whichever is the one before by now.
+    // Activate the confirmed version: by now a rollback might select another one.
     await change(`${home}/versions/${encodeURIComponent(back.dataset.version)}:activate`, back);
   }
 });

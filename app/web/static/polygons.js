@@ -1,16 +1,16 @@
-// The polygons of a region of interest as they are drawn: corners in the pixels of the picture.
-const MOST_POLYGONS = 64;
-const MOST_POINTS = 500;
+// Polygons of a region of interest while they are drawn; corners in pixels of the image.
+const MAX_POLYGONS = 64;
+const MAX_POINTS = 500;
 
 export class Polygons {
   constructor(width, height) {
     this.width = width;
     this.height = height;
     this.done = [];
-    this.open = []; // the one that is being drawn
+    this.open = []; // the polygon that is being drawn
   }
 
-  // Polygons that were drawn on a picture of another size.
+  // Scales polygons from an image of another size.
   static from(region, width, height) {
     const made = new Polygons(width, height);
     const [sx, sy] = [width / region.image.width, height / region.image.height];
@@ -18,7 +18,7 @@ export class Polygons {
     return made;
   }
 
-  // The same on a picture of another size, with the one that is being drawn.
+  // Scales all polygons, including the open one, to an image of another size.
   resized(width, height) {
     const made = Polygons.from({ image: this, polygons: [...this.done, this.open] }, width, height);
     made.open = made.done.pop();
@@ -26,7 +26,7 @@ export class Polygons {
   }
 
   clamp(x, y) {
-    const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), most) * 10) / 10;
+    const inside = (value, max) => Math.round(Math.min(Math.max(value, 0), max) * 10) / 10;
     return [inside(x, this.width), inside(y, this.height)];
   }
 
@@ -35,7 +35,7 @@ export class Polygons {
   }
 
   add(x, y) {
-    if (this.open.length >= MOST_POINTS || this.done.length >= MOST_POLYGONS) return false;
+    if (this.open.length >= MAX_POINTS || this.done.length >= MAX_POLYGONS) return false;
     this.open.push(this.clamp(x, y));
     return true;
   }
@@ -51,7 +51,7 @@ export class Polygons {
     return true;
   }
 
-  // Takes back the last corner; without one, opens the last polygon again.
+  // Removes the last corner; without one, reopens the last polygon.
   undo() {
     if (this.open.length) this.open.pop();
     else if (this.done.length) this.open = this.done.pop();
@@ -67,7 +67,7 @@ export class Polygons {
     this.done = [];
   }
 
-  // The corner within a distance of a place: which polygon (-1: the open one) and which corner, or null.
+  // The nearest corner within a distance, as polygon (-1: the open one) and corner; null if there is none.
   near(x, y, distance) {
     let best = null;
     const look = (polygon, p) =>
@@ -84,7 +84,7 @@ export class Polygons {
     (polygon < 0 ? this.open : this.done[polygon])[corner] = this.clamp(x, y);
   }
 
-  // All corners in their order, for going through them by key.
+  // All corners in order, for keyboard navigation.
   corners() {
     const of = (polygon, p) => polygon.map((_, corner) => ({ polygon: p, corner }));
     return [...this.done.flatMap(of), ...of(this.open, -1)];

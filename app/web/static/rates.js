@@ -1,10 +1,10 @@
-// Overkill and escape of a category, as reviews tell them.
+// Overkill and escape rates of a category, estimated from reviews.
 import { api } from "./api.js";
 import { number, percent, t } from "./texts.js";
 
-const turns = new WeakMap(); // of a section, how often it was asked for: the answer to an earlier question says nothing
+const turns = new WeakMap(); // by section, the number of requests: an outdated answer is ignored
 
-function said(rate) {
+function describe(rate) {
   if (rate.value === null) return t("script.rates.unknown");
   return t("script.rates.value", { value: percent(rate.value), low: percent(rate.low), high: percent(rate.high) });
 }
@@ -19,7 +19,7 @@ export async function showRates(section, category) {
     const counts = Object.values(rates.decisions);
     const sum = (name) => number(counts.reduce((total, one) => total + one[name], 0), 0);
     for (const name of ["overkill", "escape"]) {
-      field(name).textContent = said(rates[name]);
+      field(name).textContent = describe(rates[name]);
       field(name).title = rates[name].reason || "";
     }
     field("reviewed").textContent = t("script.rates.reviewed", {

@@ -1,5 +1,5 @@
-// Swagger UI over the service's OpenAPI document. A browser that is logged in tries requests out with its session, whose
-// writes carry the token; whoever is not enters a key under "Authorize".
+// Swagger UI for the service's OpenAPI document. Requests use the browser's session, and writes carry its token.
+// Without a session, enter a key under "Authorize".
 const main = document.getElementById("reference");
 
 async function addToken(request) {

@@ -1,4 +1,4 @@
-// A category's region of interest: which picture it is drawn on, whose it is, saving and removing it.
+// A category's region of interest: the image to draw on, the station, saving and removing.
 import { api } from "./api.js";
 import { announce, guardUnsaved } from "./base.js";
 import { confirmed } from "./confirm.js";
@@ -16,16 +16,16 @@ const stage = new Stage(byId("stage"), { changed: stroke, said, writable: form !
 let picture = null;
 let turn = 0;
 let strokes = 0;
-let settled = 0; // so many strokes were saved, or are no longer shown
-let saved = null; // the region in force, with its ETag; null where none is set
-let changing = false; // a change is on its way: a second one would meet it as somebody else's
+let settled = 0; // number of strokes that were saved or discarded
+let saved = null; // the region in force, with its ETag; null if none is set
+let changing = false; // a change is being sent: a second one would conflict with it
 
-function whose() {
+function chosenStation() {
   return station.value === "*" ? byId("name").value.trim() : station.value;
 }
 
 function query(extra = {}) {
-  const given = { ...(whose() ? { station: whose() } : {}), ...extra };
+  const given = { ...(chosenStation() ? { station: chosenStation() } : {}), ...extra };
   return new URLSearchParams(given).toString();
 }
 
@@ -70,8 +70,8 @@ function unchanged() {
 }
 
 async function latest() {
-  const wanted = { category: passed.category, limit: "20", ...(whose() ? { station: whose() } : {}) };
-  const page = await api(`/v1/inspections?${new URLSearchParams(wanted)}`).catch(() => ({ inspections: [] }));
+  const filter = { category: passed.category, limit: "20", ...(chosenStation() ? { station: chosenStation() } : {}) };
+  const page = await api(`/v1/inspections?${new URLSearchParams(filter)}`).catch(() => ({ inspections: [] }));
   const one = page.inspections.find((row) => row.has_pictures);
   if (!one) return null;
   const { image } = await api(`/v1/inspections/${one.inspection_id}`);
@@ -85,31 +85,31 @@ function unsaved() {
   return strokes !== settled && !stage.polygons.empty;
 }
 
-// Of several at once the last one counts. What is drawn and not saved stays, whatever is chosen meanwhile.
+// Only the last of several loads counts. An unsaved drawing stays when another station is chosen.
 async function load() {
   const mine = (turn += 1);
   wrong.hidden = true;
   byId("stage").setAttribute("aria-busy", "true");
   let found = null;
   try {
-    if (station.value !== "*" || whose()) found = await api(`${home}/region?${query()}`, { etag: true });
+    if (station.value !== "*" || chosenStation()) found = await api(`${home}/region?${query()}`, { etag: true });
   } catch (error) {
     if (error.status !== 404) complain(wrong, error);
   }
-  if (mine === turn) tellShare(found?.answer);
+  if (mine === turn) showShare(found?.answer);
   const last = picture?.uploaded ? null : await latest().catch(() => null);
   if (mine !== turn) return;
   saved = found;
   byId("stage").removeAttribute("aria-busy");
   if (!unsaved()) {
-    if (!picture?.uploaded) picture = last; // none: that of another station would not show what counts here
+    if (!picture?.uploaded) picture = last; // null: another station's image would not show what counts here
     return show();
   }
   if (!picture.uploaded) byId("status").textContent += ` ${t("script.region.kept")}`;
   return refresh();
 }
 
-function tellShare(region) {
+function showShare(region) {
   byId("status").textContent = region ? t("script.region.set", { share: percent(region.share) }) : t("script.region.unset");
 }
 
@@ -129,7 +129,7 @@ function show() {
     settled = strokes;
     stage.show(bitmap, region ? Polygons.from(region, width, height) : new Polygons(width, height));
   }
-  tellShare(region);
+  showShare(region);
   if (picture.blank) byId("status").textContent += ` ${t("script.region.no_picture")}`;
   byId("stage").classList.toggle("blank", Boolean(picture.blank));
   refresh();
@@ -148,19 +148,19 @@ byId("file").addEventListener("change", async (event) => {
   }
 });
 
-// Whether a field is filled in; if not, it says so.
+// True if a field is filled in; otherwise the browser marks it.
 function filled(name) {
   const field = byId(name);
   field.value = field.value.trim();
   return field.reportValidity();
 }
 
-// Without its name, another station's region would be that of all stations.
+// Without a name, another station's region would apply to all stations.
 function complete() {
   return (station.value !== "*" || filled("name")) && filled("reason");
 }
 
-// The choice marks stations that have a region; one that gets its first may be new there.
+// Marks a station that has a region, and adds it to the list if it is new.
 function mark(name, set) {
   let option = [...station.options].find((one) => one.value === name);
   if (!option) station.add((option = new Option(name, name)), station.options.length - 1);
@@ -172,7 +172,7 @@ async function change(method, text) {
   changing = true;
   refresh();
   wrong.hidden = true;
-  const whom = whose();
+  const name = chosenStation();
   const reason = byId("reason").value;
   const headers = saved ? { "If-Match": saved.etag } : {};
   const body = method === "PUT" ? stage.polygons.body() : undefined;
@@ -181,14 +181,14 @@ async function change(method, text) {
     await api(`${home}/region?${query({ reason })}`, { method, headers, body });
     byId("reason").value = "";
     settled = sent;
-    mark(whom, method === "PUT");
+    mark(name, method === "PUT");
     dispatchEvent(new Event("region-changed"));
     picture = picture.blank ? null : picture;
     await load();
     byId("status").textContent = `${t(text)} ${byId("status").textContent}`;
     announce(t(text));
   } catch (error) {
-    // Somebody was faster: the drawing stays, and saving it again replaces what they have set.
+    // Somebody was faster: the drawing stays, and saving again replaces their region.
     const faster = error.status === 412 || error.status === 428;
     if (faster) saved = await api(`${home}/region?${query()}`, { etag: true }).catch(() => null);
     complain(wrong, faster ? new Error(t("script.region.conflict")) : error);

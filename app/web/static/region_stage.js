@@ -1,16 +1,16 @@
-// Drawing polygons on a picture, with a pointer or with keys.
+// Drawing of polygons on an image, with a pointer or with keys.
 const SPACE = "http://www.w3.org/2000/svg";
-const GRAB = 14; // pixels of the screen within which a corner is taken
+const GRAB = 14; // screen pixels within which a corner is grabbed
 
 export class Stage {
-  // `changed` is called after every change, `said` with a key of the words and values to read out.
+  // `changed` is called after every change, `said` with a message key and values to read out.
   constructor(root, { changed, said, writable }) {
     this.root = root;
     this.canvas = root.querySelector("canvas");
     this.svg = root.querySelector("svg");
     this.changed = changed;
     this.said = said;
-    this.cursor = null; // of keys, in pixels of the picture
+    this.cursor = null; // keyboard cursor, in pixels of the image
     this.held = null; // the corner that is dragged or moved by keys
     if (!writable) return;
     root.addEventListener("pointerdown", (event) => this.press(event));
@@ -109,7 +109,7 @@ export class Stage {
     return this.held ? this.update() : this.draw();
   }
 
-  // Takes the next corner, which arrows then move.
+  // Selects the next corner, which the arrow keys then move.
   next() {
     const all = this.polygons.corners();
     if (!all.length) return;

@@ -1,4 +1,4 @@
-// The shift's times are of the reader's place: the form speaks it, the address says UTC.
+// The form shows the shift in local time; the address has UTC.
 import { onChoice } from "./choice.js";
 import { retry } from "./pictures.js";
 
@@ -12,7 +12,7 @@ function local(date) {
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}T${two(date.getHours())}:${two(date.getMinutes())}`;
 }
 
-// The field shows minutes: while nobody has moved it, it stands for the very moment that the page was made for.
+// The field shows minutes. While it is unchanged it stands for the exact moment of the page.
 function momentOf(field) {
   const made = new Date(field.dataset.moment);
   return field.value === local(made) ? made : new Date(field.value);
@@ -40,7 +40,7 @@ const times = {
   "22-6": () => shift(22, 6),
 };
 
-// Also after the browser's Back, which may bring what was chosen last; not where somebody has chosen while it loaded.
+// Resets the form, also after Back, but not if the user has chosen while the page loaded.
 let chosen = false;
 form.addEventListener("input", () => (chosen = true));
 addEventListener("pageshow", (event) => {
@@ -49,7 +49,7 @@ addEventListener("pageshow", (event) => {
   from.setCustomValidity("");
   for (const one of [from, to]) one.value = local(new Date(one.dataset.moment));
 });
-// The day is named once: in the first row of a table, and where another one begins.
+// The date is shown once: in the first row of a table, and where a new day begins.
 for (const table of document.querySelectorAll(".hours")) {
   let before = "";
   for (const one of table.querySelectorAll("time.hour")) {
@@ -60,7 +60,7 @@ for (const table of document.querySelectorAll(".hours")) {
     before = moment.toDateString();
   }
 }
-// A day is told as it was counted, which may be in another place than the reader's.
+// Days are those of the report's time zone, which may differ from the reader's.
 for (const one of document.querySelectorAll("time.day")) {
   const date = new Date(one.dataset.date); // midnight of UTC
   one.textContent = date.toLocaleDateString(language, { day: "numeric", month: "short", timeZone: "UTC" });
@@ -89,10 +89,10 @@ function show(begin, end) {
     from.reportValidity();
     return false;
   }
-  const asked = new URLSearchParams({ from: begin.toISOString(), to: end.toISOString() });
-  if (form.elements.station.value) asked.set("station", form.elements.station.value);
-  asked.set("tz", Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC"); // whose days the bars are
-  location.assign(`/report?${asked}`);
+  const query = new URLSearchParams({ from: begin.toISOString(), to: end.toISOString() });
+  if (form.elements.station.value) query.set("station", form.elements.station.value);
+  query.set("tz", Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC"); // time zone of the days in the chart
+  location.assign(`/report?${query}`);
   return true;
 }
 

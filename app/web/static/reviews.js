@@ -1,14 +1,14 @@
-// What people have said of an inspection: how a review is saved, and the list of all.
+// Reviews of an inspection: saving one, and the list of all.
 import { api } from "./api.js";
 import { localTimes, t } from "./texts.js";
 
 const keyId = document.querySelector('meta[name="key-id"]').content;
 const LOOK_MS = 10000;
-// Of these a review may be saved all the same: the answer was lost, or it is in its own way.
+// With these statuses the review may be saved: the answer was lost, or the review conflicts with itself.
 const UNSURE = [0, 409, 502, 504];
 
-// Whether a review that is kept is one that was sent from here.
-function same(kept, sent) {
+// True if a stored review was sent from this page.
+function isSame(kept, sent) {
   const texts = ["verdict", "note", "reviewer"];
   return (kept.key_id ?? "") === keyId && texts.every((name) => (kept[name] ?? "") === (sent[name] ?? ""));
 }
@@ -16,11 +16,11 @@ function same(kept, sent) {
 export class Reviews {
   constructor({ id, revision }) {
     this.path = `/v1/inspections/${id}`;
-    this.revision = Number(revision); // the latest that the reader has seen
-    this.sent = []; // after that one, without an answer that said what became of them
+    this.revision = Number(revision); // the latest that the user has seen
+    this.sent = []; // reviews sent after that one whose outcome is unknown
   }
 
-  // Gives the review as it is kept. Where somebody else was faster, the error's `now` is what they said.
+  // Returns the stored review. If somebody else was faster, the error's `now` is their review.
   async save(review) {
     this.sent.push(review);
     const body = { ...review, expected_revision: this.revision };
@@ -34,19 +34,19 @@ export class Reviews {
       const own = await this.own(error).catch(() => null);
       if (!own) throw error;
       this.take(own);
-      return same(own, review) ? own : this.save(review); // the one before it was kept, and now it is seen
+      return isSame(own, review) ? own : this.save(review); // an earlier attempt was stored; now it counts as seen
     }
   }
 
-  // The review after the latest that was seen, if it is one of those that were sent.
+  // Returns the review after the latest seen one if this page has sent it.
   async own(error) {
-    const now = error.status === 409 ? (await api(this.path, { patienceMs: LOOK_MS })).review : null;
-    // One that says what nobody has said here needs no closer look.
+    const now = error.status === 409 ? (await api(this.path, { timeoutMs: LOOK_MS })).review : null;
+    // A verdict that was not sent from here is certainly somebody else's.
     const isAnothers = now?.revision === this.revision + 1 && !this.sent.some((one) => one.verdict === now.verdict);
-    const { reviews } = isAnothers ? { reviews: [] } : await api(`${this.path}/reviews`, { patienceMs: LOOK_MS });
+    const { reviews } = isAnothers ? { reviews: [] } : await api(`${this.path}/reviews`, { timeoutMs: LOOK_MS });
     const next = reviews.find((one) => one.revision === this.revision + 1);
-    if (next && this.sent.some((one) => same(next, one))) return next;
-    if (now) error.now = now; // only by now is it known that it is not one's own
+    if (next && this.sent.some((one) => isSame(next, one))) return next;
+    if (now) error.now = now; // only now is it certain that the review is not our own
     return null;
   }
 
@@ -57,18 +57,18 @@ export class Reviews {
     return review;
   }
 
-  // Of a revision that others have made the next review knows.
+  // Marks a revision of others as seen: the next review builds on it.
   see(revision) {
     this.revision = revision;
     this.sent = [];
-    // What is said of it does not wait for the list.
+    // The list is updated in the background.
     api(`${this.path}/reviews`)
       .then(({ reviews }) => reviews.filter((one) => one.revision <= revision).forEach(list))
       .catch(() => {});
   }
 }
 
-// Each once, in their order, as the page shows those that were there when it was loaded.
+// Adds a review to the list, once and in order, in the form of the page's template.
 function list(review) {
   const section = document.getElementById("reviews");
   const items = [...section.querySelectorAll("li")];

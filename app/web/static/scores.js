@@ -1,2 +1,2 @@
-// The newest scores are at the right end, which a narrow screen should show first.
+// A narrow screen shows the newest scores first, at the right end.
 for (const chart of document.querySelectorAll(".chart")) chart.scrollLeft = chart.scrollWidth;

@@ -1,4 +1,4 @@
-// The page's words for scripts, in its language, and numbers and times as its readers write them.
+// Texts of scripts in the page's language, and numbers and times in its format.
 const texts = JSON.parse(document.getElementById("texts").textContent);
 const language = document.documentElement.lang;
 
@@ -14,7 +14,7 @@ export function number(value, digits) {
   return value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-// In two digits that count. Where most is there, those of what is missing count: only all of it is 100 %.
+// Two significant digits; near 100 %, two significant digits of the remainder: only a full share is 100 %.
 export function percent(share) {
   if (share <= 0.5 || share >= 1) return share.toLocaleString(language, { style: "percent", maximumSignificantDigits: 2 });
   const missing = Math.max(Number((1 - share).toPrecision(2)), 0.0001);
@@ -28,7 +28,7 @@ export function clock(moment, full = false) {
   return date.toLocaleString(language, { ...day, hour: "2-digit", minute: "2-digit", second: "2-digit" });
 }
 
-// The server writes times in UTC: only the browser knows where it stands. With data-full the day is always said.
+// Converts the server's UTC times to local time. With data-full the date is always shown.
 export function localTimes(root = document) {
   for (const one of root.querySelectorAll("time[datetime]")) {
     one.textContent = clock(one.dateTime, "full" in one.dataset);

@@ -1,4 +1,4 @@
-// The threshold's slider: what each false-reject rate would do, and saving one of them.
+// The threshold slider: the effect of each false-reject rate, and saving one of them.
 import { api } from "./api.js";
 import { announce } from "./base.js";
 import { home, complain } from "./models.js";
@@ -13,9 +13,9 @@ const form = byId("form");
 const wrong = byId("error");
 let turn = 0;
 let outlook = null;
-let known = false; // whether what is set was fetched since it last had to be
-let etag = null; // of what is set as it was shown: a save on top of a colleague's change is then refused
-let set = null; // the rates as they are set: null for what the version was made with
+let known = false; // true if the set rates are up to date
+let etag = null; // of the shown rates: a save over a colleague's change is refused
+let set = null; // the set rates; null for those of the version
 
 function chosen() {
   return outlook.positions[Number(slider.value)];
@@ -37,7 +37,7 @@ function changedRate() {
   return !chosen().in_force && chosen().target_fpr !== rateAsSet(set);
 }
 
-// As the version: its own band, which yields where the rate is wider.
+// "As in the version" is the version's own band, which disappears if the rate is wider.
 function bandToTry() {
   return band.value === "null" ? band.selectedOptions[0].dataset.own : band.value;
 }
@@ -46,7 +46,7 @@ function settable(one) {
   return one.settable || band.value === "null";
 }
 
-// Rates are given with their interval: a value alone would be believed too much.
+// Rates are shown with their interval, because a bare value would look too certain.
 function say(name, rate) {
   const value = document.querySelector(`[data-figure="${name}"]`);
   const note = document.querySelector(`[data-note="${name}"]`);
@@ -149,8 +149,8 @@ function reviewed(seen) {
   return Object.values(seen.decisions).reduce((sum, one) => sum + one.reviewed_good + one.reviewed_defect, 0);
 }
 
-// Who has changed it meanwhile, and why, from the report on the last hours.
-async function told(actions) {
+// Finds who made the last change and why, from the report on the last hours.
+async function describeChange(actions) {
   const report = await api("/v1/reports/shift").catch(() => null);
   const last = report?.changes.filter((one) => actions.includes(one.action) && one.target.split("/")[0] === set.category).pop();
   return last ? t("script.models.conflict.by", { who: last.actor, why: last.reason || "–" }) : "";
@@ -160,7 +160,7 @@ function bandText(value) {
   return [...band.options].find((option) => option.value === String(value)).textContent;
 }
 
-// What the reader has not touched is taken over from who was faster: saving once more must not undo it.
+// Values that the user has not touched are taken from the other change: saving again must not undo it.
 async function conflict() {
   const before = set;
   const rate = changedRate() ? chosen().target_fpr : null;
@@ -170,7 +170,7 @@ async function conflict() {
     ...(keepBand ? [t("script.models.conflict.mine", { band: bandText(band.value) })] : []),
   ].join(", ");
   await Promise.all([load({ rate, keepBand }), renewCalibrations()]);
-  if (slider.disabled) return; // why, is said already
+  if (slider.disabled) return; // the reason is already shown
   const moved = [];
   const acts = [];
   if (before.target_fpr !== set.target_fpr) {
@@ -189,11 +189,11 @@ async function conflict() {
     acts.push("model.calibrate");
   }
   const text = t("script.models.conflict", { what: moved.join(", "), mine });
-  complain(wrong, new Error(`${text} ${await told(acts)}`));
+  complain(wrong, new Error(`${text} ${await describeChange(acts)}`));
 }
 
-// What serves, beside the slider, promises by the rates that are set: taken from the page as it would be now, so that
-// the server alone has words for it. Where that cannot be had, nothing is better than what no longer holds.
+// Reloads the calibrations beside the slider from the current page, so that only the server words them. If that fails,
+// they are removed, because they no longer hold.
 async function renewCalibrations() {
   const shown = document.getElementById("calibrations");
   if (!shown) return;
@@ -235,12 +235,12 @@ slider.addEventListener("input", () => {
   byId("said").textContent = "";
   show();
 });
-// With what is chosen, saved or not.
-function again() {
+// Keeps the chosen values, saved or not.
+function reload() {
   load({ rate: outlook && chosen().target_fpr, keepBand: true, anew: false });
 }
 
-band.addEventListener("change", again);
-addEventListener("region-changed", again); // inspections of before compare no longer
+band.addEventListener("change", reload);
+addEventListener("region-changed", reload); // earlier inspections are no longer comparable
 station?.addEventListener("change", () => load({ anew: false }));
 load();

@@ -1,10 +1,10 @@
-// Overkill and escape over the positions of the slider, each with the band that its reviews leave open.
+// Overkill and escape rates over the slider's positions, each with its uncertainty.
 import { percent } from "./texts.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
 const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [220, 52, 24, 12, 184];
 const LABEL = 64; // pixels that a label on the lower axis needs
-// Where the axis may end, and in how many round steps.
+// Possible ends of the axis, with their number of steps.
 const AXES = [[0.02, 4], [0.05, 5], [0.1, 5], [0.2, 4], [0.3, 3], [0.5, 5], [0.75, 3], [1, 4]];
 
 function add(svg, name, attributes, text) {
@@ -15,7 +15,7 @@ function add(svg, name, attributes, text) {
   return one;
 }
 
-// The drawing is as wide as its place on the screen, so that its text is of the same size everywhere.
+// The drawing is as wide as its element, so that its text has the same size everywhere.
 function widthOf(svg) {
   return Math.max(svg.getBoundingClientRect().width, 240);
 }
@@ -24,11 +24,11 @@ function place(outlook, i, width) {
   return LEFT + (i / Math.max(outlook.positions.length - 1, 1)) * (width - LEFT - RIGHT);
 }
 
-// The axis ends above what was estimated; intervals may go beyond it, where they are cut.
+// The axis ends above the estimates; longer intervals are cut.
 function top(outlook) {
   const values = outlook.positions.flatMap((one) => [one.overkill.value, one.escape.value, one.target_fpr]);
-  const most = Math.max(...values.filter((value) => value !== null));
-  return AXES.find(([limit]) => most * 1.15 <= limit) ?? AXES.at(-1);
+  const max = Math.max(...values.filter((value) => value !== null));
+  return AXES.find(([limit]) => max * 1.15 <= limit) ?? AXES.at(-1);
 }
 
 export function drawOutlook(svg, outlook) {

@@ -1,25 +1,25 @@
-// The wall, live: new inspections appear, counters count, and the page says when it is cut off.
+// The live wall: new inspections, counters and the state of the connection.
 import { api } from "./api.js";
 import { showOffline } from "./base.js";
-import { Cards, told } from "./cards.js";
+import { Cards, toCard } from "./cards.js";
 import { Live } from "./live.js";
 import { number, t } from "./texts.js";
 
 const COUNT_AGAIN_MS = 60000;
 const FIRST_WAIT_S = 1;
-const LONGEST_WAIT_S = 30;
-const MOST_COUNTED = 999;
+const MAX_WAIT_S = 30;
+const MAX_COUNTED = 999;
 const list = document.getElementById("inspections");
 const { category, station, decision, limit } = list.dataset;
 const cards = new Cards(list);
 const counts = document.getElementById("counts");
 const counted = new Set(); // since the counters were last fetched
 let paused = false;
-const waiting = new Map(); // by id, the newest inspections that have come and are not shown yet
-const missed = new Set(); // ids of all of them, up to one more than is counted
-const early = new Map(); // reviews of what the list may bring yet, by id
+const waiting = new Map(); // by id, the newest inspections that are not shown yet
+const missed = new Set(); // ids of all inspections that are not shown yet, up to MAX_COUNTED + 1
+const early = new Map(); // reviews of inspections that may still arrive, by id
 const state = document.getElementById("state");
-let turn = 0; // of the connection: what one before has still to ask for, it no longer asks for
+let turn = 0; // number of the connection: work of an earlier one stops
 let drawing = false;
 
 function query(values) {
@@ -39,7 +39,7 @@ function setCount(name, value) {
   figure.textContent = number(value, 0);
 }
 
-// The server's counts of the last hours. Those that come while it answers may be in them or not: the next time is right.
+// Fetches the counts of the last hours. Inspections that arrive meanwhile may be missing until the next fetch.
 async function count() {
   const { decisions } = await api(`/wall/counts${query({ category, station })}`);
   counted.clear();
@@ -49,17 +49,17 @@ async function count() {
 async function catchUp() {
   const page = await api(`/v1/inspections${query({ category, station, decision, limit })}`);
   for (const one of page.inspections) {
-    arrive(told(one));
+    arrive(toCard(one));
     reviewed(one.inspection_id, one.review.verdict, one.review.revision);
   }
-  count().catch(() => {}); // it is asked again by and by
+  count().catch(() => {}); // fetched again later
 }
 
-// A new connection does not bring what came before it: until the list has, the wall has a gap and is not live.
+// A new connection does not deliver earlier events: the wall is live only after the list was loaded.
 async function goLive() {
   const mine = ++turn;
   setState("waiting");
-  for (let wait = FIRST_WAIT_S; mine === turn; wait = Math.min(2 * wait, LONGEST_WAIT_S)) {
+  for (let wait = FIRST_WAIT_S; mine === turn; wait = Math.min(2 * wait, MAX_WAIT_S)) {
     try {
       await catchUp();
       if (mine !== turn) return;
@@ -73,7 +73,7 @@ async function goLive() {
   }
 }
 
-// The newest first, as many as fit.
+// Newest first, up to the limit.
 function newest() {
   return [...waiting.values()].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, cards.limit);
 }
@@ -82,7 +82,7 @@ function arrive(one) {
   if ((decision && one.decision !== decision) || cards.has(one.id)) return;
   if (!waiting.has(one.id)) waiting.set(one.id, one);
   if (early.has(one.id)) reviewed(one.id, ...early.get(one.id));
-  if (missed.size <= MOST_COUNTED) missed.add(one.id);
+  if (missed.size <= MAX_COUNTED) missed.add(one.id);
   if (waiting.size > 4 * cards.limit) {
     const kept = newest();
     waiting.clear();
@@ -91,11 +91,11 @@ function arrive(one) {
   if (paused) showPaused();
   else if (!drawing) {
     drawing = true;
-    setTimeout(show, 60); // what comes at once is shown at once
+    setTimeout(show, 60); // groups inspections that arrive together
   }
 }
 
-// Also what is not shown yet: its card is made of what is known then.
+// Also updates inspections that are not shown yet.
 function reviewed(id, verdict, revision) {
   cards.reviewed(id, verdict, revision);
   const one = waiting.get(id);
@@ -114,7 +114,7 @@ function show() {
 const pause = document.getElementById("pause");
 
 function showPaused() {
-  const n = missed.size > MOST_COUNTED ? `${MOST_COUNTED}+` : missed.size;
+  const n = missed.size > MAX_COUNTED ? `${MAX_COUNTED}+` : missed.size;
   pause.textContent = paused ? t("script.live.resume", { n }) : t("script.live.pause");
 }
 
@@ -145,7 +145,7 @@ new Live(query({ category, station }), {
     showOffline("stream", true);
   },
   inspection(event) {
-    const one = told(event);
+    const one = toCard(event);
     if (!counted.has(one.id) && !cards.has(one.id)) {
       counted.add(one.id);
       setCount(one.decision, Number(counts.querySelector(`[data-count="${one.decision}"]`).dataset.value) + 1);

@@ -36,7 +36,7 @@ def test_browser_gets_a_page_for_an_unknown_address(service: TestClient) -> None
     accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language": "de"}
     response = service.get("/modells", headers=accept)
     assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert "Unter dieser Adresse gibt es nichts" in response.text
+    assert "Nicht gefunden" in response.text
     assert response.headers["X-Request-ID"] in response.text
     assert "script-src" in response.headers["Content-Security-Policy"]
 

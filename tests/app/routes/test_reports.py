@@ -188,8 +188,8 @@ def test_a_station_that_alarms_is_told_beside_the_others_wherever_drift_is(clien
     assert in_report(station="line-1") == (False, None)
     for path in ("/models", "/models/tiny"):
         shown = " ".join(unescape(client.get(path, headers={"Accept": "text/html"}).text).split())
-        assert "line-3: The latest parts differ from those of the calibration" in shown
-        assert "</span> The latest 20 parts look like those of the calibration" in shown
+        assert "line-3: The latest parts differ from the calibration images" in shown
+        assert "</span> The latest 20 parts look like the calibration images" in shown
     report = " ".join(unescape(client.get("/report", headers={"Accept": "text/html"}).text).split())
     assert "line-3: alarm since" in report
 

@@ -34,9 +34,9 @@ def test_tells_all_that_there_is(keyed: Keyed) -> None:
     text = shown(keyed, identifier)
     for words in ("✕", "Reject", "P-1", "line-3", "Q", "R", "v1", "48</dd>", "12 ms"):
         assert words in text
-    assert "The score 4.250 is above the limit 3.000." in text
+    assert "The score 4.250 is above the threshold 3.000." in text
     assert "None of the 24 good parts in calibration scored this high." in text
-    assert "at most 5% of images of good parts are rejected, on average" in text
+    assert "on average, at most 5% of the images of good parts are rejected" in text
     assert 'points="10,10 20,10 20,30 "' in text
     assert f'href="/v1/inspections/{identifier}/source"' in text
 
@@ -44,9 +44,9 @@ def test_tells_all_that_there_is(keyed: Keyed) -> None:
 @pytest.mark.parametrize(
     ("decision", "score", "review", "words"),
     [
-        ("PASS", 1.0, None, "The score 1.000 is not above the limit 3.000."),
-        ("REVIEW", 2.5, 2.0, "above 2.000 and not above the limit 3.000: a person should look"),
-        ("REJECT", 9.0, 2.0, "The score 9.000 is above the limit 3.000."),
+        ("PASS", 1.0, None, "The score 1.000 is not above the threshold 3.000."),
+        ("REVIEW", 2.5, 2.0, "above 2.000, but not above the threshold 3.000: a person should look"),
+        ("REJECT", 9.0, 2.0, "The score 9.000 is above the threshold 3.000."),
     ],
 )
 def test_says_why(keyed: Keyed, decision: str, score: float, review: float | None, words: str) -> None:
@@ -87,7 +87,7 @@ def test_shows_what_people_have_said(keyed: Keyed) -> None:
 def test_stays_when_its_picture_has_gone(keyed: Keyed) -> None:
     [identifier] = add(keyed.database, answered(has_pictures=False))
     text = shown(keyed, identifier)
-    assert "The picture is no longer kept" in text
+    assert "The image is no longer stored" in text
     assert ".jpg" not in text
 
 
@@ -97,5 +97,5 @@ def test_what_cannot_be_promised_is_not(keyed: Keyed) -> None:
     answer["threshold"] |= {"certified": False, "target_fpr": 0.01}
     row["answer"] = json.dumps(answer)
     [identifier] = add(keyed.database, row)
-    assert "1% of good parts rejected was asked for" in shown(keyed, identifier)
-    assert "4% is what can be promised" in shown(keyed, identifier)
+    assert "The set rate is 1%" in shown(keyed, identifier)
+    assert "can promise only 4%" in shown(keyed, identifier)

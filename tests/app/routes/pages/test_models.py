@@ -23,7 +23,7 @@ from tests.flows.fastflow.manifests import edit
 from tests.support.waiting import eventually
 
 HTML = {"Accept": "text/html"}
-SERVES = '<span class="tag">serves</span>'
+SERVES = '<span class="tag">in service</span>'
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_the_list_shows_every_category(served: Keyed, store: Path) -> None:
     shown = text(served, "/models", "viewer")
     assert '<a href="/models/tiny">tiny</a>' in shown
     assert str(active) in shown
-    assert "Parts so far: 0;" in shown
+    assert "0 parts so far:" in shown
     assert "Parts so far" not in text(served, "/models", "line")  # drift is of the history
 
 
@@ -135,7 +135,7 @@ def test_thresholds_of_versions_are_those_of_the_engine_that_serves(
     settings = Settings(models=store, history=tmp_path / "history", precision=precision)
     with TestClient(create_app(settings)) as client:
         listed = client.get("/models/tiny", headers=HTML).text
-    made = re.findall(r'data-label="Threshold when made" class="number">([^<]*)<', listed)
+    made = re.findall(r'data-label="Threshold at creation" class="number">([^<]*)<', listed)
     assert made[0] == shown  # the newest comes first
 
 
@@ -170,15 +170,15 @@ def test_a_refused_version_is_named_and_what_serves_in_its_place(
         text(keyed, "/models/tiny")
         models_folder.activate(store, "tiny", bad)
         eventually(lambda: "was refused" in text(keyed, "/models/tiny"))
-        said = f"Version {bad} is active and was refused; {first} serves in its place.<br>"
+        said = f"Version {bad} is active, but was refused. Version {first} is in service instead.<br>"
         for path in ("/models/tiny", "/models", f"/models/tiny/versions/{bad}"):
             assert said in text(keyed, path)
         assert f"<dd>{bad}" not in text(keyed, "/models")
         assert SERVES in text(keyed, f"/models/tiny/versions/{first}")
         assert SERVES not in text(keyed, f"/models/tiny/versions/{bad}")
         shown = text(keyed, "/models/tiny")
-    assert f'<dt>Serves</dt><dd class="wrap-anywhere"><a href="/models/tiny/versions/{first}">' in shown
-    for tells in (SERVES, "scored as they should"):
+    assert f'<dt>In service</dt><dd class="wrap-anywhere"><a href="/models/tiny/versions/{first}">' in shown
+    for tells in (SERVES, "scores are correct"):
         assert [tells in rows(shown)[name] for name in (first, bad)] == [True, False]
     assert "data-activate" not in rows(shown)[bad]
 
@@ -202,7 +202,7 @@ def test_an_active_version_that_is_not_loaded_yet(
         assert used() == first
         new = add_version(store, "tiny", "20990101T000000-abcdef").name
         models_folder.activate(store, "tiny", new)
-        said = f"Version {new} is active and not loaded yet; {first} serves until then."
+        said = f"Version {new} is active, but not loaded yet. Until then {first} is in service."
         for path in ("/models", f"/models/tiny/versions/{new}"):
             assert said in text(keyed, path)
         assert SERVES in text(keyed, f"/models/tiny/versions/{first}")
@@ -213,7 +213,7 @@ def test_an_active_version_that_is_not_loaded_yet(
 
 def test_a_category_without_an_active_version(served: Keyed, store: Path) -> None:
     (store / "tiny" / models_folder.ACTIVE).unlink()
-    assert "No version serves" in text(served, "/models")
+    assert "No version is active" in text(served, "/models")
     shown = text(served, "/models/tiny")
     assert "has no active version" in shown
     assert 'id="threshold-slider"' not in shown
@@ -224,16 +224,16 @@ def test_an_active_version_that_is_not_there_is_named_and_what_serves_in_its_pla
 ) -> None:
     first = models_folder.resolve(store, "tiny").name
     (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
-    gone = "Version gone is active and not in the models folder"
+    gone = "Version gone is active, but missing in the models folder"
     for path in ("/models/tiny", "/models"):
         shown = text(served, path)
-        assert f"{gone}; {first} serves in its place." in shown
-        assert "No version serves" not in shown
+        assert f"{gone}. Version {first} is in service instead." in shown
+        assert "No version is active" not in shown
 
 
 @pytest.mark.parametrize("path", ["/models/other", "/models/tiny/versions/none", "/models/UPPER"])
 def test_what_is_not_there_is_said_by_a_page(served: Keyed, path: str) -> None:
     response = page(served, path)
     assert response.status_code == 404
-    assert "There is no such model" in response.text
+    assert "Model not found" in response.text
     assert response.headers["content-type"].startswith("text/html")

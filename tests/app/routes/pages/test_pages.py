@@ -105,7 +105,7 @@ class TestLoggingIn:
         app = create_app(Settings(models=tmp_path / "models", history=tmp_path / "history"))
         with TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5000)) as client:
             text = client.get("/login", headers=HTML).text
-            assert "asks for no key" in text
+            assert "requires no key" in text
             assert "<form" not in text
             assert client.get("/", headers=HTML).status_code == 200
 
@@ -164,10 +164,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("path", "status", "words"),
         [
-            ("/inspections/nothing", 404, "There is no such inspection"),
-            ("/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11", 404, "There is no such inspection"),
-            ("/?before=nonsense", 400, "This address is not valid"),
-            ("/scores?last=100000", 400, "This address is not valid"),
+            ("/inspections/nothing", 404, "Inspection not found"),
+            ("/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11", 404, "Inspection not found"),
+            ("/?before=nonsense", 400, "The request is not valid"),
+            ("/scores?last=100000", 400, "The request is not valid"),
         ],
     )
     def test_are_pages(self, keyed: Keyed, path: str, status: int, words: str) -> None:
@@ -181,7 +181,7 @@ class TestErrors:
         monkeypatch.delattr(keyed.app.state, "history")
         response = page(keyed, "/")
         assert response.status_code == 500
-        assert "The server failed" in response.text
+        assert "Server error" in response.text
         assert "Traceback" not in response.text
         assert "history" not in re.sub(
             r"<script.*?</script>|<nav.*?</nav>", "", response.text, flags=re.DOTALL

@@ -32,8 +32,8 @@ def text(keyed: Keyed, role: str = "viewer", **query: str) -> str:
 
 def test_nothing_inspected(keyed: Keyed) -> None:
     shown = text(keyed)
-    assert "Nothing was inspected in this time." in shown
-    assert "Nothing was changed" in shown
+    assert "There are no inspections in this period." in shown
+    assert "There are no changes" in shown
 
 
 def test_a_shift_in_figures(keyed: Keyed) -> None:
@@ -45,8 +45,8 @@ def test_a_shift_in_figures(keyed: Keyed) -> None:
     assert "Score 7.50" in shown
     assert "75%" in shown  # three of four
     assert shown.count('<time class="hour"') == 9
-    assert "none given" in shown
-    assert "not known: too little was reviewed" in shown
+    assert "no station" in shown
+    assert "unknown: too few reviews" in shown
     assert "v1 (4)" in shown
 
 
@@ -91,7 +91,7 @@ def test_days_are_those_of_the_readers_place(keyed: Keyed) -> None:
     assert [one[5:13] for one in days] == ["10-23T22", "10-24T22", "10-25T23", "10-26T23"]
     named = re.findall(r'class="day" datetime="[^"]*" data-date="([^"]*)"', shown)
     assert named == ["2026-10-24", "2026-10-25", "2026-10-26", "2026-10-27"]
-    assert "Days of the time zone Europe/Berlin" in shown
+    assert "Days in the time zone Europe/Berlin" in shown
 
 
 @pytest.mark.parametrize("zone", ["Asia/Calcutta", "Europe/Atlantis", "../../etc/passwd", ""])
@@ -105,7 +105,7 @@ def test_zones_have_the_names_that_browsers_give_them(keyed: Keyed, zone: str) -
         shown = text(keyed, **asked, tz=zone)
     finally:
         zoneinfo.reset_tzpath()
-    assert f"Days of the time zone {zone if zone == 'Asia/Calcutta' else 'UTC'}" in shown
+    assert f"Days in the time zone {zone if zone == 'Asia/Calcutta' else 'UTC'}" in shown
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_zones_have_the_names_that_browsers_give_them(keyed: Keyed, zone: str) -
 def test_times_that_are_none(keyed: Keyed, query: dict[str, str]) -> None:
     response = page(keyed, **query)
     assert response.status_code == 400
-    assert "This address is not valid" in response.text
+    assert "The request is not valid" in response.text
 
 
 def test_only_the_keys_own_categories(keyed: Keyed) -> None:

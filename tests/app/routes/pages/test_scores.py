@@ -31,7 +31,7 @@ def test_thresholds_are_those_of_their_time(keyed: Keyed) -> None:
     text = scores(keyed, category="tiny")
     reject = re.search(r'<path class="reject" d="(M12\.0 [\d.]+H[\d.]+L[\d.]+ [\d.]+H940\.0)"', text)
     assert reject is not None
-    assert "Limit for review" in text
+    assert "Review threshold" in text
     assert "From here on version v2" in text
 
 
@@ -46,5 +46,5 @@ def test_the_table_has_the_same(keyed: Keyed) -> None:
 def test_says_when_there_is_nothing(keyed: Keyed) -> None:
     for query in ({}, {"category": "tiny"}, {"category": "nothing"}):
         text = scores(keyed, **query)
-        assert "Nothing has been inspected yet" in text
+        assert "There are no matching inspections yet" in text
         assert '<path class="point' not in text

@@ -86,4 +86,4 @@ def test_a_picture_that_is_no_longer_kept_is_not_asked_for(keyed: Keyed) -> None
     add(keyed.database, answered(has_pictures=False))
     [card] = re.findall(r'<li class="inspection PASS".*?</li>', wall(keyed), re.DOTALL)
     assert "thumbnail" not in card
-    assert "Picture no longer kept" in card
+    assert "Image no longer stored" in card

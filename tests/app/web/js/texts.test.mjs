@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { byId, words } from "./page.mjs";
 import { showOffline } from "./static/base.js";
-import { told } from "./static/cards.js";
+import { toCard } from "./static/cards.js";
 import { number, percent, t } from "./static/texts.js";
 
 test("values are put into the words", () => {
@@ -19,9 +19,9 @@ test("shares are told as the server tells them", () => {
 
 test("an inspection is made alike, wherever it comes from", () => {
   const fed = { inspection_id: "0193a6b2-0000-7d4f-8a53-5d1d3b7a8c11", category: "tiny", decision: "PASS", score: 1 };
-  assert.equal(told(fed).created, new Date(0x0193a6b20000).toISOString()); // the first 48 bits of the id
+  assert.equal(toCard(fed).created, new Date(0x0193a6b20000).toISOString()); // the first 48 bits of the id
   const answered = { ...fed, category: undefined, model: { category: "tiny" }, review: { verdict: "good", revision: 2 } };
-  const { category, verdict, revision, pictured } = told(answered);
+  const { category, verdict, revision, pictured } = toCard(answered);
   assert.deepEqual({ category, verdict, revision, pictured }, { category: "tiny", verdict: "good", revision: 2, pictured: true });
 });
 
