@@ -1,4 +1,4 @@
-"""An inference request taken apart: JSON, and after it the bytes of tensors that are not in it."""
+"""Parser of inference requests: JSON, followed by the bytes of binary tensors."""
 
 import base64
 import itertools
@@ -22,12 +22,12 @@ INPUTS: Final = (
     TensorMetadata(name="image", datatype="BYTES", shape=[-1]),
     TensorMetadata(name="pixels", datatype="UINT8", shape=[-1, -1, -1, 3]),
 )
-# As objects of Python a JSON of so many bytes takes up to twenty times as much; larger images follow it.
+# Parsed JSON takes up to twenty times its bytes, so larger images must be sent as binary tensors.
 MAX_JSON: Final = 4 * 1024 * 1024
 
 
 class InferenceInputs(NamedTuple):
-    """A request: its id, images as files, texts, and outputs with whether each comes as bytes."""
+    """Parsed request: id, images as files, texts, and outputs; True for an output as bytes."""
 
     id: str | None
     images: list[bytes]
@@ -36,7 +36,7 @@ class InferenceInputs(NamedTuple):
 
 
 def json_length(header: str | None, total: int) -> int:
-    """Where the JSON of a body ends."""
+    """Return the length of the JSON at the start of a body."""
     length = total
     if header is not None:
         if not re.fullmatch("[0-9]{1,15}", header) or int(header) > total:
@@ -51,7 +51,11 @@ def json_length(header: str | None, total: int) -> int:
 
 
 def parse(body: bytes, length: int, settings: Settings) -> InferenceInputs:
-    """Take apart a body, whose JSON has a length; raise the problem invalid-request or too-large."""
+    """Parse a body whose JSON has a length.
+
+    Raises:
+        Problem: invalid-request or too-large.
+    """
     try:
         request = InferenceRequest.model_validate_json(body[:length])
     except ValidationError as error:
@@ -98,7 +102,7 @@ def _files(tensor: InputTensor, binary: memoryview, settings: Settings) -> list[
 
 
 def _elements(binary: memoryview, number: int) -> list[bytes]:
-    """Elements of BYTES: each after its length, of four bytes, little-endian."""
+    """Split a BYTES tensor: each element follows its length (4 bytes, little-endian)."""
     files: list[bytes] = []
     end = 0
     for _ in range(number):
@@ -118,13 +122,13 @@ def _base64(data: object) -> list[bytes]:
 
 
 def _pixels(tensor: InputTensor, binary: memoryview, settings: Settings) -> list[bytes]:
-    """PNGs of arrays."""
+    """Encode arrays as PNGs."""
     shape = [1, *tensor.shape] if len(tensor.shape) == 3 else tensor.shape
     if len(shape) != 4 or shape[3] != 3 or min(shape) < 1:
         raise _bad(f"The shape of 'pixels' is [N, H, W, 3] or [H, W, 3]; it was {tensor.shape[:8]}.")
     number, height, width, _ = shape
     _require_items(number, settings)
-    # The decoder's limits; far beyond them no PNG can be written.
+    # The decoder's limits, checked before the PNG is written.
     if height * width > settings.max_pixels or max(height, width) > ImageLimits.max_side:
         raise Problem(
             "too-large",
@@ -144,7 +148,7 @@ def _pixels(tensor: InputTensor, binary: memoryview, settings: Settings) -> list
 
 
 def _flat(data: object) -> list[Any]:
-    """Elements in lists, however deep."""
+    """Flatten nested lists."""
     elements: list[Any] = data if isinstance(data, list) else [data]
     while elements and all(isinstance(element, list) for element in elements):
         elements = [*itertools.chain.from_iterable(elements)]

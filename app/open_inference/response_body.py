@@ -1,4 +1,4 @@
-"""Answers as tensors: in the JSON, or as bytes after it."""
+"""Inference responses: tensors in JSON, or as bytes after it."""
 
 import base64
 import io
@@ -15,15 +15,15 @@ from app.inspection.explanation import Drawing
 from app.schemas.open_inference import Datatype, InferenceResponse, OutputTensor
 
 LENGTH: Final = "Inference-Header-Content-Length"
-# Numbers as JSON take a hundred bytes each while they are written, and nothing else of the process goes on.
-MOST_IN_JSON: Final = 2**20
+# Writing numbers as JSON takes a hundred bytes of memory each and blocks the process.
+MAX_JSON_NUMBERS: Final = 2**20
 
 
 class Output(NamedTuple):
-    """Something that can be asked for."""
+    """Description of an output that a client can request."""
 
     datatype: Datatype
-    shape: list[int]  # -1 where any size will do
+    shape: list[int]  # -1 for any size
     read: Callable[[Answer], Any]  # bytes, a number, or a map (h, w)
     drawn: Drawing | None = None
 
@@ -40,10 +40,10 @@ DEFAULT: Final = ("decision", "score", "p_value", "inspection_id")
 
 
 def respond(answers: Sequence[Answer], outputs: Mapping[str, bool], identifier: str | None) -> Response:
-    """Make the response: JSON, and after it the outputs that were asked for as bytes.
+    """Build the response: JSON, followed by the outputs that were requested as bytes.
 
     Raises:
-        Problem: invalid-request, where maps do not fit into one tensor, or are more than JSON should have.
+        Problem: invalid-request; maps differ in size, or are too large for JSON.
     """
     tensors, pieces = [], []
     for name, as_bytes in outputs.items():
@@ -66,11 +66,11 @@ def respond(answers: Sequence[Answer], outputs: Mapping[str, bool], identifier: 
             ]
             if name == "overlay":
                 tensor.parameters = {"content_type": "base64"}
-        elif math.prod(shape) > MOST_IN_JSON:
+        elif math.prod(shape) > MAX_JSON_NUMBERS:
             raise Problem(
                 "invalid-request",
                 f"The {name}s of these images are {math.prod(shape)} numbers; in JSON there are at most "
-                f"{MOST_IN_JSON}: ask for them with the parameter binary_data, or send fewer images.",
+                f"{MAX_JSON_NUMBERS}: ask for them with the parameter binary_data, or send fewer images.",
             )
         else:
             tensor.data = np.asarray(values).ravel().tolist()

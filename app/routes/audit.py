@@ -1,4 +1,4 @@
-"""The audit log, for whoever must know in a year who changed what."""
+"""The audit log of administrative actions."""
 
 from typing import Annotated
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,6 +12,7 @@ from app.auth.audit import audited
 from app.database import clock
 from app.dependencies import AdmissionDep, Category, HistoryDep, PipelineDep, SettingsDep, StoreDep
 from app.errors.problems import Problem
+from app.history.history import History
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.inspection.decision import to_schema
@@ -33,11 +35,11 @@ from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/calibrations", tags=["models"])
 
-_NOTHING: Final = "0"  # the tag where there is no calibration of its own
+_NO_CALIBRATION: Final = "0"  # entity tag without a recalibration
 
 _REVIEWED_WARNING: Final = (
-    "Reviewed images were used. The rate is promised only if they are a fair draw of good parts, and "
-    "not only those that scored high or low."
+    "Reviewed images were used. The promise holds only if parts were reviewed at random, not only those "
+    "that scored high or low."
 )
 TakeReviewed = Annotated[
     bool,
@@ -63,7 +65,7 @@ async def get_calibration(
     to the station's own calibration, or to that of the line.
     """
     detector = await store.loaded_models.get(category)
-    # Before what it is told with: the tag of a calibration that came in between would match a change of it.
+    # Read the tag before the description: a newer tag would allow a change of values that nobody has seen.
     own = await asyncio.to_thread(store.calibrations.read, CalibrationTarget.of(detector, station))
     response.headers["ETag"] = etag(_tag(own))
     return await asyncio.to_thread(describe_calibration, store, detector, station)
@@ -74,7 +76,7 @@ async def get_calibration(
     status_code=201,
     openapi_extra=CALIBRATION_EXTRA,
     responses={
-        201: {"description": "It holds from now on.", **ETAG[200]},
+        201: {"description": "The calibration is in force.", **ETAG[200]},
         **documented(
             *CHANGING_PROBLEMS,
             "too-large",
@@ -111,7 +113,7 @@ async def renew_calibration(
     async with audited(request, "model.calibrate", category, known) as detail:
         detector = await store.loaded_models.get(category)
         slot = CalibrationTarget.of(detector, station)
-        # Before megabytes are sent in vain; the check that counts is in `check`.
+        # Checked early to spare a useless upload; `check` is authoritative.
         require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
@@ -120,23 +122,14 @@ async def renew_calibration(
                 upload = await uploads.read_upload(request, room, settings, MAX_IMAGES)
                 uploaded = await asyncio.to_thread(request_images.uploaded_images, upload)
             if reviewed:
-                others = await asyncio.to_thread(store.calibrations.stations, slot) if station is None else []
-                since_ms = 0 if made_from is None else clock.from_datetime(made_from)
-                found = await asyncio.to_thread(
-                    request_images.find_reviewed_images, history.database, category, station, others, since_ms
-                )
+                found = await asyncio.to_thread(_find_reviewed, store, history, slot, made_from)
             chosen = await asyncio.to_thread(request_images.choose_images, uploaded, found, fitted)
             work = request_images.measure_images(chosen, detector, pipeline, history.files)
             measured = await cancel_on_disconnect(request, work)
 
-        def check(there: ActiveCalibration | None) -> None:
-            # Images may take minutes, and scores of a version that went say nothing of the one that serves.
-            if store.loaded_models.serving_version(category) != detector.manifest.version:
-                raise Problem(
-                    "conflict",
-                    "Another version serves since the images were sent; nothing was changed. Send again.",
-                )
-            require_match(if_match, _tag(there))
+        def check(current: ActiveCalibration | None) -> None:
+            _require_still_serving(store, detector)
+            require_match(if_match, _tag(current))
 
         changed = await asyncio.to_thread(
             recalibrate,
@@ -148,9 +141,8 @@ async def renew_calibration(
             reason=reason,
             check=check,
         )
-        in_force = await asyncio.to_thread(describe_calibration, store, detector, station)
         renewed = schemas.Renewed(
-            **dict(in_force),
+            **dict(await asyncio.to_thread(describe_calibration, store, detector, station)),
             before=changed.before,
             pictures=len(measured),
             left_out=len(uploaded) + len(found.images) - len(measured),
@@ -183,28 +175,47 @@ async def delete_calibration(
         slot = CalibrationTarget.of(detector, station)
         tuned = await asyncio.to_thread(store.settings, category)
 
-        def edit(there: ActiveCalibration | None) -> None:
-            if there is None:
-                raise Problem("not-found", "No calibration was made for this after the version.")
-            require_match(if_match, _tag(there))
+        def edit(current: ActiveCalibration | None) -> None:
+            if current is None:
+                raise Problem("not-found", "There is no recalibration to remove.")
+            require_match(if_match, _tag(current))
             after = detector.calibrator
-            if station is not None:  # a line's that cannot be read must refuse before the station's is gone
+            if station is not None:  # fails before anything is removed if the line's cannot be read
                 after = choose_calibrator(detector, store.calibrations.read(replace(slot, station=None)))
-            was, now = (model_settings.apply_settings(one, tuned).reject for one in (there.calibrator, after))
-            detail.update(removed=there.calibrator.identifier, reject={"from": was.reject, "to": now.reject})
+            calibrators = (current.calibrator, after)
+            was, now = (model_settings.apply_settings(one, tuned).reject for one in calibrators)
+            detail["removed"] = current.calibrator.identifier
+            detail["reject"] = {"from": was.reject, "to": now.reject}
 
         detail |= {"version": detector.manifest.version, "engine": detector.engine}
         await asyncio.to_thread(store.calibrations.change, slot, edit)
 
 
-def _tag(there: ActiveCalibration | None) -> str:
-    return _NOTHING if there is None else there.calibrator.identifier
+def _find_reviewed(
+    store: ModelStore, history: History, slot: CalibrationTarget, made_from: datetime | None
+) -> ReviewedImages:
+    others = store.calibrations.stations(slot) if slot.station is None else []
+    since_ms = 0 if made_from is None else clock.from_datetime(made_from)
+    category = slot.manifest.category
+    return request_images.find_reviewed_images(history.database, category, slot.station, others, since_ms)
+
+
+def _require_still_serving(store: ModelStore, detector: Detector) -> None:
+    """Require that the version still serves: scoring takes minutes, and scores fit no other version."""
+    if store.loaded_models.serving_version(detector.manifest.category) != detector.manifest.version:
+        raise Problem(
+            "conflict", "Another version serves since the images were sent; nothing was changed. Send again."
+        )
+
+
+def _tag(current: ActiveCalibration | None) -> str:
+    return _NO_CALIBRATION if current is None else current.calibrator.identifier
 
 
 def describe_calibration(
     store: ModelStore, detector: Detector, station: str | None
 ) -> schemas.CalibrationInForce:
-    """Describe the calibration in force at a station; None for all that have none of their own."""
+    """Describe the calibration in force at a station; None for stations without their own."""
     found = store.calibrations.find(CalibrationTarget.of(detector, station))
     settings = store.settings(detector.manifest.category)
     return schemas.CalibrationInForce(
@@ -219,7 +230,7 @@ def describe_calibration(
 
 
 def describe_calibrations(store: ModelStore, detector: Detector) -> list[schemas.CalibrationInForce]:
-    """Describe the calibration of all stations without one of their own, and then those of the others."""
+    """Describe the general calibration, then those of stations with their own."""
     stations = store.calibrations.stations(CalibrationTarget.of(detector))
     return [describe_calibration(store, detector, station) for station in (None, *stations)]
 
@@ -229,4 +240,6 @@ def _fitted(store: ModelStore, detector: Detector) -> ImageDigests | None:
     try:
         return image_digests.read_digests(store.models / manifest.category / manifest.version, manifest)
     except BundleError as error:
-        raise Problem("rejected-bundle", "Its list of fitted pictures was changed or is gone.") from error
+        raise Problem(
+            "rejected-bundle", "The version's list of fitted images is missing or was changed."
+        ) from error

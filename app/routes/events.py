@@ -1,4 +1,4 @@
-"""What happens, live: server-sent events."""
+"""Live events as server-sent events."""
 
 from functools import partial
 from typing import Annotated, Any, Final
@@ -77,18 +77,18 @@ async def listen(
     """
     if category is not None:
         caller.require_category(category)
-    wanted = EventSelector(
+    selector = EventSelector(
         category=caller.categories if category is None else frozenset({category}),
         station=None if station is None else frozenset({station}),
         decision=frozenset(decision) if decision else None,
     )
-    number, gap = await _begin(feed, last_event_id or after)
+    number, gap = await _find_start(feed, last_event_id or after)
     may_listen = partial(guard.is_still_allowed, request.scope)
-    return EventStreamResponse(feed, wanted, number, gap, may_listen, caller.key_id)
+    return EventStreamResponse(feed, selector, number, gap, may_listen, caller.key_id)
 
 
-async def _begin(feed: Feed, cursor: str | None) -> tuple[int, str | None]:
-    """After which number to begin, and why there is a gap before that, if there is one."""
+async def _find_start(feed: Feed, cursor: str | None) -> tuple[int, str | None]:
+    """Return the number to start after, and the reason for a gap before it, if there is one."""
     if not cursor:
         return feed.position, None
     forgotten, newest = await feed.kept()
@@ -98,12 +98,12 @@ async def _begin(feed: Feed, cursor: str | None) -> tuple[int, str | None]:
         number = feed.cursors.read(cursor)
     except ValueError as error:
         raise Problem(
-            "invalid-request", f"after, or Last-Event-ID: is no `id` of an event; got {cursor[:64]!r}"
+            "invalid-request", f"after or Last-Event-ID is no `id` of an event: {cursor[:64]!r}"
         ) from error
     if number is None:
-        return feed.position, "The id is of another history, such as one before a backup was restored."
+        return feed.position, "The id belongs to another history, such as one before a backup was restored."
     if number < forgotten:
-        return forgotten, "The events that followed are no longer kept; /v1/inspections has what there is."
-    if number > newest:  # numbers are given again after the loss of what had them
-        return feed.position, "The event is no longer there, as after a loss of power; others may be missing."
+        return forgotten, "The next events are no longer kept; read /v1/inspections instead."
+    if number > newest:  # after data loss, numbers are assigned again
+        return feed.position, "The event was lost, as after a power failure; others may be missing, too."
     return number, None

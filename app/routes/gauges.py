@@ -1,4 +1,4 @@
-"""What monitoring reads from the parts of the running service, whenever it asks."""
+"""Gauges and counters that read the running service at each scrape."""
 
 import logging
 import time
@@ -20,7 +20,7 @@ from app.registry.free_disk import free_bytes
 logger = logging.getLogger("flowgauge.telemetry")
 
 _RATES_DAYS: Final = 7
-_RATES_EVERY: Final = 300.0  # seconds; they count a week of rows
+_RATES_MAX_AGE: Final = 300.0  # seconds; counting a week of rows is slow
 _DOCUMENTATION: Final = {
     "held_images": "Images of requests not yet answered.",
     "held_bytes": "Bytes held for requests not yet answered or taken.",
@@ -54,10 +54,10 @@ _DOCUMENTATION: Final = {
 
 
 class Gauges(Collector):
-    """Reads the parts of a service. One that fails leaves its own metrics out, and the others alone.
+    """Collector that reads the parts of a service. A failing part omits only its own metrics.
 
     Args:
-        parts: `app.state` of the service that runs.
+        parts: `app.state` of the running service.
     """
 
     def __init__(self, parts: State) -> None:
@@ -67,7 +67,7 @@ class Gauges(Collector):
         self._rates_read = float("-inf")
 
     def describe(self) -> Iterable[Metric]:
-        """Say nothing: the registry would read every value to learn the names."""
+        """Return nothing; otherwise the registry would read all values to learn the names."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
@@ -76,7 +76,7 @@ class Gauges(Collector):
         for read in (self._work, self._models, self._history, self._error_rates, self._drift, self._events):
             try:
                 metrics += read()
-            # Whatever is wrong with one part, monitoring must hear of the others now more than ever.
+            # A fault of one part must not hide the others from monitoring.
             except Exception:
                 self._failures += 1
                 logger.exception("metrics cannot be read")
@@ -111,8 +111,8 @@ class Gauges(Collector):
 
     def _error_rates(self) -> Iterator[Metric]:
         now = time.monotonic()
-        if now - self._rates_read >= _RATES_EVERY:
-            # Also where it fails: it may have waited for a database that is gone.
+        if now - self._rates_read >= _RATES_MAX_AGE:
+            # Also after a failure: the database may have been slow to fail.
             self._rates, self._rates_read = {}, now
             self._rates = _rates(self._parts.database)
         yield _gauge("error_rate", self._rates, "category", "kind")
@@ -140,7 +140,7 @@ class Gauges(Collector):
         yield _gauge("sink_failing", {name: float(one.failing) for name, one in sinks.items()}, "sink")
 
 
-# One value; None for none at present; or a value by the values of its labels.
+# One value, None if there is none, or values by their labels.
 _Values = float | Mapping[Any, float] | None  # keys are tuples of strings, invariant in their types
 
 

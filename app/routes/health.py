@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it can do its work: for load balancers and orchestrators."""
+"""Liveness and readiness, for load balancers and orchestrators."""
 
 from fastapi import APIRouter
 
@@ -10,7 +10,7 @@ from app.schemas.health import Health
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-@router.head("/live", include_in_schema=False)  # some load balancers probe by it
+@router.head("/live", include_in_schema=False)  # some load balancers probe with HEAD
 @router.get("/live", responses=documented("internal"))
 async def live(batcher: BatcherDep) -> Health:
     """Answer 200 while the process works. 503 means that the device is lost: restart the server."""
@@ -19,8 +19,8 @@ async def live(batcher: BatcherDep) -> Health:
     return Health(status="live")
 
 
-# Asynchronous, though it looks at the models folder, as every prediction does: the threads that other routes
-# run in may all be waiting for a database that hangs, and that is no reason to send predictions elsewhere.
+# Asynchronous, although it reads the models folder: the threads of other routes may all wait for a hanging
+# database, which must not make the server look unready for predictions.
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready", responses=documented("internal", "model-loading", "draining"))
 async def ready(loaded_models: LoadedModelsDep, batcher: BatcherDep, draining: DrainingDep) -> Health:

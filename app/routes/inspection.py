@@ -1,4 +1,4 @@
-"""One inspection: its answer, its files, and what people say of it."""
+"""One stored inspection: its answer, files and reviews."""
 
 import json
 import re
@@ -33,7 +33,7 @@ Kind = View | Literal["source", "map"]
 ID_PATTERN: Final = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
-async def _known_inspection(
+async def _find_inspection(
     inspection_id: Annotated[
         str,
         Path(description="`inspection_id` of an answer.", examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"]),
@@ -41,7 +41,7 @@ async def _known_inspection(
     caller: MaySeeResult,
     history: HistoryDep,
 ) -> Row[Any]:
-    """Find it, even if it was answered a moment ago."""
+    """Find an inspection, even if it was answered a moment ago."""
 
     def find() -> Row[Any] | None:
         with history.database.read() as connection:
@@ -56,14 +56,14 @@ async def _known_inspection(
     if row is None:
         raise Problem(
             "unknown-inspection",
-            "No inspection has this id: it was never kept, or retention has removed it.",
+            "No inspection has this id: it was never stored, or retention has removed it.",
         )
     caller.require_category(row.category)
     return row
 
 
-# All its columns; the caller may see it.
-KnownInspection = Annotated[Row[Any], Depends(_known_inspection)]
+# All columns of an inspection that the caller may see.
+KnownInspection = Annotated[Row[Any], Depends(_find_inspection)]
 
 
 @router.get(
@@ -84,7 +84,7 @@ async def get_inspection(row: KnownInspection) -> Response:
     return Response(json.dumps(answer), media_type="application/json")
 
 
-async def _answer(
+async def _file_responder(
     request: Request, row: KnownInspection, history: HistoryDep, caller: MaySeeResult
 ) -> Callable[..., Awaitable[Response]]:
     async def answer(kind: Kind, side: int | None = None) -> Response:
@@ -103,19 +103,19 @@ async def _answer(
                 content, media_type = await run_in_threadpool(history.files.read_map_file, row.id), _NPY
             else:
                 drawing = history.drawer.draw(kind, DrawingSource.of(row), side, caller.key_id)
-                content = await cancel_on_disconnect(request, drawing)  # makes room for the others
+                content = await cancel_on_disconnect(request, drawing)  # frees the slot for others
             if content is None:
                 raise await run_in_threadpool(explain_missing_files, history.database, row.id)
             response = Response(content, headers=immutable.headers(tag), media_type=media_type)
-            stack.pop_all()  # sending it gives the room back
+            stack.pop_all()  # the reservation ends after sending
         return AccountedResponse(response, room)
 
     return answer
 
 
-# Answers with a file that is kept, or drawn as of `Drawer.draw`; its bytes are on the account until they are
-# sent. Raises the problems unknown-inspection, where retention has removed it, files-lost and queue-full.
-AnswerFile = Annotated[Callable[..., Awaitable[Response]], Depends(_answer)]
+# Returns a stored or drawn file; its bytes are accounted until they are sent. Raises the problems
+# unknown-inspection (removed by retention), files-lost and queue-full.
+AnswerFile = Annotated[Callable[..., Awaitable[Response]], Depends(_file_responder)]
 
 
 def _documented(*media_types: str) -> dict[int | str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Keys: who may use the service, and for what."""
+"""API keys: creating, listing and revoking them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,8 +48,8 @@ def create_key(
         if not keyring.required and (new.role is not Role.ADMIN or new.categories is not None):
             raise Problem(
                 "conflict",
-                "From the first key on, every request needs one; so make one of role admin for all "
-                "categories.",
+                "The first key must have the role admin and cover all categories, because from then on "
+                "every request needs a key.",
             )
         key, text = keys.create(caller, request_id=request.state.request_id, **dict(new))
     keyring.reload()
@@ -86,7 +86,7 @@ def revoke_key(
 
 @contextmanager
 def _refusals_audited(request: Request, action: str, target: str) -> Iterator[None]:
-    """Write to the audit log what is refused; what is done is in the transaction that does it."""
+    """Log refused changes. Successful ones are logged in their own transaction."""
     try:
         yield
     except Problem as problem:

@@ -1,4 +1,4 @@
-"""What monitoring reads, in Prometheus' text format."""
+"""Metrics in Prometheus' text format."""
 
 from typing import Any, Final
 
@@ -21,10 +21,13 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-# Plain, not async: readers may ask the database.
+# Plain, not async: collectors may query the database.
 @router.get("/metrics", response_class=Response, responses=_RESPONSES)
 def metrics(telemetry: TelemetryDep, caller: MaySeeHistory) -> Response:
     """Return the metrics in Prometheus format. Keys for single categories may not read them."""
     if caller.categories is not None:
-        raise Problem("forbidden", "Metrics are of all categories; the key is for some of them.")
+        raise Problem(
+            "forbidden",
+            "Metrics cover all categories, but the key is limited to some. Use a key for all categories.",
+        )
     return Response(generate_latest(telemetry.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol under /v2: clients of KServe and Triton work unchanged."""
+"""The Open Inference Protocol under /v2, for clients of KServe and Triton."""
 
 import importlib.metadata
 from functools import partial
@@ -120,7 +120,7 @@ async def infer(
 
 
 async def _read(request: Request, category: str, predictor: PredictHandler, room: Reservation) -> PredictBody:
-    """Read the body and take it apart."""
+    """Read and parse the body."""
     settings = predictor.settings
     if "content-encoding" in request.headers:
         raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")
@@ -128,10 +128,10 @@ async def _read(request: Request, category: str, predictor: PredictHandler, room
     beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
     body = b"".join([chunk async for chunk in uploads.read_chunks(request, limit, settings, beyond, room)])
     length = request_body.json_length(request.headers.get(response_body.LENGTH), len(body))
-    # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
+    # Parsing copies the images: files as they are, pixels as PNGs of about the same size.
     room.hold(_JSON_TIMES * length + len(body) - length)
     parse = partial(request_body.parse, body, length, settings)
-    found = await predictor.inspector.run_in_thread(category, parse)
+    found = await predictor.pipeline.run_in_thread(category, parse)
     upload = Upload([UploadedFile(None, image) for image in found.images], found.texts)
     drawings = {drawn for name in found.outputs if (drawn := response_body.OUTPUTS[name].drawn) is not None}
     respond = partial(response_body.respond, outputs=found.outputs, identifier=found.id)

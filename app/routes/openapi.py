@@ -1,4 +1,4 @@
-"""What FastAPI cannot read off the routes: problems, and access. Of bodies: `openapi_bodies`."""
+"""OpenAPI parts that FastAPI cannot derive: problems and access. `openapi_bodies` has the bodies."""
 
 from typing import Any, Final
 
@@ -44,15 +44,15 @@ _SECURITY_SCHEMES: Final = {
 
 
 def documented(*names: ProblemName, open_inference: bool = False) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for the problems that a route can answer with, an example of each.
+    """Return OpenAPI `responses` for the problems of a route, with an example of each.
 
-    Those that come before any route, about keys and bodies, need not be named: `document` adds them.
+    Problems with keys and bodies arise before any route; `document` adds them.
 
     Args:
         names: of the problems.
-        open_inference: whether the route answers errors of the Open Inference Protocol.
+        open_inference: True if the route answers errors of the Open Inference Protocol.
     """
-    # Any route can be asked for with an unknown path, method or query parameter.
+    # Any request may have an unknown path, method or query parameter.
     found: dict[int | str, list[ProblemName]] = {
         "default": ["invalid-request", "not-found", "method-not-allowed"]
     }
@@ -62,7 +62,7 @@ def documented(*names: ProblemName, open_inference: bool = False) -> dict[int | 
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """Write the document of an app, once; takes the place of its `openapi`."""
+    """Write the OpenAPI document of an app once; replaces the app's `openapi`."""
     if app.openapi_schema is not None:
         return app.openapi_schema
     app.openapi_schema = document = get_openapi(
@@ -83,9 +83,9 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _document_access(operation: dict[str, Any], path: str) -> None:
-    """What app/middleware/guard.py asks of a request, and answers when it does not get it."""
+    """Document the roles that an operation needs, and the problems of app/middleware/guard.py."""
     names: list[ProblemName] = []
-    if "security" in operation:  # by the routes' `Requires`, whose scopes are permissions
+    if "security" in operation:  # from the routes' `Requires`; its scopes are permissions
         needed = {scope for one in operation["security"] for scopes in one.values() for scope in scopes}
         may = [role for role in Role if all(role in roles(Permission(scope)) for scope in needed)]
         operation["description"] += f"\n\nRoles: {', '.join(may)}."
@@ -93,8 +93,8 @@ def _document_access(operation: dict[str, Any], path: str) -> None:
         names += ["unauthenticated", "forbidden", "rate-limited"]
     if "requestBody" in operation:
         names += ["invalid-request", "upload-stalled", "too-large"]
-    added = documented(*names, open_inference=problem_responses.is_open_inference(path))
-    for status, response in added.items():
+    guarded = documented(*names, open_inference=problem_responses.is_open_inference(path))
+    for status, response in guarded.items():
         there = operation["responses"].setdefault(str(status), response)
         for media_type, content in response["content"].items():
             there["content"][media_type]["examples"] |= content["examples"]

@@ -1,4 +1,4 @@
-"""Bodies that FastAPI cannot read off the routes: the upload's two forms, and pictures as answers."""
+"""OpenAPI bodies that FastAPI cannot derive: uploads, and images as answers."""
 
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ def _form(file: dict[str, Any], *texts: str) -> dict[str, Any]:
     return {"multipart/form-data": {"schema": schema, "encoding": encoding}}
 
 
-# `openapi_extra` of routes: their bodies are read by hand, so that limits hold while they stream.
+# `openapi_extra` of routes that read their bodies themselves, to enforce limits while streaming.
 PREDICT_EXTRA: Final = _body(
     "The image, as the part `file` of a form or as the raw body.",
     required=True,
@@ -74,7 +74,7 @@ def _header(description: str, example: str | float) -> dict[str, Any]:
     return {"description": description, "schema": {"type": kind}, "example": example}
 
 
-# The 200 answer of the predict routes, beyond the JSON that FastAPI knows of.
+# The 200 answer of the predict routes, apart from the JSON that FastAPI documents.
 PREDICT_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The image was inspected. `Accept` selects the answer: JSON, image/png (the upload "

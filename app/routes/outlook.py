@@ -1,4 +1,4 @@
-"""The outlook on other thresholds: what they promise, and the decisions they would have given."""
+"""Outlook on other thresholds: their promises, and the decisions they would have made."""
 
 from typing import Annotated, Final
 
@@ -21,21 +21,22 @@ from app.routes.openapi import documented
 from app.routes.parameters import StationOfCalibration
 from app.schemas import outlook as schemas
 from flows.fastflow.calibration import conformal
+from flows.fastflow.calibration.calibrator import Thresholds
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])
 
-# What people ask for, from one good part in two thousand to one in five.
+# From one good part in two thousand to one in five.
 _STEPS: Final = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000)
 RATES: Final = tuple(step / 10_000 for step in _STEPS)
-MOST_RATES: Final = 50
-_LATEST: Final = 10_000  # inspections that are looked through
+MAX_RATES: Final = 50
+_MAX_INSPECTIONS: Final = 10_000
 
 Rates = Annotated[
     list[Annotated[float, Query(gt=0, lt=1)]] | None,
     Query(
         alias="target_fpr",
-        max_length=MOST_RATES,
+        max_length=MAX_RATES,
         description="False-reject rates. May be repeated; by default some from 0.0005 to 0.2. "
         "The rate in force is always among them.",
         examples=[[0.005, 0.01]],
@@ -65,11 +66,13 @@ async def get_outlook(
     inspections with comparable scores count: same version, precision, calibration and region of interest.
     """
     detector = await loaded_models.get(category)
-    # Not among the threads that predictions look up their idempotency keys in: this may take a while.
-    return await run_in_threadpool(_look, store, history.database, detector, station, rates, review_fpr)
+    # The query may be slow: it must not occupy the threads in which predictions look up idempotency keys.
+    return await run_in_threadpool(
+        _project_outlook, store, history.database, detector, station, rates, review_fpr
+    )
 
 
-def _look(
+def _project_outlook(
     store: ModelStore,
     database: Database,
     detector: Detector,
@@ -85,43 +88,38 @@ def _look(
     calibrator = choose_calibrator(detector, store.calibrations.find(slot))
     stations = store.calibrations.stations(slot)
     in_force = settings.target_fpr or calibrator.target_fpr
-    wanted = sorted({in_force, *(RATES if rates is None else rates)})
+    target_rates = sorted({in_force, *(RATES if rates is None else rates)})
     thresholds = [
         model_settings.apply_settings(calibrator, settings.model_copy(update={"target_fpr": rate}))
-        for rate in wanted
+        for rate in target_rates
     ]
     has_region = settings.region is not None or bool(settings.stations)
-    # With a region, scores are made otherwise by another calibration.
+    # With a region, scores depend on the calibration.
     actions = (changes.REGION, changes.CALIBRATION) if has_region else (changes.REGION,)
     with database.read() as connection:
         since_ms = changes.last_changed_ms(connection, category, actions)
         span = decision_counts.skip_deleted(connection, TimeSpan(since_ms, max(since_ms, clock.now_ms())))
-        limits = [ThresholdPosition(one.reject.reject, one.review) for one in thresholds]
+        limits = [ThresholdPosition(used.reject.reject, used.review) for used in thresholds]
         window, projected = outlook.project(
             connection,
             span.filter(category, station),
             version,
             slot.precision,
             limits,
-            last=_LATEST,
+            last=_MAX_INSPECTIONS,
             without=stations if station is None else (),
         )
-    positions = []
-    for used, decided in zip(thresholds, projected, strict=True):
-        rate = used.reject.target_fpr
-        low, high = conformal.realised_range(used.reject.n_calibration, rate)
-        # A region of interest only lowers scores: how far, calibration says nothing of.
-        expected = schemas.RateInterval(low=0.0 if has_region else low, high=high)
-        positions.append(
-            schemas.RateOption(
-                target_fpr=rate,
-                in_force=rate == in_force,
-                settable=not settings.review_fpr or settings.review_fpr > rate,
-                threshold=to_schema(used),
-                expected=expected,
-                **dict(decided),
-            )
+    positions = [
+        schemas.RateOption(
+            target_fpr=used.reject.target_fpr,
+            in_force=used.reject.target_fpr == in_force,
+            settable=not settings.review_fpr or settings.review_fpr > used.reject.target_fpr,
+            threshold=to_schema(used),
+            expected=_expected_range(used, has_region=has_region),
+            **dict(decided),
         )
+        for used, decided in zip(thresholds, projected, strict=True)
+    ]
     return schemas.Outlook(
         category=category,
         version=version,
@@ -133,3 +131,9 @@ def _look(
         window=window,
         positions=positions,
     )
+
+
+def _expected_range(used: Thresholds, *, has_region: bool) -> schemas.RateInterval:
+    low, high = conformal.realised_range(used.reject.n_calibration, used.reject.target_fpr)
+    # A region of interest lowers scores by an unknown amount.
+    return schemas.RateInterval(low=0.0 if has_region else low, high=high)

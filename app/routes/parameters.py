@@ -1,4 +1,4 @@
-"""Query parameters that several routes take: texts, stations, and the time that a report is about."""
+"""Query parameters of several routes: texts, stations, reasons and time spans."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -13,41 +13,43 @@ from app.errors.problems import Problem
 from app.history.decision_counts import TimeSpan
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 
-# Ids begin with 1970, and ISO 8601 has no year 10000.
+# ISO 8601 has no year 10000.
 _LAST_MS: Final = clock.from_datetime(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
 _SHIFT_MS: Final = 8 * 3_600_000
-_LONGEST_MS: Final = (31 * 24 + 2) * 3_600_000  # a month in which summer time ends is longer than its days
+_MAX_REPORT_MS: Final = (31 * 24 + 2) * 3_600_000  # a month in which summer time ends has an hour more
 
 
-def text_query(description: str, example: str, *, least: int | None = None) -> Any:
-    """A query parameter within the limits of texts, of so many characters at least."""
+def text_query(description: str, example: str, *, min_length: int | None = None) -> Any:
+    """Declare a text as a query parameter, within the length limit of all texts."""
     return Query(
         description=description,
-        min_length=least,
+        min_length=min_length,
         max_length=MAX_TEXT,
         pattern=TEXT_PATTERN,
         examples=[example],
     )
 
 
-def _of_those_without(what: str) -> Any:
-    return text_query(f"Station; without it, all stations with no {what} of their own.", "line-3", least=1)
+def _station_or_all_without(what: str) -> Any:
+    return text_query(
+        f"Station; without it, all stations with no {what} of their own.", "line-3", min_length=1
+    )
 
 
 OfStation = Annotated[str | None, text_query("Only inspections of this station.", "line-3")]
-StationOfRegion = Annotated[str | None, _of_those_without("region")]
-StationOfCalibration = Annotated[str | None, _of_those_without("calibration")]
+StationOfRegion = Annotated[str | None, _station_or_all_without("region")]
+StationOfCalibration = Annotated[str | None, _station_or_all_without("calibration")]
 
 
-_WHY = Query(
+_REASON = Query(
     min_length=1, max_length=500, description="Reason for the audit log.", examples=["New lamp on line 3"]
 )
-Reason = Annotated[str, _WHY]
-OptionalReason = Annotated[str | None, _WHY]
+Reason = Annotated[str, _REASON]
+OptionalReason = Annotated[str | None, _REASON]
 
 
 def _require_date(text: str) -> str:
-    # Digits alone would be taken for seconds since 1970: 20261125 for a day of that year.
+    # pydantic would read digits alone as seconds since 1970.
     if not re.match(r"\d{4}-\d\d-\d\d", text):
         raise ValueError("must be a time as 2026-11-25T06:00:00Z, or a day as 2026-11-25")
     return text
@@ -73,20 +75,20 @@ To = Annotated[
 ]
 
 
-def _span(length_ms: int | None, longest_ms: int) -> Callable[..., Awaitable[TimeSpan]]:
-    """A dependency: the time asked for; by default of a length up to now, or from the first inspection on."""
+def _span(default_ms: int | None, max_ms: int) -> Callable[..., Awaitable[TimeSpan]]:
+    """Make a dependency for the requested span; by default a length up to now, or everything."""
 
-    async def asked(made_from: From = None, made_before: To = None) -> TimeSpan:
+    async def read_span(made_from: From = None, made_before: To = None) -> TimeSpan:
         to_ms = clock.now_ms() if made_before is None else clock.from_datetime(made_before)
-        from_ms = to_ms - (length_ms or to_ms) if made_from is None else clock.from_datetime(made_from)
+        from_ms = to_ms - (default_ms or to_ms) if made_from is None else clock.from_datetime(made_from)
         if from_ms >= to_ms and made_from is not None:
             raise Problem("invalid-request", "query parameter from: must be before `to`")
-        if to_ms - from_ms > longest_ms:
+        if to_ms - from_ms > max_ms:
             raise Problem("invalid-request", "query parameter from: a report covers 31 days at most")
         return TimeSpan(*(min(max(ms, 0), _LAST_MS) for ms in (from_ms, to_ms)))
 
-    return asked
+    return read_span
 
 
 AnySpan = Annotated[TimeSpan, Depends(_span(None, 2 * _LAST_MS))]
-ShiftSpan = Annotated[TimeSpan, Depends(_span(_SHIFT_MS, _LONGEST_MS))]
+ShiftSpan = Annotated[TimeSpan, Depends(_span(_SHIFT_MS, _MAX_REPORT_MS))]

@@ -1,4 +1,4 @@
-"""Inspecting images: an upload in; a decision, the overlay that explains it, or the map out."""
+"""Inspection of uploaded images."""
 
 from typing import Any, Final
 

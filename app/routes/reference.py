@@ -1,4 +1,4 @@
-"""The API's reference: the OpenAPI document, and Swagger UI to read it and to try it out.
+"""API reference: the OpenAPI document, and Swagger UI to read it and try it out.
 
 Swagger UI comes with the package fastapi-swagger, so the page needs no internet.
 """
@@ -21,17 +21,17 @@ _POLICY: Final = (
 )
 
 
-# Plain, not async: writing the document takes a third of a second, in which others want answers.
+# Plain, not async: writing the document takes a third of a second and would block other requests.
 @router.get(DOCUMENT, response_class=Response)
 def get_document(request: Request) -> Response:
-    """Give the OpenAPI document."""
+    """Return the OpenAPI document."""
     text = json.dumps(request.app.openapi(), ensure_ascii=False, separators=(",", ":"))
     return Response(text, media_type="application/json")
 
 
 @router.get("/docs", response_class=Response)
 async def show_reference() -> Response:
-    """Show Swagger UI; a script of ours gives it the document."""
+    """Show Swagger UI."""
     template = environment().get_template("reference.html")
     text = template.render(static=static_files().address, document=DOCUMENT)
     return HTMLResponse(text, headers={"Content-Security-Policy": _POLICY})

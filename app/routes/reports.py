@@ -1,4 +1,4 @@
-"""Reports: overkill and escape, drift, shifts, and the images to train the next version on."""
+"""Reports: error rates, drift, shifts, and the training set of reviewed images."""
 
 from itertools import chain
 from typing import Final
@@ -31,7 +31,7 @@ _ZIP: Final = "application/zip"
     responses=documented("invalid-request", "unknown-model", "internal", "history-unavailable"),
 )
 def get_rates(
-    category: Category, _: MaySeeHistory, settings: SettingsDep, history: HistoryDep, asked: AnySpan
+    category: Category, _: MaySeeHistory, settings: SettingsDep, history: HistoryDep, requested: AnySpan
 ) -> ErrorRates:
     """Estimate overkill and escape rates from reviews.
 
@@ -41,7 +41,7 @@ def get_rates(
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)
-        span = decision_counts.skip_deleted(connection, asked)
+        span = decision_counts.skip_deleted(connection, requested)
         counts = decision_counts.count_decisions(connection, category, span)
     return ErrorRates(
         category=category,
@@ -84,13 +84,17 @@ def get_drift(
 
 @router.get("/v1/reports/shift", responses=documented("invalid-request", "internal", "history-unavailable"))
 def get_shift(
-    caller: MaySeeHistory, history: HistoryDep, drift: DriftDep, asked: ShiftSpan, station: OfStation = None
+    caller: MaySeeHistory,
+    history: HistoryDep,
+    drift: DriftDep,
+    requested: ShiftSpan,
+    station: OfStation = None,
 ) -> ShiftReport:
     """Summarise a shift by category: decisions, overkill, escape and the worst parts.
 
     Includes the present drift and the changes of models and thresholds. By default the last 8 hours.
     """
-    return shift_report(history.database, drift, asked, caller.categories, station)
+    return shift_report(history.database, drift, requested, caller.categories, station)
 
 
 @router.get(
@@ -117,7 +121,7 @@ def get_training_set(
     chosen = training_set.good_images(history.database, category)
     first = next(chosen, None)
     if first is None:
-        raise Problem("conflict", f"No picture that is kept of {category!r} has been reviewed as good yet.")
+        raise Problem("conflict", f"No stored image of {category!r} is reviewed as good yet.")
     return LimitedStreamingResponse(
         history.archives,
         caller.key_id,
@@ -131,7 +135,11 @@ def get_training_set(
 
 
 def _require_known(connection: Connection, settings: SettingsDep, category: str) -> None:
-    """A category that was inspected once may be asked about, even if its models are gone."""
+    """Require a category that has a model, or had inspections.
+
+    Raises:
+        Problem: unknown-model.
+    """
     if models_folder.is_category(category):
         if models_folder.versions(settings.models, category):
             return

@@ -21,7 +21,7 @@ _ACTIVATING: Final = documented(
 )
 _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     201: {
-        "description": "The version is there. It does not serve before it is activated.",
+        "description": "The version is stored. It does not serve until it is activated.",
         "headers": {"Location": {"description": "Of the version.", "schema": {"type": "string"}}},
     }
 }
@@ -57,7 +57,7 @@ async def upload_version(
         if header.partition(";")[0].strip().lower() not in BUNDLE_TYPES:
             raise Problem(
                 "unsupported-media-type",
-                f"The content type is {header[:100]!r}; send the archive itself as {BUNDLE_TYPES[0]}.",
+                f"The content type is {header[:100]!r}: send the archive as {BUNDLE_TYPES[0]}.",
             )
         limit = settings.max_bundle_bytes
         beyond = Problem("too-large", f"The archive has more than {limit} bytes, the limit.")

@@ -140,7 +140,7 @@ class TestReviewed:
         self.inspect(client, good_images(1, 7000)[0], station="line-4")
         all_reviewed = post_calibration(client, [], reviewed="true").json()
         assert all_reviewed["pictures"] == 5
-        assert any("fair draw" in warning for warning in all_reviewed["warnings"])
+        assert any("at random" in warning for warning in all_reviewed["warnings"])
         both = post_calibration(client, [pictures[0], *good_images(2, 8000)], reviewed="true").json()
         assert (both["pictures"], both["left_out"]) == (7, 1)
         assert post_calibration(client, [], reviewed="true", station="line-3").json()["pictures"] == 4

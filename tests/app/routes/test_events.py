@@ -113,7 +113,7 @@ def test_what_is_no_id_is_refused(line: Line) -> None:
     for request in ({"params": {"after": "7"}}, {"headers": {"Last-Event-ID": "x" * 22}}):
         answer = line.client.get("/v1/events", **request)  # type: ignore[arg-type]
         assert (answer.status_code, answer.json()["type"]) == (400, "invalid-request"), answer.text
-        assert "no `id` of an event" in answer.json()["detail"]
+        assert "is no `id` of an event" in answer.json()["detail"]
 
 
 def test_a_gap_is_said(line: Line, tiny_images: Images) -> None:

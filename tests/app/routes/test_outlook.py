@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.routes.outlook import MOST_RATES, RATES
+from app.routes.outlook import MAX_RATES, RATES
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration import conformal
 from tests.app.history.rows import add, row
@@ -130,7 +130,7 @@ def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
         {"target_fpr": "0"},
         {"target_fpr": "1"},
         {"target_fpr": "nan"},
-        {"target_fpr": ["0.1"] * (MOST_RATES + 1)},
+        {"target_fpr": ["0.1"] * (MAX_RATES + 1)},
         {"review_fpr": "1"},
         {"fpr": "0.1"},
     ],
