@@ -150,7 +150,7 @@ def test_an_id_of_an_event_that_the_loss_of_power_took_has_a_gap(line: Line, tin
     with listening(line.client, last=ahead) as heard:
         gap = next(heard)
         assert gap.kind == "gap"
-        assert "loss of power" in gap.data["detail"]
+        assert "power failure" in gap.data["detail"]
         made = [line.predict(tiny_images["good"][0]) for _ in range(2)]
         assert [event.data["inspection_id"] for event in inspections(heard, 2)] == [
             answer["inspection_id"] for answer in made
