@@ -251,7 +251,7 @@ def test_version_that_is_deleted_meanwhile_is_left_out(plant: Plant) -> None:
     assert not (plant.empty.models / "tiny" / "deleted").exists()
 
 
-def test_links_to_weights_are_followed_and_temporary_files_left_out(plant: Plant, tmp_path: Path) -> None:
+def test_weight_links_are_followed_temporary_files_skipped(plant: Plant, tmp_path: Path) -> None:
     backbones = plant.settings.models / "backbones"
     backbones.mkdir(exist_ok=True)
     (tmp_path / "elsewhere").write_bytes(b"weights")
@@ -302,7 +302,7 @@ class TestDamage:
         with pytest.raises(BackupError, match="no valid path"):
             plant.restore(name)
 
-    def test_damaged_manifest_is_told_and_keeps_objects_from_being_deleted(self, plant: Plant) -> None:
+    def test_damaged_manifest_prevents_deletion_of_objects(self, plant: Plant) -> None:
         names = [plant.create() for _ in range(3)]
         manifest = plant.folder.snapshots / names[1] / MANIFEST
         manifest.write_text(manifest.read_text()[:-80])

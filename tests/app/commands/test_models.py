@@ -153,7 +153,7 @@ class TestActivate:
             assert said(run("rollback", "tiny")) == f"tiny/{version} is active.\n"
             assert models_folder.active_version(store, "tiny") == version
 
-    def test_what_was_calibrated_after_the_one_before_is_said_to_be_of_no_use(
+    def test_calibrations_of_the_previous_version_are_reported(
         self, run: Run, store: Path, first: str
     ) -> None:
         copy_version(store, "x9")

@@ -219,9 +219,7 @@ def test_failures_are_listed_and_the_others_inspected(
     assert "2 of 8 not inspected" in result.stderr
 
 
-def test_overlay_that_cannot_be_written_ends_it_after_what_was_found(
-    run: Run, folder: Path, tmp_path: Path
-) -> None:
+def test_unwritable_overlay_ends_after_printing_results(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "good").write_text("a file where a folder should be")
@@ -258,9 +256,7 @@ def test_wrong_usage_is_explained(
     assert "Traceback" not in result.output
 
 
-def test_damaged_model_or_settings_or_an_uncalibrated_engine_end_it(
-    run: Run, folder: Path, store: Path
-) -> None:
+def test_damaged_model_settings_or_uncalibrated_engine_fail(run: Run, folder: Path, store: Path) -> None:
     uncalibrated = run(folder, "--precision", "bfloat16")
     (store / "tiny" / SETTINGS).write_text("{")
     settings = run(folder, models=store)

@@ -212,9 +212,7 @@ def test_work_outlives_sigterm(tmp_path: Path, store: Path, tiny_images: dict[st
     assert started.log.count("flowgauge.loaded_models: loaded tiny/") == 1
 
 
-def test_speaks_tls_and_hears_of_clients_from_a_proxy_that_is_named(
-    tiny_bundle_store: Path, tmp_path: Path
-) -> None:
+def test_tls_and_client_addresses_from_a_trusted_proxy(tiny_bundle_store: Path, tmp_path: Path) -> None:
     made = make_certificate(tmp_path, "IP:127.0.0.1")
     key = first_key(tmp_path / "history", Role.ADMIN)
     settings = {
@@ -250,9 +248,7 @@ def test_warns_where_keys_can_be_read_on_the_way() -> None:
     assert setting_warnings(network.model_copy(update={"host": "127.0.0.1"})) == []
 
 
-def test_logs_for_programs_are_json_and_say_what_is_set_and_what_it_will_cost(
-    tiny_bundle_store: Path, tmp_path: Path
-) -> None:
+def test_json_log_has_the_settings_and_their_cost(tiny_bundle_store: Path, tmp_path: Path) -> None:
     settings = {**NETWORK, "LOG_FORMAT": "json", "MAX_BATCH": "5", "PRELOAD": "false"}
     with starting(tmp_path, tiny_bundle_store, settings) as started:
         assert started.get("/health/live").status_code == 200

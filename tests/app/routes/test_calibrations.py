@@ -166,7 +166,7 @@ class TestReviewed:
         body = post_calibration(client, [uploaded], reviewed="true").json()
         assert (body["pictures"], body["left_out"]) == (1, len(fitted) + 5)
 
-    def test_no_more_are_taken_than_there_is_room_for_beside_uploaded_ones(
+    def test_reviewed_images_fill_the_room_beside_uploaded_ones(
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The latest; and of a part one is chosen before they are counted."""

@@ -32,7 +32,7 @@ def rows(client: TestClient) -> int:
     return len(client.get("/v1/inspections?limit=200").json()["inspections"])
 
 
-def test_held_deletion_is_shown_everywhere_and_goes_on_when_confirmed(held: TestClient) -> None:
+def test_held_deletion_is_shown_and_starts_when_confirmed(held: TestClient) -> None:
     [shown] = held.get("/v1/deletions").json()["deletions"]
     assert (shown["kind"], shown["count"], shown["total"]) == ("age", 120, 121)
     assert "is the clock right" in shown["reason"]

@@ -69,7 +69,7 @@ def test_an_inspection_is_heard_and_its_links_work(line: Line, tiny_images: Imag
         assert line.client.get(link).status_code == 200
 
 
-def test_who_comes_back_gets_what_was_missed_once_and_goes_on_live(line: Line, tiny_images: Images) -> None:
+def test_reconnected_reader_gets_missed_events_once(line: Line, tiny_images: Images) -> None:
     image = tiny_images["good"][0]
     with listening(line.client) as heard:
         place = next(heard).id

@@ -48,7 +48,7 @@ def test_inspections_are_counted(client: TestClient, tiny_images: dict[str, list
     assert said["flowgauge_telemetry_failures_total"] == 0
 
 
-def test_a_disk_that_takes_nothing_is_told_until_it_takes_something(
+def test_full_disk_is_reported_until_a_write_succeeds(
     client: TestClient, tiny_images: dict[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is room, but the disk is read-only, say, or a quota is used up."""

@@ -107,9 +107,7 @@ def test_scores_from_before_a_region_was_set_do_not_compare(client: TestClient, 
     assert get(client)["window"]["inspections"] == 0
 
 
-def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
-    client: TestClient, version: str
-) -> None:
+def test_region_scores_before_a_calibration_are_excluded(client: TestClient, version: str) -> None:
     square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
     assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
     kept(client, row(version=version, station="s"))

@@ -227,9 +227,7 @@ def test_content_decides_and_not_the_declared_type_or_name(
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(64)])
-def test_body_that_is_no_image_is_refused_also_where_a_picture_is_accepted(
-    service: TestClient, data: bytes
-) -> None:
+def test_body_without_image_is_refused_for_every_accept(service: TestClient, data: bytes) -> None:
     for response in (
         service.post(PREDICT, content=data, headers=RAW | {"Accept": "image/png"}),
         service.post(PREDICT, files={"file": ("part.png", data, "image/png")}),
@@ -237,9 +235,7 @@ def test_body_that_is_no_image_is_refused_also_where_a_picture_is_accepted(
         assert_problem(response, 415, "unsupported-media-type")
 
 
-def test_damaged_images_are_problems_and_the_next_good_one_is_answered(
-    service: TestClient, tiny_images: Images
-) -> None:
+def test_good_image_after_damaged_ones_is_answered(service: TestClient, tiny_images: Images) -> None:
     good = tiny_images["good"][0]
     for size in range(0, len(good), max(1, len(good) // 10)):
         response = service.post(PREDICT, content=good[:size], headers=RAW)
@@ -268,7 +264,7 @@ def test_score_or_map_that_is_no_number_gets_no_decision(
     assert_problem(response, 500, "internal")
 
 
-def test_12_bit_image_is_inspected_and_drawn_as_the_same_of_8_bits(
+def test_12_bit_image_is_inspected_like_its_8_bit_copy(
     store: Path, tmp_path: Path, read_png: ReadPng, tiny_images: Images
 ) -> None:
     """A camera of 12 bits leaves the upper 4 of 16 empty, and the model knows it."""

@@ -158,7 +158,7 @@ def test_drift_is_told_from_real_inspections(client: TestClient) -> None:
     assert max(one["distance"] for one in answer["statistics"]) == 1.0
 
 
-def test_a_station_that_alarms_is_told_beside_the_others_wherever_drift_is(client: TestClient) -> None:
+def test_alarm_of_a_station_appears_wherever_drift_does(client: TestClient) -> None:
     """One with a calibration of its own, which the window of the others says nothing of."""
     assert post_calibration(client, good_images(60), station="line-3").status_code == 201
 

@@ -27,7 +27,7 @@ def test_who_am_i(keyed: Keyed, role: Role) -> None:
     assert keyed.client.get(SESSION_URL, headers=keyed.show("limited")).json()["categories"] == ["tiny"]
 
 
-def test_logging_in_gives_a_cookie_that_scripts_and_other_sites_do_not_get(keyed: Keyed) -> None:
+def test_login_cookie_is_hidden_from_scripts_and_other_sites(keyed: Keyed) -> None:
     response = keyed.client.post("/login", json={"key": keyed.keys["viewer"]})
     assert response.status_code == 200
     [cookie] = response.headers.get_list("set-cookie")

@@ -114,7 +114,7 @@ class TestIfMatch:
         assert steady.get(URL).headers["ETag"].startswith('"0-')
         assert steady.get(URL).json()["target_fpr"] is None
 
-    def test_one_that_looked_at_thresholds_of_another_version_or_calibration(self, store: Path) -> None:
+    def test_change_based_on_another_calibration_is_refused(self, store: Path) -> None:
         copy_version(store, "v2")
         with create_service(store) as client:
             tags = [client.get(URL).headers["ETag"]]

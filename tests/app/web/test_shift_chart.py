@@ -59,7 +59,7 @@ def test_days_are_those_of_the_place_also_when_summer_time_ends() -> None:
     assert [one.total for one in made.bars] == [0, 24 + 25, 0, 26]
 
 
-def test_where_midnight_is_within_an_hour_of_utc_the_first_day_is_that_of_the_time() -> None:
+def test_first_day_is_that_of_the_start_off_full_hours() -> None:
     """Kolkata is five and a half hours ahead: its days begin at 18:30 of UTC."""
     begin = clock.from_datetime(datetime(2026, 10, 23, 18, 30, tzinfo=UTC))
     first = begin // HOUR_MS - BEGIN // HOUR_MS

@@ -117,7 +117,7 @@ def test_hostile_reasons_are_text(served: Keyed) -> None:
 @pytest.mark.parametrize(
     ("precision", "shown"), [("float32", "111.00"), ("bfloat16", "222.00"), ("openvino-bfloat16", "111.00")]
 )
-def test_thresholds_of_versions_are_those_of_the_engine_that_serves(
+def test_versions_show_thresholds_of_the_serving_engine(
     store: Path,
     tmp_path: Path,
     add_version: Callable[[Path, str, str], Path],
@@ -161,9 +161,7 @@ def rows(shown: str) -> dict[str, str]:
     return dict(re.findall(r'<th scope="row"><a href="[\w/]*/([^"/]*)">(.*?)</tr>', shown, re.DOTALL))
 
 
-def test_a_refused_version_is_named_and_what_serves_in_its_place(
-    store: Path, tmp_path: Path, bad: str
-) -> None:
+def test_refused_version_and_its_substitute_are_named(store: Path, tmp_path: Path, bad: str) -> None:
     (first,) = (name for name in models_folder.versions(store, "tiny") if name != bad)
     models_folder.activate(store, "tiny", first)
     with keyed_service(store, tmp_path / "history") as keyed:
@@ -219,9 +217,7 @@ def test_a_category_without_an_active_version(served: Keyed, store: Path) -> Non
     assert 'id="threshold-slider"' not in shown
 
 
-def test_an_active_version_that_is_not_there_is_named_and_what_serves_in_its_place(
-    served: Keyed, store: Path
-) -> None:
+def test_missing_active_version_and_its_substitute_are_named(served: Keyed, store: Path) -> None:
     first = models_folder.resolve(store, "tiny").name
     (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
     gone = "Version gone is active, but missing in the models folder"

@@ -120,9 +120,7 @@ class TestWhatItMayLoad:
         assert "unsafe" not in policy
 
     @pytest.mark.parametrize("path", ["/", "/inspect", "/login", "/inspections/nothing"])
-    def test_nothing_is_written_into_the_page_that_the_policy_would_stop(
-        self, keyed: Keyed, path: str
-    ) -> None:
+    def test_pages_have_no_inline_script_or_style(self, keyed: Keyed, path: str) -> None:
         text = page(keyed, path, "admin").text
         assert not re.search(r"\sstyle=|\son[a-z]+=|<style|javascript:", text)
         assert all(
@@ -153,9 +151,7 @@ class TestLanguage:
 
 
 @pytest.mark.parametrize(("cookie", "theme"), [("", "auto"), ("dark", "dark"), ('"x', "auto")])
-def test_the_colours_that_were_chosen_are_there_from_the_first_paint(
-    keyed: Keyed, cookie: str, theme: str
-) -> None:
+def test_chosen_theme_applies_from_the_first_paint(keyed: Keyed, cookie: str, theme: str) -> None:
     text = page(keyed, "/", Cookie=f"flowgauge_theme={cookie}").text
     assert f'data-theme="{theme}"' in text
 

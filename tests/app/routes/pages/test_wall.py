@@ -74,7 +74,7 @@ def test_counts_are_those_of_the_keys_categories(keyed: Keyed) -> None:
     assert keyed.client.get("/wall/counts", headers=headers).json()["decisions"]["PASS"] == 1
 
 
-def test_a_decision_is_told_by_word_and_symbol_not_by_colour_alone(keyed: Keyed) -> None:
+def test_decision_has_word_and_symbol_beside_its_colour(keyed: Keyed) -> None:
     add(keyed.database, answered(decision="REJECT", verdict="good", review_revision=1))
     [card] = re.findall(r'<li class="inspection REJECT".*?</li>', wall(keyed), re.DOTALL)
     assert ">✕<" in card
