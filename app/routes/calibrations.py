@@ -141,7 +141,7 @@ async def renew_calibration(
             reason=reason,
             check=check,
         )
-        renewed = schemas.Renewed(
+        renewed = schemas.NewCalibration(
             **dict(await asyncio.to_thread(describe_calibration, store, detector, station)),
             before=changed.before,
             pictures=len(measured),
