@@ -70,11 +70,11 @@ test-all: lint programs
 	$(BIN)/$(PYTEST_ALL) -m ''
 
 # Use Python 3.11: the oldest versions have no wheels for newer Pythons. Warnings are no errors here, because old
-# versions use what newer ones beside them deprecate. The generated reference is that of the pinned versions.
+# versions use what newer ones beside them deprecate.
 test-lowest: $(VENV)/.installed-tools
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --python .venv-lowest --resolution lowest-direct -e '.[dev]'
-	.venv-lowest/bin/$(PYTEST_QUICK) -W default --ignore tests/docs/test_reference.py
+	.venv-lowest/bin/$(PYTEST_QUICK) -W default
 
 coverage: $(VENV)/.installed-dev $(VENV)/.installed-tools programs
 	$(BIN)/coverage erase
