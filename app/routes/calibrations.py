@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -17,7 +17,7 @@ from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.inspection.decision import to_schema
 from app.recalibration import request_images
-from app.recalibration.recalibrate import recalibrate
+from app.recalibration.recalibrate import RecalibrationResult, recalibrate
 from app.recalibration.request_images import MAX_IMAGES, ReviewedImages
 from app.registry import model_settings
 from app.registry.calibrations import ActiveCalibration, CalibrationTarget, choose_calibrator
@@ -115,7 +115,7 @@ async def renew_calibration(
         slot = CalibrationTarget.of(detector, station)
         # Checked early to spare a useless upload; `check` is authoritative.
         require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
-        fitted = await asyncio.to_thread(_fitted, store, detector)
+        fitted = await asyncio.to_thread(_read_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
             uploaded, found = [], ReviewedImages()
             if not reviewed or "content-type" in request.headers:
@@ -148,12 +148,7 @@ async def renew_calibration(
             left_out=len(uploaded) + len(found.images) - len(measured),
             warnings=[*changed.warnings, *([_REVIEWED_WARNING] if found.images else [])],
         )
-        detail |= {
-            **renewed.model_dump(include={"version", "engine", "pictures", "warnings"}),
-            "calibration": changed.after.calibrator.identifier,
-            "fingerprint": changed.after.stored.pictures,
-            "reject": {"from": changed.before and changed.before.reject, "to": changed.threshold.reject},
-        }
+        detail |= _audit_detail(renewed, changed)
     response.headers["ETag"] = etag(_tag(changed.after))
     return renewed
 
@@ -189,6 +184,15 @@ async def delete_calibration(
 
         detail |= {"version": detector.manifest.version, "engine": detector.engine}
         await asyncio.to_thread(store.calibrations.change, slot, edit)
+
+
+def _audit_detail(renewed: schemas.NewCalibration, changed: RecalibrationResult) -> dict[str, Any]:
+    return {
+        **renewed.model_dump(include={"version", "engine", "pictures", "warnings"}),
+        "calibration": changed.after.calibrator.identifier,
+        "fingerprint": changed.after.stored.pictures,
+        "reject": {"from": changed.before and changed.before.reject, "to": changed.threshold.reject},
+    }
 
 
 def _find_reviewed(
@@ -235,7 +239,7 @@ def describe_calibrations(store: ModelStore, detector: Detector) -> list[schemas
     return [describe_calibration(store, detector, station) for station in (None, *stations)]
 
 
-def _fitted(store: ModelStore, detector: Detector) -> ImageDigests | None:
+def _read_fitted(store: ModelStore, detector: Detector) -> ImageDigests | None:
     manifest = detector.manifest
     try:
         return image_digests.read_digests(store.models / manifest.category / manifest.version, manifest)

@@ -1,1 +1,1 @@
-"""The operator's page: templates, static files, and the words of each language."""
+"""The operator's page: templates, static files, and texts in each language."""

@@ -1,4 +1,4 @@
-"""Geometry of the drawings of scores: a chart of many, and the scale of one."""
+"""Geometry of score drawings: a chart of many scores, and the scale of one."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from app.history.browsing import ScorePoint
 
 WIDTH: Final = 1000
 HEIGHT: Final = 340
-# Figures stand at the right, where the newest are and where a narrow screen looks first.
+# Labels are at the right, beside the newest scores, which a narrow screen shows first.
 LEFT, RIGHT, TOP, BOTTOM = 12, 60, 14, 16
 SCALE_WIDTH: Final = 400
 _SCALE_MARGIN: Final = 12
@@ -27,19 +27,19 @@ class Axis:
 
     @classmethod
     def around(cls, values: Sequence[float], begin: float, end: float) -> Self:
-        """An axis with some air beyond the values."""
+        """Return an axis with a margin around the values."""
         low, high = min(values), max(values)
         air = 0.06 * (high - low) or max(abs(high) * 0.06, 1e-6)
         return cls(low - air, high + air, begin, end)
 
     def at(self, value: float) -> float:
-        """The pixel of a value, to a tenth; beyond either end, the end."""
+        """Return the pixel of a value, rounded to a tenth and clipped to the axis."""
         share = min(max((value - self.low) / (self.high - self.low), 0), 1)
         return round(self.begin + share * (self.end - self.begin), 1)
 
     @property
     def step(self) -> float:
-        """A round distance between ticks, of which about five fit."""
+        """Round distance between ticks, for about five ticks."""
         rough = (self.high - self.low) / 5
         power = 10.0 ** math.floor(math.log10(rough))
         return next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
@@ -52,7 +52,7 @@ class Axis:
 
     @property
     def digits(self) -> int:
-        """Decimals that tell ticks apart."""
+        """Number of decimals that distinguish ticks."""
         return max(0, -math.floor(math.log10(self.step)))
 
 
@@ -67,9 +67,9 @@ class Point:
 
 @dataclass(frozen=True)
 class ScoreChart:
-    """Scores side by side in the order of time, each as wide as the other: nights take no room.
+    """Scores in order of time at equal distances, so that idle times take no space.
 
-    Thresholds are SVG paths with a step where one changed; `changes` are places where another version began.
+    Thresholds are SVG paths with a step at each change; `changes` are the first points of new versions.
     """
 
     x: Axis
@@ -81,7 +81,7 @@ class ScoreChart:
 
     @classmethod
     def of(cls, scored: Sequence[ScorePoint]) -> Self | None:
-        """The chart of inspections, oldest first; None where there are none."""
+        """Return the chart of inspections, oldest first; None without inspections."""
         if not scored:
             return None
         values = [v for one in scored for v in (one.score, one.reject, one.review) if v is not None]
@@ -99,7 +99,7 @@ class ScoreChart:
 
 
 def _steps(x: Axis, y: Axis, values: Sequence[float | None]) -> str:
-    """A path with a level for every run of equal values, and a gap where there is none."""
+    """Return an SVG path with a level for each run of equal values, and gaps for None."""
     path, begin = "", -0.5
     drawn: float | None = None
     for value, run in itertools.groupby(values):
@@ -113,7 +113,7 @@ def _steps(x: Axis, y: Axis, values: Sequence[float | None]) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """The scale of one score: pixels of it, of thresholds, and with decisions of inspections before."""
+    """Scale of one score: its pixel, those of thresholds, and of earlier scores with their decisions."""
 
     score: float
     reject: float
@@ -122,9 +122,9 @@ class Scale:
 
     @classmethod
     def of(cls, score: float, reject: float, review: float | None, before: Sequence[ScorePoint]) -> Self:
-        """The scale that has room for all of them."""
+        """Return a scale that covers all values."""
         values = [score, reject, *(v for v in [review] if v is not None), *(one.score for one in before)]
-        # Were the score the threshold's neighbour and nothing else known, the scale would be a hair.
+        # A minimum width, in case all values are close together.
         values += [reject - 0.25 * abs(reject), reject + 0.25 * abs(reject)]
         axis = Axis.around(values, _SCALE_MARGIN, SCALE_WIDTH - _SCALE_MARGIN)
         return cls(

@@ -1,4 +1,4 @@
-"""Pages: templates rendered in the reader's language, and errors as pages."""
+"""Pages: templates rendered in the user's language, and errors as pages."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final
@@ -20,7 +20,7 @@ from app.web.static_files import static_files
 from app.web.templating import data, environment
 
 THEME_COOKIE: Final = "flowgauge_theme"
-# All that a page loads is the service's own, and nothing is written into the page itself.
+# A page loads only the service's own files and has no inline scripts or styles.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -28,7 +28,7 @@ _POLICY: Final = (
 
 
 class Page:
-    """A page on its way to a browser, in the words of its language (`say`), for a caller if there is one."""
+    """Renderer of a page in the user's language (`say`), for a caller if there is one."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -36,16 +36,16 @@ class Page:
         self.caller: Caller | None = getattr(request.state, "caller", None)
 
     def may(self, permission: str) -> bool:
-        """Tell whether the reader has a permission: a page offers nothing that would be refused."""
+        """Return True if the user has a permission: a page offers nothing that would be refused."""
         return self.caller is not None and Permission(permission) in PERMISSIONS[self.caller.role]
 
     def held_deletions(self) -> list[HeldDeletion]:
-        """The deletions that wait for a person, for those who may see the history."""
+        """Return the held deletions, if the user may see the history."""
         guard: DeletionGuard | None = getattr(self._request.app.state, "deletions", None)
         return guard.held() if guard is not None and self.may(Permission.HISTORY) else []
 
     def render(self, template: str, status: int = 200, **context: Any) -> Response:
-        """Fill a template with what it shows, and what all pages show."""
+        """Render a template with its own context and that of all pages."""
         secret: str | None = getattr(self._request.state, "session", None)
         theme = self._request.cookies.get(THEME_COOKIE)
         text = (
@@ -77,17 +77,17 @@ PagePart = Annotated[Page, Depends(_page)]
 
 
 class PageRoute(APIRoute):
-    """A route that answers errors with pages, too."""
+    """Route that answers errors with pages."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler that turns problems into pages."""
+        """Return a handler that turns problems into pages."""
         handle = super().get_route_handler()
 
         async def handle_page(request: Request) -> Response:
             try:
                 return await handle(request)
             except RequestValidationError:
-                return error_page(request, Problem("invalid-request", "The address is not a valid one."))
+                return error_page(request, Problem("invalid-request", "The address has an invalid part."))
             except Exception as error:
                 return error_page(request, problem_responses.to_problem(error))
 

@@ -1,4 +1,4 @@
-"""The bars of a shift: decisions per hour, or per day where it is long."""
+"""Bars of a shift: decisions per hour, or per day for a long span."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from app.schemas.predict import Decision
 from app.schemas.reports import HourCounts
 
 WIDTH: Final = 1000
-_MOST_HOURS: Final = 48  # of a bar each; beyond, a bar is a day
+_MAX_HOURS: Final = 48  # longer spans get a bar per day
 
 
 class BarSegment(NamedTuple):
-    """A piece of a bar: from x on, so wide, of WIDTH."""
+    """Segment of a bar, in units of WIDTH."""
 
     decision: Decision
     x: float
@@ -29,11 +29,11 @@ class Bar(NamedTuple):
 
     Attributes:
         begin: of the step, ISO 8601.
-        day: the date by the clocks of the time zone, ISO 8601; None of an hour.
-        total: inspections in it.
-        rejected: those that were rejected.
-        passed: the share that passed, None without inspections.
-        segments: the bar; as long as the busiest one where it has as many inspections.
+        day: date in the time zone, ISO 8601; None for an hour.
+        total: number of inspections.
+        rejected: number of rejected ones.
+        passed: share that passed; None without inspections.
+        segments: of the bar, whose length is relative to the busiest step.
     """
 
     begin: str
@@ -45,22 +45,21 @@ class Bar(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """The bars of a category, in the order of time; `daily` where each is a day."""
+    """Bars of a category in order of time; `daily` if each is a day."""
 
     bars: Sequence[Bar]
     daily: bool
 
 
 def bars(hours: Sequence[HourCounts], span: TimeSpan, zone: tzinfo = UTC) -> Bars:
-    """Put the hours of a category into bars; an hour without inspections within the time has an empty one.
+    """Group the hours of a category into bars; hours without inspections get empty bars.
 
-    Days are those of a time zone, of 23 hours or 25 where its summer time begins or ends. They are of whole
-    hours of UTC: one that midnight is within is of the day before, but the first is of the day that the time
-    begins on.
+    Days are those of a time zone and may have 23 or 25 hours. They consist of whole UTC hours: an hour that
+    contains midnight belongs to the day before. The first hour belongs to the day on which the span begins.
     """
     first = span.from_ms // HOUR_MS
     last = max(first, (span.to_ms - 1) // HOUR_MS)
-    daily = last - first >= _MOST_HOURS
+    daily = last - first >= _MAX_HOURS
     begins: dict[str, int] = {}
     counts: dict[str, Counter[Decision]] = {}
 

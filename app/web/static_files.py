@@ -1,4 +1,4 @@
-"""Style sheets and scripts of the pages, Swagger UI among them, in memory: two megabytes, read once."""
+"""Style sheets and scripts of the pages and of Swagger UI, in memory (two megabytes)."""
 
 import hashlib
 from functools import cache
@@ -26,15 +26,15 @@ class StaticFiles(NamedTuple):
 
     Attributes:
         files: by name.
-        build: changes with any of them. It is part of their address, so that a browser may keep them for
-            ever and still never mixes those of two versions: modules import each other by relative names.
+        build: hash of all files, part of their addresses. Browsers may cache files for ever and never mix
+            two builds, because modules import each other by relative names.
     """
 
     files: dict[str, StaticFile]
     build: str
 
     def address(self, name: str) -> str:
-        """The path of a file; KeyError if there is none of this name."""
+        """Return the path of a file; KeyError for an unknown name."""
         if name not in self.files:
             raise KeyError(name)
         return f"/static/{self.build}/{name}"

@@ -1,4 +1,4 @@
-"""Templates of pages: values are escaped, and missing ones are errors."""
+"""Template environment: values are escaped, and missing values are errors."""
 
 import json
 from functools import cache
@@ -12,7 +12,7 @@ from app.database import clock
 
 @cache
 def environment() -> Environment:
-    """The environment over all templates."""
+    """Return the environment of all templates."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -26,6 +26,6 @@ def environment() -> Environment:
 
 
 def data(value: object) -> Markup:
-    """A value as JSON for a <script type="application/json">, which no text in it can end."""
+    """Encode a value as JSON for <script type="application/json">, safe against closing tags."""
     text = json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
     return Markup(text)  # noqa: S704  ("<" has been taken out)

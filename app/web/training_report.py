@@ -13,12 +13,12 @@ from flows.fastflow.manifest import Manifest
 
 WIDTH, HEIGHT = 600, 240
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 30
-_MOST_FINDINGS: Final = 100  # that are shown
-_MOST_SETTINGS: Final = 20_000  # characters that are shown
+_MAX_FINDINGS: Final = 100
+_MAX_SETTINGS: Final = 20_000  # characters
 
 
 class CheckFinding(BaseModel):
-    """A finding of the check of training images."""
+    """Finding of the data check."""
 
     severity: str
     kind: str
@@ -39,7 +39,7 @@ class _Epoch(BaseModel):
 
 
 class Loss(NamedTuple):
-    """A drawing of the loss: the lines of fitted and of held-out pictures, as points of an SVG polyline."""
+    """Loss curves of fitted and held-out images, as points of SVG polylines."""
 
     x: Axis
     y: Axis
@@ -59,7 +59,7 @@ class TrainingReport(NamedTuple):
 
 
 def training_report(folder: Path) -> TrainingReport:
-    """Read the report of a version; nothing of it where the version cannot be read."""
+    """Read the report of a version; it is empty if the version cannot be read."""
     try:
         manifest = bundle.read_manifest(folder)
     except bundle.BundleError:
@@ -68,13 +68,13 @@ def training_report(folder: Path) -> TrainingReport:
     return TrainingReport(
         _loss(_text(folder, manifest, "metrics.jsonl")),
         _findings(_text(folder, manifest, "data_check.json")),
-        _text(folder, manifest, "config.yaml")[:_MOST_SETTINGS] or None,
+        _text(folder, manifest, "config.yaml")[:_MAX_SETTINGS] or None,
         "report.html" if "report.html" in pages else next(iter(pages), None),
     )
 
 
 def _text(folder: Path, manifest: Manifest, name: str) -> str:
-    """A file of the report; empty where it is absent or was changed."""
+    """Read a file of the report; empty if it is missing or was changed."""
     if REPORT + name not in manifest.files:
         return ""
     try:
@@ -87,7 +87,7 @@ def _text(folder: Path, manifest: Manifest, name: str) -> str:
 
 def _findings(text: str) -> list[CheckFinding] | None:
     try:
-        return _Check.model_validate_json(text).findings[:_MOST_FINDINGS]
+        return _Check.model_validate_json(text).findings[:_MAX_FINDINGS]
     except ValidationError:
         return None
 

@@ -28,45 +28,56 @@ from .watcher import Watcher
 _PATIENCE_SECONDS = 3.0
 
 
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Folder that the camera writes to; subfolders count too.")
+]
+Category = Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")]
+Url = Annotated[str, typer.Option(help="Address of the server.")]
+Key = Annotated[str | None, typer.Option(envvar="FLOWGAUGE_KEY", help="API key with the role line.")]
+Authority = Annotated[
+    Path | None, typer.Option(help="PEM file of the authority that signed the server's certificate.")
+]
+Station = Annotated[
+    str | None,
+    typer.Option(help="Station of the images; selects its calibration and region of interest."),
+]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression whose first group is the part's id. It is searched in the file's name, "
+        "then in the path below FOLDER."
+    ),
+]
+MoveTo = Annotated[
+    Path | None,
+    typer.Option(help="Move inspected images there; images that fail go to its folder failed."),
+]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Option(help="File names to inspect, without folders. May be repeated. [default: images]"),
+]
+Settle = Annotated[
+    float, typer.Option(help="Seconds without a change after which a file is complete.", min=0.01)
+]
+Overlay = Annotated[bool, typer.Option("--overlay", help="Also write the image with its heatmap.")]
+Once = Annotated[bool, typer.Option("--once", help="Stop when every image in the folder is inspected.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+
 def watch(
-    folder: Annotated[Path, typer.Argument(help="Folder that the camera writes to; subfolders count too.")],
-    category: Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")],
-    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8000",
-    key: Annotated[
-        str | None, typer.Option(envvar="FLOWGAUGE_KEY", help="API key with the role line.")
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="PEM file of the authority that signed the server's certificate.")
-    ] = None,
-    station: Annotated[
-        str | None,
-        typer.Option(help="Station of the images; selects its calibration and region of interest."),
-    ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            help="Regular expression whose first group is the part's id. It is searched in the file's name, "
-            "then in the path below FOLDER."
-        ),
-    ] = None,
-    move_to: Annotated[
-        Path | None,
-        typer.Option(help="Move inspected images there; images that fail go to its folder failed."),
-    ] = None,
-    pattern: Annotated[
-        list[str] | None,
-        typer.Option(help="File names to inspect, without folders. May be repeated. [default: images]"),
-    ] = None,
-    settle: Annotated[
-        float, typer.Option(help="Seconds without a change after which a file is complete.", min=0.01)
-    ] = 0.5,
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also write the image with its heatmap.")
-    ] = False,
-    once: Annotated[
-        bool, typer.Option("--once", help="Stop when every image in the folder is inspected.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    folder: FolderArgument,
+    category: Category,
+    url: Url = "http://127.0.0.1:8000",
+    key: Key = None,
+    ca: Authority = None,
+    station: Station = None,
+    part: Part = None,
+    move_to: MoveTo = None,
+    pattern: Patterns = None,
+    settle: Settle = 0.5,
+    overlay: Overlay = False,
+    once: Once = False,
+    as_json: AsJson = False,
 ) -> None:
     """Inspect every image that appears in a folder exactly once, also across crashes of watch or server.
 
@@ -86,9 +97,9 @@ def watch(
         f"{move_to} is in {folder}, so what is moved there would be found again",
         "--move-to",
     )
-    for one in pattern or ():
-        told = "has a slash, and patterns are of names: to look in one folder, watch FOLDER/sub"
-        _require("/" not in one and os.sep not in one, f"{one!r} {told}", "--pattern")
+    for text in pattern or ():
+        advice = "has a slash, but patterns match file names: to watch one subfolder, name FOLDER/sub"
+        _require("/" not in text and os.sep not in text, f"{text!r} {advice}", "--pattern")
     expression, patterns = _expression(part), tuple(pattern or PATTERNS)
     job = WatchJob(folder, category, station, expression, move_to, patterns, settle, overlay)
     try:
@@ -160,11 +171,11 @@ def _printer(as_json: bool, *, has_part: bool) -> Callable[[ImageOutcome], None]
         if isinstance(result, Inspection):
             line = f"{name}: {result.decision}, score {result.score:.4f}"
             fields = {"inspection_id", "part_id", "decision", "score", "p_value"}
-            told = result.model_dump(include=fields)
+            values = result.model_dump(include=fields)
         else:
-            line, told = f"{name}: set aside: {result.detail}", {"error": result.detail}
+            line, values = f"{name}: set aside: {result.detail}", {"error": result.detail}
         if as_json:
-            typer.echo(json.dumps({"file": name, **told}))
+            typer.echo(json.dumps({"file": name, **values}))
         else:
             typer.echo(line, err=not isinstance(result, Inspection))
 

@@ -20,7 +20,7 @@ def added(keyed: Keyed, **columns: Any) -> str:
     return identifier
 
 
-def test_an_inspection_can_be_reviewed_as_soon_as_it_was_answered(
+def test_answered_inspection_can_be_reviewed_at_once(
     service: TestClient, tiny_images: dict[str, list[bytes]]
 ) -> None:
     answer = service.post(

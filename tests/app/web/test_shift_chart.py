@@ -17,7 +17,7 @@ def hour(number: int, decisions: dict[Decision, int]) -> HourCounts:
     return HourCounts(from_=clock.iso(BEGIN + number * HOUR_MS), decisions=decisions)
 
 
-def test_every_hour_has_a_bar_as_long_as_its_share_of_the_busiest() -> None:
+def test_bar_length_is_the_share_of_the_busiest_hour() -> None:
     span = TimeSpan(BEGIN + 1000, BEGIN + 3 * HOUR_MS)
     made = bars([hour(0, {"PASS": 6, "REVIEW": 1, "REJECT": 1}), hour(2, {"PASS": 3, "REJECT": 1})], span)
     assert not made.daily

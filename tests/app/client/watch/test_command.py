@@ -91,7 +91,7 @@ def test_name_without_a_part_is_reported(run: Run, folder: Path) -> None:
         (["--part", "P"], "no group"),
         (
             ["--pattern", "*.png", "--pattern", "sub/*.png"],
-            "'sub/*.png' has a slash, and patterns are of names",
+            "'sub/*.png' has a slash, but patterns match file names",
         ),
         (["--pattern", f".{os.sep}*.png"], "watch FOLDER/sub"),
         (["--settle", "0"], "--settle"),

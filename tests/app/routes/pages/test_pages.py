@@ -90,7 +90,7 @@ class TestLoggingIn:
         assert response.status_code == 401
         assert response.json()["type"] == "unauthenticated"
 
-    def test_a_session_opens_pages_and_gives_them_the_token_of_writes(self, keyed: Keyed) -> None:
+    def test_session_opens_pages_with_its_csrf_token(self, keyed: Keyed) -> None:
         [token] = log_in(keyed, "operator").values()
         text = keyed.client.get("/", headers=HTML).text
         assert f'<meta name="csrf-token" content="{token}">' in text

@@ -17,7 +17,7 @@ def points(text: str) -> list[tuple[str, str]]:
     )
 
 
-def test_draws_the_latest_in_the_order_of_time_each_with_its_link(keyed: Keyed) -> None:
+def test_latest_scores_are_drawn_in_order_with_links(keyed: Keyed) -> None:
     decisions = ["PASS", "REJECT", "REVIEW", "PASS"]
     made = add(keyed.database, *(answered(decision=name) for name in decisions))
     add(keyed.database, answered(category="other"))
