@@ -98,7 +98,7 @@ def watch(
         "--move-to",
     )
     for text in pattern or ():
-        advice = "has a slash, but patterns match file names: to watch one subfolder, name FOLDER/sub"
+        advice = "has a slash, but patterns match file names: to look in one folder, watch FOLDER/sub"
         _require("/" not in text and os.sep not in text, f"{text!r} {advice}", "--pattern")
     expression, patterns = _expression(part), tuple(pattern or PATTERNS)
     job = WatchJob(folder, category, station, expression, move_to, patterns, settle, overlay)

@@ -202,7 +202,7 @@ class TestWhereTheVersionHasNone:
             uploaded = client.post(url, content=make_archive(store, "v2", "nut"), headers=ZIP)
             assert uploaded.status_code == 201, uploaded.text
             detail = refusal_detail(client.post(f"{url}/v2:activate"), 422, "rejected-bundle")
-            assert "calibrate --category nut --version v2 --precision bfloat16` makes up for it" in detail
+            assert "calibrate --category nut --version v2 --precision bfloat16`" in detail
             assert models_folder.active_version(store, "nut") is None
             self.make(store / "nut" / "v2")
             assert client.post(f"{url}/v2:activate").status_code == 200
