@@ -1,1 +1,1 @@
-"""How a model is used: the inspection service and its clients."""
+"""The inspection service and its clients: how a model is used."""
