@@ -243,7 +243,7 @@ class TestAudit:
             assert result.exit_code == code
             first, *rest = result.stderr.splitlines()
             assert first.startswith(
-                f"There is no audit log in {tmp_path / 'history'}, so this is not written"
+                f"There is no audit log in {tmp_path / 'history'}, so this action is not logged"
             )
             assert len(rest) == code
         assert not (tmp_path / "history").exists()
