@@ -8,18 +8,18 @@ from typing import Annotated, Any
 from fastapi import Depends, Path, Request
 
 from app.auth.audit import Audit
+from app.auth.key_store import KeyStore
 from app.auth.keyring import Keyring
-from app.auth.keys import KeyStore
 from app.auth.sessions import SessionStore
 from app.events.feed import Feed
 from app.history.deletions import DeletionGuard
 from app.history.drift import DriftMonitor
 from app.history.history import History
 from app.history.retention import Retention
-from app.inspection.pipeline import InspectionPipeline
-from app.inspection.predict import PredictHandler
+from app.inspection.image_pipeline import InspectionPipeline
+from app.inspection.predict_request import PredictHandler
 from app.registry.loaded_models import LoadedModels
-from app.registry.store import ModelStore
+from app.registry.model_store import ModelStore
 from app.scheduling.admission import Admission
 from app.scheduling.batcher import Batcher
 from app.scheduling.draining import Draining

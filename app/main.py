@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from starlette.datastructures import State
 
 from app.auth.audit import Audit, ServingObserver
+from app.auth.key_store import KeyStore
 from app.auth.keyring import Keyring
-from app.auth.keys import KeyStore
 from app.auth.sessions import SessionStore
 from app.errors import problem_responses
 from app.events.feed import Feed
@@ -23,16 +23,16 @@ from app.history.drift import DriftMonitor
 from app.history.drift_references import DriftReferences, load_latest_inspections
 from app.history.history import History
 from app.history.retention import Retention
-from app.inspection.pipeline import InspectionPipeline
-from app.inspection.predict import PredictHandler
-from app.middleware.guard import Guard
+from app.inspection.image_pipeline import InspectionPipeline
+from app.inspection.predict_request import PredictHandler
+from app.middleware.authentication import Guard
 from app.middleware.lingering_close import LingeringClose
 from app.middleware.request_context import RequestContext
 from app.registry.calibrations import CalibrationFiles
 from app.registry.category_settings import SettingsFiles
 from app.registry.loaded_models import LoadedModels
 from app.registry.loader import Loader
-from app.registry.store import ModelStore
+from app.registry.model_store import ModelStore
 from app.routes import openapi
 from app.routes.gauges import Gauges
 from app.routing import ROUTES

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import Request
 from sqlalchemy import Connection, insert, select
 
-from app.auth.access import SERVER, Caller
+from app.auth.permissions import SERVER, Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import audit

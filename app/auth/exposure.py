@@ -2,7 +2,7 @@
 
 import ssl
 
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
 from app.database.engine import Database
 from app.http.loopback import is_loopback
 from app.settings import Settings

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
-from app.auth import keys, sessions
-from app.auth.keys import ApiKey
+from app.auth import key_store, sessions
+from app.auth.key_store import ApiKey
 from app.database import clock
 from app.database.engine import Database
 from app.errors.problems import Problem
@@ -58,7 +58,7 @@ class Keyring:
         # Serialised: an older copy must not replace one that has a revocation.
         with self._reading:
             with self._database.read() as connection:
-                self._keys = {key.id: key for key in keys.read_all(connection)}
+                self._keys = {key.id: key for key in key_store.read_all(connection)}
                 self._sessions = {session.secret_sha256: session for session in sessions.read_all(connection)}
             self.required = self.required or bool(self._keys)
 
@@ -68,12 +68,12 @@ class Keyring:
         Raises:
             Problem: unauthenticated. Only the right secret reveals that a key was revoked or has expired.
         """
-        parts = re.fullmatch(keys.PATTERN, text)
+        parts = re.fullmatch(key_store.PATTERN, text)
         if parts is None:
             raise Problem("unauthenticated", "This is no key: a key is fg_, 16 digits, _ and a secret.")
         key_id, secret = parts.groups()
         key = self._keys.get(key_id)
-        if key is None or not hmac.compare_digest(keys.sha256(secret), key.secret_sha256):
+        if key is None or not hmac.compare_digest(key_store.sha256(secret), key.secret_sha256):
             raise Problem("unauthenticated", "There is no such key.")
         if reason := key.invalid_reason(clock.now_ms()):
             raise Problem("unauthenticated", f"The key {key_id} {reason}. Ask an administrator for another.")
@@ -85,7 +85,7 @@ class Keyring:
         Raises:
             Problem: unauthenticated.
         """
-        session = self._sessions.get(keys.sha256(secret))
+        session = self._sessions.get(key_store.sha256(secret))
         key = None if session is None else self._keys.get(session.key_id)
         now = clock.now_ms()
         if session is None or key is None or now >= session.expires_ms or key.invalid_reason(now):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
-from app.auth.keys import sha256
+from app.auth.key_store import sha256
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import sessions

@@ -14,8 +14,8 @@ from typing import Final
 
 from sqlalchemy import func, select
 
-from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
+from app.auth.permissions import COMMAND_LINE
 from app.backup.dump import dump
 from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, ManifestLine, Snapshot
 from app.database import clock

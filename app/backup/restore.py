@@ -13,8 +13,8 @@ from typing import Final
 
 from filelock import Timeout
 
-from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
+from app.auth.permissions import COMMAND_LINE
 from app.backup.dump import load_postgresql
 from app.backup.folder import BackupError, BackupFolder
 from app.database.engine import Database, parse_url, redact_url

@@ -102,7 +102,7 @@ def _recalibrate(
     reason: str,
 ) -> dict[str, Any]:
     """Put a new calibration in force and describe it for the audit log."""
-    from app.auth.access import COMMAND_LINE
+    from app.auth.permissions import COMMAND_LINE
     from app.recalibration.recalibrate import recalibrate
     from app.registry.calibrations import CalibrationFiles
     from app.registry.category_settings import SettingsFiles

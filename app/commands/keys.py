@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from app.auth.access import COMMAND_LINE
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.commands.options import AsJson
 from app.commands.server_database import open_database
 from app.database import clock

@@ -50,8 +50,8 @@ def audited(action: str, target: str, known: Mapping[str, Any] | None = None) ->
     Yields:
         The details to log after the action.
     """
-    from app.auth.access import COMMAND_LINE
     from app.auth.audit import Audit
+    from app.auth.permissions import COMMAND_LINE
     from app.errors.problems import Problem
 
     settings = load_settings()

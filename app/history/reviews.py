@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from app.auth.access import Caller
+from app.auth.permissions import Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections, reviews

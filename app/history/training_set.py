@@ -28,7 +28,7 @@ from app.database.tables import inspections
 from app.history.inspection_files import InspectionFiles, detect_format
 from app.history.queries import is_elsewhere
 from app.http.responses import PIECE_BYTES
-from flows.fastflow.calibration.parts import PARTS
+from flows.fastflow.calibration.images_per_part import PARTS
 
 logger = logging.getLogger("flowgauge.history")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
 
-from app.auth.access import MayPredict
+from app.auth.permissions import MayPredict
 from app.errors.problems import Problem
 from app.http import forms
 from app.inspection.explanation import Drawing

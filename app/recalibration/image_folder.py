@@ -11,7 +11,7 @@ from rich.progress import track
 from app.recalibration.recalibrate import MeasuredImage, require_usable_images
 from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.calibration.calibrator import measure_image
-from flows.fastflow.calibration.parts import PARTS, number_parts, pick_one_per_part
+from flows.fastflow.calibration.images_per_part import PARTS, number_parts, pick_one_per_part
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.plain_files import escape_name, file_hashes
 from flows.fastflow.imaging.decoder import read_image

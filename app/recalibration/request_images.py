@@ -13,7 +13,7 @@ from app.history import training_set
 from app.history.inspection_files import InspectionFiles
 from app.history.training_set import GoodImage
 from app.http import forms
-from app.inspection.pipeline import InspectionPipeline
+from app.inspection.image_pipeline import InspectionPipeline
 from app.recalibration.recalibrate import MeasuredImage, require_usable_images
 from flows.fastflow.bundle.image_digests import ImageDigests
 from flows.fastflow.detector import Detector
@@ -76,9 +76,9 @@ def choose_images(
 ) -> list[CalibrationImage]:
     """Return the uploaded images, and as many of the latest reviewed ones as the limit allows.
 
-    One image of each part is taken, see `flows.fastflow.calibration.parts`: the one with the smallest
-    SHA-256, which nobody can select. No image is taken if any image of the part was uploaded or fitted. An
-    image without a part_id counts as a part of its own.
+    One image of each part is taken, see `flows.fastflow.calibration.images_per_part`: the one with
+    the smallest SHA-256, which nobody can select. No image is taken if any image of the part was uploaded
+    or fitted. An image without a part_id counts as a part of its own.
 
     Raises:
         Problem: invalid-request, naming unusable images; too-large if there are too many.

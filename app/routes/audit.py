@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.auth.access import MayAdminister
+from app.auth.permissions import MayAdminister
 from app.dependencies import AuditDep
 from app.routes.openapi import documented
 from app.schemas import access as schemas

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
+from app.auth.permissions import MaySeeModels, MayTune
 from app.database import clock
 from app.dependencies import AdmissionDep, Category, HistoryDep, PipelineDep, SettingsDep, StoreDep
 from app.errors.problems import Problem
@@ -21,7 +21,7 @@ from app.recalibration.recalibrate import RecalibrationResult, recalibrate
 from app.recalibration.request_images import MAX_IMAGES, ReviewedImages
 from app.registry import model_settings
 from app.registry.calibrations import ActiveCalibration, CalibrationTarget, choose_calibrator
-from app.registry.store import ModelStore
+from app.registry.model_store import ModelStore
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import CALIBRATION_EXTRA
 from app.routes.parameters import From, OptionalReason, Reason, StationOfCalibration

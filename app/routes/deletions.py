@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 
-from app.auth.access import MayAdminister, MaySeeHistory
 from app.auth.audit import audited
+from app.auth.permissions import MayAdminister, MaySeeHistory
 from app.dependencies import DeletionsDep, RetentionDep
 from app.routes.openapi import documented
 from app.schemas.deletions import DeletionKind, HeldDeletion, HeldDeletions

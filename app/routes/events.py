@@ -6,13 +6,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from app.auth.access import MaySeeHistory
+from app.auth.permissions import MaySeeHistory
 from app.dependencies import FeedDep
 from app.errors.problems import Problem
 from app.events.feed import Feed
 from app.events.log import EventSelector
 from app.events.stream import MEDIA_TYPE, EventStreamResponse
-from app.middleware import guard
+from app.middleware import authentication
 from app.routes.openapi import documented
 from app.routes.parameters import text_query
 from app.schemas.predict import Decision
@@ -83,7 +83,7 @@ async def listen(
         decision=frozenset(decision) if decision else None,
     )
     number, gap = await _find_start(feed, last_event_id or after)
-    may_listen = partial(guard.is_still_allowed, request.scope)
+    may_listen = partial(authentication.is_still_allowed, request.scope)
     return EventStreamResponse(feed, selector, number, gap, may_listen, caller.key_id)
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Row
 from starlette.responses import Response
 
-from app.auth.access import Caller, MaySeeHistory
+from app.auth.permissions import Caller, MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryDep
 from app.history import export, queries

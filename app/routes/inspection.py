@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.auth.access import MayReview, MaySeeHistory, MaySeeResult
+from app.auth.permissions import MayReview, MaySeeHistory, MaySeeResult
 from app.database import clock
 from app.dependencies import HistoryDep
 from app.errors.problems import Problem, ProblemName

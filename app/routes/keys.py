@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from app.auth.access import MayAdminister
+from app.auth.permissions import MayAdminister
 from app.dependencies import KeyringDep, KeysDep
 from app.errors.problems import Problem
 from app.routes.openapi import documented

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import Response
 
-from app.auth.access import MaySeeHistory
+from app.auth.permissions import MaySeeHistory
 from app.dependencies import TelemetryDep
 from app.errors.problems import Problem
 from app.routes.openapi import documented

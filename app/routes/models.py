@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
-from app.auth.access import MaySeeModels
+from app.auth.permissions import MaySeeModels
 from app.dependencies import Category, LoadedModelsDep, SettingsDep, Version
 from app.errors.problems import Problem
 from app.inspection.decision import to_schema

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from app.auth.access import AnyCaller, MayPredict, MaySeeModels
+from app.auth.permissions import AnyCaller, MayPredict, MaySeeModels
 from app.dependencies import (
     VERSION_IN_PATH,
     Category,
@@ -21,7 +21,7 @@ from app.http import uploads
 from app.http.forms import Upload, UploadedFile
 from app.http.query_parameters import require_known_query
 from app.inspection.params import PredictParamsDep
-from app.inspection.predict import PROBLEMS, PredictBody, PredictHandler
+from app.inspection.predict_request import PROBLEMS, PredictBody, PredictHandler
 from app.open_inference import request_body, response_body
 from app.registry.catalogue import find_version_folder
 from app.routes import health

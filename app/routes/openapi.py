@@ -6,10 +6,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.auth import sessions
-from app.auth.access import KEY_HEADER, roles
+from app.auth.permissions import KEY_HEADER, roles
 from app.errors import problem_responses
 from app.errors.problems import TYPES, ProblemName
-from app.middleware import guard
+from app.middleware import authentication
 from app.schemas.access import Permission, Role
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
@@ -37,8 +37,8 @@ _SECURITY_SCHEMES: Final = {
         "type": "apiKey",
         "in": "cookie",
         "name": sessions.COOKIE,
-        "description": f"The cookie that POST {guard.LOGIN} gives for a key. Writes need its `csrf_token` as "
-        f"{sessions.CSRF_HEADER} too.",
+        "description": f"The cookie that POST {authentication.LOGIN} gives for a key. Writes need its "
+        f"`csrf_token` as {sessions.CSRF_HEADER} too.",
     },
 }
 
@@ -83,7 +83,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _document_access(operation: dict[str, Any], path: str) -> None:
-    """Document the roles that an operation needs, and the problems of app/middleware/guard.py."""
+    """Document the roles that an operation needs, and the problems of app/middleware/authentication.py."""
     names: list[ProblemName] = []
     if "security" in operation:  # from the routes' `Requires`; its scopes are permissions
         needed = {scope for one in operation["security"] for scopes in one.values() for scope in scopes}

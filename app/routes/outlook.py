@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 
-from app.auth.access import MaySeeHistory
+from app.auth.permissions import MaySeeHistory
 from app.database import clock
 from app.database.engine import Database
 from app.dependencies import Category, HistoryDep, LoadedModelsDep, StoreDep
@@ -16,7 +16,7 @@ from app.http.preconditions import READING_PROBLEMS
 from app.inspection.decision import to_schema
 from app.registry import model_settings
 from app.registry.calibrations import CalibrationTarget, choose_calibrator
-from app.registry.store import ModelStore
+from app.registry.model_store import ModelStore
 from app.routes.openapi import documented
 from app.routes.parameters import StationOfCalibration
 from app.schemas import outlook as schemas

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 
-from app.auth.access import MaySeeResult
+from app.auth.permissions import MaySeeResult
 from app.dependencies import HistoryDep
 from app.errors.problems import Problem
 from app.history import browsing, export, queries

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from app.dependencies import VERSION_IN_PATH, Category, PredictorDep
 from app.inspection.params import PredictParamsInlineDep
-from app.inspection.predict import PROBLEMS
+from app.inspection.predict_request import PROBLEMS
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import BATCH_EXTRA, PREDICT_ANSWER, PREDICT_EXTRA
 from app.schemas import predict as schemas

@@ -4,8 +4,8 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from app.auth.access import MaySeeModels, MayTune
 from app.auth.audit import audited
+from app.auth.permissions import MaySeeModels, MayTune
 from app.dependencies import Category, StoreDep
 from app.errors.problems import Problem
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from sqlalchemy import Connection, select
 from starlette.responses import Response
 
-from app.auth.access import MayReview, MaySeeHistory
+from app.auth.permissions import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftDep, HistoryDep, SettingsDep

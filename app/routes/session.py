@@ -4,16 +4,16 @@ import logging
 
 from fastapi import APIRouter, Request, Response
 
-from app.auth.access import PERMISSIONS, AnyCaller, Caller
+from app.auth.permissions import PERMISSIONS, AnyCaller, Caller
 from app.auth.sessions import COOKIE, csrf_token
 from app.dependencies import KeyringDep, SessionsDep, SettingsDep
 from app.errors.problems import Problem
+from app.middleware.authentication import LOGIN
 from app.middleware.client_address import client_address
-from app.middleware.guard import LOGIN
 from app.routes.openapi import documented
 from app.schemas import access as schemas
 
-logger = logging.getLogger("flowgauge.guard")
+logger = logging.getLogger("flowgauge.authentication")
 
 router = APIRouter(tags=["session"])
 

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from app.auth.access import needs
 from app.auth.audit import audited
+from app.auth.permissions import needs
 from app.dependencies import Category, SettingsDep, StoreDep, Version
 from app.errors.problems import Problem
 from app.http import uploads

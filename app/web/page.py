@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import HTMLResponse, Response
 
-from app.auth.access import PERMISSIONS, Caller
+from app.auth.permissions import PERMISSIONS, Caller
 from app.auth.sessions import csrf_token
 from app.errors import problem_responses, problems
 from app.errors.problems import Problem

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.database.engine import Database
 from app.history.deletions import DeletionGuard
 from app.history.history import History
@@ -30,7 +30,7 @@ from app.main import create_app
 from app.registry.calibrations import CalibrationFiles
 from app.registry.loaded_models import LoadedModels
 from app.registry.loader import Loader
-from app.registry.store import ModelStore
+from app.registry.model_store import ModelStore
 from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder

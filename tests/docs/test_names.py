@@ -11,7 +11,7 @@ import pytest
 from typer.core import TyperGroup
 
 import flowgauge
-from app.auth.access import PERMISSIONS
+from app.auth.permissions import PERMISSIONS
 from app.errors.problems import TYPES
 from app.schemas.access import Permission, Role
 from app.settings import unknown_variables

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from app.auth.access import COMMAND_LINE
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.client import Client
 from app.database.engine import Database
 from app.main import create_app

@@ -1,8 +1,8 @@
 """The whole OpenAPI document against a real server, with keys of every role.
 
 Schemathesis makes requests that keep the document and requests that break it. Whatever comes, the answer is
-one that the document describes and never a 500. tests/app/middleware/test_guard.py shows that every route
-needs a key.
+one that the document describes and never a 500. tests/app/middleware/test_authentication.py shows that every
+route needs a key.
 """
 
 import base64
@@ -27,8 +27,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.auth.access import COMMAND_LINE
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.database.engine import Database
 from app.errors import problem_responses
 from app.main import create_app

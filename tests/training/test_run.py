@@ -18,7 +18,7 @@ from filelock import FileLock
 from flows.fastflow.bundle.bundle import FLOW, BundleError, verify
 from flows.fastflow.bundle.image_digests import fingerprint, read_digests
 from flows.fastflow.bundle.models_folder import active_version, categories, resolve, versions
-from flows.fastflow.calibration.parts import PARTS
+from flows.fastflow.calibration.images_per_part import PARTS
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector
 from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.errors import EngineError

@@ -8,15 +8,15 @@
 
 If there are defective parts, a fifth of the good ones is kept for the test and never learned from. The
 sha256 of each file's name decides: the choice is the same on every machine, and added images hardly move the
-others. With a parts.txt (`flows.fastflow.calibration.parts`), a fifth of the parts is kept, with all their
-images.
+others. With a parts.txt (`flows.fastflow.calibration.images_per_part`), a fifth of the parts is kept,
+with all their images.
 """
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.fastflow.calibration.parts import parts_from_names
+from flows.fastflow.calibration.images_per_part import parts_from_names
 from flows.fastflow.files.listing import join_first
 from flows.fastflow.imaging.image_formats import IMAGE_SUFFIXES
 from training.data.folders import (

@@ -48,8 +48,8 @@ class Split:
 
         Args:
             parts: (N,) row of each image's part in this split.
-            drawn: the one image of each part that may calibrate, see `flows.fastflow.calibration.parts`;
-                other images of a held-out part are not used.
+            drawn: the one image of each part that may calibrate, see
+                `flows.fastflow.calibration.images_per_part`; other images of a held-out part are not used.
         """
         return Split(
             fit=np.flatnonzero(np.isin(parts, self.fit)),

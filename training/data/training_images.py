@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.bundle.image_digests import fingerprint
-from flows.fastflow.calibration.parts import (
+from flows.fastflow.calibration.images_per_part import (
     PARTS,
     is_single_image,
     number_by_appearance,
@@ -33,7 +33,7 @@ class TrainingImages:
     """Good images without copies.
 
     Attributes:
-        part_numbers: (N,), the part in each image, see `flows.fastflow.calibration.parts`.
+        part_numbers: (N,), the part in each image, see `flows.fastflow.calibration.images_per_part`.
         copies: number of byte-for-byte copies left out.
     """
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.bundle.image_digests import ImageDigests
-from flows.fastflow.calibration.parts import number_by_appearance, parts_or_single_images
+from flows.fastflow.calibration.images_per_part import number_by_appearance, parts_or_single_images
 from flows.fastflow.files.listing import join_first
 from flows.fastflow.files.plain_files import FileError, sha256_of
 from flows.fastflow.imaging.image_limits import FILE_LIMITS

@@ -7,8 +7,13 @@ from numpy.typing import NDArray
 
 from training.data.sample import Sample
 from training.evaluation.ground_truth import read_ground_truth
-from training.evaluation.metrics.images import F1Max, image_auroc, image_average_precision, image_f1_max
-from training.evaluation.metrics.pixels import PixelFigures, PixelMetrics
+from training.evaluation.metrics.image_metrics import (
+    F1Max,
+    image_auroc,
+    image_average_precision,
+    image_f1_max,
+)
+from training.evaluation.metrics.pixel_metrics import PixelFigures, PixelMetrics
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from flows.fastflow.imaging.image_errors import ImageError
 from training.data.check.image_statistics import make_thumbnail
 from training.data.masks import read_mask
 from training.data.sample import DatasetError, Sample
-from training.evaluation.metrics.images import image_auroc
+from training.evaluation.metrics.image_metrics import image_auroc
 from training.evaluation.operating_points import OperatingPoint, operating_points
 from training.evaluation.ranking import RankingFigures, RankingMetrics
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.fastflow.bundle import image_digests
 from flows.fastflow.bundle.image_digests import CALIBRATION_IMAGES, FIT_IMAGES, ImageDigests
-from flows.fastflow.calibration.parts import PartsError, parts_from_names, parts_or_single_images
+from flows.fastflow.calibration.images_per_part import PartsError, parts_from_names, parts_or_single_images
 from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.manifest import Manifest
 from training.data.check.copies import same_parts

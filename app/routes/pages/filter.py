@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 
-from app.auth.access import AnyCaller, Caller
+from app.auth.permissions import AnyCaller, Caller
 from app.history.queries import InspectionFilter
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 from flows.fastflow.bundle import models_folder

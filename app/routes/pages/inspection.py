@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.auth.access import MaySeeResult
+from app.auth.permissions import MaySeeResult
 from app.dependencies import HistoryDep
 from app.history import browsing, reviews
 from app.history.browsing import AdjacentInspections, ScorePoint

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from app.dependencies import KeyringDep
 from app.middleware import login_redirect
-from app.middleware.guard import LOGIN
+from app.middleware.authentication import LOGIN
 from app.web.page import PagePart, PageRoute
 
 router = APIRouter(route_class=PageRoute)

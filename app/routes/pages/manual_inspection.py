@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.auth.access import MayPredict
+from app.auth.permissions import MayPredict
 from app.dependencies import SettingsDep
 from app.routes.pages.filter import PageFilter, visible_categories
 from app.web.page import PagePart, PageRoute

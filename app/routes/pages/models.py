@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from app.auth.access import MaySeeModels
+from app.auth.permissions import MaySeeModels
 from app.database.engine import Database
 from app.dependencies import Category, DriftDep, HistoryDep, LoadedModelsDep, SettingsDep, StoreDep, Version
 from app.errors.problems import Problem
@@ -18,7 +18,7 @@ from app.history.drift import DriftMonitor, DriftState
 from app.registry import model_settings
 from app.registry.catalogue import require_readable
 from app.registry.loaded_models import LoadedModels
-from app.registry.store import ModelStore
+from app.registry.model_store import ModelStore
 from app.routes import calibrations, models
 from app.routes.pages.filter import visible_categories
 from app.schemas.access import Permission

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.auth.access import MaySeeHistory
+from app.auth.permissions import MaySeeHistory
 from app.database import clock
 from app.dependencies import DriftDep, HistoryDep
 from app.history import browsing

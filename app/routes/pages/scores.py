@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from app.auth.access import MaySeeHistory
+from app.auth.permissions import MaySeeHistory
 from app.dependencies import HistoryDep, SettingsDep
 from app.history import browsing
 from app.routes.pages.filter import PageFilter, visible_categories

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from app.auth.access import AnyCaller, MaySeeHistory
+from app.auth.permissions import AnyCaller, MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryDep, SettingsDep
 from app.history import browsing, queries

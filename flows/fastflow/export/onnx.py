@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replacing
 from flows.fastflow.model.fused import FusedHead
-from flows.fastflow.scoring.score import anomaly_map, image_score, pixel_energies
+from flows.fastflow.scoring.map_and_score import anomaly_map, image_score, pixel_energies
 
 
 class ExportError(ValueError):

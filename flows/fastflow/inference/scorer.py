@@ -31,7 +31,7 @@ from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.model.head import Head
 from flows.fastflow.scoring.cpu_scoring import combine_scales
-from flows.fastflow.scoring.score import pixel_energies
+from flows.fastflow.scoring.map_and_score import pixel_energies
 
 # Pixels of the tiles of an image that are computed together: memory does not grow with the image.
 _CHUNK_PIXELS = 2**20

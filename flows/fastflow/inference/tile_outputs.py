@@ -12,7 +12,7 @@ from flows.fastflow.config import ScoreRule
 from flows.fastflow.imaging.blending import TileBlender
 from flows.fastflow.imaging.region_masks import RegionMasks
 from flows.fastflow.scoring.cpu_scoring import PixelPlanes, image_part, score_planes
-from flows.fastflow.scoring.score import anomaly_map, image_parts, image_score
+from flows.fastflow.scoring.map_and_score import anomaly_map, image_parts, image_score
 
 NOT_NUMBERS: Final = "the model's energies of an image are not numbers"
 

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from app.auth.access import ANONYMOUS, Caller
 from app.auth.audit import Audit, audited
+from app.auth.permissions import ANONYMOUS, Caller
 from app.database.engine import Database
 from app.database.tables import audit as table
 from app.main import create_app

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from app.auth.access import COMMAND_LINE
 from app.auth.exposure import ExposureError, require_certificate, require_keys_on_network
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.database.engine import Database
 from app.schemas.access import Role
 from app.settings import Settings

@@ -5,9 +5,9 @@ import pytest
 from sqlalchemy import delete, text
 
 from app.auth import keyring as module
-from app.auth.access import COMMAND_LINE
+from app.auth.key_store import KeyStore
 from app.auth.keyring import Keyring
-from app.auth.keys import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.auth.sessions import SessionStore
 from app.database import clock, tables
 from app.database.engine import Database

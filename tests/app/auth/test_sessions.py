@@ -1,8 +1,8 @@
 import pytest
 from sqlalchemy import select, update
 
-from app.auth.access import COMMAND_LINE
-from app.auth.keys import KeyStore, sha256
+from app.auth.key_store import KeyStore, sha256
+from app.auth.permissions import COMMAND_LINE
 from app.auth.sessions import SessionStore, csrf_token, read_all
 from app.database import tables
 from app.database.engine import Database

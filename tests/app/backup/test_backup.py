@@ -14,9 +14,9 @@ from filelock import FileLock
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE
 from app.auth.audit import Audit
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.backup.create import create_snapshot
 from app.backup.folder import MANIFEST, SNAPSHOT, BackupError, BackupFolder, ManifestLine
 from app.backup.restore import restore_snapshot

@@ -16,7 +16,7 @@ from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
-from flows.fastflow.calibration.parts import PARTS
+from flows.fastflow.calibration.images_per_part import PARTS
 from flows.fastflow.imaging.decoder import read_image
 from tests.app.support.calibrations import URL, good_images
 from tests.conftest import png

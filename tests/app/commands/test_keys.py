@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from app.auth.keys import PATTERN
+from app.auth.key_store import PATTERN
 from app.commands.keys import app
 from app.main import create_app
 from app.settings import Settings

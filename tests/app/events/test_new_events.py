@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from app.auth.access import ANONYMOUS
 from app.auth.audit import Audit
+from app.auth.permissions import ANONYMOUS
 from app.database.engine import Database
 from app.events import log
 from app.events.log import NumberedEvent

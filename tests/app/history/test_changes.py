@@ -1,5 +1,5 @@
-from app.auth.access import ANONYMOUS, SERVER
 from app.auth.audit import Audit
+from app.auth.permissions import ANONYMOUS, SERVER
 from app.database import clock
 from app.database.engine import Database
 from app.history.changes import (

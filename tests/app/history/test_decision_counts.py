@@ -1,4 +1,4 @@
-from app.auth.access import ANONYMOUS
+from app.auth.permissions import ANONYMOUS
 from app.database.engine import Database
 from app.history import decision_counts, reviews
 from app.history.decision_counts import TimeSpan

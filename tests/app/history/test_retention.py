@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, text, update
 
-from app.auth.access import ANONYMOUS
+from app.auth.permissions import ANONYMOUS
 from app.database import clock
 from app.database.tables import inspections, retention
 from app.events import log

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import delete, select
 
-from app.auth.access import ANONYMOUS
+from app.auth.permissions import ANONYMOUS
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections

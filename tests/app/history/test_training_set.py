@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.auth.access import ANONYMOUS
+from app.auth.permissions import ANONYMOUS
 from app.database.engine import Database
 from app.history import reviews, training_set
 from app.history.inspection_files import InspectionFiles
 from app.http.responses import PIECE_BYTES
 from app.schemas.history import Verdict
-from flows.fastflow.calibration.parts import number_parts
+from flows.fastflow.calibration.images_per_part import number_parts
 from tests.app.history.rows import add, row
 from training.data import layout
 

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.testclient import TestClient
 
-from app.auth.access import Caller
+from app.auth.permissions import Caller
 from app.errors import problem_responses, problems
 from app.middleware.request_context import RequestContext
 from app.scheduling.draining import Draining

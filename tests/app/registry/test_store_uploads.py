@@ -8,7 +8,7 @@ import pytest
 from app.registry import free_disk
 from app.registry.free_disk import MIN_FREE_AFTER_UPLOAD
 from app.registry.loaded_models import LoadedModels
-from app.registry.store import MAX_UPLOADS, ModelStore
+from app.registry.model_store import MAX_UPLOADS, ModelStore
 from tests.app.support.bundles import list_folder, make_archive, repack
 from tests.app.support.full_disk import limit_file_size
 from tests.app.support.models_folders import raised_problem

@@ -1,7 +1,7 @@
 import pytest
 
-from app.auth.access import ANONYMOUS, Caller
 from app.auth.audit import Audit
+from app.auth.permissions import ANONYMOUS, Caller
 from app.database import clock
 from app.schemas.access import Role
 from tests.app.conftest import Keyed

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from app.inspection.pipeline import InspectionPipeline
+from app.inspection.image_pipeline import InspectionPipeline
 from app.schemas.predict import Inspection
 from flows.fastflow.imaging import decoder
 from tests.app.support.bundles import copy_version

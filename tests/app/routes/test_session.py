@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE, PERMISSIONS
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE, PERMISSIONS
 from app.auth.sessions import COOKIE, CSRF_HEADER
 from app.main import create_app
 from app.schemas.access import Role
@@ -74,7 +74,7 @@ def test_a_wrong_key_does_not_log_in(keyed: Keyed, key: str) -> None:
 def test_logins_are_logged_with_the_address_that_they_came_from(
     keyed: Keyed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "flowgauge.guard")
+    caplog.set_level(logging.INFO, "flowgauge.authentication")
     client = TestClient(keyed.app, client=("192.0.2.7", 1))
     client.post("/login", json={"key": f"fg_{'0' * 16}_{'x' * 43}"})
     client.post("/login", json={"key": keyed.keys["admin"]})

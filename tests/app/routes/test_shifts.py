@@ -6,8 +6,8 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from app.auth.access import ANONYMOUS
 from app.auth.audit import Audit
+from app.auth.permissions import ANONYMOUS
 from flows.fastflow.bundle import models_folder
 from tests.support.waiting import eventually
 

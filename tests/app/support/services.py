@@ -8,8 +8,8 @@ from typing import Any
 import httpx2
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.database.engine import Database
 from app.main import create_app
 from app.schemas.access import Role

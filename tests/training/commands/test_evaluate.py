@@ -21,7 +21,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from tests.flows.fastflow.manifests import edit
 from tests.training.evaluation.comparison.stand_in import interpreter
-from training.evaluation.metrics.images import image_f1_max
+from training.evaluation.metrics.image_metrics import image_f1_max
 
 
 def run(data: Path, models: Path, out: Path, *options: str, category: str | None = "tiny") -> Result:

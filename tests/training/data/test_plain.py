@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.calibration.parts import PARTS
+from flows.fastflow.calibration.images_per_part import PARTS
 from tests.training.data.trees import names, touch
 from training.data import plain
 from training.data.sample import DatasetError, Sample

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.fastflow.calibration.parts import PARTS
+from flows.fastflow.calibration.images_per_part import PARTS
 from tests.conftest import picture, png
 from training.config.augmentation import AugmentConfig
 from training.config.run_config import RunConfig

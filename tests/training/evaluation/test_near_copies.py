@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.fastflow.bundle.image_digests import ImageDigests
-from flows.fastflow.calibration.parts import PARTS, PartsError
+from flows.fastflow.calibration.images_per_part import PARTS, PartsError
 from flows.fastflow.imaging.decoder import read_image
 from tests.conftest import png
 from training.data.check.image_statistics import make_thumbnail

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.fastflow.calibration.parts import is_single_image, parts_or_single_images
+from flows.fastflow.calibration.images_per_part import is_single_image, parts_or_single_images
 from flows.fastflow.files.listing import join_first
 from training.data.check.findings import DataFinding
 from training.data.check.image_statistics import NamedStatistics

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.calibration.parts import number_by_appearance, parts_from_names
+from flows.fastflow.calibration.images_per_part import number_by_appearance, parts_from_names
 from flows.fastflow.config import MAX_SAMPLE_BITS
 from training.data import layout
 from training.data.check.consistency import odd_bits, odd_colours, odd_light, odd_sizes, sizes

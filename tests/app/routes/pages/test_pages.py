@@ -10,9 +10,9 @@ from fastapi.routing import APIRoute
 from markupsafe import escape
 from starlette.testclient import TestClient
 
-from app.auth.access import PERMISSIONS
+from app.auth.permissions import PERMISSIONS
 from app.auth.sessions import COOKIE
-from app.middleware.guard import OPEN
+from app.middleware.authentication import OPEN
 from app.middleware.login_redirect import STATIC
 from app.routes.pages import PAGES
 from app.schemas.access import Permission, Role

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.auth.access import Caller
 from app.auth.audit import Audit
+from app.auth.permissions import Caller
 from app.database import clock
 from app.schemas.access import Role
 from tests.app.conftest import Keyed

@@ -13,7 +13,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.inference import scorer as module
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.model.fused import FusedHead
-from flows.fastflow.scoring.score import anomaly_map, image_score, pixel_energies
+from flows.fastflow.scoring.map_and_score import anomaly_map, image_score, pixel_energies
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 RULE = ScoreRule(top_fraction=0.05)

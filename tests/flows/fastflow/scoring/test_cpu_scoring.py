@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from flows.fastflow.config import ScoreRule
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.scoring.cpu_scoring import combine_scales, pixel_planes, score_planes, upsample_energies
-from flows.fastflow.scoring.score import anomaly_map, image_score, pixel_energies
+from flows.fastflow.scoring.map_and_score import anomaly_map, image_score, pixel_energies
 
 SIZE = (64, 48)
 

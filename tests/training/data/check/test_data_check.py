@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow.calibration.parts import PARTS
+from flows.fastflow.calibration.images_per_part import PARTS
 from flows.fastflow.imaging.decoder import read_image
 from tests.training.data.check.parts import SIZE, category, part, write
 from training.data.check.data_check import check_data

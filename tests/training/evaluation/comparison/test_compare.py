@@ -31,8 +31,8 @@ from training.evaluation.comparison.compare import (
     compare,
     plan_comparison,
 )
-from training.evaluation.metrics.images import image_auroc
-from training.evaluation.metrics.pixels import pixel_figures
+from training.evaluation.metrics.image_metrics import image_auroc
+from training.evaluation.metrics.pixel_metrics import pixel_figures
 from training.evaluation.summary import METRICS
 from training.terminal.progress import Silent
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tests.training.evaluation.metrics.maps import made_up, plain_aupimo
 from training.evaluation.metrics.aupimo import aupimo, kept_scores
-from training.evaluation.metrics.pixels import pixel_figures
+from training.evaluation.metrics.pixel_metrics import pixel_figures
 
 
 def of_scores(

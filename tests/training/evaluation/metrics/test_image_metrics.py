@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from training.evaluation.metrics.errors import MetricError
-from training.evaluation.metrics.images import image_auroc, image_average_precision, image_f1_max
+from training.evaluation.metrics.image_metrics import image_auroc, image_average_precision, image_f1_max
 
 
 def ranked(seed: int, decimals: int) -> tuple[list[bool], list[float]]:

@@ -15,8 +15,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from sqlalchemy import Connection, delete, insert, select, update
 
-from app.auth.access import Caller
 from app.auth.audit import Audit
+from app.auth.permissions import Caller
 from app.database import clock, tables
 from app.database.engine import Database
 from app.errors.problems import Problem

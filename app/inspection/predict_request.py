@@ -20,8 +20,8 @@ from app.http.responses import AccountedResponse
 from app.inspection.answer import MEDIA_TYPES, Answer, MediaType
 from app.inspection.decision import worst_decision
 from app.inspection.explanation import Drawing
+from app.inspection.image_pipeline import InspectionPipeline
 from app.inspection.params import PredictParams, PredictRequest
-from app.inspection.pipeline import InspectionPipeline
 from app.registry.loaded_models import LoadedModels
 from app.scheduling.admission import Admission, Reservation
 from app.scheduling.batcher import Batcher

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flows.fastflow.config import ScoreRule
-from flows.fastflow.scoring.score import anomaly_map, flow_energies, image_score, pixel_energies
+from flows.fastflow.scoring.map_and_score import anomaly_map, flow_energies, image_score, pixel_energies
 
 RULE = ScoreRule()
 LINEAR = ScoreRule(enlarging="linear")

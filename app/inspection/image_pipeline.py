@@ -20,7 +20,7 @@ from app.inspection.idempotency import IdempotencyKeys
 from app.inspection.params import PredictRequest
 from app.registry.category_settings import CategorySettings
 from app.registry.model_settings import apply_settings, require_detectable
-from app.registry.store import ModelStore
+from app.registry.model_store import ModelStore
 from app.scheduling.admission import Reservation
 from app.scheduling.batcher import Batcher, BatchResult
 from app.scheduling.thread_pool import FairThreadPool, TimedResult

@@ -10,9 +10,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.auth.access import ANONYMOUS, KEY_HEADER, Caller
+from app.auth.key_store import ApiKey
 from app.auth.keyring import Keyring
-from app.auth.keys import ApiKey
+from app.auth.permissions import ANONYMOUS, KEY_HEADER, Caller
 from app.auth.sessions import COOKIE, CSRF_HEADER, csrf_token
 from app.errors import problem_responses
 from app.errors.problems import Problem
@@ -23,7 +23,7 @@ from app.middleware.client_address import client_address
 from app.middleware.rate_limits import TokenBuckets
 from app.settings import Settings
 
-logger = logging.getLogger("flowgauge.guard")
+logger = logging.getLogger("flowgauge.authentication")
 
 LOGIN: Final = "/login"
 # Public paths, which reveal and change nothing. /login checks the key in its body itself.
@@ -44,7 +44,7 @@ class Guard:
     """ASGI middleware that identifies the caller, or answers 401, 403, 408, 413 or 429.
 
     It sets `request.state.caller`, and `request.state.session`: the secret of the request's session, or None.
-    Routes declare the permission they need (app/auth/access.py).
+    Routes declare the permission they need (app/auth/permissions.py).
 
     A key in a header proves that the sender knows it. With a session, or without keys, any page on the
     internet can make a browser send requests. So these requests must come from our own pages. Origin, if

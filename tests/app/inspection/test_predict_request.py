@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from app.inspection import pipeline, predict
+from app.inspection import image_pipeline
+from app.inspection import predict_request as predict
 from app.inspection.explanation import Explanation, explain
 from app.main import create_app
 from app.scheduling.thread_pool import FairThreadPool
@@ -161,7 +162,7 @@ def test_categories_take_turns_at_drawing(
 
     other = png(picture(1)[:60])
     with serve(decode_threads=1) as service:
-        monkeypatch.setattr(pipeline, "explain", held)
+        monkeypatch.setattr(image_pipeline, "explain", held)
         monkeypatch.setattr(FairThreadPool, "run", noting)
         sent = [service.start("big", data, Accept="image/png")]
         eventually(lambda: len(drawn) == 1)

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.auth.access import COMMAND_LINE
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.auth.sessions import COOKIE
 from app.main import create_app
-from app.middleware import guard
-from app.middleware.guard import OPEN
+from app.middleware import authentication
+from app.middleware.authentication import OPEN
 from app.middleware.rate_limits import TokenBuckets
 from app.schemas.access import Role
 from app.settings import Settings
@@ -22,7 +22,7 @@ from tests.support.waiting import eventually
 @pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buckets get no new tokens, however long a test takes."""
-    monkeypatch.setattr(guard, "TokenBuckets", partial(TokenBuckets, clock=lambda: 0.0))
+    monkeypatch.setattr(authentication, "TokenBuckets", partial(TokenBuckets, clock=lambda: 0.0))
 
 
 def test_only_public_paths_need_no_key(keyed: Keyed) -> None:
@@ -80,7 +80,7 @@ def test_refused_key_is_logged_without_its_secret(keyed: Keyed, caplog: pytest.L
     wrong = keyed.keys["admin"][:-1] + "!"
     keyed.client.get(SESSION_URL, headers={"X-API-Key": wrong})
     keyed.client.post("/login", json={"key": wrong})
-    lines = [record.getMessage() for record in caplog.records if record.name == "flowgauge.guard"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "flowgauge.authentication"]
     assert len(lines) == 2
     assert not [line for line in lines if wrong[20:40] in line]
 

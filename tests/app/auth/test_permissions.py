@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from app.auth.access import ANONYMOUS, PERMISSIONS, Caller, Requires
+from app.auth.permissions import ANONYMOUS, PERMISSIONS, Caller, Requires
 from app.errors.problems import Problem
 from app.schemas.access import Permission, Role
 

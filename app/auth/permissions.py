@@ -76,7 +76,7 @@ class Requires(APIKeyHeader):
         self.permission = permission
 
     async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
-        """Return the caller that app/middleware/guard.py identified.
+        """Return the caller that app/middleware/authentication.py identified.
 
         Raises:
             Problem: forbidden.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from training.evaluation.metrics.aupimo import aupimo, kept_scores
 from training.evaluation.metrics.errors import MetricError
 from training.evaluation.metrics.histogram import MAX_BINS, ScoreHistogram
-from training.evaluation.metrics.images import F1Max
+from training.evaluation.metrics.image_metrics import F1Max
 
 AUPRO_LIMITS = (0.3, 0.05)
 # Rates of the drawn curves: even, and finer near 0.

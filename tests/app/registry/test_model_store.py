@@ -8,7 +8,7 @@ import pytest
 from app.errors.problems import Problem
 from app.registry.category_settings import SETTINGS
 from app.registry.loaded_models import LoadedModels
-from app.registry.store import ModelStore, VersionChange
+from app.registry.model_store import ModelStore, VersionChange
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.support.bundles import copy_version, list_folder

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.fastflow.calibration.parts import (
+from flows.fastflow.calibration.images_per_part import (
     PARTS,
     PartsError,
     number_parts,

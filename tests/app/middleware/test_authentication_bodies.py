@@ -7,7 +7,7 @@ import httpx
 
 from app.http.uploads import MAX_SMALL
 from app.main import create_app
-from app.middleware.guard import UPLOADS
+from app.middleware.authentication import UPLOADS
 from app.settings import Settings
 from tests.app.conftest import Keyed, Serve
 from tests.app.support.guard import SESSION_URL, assert_problem, fill_path

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.auth import keys as module
-from app.auth.access import COMMAND_LINE
+from app.auth import key_store as module
 from app.auth.audit import Audit
-from app.auth.keys import KeyStore
+from app.auth.key_store import KeyStore
+from app.auth.permissions import COMMAND_LINE
 from app.auth.sessions import SessionStore
 from app.database import clock, tables
 from app.database.engine import Database
