@@ -168,11 +168,11 @@ def test_unsaved_note_is_not_lost(browser: Browser, served: Site, tiny_images: I
         assert not page.evaluate(ASKS)
         note.fill("a hair, no scratch")
         assert page.evaluate(ASKS)
-        expect(note).to_have_accessible_description(re.compile("next press on Good or Defect saves"))
+        expect(note).to_have_accessible_description(re.compile("Good or Defect saves the note"))
 
         # The way on waits until it is saved, and leads on after that.
         page.locator("#older").click()
-        expect(page.locator("#review-error")).to_contain_text("next press on Good or Defect saves")
+        expect(page.locator("#review-error")).to_contain_text("Good or Defect saves the note")
         expect(note).to_be_focused()
         page.get_by_role("button", name="Good").click()
         expect(note).to_have_value("")
