@@ -236,11 +236,11 @@ def test_version_is_activated_and_rolled_back(browser: Browser, served: Served) 
         assert served.client.get(HOME).json()["active"] == served.version
         row.get_by_role("button", name="Activate").click()
         dialog.get_by_role("button", name="Activate").click()
-        expect(row).to_contain_text("serves")
+        expect(row).to_contain_text("in service")
         assert served.client.get(HOME).json()["active"] == LATER
         page.get_by_role("button", name="Back to the previous version").click()
         dialog.get_by_role("button", name="Go back").click()
-        expect(page.get_by_role("row", name=re.compile(served.version))).to_contain_text("serves")
+        expect(page.get_by_role("row", name=re.compile(served.version))).to_contain_text("in service")
         assert served.client.get(HOME).json()["active"] == served.version
 
 
