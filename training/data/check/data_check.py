@@ -169,7 +169,8 @@ def _repeated_images(
     if parts is None:
         shown = np.arange(len(train))
     else:
-        shown = number_by_appearance([parts[i] for i in _decoded_rows(images)])
+        pairs = zip(parts, images, strict=True)
+        shown = number_by_appearance([part for part, image in pairs if isinstance(image, ImageStatistics)])
     findings = []
     if len(np.unique(shown)) > 1:
         near = neighbours(np.stack([image.thumbnail for image in train]), shown)
@@ -183,19 +184,16 @@ def _repeated_images(
     return findings
 
 
-def _decoded_rows(images: Sequence[ImageStatistics | UndecodableImage]) -> list[int]:
-    return [i for i, image in enumerate(images) if isinstance(image, ImageStatistics)]
-
-
 def _count_different(
     images: Sequence[ImageStatistics | UndecodableImage], parts: Sequence[str] | None
 ) -> int:
     """Count the parts, or else the images, without copies and undecodable files."""
-    rows = _decoded_rows(images)
-    first: dict[str, int] = {}
-    for row, image in zip(rows, _decoded(images), strict=True):
-        first.setdefault(image.sha256, row)
-    return len(first) if parts is None else len({parts[row] for row in first.values()})
+    shown: Sequence[str | int] = range(len(images)) if parts is None else parts
+    by_content: dict[str, str | int] = {}
+    for part, image in zip(shown, images, strict=True):
+        if isinstance(image, ImageStatistics):
+            by_content.setdefault(image.sha256, part)
+    return len(set(by_content.values()))
 
 
 def _outliers(

@@ -29,7 +29,7 @@ class ImageStatistics:
 
     Attributes:
         size: (height, width) in pixels.
-        bits: bits used by its samples, see `images.bits_used`.
+        bits: bits used by its samples, see `sample_bits.bits_used`.
         brightness: mean lightness, 0 to 255.
         darkest, brightest: 5th and 95th percentile of the lightness.
         spread: standard deviation of the lightness; 0 if all pixels are equal.
