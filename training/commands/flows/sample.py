@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.options import Device, Overwrite, RunFolder, Seed, Threads
+from training.commands.options import Device, RunFolder, Seed, Threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ Temperature = Annotated[
         help="Temperature of the latents; below 1, images are likelier and more alike.", min=0.0, max=100.0
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
 
 def sample(
