@@ -88,8 +88,9 @@ def _ranking_lines(summary: dict[str, Any]) -> list[str]:
     without = summary["defective"] - summary["with_mask"]
     left_out = f" ({without} defective images without a mask left out)" if without else ""
     lines.append(f"pixel AUROC {summary['pixel_auroc']:.3f}{left_out}")
-    describe_shortage = summary["aupimo"] is None
-    aupimo = "not measured, too few good pixels" if describe_shortage else f"{summary['aupimo']:.3f}"
+    aupimo = "not measured, too few good pixels"
+    if summary["aupimo"] is not None:
+        aupimo = f"{summary['aupimo']:.3f}"
     lines.append(
         f"pixel AP {summary['pixel_average_precision']:.3f}, F1-max {summary['pixel_f1_max']:.3f}, "
         f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
