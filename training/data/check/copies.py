@@ -34,9 +34,8 @@ def same_parts(
         test: the good test images.
         folder: the category's folder, with a parts.txt.
     """
-    test_parts = parts_or_single_images(
-        [path.name for path in test], folder
-    )  # names of test images may not match
+    # The names of test images may not match.
+    test_parts = parts_or_single_images([path.name for path in test], folder)
     if test_parts is None:
         return []
     first = dict(reversed([*zip(parts, train, strict=True)]))
