@@ -1,6 +1,6 @@
 """Uploads that no camera should send, put to a real server: each is refused clearly or inspected rightly.
 
-tests/flows/fastflow/imaging/test_images.py has many more kinds of damage.
+tests/flows/fastflow/imaging/test_decoder.py has many more kinds of damage.
 """
 
 import io

@@ -25,7 +25,7 @@ class TileOutputs(NamedTuple):
     """Outputs of a head for N tiles, or for N images blended from tiles.
 
     Attributes:
-        pixels: (N, 2 S, height, width), see `score.pixel_energies`.
+        pixels: (N, 2 S, height, width), see `map_and_score.pixel_energies`.
         image: (N, S'), see `fused.Energies`.
         moments: (N, S, 2), mean and mean square of each tile's map at each scale.
     """

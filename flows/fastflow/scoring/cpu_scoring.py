@@ -1,6 +1,6 @@
 """Score and map from energies on a CPU, image by image.
 
-Equal to `score.pixel_energies`, `score.image_score` and `score.anomaly_map` up to rounding, in a quarter of
+Equal to `pixel_energies`, `image_score` and `anomaly_map` of `map_and_score` up to rounding, in a quarter of
 the time: an image's planes stay in the processor's cache, and few pixels are sorted.
 """
 
@@ -42,7 +42,7 @@ def square_roots(scales: int) -> int:
 def upsample_energies(
     flow: Sequence[Plane], gaussian: Sequence[Plane], rule: ScoreRule, size: tuple[int, int]
 ) -> list[Plane]:
-    """Upsample the energies to every pixel of an input, see `score.pixel_energies`.
+    """Upsample the energies to every pixel of an input, see `map_and_score.pixel_energies`.
 
     Args:
         flow: per scale (H_i, W_i), energies of the flow, finest first.
@@ -71,14 +71,14 @@ def pixel_planes(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> 
 
 
 def combine_scales(planes: Sequence[Plane], rule: ScoreRule) -> PixelPlanes:
-    """Combine 2 S planes (height, width), see `score.pixel_energies`; overwrites them."""
+    """Combine 2 S planes (height, width), see `map_and_score.pixel_energies`; overwrites them."""
     scales = len(planes) // 2
     product = _product(planes[:scales], rule.energy_floor)
     return PixelPlanes(product, _map(planes[scales:], rule.sharpness), scales)
 
 
 def image_part(image: NDArray[np.float32], rule: ScoreRule) -> float:
-    """Compute the part of a whole image in its score, see `score.image_parts`.
+    """Compute the part of a whole image in its score, see `map_and_score.image_parts`.
 
     Args:
         image: (S',), energies of the whole image.
