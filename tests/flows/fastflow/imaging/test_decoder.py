@@ -26,7 +26,6 @@ from flows.fastflow.imaging.image_errors import (
     UnsupportedFormatError,
 )
 from flows.fastflow.imaging.image_limits import DEFAULT_LIMITS, FILE_LIMITS, ImageLimits
-from flows.fastflow.imaging.sample_bits import bits_used
 from tests.flows.fastflow.saving import save
 
 HEIGHT, WIDTH = 37, 53  # odd, unequal, no multiple of a JPEG block
@@ -392,18 +391,6 @@ def test_read_names_the_file_that_is_bad(tmp_path: Path, content: bytes, error: 
     file.write_bytes(content)
     with pytest.raises(error, match=r"part 7\.png: The"):
         read_image(file, ImageLimits(max_bytes=len(EXACT["png"]) - 1))
-
-
-@pytest.mark.parametrize("kind", ["png", "tif"])
-@pytest.mark.parametrize("bits", [1, 10, 12, 16])
-def test_how_many_bits_a_deep_grey_image_uses(kind: str, bits: int) -> None:
-    samples = np.zeros((HEIGHT, WIDTH), np.uint16)
-    samples[3, 5] = 2**bits - 1
-    encoded = cv2.imencode(f".{kind}", samples)[1].tobytes()
-    assert bits_used(encoded) == (bits, 0)  # it may be hot
-    samples[3, 6] = 2**bits - 1
-    assert bits_used(cv2.imencode(f".{kind}", samples)[1].tobytes()) == (bits, bits)
-    assert int(decode_image(encoded).max()) == (2**bits - 1) >> 8
 
 
 @pytest.mark.parametrize("kind", ["png", "tif"])
