@@ -234,7 +234,9 @@ def test_images_wait_for_a_connection_and_for_the_rate_limit(
         page.route("**/predict", answer)
         drop(page, "first.png", tiny_images["good"][0])
         progress = page.locator("#progress")
-        expect(progress).to_contain_text("1 waiting; the page tries again by itself.")
+        expect(progress).to_have_text(
+            "No connection to the server. 1 waiting; the page tries again by itself."
+        )
         page.evaluate("dispatchEvent(new Event('online'))")
         expect(progress).to_contain_text("Too many requests")
         page.clock.fast_forward(59_000)
