@@ -15,6 +15,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import serve_http as serve_http  # the fixtures
 from tests.app.conftest import service as service
+from tests.docs.json_shape import shape
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "connect-clients.md").read_text()
 
@@ -42,17 +43,6 @@ def test_python_example_runs(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("REJECT ")
     assert lines[1] == "REJECT"
-
-
-def shape(value: object) -> object:
-    """Return the names and types of a JSON value; a list is described by its first element."""
-    if isinstance(value, dict):
-        return {name: shape(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [shape(inner) for inner in value[:1]]
-    return (
-        "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
-    )
 
 
 def test_answer_has_the_fields_of_the_service(

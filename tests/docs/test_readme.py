@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from tests.app.conftest import service as service  # the fixture
 from tests.docs.console import ROOT, console_steps, flowgauge_commands, parse
+from tests.docs.json_shape import shape
 
 PAGE = ROOT / "README.md"
 TEXT = PAGE.read_text()
@@ -46,17 +47,6 @@ def test_own_camera_follows_the_tutorials() -> None:
     assert len(commands) == 5
     for command in commands:
         assert any(step.startswith(command) for step in steps), command
-
-
-def shape(value: object) -> object:
-    """Names and kinds of JSON, of a list those of its first element; "…" stands for anything."""
-    if isinstance(value, dict):
-        return {name: shape(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [shape(inner) for inner in value[:1]]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return "number"
-    return type(value).__name__
 
 
 def test_answer_has_the_shape_of_a_real_one(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
