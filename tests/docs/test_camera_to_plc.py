@@ -4,22 +4,16 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
-from fastapi import FastAPI
 from paho.mqtt.enums import CallbackAPIVersion
 
-from app.main import create_app
-from app.settings import Settings
-from tests.app.conftest import serve_http as serve_http  # the fixture
+from tests.app.conftest import serve_http as serve_http  # the fixtures
 from tests.docs.console import (
     ROOT,
     Step,
@@ -29,6 +23,8 @@ from tests.docs.console import (
     parse,
     run_command,
 )
+from tests.examples.conftest import curl as curl
+from tests.examples.conftest import url as url
 from tests.support.mosquitto import Mosquitto, Subscriber, subscribed
 from tests.support.server import Server
 from tests.support.waiting import eventually
@@ -48,17 +44,6 @@ def folder(tmp_path: Path, tiny_images: dict[str, list[bytes]]) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def url(
-    tiny_bundle_store: Path,
-    serve_http: Callable[[FastAPI], AbstractContextManager[str]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    history = tmp_path_factory.mktemp("line") / "history"
-    with serve_http(create_app(Settings(models=tiny_bundle_store, history=history))) as url:
-        yield url
-
-
 def run(step: Step, folder: Path, url: str) -> None:
     """Run a step with the model of the tests, and compare its output where it has one."""
     printed = run_command(tiny(step.command, url), folder, FLOWGAUGE_URL=url)
@@ -76,9 +61,8 @@ def position(text: str) -> int:
     return next(i for i, step in enumerate(STEPS) if text in step.command)
 
 
+@pytest.mark.usefixtures("curl")
 def test_watched_folder_and_script(folder: Path, url: str) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("there is no curl; on Debian: apt-get install curl")
     for step in STEPS[: position("P-000124")]:
         run(step, folder, url)
     run(STEPS[position("inspect.sh")], folder, url)

@@ -1,21 +1,17 @@
 """The tutorial for ML engineers, and its script, on a small model that was really trained."""
 
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from typer.testing import CliRunner
 
 import flowgauge
-from app.main import create_app
-from app.settings import Settings
 from examples import trust_the_numbers
-from tests.app.conftest import serve_http as serve_http  # the fixture
+from tests.app.conftest import serve_http as serve_http  # the fixtures
 from tests.docs.console import ROOT, assert_output, console_steps, find_step, flowgauge_commands, parse
+from tests.examples.conftest import url as url
 
 PAGE = ROOT / "docs" / "tutorials" / "trust-the-numbers.md"
 
@@ -27,14 +23,6 @@ def evaluations(tiny_bundle_store: Path, tiny_data: Path, tmp_path: Path) -> Pat
     arguments = [str(word) for option in options.items() for word in option]
     assert CliRunner().invoke(flowgauge.app, ["evaluate", *arguments]).exit_code == 0
     return out
-
-
-@pytest.fixture
-def url(
-    tiny_bundle_store: Path, serve_http: Callable[[FastAPI], AbstractContextManager[str]], tmp_path: Path
-) -> Iterator[str]:
-    with serve_http(create_app(Settings(models=tiny_bundle_store, history=tmp_path / "history"))) as url:
-        yield url
 
 
 def test_script_confirms_every_figure(

@@ -1,5 +1,6 @@
-"""Fixtures: a real service for the examples."""
+"""Fixtures: a real service for the examples, and the programs that they call."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,3 +22,12 @@ def url(
     history = tmp_path_factory.mktemp("examples") / "history"
     with serve_http(create_app(Settings(models=tiny_bundle_store, history=history))) as url:
         yield url
+
+
+@pytest.fixture
+def curl() -> str:
+    """Path of curl, which inspect.sh calls."""
+    program = shutil.which("curl")
+    if program is None:
+        pytest.skip("there is no curl; on Debian: apt-get install curl")
+    return program

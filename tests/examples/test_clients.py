@@ -1,7 +1,6 @@
 """The client examples, run as programs against a real service."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,12 +39,8 @@ def run(*command: str | Path, url: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.usefixtures("curl")
 class TestCurl:
-    @pytest.fixture(autouse=True)
-    def _curl(self) -> None:
-        if shutil.which("curl") is None:
-            pytest.skip("there is no curl; on Debian: apt-get install curl")
-
     def ask(self, image: Path, url: str, category: str = "tiny") -> tuple[int, str, str]:
         done = run("sh", "examples/inspect.sh", image, category, url=url)
         return done.returncode, done.stdout, done.stderr
@@ -73,6 +68,7 @@ class TestCurl:
     def test_key_is_in_no_command_line(
         self,
         camera: Path,
+        curl: str,
         tiny_bundle_store: Path,
         serve_http: Callable[[FastAPI], AbstractContextManager[str]],
         tmp_path: Path,
@@ -85,9 +81,7 @@ class TestCurl:
         database.close()
         wrapper = tmp_path / "bin" / "curl"
         wrapper.parent.mkdir()
-        wrapper.write_text(
-            f'#!/bin/sh\necho "$@" >>"{tmp_path}/called"\nexec "{shutil.which("curl")}" "$@"\n'
-        )
+        wrapper.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/called"\nexec "{curl}" "$@"\n')
         wrapper.chmod(0o755)
         monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
         with serve_http(create_app(settings)) as url:
