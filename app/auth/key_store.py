@@ -100,7 +100,7 @@ class KeyStore:
             role: of the key.
             name: for people.
             request_id: of the request that causes it.
-            limits: categories, expires_days and requests_per_minute, as in `schemas.NewKey`.
+            limits: categories, expires_days and requests_per_minute, as in `access.NewKey`.
 
         Returns:
             The key and its text, which cannot be recovered later.

@@ -36,7 +36,7 @@ class Loader:
     Args:
         models: the models folder, with the backbones' weights.
         device: see `Detector.load`.
-        precision, engine, cache: see `engines.pick_engine`; `engine` is the kind.
+        precision, engine, cache: see `engine.pick_engine`; `engine` is the kind.
     """
 
     def __init__(

@@ -72,7 +72,9 @@ def _product(planes: Sequence[Any], floor: Any) -> Any:
 
 
 def _map(planes: Sequence[Any], sharpness: Any) -> Any:
-    """Average the soft minima over all scales and over all but the coarsest, see `map_and_score.anomaly_map`.
+    """Average the soft minima over all scales and over all but the coarsest.
+
+    See `map_and_score.anomaly_map`.
 
     A soft minimum over n scales is least - log(total / n) / s, where total is the sum of
     exp(s (least - x)). Another scale changes least, and total by a factor and a term, one of which is 1.
