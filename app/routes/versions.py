@@ -85,7 +85,7 @@ async def activate_version(
 
 @router.post(":rollback", responses=_ACTIVATING)
 async def roll_back(category: Category, request: Request, store: StoreDep) -> schemas.Activation:
-    """Activate the previous version. A second call changes nothing."""
+    """Activate the previous version. A second call undoes the first."""
     async with audited(request, "model.rollback", category) as detail:
         activated = await store.rollback(category)
         detail |= {"active": activated.version, "previous": activated.previous, "sha256": activated.sha256}
