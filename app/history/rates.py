@@ -2,8 +2,7 @@
 
 Overkill is P(REJECT | good), escape is P(PASS | defect). People mostly review rejected parts. So the shares
 of good and defective parts are estimated within each decision, from its reviews, and weighted by the number
-of
-inspections with that decision:
+of inspections with that decision:
 
     overkill = N_REJECT g_REJECT / (N_PASS g_PASS + N_REVIEW g_REVIEW + N_REJECT g_REJECT)
 

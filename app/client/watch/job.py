@@ -87,9 +87,8 @@ class WatchJob:
                 return ImageOutcome(found, sha256, error.details)
             if error.type in _PASSING:
                 raise ImageWaitsError(f"{found.name}: {error}") from error
-            raise AllImagesWaitError(
-                str(error)
-            ) from error  # the server is busy, the key is wrong, the model damaged
+            # The server is busy, the key is wrong, or the model is damaged.
+            raise AllImagesWaitError(str(error)) from error
         except FlowGaugeError as error:
             try:
                 client.model(self.category)
