@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from app.commands.options import MODELS_FOLDER
+
 Models = Annotated[
     Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Models folder, which keeps weights in backbones/.")
 ]
@@ -23,7 +25,7 @@ def backbones() -> None:
 
 @app.command("list")
 def list_presets(
-    models: Models = Path("models"),
+    models: Models = MODELS_FOLDER,
     cost: Annotated[
         bool, typer.Option("--cost", help="Count parameters and multiply-adds, which takes some seconds.")
     ] = False,
@@ -76,7 +78,7 @@ def _cost(name: str) -> str:
 @app.command("pull")
 def pull_weights(
     names: Annotated[list[str], typer.Argument(help="Presets, or names of timm models.")],
-    models: Models = Path("models"),
+    models: Models = MODELS_FOLDER,
 ) -> None:
     """Fetch weights from the timm hub into the models folder.
 

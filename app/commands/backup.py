@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from app.commands.options import AsJson, ModelsOrDefault
+from app.commands.options import AsJson, History, ModelsOrDefault
 from app.settings import load_settings
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Backup folder, best on another disk.")]
 Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="Snapshot; by default the newest.")]
-History = Annotated[Path | None, typer.Option(help="Folder of the history.", show_default="history")]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 

@@ -11,6 +11,7 @@ Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of
 ModelsOrDefault = Annotated[
     Path | None, typer.Option(help="Folder of the published models.", show_default="models")
 ]
+History = Annotated[Path | None, typer.Option(help="Folder of the history.", show_default="history")]
 CategoryOption = Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")]
 VersionOption = Annotated[str | None, typer.Option(help="Version of the model; by default the active one.")]
 Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N.")]

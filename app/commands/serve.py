@@ -2,21 +2,17 @@
 
 import gc
 import inspect
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.commands.options import History, ModelsOrDefault
 from app.settings import Settings
 
 
 def serve(
-    models: Annotated[
-        Path | None, typer.Option(help="Folder of the published models.", show_default="models")
-    ] = None,
-    history: Annotated[
-        Path | None, typer.Option(help="Folder of the history.", show_default="history")
-    ] = None,
+    models: ModelsOrDefault = None,
+    history: History = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.", show_default="8000")] = None,
     device: Annotated[
