@@ -14,6 +14,7 @@ from app.commands.options import (
     Device,
     Models,
     VersionOption,
+    require_precision,
     require_text,
 )
 from app.commands.server_database import audited
@@ -61,11 +62,8 @@ def calibrate(
     from app.recalibration.image_folder import FolderError, find_images, measure_images
     from app.registry.loader import Loader
     from flows.fastflow.bundle import image_digests, models_folder
-    from flows.fastflow.manifest import PRECISIONS
 
-    engine = next((known for known in PRECISIONS if known == precision), None)
-    if engine is None:
-        raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
+    engine = require_precision(precision)
     if not 1 <= len(reason) <= 500 or station == "":
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station at least one")
     require_text(station, "--station")

@@ -9,6 +9,8 @@ from typing import Final
 
 import typer
 
+from app.commands.options import require_precision
+
 # Longest time in which a request to a busy server is repeated.
 _PATIENCE_SECONDS: Final = 5.0
 
@@ -61,15 +63,12 @@ def inspect_here(
     from flows.fastflow.bundle import models_folder
     from flows.fastflow.detector import Detector
     from flows.fastflow.imaging import decoder, heatmap, image_errors, image_limits
-    from flows.fastflow.manifest import PRECISIONS
 
     try:
         folder = models_folder.resolve(models, category, version)
     except models_folder.UnknownModelError as error:
         raise typer.BadParameter(str(error), param_hint=_option_at_fault(version)) from error
-    engine = next((known for known in PRECISIONS if known == precision), None)
-    if engine is None:
-        raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
+    engine = require_precision(precision)
     if threads is not None:
         torch.set_num_threads(threads)
     calibrations = CalibrationFiles(models)
