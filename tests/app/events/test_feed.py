@@ -1,8 +1,7 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,6 @@ from app.events import feed as feeds
 from app.events import log
 from app.events.feed import Feed, ReaderTooSlow
 from app.events.log import EventSelector, NewEvent, NumberedEvent
-from tests.app.support.databases import create_database
 from tests.support.waiting import until
 
 ALL = EventSelector()
@@ -26,13 +24,6 @@ def add(database: Database, *names: str, category: str = "bottle") -> None:
 
 def name(events: list[NumberedEvent]) -> list[str]:
     return [json.loads(event.data) for event in events]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = create_database(tmp_path)
-    yield database
-    database.close()
 
 
 def use(

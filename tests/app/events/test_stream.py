@@ -1,7 +1,6 @@
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -13,14 +12,6 @@ from app.events.feed import Feed
 from app.events.log import EventSelector, NewEvent
 from app.events.stream import EventStreamResponse
 from app.http import responses
-from tests.app.support.databases import create_database
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = create_database(tmp_path)
-    yield database
-    database.close()
 
 
 def add(database: Database, count: int) -> None:

@@ -1,9 +1,8 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -17,7 +16,6 @@ from app.events.sinks import delivery as module
 from app.events.sinks import positions
 from app.events.sinks.delivery import Delivery
 from app.events.sinks.sink import DeliveryError, Sink
-from tests.app.support.databases import create_database
 from tests.support.waiting import until
 
 INSPECTIONS = EventSelector(kind=frozenset({"inspection"}))
@@ -46,13 +44,6 @@ class Memory(Sink):
     @property
     def names(self) -> list[str]:
         return [name for name, _ in self.got]
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = create_database(tmp_path)
-    yield database
-    database.close()
 
 
 @pytest.fixture(autouse=True)
