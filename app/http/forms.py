@@ -9,9 +9,7 @@ from python_multipart.multipart import Field, FormParser
 from python_multipart.multipart import File as FilePart
 
 from app.errors.problems import Problem
-from app.schemas.texts import MAX_TEXT as MAX_TEXT
-from app.schemas.texts import TEXT_PATTERN as TEXT_PATTERN
-from app.schemas.texts import text_fault
+from app.schemas.texts import MAX_TEXT, text_fault
 
 FILE = "file"
 # Named as in OPC 40100-1, machine vision.

@@ -12,15 +12,16 @@ from fastapi import Depends, Header, Query, Request
 
 from app.auth.permissions import MayPredict
 from app.errors.problems import Problem
-from app.http import forms
+from app.http.forms import TEXT_FIELDS
 from app.inspection.explanation import Drawing
 from app.schemas.predict import Picture
+from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 from flows.fastflow.detector import Detector
 
 
 def _text(description: str) -> Any:
     """Declare a text parameter in the query; a form field of the same name takes precedence."""
-    return Query(max_length=forms.MAX_TEXT, pattern=forms.TEXT_PATTERN, description=description)
+    return Query(max_length=MAX_TEXT, pattern=TEXT_PATTERN, description=description)
 
 
 @dataclass
@@ -79,7 +80,7 @@ class PredictParams:
         self.start = time.perf_counter()
         self.deadline = time.monotonic() + self.budget_ms / 1000
         self.version: str | None = self.request.path_params.get("version")
-        self.texts = {name: text for name in forms.TEXT_FIELDS if (text := getattr(self, name))}
+        self.texts = {name: text for name in TEXT_FIELDS if (text := getattr(self, name))}
 
 
 @dataclass

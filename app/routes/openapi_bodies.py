@@ -2,8 +2,9 @@
 
 from typing import Any, Final
 
-from app.http.forms import FILE, MAX_TEXT, TEXT_FIELDS, TEXT_PATTERN
+from app.http.forms import FILE, TEXT_FIELDS
 from app.schemas.open_inference import InferenceRequest
+from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _IMAGE: Final = {

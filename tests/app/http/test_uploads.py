@@ -9,9 +9,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from app.errors.problems import Problem
-from app.http.forms import MAX_TEXT, Upload, UploadedFile
+from app.http.forms import Upload, UploadedFile
 from app.http.uploads import MAX_SMALL, buffer_body, read_upload
 from app.scheduling.admission import Admission
+from app.schemas.texts import MAX_TEXT
 from app.settings import Settings
 from tests.support import jumping
 
