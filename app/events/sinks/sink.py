@@ -61,7 +61,7 @@ class Sink(ABC):
         """Deliver an event. Return once the receiver has it.
 
         Args:
-            event: one of `events`.
+            event: one that `events` selects.
             redelivered: whether it may have been delivered before.
 
         Raises:
