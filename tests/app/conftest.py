@@ -34,7 +34,6 @@ from app.registry.model_store import ModelStore
 from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import models_folder
-from tests.app.support.bundles import copy_version
 from tests.conftest import trained_once
 from tests.support.serving import running
 from training.config.run_config import BackboneConfig, RunConfig
@@ -178,12 +177,6 @@ def tiny_bundle_store(
 def store(tiny_bundle_store: Path, tmp_path: Path) -> Path:
     """A models folder of the test's own."""
     return shutil.copytree(tiny_bundle_store, tmp_path / "models")
-
-
-@pytest.fixture(scope="session")
-def add_version() -> Callable[[Path, str, str], Path]:
-    """Publish a copy of the tiny model as a version of a category."""
-    return lambda models, category, version: copy_version(models, version, category)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from app.main import create_app
 from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
+from tests.app.support.bundles import copy_version
 from tests.support.waiting import eventually
 
-AddVersion = Callable[[Path, str, str], Path]
 CHANGE = {"target_fpr": 0.3, "reason": "too strict"}
 
 
@@ -140,7 +140,7 @@ def test_interrupted_action_stays_begun(audit: Audit) -> None:
 
 
 def test_serving_version_is_recorded(
-    client: TestClient, store: Path, add_version: AddVersion, tiny_images: dict[str, list[bytes]]
+    client: TestClient, store: Path, tiny_images: dict[str, list[bytes]]
 ) -> None:
     def serving() -> str:
         answer = client.post("/v1/models/tiny/predict?store=false", content=tiny_images["good"][0])
@@ -149,7 +149,7 @@ def test_serving_version_is_recorded(
 
     first = models_folder.resolve(store, "tiny").name
     assert serving() == first
-    second = add_version(store, "tiny", "zzz")
+    second = copy_version(store, "zzz")
     models_folder.activate(store, "tiny", "zzz")  # as a training container does
     eventually(lambda: serving() == "zzz")
     eventually(lambda: len(entries(client, "model.serves")) >= 2)

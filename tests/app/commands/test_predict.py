@@ -27,6 +27,7 @@ from tests.app.client.conftest import Network, make_key, problem
 from tests.app.client.conftest import network as network  # the fixtures
 from tests.app.client.conftest import served as served
 from tests.app.client.conftest import url as url
+from tests.app.support.bundles import copy_version
 from tests.app.support.calibrations import good_images
 from tests.support.odd_names import ESCAPED, renamed
 from tests.support.waiting import eventually
@@ -148,9 +149,8 @@ def test_version_can_be_named(
     store: Path,
     remote: bool,
     serve_http: Serve,
-    add_version: Callable[[Path, str, str], Path],
 ) -> None:
-    add_version(store, "tiny", "other")
+    copy_version(store, "other")
 
     def versions(*options: str) -> set[str]:
         return {line["version"] for line in lines(run(folder, "--json", *options, models=store))}

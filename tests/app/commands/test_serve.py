@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from app.schemas.access import Role
 from app.settings import Settings, load_settings
 from app.startup import setting_warnings
 from flows.fastflow.bundle import bundle, models_folder
+from tests.app.support.bundles import copy_version
 from tests.support.certificates import make_certificate
 from tests.support.waiting import eventually
 from tests.system.processes import first_key, greeting
@@ -164,9 +165,8 @@ def test_serves_says_where_to_go_and_stops_cleanly(
     tmp_path: Path,
     store: Path,
     tiny_images: dict[str, list[bytes]],
-    add_version: Callable[[Path, str, str], Path],
 ) -> None:
-    (add_version(store, "bad", "v1") / bundle.FLOW).write_bytes(b"damaged")
+    (copy_version(store, "v1", "bad") / bundle.FLOW).write_bytes(b"damaged")
     models_folder.activate(store, "bad", "v1")
     with starting(tmp_path, store, {}) as started:
         assert f"curl -F file=@part.png {started.url}/v1/models/bad/predict" in started.said

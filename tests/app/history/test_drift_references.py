@@ -19,6 +19,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Precision
 from tests.app.history.rows import add, row
+from tests.app.support.bundles import copy_version
 from tests.app.support.calibrations import make_calibration, target_of
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
@@ -44,15 +45,13 @@ def references(make_references: MakeReferences) -> DriftReferences:
     return make_references()
 
 
-def test_reference_is_of_the_active_version(
-    references: DriftReferences, store: Path, add_version: Callable[[Path, str, str], Path]
-) -> None:
+def test_reference_is_of_the_active_version(references: DriftReferences, store: Path) -> None:
     reference = references("tiny")
     assert reference is not None
     assert reference.version == models_folder.active_version(store, "tiny")
     assert len(reference.samples) == 5
     assert references("tiny") is reference
-    add_version(store, "tiny", "20990101T000000-abcdef")
+    copy_version(store, "20990101T000000-abcdef")
     assert references("tiny") is reference
     models_folder.activate(store, "tiny", "20990101T000000-abcdef")
     other = references("tiny")

@@ -26,6 +26,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.inference.scorer import Scorer
 from tests.app.support.backbone_gate import BackboneGate
+from tests.app.support.bundles import copy_version
 from tests.conftest import picture, png
 from tests.support.waiting import eventually
 
@@ -79,12 +80,11 @@ Serve = Callable[..., AbstractContextManager[Service]]
 @pytest.fixture
 def serve(
     store: Path,
-    add_version: Callable[[Path, str, str], Path],
     serve_http: Callable[[FastAPI], AbstractContextManager[str]],
 ) -> Serve:
     """Start a service with all models loaded."""
     for category in ("big", "small"):
-        add_version(store, category, "v1")
+        copy_version(store, "v1", category)
         models_folder.activate(store, category, "v1")
 
     @contextmanager

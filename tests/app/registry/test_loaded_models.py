@@ -3,7 +3,7 @@ import gc
 import shutil
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,8 @@ from app.registry.loaded_models import LoadedModels
 from app.registry.loader import Loader
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.detector import Detector
+from tests.app.support.bundles import copy_version
 from tests.app.support.models_folders import damage_bundle, serving_version
-
-AddVersion = Callable[[Path, str, str], Path]
 
 pytestmark = pytest.mark.anyio
 
@@ -81,10 +80,8 @@ class TestLoading:
         assert cancelled.cancelled()
         assert len(loads) == 1
 
-    async def test_budget_drops_least_recently_used_model(
-        self, store: Path, add_version: AddVersion, loads: list[str]
-    ) -> None:
-        add_version(store, "other", "v1")
+    async def test_budget_drops_least_recently_used_model(self, store: Path, loads: list[str]) -> None:
+        copy_version(store, "v1", "other")
         models_folder.activate(store, "other", "v1")
 
         loaded_models = LoadedModels(store, Loader(store, "cpu"), 1)
@@ -97,9 +94,9 @@ class TestLoading:
         loaded_models.close()
 
     async def test_version_requested_by_name_does_not_serve(
-        self, store: Path, add_version: AddVersion, first: str, loaded_models: LoadedModels
+        self, store: Path, first: str, loaded_models: LoadedModels
     ) -> None:
-        add_version(store, "tiny", "other")
+        copy_version(store, "other")
         assert (await loaded_models.get("tiny", "other")).manifest.version == "other"
         assert await serving_version(loaded_models) == first
 
@@ -118,7 +115,6 @@ class TestWhileAnotherBecomesActive:
     async def test_old_version_serves_until_new_one_is_loaded(
         self,
         store: Path,
-        add_version: AddVersion,
         first: str,
         monkeypatch: pytest.MonkeyPatch,
         loaded_models: LoadedModels,
@@ -130,7 +126,7 @@ class TestWhileAnotherBecomesActive:
             return load(path, **kwargs)
 
         monkeypatch.setattr(Detector, "load", slow)
-        add_version(store, "tiny", "zzz-new")
+        copy_version(store, "zzz-new")
         old = weakref.ref(await loaded_models.get("tiny"))
         models_folder.activate(store, "tiny", "zzz-new")
         for _ in range(5):
@@ -144,14 +140,13 @@ class TestWhileAnotherBecomesActive:
     async def test_old_version_stays_if_new_one_is_refused(
         self,
         store: Path,
-        add_version: AddVersion,
         first: str,
         caplog: pytest.LogCaptureFixture,
         loads: list[str],
         quick_retries: None,
         loaded_models: LoadedModels,
     ) -> None:
-        flow = add_version(store, "tiny", "bad") / bundle.FLOW
+        flow = copy_version(store, "bad") / bundle.FLOW
         good = flow.read_bytes()
         damage_bundle(flow.parent)
         await loaded_models.preload()
@@ -172,11 +167,9 @@ class TestWhileAnotherBecomesActive:
             f"tiny/bad was refused; {first} continues to serve. The bundle was refused: flow"
         )
 
-    async def test_superseded_version_never_serves(
-        self, store: Path, add_version: AddVersion, loaded_models: LoadedModels
-    ) -> None:
+    async def test_superseded_version_never_serves(self, store: Path, loaded_models: LoadedModels) -> None:
         for version in ("b", "c"):
-            add_version(store, "tiny", version)
+            copy_version(store, version)
         versions = [await serving_version(loaded_models)]
         for version in ("b", "c"):
             models_folder.activate(store, "tiny", version)
@@ -231,9 +224,9 @@ class TestDamagedFileActive:
 
 class TestRefused:
     async def test_damaged_bundle_is_read_once(
-        self, store: Path, add_version: AddVersion, first: str, loads: list[str], loaded_models: LoadedModels
+        self, store: Path, first: str, loads: list[str], loaded_models: LoadedModels
     ) -> None:
-        damage_bundle(add_version(store, "tiny", "bad"))
+        damage_bundle(copy_version(store, "bad"))
         for _ in range(5):
             refused = await problem(loaded_models.get("tiny", "bad"))
             assert refused.name == "rejected-bundle"
@@ -244,10 +237,10 @@ class TestRefused:
 
 class TestPreload:
     async def test_preload_loads_active_versions(
-        self, store: Path, add_version: AddVersion, first: str, loads: list[str], loaded_models: LoadedModels
+        self, store: Path, first: str, loads: list[str], loaded_models: LoadedModels
     ) -> None:
         for category in ("other", "idle"):
-            add_version(store, category, "v1")
+            copy_version(store, "v1", category)
         models_folder.activate(store, "other", "v1")
         preloading = asyncio.create_task(loaded_models.preload())
         await asyncio.sleep(0)
@@ -258,9 +251,9 @@ class TestPreload:
         assert sorted(loads) == sorted(["v1", first])
 
     async def test_preload_retries_damaged_version(
-        self, store: Path, add_version: AddVersion, quick_retries: None, loaded_models: LoadedModels
+        self, store: Path, quick_retries: None, loaded_models: LoadedModels
     ) -> None:
-        flow = add_version(store, "bad", "v1") / bundle.FLOW
+        flow = copy_version(store, "v1", "bad") / bundle.FLOW
         models_folder.activate(store, "bad", "v1")
         good = flow.read_bytes()
         damage_bundle(flow.parent)

@@ -1,6 +1,5 @@
 import hashlib
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from starlette.testclient import TestClient
@@ -9,19 +8,18 @@ from app.main import create_app
 from app.schemas.models import Model, ModelList
 from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
-
-AddVersion = Callable[[Path, str, str], Path]
+from tests.app.support.bundles import copy_version
 
 
 def client_of(store: Path) -> TestClient:
     return TestClient(create_app(Settings(models=store, preload=False)))
 
 
-def test_lists_categories_and_versions(store: Path, add_version: AddVersion) -> None:
+def test_lists_categories_and_versions(store: Path) -> None:
     active = models_folder.active_version(store, "tiny")
     assert active is not None
-    add_version(store, "tiny", "a-later-one")
-    add_version(store, "idle", "v1")
+    copy_version(store, "a-later-one")
+    copy_version(store, "v1", "idle")
     with client_of(store) as client:
         response = client.get("/v1/models")
     assert response.status_code == 200
@@ -58,8 +56,8 @@ def test_tells_what_is_known_of_a_category(store: Path) -> None:
     )
 
 
-def test_a_damaged_version_is_listed_without_details(store: Path, add_version: AddVersion) -> None:
-    (add_version(store, "tiny", "zzz") / bundle.MANIFEST).write_text("{")
+def test_a_damaged_version_is_listed_without_details(store: Path) -> None:
+    (copy_version(store, "zzz") / bundle.MANIFEST).write_text("{")
     with client_of(store) as client:
         response = client.get("/v1/models/tiny")
     good, bad = Model.model_validate(response.json()).versions

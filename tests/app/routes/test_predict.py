@@ -24,6 +24,7 @@ from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging import decoder, heatmap
 from flows.fastflow.inference.scorer import Scorer
+from tests.app.support.bundles import copy_version
 from tests.app.support.guard import assert_problem
 from tests.flows.fastflow.manifests import edit
 
@@ -101,11 +102,9 @@ def test_json_is_complete(service: TestClient, detector: Detector, tiny_images: 
     assert [other[name] for name in form] == [None] * 4
 
 
-def test_version_can_be_named(
-    store: Path, tiny_images: Images, add_version: Callable[[Path, str, str], Path]
-) -> None:
+def test_version_can_be_named(store: Path, tiny_images: Images) -> None:
     active = models_folder.active_version(store, "tiny")
-    add_version(store, "tiny", "other")
+    copy_version(store, "other")
     with TestClient(create_app(Settings(models=store, preload=False))) as client:
 
         def version(path: str) -> str:

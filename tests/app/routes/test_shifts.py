@@ -1,6 +1,5 @@
 """The report on a shift: what it counts, by hand, and what was changed meanwhile."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from starlette.testclient import TestClient
 from app.auth.audit import Audit
 from app.auth.permissions import ANONYMOUS
 from flows.fastflow.bundle import models_folder
+from tests.app.support.bundles import copy_version
 from tests.support.waiting import eventually
 
 SHIFT = "/v1/reports/shift"
@@ -21,11 +21,9 @@ def report(client: TestClient, **query: str) -> dict[str, Any]:
     return answer
 
 
-def test_what_was_changed_meanwhile(
-    client: TestClient, store: Path, add_version: Callable[[Path, str, str], Path]
-) -> None:
+def test_what_was_changed_meanwhile(client: TestClient, store: Path) -> None:
     before = models_folder.active_version(store, "tiny")
-    add_version(store, "tiny", "20990101T000000-abcdef")
+    copy_version(store, "20990101T000000-abcdef")
     change = {"target_fpr": 0.2, "reason": "fewer false rejects"}
     url = "/v1/models/tiny/thresholds"
     headers = {"If-Match": client.get(url).headers["ETag"]}
@@ -56,7 +54,6 @@ def test_what_was_changed_meanwhile(
 def test_version_activated_by_training_is_a_change(
     client: TestClient,
     store: Path,
-    add_version: Callable[[Path, str, str], Path],
     tiny_images: dict[str, list[bytes]],
 ) -> None:
     def serving() -> str:
@@ -65,7 +62,7 @@ def test_version_activated_by_training_is_a_change(
         return version
 
     before = serving()
-    add_version(store, "tiny", "zzz")
+    copy_version(store, "zzz")
     models_folder.activate(store, "tiny", "zzz")
     eventually(lambda: serving() == "zzz")
     eventually(lambda: bool(report(client)["changes"]))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.manifest import Precision
 from tests.app.conftest import Keyed
+from tests.app.support.bundles import copy_version
 from tests.app.support.calibrations import good_images, post_calibration
 from tests.app.support.services import keyed_service
 from tests.flows.fastflow.manifests import edit
@@ -69,13 +70,12 @@ def test_an_empty_models_folder_is_no_error(keyed: Keyed) -> None:
 def test_a_page_offers_what_the_role_may_do(
     served: Keyed,
     store: Path,
-    add_version: Callable[[Path, str, str], Path],
     role: str,
     slider: int,
     saves: int,
     activates: int,
 ) -> None:
-    add_version(store, "tiny", "20990101T000000-abcdef")
+    copy_version(store, "20990101T000000-abcdef")
     shown = text(served, "/models/tiny", role)
     assert shown.count('id="threshold-slider"') == slider
     assert shown.count('id="threshold-form"') == shown.count('id="region-form"') == saves
@@ -120,7 +120,6 @@ def test_hostile_reasons_are_text(served: Keyed) -> None:
 def test_versions_show_thresholds_of_the_serving_engine(
     store: Path,
     tmp_path: Path,
-    add_version: Callable[[Path, str, str], Path],
     precision: Precision,
     shown: str,
 ) -> None:
@@ -131,7 +130,7 @@ def test_versions_show_thresholds_of_the_serving_engine(
         document["reduced"] = {"bfloat16": document["calibration"]}
         document["thresholds"] = {"bfloat16": {**record, "reject": 222}, "float32": {**record, "reject": 111}}
 
-    edit(add_version(store, "tiny", "20990101T000000-abcdef"), calibrate)
+    edit(copy_version(store, "20990101T000000-abcdef"), calibrate)
     settings = Settings(models=store, history=tmp_path / "history", precision=precision)
     with TestClient(create_app(settings)) as client:
         listed = client.get("/models/tiny", headers=HTML).text
@@ -148,9 +147,9 @@ def test_a_damaged_version_is_said_to_be_one(served: Keyed, store: Path) -> None
 
 
 @pytest.fixture
-def bad(store: Path, add_version: Callable[[Path, str, str], Path]) -> str:
+def bad(store: Path) -> str:
     """The active version, of which a file is damaged; the one before it is good."""
-    folder = add_version(store, "tiny", "20990101T000000-abcdef")
+    folder = copy_version(store, "20990101T000000-abcdef")
     (folder / bundle.FLOW).write_bytes(b"{")
     models_folder.activate(store, "tiny", folder.name)
     return folder.name
@@ -185,7 +184,6 @@ def test_an_active_version_that_is_not_loaded_yet(
     store: Path,
     tmp_path: Path,
     tiny_images: dict[str, list[bytes]],
-    add_version: Callable[[Path, str, str], Path],
 ) -> None:
     """As after a training beside the server, until something is asked of the category."""
     first = models_folder.resolve(store, "tiny").name
@@ -198,7 +196,7 @@ def test_an_active_version_that_is_not_loaded_yet(
             return answer.json()["model"]["version"]
 
         assert used() == first
-        new = add_version(store, "tiny", "20990101T000000-abcdef").name
+        new = copy_version(store, "20990101T000000-abcdef").name
         models_folder.activate(store, "tiny", new)
         said = f"Version {new} is active, but not loaded yet. Until then {first} is in service."
         for path in ("/models", f"/models/tiny/versions/{new}"):
