@@ -1,19 +1,18 @@
 import gc
 import shutil
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from app.errors.problems import Problem
 from app.registry.loader import Loader
 from flows.fastflow import detector
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.inference.tile_outputs import NotNumbersError
 from tests.app.support.bundles import copy_version
-from tests.app.support.models_folders import damage_bundle
+from tests.app.support.models_folders import damage_bundle, raised_problem
 from tests.flows.fastflow.manifests import edit
 from tests.support.waiting import until
 
@@ -32,13 +31,6 @@ def loader(store: Path) -> Iterator[Loader]:
     loader.close()
 
 
-async def refused(call: Awaitable[object]) -> str:
-    with pytest.raises(Problem) as caught:
-        await call
-    assert caught.value.name == "rejected-bundle"
-    return caught.value.detail
-
-
 class TestShared:
     async def test_backbone_is_shared_and_freed_with_last_model(
         self, store: Path, folder: Path, loader: Loader
@@ -51,7 +43,8 @@ class TestShared:
             _ = loaded[0].scorer.head
         gone = weakref.ref(first)
         del first, second, loaded
-        await refused(loader.load(store / "tiny" / "none"))  # the thread lets go of its last result
+        # The thread frees its last result with the next call.
+        await raised_problem(loader.load(store / "tiny" / "none"), "rejected-bundle")
         gc.collect()
         assert gone() is None
 
@@ -62,7 +55,9 @@ class TestShared:
             raise NotNumbersError("energies are not numbers")
 
         monkeypatch.setattr(Scorer, "warm_up", warm_up)
-        assert "energies are not numbers; it will not be served" in await refused(loader.load(folder))
+        assert "energies are not numbers; it will not be served" in await raised_problem(
+            loader.load(folder), "rejected-bundle"
+        )
 
     async def test_failed_specialisation_keeps_shared_graphs(
         self,
@@ -94,9 +89,9 @@ class TestShared:
 async def test_every_load_verifies_files_and_golden_images(store: Path, folder: Path, loader: Loader) -> None:
     await loader.load(folder)
     edit(folder, lambda d: d["golden"][0].update(score=9.0))
-    assert "golden/0.png scores" in await refused(loader.load(folder))
+    assert "golden/0.png scores" in await raised_problem(loader.load(folder), "rejected-bundle")
     damage_bundle(folder)
-    assert "flow.safetensors was changed" in await refused(loader.load(folder))
+    assert "flow.safetensors was changed" in await raised_problem(loader.load(folder), "rejected-bundle")
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -123,7 +118,9 @@ class TestReasons:
         apply(folder)
         monkeypatch.chdir(store.parent)
         for models in (store, Path(store.name)):
-            found = await refused(Loader(models, "cpu").load(models / "tiny" / folder.name))
+            found = await raised_problem(
+                Loader(models, "cpu").load(models / "tiny" / folder.name), "rejected-bundle"
+            )
             assert message in found
             for path in (store, store.parent, models / "tiny"):
                 assert str(path) not in found
@@ -132,7 +129,7 @@ class TestReasons:
     async def test_damaged_backbone_is_refused(self, store: Path, folder: Path, loader: Loader) -> None:
         [weights] = (store / models_folder.BACKBONES).iterdir()
         weights.write_bytes(b"nonsense")
-        found = await refused(loader.load(folder))
+        found = await raised_problem(loader.load(folder), "rejected-bundle")
         assert weights.name in found
         assert str(store) not in found
 
@@ -143,7 +140,7 @@ class TestReasons:
             raise MemoryError("/secret")
 
         monkeypatch.setattr(detector, "verify", verify)
-        assert await refused(loader.load(folder)) == (
+        assert await raised_problem(loader.load(folder), "rejected-bundle") == (
             "Loading the bundle ended with MemoryError; the server's log has more."
         )
         assert "/secret" in caplog.text
@@ -151,6 +148,6 @@ class TestReasons:
 
 async def test_bundle_without_calibration_can_be_checked(store: Path, folder: Path) -> None:
     loader = Loader(store, "cpu", "bfloat16")
-    assert "is not calibrated for bfloat16" in await refused(loader.load(folder))
+    assert "is not calibrated for bfloat16" in await raised_problem(loader.load(folder), "rejected-bundle")
     assert (await loader.load(folder, uncalibrated=True)).engine == "torch-cpu-bfloat16"
     loader.close()
