@@ -37,13 +37,13 @@ class ActNorm(ChannelAffine):
     Initialisation:
 
     - Only `forward` in training mode initialises. The flag `initialised` is part of the state_dict, so a
-    loaded
-      model keeps its parameters when training goes on.
-    - Parameters learned through `inverse` alone are kept too: a first batch sets m and s only while s = t =
-    0. - Within an `Inverse`, data go through `inverse` and never initialise; s and t are learned from 0. -
-    `Flow.sample` does not initialise, unless it is compiled in training mode. - With DistributedDataParallel,
-    pass one training batch through the model before wrapping it. Otherwise each
-      process initialises from its own batch, and the processes average gradients of different models.
+      loaded model keeps its parameters when training goes on.
+    - Parameters learned through `inverse` alone are kept too: a first batch sets m and s only while
+      s = t = 0.
+    - Within an `Inverse`, data go through `inverse` and never initialise; s and t are learned from 0.
+    - `Flow.sample` does not initialise, unless it is compiled in training mode.
+    - With DistributedDataParallel, pass one training batch through the model before wrapping it. Otherwise
+      each process initialises from its own batch, and the processes average gradients of different models.
 
     >>> layer = ActNorm(2).train()
     >>> z, _ = layer.forward(5 + 3 * torch.randn(1000, 2))
