@@ -19,8 +19,6 @@ from tests.docs.console import (
     Step,
     assert_output,
     console_steps,
-    flowgauge_commands,
-    parse,
     run_command,
 )
 from tests.examples.conftest import curl as curl
@@ -124,11 +122,6 @@ def publish(broker: Mosquitto, step: Step) -> None:
 def heard(plc: Subscriber) -> list[str]:
     """Messages as `mosquitto_sub -v` prints them."""
     return [f"{topic} {payload.decode()}" for topic, payload, _ in plc.messages]
-
-
-def test_commands_of_the_page_exist() -> None:
-    for words in flowgauge_commands(PAGE):
-        parse(words)
 
 
 def test_exit_codes_and_decisions_of_the_page() -> None:

@@ -12,8 +12,6 @@ from tests.docs.console import (
     Step,
     assert_output,
     console_steps,
-    flowgauge_commands,
-    parse,
     run_command,
 )
 from tests.support.server import Server
@@ -66,11 +64,6 @@ def test_commands_of_the_page_work(folder: Path) -> None:
             shutil.copytree(folder / "try", folder / "images" / "bottle" / "broken", dirs_exist_ok=True)
             (folder / "images" / "bottle" / "broken" / "good.jpg").unlink()
         run(step, folder)
-
-
-def test_commands_of_the_page_exist() -> None:
-    for words in flowgauge_commands(PAGE):
-        parse(words)
 
 
 @pytest.mark.parametrize(

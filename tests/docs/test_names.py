@@ -16,6 +16,7 @@ from app.errors.problems import TYPES
 from app.schemas.access import Permission, Role
 from app.settings import unknown_variables
 from flows.fastflow.manifest import Manifest
+from tests.docs.console import flowgauge_commands, parse
 from tests.support.metrics import METRIC, exposed_series
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,14 @@ def fault(words: list[str]) -> str | None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_commands_and_options_exist(page: Path) -> None:
+def test_commands_are_complete_and_valid(page: Path) -> None:
+    for words in flowgauge_commands(page):
+        parse(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_mentioned_commands_and_options_exist(page: Path) -> None:
+    """Prose may follow a command that is mentioned, so arguments are not checked here."""
     assert [" ".join(words) for words in commands(page) if fault(words) is not None] == []
 
 
