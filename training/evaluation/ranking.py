@@ -12,6 +12,7 @@ from training.evaluation.metrics.image_metrics import (
     image_auroc,
     image_average_precision,
     image_f1_max,
+    image_recall,
 )
 from training.evaluation.metrics.pixel_metrics import PixelFigures, PixelMetrics
 
@@ -23,6 +24,7 @@ class RankingFigures:
     Attributes:
         image_auroc, image_average_precision, image_f1_max: on raw scores; None if the images are all
             good or all defective.
+        recall_at_1_percent: share of defects found if 1 % of the good test images may be rejected.
         pixels: on raw map values at the map's size; None if no defect has a mask, or no pixel is good.
         masked: number of defective images with a mask; pixels of the others do not count.
     """
@@ -30,6 +32,7 @@ class RankingFigures:
     image_auroc: float | None
     image_average_precision: float | None
     image_f1_max: F1Max | None
+    recall_at_1_percent: float | None
     pixels: PixelFigures | None
     masked: int
 
@@ -75,6 +78,7 @@ class RankingMetrics:
             image_auroc=image_auroc(truth, scores) if both else None,
             image_average_precision=image_average_precision(truth, scores) if both else None,
             image_f1_max=image_f1_max(truth, scores) if both else None,
+            recall_at_1_percent=image_recall(truth, scores, 0.01) if both else None,
             pixels=self._pixels.compute() if self._masked and self._good_pixels else None,
             masked=self._masked,
         )

@@ -80,7 +80,8 @@ def _ranking_lines(summary: dict[str, Any]) -> list[str]:
     else:
         lines = [
             f"image AUROC {summary['image_auroc']:.3f}",
-            f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}",
+            f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}, "
+            f"recall at 1 % of the good test images {_percent(summary['recall_at_1_percent'])}",
         ]
     if summary["pixel_auroc"] is None:
         why = "no pixel is good" if summary["with_mask"] else "no defect has a mask"

@@ -21,7 +21,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from tests.flows.fastflow.manifests import edit
 from tests.training.evaluation.comparison.stand_in import interpreter
-from training.evaluation.metrics.image_metrics import image_f1_max
+from training.evaluation.metrics.image_metrics import image_f1_max, image_recall
 
 
 def run(data: Path, models: Path, out: Path, *options: str, category: str | None = "tiny") -> Result:
@@ -76,7 +76,8 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
     assert lines[:2] == ["evaluate ...", f"{bundle}: 8 good and 8 defective test images"]
     assert lines[2] == f"image AUROC {summary['image_auroc']:.3f}"
     assert lines[3] == (
-        f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}"
+        f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}, "
+        f"recall at 1 % of the good test images {100 * summary['recall_at_1_percent']:.1f}%"
     )
     assert lines[4] == "pixel AUROC not measured: no defect has a mask"
     assert re.fullmatch(
@@ -137,6 +138,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny
         "image_auroc": auroc,
         "image_average_precision": average_precision_score(defective, scores),
         "image_f1_max": image_f1_max(defective, scores).value,
+        "recall_at_1_percent": image_recall(defective, scores, 0.01),
         "false_rejects": false_rejects,
         "escapes": 1 - recall,
         "recall": recall,

@@ -55,6 +55,21 @@ def image_f1_max(defective: Sequence[bool], scores: Sequence[float]) -> F1Max:
     return F1Max(float(f1[best]), float(values[order][ends[best]]))
 
 
+def image_recall(defective: Sequence[bool], scores: Sequence[float], fpr: float) -> float:
+    """Compute the share of defects above the lowest threshold that rejects at most `fpr` of the good parts.
+
+    It is the height of the ROC curve at `fpr`. The good test images choose the threshold, so the value
+    flatters; it compares models that have no common threshold.
+
+    Raises:
+        MetricError: the test images are all good or all defective, or a score is not finite.
+    """
+    truth, values = _checked("image recall", defective, scores)
+    good = np.sort(values[~truth])
+    threshold = good[len(good) - 1 - int(fpr * len(good) * (1 + 1e-12))]
+    return float(np.mean(values[truth] > threshold))
+
+
 def _checked(
     metric: str, defective: Sequence[bool], scores: Sequence[float]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

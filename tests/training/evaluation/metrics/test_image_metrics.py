@@ -7,7 +7,12 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from training.evaluation.metrics.errors import MetricError
-from training.evaluation.metrics.image_metrics import image_auroc, image_average_precision, image_f1_max
+from training.evaluation.metrics.image_metrics import (
+    image_auroc,
+    image_average_precision,
+    image_f1_max,
+    image_recall,
+)
 
 
 def ranked(seed: int, decimals: int) -> tuple[list[bool], list[float]]:
@@ -49,6 +54,12 @@ def test_f1_max_is_the_best_of_all_thresholds(decimals: int) -> None:
     found = image_f1_max(truth, scores)
     assert found.value == pytest.approx(max(every.values()), abs=1e-12)
     assert every[found.threshold] == pytest.approx(found.value, abs=1e-12)
+
+
+@pytest.mark.parametrize(("fpr", "recall"), [(0, 0.25), (0.1, 0.75), (0.19, 0.75), (0.2, 1.0)])
+def test_recall_is_at_the_lowest_allowed_threshold(fpr: float, recall: float) -> None:
+    good, defective = [float(score) for score in range(10)], [7.5, 8.5, 9.0, 9.5]
+    assert image_recall([False] * 10 + [True] * 4, good + defective, fpr) == recall
 
 
 METRICS = [image_auroc, image_average_precision, image_f1_max]
