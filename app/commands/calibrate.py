@@ -128,7 +128,7 @@ def _recalibrate(
 
 
 def _print(result: Mapping[str, Any], scores: Mapping[str, float]) -> None:
-    from flows.fastflow.calibration.conformal import realised_range
+    from flows.fastflow.calibration.conformal import describe_promise
     from flows.fastflow.calibration.highest_scores import describe_highest_scoring, highest_scoring
 
     scope = "all stations" if result["station"] is None else f"station {result['station']}"
@@ -140,18 +140,13 @@ def _print(result: Mapping[str, Any], scores: Mapping[str, float]) -> None:
     if result["parts_file"] is not None:
         typer.echo(f"images of the same part are grouped by {result['parts_file']}")
     after, before = result["threshold"], result["before"]
-    promise = f"on average at most {after['target_fpr']:.2%} of good images, certified"
-    if not after["certified"]:
-        promise = (
-            f"the set rate is {after['target_fpr']:.2%} of good images; these {result['pictures']} can "
-            f"promise only {after['achievable_fpr']:.2%} on average"
-        )
-    low, high = realised_range(after["n_calibration"], after["target_fpr"])
-    promise += f"; with this calibration {low:.2%} to {high:.2%} (95 %)"
+    certified = "certified" if after["certified"] else "NOT certified"
+    promise = describe_promise(after["n_calibration"], after["target_fpr"])
+    asked = f"asked for {after['target_fpr']:.2%}, {certified}"
     change = (
         "" if before is None else f", {after['reject'] - before['reject']:+.4g} from {before['reject']:.4g}"
     )
-    typer.echo(f"REJECT above {after['reject']:.4g}{change}: {promise}")
+    typer.echo(f"REJECT above {after['reject']:.4g}{change}: {promise} ({asked})")
     if after["review"] is not None and after["review"] < after["reject"]:
         typer.echo(f"REVIEW above {after['review']:.4g}")
     values = list(scores.values())

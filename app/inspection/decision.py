@@ -13,6 +13,7 @@ def to_schema(used: Thresholds) -> ThresholdInfo:
     calibrator = used.calibrator
     return ThresholdInfo(
         **asdict(used.reject),
+        fpr_at_95_confidence=used.reject.fpr_at_95_confidence,
         review=used.review,
         pixel=calibrator.colour_scale.middle,
         calibration=CalibrationUsed(id=calibrator.identifier, source=calibrator.source),

@@ -20,8 +20,6 @@ from app.registry.model_store import ModelStore
 from app.routes.openapi import documented
 from app.routes.parameters import StationOfCalibration
 from app.schemas import outlook as schemas
-from flows.fastflow.calibration import conformal
-from flows.fastflow.calibration.calibrator import Thresholds
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])
@@ -115,7 +113,6 @@ def _project_outlook(
             in_force=used.reject.target_fpr == in_force,
             settable=not settings.review_fpr or settings.review_fpr > used.reject.target_fpr,
             threshold=to_schema(used),
-            expected=_expected_range(used, has_region=has_region),
             **dict(decided),
         )
         for used, decided in zip(thresholds, projected, strict=True)
@@ -131,9 +128,3 @@ def _project_outlook(
         window=window,
         positions=positions,
     )
-
-
-def _expected_range(used: Thresholds, *, has_region: bool) -> schemas.RateInterval:
-    low, high = conformal.realised_range(used.reject.n_calibration, used.reject.target_fpr)
-    # A region of interest lowers scores by an unknown amount.
-    return schemas.RateInterval(low=0.0 if has_region else low, high=high)

@@ -7,13 +7,6 @@ from app.schemas.reports import DecisionCounts, Rate
 from app.schemas.timestamp import Timestamp
 
 
-class RateInterval(BaseModel):
-    """A prediction interval of a rate, 95 %."""
-
-    low: float = Field(examples=[0.0011])
-    high: float = Field(examples=[0.0244])
-
-
 class DecisionChange(BaseModel):
     """Inspections that would have another decision."""
 
@@ -42,10 +35,6 @@ class RateOption(ProjectedDecisions):
     in_force: bool = Field(description="Whether it is the rate in force.")
     settable: bool = Field(description="Whether it can be set: it must be below the rate of the review band.")
     threshold: ThresholdInfo = Field(description="The thresholds by the calibration in force.")
-    expected: RateInterval = Field(
-        description="Interval of the share of good parts that is really rejected. The share varies between "
-        "calibrations by a Beta law. Starts at 0 with a region of interest, which may lower it by any amount."
-    )
 
 
 class Window(BaseModel):

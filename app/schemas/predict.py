@@ -40,8 +40,10 @@ class ThresholdInfo(BaseModel):
     target_fpr: float = Field(description="The false-reject rate that was set.", examples=[0.005])
     certified: bool = Field(description="Whether the calibration images suffice to guarantee `target_fpr`.")
     achievable_fpr: float = Field(
-        description="Guaranteed false-reject rate, on average over calibrations; 1: none.",
-        examples=[0.0047],
+        description="Guaranteed false-reject rate, on average over calibrations.", examples=[0.0047]
+    )
+    fpr_at_95_confidence: float = Field(
+        description="False-reject rate that 95 of 100 calibrations do not exceed.", examples=[0.0142]
     )
     n_calibration: int = Field(description="Good images it was calibrated on.", examples=[210])
     calibration: CalibrationUsed

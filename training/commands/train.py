@@ -133,21 +133,22 @@ def _print_results(results: "Sequence[CategoryResult]", runs: Path, progress: "C
 
 def _print_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> None:
     from flows.fastflow.bundle.bundle import read_manifest
+    from flows.fastflow.calibration.conformal import describe_promise
     from flows.fastflow.calibration.review_band import describe_empty_band
 
     manifest = read_manifest(outcome.bundle)
     threshold = manifest.thresholds["float32"]
+    promise = describe_promise(threshold.n_calibration, threshold.target_fpr)
     if threshold.certified:
         progress.say(
-            f"threshold {threshold.reject:.4f}: certified to reject on average at most "
-            f"{threshold.target_fpr:.2%} of good images (here {threshold.achievable_fpr:.2%}), from "
-            f"{threshold.n_calibration} held-out images"
+            f"threshold {threshold.reject:.4f}: certified for {threshold.target_fpr:.2%} by "
+            f"{threshold.n_calibration} held-out images. It rejects {promise}."
         )
     else:
         progress.say(
             f"threshold {threshold.reject:.4f}: NOT certified. {threshold.n_calibration} held-out images "
-            f"cannot promise {threshold.target_fpr:.2%} false rejects; the best they can is "
-            f"{threshold.achievable_fpr:.2%}. Use more good images or a larger --target-fpr."
+            f"cannot promise {threshold.target_fpr:.2%}. It rejects {promise}. "
+            "Use more good images or a larger --target-fpr."
         )
     if text := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
         progress.say(text)

@@ -33,7 +33,8 @@ class OperatingPoint:
 
     Attributes:
         target_fpr: the requested rate.
-        achievable_fpr: the rate that the calibration promises.
+        achievable_fpr: the rate that the calibration promises on average.
+        fpr_at_95_confidence: the rate that 95 of 100 calibrations do not exceed.
         certified: True if the promised rate is at most the requested one.
         threshold: a score above it is rejected.
         false_rejects: share of good parts rejected; None without good parts.
@@ -42,6 +43,7 @@ class OperatingPoint:
 
     target_fpr: float
     achievable_fpr: float
+    fpr_at_95_confidence: float
     certified: bool
     threshold: float
     false_rejects: Share | None
@@ -69,6 +71,7 @@ def operating_points(
             OperatingPoint(
                 target_fpr=rate,
                 achievable_fpr=threshold.achievable_fpr,
+                fpr_at_95_confidence=threshold.fpr_at_95_confidence,
                 certified=threshold.certified,
                 threshold=threshold.reject,
                 false_rejects=_share(rejected[~truth], independent),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flows.fastflow.calibration.conformal import ConformalThreshold
+from flows.fastflow.calibration.conformal import ConformalThreshold, describe_promise
 from flows.fastflow.calibration.review_band import describe_empty_band
 from training.evaluation.evaluate import EvaluatedVersion
 from training.evaluation.near_copies import describe_near_copies
@@ -120,19 +120,17 @@ def _comparison_lines(comparison: Sequence[dict[str, Any]]) -> list[str]:
 
 def _promise_lines(summary: dict[str, Any], threshold: ConformalThreshold, *, independent: bool) -> list[str]:
     """Compare the good parts rejected with the promised rate."""
-    not_certified = "" if threshold.certified else "NOT certified: "
-    promise = (
-        f"{not_certified}asked for at most {threshold.target_fpr:.2%}, promised on average at most "
-        f"{threshold.achievable_fpr:.2%}"
-    )
+    seen = f"{percentage(summary['false_rejects'], 2)}% of good parts rejected"
     if not independent:
-        promise += "; several test images show the same part, so the 95 % interval is not known"
+        seen += "; several test images show the same part, so the 95 % interval is not known"
     elif summary["expected_rejects"] is not None:
         low, high = summary["expected_rejects"]
-        promise += f": {low} to {high} of {summary['good']}, 95 %"
+        seen += f"; chance gives {low} to {high} of {summary['good']}, 95 %"
+    certified = "certified" if threshold.certified else "NOT certified"
     lines = [
-        f"at threshold {threshold.reject:.4f}: {percentage(summary['false_rejects'], 2)}% of good parts "
-        f"rejected ({promise})"
+        f"at threshold {threshold.reject:.4f}: {seen}",
+        f"promised: {describe_promise(threshold.n_calibration, threshold.target_fpr)} "
+        f"(asked for {threshold.target_fpr:.2%}, {certified})",
     ]
     if exceeds_chance(summary):
         lines.append(
@@ -155,11 +153,12 @@ def _review_line(reviews: dict[str, Any]) -> str:
 
 
 def _rate_table(points: Sequence[OperatingPoint]) -> list[list[str]]:
-    rows = [["asked", "promised", "good rejected", "defective rejected"]]
+    rows = [["asked", "promised", "95 % confidence", "good rejected", "defective rejected"]]
     rows += [
         [
             f"{point.target_fpr:.2%}",
             f"{point.achievable_fpr:.2%}",
+            f"{point.fpr_at_95_confidence:.2%}",
             _interval(point.false_rejects),
             _interval(point.recall),
         ]

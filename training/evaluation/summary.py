@@ -111,6 +111,7 @@ def summarise(
         "target_fpr": threshold.target_fpr,
         "certified": threshold.certified,
         "achievable_fpr": threshold.achievable_fpr,
+        "fpr_at_95_confidence": threshold.fpr_at_95_confidence,
         "defects": {
             d.defect: {"count": d.count, "image_auroc": d.image_auroc, "recall": d.recall}
             for d in evaluation.defects

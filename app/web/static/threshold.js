@@ -66,10 +66,15 @@ function sayChanges(one) {
 
 function promise(one) {
   const threshold = one.threshold;
-  const values = { rate: percent(one.target_fpr), promised: percent(threshold.achievable_fpr), n: number(threshold.n_calibration, 0), score: number(threshold.reject, 3) };
-  const parts = [t(threshold.certified ? "script.models.certified" : "script.models.uncertified", values)];
-  if (one.expected) parts.push(t("script.models.expected", { low: percent(one.expected.low), high: percent(one.expected.high) }));
-  parts.push(t("script.models.score", values));
+  const values = {
+    rate: percent(one.target_fpr),
+    average: percent(threshold.achievable_fpr),
+    confident: percent(threshold.fpr_at_95_confidence),
+    n: number(threshold.n_calibration, 0),
+    score: number(threshold.reject, 3),
+  };
+  const parts = threshold.certified ? [] : [t("script.models.uncertified", values)];
+  parts.push(t("script.models.promise", values), t("script.models.score", values));
   if (!settable(one)) parts.push(t("script.models.band_first"));
   return parts.join(" ");
 }

@@ -24,7 +24,8 @@ from tests.conftest import png
 Run = Callable[..., Result]
 
 PROMISED = (  # by 19 images; Beta(2, 18) for this calibration
-    "on average at most 10.00% of good images, certified; with this calibration 1.30% to 26.03% (95 %)\n"
+    "at most 10.00% of good parts on average; with 95 % confidence at most 22.64% (asked for 10.00%, "
+    "certified)\n"
 )
 
 

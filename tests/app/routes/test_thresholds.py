@@ -44,6 +44,7 @@ def test_never_set_they_are_those_of_the_version(client: TestClient, store: Path
     threshold = body.pop("threshold")
     assert body == {"category": "tiny", "version": folder.name, "target_fpr": None, "review_fpr": None}
     assert (threshold.pop("pixel"), threshold.pop("review")) == (manifest.calibration.map_threshold, None)
+    assert threshold.pop("fpr_at_95_confidence") == pytest.approx(1 - 0.05**0.1)  # of 10 images
     used = {"id": bundle.manifest_sha256(folder, manifest)[:12], "source": "bundle"}
     assert threshold == {**manifest.thresholds["float32"].model_dump(), "calibration": used}
 

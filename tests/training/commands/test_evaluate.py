@@ -81,20 +81,25 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
     )
     assert lines[4] == "pixel AUROC not measured: no defect has a mask"
     assert re.fullmatch(
-        r"at threshold \d+\.\d{4}: \d+\.\d\d% of good parts rejected "
-        r"\(asked for at most 10\.00%, promised on average at most 9\.09%: 0 to \d of 8, 95 %\)",
+        r"at threshold \d+\.\d{4}: \d+\.\d\d% of good parts rejected"
+        r"; chance gives 0 to \d of 8, 95 %",
         lines[5],
+    )
+    assert lines.pop(6) == (
+        "promised: at most 9.09% of good parts on average; with 95 % confidence at most 25.89% "
+        "(asked for 10.00%, certified)"
     )
     assert lines[6] == f"{summary['escapes']:.2%} of defective parts passed"
     assert lines[7].split() == ["defect", "images", "image", "AUROC", "recall"]
     assert lines[8].split() == ["scratch", "8", f"{summary['image_auroc']:.3f}", f"{summary['recall']:.1%}"]
     assert lines[9] == "thresholds of other rates, with 95 % intervals of what was seen:"
-    assert lines[10].split() == ["asked", "promised", "good", "rejected", "defective", "rejected"]
+    assert " ".join(lines[10].split()) == "asked promised 95 % confidence good rejected defective rejected"
     assert [line.split()[0] for line in lines[11:16]] == ["0.50%", "1.00%", "2.00%", "5.00%", "10.00%"]
     of_10_percent = summary["operating_points"][-1]
     shares = [of_10_percent["false_rejects"], of_10_percent["recall"]]
     assert lines[15].split(maxsplit=1)[1].split() == [
         "9.09%",
+        "25.89%",
         *" ".join(f"{s['value']:.1%} ({s['low']:.1%} to {s['high']:.1%})" for s in shares).split(),
     ]
     assert lines[16:] == [
@@ -146,6 +151,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny
         "target_fpr": 0.1,
         "certified": True,
         "achievable_fpr": pytest.approx(1 / 11),
+        "fpr_at_95_confidence": pytest.approx(1 - 0.05**0.1),
         "defects": {"scratch": {"count": 8, "image_auroc": auroc, "recall": recall}},
         "engine": "torch-cpu-float32",
         **dict.fromkeys(["pixel_auroc", "aupro_0.3", "aupimo", "reviews"]),

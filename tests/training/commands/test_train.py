@@ -53,9 +53,8 @@ def test_train_prints_result_and_next_command(trained: Result, tiny_data: Path, 
     reject = read_manifest(bundle).thresholds["float32"].reject
     assert lines[-4].startswith("it took ")
     assert lines[-3:] == [
-        f"threshold {reject:.4f}: certified to reject on average at most 10.00% of good images "
-        "(here 9.09%), "
-        "from 10 held-out images",
+        f"threshold {reject:.4f}: certified for 10.00% by 10 held-out images. It rejects at most 9.09% of "
+        "good parts on average; with 95 % confidence at most 25.89%.",
         f"published and active: {bundle}",
         f"next: flowgauge evaluate --data {tiny_data} --category tiny --models {root / 'models'}",
     ]
@@ -116,8 +115,7 @@ def test_options_override_yaml_and_uncertified_rate_is_said(
     config = load_config(bundle / "report/config.yaml")
     assert (config.seed, config.calibration.target_fpr, config.input_size) == (3, 0.01, (64, 64))
     said = result.stdout.splitlines()[-3]
-    assert "NOT certified. 10 held-out images cannot promise 1.00% false rejects" in said
-    assert "the best they can is 9.09%" in said
+    assert "NOT certified. 10 held-out images cannot promise 1.00%. It rejects at most 9.09%" in said
     assert not verify(bundle).thresholds["float32"].certified
 
 

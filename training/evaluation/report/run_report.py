@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.fastflow.bundle.bundle import read_verified
+from flows.fastflow.calibration.conformal import describe_promise
 from flows.fastflow.calibration.highest_scores import describe_highest_scoring
 from flows.fastflow.calibration.review_band import describe_empty_band
 from flows.fastflow.detector import Detector
@@ -58,6 +59,7 @@ def write_report(
         summary=summary,
         manifest=manifest,
         threshold=threshold,
+        promise=describe_promise(threshold.n_calibration, threshold.target_fpr),
         metrics=METRICS,
         pixel_count=evaluation.figures.masked,
         band=summary["expected_rejects"],

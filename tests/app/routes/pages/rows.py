@@ -21,6 +21,7 @@ def answered(*, reject: float = 3.0, review: float | None = None, **columns: Any
                 "target_fpr": 0.05,
                 "certified": True,
                 "achievable_fpr": 0.04,
+                "fpr_at_95_confidence": 0.117,
                 "n_calibration": 24,
             },
             "regions": [{"contour": [[10, 10], [20, 10], [20, 30]], "bbox": [10, 10, 10, 20]}],

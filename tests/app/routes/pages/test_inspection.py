@@ -36,7 +36,7 @@ def test_tells_all_that_there_is(keyed: Keyed) -> None:
         assert words in text
     assert "The score 4.250 is above the threshold 3.000." in text
     assert "None of the 24 good parts in calibration scored this high." in text
-    assert "on average, at most 5% of the images of good parts are rejected" in text
+    assert "at most 4% of good parts on average" in text
     assert 'points="10,10 20,10 20,30 "' in text
     assert f'href="/v1/inspections/{identifier}/source"' in text
 
@@ -98,4 +98,4 @@ def test_what_cannot_be_promised_is_not(keyed: Keyed) -> None:
     row["answer"] = json.dumps(answer)
     [identifier] = add(keyed.database, row)
     assert "The set rate is 1%" in shown(keyed, identifier)
-    assert "can promise only 4%" in shown(keyed, identifier)
+    assert "at most 4% of good parts on average; with 95 % confidence at most 12%" in shown(keyed, identifier)

@@ -14,9 +14,10 @@ from scipy.stats import beta, betabinom
 from flows.fastflow.calibration.conformal import (
     ConformalThreshold,
     compute_threshold,
+    describe_promise,
     false_reject_band,
+    fpr_at_95_confidence,
     p_value,
-    realised_range,
 )
 
 SCORES = st.floats(-1e6, 1e6) | st.integers(-3, 3).map(float)  # the latter for ties
@@ -140,11 +141,21 @@ def test_target_that_is_no_rate_is_rejected(target: float) -> None:
         false_reject_band(10, 10, target)
 
 
-def test_the_realised_range_is_that_of_the_beta_law() -> None:
-    """Of 30 images and the largest score as threshold, Beta(1, 30): its quantiles have a closed form."""
-    expected = [1 - (1 - q) ** (1 / 30) for q in (0.025, 0.975)]
-    for rate in (0.001, 1 / 31, 0.05):  # too small a rate keeps the largest score
-        assert realised_range(30, rate) == pytest.approx(expected)
-    low, high = realised_range(226, 0.01, confidence=0.9)
-    law = beta(2, 225)
-    assert (low, high) == pytest.approx((law.ppf(0.05), law.ppf(0.95)))
+@pytest.mark.parametrize("n", [1, 20, 99, 226, 5000])
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.29, 0.9])
+def test_fpr_at_95_confidence_is_a_beta_quantile(n: int, rate: float) -> None:
+    rank = max(math.floor(round(rate * (n + 1), 9)), 1)
+    assert fpr_at_95_confidence(n, rate) == pytest.approx(beta(rank, n + 1 - rank).ppf(0.95), rel=1e-10)
+
+
+def test_promise_names_both_rates() -> None:
+    assert describe_promise(226, 0.01) == (
+        "at most 0.88% of good parts on average; with 95 % confidence at most 2.08%"
+    )
+
+
+def test_promise_without_images_or_rate_is_rejected() -> None:
+    with pytest.raises(ValueError, match="needs calibration images; got 0"):
+        fpr_at_95_confidence(0, 0.01)
+    with pytest.raises(ValueError, match="target_fpr"):
+        fpr_at_95_confidence(10, 1.0)
