@@ -143,7 +143,7 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     state.batcher = batcher = Batcher(settings.max_batch, telemetry.count_batch)
     stack.callback(batcher.close)
     state.pipeline = pipeline = InspectionPipeline(
-        limits, settings.decode_threads, batcher, store, history, telemetry
+        limits, settings.decode_threads, batcher, store, history, telemetry, settings.audit_share
     )
     stack.callback(pipeline.close)
     state.predictor = PredictHandler(settings, admission, batcher, loaded_models, pipeline, history)

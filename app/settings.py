@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     """Days after which REJECT inspections are deleted; by default never."""
     retention_bytes: PositiveInt | None = None
     """Most bytes of stored images and maps; beyond, the oldest go, PASS first. Database rows stay."""
+    audit_share: float = Field(0, ge=0, le=1)
+    """Share of inspections drawn at random for review, for categories without their own."""
     drift_window: int = Field(200, ge=20, le=10_000)
     """Number of latest inspections that drift compares with the calibration."""
     max_readers: int = Field(100, ge=1, le=10_000)

@@ -145,6 +145,8 @@ class InspectionQuery(TypedDict, total=False):
         part_id: of the part.
         station: of the image.
         verdict: of the latest review.
+        audit: whether it belongs to the audit sample.
+        reviewed: whether it has a review.
         made_from: earliest time: a datetime, or a text such as "2026-11-30T06:00:00Z" or "2026-11-30", the
             beginning of that day. UTC if there is no zone.
         made_before: end of the time, excluded; in the same forms.
@@ -155,6 +157,8 @@ class InspectionQuery(TypedDict, total=False):
     part_id: str | None
     station: str | None
     verdict: Verdict | None
+    audit: bool | None
+    reviewed: bool | None
     made_from: datetime | str | None
     made_before: datetime | str | None
 

@@ -20,12 +20,13 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.types import TypeEngine
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -82,6 +83,7 @@ inspections = Table(
     Column("verdict", String(8)),  # good, defect
     # Of the engine: scores of different precisions do not compare.
     Column("precision", String(32), nullable=False),
+    Column("audit", Boolean, nullable=False, server_default=false()),  # in the audit sample
     # The columns after the id filter rows within the index.
     Index("ix_inspections_category", "category", "id", "decision", "verdict"),
     Index("ix_inspections_category_decision", "category", "decision", "id"),
@@ -93,6 +95,12 @@ inspections = Table(
     _index_where("ix_inspections_category_verdict", "verdict IS NOT NULL", "category", "verdict", "id"),
     _index_where(
         "ix_inspections_idempotency_key", "idempotency_key IS NOT NULL", "idempotency_key", "key_id"
+    ),
+    Index(
+        "ix_inspections_audit",
+        *("id", "category", "decision", "verdict"),
+        sqlite_where=text("audit = 1"),
+        postgresql_where=text("audit"),
     ),
     # For retention: other inspections with the same image, and the oldest that still have one.
     Index("ix_inspections_image_sha256", "image_sha256"),
@@ -162,7 +170,7 @@ identity = Table("identity", metadata, Column("id", String(36), primary_key=True
 retention = Table(
     "retention",
     metadata,
-    Column("decision", String(8), primary_key=True),
+    Column("decision", String(8), primary_key=True),  # or "audit": the audit sample
     # The last pass by age deleted inspections from before this time.
     Column("last_before_ms", BigInteger, nullable=False),
     # Counts are complete only after this time. Null while nothing was deleted.

@@ -49,6 +49,8 @@ class InspectionFilter:
     part_id: str | None = None
     station: str | None = None
     verdict: str | None = None
+    audit: bool | None = None
+    reviewed: bool | None = None
     from_ms: int | None = None
     to_ms: int | None = None
     categories: frozenset[str] | None = None
@@ -58,12 +60,22 @@ class InspectionFilter:
         where = {name: getattr(self, name) for name in ("category", *_RAREST_FIRST)}
         given = {name: value for name, value in where.items() if value is not None}
         rarest = next((name for name in _RAREST_FIRST if name in given), None)
-        # Each of these has an index that begins with the category, except parts, which have few images.
+        # Each of these has an index that begins with the category, except parts, which have few images. The
+        # audit sample has its own.
         index = {rarest} if rarest == "part_id" else {"category", rarest}
+        if self.audit:
+            index = set()
         conditions = [
             (_COLUMNS[name] if name in index else unindexed(_COLUMNS[name])) == value
             for name, value in given.items()
         ]
+        if self.audit is not None:
+            conditions.append(_COLUMNS.audit if self.audit else ~_COLUMNS.audit)
+        if self.reviewed is not None:
+            verdict = _COLUMNS.verdict
+            conditions.append(
+                verdict.in_(("good", "defect")) if self.reviewed else unindexed(verdict).is_(None)
+            )
         if self.from_ms is not None:
             conditions.append(_COLUMNS.id >= first_id(self.from_ms))
         if self.to_ms is not None:

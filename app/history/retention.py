@@ -1,6 +1,7 @@
 """Retention: deletes inspections by age, images and maps by size, and orphaned files.
 
-Reviewed inspections are never deleted. Files are deleted within the transaction that deletes their rows. If
+Reviewed inspections are never deleted. Those of the audit sample are kept as long as any decision, for a
+reviewer needs their images. Files are deleted within the transaction that deletes their rows. If
 the process is killed in between, the rows stay, and the next pass deletes them again.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
@@ -31,6 +32,8 @@ from app.settings import Settings
 logger = logging.getLogger("flowgauge.retention")
 
 _COLUMNS = inspections.columns
+# Inspections with a decision and outside the audit sample, or those of the audit sample.
+_Kind = Decision | Literal["audit"]
 _DAY_MS: Final = 24 * 3_600_000
 # Inspections that expire while a server is off are deleted without confirmation if it was off for at most
 # this long, and for at most half of their retention time.
@@ -53,7 +56,9 @@ class Retention:
             "REVIEW": settings.retention_review_days,
             "REJECT": settings.retention_reject_days,
         }
-        self._kept_ms = {d: kept * _DAY_MS for d, kept in days.items() if kept is not None}
+        self._kept_ms: dict[_Kind, float] = {d: n * _DAY_MS for d, n in days.items() if n is not None}
+        if len(self._kept_ms) == len(days):
+            self._kept_ms["audit"] = max(self._kept_ms.values())
         self._max_bytes = settings.retention_bytes
         self._events_kept = settings.events_kept
         self._history = history
@@ -123,7 +128,7 @@ class Retention:
         The limit moves by a minute per pass, or by the time that the server was off. If it moves further, the
         clock is wrong or a setting was changed, and the guard decides.
         """
-        before_ms = {decision: int(now_ms() - kept) for decision, kept in self._kept_ms.items()}
+        before_ms = {kind: int(now_ms() - kept) for kind, kept in self._kept_ms.items()}
 
         def count_unexpected() -> tuple[int, int]:
             number = select(func.count()).select_from(inspections)
@@ -131,20 +136,19 @@ class Retention:
                 rows = connection.execute(select(retention.c.decision, retention.c.last_before_ms))
                 last = {row.decision: row.last_before_ms for row in rows}
                 old = sum(
-                    connection.scalar(number.where(*_older_than(decision, ms))) or 0
-                    for decision, ms in before_ms.items()
-                    if decision not in last
-                    or ms - last[decision] > min(_MAX_OFFLINE_MS, self._kept_ms[decision] / 2)
+                    connection.scalar(number.where(*_older_than(kind, ms))) or 0
+                    for kind, ms in before_ms.items()
+                    if kind not in last or ms - last[kind] > min(_MAX_OFFLINE_MS, self._kept_ms[kind] / 2)
                 )
                 return old, (connection.scalar(number) or 0) if old else 0
 
         if self._guard.allows("age", *await asyncio.to_thread(count_unexpected)):
-            for decision, ms in before_ms.items():
-                await self._repeat(partial(self._delete_some, decision, ms))
+            for kind, ms in before_ms.items():
+                await self._repeat(partial(self._delete_some, kind, ms))
 
-    def _delete_some(self, decision: Decision, before_ms: int) -> bool:
+    def _delete_some(self, kind: _Kind, before_ms: int) -> bool:
         """Delete some old inspections with their files; return True if more may remain."""
-        conditions = _older_than(decision, before_ms)
+        conditions = _older_than(kind, before_ms)
         with self._database.write() as connection:
             ids = connection.scalars(
                 select(_COLUMNS.id).where(*conditions).order_by(_COLUMNS.id).limit(_CHUNK)
@@ -154,10 +158,10 @@ class Retention:
                 .where(_COLUMNS.id.in_(ids), _COLUMNS.review_revision == 0)
                 .returning(_COLUMNS.id, _COLUMNS.image_sha256)
             ).all()
-            _record_pass(connection, decision, before_ms, deleted=bool(gone))
+            _record_pass(connection, kind, before_ms, deleted=bool(gone))
             self._remove_files(connection, gone)
         if gone:
-            logger.info("deleted %d inspections (%s) by age", len(gone), decision)
+            logger.info("deleted %d inspections (%s) by age", len(gone), kind)
         return len(ids) == _CHUNK
 
     async def _delete_by_size(self, max_bytes: int) -> None:
@@ -242,21 +246,22 @@ class Retention:
             path.unlink(missing_ok=True)
 
 
-def _older_than(decision: Decision, before_ms: int) -> list[ColumnElement[bool]]:
-    return [
-        _COLUMNS.decision == decision,
-        _COLUMNS.id < first_id(before_ms),
-        _COLUMNS.review_revision == 0,
-    ]
+def _of_kind(kind: _Kind) -> list[ColumnElement[bool]]:
+    return [_COLUMNS.audit] if kind == "audit" else [_COLUMNS.decision == kind, ~_COLUMNS.audit]
+
+
+def _older_than(kind: _Kind, before_ms: int) -> list[ColumnElement[bool]]:
+    return [*_of_kind(kind), _COLUMNS.id < first_id(before_ms), _COLUMNS.review_revision == 0]
 
 
 def _find_oldest(connection: Connection, to_free: int) -> list[str]:
-    """Return the next inspections to lose their files, PASS first, enough to free the bytes."""
+    """Return the next inspections to lose their files, PASS first, the audit sample last."""
     ids: list[str] = []
-    for decision in DECISIONS:
+    kinds: tuple[_Kind, ...] = (*DECISIONS, "audit")
+    for kind in kinds:
         query = (
             select(_COLUMNS.id, (_COLUMNS.map_bytes + _COLUMNS.image_bytes).label("size"))
-            .where(_COLUMNS.decision == decision, _COLUMNS.has_pictures, _COLUMNS.review_revision == 0)
+            .where(*_of_kind(kind), _COLUMNS.has_pictures, _COLUMNS.review_revision == 0)
             .order_by(_COLUMNS.id)
             .limit(_CHUNK - len(ids))
         )
@@ -268,12 +273,12 @@ def _find_oldest(connection: Connection, to_free: int) -> list[str]:
     return ids
 
 
-def _record_pass(connection: Connection, decision: Decision, before_ms: int, *, deleted: bool) -> None:
-    """Record a pass by age over the inspections of a decision."""
-    row = retention.c.decision == decision
+def _record_pass(connection: Connection, kind: _Kind, before_ms: int, *, deleted: bool) -> None:
+    """Record a pass by age over the inspections of a kind."""
+    row = retention.c.decision == kind
     known = connection.scalar(select(retention.c.deleted_before_ms).where(row))
     noted = {"last_before_ms": before_ms, "deleted_before_ms": known}
     if deleted:
         noted["deleted_before_ms"] = max(known or 0, before_ms)
     if not connection.execute(update(retention).where(row).values(noted)).rowcount:
-        connection.execute(insert(retention).values(decision=decision, **noted))
+        connection.execute(insert(retention).values(decision=kind, **noted))

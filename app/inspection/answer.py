@@ -8,6 +8,7 @@ from typing import Final, Literal
 from starlette.responses import Response
 
 from app.database import clock
+from app.history.audit_sample import is_drawn
 from app.history.journal_record import HistoryEntry
 from app.http.forms import TEXT_FIELDS
 from app.inspection.decision import to_schema
@@ -72,6 +73,7 @@ def make_inspection(
     explained: TimedResult[Explanation],
     used: Thresholds,
     settings: schemas.SettingsUsed,
+    audit_share: float,
 ) -> schemas.Inspection:
     """Take the decision, and create the JSON of the answer.
 
@@ -107,6 +109,7 @@ def make_inspection(
         ),
         batch_size=result.batch_size,
         engine=request.detector.engine,
+        audit=params.store and is_drawn(identifier, audit_share),
         inline=None,
         **texts,
     )
@@ -122,7 +125,7 @@ def make_entry(
 ) -> HistoryEntry:
     """Create the history's entry of an inspection."""
     scale = used.calibrator.colour_scale
-    same = ("decision", "score", "p_value", *TEXT_FIELDS)
+    same = ("decision", "score", "p_value", "audit", *TEXT_FIELDS)
     row = {name: getattr(inspection, name) for name in same} | {
         "id": inspection.inspection_id,
         "created_ms": clock.id_to_ms(inspection.inspection_id),

@@ -41,7 +41,7 @@ class InspectionPipeline:
     """Runs images through the stages of an inspection.
 
     Decoding and drawing have a pool of `threads` threads each. In one shared pool, drawings of decided images
-    would wait behind the decoding of new ones.
+    would wait behind the decoding of new ones. `audit_share` holds for categories without their own.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class InspectionPipeline:
         store: ModelStore,
         history: History,
         telemetry: Telemetry,
+        audit_share: float,
     ) -> None:
         self._limits = limits
         self._decoding = FairThreadPool(threads, "decode")
@@ -60,6 +61,7 @@ class InspectionPipeline:
         self._store = store
         self._history = history
         self._telemetry = telemetry
+        self._audit_share = audit_share
         self._idempotency = IdempotencyKeys(history)
 
     def close(self) -> None:
@@ -116,7 +118,8 @@ class InspectionPipeline:
         result = await self._batcher.score(detector, decoded.value.prepared, region)
         explained = await self._explain(request, decoded.value, result, used.calibrator.colour_scale)
         settings_used = schemas.SettingsUsed(revision=settings.revision, region=region_used)
-        inspection = make_inspection(request, decoded, result, explained, used, settings_used)
+        share = self._audit_share if settings.audit_share is None else settings.audit_share
+        inspection = make_inspection(request, decoded, result, explained, used, settings_used, share)
         if params.store:
             await self._history.record(make_entry(request, inspection, data, result, used, digest))
         self._telemetry.count_inspection(inspection)

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr
 from app.errors.problems import Problem
 from app.registry.catalogue import as_problems, unknown_model_problem
 from app.registry.file_cache import DamagedFileError, FileCache
-from app.schemas.tuning import Area, FalseRejectRate, StoredSettings
+from app.schemas.tuning import Area, AuditShare, FalseRejectRate, StoredSettings
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.files.atomic_files import replace_file
 from flows.fastflow.files.plain_files import read_file
@@ -68,6 +68,7 @@ class CategorySettings(StoredSettings):
         target_fpr: share of good parts that may be rejected; None for the bundle's rate.
         review_fpr: share of good parts that may be rejected or sent to review; 0 for no review band, None for
             the bundle's rate.
+        audit_share: share of inspections drawn for review; None for the server's.
         region: region of interest of stations without their own.
         stations: region of interest by station.
     """
@@ -76,6 +77,7 @@ class CategorySettings(StoredSettings):
     rates_revision: int = Field(default=0, ge=0)
     target_fpr: FalseRejectRate | None = None
     review_fpr: Annotated[float, Field(ge=0, lt=1)] | None = None
+    audit_share: AuditShare | None = None
     region: StoredRegion | None = None
     stations: dict[Annotated[str, Field(min_length=1, max_length=256)], StoredRegion] = Field(default={})
 

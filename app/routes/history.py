@@ -32,6 +32,8 @@ async def _read_filter(
     verdict: Annotated[
         schemas.Verdict | None, Query(description="Only this verdict of the latest review.")
     ] = None,
+    audit: Annotated[bool | None, Query(description="Only in, or only outside, the audit sample.")] = None,
+    reviewed: Annotated[bool | None, Query(description="Only with, or only without, a review.")] = None,
     made_from: From = None,
     made_before: To = None,
 ) -> queries.InspectionFilter:
@@ -40,7 +42,7 @@ async def _read_filter(
     times = (made_from, made_before)
     from_ms, to_ms = (None if time is None else clock.from_datetime(time) for time in times)
     return queries.InspectionFilter(
-        category, decision, part_id, station, verdict, from_ms, to_ms, caller.categories
+        category, decision, part_id, station, verdict, audit, reviewed, from_ms, to_ms, caller.categories
     )
 
 

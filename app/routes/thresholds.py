@@ -40,12 +40,12 @@ async def change_thresholds(
     _: MayTune,
     if_match: IfMatch = None,
 ) -> schemas.Rates:
-    """Set the false-reject rate and the review rate of a category.
+    """Set the false-reject rate, the review rate and the audit share of a category.
 
     Rates are set, never scores. Thresholds follow from the calibration images of the active version or of the
     line, so they stay certified. They follow again when another version is activated.
     """
-    rates = change.model_dump(include={"target_fpr", "review_fpr"} & change.model_fields_set)
+    rates = change.model_dump(include=change.model_fields_set - {"reason"})
     known = {"reason": change.reason, "to": rates}
     async with audited(request, "model.thresholds", category, known) as detail:
         detector = await store.loaded_models.get(category)
@@ -53,7 +53,7 @@ async def change_thresholds(
 
         def edit(settings: CategorySettings) -> CategorySettings:
             require_match(if_match, _tag(calibrator, settings))
-            detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
+            detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr", *rates})
             detail["revision"] = settings.revision
             after = settings.model_copy(update={**rates, "rates_revision": settings.revision})
             model_settings.require_review_band(calibrator, after)
@@ -77,5 +77,6 @@ def _rates_answer(
         version=detector.manifest.version,
         target_fpr=settings.target_fpr,
         review_fpr=settings.review_fpr,
+        audit_share=settings.audit_share,
         threshold=to_schema(model_settings.apply_settings(calibrator, settings)),
     )

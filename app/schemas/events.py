@@ -23,6 +23,7 @@ class InspectionEvent(BaseModel):
     decision: Decision
     score: float = Field(examples=[4.21])
     p_value: float = Field(examples=[0.0047])
+    audit: bool = Field(description="Whether it belongs to the audit sample.")
     links: Links
 
 

@@ -41,6 +41,7 @@ class InspectionSummary(BaseModel):
     station: str | None = Field(examples=["line-3"])
     key_id: KeyId
     image_sha256: Sha256
+    audit: bool = Field(description="Whether it belongs to the audit sample.")
     has_pictures: bool = Field(description="Whether the image and the map are still stored.")
     review: ReviewState
     links: Links

@@ -142,6 +142,7 @@ class Inspection(BaseModel):
     timing_ms: Timing
     batch_size: int = Field(description="Images inspected together.", examples=[1])
     engine: str = Field(examples=["torch-cpu-float32"])
+    audit: bool = Field(description="Whether it was drawn at random for review: the audit sample.")
     inline: dict[Picture, str] | None = Field(
         None,
         description="With `inline` in the query: the requested images, as base64 of a PNG.",

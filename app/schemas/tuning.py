@@ -12,6 +12,7 @@ from app.schemas.predict import Sha256, ThresholdInfo
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
 
 FalseRejectRate = Annotated[float, Field(gt=0, lt=1)]
+AuditShare = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(ge=0, le=65_535)]]
 Polygon = Annotated[list[Point], Field(min_length=3, max_length=MAX_POINTS, fail_fast=True)]
 
@@ -71,6 +72,11 @@ class RatesChange(Body):
         "null for the version's own rate.",
         examples=[0.02],
     )
+    audit_share: AuditShare | None = Field(
+        None,
+        description="Share of inspections drawn at random for review; null for the server's own.",
+        examples=[0.01],
+    )
     reason: str = Field(
         min_length=1,
         max_length=500,
@@ -88,6 +94,7 @@ class Rates(BaseModel):
         description="The rate set; null for the version's own.", examples=[0.005]
     )
     review_fpr: float | None = Field(description="The rate set; null for the version's own.", examples=[0.02])
+    audit_share: float | None = Field(description="The share set; null for the server's.", examples=[0.01])
     threshold: ThresholdInfo = Field(description="By the calibration for stations without one of their own.")
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, insert, make_url, select, text
+from sqlalchemy import func, insert, inspect, make_url, select, text
 
 from app.database.engine import (
     Database,
@@ -17,6 +17,7 @@ from app.database.engine import (
     redact_url,
 )
 from app.database.tables import REVISION, audit, inspections
+from tests.app.history.rows import add, row
 from tests.support.postgres import Postgres
 from tests.support.rights import without_roots_rights
 
@@ -77,6 +78,24 @@ def test_database_of_a_later_version_is_refused(each_database: Database) -> None
     with pytest.raises(DatabaseError, match="later version of FlowGauge"):
         each_database.upgrade()
     assert each_database.revision == "9999"
+
+
+def test_tables_without_the_audit_sample_are_migrated(each_database: Database) -> None:
+    add(each_database, row())
+    with each_database.write() as connection:
+        connection.execute(text("DROP INDEX ix_inspections_audit"))
+        connection.execute(text("ALTER TABLE inspections DROP COLUMN audit"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    each_database.upgrade()
+    add(each_database, row(audit=True))
+    with each_database.read() as connection:
+        assert connection.scalars(select(inspections.c.audit).order_by(inspections.c.id)).all() == [
+            False,
+            True,
+        ]
+        assert "ix_inspections_audit" in {
+            one["name"] for one in inspect(connection).get_indexes("inspections")
+        }
 
 
 def test_reader_sees_one_snapshot(each_database: Database) -> None:

@@ -42,6 +42,7 @@ def row(at_ms: int | None = None, image: bytes | None = None, **columns: Any) ->
         "map_middle": 1.0,
         "answer": json.dumps({"inspection_id": identifier}),
         "review_revision": 0,
+        "audit": False,
         **columns,
     }
 

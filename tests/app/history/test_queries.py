@@ -43,6 +43,32 @@ def test_each_filter_combination_has_an_index(database: Database) -> None:
     }
 
 
+@pytest.mark.parametrize("others", [{}, {"reviewed": False}, GIVEN])
+def test_audit_sample_has_an_index(database: Database, others: dict[str, Any]) -> None:
+    with record_query_plans(database) as plans, database.read() as connection:
+        queries.find_page(connection, InspectionFilter(audit=True, **others), 50)
+    assert plans == [["SCAN inspections USING INDEX ix_inspections_audit"]]
+
+
+def test_unreviewed_audit_sample_is_found(each_database: Database) -> None:
+    columns: list[dict[str, Any]] = [
+        {"audit": True},
+        {"audit": True, "verdict": "good"},
+        {},
+        {"verdict": "good"},
+    ]
+    ids = add(each_database, *(row(**one) for one in columns))
+
+    def find(**given: Any) -> list[str]:
+        with each_database.read() as connection:
+            return [one.id for one in queries.find_page(connection, InspectionFilter(**given), 50)][::-1]
+
+    assert find(audit=True) == ids[:2]
+    assert find(audit=False) == ids[2:]
+    assert find(audit=True, reviewed=False) == ids[:1]
+    assert find(reviewed=True) == ids[1::2]
+
+
 def test_pages_have_no_gaps_or_repetitions(database: Database) -> None:
     ids = add(database, *(row(category=category) for category in "aabab"))
     pages, after = [], None

@@ -176,6 +176,19 @@ def test_passed_inspections_lose_files_first(kept: Kept) -> None:
     kept.require_whole()
 
 
+def test_audit_sample_is_kept_as_long_as_rejects(kept: Kept) -> None:
+    audited = kept.add(15, b"a" * 900, audit=True)
+    reject = kept.add(15, b"r" * 900, decision="REJECT")
+    kept.add(15)
+    days = {"retention_pass_days": 10, "retention_review_days": 10}
+    kept.apply(**days, retention_reject_days=20)
+    assert kept.rows() == {audited: True, reject: True}
+    kept.apply(**days, retention_reject_days=20, retention_bytes=1200)
+    assert kept.rows() == {audited: True, reject: False}
+    kept.apply(**days, retention_reject_days=12)
+    assert kept.files() == (set(), set())
+
+
 def test_shared_image_stays_until_its_last_inspection_goes(kept: Kept) -> None:
     shared = [kept.add(10 - i, IMAGE) for i in range(3)]
     young = kept.add(0, b"y" * 900)

@@ -63,6 +63,7 @@ def test_an_inspection_is_heard_and_its_links_work(line: Line, tiny_images: Imag
         "decision": answer["decision"],
         "score": answer["score"],
         "p_value": answer["p_value"],
+        "audit": False,
         "links": answer["links"],
     }
     for link in event.data["links"].values():

@@ -13,6 +13,7 @@ from app.schemas.predict import Inspection
 from flows.fastflow.imaging import decoder
 from tests.app.support.bundles import copy_version
 from tests.app.support.models_folders import change_manifest
+from tests.app.support.services import create_service
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -171,3 +172,19 @@ class TestRegionOfInterest:
         assert not answer.regions
         [item] = client.post(f"{PREDICT}:batch", files={"file": large}).json()["items"]
         assert item["inspection"]["score"] == pytest.approx(answer.score, rel=1e-5)
+
+
+def test_audit_sample_is_marked_and_survives_a_restart(store: Path, tiny_images: Images) -> None:
+    image = tiny_images["good"][0]
+    with create_service(store, audit_share=1) as client:
+        answers = [predict(client, image) for _ in range(3)]
+        assert all(answer.audit for answer in answers)
+        assert not predict(client, image, store="false").audit  # nothing to review later
+        set_rates(client, audit_share=0)
+        assert not predict(client, image).audit
+        review = {"verdict": "good", "expected_revision": 0}
+        client.post(f"/v1/inspections/{answers[0].inspection_id}/reviews", json=review)
+    with create_service(store) as client:
+        page = client.get("/v1/inspections", params={"audit": True, "reviewed": False}).json()
+        expected = [(answer.inspection_id, True) for answer in answers[:0:-1]]
+        assert [(one["inspection_id"], one["audit"]) for one in page["inspections"]] == expected
