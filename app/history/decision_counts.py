@@ -1,16 +1,16 @@
-"""Counts of decisions and verdicts in a time span, for rates and shift reports."""
+"""Counts of decisions and verdicts in a time span, and the error rates that follow."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, func, select
 
 from app.database.tables import inspections, retention
 from app.history import browsing
 from app.history.queries import InspectionFilter
-from app.history.rates import DECISIONS
+from app.history.rates import DECISIONS, estimate_audit, estimate_escape, estimate_overkill
 from app.schemas.predict import Decision
-from app.schemas.reports import DecisionCounts
+from app.schemas.reports import DecisionCounts, ErrorEstimates
 
 _COLUMNS = inspections.columns
 
@@ -37,10 +37,18 @@ def skip_deleted(connection: Connection, span: TimeSpan) -> TimeSpan:
 
 
 def count_decisions(
-    connection: Connection, category: str, span: TimeSpan, station: str | None = None
+    connection: Connection,
+    category: str,
+    span: TimeSpan,
+    station: str | None = None,
+    *,
+    audit: bool | None = None,
 ) -> dict[Decision, DecisionCounts]:
-    """Count a category's inspections and verdicts by decision, at one station or at all."""
-    where = span.filter(category, station)
+    """Count a category's inspections and verdicts by decision, at one station or at all.
+
+    With `audit`, only the audit sample counts.
+    """
+    where = replace(span.filter(category, station), audit=audit)
     inspected = browsing.count_decisions(connection, where)
     verdicts = (
         select(_COLUMNS.decision, _COLUMNS.verdict, func.count())
@@ -56,6 +64,19 @@ def count_decisions(
         )
         for d in DECISIONS
     }
+
+
+def estimate_error_rates(
+    connection: Connection, category: str, span: TimeSpan, station: str | None = None
+) -> ErrorEstimates:
+    """Estimate a category's overkill and escape, at one station or at all."""
+    counts = count_decisions(connection, category, span, station)
+    return ErrorEstimates(
+        decisions=counts,
+        overkill=estimate_overkill(counts),
+        escape=estimate_escape(counts),
+        audit=estimate_audit(count_decisions(connection, category, span, station, audit=True)),
+    )
 
 
 def count_versions(

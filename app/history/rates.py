@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from app.schemas.history import Verdict
 from app.schemas.predict import Decision
-from app.schemas.reports import DecisionCounts, Rate
+from app.schemas.reports import AuditRates, DecisionCounts, Rate
 
 # By severity, the worst last.
 DECISIONS: Final[tuple[Decision, ...]] = ("PASS", "REVIEW", "REJECT")
@@ -68,6 +68,22 @@ def estimate_overkill(counts: Mapping[Decision, DecisionCounts]) -> Rate:
 def estimate_escape(counts: Mapping[Decision, DecisionCounts]) -> Rate:
     """Estimate the share of defective parts that pass."""
     return estimate_rate(counts, "defect")
+
+
+def estimate_audit(counts: Mapping[Decision, DecisionCounts]) -> AuditRates | None:
+    """Estimate both rates from the counts of the audit sample; None if it is empty.
+
+    The sample is random, so its decisions have the shares that they have on the line.
+    """
+    unreviewed = sum(count.inspections - count.reviewed for count in counts.values())
+    if not any(count.inspections for count in counts.values()):
+        return None
+    return AuditRates(
+        decisions=dict(counts),
+        overkill=estimate_overkill(counts),
+        escape=estimate_escape(counts),
+        unreviewed=unreviewed,
+    )
 
 
 def estimate_rate(

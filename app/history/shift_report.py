@@ -12,7 +12,6 @@ from app.history import changes, decision_counts, export
 from app.history.decision_counts import TimeSpan
 from app.history.drift import DriftMonitor, DriftState
 from app.history.queries import SUMMARY
-from app.history.rates import estimate_escape, estimate_overkill
 from app.schemas.predict import Decision
 from app.schemas.reports import (
     DriftSummary,
@@ -41,8 +40,8 @@ def shift_report(
     with database.read() as connection:
         span = decision_counts.skip_deleted(connection, requested)
         versions = decision_counts.count_versions(connection, span, categories, station)
-        counts = {
-            category: decision_counts.count_decisions(connection, category, span, station)
+        rates = {
+            category: decision_counts.estimate_error_rates(connection, category, span, station)
             for category in versions
         }
         parts = {category: details(connection, category, span, station) for category in versions}
@@ -55,10 +54,8 @@ def shift_report(
             ShiftCategory(
                 category=category,
                 versions=versions[category],
-                decisions=counts[category],
-                overkill=estimate_overkill(counts[category]),
-                escape=estimate_escape(counts[category]),
                 drift=_drift_now(drift, category, station),
+                **dict(rates[category]),
                 **dict(parts[category]),
             )
             for category in versions

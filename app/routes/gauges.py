@@ -12,9 +12,8 @@ from starlette.datastructures import State
 
 from app.database import clock
 from app.database.engine import Database
-from app.history.decision_counts import TimeSpan, count_decisions, count_versions, skip_deleted
+from app.history.decision_counts import TimeSpan, count_versions, estimate_error_rates, skip_deleted
 from app.history.deletions import KINDS
-from app.history.rates import estimate_escape, estimate_overkill
 from app.registry.free_disk import free_bytes
 
 logger = logging.getLogger("flowgauge.telemetry")
@@ -39,7 +38,7 @@ _DOCUMENTATION: Final = {
     "want of room, and from one that the disk did not take to the next that it takes.",
     "deletion_held": "1 while retention would delete so much that an administrator must confirm it.",
     "error_rate": "Share of good parts rejected (overkill) and of defective ones passed (escape) in the last "
-    f"{_RATES_DAYS} days, as far as reviews tell.",
+    f"{_RATES_DAYS} days, from all reviews or from the audit sample alone.",
     "drift_alarm": "1 while the latest inspections differ from the calibration images.",
     "drift_distance": "Kolmogorov-Smirnov distance of the latest inspections to the calibration images.",
     "event_readers": "Who listens to the events at present.",
@@ -115,7 +114,7 @@ class Gauges(Collector):
             # Also after a failure: the database may have been slow to fail.
             self._rates, self._rates_read = {}, now
             self._rates = _rates(self._parts.database)
-        yield _gauge("error_rate", self._rates, "category", "kind")
+        yield _gauge("error_rate", self._rates, "category", "kind", "source")
 
     def _drift(self) -> Iterator[Metric]:
         states = [
@@ -166,11 +165,13 @@ def _rates(database: Database) -> dict[tuple[str, ...], float]:
     with database.read() as connection:
         span = skip_deleted(connection, TimeSpan(now - _RATES_DAYS * 24 * 60 * 60 * 1000, now))
         found = {
-            one: count_decisions(connection, one, span) for one in count_versions(connection, span, None)
+            one: estimate_error_rates(connection, one, span) for one in count_versions(connection, span, None)
         }
     rates = {
-        (category, kind): rate(counted).value
-        for category, counted in found.items()
-        for kind, rate in (("overkill", estimate_overkill), ("escape", estimate_escape))
+        (category, kind, source): rate.value
+        for category, every in found.items()
+        for source, one in (("reviews", every), ("audit", every.audit))
+        if one is not None
+        for kind, rate in (("overkill", one.overkill), ("escape", one.escape))
     }
     return {labels: value for labels, value in rates.items() if value is not None}

@@ -12,7 +12,7 @@ from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftDep, HistoryDep, SettingsDep
 from app.errors.problems import Problem
-from app.history import decision_counts, rates, training_set
+from app.history import decision_counts, training_set
 from app.history.shift_report import shift_report
 from app.http.responses import LimitedStreamingResponse
 from app.registry import catalogue
@@ -37,19 +37,18 @@ def get_rates(
 
     Shares are estimated within each decision and weighted by its inspections, because rejected parts are
     reviewed more often than passed ones. Without reviews of a decision the rates are unknown: review random
-    parts of every decision. By default all stored inspections count.
+    parts of every decision. `audit` has the rates of the audit sample alone, which no selection biases. By
+    default all stored inspections count.
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)
         span = decision_counts.skip_deleted(connection, requested)
-        counts = decision_counts.count_decisions(connection, category, span)
+        estimates = decision_counts.estimate_error_rates(connection, category, span)
     return ErrorRates(
         category=category,
         from_=clock.iso(span.from_ms),
         to=clock.iso(span.to_ms),
-        decisions=counts,
-        overkill=rates.estimate_overkill(counts),
-        escape=rates.estimate_escape(counts),
+        **dict(estimates),
     )
 
 

@@ -33,7 +33,7 @@ class Rate(BaseModel):
     )
 
 
-class _WithErrorRates(BaseModel):
+class _Estimates(BaseModel):
     decisions: dict[Decision, DecisionCounts] = Field(
         description="Inspections and their reviews, by decision."
     )
@@ -41,7 +41,24 @@ class _WithErrorRates(BaseModel):
     escape: Rate = Field(description="Share of defective parts that pass.")
 
 
-class ErrorRates(_WithErrorRates):
+class AuditRates(_Estimates):
+    """Overkill and escape, estimated from the audit sample alone."""
+
+    unreviewed: int = Field(
+        description="Inspections of the sample without a review. Skipping some on purpose biases the rates.",
+        examples=[3],
+    )
+
+
+class ErrorEstimates(_Estimates):
+    """Overkill and escape, estimated from all reviews and from the audit sample."""
+
+    audit: AuditRates | None = Field(
+        description="The same from the audit sample alone; null if nothing was drawn."
+    )
+
+
+class ErrorRates(ErrorEstimates):
     """Overkill and escape of a category, estimated from reviews."""
 
     category: str = Field(examples=["bottle"])
@@ -106,7 +123,7 @@ class ShiftDetails(BaseModel):
     rejects: list[InspectionSummary] = Field(description="The six rejects least like good parts.")
 
 
-class ShiftCategory(ShiftDetails, _WithErrorRates):
+class ShiftCategory(ShiftDetails, ErrorEstimates):
     """A category in a shift."""
 
     category: str = Field(examples=["bottle"])

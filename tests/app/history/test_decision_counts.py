@@ -1,6 +1,12 @@
+import uuid
+
+import numpy as np
+import pytest
+
 from app.auth.permissions import ANONYMOUS
 from app.database.engine import Database
 from app.history import decision_counts, reviews
+from app.history.audit_sample import is_drawn
 from app.history.decision_counts import TimeSpan
 from app.schemas.history import Verdict
 from tests.app.history.rows import add, decided, row
@@ -40,6 +46,30 @@ def test_other_categories_and_stations_are_not_counted(database: Database) -> No
         assert decision_counts.count_decisions(connection, "tiny", DAY) == decided(PASS=(2, 2, 0))
         assert decision_counts.count_decisions(connection, "tiny", DAY, "a") == decided(PASS=(1, 1, 0))
         assert decision_counts.count_decisions(connection, "tiny", DAY, "c") == decided()
+
+
+def test_audit_sample_is_unbiased_if_other_reviews_are_not(database: Database) -> None:
+    """Customers send defective parts back, and operators review rejects: both are reviewed for a reason."""
+    rng = np.random.default_rng(5)
+    rejects = {"good": 0.05, "defect": 0.7}
+    rows = []
+    for _ in range(6000):
+        verdict = "good" if rng.random() < 0.9 else "defect"
+        decision = "REJECT" if rng.random() < rejects[verdict] else "PASS"
+        identifier = str(uuid.UUID(int=(NOON << 80) | int.from_bytes(rng.bytes(9))))
+        audit = is_drawn(identifier, 0.25)
+        reviewed = audit or ((decision, verdict) != ("PASS", "good") and rng.random() < 0.9)
+        rows.append(row(NOON, decision=decision, audit=audit, verdict=verdict if reviewed else None))
+        rows[-1]["id"] = identifier
+    add(database, *rows)
+    with database.read() as connection:
+        found = decision_counts.estimate_error_rates(connection, "tiny", DAY)
+    assert found.audit is not None
+    assert found.audit.unreviewed == 0
+    assert found.audit.overkill.value == pytest.approx(rejects["good"], abs=0.015)
+    assert found.audit.escape.value == pytest.approx(1 - rejects["defect"], abs=0.08)
+    assert found.escape.value is not None
+    assert found.escape.value > 0.5
 
 
 def test_inspections_by_category_and_version(each_database: Database) -> None:

@@ -65,6 +65,21 @@ def test_rates_of_reviewed_inspections(client: TestClient) -> None:
     assert 0 < answer["overkill"]["low"] < 1 / 501 < answer["overkill"]["high"] < 0.02
     assert answer["escape"]["value"] == 0
     assert answer["escape"]["high"] > 0.5  # 100 of 500 without a defect do not tell much of 9 defects
+    assert answer["audit"] is None
+
+
+def test_rates_of_the_audit_sample_alone(client: TestClient) -> None:
+    kept(client, row(verdict="defect"), *(row(audit=True, verdict="good") for _ in range(9)))
+    kept(client, row(decision="REJECT", audit=True, verdict="good"), row(audit=True))
+    for answer in (client.get(RATES).json(), client.get(SHIFT).json()["categories"][0]):
+        audit = answer["audit"]
+        assert (audit["decisions"]["PASS"]["inspections"], audit["unreviewed"]) == (10, 1)
+        assert audit["overkill"]["value"] == pytest.approx(1 / 11)  # of 10 that passed, 9 are reviewed
+        assert audit["escape"]["reason"] == "no part was reviewed as defect"
+        assert answer["escape"]["value"] == 1
+    metrics = client.get("/metrics").text
+    assert 'flowgauge_error_rate{category="tiny",kind="escape",source="reviews"} 1.0' in metrics
+    assert 'flowgauge_error_rate{category="tiny",kind="overkill",source="audit"} 0.09' in metrics
 
 
 def test_rates_begin_after_what_retention_has_deleted(client: TestClient) -> None:
