@@ -8,7 +8,7 @@ that another review calls a defect is left out. <part> is a digest of the `part_
 `part_id` has no prefix and counts as a part of its own.
 
 Reviewed images are a selection. A model can learn from them, but thresholds calibrated on them promise
-nothing for the line: see docs/explanation/calibration.md.
+nothing for the line, unless they are of the audit sample: see docs/explanation/calibration.md.
 """
 
 import hashlib
@@ -56,6 +56,7 @@ def good_images(
     station: str | None = None,
     without: Sequence[str] = (),
     since_ms: int = 0,
+    audit: bool = False,
 ) -> Iterator[GoodImage]:
     """Yield the good images of a category, oldest first.
 
@@ -65,10 +66,13 @@ def good_images(
         station: only images of this station; None for all except `without`.
         without: excluded stations.
         since_ms: earliest time, in milliseconds since 1970, UTC.
+        audit: only images of the audit sample.
 
     Pages are read one by one, so concurrent reviews may or may not be included.
     """
     conditions = [_COLUMNS.category == category, _COLUMNS.verdict == "good", _COLUMNS.has_pictures]
+    if audit:
+        conditions.append(_COLUMNS.audit)
     if station is not None:
         conditions.append(_COLUMNS.station == station)
     elif without:

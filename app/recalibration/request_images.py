@@ -57,11 +57,19 @@ def uploaded_images(upload: forms.Upload) -> list[CalibrationImage]:
 
 
 def find_reviewed_images(
-    database: Database, category: str, station: str | None, without: Sequence[str], since_ms: int
+    database: Database,
+    category: str,
+    station: str | None,
+    without: Sequence[str],
+    since_ms: int,
+    *,
+    audit: bool = False,
 ) -> ReviewedImages:
     """Return the images whose latest review is good; for the arguments see `good_images`."""
     found = list(
-        training_set.good_images(database, category, station=station, without=without, since_ms=since_ms)
+        training_set.good_images(
+            database, category, station=station, without=without, since_ms=since_ms, audit=audit
+        )
     )
     of_parts: defaultdict[str, set[str]] = defaultdict(set)
     parts = {image.part_id for image in found if image.part_id is not None}

@@ -1,9 +1,9 @@
 """Reports: error rates, drift, shifts, and the training set of reviewed images."""
 
 from itertools import chain
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from sqlalchemy import Connection, select
 from starlette.responses import Response
 
@@ -108,7 +108,11 @@ def get_shift(
     },
 )
 def get_training_set(
-    category: Category, caller: MayReview, settings: SettingsDep, history: HistoryDep
+    category: Category,
+    caller: MayReview,
+    settings: SettingsDep,
+    history: HistoryDep,
+    audit: Annotated[bool, Query(description="Only images of the audit sample, to calibrate with.")] = False,
 ) -> Response:
     """Return the images reviewed as good, as a ZIP in a layout that training reads.
 
@@ -117,7 +121,7 @@ def get_training_set(
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)
-    chosen = training_set.good_images(history.database, category)
+    chosen = training_set.good_images(history.database, category, audit=audit)
     first = next(chosen, None)
     if first is None:
         raise Problem("conflict", f"No stored image of {category!r} is reviewed as good yet.")

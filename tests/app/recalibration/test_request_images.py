@@ -22,6 +22,14 @@ class TestReviewed:
         assert names(None, "line-3", "line-4") == [ids[0], ids[2]]
         assert names("line-3", "line-3") == [ids[1]]
 
+    def test_audit_sample_excludes_other_reviews(self, history: History) -> None:
+        made = [
+            row(audit=audit, verdict=verdict) for audit in (True, False) for verdict in ("good", "defect")
+        ]
+        add(history.database, *made)
+        [image] = find_reviewed_images(history.database, "tiny", None, (), 0, audit=True).images
+        assert image.inspection_id == made[0]["id"]
+
 
 def test_part_with_a_fitted_image_is_excluded() -> None:
     fitted, known, fresh = "f" * 64, "1" * 64, "2" * 64

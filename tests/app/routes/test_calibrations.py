@@ -152,6 +152,20 @@ class TestReviewed:
         response = client.post(URL, params={**later, "from": "20260101"}, headers={"If-Match": "*"})
         assert "must be a time as" in refusal_detail(response, 400, "invalid-request")
 
+    def test_open_inspections_of_the_audit_sample_are_named(self, client: TestClient) -> None:
+        first, *others = good_images(4)
+        self.inspect(client, first)
+        change = {"audit_share": 1, "reason": "x"}
+        client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
+        for data in others[:2]:
+            self.inspect(client, data)
+        body = post_calibration(client, [], audit="true").json()
+        assert (body["pictures"], body["warnings"]) == (2, [])
+        answer = client.post(PREDICT, files={"file": ("a.png", others[2])}).json()
+        assert client.get(answer["links"]["inspection"]).status_code == 200
+        [warning] = post_calibration(client, [], audit="true").json()["warnings"]
+        assert "without a review: 1." in warning
+
     def test_a_part_that_is_known_by_one_of_its_pictures_is_left_out(
         self, client: TestClient, tiny_data: Path
     ) -> None:
