@@ -129,7 +129,11 @@ def _recalibrate(
 
 def _print(result: Mapping[str, Any], scores: Mapping[str, float]) -> None:
     from flows.fastflow.calibration.conformal import describe_promise
-    from flows.fastflow.calibration.highest_scores import describe_highest_scoring, highest_scoring
+    from flows.fastflow.calibration.highest_scores import (
+        describe_highest_scoring,
+        describe_recommended_rate,
+        highest_scoring,
+    )
 
     scope = "all stations" if result["station"] is None else f"station {result['station']}"
     one_per_part = ", one of each part" if result["of_parts"] else ""
@@ -149,7 +153,9 @@ def _print(result: Mapping[str, Any], scores: Mapping[str, float]) -> None:
     typer.echo(f"REJECT above {after['reject']:.4g}{change}: {promise} ({asked})")
     if after["review"] is not None and after["review"] < after["reject"]:
         typer.echo(f"REVIEW above {after['review']:.4g}")
-    values = list(scores.values())
+    names, values = list(scores), list(scores.values())
     for warning in result["warnings"]:
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
-    typer.echo(describe_highest_scoring(highest_scoring(list(scores), values), values, after["target_fpr"]))
+    typer.echo(describe_highest_scoring([names[i] for i in highest_scoring(values)], values))
+    if text := describe_recommended_rate(values, after["target_fpr"]):
+        typer.echo(text)

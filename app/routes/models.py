@@ -101,9 +101,10 @@ def get_report_file(
         description="A file of the version's `report`.", max_length=255, examples=["config.yaml"]
     ),
 ) -> Response:
-    """Return a file of a version's report: run settings, metrics or data check.
+    """Return a file of a version's report: run settings, metrics, data check or images.
 
-    The file is verified against the manifest. Browsers get it as text or as a page without scripts.
+    The file is verified against the manifest. Browsers get it as text, as an image or as a page without
+    scripts.
     """
     folder = find_version_folder(settings.models, category, version)
     try:
@@ -116,9 +117,9 @@ def get_report_file(
             "rejected-bundle",
             f"{name[:64]!r} of version {version!r} was changed, or is larger than {MAX_REPORT_BYTES} bytes.",
         ) from error
-    kind = "text/html" if name.endswith(".html") else "text/plain"
+    kind = {".html": "text/html", ".webp": "image/webp"}.get(Path(name).suffix, "text/plain")
     headers = {"Content-Security-Policy": _POLICY}
-    return Response(data, headers=headers, media_type=f"{kind}; charset=utf-8")
+    return Response(data, headers=headers, media_type=kind)
 
 
 def describe_category(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:

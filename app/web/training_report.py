@@ -1,10 +1,11 @@
 """The training report of a version, read from the files of its bundle."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Final, NamedTuple
 
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from app.registry.report_files import MAX_REPORT_BYTES, REPORT, report_files
 from app.web.chart import Axis
@@ -32,6 +33,9 @@ class _Check(BaseModel):
 _Scales = Annotated[list[FiniteFloat], Field(min_length=1)]
 
 
+_Names: Final = TypeAdapter(list[str])
+
+
 class _Epoch(BaseModel):
     epoch: int
     fit_nll: _Scales
@@ -50,12 +54,17 @@ class Loss(NamedTuple):
 
 
 class TrainingReport(NamedTuple):
-    """Parts of a version's training report; None for those that are absent or unreadable."""
+    """Parts of a version's training report; None or empty for those that are absent or unreadable.
+
+    Attributes:
+        highest: names of the calibration images with the highest scores, and the file of each.
+    """
 
     loss: Loss | None = None
     findings: list[CheckFinding] | None = None
     settings: str | None = None
     page: str | None = None
+    highest: Sequence[tuple[str, str]] = ()
 
 
 def training_report(folder: Path) -> TrainingReport:
@@ -70,7 +79,17 @@ def training_report(folder: Path) -> TrainingReport:
         _findings(_text(folder, manifest, "data_check.json")),
         _text(folder, manifest, "config.yaml")[:_MAX_SETTINGS] or None,
         "report.html" if "report.html" in pages else next(iter(pages), None),
+        _highest(_text(folder, manifest, "highest.json"), report_files(manifest)),
     )
+
+
+def _highest(text: str, files: Sequence[str]) -> list[tuple[str, str]]:
+    try:
+        names = _Names.validate_json(text)
+    except ValidationError:
+        return []
+    named = [(name, f"highest_{i}.webp") for i, name in enumerate(names)]
+    return [(name, file) for name, file in named if file in files]
 
 
 def _text(folder: Path, manifest: Manifest, name: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -31,7 +32,7 @@ from training.data.sample import DatasetError
 from training.data.split import split
 from training.fit.checkpoint import CHECKPOINT
 from training.fit.errors import FitError
-from training.fit.publish import HIGHEST
+from training.fit.publish import HIGHEST, HIGHEST_IMAGE
 from training.fit.run_folder import FINISHED
 from training.fit.training_loop import resolve_precision
 from training.run import TrainedBundle, train
@@ -185,6 +186,9 @@ class TestPublished:
         found = detector.predict([read_image(place.data / "tiny/train/good" / name) for name in names])
         scores = detector.manifest.calibration.scores
         assert [one.score for one in found] == pytest.approx(scores[:-6:-1], rel=1e-5)
+        drawn = cv2.imread(str(outcome.bundle / HIGHEST_IMAGE.format(4)))
+        assert drawn is not None
+        assert drawn.shape == (280, 560, 3)  # of squares, beside their heatmaps
         [said] = [line for line in recorder.lines if line.startswith("highest of ")]
         assert f": {names[0]} {scores[-1]:.4g}, {names[1]} {scores[-2]:.4g}, " in said
 

@@ -147,8 +147,7 @@ def _print_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> N
     else:
         progress.say(
             f"threshold {threshold.reject:.4f}: NOT certified. {threshold.n_calibration} held-out images "
-            f"cannot promise {threshold.target_fpr:.2%}. It rejects {promise}. "
-            "Use more good images or a larger --target-fpr."
+            f"cannot promise {threshold.target_fpr:.2%}. It rejects {promise}."
         )
     if text := describe_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
         progress.say(text)

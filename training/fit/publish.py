@@ -18,17 +18,21 @@ from flows.fastflow.calibration.highest_scores import highest_scoring
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import remove_abandoned
 from flows.fastflow.imaging.decoder import decode_image
+from flows.fastflow.imaging.heatmap import ColourScale, render_overlay
 from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
-from training.data.pinned_images import read_bytes
+from training.data.pinned_images import read, read_bytes
+from training.data.thumbnails import encode_webp, shrink
 from training.fit.calibrate import EngineCalibration
 from training.fit.epoch_metrics import METRICS, final_metrics
 from training.fit.preparation import Run
 from training.fit.run_folder import CONFIG, DATA_CHECK, finish
 from training.versions import library_versions
 
-HIGHEST = "report/highest.json"  # names of the calibration images with the highest scores, in float32
+# Of the calibration images with the highest scores, in float32: their names, and a picture of each.
+HIGHEST = "report/highest.json"
+HIGHEST_IMAGE = "report/highest_{}.webp"
 
 Scorers = Mapping[Precision, Scorer]
 Calibrations = Mapping[Precision, EngineCalibration]
@@ -65,7 +69,7 @@ def _write_bundle(run: Run, scorers: Scorers, calibrations: Calibrations) -> Pat
     tensors = {key: value.cpu().contiguous() for key, value in head.state_dict().items()}
     golden = _golden_files(run, calibrations["float32"].scores)
     manifest = _manifest(run, scorers, calibrations, tensors, golden)
-    files = golden | _report_files(run, calibrations["float32"].scores)
+    files = golden | _report_files(run) | _highest_files(run, scorers["float32"], calibrations["float32"])
     return publish(run.models, manifest, tensors, files)
 
 
@@ -132,13 +136,25 @@ def _golden(file: str, data: bytes, scorers: Scorers, sample_bits: int) -> Golde
     return Golden(file=file, score=scores.pop("float32"), reduced=scores)
 
 
-def _report_files(run: Run, scores: list[float]) -> dict[str, bytes]:
+def _report_files(run: Run) -> dict[str, bytes]:
     images = run.images
     files = {"report/metrics.jsonl": (run.folder / METRICS).read_bytes()}
     for name, rows in ((FIT_IMAGES, images.split.seen), (CALIBRATION_IMAGES, images.not_fitted)):
         files[name] = format_digests([images.hashes[i] for i in rows])
     files["report/config.yaml"] = (run.folder / CONFIG).read_bytes()
     files[f"report/{DATA_CHECK}"] = (run.folder / DATA_CHECK).read_bytes()
-    names = highest_scoring([image.path.name for image in images.pinned_held_out], scores)
-    files[HIGHEST] = json.dumps(names).encode()
+    return files
+
+
+def _highest_files(run: Run, scorer: Scorer, made: EngineCalibration) -> dict[str, bytes]:
+    """Draw the calibration images with the highest scores, each beside its heatmap."""
+    chosen = [run.images.pinned_held_out[i] for i in highest_scoring(made.scores)]
+    files = {HIGHEST: json.dumps([image.path.name for image in chosen]).encode()}
+    scale = ColourScale(low=made.calibration.map_typical, middle=made.calibration.map_threshold)
+    for i, image in enumerate(chosen):
+        pixels = read(image, run.config.sample_bits)
+        [scored] = scorer.score([pixels])
+        small = shrink(pixels)
+        pair = np.hstack([small, render_overlay(small, scored.score_map, scale)])
+        files[HIGHEST_IMAGE.format(i)] = encode_webp(pair)
     return files

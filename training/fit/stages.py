@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from flows.fastflow.backbones.features import FeatureExtractor
-from flows.fastflow.calibration.highest_scores import describe_highest_scoring, highest_scoring
+from flows.fastflow.calibration.highest_scores import (
+    describe_highest_scoring,
+    describe_recommended_rate,
+    highest_scoring,
+)
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
@@ -100,8 +104,10 @@ def calibrate_engines(run: Run, scorers: Mapping[Precision, Scorer]) -> dict[Pre
             for name, scorer in scorers.items()
         }
     scores = calibrations["float32"].scores
-    names = highest_scoring([image.path.name for image in held_out], scores)
-    run.progress.say(describe_highest_scoring(names, scores, target_fpr))
+    names = [held_out[i].path.name for i in highest_scoring(scores)]
+    run.progress.say(describe_highest_scoring(names, scores))
+    if text := describe_recommended_rate(scores, target_fpr):
+        run.progress.say(text)
     return calibrations
 
 

@@ -47,12 +47,14 @@ def test_what_the_trainer_leaves_is_listed_and_given(client: TestClient, folder:
         "data_check.json",
         "fit_pictures.txt",
         "highest.json",
+        *(f"highest_{i}.webp" for i in range(5)),
         "metrics.jsonl",
     ]
     for name in details["report"]:
         response = get(client, folder, name)
         assert (response.status_code, response.content) == (200, (folder / "report" / name).read_bytes())
-        assert response.headers["content-type"] == "text/plain; charset=utf-8"
+        kind = "image/webp" if name.endswith(".webp") else "text/plain; charset=utf-8"
+        assert response.headers["content-type"] == kind
 
 
 def test_a_page_of_a_bundle_is_shut_off(client: TestClient, folder: Path) -> None:

@@ -37,6 +37,13 @@ def test_what_the_trainer_leaves(folder: Path) -> None:
     assert report.settings is not None
     assert "target_fpr" in report.settings
     assert report.page is None
+    names = json.loads((folder / "report/highest.json").read_text())
+    assert report.highest == [(name, f"highest_{i}.webp") for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '"name"'])
+def test_unreadable_names_show_no_images(folder: Path, text: str) -> None:
+    assert write(folder, "highest.json", text).highest == []
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.heatmap import render_overlay
+from training.data.thumbnails import encode_webp, shrink
 from training.evaluation.ground_truth import read_ground_truth
 from training.evaluation.scoring import Evaluation, ScoredSample
 
 MAX_MISTAKES = 6
-_SIDE = 280  # pixels of the longer side
-_QUALITY = 80
 _OUTLINE = (0, 230, 255)  # cyan, which the heatmap does not use
 
 
@@ -61,20 +60,19 @@ def _select(detector: Detector, rows: list[ScoredSample], wrong: str) -> list[Mi
 def _mistake(detector: Detector, row: ScoredSample, wrong: bool) -> Mistake:
     image = read_image(row.path, sample_bits=detector.manifest.sample_bits)
     [prediction] = detector.predict([image])
-    scale = _SIDE / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    shown = np.asarray(small, dtype=np.uint8)
-    mask = read_ground_truth(row.sample, (image.shape[0], image.shape[1]), (size[1], size[0]))
+    shown = shrink(image)
+    height, width = shown.shape[:2]
+    mask = read_ground_truth(row.sample, (image.shape[0], image.shape[1]), (height, width))
+    overlay = render_overlay(shown, prediction.score_map, detector.calibrator.colour_scale)
     return Mistake(
         name=f"{row.path.parent.name}/{row.path.name}",
         row=row,
         wrong=wrong,
         outlined=bool(mask.any()),
-        image=_data_uri(_outlined(shown, mask)),
-        overlay=_data_uri(render_overlay(shown, prediction.score_map, detector.calibrator.colour_scale)),
-        width=size[0],
-        height=size[1],
+        image=data_uri(encode_webp(_outlined(shown, mask))),
+        overlay=data_uri(encode_webp(overlay)),
+        width=width,
+        height=height,
     )
 
 
@@ -85,10 +83,6 @@ def _outlined(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uin
     return np.asarray(cv2.drawContours(rgb.copy(), contours, -1, _OUTLINE, 1), dtype=np.uint8)
 
 
-def _data_uri(rgb: NDArray[np.uint8]) -> str:
-    done, data = cv2.imencode(
-        ".webp", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, _QUALITY]
-    )
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode an image of shape {rgb.shape} as WebP")
-    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+def data_uri(webp: bytes) -> str:
+    """Embed a WebP file."""
+    return "data:image/webp;base64," + base64.b64encode(webp).decode("ascii")

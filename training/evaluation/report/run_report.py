@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.fastflow.bundle.bundle import read_verified
 from flows.fastflow.calibration.conformal import describe_promise
-from flows.fastflow.calibration.highest_scores import describe_highest_scoring
+from flows.fastflow.calibration.highest_scores import describe_highest_scoring, describe_recommended_rate
 from flows.fastflow.calibration.review_band import describe_empty_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import replace_file
@@ -16,7 +16,7 @@ from training.data.licence import forbids_commercial_use
 from training.evaluation.near_copies import describe_near_copies
 from training.evaluation.report import charts
 from training.evaluation.report.chart import XYChart
-from training.evaluation.report.mistakes import worst_mistakes
+from training.evaluation.report.mistakes import data_uri, worst_mistakes
 from training.evaluation.report.pages import render
 from training.evaluation.scoring import Evaluation
 from training.evaluation.summary import (
@@ -27,7 +27,7 @@ from training.evaluation.summary import (
     exceeds_chance,
 )
 from training.fit.epoch_metrics import row_of_final_weights
-from training.fit.publish import HIGHEST
+from training.fit.publish import HIGHEST, HIGHEST_IMAGE
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
@@ -72,6 +72,7 @@ def write_report(
         mask_folders=describe_mask_folders(summary),
         independent=evaluation.independent,
         highest=_highest(bundle, manifest),
+        recommended=describe_recommended_rate(detector.calibrator.scores.tolist(), threshold.target_fpr),
         charts=_draw_charts(detector, evaluation, epochs),
         false_rejects=false_rejects,
         escapes=escapes,
@@ -110,20 +111,31 @@ def _chosen(epochs: Sequence[Mapping[str, Any]]) -> int | None:
     return int(row_of_final_weights(epochs)["epoch"])
 
 
-def _highest(bundle: Path, manifest: Manifest) -> str | None:
-    """Describe the good images that set the float32 threshold; None if the bundle does not name them."""
+def _highest(bundle: Path, manifest: Manifest) -> Mapping[str, Any] | None:
+    """Collect the good images that set the float32 threshold; None if the bundle does not name them."""
     text = _text(bundle, manifest, HIGHEST)
     if not text:
         return None
-    rate = manifest.thresholds["float32"].target_fpr
-    return describe_highest_scoring(json.loads(text), manifest.calibration.scores, rate)
+    names, scores = json.loads(text), manifest.calibration.scores
+    files = [HIGHEST_IMAGE.format(i) for i in range(len(names))]
+    return {
+        "text": describe_highest_scoring(names, scores),
+        "images": [
+            {"name": name, "score": score, "uri": data_uri(_bytes(bundle, manifest, file))}
+            for name, score, file in zip(names, reversed(scores), files, strict=False)
+            if file in manifest.files
+        ],
+    }
+
+
+def _bytes(bundle: Path, manifest: Manifest, name: str) -> bytes:
+    """Read a file of the bundle; empty if it has no such file."""
+    return read_verified(bundle, manifest, name, _MAX_BYTES) if name in manifest.files else b""
 
 
 def _text(bundle: Path, manifest: Manifest, name: str) -> str:
-    """Read a file of the bundle; empty if it has no such file."""
-    if name not in manifest.files:
-        return ""
-    return read_verified(bundle, manifest, name, _MAX_BYTES).decode("utf-8", errors="replace")
+    """Read a text file of the bundle; empty if it has no such file."""
+    return _bytes(bundle, manifest, name).decode("utf-8", errors="replace")
 
 
 def _findings(text: str) -> list[dict[str, str]] | None:
