@@ -55,7 +55,9 @@ async def change_thresholds(
             require_match(if_match, _tag(calibrator, settings))
             detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr", *rates})
             detail["revision"] = settings.revision
-            after = settings.model_copy(update={**rates, "rates_revision": settings.revision})
+            after = settings.model_copy(update=rates)
+            if rates.keys() != {"audit_share"}:  # which no threshold follows from
+                after = after.model_copy(update={"rates_revision": settings.revision})
             model_settings.require_review_band(calibrator, after)
             return after
 

@@ -326,3 +326,30 @@ def test_pages_are_accessible_and_long_names_fit(
             wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, path
             assert page.locator("html").get_attribute("lang") == language
+
+
+def test_audit_sample_is_reviewed_without_its_decisions(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    with opened(browser, served.url) as page:
+        page.goto(PAGE)
+        page.get_by_label("Share").select_option("100%")
+        page.locator("#audit-reason").fill("pilot")
+        page.get_by_role("button", name="Save share").click()
+        expect(page.locator("#audit-said")).to_have_text("Saved.")
+        _, newer = (inspect(served.client, data, station="audit") for data in tiny_images["defect"][:2])
+        page.goto("/?station=audit")
+        page.get_by_role("link", name="Audit sample: 2").click()
+        heading = page.get_by_role("heading", level=1)
+        expect(heading).to_contain_text("Audit sample")
+        assert serious(page) == []
+        page.keyboard.press("d")
+        expect(heading).to_contain_text("Reject")
+        expect(page.locator("#next")).to_be_focused()
+        said = served.client.get(f"/v1/inspections/{newer['inspection_id']}").json()
+        assert (said["audit"], said["review"]["verdict"]) == (True, "defect")
+        page.keyboard.press("n")
+        expect(heading).to_contain_text("Audit sample")
+        page.goto(PAGE)
+        expect(page.locator('#audit [data-rate="audit"]')).to_have_text("0 good, 1 defective, 1 to review")
+        assert serious(page) == []

@@ -4,7 +4,17 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from app.routes.pages import inspection, login, manual_inspection, models, report, scores, static, wall
+from app.routes.pages import (
+    audit_queue,
+    inspection,
+    login,
+    manual_inspection,
+    models,
+    report,
+    scores,
+    static,
+    wall,
+)
 
 PAGES: Final[tuple[APIRouter, ...]] = (
     login.router,
@@ -13,6 +23,7 @@ PAGES: Final[tuple[APIRouter, ...]] = (
     wall.router,
     scores.router,
     inspection.router,
+    audit_queue.router,
     models.router,
     report.router,
 )

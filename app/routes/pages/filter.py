@@ -1,6 +1,6 @@
 """Filter of a page by category, station and decision, carried along by links between pages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -19,10 +19,16 @@ _TEXT: Final[Any] = Query(max_length=MAX_TEXT, pattern=TEXT_PATTERN)
 class PageSelection(InspectionFilter):
     """Filter of the inspections on a page, limited to the categories of the caller."""
 
+    def audit_queue(self) -> "PageSelection":
+        """Return the inspections of the audit sample to review; their decisions stay hidden."""
+        return replace(self, decision=None, audit=True, reviewed=False)
+
     @property
     def query_string(self) -> str:
         """Query string that carries the filter to another page; empty without a filter."""
         chosen = {"category": self.category, "station": self.station, "decision": self.decision}
+        if self.audit:
+            chosen["audit"] = "true"
         given = {name: value for name, value in chosen.items() if value is not None}
         return f"?{urlencode(given)}" if given else ""
 

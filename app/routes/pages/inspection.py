@@ -38,21 +38,33 @@ _VIEWS: Final[dict[Name, tuple[View, int]]] = {
 
 @router.get("/inspections/{inspection_id}", response_class=Response)
 async def show_inspection(
-    row: KnownInspection, _: MaySeeResult, page: PagePart, chosen: PageFilter, history: HistoryDep
+    row: KnownInspection,
+    _: MaySeeResult,
+    page: PagePart,
+    chosen: PageFilter,
+    history: HistoryDep,
+    audit: bool = False,
 ) -> Response:
-    """Show an inspection."""
+    """Show an inspection; in the queue of the audit sample, without its decision until it is reviewed."""
+    if audit:
+        chosen = chosen.audit_queue()
     answer = json.loads(row.answer)
     threshold = answer["threshold"]
     before: list[ScorePoint] = []
     adjacent = AdjacentInspections(None, None)
     shown_reviews: list[Review] = []
+    unreviewed = 0
     if page.may(Permission.HISTORY):
         before, adjacent, shown_reviews = await run_in_threadpool(_load_context, history, row, chosen)
+    if audit and page.may(Permission.REVIEW):
+        unreviewed = await run_in_threadpool(_count, history, chosen)
     return page.render(
         "inspection.html",
         row=row,
         answer=answer,
-        query=chosen.query_string,
+        chosen=chosen,
+        blind=audit and row.verdict is None and page.may(Permission.REVIEW),
+        unreviewed=unreviewed,
         adjacent=adjacent,
         reviews=shown_reviews,
         scale=Scale.of(row.score, threshold["reject"], threshold["review"], before),
@@ -69,6 +81,11 @@ def _load_context(
         adjacent = browsing.find_adjacent(connection, chosen, row.id)
     same_version = [score for score in before if score.version == row.version and score.id != row.id]
     return same_version, adjacent, reviews.list_reviews(history.database, row.id)
+
+
+def _count(history: History, chosen: PageSelection) -> int:
+    with history.database.read() as connection:
+        return sum(browsing.count_decisions(connection, chosen).values())
 
 
 @_images.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)

@@ -33,16 +33,18 @@ router = APIRouter(route_class=PageRoute)
 
 # Choices of the review rate, besides none and the version's own rate.
 REVIEW_RATES: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
+AUDIT_SHARES: Final = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0)  # besides the server's
 
 
 @dataclass(frozen=True)
 class ServingModel:
-    """Calibrations, rates and regions of the serving version; `trouble` says why they are unknown."""
+    """Calibrations and settings of the serving version; `trouble` says why they are unknown."""
 
     calibrations: list[CalibrationInForce]
     review_fpr: float | None = None
     own_review_fpr: float | None = None
     regions: tuple[str | None, ...] = ()
+    audit_share: float | None = None
     trouble: str | None = None
 
 
@@ -102,6 +104,8 @@ async def show_model(
         drift=windows,
         stations=sorted(stations),
         bands=REVIEW_RATES,
+        audit_shares=_audit_shares(serving.audit_share),
+        server_audit_share=settings.audit_share,
         passed=data({"category": category, "maxBytes": settings.max_bytes}),
     )
 
@@ -163,7 +167,12 @@ def _describe_serving(store: ModelStore, detector: Detector) -> ServingModel:
         model_settings.resolve_review_fpr(store.calibrations.get(detector), settings),
         detector.calibrator.review_fpr,
         (*regions, *settings.stations),
+        settings.audit_share,
     )
+
+
+def _audit_shares(chosen: float | None) -> list[float]:
+    return sorted({*AUDIT_SHARES, *([] if chosen is None else [chosen])})
 
 
 def _list_stations(database: Database, category: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The wall: the latest inspections, updated live."""
 
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query
 from sqlalchemy import Connection
@@ -47,6 +47,7 @@ async def show_wall(
                 "older": rows[SHOWN_INSPECTIONS - 1].id if len(rows) > SHOWN_INSPECTIONS else None,
                 "stations": browsing.list_stations(connection, caller.categories),
                 "counts": _count(connection, chosen),
+                "unreviewed": _count_unreviewed(connection, chosen),
                 "categories": visible_categories(settings.models, caller),
             }
 
@@ -59,10 +60,13 @@ async def show_wall(
 @_data.get("/wall/counts")
 def get_counts(
     _: MaySeeHistory, chosen: PageFilter, history: HistoryDep
-) -> dict[Literal["decisions"], dict[Decision, int]]:
-    """Count the inspections of the last hours for a live wall."""
+) -> dict[str, dict[Decision, int] | int]:
+    """Count the inspections of the last hours, and those of the audit sample to review, for a live wall."""
     with history.database.read() as connection:
-        return {"decisions": _count(connection, chosen)}
+        return {
+            "decisions": _count(connection, chosen),
+            "unreviewed": _count_unreviewed(connection, chosen),
+        }
 
 
 router.include_router(_data)
@@ -73,3 +77,7 @@ def _count(connection: Connection, chosen: PageSelection) -> dict[Decision, int]
     return browsing.count_decisions(
         connection, replace(chosen, from_ms=clock.now_ms() - COUNTED_HOURS * 3_600_000)
     )
+
+
+def _count_unreviewed(connection: Connection, chosen: PageSelection) -> int:
+    return sum(browsing.count_decisions(connection, chosen.audit_queue()).values())

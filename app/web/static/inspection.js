@@ -46,12 +46,14 @@ if (heat) {
   outlines.addEventListener("change", () => {
     byId("regions").style.visibility = outlines.checked ? "visible" : "hidden";
   });
+}
+if (document.querySelector(".stack")) {
   // Without its heatmap a part would look good, so a missing heatmap is reported at once.
   const missing = new Map();
   const update = (image, state) => {
     if (state === "came") missing.delete(image);
     else missing.set(image, state);
-    opacity.disabled = missing.size > 0;
+    if (opacity) opacity.disabled = missing.size > 0;
     const failed = [...missing.values()].includes("failed");
     byId("picture-late").hidden = failed || missing.size === 0;
     byId("picture-error").hidden = !failed;
@@ -155,6 +157,11 @@ async function review(verdict) {
     sending = byId("note").value.trim();
     if (sending) given.note = sending;
     await reviews.save(given);
+    if ("blind" in article.dataset) {
+      byId("note").value = "";
+      busy = false; // nothing is unsaved any more
+      return location.reload(); // with the decision
+    }
     showVerdict(verdict);
     said.textContent = t("script.review.saved", { verdict: t(`verdict.${verdict}`) });
     if (!unsaved()) byId("note").value = ""; // text entered meanwhile stays for the next press
@@ -202,6 +209,7 @@ const keys = {
   d: () => review("defect"),
   ArrowLeft: () => go(byId("older")),
   ArrowRight: () => go(byId("newer")),
+  n: () => go(byId("next")),
   h: () => {
     if (!heat || opacity.disabled) return;
     if (opacity.value !== "0") before = opacity.value;

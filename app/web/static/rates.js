@@ -4,7 +4,14 @@ import { number, percent, t } from "./texts.js";
 
 const turns = new WeakMap(); // by section, the number of requests: an outdated answer is ignored
 
-function describe(rate) {
+// The rate of the audit sample, which no selection biases, if there is one.
+function describe(rates, name) {
+  const own = rates.audit?.[name].value ?? null;
+  if (own !== null) return t("script.rates.of_audit", { rate: interval(rates.audit[name]) });
+  return rates.audit && rates[name].value !== null ? t("script.rates.of_all", { rate: interval(rates[name]) }) : interval(rates[name]);
+}
+
+function interval(rate) {
   if (rate.value === null) return t("script.rates.unknown");
   return t("script.rates.value", { value: percent(rate.value), low: percent(rate.low), high: percent(rate.high) });
 }
@@ -17,9 +24,9 @@ export async function showRates(section, category) {
     const rates = await api(`/v1/models/${encodeURIComponent(category)}/rates`);
     if (turns.get(section) !== turn) return;
     const counts = Object.values(rates.decisions);
-    const sum = (name) => number(counts.reduce((total, one) => total + one[name], 0), 0);
+    const sum = (name, of = counts) => number(of.reduce((total, one) => total + one[name], 0), 0);
     for (const name of ["overkill", "escape"]) {
-      field(name).textContent = describe(rates[name]);
+      field(name).textContent = describe(rates, name);
       field(name).title = rates[name].reason || "";
     }
     field("reviewed").textContent = t("script.rates.reviewed", {
@@ -27,6 +34,14 @@ export async function showRates(section, category) {
       defect: sum("reviewed_defect"),
       all: sum("inspections"),
     });
+    if (rates.audit === null) return;
+    const sample = Object.values(rates.audit.decisions);
+    field("audit").textContent = t("script.rates.audit", {
+      good: sum("reviewed_good", sample),
+      defect: sum("reviewed_defect", sample),
+      open: number(rates.audit.unreviewed, 0),
+    });
+    field("audit").hidden = field("audit").previousElementSibling.hidden = false;
   } catch (error) {
     if (turns.get(section) === turn) field("overkill").textContent = error.message;
   }

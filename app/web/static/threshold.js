@@ -246,6 +246,7 @@ function reload() {
 }
 
 band.addEventListener("change", reload);
+addEventListener("calibration-changed", () => Promise.all([load(), renewCalibrations()]));
 addEventListener("region-changed", reload); // earlier inspections are no longer comparable
 station?.addEventListener("change", () => load({ anew: false }));
 load();

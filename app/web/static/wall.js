@@ -41,9 +41,13 @@ function setCount(name, value) {
 
 // Fetches the counts of the last hours. Inspections that arrive meanwhile may be missing until the next fetch.
 async function count() {
-  const { decisions } = await api(`/wall/counts${query({ category, station })}`);
+  const { decisions, unreviewed } = await api(`/wall/counts${query({ category, station })}`);
   counted.clear();
   for (const [name, value] of Object.entries(decisions)) setCount(name, value);
+  const audit = document.getElementById("audit");
+  if (!audit) return;
+  audit.hidden = unreviewed === 0;
+  audit.querySelector("span").textContent = number(unreviewed, 0);
 }
 
 async function catchUp() {
