@@ -22,6 +22,7 @@ import yaml
 
 from bench.report import RESULTS, Report, Table
 from examples.processes import run
+from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
 from flows.fastflow.bundle import models_folder
 from training.evaluation.evaluate import SUMMARY
 
@@ -50,8 +51,8 @@ def main() -> int:
     parser.add_argument(
         "--set", nargs=2, action="append", required=True, metavar=("DIR", "CATEGORY"), help="repeatable"
     )
-    parser.add_argument("--presets", nargs="+", default=["tf_efficientnet_lite0"])
-    parser.add_argument("--size", type=int, help="side of the input in pixels (default: the preset's)")
+    parser.add_argument("--presets", nargs="+", default=[DEFAULT_BACKBONE])
+    parser.add_argument("--size", type=int, help="side of the input in pixels (default: by preset or images)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--config", type=Path, help="YAML of a run; the options override it")
@@ -84,9 +85,11 @@ def _evaluated(
         settings["input_size"] = [options.size, options.size]
     (place / "run.yaml").write_text(yaml.safe_dump(settings))
     models = place / "models"
+    # A preset fixes the input size; the default backbone without one chooses it by the images.
+    chosen = () if preset == DEFAULT_BACKBONE else ("--preset", preset)
     which = ("--data", str(data), "--category", category, "--models", str(models))
     run(
-        "train", *which, "--runs", str(options.out / "runs"), "--resume", "--preset", preset,
+        "train", *which, "--runs", str(options.out / "runs"), "--resume", *chosen,
         "--config", str(place / "run.yaml"), "--seed", str(seed), "--threads", str(options.threads),
     )  # fmt: skip
     compare: list[str] = []

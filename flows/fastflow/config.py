@@ -13,19 +13,12 @@ MAX_SAMPLE_BITS = 16
 MAX_SIDE = 16_384  # of an image, in pixels of the model
 
 
-class Geometry(BaseModel):
-    """Fit of images to the model's input size; recorded in the bundle.
-
-    ``stretch`` resizes to the input size and may change the aspect ratio. ``pad`` keeps the aspect ratio and
-    fills the rest of the input by reflection. ``tile`` covers the image with overlapping tiles of the input
-    size, at a scale that does not depend on the input size.
-    """
+class GeometrySettings(BaseModel):
+    """Settings of the fit of images to the model's input size, whatever values `fit` may have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    fit: Literal["stretch", "pad", "tile"] = Field(
-        default="stretch", description="resize to the input size, pad to its aspect ratio, or cut into tiles"
-    )
+    fit: str
     shrink: Shrink = Field(
         default="halves-area",
         description="reduction of larger images, from exact to fast: area average; halving before it; "
@@ -87,6 +80,19 @@ class Geometry(BaseModel):
                 f"a geometry.margin of {self.margin} on each side leaves less than half of the input, "
                 f"{input_size[0]} high and {input_size[1]} wide; set at most {min(input_size) // 4}"
             )
+
+
+class Geometry(GeometrySettings):
+    """Fit of images to the model's input size; recorded in the bundle.
+
+    ``stretch`` resizes to the input size and may change the aspect ratio. ``pad`` keeps the aspect ratio and
+    fills the rest of the input by reflection. ``tile`` covers the image with overlapping tiles of the input
+    size, at a scale that does not depend on the input size.
+    """
+
+    fit: Literal["stretch", "pad", "tile"] = Field(
+        default="stretch", description="resize to the input size, pad to its aspect ratio, or cut into tiles"
+    )
 
 
 class FlowConfig(BaseModel):

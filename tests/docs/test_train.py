@@ -23,4 +23,4 @@ def test_example_run_is_valid(tmp_path: Path) -> None:
 def test_single_settings_are_valid(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.yaml").write_text(text)
     load_config(tmp_path / "run.yaml")
-    assert len(LINES) == 6
+    assert len(LINES) == 7

@@ -156,12 +156,12 @@ class TestPublished:
         config, manifest = place.config, verify(outcome.bundle)
         assert (manifest.category, manifest.input_size, manifest.flow) == ("tiny", (64, 64), config.flow)
         assert manifest.normalisation == config.normalisation
-        assert manifest.score == config.score.rule(detector.scorer.head, config.geometry)
+        assert manifest.score == config.score.rule(detector.scorer.head, config.geometry.resolved())
         assert 0.2 <= manifest.score.gaussian <= 0.5
         assert config.fit.precision == "auto"
         precision = resolve_precision("auto", pick_device(config.device))
         recorded = load_config(outcome.bundle / "report/config.yaml")
-        assert recorded == changed(config, fit={"precision": precision})
+        assert recorded == changed(config, fit={"precision": precision}, geometry={"fit": "stretch"})
         assert manifest.data.fingerprint == fingerprint(file_hashes(place.images))
         assert (manifest.data.n_fit, manifest.data.n_calibration) == (22, 10)
         assert manifest.data.licence is None

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
-from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig, Geometry
+from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig
 from flows.fastflow.manifest import MAX_INPUT_PIXELS, MAX_MAPS, Normalisation, Precision, SampleBits
 from training.config.augmentation import AugmentConfig
+from training.config.geometry_config import DEFAULT_INPUT, GeometryConfig
 from training.config.score_config import ScoreConfig
 
 
@@ -76,7 +77,12 @@ class FitConfig(_Section):
     epochs: int | None = Field(
         default=None, ge=1, description="passes over the images; null for the fewest that give `steps`"
     )
-    batch_size: int = Field(default=8, ge=1, description="images per update")
+    batch_size: int = Field(
+        default=8,
+        ge=1,
+        description="images per update; fewer if `geometry.fit: auto` chooses a larger input, so that an "
+        "update costs as much",
+    )
     tiles: int = Field(
         default=16, ge=1, description="most tiles of an image to fit; only with geometry.fit `tile`"
     )
@@ -170,14 +176,16 @@ class RunConfig(_Section):
         description="seed of the split, the weights, the order of images and augmentation",
     )
     device: str = Field(default="auto", description="device: auto, cpu, cuda or cuda:N")
-    input_size: tuple[int, int] = Field(
-        default=(256, 256), description="height and width, multiples of the coarsest stride (32 by default)"
+    input_size: tuple[int, int] | None = Field(
+        default=None,
+        description="height and width, multiples of the coarsest stride (32 by default); null for 256 x 256, "
+        "or what `geometry.fit: auto` chooses",
     )
     sample_bits: SampleBits = Field(
         default=MAX_SAMPLE_BITS,
         description="bits of a 16-bit sample that the camera uses, e.g. 12; other images are not affected",
     )
-    geometry: Geometry = Geometry()
+    geometry: GeometryConfig = GeometryConfig()
     backbone: BackboneConfig = BackboneConfig()
     normalisation: Normalisation = _NORMALISATION
     gaussian: GaussianConfig = GaussianConfig()
@@ -203,12 +211,13 @@ class RunConfig(_Section):
         # timm returns the maps in ascending order, each once, whatever the requested order.
         if indices != tuple(sorted(set(indices))):
             raise ValueError(f"backbone.out_indices must rise; got {indices}")
-        if any(not 32 <= side <= 4096 for side in self.input_size):
-            raise ValueError(f"input_size must lie between 32 and 4096; got {self.input_size}")
-        if math.prod(self.input_size) > MAX_INPUT_PIXELS:
+        size = self.input_size or DEFAULT_INPUT
+        if any(not 32 <= side <= 4096 for side in size):
+            raise ValueError(f"input_size must lie between 32 and 4096; got {size}")
+        if math.prod(size) > MAX_INPUT_PIXELS:
             raise ValueError(
-                f"input_size may have at most {MAX_INPUT_PIXELS:,} pixels; got {self.input_size}. Larger "
-                "images are for geometry.fit tile"
+                f"input_size may have at most {MAX_INPUT_PIXELS:,} pixels; got {size}. Larger images are for "
+                "geometry.fit tile"
             )
-        self.geometry.require_room(self.input_size)
+        self.geometry.require_room(size)
         return self

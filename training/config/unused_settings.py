@@ -5,16 +5,21 @@ must load again.
 """
 
 from training.config.augmentation import AugmentConfig
+from training.config.geometry_config import GeometryConfig
 from training.config.run_config import FitConfig, RunConfig
 
 
 def unused_settings(config: RunConfig) -> list[str]:
     """Describe each setting that differs from its default and has no effect in this run."""
     fit, augment = config.fit, config.augment
-    normalisation = config.normalisation
+    geometry, normalisation = config.geometry, config.normalisation
     lines = []
-    if config.geometry.fit != "tile" and fit.tiles != FitConfig().tiles:
-        lines.append(f"fit.tiles is {fit.tiles}, but geometry.fit is {config.geometry.fit}, not tile")
+    if geometry.fit != "tile" and fit.tiles != FitConfig().tiles:
+        lines.append(f"fit.tiles is {fit.tiles}, but geometry.fit is {geometry.fit}, not tile")
+    if geometry.fit != "auto" and geometry.max_tiles != GeometryConfig().max_tiles:
+        lines.append(
+            f"geometry.max_tiles is {geometry.max_tiles}, but geometry.fit is {geometry.fit}, not auto"
+        )
     if fit.epochs is not None and fit.steps != FitConfig().steps:
         lines.append(f"fit.steps is {fit.steps}, but fit.epochs is {fit.epochs}, not null")
     if normalisation.pooling == 1 and normalisation.pooled != RunConfig().normalisation.pooled:

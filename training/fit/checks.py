@@ -60,6 +60,8 @@ def _print_plan(run: Run) -> None:
         f"{len(images.paths)} good images{of_parts} of {run.category}: {len(images.split.seen)} to fit, "
         f"{held_out} held out to calibrate{', one of each part' if of_parts else ''}; on {run.device}"
     )
+    if run.geometry_reason is not None:
+        say(f"geometry: {run.geometry_reason}")
     for line in describe_shortage(held_out, calibration, parts=images.part_count is not None):
         say(line)
     if text := describe_empty_band(held_out, calibration.target_fpr, calibration.review_fpr):

@@ -1,6 +1,7 @@
 """The inputs of a run: its settings, images, weights, device and folder."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +9,13 @@ import torch
 
 from flows.fastflow.backbones.weights import Weights
 from flows.fastflow.bundle.models_folder import BACKBONES, require_category
+from flows.fastflow.config import Geometry
 from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.engine import Engine, pick_engine
-from training.config.run_config import RunConfig
+from flows.fastflow.imaging.image_errors import ImageError
+from training.config.geometry_config import DEFAULT_INPUT, GeometryConfig, InputChoice, choose_input
+from training.config.run_config import ConfigError, RunConfig
+from training.data.pinned_images import PinnedImage, size_of
 from training.data.training_images import TrainingImages, find_training_images
 from training.features.backbone import BackboneLoader
 from training.fit.run_folder import Identity, identify
@@ -23,11 +28,17 @@ class Run:
     """The inputs that the stages of a run share.
 
     Attributes:
+        config: the settings, with `input_size` and `geometry.fit` resolved.
+        input_size: (height, width) of the backbone's input.
+        geometry_reason: why `geometry.fit: auto` chose this input; None if it did not choose.
         runs: folder of runs and cached features.
         folder: the folder of this run, within `runs`.
     """
 
     config: RunConfig
+    input_size: tuple[int, int]
+    geometry: Geometry
+    geometry_reason: str | None
     data: Path
     category: str
     images: TrainingImages
@@ -72,6 +83,7 @@ def prepare_run(
     images = find_training_images(config, data, category)
     if images.copies:
         progress.say(f"{images.copies} images are copies of others, byte for byte: left out")
+    config, reason = _resolve_geometry(config, images.pinned)
     backbones = backbones or BackboneLoader(models / BACKBONES)
     weights = backbones.weights(config.backbone)
     parts = None if images.part_count is None else images.part_numbers.tolist()
@@ -80,6 +92,9 @@ def prepare_run(
     folder.mkdir(parents=True, exist_ok=True)
     return Run(
         config=config,
+        input_size=config.input_size or DEFAULT_INPUT,
+        geometry=config.geometry.resolved(),
+        geometry_reason=reason,
         data=data,
         category=category,
         images=images,
@@ -93,4 +108,40 @@ def prepare_run(
         backbones=backbones,
         resume=resume,
         progress=progress,
+    )
+
+
+def _resolve_geometry(config: RunConfig, images: Sequence[PinnedImage]) -> tuple[RunConfig, str | None]:
+    """Replace `geometry.fit: auto` and a missing input size; return the reason of a choice, too.
+
+    Raises:
+        ConfigError: the geometry's margins leave too little of the chosen input.
+    """
+    if config.geometry.fit == "auto" and config.input_size is None:
+        sizes = []
+        for image in images:
+            with suppress(ImageError):  # the data check names all damaged images
+                sizes.append(size_of(image))
+        if sizes:
+            choice = choose_input(sizes, config.geometry.max_tiles)
+            return _with_choice(config, choice), choice.reason
+    geometry = config.geometry.model_copy(update={"fit": config.geometry.resolved().fit})
+    update = {"input_size": config.input_size or DEFAULT_INPUT, "geometry": geometry}
+    return config.model_copy(update=update), None
+
+
+def _with_choice(config: RunConfig, choice: InputChoice) -> RunConfig:
+    try:
+        config.geometry.require_room(choice.input_size)
+    except ValueError as error:
+        raise ConfigError(f"{error}, or set input_size") from error
+    # `max_tiles` has done its work: the same input, if given, makes the same run.
+    geometry = {"fit": "stretch", "max_tiles": GeometryConfig().max_tiles}
+    batch_size = max(1, round(config.fit.batch_size / max(1.0, choice.cost)))
+    return config.model_copy(
+        update={
+            "input_size": choice.input_size,
+            "geometry": config.geometry.model_copy(update=geometry),
+            "fit": config.fit.model_copy(update={"batch_size": batch_size}),
+        }
     )

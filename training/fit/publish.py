@@ -30,6 +30,7 @@ from training.fit.preparation import Run
 from training.fit.run_folder import CONFIG, DATA_CHECK, finish
 from training.versions import library_versions
 
+GEOMETRY_REASON = "report/geometry.txt"  # why `geometry.fit: auto` chose the input size, if it did
 # Of the calibration images with the highest scores, in float32: their names, and a picture of each.
 HIGHEST = "report/highest.json"
 HIGHEST_IMAGE = "report/highest_{}.webp"
@@ -87,9 +88,9 @@ def _manifest(
         version=version,
         created=created,
         backbone=record_backbone(reference.extractor),
-        input_size=config.input_size,
+        input_size=run.input_size,
         sample_bits=config.sample_bits,
-        geometry=config.geometry,
+        geometry=run.geometry,
         normalisation=config.normalisation,
         gaussian=Gaussian(sizes=reference.head.gaussian.sizes),
         flow=config.flow,
@@ -143,6 +144,8 @@ def _report_files(run: Run) -> dict[str, bytes]:
         files[name] = format_digests([images.hashes[i] for i in rows])
     files["report/config.yaml"] = (run.folder / CONFIG).read_bytes()
     files[f"report/{DATA_CHECK}"] = (run.folder / DATA_CHECK).read_bytes()
+    if run.geometry_reason is not None:
+        files[GEOMETRY_REASON] = run.geometry_reason.encode()
     return files
 
 

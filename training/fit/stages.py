@@ -31,26 +31,24 @@ def load_extractor(run: Run) -> FeatureExtractor:
     """
     config, weights = run.config, run.weights
     run.progress.say(f"backbone {weights.name}, weights from {weights.source}")
-    extractor = run.backbones.extractor(config.backbone, config.input_size, run.device)
-    require_whole_positions(config.input_size, extractor.strides, weights.name)
+    extractor = run.backbones.extractor(config.backbone, run.input_size, run.device)
+    require_whole_positions(run.input_size, extractor.strides, weights.name)
     return extractor
 
 
 def compute_features(run: Run, extractor: FeatureExtractor) -> tuple[Features, list[TrainingTile]]:
     """Compute the features of all images and of their changed copies, or read them from the cache."""
     config = run.config
-    tiles = choose_tiles(
-        run.images.pinned, config.geometry, config.input_size, extractor.strides, config.fit.tiles
-    )
+    tiles = choose_tiles(run.images.pinned, run.geometry, run.input_size, extractor.strides, config.fit.tiles)
     views = run.images.views(config.augment, config.seed, tiles)
     cache = FeatureCache(
         run.runs / "features",
         round(config.feature_cache.max_gib * GIB),
         extractor,
         views,
-        input_size=config.input_size,
+        input_size=run.input_size,
         batch_size=config.backbone.batch_size,
-        geometry=config.geometry,
+        geometry=run.geometry,
         sample_bits=config.sample_bits,
     )
     with run.progress.stage("features", len(views)) as advance:
@@ -87,9 +85,9 @@ def fit_flows(
 def build_scorers(run: Run, extractor: FeatureExtractor, head: Head) -> dict[Precision, Scorer]:
     """Build one scorer of the fitted model for each engine."""
     config = run.config
-    rule = config.score.rule(head, config.geometry)
+    rule = config.score.rule(head, run.geometry)
     return {
-        engine.precision: Scorer(extractor, head, config.input_size, rule, config.geometry, engine)
+        engine.precision: Scorer(extractor, head, run.input_size, rule, run.geometry, engine)
         for engine in run.engines
     }
 

@@ -10,7 +10,11 @@ from training.config.run_config import RunConfig
 from training.config.unused_settings import unused_settings
 
 SAID: list[tuple[dict[str, Any], str]] = [
-    ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is stretch, not tile: it does nothing"),
+    ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is auto, not tile: it does nothing"),
+    (
+        {"geometry": {"fit": "pad", "max_tiles": 9}},
+        "geometry.max_tiles is 9, but geometry.fit is pad, not auto: it does nothing",
+    ),
     (
         {"fit": {"steps": 100, "epochs": 500}},
         "fit.steps is 100, but fit.epochs is 500, not null: it does nothing",

@@ -27,7 +27,7 @@ from training.evaluation.summary import (
     exceeds_chance,
 )
 from training.fit.epoch_metrics import row_of_final_weights
-from training.fit.publish import HIGHEST, HIGHEST_IMAGE
+from training.fit.publish import GEOMETRY_REASON, HIGHEST, HIGHEST_IMAGE
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
@@ -71,6 +71,7 @@ def write_report(
         passed_over=describe_passed_over(summary),
         mask_folders=describe_mask_folders(summary),
         independent=evaluation.independent,
+        geometry_reason=_text(bundle, manifest, GEOMETRY_REASON),
         highest=_highest(bundle, manifest),
         recommended=describe_recommended_rate(detector.calibrator.scores.tolist(), threshold.target_fpr),
         charts=_draw_charts(detector, evaluation, epochs),
