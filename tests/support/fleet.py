@@ -75,7 +75,7 @@ def make(
     for number, category in enumerate(names):
         have = models_folder.versions(models, category)
         for version in range(len(have), versions):
-            _train(folder, category, _config(size, seed=number * 100 + version))
+            _train(folder, category, size, seed=number * 100 + version)
         models_folder.activate(models, category, models_folder.versions(models, category)[0])
     found = {category: tuple(models_folder.versions(models, category)) for category in names}
     return Fleet(models, found, images, size)
@@ -100,14 +100,17 @@ def _config(size: int, seed: int) -> RunConfig:
     return RunConfig.model_validate(settings)
 
 
-def _train(folder: Path, category: str, config: RunConfig) -> None:
+def _train(folder: Path, category: str, size: int, seed: int) -> None:
     good = folder / "data" / category / "train" / "good"
     if not good.exists():
         good.mkdir(parents=True)
         for number in range(_GOOD):
-            (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, config.input_size[0])))
+            (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, size)))
     models, runs = folder / "models", folder / "runs"
-    train(config, folder / "data", category, models=models, runs=runs, resume=False, progress=Silent())
+    train(
+        _config(size, seed), folder / "data", category,
+        models=models, runs=runs, resume=False, progress=Silent(),
+    )  # fmt: skip
 
 
 def part(seed: int, size: int, *, defect: bool = False) -> NDArray[np.uint8]:
