@@ -74,6 +74,8 @@ function promise(one) {
     score: number(threshold.reject, 3),
   };
   const parts = threshold.certified ? [] : [t("script.models.uncertified", values)];
+  // Rank 1: the threshold is the highest score.
+  if (Math.round(threshold.achievable_fpr * (threshold.n_calibration + 1)) === 1) parts.push(t("script.models.single"));
   parts.push(t("script.models.promise", values), t("script.models.score", values));
   if (!settable(one)) parts.push(t("script.models.band_first"));
   return parts.join(" ");
