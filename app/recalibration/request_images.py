@@ -1,4 +1,4 @@
-"""Images of a recalibration over HTTP, uploaded or reviewed as good: selection and scoring."""
+"""Images of a recalibration over HTTP, uploaded or of the audit sample: selection and scoring."""
 
 import asyncio
 import hashlib
@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 
 from app.database.engine import Database
 from app.errors.problems import Problem
-from app.history import training_set
+from app.history import browsing, training_set
 from app.history.inspection_files import InspectionFiles
+from app.history.queries import InspectionFilter
 from app.history.training_set import GoodImage
 from app.http import forms
 from app.inspection.image_pipeline import InspectionPipeline
@@ -30,11 +31,28 @@ class CalibrationImage:
     data: bytes | None = None
 
 
-class ReviewedImages(NamedTuple):
-    """Images whose latest review is good, and the SHA-256 of all images of their parts."""
+class AuditedImages(NamedTuple):
+    """Good images of the audit sample.
+
+    Attributes:
+        images: the images whose latest review is good.
+        of_parts: the SHA-256 of all images of their parts.
+        unreviewed: number of the category's inspections in the sample without a review.
+    """
 
     images: Sequence[GoodImage] = ()
     of_parts: Mapping[str, set[str]] = {}
+    unreviewed: int = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """Conditions of the promise, for a person to check."""
+        if not self.unreviewed:
+            return []
+        return [
+            f"Inspections of the audit sample without a review: {self.unreviewed}. The promise holds only if "
+            "they were not skipped for their look."
+        ]
 
 
 def uploaded_images(upload: forms.Upload) -> list[CalibrationImage]:
@@ -56,19 +74,13 @@ def uploaded_images(upload: forms.Upload) -> list[CalibrationImage]:
     return images
 
 
-def find_reviewed_images(
-    database: Database,
-    category: str,
-    station: str | None,
-    without: Sequence[str],
-    since_ms: int,
-    *,
-    audit: bool = False,
-) -> ReviewedImages:
-    """Return the images whose latest review is good; for the arguments see `good_images`."""
+def find_audited_images(
+    database: Database, category: str, station: str | None, without: Sequence[str], since_ms: int
+) -> AuditedImages:
+    """Find the good images of the audit sample; for the arguments see `good_images`."""
     found = list(
         training_set.good_images(
-            database, category, station=station, without=without, since_ms=since_ms, audit=audit
+            database, category, station=station, without=without, since_ms=since_ms, audit=True
         )
     )
     of_parts: defaultdict[str, set[str]] = defaultdict(set)
@@ -76,13 +88,16 @@ def find_reviewed_images(
     # Include other stations and times: a model that was fitted to one image knows the part.
     for part, sha256 in training_set.images_of_parts(database, category, parts):
         of_parts[part].add(sha256)
-    return ReviewedImages(found, of_parts)
+    skipped = InspectionFilter(category, audit=True, reviewed=False, from_ms=since_ms)
+    with database.read() as connection:
+        unreviewed = sum(browsing.count_decisions(connection, skipped).values())
+    return AuditedImages(found, of_parts, unreviewed)
 
 
 def choose_images(
-    uploads: Sequence[CalibrationImage], reviewed: ReviewedImages, fitted: ImageDigests | None
+    uploads: Sequence[CalibrationImage], audited: AuditedImages, fitted: ImageDigests | None
 ) -> list[CalibrationImage]:
-    """Return the uploaded images, and as many of the latest reviewed ones as the limit allows.
+    """Return the uploaded images, and as many of the latest audited ones as the limit allows.
 
     One image of each part is taken, see `flows.fastflow.calibration.images_per_part`: the one with
     the smallest SHA-256, which nobody can select. No image is taken if any image of the part was uploaded
@@ -99,16 +114,16 @@ def choose_images(
         return sha256 in known or (fitted is not None and sha256 in fitted)
 
     by_part: defaultdict[str, list[str]] = defaultdict(list)
-    for image in reviewed.images:
+    for image in audited.images:
         by_part[image.part_id or image.sha256].append(image.sha256)
     taken = {
         min(images)
         for part, images in by_part.items()
-        if not any(map(is_known, (*images, *reviewed.of_parts.get(part, ()))))
+        if not any(map(is_known, (*images, *audited.of_parts.get(part, ()))))
     }
     fresh = [
         CalibrationImage(f"inspection {image.inspection_id}", image.sha256)
-        for image in reviewed.images
+        for image in audited.images
         if image.sha256 in taken
     ]
     chosen = [*uploads, *fresh[max(0, len(fresh) + len(uploads) - MAX_IMAGES) :]]
@@ -122,7 +137,7 @@ async def measure_images(
     pipeline: InspectionPipeline,
     files: InspectionFiles,
 ) -> list[MeasuredImage]:
-    """Score images one by one between other inspections; skip reviewed images that are gone.
+    """Score images one by one between other inspections; skip images of the history that are gone.
 
     Raises:
         Problem: undecodable-image or another problem of an image, with its name; draining.
@@ -142,5 +157,5 @@ async def measure_images(
             ) from problem
         measured.append(MeasuredImage(image.sha256, measurement))
     if not measured:
-        raise Problem("conflict", "No reviewed image can be read any more.")
+        raise Problem("conflict", "No image of the audit sample can be read any more.")
     return measured

@@ -12,15 +12,13 @@ from app.auth.permissions import MaySeeModels, MayTune
 from app.database import clock
 from app.dependencies import AdmissionDep, Category, HistoryDep, PipelineDep, SettingsDep, StoreDep
 from app.errors.problems import Problem
-from app.history import browsing
 from app.history.history import History
-from app.history.queries import InspectionFilter
 from app.http import uploads
 from app.http.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, require_match
 from app.inspection.decision import to_schema
 from app.recalibration import request_images
 from app.recalibration.recalibrate import RecalibrationResult, recalibrate
-from app.recalibration.request_images import MAX_IMAGES, ReviewedImages
+from app.recalibration.request_images import MAX_IMAGES, AuditedImages
 from app.registry import model_settings
 from app.registry.calibrations import ActiveCalibration, CalibrationTarget, choose_calibrator
 from app.registry.model_store import ModelStore
@@ -39,26 +37,12 @@ router = APIRouter(prefix="/v1/models/{category}/calibrations", tags=["models"])
 
 _NO_CALIBRATION: Final = "0"  # entity tag without a recalibration
 
-_REVIEWED_WARNING: Final = (
-    "Reviewed images were used. The promise holds only if parts were reviewed at random, not only those "
-    "that scored high or low."
-)
-_UNREVIEWED_WARNING: Final = (
-    "Inspections of the audit sample without a review: {n}. The promise holds only if they were not skipped "
-    "for their look."
-)
-TakeReviewed = Annotated[
-    bool,
-    Query(
-        description="Also use the images of the history whose latest review is good: of `station`, or of "
-        "stations without a calibration of their own, since `from`. Only for parts that were reviewed at "
-        "random: rejected ones make the threshold too high."
-    ),
-]
 TakeAudit = Annotated[
     bool,
     Query(
-        description="The same with images of the audit sample alone: drawn at random, so the promise holds."
+        description="Also use images of the audit sample whose latest review is good: of `station`, or of "
+        "stations without a calibration of their own, since `from`. They are drawn at random, so the promise "
+        "holds; other reviewed images are a selection."
     ),
 ]
 
@@ -111,7 +95,6 @@ async def renew_calibration(
     caller: MayTune,
     reason: Reason,
     station: StationOfCalibration = None,
-    reviewed: TakeReviewed = False,
     audit: TakeAudit = False,
     made_from: From = None,
     if_match: IfMatch = None,
@@ -122,8 +105,7 @@ async def renew_calibration(
     The images must show good parts and must not be selected. If one is a copy, is unreadable or was used to
     fit the model, the request is refused with its name and nothing changes.
     """
-    known = {"station": station, "reason": reason, "reviewed": reviewed, "audit": audit}
-    from_history = reviewed or audit
+    known = {"station": station, "reason": reason, "audit": audit}
     async with audited(request, "model.calibrate", category, known) as detail:
         detector = await store.loaded_models.get(category)
         slot = CalibrationTarget.of(detector, station)
@@ -131,14 +113,12 @@ async def renew_calibration(
         require_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_read_fitted, store, detector)
         with admission.reserve(CALIBRATIONS) as room:
-            uploaded, found, selection_warnings = [], ReviewedImages(), list[str]()
-            if not from_history or "content-type" in request.headers:
+            uploaded, found = [], AuditedImages()
+            if not audit or "content-type" in request.headers:
                 upload = await uploads.read_upload(request, room, settings, MAX_IMAGES)
                 uploaded = await asyncio.to_thread(request_images.uploaded_images, upload)
-            if from_history:
-                found, selection_warnings = await asyncio.to_thread(
-                    _find_reviewed, store, history, slot, made_from, audit=audit
-                )
+            if audit:
+                found = await asyncio.to_thread(_find_audited, store, history, slot, made_from)
             chosen = await asyncio.to_thread(request_images.choose_images, uploaded, found, fitted)
             work = request_images.measure_images(chosen, detector, pipeline, history.files)
             measured = await cancel_on_disconnect(request, work)
@@ -162,7 +142,7 @@ async def renew_calibration(
             before=changed.before,
             pictures=len(measured),
             left_out=len(uploaded) + len(found.images) - len(measured),
-            warnings=[*changed.warnings, *selection_warnings],
+            warnings=[*changed.warnings, *found.warnings],
         )
         detail |= _audit_detail(renewed, changed)
     response.headers["ETag"] = etag(_tag(changed.after))
@@ -211,27 +191,13 @@ def _audit_detail(renewed: schemas.NewCalibration, changed: RecalibrationResult)
     }
 
 
-def _find_reviewed(
-    store: ModelStore,
-    history: History,
-    slot: CalibrationTarget,
-    made_from: datetime | None,
-    *,
-    audit: bool,
-) -> tuple[ReviewedImages, list[str]]:
-    """Find reviewed images of the history, and warnings of how they were selected."""
+def _find_audited(
+    store: ModelStore, history: History, slot: CalibrationTarget, made_from: datetime | None
+) -> AuditedImages:
     others = store.calibrations.stations(slot) if slot.station is None else []
     since_ms = 0 if made_from is None else clock.from_datetime(made_from)
     category = slot.manifest.category
-    found = request_images.find_reviewed_images(
-        history.database, category, slot.station, others, since_ms, audit=audit
-    )
-    if not audit:
-        return found, [_REVIEWED_WARNING] if found.images else []
-    skipped = InspectionFilter(category, audit=True, reviewed=False, from_ms=since_ms)
-    with history.database.read() as connection:
-        n = sum(browsing.count_decisions(connection, skipped).values())
-    return found, [_UNREVIEWED_WARNING.format(n=n)] if n else []
+    return request_images.find_audited_images(history.database, category, slot.station, others, since_ms)
 
 
 def _require_still_serving(store: ModelStore, detector: Detector) -> None:

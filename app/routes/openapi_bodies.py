@@ -43,7 +43,7 @@ BATCH_EXTRA: Final = _body(
     "The images, each as a part named `file`.", required=True, **_form(_IMAGES, *TEXT_FIELDS)
 )
 CALIBRATION_EXTRA: Final = _body(
-    "The images, each as a part named `file`. None is needed with `reviewed=true`.",
+    "The images, each as a part named `file`. None is needed with `audit=true`.",
     required=False,
     **_form(_IMAGES),
 )

@@ -138,7 +138,7 @@ class NewCalibration(CalibrationInForce):
     )
     pictures: int = Field(description="Good images it was made from.", examples=[210])
     left_out: int = Field(
-        description="Reviewed images of the history that were not used. The model was fitted to them, they "
+        description="Images of the audit sample that were not used. The model was fitted to them, they "
         "were uploaded too, another image of the part was used, newer images filled the limit, or their "
         "files are deleted.",
         examples=[0],

@@ -1,20 +1,20 @@
 from app.history.history import History
 from app.history.training_set import GoodImage
-from app.recalibration.request_images import ReviewedImages, choose_images, find_reviewed_images
+from app.recalibration.request_images import AuditedImages, choose_images, find_audited_images
 from flows.fastflow.bundle.image_digests import ImageDigests
 from tests.app.history.rows import add, row
 
 
-class TestReviewed:
+class TestAudited:
     def test_stations_with_own_calibration_are_excluded(self, history: History) -> None:
         stations = ["line-1", "line-3", None, "line-4"]
-        made = [row(station=station, verdict="good") for station in stations]
+        made = [row(station=station, verdict="good", audit=True) for station in stations]
         add(history.database, *made)
 
         def names(station: str | None, *without: str) -> list[str]:
             return [
                 one.inspection_id
-                for one in find_reviewed_images(history.database, "tiny", station, without, 0).images
+                for one in find_audited_images(history.database, "tiny", station, without, 0).images
             ]
 
         ids = [one["id"] for one in made]
@@ -27,7 +27,7 @@ class TestReviewed:
             row(audit=audit, verdict=verdict) for audit in (True, False) for verdict in ("good", "defect")
         ]
         add(history.database, *made)
-        [image] = find_reviewed_images(history.database, "tiny", None, (), 0, audit=True).images
+        [image] = find_audited_images(history.database, "tiny", None, (), 0).images
         assert image.inspection_id == made[0]["id"]
 
 
@@ -35,6 +35,6 @@ def test_part_with_a_fitted_image_is_excluded() -> None:
     fitted, known, fresh = "f" * 64, "1" * 64, "2" * 64
     images = [GoodImage("a", 0, known, "P-1"), GoodImage("b", 0, fresh, "P-2")]
     chosen = choose_images(
-        [], ReviewedImages(images, {"P-1": {known, fitted}, "P-2": {fresh}}), ImageDigests([fitted])
+        [], AuditedImages(images, {"P-1": {known, fitted}, "P-2": {fresh}}), ImageDigests([fitted])
     )
     assert [one.sha256 for one in chosen] == [fresh]

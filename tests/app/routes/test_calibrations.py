@@ -118,7 +118,12 @@ class TestRenewal:
         assert [path.name for path in made.iterdir()] == [first]
 
 
-class TestReviewed:
+class TestAudited:
+    @pytest.fixture
+    def client(self, store: Path) -> Iterator[TestClient]:
+        with create_service(store, audit_share=1) as client:
+            yield client
+
     def inspect(
         self, client: TestClient, data: bytes, verdict: str = "good", station: str = "line-3", part: str = ""
     ) -> None:
@@ -130,7 +135,7 @@ class TestReviewed:
         review = {"verdict": verdict, "expected_revision": 0}
         assert client.post(f"{path}/reviews", json=review).status_code == 201
 
-    def test_pictures_of_the_history_that_are_good_by_their_reviews(
+    def test_pictures_of_the_sample_that_are_good_by_their_reviews(
         self, client: TestClient, tiny_images: Images
     ) -> None:
         pictures = good_images(4)
@@ -138,30 +143,25 @@ class TestReviewed:
             self.inspect(client, data)
         self.inspect(client, tiny_images["defect"][0], "defect")
         self.inspect(client, good_images(1, 7000)[0], station="line-4")
-        all_reviewed = post_calibration(client, [], reviewed="true").json()
-        assert all_reviewed["pictures"] == 5
-        assert any("at random" in warning for warning in all_reviewed["warnings"])
-        both = post_calibration(client, [pictures[0], *good_images(2, 8000)], reviewed="true").json()
+        assert post_calibration(client, [], audit="true").json()["pictures"] == 5
+        both = post_calibration(client, [pictures[0], *good_images(2, 8000)], audit="true").json()
         assert (both["pictures"], both["left_out"]) == (7, 1)
-        assert post_calibration(client, [], reviewed="true", station="line-3").json()["pictures"] == 4
+        assert post_calibration(client, [], audit="true", station="line-3").json()["pictures"] == 4
         # From then on they say nothing of the other stations: another lamp may be why.
-        assert post_calibration(client, [], reviewed="true").json()["pictures"] == 1
-        later = {"reason": "x", "reviewed": "true", "from": "2100-01-01T00:00:00Z"}
+        assert post_calibration(client, [], audit="true").json()["pictures"] == 1
+        later = {"reason": "x", "audit": "true", "from": "2100-01-01T00:00:00Z"}
         response = client.post(URL, params=later, headers={"If-Match": "*"})
         assert "none came" in refusal_detail(response, 400, "invalid-request")
         response = client.post(URL, params={**later, "from": "20260101"}, headers={"If-Match": "*"})
         assert "must be a time as" in refusal_detail(response, 400, "invalid-request")
 
     def test_open_inspections_of_the_audit_sample_are_named(self, client: TestClient) -> None:
-        first, *others = good_images(4)
-        self.inspect(client, first)
-        change = {"audit_share": 1, "reason": "x"}
-        client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
-        for data in others[:2]:
+        *reviewed, skipped = good_images(3)
+        for data in reviewed:
             self.inspect(client, data)
         body = post_calibration(client, [], audit="true").json()
         assert (body["pictures"], body["warnings"]) == (2, [])
-        answer = client.post(PREDICT, files={"file": ("a.png", others[2])}).json()
+        answer = client.post(PREDICT, files={"file": ("a.png", skipped)}).json()
         assert client.get(answer["links"]["inspection"]).status_code == 200
         [warning] = post_calibration(client, [], audit="true").json()["warnings"]
         assert "without a review: 1." in warning
@@ -177,10 +177,10 @@ class TestReviewed:
         uploaded, other = good_images(2, 9000)
         self.inspect(client, uploaded, part="P-2")
         self.inspect(client, other, part="P-2")
-        body = post_calibration(client, [uploaded], reviewed="true").json()
+        body = post_calibration(client, [uploaded], audit="true").json()
         assert (body["pictures"], body["left_out"]) == (1, len(fitted) + 5)
 
-    def test_reviewed_images_fill_the_room_beside_uploaded_ones(
+    def test_audited_images_fill_the_room_beside_uploaded_ones(
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The latest; and of a part one is chosen before they are counted."""
@@ -190,14 +190,14 @@ class TestReviewed:
             self.inspect(client, data)
         for data in good_images(6, 7000):
             self.inspect(client, data, part="P-1")
-        alone = post_calibration(client, [], reviewed="true").json()
+        alone = post_calibration(client, [], audit="true").json()
         assert (alone["pictures"], alone["left_out"]) == (4, 5)
-        beside = post_calibration(client, [pictures[2], *good_images(1, 8000)], reviewed="true")
+        beside = post_calibration(client, [pictures[2], *good_images(1, 8000)], audit="true")
         assert beside.status_code == 201, beside.text
         assert (beside.json()["pictures"], beside.json()["left_out"]) == (4, 7)
-        full = post_calibration(client, good_images(4, 9000), reviewed="true").json()
+        full = post_calibration(client, good_images(4, 9000), audit="true").json()
         assert (full["pictures"], full["left_out"]) == (4, 9)
-        refusal_detail(post_calibration(client, good_images(5, 9000), reviewed="true"), 413, "too-large")
+        refusal_detail(post_calibration(client, good_images(5, 9000), audit="true"), 413, "too-large")
 
 
 class TestWhereTheVersionHasNone:
