@@ -17,7 +17,7 @@ LAYERS = {
     whole: names.split()
     for whole, names in {
         "flows.fastflow": "config manifest files imaging calibration bundle backbones model scoring engines "
-        "inference detector export",
+        "inference detector export learning",
         "training": "versions config terminal data features fit run run_all evaluation density commands",
         "app": "settings schemas database errors telemetry scheduling http events auth registry history "
         "inspection recalibration open_inference backup web middleware dependencies routes routing main "

@@ -245,6 +245,7 @@ def _load_head(bundle: Path, manifest: Manifest) -> Head:
         manifest.normalisation,
         manifest.flow,
         manifest.gaussian.sizes,
+        manifest.learned is not None,
     )
     expected = _shapes(*architecture)
     # Numbers of up to 8 bytes, and the names and shapes.

@@ -89,6 +89,20 @@ class Gaussian(_ManifestModel):
     )
 
 
+class LearnedRecord(_ManifestModel):
+    """Part of the score learned from reviewed defects, see `flows.fastflow.learning.fit`."""
+
+    defects: int = Field(ge=1, description="reviewed defects that it was fitted to")
+    good: int = Field(ge=1, description="good images that it was fitted to, none of which calibrate")
+    strength: float = Field(
+        gt=0, le=1, description="share of its full weight, from defects that were left out of the fit"
+    )
+    caught_before: int = Field(ge=0, description="of the reviewed defects, above the threshold before")
+    caught: int = Field(
+        ge=0, description="of the reviewed defects, each left out of the fit, above the threshold now"
+    )
+
+
 class ThresholdRecord(_ManifestModel):
     """Stored form of `flows.fastflow.calibration.conformal.ConformalThreshold`."""
 
@@ -180,6 +194,7 @@ class Manifest(_ManifestModel):
     normalisation: Normalisation
     gaussian: Gaussian = Gaussian()
     flow: FlowConfig
+    learned: LearnedRecord | None = Field(default=None, description="null for a version without this part")
     score: ScoreRule
     calibration: Calibration = Field(description="of the engine float32")
     reduced: dict[Precision, Calibration] = Field(

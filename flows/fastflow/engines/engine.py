@@ -49,8 +49,13 @@ class Engine(Protocol):
             WeightsError, BundleError: see `RecordedBackbone.layers`.
         """
 
-    def head(self, head: Head) -> "HeadRunner":
-        """Prepare a head, which must not change afterwards."""
+    def head(self, head: Head, *, describes: bool = False) -> "HeadRunner":
+        """Prepare a head, which must not change afterwards.
+
+        Args:
+            head: the head.
+            describes: see `FusedHead`.
+        """
 
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
         """Prepare the step from energies of N inputs of one size, (height, width), to pixels on a CPU.

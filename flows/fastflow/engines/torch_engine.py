@@ -40,9 +40,9 @@ class TorchEngine:
         """See `Engine`."""
         return _TorchBackbone(extractor.layers(), input_size, self.precision)
 
-    def head(self, head: Head) -> "_TorchHead":
+    def head(self, head: Head, *, describes: bool = False) -> "_TorchHead":
         """See `Engine`."""
-        return _TorchHead(head, self.precision, self.device)
+        return _TorchHead(FusedHead(head, describes=describes), self.precision, self.device)
 
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
         """See `Engine`."""
@@ -69,8 +69,8 @@ class _TorchBackbone:
 class _TorchHead:
     """See `engine.HeadRunner`."""
 
-    def __init__(self, head: Head, precision: Precision, device: torch.device) -> None:
-        self._fused = FusedHead(head)
+    def __init__(self, fused: FusedHead, precision: Precision, device: torch.device) -> None:
+        self._fused = fused
         # The layout that CPUs and GPUs use.
         self._fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._precision = precision

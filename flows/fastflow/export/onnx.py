@@ -51,13 +51,18 @@ class OnnxModel(nn.Module):
         self.rule, self.input_size = scorer.rule, scorer.input_size
         self.extractor = scorer.extractor.layers()
         self.head = FusedHead(scorer.head)
+        self.learned = scorer.head.learned
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, H, W, 3) uint8 RGB to scores (N,) and maps (N, H, W), both float32."""
         energies = self.head(self.extractor.compute(images))
         pixels = pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size)
         flow, products = pixels.chunk(2, 1)
-        return image_score(flow, self.rule, energies.image).float(), anomaly_map(products, self.rule)
+        learned = None
+        if self.learned is not None and energies.description is not None:
+            learned = self.learned(energies.description)
+        score = image_score(flow, self.rule, energies.image, learned=learned)
+        return score.float(), anomaly_map(products, self.rule)
 
 
 def export_onnx(detector: Detector, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -17,16 +18,19 @@ class ScoredImage:
         score: image score, higher is more anomalous.
         score_map: (height, width) float32 anomaly map of the layout's size: that of the model's input, or in
             the image's aspect ratio if the geometry keeps it.
-        image_part: share of the whole image in the score; None if a region of interest excludes it.
+        image_part: share of the whole image in the score, with the learned part; None if a region of interest
+            excludes it.
         statistics: per scale the mean and the standard deviation of the features over channels and positions,
             2 S numbers: an image's brightness and contrast as the model sees them, to detect drift. Features
             are the normalised ones, or the backbone's if layer norm would make all images equal.
+        description: (2 C,), see `learned.describe`; None if the scorer does not describe.
     """
 
     score: float
     score_map: NDArray[np.float32]
     image_part: float | None
     statistics: tuple[float, ...]
+    description: NDArray[np.float32] | None = None
 
     @property
     def raw_score(self) -> float:
@@ -38,10 +42,15 @@ def build_scored_images(
     results: Sequence[tuple[float, NDArray[np.float32]]],
     image_parts: Sequence[float | None],
     statistics: Sequence[tuple[float, ...]],
+    descriptions: Tensor | None,
 ) -> list[ScoredImage]:
-    """Combine scores with maps, whole images' parts and statistics."""
-    rows = zip(results, image_parts, statistics, strict=True)
-    return [ScoredImage(score, score_map, part, row) for (score, score_map), part, row in rows]
+    """Combine scores with maps, whole images' parts, statistics and descriptions."""
+    described = repeat(None) if descriptions is None else descriptions.cpu().numpy()
+    rows = zip(results, image_parts, statistics, described, strict=False)
+    return [
+        ScoredImage(score, score_map, part, row, description)
+        for (score, score_map), part, row, description in rows
+    ]
 
 
 def feature_statistics(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:

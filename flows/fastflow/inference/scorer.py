@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class Scorer:
         geometry: fit of images to the input size.
         engine: engine for backbone, head and pixels, by default torch in float32. Scores of another
             precision differ, and need a calibration of their own.
+        describes: also describe the images, see `ScoredImage.description`.
 
     Raises:
         ValueError: the geometry's margins leave too little of the input.
@@ -61,6 +63,8 @@ class Scorer:
         rule: ScoreRule,
         geometry: Geometry,
         engine: Engine | None = None,
+        *,
+        describes: bool = False,
     ) -> None:
         geometry.require_room(input_size)
         self.extractor = extractor
@@ -71,12 +75,18 @@ class Scorer:
         self.engine = engine or pick_engine("float32", extractor.device)
         self._backbone = self.engine.backbone(extractor, input_size)
         self._sizes = head.gaussian.sizes
-        self._running = self.engine.head(head)
+        self._learned = head.learned
+        self._running = self.engine.head(head, describes=describes)
         self._pixels = self.engine.pixels(rule, input_size)
 
     def with_engine(self, engine: Engine) -> "Scorer":
         """Create a scorer of the same model with another engine."""
         return Scorer(self.extractor, self.head, self.input_size, self.rule, self.geometry, engine)
+
+    def describing(self) -> "Scorer":
+        """Create a scorer of the same model and engine that also describes images."""
+        parts = (self.extractor, self.head, self.input_size, self.rule, self.geometry, self.engine)
+        return Scorer(*parts, describes=True)
 
     @property
     def head(self) -> Head:
@@ -225,7 +235,8 @@ class Scorer:
         for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
             blender = TileBlender(layout, outputs.pixels.shape[1], outputs.pixels.device)
             blender.add(outputs.pixels[start:end])
-            merged = merge_tiles(blender, outputs.image[start:end], outputs.moments[start:end])
+            described = None if outputs.description is None else outputs.description[start:end]
+            merged = self._merge(blender, outputs.image[start:end], outputs.moments[start:end], described)
             scored += self._score_outputs(merged, layout.size, [mask])
         return scored
 
@@ -233,13 +244,16 @@ class Scorer:
     def _score_in_chunks(self, prepared: PreparedImage, mask: NDArray[np.bool_] | None) -> ScoredImage:
         layout, tiles = prepared.layout, prepared.tiles()
         blender = TileBlender(layout, 2 * len(self.extractor.channels), self.extractor.device)
-        images, moments = [], []
+        images, moments, described = [], [], []
         for start in range(0, len(tiles), self.chunk):
             outputs = self._tile_outputs(self._energies(self.features(tiles[start : start + self.chunk])))
             blender.add(outputs.pixels)
             images.append(outputs.image)
             moments.append(outputs.moments)
-        merged = merge_tiles(blender, torch.cat(images), torch.cat(moments))
+            if outputs.description is not None:
+                described.append(outputs.description)
+        description = torch.cat(described) if described else None
+        merged = self._merge(blender, torch.cat(images), torch.cat(moments), description)
         [scored] = self._score_outputs(merged, layout.size, [mask])
         return scored
 
@@ -264,16 +278,33 @@ class Scorer:
         if energies.image.device.type != "cpu":
             return self._score_outputs(self._tile_outputs(energies), size, masks)
         require_usable_masks(masks, size)
-        results = score_on_cpu(self._pixels(energies), energies.image, self.rule, masks)
-        parts = unmasked_image_parts(energies.image, self.rule, masks)
-        return build_scored_images(results, parts, feature_statistics(energies.mean, energies.square))
+        learned = self._learned_parts(energies.description)
+        results = score_on_cpu(self._pixels(energies), energies.image, self.rule, masks, learned)
+        parts = unmasked_image_parts(energies.image, self.rule, masks, learned)
+        statistics = feature_statistics(energies.mean, energies.square)
+        return build_scored_images(results, parts, statistics, self._used(energies.description))
 
     def _tile_outputs(self, energies: Energies) -> TileOutputs:
         return TileOutputs(
             pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size),
             energies.image,
             torch.stack((energies.mean, energies.square), 2),
+            energies.description,
         )
+
+    def _merge(
+        self, blender: TileBlender, image: Tensor, moments: Tensor, description: Tensor | None
+    ) -> TileOutputs:
+        return merge_tiles(blender, image, moments, description, self.extractor.channels)
+
+    def _learned_parts(self, description: Tensor | None) -> Tensor | None:
+        if self._learned is None or description is None:
+            return None
+        return cast(Tensor, self._learned(description))
+
+    def _used(self, description: Tensor | None) -> Tensor | None:
+        """Return the columns of descriptions without the weights' sums, which only merge tiles."""
+        return None if description is None else description[:, : 2 * sum(self.extractor.channels)]
 
     def _score_outputs(
         self, outputs: TileOutputs, size: tuple[int, int], masks: RegionMasks
@@ -281,13 +312,16 @@ class Scorer:
         """Score N images with maps of one size, (height, width)."""
         require_usable_masks(masks, size)
         rule = self.rule_for(size)
+        learned = self._learned_parts(outputs.description)
         if outputs.pixels.device.type == "cpu":
             pixels = (combine_scales(list(planes), rule) for planes in outputs.pixels.numpy())
-            results = score_on_cpu(pixels, outputs.image, rule, masks)
+            results = score_on_cpu(pixels, outputs.image, rule, masks, learned)
         else:
-            results = score_on_device(outputs, rule, stack_masks(masks, size, self.extractor.device))
-        parts = unmasked_image_parts(outputs.image, rule, masks)
-        return build_scored_images(results, parts, feature_statistics(*outputs.moments.unbind(2)))
+            stacked = stack_masks(masks, size, self.extractor.device)
+            results = score_on_device(outputs, rule, stacked, learned)
+        parts = unmasked_image_parts(outputs.image, rule, masks, learned)
+        statistics = feature_statistics(*outputs.moments.unbind(2))
+        return build_scored_images(results, parts, statistics, self._used(outputs.description))
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """Adapt the rule to an image with a map of a size (height, width).

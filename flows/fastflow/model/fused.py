@@ -16,6 +16,7 @@ from flows import ChannelAffine, Compose, Coupling, Halves, Permutation
 from flows.fastflow.model import alternating, convolution, folding
 from flows.fastflow.model.gaussian import position_energy
 from flows.fastflow.model.head import Head
+from flows.fastflow.model.learned import describe
 
 
 class Energies(NamedTuple):
@@ -28,6 +29,7 @@ class Energies(NamedTuple):
         mean: (N, S), mean of the features at each scale: normalised ones, or the backbone's if layer norm
             would make all inputs equal.
         square: (N, S), mean of their squares.
+        description: see `learned.describe`; None unless the head describes.
     """
 
     flow: list[Tensor]
@@ -35,6 +37,7 @@ class Energies(NamedTuple):
     image: Tensor
     mean: Tensor
     square: Tensor
+    description: Tensor | None = None
 
 
 class FusedHead(nn.Module):
@@ -42,6 +45,7 @@ class FusedHead(nn.Module):
 
     Args:
         head: the head; unchanged modules are shared with it.
+        describes: also compute descriptions; a head with a learned part always does.
 
     Attributes:
         channels: channels of each scale, finest first.
@@ -49,9 +53,10 @@ class FusedHead(nn.Module):
         scales: the flows.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, *, describes: bool = False) -> None:
         super().__init__()
         self.channels = head.flow.channels
+        self.describes = describes or head.learned is not None
         self.bound = head.flow.config.clamp
         self.normaliser, self.image = head.normaliser, head.picture
         for i in range(len(self.channels)):
@@ -85,7 +90,8 @@ class FusedHead(nn.Module):
             position_energy(x, self.get_buffer(f"kernel_{i}"), self.get_buffer(f"offset_{i}"))
             for i, x in enumerate(features)
         ]
-        return Energies(flow, gaussian, self.image(features), mean, square)
+        description = describe(features, flow, gaussian) if self.describes else None
+        return Energies(flow, gaussian, self.image(features), mean, square, description)
 
 
 class AlternatingFlow(nn.Module):

@@ -12,6 +12,7 @@ from flows.fastflow.config import FlowConfig
 from flows.fastflow.manifest import Normalisation, Precision
 from flows.fastflow.model.fastflow import FastFlow
 from flows.fastflow.model.gaussian import ImageGaussian, PositionGaussian
+from flows.fastflow.model.learned import LearnedPart
 from flows.fastflow.model.normaliser import FeatureNormaliser
 
 
@@ -23,6 +24,7 @@ class Head(nn.Module):
         normalisation: normalisation of feature maps.
         flow: architecture of the flows.
         sizes: (H_i, W_i) of each scale, if the Gaussian has a mean per position, see `PositionGaussian`.
+        learned: include a part learned from reviewed defects.
         seed: seed of the flows' permutations.
     """
 
@@ -32,6 +34,7 @@ class Head(nn.Module):
         normalisation: Normalisation,
         flow: FlowConfig,
         sizes: Sequence[tuple[int, int]] | None = None,
+        learned: bool = False,
         *,
         seed: int = 0,
     ) -> None:
@@ -42,6 +45,7 @@ class Head(nn.Module):
         self.flow = FastFlow(channels, flow, seed=seed)
         self.gaussian = PositionGaussian(channels, sizes)
         self.picture = ImageGaussian(channels)  # bundles store its tensors under this name
+        self.learned = LearnedPart(channels) if learned else None
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map raw feature maps to normalised ones and to latents, both of the same shapes."""

@@ -92,6 +92,7 @@ def score_planes(
     image: NDArray[np.float32],
     rule: ScoreRule,
     region: NDArray[np.bool_] | None = None,
+    learned: float = 0.0,
 ) -> tuple[float, Plane]:
     """Compute the score and the map of an image.
 
@@ -100,12 +101,13 @@ def score_planes(
         image: (S',), energies of the whole image.
         rule: the score rule.
         region: mask of the region of interest, (height, width); None for everything.
+        learned: part of the score from `LearnedPart`.
 
     Returns:
         The image score, and the map, (height, width).
     """
     product, score_map, scales = pixels
-    whole = image_part(image, rule)
+    whole = image_part(image, rule) + learned
     if region is not None:
         score_map[~region] = 0
         product[~region] = 1

@@ -83,42 +83,52 @@ def _soft_minimum(q: Tensor, sharpness: float) -> Tensor:
     return (minimum[:, 0] - rest / sharpness).clamp_min(0)
 
 
-def image_parts(image: Tensor, rule: ScoreRule) -> Tensor:
+def image_parts(image: Tensor, rule: ScoreRule, learned: Tensor | None = None) -> Tensor:
     """Compute the parts of whole images in their scores: weight times the sum of log(1 + e / floor).
 
     Args:
         image: (N, S'), energies from `ImageGaussian`.
         rule: the weight and the floor.
+        learned: (N,), added; from `LearnedPart`.
 
     Returns:
-        (N,).
+        (N,), float64.
     """
-    return rule.picture * (image / rule.energy_floor).log1p().sum(1)
+    parts = (rule.picture * (image / rule.energy_floor).log1p().sum(1)).double()
+    return parts if learned is None else parts + learned.double()
 
 
-def image_score(q: Tensor, rule: ScoreRule, image: Tensor, region: Tensor | None = None) -> Tensor:
+def image_score(
+    q: Tensor,
+    rule: ScoreRule,
+    image: Tensor,
+    region: Tensor | None = None,
+    *,
+    learned: Tensor | None = None,
+) -> Tensor:
     """Compute one score per image: log(1 + q / floor), averaged over scales and the top pixels.
 
     Unlike the map, the score rises with every scale, however strong the defect, so it still ranks images
     whose colours are saturated. The logarithm prevents the coarsest scale, whose energies vary most, from
     dominating the others. The score is finite up to q = 1e36, and 0 only if every q is 0.
 
-    The whole image adds its part, see `image_parts`.
+    The whole image adds its part, see `image_parts`, and the part learned from reviewed defects.
 
     A region of interest sets the pixels outside it to 0, averages as many pixels as without it, and excludes
-    the whole image's part. So it can only lower the score; `Calibrator.score` maps it to full scores.
+    the whole image's parts. So it can only lower the score; `Calibrator.score` maps it to full scores.
 
     Args:
         q: (N, S, H, W), energies of the flow.
         rule: the share of pixels, the floor, and the weight of the whole image.
         image: (N, S'), from `ImageGaussian`.
         region: (N, H, W) bool, the region of interest; by default everything.
+        learned: (N,), from `LearnedPart`.
 
     Returns:
         (N,), float64.
     """
     pixels = (q / rule.energy_floor).log1p().mean(1)
-    whole = image_parts(image, rule)
+    whole = image_parts(image, rule, learned)
     if region is not None:
         pixels = pixels.masked_fill(~region, 0)
         whole = whole.masked_fill(~region.flatten(1).all(1), 0)
@@ -127,4 +137,4 @@ def image_score(q: Tensor, rule: ScoreRule, image: Tensor, region: Tensor | None
     # Sorted, because rounding depends on the order of a sum: a region could raise a score by a last bit.
     top = pixels.topk(k, 1, sorted=True).values.mean(1)
     # Double precision: added to the whole image's part, a small rise would round to nothing.
-    return top.double() + whole.double()
+    return top.double() + whole

@@ -103,9 +103,9 @@ class OpenVinoEngine:
         with self._lock:
             return self._backbones.get(extractor, {}).get(input_size)
 
-    def head(self, head: Head) -> "_OpenVinoHead":
+    def head(self, head: Head, *, describes: bool = False) -> "_OpenVinoHead":
         """See `Engine`."""
-        return _OpenVinoHead(head, self)
+        return _OpenVinoHead(FusedHead(head, describes=describes), self)
 
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[PixelPlanes]]:
         """See `Engine`."""
@@ -207,8 +207,8 @@ class _OpenVinoHead:
         own_bytes: memory of the weights in this head's own graph.
     """
 
-    def __init__(self, head: Head, engine: OpenVinoEngine) -> None:
-        self._fused = FusedHead(head)
+    def __init__(self, fused: FusedHead, engine: OpenVinoEngine) -> None:
+        self._fused = fused
         self._engine = engine
         self._requests: dict[Sizes, Any] = {}
         self.own_bytes = 0
@@ -252,7 +252,7 @@ class _OpenVinoHead:
 
 def _shape(fused: FusedHead) -> tuple[object, ...]:
     """Return the key of heads that can share graphs."""
-    settings = (fused.normaliser.mode, fused.normaliser.windows, fused.bound)
+    settings = (fused.normaliser.mode, fused.normaliser.windows, fused.bound, fused.describes)
     return (*settings, tuple((name, tuple(w.shape)) for name, w in graph_weights(fused).items()))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flows.fastflow.engines.openvino.primitives import constant
 from flows.fastflow.model.fused import AlternatingFlow, CouplingStep, FusedHead, ShuffledFlow
+from flows.fastflow.model.learned import MAX_ENERGY
 
 # (N, C, H, W) of each input map.
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -54,6 +55,8 @@ def build_head_graph(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.
         _stack_columns(image),
         *(_stack_columns([_mean(x, (1,)) for x in moments]) for moments in seen),
     ]
+    if head.describes:
+        results.append(_describe(scales, flow, gaussian))
     return ov.Model(results, [*(one.given for one in scales), *graph.inputs], "head")
 
 
@@ -212,6 +215,21 @@ def _split(x: Any, sizes: Sequence[int], axis: int = 1) -> list[Any]:
 def _moments(x: Any) -> tuple[Any, Any]:
     """Compute mean and mean square of each channel, (N, C)."""
     return _mean(x, (2, 3)), _mean(op.multiply(x, x), (2, 3))
+
+
+def _describe(scales: Sequence[_Scale], flow: Sequence[Any], gaussian: Sequence[Any]) -> Any:
+    """See `learned.describe`."""
+    weighted, totals = [], []
+    for scale, q, e in zip(scales, flow, gaussian, strict=True):
+        product = op.multiply(*(op.minimum(x, constant(MAX_ENERGY)) for x in (q, e)))
+        tiny = constant(np.finfo(np.float32).tiny)
+        weights = op.add(op.multiply(product, product), tiny)
+        total = op.reduce_sum(weights, constant([1, 2], np.int64), False)
+        at = op.multiply(scale.features, op.unsqueeze(weights, constant([1], np.int64)))
+        sums = op.reduce_sum(at, constant([2, 3], np.int64), False)
+        weighted.append(op.divide(sums, op.unsqueeze(total, constant([1], np.int64))))
+        totals.append(total)
+    return op.concat([*(scale.mean for scale in scales), *weighted, _stack_columns(totals)], 1)
 
 
 def _mean(x: Any, axes: Sequence[int]) -> Any:

@@ -22,7 +22,7 @@ def test_of_bfloat16_only_the_flows_are_rounded() -> None:
         assert a.dtype == torch.float32
         torch.testing.assert_close(a, b, rtol=0.1, atol=0.05)
         assert not torch.equal(a, b)
-    for a, b in zip((*found.gaussian, *found[2:]), (*exact.gaussian, *exact[2:]), strict=True):
+    for a, b in zip((*found.gaussian, *found[2:5]), (*exact.gaussian, *exact[2:5]), strict=True):
         assert torch.equal(a, b)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from flows.fastflow.bundle.models_folder import resolve
@@ -13,6 +14,7 @@ from flows.fastflow.export.onnx import ExportError, export_onnx, onnx_metadata
 from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.imaging.resizing import resize
 from flows.fastflow.inference.scorer import Scorer
+from flows.fastflow.model.learned import LearnedPart
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -20,7 +22,13 @@ pytest.importorskip("onnxscript")
 
 @pytest.fixture(scope="module")
 def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu")
+    """With a learned part, which is the last thing that a graph adds."""
+    plain = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu")
+    one = plain.scorer
+    one.head.learned = LearnedPart(one.extractor.channels)
+    one.head.learned.weights.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    scorer = Scorer(one.extractor, one.head, one.input_size, one.rule, one.geometry)
+    return Detector(plain.manifest, plain.sha256, scorer)
 
 
 @pytest.fixture(scope="module")

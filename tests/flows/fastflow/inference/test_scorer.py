@@ -20,6 +20,7 @@ from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.imaging.region_masks import RegionMasks
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.model.head import Head
+from flows.fastflow.model.learned import LearnedPart
 from flows.fastflow.scoring.upsampling import spline_weights
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
@@ -128,8 +129,43 @@ def test_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pict
         assert seen.statistics == one.statistics
 
 
-def test_region_excludes_the_whole_image_part(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    pixels = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0), STRETCH)
+def learned(scorer: Scorer, geometry: Geometry = STRETCH) -> Scorer:
+    """The scorer with a learned part that no defects taught."""
+    own = copy.deepcopy(scorer.head)
+    own.learned = LearnedPart(scorer.extractor.channels)
+    own.learned.weights.normal_(generator=torch.Generator().manual_seed(0))
+    own.learned.bias.fill_(2)
+    return Scorer(scorer.extractor, own, (64, 64), ScoreRule(), geometry)
+
+
+@pytest.mark.parametrize("geometry", [STRETCH, Geometry(fit="tile")], ids=["whole", "tiles"])
+def test_learned_part_is_added_to_score_and_image_part(
+    scorer: Scorer, tiny_pictures: Pictures, geometry: Geometry
+) -> None:
+    plain = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(), geometry, describes=True)
+    model = learned(scorer, geometry)
+    part = model.head.learned
+    assert part is not None
+    images = [*tiny_pictures["good"][:2], np.tile(tiny_pictures["defect"][0], (1, 2, 1))]
+    for found, without in zip(model.score(images), plain.score(images), strict=True):
+        assert found.description is not None
+        np.testing.assert_array_equal(found.description, without.description)
+        added = float(part(torch.from_numpy(found.description)[None]))
+        assert abs(added) > 0.1
+        assert found.score == without.score + added
+        assert without.image_part is not None
+        assert found.image_part == without.image_part + added
+
+
+@pytest.mark.parametrize("has_learned", [False, True], ids=["plain", "learned"])
+def test_region_excludes_the_whole_image_part(
+    scorer: Scorer, tiny_pictures: Pictures, has_learned: bool
+) -> None:
+    if has_learned:
+        scorer = learned(scorer)
+    bare = copy.deepcopy(scorer.head)
+    bare.learned = None
+    pixels = Scorer(scorer.extractor, bare, (64, 64), ScoreRule(picture=0), STRETCH)
     features = scorer.features(tiny_pictures["defect"])
     but_a_corner = everything()
     but_a_corner[0, 0] = False
@@ -142,7 +178,7 @@ def test_region_excludes_the_whole_image_part(scorer: Scorer, tiny_pictures: Pic
     assert all_of_it == whole
     assert [s.score for s in most] == pytest.approx(alone, rel=1e-3)
     assert [s.image_part for s in most] == [None] * n
-    assert all(one < other for one, other in zip(alone, whole, strict=True))
+    assert all(one != other for one, other in zip(alone, whole, strict=True))
     added = scorer.score_features(features, [everything()] * n)
     # To the last bit, or an image would not have the rank that it has itself among those of a calibration.
     differences = [s.score - s.image_part for s in added if s.image_part is not None]
