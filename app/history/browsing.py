@@ -50,16 +50,17 @@ def list_stations(connection: Connection, categories: Collection[str] | None) ->
     return sorted(found)
 
 
-def count_decisions(connection: Connection, where: InspectionFilter) -> dict[Decision, int]:
-    """Count matching inspections by decision; ignores the filter's own decision and reads indexes only."""
+def count_inspections(connection: Connection, where: InspectionFilter) -> int:
+    """Count matching inspections; reads indexes only."""
     counted = select(func.count()).select_from(inspections)
-    return {
-        decision: sum(
-            connection.scalar(counted.where(*replace(single, decision=decision).conditions())) or 0
-            for single in where.split_by_category()
-        )
-        for decision in DECISIONS
-    }
+    return sum(
+        connection.scalar(counted.where(*single.conditions())) or 0 for single in where.split_by_category()
+    )
+
+
+def count_decisions(connection: Connection, where: InspectionFilter) -> dict[Decision, int]:
+    """Count matching inspections by decision; ignores the filter's own decision."""
+    return {d: count_inspections(connection, replace(where, decision=d)) for d in DECISIONS}
 
 
 class ScorePoint(NamedTuple):

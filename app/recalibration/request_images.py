@@ -90,7 +90,7 @@ def find_audited_images(
         of_parts[part].add(sha256)
     skipped = InspectionFilter(category, audit=True, reviewed=False, from_ms=since_ms)
     with database.read() as connection:
-        unreviewed = sum(browsing.count_decisions(connection, skipped).values())
+        unreviewed = browsing.count_inspections(connection, skipped)
     return AuditedImages(found, of_parts, unreviewed)
 
 

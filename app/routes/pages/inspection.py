@@ -85,7 +85,7 @@ def _load_context(
 
 def _count(history: History, chosen: PageSelection) -> int:
     with history.database.read() as connection:
-        return sum(browsing.count_decisions(connection, chosen).values())
+        return browsing.count_inspections(connection, chosen)
 
 
 @_images.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)

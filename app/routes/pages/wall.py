@@ -47,7 +47,7 @@ async def show_wall(
                 "older": rows[SHOWN_INSPECTIONS - 1].id if len(rows) > SHOWN_INSPECTIONS else None,
                 "stations": browsing.list_stations(connection, caller.categories),
                 "counts": _count(connection, chosen),
-                "unreviewed": _count_unreviewed(connection, chosen),
+                "unreviewed": browsing.count_inspections(connection, chosen.audit_queue()),
                 "categories": visible_categories(settings.models, caller),
             }
 
@@ -65,7 +65,7 @@ def get_counts(
     with history.database.read() as connection:
         return {
             "decisions": _count(connection, chosen),
-            "unreviewed": _count_unreviewed(connection, chosen),
+            "unreviewed": browsing.count_inspections(connection, chosen.audit_queue()),
         }
 
 
@@ -77,7 +77,3 @@ def _count(connection: Connection, chosen: PageSelection) -> dict[Decision, int]
     return browsing.count_decisions(
         connection, replace(chosen, from_ms=clock.now_ms() - COUNTED_HOURS * 3_600_000)
     )
-
-
-def _count_unreviewed(connection: Connection, chosen: PageSelection) -> int:
-    return sum(browsing.count_decisions(connection, chosen.audit_queue()).values())
