@@ -343,7 +343,9 @@ def test_audit_sample_is_reviewed_without_its_decisions(
         heading = page.get_by_role("heading", level=1)
         expect(heading).to_contain_text("Audit sample")
         assert serious(page) == []
-        page.keyboard.press("d")
+        page.get_by_text("Name and note").click()
+        page.get_by_label("Note").fill("scratch")
+        page.get_by_role("button", name="Defect").click()
         expect(heading).to_contain_text("Reject")
         expect(page.locator("#next")).to_be_focused()
         said = served.client.get(f"/v1/inspections/{newer['inspection_id']}").json()

@@ -158,8 +158,9 @@ async function review(verdict) {
     if (sending) given.note = sending;
     await reviews.save(given);
     if ("blind" in article.dataset) {
-      byId("note").value = "";
+      byId("note").value = sending = "";
       busy = false; // nothing is unsaved any more
+      leave();
       return location.reload(); // with the decision
     }
     showVerdict(verdict);
