@@ -50,6 +50,11 @@ COMMANDS = {
         "Recalibrate a model with good images of the line, without training.",
         "thresholds are as they were",
     ),
+    "learn": Mount(
+        "app.commands.learn:learn",
+        "Publish a version that has learned from reviewed defects, without training.",
+        _NOTHING_LEFT,
+    ),
     "flows": Mount(
         "training.commands.flows:app",
         "Fit normalizing flows to images, sample from them, score with them.",

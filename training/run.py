@@ -11,7 +11,14 @@ from training.fit.preparation import prepare_run
 from training.fit.publish import publish_version
 from training.fit.reuse import reuse_version
 from training.fit.run_folder import begin_fit, find_published, lock_folder
-from training.fit.stages import build_scorers, calibrate_engines, compute_features, fit_flows, load_extractor
+from training.fit.stages import (
+    build_scorers,
+    calibrate_engines,
+    compute_features,
+    describe_good_images,
+    fit_flows,
+    load_extractor,
+)
 from training.fit.tensorboard_log import open_log
 from training.terminal.progress import Progress, duration
 
@@ -76,6 +83,7 @@ def train(
         head = fit_flows(run, features, tiles, log)
         scorers = build_scorers(run, extractor, head)
         calibrations = calibrate_engines(run, scorers)
-        bundle = publish_version(run, scorers, calibrations)
+        descriptions = describe_good_images(run, scorers, calibrations)
+        bundle = publish_version(run, scorers, calibrations, descriptions)
         progress.say(f"it took {duration(time.monotonic() - start)}")
         return TrainedBundle(bundle, reused=False)

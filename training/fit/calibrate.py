@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flows.fastflow.calibration import calibrator as calibration
 from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.inference.scorer import Scorer
@@ -17,11 +20,14 @@ class EngineCalibration:
     Attributes:
         threshold: threshold of the image score, with the rate that it certifies.
         scores: scores of the images, in their order.
+        descriptions: (n, D), of the images in the order of the calibration's scores, see
+            `flows.fastflow.model.learned.describe`.
     """
 
     calibration: Calibration
     threshold: ThresholdRecord
     scores: list[float]
+    descriptions: NDArray[np.float32]
 
 
 def calibrate(
@@ -38,6 +44,7 @@ def calibrate(
     `flows.fastflow.calibration.calibrator.calibrate`.
 
     Args:
+        scorer: a scorer that describes.
         target_fpr: share of good parts that may be rejected.
         sample_bits: see `decoder.decode_image`.
 
@@ -45,12 +52,30 @@ def calibrate(
         ImageError: an image cannot be decoded; it is named.
         DatasetError: its file is gone or was changed; it is named.
     """
-    measurements = []
+    scores, descriptions, measurements = _score(scorer, images, advance, sample_bits)
+    made = calibration.calibrate(measurements, target_fpr)
+    record = ThresholdRecord(**asdict(compute_threshold(made.scores, target_fpr)))
+    order = np.argsort(scores, kind="stable")
+    return EngineCalibration(made, record, scores, descriptions[order])
+
+
+def describe_images(
+    scorer: Scorer, images: Sequence[PinnedImage], advance: Callable[[int], None], sample_bits: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the descriptions (n, D) and the scores (n,) of images; arguments as of `calibrate`."""
+    scores, descriptions, _ = _score(scorer, images, advance, sample_bits)
+    return descriptions, np.asarray(scores, np.float32)
+
+
+def _score(
+    scorer: Scorer, images: Sequence[PinnedImage], advance: Callable[[int], None], sample_bits: int
+) -> tuple[list[float], NDArray[np.float32], list[calibration.ImageMeasurement]]:
+    descriptions, measurements = [], []
     for image in images:
         # One at a time, as parts come on the line.
         [scored] = scorer.score([read(image, sample_bits)])
         measurements.append(calibration.measure_image(scored))
+        assert scored.description is not None  # noqa: S101  (the scorer describes)
+        descriptions.append(scored.description)
         advance(1)
-    made = calibration.calibrate(measurements, target_fpr)
-    record = ThresholdRecord(**asdict(compute_threshold(made.scores, target_fpr)))
-    return EngineCalibration(made, record, [measurement.score for measurement in measurements])
+    return [measurement.score for measurement in measurements], np.stack(descriptions), measurements

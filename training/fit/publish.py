@@ -1,19 +1,22 @@
 """Publication of a run: the bundle is written, loaded once, and made active."""
 
-import hashlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save
 from torch import Tensor
 
 from flows.fastflow.backbones.recorded import record_backbone
 from flows.fastflow.backbones.weights import save_weights
 from flows.fastflow.bundle.image_digests import CALIBRATION_IMAGES, FIT_IMAGES, format_digests
-from flows.fastflow.bundle.models_folder import BACKBONES, activate, describe_lost_calibrations, publish
+from flows.fastflow.bundle.models_folder import (
+    BACKBONES,
+    activate,
+    describe_lost_calibrations,
+    name_version,
+    publish,
+)
 from flows.fastflow.calibration.highest_scores import highest_scoring
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import remove_abandoned
@@ -21,6 +24,7 @@ from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.imaging.heatmap import ColourScale, render_overlay
 from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from flows.fastflow.inference.scorer import Scorer
+from flows.fastflow.learning.descriptions import DESCRIPTIONS, Descriptions
 from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
 from training.data.pinned_images import read, read_bytes
 from training.data.thumbnails import encode_webp, shrink
@@ -39,11 +43,14 @@ Scorers = Mapping[Precision, Scorer]
 Calibrations = Mapping[Precision, EngineCalibration]
 
 
-def publish_version(run: Run, scorers: Scorers, calibrations: Calibrations) -> Path:
+def publish_version(
+    run: Run, scorers: Scorers, calibrations: Calibrations, descriptions: Descriptions
+) -> Path:
     """Write the bundle of a run and make it the active version.
 
     Args:
         run: the run; its folder holds settings, metrics and data check.
+        descriptions: descriptions of the run's images.
 
     Returns:
         The bundle's directory.
@@ -54,7 +61,7 @@ def publish_version(run: Run, scorers: Scorers, calibrations: Calibrations) -> P
     """
     remove_abandoned(run.models / BACKBONES)
     save_weights(run.weights, run.models / BACKBONES)
-    bundle = _write_bundle(run, scorers, calibrations)
+    bundle = _write_bundle(run, scorers, calibrations, descriptions)
     # Loaded as a server loads it: a bundle that fails here must not become active.
     Detector.load(bundle, device=str(run.device), backbone=scorers["float32"].extractor)
     before = activate(run.models, run.category, bundle.name)
@@ -64,13 +71,14 @@ def publish_version(run: Run, scorers: Scorers, calibrations: Calibrations) -> P
     return bundle
 
 
-def _write_bundle(run: Run, scorers: Scorers, calibrations: Calibrations) -> Path:
+def _write_bundle(run: Run, scorers: Scorers, calibrations: Calibrations, descriptions: Descriptions) -> Path:
     head = scorers["float32"].head
     # Contiguous again: the weights were laid out channels-last, and safetensors knows no strides.
     tensors = {key: value.cpu().contiguous() for key, value in head.state_dict().items()}
     golden = _golden_files(run, calibrations["float32"].scores)
     manifest = _manifest(run, scorers, calibrations, tensors, golden)
     files = golden | _report_files(run) | _highest_files(run, scorers["float32"], calibrations["float32"])
+    files[DESCRIPTIONS] = descriptions.to_bytes()
     return publish(run.models, manifest, tensors, files)
 
 
@@ -82,7 +90,7 @@ def _manifest(
     golden: Mapping[str, bytes],
 ) -> Manifest:
     config, reference = run.config, scorers["float32"]
-    created, version = _new_version(run.models / run.category, tensors)
+    created, version = name_version(run.models, run.category, tensors)
     return Manifest(
         category=run.category,
         version=version,
@@ -105,20 +113,6 @@ def _manifest(
         golden=[_golden(file, data, scorers, config.sample_bits) for file, data in golden.items()],
         files={},
     )
-
-
-def _new_version(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[datetime, str]:
-    """Choose the time and the name of a version: the time and a digest of the weights."""
-    created = datetime.now(UTC)
-    weights_id = hashlib.sha256(save(dict(tensors))).hexdigest()[:6]
-    # The same weights may be published twice in a second, with other rates.
-    while (folder / _version_name(created, weights_id)).exists():
-        created += timedelta(seconds=1)
-    return created, _version_name(created, weights_id)
-
-
-def _version_name(created: datetime, weights_id: str) -> str:
-    return f"{created:%Y%m%dT%H%M%S}-{weights_id}"
 
 
 def _golden_files(run: Run, scores: list[float]) -> dict[str, bytes]:

@@ -9,17 +9,21 @@ from flows.fastflow.calibration.highest_scores import (
     highest_scoring,
 )
 from flows.fastflow.inference.scorer import Scorer
+from flows.fastflow.learning.descriptions import Descriptions
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.head import Head
 from training.data.tiles import TrainingTile, choose_tiles
 from training.features.backbone import require_whole_positions
 from training.features.cache import GIB, FeatureCache, Features
-from training.fit.calibrate import EngineCalibration, calibrate
+from training.fit.calibrate import EngineCalibration, calibrate, describe_images
 from training.fit.epoch_metrics import EpochMetrics
 from training.fit.preparation import Run
 from training.fit.tensorboard_log import TensorBoardLog
 from training.fit.training_loop import fit
 from training.terminal.progress import duration
+
+# Fitted images that a bundle describes: 2 MB of descriptions for the default backbone.
+_MAX_DESCRIBED = 1000
 
 
 def load_extractor(run: Run) -> FeatureExtractor:
@@ -83,11 +87,11 @@ def fit_flows(
 
 
 def build_scorers(run: Run, extractor: FeatureExtractor, head: Head) -> dict[Precision, Scorer]:
-    """Build one scorer of the fitted model for each engine."""
+    """Build one scorer of the fitted model for each engine; they also describe images."""
     config = run.config
     rule = config.score.rule(head, run.geometry)
     return {
-        engine.precision: Scorer(extractor, head, run.input_size, rule, run.geometry, engine)
+        engine.precision: Scorer(extractor, head, run.input_size, rule, run.geometry, engine, describes=True)
         for engine in run.engines
     }
 
@@ -107,6 +111,18 @@ def calibrate_engines(run: Run, scorers: Mapping[Precision, Scorer]) -> dict[Pre
     if text := describe_recommended_rate(scores, target_fpr):
         run.progress.say(text)
     return calibrations
+
+
+def describe_good_images(
+    run: Run, scorers: Mapping[Precision, Scorer], calibrations: Mapping[Precision, EngineCalibration]
+) -> Descriptions:
+    """Describe fitted images, and collect the descriptions of held-out ones, to learn from reviews later."""
+    rows = run.images.split.fit
+    fitted = [run.images.pinned[i] for i in rows[:: -(-len(rows) // _MAX_DESCRIBED)]]
+    with run.progress.stage("describe", len(fitted)) as advance:
+        described, scores = describe_images(scorers["float32"], fitted, advance, run.config.sample_bits)
+    held_out = {name: made.descriptions for name, made in calibrations.items()}
+    return Descriptions(described, scores, held_out)
 
 
 def _epoch_line(row: EpochMetrics, epochs: int) -> str:

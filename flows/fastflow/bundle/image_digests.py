@@ -6,7 +6,7 @@ images, the chance that one is mistaken for one of a thousand of these is 5 in 1
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flows.fastflow.bundle.bundle import BundleError, read_verified
@@ -39,6 +39,10 @@ class ImageDigests:
 
     def __len__(self) -> int:
         return len(self._digests)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the first digits of each."""
+        return iter(self._digests)
 
 
 def fingerprint(hashes: Iterable[str]) -> str:

@@ -47,7 +47,7 @@ def test_train_prints_result_and_next_command(trained: Result, tiny_data: Path, 
     assert lines[1].startswith("data check: 32 training images; 0 errors, 0 warnings (")
     assert lines[2] == "32 good images of tiny: 22 to fit, 10 held out to calibrate; on cpu"
     stages = [line.removesuffix(" ...") for line in lines if line.endswith(" ...")]
-    assert stages == ["check", "features", "fit", "calibrate"]
+    assert stages == ["check", "features", "fit", "calibrate", "describe"]
     assert sum(line.startswith("epoch ") for line in lines) == 1
     bundle = resolve(root / "models", "tiny")
     reject = read_manifest(bundle).thresholds["float32"].reject

@@ -1,0 +1,123 @@
+"""`flowgauge learn`: a version that has learned from reviewed defects, without training."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.commands.options import MODELS_FOLDER, AsJson, CategoryOption, Device, Models, VersionOption
+from app.commands.server_database import audited
+
+if TYPE_CHECKING:
+    from flows.fastflow.learning.learn import ReviewedImage
+    from flows.fastflow.manifest import Manifest
+
+Defects = Annotated[
+    Path, typer.Option(help="Folder with images of defective parts, also in subfolders; at least 5.")
+]
+Good = Annotated[
+    Path | None,
+    typer.Option(help="Folder with images of good parts, also in subfolders, such as false rejects."),
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
+
+
+def learn(
+    category: CategoryOption,
+    defects: Defects,
+    good: Good = None,
+    version: VersionOption = None,
+    models: Models = MODELS_FOLDER,
+    threads: Threads = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Publish a version that has learned from reviewed defects, without training.
+
+    The flow stays as it is; a small part is added to its scores. Thresholds follow from the same held-out
+    good images as before, which this part has not seen, so they keep their promise even if reviews are wrong.
+    The new version does not become active.
+
+    Images that the version was fitted to or calibrated with, copies and unreadable images are refused.
+    """
+    import torch
+
+    from flows.fastflow.bundle import models_folder
+    from flows.fastflow.bundle.bundle import read_manifest
+    from flows.fastflow.learning.learn import LearningError
+    from flows.fastflow.learning.learn import learn as publish_learned
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder = models_folder.resolve(models, category, version)
+    before = read_manifest(folder)
+    reviewed_defects = _read(defects, "--defects", before.sample_bits)
+    reviewed_good = [] if good is None else _read(good, "--good", before.sample_bits)
+    with audited("model.learn", category, {"version": folder.name}) as detail:
+        try:
+            published = publish_learned(models, folder, reviewed_defects, reviewed_good, device)
+        except LearningError as error:
+            raise typer.BadParameter(str(error)) from error
+        after = read_manifest(published)
+        result = _describe(before, after)
+        detail |= result
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+    else:
+        _print(result)
+
+
+def _read(folder: Path, option: str, sample_bits: int) -> "list[ReviewedImage]":
+    """Read all images below a folder.
+
+    Raises:
+        typer.BadParameter: there are none, or some are unreadable.
+    """
+    from flows.fastflow.files.plain_files import file_hashes
+    from flows.fastflow.imaging.decoder import read_image
+    from flows.fastflow.imaging.image_errors import ImageError
+    from flows.fastflow.imaging.image_files import find_image_files
+    from flows.fastflow.learning.learn import ReviewedImage
+
+    files = find_image_files(folder) if folder.is_dir() else {}
+    if not files:
+        raise typer.BadParameter(f"{folder} holds no images", param_hint=option)
+    hashes = file_hashes(list(files.values()))
+    try:
+        return [
+            ReviewedImage(name, sha256, read_image(path, sample_bits=sample_bits))
+            for (name, path), sha256 in zip(files.items(), hashes, strict=True)
+        ]
+    except ImageError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _describe(before: "Manifest", after: "Manifest") -> dict[str, Any]:
+    assert after.learned is not None  # noqa: S101  (it has just learned)
+    return {
+        "category": after.category,
+        "version": after.version,
+        "from_version": before.version,
+        "learned": after.learned.model_dump(),
+        "before": before.thresholds["float32"].model_dump(),
+        "threshold": after.thresholds["float32"].model_dump(),
+    }
+
+
+def _print(result: dict[str, Any]) -> None:
+    learned, category, version = result["learned"], result["category"], result["version"]
+    typer.echo(
+        f"{category}/{version}: {result['from_version']} with a part learned from {learned['defects']} "
+        f"defects and {learned['good']} good images, at {learned['strength']:.0%} of its full weight"
+    )
+    typer.echo(
+        f"of the {learned['defects']} defects, {learned['caught_before']} were above the threshold of the "
+        f"flow alone, and {learned['caught']} are now, each scored by a part that has not seen it"
+    )
+    after, before = result["threshold"], result["before"]
+    typer.echo(
+        f"REJECT above {after['reject']:.4g}, before {before['reject']:.4g}; both reject on average at most "
+        f"{after['achievable_fpr']:.2%} of good images"
+    )
+    typer.echo(f"to use it: flowgauge models activate {category} {version}")

@@ -1,0 +1,234 @@
+"""New version of a model that has learned from reviewed images, without training images."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flows.fastflow.bundle.bundle import read_verified
+from flows.fastflow.bundle.image_digests import (
+    CALIBRATION_IMAGES,
+    FIT_IMAGES,
+    ImageDigests,
+    format_digests,
+    read_digests,
+)
+from flows.fastflow.bundle.models_folder import name_version, publish
+from flows.fastflow.calibration.conformal import compute_threshold
+from flows.fastflow.detector import Detector
+from flows.fastflow.engines.engine import pick_engine
+from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.imaging.decoder import decode_image
+from flows.fastflow.imaging.image_limits import FILE_LIMITS
+from flows.fastflow.inference.scorer import Scorer
+from flows.fastflow.learning.descriptions import DESCRIPTIONS, Descriptions, read_descriptions
+from flows.fastflow.learning.fit import fit_learned
+from flows.fastflow.manifest import (
+    Calibration,
+    Golden,
+    LearnedRecord,
+    Manifest,
+    Precision,
+    ThresholdRecord,
+)
+from flows.fastflow.model.learned import LearnedPart
+
+# Digests of the reviewed images; FIT_IMAGES has them too, so that a later calibration refuses them.
+REVIEWED_IMAGES = "learning/reviewed.txt"
+# Pictures of the calibration images with the highest scores, which change with the scores.
+_OUTDATED = "report/highest"
+
+
+class LearningError(ValueError):
+    """Nothing can be learned; the message says why."""
+
+
+@dataclass(frozen=True)
+class ReviewedImage:
+    """Image that a person reviewed.
+
+    Attributes:
+        name: its name in messages.
+        sha256: sha256 of its file.
+        pixels: (H, W, 3) uint8 RGB.
+    """
+
+    name: str
+    sha256: str
+    pixels: NDArray[np.uint8]
+
+
+def learn(
+    models: Path, bundle: Path, defects: Sequence[ReviewedImage], good: Sequence[ReviewedImage], device: str
+) -> Path:
+    """Publish a version with a part learned from reviewed images; it does not become active.
+
+    The flow stays as it is. Calibration uses the same images as before, which neither the flow nor the
+    learned part has seen, so thresholds keep their promise whatever the reviews say. A part that the version
+    has learned before is replaced.
+
+    Args:
+        models: the models folder.
+        bundle: the version to start from.
+        defects: images reviewed as defects.
+        good: images reviewed as good; may be empty.
+        device: see `Detector.load`.
+
+    Returns:
+        The new version's directory.
+
+    Raises:
+        LearningError: too few images, some that the version knows, or nothing to gain.
+        BundleError, EngineError: see `Detector.load`.
+    """
+    detector = Detector.load(bundle, device=device)
+    manifest = detector.manifest
+    fitted = _require_new_images(bundle, manifest, [*defects, *good])
+    known = read_descriptions(bundle, manifest)
+    if known is None:
+        raise LearningError(
+            f"{manifest.category}/{manifest.version} has no descriptions of its good images; train it again"
+        )
+    head = detector.scorer.head
+    before = None if head.learned is None else head.learned.cpu()
+    head.learned = None
+    plain = detector.scorer.describing()
+    described, scores = _describe(plain, defects)
+    others, _ = _describe(plain, good)
+    try:
+        images = np.vstack((known.fitted, others)).astype(np.float64)
+        fit = fit_learned(images, known.fitted_scores.astype(np.float64), described)
+    except ValueError as error:
+        raise LearningError(str(error)) from error
+    if fit.strength == 0:
+        raise LearningError(
+            f"nothing learned: {len(defects)} defects left out one by one look no stranger to the learned "
+            "part than good images; add others, and check that they are defects"
+        )
+    part = LearnedPart(detector.scorer.extractor.channels)
+    part.weights.copy_(torch.from_numpy(fit.weights))
+    part.bias.fill_(fit.bias)
+    head.learned = copy.deepcopy(part).to(detector.device)
+    scorers = _scorers(detector, known)
+    calibrations, thresholds, held_out = {}, {}, {}
+    for precision in scorers:
+        calibration = manifest.calibration_of(precision)
+        assert calibration is not None  # noqa: S101  (descriptions exist only for calibrations)
+        rows = known.held_out[precision]
+        order, changed = _calibrate(calibration, rows, part, before)
+        target_fpr = manifest.thresholds[precision].target_fpr
+        calibrations[precision], held_out[precision] = changed, rows[order]
+        thresholds[precision] = ThresholdRecord(**asdict(compute_threshold(changed.scores, target_fpr)))
+    record = LearnedRecord(
+        defects=len(defects),
+        good=len(known.fitted) + len(good),
+        strength=fit.strength,
+        caught_before=int((scores > _plain_threshold(manifest, known, before)).sum()),
+        caught=int((scores + fit.left_out > thresholds["float32"].reject).sum()),
+    )
+    files = _kept_files(bundle, manifest)
+    reviewed = [image.sha256 for image in (*defects, *good)]
+    files[FIT_IMAGES], files[REVIEWED_IMAGES] = format_digests([*fitted, *reviewed]), format_digests(reviewed)
+    files[DESCRIPTIONS] = Descriptions(known.fitted, known.fitted_scores, held_out).to_bytes()
+    tensors = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
+    created, version = name_version(models, manifest.category, tensors)
+    changes = {
+        "version": version,
+        "created": created,
+        "learned": record,
+        "calibration": calibrations.pop("float32"),
+        "reduced": calibrations,
+        "thresholds": thresholds,
+        "golden": [_golden(one.file, files[one.file], scorers, manifest) for one in manifest.golden],
+        "files": {},
+    }
+    published = publish(models, manifest.model_copy(update=changes), tensors, files)
+    Detector.load(published, device=device)
+    return published
+
+
+def _require_new_images(bundle: Path, manifest: Manifest, images: Sequence[ReviewedImage]) -> ImageDigests:
+    """Refuse images of the training, and return those of the fit; earlier reviewed images are welcome."""
+    fitted, calibrated, reviewed = (
+        read_digests(bundle, manifest, name) or ImageDigests([])
+        for name in (FIT_IMAGES, CALIBRATION_IMAGES, REVIEWED_IMAGES)
+    )
+    fitted = ImageDigests({*fitted} - {*reviewed})
+    for known, use in ((fitted, "fitted to"), (calibrated, "calibrated with")):
+        if found := next((image.name for image in images if image.sha256 in known), None):
+            raise LearningError(
+                f"the version was {use} {found} as a good part; take this image away. If it shows a defect, "
+                "remove it from the training images and train again"
+            )
+    if len({image.sha256 for image in images}) < len(images):
+        raise LearningError("some of the images are identical; give each image once")
+    return fitted
+
+
+def _describe(
+    scorer: Scorer, images: Sequence[ReviewedImage]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return descriptions (n, D) and scores (n,) of images."""
+    scored = [scorer.score([image.pixels])[0] for image in images]
+    rows = np.empty((len(images), 2 * sum(scorer.extractor.channels)))
+    for row, one in zip(rows, scored, strict=True):
+        row[:] = one.description
+    return rows, np.array([one.score for one in scored])
+
+
+def _scorers(detector: Detector, known: Descriptions) -> dict[Precision, Scorer]:
+    """Build the scorers of all precisions that this machine computes and the version describes."""
+    scorers: dict[Precision, Scorer] = {}
+    for precision in known.held_out:
+        try:
+            scorers[precision] = detector.scorer.with_engine(pick_engine(precision, detector.device))
+        except EngineError:  # the new version is without that precision
+            continue
+    return scorers
+
+
+def _calibrate(
+    calibration: Calibration, rows: NDArray[np.float32], part: LearnedPart, before: LearnedPart | None
+) -> tuple[NDArray[np.int64], Calibration]:
+    """Return the new order of the images, and their calibration with the learned part."""
+    added = _parts(part, rows) - _parts(before, rows)
+    scores = np.asarray(calibration.scores) + added
+    order = np.argsort(scores, kind="stable")
+    pictures, statistics = calibration.pictures, calibration.statistics
+    changes = {
+        "scores": scores[order].tolist(),
+        "pictures": None if pictures is None else (np.asarray(pictures) + added)[order].tolist(),
+        "statistics": None if statistics is None else [statistics[i] for i in order],
+    }
+    return order, calibration.model_copy(update=changes)
+
+
+def _parts(part: LearnedPart | None, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    if part is None:
+        return np.zeros(len(rows))
+    return np.asarray(part(torch.from_numpy(rows)).double().numpy())
+
+
+def _plain_threshold(manifest: Manifest, known: Descriptions, before: LearnedPart | None) -> float:
+    """Compute the threshold in float32 of the flow alone."""
+    scores = np.asarray(manifest.calibration.scores) - _parts(before, known.held_out["float32"])
+    return compute_threshold(scores, manifest.thresholds["float32"].target_fpr).reject
+
+
+def _golden(file: str, data: bytes, scorers: Mapping[Precision, Scorer], manifest: Manifest) -> Golden:
+    image = decode_image(data, FILE_LIMITS, manifest.sample_bits)
+    scores = {name: scorer.score([image])[0].score for name, scorer in scorers.items()}
+    return Golden(file=file, score=scores.pop("float32"), reduced=scores)
+
+
+def _kept_files(bundle: Path, manifest: Manifest) -> dict[str, bytes]:
+    """Read the files of the version that stay true."""
+    return {
+        name: read_verified(bundle, manifest, name, FILE_LIMITS.max_bytes)
+        for name in manifest.files
+        if name.startswith(("golden/", "report/")) and not name.startswith(_OUTDATED)
+    }

@@ -1,0 +1,105 @@
+"""`flowgauge learn`, through the front door."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import flowgauge
+from flows.fastflow.bundle.bundle import verify
+from flows.fastflow.bundle.models_folder import active_version, resolve, versions
+from flows.fastflow.detector import Detector
+from tests.conftest import picture, png
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def defects(tmp_path: Path) -> Path:
+    """Eight images of defective parts that no version has seen, in a folder by kind."""
+    folder = tmp_path / "reviewed/scratch"
+    folder.mkdir(parents=True)
+    for i in range(8):
+        (folder / f"{i}.png").write_bytes(png(picture(7000 + i, defect=True)))
+    return folder.parent
+
+
+@pytest.fixture
+def run(store: Path, defects: Path) -> Run:
+    def learn(*arguments: str, images: Path = defects) -> Result:
+        where = ["--models", str(store), "--category", "tiny", "--defects", str(images)]
+        where += ["--device", "cpu", "--threads", "1"]  # as in all tests
+        return CliRunner().invoke(flowgauge.app, ["learn", *where, *arguments])
+
+    return learn
+
+
+def refusal(result: Result) -> str:
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+def learned(run: Run, *arguments: str) -> dict[str, object]:
+    result = run("--json", *arguments)
+    assert result.exit_code == 0, result.output
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+def test_new_version_scores_defects_higher_and_keeps_its_promise(run: Run, store: Path) -> None:
+    before = active_version(store, "tiny")
+    told = learned(run)
+    assert (told["from_version"], active_version(store, "tiny")) == (before, before)
+    folder = resolve(store, "tiny", str(told["version"]))
+    manifest, old = verify(folder), verify(resolve(store, "tiny", before))
+    assert manifest.learned is not None
+    assert manifest.learned.model_dump() == told["learned"]
+    assert (manifest.learned.defects, manifest.learned.good) == (8, old.data.n_fit)
+    assert manifest.thresholds["float32"].n_calibration == len(old.calibration.scores)
+    assert manifest.calibration.scores != old.calibration.scores
+    # Further defects, against the deviation of good images.
+    plain, new = (Detector.load(resolve(store, "tiny", v), device="cpu") for v in (before, folder.name))
+    images = [picture(8000 + i, defect=True) for i in range(8)]
+    rise = [b.score - a.score for a, b in zip(plain.predict(images), new.predict(images), strict=True)]
+    added = max(manifest.calibration.scores) - max(old.calibration.scores)
+    assert sum(rise) / len(rise) > added
+
+
+def test_learning_again_replaces_what_was_learned(run: Run, store: Path) -> None:
+    first = learned(run)
+    again = learned(run, "--version", str(first["version"]))
+    assert again["learned"] == first["learned"]
+    assert again["threshold"] == first["threshold"]
+    manifests = [verify(resolve(store, "tiny", str(told["version"]))) for told in (first, again)]
+    assert manifests[0].calibration == manifests[1].calibration
+    assert manifests[0].golden == manifests[1].golden
+
+
+def test_known_images_are_refused(run: Run, store: Path, defects: Path, tiny_data: Path) -> None:
+    fitted = next((tiny_data / "tiny/train/good").glob("*.png"))
+    (defects / "known.png").write_bytes(fitted.read_bytes())
+    assert "known.png as a good part" in refusal(run())
+    (defects / "known.png").write_bytes((defects / "scratch/0.png").read_bytes())
+    assert "some of the images are identical" in refusal(run())
+    assert len(versions(store, "tiny")) == 1
+
+
+def test_too_few_defects_are_refused(run: Run, defects: Path) -> None:
+    for i in range(4):
+        (defects / f"scratch/{i}.png").unlink()
+    assert "learning needs 5 defects" in refusal(run())
+
+
+def test_learned_images_cannot_calibrate(run: Run, store: Path, tmp_path: Path) -> None:
+    good = tmp_path / "false rejects"
+    good.mkdir()
+    (good / "0.png").write_bytes(png(picture(9000)))
+    version = str(learned(run, "--good", str(good))["version"])
+    calibrate = ["calibrate", "--models", str(store), "--category", "tiny", "--version", version]
+    result = CliRunner().invoke(
+        flowgauge.app, [*calibrate, "--images", str(good), "--device", "cpu", "--threads", "1"]
+    )
+    assert result.exit_code == 1, result.output
+    assert "The model was fitted to 0.png" in result.output
