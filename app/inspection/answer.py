@@ -1,9 +1,10 @@
 """The answer to an inspected image: JSON, history entry, HTTP response."""
 
 import base64
+import json
 import time
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from starlette.responses import Response
 
@@ -19,6 +20,7 @@ from app.scheduling.batcher import BatchResult
 from app.scheduling.thread_pool import TimedResult
 from app.schemas import predict as schemas
 from flows.fastflow.calibration.calibrator import Thresholds
+from flows.fastflow.calibration.conformal import fpr_at_95_confidence
 
 MediaType = Literal["application/json", "image/png", "application/x-npy"]
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = ("application/json", "image/png", "application/x-npy")
@@ -113,6 +115,15 @@ def make_inspection(
         inline=None,
         **texts,
     )
+
+
+def read_answer(text: str) -> dict[str, Any]:
+    """Read a stored answer; complete one from before migration 0002."""
+    answer: dict[str, Any] = json.loads(text)
+    answer.setdefault("audit", False)
+    used = answer["threshold"]
+    used.setdefault("fpr_at_95_confidence", fpr_at_95_confidence(used["n_calibration"], used["target_fpr"]))
+    return answer
 
 
 def make_entry(

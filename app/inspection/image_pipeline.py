@@ -13,7 +13,7 @@ from app.errors.problems import Problem
 from app.history.history import History
 from app.history.orphans import explain_missing_files
 from app.history.queries import EarlierAnswer
-from app.inspection.answer import Answer, make_entry, make_inspection
+from app.inspection.answer import Answer, make_entry, make_inspection, read_answer
 from app.inspection.decoding import DecodedUpload, decode_upload
 from app.inspection.explanation import Explanation, explain
 from app.inspection.idempotency import IdempotencyKeys
@@ -158,7 +158,7 @@ class InspectionPipeline:
         self, request: PredictRequest, earlier: EarlierAnswer, decoded: DecodedUpload
     ) -> Answer:
         """Repeat the earlier answer, with new drawings of the stored map."""
-        inspection = schemas.Inspection.model_validate_json(earlier.answer)
+        inspection = schemas.Inspection.model_validate(read_answer(earlier.answer))
         if not request.drawings:
             return Answer(inspection, {}, replayed=True)
         await self._history.wait_until_filed()  # then its map is on disk

@@ -21,6 +21,7 @@ from app.history.inspection_files import FORMATS, detect_format
 from app.history.orphans import explain_missing_files, files_removed
 from app.http import immutable
 from app.http.responses import AccountedResponse
+from app.inspection.answer import read_answer
 from app.routes.openapi import documented
 from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas.history import KeptInspection
@@ -73,7 +74,7 @@ KnownInspection = Annotated[Row[Any], Depends(_find_inspection)]
 )
 async def get_inspection(row: KnownInspection) -> Response:
     """Return an inspection as it was answered, with its reviews."""
-    answer = json.loads(row.answer)
+    answer = read_answer(row.answer)
     answer |= {
         "created": clock.iso(row.created_ms),
         "key_id": row.key_id,

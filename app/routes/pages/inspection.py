@@ -1,6 +1,5 @@
 """The page of one inspection: image, heatmap, decision and reviews."""
 
-import json
 from typing import Any, Final, Literal
 
 from fastapi import APIRouter
@@ -15,6 +14,7 @@ from app.history.browsing import AdjacentInspections, ScorePoint
 from app.history.drawing import View
 from app.history.history import History
 from app.history.queries import InspectionFilter
+from app.inspection.answer import read_answer
 from app.routes.inspection import AnswerFile, KnownInspection
 from app.routes.pages.filter import PageFilter, PageSelection
 from app.schemas.access import Permission
@@ -48,7 +48,7 @@ async def show_inspection(
     """Show an inspection; in the queue of the audit sample, without its decision until it is reviewed."""
     if audit:
         chosen = chosen.audit_queue()
-    answer = json.loads(row.answer)
+    answer = read_answer(row.answer)
     threshold = answer["threshold"]
     before: list[ScorePoint] = []
     adjacent = AdjacentInspections(None, None)

@@ -40,7 +40,9 @@ def row(at_ms: int | None = None, image: bytes | None = None, **columns: Any) ->
         "map_bytes": 100,
         "map_low": 0.0,
         "map_middle": 1.0,
-        "answer": json.dumps({"inspection_id": identifier}),
+        "answer": json.dumps(
+            {"inspection_id": identifier, "threshold": {"n_calibration": 99, "target_fpr": 0.01}}
+        ),
         "review_revision": 0,
         "audit": False,
         **columns,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.history.journal import Journal, JournalFull
-from app.history.journal_record import HistoryEntry, JournalRecord
+from app.history.journal_record import HistoryEntry, JournalRecord, decode_records
 from app.registry.free_disk import MIN_FREE_BYTES
 from tests.app.support.full_disk import limit_file_size
 
@@ -71,6 +71,11 @@ def test_record_has_the_columns_of_the_database() -> None:
     }
 
 
+def test_record_from_before_the_audit_sample_is_read() -> None:
+    old = JournalRecord({"id": "i"}, b"image", b"map")
+    assert decode_records(old.encode()).records == [old._replace(row={"id": "i", "audit": False})]
+
+
 def test_empty_file_of_killed_process_is_removed(folder: Path) -> None:
     for _ in range(2):
         Journal(folder, MANY)  # killed: never closed
@@ -81,7 +86,7 @@ def test_empty_file_of_killed_process_is_removed(folder: Path) -> None:
 def test_records_are_read_in_order_and_files_deleted(folder: Path) -> None:
     journal = Journal(folder, MANY)
     assert journal.read() == []
-    records = [*(record(n) for n in range(20)), JournalRecord({}, b"", b"")]
+    records = [*(record(n) for n in range(20)), JournalRecord({"audit": False}, b"", b"")]
     for each in records:
         journal.append(each)
     assert read_all(journal) == records
