@@ -75,14 +75,13 @@ def estimate_audit(counts: Mapping[Decision, DecisionCounts]) -> AuditRates | No
 
     The sample is random, so its decisions have the shares that they have on the line.
     """
-    unreviewed = sum(count.inspections - count.reviewed for count in counts.values())
     if not any(count.inspections for count in counts.values()):
         return None
     return AuditRates(
         decisions=dict(counts),
         overkill=estimate_overkill(counts),
         escape=estimate_escape(counts),
-        unreviewed=unreviewed,
+        unreviewed=sum(count.inspections - count.reviewed for count in counts.values()),
     )
 
 

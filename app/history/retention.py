@@ -1,8 +1,8 @@
 """Retention: deletes inspections by age, images and maps by size, and orphaned files.
 
-Reviewed inspections are never deleted. Those of the audit sample are kept as long as any decision, for a
-reviewer needs their images. Files are deleted within the transaction that deletes their rows. If
-the process is killed in between, the rows stay, and the next pass deletes them again.
+Reviewed inspections are never deleted. The audit sample is kept as long as the decision that is kept
+longest, because its reviewers need the images. Files are deleted within the transaction that deletes their
+rows. If the process is killed in between, the rows stay, and the next pass deletes them again.
 """
 
 import asyncio

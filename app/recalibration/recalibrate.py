@@ -60,7 +60,10 @@ def require_usable_images(images: Sequence[tuple[str, str]], fitted: ImageDigest
             to some.
     """
     if not images:
-        raise Problem("invalid-request", "A calibration needs good images; none came.")
+        raise Problem(
+            "invalid-request",
+            "A calibration needs good images: send some, or review some of the audit sample.",
+        )
     seen = [name[:64] for name, sha256 in images if fitted is not None and sha256 in fitted]
     if seen:
         raise Problem(

@@ -37,7 +37,7 @@ class AuditedImages(NamedTuple):
     Attributes:
         images: the images whose latest review is good.
         of_parts: the SHA-256 of all images of their parts.
-        unreviewed: number of the category's inspections in the sample without a review.
+        unreviewed: number of inspections in the sample without a review: of the station, or of all stations.
     """
 
     images: Sequence[GoodImage] = ()
@@ -88,9 +88,9 @@ def find_audited_images(
     # Include other stations and times: a model that was fitted to one image knows the part.
     for part, sha256 in training_set.images_of_parts(database, category, parts):
         of_parts[part].add(sha256)
-    skipped = InspectionFilter(category, audit=True, reviewed=False, from_ms=since_ms)
+    queue = InspectionFilter(category, station=station, audit=True, reviewed=False, from_ms=since_ms)
     with database.read() as connection:
-        unreviewed = browsing.count_inspections(connection, skipped)
+        unreviewed = browsing.count_inspections(connection, queue)
     return AuditedImages(found, of_parts, unreviewed)
 
 

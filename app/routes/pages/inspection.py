@@ -46,6 +46,7 @@ async def show_inspection(
     audit: bool = False,
 ) -> Response:
     """Show an inspection; in the queue of the audit sample, without its decision until it is reviewed."""
+    audit &= row.audit
     if audit:
         chosen = chosen.audit_queue()
     answer = read_answer(row.answer)

@@ -19,7 +19,7 @@ def calibration(scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", **change
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([], "none came"),
+        ([], "needs good images"),
         ([("a.png", SHA[0]), ("b.png", "f" * 64)], r"was fitted to b\.png"),
         ([("a.png", SHA[0]), ("b.png", SHA[1]), ("c.png", SHA[0])], r"are identical: a\.png, c\.png"),
         ([(str(i), "f" * 64) for i in range(8)], "0, 1, 2, 3, 4 and 3 more"),

@@ -1,3 +1,5 @@
+import pytest
+
 from app.history.history import History
 from app.history.training_set import GoodImage
 from app.recalibration.request_images import AuditedImages, choose_images, find_audited_images
@@ -29,6 +31,15 @@ class TestAudited:
         add(history.database, *made)
         [image] = find_audited_images(history.database, "tiny", None, (), 0).images
         assert image.inspection_id == made[0]["id"]
+
+    @pytest.mark.parametrize(("station", "unreviewed"), [(None, 2), ("line-1", 1), ("line-3", 0)])
+    def test_unreviewed_of_the_station_are_counted(
+        self, history: History, station: str | None, unreviewed: int
+    ) -> None:
+        rows = [row(audit=True, station="line-1"), row(audit=True), row(station="line-3")]
+        add(history.database, *rows)
+        found = find_audited_images(history.database, "tiny", station, (), 0)
+        assert found.unreviewed == unreviewed
 
 
 def test_part_with_a_fitted_image_is_excluded() -> None:

@@ -151,7 +151,7 @@ class TestAudited:
         assert post_calibration(client, [], audit="true").json()["pictures"] == 1
         later = {"reason": "x", "audit": "true", "from": "2100-01-01T00:00:00Z"}
         response = client.post(URL, params=later, headers={"If-Match": "*"})
-        assert "none came" in refusal_detail(response, 400, "invalid-request")
+        assert "needs good images" in refusal_detail(response, 400, "invalid-request")
         response = client.post(URL, params={**later, "from": "20260101"}, headers={"If-Match": "*"})
         assert "must be a time as" in refusal_detail(response, 400, "invalid-request")
 

@@ -9,7 +9,7 @@ from tests.app.routes.pages.rows import add, answered
 
 def test_decision_is_hidden_until_the_verdict(keyed: Keyed) -> None:
     rejected: dict[str, Any] = {"decision": "REJECT", "score": 4.25, "audit": True}
-    older, newer, _ = add(keyed.database, answered(**rejected), answered(**rejected), answered())
+    older, newer, other = add(keyed.database, answered(**rejected), answered(**rejected), answered())
     as_operator = keyed.show("operator")
 
     def page() -> tuple[str, str]:
@@ -30,6 +30,8 @@ def test_decision_is_hidden_until_the_verdict(keyed: Keyed) -> None:
     assert page()[0] == f"/inspections/{older}"
     keyed.client.post(f"/v1/inspections/{older}/reviews", json=review, headers=as_operator)
     assert "Every inspection of the audit sample is reviewed." in page()[1]
+    text = keyed.client.get(f"/inspections/{other}", params={"audit": True}, headers=as_operator).text
+    assert "heatmap.jpg" in text  # it was not drawn
 
 
 @pytest.mark.parametrize(("role", "status"), [("viewer", 403), ("line", 403), ("operator", 200)])
