@@ -42,7 +42,7 @@ TakeAudit = Annotated[
     Query(
         description="Also use images of the audit sample whose latest review is good: of `station`, or of "
         "stations without a calibration of their own, since `from`. They are drawn at random, so the promise "
-        "holds; other reviewed images are a selection."
+        "holds if all of the sample is reviewed; other reviewed images are a selection."
     ),
 ]
 

@@ -37,8 +37,8 @@ def get_rates(
 
     Shares are estimated within each decision and weighted by its inspections, because rejected parts are
     reviewed more often than passed ones. Without reviews of a decision the rates are unknown: review random
-    parts of every decision. `audit` has the rates of the audit sample alone, which no selection biases. By
-    default all stored inspections count.
+    parts of every decision. `audit` has the rates of the audit sample alone: unbiased once all of it is
+    reviewed. By default all stored inspections count.
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)

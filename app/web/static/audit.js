@@ -4,7 +4,7 @@ import { announce } from "./base.js";
 import { confirmed } from "./confirm.js";
 import { home, complain, passed } from "./models.js";
 import { showRates } from "./rates.js";
-import { number, t } from "./texts.js";
+import { number, percent, t } from "./texts.js";
 
 const byId = (name) => document.getElementById(`audit-${name}`);
 const form = byId("form");
@@ -45,9 +45,12 @@ byId("calibrate")?.addEventListener("click", () =>
     if (!(await confirmed(title, t("script.models.audit.calibrate.text"), t("script.models.audit.calibrate.yes")))) return "";
     announce(t("script.models.audit.busy"));
     const query = new URLSearchParams({ audit: "true", reason });
+    const since = byId("since").value;
+    if (since) query.set("from", new Date(`${since}T00:00`).toISOString()); // in the browser's time zone
     const made = await api(`${home}/calibrations?${query}`, { method: "POST", headers: { "If-Match": etag }, timeoutMs: CALIBRATION_MS });
     dispatchEvent(new Event("calibration-changed"));
-    const values = { n: number(made.pictures, 0), score: number(made.threshold.reject, 3) };
+    const { reject, achievable_fpr } = made.threshold;
+    const values = { n: number(made.pictures, 0), score: number(reject, 3), average: percent(achievable_fpr) };
     return [t("script.models.audit.calibrated", values), ...made.warnings].join(" ");
   }),
 );

@@ -4,16 +4,13 @@ import { number, percent, t } from "./texts.js";
 
 const turns = new WeakMap(); // by section, the number of requests: an outdated answer is ignored
 
-// The rate of the audit sample, which no selection biases, if there is one.
+// The rate of the audit sample if it is known, otherwise that of all reviews.
 function describe(rates, name) {
-  const own = rates.audit?.[name].value ?? null;
-  if (own !== null) return t("script.rates.of_audit", { rate: interval(rates.audit[name]) });
-  return rates.audit && rates[name].value !== null ? t("script.rates.of_all", { rate: interval(rates[name]) }) : interval(rates[name]);
-}
-
-function interval(rate) {
+  const ofAudit = (rates.audit?.[name].value ?? null) !== null;
+  const rate = ofAudit ? rates.audit[name] : rates[name];
   if (rate.value === null) return t("script.rates.unknown");
-  return t("script.rates.value", { value: percent(rate.value), low: percent(rate.low), high: percent(rate.high) });
+  const text = t("script.rates.value", { value: percent(rate.value), low: percent(rate.low), high: percent(rate.high) });
+  return t(ofAudit ? "script.rates.of_audit" : "script.rates.of_all", { rate: text });
 }
 
 export async function showRates(section, category) {
