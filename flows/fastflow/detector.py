@@ -66,6 +66,7 @@ class Prediction:
         decision: decision at the bundle's own rates, see `calibrator.Thresholds`.
         score_map: (height, width) float32 anomaly map of the whole image, see `ScoredImage`.
         statistics: per scale the mean and the standard deviation of its features, see `ScoredImage`.
+        learned_part: share of the learned part in the raw score, see `ScoredImage`.
     """
 
     score: float
@@ -75,6 +76,7 @@ class Prediction:
     decision: Decision
     score_map: NDArray[np.float32]
     statistics: tuple[float, ...]
+    learned_part: float = 0.0
 
 
 class Detector:
@@ -195,6 +197,7 @@ class Detector:
             decision=self.calibrator.default_thresholds.decide(score),
             score_map=scored.score_map,
             statistics=scored.statistics,
+            learned_part=scored.learned_part,
         )
 
     @property

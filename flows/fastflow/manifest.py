@@ -97,7 +97,8 @@ class LearnedRecord(_ManifestModel):
     strength: float = Field(
         gt=0, le=1, description="share of its full weight, from defects that were left out of the fit"
     )
-    caught_before: int = Field(ge=0, description="of the reviewed defects, above the threshold before")
+    reject_before: float = Field(description="threshold in float32 without this part")
+    caught_before: int = Field(ge=0, description="of the reviewed defects, above that threshold")
     caught: int = Field(
         ge=0, description="of the reviewed defects, each left out of the fit, above the threshold now"
     )

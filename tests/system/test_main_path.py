@@ -51,6 +51,9 @@ def test_train_evaluate_serve_learn(flowgauge: FlowGauge, tiny_data: Path, tiny_
     [version] = set(versions(models, "tiny")) - {first}
     flowgauge.run("models", "activate", "tiny", version)
     assert len(require_equal_scores(flowgauge, tiny_data, version)) == 11
+    summary = json.loads((flowgauge.cwd / "evaluations/tiny" / version / "summary.json").read_text())
+    assert summary["flow_alone"]["defects"] == 5
+    assert summary["flow_alone"]["image_auroc"] > 0.9
 
 
 def require_equal_scores(flowgauge: FlowGauge, data: Path, version: str) -> dict[str, float]:

@@ -10,6 +10,7 @@ from training.evaluation.near_copies import describe_near_copies
 from training.evaluation.operating_points import OperatingPoint, Share
 from training.evaluation.summary import (
     METRICS,
+    describe_learned,
     describe_mask_folders,
     describe_passed_over,
     describe_times,
@@ -83,6 +84,8 @@ def _ranking_lines(summary: dict[str, Any]) -> list[str]:
             f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}, "
             f"recall at 1 % of the good test images {_percent(summary['recall_at_1_percent'])}",
         ]
+    if (text := describe_learned(summary)) is not None:
+        lines.append(text)
     if summary["pixel_auroc"] is None:
         why = "no pixel is good" if summary["with_mask"] else "no defect has a mask"
         return [*lines, f"pixel AUROC not measured: {why}"]

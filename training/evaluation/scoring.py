@@ -73,6 +73,22 @@ class Reviews:
 
 
 @dataclass(frozen=True)
+class FlowAlone:
+    """Results without the part learned from reviewed defects.
+
+    Attributes:
+        defects: number of those defects.
+        image_auroc: None without good or defective parts.
+        recall: share of defective parts above the threshold of the flow alone; None in other precisions
+            than float32, or without defective parts.
+    """
+
+    defects: int
+    image_auroc: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Results on a test set.
 
@@ -86,6 +102,7 @@ class Evaluation:
         operating_points: results of thresholds for other rates, rates ascending.
         independent: True if each image shows another part; otherwise intervals of shares are not known.
         milliseconds: median time of the model for an image, without reading and measuring.
+        flow_alone: results without the learned part; None for a version without one.
     """
 
     rows: list[ScoredSample]
@@ -98,6 +115,7 @@ class Evaluation:
     operating_points: list[OperatingPoint]
     independent: bool
     milliseconds: float
+    flow_alone: FlowAlone | None = None
 
 
 def require_usable(
@@ -151,6 +169,7 @@ def score_test_set(
     """
     rows: list[ScoredSample] = []
     seconds: list[float] = []
+    learned: list[float] = []
     ranking = RankingMetrics()
     for sample in samples:
         image = read_image(sample.path, sample_bits=detector.manifest.sample_bits)
@@ -158,6 +177,7 @@ def score_test_set(
         start = time.perf_counter()
         [prediction] = detector.predict_prepared([prepared])
         seconds.append(time.perf_counter() - start)
+        learned.append(prediction.learned_part)
         rows.append(ScoredSample(sample, prediction.score, prediction.p_value, prediction.decision))
         ranking.add(sample, (image.shape[0], image.shape[1]), prediction.score, prediction.score_map)
         advance(1)
@@ -179,11 +199,30 @@ def score_test_set(
         ),
         independent=independent,
         milliseconds=1000 * float(np.median(seconds)),
+        flow_alone=_flow_alone(detector, rows, learned),
     )
 
 
 def _share(rows: Sequence[ScoredSample], decision: Decision) -> float | None:
     return sum(row.decision == decision for row in rows) / len(rows) if rows else None
+
+
+def _flow_alone(
+    detector: Detector, rows: Sequence[ScoredSample], learned: Sequence[float]
+) -> FlowAlone | None:
+    record = detector.manifest.learned
+    if record is None:
+        return None
+    scores = [row.score - part for row, part in zip(rows, learned, strict=True)]
+    truth = [row.defect is not None for row in rows]
+    recall = None
+    if any(truth) and detector.scorer.precision == "float32":
+        found = [
+            score > record.reject_before for score, is_defect in zip(scores, truth, strict=True) if is_defect
+        ]
+        recall = sum(found) / len(found)
+    auroc = image_auroc(truth, scores) if any(truth) and not all(truth) else None
+    return FlowAlone(record.defects, auroc, recall)
 
 
 def _reviews(

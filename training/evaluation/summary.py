@@ -116,11 +116,26 @@ def summarise(
             d.defect: {"count": d.count, "image_auroc": d.image_auroc, "recall": d.recall}
             for d in evaluation.defects
         },
+        "flow_alone": None if evaluation.flow_alone is None else asdict(evaluation.flow_alone),
         "operating_points": [asdict(point) for point in evaluation.operating_points],
         "milliseconds": evaluation.milliseconds,
         "engine": engine,
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def describe_learned(summary: Mapping[str, Any]) -> str | None:
+    """Compare the results with those of the flow alone; None for a version that has learned nothing."""
+    before = summary["flow_alone"]
+    if before is None or before["image_auroc"] is None:
+        return None
+    line = (
+        f"learned from {before['defects']} reviewed defects; the flow alone has image AUROC "
+        f"{before['image_auroc']:.3f}"
+    )
+    if before["recall"] is not None:
+        line += f", and at its threshold finds {percentage(before['recall'], 2)} % of the defects"
+    return line
 
 
 def describe_passed_over(summary: Mapping[str, Any]) -> str | None:

@@ -23,6 +23,7 @@ class ScoredImage:
         statistics: per scale the mean and the standard deviation of the features over channels and positions,
             2 S numbers: an image's brightness and contrast as the model sees them, to detect drift. Features
             are the normalised ones, or the backbone's if layer norm would make all images equal.
+        learned_part: share of the learned part in the score without a region of interest.
         description: (2 C,), see `learned.describe`; None if the scorer does not describe.
     """
 
@@ -30,6 +31,7 @@ class ScoredImage:
     score_map: NDArray[np.float32]
     image_part: float | None
     statistics: tuple[float, ...]
+    learned_part: float = 0.0
     description: NDArray[np.float32] | None = None
 
     @property
@@ -42,15 +44,13 @@ def build_scored_images(
     results: Sequence[tuple[float, NDArray[np.float32]]],
     image_parts: Sequence[float | None],
     statistics: Sequence[tuple[float, ...]],
+    learned_parts: Sequence[float],
     descriptions: Tensor | None,
 ) -> list[ScoredImage]:
-    """Combine scores with maps, whole images' parts, statistics and descriptions."""
+    """Combine scores with maps, whole images' parts, statistics, learned parts and descriptions."""
     described = repeat(None) if descriptions is None else descriptions.cpu().numpy()
-    rows = zip(results, image_parts, statistics, described, strict=False)
-    return [
-        ScoredImage(score, score_map, part, row, description)
-        for (score, score_map), part, row, description in rows
-    ]
+    rows = zip(results, image_parts, statistics, learned_parts, described, strict=False)
+    return [ScoredImage(*result, *row) for result, *row in rows]
 
 
 def feature_statistics(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:

@@ -22,6 +22,7 @@ from flows.fastflow.inference.tile_outputs import (
     NOT_NUMBERS,
     NotNumbersError,
     TileOutputs,
+    learned_list,
     merge_tiles,
     score_on_cpu,
     score_on_device,
@@ -282,7 +283,8 @@ class Scorer:
         results = score_on_cpu(self._pixels(energies), energies.image, self.rule, masks, learned)
         parts = unmasked_image_parts(energies.image, self.rule, masks, learned)
         statistics = feature_statistics(energies.mean, energies.square)
-        return build_scored_images(results, parts, statistics, self._used(energies.description))
+        added = learned_list(learned, len(results))
+        return build_scored_images(results, parts, statistics, added, self._used(energies.description))
 
     def _tile_outputs(self, energies: Energies) -> TileOutputs:
         return TileOutputs(
@@ -321,7 +323,8 @@ class Scorer:
             results = score_on_device(outputs, rule, stacked, learned)
         parts = unmasked_image_parts(outputs.image, rule, masks, learned)
         statistics = feature_statistics(*outputs.moments.unbind(2))
-        return build_scored_images(results, parts, statistics, self._used(outputs.description))
+        added = learned_list(learned, len(results))
+        return build_scored_images(results, parts, statistics, added, self._used(outputs.description))
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """Adapt the rule to an image with a map of a size (height, width).

@@ -62,7 +62,7 @@ def score_on_cpu(
     learned: Tensor | None,
 ) -> list[tuple[float, NDArray[np.float32]]]:
     """Compute scores and maps on the CPU, see `score_planes`."""
-    rows = zip(pixels, images.numpy(), masks, _as_list(learned, len(images)), strict=True)
+    rows = zip(pixels, images.numpy(), masks, learned_list(learned, len(images)), strict=True)
     return [score_planes(planes, image, rule, mask, part) for planes, image, mask, part in rows]
 
 
@@ -90,14 +90,14 @@ def unmasked_image_parts(
     They equal the parts within the scores to the last bit, because callers subtract them again.
     """
     if images.device.type == "cpu":
-        rows = zip(images.numpy(), _as_list(learned, len(images)), strict=True)
+        rows = zip(images.numpy(), learned_list(learned, len(images)), strict=True)
         parts = [image_part(image, rule) + part for image, part in rows]
     else:
         parts = image_parts(images, rule, learned).tolist()
     return [part if mask is None or mask.all() else None for part, mask in zip(parts, masks, strict=True)]
 
 
-def _as_list(learned: Tensor | None, count: int) -> list[float]:
+def learned_list(learned: Tensor | None, count: int) -> list[float]:
     """Return the learned parts of images, 0 without a learned part."""
     return [0.0] * count if learned is None else learned.tolist()
 

@@ -123,11 +123,13 @@ def learn(
         target_fpr = manifest.thresholds[precision].target_fpr
         calibrations[precision], held_out[precision] = changed, rows[order]
         thresholds[precision] = ThresholdRecord(**asdict(compute_threshold(changed.scores, target_fpr)))
+    reject_before = _plain_threshold(manifest, known, before)
     record = LearnedRecord(
         defects=len(defects),
         good=len(known.fitted) + len(good),
         strength=fit.strength,
-        caught_before=int((scores > _plain_threshold(manifest, known, before)).sum()),
+        reject_before=reject_before,
+        caught_before=int((scores > reject_before).sum()),
         caught=int((scores + fit.left_out > thresholds["float32"].reject).sum()),
     )
     files = _kept_files(bundle, manifest)

@@ -21,6 +21,7 @@ from training.evaluation.report.pages import render
 from training.evaluation.scoring import Evaluation
 from training.evaluation.summary import (
     METRICS,
+    describe_learned,
     describe_mask_folders,
     describe_passed_over,
     describe_times,
@@ -68,6 +69,7 @@ def write_report(
             threshold.n_calibration, threshold.target_fpr, detector.calibrator.review_fpr
         ),
         near_copies=describe_near_copies(summary["near_copies"], summary["compared_with"]),
+        learned=describe_learned(summary),
         passed_over=describe_passed_over(summary),
         mask_folders=describe_mask_folders(summary),
         independent=evaluation.independent,

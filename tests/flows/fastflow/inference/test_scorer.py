@@ -153,6 +153,7 @@ def test_learned_part_is_added_to_score_and_image_part(
         added = float(part(torch.from_numpy(found.description)[None]))
         assert abs(added) > 0.1
         assert found.score == without.score + added
+        assert (found.learned_part, without.learned_part) == (added, 0)
         assert without.image_part is not None
         assert found.image_part == without.image_part + added
 
