@@ -3,22 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Final, Literal
 
-import numpy as np
 from pydantic import Field
 
 from flows.fastflow.config import Geometry, GeometrySettings
 
 DEFAULT_INPUT: Final = (256, 256)
-_UNIT: Final = math.prod(DEFAULT_INPUT)
-_STEP: Final = 32  # the coarsest stride of the backbones that are convolutional networks
+_USUAL_SIDE: Final = 256
 _MAX_SIDE: Final = 4096
-_SQUARE_UP_TO: Final = 1.5
-_ALIKE_UP_TO: Final = 1.25
-_ROUNDING: Final = 1.05
+_STEP: Final = 32  # the coarsest stride of the backbones that are convolutional networks
 # Single pixels of a camera hold little: a colour sensor measures one colour at each, and JPEG halves colours.
-_REDUCTION: Final = 4
+_REDUCTION: Final = 2
 
 
 class GeometryConfig(GeometrySettings):
@@ -32,8 +29,8 @@ class GeometryConfig(GeometrySettings):
     max_tiles: int = Field(
         default=4,
         ge=1,
-        le=64,
-        description="`auto`: largest input, and time per image, in inputs of 256 x 256 pixels",
+        le=32,
+        description="`auto`: most pixels of the input, and so time per image, in multiples of 256 x 256",
     )
 
     def resolved(self) -> Geometry:
@@ -52,65 +49,36 @@ class InputChoice:
     @property
     def cost(self) -> float:
         """Pixels of the input, in usual inputs; the time per image grows with it."""
-        return math.prod(self.input_size) / _UNIT
+        return math.prod(self.input_size) / math.prod(DEFAULT_INPUT)
 
 
 def choose_input(sizes: Sequence[tuple[int, int]], max_tiles: int) -> InputChoice:
     """Choose the input size to which the images are stretched.
 
-    Images that are all long in the same way get an input of their aspect ratio; others a square. Large images
-    get an input of half their resolution, up to `max_tiles` times the pixels of the usual input.
+    Each side has half the pixels of the images' side, by the median, and at least those of the usual input.
+    Beyond `max_tiles` both sides are reduced towards the usual ones, the larger by more.
 
     Args:
         sizes: (height, width) of the training images.
-        max_tiles: limit of the input, in inputs of the usual size.
+        max_tiles: limit of the input's pixels, in usual inputs.
     """
-    heights, widths = np.array(sizes, dtype=np.float64).T
-    low, ratio, high = np.quantile(widths / heights, (0.1, 0.5, 0.9)).tolist()
-    pixels = float(np.median(heights * widths)) / _REDUCTION
-    alike = high <= _ALIKE_UP_TO * low
-    is_long = alike and max(ratio, 1 / ratio) > _SQUARE_UP_TO
-    size = _nearest(min(max(pixels, _UNIT), max_tiles * _UNIT), ratio if is_long else 1.0)
-    return InputChoice(size, _describe(size, sizes, (low, high), pixels / _UNIT, max_tiles, is_long=is_long))
+    sides = [median(of_all) for of_all in zip(*sizes, strict=True)]
+    wanted = [min(max(1.0, side / _REDUCTION / _USUAL_SIDE), _MAX_SIDE / _USUAL_SIDE) for side in sides]
+    excess = math.prod(wanted) > max_tiles
+    exponent = math.log(max_tiles) / math.log(math.prod(wanted)) if excess else 1.0
+    height, width = (_whole_steps(factor**exponent) for factor in wanted)
+    images = f"images of {sides[0]:.0f} x {sides[1]:.0f} pixels"
+    choice = InputChoice((height, width), f"{images} are stretched to {height} x {width}")
+    if choice.input_size == DEFAULT_INPUT:
+        return choice
+    usual = f"{DEFAULT_INPUT[0]} x {DEFAULT_INPUT[1]}"
+    why = f"the most that geometry.max_tiles: {max_tiles} allows" if excess else "half of each larger side"
+    return InputChoice(
+        choice.input_size,
+        f"{choice.reason}, {why}; about {choice.cost:.1f} times the time of {usual} per image",
+    )
 
 
-def _nearest(pixels: float, ratio: float) -> tuple[int, int]:
-    """Return the (height, width) in whole steps with about these pixels and this width per height."""
-
-    def error(size: tuple[int, int]) -> float:
-        height, width = size
-        # Distortion counts twice: a few pixels less cost less than another shape.
-        return abs(math.log(height * width / pixels)) + 2 * abs(math.log(width / height / ratio))
-
-    longest = math.isqrt(round(pixels * max(ratio, 1 / ratio)))
-    sides = range(_STEP, min(longest + _STEP, _MAX_SIDE) + 1, _STEP)
-    return min(((h, w) for h in sides for w in sides if h * w <= _ROUNDING * pixels), key=error)
-
-
-def _describe(
-    size: tuple[int, int],
-    sizes: Sequence[tuple[int, int]],
-    ratios: tuple[float, float],
-    wanted: float,
-    max_tiles: int,
-    *,
-    is_long: bool,
-) -> str:
-    """Say why an input was chosen; `wanted` is its area without limit, in usual inputs."""
-    height, width = (round(side) for side in np.median(np.array(sizes), axis=0).tolist())
-    images = f"images of {height} x {width} pixels"
-    if ratios[1] > _ALIKE_UP_TO * ratios[0]:
-        images = (
-            f"images of about {height} x {width} pixels, width by height {ratios[0]:.2f} to {ratios[1]:.2f},"
-        )
-    usual, chosen = (f"{h} x {w}" for h, w in (DEFAULT_INPUT, size))
-    if size == DEFAULT_INPUT:
-        return f"{images} are stretched to {chosen}, the usual input"
-    if (cost := math.prod(size) / _UNIT) <= _ROUNDING:
-        why = f"as many pixels as {usual}"
-    elif wanted <= max_tiles:
-        why = f"half their resolution, within geometry.max_tiles: {max_tiles}"
-    else:
-        why = f"as many pixels as geometry.max_tiles: {max_tiles} allows"
-    shape = "their aspect ratio" if is_long else "a square"
-    return f"{images} are stretched to {chosen}: {shape}, {why}; {cost:.1f} times the time of {usual}"
+def _whole_steps(factor: float) -> int:
+    """Round a multiple of the usual side down to whole steps; a little less than a step counts."""
+    return math.floor(_USUAL_SIDE * factor / _STEP + 0.25) * _STEP

@@ -14,7 +14,7 @@ from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.imaging.image_errors import ImageError
 from training.config.geometry_config import DEFAULT_INPUT, GeometryConfig, InputChoice, choose_input
-from training.config.run_config import ConfigError, RunConfig
+from training.config.run_config import RunConfig
 from training.data.pinned_images import PinnedImage, size_of
 from training.data.training_images import TrainingImages, find_training_images
 from training.features.backbone import BackboneLoader
@@ -112,11 +112,7 @@ def prepare_run(
 
 
 def _resolve_geometry(config: RunConfig, images: Sequence[PinnedImage]) -> tuple[RunConfig, str | None]:
-    """Replace `geometry.fit: auto` and a missing input size; return the reason of a choice, too.
-
-    Raises:
-        ConfigError: the geometry's margins leave too little of the chosen input.
-    """
+    """Replace `geometry.fit: auto` and a missing input size; return the reason of a choice, too."""
     if config.geometry.fit == "auto" and config.input_size is None:
         sizes = []
         for image in images:
@@ -131,13 +127,10 @@ def _resolve_geometry(config: RunConfig, images: Sequence[PinnedImage]) -> tuple
 
 
 def _with_choice(config: RunConfig, choice: InputChoice) -> RunConfig:
-    try:
-        config.geometry.require_room(choice.input_size)
-    except ValueError as error:
-        raise ConfigError(f"{error}, or set input_size") from error
     # `max_tiles` has done its work: the same input, if given, makes the same run.
     geometry = {"fit": "stretch", "max_tiles": GeometryConfig().max_tiles}
-    batch_size = max(1, round(config.fit.batch_size / max(1.0, choice.cost)))
+    # An update sees as many pixels whatever the input, so a fit takes as long.
+    batch_size = max(1, round(config.fit.batch_size / choice.cost))
     return config.model_copy(
         update={
             "input_size": choice.input_size,

@@ -8,7 +8,7 @@ import pytest
 
 from flows.fastflow.config import Geometry
 from tests.conftest import png
-from training.config.run_config import ConfigError, RunConfig
+from training.config.run_config import RunConfig
 from training.fit.preparation import Run, prepare_run
 from training.terminal.progress import Silent
 
@@ -19,7 +19,7 @@ def prepare(tmp_path: Path, silent: Silent) -> Callable[..., Run]:
     folder = tmp_path / "data/long/train/good"
     folder.mkdir(parents=True)
     for i in range(6):
-        (folder / f"{i}.png").write_bytes(png(np.full((40, 100, 3), 20 * i, np.uint8)))
+        (folder / f"{i}.png").write_bytes(png(np.full((40, 640, 3), 20 * i, np.uint8)))
 
     def prepared(**settings: object) -> Run:
         config = RunConfig.model_validate({"device": "cpu", **settings})
@@ -32,8 +32,11 @@ def prepare(tmp_path: Path, silent: Silent) -> Callable[..., Run]:
 
 
 def test_auto_geometry_equals_the_same_input_given(prepare: Callable[..., Run]) -> None:
-    chosen, given = prepare(), prepare(geometry={"fit": "stretch"}, input_size=[160, 416])
-    assert (chosen.input_size, chosen.geometry) == ((160, 416), Geometry(fit="stretch"))
+    chosen, given = (
+        prepare(),
+        prepare(geometry={"fit": "stretch"}, input_size=[256, 320], fit={"batch_size": 6}),
+    )
+    assert (chosen.input_size, chosen.geometry) == ((256, 320), Geometry(fit="stretch"))
     assert chosen.config == given.config
     assert chosen.identity == given.identity
     assert chosen.geometry_reason is not None
@@ -53,8 +56,3 @@ def test_given_geometry_is_kept(
 ) -> None:
     run = prepare(**settings)
     assert (run.input_size, run.geometry_reason) == (size, None)
-
-
-def test_margin_too_large_for_the_chosen_input_is_named(prepare: Callable[..., Run]) -> None:
-    with pytest.raises(ConfigError, match=r"a geometry\.margin of 60 .* set at most 40, or set input_size"):
-        prepare(geometry={"margin": 60})
