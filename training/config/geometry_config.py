@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -39,17 +38,11 @@ class GeometryConfig(GeometrySettings):
         return Geometry(**(values | {"fit": "stretch"} if self.fit == "auto" else values))
 
 
-@dataclass(frozen=True)
-class InputChoice:
-    """The input size for a set of images, with the reason in a sentence."""
+class InputChoice(NamedTuple):
+    """The (height, width) of the input for a set of images, with the reason."""
 
     input_size: tuple[int, int]
     reason: str
-
-    @property
-    def cost(self) -> float:
-        """Pixels of the input, in usual inputs; the time per image grows with it."""
-        return math.prod(self.input_size) / math.prod(DEFAULT_INPUT)
 
 
 def choose_input(sizes: Sequence[tuple[int, int]], max_tiles: int) -> InputChoice:
@@ -67,16 +60,15 @@ def choose_input(sizes: Sequence[tuple[int, int]], max_tiles: int) -> InputChoic
     excess = math.prod(wanted) > max_tiles
     exponent = math.log(max_tiles) / math.log(math.prod(wanted)) if excess else 1.0
     height, width = (_whole_steps(factor**exponent) for factor in wanted)
-    images = f"images of {sides[0]:.0f} x {sides[1]:.0f} pixels"
-    choice = InputChoice((height, width), f"{images} are stretched to {height} x {width}")
-    if choice.input_size == DEFAULT_INPUT:
-        return choice
-    usual = f"{DEFAULT_INPUT[0]} x {DEFAULT_INPUT[1]}"
-    why = f"the most that geometry.max_tiles: {max_tiles} allows" if excess else "half of each larger side"
-    return InputChoice(
-        choice.input_size,
-        f"{choice.reason}, {why}; about {choice.cost:.1f} times the time of {usual} per image",
-    )
+    reason = f"images of {sides[0]:.0f} x {sides[1]:.0f} pixels are stretched to {height} x {width}"
+    if (height, width) != DEFAULT_INPUT:
+        cost = height * width / math.prod(DEFAULT_INPUT)
+        why = (
+            f"the most that geometry.max_tiles: {max_tiles} allows" if excess else "half of each larger side"
+        )
+        usual = f"{DEFAULT_INPUT[0]} x {DEFAULT_INPUT[1]}"
+        reason += f", {why}; training and inference take about {cost:.1f} times as long as with {usual}"
+    return InputChoice((height, width), reason)
 
 
 def _whole_steps(factor: float) -> int:

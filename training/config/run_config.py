@@ -77,12 +77,7 @@ class FitConfig(_Section):
     epochs: int | None = Field(
         default=None, ge=1, description="passes over the images; null for the fewest that give `steps`"
     )
-    batch_size: int = Field(
-        default=8,
-        ge=1,
-        description="images per update; fewer if `geometry.fit: auto` chooses a larger input, so that an "
-        "update costs as much",
-    )
+    batch_size: int = Field(default=8, ge=1, description="images per update")
     tiles: int = Field(
         default=16, ge=1, description="most tiles of an image to fit; only with geometry.fit `tile`"
     )

@@ -13,7 +13,7 @@ from flows.fastflow.config import Geometry
 from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.imaging.image_errors import ImageError
-from training.config.geometry_config import DEFAULT_INPUT, GeometryConfig, InputChoice, choose_input
+from training.config.geometry_config import DEFAULT_INPUT, GeometryConfig, choose_input
 from training.config.run_config import RunConfig
 from training.data.pinned_images import PinnedImage, size_of
 from training.data.training_images import TrainingImages, find_training_images
@@ -113,28 +113,16 @@ def prepare_run(
 
 def _resolve_geometry(config: RunConfig, images: Sequence[PinnedImage]) -> tuple[RunConfig, str | None]:
     """Replace `geometry.fit: auto` and a missing input size; return the reason of a choice, too."""
+    size, reason = config.input_size or DEFAULT_INPUT, None
+    resolved: dict[str, object] = {"fit": config.geometry.resolved().fit}
     if config.geometry.fit == "auto" and config.input_size is None:
+        # `max_tiles` does its work here: the same input, if given, makes the same run.
+        resolved["max_tiles"] = GeometryConfig().max_tiles
         sizes = []
         for image in images:
             with suppress(ImageError):  # the data check names all damaged images
                 sizes.append(size_of(image))
         if sizes:
-            choice = choose_input(sizes, config.geometry.max_tiles)
-            return _with_choice(config, choice), choice.reason
-    geometry = config.geometry.model_copy(update={"fit": config.geometry.resolved().fit})
-    update = {"input_size": config.input_size or DEFAULT_INPUT, "geometry": geometry}
-    return config.model_copy(update=update), None
-
-
-def _with_choice(config: RunConfig, choice: InputChoice) -> RunConfig:
-    # `max_tiles` has done its work: the same input, if given, makes the same run.
-    geometry = {"fit": "stretch", "max_tiles": GeometryConfig().max_tiles}
-    # An update sees as many pixels whatever the input, so a fit takes as long.
-    batch_size = max(1, round(config.fit.batch_size / choice.cost))
-    return config.model_copy(
-        update={
-            "input_size": choice.input_size,
-            "geometry": config.geometry.model_copy(update=geometry),
-            "fit": config.fit.model_copy(update={"batch_size": batch_size}),
-        }
-    )
+            size, reason = choose_input(sizes, config.geometry.max_tiles)
+    geometry = config.geometry.model_copy(update=resolved)
+    return config.model_copy(update={"input_size": size, "geometry": geometry}), reason

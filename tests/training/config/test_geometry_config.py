@@ -39,13 +39,13 @@ def test_input_follows_sizes_of_the_images(sizes: Sizes, max_tiles: int, chosen:
         ((512, 512), "images of 512 x 512 pixels are stretched to 256 x 256"),
         (
             (500, 1250),
-            "images of 500 x 1250 pixels are stretched to 256 x 608, half of each larger side; about 2.4 "
-            "times the time of 256 x 256 per image",
+            "images of 500 x 1250 pixels are stretched to 256 x 608, half of each larger side; training and "
+            "inference take about 2.4 times as long as with 256 x 256",
         ),
         (
             (2048, 2048),
             "images of 2048 x 2048 pixels are stretched to 512 x 512, the most that geometry.max_tiles: 4 "
-            "allows; about 4.0 times the time of 256 x 256 per image",
+            "allows; training and inference take about 4.0 times as long as with 256 x 256",
         ),
     ],
 )
