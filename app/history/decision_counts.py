@@ -27,12 +27,16 @@ class TimeSpan:
         return InspectionFilter(category=category, station=station, from_ms=self.from_ms, to_ms=self.to_ms)
 
 
-def skip_deleted(connection: Connection, span: TimeSpan) -> TimeSpan:
+def skip_deleted(connection: Connection, span: TimeSpan, *, audit: bool = False) -> TimeSpan:
     """Return the latter part of a time span, in which retention by age has deleted nothing.
 
-    Otherwise deleted PASS inspections would raise the share of the rejected ones.
+    Otherwise deleted PASS inspections would raise the share of the rejected ones. With `audit`, only
+    deletions from the audit sample matter.
     """
-    deleted_before = connection.scalar(select(func.max(retention.c.deleted_before_ms))) or 0
+    latest = select(func.max(retention.c.deleted_before_ms))
+    if audit:
+        latest = latest.where(retention.c.decision == "audit")
+    deleted_before = connection.scalar(latest) or 0
     return TimeSpan(min(max(span.from_ms, deleted_before), span.to_ms), span.to_ms)
 
 
@@ -69,13 +73,15 @@ def count_decisions(
 def estimate_error_rates(
     connection: Connection, category: str, span: TimeSpan, station: str | None = None
 ) -> ErrorEstimates:
-    """Estimate a category's overkill and escape, at one station or at all."""
-    counts = count_decisions(connection, category, span, station)
+    """Estimate a category's overkill and escape, at one station or at all, without what was deleted."""
+    counts = count_decisions(connection, category, skip_deleted(connection, span), station)
+    sample_span = skip_deleted(connection, span, audit=True)
+    sample = count_decisions(connection, category, sample_span, station, audit=True)
     return ErrorEstimates(
         decisions=counts,
         overkill=estimate_overkill(counts),
         escape=estimate_escape(counts),
-        audit=estimate_audit(count_decisions(connection, category, span, station, audit=True)),
+        audit=estimate_audit(sample, sample_span.from_ms),
     )
 
 

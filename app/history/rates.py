@@ -27,6 +27,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.database import clock
 from app.schemas.history import Verdict
 from app.schemas.predict import Decision
 from app.schemas.reports import AuditRates, DecisionCounts, Rate
@@ -70,14 +71,15 @@ def estimate_escape(counts: Mapping[Decision, DecisionCounts]) -> Rate:
     return estimate_rate(counts, "defect")
 
 
-def estimate_audit(counts: Mapping[Decision, DecisionCounts]) -> AuditRates | None:
-    """Estimate both rates from the counts of the audit sample; None if it is empty.
+def estimate_audit(counts: Mapping[Decision, DecisionCounts], from_ms: int) -> AuditRates | None:
+    """Estimate both rates from the counts of the audit sample since a time; None if it is empty.
 
     The sample is random, so its decisions have the shares that they have on the line.
     """
     if not any(count.inspections for count in counts.values()):
         return None
     return AuditRates(
+        from_=clock.iso(from_ms),
         decisions=dict(counts),
         overkill=estimate_overkill(counts),
         escape=estimate_escape(counts),

@@ -41,7 +41,7 @@ def shift_report(
         span = decision_counts.skip_deleted(connection, requested)
         versions = decision_counts.count_versions(connection, span, categories, station)
         rates = {
-            category: decision_counts.estimate_error_rates(connection, category, span, station)
+            category: decision_counts.estimate_error_rates(connection, category, requested, station)
             for category in versions
         }
         parts = {category: details(connection, category, span, station) for category in versions}

@@ -12,7 +12,7 @@ from starlette.datastructures import State
 
 from app.database import clock
 from app.database.engine import Database
-from app.history.decision_counts import TimeSpan, count_versions, estimate_error_rates, skip_deleted
+from app.history.decision_counts import TimeSpan, count_versions, estimate_error_rates
 from app.history.deletions import KINDS
 from app.registry.free_disk import free_bytes
 
@@ -163,7 +163,7 @@ def _filled(metric: GaugeMetricFamily | CounterMetricFamily, values: _Values) ->
 def _rates(database: Database) -> dict[tuple[str, ...], float]:
     now = clock.now_ms()
     with database.read() as connection:
-        span = skip_deleted(connection, TimeSpan(now - _RATES_DAYS * 24 * 60 * 60 * 1000, now))
+        span = TimeSpan(now - _RATES_DAYS * 24 * 60 * 60 * 1000, now)
         found = {
             one: estimate_error_rates(connection, one, span) for one in count_versions(connection, span, None)
         }

@@ -43,7 +43,7 @@ def get_rates(
     with history.database.read() as connection:
         _require_known(connection, settings, category)
         span = decision_counts.skip_deleted(connection, requested)
-        estimates = decision_counts.estimate_error_rates(connection, category, span)
+        estimates = decision_counts.estimate_error_rates(connection, category, requested)
     return ErrorRates(
         category=category,
         from_=clock.iso(span.from_ms),

@@ -44,6 +44,10 @@ class _Estimates(BaseModel):
 class AuditRates(_Estimates):
     """Overkill and escape, estimated from the audit sample alone."""
 
+    from_: Timestamp = Field(
+        serialization_alias="from",
+        description="Start of its time. Retention keeps the sample longer than other inspections.",
+    )
     unreviewed: int = Field(
         description="Inspections of the sample without a review. Skipping some on purpose biases the rates.",
         examples=[3],

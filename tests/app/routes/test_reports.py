@@ -84,7 +84,7 @@ def test_rates_of_the_audit_sample_alone(client: TestClient) -> None:
 
 def test_rates_begin_after_what_retention_has_deleted(client: TestClient) -> None:
     now = clock.now_ms()
-    kept(client, row(now - 5 * HOUR, decision="REJECT"), row(now - 3 * HOUR))
+    kept(client, row(now - 5 * HOUR, decision="REJECT", audit=True), row(now - 3 * HOUR))
     with history_of(client).database.write() as connection:
         before = now - 4 * HOUR
         values = {"decision": "PASS", "last_before_ms": before, "deleted_before_ms": before}
@@ -92,6 +92,8 @@ def test_rates_begin_after_what_retention_has_deleted(client: TestClient) -> Non
     answer = client.get(RATES, params={"from": clock.iso(now - 6 * HOUR)}).json()
     assert answer["from"] == clock.iso(now - 4 * HOUR)
     assert [counts["inspections"] for counts in answer["decisions"].values()] == [1, 0, 0]
+    assert answer["audit"]["from"] == clock.iso(now - 6 * HOUR)  # nothing of the sample was deleted
+    assert [counts["inspections"] for counts in answer["audit"]["decisions"].values()] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
