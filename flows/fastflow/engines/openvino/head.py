@@ -225,8 +225,11 @@ def _describe(scales: Sequence[_Scale], flow: Sequence[Any], gaussian: Sequence[
         tiny = constant(np.finfo(np.float32).tiny)
         weights = op.add(op.multiply(product, product), tiny)
         total = op.reduce_sum(weights, constant([1, 2], np.int64), False)
-        at = op.multiply(scale.features, op.unsqueeze(weights, constant([1], np.int64)))
-        sums = op.reduce_sum(at, constant([2, 3], np.int64), False)
+        # A matrix product, which reads the features once and writes no map.
+        n, channels, height, width = scale.features.shape
+        matrix = op.reshape(scale.features, constant([n, channels, height * width], np.int64), False)
+        vector = op.reshape(weights, constant([n, height * width, 1], np.int64), False)
+        sums = op.squeeze(op.matmul(matrix, vector, False, False), constant([2], np.int64))
         weighted.append(op.divide(sums, op.unsqueeze(total, constant([1], np.int64))))
         totals.append(total)
     return op.concat([*(scale.mean for scale in scales), *weighted, _stack_columns(totals)], 1)
