@@ -44,15 +44,20 @@ class AuditedImages(NamedTuple):
     of_parts: Mapping[str, set[str]] = {}
     unreviewed: int = 0
 
-    @property
-    def warnings(self) -> list[str]:
-        """Conditions of the promise, for a person to check."""
-        if not self.unreviewed:
-            return []
-        return [
-            f"Inspections of the audit sample without a review: {self.unreviewed}. The promise holds only if "
-            "they were not skipped for their look."
-        ]
+    def warnings(self, fitted: ImageDigests | None) -> list[str]:
+        """Return conditions of the promise, for a person to check."""
+        warnings = []
+        if self.unreviewed:
+            warnings.append(
+                f"Inspections of the audit sample without a review: {self.unreviewed}. The promise holds "
+                "only if they were not skipped for their look."
+            )
+        if learned := sum(image.sha256 in fitted for image in self.images) if fitted else 0:
+            warnings.append(
+                f"Images of the audit sample that the version has learned: {learned}. They are left out. If "
+                "they were chosen for their look, calibrate with images made since."
+            )
+        return warnings
 
 
 def uploaded_images(upload: forms.Upload) -> list[CalibrationImage]:

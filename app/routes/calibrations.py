@@ -142,7 +142,7 @@ async def renew_calibration(
             before=changed.before,
             pictures=len(measured),
             left_out=len(uploaded) + len(found.images) - len(measured),
-            warnings=[*changed.warnings, *found.warnings],
+            warnings=[*changed.warnings, *found.warnings(fitted)],
         )
         detail |= _audit_detail(renewed, changed)
     response.headers["ETag"] = etag(_tag(changed.after))

@@ -49,3 +49,10 @@ def test_part_with_a_fitted_image_is_excluded() -> None:
         [], AuditedImages(images, {"P-1": {known, fitted}, "P-2": {fresh}}), ImageDigests([fitted])
     )
     assert [one.sha256 for one in chosen] == [fresh]
+
+
+def test_learned_images_of_the_audit_sample_are_named() -> None:
+    found = AuditedImages([GoodImage("a", 0, "1" * 64, None), GoodImage("b", 0, "2" * 64, None)])
+    [warning] = found.warnings(ImageDigests(["2" * 64]))
+    assert "has learned: 1." in warning
+    assert found.warnings(None) == []
