@@ -16,10 +16,9 @@ def unused_settings(config: RunConfig) -> list[str]:
     lines = []
     if geometry.fit != "tile" and fit.tiles != FitConfig().tiles:
         lines.append(f"fit.tiles is {fit.tiles}, but geometry.fit is {geometry.fit}, not tile")
-    if geometry.fit != "auto" and geometry.max_tiles != GeometryConfig().max_tiles:
-        lines.append(
-            f"geometry.max_tiles is {geometry.max_tiles}, but geometry.fit is {geometry.fit}, not auto"
-        )
+    is_chosen = geometry.fit == "auto" and config.input_size is None
+    if not is_chosen and geometry.max_tiles != GeometryConfig().max_tiles:
+        lines.append(f"geometry.max_tiles is {geometry.max_tiles}, but input_size or geometry.fit is set")
     if fit.epochs is not None and fit.steps != FitConfig().steps:
         lines.append(f"fit.steps is {fit.steps}, but fit.epochs is {fit.epochs}, not null")
     if normalisation.pooling == 1 and normalisation.pooled != RunConfig().normalisation.pooled:

@@ -13,7 +13,11 @@ SAID: list[tuple[dict[str, Any], str]] = [
     ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is auto, not tile: it does nothing"),
     (
         {"geometry": {"fit": "pad", "max_tiles": 9}},
-        "geometry.max_tiles is 9, but geometry.fit is pad, not auto: it does nothing",
+        "geometry.max_tiles is 9, but input_size or geometry.fit is set: it does nothing",
+    ),
+    (
+        {"input_size": [256, 256], "geometry": {"max_tiles": 9}},
+        "geometry.max_tiles is 9, but input_size or geometry.fit is set: it does nothing",
     ),
     (
         {"fit": {"steps": 100, "epochs": 500}},
