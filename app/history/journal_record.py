@@ -100,7 +100,8 @@ def decode_records(data: bytes) -> DecodedRecords:
             break
         if _crc(*parts) != checks[1]:
             return DecodedRecords(records, begin, damaged=True)
-        row = {"audit": False} | json.loads(parts[0])  # left by a server from before migration 0002
+        row = json.loads(parts[0])
+        row.setdefault("audit", False)  # left by a server from before migration 0002
         records.append(JournalRecord(row, parts[1], parts[2]))
         begin = end
     return DecodedRecords(records, begin, damaged=False)

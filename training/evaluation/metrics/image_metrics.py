@@ -56,10 +56,10 @@ def image_f1_max(defective: Sequence[bool], scores: Sequence[float]) -> F1Max:
 
 
 def image_recall(defective: Sequence[bool], scores: Sequence[float], fpr: float) -> float:
-    """Compute the share of defects above the lowest threshold that rejects at most `fpr` of the good parts.
+    """Compute the share of defects found if at most `fpr` of the good parts may be rejected.
 
-    It is the height of the ROC curve at `fpr`. The good test images choose the threshold, so the value
-    flatters; it compares models that have no common threshold.
+    The threshold is the lowest that does so, and the share is the height of the ROC curve at `fpr`. The good
+    test images choose the threshold, so the value flatters; it compares models without a common threshold.
 
     Raises:
         MetricError: the test images are all good or all defective, or a score is not finite.
