@@ -14,9 +14,9 @@ from flows.fastflow.bundle.models_folder import (
     BACKBONES,
     activate,
     describe_lost_calibrations,
-    name_version,
     publish,
 )
+from flows.fastflow.bundle.version_names import name_version
 from flows.fastflow.calibration.highest_scores import highest_scoring
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import remove_abandoned
@@ -90,7 +90,7 @@ def _manifest(
     golden: Mapping[str, bytes],
 ) -> Manifest:
     config, reference = run.config, scorers["float32"]
-    created, version = name_version(run.models, run.category, tensors)
+    created, version = name_version(run.models / run.category, tensors)
     return Manifest(
         category=run.category,
         version=version,

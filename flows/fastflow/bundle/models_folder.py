@@ -6,16 +6,13 @@ models/<category>/calibrations/<version>/    later calibrations, see app/registr
 models/backbones/               weights of frozen backbones, shared by all categories
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
-from safetensors.torch import save
 from torch import Tensor
 
 from flows.fastflow.bundle.bundle import MANIFEST, BundleError, write
@@ -205,20 +202,6 @@ def describe_lost_calibrations(models: Path, category: str, before: str | None, 
         f"{version} lacks {len(lost)} of the calibrations of {before} for the line and its stations: make "
         f"them with flowgauge calibrate --category {category}"
     ]
-
-
-def name_version(models: Path, category: str, tensors: Mapping[str, Tensor]) -> tuple[datetime, str]:
-    """Choose the time and the name of a new version: the time and a digest of the weights."""
-    created = datetime.now(UTC)
-    weights_id = hashlib.sha256(save(dict(tensors))).hexdigest()[:6]
-    # The same weights may be published twice in a second, with other rates.
-    while (models / category / _version_name(created, weights_id)).exists():
-        created += timedelta(seconds=1)
-    return created, _version_name(created, weights_id)
-
-
-def _version_name(created: datetime, weights_id: str) -> str:
-    return f"{created:%Y%m%dT%H%M%S}-{weights_id}"
 
 
 def publish(

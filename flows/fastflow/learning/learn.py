@@ -17,7 +17,8 @@ from flows.fastflow.bundle.image_digests import (
     format_digests,
     read_digests,
 )
-from flows.fastflow.bundle.models_folder import name_version, publish
+from flows.fastflow.bundle.models_folder import publish
+from flows.fastflow.bundle.version_names import name_version
 from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines.engine import pick_engine
@@ -26,7 +27,7 @@ from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.learning.descriptions import DESCRIPTIONS, Descriptions, read_descriptions
-from flows.fastflow.learning.fit import fit_learned
+from flows.fastflow.learning.fit import LearnedFit, fit_learned
 from flows.fastflow.manifest import (
     Calibration,
     Golden,
@@ -99,30 +100,23 @@ def learn(
     plain = detector.scorer.describing()
     described, scores = _describe(plain, defects)
     others, _ = _describe(plain, good)
-    try:
-        images = np.vstack((known.fitted, others)).astype(np.float64)
-        fit = fit_learned(images, known.fitted_scores.astype(np.float64), described)
-    except ValueError as error:
-        raise LearningError(str(error)) from error
-    if fit.strength == 0:
-        raise LearningError(
-            f"nothing learned: {len(defects)} defects left out one by one look no stranger to the learned "
-            "part than good images; add others, and check that they are defects"
-        )
+    fit = _fit(known, others, described)
     part = LearnedPart(detector.scorer.extractor.channels)
     part.weights.copy_(torch.from_numpy(fit.weights))
     part.bias.fill_(fit.bias)
     head.learned = copy.deepcopy(part).to(detector.device)
     scorers = _scorers(detector, known)
-    calibrations, thresholds, held_out = {}, {}, {}
+    calibrations, held_out = {}, {}
     for precision in scorers:
         calibration = manifest.calibration_of(precision)
         assert calibration is not None  # noqa: S101  (descriptions exist only for calibrations)
         rows = known.held_out[precision]
-        order, changed = _calibrate(calibration, rows, part, before)
-        target_fpr = manifest.thresholds[precision].target_fpr
-        calibrations[precision], held_out[precision] = changed, rows[order]
-        thresholds[precision] = ThresholdRecord(**asdict(compute_threshold(changed.scores, target_fpr)))
+        order, calibrations[precision] = _calibrate(calibration, rows, part, before)
+        held_out[precision] = rows[order]
+    thresholds = {
+        name: _threshold(made.scores, manifest.thresholds[name].target_fpr)
+        for name, made in calibrations.items()
+    }
     reject_before = _plain_threshold(manifest, known, before)
     record = LearnedRecord(
         defects=len(defects),
@@ -137,7 +131,7 @@ def learn(
     files[FIT_IMAGES], files[REVIEWED_IMAGES] = format_digests([*fitted, *reviewed]), format_digests(reviewed)
     files[DESCRIPTIONS] = Descriptions(known.fitted, known.fitted_scores, held_out).to_bytes()
     tensors = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
-    created, version = name_version(models, manifest.category, tensors)
+    created, version = name_version(models / manifest.category, tensors)
     changes = {
         "version": version,
         "created": created,
@@ -182,6 +176,20 @@ def _describe(
     return rows, np.array([one.score for one in scored])
 
 
+def _fit(known: Descriptions, good: NDArray[np.float64], defects: NDArray[np.float64]) -> LearnedFit:
+    try:
+        images = np.vstack((known.fitted, good)).astype(np.float64)
+        fit = fit_learned(images, known.fitted_scores.astype(np.float64), defects)
+    except ValueError as error:
+        raise LearningError(str(error)) from error
+    if fit.strength == 0:
+        raise LearningError(
+            f"nothing learned: {len(defects)} defects left out one by one look no stranger to the learned "
+            "part than good images; add others, and check that they are defects"
+        )
+    return fit
+
+
 def _scorers(detector: Detector, known: Descriptions) -> dict[Precision, Scorer]:
     """Build the scorers of all precisions that this machine computes and the version describes."""
     scorers: dict[Precision, Scorer] = {}
@@ -219,6 +227,10 @@ def _plain_threshold(manifest: Manifest, known: Descriptions, before: LearnedPar
     """Compute the threshold in float32 of the flow alone."""
     scores = np.asarray(manifest.calibration.scores) - _parts(before, known.held_out["float32"])
     return compute_threshold(scores, manifest.thresholds["float32"].target_fpr).reject
+
+
+def _threshold(scores: Sequence[float], target_fpr: float) -> ThresholdRecord:
+    return ThresholdRecord(**asdict(compute_threshold(scores, target_fpr)))
 
 
 def _golden(file: str, data: bytes, scorers: Mapping[Precision, Scorer], manifest: Manifest) -> Golden:
