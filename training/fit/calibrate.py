@@ -1,13 +1,12 @@
 """Calibration of one engine on held-out good images, with the code that serves."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.calibration import calibrator as calibration
-from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.manifest import Calibration, ThresholdRecord
 from training.data.pinned_images import PinnedImage, read
@@ -54,7 +53,7 @@ def calibrate(
     """
     scores, descriptions, measurements = _score(scorer, images, advance, sample_bits)
     made = calibration.calibrate(measurements, target_fpr)
-    record = ThresholdRecord(**asdict(compute_threshold(made.scores, target_fpr)))
+    record = calibration.record_threshold(made.scores, target_fpr)
     order = np.argsort(scores, kind="stable")
     return EngineCalibration(made, record, scores, descriptions[order])
 

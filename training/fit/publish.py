@@ -20,12 +20,11 @@ from flows.fastflow.bundle.version_names import name_version
 from flows.fastflow.calibration.highest_scores import highest_scoring
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.atomic_files import remove_abandoned
-from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.imaging.heatmap import ColourScale, render_overlay
-from flows.fastflow.imaging.image_limits import FILE_LIMITS
+from flows.fastflow.inference.golden import score_golden
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.learning.descriptions import DESCRIPTIONS, Descriptions
-from flows.fastflow.manifest import Gaussian, Golden, Manifest, Precision
+from flows.fastflow.manifest import Gaussian, Manifest, Precision
 from training.data.pinned_images import read, read_bytes
 from training.data.thumbnails import encode_webp, shrink
 from training.fit.calibrate import EngineCalibration
@@ -110,7 +109,7 @@ def _manifest(
         metrics=final_metrics(run.folder),
         data=run.images.record,
         libraries=library_versions(),
-        golden=[_golden(file, data, scorers, config.sample_bits) for file, data in golden.items()],
+        golden=[score_golden(file, data, scorers, config.sample_bits) for file, data in golden.items()],
         files={},
     )
 
@@ -123,12 +122,6 @@ def _golden_files(run: Run, scores: list[float]) -> dict[str, bytes]:
     return {
         f"golden/{i}{held_out[k].path.suffix.lower()}": read_bytes(held_out[k]) for i, k in enumerate(chosen)
     }
-
-
-def _golden(file: str, data: bytes, scorers: Scorers, sample_bits: int) -> Golden:
-    image = decode_image(data, FILE_LIMITS, sample_bits)
-    scores = {name: scorer.score([image])[0].score for name, scorer in scorers.items()}
-    return Golden(file=file, score=scores.pop("float32"), reduced=scores)
 
 
 def _report_files(run: Run) -> dict[str, bytes]:

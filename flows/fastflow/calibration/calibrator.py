@@ -1,7 +1,7 @@
 """Calibration of scores with good images that no fit has seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flows.fastflow.calibration import conformal
 from flows.fastflow.calibration.conformal import ConformalThreshold
 from flows.fastflow.imaging.heatmap import ColourScale
-from flows.fastflow.manifest import Calibration
+from flows.fastflow.manifest import Calibration, ThresholdRecord
 
 # Made with the bundle; or later from images of the line, for all its stations or for one station.
 CalibrationSource = Literal["bundle", "line", "station"]
@@ -101,6 +101,11 @@ def calibrate(measurements: Sequence[ImageMeasurement], target_fpr: float) -> Ca
         # Maps of images without structure are flat, and a colour scale needs two ends.
         map_threshold=max(pixel, typical + 1e-3 * max(1.0, abs(typical))),
     )
+
+
+def record_threshold(scores: Sequence[float], target_fpr: float) -> ThresholdRecord:
+    """Compute the threshold of a rate in the form that a bundle stores, see `conformal.compute_threshold`."""
+    return ThresholdRecord(**asdict(conformal.compute_threshold(scores, target_fpr)))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """New version of a model that has learned from reviewed images, without training images."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +19,21 @@ from flows.fastflow.bundle.image_digests import (
 )
 from flows.fastflow.bundle.models_folder import publish
 from flows.fastflow.bundle.version_names import name_version
+from flows.fastflow.calibration.calibrator import record_threshold
 from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.imaging.image_limits import FILE_LIMITS
+from flows.fastflow.inference.golden import score_golden
 from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.learning.descriptions import DESCRIPTIONS, Descriptions, read_descriptions
 from flows.fastflow.learning.fit import LearnedFit, fit_learned
 from flows.fastflow.manifest import (
     Calibration,
-    Golden,
     LearnedRecord,
     Manifest,
     Precision,
-    ThresholdRecord,
 )
 from flows.fastflow.model.learned import LearnedPart
 
@@ -114,7 +113,7 @@ def learn(
         order, calibrations[precision] = _calibrate(calibration, rows, part, before)
         held_out[precision] = rows[order]
     thresholds = {
-        name: _threshold(made.scores, manifest.thresholds[name].target_fpr)
+        name: record_threshold(made.scores, manifest.thresholds[name].target_fpr)
         for name, made in calibrations.items()
     }
     reject_before = _plain_threshold(manifest, known, before)
@@ -139,7 +138,9 @@ def learn(
         "calibration": calibrations.pop("float32"),
         "reduced": calibrations,
         "thresholds": thresholds,
-        "golden": [_golden(one.file, files[one.file], scorers, manifest) for one in manifest.golden],
+        "golden": [
+            score_golden(one.file, files[one.file], scorers, manifest.sample_bits) for one in manifest.golden
+        ],
         "files": {},
     }
     published = publish(models, manifest.model_copy(update=changes), tensors, files)
@@ -227,16 +228,6 @@ def _plain_threshold(manifest: Manifest, known: Descriptions, before: LearnedPar
     """Compute the threshold in float32 of the flow alone."""
     scores = np.asarray(manifest.calibration.scores) - _parts(before, known.held_out["float32"])
     return compute_threshold(scores, manifest.thresholds["float32"].target_fpr).reject
-
-
-def _threshold(scores: Sequence[float], target_fpr: float) -> ThresholdRecord:
-    return ThresholdRecord(**asdict(compute_threshold(scores, target_fpr)))
-
-
-def _golden(file: str, data: bytes, scorers: Mapping[Precision, Scorer], manifest: Manifest) -> Golden:
-    image = decode_image(data, FILE_LIMITS, manifest.sample_bits)
-    scores = {name: scorer.score([image])[0].score for name, scorer in scorers.items()}
-    return Golden(file=file, score=scores.pop("float32"), reduced=scores)
 
 
 def _kept_files(bundle: Path, manifest: Manifest) -> dict[str, bytes]:
