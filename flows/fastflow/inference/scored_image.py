@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 import torch
@@ -48,8 +47,8 @@ def build_scored_images(
     descriptions: Tensor | None,
 ) -> list[ScoredImage]:
     """Combine scores with maps, whole images' parts, statistics, learned parts and descriptions."""
-    described = repeat(None) if descriptions is None else descriptions.cpu().numpy()
-    rows = zip(results, image_parts, statistics, learned_parts, described, strict=False)
+    described = [None] * len(results) if descriptions is None else descriptions.cpu().numpy()
+    rows = zip(results, image_parts, statistics, learned_parts, described, strict=True)
     return [ScoredImage(*result, *row) for result, *row in rows]
 
 
