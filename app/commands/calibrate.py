@@ -13,6 +13,7 @@ from app.commands.options import (
     CategoryOption,
     Device,
     Models,
+    Threads,
     VersionOption,
     require_precision,
     require_text,
@@ -33,7 +34,6 @@ Precision = Annotated[
     str, typer.Option(envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16.")
 ]
 Reason = Annotated[str, typer.Option(help="Reason for the audit log.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
 
 
 def calibrate(

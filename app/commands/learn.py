@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands.options import MODELS_FOLDER, AsJson, CategoryOption, Device, Models, VersionOption
+from app.commands.options import MODELS_FOLDER, AsJson, CategoryOption, Device, Models, Threads, VersionOption
 from app.commands.server_database import audited
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ Good = Annotated[
     Path | None,
     typer.Option(help="Folder with images of good parts, also in subfolders, such as false rejects."),
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
 
 
 def learn(
