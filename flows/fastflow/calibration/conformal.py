@@ -72,12 +72,11 @@ def compute_threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: f
     """
     scores = _require_finite(calibration)
     n = len(scores)
-    exact = threshold_rank(n, target_fpr)
-    rank = max(exact, 1)
+    rank = usable_rank(n, target_fpr)
     return ConformalThreshold(
         reject=float(np.sort(scores)[n - rank]),
         target_fpr=target_fpr,
-        certified=exact >= 1,
+        certified=threshold_rank(n, target_fpr) >= 1,
         achievable_fpr=rank / (n + 1),
         n_calibration=n,
     )
@@ -101,7 +100,7 @@ def false_reject_band(
         raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
     from scipy.stats import betabinom  # imported late: it takes a second, and serving does not need it
 
-    rank = max(threshold_rank(n_calibration, target_fpr), 1)
+    rank = usable_rank(n_calibration, target_fpr)
     law = betabinom(n_test, rank, n_calibration + 1 - rank)
     return int(law.ppf((1 - confidence) / 2)), int(law.ppf((1 + confidence) / 2))
 
@@ -119,7 +118,7 @@ def fpr_at_95_confidence(n_calibration: int, target_fpr: float) -> float:
     """
     if n_calibration < 1:
         raise ValueError(f"a promise needs calibration images; got {n_calibration}")
-    rank = max(threshold_rank(n_calibration, target_fpr), 1)
+    rank = usable_rank(n_calibration, target_fpr)
     # P(Beta(l, n + 1 - l) > p) = P(Binomial(n, p) < l). Bisection in numpy, because answers of the server
     # need it, and importing scipy takes 0.1 s.
     k = np.arange(rank)  # (l,)
@@ -134,7 +133,7 @@ def fpr_at_95_confidence(n_calibration: int, target_fpr: float) -> float:
 
 def describe_promise(n_calibration: int, target_fpr: float) -> str:
     """Describe both promised rates in a clause, see `compute_threshold` and `fpr_at_95_confidence`."""
-    average = max(threshold_rank(n_calibration, target_fpr), 1) / (n_calibration + 1)
+    average = usable_rank(n_calibration, target_fpr) / (n_calibration + 1)
     confident = fpr_at_95_confidence(n_calibration, target_fpr)
     return f"at most {average:.2%} of good parts on average; with 95 % confidence at most {confident:.2%}"
 
@@ -153,6 +152,11 @@ def threshold_rank(n: int, target_fpr: float) -> int:
     nearest = round(product)
     # 0.29 * 100 is 28.999999999999996 in floating point, and rounding down would lose a rank.
     return min(nearest if math.isclose(product, nearest, rel_tol=1e-9) else math.floor(product), n)
+
+
+def usable_rank(n: int, target_fpr: float) -> int:
+    """Compute the rank of the score that is the threshold: `threshold_rank`, but at least 1."""
+    return max(threshold_rank(n, target_fpr), 1)
 
 
 def _require_finite(calibration: Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:

@@ -2,11 +2,11 @@
 
 import math
 
-from flows.fastflow.calibration.conformal import threshold_rank
+from flows.fastflow.calibration.conformal import usable_rank
 
 
 def _is_empty(images: int, target_fpr: float, review_fpr: float) -> bool:
-    low, high = (max(1, threshold_rank(images, rate)) for rate in (target_fpr, review_fpr))
+    low, high = (usable_rank(images, rate) for rate in (target_fpr, review_fpr))
     return low == high
 
 
