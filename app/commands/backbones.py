@@ -32,8 +32,8 @@ def list_presets(
 ) -> None:
     """List the presets: input size, stages or blocks, licence and place of the weights.
 
-    `flowgauge train --preset NAME` uses a preset as it is. `preset: NAME` in a run's YAML is the base of the
-    file's other settings. For any other timm model set backbone.name and backbone.out_indices.
+    Use one by `flowgauge train --preset NAME`, or as `preset: NAME` in a run's YAML. For any other timm model
+    set backbone.name and backbone.out_indices.
     """
     # Imported inside the commands: torch takes seconds, and --help must not.
     from flows.fastflow.backbones.hub import find_licence

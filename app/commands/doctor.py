@@ -52,8 +52,6 @@ def doctor(
 
     With --url, check a server as a line PC sees it: network, TLS, versions, readiness, the key's role, and an
     answer of each active model. The server stores nothing of it.
-
-    Exit code 1: there is a problem.
     """
     if url is not None:
         from app.commands.doctor_server import check_server

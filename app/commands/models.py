@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 
 Category = Annotated[str, typer.Argument(help="Category of the model.")]
 Version = Annotated[str, typer.Argument(help="Version of the model.")]
-VersionOrActive = Annotated[
-    str | None, typer.Argument(help="Version of the model; by default the active one.")
-]
+VersionOrActive = Annotated[str | None, typer.Argument(help="Version; by default the active one.")]
 Output = Annotated[
     Path | None,
     typer.Option(
         "--output",
         "-o",
-        help="File to write, or a folder for it; by default CATEGORY-VERSION in this folder.",
+        help="File, or folder for it; by default CATEGORY-VERSION here.",
     ),
 ]
 

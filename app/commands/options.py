@@ -17,9 +17,9 @@ ModelsOrDefault = Annotated[
     Path | None, typer.Option(help="Folder of the published models.", show_default="models")
 ]
 History = Annotated[Path | None, typer.Option(help="Folder of the history.", show_default="history")]
-CategoryOption = Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")]
-VersionOption = Annotated[str | None, typer.Option(help="Version of the model; by default the active one.")]
-Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N.")]
+CategoryOption = Annotated[str, typer.Option(help="Category, e.g. bottle.")]
+VersionOption = Annotated[str | None, typer.Option(help="Version; by default the active one.")]
+Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Key = Annotated[

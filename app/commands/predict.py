@@ -39,7 +39,7 @@ Threads = Annotated[
     int | None, typer.Option(help="CPU threads; not with --url.", min=1, show_default="torch's choice")
 ]
 LocalDevice = Annotated[
-    str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="Device: auto, cpu, cuda or cuda:N; not with --url.")
+    str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N; not with --url.")
 ]
 Precision = Annotated[
     str,
@@ -77,8 +77,7 @@ def predict(
     --url the server stores images and answers in its history, unless --no-store is set. If the server goes
     away, the remaining images are skipped.
 
-    Exit codes: 0 if every image was inspected, whatever the decisions. 1 if an image, a folder, an overlay,
-    the model or the server failed. 2 if an option is wrong.
+    Exit code 0: every image was inspected, whatever the decisions.
     """
     if url is None and no_store:
         raise typer.BadParameter("needs --url; without a server nothing is stored", param_hint="--no-store")

@@ -22,20 +22,20 @@ def data() -> None:
 
 @app.command("check")
 def check_images(
-    data: Annotated[Path, typer.Option(help="Data folder, which holds the categories.")],
+    data: Annotated[Path, typer.Option(help="Folder of the categories.")],
     category: Annotated[str, typer.Option(help="Name of the category's folder.")],
     json: Annotated[Path | None, typer.Option(help="Also write all findings to this file.")] = None,
     shown: Annotated[int, typer.Option(help="Most findings of each kind to print.", min=1)] = 10,
     threads: Annotated[int, typer.Option(help="Images decoded at a time.", min=1)] = 2,
     sample_bits: Annotated[
         int,
-        typer.Option(help="As sample_bits of the run's YAML, e.g. 12 for a 12-bit camera.", min=8, max=16),
+        typer.Option(help="Bits of a 16-bit sample that the camera uses, e.g. 12.", min=8, max=16),
     ] = 16,
 ) -> None:
     """Find images that are corrupt, copied, of another size, or unlike the other good ones.
 
-    Test images and masks are checked too; nothing is changed. `flowgauge train` checks the training images in
-    the same way. Exit code 1: a training image cannot be decoded, or no model can have the category's name.
+    Test images and masks are checked too; nothing is changed. Exit code 1: a training image cannot be
+    decoded, or no model can have the category's name.
 
     Example: flowgauge data check --data datasets/elpv --category solar_cell
     """
@@ -81,7 +81,7 @@ def _limits_of_run(checked: "DataCheck") -> list[str]:
 
 @app.command("elpv")
 def lay_out_elpv(
-    out: Annotated[Path, typer.Option(help="Data folder that receives the category solar_cell.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder that receives the category solar_cell.")] = Path(
         "datasets/elpv"
     ),
 ) -> None:

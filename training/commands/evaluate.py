@@ -28,14 +28,14 @@ Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of
 Out = Annotated[Path, typer.Option(help="Folder of the results, in OUT/CATEGORY/VERSION.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
 PrecisionName = Annotated[
-    str, typer.Option(help="float32, or bfloat16 or openvino-bfloat16 if the model is calibrated for it.")
+    str, typer.Option(help="float32, bfloat16 or openvino-bfloat16, if calibrated for it.")
 ]
 Compare = Annotated[
     bool,
-    typer.Option("--compare", help="Also fit and measure anomalib's PaDiM and PatchCore on the same images."),
+    typer.Option("--compare", help="Also measure anomalib's PaDiM and PatchCore on the same images."),
 ]
 ComparePython = Annotated[
-    Path | None, typer.Option(help="Python interpreter that has anomalib; by default the current one.")
+    Path | None, typer.Option(help="Python that has anomalib; by default the current one.")
 ]
 CompareCoreset = Annotated[
     float | None, typer.Option(help="Share of the patches that PatchCore keeps.", show_default="0.01")
@@ -57,9 +57,9 @@ def evaluate(
 ) -> None:
     """Measure published models on test images that training never reads.
 
-    Prints how well scores rank images and, with masks, how well maps rank pixels. Also prints the good parts
-    rejected and the defective parts found at the threshold, by kind of defect. Results are scores.csv,
-    summary.json and report.html, which is one self-contained file; OUT/index.html lists all categories.
+    Prints how well scores rank images and, with masks, maps rank pixels. Also prints the good parts rejected
+    and the defective parts found at the threshold. Writes scores.csv, summary.json and report.html, one
+    self-contained file; OUT/index.html lists all categories.
 
     Decisions follow the version's own calibration, not later settings of the server.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 Data = Annotated[Path, typer.Option(help="Folder of the categories; see docs/how-to/prepare-data.md.")]
-Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a fitted flow.")]
 Seed = Annotated[int, typer.Option(help="Random seed.", min=0, max=2**63 - 1)]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 Categories = Annotated[list[str] | None, typer.Option(help="Name of the category's folder. May be repeated.")]
 All = Annotated[bool, typer.Option("--all", help="Train all categories of the data folder.")]
-Config = Annotated[Path | None, typer.Option(help="YAML file of the run; by default none.")]
+Config = Annotated[Path | None, typer.Option(help="YAML file of the run.")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Preset of a backbone, overridden by the YAML; see `flowgauge backbones list`."),
+    typer.Option(help="Preset of `flowgauge backbones list`; the YAML overrides it."),
 ]
 Models = Annotated[
     Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder that the model is published to.")
@@ -32,10 +32,8 @@ Seed = Annotated[int | None, typer.Option(help="Seed of the split and of the fit
 Epochs = Annotated[int | None, typer.Option(help="Passes over the images.")]
 TargetFpr = Annotated[float | None, typer.Option(help="Share of good parts that may be rejected, e.g. 0.01.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.")]
-Device = Annotated[str | None, typer.Option(help="Device: auto, cpu, cuda or cuda:N.")]
-TensorBoard = Annotated[
-    Path | None, typer.Option(help="Folder of logs for TensorBoard; needs the package tensorboard.")
-]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+TensorBoard = Annotated[Path | None, typer.Option(help="Folder of logs for TensorBoard.")]
 
 
 def train(
@@ -56,11 +54,10 @@ def train(
 ) -> None:
     """Learn a category from images of good parts, calibrate it and publish it.
 
-    Only good training images are read, never test images. A share of them is held out of the fit to set a
-    threshold with a certified false-reject rate. Options override the YAML.
+    Test images are never read. A share of the good images is held out of the fit to set a threshold with a
+    promised false-reject rate. Options override the YAML.
 
-    Several categories are trained one after the other; one that fails does not stop the others. A table at
-    the end, also in RUNS/summary.json, shows the outcome of each. Exit code 1: a category failed.
+    A category that fails does not stop the others. RUNS/summary.json holds the outcome of each.
 
     Examples:
 

@@ -31,7 +31,7 @@ _PATIENCE_SECONDS = 3.0
 FolderArgument = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="Folder that the camera writes to; subfolders count too.")
 ]
-Category = Annotated[str, typer.Option(help="Category of the model, e.g. bottle.")]
+Category = Annotated[str, typer.Option(help="Category, e.g. bottle.")]
 Url = Annotated[str, typer.Option(help="Address of the server.")]
 Key = Annotated[str | None, typer.Option(envvar="FLOWGAUGE_KEY", help="API key with the role line.")]
 Authority = Annotated[
@@ -44,8 +44,8 @@ Station = Annotated[
 Part = Annotated[
     str | None,
     typer.Option(
-        help="Regular expression whose first group is the part's id. It is searched in the file's name, "
-        "then in the path below FOLDER."
+        help="Regular expression, searched in the file's name, then in the path below FOLDER. Its first "
+        "group is the part's id."
     ),
 ]
 MoveTo = Annotated[
@@ -86,8 +86,7 @@ def watch(
 
     Ctrl-C or SIGTERM stops after the current image.
 
-    Exit codes: 0 when stopped, or with --once if every image was inspected. 1 with --once if an image failed.
-    2 if an option is wrong.
+    Exit code 1: an image failed, with --once.
     """
     _require(folder.is_dir(), f"there is no folder {folder}", "FOLDER")
     fault = text_fault(station or "")

@@ -12,13 +12,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 
 @app.callback()
 def flows() -> None:
-    """Fit normalizing flows to images, sample from them, score with them, and draw densities.
-
-    - flowgauge flows gallery --out gallery
-    - flowgauge flows train glow --data digits --out runs-flows/digits
-    - flowgauge flows sample runs-flows/digits -n 64 --temperature 0.7 --out samples.png
-    - flowgauge flows score runs-flows/digits --data digits --out scores.csv
-    """
+    """Fit normalizing flows to images, sample from them, score with them, and draw densities."""
 
 
 # In the order in which a user meets them.

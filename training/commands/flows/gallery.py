@@ -31,7 +31,7 @@ def gallery(
 
     planar_radial.png shows a normal and a uniform density under planar and radial flows, as Figure 1 of
     Rezende and Mohamed 2015 (arXiv 1505.05770). densities.png shows known densities beside a flow fitted to
-    20,000 samples of each, with the KL divergence. Existing files are replaced. Exit code 1: a fit failed.
+    20,000 samples of each, with the KL divergence. Existing files are replaced.
 
     Needs matplotlib, the extra `plots`.
 

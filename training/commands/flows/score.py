@@ -49,8 +49,6 @@ def score(
     all (Nalisnick et al. 2019, arXiv 1810.09136). Typicality is therefore the distance in nats from the mean
     log-likelihood of the run's held-out images (arXiv 1906.02994).
 
-    Exit code 1: an image cannot be read; the others are scored.
-
     Example: flowgauge flows score runs-flows/glow-digits --data digits --out scores.csv
     """
     import math
