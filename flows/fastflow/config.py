@@ -138,7 +138,7 @@ class Scoring(BaseModel):
         default=0.1,
         ge=0,
         le=10,
-        description="weight of the whole image's Gaussian in the image score; 0 for none",
+        description="weight of the Gaussians of images and of cells in the image score; 0 for none",
     )
 
 

@@ -248,6 +248,7 @@ def _load_head(bundle: Path, manifest: Manifest) -> Head:
         manifest.normalisation,
         manifest.flow,
         manifest.gaussian.sizes,
+        manifest.gaussian.cells,
         manifest.learned is not None,
     )
     expected = _shapes(*architecture)

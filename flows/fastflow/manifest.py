@@ -87,6 +87,12 @@ class Gaussian(_ManifestModel):
         fail_fast=True,
         description="(height, width) of each scale, whose positions have own means; null for one mean",
     )
+    cells: int | None = Field(
+        default=None,
+        ge=2,
+        le=64,
+        description="cells along each side of a scale with a covariance each; null for none",
+    )
 
 
 class LearnedRecord(_ManifestModel):

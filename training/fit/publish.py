@@ -90,6 +90,7 @@ def _manifest(
 ) -> Manifest:
     config, reference = run.config, scorers["float32"]
     created, version = name_version(run.models / run.category, tensors)
+    head = reference.head
     return Manifest(
         category=run.category,
         version=version,
@@ -99,7 +100,7 @@ def _manifest(
         sample_bits=config.sample_bits,
         geometry=run.geometry,
         normalisation=config.normalisation,
-        gaussian=Gaussian(sizes=reference.head.gaussian.sizes),
+        gaussian=Gaussian(sizes=head.gaussian.sizes, cells=head.cells.side if head.cells else None),
         flow=config.flow,
         score=reference.rule,
         calibration=calibrations["float32"].calibration,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flows.fastflow.engines.engine import supports_bfloat16
 from flows.fastflow.manifest import Precision
+from flows.fastflow.model.cells import cells_per_side
 from flows.fastflow.model.head import Head, autocast_for, channels_last
 from training.config.run_config import RunConfig
 from training.data.split import Split
@@ -93,7 +94,9 @@ class _Trainer:
         self._config, self._features, self._rows, self._device = config, features, rows, device
         sizes = config.gaussian.sizes(features)
         channels = [array.shape[1] for array in features]
-        self.head = Head(channels, config.normalisation, config.flow, sizes, seed=config.seed)
+        # Of the second coarsest scale, or the only one.
+        cells = None if sizes is None else cells_per_side(channels[-2:][0])
+        self.head = Head(channels, config.normalisation, config.flow, sizes, cells, seed=config.seed)
         channels_last(self.head.to(device))
         self.steps = settings.batches_of(len(rows.fit))
         self.epochs = settings.epochs_for(len(rows.fit))

@@ -25,7 +25,8 @@ class Energies(NamedTuple):
     Attributes:
         flow: per scale (N, H_i, W_i), energies of the latents.
         gaussian: per scale (N, H_i, W_i), energies of the features at each position.
-        image: (N, S'), energies of each whole input, see `ImageGaussian`.
+        image: (N, S'), energies of each whole input, see `ImageGaussian`; the last column is that of
+            `CellGaussian`, if the head has one.
         mean: (N, S), mean of the features at each scale: normalised ones, or the backbone's if layer norm
             would make all inputs equal.
         square: (N, S), mean of their squares.
@@ -58,7 +59,7 @@ class FusedHead(nn.Module):
         self.channels = head.flow.channels
         self.describes = describes or head.learned is not None
         self.bound = head.flow.config.clamp
-        self.normaliser, self.image = head.normaliser, head.picture
+        self.normaliser, self.image, self.cells = head.normaliser, head.picture, head.cells
         for i in range(len(self.channels)):
             kernel, offset = head.gaussian.folded(i)
             self.register_buffer(f"kernel_{i}", kernel, persistent=False)
@@ -90,8 +91,11 @@ class FusedHead(nn.Module):
             position_energy(x, self.get_buffer(f"kernel_{i}"), self.get_buffer(f"offset_{i}"))
             for i, x in enumerate(features)
         ]
+        image = self.image(features)
+        if self.cells is not None:
+            image = torch.cat([image, self.cells(features[self.image.first])[:, None]], 1)
         description = describe(features, flow, gaussian) if self.describes else None
-        return Energies(flow, gaussian, self.image(features), mean, square, description)
+        return Energies(flow, gaussian, image, mean, square, description)
 
 
 class AlternatingFlow(nn.Module):

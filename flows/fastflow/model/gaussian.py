@@ -83,7 +83,7 @@ class PositionGaussian(nn.Module):
                 )
             means[i].copy_(centres[i].cpu().view_as(means[i]) + average)
             self.get_buffer(f"whitening_{i}").copy_(
-                _whitening(covariance, min(1.0, len(covariance) / freedom))
+                compute_whitening(covariance, min(1.0, len(covariance) / freedom))
             )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -189,7 +189,7 @@ class ImageGaussian(nn.Module):
             matrix = ledoit_wolf(z.numpy(), assume_centered=True)[0] if len(z) > 1 else (z.T @ z).numpy()
             correlation = torch.from_numpy(matrix)
             self.get_buffer(f"mean_{i}").copy_(mean)
-            self.get_buffer(f"whitening_{i}").copy_(_whitening(correlation * std.outer(std), 0.0))
+            self.get_buffer(f"whitening_{i}").copy_(compute_whitening(correlation * std.outer(std)))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Compute the energy of every image: per scale (N, C_i, H_i, W_i) to (N, S'), S' scales used."""
@@ -210,8 +210,8 @@ class ImageGaussian(nn.Module):
         return described
 
 
-def _whitening(covariance: Tensor, shrinkage: float) -> Tensor:
-    """Compute W with (x - m) W white: D^-1/2 V L^-1/2 of the correlation V L V^T."""
+def compute_whitening(covariance: Tensor, shrinkage: float = 0.0) -> Tensor:
+    """Compute W with (x - m) W white: D^-1/2 V L^-1/2 of the correlation V L V^T, shrunk to the identity."""
     variance = covariance.diagonal()
     average = variance.mean()
     # If nothing varies there is no scale, and features keep theirs.
@@ -220,8 +220,8 @@ def _whitening(covariance: Tensor, shrinkage: float) -> Tensor:
     correlation = (covariance / std.outer(std)).fill_diagonal_(1)
     correlation = (1 - shrinkage) * correlation + shrinkage * torch.eye(len(std), dtype=correlation.dtype)
     values, vectors = torch.linalg.eigh(correlation)
-    whitening: Tensor = vectors * values.clamp_min(_VARIANCE_FLOOR).rsqrt() / std[:, None]
-    return whitening
+    matrix: Tensor = vectors * values.clamp_min(_VARIANCE_FLOOR).rsqrt() / std[:, None]
+    return matrix
 
 
 def _identity(n: int) -> Tensor:

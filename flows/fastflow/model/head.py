@@ -10,6 +10,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from flows.fastflow.config import FlowConfig
 from flows.fastflow.manifest import Normalisation, Precision
+from flows.fastflow.model.cells import CellGaussian
 from flows.fastflow.model.fastflow import FastFlow
 from flows.fastflow.model.gaussian import ImageGaussian, PositionGaussian
 from flows.fastflow.model.learned import LearnedPart
@@ -24,6 +25,7 @@ class Head(nn.Module):
         normalisation: normalisation of feature maps.
         flow: architecture of the flows.
         sizes: (H_i, W_i) of each scale, if the Gaussian has a mean per position, see `PositionGaussian`.
+        cells: cells along each side for a covariance per cell, see `CellGaussian`; needs the sizes.
         learned: include a part learned from reviewed defects.
         seed: seed of the flows' permutations.
     """
@@ -34,6 +36,7 @@ class Head(nn.Module):
         normalisation: Normalisation,
         flow: FlowConfig,
         sizes: Sequence[tuple[int, int]] | None = None,
+        cells: int | None = None,
         learned: bool = False,
         *,
         seed: int = 0,
@@ -45,6 +48,8 @@ class Head(nn.Module):
         self.flow = FastFlow(channels, flow, seed=seed)
         self.gaussian = PositionGaussian(channels, sizes)
         self.picture = ImageGaussian(channels)  # bundles store its tensors under this name
+        first = self.picture.first
+        self.cells = CellGaussian(channels[first], sizes[first], cells) if cells and sizes else None
         self.learned = LearnedPart(channels) if learned else None
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -76,6 +81,10 @@ class Head(nn.Module):
 
         self.gaussian.fit(features())
         self.picture.fit_descriptions(descriptions)
+        if self.cells is not None:
+            first = self.picture.first
+            mean = self.gaussian.get_buffer(f"mean_{first}")
+            self.cells.fit(mean, (self.normaliser(maps)[first] for maps in batches()))
 
 
 def channels_last(head: Head) -> Head:

@@ -87,7 +87,7 @@ def image_parts(image: Tensor, rule: ScoreRule, learned: Tensor | None = None) -
     """Compute the parts of whole images in their scores: weight times the sum of log(1 + e / floor).
 
     Args:
-        image: (N, S'), energies from `ImageGaussian`.
+        image: (N, S'), see `fused.Energies`.
         rule: the weight and the floor.
         learned: (N,), added; from `LearnedPart`.
 
@@ -120,7 +120,7 @@ def image_score(
     Args:
         q: (N, S, H, W), energies of the flow.
         rule: the share of pixels, the floor, and the weight of the whole image.
-        image: (N, S'), from `ImageGaussian`.
+        image: (N, S'), see `fused.Energies`.
         region: (N, H, W) bool, the region of interest; by default everything.
         learned: (N,), from `LearnedPart`.
 

@@ -77,7 +77,7 @@ def of_category(detector: Detector, category: str, size: tuple[int, int] | None 
     head = scorer.head
     if size != scorer.input_size:  # whose positions have no means of their own
         head = copy.deepcopy(head)
-        head.gaussian = PositionGaussian(scorer.extractor.channels)
+        head.gaussian, head.cells = PositionGaussian(scorer.extractor.channels), None
     own = Scorer(scorer.extractor, head, size, scorer.rule, scorer.geometry)
     return Detector(manifest, detector.sha256, own)
 

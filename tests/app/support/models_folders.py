@@ -38,12 +38,16 @@ def publish_half_size(models: Path, version: str) -> None:
     """Publish the tiny model with a 32 x 32 input and every second position."""
     folder = copy_version(models, version)
     tensors = load((folder / bundle.FLOW).read_bytes())
-    means = {name: x[:, ::2, ::2].contiguous() for name, x in tensors.items() if "gaussian.mean" in name}
+    means = {
+        name: x[:, ::2, ::2].contiguous()
+        for name, x in tensors.items()
+        if name.startswith(("gaussian.mean", "cells.mean"))
+    }
     (folder / bundle.FLOW).write_bytes(save(tensors | means))
     rehash(folder)
     # By name: safetensors gives tensors in an order of chance.
-    sizes = [means[name].shape[1:] for name in sorted(means)]
-    change_manifest(folder, input_size=[32, 32], gaussian={"sizes": sizes})
+    sizes = [means[name].shape[1:] for name in sorted(means) if name.startswith("gaussian")]
+    change_manifest(folder, input_size=[32, 32], gaussian={"sizes": sizes, "cells": 8})
 
 
 def change_manifest(folder: Path, **fields: object) -> None:

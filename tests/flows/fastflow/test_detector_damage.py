@@ -107,6 +107,7 @@ def test_flow_of_other_tensors(tiny: Path, refused: Refused, change: Change, rea
         (put("score", top_fraction=0.5), "it will not be served"),
         (lambda d: d.update(input_size=[96, 64]), r"maps of \(\(16, 16\), \(8, 8\)\), .*; got \(\(24, 16\)"),
         (put("gaussian", sizes=None), "does not fit its manifest"),
+        (put("gaussian", cells=4), "does not fit its manifest"),
         (put("gaussian", sizes=[[16, 16]]), "gaussian.sizes must be of 2 maps"),
         (lambda d: d.pop("gaussian"), "does not fit its manifest"),
         (lambda d: d["golden"][0].update(score=d["golden"][0]["score"] * 1.01), "it will not be served"),

@@ -13,6 +13,7 @@ import openvino.opset13 as op
 from torch import Tensor, nn
 
 from flows.fastflow.engines.openvino.primitives import constant
+from flows.fastflow.model.cells import CellGaussian
 from flows.fastflow.model.fused import AlternatingFlow, CouplingStep, FusedHead, ShuffledFlow
 from flows.fastflow.model.learned import MAX_ENERGY
 
@@ -48,6 +49,8 @@ def build_head_graph(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.
     gaussian = [graph.gaussian(i, one.features) for i, one in enumerate(scales)]
     first = head.image.first
     image = [graph.image(i, one) for i, one in enumerate(scales[first:], first)]
+    if head.cells is not None:
+        image.append(graph.cells(head.cells, scales[first].features))
     seen = zip(*(one.seen for one in scales), strict=True)
     results = [
         *flow,
@@ -146,6 +149,22 @@ class _Graph:
         centred = op.subtract(look, self._weight(f"image.mean_{place}"))
         z = op.matmul(centred, self._weight(f"image.whitening_{place}"), False, False)
         return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
+
+    def cells(self, cells: CellGaussian, x: Any) -> Any:
+        (height, width), (bottom, right) = cells.cell, cells.padding
+        x = op.subtract(x, op.unsqueeze(self._weight("cells.mean"), constant([0], np.int64)))
+        begins, ends = constant([0, 0, 0, 0], np.int64), constant([0, 0, bottom, right], np.int64)
+        x = op.pad(x, begins, ends, "constant", constant(0.0))
+        n, channels, rows, columns = x.shape
+        shape = (n, channels, rows // height, height, columns // width, width)
+        x = op.reshape(x, constant(list(shape), np.int64), False)
+        x = op.transpose(x, constant([2, 4, 0, 3, 5, 1], np.int64))
+        whitening = self._weight("cells.whitening")
+        x = op.reshape(x, constant([whitening.shape[0], -1, channels], np.int64), False)
+        z = op.matmul(x, whitening, False, False)
+        energies = op.multiply(_mean(op.multiply(z, z), (2,)), constant(0.5))
+        energies = op.reshape(energies, constant([0, n, height * width], np.int64), True)
+        return op.reduce_max(energies, constant([0, 2], np.int64), False)
 
     def _step(self, name: str, step: CouplingStep, seen: Any, x: Any) -> Any:
         def get(part: str) -> Any:

@@ -30,7 +30,10 @@ STRETCH = Geometry()
 def head(store: Path) -> Head:
     bundle = resolve(store, "tiny")
     manifest = read_manifest(bundle)
-    made = Head(manifest.backbone.channels, manifest.normalisation, manifest.flow, manifest.gaussian.sizes)
+    gaussian = manifest.gaussian
+    made = Head(
+        manifest.backbone.channels, manifest.normalisation, manifest.flow, gaussian.sizes, gaussian.cells
+    )
     made.load_state_dict(load_file(bundle / FLOW))
     return made
 
@@ -68,6 +71,8 @@ def test_it_computes_what_the_parts_compute_in_double_precision(
     for i, x in enumerate(features):
         described = torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1)
         whole += (gaussian_energies(described, state, "picture", i) / 0.01).log1p()
+    assert trained.cells is not None
+    whole += (trained.cells(features[0]) / 0.01).log1p()
 
     up = torch.nn.Upsample((64, 64), mode="bilinear")
     pixels = torch.cat([up(q[:, None]) for q in flow], 1)

@@ -32,13 +32,19 @@ def made(
     channels: Sequence[int] = CHANNELS,
     std: float = 0.1,
     sizes: Sequence[tuple[int, int]] | None = None,
+    cells: int | None = None,
 ) -> Head:
     torch.manual_seed(0)
-    head = Head(channels, normalisation, flow, sizes).eval()
+    head = Head(channels, normalisation, flow, sizes, cells).eval()
     for parameter in head.flow.parameters():
         torch.nn.init.normal_(parameter, std=std)
     head.fit_statistics(lambda: [maps(channels, 8, seed) for seed in (1, 2)])
     return head.requires_grad_(False)
+
+
+def with_cells() -> Head:
+    sizes = [(x.shape[2], x.shape[3]) for x in maps()]
+    return made(FlowConfig(steps=1), NORMALISATIONS[0], sizes=sizes, cells=3)
 
 
 NORMALISATIONS = (
@@ -70,6 +76,14 @@ def test_energies_are_those_of_the_training_form(
         torch.testing.assert_close(found.square[:, i], x.square().mean((1, 2, 3)), rtol=1e-5, atol=1e-6)
 
 
+def test_energy_of_cells_is_the_last_of_the_image() -> None:
+    head, raw = with_cells(), maps()
+    assert head.cells is not None
+    features = head.normaliser(raw)
+    expected = torch.cat([head.picture(features), head.cells(features[1])[:, None]], 1)
+    assert torch.equal(FusedHead(head)(raw).image, expected)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_an_inference_form(name: str) -> None:
     """With the settings of the preset's flows, over fewer channels of odd and even number."""
@@ -87,7 +101,7 @@ def test_the_head_is_left_as_it_was() -> None:
     head = made(FlowConfig(steps=2), NORMALISATIONS[0])
     before = {name: value.clone() for name, value in head.state_dict().items()}
     FusedHead(head).to(torch.bfloat16)
-    changed = {"normaliser", "picture"}  # are the head's own
+    changed = {"normaliser", "picture", "cells"}  # are the head's own
     for name, value in head.state_dict().items():
         if name.split(".")[0] not in changed:
             assert torch.equal(value, before[name]), name

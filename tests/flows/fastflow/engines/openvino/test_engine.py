@@ -21,7 +21,7 @@ from flows.fastflow.imaging.decoder import decode_image
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model.fused import Energies, FusedHead
 from flows.fastflow.model.head import Head
-from tests.flows.fastflow.model.test_fused import CHANNELS, NORMALISATIONS, made, maps
+from tests.flows.fastflow.model.test_fused import CHANNELS, NORMALISATIONS, made, maps, with_cells
 from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
@@ -84,6 +84,15 @@ def test_energies_are_those_of_the_inference_form(
 def test_any_number_of_scales_and_images(channels: Sequence[int], n: int) -> None:
     head = made(FlowConfig(steps=2), NORMALISATIONS[0], channels)
     expect_equal(openvino().head(head)(maps(channels, n=n)), FusedHead(head)(maps(channels, n=n)))
+
+
+def test_energy_of_cells_is_that_of_the_inference_form() -> None:
+    head = with_cells()
+    running = openvino().head(head)
+    for _ in range(2):
+        for n in (1, 5):
+            expect_equal(running(maps(n=n)), FusedHead(head)(maps(n=n)))
+        running.specialise(sizes())
 
 
 def test_channels_of_another_number_are_rejected() -> None:
