@@ -44,21 +44,28 @@ def learn(
 
     from flows.fastflow.bundle import models_folder
     from flows.fastflow.bundle.bundle import read_manifest
+    from flows.fastflow.detector import Detector
+    from flows.fastflow.files.atomic_files import temporary_directory
     from flows.fastflow.learning.learn import LearningError
-    from flows.fastflow.learning.learn import learn as publish_learned
+    from flows.fastflow.learning.learn import learn as write_learned
 
     if threads is not None:
         torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
     before = read_manifest(folder)
-    reviewed_defects = _read(defects, "--defects", before.sample_bits)
-    reviewed_good = [] if good is None else _read(good, "--good", before.sample_bits)
-    with audited("model.learn", category, {"version": folder.name}) as detail:
+    reviewed_defects = _find(defects, "--defects")
+    reviewed_good = [] if good is None else _find(good, "--good")
+    with (
+        audited("model.learn", category, {"version": folder.name}) as detail,
+        temporary_directory(models) as staging,
+    ):
         try:
-            published = publish_learned(models, folder, reviewed_defects, reviewed_good, device)
+            written = write_learned(folder, staging, reviewed_defects, reviewed_good, device)
         except LearningError as error:
             raise typer.BadParameter(str(error)) from error
-        after = read_manifest(published)
+        after = read_manifest(written)
+        Detector.load(written, device=device, backbones=models / models_folder.BACKBONES)
+        models_folder.move_into_place(written, models, after)
         result = _describe(before, after)
         detail |= result
     if as_json:
@@ -67,15 +74,9 @@ def learn(
         _print(result)
 
 
-def _read(folder: Path, option: str, sample_bits: int) -> "list[ReviewedImage]":
-    """Read all images below a folder.
-
-    Raises:
-        typer.BadParameter: there are none, or some are unreadable.
-    """
+def _find(folder: Path, option: str) -> "list[ReviewedImage]":
+    """Find all images below a folder; raise BadParameter if there are none."""
     from flows.fastflow.files.plain_files import file_hashes
-    from flows.fastflow.imaging.decoder import read_image
-    from flows.fastflow.imaging.image_errors import ImageError
     from flows.fastflow.imaging.image_files import find_image_files
     from flows.fastflow.learning.learn import ReviewedImage
 
@@ -83,13 +84,9 @@ def _read(folder: Path, option: str, sample_bits: int) -> "list[ReviewedImage]":
     if not files:
         raise typer.BadParameter(f"{folder} holds no images", param_hint=option)
     hashes = file_hashes(list(files.values()))
-    try:
-        return [
-            ReviewedImage(name, sha256, read_image(path, sample_bits=sample_bits))
-            for (name, path), sha256 in zip(files.items(), hashes, strict=True)
-        ]
-    except ImageError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from error
+    return [
+        ReviewedImage(name, path, sha256) for (name, path), sha256 in zip(files.items(), hashes, strict=True)
+    ]
 
 
 def _describe(before: "Manifest", after: "Manifest") -> dict[str, Any]:
@@ -105,6 +102,8 @@ def _describe(before: "Manifest", after: "Manifest") -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any]) -> None:
+    from flows.fastflow.calibration.conformal import describe_promise
+
     learned, category, version = result["learned"], result["category"], result["version"]
     typer.echo(
         f"{category}/{version}: {result['from_version']} with a part learned from {learned['defects']} "
@@ -115,8 +114,6 @@ def _print(result: dict[str, Any]) -> None:
         f"flow alone, and {learned['caught']} are now, each scored by a part that has not seen it"
     )
     after, before = result["threshold"], result["before"]
-    typer.echo(
-        f"REJECT above {after['reject']:.4g}, before {before['reject']:.4g}; both reject on average at most "
-        f"{after['achievable_fpr']:.2%} of good images"
-    )
+    promise = describe_promise(after["n_calibration"], after["target_fpr"])
+    typer.echo(f"REJECT above {after['reject']:.4g}, before {before['reject']:.4g}: {promise}")
     typer.echo(f"to use it: flowgauge models activate {category} {version}")

@@ -1,7 +1,8 @@
 """New version of a model that has learned from reviewed images, without training images."""
 
 import copy
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,21 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.bundle.bundle import read_verified
+from flows.fastflow.bundle.bundle import BundleError, read_manifest, read_verified
 from flows.fastflow.bundle.image_digests import (
     CALIBRATION_IMAGES,
     FIT_IMAGES,
     ImageDigests,
+    fingerprint,
     format_digests,
     read_digests,
 )
-from flows.fastflow.bundle.models_folder import publish
+from flows.fastflow.bundle.models_folder import publish, versions
 from flows.fastflow.bundle.version_names import name_version
 from flows.fastflow.calibration.calibrator import record_threshold
 from flows.fastflow.calibration.conformal import compute_threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines.engine import pick_engine
 from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.imaging.decoder import decode_image, read_image_bytes
+from flows.fastflow.imaging.image_errors import ImageError
 from flows.fastflow.imaging.image_limits import FILE_LIMITS
 from flows.fastflow.inference.golden import score_golden
 from flows.fastflow.inference.scorer import Scorer
@@ -41,6 +45,8 @@ from flows.fastflow.model.learned import LearnedPart
 REVIEWED_IMAGES = "learning/reviewed.txt"
 # Pictures of the calibration images with the highest scores, which change with the scores.
 _OUTDATED = "report/highest"
+# Fields of a manifest that learning changes; the others tell the flow.
+_CHANGED = {"version", "created", "learned", "calibration", "reduced", "thresholds", "golden", "files"}
 
 
 class LearningError(ValueError):
@@ -53,41 +59,52 @@ class ReviewedImage:
 
     Attributes:
         name: its name in messages.
-        sha256: sha256 of its file.
-        pixels: (H, W, 3) uint8 RGB.
+        path: its file.
+        sha256: sha256 of the file.
     """
 
     name: str
+    path: Path
     sha256: str
-    pixels: NDArray[np.uint8]
 
 
 def learn(
-    models: Path, bundle: Path, defects: Sequence[ReviewedImage], good: Sequence[ReviewedImage], device: str
+    bundle: Path,
+    folder: Path,
+    defects: Sequence[ReviewedImage],
+    good: Sequence[ReviewedImage],
+    device: str,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Path:
-    """Publish a version with a part learned from reviewed images; it does not become active.
+    """Write a version with a part learned from reviewed images.
 
     The flow stays as it is. Calibration uses the same images as before, which neither the flow nor the
     learned part has seen, so thresholds keep their promise whatever the reviews say. A part that the version
     has learned before is replaced.
 
     Args:
-        models: the models folder.
-        bundle: the version to start from.
+        bundle: the version to start from, models/<category>/<version>.
+        folder: folder to write to: <folder>/<category>/<version>.
         defects: images reviewed as defects.
         good: images reviewed as good; may be empty.
         device: see `Detector.load`.
+        progress: called with the share of the images that are described.
 
     Returns:
-        The new version's directory.
+        The new version's directory. Load it before it is moved into place: this replays its golden images.
 
     Raises:
-        LearningError: too few images, some that the version knows, or nothing to gain.
+        LearningError: too few images, unreadable ones, some that the version knows, nothing to gain, or a
+            version that has learned from them.
         BundleError, EngineError: see `Detector.load`.
     """
+    models = bundle.parent.parent
     detector = Detector.load(bundle, device=device)
     manifest = detector.manifest
     fitted = _require_new_images(bundle, manifest, [*defects, *good])
+    reviews = fingerprint_reviews([image.sha256 for image in defects], [image.sha256 for image in good])
+    if (same := find_learned(models, manifest, reviews)) is not None:
+        raise LearningError(f"{manifest.category}/{same} has learned from these images already")
     known = read_descriptions(bundle, manifest)
     if known is None:
         raise LearningError(
@@ -96,34 +113,28 @@ def learn(
     head = detector.scorer.head
     before = None if head.learned is None else head.learned.cpu()
     head.learned = None
-    plain = detector.scorer.describing()
-    described, scores = _describe(plain, defects)
-    others, _ = _describe(plain, good)
-    fit = _fit(known, others, described)
+    described, scores = _describe(detector, [*defects, *good], progress)
+    fit = _fit(known, described[len(defects) :], described[: len(defects)])
     part = LearnedPart(detector.scorer.extractor.channels)
     part.weights.copy_(torch.from_numpy(fit.weights))
     part.bias.fill_(fit.bias)
     head.learned = copy.deepcopy(part).to(detector.device)
     scorers = _scorers(detector, known)
-    calibrations, held_out = {}, {}
-    for precision in scorers:
-        calibration = manifest.calibration_of(precision)
-        assert calibration is not None  # noqa: S101  (descriptions exist only for calibrations)
-        rows = known.held_out[precision]
-        order, calibrations[precision] = _calibrate(calibration, rows, part, before)
-        held_out[precision] = rows[order]
+    calibrations, held_out = _calibrate_all(manifest, known, scorers, part, before)
     thresholds = {
         name: record_threshold(made.scores, manifest.thresholds[name].target_fpr)
         for name, made in calibrations.items()
     }
     reject_before = _plain_threshold(manifest, known, before)
+    alone = scores[: len(defects)]
     record = LearnedRecord(
         defects=len(defects),
         good=len(known.fitted) + len(good),
+        reviews=reviews,
         strength=fit.strength,
         reject_before=reject_before,
-        caught_before=int((scores > reject_before).sum()),
-        caught=int((scores + fit.left_out > thresholds["float32"].reject).sum()),
+        caught_before=int((alone > reject_before).sum()),
+        caught=int((alone + fit.left_out > thresholds["float32"].reject).sum()),
     )
     files = _kept_files(bundle, manifest)
     reviewed = [image.sha256 for image in (*defects, *good)]
@@ -143,18 +154,44 @@ def learn(
         ],
         "files": {},
     }
-    published = publish(models, manifest.model_copy(update=changes), tensors, files)
-    Detector.load(published, device=device)
-    return published
+    return publish(folder, manifest.model_copy(update=changes), tensors, files)
 
 
-def _require_new_images(bundle: Path, manifest: Manifest, images: Sequence[ReviewedImage]) -> ImageDigests:
-    """Refuse images of the training, and return those of the fit; earlier reviewed images are welcome."""
+def fingerprint_reviews(defects: Iterable[str], good: Iterable[str]) -> str:
+    """Compute one sha256 for the sha256 of reviewed images and their verdicts."""
+    return fingerprint([*(f"{sha256} defect" for sha256 in defects), *(f"{sha256} good" for sha256 in good)])
+
+
+def find_learned(models: Path, manifest: Manifest, reviews: str) -> str | None:
+    """Return a version of the same flow that has learned from these reviews, see `fingerprint_reviews`."""
+    flow = manifest.model_dump(exclude=_CHANGED)
+    for version in versions(models, manifest.category):
+        try:
+            other = read_manifest(models / manifest.category / version)
+        except BundleError:  # damaged, so it cannot serve
+            continue
+        same = other.learned is not None and other.learned.reviews == reviews
+        if same and other.model_dump(exclude=_CHANGED) == flow:
+            return version
+    return None
+
+
+def read_known_images(bundle: Path, manifest: Manifest) -> tuple[ImageDigests, ImageDigests]:
+    """Return the images that a version was fitted to, without reviewed ones, and those of its calibration.
+
+    Raises:
+        BundleError: see `read_digests`.
+    """
     fitted, calibrated, reviewed = (
         read_digests(bundle, manifest, name) or ImageDigests([])
         for name in (FIT_IMAGES, CALIBRATION_IMAGES, REVIEWED_IMAGES)
     )
-    fitted = ImageDigests({*fitted} - {*reviewed})
+    return ImageDigests({*fitted} - {*reviewed}), calibrated
+
+
+def _require_new_images(bundle: Path, manifest: Manifest, images: Sequence[ReviewedImage]) -> ImageDigests:
+    """Refuse images of the training, and return those of the fit; earlier reviewed images are welcome."""
+    fitted, calibrated = read_known_images(bundle, manifest)
     for known, use in ((fitted, "fitted to"), (calibrated, "calibrated with")):
         if found := next((image.name for image in images if image.sha256 in known), None):
             raise LearningError(
@@ -167,14 +204,29 @@ def _require_new_images(bundle: Path, manifest: Manifest, images: Sequence[Revie
 
 
 def _describe(
-    scorer: Scorer, images: Sequence[ReviewedImage]
+    detector: Detector, images: Sequence[ReviewedImage], progress: Callable[[float], None]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return descriptions (n, D) and scores (n,) of images."""
-    scored = [scorer.score([image.pixels])[0] for image in images]
+    """Return descriptions (n, D) and scores (n,) of images, of which one at a time is in memory."""
+    scorer = detector.scorer.describing()
     rows = np.empty((len(images), 2 * sum(scorer.extractor.channels)))
-    for row, one in zip(rows, scored, strict=True):
-        row[:] = one.description
-    return rows, np.array([one.score for one in scored])
+    scores = np.empty(len(images))
+    for i, image in enumerate(images):
+        progress(i / len(images))
+        [scored] = scorer.score([_read(image, detector.manifest.sample_bits)])
+        rows[i], scores[i] = scored.description, scored.score
+    return rows, scores
+
+
+def _read(image: ReviewedImage, sample_bits: int) -> NDArray[np.uint8]:
+    try:
+        data = read_image_bytes(image.path)
+        if hashlib.sha256(data).hexdigest() == image.sha256:
+            return decode_image(data, FILE_LIMITS, sample_bits)
+    except OSError as error:
+        raise LearningError(f"{image.name} is gone") from error
+    except ImageError as error:
+        raise LearningError(f"{image.name}: {error}") from error
+    raise LearningError(f"{image.name} was changed")
 
 
 def _fit(known: Descriptions, good: NDArray[np.float64], defects: NDArray[np.float64]) -> LearnedFit:
@@ -200,6 +252,24 @@ def _scorers(detector: Detector, known: Descriptions) -> dict[Precision, Scorer]
         except EngineError:  # the new version is without that precision
             continue
     return scorers
+
+
+def _calibrate_all(
+    manifest: Manifest,
+    known: Descriptions,
+    scorers: Iterable[Precision],
+    part: LearnedPart,
+    before: LearnedPart | None,
+) -> tuple[dict[Precision, Calibration], dict[Precision, NDArray[np.float32]]]:
+    """Return the calibrations with the learned part, and the descriptions of their images in new order."""
+    calibrations, held_out = {}, {}
+    for precision in scorers:
+        calibration = manifest.calibration_of(precision)
+        assert calibration is not None  # noqa: S101  (descriptions exist only for calibrations)
+        rows = known.held_out[precision]
+        order, calibrations[precision] = _calibrate(calibration, rows, part, before)
+        held_out[precision] = rows[order]
+    return calibrations, held_out
 
 
 def _calibrate(

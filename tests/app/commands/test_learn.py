@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from flows.fastflow.bundle.bundle import verify
-from flows.fastflow.bundle.models_folder import active_version, resolve, versions
+from flows.fastflow.bundle.models_folder import active_version, delete, resolve, versions
 from flows.fastflow.detector import Detector
 from tests.conftest import picture, png
 
@@ -67,14 +67,16 @@ def test_new_version_scores_defects_higher_and_keeps_its_promise(run: Run, store
     assert sum(rise) / len(rise) > added
 
 
-def test_learning_again_replaces_what_was_learned(run: Run, store: Path) -> None:
+def test_learning_again_replaces_what_was_learned(run: Run, store: Path, defects: Path) -> None:
     first = learned(run)
+    assert f"{first['version']} has learned from these images already" in refusal(run())
+    (defects / "scratch/0.png").unlink()
     again = learned(run, "--version", str(first["version"]))
-    assert again["learned"] == first["learned"]
-    assert again["threshold"] == first["threshold"]
-    manifests = [verify(resolve(store, "tiny", str(told["version"]))) for told in (first, again)]
-    assert manifests[0].calibration == manifests[1].calibration
-    assert manifests[0].golden == manifests[1].golden
+    manifest = verify(resolve(store, "tiny", str(again["version"])))
+    delete(store, "tiny", manifest.version)
+    fresh = verify(resolve(store, "tiny", str(learned(run)["version"])))
+    assert (fresh.learned, fresh.thresholds) == (manifest.learned, manifest.thresholds)
+    assert (fresh.calibration, fresh.golden) == (manifest.calibration, manifest.golden)
 
 
 def test_known_images_are_refused(run: Run, store: Path, defects: Path, tiny_data: Path) -> None:
@@ -83,6 +85,8 @@ def test_known_images_are_refused(run: Run, store: Path, defects: Path, tiny_dat
     assert "known.png as a good part" in refusal(run())
     (defects / "known.png").write_bytes((defects / "scratch/0.png").read_bytes())
     assert "some of the images are identical" in refusal(run())
+    (defects / "known.png").write_bytes(b"no image")
+    assert "known.png: The file is not a PNG" in refusal(run())
     assert len(versions(store, "tiny")) == 1
 
 
