@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from app.client import Client, Inspection
+from examples.contact_sheet import render_contact_sheet
 from examples.processes import FLOWGAUGE, INTERRUPTED, run, serving, wait_until_ready
 from flows.fastflow.imaging import decoder
-from flows.fastflow.imaging.contact_sheet import render_contact_sheet
 from flows.fastflow.imaging.heatmap import encode_png
 from training.data import elpv, layout
 from training.data.sample import DatasetError, Sample
