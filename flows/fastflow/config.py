@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Upsampling: TypeAlias = Literal["spline", "linear"]
 Kernels: TypeAlias = Literal["3-1", "3", "depthwise-5"]
 Pooled: TypeAlias = Literal["all", "coarsest"]
-Shrink: TypeAlias = Literal["area", "halves-area", "halves"]
+Shrink: TypeAlias = Literal["area", "halves-area"]
 
 MAX_SAMPLE_BITS = 16
 MAX_SIDE = 16_384  # of an image, in pixels of the model
@@ -21,8 +21,7 @@ class GeometrySettings(BaseModel):
     fit: str
     shrink: Shrink = Field(
         default="halves-area",
-        description="reduction of larger images, from exact to fast: area average; halving before it; "
-        "halving and interpolation",
+        description="reduction of larger images: exact area average, or faster by halving before it",
     )
     margin: int = Field(
         default=0,

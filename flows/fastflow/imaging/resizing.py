@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.config import Shrink
-from flows.fastflow.imaging.area_average import area_average
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
-# A side is halved first while it is at least this many times as long as the target. Two averages of nearly
-# the same step would blur fine textures in a pattern, so the steps are far apart if an area average follows.
-_HALVED_FROM: dict[Shrink, int] = {"halves-area": 4, "halves": 2}
+# `halves-area` halves a side while it is at least this many times as long as the target. Two averages of
+# nearly the same step would blur fine textures in a pattern.
+_HALVED_FROM = 4
 
 
 def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area") -> NDArray[Pixel]:
@@ -23,10 +22,8 @@ def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area"
 
     ``area`` is the area average: each pixel counts by the share of it that lies in the new pixel.
     ``halves-area`` halves a side first while it is at least four times as long as the target. The result is
-    nearly the same, identical for smaller ratios, and 2 to 7 times as fast for larger ones. ``halves``
-    halves a side while it is at least twice as long as the target, and interpolates the rest bilinearly:
-    less sharp or less smooth, depending on the ratio, and up to 10 times as fast. Sides that grow are
-    interpolated bilinearly.
+    nearly the same, identical for smaller ratios, and 2 to 7 times as fast for larger ones. Sides that grow
+    are interpolated bilinearly, after the others became shorter.
 
     Args:
         image: the image.
@@ -39,17 +36,17 @@ def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area"
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size must be (height, width), each at least 1; got {size}")
-    if (times := _HALVED_FROM.get(shrink)) is not None:
-        image = _halved(image, (times * height, times * width))
-    grows = height > image.shape[0] or width > image.shape[1]
-    if grows and shrink != "halves":
-        least = min(height, image.shape[0]), min(width, image.shape[1])
-        if least != image.shape[:2]:
-            image = area_average(image, least)
-    if grows or shrink == "halves":
-        resized = np.asarray(cv2.resize(image, (width, height)), dtype=image.dtype)
-        return resized.reshape(height, width, *image.shape[2:])  # OpenCV drops an axis of one channel
-    return area_average(image, size)
+    if shrink == "halves-area":
+        image = _halved(image, (_HALVED_FROM * height, _HALVED_FROM * width))
+    smaller = min(height, image.shape[0]), min(width, image.shape[1])
+    return _interpolated(_interpolated(image, smaller, cv2.INTER_AREA), size, cv2.INTER_LINEAR)
+
+
+def _interpolated(image: NDArray[Pixel], size: tuple[int, int], how: int) -> NDArray[Pixel]:
+    if image.shape[:2] == size:
+        return image
+    resized = np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=how), dtype=image.dtype)
+    return resized.reshape(*size, *image.shape[2:])  # OpenCV drops an axis of one channel
 
 
 def _halved(image: NDArray[Pixel], least: tuple[int, int]) -> NDArray[Pixel]:

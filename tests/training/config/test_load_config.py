@@ -20,7 +20,7 @@ seed: 7
 sample_bits: 12
 device: cpu
 input_size: [128, 192]
-geometry: {fit: tile, shrink: halves, margin: 8, overlap: 0.5, scale: 0.5, max_pixels: 65536, max_tiles: 9}
+geometry: {fit: tile, shrink: area, margin: 8, overlap: 0.5, scale: 0.5, max_pixels: 65536, max_tiles: 9}
 backbone: {name: resnet18, out_indices: [1, 2, 3], weights: w/r18.pth, batch_size: 3}
 normalisation: {mode: layer, pooling: 5, pooled: all}
 gaussian: {means: channel}

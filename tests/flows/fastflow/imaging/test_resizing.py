@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 
-from flows.fastflow.config import Shrink
 from flows.fastflow.imaging.resizing import resize
 
 HEIGHT, WIDTH = 37, 53  # odd and unequal
@@ -24,14 +21,12 @@ def test_shrinking_averages_the_area() -> None:
     assert resize(dot, (16, 16)).max() > 0
 
 
-@pytest.mark.parametrize("shrink", ["halves", "halves-area"])
-class TestHalves:
-    @pytest.mark.parametrize("size", [(64, 64), (64, 32), (32, 128), (256, 256)])
-    def test_halves_equal_area_for_powers_of_two(self, size: tuple[int, int], shrink: Shrink) -> None:
-        image = np.random.default_rng(0).random((256, 256, 3), np.float32)
-        (height, width), step = size, (256 // size[0], 256 // size[1])
-        means = image.reshape(height, step[0], width, step[1], 3).mean(axis=(1, 3))
-        np.testing.assert_allclose(resize(image, size, shrink), means, atol=1e-6)
+@pytest.mark.parametrize("size", [(64, 64), (64, 32), (256, 256)])
+def test_halves_equal_area_for_powers_of_two(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).random((256, 256, 3), np.float32)
+    (height, width), step = size, (256 // size[0], 256 // size[1])
+    means = image.reshape(height, step[0], width, step[1], 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(resize(image, size, "halves-area"), means, atol=1e-6)
 
 
 @pytest.mark.parametrize(("side", "halved"), [(1024, 512), (1500, 750), (2049, 513), (4500, 563)])
@@ -52,23 +47,22 @@ def test_growing_interpolates() -> None:
     np.testing.assert_array_equal(resize(image, (1, 4)), [[0, 25, 75, 100]])
 
 
-MIXED = [(1000, 250), (250, 1000), (630, 230), (618, 200), (257, 255), (2100, 100), (3, 900)]
+MIXED = [(1000, 250), (250, 1000), (257, 255), (2100, 100), (3, 900)]
 
 
 class TestOneSideGrows:
     """The other one becomes shorter by averages, as it would alone."""
 
     @pytest.mark.parametrize("shape", MIXED)
-    @pytest.mark.parametrize("shrink", get_args(Shrink))
-    def test_no_row_and_no_column_is_stepped_over(self, shape: tuple[int, int], shrink: Shrink) -> None:
+    def test_no_row_and_no_column_is_stepped_over(self, shape: tuple[int, int]) -> None:
         for axis, side in enumerate(shape):
             if side <= 256:
                 continue
             for at in range(0, side, 7):
                 lines = np.zeros(shape, np.float32)
                 lines[(slice(None),) * axis + (at,)] = 255
-                seen = resize(lines, (256, 256), shrink).sum() / (256 * 255)
-                assert seen > (0.05 if shrink == "halves" else 0.5) * 256 / side, (axis, at)
+                seen = resize(lines, (256, 256), "halves-area").sum() / (256 * 255)
+                assert seen > 0.5 * 256 / side, (axis, at)
 
     @pytest.mark.parametrize("shape", MIXED)
     def test_shrinking_side_is_averaged_before_growing_side(self, shape: tuple[int, int]) -> None:
