@@ -16,7 +16,7 @@ _initialises = ContextVar("initialises", default=True)
 
 @contextmanager
 def no_initialisation() -> Iterator[None]:
-    """Keep every `ActNorm` of this thread from initialising: recomputed values must not change."""
+    """Keep every `ActNorm` of this thread from initialising, as for samples."""
     before = _initialises.set(False)
     try:
         yield
@@ -51,17 +51,15 @@ class ActNorm(ChannelAffine):
     (True, True)
 
     Args:
-        channels: C of images (N, C, H, W), D of vectors (N, D).
-        floor: a channel whose deviation in the first batch is not above this keeps its scale. By default
-            the floor is the rounding error of the channel's mean.
+        channels: C of images (N, C, H, W), D of vectors (N, D). One whose deviation in the first batch is
+            within the rounding error of its mean keeps its scale.
 
     Raises:
         ValueError: the first training batch has a single value per channel, or values that are not finite.
     """
 
-    def __init__(self, channels: int, *, floor: float | None = None) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.floor = floor
         self.register_buffer("center", torch.zeros_like(self.shift.detach()))
         self.center: Tensor
         self.register_buffer("initialised", torch.tensor(False))
@@ -98,12 +96,9 @@ class ActNorm(ChannelAffine):
         if not deviation.isfinite().all():
             raise ValueError("ActNorm expected a first training batch of finite values")
         mean = values.mean(1)
-        if self.floor is None:
-            # Means are computed in single precision at least.
-            digits = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps
-            floor = (4 * digits * mean.abs()).clamp_min(torch.finfo(x.dtype).tiny)
-        else:
-            floor = torch.full_like(mean, self.floor)
+        # Means are computed in single precision at least.
+        digits = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps
+        floor = (4 * digits * mean.abs()).clamp_min(torch.finfo(x.dtype).tiny)
         scale = torch.where(deviation > floor, deviation, 1.0)
         self.center.copy_(mean)
         self.log_scale.copy_(-scale.log())

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+_FLOOR = 1e-3  # of the scales exp(s) that are no clamps
+
 
 class SoftClamp(nn.Module):
     """Soft clamp s = c tanh(a / c), with slope 1 at a = 0.
@@ -52,48 +54,24 @@ class LearnedClamp(nn.Module):
 
 
 class SigmoidScale(nn.Module):
-    """Sigmoid scale of Glow's code with a floor, exp(s) = f + (1 - f) sigmoid(a + 2).
+    """Sigmoid scale of Glow's code with a floor, exp(s) = f + (1 - f) sigmoid(a + 2), f = 0.001.
 
     Kingma and Dhariwal 2018, arXiv 1807.03039. The code has f = 0; then one strange input can make exp(s) so
     small that the inverse overflows.
-
-    Args:
-        floor: f in (0, 1); exp(s) lies in (f, 1).
-
-    Raises:
-        ValueError: the floor is not in (0, 1).
     """
-
-    def __init__(self, floor: float = 1e-3) -> None:
-        super().__init__()
-        if not 0 < floor < 1:
-            raise ValueError(f"SigmoidScale expected a floor between 0 and 1; got {floor}")
-        self.floor = floor
 
     def forward(self, a: Tensor) -> Tensor:
         """Return s elementwise, any shape."""
-        return (self.floor + (1 - self.floor) * torch.sigmoid(a + 2)).log()
+        return (_FLOOR + (1 - _FLOOR) * torch.sigmoid(a + 2)).log()
 
 
 class SoftplusScale(nn.Module):
-    """Softplus scale, exp(s) = f + softplus(a + log(e - 1)).
+    """Softplus scale, exp(s) = f + softplus(a + log(e - 1)), f = 0.001.
 
     It grows linearly in a and is 1 + f at a = 0. Durkan et al.'s library nflows uses such a scale; flows on
     tables fit better with it than with an exponential.
-
-    Args:
-        floor: f > 0, the lower bound of exp(s).
-
-    Raises:
-        ValueError: the floor is not above 0 and finite.
     """
-
-    def __init__(self, floor: float = 1e-3) -> None:
-        super().__init__()
-        if not 0 < floor < math.inf:
-            raise ValueError(f"SoftplusScale expected a finite floor above 0; got {floor}")
-        self.floor = floor
 
     def forward(self, a: Tensor) -> Tensor:
         """Return s elementwise, any shape."""
-        return (self.floor + nn.functional.softplus(a + math.log(math.e - 1))).log()
+        return (_FLOOR + nn.functional.softplus(a + math.log(math.e - 1))).log()

@@ -33,7 +33,7 @@ def test_soft_clamp_rejects_invalid_bounds(bound: float) -> None:
 
 @given(a=st.floats(-1e6, 1e6))
 def test_sigmoid_scale_is_glows_with_a_floor(a: float) -> None:
-    s = SigmoidScale(1e-3)(torch.tensor(a, dtype=torch.float64)).item()
+    s = SigmoidScale()(torch.tensor(a, dtype=torch.float64)).item()
     sigmoid = 1 / (1 + math.exp(-max(a + 2, -700)))
     assert s == pytest.approx(math.log(1e-3 + 0.999 * sigmoid), abs=1e-12)
     assert math.log(1e-3) <= s <= 0
@@ -41,7 +41,7 @@ def test_sigmoid_scale_is_glows_with_a_floor(a: float) -> None:
 
 @given(a=st.floats(-1e6, 1e6))
 def test_softplus_scale_matches_formula(a: float) -> None:
-    s = SoftplusScale(1e-3)(torch.tensor(a, dtype=torch.float64)).item()
+    s = SoftplusScale()(torch.tensor(a, dtype=torch.float64)).item()
     x = a + math.log(math.e - 1)
     softplus = max(x, 0) + math.log1p(math.exp(-abs(x)))
     assert s == pytest.approx(math.log(1e-3 + softplus), abs=1e-9)
