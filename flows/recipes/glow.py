@@ -31,7 +31,6 @@ def glow(
     levels: int | None = None,
     alpha: float = 0.05,
     context: int = 0,
-    recompute: bool = False,
     law: Law | None = None,
 ) -> Flow:
     """Build Glow (Kingma and Dhariwal 2018, arXiv 1807.03039).
@@ -53,7 +52,6 @@ def glow(
         levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
         alpha: see `Logit`.
         context: K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
-        recompute: see `Compose`.
         law: coupling law without parameters of its own, since all couplings share it; by default affine with
             Glow's sigmoid scale.
     """
@@ -64,14 +62,13 @@ def glow(
     if len(shape) == 1:
         require_two_channels(shape[0], "glow")
         vector_steps = _steps(steps, shape[0], hidden, law, context, images=False)
-        return build_flow(vector_steps, shape, levels, alpha=alpha, recompute=recompute, base=base)
+        return build_flow(vector_steps, shape, levels, alpha=alpha, base=base)
     require_scales(shape, scales, scales, "glow")
     image_steps = multiscale_steps(
         shape[0],
         scales,
         lambda channels: _steps(steps, channels, hidden, law, context, images=True),
         lambda channels: _split_prior(channels, hidden, context),
-        recompute=recompute,
     )
     return build_flow(image_steps, shape, levels, alpha=alpha, base=base)
 

@@ -34,7 +34,6 @@ def real_nvp(
     levels: int | None = None,
     alpha: float = 0.05,
     context: int = 0,
-    recompute: bool = False,
 ) -> Flow:
     """Build RealNVP (Dinh et al. 2017, arXiv 1605.08803).
 
@@ -60,16 +59,15 @@ def real_nvp(
         levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
         alpha: see `Logit`.
         context: K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
-        recompute: see `Compose`.
     """
     shape = validate_event_shape(event_shape, "real_nvp")
     if len(shape) == 1:
         require_counts("real_nvp", couplings=couplings)
         require_two_channels(shape[0], "real_nvp")
         steps = _vector_steps(shape[0], couplings, (hidden,) * blocks, context)
-        return build_flow(steps, shape, levels, alpha=alpha, recompute=recompute)
+        return build_flow(steps, shape, levels, alpha=alpha)
     require_scales(shape, scales, scales - 1, "real_nvp")
-    steps = _ImageSteps(hidden, blocks, context, recompute).build(shape[0], scales)
+    steps = _ImageSteps(hidden, blocks, context).build(shape[0], scales)
     return build_flow(steps, shape, levels, alpha=alpha, base=DiagonalNormal(shape))
 
 
@@ -78,7 +76,6 @@ class _ImageSteps:
     hidden: int
     blocks: int
     context: int
-    recompute: bool
 
     def build(self, channels: int, scales: int) -> list[Transform]:
         """Build the steps of all scales, for this number of channels and scales."""
@@ -100,7 +97,7 @@ class _ImageSteps:
             network = ResNet(sizes, self.blocks, context=self.context)
             law = Affine(LearnedClamp(partition.transformed))
             steps += [Coupling(partition, network, law), ActNorm(partition.channels)]
-        return Compose(steps, recompute=self.recompute)
+        return Compose(steps)
 
 
 def _vector_steps(features: int, couplings: int, hidden: tuple[int, ...], context: int) -> list[Transform]:

@@ -47,8 +47,6 @@ def multiscale_steps(
     scales: int,
     steps: Callable[[int], list[Transform]],
     prior: Callable[[int], Transform],
-    *,
-    recompute: bool,
 ) -> list[Transform]:
     """Build the multi-scale skeleton of Glow; the latents have the shape of the input.
 
@@ -59,12 +57,11 @@ def multiscale_steps(
         scales: number of scales, each with one squeeze.
         steps: builds the steps of a scale from its number of channels after squeezing.
         prior: builds the split prior of a scale, likewise.
-        recompute: see `Compose`; applies to the steps of every scale.
     """
     inside = 4 * channels
-    made: list[Transform] = [Squeeze(channels), Compose(steps(inside), recompute=recompute)]
+    made: list[Transform] = [Squeeze(channels), Compose(steps(inside))]
     if scales > 1:
-        below = multiscale_steps(inside // 2, scales - 1, steps, prior, recompute=recompute)
+        below = multiscale_steps(inside // 2, scales - 1, steps, prior)
         made += [prior(inside), FactorOut(inside, Compose(below))]
     return [*made, Inverse(Squeeze(channels))]
 
@@ -75,7 +72,6 @@ def build_flow(
     levels: int | None,
     *,
     alpha: float = 0.05,
-    recompute: bool = False,
     base: Distribution | None = None,
 ) -> Flow:
     """Build a flow from its steps; with `levels`, dequantisation and a logit come first.
@@ -85,11 +81,8 @@ def build_flow(
         event_shape: shape of the latents.
         levels: L of integer data 0 ... L - 1, or None for real-valued data.
         alpha: see `Logit`.
-        recompute: see `Compose`.
         base: distribution of the latents, by default standard normal.
     """
-    transform: Transform = Compose(steps, recompute=recompute)
     if levels is not None:
-        # Dequantisation draws noise, so it must stay outside the recomputed steps.
-        transform = Compose([UniformDequantization(levels), Logit(alpha), transform])
-    return Flow(transform, StandardNormal(event_shape) if base is None else base)
+        steps = [UniformDequantization(levels), Logit(alpha), *steps]
+    return Flow(Compose(steps), StandardNormal(event_shape) if base is None else base)

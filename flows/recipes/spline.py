@@ -35,7 +35,6 @@ def neural_spline(
     levels: int | None = None,
     alpha: float = 0.05,
     context: int = 0,
-    recompute: bool = False,
 ) -> Flow:
     """Build a neural spline flow, RQ-NSF (C) (Durkan et al. 2019, arXiv 1906.04032, section 3).
 
@@ -58,7 +57,6 @@ def neural_spline(
         levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
         alpha: see `Logit`.
         context: K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
-        recompute: see `Compose`.
     """
     law = RationalQuadraticSpline(bins, bound)
     shape = validate_event_shape(event_shape, "neural_spline")
@@ -66,7 +64,7 @@ def neural_spline(
     if len(shape) == 1:
         require_two_channels(shape[0], "neural_spline")
         made = [layer for _ in range(steps) for layer in _vector_step(shape[0], hidden, law, context)]
-        return build_flow(made, shape, levels, alpha=alpha, recompute=recompute, base=DiagonalNormal(shape))
+        return build_flow(made, shape, levels, alpha=alpha, base=DiagonalNormal(shape))
     require_scales(shape, scales, scales, "neural_spline")
     return glow(
         event_shape,
@@ -76,7 +74,6 @@ def neural_spline(
         levels=levels,
         alpha=alpha,
         context=context,
-        recompute=recompute,
         law=law,
     )
 

@@ -147,12 +147,6 @@ def steps(event: Shape) -> Transform:
     )
 
 
-def recomputed(event: Shape) -> Transform:
-    inner = steps(event)
-    assert isinstance(inner, Compose)
-    return Compose([t for t in inner.transforms if isinstance(t, Transform)], recompute=True)
-
-
 def initialised_actnorm(event: Shape) -> Transform:
     layer = ActNorm(event[0]).train()
     layer.forward(5 + 3 * torch.randn(20, *event))
@@ -225,7 +219,6 @@ CASES = [
     Case("compose of one", lambda event: Compose([ChannelAffine(event[0])])),
     Case("compose of steps", steps, divisible),
     Case("compose of composes", lambda event: Compose([steps(event), steps(event)]), divisible),
-    Case("compose, recomputed", recomputed, divisible),
     Case("inverse of steps", lambda event: Inverse(steps(event)), divisible),
     Case(
         "recipe nice",

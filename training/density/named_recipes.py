@@ -10,9 +10,8 @@ from flows import Flow, recipes
 Number = int | float
 Arguments = dict[str, Number | list[int]]
 
-# Not recorded: shape and levels have their own fields, contexts and laws are for code only, and `recompute`
-# changes no density.
-_NOT_RECORDED = frozenset({"event_shape", "levels", "context", "recompute", "law"})
+# Not recorded: shape and levels have their own fields; contexts and laws are for code only.
+_NOT_RECORDED = frozenset({"event_shape", "levels", "context", "law"})
 
 
 class RecipeError(ValueError):

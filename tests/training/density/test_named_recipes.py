@@ -10,7 +10,7 @@ from training.density.named_recipes import RECIPES, RecipeError, arguments, buil
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_arguments_are_written_down(name: str) -> None:
     given = set(inspect.signature(RECIPES[name].build).parameters)
-    assert set(arguments(name)) == given - {"event_shape", "levels", "context", "recompute", "law"}
+    assert set(arguments(name)) == given - {"event_shape", "levels", "context", "law"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
