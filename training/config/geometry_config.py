@@ -10,6 +10,7 @@ from pydantic import Field
 from flows.fastflow.config import Geometry, GeometrySettings
 
 DEFAULT_INPUT: Final = (256, 256)
+USUAL_BATCH: Final = 8
 _USUAL_SIDE: Final = 256
 _MAX_SIDE: Final = 4096
 _STEP: Final = 32  # the coarsest stride of the backbones that are convolutional networks
@@ -67,8 +68,14 @@ def choose_input(sizes: Sequence[tuple[int, int]], max_tiles: int) -> InputChoic
             f"the most that geometry.max_tiles: {max_tiles} allows" if excess else "half of each larger side"
         )
         usual = f"{DEFAULT_INPUT[0]} x {DEFAULT_INPUT[1]}"
-        reason += f", {why}; training and inference take about {cost:.1f} times as long as with {usual}"
+        reason += f", {why}; inference takes about {cost:.1f} times as long as with {usual}"
     return InputChoice((height, width), reason)
+
+
+def choose_batch_size(input_size: tuple[int, int]) -> int:
+    """Choose the images per update: as many positions as in the usual batch of usual inputs."""
+    share = math.prod(DEFAULT_INPUT) / math.prod(input_size)
+    return max(1, round(USUAL_BATCH * min(1, share)))
 
 
 def _whole_steps(factor: float) -> int:

@@ -13,7 +13,7 @@ from flows.fastflow.backbones.presets import DEFAULT_BACKBONE
 from flows.fastflow.config import MAX_SAMPLE_BITS, FlowConfig
 from flows.fastflow.manifest import MAX_INPUT_PIXELS, MAX_MAPS, Normalisation, Precision, SampleBits
 from training.config.augmentation import AugmentConfig
-from training.config.geometry_config import DEFAULT_INPUT, GeometryConfig
+from training.config.geometry_config import DEFAULT_INPUT, USUAL_BATCH, GeometryConfig
 from training.config.score_config import ScoreConfig
 
 
@@ -77,7 +77,12 @@ class FitConfig(_Section):
     epochs: int | None = Field(
         default=None, ge=1, description="passes over the images; null for the fewest that give `steps`"
     )
-    batch_size: int = Field(default=8, ge=1, description="images per update")
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="images per update; null for 8, and fewer of an input larger than 256 x 256, for as many "
+        "positions",
+    )
     tiles: int = Field(
         default=16, ge=1, description="most tiles of an image to fit; only with geometry.fit `tile`"
     )
@@ -113,7 +118,12 @@ class FitConfig(_Section):
 
     def batches_of(self, images: int) -> int:
         """Count the updates in an epoch of `images` images."""
-        return math.ceil(images / self.batch_size)
+        return math.ceil(images / self.images_per_update)
+
+    @property
+    def images_per_update(self) -> int:
+        """The batch size, which is resolved before the fit."""
+        return self.batch_size or USUAL_BATCH
 
 
 class CalibrationConfig(_Section):

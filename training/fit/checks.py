@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flows.fastflow.calibration.review_band import describe_empty_band
 from flows.fastflow.files.atomic_files import temporary_directory
+from training.config.geometry_config import DEFAULT_INPUT
 from training.config.unused_settings import unused_settings
 from training.data.augment import require_square
 from training.data.check.data_check import check_data
@@ -61,7 +62,8 @@ def _print_plan(run: Run) -> None:
         f"{held_out} held out to calibrate{', one of each part' if of_parts else ''}; on {run.device}"
     )
     if run.geometry_reason is not None:
-        say(f"geometry: {run.geometry_reason}")
+        batch = "" if run.input_size == DEFAULT_INPUT else f"; {config.fit.batch_size} images an update"
+        say(f"geometry: {run.geometry_reason}{batch}")
     for line in describe_shortage(held_out, calibration, parts=images.part_count is not None):
         say(line)
     if text := describe_empty_band(held_out, calibration.target_fpr, calibration.review_fpr):

@@ -13,7 +13,7 @@ from flows.fastflow.config import Geometry
 from flows.fastflow.engines.device import pick_device
 from flows.fastflow.engines.engine import Engine, pick_engine
 from flows.fastflow.imaging.image_errors import ImageError
-from training.config.geometry_config import DEFAULT_INPUT, GeometryConfig, choose_input
+from training.config.geometry_config import DEFAULT_INPUT, GeometryConfig, choose_batch_size, choose_input
 from training.config.run_config import RunConfig
 from training.data.pinned_images import PinnedImage, size_of
 from training.data.training_images import TrainingImages, find_training_images
@@ -28,7 +28,7 @@ class Run:
     """The inputs that the stages of a run share.
 
     Attributes:
-        config: the settings, with `input_size` and `geometry.fit` resolved.
+        config: the settings, with `input_size`, `geometry.fit` and `fit.batch_size` resolved.
         input_size: (height, width) of the backbone's input.
         geometry_reason: why `geometry.fit: auto` chose this input; None if it did not choose.
         runs: folder of runs and cached features.
@@ -83,7 +83,7 @@ def prepare_run(
     images = find_training_images(config, data, category)
     if images.copies:
         progress.say(f"{images.copies} images are copies of others, byte for byte: left out")
-    config, reason = _resolve_geometry(config, images.pinned)
+    config, reason = _resolve_input(config, images.pinned)
     backbones = backbones or BackboneLoader(models / BACKBONES)
     weights = backbones.weights(config.backbone)
     parts = None if images.part_count is None else images.part_numbers.tolist()
@@ -111,8 +111,8 @@ def prepare_run(
     )
 
 
-def _resolve_geometry(config: RunConfig, images: Sequence[PinnedImage]) -> tuple[RunConfig, str | None]:
-    """Replace `geometry.fit: auto` and a missing input size; return the reason of a choice, too."""
+def _resolve_input(config: RunConfig, images: Sequence[PinnedImage]) -> tuple[RunConfig, str | None]:
+    """Replace `geometry.fit: auto` and missing sizes of input and batch; also return the reason."""
     size, reason = config.input_size or DEFAULT_INPUT, None
     resolved: dict[str, object] = {"fit": config.geometry.resolved().fit}
     if config.geometry.fit == "auto" and config.input_size is None:
@@ -125,4 +125,5 @@ def _resolve_geometry(config: RunConfig, images: Sequence[PinnedImage]) -> tuple
         if sizes:
             size, reason = choose_input(sizes, config.geometry.max_tiles)
     geometry = config.geometry.model_copy(update=resolved)
-    return config.model_copy(update={"input_size": size, "geometry": geometry}), reason
+    fit = config.fit.model_copy(update={"batch_size": config.fit.batch_size or choose_batch_size(size)})
+    return config.model_copy(update={"input_size": size, "geometry": geometry, "fit": fit}), reason

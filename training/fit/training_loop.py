@@ -162,7 +162,7 @@ class _Trainer:
         # Seeded by the epoch too: a resumed run draws the same noise.
         noise = torch.Generator(self._device).manual_seed(seed * 1_000_003 + epoch)
         total = torch.zeros(len(self._features), dtype=torch.float64)
-        for maps in _batches(self._features, order, settings.batch_size, self._device):
+        for maps in _batches(self._features, order, settings.images_per_update, self._device):
             losses = self._update(_with_noise(self.head.normaliser(maps), settings.noise, noise))
             _require_finite(losses.tolist(), epoch)
             total += losses * len(maps[0])
@@ -197,7 +197,7 @@ class _Trainer:
         """Average the negative log-likelihood of images outside the fit, per scale."""
         self.head.eval()
         total = torch.zeros(len(self._features), dtype=torch.float64)
-        for maps in _batches(self._features, index, self._config.fit.batch_size, self._device):
+        for maps in _batches(self._features, index, self._config.fit.images_per_update, self._device):
             losses = torch.stack(self.head.flow.nll(self.head.normaliser(maps)))
             total += losses.double().cpu() * len(maps[0])
         values: list[float] = (total / len(index)).tolist()

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.fastflow.config import Geometry
-from training.config.geometry_config import GeometryConfig, choose_input
+from training.config.geometry_config import GeometryConfig, choose_batch_size, choose_input
 
 Sizes = list[tuple[int, int]]
 
@@ -39,18 +39,25 @@ def test_input_follows_sizes_of_the_images(sizes: Sizes, max_tiles: int, chosen:
         ((512, 512), "images of 512 x 512 pixels are stretched to 256 x 256"),
         (
             (500, 1250),
-            "images of 500 x 1250 pixels are stretched to 256 x 608, half of each larger side; training and "
-            "inference take about 2.4 times as long as with 256 x 256",
+            "images of 500 x 1250 pixels are stretched to 256 x 608, half of each larger side; inference "
+            "takes about 2.4 times as long as with 256 x 256",
         ),
         (
             (2048, 2048),
             "images of 2048 x 2048 pixels are stretched to 512 x 512, the most that geometry.max_tiles: 4 "
-            "allows; training and inference take about 4.0 times as long as with 256 x 256",
+            "allows; inference takes about 4.0 times as long as with 256 x 256",
         ),
     ],
 )
 def test_reason_names_sizes_and_cost(size: tuple[int, int], reason: str) -> None:
     assert choose_input([size] * 3, 4).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("size", "images"), [((128, 128), 8), ((256, 256), 8), ((336, 336), 5), ((512, 512), 2), ((800, 800), 1)]
+)
+def test_larger_inputs_have_fewer_images_an_update(size: tuple[int, int], images: int) -> None:
+    assert choose_batch_size(size) == images
 
 
 def test_auto_is_recorded_as_stretch() -> None:

@@ -56,3 +56,8 @@ def test_given_geometry_is_kept(
 ) -> None:
     run = prepare(**settings)
     assert (run.input_size, run.geometry_reason) == (size, None)
+
+
+def test_batch_size_follows_the_input_unless_given(prepare: Callable[..., Run]) -> None:
+    assert prepare(input_size=[512, 512]).config.fit.batch_size == 2
+    assert prepare(input_size=[512, 512], fit={"batch_size": 8}).config.fit.batch_size == 8
