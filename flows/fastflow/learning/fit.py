@@ -19,6 +19,9 @@ _FULL_WEIGHT = 0.75
 # Of the mean part of left-out defects, in standard errors: at this the part has its full weight.
 _CONVINCING = 2.0
 _FOLDS = 5
+# Smallest deviation of a description. A channel that is 0 in all good images would otherwise decide alone as
+# soon as it is not. The mean of a map of 100 x 100 independent positions has this deviation.
+_MIN_DEVIATION = 0.01
 
 Array = NDArray[np.float64]
 
@@ -66,7 +69,7 @@ def fit_learned(good: Array, scores: Array, defects: Array) -> LearnedFit:
     if not all(np.isfinite(x).all() for x in (good, scores, defects)):
         raise ValueError("a description or a score is not finite")
     mean = good.mean(0)
-    deviation = good.std(0) + 1e-6
+    deviation = np.maximum(good.std(0), _MIN_DEVIATION)
     standard, strange = (good - mean) / deviation, (defects - mean) / deviation
     # Column 0 is for all defects, column j + 1 without defect j.
     directions = _directions(standard, strange)
@@ -86,12 +89,19 @@ def fit_learned(good: Array, scores: Array, defects: Array) -> LearnedFit:
 
 def _directions(good: Array, defects: Array) -> Array:
     """Compute the direction for all defects, and without each of them: (D, 1 + m)."""
-    from sklearn.covariance import ledoit_wolf  # imported late: it takes a second
+    from sklearn.covariance import ledoit_wolf_shrinkage  # imported late: it takes a second
 
-    matrix, _ = ledoit_wolf(good, assume_centered=True)
-    values, vectors = np.linalg.eigh(matrix)
-    metric = (vectors * np.maximum(values, 1e-6) ** -0.25) @ vectors.T
-    turned = defects @ metric
+    shrinkage = ledoit_wolf_shrinkage(good, assume_centered=True)
+    # There are often fewer images than numbers: outside their span, S is its smallest eigenvalue.
+    _, singular, vectors = np.linalg.svd(good, full_matrices=False)
+    smallest = max(shrinkage * np.square(good).mean(), 1e-6)
+    values = (1 - shrinkage) * np.square(singular) / len(good) + smallest
+    rest = smallest**-0.25
+
+    def turn(rows: Array) -> Array:
+        return np.asarray(rest * rows + (rows @ vectors.T * (values**-0.25 - rest)) @ vectors)
+
+    turned = turn(defects)
     units = turned / (np.linalg.norm(turned, axis=1, keepdims=True) + 1e-12)
     total = units.sum(0)
-    return np.asarray(metric @ np.column_stack((total, (total - units).T)))
+    return turn(np.vstack((total, total - units))).T

@@ -57,3 +57,30 @@ def test_too_few_images_are_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match="needs 5 defects and 20 good images; got 4 and 150"):
         fitted(rng, defects(rng, 4))
+
+
+def test_channel_that_good_images_never_use_does_not_decide() -> None:
+    rng = np.random.default_rng(0)
+
+    def add_unused(images: Array, used: Array) -> Array:
+        return np.column_stack((images, np.zeros(len(images)) + used))
+
+    reviewed = add_unused(defects(rng, 10), rng.uniform(0, 0.02, 10))
+    good, scores = add_unused(good_images(rng, 150), np.zeros(1)), rng.normal(3, 0.5, 150)
+    fit = fit_learned(good, scores, reviewed)
+    assert abs(fit.weights[-1]) * 0.02 < scores.std()
+
+
+def test_few_images_give_ledoit_and_wolfs_covariance() -> None:
+    from sklearn.covariance import ledoit_wolf
+
+    rng = np.random.default_rng(0)
+    good, reviewed = good_images(rng, 25), defects(rng, 6)
+    fit = fit_learned(good, rng.normal(3, 0.5, 25), reviewed)
+    deviation = good.std(0)
+    values, vectors = np.linalg.eigh(ledoit_wolf((good - good.mean(0)) / deviation, assume_centered=True)[0])
+    metric = (vectors * values**-0.25) @ vectors.T
+    turned = (reviewed - good.mean(0)) / deviation @ metric
+    direction = metric @ (turned / np.linalg.norm(turned, axis=1, keepdims=True)).sum(0)
+    weights = fit.weights * deviation
+    assert weights @ direction == pytest.approx(np.linalg.norm(weights) * np.linalg.norm(direction))
