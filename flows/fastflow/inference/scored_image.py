@@ -1,6 +1,5 @@
 """Scores of an image, before a calibration."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,19 +36,6 @@ class ScoredImage:
     def raw_score(self) -> float:
         """Score under the name that `ModelOutput` requires."""
         return self.score
-
-
-def build_scored_images(
-    results: Sequence[tuple[float, NDArray[np.float32]]],
-    image_parts: Sequence[float | None],
-    statistics: Sequence[tuple[float, ...]],
-    learned_parts: Sequence[float],
-    descriptions: Tensor | None,
-) -> list[ScoredImage]:
-    """Combine scores with maps, whole images' parts, statistics, learned parts and descriptions."""
-    described = [None] * len(results) if descriptions is None else descriptions.cpu().numpy()
-    rows = zip(results, image_parts, statistics, learned_parts, described, strict=True)
-    return [ScoredImage(*result, *row) for result, *row in rows]
 
 
 def feature_statistics(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:

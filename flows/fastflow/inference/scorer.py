@@ -1,9 +1,8 @@
 """Scorer: from images to scores and maps, without a calibration."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,25 +13,20 @@ from flows.fastflow.backbones.memory import count_module_bytes
 from flows.fastflow.backbones.recorded import FrozenBackbone
 from flows.fastflow.config import Geometry, ScoreRule
 from flows.fastflow.engines.engine import Engine, pick_engine
-from flows.fastflow.imaging.blending import TileBlender
 from flows.fastflow.imaging.geometry import PreparedImage, TileLayout, compute_layout
-from flows.fastflow.imaging.region_masks import RegionMasks, masks_per_image, require_usable_masks
-from flows.fastflow.inference.scored_image import ScoredImage, build_scored_images, feature_statistics
+from flows.fastflow.imaging.region_masks import RegionMasks, masks_per_image
+from flows.fastflow.inference.scored_image import ScoredImage
 from flows.fastflow.inference.tile_outputs import (
     NOT_NUMBERS,
     NotNumbersError,
+    TileMerger,
     TileOutputs,
-    learned_list,
-    merge_tiles,
-    score_on_cpu,
-    score_on_device,
-    stack_masks,
-    unmasked_image_parts,
+    score_images,
 )
 from flows.fastflow.manifest import Precision
 from flows.fastflow.model.fused import Energies
 from flows.fastflow.model.head import Head
-from flows.fastflow.scoring.cpu_scoring import combine_scales
+from flows.fastflow.scoring.cpu_scoring import PixelPlanes
 from flows.fastflow.scoring.map_and_score import pixel_energies
 
 # Pixels of the tiles of an image that are computed together: memory does not grow with the image.
@@ -135,7 +129,7 @@ class Scorer:
         for n in self.engine.batches:
             energies = self._energies([m[:1].expand(n, *m.shape[1:]) for m in maps])
             if is_whole:
-                self._score_whole(energies, [None] * n)
+                self._score_outputs(self._outputs(energies, whole=True), self.input_size, [None] * n)
 
     def free_training_head(self) -> None:
         """Free the training form of the head, half of its memory; inference goes on."""
@@ -230,32 +224,22 @@ class Scorer:
         masks = masks_per_image(regions, len(layouts))
         energies = self._energies(maps)
         if all(layout.is_whole for layout in layouts):
-            return self._score_whole(energies, masks)
-        outputs = self._tile_outputs(energies)
+            return self._score_outputs(self._outputs(energies, whole=True), self.input_size, masks)
+        outputs = self._outputs(energies)
         scored = []
         for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
-            blender = TileBlender(layout, outputs.pixels.shape[1], outputs.pixels.device)
-            blender.add(outputs.pixels[start:end])
-            described = None if outputs.description is None else outputs.description[start:end]
-            merged = self._merge(blender, outputs.image[start:end], outputs.moments[start:end], described)
-            scored += self._score_outputs(merged, layout.size, [mask])
+            merger = TileMerger(layout, self.extractor.channels, outputs.image.device)
+            merger.add(outputs, slice(start, end))
+            scored += self._score_outputs(merger.result(), layout.size, [mask])
         return scored
 
     @torch.inference_mode()
     def _score_in_chunks(self, prepared: PreparedImage, mask: NDArray[np.bool_] | None) -> ScoredImage:
         layout, tiles = prepared.layout, prepared.tiles()
-        blender = TileBlender(layout, 2 * len(self.extractor.channels), self.extractor.device)
-        images, moments, described = [], [], []
+        merger = TileMerger(layout, self.extractor.channels, self.extractor.device)
         for start in range(0, len(tiles), self.chunk):
-            outputs = self._tile_outputs(self._energies(self.features(tiles[start : start + self.chunk])))
-            blender.add(outputs.pixels)
-            images.append(outputs.image)
-            moments.append(outputs.moments)
-            if outputs.description is not None:
-                described.append(outputs.description)
-        description = torch.cat(described) if described else None
-        merged = self._merge(blender, torch.cat(images), torch.cat(moments), description)
-        [scored] = self._score_outputs(merged, layout.size, [mask])
+            merger.add(self._outputs(self._energies(self.features(tiles[start : start + self.chunk]))))
+        [scored] = self._score_outputs(merger.result(), layout.size, [mask])
         return scored
 
     def _energies(self, maps: Sequence[Tensor]) -> Energies:
@@ -273,58 +257,20 @@ class Scorer:
             raise NotNumbersError(NOT_NUMBERS)
         return energies
 
-    def _score_whole(self, energies: Energies, masks: RegionMasks) -> list[ScoredImage]:
-        """Score N images that are one input each."""
-        size = self.input_size
-        if energies.image.device.type != "cpu":
-            return self._score_outputs(self._tile_outputs(energies), size, masks)
-        require_usable_masks(masks, size)
-        learned = self._learned_parts(energies.description)
-        results = score_on_cpu(self._pixels(energies), energies.image, self.rule, masks, learned)
-        parts = unmasked_image_parts(energies.image, self.rule, masks, learned)
-        statistics = feature_statistics(energies.mean, energies.square)
-        added = learned_list(learned, len(results))
-        return build_scored_images(results, parts, statistics, added, self._used(energies.description))
-
-    def _tile_outputs(self, energies: Energies) -> TileOutputs:
-        return TileOutputs(
-            pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size),
-            energies.image,
-            torch.stack((energies.mean, energies.square), 2),
-            energies.description,
-        )
-
-    def _merge(
-        self, blender: TileBlender, image: Tensor, moments: Tensor, description: Tensor | None
-    ) -> TileOutputs:
-        return merge_tiles(blender, image, moments, description, self.extractor.channels)
-
-    def _learned_parts(self, description: Tensor | None) -> Tensor | None:
-        if self._learned is None or description is None:
-            return None
-        return cast(Tensor, self._learned(description))
-
-    def _used(self, description: Tensor | None) -> Tensor | None:
-        """Return the columns of descriptions without the weights' sums, which only merge tiles."""
-        return None if description is None else description[:, : 2 * sum(self.extractor.channels)]
+    def _outputs(self, energies: Energies, *, whole: bool = False) -> TileOutputs:
+        """Compute the outputs of tiles, or of images that are one input each."""
+        if whole and energies.image.device.type == "cpu":
+            pixels: Tensor | Iterable[PixelPlanes] = self._pixels(energies)
+        else:
+            pixels = pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size)
+        moments = torch.stack((energies.mean, energies.square), 2)
+        return TileOutputs(pixels, energies.image, moments, energies.description)
 
     def _score_outputs(
         self, outputs: TileOutputs, size: tuple[int, int], masks: RegionMasks
     ) -> list[ScoredImage]:
         """Score N images with maps of one size, (height, width)."""
-        require_usable_masks(masks, size)
-        rule = self.rule_for(size)
-        learned = self._learned_parts(outputs.description)
-        if outputs.pixels.device.type == "cpu":
-            pixels = (combine_scales(list(planes), rule) for planes in outputs.pixels.numpy())
-            results = score_on_cpu(pixels, outputs.image, rule, masks, learned)
-        else:
-            stacked = stack_masks(masks, size, self.extractor.device)
-            results = score_on_device(outputs, rule, stacked, learned)
-        parts = unmasked_image_parts(outputs.image, rule, masks, learned)
-        statistics = feature_statistics(*outputs.moments.unbind(2))
-        added = learned_list(learned, len(results))
-        return build_scored_images(results, parts, statistics, added, self._used(outputs.description))
+        return score_images(outputs, size, self.rule_for(size), masks, self._learned)
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """Adapt the rule to an image with a map of a size (height, width).
