@@ -12,6 +12,8 @@ from flows.fastflow.bundle.bundle import verify
 from flows.fastflow.bundle.models_folder import active_version, delete, resolve, versions
 from flows.fastflow.detector import Detector
 from tests.conftest import picture, png
+from tests.training.evaluation.comparison.stand_in import interpreter
+from training.evaluation.comparison.compare import PeerSettings, plan_comparison
 
 Run = Callable[..., Result]
 
@@ -107,3 +109,12 @@ def test_learned_images_cannot_calibrate(run: Run, store: Path, tmp_path: Path) 
     )
     assert result.exit_code == 1, result.output
     assert "The model was fitted to 0.png" in result.output
+
+
+def test_learned_version_can_be_compared(
+    run: Run, store: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = resolve(store, "tiny", str(learned(run)["version"]))
+    peers = PeerSettings(interpreter(tmp_path_factory.mktemp("stand-in")), 0.01, 1)
+    plan = plan_comparison(Detector.load(folder, device="cpu"), folder, tiny_data, "tiny", peers)
+    assert len(plan.fitted) == 22
