@@ -100,7 +100,6 @@ def run_config() -> str:
 
 def rest_api() -> str:
     """Render the page of the REST interface."""
-    from app.errors.problems import TYPES
     from app.main import create_app
     from app.schemas.access import Role
     from app.settings import Settings
@@ -123,10 +122,6 @@ def rest_api() -> str:
         for schema in [one["schema"]]
     ]
     headers = predict["responses"]["200"]["headers"]
-    errors = [
-        (f"`{name}`", str(kind.status), kind.title, f"{kind.retry_after} s" if kind.retry_after else "")
-        for name, kind in TYPES.items()
-    ]
     return _page(
         "REST API",
         _REST_INTRODUCTION,
@@ -138,8 +133,7 @@ def rest_api() -> str:
         "Headers of an answer that is an image or a map:",
         _table(("Header", "Meaning"), [(f"`{name}`", one["description"]) for name, one in headers.items()]),
         "## Errors",
-        _ERRORS_INTRODUCTION,
-        _table(("Type", "Status", "Meaning", "Retry-After"), errors),
+        _ERRORS,
     )
 
 
@@ -347,10 +341,10 @@ _PREDICT_INTRODUCTION: Final = """
 The body is an image, or a form with the image as `file`. The form may have the fields `part_id`,
 `product_id`, `recipe_id` and `station`.
 """
-_ERRORS_INTRODUCTION: Final = """
-Errors are RFC 9457 problem details (`application/problem+json`). Decide by `type`; `detail` says what
-was wrong and what to do. Routes under `/v2` answer `{"error": "..."}`, as the Open Inference Protocol
-demands.
+_ERRORS: Final = """
+Errors are RFC 9457 problem details (`application/problem+json`). Decide by `type`;
+[troubleshoot](../how-to/troubleshoot.md#refusals) lists all types. `detail` says what was wrong and what
+to do. Routes under `/v2` answer `{"error": "..."}`, as the Open Inference Protocol demands.
 """
 
 
