@@ -12,11 +12,9 @@ if TYPE_CHECKING:
 
 MODELS_FOLDER: Final = Path("models")
 
-Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")]
-ModelsOrDefault = Annotated[
-    Path | None, typer.Option(help="Folder of the published models.", show_default="models")
-]
-History = Annotated[Path | None, typer.Option(help="Folder of the history.", show_default="history")]
+Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Models folder.")]
+ModelsOrDefault = Annotated[Path | None, typer.Option(help="Models folder.", show_default="models")]
+History = Annotated[Path | None, typer.Option(help="History folder.", show_default="history")]
 CategoryOption = Annotated[str, typer.Option(help="Category, e.g. bottle.")]
 VersionOption = Annotated[str | None, typer.Option(help="Version; by default the active one.")]
 Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")]

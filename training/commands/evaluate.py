@@ -24,7 +24,7 @@ Categories = Annotated[
 Version = Annotated[
     str | None, typer.Option(help="Version, for a single category; by default the active one.")
 ]
-Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")]
+Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Models folder.")]
 Out = Annotated[Path, typer.Option(help="Folder of the results, in OUT/CATEGORY/VERSION.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")]
 PrecisionName = Annotated[
