@@ -73,9 +73,8 @@ def predict(
 ) -> None:
     """Inspect images: score, decision and p-value of each.
 
-    A high score means an anomaly. The p-value is the share of good parts that score at least as high. With
-    --url the server stores images and answers in its history, unless --no-store is set. If the server goes
-    away, the remaining images are skipped.
+    The p-value is the share of good parts that score at least as high. With --url the server stores images
+    and answers, unless --no-store is set. If the server goes away, the remaining images are skipped.
 
     Exit code 0: every image was inspected, whatever the decisions.
     """

@@ -32,9 +32,8 @@ def serve(
 ) -> None:
     """Serve the published models over HTTP until Ctrl-C or SIGTERM. A second signal stops at once.
 
-    Exit codes: 0 after a clean stop. 1 if something is missing that may appear later, so that another start
-    can succeed: the address, the history, the models folder, a CUDA device. 2 if a setting is wrong: an
-    option, a certificate, a sink, the database's URL.
+    Exit codes: 0 after a clean stop. 1 if something is missing that may appear later: the address, the
+    history, the models folder, a CUDA device. 2 if a setting is wrong.
 
     Each option has an environment variable: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
     """

@@ -82,9 +82,8 @@ def watch(
     """Inspect every image that appears in a folder exactly once, also across crashes of watch or server.
 
     The answer to part.png, or the reason of its failure, goes to part.png.json. Images wait while the server
-    is away. Files with names that begin with a dot are ignored: let the camera write such a name and rename.
-
-    Ctrl-C or SIGTERM stops after the current image.
+    is away. Names that begin with a dot are ignored: let the camera write such a name and rename. Ctrl-C or
+    SIGTERM stops after the current image.
 
     Exit code 1: an image failed, with --once.
     """

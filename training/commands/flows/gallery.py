@@ -29,9 +29,8 @@ def gallery(
 ) -> None:
     """Draw planar and radial flows of growing depth, and densities that a flow learned.
 
-    planar_radial.png shows a normal and a uniform density under planar and radial flows, as Figure 1 of
-    Rezende and Mohamed 2015 (arXiv 1505.05770). densities.png shows known densities beside a flow fitted to
-    20,000 samples of each, with the KL divergence. Existing files are replaced.
+    planar_radial.png is Figure 1 of Rezende and Mohamed 2015 (arXiv 1505.05770). densities.png shows known
+    densities beside a flow fitted to 20,000 samples of each, with the KL divergence.
 
     Needs matplotlib, the extra `plots`.
 

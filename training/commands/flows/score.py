@@ -45,9 +45,8 @@ def score(
 ) -> None:
     """Score images with a fitted flow, and rank them from the strangest to the most ordinary.
 
-    Log-likelihoods are in nats and in bits per dimension. A blank image may have the highest likelihood of
-    all (Nalisnick et al. 2019, arXiv 1810.09136). Typicality is therefore the distance in nats from the mean
-    log-likelihood of the run's held-out images (arXiv 1906.02994).
+    Log-likelihoods are in nats and in bits per dimension. Typicality is the distance in nats from the mean
+    log-likelihood of the run's held-out images (arXiv 1906.02994): a blank image may be the likeliest of all.
 
     Example: flowgauge flows score runs-flows/glow-digits --data digits --out scores.csv
     """

@@ -67,11 +67,8 @@ def train(
 ) -> None:
     """Fit a flow to images by maximum likelihood, and save it with samples.
 
-    The likelihood is printed in bits per dimension, less is better. It is a bound for pixels with uniform
-    noise (Theis et al. 2016, arXiv 1511.01844). The weights that do best on held-out images are kept.
-
-    The run's folder holds flow.safetensors, recipe.json, metrics.jsonl, samples.png and interpolations.png.
-    If the likelihood is no longer finite, the fit ends early with the best weights so far.
+    The likelihood is printed in bits per dimension, less is better: a bound for pixels with uniform noise
+    (arXiv 1511.01844). The weights that do best on held-out images are kept, also if the fit diverges.
 
     Example: flowgauge flows train glow --data digits
     """
