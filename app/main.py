@@ -25,6 +25,7 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.inspection.image_pipeline import InspectionPipeline
 from app.inspection.predict_request import PredictHandler
+from app.learning.runs import LearningRuns
 from app.middleware.authentication import Guard
 from app.middleware.lingering_close import LingeringClose
 from app.middleware.request_context import RequestContext
@@ -135,6 +136,8 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
     state.store = store = ModelStore(
         settings.models, loaded_models, settings.max_bundle_bytes, state.calibrations
     )
+    state.learning = learning = LearningRuns(store, settings.device)
+    state.draining.at_end.append(learning.end)
     state.admission = admission = Admission(settings.queue_images, settings.queue_bytes)
     # max_bytes limits uploads. An image of raw pixels is a PNG by now, which for noise is larger than the
     # pixels; so is its copy in the history.

@@ -2,17 +2,16 @@
 
 import asyncio
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from app.database.engine import Database
 from app.errors.problems import Problem
-from app.history import browsing, training_set
+from app.history import browsing, reviewed_images
 from app.history.inspection_files import InspectionFiles
 from app.history.queries import InspectionFilter
-from app.history.training_set import GoodImage
+from app.history.reviewed_images import ReviewedInspection
 from app.http import forms
 from app.inspection.image_pipeline import InspectionPipeline
 from app.recalibration.recalibrate import MeasuredImage, require_usable_images
@@ -40,7 +39,7 @@ class AuditedImages(NamedTuple):
         unreviewed: number of inspections in the sample without a review: of the station, or of all stations.
     """
 
-    images: Sequence[GoodImage] = ()
+    images: Sequence[ReviewedInspection] = ()
     of_parts: Mapping[str, set[str]] = {}
     unreviewed: int = 0
 
@@ -82,17 +81,14 @@ def uploaded_images(upload: forms.Upload) -> list[CalibrationImage]:
 def find_audited_images(
     database: Database, category: str, station: str | None, without: Sequence[str], since_ms: int
 ) -> AuditedImages:
-    """Find the good images of the audit sample; for the arguments see `good_images`."""
+    """Find the good images of the audit sample; for the arguments see `find_images`."""
     found = list(
-        training_set.good_images(
+        reviewed_images.find_images(
             database, category, station=station, without=without, since_ms=since_ms, audit=True
         )
     )
-    of_parts: defaultdict[str, set[str]] = defaultdict(set)
-    parts = {image.part_id for image in found if image.part_id is not None}
     # Include other stations and times: a model that was fitted to one image knows the part.
-    for part, sha256 in training_set.images_of_parts(database, category, parts):
-        of_parts[part].add(sha256)
+    of_parts = reviewed_images.find_images_of_parts(database, category, found)
     queue = InspectionFilter(category, station=station, audit=True, reviewed=False, from_ms=since_ms)
     with database.read() as connection:
         unreviewed = browsing.count_inspections(connection, queue)
@@ -104,9 +100,8 @@ def choose_images(
 ) -> list[CalibrationImage]:
     """Return the uploaded images, and as many of the latest audited ones as the limit allows.
 
-    One image of each part is taken, see `flows.fastflow.calibration.images_per_part`: the one with
-    the smallest SHA-256, which nobody can select. No image is taken if any image of the part was uploaded
-    or fitted. An image without a part_id counts as a part of its own.
+    One audited image of each part is taken, see `pick_one_per_part`, and none if any image of the part was
+    uploaded or fitted.
 
     Raises:
         Problem: invalid-request, naming unusable images; too-large if there are too many.
@@ -118,19 +113,8 @@ def choose_images(
     def is_known(sha256: str) -> bool:
         return sha256 in known or (fitted is not None and sha256 in fitted)
 
-    by_part: defaultdict[str, list[str]] = defaultdict(list)
-    for image in audited.images:
-        by_part[image.part_id or image.sha256].append(image.sha256)
-    taken = {
-        min(images)
-        for part, images in by_part.items()
-        if not any(map(is_known, (*images, *audited.of_parts.get(part, ()))))
-    }
-    fresh = [
-        CalibrationImage(f"inspection {image.inspection_id}", image.sha256)
-        for image in audited.images
-        if image.sha256 in taken
-    ]
+    taken = reviewed_images.pick_one_per_part(audited.images, audited.of_parts, is_known)
+    fresh = [CalibrationImage(f"inspection {image.inspection_id}", image.sha256) for image in taken]
     chosen = [*uploads, *fresh[max(0, len(fresh) + len(uploads) - MAX_IMAGES) :]]
     require_usable_images([(image.name, image.sha256) for image in chosen], fitted)
     return chosen

@@ -20,6 +20,7 @@ from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.files.atomic_files import remove_abandoned, temporary_directory
+from flows.fastflow.manifest import Manifest
 
 logger = logging.getLogger("flowgauge.store")
 
@@ -129,6 +130,31 @@ class ModelStore:
                 await asyncio.to_thread(models_folder.delete, self.models, category, version)
             self.loaded_models.unload(category, version)
 
+    async def publish(self, folder: Path, manifest: Manifest) -> str:
+        """Verify a version in a folder of this disk, move it into place, and return its manifest's SHA-256.
+
+        Raises:
+            Problem: rejected-bundle, with the reason; conflict if the version exists.
+        """
+        sha256 = await self.loaded_models.try_load(folder)
+        try:
+            await asyncio.to_thread(models_folder.move_into_place, folder, self.models, manifest)
+        except models_folder.ModelConflictError as error:
+            existing = f"Version {manifest.version!r} of {manifest.category!r} exists"
+            raise Problem("conflict", f"{existing}; versions are never overwritten.") from error
+        return sha256
+
+    def require_serving(self, manifest: Manifest) -> None:
+        """Require that a version still serves: what was computed for it fits no other."""
+        if self.loaded_models.serving_version(manifest.category) != manifest.version:
+            detail = "Another version serves since the request was sent; nothing was changed. Send again."
+            raise Problem("conflict", detail)
+
+    def require_room(self, folder: Path) -> None:
+        """Raise the problem too-large unless a copy of a version fits beside the reserve for inspections."""
+        with _full_disk():
+            require_room_for_upload(self.models, sum(path.stat().st_size for path in folder.rglob("*")))
+
     async def _publish(self, category: str, staging: Path, cleanup: ExitStack) -> VersionChange:
         with cleanup:
             try:
@@ -136,16 +162,9 @@ class ModelStore:
                     manifest = await asyncio.to_thread(
                         unpack, staging / _ARCHIVE, staging, category, self._max_bundle_bytes
                     )
-                folder = staging / category / manifest.version
-                sha256 = await self.loaded_models.try_load(folder)
-                await asyncio.to_thread(models_folder.move_into_place, folder, self.models, manifest)
-            except models_folder.ModelConflictError as error:
-                raise Problem(
-                    "conflict",
-                    f"Version {manifest.version!r} of {category!r} exists; versions are never overwritten.",
-                ) from error
             except BundleError as error:
                 raise Problem("rejected-bundle", str(error)) from error
+            sha256 = await self.publish(staging / category / manifest.version, manifest)
             return VersionChange(manifest.version, sha256)
 
     async def _activate(self, category: str, version: str) -> VersionChange:

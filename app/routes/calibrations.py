@@ -124,7 +124,8 @@ async def renew_calibration(
             measured = await cancel_on_disconnect(request, work)
 
         def check(current: ActiveCalibration | None) -> None:
-            _require_still_serving(store, detector)
+            # Scoring takes minutes.
+            store.require_serving(detector.manifest)
             require_match(if_match, _tag(current))
 
         changed = await asyncio.to_thread(
@@ -198,14 +199,6 @@ def _find_audited(
     since_ms = 0 if made_from is None else clock.from_datetime(made_from)
     category = slot.manifest.category
     return request_images.find_audited_images(history.database, category, slot.station, others, since_ms)
-
-
-def _require_still_serving(store: ModelStore, detector: Detector) -> None:
-    """Require that the version still serves: scoring takes minutes, and scores fit no other version."""
-    if store.loaded_models.serving_version(detector.manifest.category) != detector.manifest.version:
-        raise Problem(
-            "conflict", "Another version serves since the images were sent; nothing was changed. Send again."
-        )
 
 
 def _tag(current: ActiveCalibration | None) -> str:

@@ -176,7 +176,7 @@ def _details(manifest: Manifest, sha256: str) -> schemas.VersionDetails:
     height, width = manifest.input_size
     return schemas.VersionDetails.model_validate(
         {
-            **manifest.model_dump(include={"created", "backbone", "metrics", "data", "golden"}),
+            **manifest.model_dump(include={"created", "backbone", "metrics", "data", "learned", "golden"}),
             "sha256": sha256,
             "input_size": {"width": width, "height": height},
             "fit": manifest.geometry.fit,

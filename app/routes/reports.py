@@ -12,7 +12,7 @@ from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftDep, HistoryDep, SettingsDep
 from app.errors.problems import Problem
-from app.history import decision_counts, training_set
+from app.history import decision_counts, reviewed_images, training_set
 from app.history.shift_report import shift_report
 from app.http.responses import LimitedStreamingResponse
 from app.registry import catalogue
@@ -121,7 +121,7 @@ def get_training_set(
     """
     with history.database.read() as connection:
         _require_known(connection, settings, category)
-    chosen = training_set.good_images(history.database, category, audit=audit)
+    chosen = reviewed_images.find_images(history.database, category, audit=audit or None)
     first = next(chosen, None)
     if first is None:
         raise Problem("conflict", f"No stored image of {category!r} is reviewed as good yet.")

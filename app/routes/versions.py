@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/models/{category}", tags=["models"], dependencies
 _ACTIVATING: Final = documented(
     "unknown-model", "conflict", "rejected-bundle", "internal", "model-loading", "history-unavailable"
 )
-_LOCATION: Final[dict[int | str, dict[str, Any]]] = {
+LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     201: {
         "description": "The version is stored. It does not serve until it is activated.",
         "headers": {"Location": {"description": "Of the version.", "schema": {"type": "string"}}},
@@ -32,7 +32,7 @@ _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     status_code=201,
     openapi_extra=BUNDLE_EXTRA,
     responses={
-        **_LOCATION,
+        **LOCATION,
         **documented(
             "invalid-request",
             "conflict",

@@ -55,6 +55,26 @@ class GoldenResult(BaseModel):
     score: float = Field(examples=[2.93])
 
 
+class LearnedPart(BaseModel):
+    """The part of a version's score that reviewed defects taught."""
+
+    defects: int = Field(description="Reviewed defects that it was fitted to.", examples=[12])
+    good: int = Field(
+        description="Good images that it was fitted to: reviewed ones, and those of the training.",
+        examples=[219],
+    )
+    strength: float = Field(
+        description="Share of its full weight, from defects that were left out of the fit in turn.",
+        examples=[0.8],
+    )
+    caught_before: int = Field(
+        description="Of the defects, those above the threshold without this part.", examples=[9]
+    )
+    caught: int = Field(
+        description="Of the defects, those above the threshold, each left out of the fit.", examples=[11]
+    )
+
+
 class VersionDetails(BaseModel):
     """The content of a version's manifest."""
 
@@ -73,6 +93,7 @@ class VersionDetails(BaseModel):
         examples=[{"fit_nll": 0.91, "held_out_nll": 1.02}],
     )
     data: TrainingData
+    learned: LearnedPart | None = Field(description="null if the version has not learned from reviews.")
     golden: list[GoldenResult] = Field(
         description="Images in the bundle. The version serves only if they score the same here, to 1e-3."
     )

@@ -3,18 +3,20 @@
 import csv
 import json
 import re
-import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from flows.fastflow.bundle.models_folder import active_version, versions
+from flows.fastflow.bundle.models_folder import active_version
 from tests.support.server import Server
 from tests.system.processes import FlowGauge
 
 
-def posted(client: httpx.Client, picture: Path) -> dict[str, object]:
+def posted(client: httpx.Client, picture: Path) -> dict[str, Any]:
     """Return the server's answer to an image sent as raw bytes."""
     answer = client.post(
         "/v1/models/tiny/predict",
@@ -22,7 +24,7 @@ def posted(client: httpx.Client, picture: Path) -> dict[str, object]:
         headers={"Content-Type": "image/png"},
     )
     assert answer.status_code == 200, answer.text
-    found: dict[str, object] = answer.json()
+    found: dict[str, Any] = answer.json()
     return found
 
 
@@ -39,21 +41,58 @@ def test_train_evaluate_serve_learn(flowgauge: FlowGauge, tiny_data: Path, tiny_
     first = active_version(models, "tiny")
     assert first is not None
 
-    assert len(require_equal_scores(flowgauge, tiny_data, first)) == 16
+    before = require_equal_scores(flowgauge, tiny_data, first)
+    assert len(before) == 16
 
     # Half of the defects are reviewed, and no longer part of the test.
-    reviewed = flowgauge.cwd / "reviewed"
-    reviewed.mkdir()
-    for i in range(5):
-        shutil.copy(tiny_data / f"tiny/test/scratch/{i:03}.png", reviewed)
-    said = flowgauge.run("learn", "--category", "tiny", "--defects", reviewed)
-    assert "with a part learned from 5 defects and 22 good images" in said
-    [version] = set(versions(models, "tiny")) - {first}
-    flowgauge.run("models", "activate", "tiny", version)
-    assert len(require_equal_scores(flowgauge, tiny_data, version)) == 11
+    version, answers = learn_under_load(flowgauge, tiny_data / "tiny/test")
+    assert active_version(models, "tiny") == version
+    after = require_equal_scores(flowgauge, tiny_data, version)
+    assert len(after) == 11
+    for name, answer in answers:
+        expected = {first: before, version: after}[answer["model"]["version"]]
+        assert answer["score"] == pytest.approx(expected[name], rel=1e-5)
     summary = json.loads((flowgauge.cwd / "evaluations/tiny" / version / "summary.json").read_text())
     assert summary["flow_alone"]["defects"] == 5
     assert summary["flow_alone"]["image_auroc"] > 0.9
+
+
+def learn_under_load(flowgauge: FlowGauge, images: Path) -> tuple[str, list[tuple[str, Any]]]:
+    """Review defects, learn from them and activate the version, while other images are inspected.
+
+    Returns:
+        The version, and the inspected images with their answers.
+    """
+    names, done = ["good/000.png", "scratch/007.png"], threading.Event()
+    with Server(flowgauge.cwd / "models", flowgauge.cwd) as server, server.client() as client:
+
+        def inspect() -> list[tuple[str, Any]]:
+            answers = []
+            while not done.is_set():
+                answers += [(name, posted(client, images / name)) for name in names]
+            return answers
+
+        for i in range(5):
+            answer = posted(client, images / f"scratch/{i:03}.png")
+            path = answer["links"]["inspection"]
+            assert client.get(path).status_code == 200  # it is in the history
+            review = {"verdict": "defect", "expected_revision": 0}
+            assert client.post(f"{path}/reviews", json=review).status_code == 201
+        with ThreadPoolExecutor() as threads:
+            inspecting = threads.submit(inspect)
+            try:
+                learned = client.post("/v1/models/tiny/learning", timeout=300)
+                assert learned.status_code == 201, learned.text
+                version = learned.json()["version"]
+                assert learned.json()["learned"]["defects"] == 5
+                url = f"{learned.headers['Location']}:activate"
+                assert client.post(url, timeout=300).status_code == 200
+                assert posted(client, images / names[0])["model"]["version"] == version
+            finally:
+                done.set()
+        answers = inspecting.result()
+    assert {answer["model"]["version"] for _, answer in answers} == {learned.json()["from_version"], version}
+    return version, answers
 
 
 def require_equal_scores(flowgauge: FlowGauge, data: Path, version: str) -> dict[str, float]:

@@ -6,7 +6,7 @@ import pytest
 from app.database.engine import Database
 from app.history import browsing, queries
 from app.history.queries import InspectionFilter
-from app.history.training_set import good_images, images_of_parts
+from app.history.reviewed_images import ReviewedInspection, find_images, find_images_of_parts
 from tests.app.history.rows import add, row
 from tests.app.support.query_plans import record_query_plans
 
@@ -115,8 +115,8 @@ def test_decisions_on_a_part_use_the_index_of_parts(database: Database) -> None:
 def test_query_plan_finds_other_reviews_by_image(database: Database) -> None:
     add(database, row(verdict="good"))
     with record_query_plans(database) as plans:
-        list(good_images(database, "tiny"))
-        list(images_of_parts(database, "tiny", ["P-7"]))
+        list(find_images(database, "tiny"))
+        find_images_of_parts(database, "tiny", [ReviewedInspection("a", 0, "1" * 64, "P-7")])
     assert [lines[0] for lines in plans] == [
         by_index("category, verdict").replace(")", " AND id>?)"),
         by_index("image_sha256"),

@@ -8,8 +8,9 @@ import pytest
 
 from app.auth.permissions import ANONYMOUS
 from app.database.engine import Database
-from app.history import reviews, training_set
+from app.history import reviewed_images, reviews, training_set
 from app.history.inspection_files import InspectionFiles
+from app.history.reviewed_images import ReviewedInspection, find_images, find_images_of_parts
 from app.http.responses import PIECE_BYTES
 from app.schemas.history import Verdict
 from flows.fastflow.calibration.images_per_part import number_parts
@@ -37,10 +38,10 @@ class Kept:
         return identifier
 
     def names(self) -> list[str]:
-        return [one.inspection_id for one in training_set.good_images(self.database, "tiny")]
+        return [one.inspection_id for one in find_images(self.database, "tiny")]
 
     def archive(self) -> zipfile.ZipFile:
-        chosen = training_set.good_images(self.database, "tiny")
+        chosen = find_images(self.database, "tiny")
         return zipfile.ZipFile(io.BytesIO(b"".join(training_set.pack_archive(chosen, self.files, "tiny"))))
 
 
@@ -64,7 +65,7 @@ def test_images_can_be_limited_to_station_and_time(kept: Kept) -> None:
     kept.add(b"c", "good")
 
     def found(**chosen: Any) -> list[str]:
-        return [one.inspection_id for one in training_set.good_images(kept.database, "tiny", **chosen)]
+        return [one.inspection_id for one in find_images(kept.database, "tiny", **chosen)]
 
     assert found(station="line-3") == [third]
     assert found(station="line-5") == []
@@ -75,7 +76,7 @@ def test_images_can_be_limited_to_station_and_time(kept: Kept) -> None:
 def test_archive_pieces_have_limited_size(kept: Kept) -> None:
     image = bytes(range(256)) * 1000
     identifier = kept.add(image, "good")
-    chosen = training_set.good_images(kept.database, "tiny")
+    chosen = find_images(kept.database, "tiny")
     pieces = list(training_set.pack_archive(chosen, kept.files, "tiny"))
     assert max(map(len, pieces)) <= PIECE_BYTES < len(image)
     with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as file:
@@ -101,26 +102,26 @@ def test_part_id_may_come_from_any_inspection_of_the_image(kept: Kept) -> None:
     kept.add(b"same", part_id="P1")
     kept.add(b"same", part_id="of another category", category="other")
     kept.add(b"else", "good")
-    found = training_set.good_images(kept.database, "tiny")
+    found = find_images(kept.database, "tiny")
     assert [one.part_id for one in found] == ["P1", None]
 
 
 def test_images_of_parts_have_any_station_and_verdict(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_set, "_PAGE", 2)
+    monkeypatch.setattr(reviewed_images, "_PAGE", 2)
     for i, part in enumerate(["a", "a", "b", "c", "d", None]):
         identifier = kept.add(b"%d" % i, part_id=part, station=f"cam-{i}")
         if i % 2:
             reviews.add_review(kept.database, ANONYMOUS, identifier, "good", 0)
     kept.add(b"0", "defect", part_id="a")
     kept.add(b"9", "good", part_id="a", category="other")
-    found = training_set.images_of_parts(kept.database, "tiny", {"a", "b", "c"})
-    assert sorted(found) == sorted(
-        (part, row(AT, b"%d" % i)["image_sha256"]) for i, part in enumerate(["a", "a", "b", "c"])
-    )
+    images = [ReviewedInspection("", 0, "", part) for part in ("a", "b", "c", None)]
+    found = find_images_of_parts(kept.database, "tiny", images)
+    hashes = [row(AT, b"%d" % i)["image_sha256"] for i in range(4)]
+    assert found == {"a": {*hashes[:2]}, "b": {hashes[2]}, "c": {hashes[3]}}
 
 
 def test_all_pages_are_read(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_set, "_PAGE", 3)
+    monkeypatch.setattr(reviewed_images, "_PAGE", 3)
     ids = [kept.add(b"%d" % i, "good") for i in range(9)]
     assert kept.names() == ids
 

@@ -1,7 +1,7 @@
 import pytest
 
 from app.history.history import History
-from app.history.training_set import GoodImage
+from app.history.reviewed_images import ReviewedInspection
 from app.recalibration.request_images import AuditedImages, choose_images, find_audited_images
 from flows.fastflow.bundle.image_digests import ImageDigests
 from tests.app.history.rows import add, row
@@ -44,7 +44,7 @@ class TestAudited:
 
 def test_part_with_a_fitted_image_is_excluded() -> None:
     fitted, known, fresh = "f" * 64, "1" * 64, "2" * 64
-    images = [GoodImage("a", 0, known, "P-1"), GoodImage("b", 0, fresh, "P-2")]
+    images = [ReviewedInspection("a", 0, known, "P-1"), ReviewedInspection("b", 0, fresh, "P-2")]
     chosen = choose_images(
         [], AuditedImages(images, {"P-1": {known, fitted}, "P-2": {fresh}}), ImageDigests([fitted])
     )
@@ -52,7 +52,9 @@ def test_part_with_a_fitted_image_is_excluded() -> None:
 
 
 def test_learned_images_of_the_audit_sample_are_named() -> None:
-    found = AuditedImages([GoodImage("a", 0, "1" * 64, None), GoodImage("b", 0, "2" * 64, None)])
+    found = AuditedImages(
+        [ReviewedInspection("a", 0, "1" * 64, None), ReviewedInspection("b", 0, "2" * 64, None)]
+    )
     [warning] = found.warnings(ImageDigests(["2" * 64]))
     assert "has learned: 1." in warning
     assert found.warnings(None) == []

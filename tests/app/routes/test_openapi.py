@@ -30,6 +30,7 @@ ROLES = {
     """,
     "viewer, operator, admin": """
         GET /metrics /v1/models/{category}/thresholds/outlook /v1/models/{category}/rates
+        GET /v1/models/{category}/learning
         GET /v1/models/{category}/drift /v1/deletions /v1/inspections /v1/inspections.ndjson
         GET /v1/inspections.csv /v1/inspections/{inspection_id}/reviews /v1/reports/shift /v1/events
     """,
@@ -39,6 +40,7 @@ ROLES = {
         DELETE /v1/models/{category}/region /v1/models/{category}/calibrations
         POST /v1/models/{category}/calibrations /v1/inspections/{inspection_id}/reviews
         GET /v1/models/{category}/training-set
+        POST /v1/models/{category}/learning
     """,
     "admin": """
         POST /v1/models/{category}/versions /v1/models/{category}/versions/{version}:activate

@@ -1,0 +1,1 @@
+"""Learning from reviewed inspections of the history."""

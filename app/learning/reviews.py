@@ -1,0 +1,100 @@
+"""Reviewed inspections that a version can learn from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from app.errors.problems import Problem
+from app.history import browsing, reviewed_images
+from app.history.history import History
+from app.history.queries import InspectionFilter
+from app.history.reviewed_images import ReviewedInspection
+from app.schemas.history import Verdict
+from app.schemas.learning import Obstacle
+from flows.fastflow.bundle.bundle import BundleError
+from flows.fastflow.detector import Detector
+from flows.fastflow.learning.descriptions import DESCRIPTIONS
+from flows.fastflow.learning.fit import MIN_DEFECTS
+from flows.fastflow.learning.learn import (
+    ReviewedImage,
+    find_learned,
+    fingerprint_reviews,
+    read_known_images,
+)
+from flows.fastflow.manifest import Manifest
+
+MAX_IMAGES: Final = 500  # of each verdict, the latest: more of them take minutes and teach little
+
+
+@dataclass(frozen=True)
+class LearningSet:
+    """Images for a version to learn from.
+
+    Attributes:
+        since_ms: time of the oldest inspection among them, in milliseconds since 1970, UTC; None without any.
+        left_out: number of inspections reviewed as defects that are not used.
+        obstacle: the reason why the version cannot learn from them, with its description; None if it can.
+    """
+
+    bundle: Path
+    manifest: Manifest
+    defects: list[ReviewedImage]
+    good: list[ReviewedImage]
+    since_ms: int | None
+    left_out: int
+    obstacle: tuple[Obstacle, str] | None
+
+
+def find_learning_set(history: History, models: Path, detector: Detector, since_ms: int) -> LearningSet:
+    """Find the images reviewed since a time that a version can learn from.
+
+    One image of each part is taken, and none if the version was fitted to or calibrated with any image of the
+    part. Good images of the audit sample are left to calibrations.
+
+    Raises:
+        Problem: rejected-bundle if the version cannot be read.
+    """
+    manifest, category = detector.manifest, detector.manifest.category
+    bundle = models / category / manifest.version
+    try:
+        fitted, calibrated = read_known_images(bundle, manifest)
+    except BundleError as error:
+        raise Problem("rejected-bundle", "The version's list of images is missing or was changed.") from error
+
+    def find(verdict: Verdict, *, audit: bool | None) -> list[ReviewedInspection]:
+        found = [
+            *reviewed_images.find_images(history.database, category, verdict, since_ms=since_ms, audit=audit)
+        ]
+        of_parts = reviewed_images.find_images_of_parts(history.database, category, found)
+        picked = reviewed_images.pick_one_per_part(
+            found, of_parts, lambda sha256: sha256 in fitted or sha256 in calibrated
+        )
+        return [one for one in picked if history.files.image_path(one.sha256).is_file()][-MAX_IMAGES:]
+
+    def to_images(inspections: list[ReviewedInspection]) -> list[ReviewedImage]:
+        path = history.files.image_path
+        return [
+            ReviewedImage(f"inspection {one.inspection_id}", path(one.sha256), one.sha256)
+            for one in inspections
+        ]
+
+    defects, good = find("defect", audit=None), find("good", audit=False)
+    where = InspectionFilter(category, verdict="defect", from_ms=since_ms)
+    with history.database.read() as connection:
+        left_out = browsing.count_inspections(connection, where) - len(defects)
+    since = min((one.created_ms for one in (*defects, *good)), default=None)
+    reviews = fingerprint_reviews((one.sha256 for one in defects), (one.sha256 for one in good))
+    obstacle: tuple[Obstacle, str] | None = None
+    if DESCRIPTIONS not in manifest.files:
+        name = f"{category}/{manifest.version}"
+        obstacle = "no-descriptions", f"{name} has no descriptions of its good images; train it again."
+    elif len(defects) < MIN_DEFECTS:
+        obstacle = (
+            "too-few-defects",
+            f"Learning needs {MIN_DEFECTS} images reviewed as defects; there are {len(defects)}. Others that "
+            f"cannot be used: {left_out}. Their image is deleted, is another one of the same part, has "
+            "contradicting reviews, or is known to the version.",
+        )
+    elif (other := find_learned(models, manifest, reviews)) is not None:
+        obstacle = "already-learned", f"{category}/{other} has learned from these reviews already."
+    return LearningSet(bundle, manifest, to_images(defects), to_images(good), since, left_out, obstacle)

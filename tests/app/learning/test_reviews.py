@@ -1,0 +1,114 @@
+"""The reviewed images that a version can learn from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.history.history import History
+from app.learning import reviews
+from app.learning.reviews import LearningSet, find_learning_set
+from flows.fastflow.bundle import models_folder
+from flows.fastflow.detector import Detector
+from tests.app.history.rows import add, row
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+class Reviewed:
+    """A history with reviewed images."""
+
+    def __init__(self, history: History, models: Path, detector: Detector) -> None:
+        self.history, self.models, self.detector = history, models, detector
+        history.files.open()
+
+    def add(self, image: bytes, verdict: str = "defect", **columns: Any) -> str:
+        one = row(image=image, verdict=verdict, **columns)
+        self.history.files.store(one["image_sha256"], image, one["id"], b"map")
+        [identifier] = add(self.history.database, one)
+        return f"inspection {identifier}"
+
+    def find(self, since_ms: int = 0) -> LearningSet:
+        return find_learning_set(self.history, self.models, self.detector, since_ms)
+
+    def names(self, verdict: str = "defect") -> list[str]:
+        found = self.find()
+        return [image.name for image in (found.defects if verdict == "defect" else found.good)]
+
+
+@pytest.fixture
+def reviewed(history: History, tiny_bundle_store: Path, detector: Detector) -> Reviewed:
+    return Reviewed(history, tiny_bundle_store, detector)
+
+
+def test_repeated_and_contradicted_images_are_left_out(reviewed: Reviewed) -> None:
+    first = reviewed.add(b"a")
+    reviewed.add(b"a")
+    reviewed.add(b"b")
+    reviewed.add(b"b", "good")
+    reviewed.add(b"c", category="other")
+    assert reviewed.names() == [first]
+    assert reviewed.names("good") == []
+    assert reviewed.find().left_out == 2
+
+
+def test_one_image_of_each_part_is_taken(reviewed: Reviewed) -> None:
+    made = {reviewed.add(data, part_id="P-1") for data in (b"a", b"b", b"c")}
+    other = reviewed.add(b"d", part_id="P-2")
+    names = reviewed.names()
+    assert len(names) == 2
+    assert set(names) < {*made, other}
+    assert reviewed.find().left_out == 2
+
+
+def test_parts_that_the_version_knows_are_left_out(reviewed: Reviewed, tiny_data: Path) -> None:
+    fitted = next((tiny_data / "tiny/train/good").glob("*.png")).read_bytes()
+    reviewed.add(fitted)
+    reviewed.add(b"another image of the part", part_id="P-1")
+    reviewed.add(fitted, "good", part_id="P-1", category="tiny", audit=True)
+    assert reviewed.names() == []
+
+
+def test_good_images_of_the_audit_sample_stay_for_calibrations(reviewed: Reviewed) -> None:
+    reviewed.add(b"a", "good", audit=True)
+    plain = reviewed.add(b"b", "good")
+    drawn = reviewed.add(b"c", audit=True)
+    assert (reviewed.names("good"), reviewed.names()) == ([plain], [drawn])
+
+
+def test_deleted_images_are_counted(reviewed: Reviewed) -> None:
+    for i in range(5):
+        reviewed.add(b"%d" % i, has_pictures=i > 1)
+    found = reviewed.find()
+    assert (len(found.defects), found.left_out) == (3, 2)
+    assert found.obstacle is not None
+    name, detail = found.obstacle
+    assert name == "too-few-defects"
+    assert "there are 3. Others that cannot be used: 2." in detail
+    for image in found.defects:
+        image.path.unlink()
+    assert reviewed.find().left_out == 5
+
+
+def test_latest_images_are_taken(reviewed: Reviewed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reviews, "MAX_IMAGES", 6)
+    made = [reviewed.add(b"%d" % i) for i in range(8)]
+    found = reviewed.find()
+    assert [image.name for image in found.defects] == made[2:]
+    assert (found.left_out, found.obstacle) == (2, None)
+    assert found.since_ms is not None
+    assert reviewed.find(found.since_ms + 60_000).since_ms is None
+
+
+def test_versions_without_descriptions_cannot_learn(reviewed: Reviewed, detector: Detector) -> None:
+    manifest = detector.manifest
+    files = {name: digest for name, digest in manifest.files.items() if not name.startswith("learning/")}
+    older = manifest.model_copy(update={"files": files})
+    reviewed.detector = Detector(older, detector.sha256, detector.scorer)
+    assert reviewed.find().obstacle == (
+        "no-descriptions",
+        f"tiny/{manifest.version} has no descriptions of its good images; train it again.",
+    )
