@@ -38,7 +38,8 @@ def learn(
     good images as before, which this part has not seen, so they keep their promise even if reviews are wrong.
     The new version does not become active.
 
-    Images that the version was fitted to or calibrated with, copies and unreadable images are refused.
+    Give all reviewed images each time: what the version has learned before is replaced. Images that it was
+    fitted to or calibrated with, copies and unreadable images are refused.
     """
     import torch
 
@@ -96,6 +97,7 @@ def _describe(before: "Manifest", after: "Manifest") -> dict[str, Any]:
         "version": after.version,
         "from_version": before.version,
         "learned": after.learned.model_dump(),
+        "replaced": None if before.learned is None else before.learned.model_dump(),
         "before": before.thresholds["float32"].model_dump(),
         "threshold": after.thresholds["float32"].model_dump(),
     }
@@ -113,6 +115,10 @@ def _print(result: dict[str, Any]) -> None:
         f"of the {learned['defects']} defects, {learned['caught_before']} were above the threshold of the "
         f"flow alone, and {learned['caught']} are now, each scored by a part that has not seen it"
     )
+    if result["replaced"] is not None:
+        typer.echo(
+            f"what {result['from_version']} had learned from {result['replaced']['defects']} is replaced"
+        )
     after, before = result["threshold"], result["before"]
     promise = describe_promise(after["n_calibration"], after["target_fpr"])
     typer.echo(f"REJECT above {after['reject']:.4g}, before {before['reject']:.4g}: {promise}")

@@ -35,7 +35,9 @@ class Descriptions:
     def to_bytes(self) -> bytes:
         """Store the descriptions with half the digits, which changes a learned part by less than 0.1 %."""
         arrays = {f"held_out.{name}": values for name, values in self.held_out.items()}
-        half = {name: x.astype(np.float16) for name, x in {**arrays, "fitted": self.fitted}.items()}
+        largest = float(np.finfo(np.float16).max)
+        arrays["fitted"] = self.fitted
+        half = {name: x.clip(-largest, largest).astype(np.float16) for name, x in arrays.items()}
         return save({**half, "fitted_scores": self.fitted_scores.astype(np.float32)})
 
 

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 MIN_DEFECTS: Final = 5
 MIN_GOOD: Final = 20
+# Smallest deviation of a description. A channel that is 0 in all good images would otherwise decide alone as
+# soon as it is not. The mean of a map of 100 x 100 independent positions has this deviation.
+MIN_DEVIATION: Final = 0.01
 
 # Standard deviation of the learned part on good images, in those of their scores.
 _FULL_WEIGHT = 0.75
 # Of the mean part of left-out defects, in standard errors: at this the part has its full weight.
 _CONVINCING = 2.0
 _FOLDS = 5
-# Smallest deviation of a description. A channel that is 0 in all good images would otherwise decide alone as
-# soon as it is not. The mean of a map of 100 x 100 independent positions has this deviation.
-_MIN_DEVIATION = 0.01
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ def fit_learned(good: Array, scores: Array, defects: Array) -> LearnedFit:
     if not all(np.isfinite(x).all() for x in (good, scores, defects)):
         raise ValueError("a description or a score is not finite")
     mean = good.mean(0)
-    deviation = np.maximum(good.std(0), _MIN_DEVIATION)
+    deviation = np.maximum(good.std(0), MIN_DEVIATION)
     standard, strange = (good - mean) / deviation, (defects - mean) / deviation
     # Column 0 is for all defects, column j + 1 without defect j.
     directions = _directions(standard, strange)

@@ -9,8 +9,10 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from flows.fastflow.bundle.bundle import verify
+from flows.fastflow.bundle.image_digests import CALIBRATION_IMAGES, read_digests
 from flows.fastflow.bundle.models_folder import active_version, delete, resolve, versions
 from flows.fastflow.detector import Detector
+from flows.fastflow.files.plain_files import file_hashes
 from tests.conftest import picture, png
 from tests.training.evaluation.comparison.stand_in import interpreter
 from training.evaluation.comparison.compare import PeerSettings, plan_comparison
@@ -74,6 +76,7 @@ def test_learning_again_replaces_what_was_learned(run: Run, store: Path, defects
     assert f"{first['version']} has learned from these images already" in refusal(run())
     (defects / "scratch/0.png").unlink()
     again = learned(run, "--version", str(first["version"]))
+    assert (first["replaced"], again["replaced"]) == (None, first["learned"])
     manifest = verify(resolve(store, "tiny", str(again["version"])))
     delete(store, "tiny", manifest.version)
     fresh = verify(resolve(store, "tiny", str(learned(run)["version"])))
@@ -86,10 +89,29 @@ def test_known_images_are_refused(run: Run, store: Path, defects: Path, tiny_dat
     (defects / "known.png").write_bytes(fitted.read_bytes())
     assert "known.png as a good part" in refusal(run())
     (defects / "known.png").write_bytes((defects / "scratch/0.png").read_bytes())
-    assert "some of the images are identical" in refusal(run())
+    assert "known.png and scratch/0.png have the same pixels" in refusal(run())
     (defects / "known.png").write_bytes(b"no image")
     assert "known.png: The file is not a PNG" in refusal(run())
     assert len(versions(store, "tiny")) == 1
+
+
+def test_known_pixels_in_another_file_are_refused(
+    run: Run, store: Path, defects: Path, tiny_data: Path
+) -> None:
+    bundle = resolve(store, "tiny")
+    calibrated = read_digests(bundle, verify(bundle), CALIBRATION_IMAGES)
+    assert calibrated is not None
+    train = sorted((tiny_data / "tiny/train/good").glob("*.png"))
+    found = dict(zip(train, file_hashes(train), strict=True))
+    for use, known in (("fitted to", False), ("calibrated with", True)):
+        image = next(path for path, sha256 in found.items() if (sha256 in calibrated) is known)
+        (defects / "known.png").write_bytes(image.read_bytes() + b"\n")
+        assert f"the version was {use} known.png as a good part" in refusal(run())
+    good = defects.parent / "good"
+    good.mkdir()
+    (defects / "known.png").rename(good / "0.png")
+    (good / "0.png").write_bytes((defects / "scratch/3.png").read_bytes() + b"\n")
+    assert "scratch/3.png and 0.png have the same pixels" in refusal(run("--good", str(good)))
 
 
 def test_too_few_defects_are_refused(run: Run, defects: Path) -> None:
