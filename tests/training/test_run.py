@@ -379,7 +379,7 @@ class TestErrors:
 
     def test_indivisible_size_is_refused_before_features(self, fresh: Place) -> None:
         recorder = Recorder()
-        with pytest.raises(ConfigError, match=r"64 x 60: .* multiples of 8.*; instead of 60 use 56 or 64"):
+        with pytest.raises(ConfigError, match=r"64 x 60: .* multiples of 8.*: instead of 60 use 56 or 64"):
             fresh.train(progress=recorder, input_size=(64, 60))
         assert "features" not in recorder.stages
         assert categories(fresh.models) == []

@@ -15,7 +15,7 @@ def unused_settings(config: RunConfig) -> list[str]:
     geometry, normalisation = config.geometry, config.normalisation
     lines = []
     if geometry.fit != "tile" and fit.tiles != FitConfig().tiles:
-        lines.append(f"fit.tiles is {fit.tiles}, but geometry.fit is {geometry.fit}, not tile")
+        lines.append(f"fit.tiles is {fit.tiles}, but geometry.fit is not tile")
     is_chosen = geometry.fit == "auto" and config.input_size is None
     if not is_chosen and geometry.max_tiles != GeometryConfig().max_tiles:
         lines.append(f"geometry.max_tiles is {geometry.max_tiles}, but input_size or geometry.fit is set")

@@ -67,6 +67,6 @@ def require_whole_positions(input_size: tuple[int, int], strides: Sequence[int],
     if near:
         instead = "; ".join(f"instead of {side} use {' or '.join(map(str, n))}" for side, n in near.items())
         raise ConfigError(
-            f"input_size {input_size[0]} x {input_size[1]}: sides must be multiples of {step}, the coarsest "
-            f"stride of {backbone}; {instead}"
+            f"an input of {input_size[0]} x {input_size[1]}: sides must be multiples of {step}, the coarsest "
+            f"stride of {backbone}; set input_size: {instead}"
         )

@@ -10,7 +10,7 @@ from training.config.run_config import RunConfig
 from training.config.unused_settings import unused_settings
 
 SAID: list[tuple[dict[str, Any], str]] = [
-    ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is auto, not tile: it does nothing"),
+    ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is not tile: it does nothing"),
     (
         {"geometry": {"fit": "pad", "max_tiles": 9}},
         "geometry.max_tiles is 9, but input_size or geometry.fit is set: it does nothing",

@@ -41,8 +41,11 @@ def test_other_stages_or_weights_are_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "said"),
     [
-        ((300, 300), r"300 x 300: sides must be multiples of 32, .* of lite; instead of 300 use 288 or 320$"),
-        ((256, 225), r"256 x 225: .*; instead of 225 use 224 or 256$"),
+        (
+            (300, 300),
+            r"300 x 300: sides must be multiples of 32, .* of lite; set input_size: .* use 288 or 320$",
+        ),
+        ((256, 225), r"256 x 225: .*: instead of 225 use 224 or 256$"),
         ((45, 4090), r"instead of 45 use 32 or 64; instead of 4090 use 4064 or 4096$"),
     ],
 )
