@@ -79,23 +79,24 @@ class LearningRuns:
     async def _run(self, job: LearningJob) -> Path:
         receiver, sender = _SPAWN.Pipe(duplex=False)
         process = _SPAWN.Process(target=_run_job, args=(sender, job), name="learning", daemon=True)
-        # In a thread: it waits until the process has read its arguments.
-        await asyncio.to_thread(process.start)
-        sender.close()
-        try:
-            with receiver, suppress(EOFError):  # it ended without a result
-                while not self._ended:
-                    if not receiver.poll():
-                        await asyncio.sleep(_POLL_SECONDS)
-                    elif isinstance(message := receiver.recv(), Path):
-                        return message
-                    elif isinstance(message, str):
-                        raise Problem("conflict", f"{message[0].upper()}{message[1:]}.")
-                    else:
-                        self._progress = message
-        finally:
-            process.kill()
-            process.join()
+        with receiver:
+            # In a thread: it waits until the process has read its arguments.
+            await asyncio.to_thread(process.start)
+            sender.close()
+            try:
+                with suppress(EOFError):  # it ended without a result
+                    while not self._ended:
+                        if not receiver.poll():
+                            await asyncio.sleep(_POLL_SECONDS)
+                        elif isinstance(message := receiver.recv(), Path):
+                            return message
+                        elif isinstance(message, str):
+                            raise Problem("conflict", f"{message[0].upper()}{message[1:]}.")
+                        else:
+                            self._progress = message
+            finally:
+                process.kill()
+                process.join()
         if self._ended:
             raise Problem("draining", "The server is stopping, so nothing was learned.")
         raise RuntimeError(f"the learning process ended without a result, with code {process.exitcode}")

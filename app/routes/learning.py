@@ -20,7 +20,7 @@ from app.routes.openapi import documented
 from app.routes.parameters import From
 from app.routes.versions import LOCATION
 from app.schemas import learning as schemas
-from app.schemas.models import LearnedPart
+from app.schemas.models import LearnedInfo
 from flows.fastflow.bundle.bundle import manifest_sha256
 from flows.fastflow.calibration.conformal import describe_promise
 from flows.fastflow.detector import Detector, bundle_calibrator
@@ -116,7 +116,7 @@ def _describe(
         version=manifest.version,
         from_version=in_force.version,
         reviewed_good=len(images.good),
-        learned=LearnedPart.model_validate(manifest.learned, from_attributes=True),
+        learned=LearnedInfo.model_validate(manifest.learned, from_attributes=True),
         before=in_force.threshold,
         threshold=threshold,
         promise=describe_promise(threshold.n_calibration, threshold.target_fpr),

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from .models import CategoryName, LearnedPart, VersionName
+from .models import CategoryName, LearnedInfo, VersionName
 from .predict import ThresholdInfo
 
 Obstacle = Literal["no-descriptions", "too-few-defects", "already-learned", "running"]
@@ -39,7 +39,7 @@ class LearnedVersion(BaseModel):
     version: VersionName
     from_version: VersionName = Field(description="The version it was made from.")
     reviewed_good: int = Field(description="Images reviewed as good among those learned from.", examples=[40])
-    learned: LearnedPart
+    learned: LearnedInfo
     before: ThresholdInfo = Field(description="Of the active version, at the rates set.")
     threshold: ThresholdInfo = Field(description="Of the new version, by the calibration of its training.")
     promise: str = Field(description="Both promised rates, in words.")

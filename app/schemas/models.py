@@ -55,7 +55,7 @@ class GoldenResult(BaseModel):
     score: float = Field(examples=[2.93])
 
 
-class LearnedPart(BaseModel):
+class LearnedInfo(BaseModel):
     """The part of a version's score that reviewed defects taught."""
 
     defects: int = Field(description="Reviewed defects that it was fitted to.", examples=[12])
@@ -93,7 +93,7 @@ class VersionDetails(BaseModel):
         examples=[{"fit_nll": 0.91, "held_out_nll": 1.02}],
     )
     data: TrainingData
-    learned: LearnedPart | None = Field(description="null if the version has not learned from reviews.")
+    learned: LearnedInfo | None = Field(description="null if the version has not learned from reviews.")
     golden: list[GoldenResult] = Field(
         description="Images in the bundle. The version serves only if they score the same here, to 1e-3."
     )

@@ -244,6 +244,36 @@ def test_version_is_activated_and_rolled_back(browser: Browser, served: Served) 
         assert served.client.get(HOME).json()["active"] == served.version
 
 
+def test_version_learns_from_reviews(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        page.goto(PAGE)
+        section, learn = page.locator("#learning"), page.get_by_role("button", name="Learn", exact=True)
+        expect(section).to_contain_text("A run uses 8 images reviewed as defective and 8 reviewed as good")
+        expect(learn).to_be_enabled()
+        page.locator("#learning-since").fill("2099-01-01")
+        expect(section).to_contain_text("at least 5 images reviewed as defective")
+        expect(learn).to_be_disabled()
+        page.locator("#learning-since").fill("")
+        learn.click()
+        expect(section.get_by_role("progressbar")).to_be_visible()
+        expect(section).to_contain_text(
+            re.compile(r"has learned from 8 defects and 8 reviewed good images, at \d+% of the full weight")
+        )
+        expect(section).to_contain_text("A version has learned from these reviews already")
+        expect(learn).to_be_disabled()
+        section.get_by_role("button", name="Activate").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("then decides on all parts of tiny")
+        dialog.get_by_role("button", name="Cancel").click()
+        assert served.client.get(HOME).json()["active"] == served.version
+        page.reload()
+        row = page.locator(".versions tr", has_text="learned from 8 reviewed defects")
+        row.get_by_role("link").click()
+        expect(page.locator("main")).to_contain_text("From 8 reviewed defects, at")
+        made = page.url.rpartition("/")[2]
+        assert served.client.delete(f"{HOME}/versions/{made}").status_code == 204
+
+
 def test_report_of_a_version_runs_no_script(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         page.goto(f"{PAGE}/versions/{LATER}")

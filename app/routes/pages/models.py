@@ -28,6 +28,7 @@ from app.web.templating import data
 from app.web.training_report import training_report
 from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
+from flows.fastflow.learning.fit import MIN_DEFECTS
 
 router = APIRouter(route_class=PageRoute)
 
@@ -106,7 +107,7 @@ async def show_model(
         bands=REVIEW_RATES,
         audit_shares=_audit_shares(serving.audit_share),
         server_audit_share=settings.audit_share,
-        passed=data({"category": category, "maxBytes": settings.max_bytes}),
+        passed=data({"category": category, "maxBytes": settings.max_bytes, "minDefects": MIN_DEFECTS}),
     )
 
 

@@ -29,14 +29,16 @@ async function change(path, button) {
   }
 }
 
+// Activates a version if the user confirms.
+export async function activate(version, button) {
+  const values = { version, category: passed.category };
+  if (await confirmed(t("script.models.activate"), t("script.models.activate.text", values), t("script.models.activate.yes"))) {
+    await change(`${home}/versions/${encodeURIComponent(version)}:activate`, button);
+  }
+}
+
 for (const button of document.querySelectorAll("[data-activate]")) {
-  button.addEventListener("click", async () => {
-    const version = button.dataset.activate;
-    const values = { version, category: passed.category };
-    if (await confirmed(t("script.models.activate"), t("script.models.activate.text", values), t("script.models.activate.yes"))) {
-      await change(`${home}/versions/${encodeURIComponent(version)}:activate`, button);
-    }
-  });
+  button.addEventListener("click", () => activate(button.dataset.activate, button));
 }
 
 const back = document.getElementById("rollback");
