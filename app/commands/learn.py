@@ -39,7 +39,7 @@ def learn(
     The new version does not become active.
 
     Give all reviewed images each time: what the version has learned before is replaced. Images that it was
-    fitted to or calibrated with, copies and unreadable images are refused.
+    fitted to or calibrated with and unreadable images are refused; copies with the same pixels are left out.
     """
     import torch
 
@@ -115,6 +115,8 @@ def _print(result: dict[str, Any]) -> None:
         f"of the {learned['defects']} defects, {learned['caught_before']} were above the threshold of the "
         f"flow alone, and {learned['caught']} are now, each scored by a part that has not seen it"
     )
+    if learned["copies"]:
+        typer.echo(f"left out: {learned['copies']} images with the pixels of others or of training images")
     if result["replaced"] is not None:
         typer.echo(
             f"what {result['from_version']} had learned from {result['replaced']['defects']} is replaced"

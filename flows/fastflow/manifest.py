@@ -100,6 +100,9 @@ class LearnedRecord(_ManifestModel):
 
     defects: int = Field(ge=1, description="reviewed defects that it was fitted to")
     good: int = Field(ge=1, description="good images that it was fitted to, none of which calibrate")
+    copies: int = Field(
+        ge=0, description="reviewed images left out: they have the pixels of another or of a training image"
+    )
     reviews: Sha256 = Field(description="fingerprint of the reviewed images and their verdicts")
     strength: float = Field(
         gt=0, le=1, description="share of its full weight, from defects that were left out of the fit"

@@ -117,8 +117,10 @@ def learn(
     before = None if head.learned is None else head.learned.cpu()
     head.learned = None
     described, scores = _describe(detector, [*defects, *good], progress)
-    _require_different_pixels([*defects, *good], described, known)
-    fit = _fit(known, described[len(defects) :], described[: len(defects)])
+    copies = _find_copies(described, known)
+    is_defect = np.arange(len(described)) < len(defects)
+    used, used_good = is_defect & ~copies, ~is_defect & ~copies
+    fit = _fit(known, described[used_good], described[used], int(copies.sum()))
     part = LearnedPart(detector.scorer.extractor.channels)
     part.weights.copy_(torch.from_numpy(fit.weights))
     part.bias.fill_(fit.bias)
@@ -130,10 +132,11 @@ def learn(
         for name, made in calibrations.items()
     }
     reject_before = _plain_threshold(manifest, known, before)
-    alone = scores[: len(defects)]
+    alone = scores[used]
     record = LearnedRecord(
-        defects=len(defects),
-        good=len(known.fitted) + len(good),
+        defects=int(used.sum()),
+        good=len(known.fitted) + int(used_good.sum()),
+        copies=int(copies.sum()),
         reviews=reviews,
         strength=fit.strength,
         reject_before=reject_before,
@@ -198,34 +201,11 @@ def _require_new_images(bundle: Path, manifest: Manifest, images: Sequence[Revie
     fitted, calibrated = read_known_images(bundle, manifest)
     for known, use in ((fitted, "fitted to"), (calibrated, "calibrated with")):
         if found := next((image.name for image in images if image.sha256 in known), None):
-            raise _known_image(found, use)
+            raise LearningError(
+                f"the version was {use} {found} as a good part; take this image away. If it shows a defect, "
+                "remove it from the training images and train again"
+            )
     return fitted
-
-
-def _require_different_pixels(
-    images: Sequence[ReviewedImage], described: NDArray[np.float64], known: Descriptions
-) -> None:
-    """Refuse copies of training images, and of each other, whose files differ."""
-    deviation = np.maximum(known.fitted.std(0), MIN_DEVIATION)
-    rows = np.vstack((known.fitted, known.held_out["float32"], described)) / deviation
-    first = len(rows) - len(images)
-    for i, image in enumerate(images, first):
-        distances = np.sqrt(np.square(rows[:i] - rows[i]).mean(1))
-        if distances.min() > _SAME_PIXELS:
-            continue
-        same = int(distances.argmin())
-        if same < first:
-            raise _known_image(image.name, "fitted to" if same < len(known.fitted) else "calibrated with")
-        raise LearningError(
-            f"{images[same - first].name} and {image.name} have the same pixels; give each image once"
-        )
-
-
-def _known_image(name: str, use: str) -> LearningError:
-    return LearningError(
-        f"the version was {use} {name} as a good part; take this image away. If it shows a defect, remove it "
-        "from the training images and train again"
-    )
 
 
 def _describe(
@@ -254,12 +234,24 @@ def _read(image: ReviewedImage, sample_bits: int) -> NDArray[np.uint8]:
     raise LearningError(f"{image.name} was changed")
 
 
-def _fit(known: Descriptions, good: NDArray[np.float64], defects: NDArray[np.float64]) -> LearnedFit:
+def _find_copies(described: NDArray[np.float64], known: Descriptions) -> NDArray[np.bool_]:
+    """Find images with the pixels of a training image or an earlier one, whatever their files."""
+    deviation = np.maximum(known.fitted.std(0), MIN_DEVIATION)
+    rows = np.vstack((known.fitted, known.held_out["float32"], described)) / deviation
+    first = len(rows) - len(described)
+    nearest = [np.square(rows[:i] - rows[i]).mean(1).min() for i in range(first, len(rows))]
+    return np.sqrt(nearest) < _SAME_PIXELS
+
+
+def _fit(
+    known: Descriptions, good: NDArray[np.float64], defects: NDArray[np.float64], copies: int
+) -> LearnedFit:
     try:
         images = np.vstack((known.fitted, good)).astype(np.float64)
         fit = fit_learned(images, known.fitted_scores.astype(np.float64), defects)
     except ValueError as error:
-        raise LearningError(str(error)) from error
+        left_out = f"; left out as copies of each other or of training images: {copies}" if copies else ""
+        raise LearningError(f"{error}{left_out}") from error
     if fit.strength == 0:
         raise LearningError(
             f"nothing learned: {len(defects)} defects left out one by one look no stranger to the learned "

@@ -88,30 +88,44 @@ def test_known_images_are_refused(run: Run, store: Path, defects: Path, tiny_dat
     fitted = next((tiny_data / "tiny/train/good").glob("*.png"))
     (defects / "known.png").write_bytes(fitted.read_bytes())
     assert "known.png as a good part" in refusal(run())
-    (defects / "known.png").write_bytes((defects / "scratch/0.png").read_bytes())
-    assert "known.png and scratch/0.png have the same pixels" in refusal(run())
     (defects / "known.png").write_bytes(b"no image")
     assert "known.png: The file is not a PNG" in refusal(run())
     assert len(versions(store, "tiny")) == 1
 
 
-def test_known_pixels_in_another_file_are_refused(
-    run: Run, store: Path, defects: Path, tiny_data: Path
+def test_copies_in_other_files_are_left_out(
+    run: Run, store: Path, defects: Path, tmp_path: Path, tiny_data: Path
 ) -> None:
     bundle = resolve(store, "tiny")
     calibrated = read_digests(bundle, verify(bundle), CALIBRATION_IMAGES)
     assert calibrated is not None
     train = sorted((tiny_data / "tiny/train/good").glob("*.png"))
-    found = dict(zip(train, file_hashes(train), strict=True))
-    for use, known in (("fitted to", False), ("calibrated with", True)):
-        image = next(path for path, sha256 in found.items() if (sha256 in calibrated) is known)
-        (defects / "known.png").write_bytes(image.read_bytes() + b"\n")
-        assert f"the version was {use} known.png as a good part" in refusal(run())
-    good = defects.parent / "good"
+    known = dict(zip(train, file_hashes(train), strict=True))
+    fitted, held_out = (
+        next(path for path, sha256 in known.items() if (sha256 in calibrated) is use) for use in (False, True)
+    )
+    good = tmp_path / "good"
     good.mkdir()
-    (defects / "known.png").rename(good / "0.png")
-    (good / "0.png").write_bytes((defects / "scratch/3.png").read_bytes() + b"\n")
-    assert "scratch/3.png and 0.png have the same pixels" in refusal(run("--good", str(good)))
+    (good / "new.png").write_bytes(png(picture(9000)))
+    first = learned(run, "--good", str(good))["threshold"]
+    for folder, image in (
+        (defects, fitted),
+        (defects, held_out),
+        (defects, defects / "scratch/0.png"),
+        (good, defects / "scratch/3.png"),
+        (good, held_out),
+    ):
+        (folder / f"copy of {image.parent.name} {image.name}").write_bytes(image.read_bytes() + b"\n")
+    again = learned(run, "--good", str(good))
+    assert again["threshold"] == first
+    record = verify(resolve(store, "tiny", str(again["version"]))).learned
+    assert record is not None
+    assert (record.defects, record.good, record.copies) == (8, 23, 5)
+    for i in range(1, 8):
+        (defects / f"scratch/{i}.png").unlink()
+    assert "got 1 and 24; left out as copies of each other or of training images: 4" in refusal(
+        run("--good", str(good))
+    )
 
 
 def test_too_few_defects_are_refused(run: Run, defects: Path) -> None:
