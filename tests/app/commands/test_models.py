@@ -146,13 +146,6 @@ class TestPack:
 
 @pytest.mark.usefixtures("entries")
 class TestActivate:
-    def test_and_roll_back_and_forth(self, run: Run, store: Path, first: str) -> None:
-        copy_version(store, "x9")
-        assert said(run("activate", "tiny", "x9")) == "tiny/x9 is active.\n"
-        for version in (first, "x9"):
-            assert said(run("rollback", "tiny")) == f"tiny/{version} is active.\n"
-            assert models_folder.active_version(store, "tiny") == version
-
     def test_calibrations_of_the_previous_version_are_reported(
         self, run: Run, store: Path, first: str
     ) -> None:
@@ -191,14 +184,6 @@ class TestActivate:
         assert models_folder.active_version(store, "tiny") == first
         # To what is gone there is no way.
         assert "no version of 'tiny' served before" in failed(run("rollback", "tiny"))
-
-
-@pytest.mark.usefixtures("entries")
-class TestDelete:
-    def test_the_active_one(self, run: Run, store: Path, first: str) -> None:
-        line = failed(run("delete", "tiny", first))
-        assert line == f"error: tiny/{first} is active; activate another version first"
-        bundle.verify(store / "tiny" / first)
 
 
 REFUSED = [

@@ -135,14 +135,9 @@ def test_undecodable_upload_is_logged_and_not_drawn(
     assert [record.getMessage() for record in caplog.records] == [line] * 2
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_image_is_shown_without_its_map(drawer: Drawer, held: Held, damage: str) -> None:
+def test_image_is_shown_without_its_map(drawer: Drawer, held: Held) -> None:
     kept = keep(held, encoded(60, 40))
-    path = held.map_path(kept.identifier)
-    if damage == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-1])
+    held.map_path(kept.identifier).unlink()
     for side in (None, 1000):
         assert draw(drawer, "overlay", kept, side) is None
         assert draw(drawer, "heatmap", kept, side) is None

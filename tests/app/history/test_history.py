@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Row, func, insert, select, text
+from sqlalchemy import Row, func, insert, select
 
-from app.database.engine import Database, DatabaseError, DatabaseUnavailable
-from app.database.tables import REVISION, inspections
+from app.database.engine import Database, DatabaseUnavailable
+from app.database.tables import inspections
 from app.errors.problems import Problem
 from app.history import writer
 from app.history.history import History, HistoryError
 from app.history.journal_record import HistoryEntry
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry
-from tests.support.postgres import Postgres
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -168,47 +167,6 @@ async def test_second_server_on_a_folder_is_refused(settings: Settings, make_ent
             await reopen(settings)
         await history.record(make_entry())  # the first goes on
     await reopen(settings)  # and lets go when it is closed
-
-
-async def test_database_of_later_version_is_refused(settings: Settings) -> None:
-    await reopen(settings)
-    database = Database(settings.database_url)
-
-    def set_version(version: str) -> None:
-        with database.write() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = :to"), {"to": version})
-
-    set_version("9999")
-    with pytest.raises(DatabaseError, match="later version"):
-        await reopen(settings)
-    set_version(REVISION)
-    await reopen(settings)
-    database.close()
-
-
-async def test_stopped_database_server_is_retried(
-    postgres: Postgres, tmp_path: Path, make_entry: MakeEntry
-) -> None:
-    entries = [make_entry() for _ in range(20)]
-    with postgres.database() as url:
-        settings = Settings(history=tmp_path, database=url)
-
-        async with opened(settings) as history:
-            await history.record(entries[0])
-            await history.wait_until_filed()
-            postgres.stop()
-            try:
-                for entry in entries[1:]:
-                    await history.record(entry)
-                await failing(history)
-                # Whatever else has to run in the writer still does.
-                assert await asyncio.wrap_future(history.run_in_writer(lambda: 7)) == 7
-            finally:
-                postgres.start()
-            await history.wait_until_filed()
-            assert (history.backlog, history.failure) == (0, None)
-        assert len(ids(settings)) == 20
-        assert files(settings) == expected_files(entries)
 
 
 @pytest.mark.parametrize("replaced", [False, True])

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from app.database import clock
-from app.history.inspection_files import FORMATS, InspectionFiles, detect_format
+from app.history.inspection_files import InspectionFiles
 
 IMAGE = b"the bytes of an upload"
 SHA256 = hashlib.sha256(IMAGE).hexdigest()
@@ -81,13 +80,3 @@ def test_directory_in_place_of_a_file_is_none(store: InspectionFiles, identifier
         path.mkdir()
     assert store.read_image(SHA256) is None
     assert store.read_score_map(identifier) is None
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
-def test_format_follows_the_content(suffix: str) -> None:
-    file = io.BytesIO()
-    name = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
-    Image.new("RGB", (8, 8)).save(file, name)
-    found = detect_format(file.getvalue()[:16])
-    assert found == (f"image/{name}", suffix)
-    assert found in FORMATS

@@ -69,17 +69,6 @@ def test_unreviewed_audit_sample_is_found(each_database: Database) -> None:
     assert find(reviewed=True) == ids[1::2]
 
 
-def test_pages_have_no_gaps_or_repetitions(database: Database) -> None:
-    ids = add(database, *(row(category=category) for category in "aabab"))
-    pages, after = [], None
-    for _ in range(3):
-        with database.read() as connection:
-            where = InspectionFilter(categories=frozenset("ab"))
-            pages.append([one.id for one in queries.find_page(connection, where, 2, after)])
-        after = pages[-1][-1]
-    assert pages == [ids[:-3:-1], ids[-3:-5:-1], ids[:1]]
-
-
 def test_export_pages_through_several_categories(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "_EXPORT_ROWS", 3)
     ids = add(database, *(row(category=category) for category in "aaaaabbbbb"))

@@ -82,15 +82,6 @@ def test_repeated_requests_get_the_first_answer(
     use(settings, work)
 
 
-def test_keys_of_two_callers_are_independent(settings: Settings, keyed: Callable[..., HistoryEntry]) -> None:
-    async def work(line: Line) -> None:
-        entries = [keyed(key_id=key_id) for key_id in (None, "k1", "k2")]
-        answers = await asyncio.gather(*map(line.send, entries))
-        assert answers == [entry.row["id"] for entry in entries]
-
-    use(settings, work)
-
-
 def test_cancelled_request_is_not_inspected_again(
     settings: Settings, keyed: Callable[..., HistoryEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:

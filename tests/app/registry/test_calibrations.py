@@ -85,26 +85,6 @@ class TestFind:
         with pytest.raises(Problem, match="cannot be read"):
             files.find(replace(slot, sha256="0" * 64))
 
-    def test_replaced_calibration_is_read_again(
-        self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
-    ) -> None:
-        first = put(files, slot, 1.0)
-        other = CalibrationFiles(models)  # another process
-        second = put(other, slot, 2.0)
-        assert in_force(files, slot) == [2.0]
-        assert first.calibrator.identifier != second.calibrator.identifier
-        other.change(slot, lambda _: None)
-        assert files.find(slot) is None
-
-    def test_missing_models_folder_keeps_calibrations(
-        self, models: Path, files: CalibrationFiles, slot: CalibrationTarget
-    ) -> None:
-        put(files, slot, 1.0)
-        models.rename(models.with_name("away"))
-        assert in_force(files, slot) == [1.0]
-        with pytest.raises(Problem, match="cannot be read"):
-            CalibrationFiles(models).find(slot)
-
 
 class TestFallback:
     """The fallback of a bundle without a calibration for its engine."""

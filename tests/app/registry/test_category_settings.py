@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from app.errors.problems import Problem
 from app.registry.category_settings import SETTINGS, CategorySettings, SettingsFiles
 from app.schemas.tuning import Area
-from flows.fastflow.bundle import models_folder
 
 SQUARE = [[[0, 0], [100, 0], [100, 50], [0, 50]]]
 UPPER_HALF = {"image": {"width": 100, "height": 100}, "polygons": SQUARE}
@@ -38,11 +37,6 @@ def set_rate(files: SettingsFiles, rate: float | None) -> CategorySettings:
 
 
 class TestGet:
-    def test_replaced_settings_are_read_again(self, models: Path, files: SettingsFiles) -> None:
-        for revision, rate in ((1, 0.01), (2, 0.02)):
-            write(models, revision=revision, target_fpr=rate)
-            assert files.get("screw").target_fpr == rate
-
     @pytest.mark.parametrize("category", ["nut", "..", "../screw", "a\0b", "backbones"])
     def test_unknown_category_is_refused(self, files: SettingsFiles, category: str) -> None:
         with pytest.raises(Problem) as caught:
@@ -51,11 +45,6 @@ class TestGet:
         with pytest.raises(Problem) as caught:
             files.change(category, lambda settings: settings)
         assert caught.value.name == "unknown-model"
-
-    def test_missing_folder_keeps_settings(self, models: Path) -> None:
-        with pytest.raises(Problem) as caught:
-            SettingsFiles(models / "gone").get("screw")
-        assert caught.value.name == "model-loading"
 
 
 DAMAGE: dict[str, bytes] = {
@@ -93,18 +82,6 @@ class TestChange:
         assert (after.revision, after.target_fpr) == (2, 0.02)
         assert SettingsFiles(models).get("screw") == files.get("screw") == after
         assert sorted(p.name for p in (models / "screw").iterdir()) == [".lock", SETTINGS]
-
-    def test_change_waits_for_another_process(
-        self, models: Path, files: SettingsFiles, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
-        with (
-            models_folder.lock_category(models, "screw"),
-            pytest.raises(Problem, match="another process") as caught,
-        ):
-            set_rate(files, 0.02)
-        assert caught.value.name == "conflict"
-        assert set_rate(files, 0.02).revision == 1
 
     def test_invalid_change_is_refused(self, files: SettingsFiles) -> None:
         before = set_rate(files, 0.01)

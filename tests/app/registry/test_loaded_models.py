@@ -93,23 +93,6 @@ class TestLoading:
         assert len(loads) == 3
         loaded_models.close()
 
-    async def test_version_requested_by_name_does_not_serve(
-        self, store: Path, first: str, loaded_models: LoadedModels
-    ) -> None:
-        copy_version(store, "other")
-        assert (await loaded_models.get("tiny", "other")).manifest.version == "other"
-        assert await serving_version(loaded_models) == first
-
-    async def test_missing_models_folder_is_not_an_unknown_model(
-        self, store: Path, loaded_models: LoadedModels
-    ) -> None:
-        shutil.move(store, store.with_name("elsewhere"))
-        assert (await problem(loaded_models.get("tiny"))).name == "model-loading"
-        assert unready(loaded_models) == "The models folder cannot be read."
-        shutil.move(store.with_name("elsewhere"), store)
-        await loaded_models.get("tiny")
-        loaded_models.require_ready()
-
 
 class TestWhileAnotherBecomesActive:
     async def test_old_version_serves_until_new_one_is_loaded(
@@ -183,17 +166,6 @@ class TestWhileAnotherBecomesActive:
 
 
 class TestDamagedFileActive:
-    async def test_loaded_version_continues_to_serve(
-        self, store: Path, first: str, caplog: pytest.LogCaptureFixture, loaded_models: LoadedModels
-    ) -> None:
-        await loaded_models.preload()
-        (store / "tiny" / models_folder.ACTIVE).write_bytes(b"\0\0\0\0")
-        assert [await serving_version(loaded_models) for _ in range(3)] == [first] * 3
-        loaded_models.unload("tiny", first)
-        assert await serving_version(loaded_models) == first
-        [record] = [record for record in caplog.records if record.levelname == "ERROR"]
-        assert str(store / "tiny" / models_folder.ACTIVE) in record.getMessage()
-
     async def test_server_is_not_ready_before_activation(
         self,
         store: Path,

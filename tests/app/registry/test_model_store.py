@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from app.errors.problems import Problem
 from app.registry.category_settings import SETTINGS
 from app.registry.loaded_models import LoadedModels
 from app.registry.model_store import ModelStore, VersionChange
@@ -205,16 +204,6 @@ class TestAtOnce:
                 assert "another process" in await raised_problem(call, "conflict")
             await model_store.activate("nut", "v1")
         assert await serving_version(loaded_models) == first
-
-    async def test_active_version_survives_concurrent_deletion(
-        self, store: Path, model_store: ModelStore
-    ) -> None:
-        copy_version(store, "v2")
-        calls = model_store.activate("tiny", "v2"), model_store.delete("tiny", "v2")
-        done = await asyncio.gather(*calls, return_exceptions=True)
-        [refused] = [each for each in done if isinstance(each, Problem)]
-        assert refused.name in ("conflict", "unknown-model")
-        bundle.verify(models_folder.resolve(store, "tiny"))
 
 
 @pytest.mark.parametrize(

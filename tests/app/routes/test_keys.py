@@ -65,14 +65,6 @@ def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, object]) ->
     assert len(keyed.client.get(URL, headers=keyed.show("admin")).json()["keys"]) == len(Role) + 1
 
 
-def test_revoked_key_stays_in_the_list(keyed: Keyed) -> None:
-    admin = keyed.show("admin")
-    url = f"{URL}/{keyed.key_id('line')}"
-    assert keyed.client.delete(url, headers=admin).status_code == 204
-    shown = keyed.client.get(url, headers=admin).json()
-    assert (shown["valid"], shown["revoked"] is None) == (False, False)
-
-
 @pytest.mark.parametrize(
     ("key_id", "status"),
     [("0" * 16, 404), ("%00", 400), ("0" * 17, 400), ("0" * 15 + "%0a", 400)],

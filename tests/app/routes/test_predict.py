@@ -122,15 +122,6 @@ def test_version_can_be_named(store: Path, tiny_images: Images) -> None:
         assert version("") == "other"
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/bottel/predict", "/tiny/versions/v0/predict", "/..%2ftiny/predict"],
-)
-def test_unknown_models_are_not_found(service: TestClient, tiny_images: Images, path: str) -> None:
-    response = service.post(f"/v1/models{path}", content=tiny_images["good"][0], headers=RAW)
-    assert response.status_code == 404
-
-
 def test_no_request_waits_for_a_thread_of_the_framework(service: TestClient, tiny_images: Images) -> None:
     """There are 40, and requests that wait for one are counted nowhere."""
     portal = service.portal
@@ -209,21 +200,6 @@ def test_pictures_come_inline_when_asked_for(
         for name in asked:
             picture = read_png(base64.b64decode(answer["inline"][name], validate=True))
             np.testing.assert_allclose(picture, drawn[name], atol=1)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_content_decides_and_not_the_declared_type_or_name(
-    service: TestClient, tiny_images: Images, kind: str
-) -> None:
-    options = {"lossless": True} if kind == "WEBP" else {}
-    data = encode(decoder.decode_image(tiny_images["good"][0]), kind, **options)
-    reference = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).json()["score"]
-    for response in (
-        service.post(PREDICT, content=data, headers={"Content-Type": "image/gif"}),
-        service.post(PREDICT, files={"file": ("../../x.txt", data, "text/plain")}),
-    ):
-        assert response.status_code == 200
-        assert response.json()["score"] == pytest.approx(reference, rel=1e-5)
 
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a" + bytes(64)])

@@ -9,7 +9,6 @@ from app.auth.audit import Audit
 from app.auth.permissions import ANONYMOUS
 from flows.fastflow.bundle import models_folder
 from tests.app.support.bundles import copy_version
-from tests.support.waiting import eventually
 
 SHIFT = "/v1/reports/shift"
 
@@ -49,28 +48,6 @@ def test_what_was_changed_meanwhile(client: TestClient, store: Path) -> None:
     ]
     assert [one["reason"] for one in told] == ["fewer false rejects", *[None] * 4]
     assert {one["actor"] for one in told} == {"anonymous"}
-
-
-def test_version_activated_by_training_is_a_change(
-    client: TestClient,
-    store: Path,
-    tiny_images: dict[str, list[bytes]],
-) -> None:
-    def serving() -> str:
-        answer = client.post("/v1/models/tiny/predict?store=false", content=tiny_images["good"][0])
-        version: str = answer.json()["model"]["version"]
-        return version
-
-    before = serving()
-    copy_version(store, "zzz")
-    models_folder.activate(store, "tiny", "zzz")
-    eventually(lambda: serving() == "zzz")
-    eventually(lambda: bool(report(client)["changes"]))
-    [told] = report(client)["changes"]
-    assert (told["action"], told["target"], told["actor"]) == ("model.serves", "tiny/zzz", "server")
-    assert (told["before"], told["after"]) == ({"version": before}, {"version": "zzz"})
-    page = client.get("/report", params={"category": "tiny"}, headers={"Accept-Language": "en"}).text
-    assert "activated elsewhere" in page
 
 
 def test_of_many_changes_the_latest_hundred_are_told(client: TestClient) -> None:

@@ -147,24 +147,6 @@ class TestRefused:
 
 
 class TestAudit:
-    def test_has_the_reason_and_what_was_before_and_after(self, client: TestClient) -> None:
-        change(client, target_fpr=0.2, review_fpr=0.4)
-        change(client, target_fpr=None, reason="It was a bad idea")
-        first, second = list_actions(client, "model.thresholds")
-        assert (first["target"], first["outcome"]) == ("tiny", "done")
-        assert first["detail"] == {
-            "reason": "Complaint 88",
-            "from": {"target_fpr": None, "review_fpr": None},
-            "to": {"target_fpr": 0.2, "review_fpr": 0.4},
-            "revision": 1,
-        }
-        assert second["detail"] == {
-            "reason": "It was a bad idea",
-            "from": {"target_fpr": 0.2, "review_fpr": 0.4},
-            "to": {"target_fpr": None},
-            "revision": 2,
-        }
-
     @pytest.mark.parametrize(
         ("if_match", "body", "name"),
         [('"9"', {"target_fpr": 0.2}, "precondition-failed"), ("*", {"review_fpr": 0.01}, "invalid-request")],

@@ -52,18 +52,3 @@ def test_images_are_moved_after_the_taken_folder_is_gone(
         eventually(lambda: len(heard.outcomes) == 2)
     assert len(set(heard.ids)) == 2
     assert sorted(path.name for path in out.glob("*.png")) == ["a.png", "b.png"]
-
-
-@pytest.mark.parametrize("moved", [True, False], ids=["moved", "left"])
-def test_swapped_disks_keep_their_identities(
-    client: Client, folder: Path, share: Path, tmp_path: Path, tiny_images: Images, moved: bool
-) -> None:
-    """The second one was never watched, and has the same name with the same bytes."""
-    out = tmp_path / "out" if moved else None
-    (folder / "a.png").write_bytes(tiny_images["good"][0])
-    with watching(client, job(folder, f"swapped-{moved}", move_to=out)) as heard:
-        eventually(lambda: len(heard.outcomes) == 1)
-        (share / "a.png").write_bytes(tiny_images["good"][0])
-        mount(share, folder)
-        eventually(lambda: len(heard.outcomes) == 2)
-    assert len(set(heard.ids)) == 2

@@ -160,14 +160,6 @@ def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspectio
     assert {path.name for path in out.iterdir()} == {"a.png", "a.png.json", "a.png.overlay.png"}
 
 
-def test_unwritable_folder_loses_nothing(tmp_path: Path, inspection: Inspection) -> None:
-    (tmp_path / "out").write_text("a file where a folder should be")
-    made = make(tmp_path / "in", "a.png", b"one", inspection)
-    with pytest.raises(OSError, match="out"):
-        made.move(tmp_path / "out")
-    assert made.file.path.read_bytes() == b"one"
-
-
 def test_image_is_not_moved_before_its_json_exists(tmp_path: Path, inspection: Inspection) -> None:
     (tmp_path / "out" / "a.png.json").mkdir(parents=True)
     made = make(tmp_path / "in", "a.png", b"one", inspection)

@@ -59,26 +59,6 @@ def test_moved_images_keep_their_names(
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["watch.sqlite"]
 
 
-def test_new_image_under_an_old_name_is_a_new_file(client: Client, folder: Path, tiny_images: Images) -> None:
-    made = []
-    for data in tiny_images["good"][:3]:
-        (folder / "last.png").write_bytes(data)
-        made += once(client, job(folder, "same-name"))[0].ids
-    assert len(set(made)) == 3
-    require_kept(client, "same-name", made)
-
-
-def test_same_bytes_under_two_names_are_two_files(
-    client: Client, folder: Path, tmp_path: Path, tiny_images: Images
-) -> None:
-    (tmp_path / "other").mkdir()
-    for path in (folder / "a.png", folder / "b.png", tmp_path / "other" / "a.png"):
-        path.write_bytes(tiny_images["good"][0])
-    made = [one for root in (folder, tmp_path / "other") for one in once(client, job(root, "twins"))[0].ids]
-    assert len(set(made)) == 3
-    require_kept(client, "twins", made)
-
-
 def test_lost_answer_is_requested_again(
     client: Client, network: Network, folder: Path, pictures: list[bytes]
 ) -> None:
