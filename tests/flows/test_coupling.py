@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flows import Additive, Affine, Checkerboard, ConvNet, Coupling, Halves, SoftClamp
+from flows import Additive, Affine, Checkerboard, Coupling, Halves, SoftClamp
 
 
 class Square(nn.Module):
@@ -54,15 +54,3 @@ def test_checkerboard_transforms_one_colour_only(swapped: bool) -> None:
     other[0, 0, row, column] += 1
     changed = (coupling.forward(other)[0] != z)[0, 0].nonzero().tolist()
     assert changed == [[row, column]]
-
-
-def test_context_reaches_the_conditioner() -> None:
-    network = ConvNet((2, 4, 4), 3, context=3)
-    nn.init.normal_(network.last.weight)
-    coupling = Coupling(Halves(4), network, Affine())
-    x, context = torch.randn(2, 4, 3, 3), torch.randn(2, 3)
-    z, _ = coupling.forward(x, context)
-    assert not torch.equal(coupling.forward(x, context + 1)[0], z)
-    torch.testing.assert_close(coupling.inverse(z, context)[0], x, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match=r"expected a context of shape \(2, 3\).*; got none"):
-        coupling.forward(x)
