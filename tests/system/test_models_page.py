@@ -274,20 +274,6 @@ def test_version_learns_from_reviews(browser: Browser, served: Served) -> None:
         assert served.client.delete(f"{HOME}/versions/{made}").status_code == 204
 
 
-def test_report_of_a_version_runs_no_script(browser: Browser, served: Served) -> None:
-    with opened(browser, served.url) as page:
-        page.goto(f"{PAGE}/versions/{LATER}")
-        expect(page.locator("svg.loss polyline")).to_have_count(2)
-        address = page.get_by_role("link", name="Open the full report").get_attribute("href")
-    context = browser.new_context(base_url=served.url)
-    page = context.new_page()
-    page.goto(address or "")
-    expect(page.locator("p")).to_have_text("Trained.")
-    expect(page).to_have_title("as made")
-    assert page.evaluate("self.origin") == "null"
-    context.close()
-
-
 def test_shift_report_is_printed(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         page.goto("/report")
