@@ -1,69 +1,20 @@
 """Tests of the scenarios' checks; `tests/system` runs swap and crash themselves."""
 
-import asyncio
 import hashlib
 import json
 import sqlite3
 import subprocess
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import cv2
 import pytest
 
 from bench.service import crash, fairness, overload, saturation, swap
-from bench.service.client import Connection, DisconnectedError, Response
+from bench.service.client import Response
 from bench.service.load import Exchange
 from flows.fastflow.imaging.decoder import decode_image
 from tests.conftest import picture
 from tests.support.fleet import Fleet, make, unique
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def serve_while(handler: Handler, use: Callable[[int], Awaitable[None]]) -> None:
-    """Serve every connection once with a handler while `use` runs with the port."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await handler(reader, writer)
-        writer.close()
-
-    async def both() -> None:
-        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-            await use(server.sockets[0].getsockname()[1])
-
-    asyncio.run(both())
-
-
-def test_connection_reopens_after_close() -> None:
-    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for last in (False, True):
-            head = await reader.readuntil(b"\r\n\r\n")
-            size = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:"))
-            body = await reader.readexactly(size)
-            close = b"Connection: close\r\n" if last else b""
-            writer.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (close, len(body), body))
-
-    async def use(port: int) -> None:
-        async with Connection(port) as connection:
-            for body in (b"one", b"two", b"three", b"four"):
-                response = await connection.request("POST", "/", body)
-                assert (response.status, response.body) == (200, body)
-
-    serve_while(echo, use)
-
-
-def test_partial_response_is_a_lost_connection() -> None:
-    async def torn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-
-    async def use(port: int) -> None:
-        async with Connection(port) as connection:
-            with pytest.raises(DisconnectedError, match="GET /there"):
-                await connection.request("GET", "/there")
-
-    serve_while(torn, use)
 
 
 def test_unique_keeps_the_pixels_and_changes_the_file() -> None:
