@@ -260,14 +260,6 @@ def test_run_that_stops_early_publishes_the_epoch_it_kept(fresh: Place) -> None:
 
 
 class TestAgain:
-    def test_finished_run_is_reused(self, finished: Finished, place: Place) -> None:
-        recorder = Recorder()
-        outcome = place.train(resume=True, progress=recorder)
-        assert outcome == TrainedBundle(place.models / "tiny" / finished[1].bundle.name, reused=True)
-        assert recorder.stages == {}
-        version = finished[1].bundle.name
-        assert recorder.lines == [f"tiny was trained before with these settings and images: {version}"]
-
     def test_without_resume_it_starts_over(self, finished: Finished, place: Place) -> None:
         recorder = Recorder(at_stage="fit", at_step=1)
         with pytest.raises(Killed):

@@ -15,7 +15,6 @@ from flows import Compose, Flow, UniformDequantization
 # 400 MB.
 _MAX_ELEMENTS = 2**20
 _MAX_ROWS = 1000
-_CASTS = {torch.float32: "float()", torch.float64: "double()"}
 
 
 class DensityFitError(ValueError):
@@ -192,19 +191,14 @@ def _dequantization(flow: Flow) -> UniformDequantization | None:
 
 def _require_dtype(samples: Tensor, flow: Flow, name: str) -> None:
     own = next((p.dtype for p in flow.parameters() if p.is_floating_point()), samples.dtype)
-    if samples.dtype == own:
-        return
-    got, expected = (str(dtype).removeprefix("torch.") for dtype in (samples.dtype, own))
-    advice = f"samples.{_CASTS.get(own, f'to({own})')}"
-    if samples.is_floating_point():
-        advice += f", or flow.{_CASTS.get(samples.dtype, f'to({samples.dtype})')}"
-    raise DensityFitError(f"the {name} are {got} and the flow {expected}: {advice}")
+    if samples.dtype != own:
+        raise DensityFitError(f"the {name} are {samples.dtype} and the flow {own}: samples.to({own})")
 
 
 def require_finite(values: Tensor, name: str) -> None:
     """Raise DensityFitError with the first bad row unless all values (N, ...) are finite."""
-    if (found := _first(values, lambda part: ~part.isfinite())) is not None:
-        raise DensityFitError(f"row {found[0]} of the {name} has a value that is not finite")
+    if len(places := (~values.isfinite()).nonzero()):
+        raise DensityFitError(f"row {places[0, 0]} of the {name} has a value that is not finite")
 
 
 def require_levels(values: Tensor, levels: int, name: str) -> None:
@@ -214,27 +208,12 @@ def require_levels(values: Tensor, levels: int, name: str) -> None:
     values beyond the last give no number after a logit.
     """
 
-    def is_other(part: Tensor) -> Tensor:
-        if not part.is_floating_point():
-            part = part.float()  # booleans have no floor
-        return (part < 0) | (part > levels - 1) | (part != part.floor())
-
-    if (found := _first(values, is_other)) is not None:
-        row, value = found
+    numbers = values if values.is_floating_point() else values.float()  # booleans have no floor
+    if len(places := ((numbers < 0) | (numbers > levels - 1) | (numbers != numbers.floor())).nonzero()):
         raise DensityFitError(
-            f"row {row} of the {name} has the value {value:g}; the flow takes integers 0 ... {levels - 1}"
+            f"row {places[0, 0]} of the {name} has the value {numbers[tuple(places[0])]:g}; the flow takes "
+            f"integers 0 ... {levels - 1}"
         )
-
-
-def _first(values: Tensor, is_bad: Callable[[Tensor], Tensor]) -> tuple[int, float] | None:
-    """Find the row and the value of the first bad value (N, ...); None if all are good."""
-    step = batch_rows(values[:1].numel())  # in parts: all at once would double the memory
-    for begin in range(0, len(values), step):
-        part = values[begin : begin + step]
-        places = is_bad(part).nonzero()
-        if len(places):
-            return begin + int(places[0, 0]), part[tuple(places[0])].item()
-    return None
 
 
 def batch_rows(elements: int) -> int:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.density.fit import FitSettings
 from training.density.image_data import ImageSplits
 
 MAX_SIDE = 1024  # pixels
@@ -55,18 +54,6 @@ class FitRecord(BaseModel):
     seed: int
     device: str
     seconds: float
-
-    @classmethod
-    def from_settings(cls, settings: FitSettings, device: str, seconds: float) -> "FitRecord":
-        """Record a fit with these settings."""
-        return cls(
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            seed=settings.seed,
-            device=device,
-            seconds=round(seconds, 3),
-        )
 
 
 class FlowRecord(BaseModel):

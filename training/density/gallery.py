@@ -9,14 +9,11 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 import torch
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize, PowerNorm, to_rgb
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -241,16 +238,6 @@ def _scatter(axes: Axes, samples: Tensor, view: View) -> None:
 
 
 def _png(figure: Figure) -> bytes:
-    """Write a PNG with 256 colours (densities, samples, greys), less than half the size."""
-    scale = colormaps[_COLOURS](np.linspace(0, 1, 200))[:, :3]
-    greys = np.linspace(0, 1, 28)[:, None].repeat(3, axis=1)
-    share = np.linspace(0, 1, 28)[:, None]
-    samples = share * np.array(to_rgb(_SAMPLES)) + (1 - share)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette((255 * np.concatenate([scale, greys, samples])).round().astype(np.uint8).tobytes())
-    drawn, file = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png")
-    with Image.open(drawn) as image:
-        few = image.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
-        few.save(file, "PNG", optimize=True)
+    file = BytesIO()
+    figure.savefig(file, format="png")
     return file.getvalue()

@@ -29,15 +29,6 @@ class ImageDataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Classes of the images of each split."""
-
-    train: Tensor
-    validation: Tensor
-    test: Tensor
-
-
-@dataclass(frozen=True)
 class ImageSplits:
     """Images in three splits.
 
@@ -46,14 +37,12 @@ class ImageSplits:
         validation: (M, C, H, W).
         test: (K, C, H, W).
         levels: number of values of a pixel.
-        labels: classes, if known.
     """
 
     train: Tensor
     validation: Tensor
     test: Tensor
     levels: int
-    labels: Labels | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,15 +64,8 @@ def digits() -> ImageSplits:
     """
     loaded = load_digits()
     values = torch.from_numpy(loaded.images).float()[:, None]
-    classes = torch.from_numpy(loaded.target).long()
-    train, validation, test = _parts(len(values), classes.numpy())
-    return ImageSplits(
-        values[train],
-        values[validation],
-        values[test],
-        DIGIT_LEVELS,
-        Labels(classes[train], classes[validation], classes[test]),
-    )
+    train, validation, test = _parts(len(values), loaded.target)
+    return ImageSplits(values[train], values[validation], values[test], DIGIT_LEVELS)
 
 
 def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> ImageSplits:

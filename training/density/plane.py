@@ -37,11 +37,16 @@ class FittedTarget:
     divergence: float
 
 
-def find_target(name: str) -> Target:
-    """Find a target by name; raises TargetError."""
-    if name not in TARGETS:
-        raise TargetError(f"there is no target {name!r}; there are: {', '.join(TARGETS)}")
-    return TARGETS[name]
+def find_targets(names: str) -> list[Target]:
+    """Find targets by names separated by commas, or all, or none; raises TargetError."""
+    listed = {"all": list(TARGETS), "none": []}.get(names, [name.strip() for name in names.split(",")])
+    for name in listed:
+        if name not in TARGETS:
+            raise TargetError(
+                f"there is no target {name!r}; there are: {', '.join(TARGETS)}; and all of them: all, "
+                "no fits: none"
+            )
+    return [TARGETS[name] for name in dict.fromkeys(listed)]
 
 
 def plane_recipe(name: str) -> Callable[[], Flow]:

@@ -13,7 +13,8 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -45,55 +46,45 @@ class DiskSpaceError(CacheError):
     """The disk has too little room."""
 
 
+@dataclass(eq=False)
 class FeatureCache:
     """The features of a run's views by one backbone, on disk or to be computed.
 
-    Args:
+    Attributes:
         folder: folder of the caches, a sub-folder each.
         max_bytes: size limit of all caches together; the least recently used are removed.
         views: the tiles, those of an image in succession.
         input_size: (height, width) of the backbone's input.
         batch_size: tiles per pass of the backbone.
         geometry: fit of images to the input size.
-
-    Attributes:
-        name: name of the sub-folder, a digest of everything that decides the features.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        max_bytes: int,
-        extractor: FeatureExtractor,
-        views: Sequence[TrainingTile],
-        *,
-        input_size: tuple[int, int],
-        batch_size: int,
-        geometry: Geometry,
-        sample_bits: int,
-    ) -> None:
-        self.folder = folder
-        self.max_bytes = max_bytes
-        self.extractor = extractor
-        self.views = views
-        self.input_size = input_size
-        self.batch_size = batch_size
-        self.geometry = geometry
-        self.sample_bits = sample_bits
-        self._tiles: tuple[TrainingTile, Sequence[NDArray[np.uint8]]] | None = None
+    folder: Path
+    max_bytes: int
+    extractor: FeatureExtractor
+    views: Sequence[TrainingTile]
+    input_size: tuple[int, int]
+    batch_size: int
+    geometry: Geometry
+    sample_bits: int
+    _tiles: tuple[TrainingTile, Sequence[NDArray[np.uint8]]] | None = field(default=None, init=False)
+
+    @cached_property
+    def name(self) -> str:
+        """Name of the sub-folder, a digest of everything that decides the features."""
         # Includes everything that affects the last bits of a feature, so that the cache changes no result.
-        computing = [str(extractor.device), torch.get_num_threads(), batch_size, library_versions()]
+        computing = [str(self.extractor.device), torch.get_num_threads(), self.batch_size, library_versions()]
         key = [
-            extractor.name,
-            extractor.weights_sha256,
-            extractor.out_indices,
-            input_size,
-            geometry.model_dump(),
-            sample_bits,
+            self.extractor.name,
+            self.extractor.weights_sha256,
+            self.extractor.out_indices,
+            self.input_size,
+            self.geometry.model_dump(),
+            self.sample_bits,
             computing,
-            [[v.sha256, v.tile, asdict(v.variant) if v.variant else None] for v in views],
+            [[v.sha256, v.tile, asdict(v.variant) if v.variant else None] for v in self.views],
         ]
-        self.name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+        return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
     def features(self, advance: Callable[[int], None], say: Callable[[str], None]) -> Features:
         """Read the features of all views, or compute them into the cache.
@@ -136,10 +127,8 @@ class FeatureCache:
         """Digest each file with the cache's name, so that files of another cache do not match."""
         digests = {}
         for name in self._files:
-            digest = hashlib.sha256(self.name.encode())
             with (path / name).open("rb") as file:
-                while chunk := file.read(2**20):
-                    digest.update(chunk)
+                digest = hashlib.file_digest(file, lambda: hashlib.sha256(self.name.encode()))
             digests[name] = digest.hexdigest()
         return digests
 

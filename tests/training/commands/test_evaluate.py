@@ -301,22 +301,6 @@ def test_without_a_category_all_that_have_a_model_are_measured(
     assert "untrained" not in index
 
 
-def test_image_of_two_defect_kinds_counts_in_both(few: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
-    """Else what the second mask marks were good pixels, and a kind of defect disappeared."""
-    test = few / "tiny/test"
-    shutil.copytree(test / "scratch", test / "dent")
-    masks = np.zeros((2, 64, 64), np.uint8)
-    masks[0, :9, :9] = masks[1, -9:, -9:] = 255
-    for kind, mask in zip(("dent", "scratch"), masks, strict=True):
-        (few / "tiny/ground_truth" / kind).mkdir(parents=True)
-        cv2.imwrite(str(few / f"tiny/ground_truth/{kind}/000_mask.png"), mask)
-    _, summary, folder = measured(few, tiny_bundle_store, tmp_path / "out")
-    assert (summary["good"], summary["defective"], summary["copies"]) == (3, 3, 3)
-    assert {kind: found["count"] for kind, found in summary["defects"].items()} == {"dent": 3, "scratch": 3}
-    assert (summary["with_mask"], summary["regions"]) == (1, 2)
-    assert [row["defect"] for row in rows(folder)] == [""] * 3 + ["dent/scratch"] * 3
-
-
 def test_unusable_files_are_named_before_scoring(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.data.trees import names, touch
+from tests.training.data.trees import touch
 from training.data import layout
 from training.data.sample import DatasetError
 
@@ -34,17 +34,6 @@ def test_the_layout_is_found_by_looking(tmp_path: Path, files: tuple[str, ...], 
     found = layout.find_layout(tmp_path, "part").NAME
     assert found == name
     assert layout.categories(tmp_path) == ["part"]
-
-
-def test_images_are_found_whatever_the_layout(tmp_path: Path) -> None:
-    touch(tmp_path / "tile", *MVTEC)
-    touch(tmp_path / "cap", "ok/a.png", "ok/b.png", "dent/c.png")
-    assert names(tmp_path, layout.train_images(tmp_path, "tile")) == ["tile/train/good/0.png"]
-    assert [s.defect for s in layout.test_samples(tmp_path, "tile")] == [None, "crack"]
-    assert names(tmp_path, layout.masks(tmp_path, "tile")) == ["tile/ground_truth/crack/2_mask.png"]
-    assert len(layout.train_images(tmp_path, "cap")) == 1
-    assert [s.defect for s in layout.test_samples(tmp_path, "cap")] == [None, "dent"]
-    assert layout.masks(tmp_path, "cap") == []
 
 
 def test_unknown_layout_names_expected_and_present_files(tmp_path: Path) -> None:

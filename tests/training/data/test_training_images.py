@@ -33,16 +33,6 @@ def test_each_file_is_there_once_and_copies_are_counted(tiny_data: Path, tmp_pat
     assert len(set(images.hashes)) == 32
 
 
-def test_validation_images_come_from_those_to_fit(tiny_data: Path) -> None:
-    images = find_training_images(STOPPING, tiny_data, "tiny")
-    without, part = find_training_images(CONFIG, tiny_data, "tiny").split, images.split
-    assert part.calibration.tolist() == without.calibration.tolist()
-    assert len(part.validation) == 6
-    assert sorted([*part.fit, *part.validation]) == without.fit.tolist() == part.seen.tolist()
-    # They chose the weights, and so count as seen by them.
-    assert (images.record.n_fit, images.record.n_calibration) == (24, 8)
-
-
 # Images of one tile, of three, of five, and so on again.
 TILES = [Tile(image, number) for image in range(32) for number in range(1 + 2 * (image % 3))]
 

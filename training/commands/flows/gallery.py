@@ -1,14 +1,11 @@
 """`flowgauge flows gallery`: draw densities and flows."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from training.commands.options import Seed, Threads
-
-if TYPE_CHECKING:
-    from training.density.targets import Target
 
 Out = Annotated[Path, typer.Option(help="Folder for planar_radial.png and densities.png.")]
 RecipeName = Annotated[
@@ -48,12 +45,12 @@ def gallery(
     from flows.fastflow.files.atomic_files import replace_file
     from training.density import gallery as drawings
     from training.density.fit import DensityFitError
-    from training.density.plane import fit_target, plane_recipe
+    from training.density.plane import find_targets, fit_target, plane_recipe
     from training.terminal.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
     plane_recipe(recipe)
-    chosen = _parse_targets(targets)
+    chosen = find_targets(targets)
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     replace_file(out / "planar_radial.png", drawings.planar_and_radial(), sync=False)
@@ -75,14 +72,3 @@ def gallery(
         progress.say(f"drawn: {out / 'densities.png'}")
     if len(results) < len(chosen):
         raise typer.Exit(1)
-
-
-def _parse_targets(names: str) -> "list[Target]":
-    from training.density.plane import TargetError, find_target
-    from training.density.targets import TARGETS
-
-    listed = {"all": list(TARGETS), "none": []}.get(names, [name.strip() for name in names.split(",")])
-    try:
-        return [find_target(name) for name in dict.fromkeys(listed)]
-    except TargetError as error:
-        raise TargetError(f"{error}; and all of them: all, no fits: none") from error

@@ -97,12 +97,20 @@ def train(
     settings = FitSettings(steps, batch_size, learning_rate, every=max(1, min(100, steps // 10)), seed=seed)
     with saved_flow.new_run(target, overwrite=overwrite) as run:
         bits, seconds = _fit(flow, images, settings, run / saved_flow.METRICS, progress)
-        fitted = FitRecord.from_settings(settings, str(where), seconds)
+        fitted = FitRecord(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            device=str(where),
+            seconds=round(seconds, 3),
+        )
         saved_flow.save(run, flow, _record(recipe, chosen, images, data, fitted, bits))
     progress.say(f"{bits:.3f} bits/dim of held-out images, after {seconds:.0f} s")
     progress.say(f"kept: {target}")
     _draw(flow, images, target, seed, progress)
-    _print_next(target, progress)
+    command = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]
+    progress.say(f"next: {shlex.join(command)}")
 
 
 def _print_plan(recipe: str, flow: "Flow", images: "ImageSplits", device: str, progress: "Progress") -> None:
@@ -127,11 +135,6 @@ def _record(
         settings=fitted,
         validation_bits_per_dim=bits,
     )
-
-
-def _print_next(target: Path, progress: "Progress") -> None:
-    command = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]
-    progress.say(f"next: {shlex.join(command)}")
 
 
 def _fit(

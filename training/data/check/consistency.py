@@ -46,7 +46,6 @@ def odd_sizes(train: Sequence[ImageStatistics], others: Sequence[NamedStatistics
     return [
         DataFinding(
             kind="size",
-            severity="warning",
             files=[name],
             message=f"{name} is {p.size[1]}x{p.size[0]}, {rest}",
         )
@@ -85,9 +84,7 @@ def odd_bits(images: Sequence[NamedStatistics], sample_bits: int) -> list[DataFi
         )
     else:
         return []
-    return [
-        DataFinding(kind="depth", severity="warning", files=files, message=message, measure=float(measure))
-    ]
+    return [DataFinding(kind="depth", files=files, message=message, measure=float(measure))]
 
 
 def odd_colours(train: Sequence[ImageStatistics], others: Sequence[NamedStatistics]) -> list[DataFinding]:
@@ -100,7 +97,6 @@ def odd_colours(train: Sequence[ImageStatistics], others: Sequence[NamedStatisti
     return [
         DataFinding(
             kind="colour",
-            severity="warning",
             files=[name],
             message=f"{name} is {words[not usual]}, the rest {words[usual]}",
             measure=p.colourfulness,
@@ -135,8 +131,6 @@ def odd_light(train: Sequence[ImageStatistics], others: Sequence[NamedStatistics
         else:
             continue
         findings.append(
-            DataFinding.model_validate(
-                {"kind": kind, "severity": "warning", "files": [name], "message": message, "measure": off}
-            )
+            DataFinding.model_validate({"kind": kind, "files": [name], "message": message, "measure": off})
         )
     return findings

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from flows.fastflow.calibration.images_per_part import is_single_image, parts_or_single_images
 from flows.fastflow.files.listing import join_first
@@ -55,7 +57,6 @@ def _same_files(images: Sequence[NamedStatistics]) -> list[DataFinding]:
     return [
         DataFinding(
             kind="duplicate",
-            severity="warning",
             files=names,
             message=f"{join_first(names, _MAX_NAMES, ' = ')}, byte for byte",
             measure=0.0,
@@ -67,27 +68,19 @@ def _same_files(images: Sequence[NamedStatistics]) -> list[DataFinding]:
 
 def _within(train: Sequence[NamedStatistics], near: NeighbourDistances) -> list[DataFinding]:
     """Group training images linked by small distances; one finding per group, the closest first."""
-    group = list(range(len(train)))
-
-    def root(i: int) -> int:
-        while group[i] != i:
-            group[i] = group[group[i]]
-            i = group[i]
-        return i
-
-    closest: dict[int, float] = {}
     pairs = [(i, j, r) for i, j, r in near.pairs if train[i][1].sha256 != train[j][1].sha256]
-    for i, j, _ in pairs:
-        group[root(j)] = root(i)
+    rows, columns, _ = zip(*pairs, strict=True) if pairs else ((), (), ())
+    links = coo_array((np.ones(len(pairs)), (rows, columns)), (len(train), len(train)))
+    group = connected_components(links, directed=False)[1].tolist()
+    closest: dict[int, float] = {}
     for i, _, ratio in pairs:
-        closest[root(i)] = min(ratio, closest.get(root(i), ratio))
+        closest[group[i]] = min(ratio, closest.get(group[i], ratio))
     members: dict[int, list[str]] = {}
-    for i, (name, _) in enumerate(train):
-        members.setdefault(root(i), []).append(name)
+    for number, (name, _) in zip(group, train, strict=True):
+        members.setdefault(number, []).append(name)
     return [
         DataFinding(
             kind="near_duplicate",
-            severity="warning",
             files=members[first],
             message=f"{join_first(members[first], _MAX_NAMES, ' ~ ')} (distance {ratio:.2f} of the usual)",
             measure=ratio,
@@ -117,4 +110,4 @@ def _leaks(
 
 
 def _leak(name: str, twin: str, message: str, ratio: float) -> DataFinding:
-    return DataFinding(kind="leak", severity="warning", files=[name, twin], message=message, measure=ratio)
+    return DataFinding(kind="leak", files=[name, twin], message=message, measure=ratio)

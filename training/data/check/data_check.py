@@ -217,7 +217,6 @@ def _outliers(
             findings.append(
                 DataFinding(
                     kind="outlier",
-                    severity="warning",
                     files=[name],
                     message=f"{name} is {deviation:.1f} deviations from the others by {by}",
                     measure=deviation,

@@ -77,7 +77,7 @@ class DataFinding(_Frozen):
     """
 
     kind: Kind
-    severity: Severity
+    severity: Severity = "warning"
     files: list[str]
     message: str
     measure: float | None = None

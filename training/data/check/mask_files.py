@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from flows.fastflow.imaging.decoder import read_image
-from training.data.check.findings import DataFinding, Kind, relative_message
+from training.data.check.findings import DataFinding, relative_message
 from training.data.check.image_statistics import ImageStatistics
 from training.data.folders import MASKS, is_good, match_masks
 from training.data.masks import ignored_share, read_mask
@@ -41,12 +41,16 @@ def check_masks(
     for mask in masks:
         if mask not in used:
             name = _name(mask, folder)
-            findings.append(_warning("mask_without_picture", [name], f"no image goes with {name}"))
+            findings.append(
+                DataFinding(kind="mask_without_picture", files=[name], message=f"no image goes with {name}")
+            )
     if any(sample.mask for sample in samples):
         for sample in samples:
             if sample.defect is not None and sample.mask is None:
                 name = _name(sample.path, folder)
-                findings.append(_warning("defect_without_mask", [name], f"{name} has no mask"))
+                findings.append(
+                    DataFinding(kind="defect_without_mask", files=[name], message=f"{name} has no mask")
+                )
     return findings
 
 
@@ -61,21 +65,21 @@ def _check_mask(
         ignored = ignored_share(sample.mask)
     except (ValueError, OSError) as error:
         reason = relative_message(str(error), folder)
-        return _warning("mask_unusable", files, f"{mask} cannot be used: {reason}")
+        return DataFinding(kind="mask_unusable", files=files, message=f"{mask} cannot be used: {reason}")
     if sample.defect is None:
         message = f"{mask} marks {marked:.1%} of {image}, which lies among the good parts"
-        return _warning("mask_of_good", files, message) if marked else None
+        return DataFinding(kind="mask_of_good", files=files, message=message) if marked else None
     if not marked:
-        return _warning("mask_empty", files, f"{mask} marks no pixel of {image}")
+        return DataFinding(kind="mask_empty", files=files, message=f"{mask} marks no pixel of {image}")
     if marked > _FULL:
         message = f"{mask} marks {marked:.0%} of {image}: an alpha channel does not count, white does"
-        return _warning("mask_full", files, message)
+        return DataFinding(kind="mask_full", files=files, message=message)
     if ignored > _MAX_IGNORED:
         message = (
             f"{ignored:.0%} of what is drawn in {mask} is darker than half of the brightest, in areas: "
             "that does not count as defective"
         )
-        return _warning("mask_shades", files, message)
+        return DataFinding(kind="mask_shades", files=files, message=message)
     return None
 
 
@@ -106,7 +110,3 @@ def _is_empty(mask: Path) -> bool:
 
 def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _warning(kind: Kind, files: list[str], message: str) -> DataFinding:
-    return DataFinding(kind=kind, severity="warning", files=files, message=message)

@@ -50,7 +50,7 @@ def find_unused_images(
     unused = _search(folder, train, others, roots)
     named = [(escape_name(images.folder.relative_to(folder).as_posix()), images) for images in unused]
     return [
-        DataFinding(kind="passed_over", severity="warning", files=[name], message=images.describe(name))
+        DataFinding(kind="passed_over", files=[name], message=images.describe(name))
         for name, images in sorted(named, key=lambda pair: (pair[0], pair[1].count, pair[1].reason))
     ]
 

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from training.evaluation.metrics.errors import MetricError
+
+class MetricError(ValueError):
+    """A metric is not defined for these values."""
 
 
 class F1Max(NamedTuple):

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.metrics.aupimo import aupimo, kept_scores
-from training.evaluation.metrics.errors import MetricError
 from training.evaluation.metrics.histogram import MAX_BINS, ScoreHistogram
-from training.evaluation.metrics.image_metrics import F1Max
+from training.evaluation.metrics.image_metrics import F1Max, MetricError
 
 AUPRO_LIMITS = (0.3, 0.05)
 # Rates of the drawn curves: even, and finer near 0.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from training.evaluation.metrics.errors import MetricError
 from training.evaluation.metrics.image_metrics import (
+    MetricError,
     image_auroc,
     image_average_precision,
     image_f1_max,

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from tests.training.evaluation.metrics.maps import Maps, Masks, made_up, plain_aupimo, plain_aupro
-from training.evaluation.metrics.errors import MetricError
+from training.evaluation.metrics.image_metrics import MetricError
 from training.evaluation.metrics.pixel_metrics import PixelMetrics, pixel_figures
 
 # Noise; few distinct scores; one far-out score after the other.
