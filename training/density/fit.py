@@ -4,8 +4,11 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
+import pydantic.dataclasses
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -15,41 +18,33 @@ from flows import Compose, Flow, UniformDequantization
 # 400 MB.
 _MAX_ELEMENTS = 2**20
 _MAX_ROWS = 1000
+_WEIGHT_DECAY = 1e-5
+_CLIP = 5.0  # maximum norm of the gradient
 
 
 class DensityFitError(ValueError):
     """The fit cannot start or continue."""
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class FitSettings:
     """Settings of a fit.
 
     Attributes:
         batch_size: samples per step, drawn without repetition within an epoch.
         learning_rate: highest learning rate; it falls to 0 along half a cosine.
-        clip: maximum norm of the gradient.
         every: steps between two evaluations of the validation samples.
         seed: seed of the order of samples and of everything drawn in the fit.
 
     Raises:
-        DensityFitError: a setting is out of range.
+        ValidationError: a setting is out of range.
     """
 
-    steps: int
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-5
-    clip: float = 5.0
-    every: int = 100
+    steps: PositiveInt
+    batch_size: PositiveInt = 256
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    every: PositiveInt = 100
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "every"):
-            if getattr(self, name) < 1:
-                raise DensityFitError(f"a fit needs {name} of at least 1; got {getattr(self, name)}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise DensityFitError(f"a fit needs a learning_rate above 0 and finite; got {self.learning_rate}")
 
 
 @dataclass(frozen=True)
@@ -73,8 +68,6 @@ def fit(
     validation: Tensor,
     settings: FitSettings,
     *,
-    context: Tensor | None = None,
-    validation_context: Tensor | None = None,
     on_point: Callable[[FitPoint], None] = lambda _: None,
 ) -> list[FitPoint]:
     """Fit a flow in place and keep the weights that are best on the validation samples.
@@ -85,8 +78,6 @@ def fit(
         flow: a flow on the device of the samples.
         train: (N, ...), inputs of the flow.
         validation: (M, ...), held out; never test samples.
-        context: (N, ...), a row for each training sample of a conditional flow.
-        validation_context: (M, ...).
         on_point: called after every evaluation.
 
     Returns:
@@ -95,32 +86,24 @@ def fit(
 
     Raises:
         DensityFitError: the likelihood is finite at no evaluation, there are no samples, they have another
-            dtype than the flow (integers are allowed for a flow over integers), a context has another
-            number of rows, a number is not finite, a sample is outside the flow's integers, or the flow
-            refuses a batch (`ActNorm` refuses a first batch with a single value per channel).
+            dtype than the flow (integers are allowed for a flow over integers), a number is not finite, a
+            sample is outside the flow's integers, or the flow refuses a batch (`ActNorm` refuses a first
+            batch with a single value per channel).
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
             f"a fit needs training and validation samples; got {len(train)} and {len(validation)}"
         )
     over = _dequantization(flow)
-    for name, samples, rows in (("training", train, context), ("validation", validation, validation_context)):
-        # `Flow` sees only batches and would pair a longer context with other samples.
-        if rows is not None and rows.shape[:1] != samples.shape[:1]:
-            raise DensityFitError(
-                f"a fit needs a context of {len(samples)} rows for its {name} samples; "
-                f"got {tuple(rows.shape)}"
-            )
+    for name, samples in (("training", train), ("validation", validation)):
         if over is None or samples.is_floating_point():
             _require_dtype(samples, flow, f"{name} samples")
         require_finite(samples, f"{name} samples")
         if over is not None:
             require_levels(samples, over.levels, f"{name} samples")
-        if rows is not None:
-            require_finite(rows, f"{name} context")
     with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
-        return _fit(flow, train, validation, settings, context, validation_context, on_point)
+        return _fit(flow, train, validation, settings, on_point)
 
 
 def _fit(
@@ -128,13 +111,9 @@ def _fit(
     train: Tensor,
     validation: Tensor,
     settings: FitSettings,
-    context: Tensor | None,
-    validation_context: Tensor | None,
     on_point: Callable[[FitPoint], None],
 ) -> list[FitPoint]:
-    optimiser = torch.optim.AdamW(
-        flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimiser = torch.optim.AdamW(flow.parameters(), lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     points: list[FitPoint] = []
     best, best_weights = math.inf, copy.deepcopy(flow.state_dict())
@@ -149,7 +128,7 @@ def _fit(
             order = torch.randperm(len(train)).to(train.device)
         rows, order = order[: settings.batch_size], order[settings.batch_size :]
         try:
-            loss = -flow.log_prob(train[rows], None if context is None else context[rows]).mean()
+            loss = -flow.log_prob(train[rows]).mean()
         except ValueError as error:
             raise DensityFitError(f"the flow refuses a training batch of {len(rows)}: {error}") from error
         value = loss.item()  # the only wait for a GPU in a step
@@ -161,12 +140,12 @@ def _fit(
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(flow.parameters(), settings.clip)
+        clip_grad_norm_(flow.parameters(), _CLIP)
         optimiser.step()
         schedule.step()
         total, count = total + value, count + 1
         if step % settings.every == 0 or step == settings.steps:
-            held_out = -mean_log_prob(flow, validation, validation_context, batch=rows_at_once)
+            held_out = -mean_log_prob(flow, validation, batch=rows_at_once)
             point = FitPoint(step, total / count, held_out)
             points.append(point)
             on_point(point)
@@ -222,28 +201,14 @@ def batch_rows(elements: int) -> int:
 
 
 @torch.no_grad()
-def mean_log_prob(
-    flow: Flow, samples: Tensor, context: Tensor | None = None, *, batch: int | None = None
-) -> float:
+def mean_log_prob(flow: Flow, samples: Tensor, *, batch: int | None = None) -> float:
     """Compute the mean log-likelihood in nats per sample, in evaluation mode.
 
     Args:
         flow: a flow on the device of the samples.
         samples: (N, ...), N >= 1.
-        context: (N, ...), for a conditional flow.
         batch: batch size; by default `batch_rows`.
-
-    Raises:
-        ValueError: the context has another number of rows than the samples.
     """
-    if context is not None and context.shape[:1] != samples.shape[:1]:
-        raise ValueError(
-            f"mean_log_prob expected a context of {len(samples)} rows; got {tuple(context.shape)}"
-        )
     flow.eval()
     batch = batch or batch_rows(samples[0].numel())
-    values = [
-        flow.log_prob(samples[i : i + batch], None if context is None else context[i : i + batch])
-        for i in range(0, len(samples), batch)
-    ]
-    return torch.cat(values).double().mean().item()
+    return torch.cat([flow.log_prob(rows) for rows in torch.split(samples, batch)]).double().mean().item()
