@@ -40,32 +40,32 @@ def uniform_log_prob(z: Tensor) -> Tensor:
 def planar_layers(count: int) -> list[Planar]:
     """Draw visible planar flows, base to data; the first K of them are the flow of depth K."""
     # The seeds were picked by eye among those whose ten layers stay within the drawing.
-    draw = _Draw(182)
+    draw = torch.Generator().manual_seed(182)
     layers = []
     for i in range(count):
         layer = Planar(2).double()
-        angle = draw.between(0, 2 * math.pi)
-        off = draw.between(-0.9, 0.9)  # u nearly along w or against it: alternately a push and a pull
-        strength = draw.between(1, 2.5)
-        push = draw.between(0.4, 1.6) * (-1) ** i
+        angle = _between(draw, 0, 2 * math.pi)
+        off = _between(draw, -0.9, 0.9)  # u nearly along w or against it: alternately a push and a pull
+        strength = _between(draw, 1, 2.5)
+        push = _between(draw, 0.4, 1.6) * (-1) ** i
         with torch.no_grad():
             layer.w.copy_(strength * _direction(angle))
             layer.u.copy_(push * _direction(angle + off))
-            layer.b.fill_(draw.between(-1.5, 1.5))
+            layer.b.fill_(_between(draw, -1.5, 1.5))
         layers.append(layer)
     return layers
 
 
 def radial_layers(count: int) -> list[Radial]:
     """Draw radial flows, base to data, that alternately expand and contract around a centre."""
-    draw = _Draw(190)
+    draw = torch.Generator().manual_seed(190)
     layers = []
     for i in range(count):
         layer = Radial(2).double()
-        angle, distance = draw.between(0, 2 * math.pi), draw.between(0, 1.7)
-        alpha = draw.between(0.4, 1.2)
+        angle, distance = _between(draw, 0, 2 * math.pi), _between(draw, 0, 1.7)
+        alpha = _between(draw, 0.4, 1.2)
         # alpha + beta; its ratio to alpha is the slope at the centre.
-        total = alpha * math.exp(draw.between(0.5, 1.3) if i % 2 == 0 else -draw.between(0.5, 1.2))
+        total = alpha * math.exp(_between(draw, 0.5, 1.3) if i % 2 == 0 else -_between(draw, 0.5, 1.2))
         with torch.no_grad():
             layer.center.copy_(distance * _direction(angle))
             layer.raw_alpha.fill_(math.log(math.expm1(alpha)))
@@ -114,36 +114,29 @@ def planar_and_radial(*, side: int = 190) -> bytes:
     points = grid(view, side)
     # Square roots bring out faint areas; densities beyond the scale get its last colour.
     norm = PowerNorm(0.5, 0.0, 0.3)
-    # The base appears once, before both families; the gaps between the three are wider.
-    widths = [1.0, 0.12, *[1.0] * len(DEPTHS), 0.12, *[1.0] * len(DEPTHS), 0.08]
-    figure = Figure(figsize=(14, 4.2), dpi=112, facecolor="white")
+    figure = Figure(figsize=(14, 4.2), dpi=112, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(widths), width_ratios=widths, gridspec_kw={"wspace": 0.06, "hspace": 0.04})
-    figure.subplots_adjust(left=0.03, right=0.955, top=0.86, bottom=0.02)
-    starts = [2, 3 + len(DEPTHS)]
-    for row, (name, base) in enumerate(bases.items()):
-        for column in (1, starts[1] - 1, len(widths) - 1):
-            axes[row, column].set_axis_off()
-        image = _show(axes[row, 0], pixels(base(points), side), view, norm)
-        axes[row, 0].set_ylabel(name, fontsize=13, color=_GREY)
-    for start, layers in zip(starts, families.values(), strict=True):
-        for i, depth in enumerate(DEPTHS):
+    # The base appears once, before both families.
+    first, *rest = figure.subfigures(
+        1, 3, squeeze=False, width_ratios=[1.15, len(DEPTHS), len(DEPTHS) + 0.4]
+    )[0]
+    first.suptitle(" ", fontsize=15)  # keeps the rows of all three level
+    for axis, (name, base) in zip(first.subplots(2, 1), bases.items(), strict=True):
+        _show(axis, pixels(base(points), side), view, norm)
+        axis.set_ylabel(name, fontsize=13, color=_GREY)
+    first.axes[0].set_title("base", fontsize=13, color=_GREY)
+    for part, (family, layers) in zip(rest, families.items(), strict=True):
+        part.suptitle(family, fontsize=15)
+        axes = part.subplots(2, len(DEPTHS))
+        for column, depth in enumerate(DEPTHS):
             transform = data_to_base(layers[:depth])
-            parts = [transform.forward(rows) for rows in torch.split(points, _ROWS)]
-            z, log_det = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+            moved = [transform.forward(rows) for rows in torch.split(points, _ROWS)]
+            z, log_det = torch.cat([z for z, _ in moved]), torch.cat([log_det for _, log_det in moved])
             for row, base in enumerate(bases.values()):
-                _show(axes[row, start + i], pixels(base(z) + log_det, side), view, norm)
-    axes[0, 0].set_title("base", fontsize=13, color=_GREY)
-    for start, family in zip(starts, families, strict=True):
-        for i, depth in enumerate(DEPTHS):
-            axes[0, start + i].set_title(f"K = {depth}", fontsize=13, color=_GREY)
-        middle = axes[0, start + len(DEPTHS) // 2].get_position()
-        figure.text((middle.x0 + middle.x1) / 2, 0.945, family, ha="center", fontsize=15)
-    top, bottom = axes[0, -1].get_position(), axes[1, -1].get_position()
-    bar = figure.add_axes((top.x0 + 0.004, bottom.y0, 0.009, top.y1 - bottom.y0))
-    figure.colorbar(image, cax=bar, extend="max", ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.3])
-    bar.set_title("density", fontsize=11, color=_GREY, loc="left")
-    bar.tick_params(labelsize=10, colors=_GREY)
+                image = _show(axes[row, column], pixels(base(z) + log_det, side), view, norm)
+            axes[0, column].set_title(f"K = {depth}", fontsize=13, color=_GREY)
+    bar = rest[-1].colorbar(image, ax=rest[-1].axes, extend="max", ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.3])
+    bar.set_label("density", color=_GREY)
     return _png(figure)
 
 
@@ -192,14 +185,8 @@ def learned_densities(
     return _png(figure)
 
 
-class _Draw:
-    """Random numbers that are the same on every machine."""
-
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def between(self, low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=self.generator, dtype=torch.float64))
+def _between(generator: torch.Generator, low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
 def _direction(angle: float) -> Tensor:
