@@ -1,4 +1,7 @@
-"""Metrics of images, from one score and one label each."""
+"""Metrics of images, from one score and one label each.
+
+All raise MetricError if the test images are all good or all defective, or if a score is not finite.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,11 +23,7 @@ class F1Max(NamedTuple):
 
 
 def image_auroc(defective: Sequence[bool], scores: Sequence[float]) -> float:
-    """Compute the area under the ROC curve: the chance that a defect outscores a good part.
-
-    Raises:
-        MetricError: the test images are all good or all defective, or a score is not finite.
-    """
+    """Compute the area under the ROC curve: the chance that a defect outscores a good part."""
     return float(roc_auc_score(*_checked("image AUROC", defective, scores)))
 
 
@@ -32,9 +31,6 @@ def image_average_precision(defective: Sequence[bool], scores: Sequence[float]) 
     """Compute the average precision, sum_k (R_k - R_(k-1)) P_k over descending thresholds.
 
     The step-wise area under the precision-recall curve, without interpolation.
-
-    Raises:
-        MetricError: the test images are all good or all defective, or a score is not finite.
     """
     return float(average_precision_score(*_checked("image AP", defective, scores)))
 
@@ -43,9 +39,6 @@ def image_f1_max(defective: Sequence[bool], scores: Sequence[float]) -> F1Max:
     """Compute the largest F1 of rejecting at score >= threshold, over all thresholds.
 
     The test images choose the threshold, so the value flatters; it decides nothing.
-
-    Raises:
-        MetricError: the test images are all good or all defective, or a score is not finite.
     """
     truth, values = _checked("image F1-max", defective, scores)
     order = np.argsort(-values, kind="stable")
@@ -62,9 +55,6 @@ def image_recall(defective: Sequence[bool], scores: Sequence[float], fpr: float)
 
     The threshold is the lowest that does so, and the share is the height of the ROC curve at `fpr`. The good
     test images choose the threshold, so the value flatters; it compares models without a common threshold.
-
-    Raises:
-        MetricError: the test images are all good or all defective, or a score is not finite.
     """
     truth, values = _checked("image recall", defective, scores)
     good = np.sort(values[~truth])

@@ -1,6 +1,5 @@
 """Metrics of pixels, from maps and masks, in bounded memory."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.metrics.aupimo import aupimo, kept_scores
-from training.evaluation.metrics.histogram import MAX_BINS, ScoreHistogram
+from training.evaluation.metrics.histogram import ScoreHistogram
 from training.evaluation.metrics.image_metrics import F1Max, MetricError
 
 AUPRO_LIMITS = (0.3, 0.05)
@@ -42,7 +41,6 @@ class PixelFigures:
         f1_max: the largest F1, and its threshold.
         aupro: by limit of the false-positive rate: area under the per-region overlap up to it, over it.
         aupimo: mean over defective images; None with too few good pixels.
-        aupimo_per_image: in the order of the defective images; None likewise.
     """
 
     auroc: float
@@ -50,7 +48,6 @@ class PixelFigures:
     f1_max: F1Max
     aupro: dict[float, float]
     aupimo: float | None
-    aupimo_per_image: NDArray[np.float64] | None
     regions: int
     curves: PixelCurves
 
@@ -73,10 +70,10 @@ class PixelMetrics:
         (1.0, 1.0, 1)
     """
 
-    def __init__(self, max_bins: int = MAX_BINS) -> None:
+    def __init__(self) -> None:
         # Per bin: good pixels, defective pixels, weights 1 / pixels of the region of defective pixels, and
         # weights 1 / pixels of the image of pixels in good images.
-        self._histogram = ScoreHistogram(4, max_bins)
+        self._histogram = ScoreHistogram(4)
         self._defects: list[NDArray[np.float32]] = []  # of each defective image
         self._good_images = 0
         self._regions = 0
@@ -126,7 +123,6 @@ class PixelMetrics:
             f1_max=F1Max(float(f1[best]), float(scores[best])),
             aupro={limit: _area_up_to(limit, fpr, pro) / limit for limit in AUPRO_LIMITS},
             aupimo=None if overlaps is None else float(overlaps.mean()),
-            aupimo_per_image=overlaps,
             regions=self._regions,
             curves=PixelCurves(FPR_GRID.copy(), *(np.interp(FPR_GRID, fpr, y) for y in (tpr, pro))),
         )
@@ -141,18 +137,6 @@ class PixelMetrics:
             weights[of_good] / max(1, self._good_images),
             self._defects,
         )
-
-
-def pixel_figures(maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]]) -> PixelFigures:
-    """Compute all pixel metrics of maps (H, W) and masks (H, W), True where defective, in memory.
-
-    Raises:
-        MetricError: a map does not fit its mask, or no pixel is defective, or none is good.
-    """
-    metrics = PixelMetrics()
-    for score_map, mask in zip(maps, masks, strict=True):
-        metrics.update(score_map, mask)
-    return metrics.compute()
 
 
 def _check(score_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:

@@ -20,6 +20,7 @@ from flows.fastflow.files.plain_files import file_hashes
 from flows.fastflow.imaging.decoder import read_image
 from flows.fastflow.imaging.resizing import resize
 from tests.training.evaluation.comparison.stand_in import interpreter
+from tests.training.evaluation.metrics.maps import pixel_figures
 from training.config.run_config import RunConfig
 from training.data.layout import test_samples as samples_of
 from training.data.sample import Sample
@@ -32,7 +33,6 @@ from training.evaluation.comparison.compare import (
     plan_comparison,
 )
 from training.evaluation.metrics.image_metrics import image_auroc
-from training.evaluation.metrics.pixel_metrics import pixel_figures
 from training.evaluation.summary import METRICS
 from training.terminal.progress import Silent
 

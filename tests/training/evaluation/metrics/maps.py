@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.evaluation.metrics.pixel_metrics import PixelFigures, PixelMetrics
+
 Maps = list[NDArray[np.float32]]
 Masks = list[NDArray[np.bool_]]
 
@@ -33,6 +35,13 @@ def made_up(
         maps.append(scores.astype(np.float32))
         masks.append(mask)
     return maps, masks
+
+
+def pixel_figures(maps: Maps, masks: Masks) -> PixelFigures:
+    metrics = PixelMetrics()
+    for score_map, mask in zip(maps, masks, strict=True):
+        metrics.update(score_map, mask)
+    return metrics.compute()
 
 
 def share(

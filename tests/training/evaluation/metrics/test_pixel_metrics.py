@@ -5,9 +5,16 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from tests.training.evaluation.metrics.maps import Maps, Masks, made_up, plain_aupimo, plain_aupro
+from tests.training.evaluation.metrics.maps import (
+    Maps,
+    Masks,
+    made_up,
+    pixel_figures,
+    plain_aupimo,
+    plain_aupro,
+)
 from training.evaluation.metrics.image_metrics import MetricError
-from training.evaluation.metrics.pixel_metrics import PixelMetrics, pixel_figures
+from training.evaluation.metrics.pixel_metrics import PixelMetrics
 
 # Noise; few distinct scores; one far-out score after the other.
 CASES = {
@@ -91,7 +98,7 @@ def test_more_scores_than_bins_are_exact_to_1e_4() -> None:
     assert found.average_precision == pytest.approx(average_precision_score(truth, scores), abs=2e-5)
     for limit in (0.3, 0.05):
         assert found.aupro[limit] == pytest.approx(plain_aupro(maps, masks, limit), abs=1e-5)
-    assert found.aupimo_per_image == pytest.approx(plain_aupimo(maps, masks, 1e-5, 1e-4), abs=1e-4)
+    assert found.aupimo == pytest.approx(np.mean(plain_aupimo(maps, masks, 1e-5, 1e-4)), abs=1e-4)
 
 
 def test_curves_begin_as_high_as_all_that_lies_at_a_rate_of_0() -> None:
