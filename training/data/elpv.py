@@ -99,7 +99,9 @@ def split(package: Path) -> dict[str, list[Path]]:
     labels = package / "data" / "labels.csv"
     good: list[Path] = []
     defective: list[Path] = []
-    for number, line in enumerate(_lines(labels), start=1):
+    if not labels.is_file():
+        raise DatasetError(f"the package {DISTRIBUTION} has no {labels}: is it damaged, or not version 1.0?")
+    for number, line in enumerate(labels.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             name, probability, _kind = line.split()
             grade = float(probability)
@@ -113,15 +115,6 @@ def split(package: Path) -> dict[str, list[Path]]:
         raise DatasetError(f"{labels} lists {len(good)} good and {len(defective)} defective cells")
     train, test = train_test_split(good, test_size=0.25, random_state=42)
     return {"train/good": sorted(train), "test/good": sorted(test), "test/defective": sorted(defective)}
-
-
-def _lines(labels: Path) -> list[str]:
-    try:
-        return labels.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"the package {DISTRIBUTION} has no {labels}: is it damaged, or not version 1.0?"
-        ) from error
 
 
 def _write(folder: Path, layout: Mapping[str, list[Path]]) -> None:

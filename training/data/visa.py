@@ -112,10 +112,10 @@ def _rows(root: Path, category: str) -> Iterator[_Row]:
                 f"{file} line {reader.line_num}: the split must be train or test and the label normal or "
                 f"anomaly; got {split!r} and {label!r}"
             )
-        for path in (image, mask):
+        for path in filter(None, (image, mask)):
             # A split from elsewhere must not point at other files.
             parts = PurePosixPath(path).parts
-            if path and (".." in parts or parts[:1] != (category,)):
+            if ".." in parts or parts[:1] != (category,):
                 raise DatasetError(
                     f"{file} line {reader.line_num}: {path!r} is not in the category's folder, {category}/"
                 )

@@ -157,16 +157,11 @@ def _review_line(reviews: dict[str, Any]) -> str:
 
 def _rate_table(points: Sequence[OperatingPoint]) -> list[list[str]]:
     rows = [["asked", "promised", "95 % confidence", "good rejected", "defective rejected"]]
-    rows += [
-        [
-            f"{point.target_fpr:.2%}",
-            f"{point.achievable_fpr:.2%}",
-            f"{point.fpr_at_95_confidence:.2%}",
-            _interval(point.false_rejects),
-            _interval(point.recall),
-        ]
-        for point in points
-    ]
+    for point in points:
+        rates = (point.target_fpr, point.achievable_fpr, point.fpr_at_95_confidence)
+        rows.append(
+            [*(f"{rate:.2%}" for rate in rates), _interval(point.false_rejects), _interval(point.recall)]
+        )
     return rows
 
 

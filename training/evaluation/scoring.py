@@ -49,7 +49,6 @@ class ScoredSample:
 class DefectFigures:
     """Results of one kind of defect: its count, image AUROC against all good parts, and recall."""
 
-    defect: str
     count: int
     image_auroc: float | None
     recall: float
@@ -111,7 +110,7 @@ class Evaluation:
     escapes: float | None
     recall: float | None
     reviews: Reviews | None
-    defects: list[DefectFigures]
+    defects: dict[str, DefectFigures]
     operating_points: list[OperatingPoint]
     independent: bool
     milliseconds: float
@@ -234,18 +233,15 @@ def _reviews(
     return Reviews(rate, threshold, _share(good, "REVIEW"), _share(defective, "REVIEW"))
 
 
-def _by_defect(rows: Sequence[ScoredSample]) -> list[DefectFigures]:
+def _by_defect(rows: Sequence[ScoredSample]) -> dict[str, DefectFigures]:
     good = [row.score for row in rows if row.defect is None]
-    results = []
+    results = {}
     for defect in dict.fromkeys(kind for row in rows for kind in row.sample.masks if kind is not None):
         of_kind = [row for row in rows if defect in row.sample.masks]
         truth = [False] * len(good) + [True] * len(of_kind)
-        results.append(
-            DefectFigures(
-                defect=defect,
-                count=len(of_kind),
-                image_auroc=image_auroc(truth, good + [row.score for row in of_kind]) if good else None,
-                recall=_share(of_kind, "REJECT") or 0.0,
-            )
+        results[defect] = DefectFigures(
+            count=len(of_kind),
+            image_auroc=image_auroc(truth, good + [row.score for row in of_kind]) if good else None,
+            recall=_share(of_kind, "REJECT") or 0.0,
         )
     return results

@@ -112,10 +112,7 @@ def summarise(
         "certified": threshold.certified,
         "achievable_fpr": threshold.achievable_fpr,
         "fpr_at_95_confidence": threshold.fpr_at_95_confidence,
-        "defects": {
-            d.defect: {"count": d.count, "image_auroc": d.image_auroc, "recall": d.recall}
-            for d in evaluation.defects
-        },
+        "defects": {defect: asdict(found) for defect, found in evaluation.defects.items()},
         "flow_alone": None if evaluation.flow_alone is None else asdict(evaluation.flow_alone),
         "operating_points": [asdict(point) for point in evaluation.operating_points],
         "milliseconds": evaluation.milliseconds,

@@ -2,9 +2,6 @@
 
 The backbone is frozen, so its output never changes: an epoch costs the flows alone, and a second run with
 another seed or other flow settings starts at once.
-
-CacheError
-└── DiskSpaceError   the disk has too little room
 """
 
 import hashlib
@@ -39,11 +36,7 @@ CHECKSUMS: Final = "sha256.json"
 
 
 class CacheError(ValueError):
-    """The features are larger than the cache may be."""
-
-
-class DiskSpaceError(CacheError):
-    """The disk has too little room."""
+    """There is no room for the features, in the cache or on the disk."""
 
 
 @dataclass(eq=False)
@@ -217,7 +210,7 @@ class FeatureCache:
             with suppress(OSError):  # another run removed it first, or (on Windows) has it mapped
                 remove_directory(cache)
         if (free := shutil.disk_usage(self.folder).free) < nbytes:
-            raise DiskSpaceError(
+            raise CacheError(
                 f"the features take {nbytes / GIB:.2f} GiB, and {self.folder} has {free / GIB:.2f} GiB "
                 "left: free some, or let --runs name a folder on a larger disk"
             )

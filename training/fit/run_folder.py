@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,6 @@ from training.versions import library_versions
 CONFIG = "config.yaml"
 DATA_CHECK = "data_check.json"
 FINISHED = "finished.json"
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """The content of finished.json: a run's bundle identity and the version it published."""
-
-    identity: str
-    version: str
 
 
 @dataclass(frozen=True)
@@ -132,18 +124,18 @@ def epochs_done(folder: Path) -> int:
 
 def finish(folder: Path, identity: Identity, version: str) -> None:
     """Record that the run is finished, with the version it published."""
-    (folder / FINISHED).write_text(json.dumps(asdict(FinishedRun(identity.bundle, version))))
+    (folder / FINISHED).write_text(json.dumps({"identity": identity.bundle, "version": version}))
 
 
 def find_published(folder: Path, identity: Identity, models: Path, category: str) -> Path | None:
     """Find the intact bundle that this run published; None if there is none."""
     try:
-        finished = FinishedRun(**json.loads((folder / FINISHED).read_text()))
-    except (OSError, ValueError, TypeError):
+        finished = json.loads((folder / FINISHED).read_text())
+    except (OSError, ValueError):
         return None  # missing or half written
-    if finished.identity == identity.bundle:
+    if finished["identity"] == identity.bundle:
         with suppress(BundleError):  # deleted or damaged: publish again
-            bundle = resolve(models, category, finished.version)
+            bundle = resolve(models, category, finished["version"])
             verify(bundle)
             return bundle
     return None

@@ -102,9 +102,10 @@ def test_every_kind_of_defect_has_its_own_figures(detector: Detector, samples: l
     """An invisible dent looks like a good part: it wins half of its pairs by chance."""
     dents = [dataclasses.replace(s, defect="dent") for s in samples[:3]]
     found = score_test_set(detector, [*samples, *dents], ignore)
-    scratch, dent = found.defects
-    assert (scratch.defect, scratch.count, scratch.image_auroc) == ("scratch", 3, 1.0)
-    assert (dent.defect, dent.count, dent.image_auroc) == ("dent", 3, 0.5)
+    assert list(found.defects) == ["scratch", "dent"]
+    scratch, dent = found.defects.values()
+    assert (scratch.count, scratch.image_auroc) == (3, 1.0)
+    assert (dent.count, dent.image_auroc) == (3, 0.5)
     rejected = {row.path: row.decision == "REJECT" for row in found.rows}
     assert scratch.recall == sum(rejected[s.path] for s in samples[3:]) / 3
     assert dent.recall == sum(rejected[s.path] for s in dents) / 3

@@ -1,9 +1,8 @@
 """`flowgauge flows score`: rank images by their likelihood under a fitted flow."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,13 +11,7 @@ from training.commands.options import Device, RunFolder, Threads
 _HEADER = ("rank", "picture", "log_likelihood_nats", "bits_per_dim", "typicality_nats")
 
 
-class RankBy(StrEnum):
-    """The property that ranks the images."""
-
-    TYPICALITY = "typicality"
-    LIKELIHOOD = "likelihood"
-
-
+RankBy = Literal["typicality", "likelihood"]
 Data = Annotated[str, typer.Option(help="digits, whose test part is scored, or a folder with images.")]
 Out = Annotated[Path | None, typer.Option(help="CSV file for all scores.")]
 By = Annotated[
@@ -35,7 +28,7 @@ def score(
     run: RunFolder,
     data: Data,
     out: Out = None,
-    by: By = RankBy.TYPICALITY,
+    by: By = "typicality",
     top: Top = 20,
     draws: Draws = 4,
     seed: Seed = 0,
@@ -69,7 +62,7 @@ def score(
     surprise = negative_log_likelihood(loaded.flow, images.to(where), draws=draws, seed=seed).cpu()
     usual = torch.tensor([record.validation_bits_per_dim * dimensions], dtype=torch.float64)
     distance = typicality(surprise, usual)
-    strangeness = distance if by is RankBy.TYPICALITY else surprise
+    strangeness = distance if by == "typicality" else surprise
     rows = [
         (rank, _printable(names[i]), -surprise[i].item(), surprise[i].item() / dimensions, distance[i].item())
         for rank, i in enumerate(strangeness.argsort(descending=True, stable=True).tolist(), 1)

@@ -23,8 +23,7 @@ def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> XYChart | None:
     x = [float(row["epoch"]) for row in epochs]
     fitted = [float(np.mean(row["fit_nll"])) for row in epochs]
     held_out = [float(np.mean(row["held_out_nll"])) for row in epochs]
-    # Versions fitted before early stopping existed have no such field.
-    validation = [float(np.mean(row["validation_nll"])) for row in epochs if row.get("validation_nll")]
+    validation = [float(np.mean(row["validation_nll"])) for row in epochs if row["validation_nll"]]
     chart = XYChart(
         "Fit",
         "epoch",

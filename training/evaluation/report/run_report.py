@@ -109,7 +109,7 @@ def _draw_charts(
 
 def _chosen(epochs: Sequence[Mapping[str, Any]]) -> int | None:
     """Find the epoch that `fit.stopping` chose; None without early stopping."""
-    if not epochs or not epochs[-1].get("validation_nll"):
+    if not epochs or not epochs[-1]["validation_nll"]:
         return None
     return int(row_of_final_weights(epochs)["epoch"])
 
