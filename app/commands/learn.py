@@ -10,7 +10,7 @@ from app.commands.options import MODELS_FOLDER, AsJson, CategoryOption, Device, 
 from app.commands.server_database import audited
 
 if TYPE_CHECKING:
-    from flows.fastflow.learning.learn import ReviewedImage
+    from flows.fastflow.learning.reviewed import ReviewedImage
     from flows.fastflow.manifest import Manifest
 
 Defects = Annotated[
@@ -47,8 +47,8 @@ def learn(
     from flows.fastflow.bundle.bundle import read_manifest
     from flows.fastflow.detector import Detector
     from flows.fastflow.files.atomic_files import temporary_directory
-    from flows.fastflow.learning.learn import LearningError
     from flows.fastflow.learning.learn import learn as write_learned
+    from flows.fastflow.learning.reviewed import LearningError
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -79,7 +79,7 @@ def _find(folder: Path, option: str) -> "list[ReviewedImage]":
     """Find all images below a folder; raise BadParameter if there are none."""
     from flows.fastflow.files.plain_files import file_hashes
     from flows.fastflow.imaging.image_files import find_image_files
-    from flows.fastflow.learning.learn import ReviewedImage
+    from flows.fastflow.learning.reviewed import ReviewedImage
 
     files = find_image_files(folder) if folder.is_dir() else {}
     if not files:

@@ -15,7 +15,7 @@ from flows.fastflow.bundle.bundle import BundleError
 from flows.fastflow.detector import Detector
 from flows.fastflow.learning.descriptions import DESCRIPTIONS
 from flows.fastflow.learning.fit import MIN_DEFECTS
-from flows.fastflow.learning.learn import (
+from flows.fastflow.learning.reviewed import (
     ReviewedImage,
     find_learned,
     fingerprint_reviews,

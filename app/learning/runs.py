@@ -16,7 +16,8 @@ from app.learning.reviews import LearningSet
 from app.registry.model_store import ModelStore
 from flows.fastflow.bundle.bundle import read_manifest
 from flows.fastflow.files.atomic_files import temporary_directory
-from flows.fastflow.learning.learn import LearningError, ReviewedImage, learn
+from flows.fastflow.learning.learn import learn
+from flows.fastflow.learning.reviewed import LearningError, ReviewedImage
 from flows.fastflow.manifest import Manifest
 
 _SPAWN: Final = multiprocessing.get_context("spawn")

@@ -11,8 +11,10 @@ import flowgauge
 from flows.fastflow.bundle.bundle import verify
 from flows.fastflow.bundle.image_digests import CALIBRATION_IMAGES, read_digests
 from flows.fastflow.bundle.models_folder import active_version, delete, resolve, versions
+from flows.fastflow.calibration.calibrator import record_threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.plain_files import file_hashes
+from flows.fastflow.learning.reviewed import find_learned
 from tests.conftest import picture, png
 from tests.training.evaluation.comparison.stand_in import interpreter
 from training.evaluation.comparison.compare import PeerSettings, plan_comparison
@@ -82,6 +84,17 @@ def test_learning_again_replaces_what_was_learned(run: Run, store: Path, defects
     fresh = verify(resolve(store, "tiny", str(learned(run)["version"])))
     assert (fresh.learned, fresh.thresholds) == (manifest.learned, manifest.thresholds)
     assert (fresh.calibration, fresh.golden) == (manifest.calibration, manifest.golden)
+
+
+def test_version_of_another_rate_learns_from_the_same_images(run: Run, store: Path) -> None:
+    manifest = verify(resolve(store, "tiny"))
+    first = learned(run)
+    record = verify(resolve(store, "tiny", str(first["version"]))).learned
+    assert record is not None
+    assert find_learned(store, manifest, record.reviews) == first["version"]
+    thresholds = {"float32": record_threshold(manifest.calibration.scores, 0.2)}
+    other = manifest.model_copy(update={"thresholds": thresholds})
+    assert find_learned(store, other, record.reviews) is None
 
 
 def test_known_images_are_refused(run: Run, store: Path, defects: Path, tiny_data: Path) -> None:
