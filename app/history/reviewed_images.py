@@ -35,21 +35,17 @@ def find_images(
     without: Sequence[str] = (),
     since_ms: int = 0,
     audit: bool | None = None,
+    newest_first: bool = False,
 ) -> Iterator[ReviewedInspection]:
-    """Yield the images of a category whose latest review has a verdict, oldest first, each once.
+    """Yield the images of a category whose latest review has a verdict, each once and oldest first.
 
-    An image that another review contradicts is left out.
+    An image that another review contradicts is left out. Pages are read one by one, so concurrent reviews may
+    or may not be included.
 
     Args:
-        database: the history's database.
-        category: category of the images.
-        verdict: of the review.
-        station: only images of this station; None for all except `without`.
-        without: excluded stations.
+        station: only images of this station; None for all except those of the stations `without`.
         since_ms: earliest time, in milliseconds since 1970, UTC.
         audit: only images of the audit sample, or only others; None for both.
-
-    Pages are read one by one, so concurrent reviews may or may not be included.
     """
     conditions = [_COLUMNS.category == category, _COLUMNS.verdict == verdict, _COLUMNS.has_pictures]
     if audit is not None:
@@ -58,15 +54,18 @@ def find_images(
         conditions.append(_COLUMNS.station == station)
     elif without:
         conditions.append(is_elsewhere(_COLUMNS.station, without))
+    last = clock.first_id(since_ms) if since_ms > 0 else ""
+    if newest_first:
+        conditions.append(_COLUMNS.id > last)
+        last = "g"  # after all hexadecimal digits
     columns = (_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.part_id)
-    reviewed = select(*columns).where(*conditions).order_by(_COLUMNS.id).limit(_PAGE)
+    order = _COLUMNS.id.desc() if newest_first else _COLUMNS.id
+    reviewed = select(*columns).where(*conditions).order_by(order).limit(_PAGE)
     seen: set[bytes] = set()
-    after = clock.first_id(since_ms) if since_ms > 0 else ""
     while True:
+        beyond = _COLUMNS.id < last if newest_first else _COLUMNS.id > last
         with database.read() as connection:
-            page = [
-                ReviewedInspection(*row) for row in connection.execute(reviewed.where(_COLUMNS.id > after))
-            ]
+            page = [ReviewedInspection(*row) for row in connection.execute(reviewed.where(beyond))]
             same = (
                 _COLUMNS.image_sha256.in_({image.sha256 for image in page}),
                 unindexed(_COLUMNS.category) == category,
@@ -86,7 +85,7 @@ def find_images(
                 yield image._replace(part_id=image.part_id or parts.get(image.sha256))
         if len(page) < _PAGE:
             return
-        after = page[-1].inspection_id
+        last = page[-1].inspection_id
 
 
 def find_images_of_parts(

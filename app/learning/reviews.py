@@ -1,14 +1,20 @@
 """Reviewed inspections that a version can learn from."""
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from app.errors.problems import Problem
-from app.history import browsing, reviewed_images
+from app.history import browsing
 from app.history.history import History
 from app.history.queries import InspectionFilter
-from app.history.reviewed_images import ReviewedInspection
+from app.history.reviewed_images import (
+    ReviewedInspection,
+    find_images,
+    find_images_of_parts,
+    pick_one_per_part,
+)
 from app.schemas.history import Verdict
 from app.schemas.learning import Obstacle
 from flows.fastflow.bundle.bundle import BundleError
@@ -24,6 +30,7 @@ from flows.fastflow.learning.reviewed import (
 from flows.fastflow.manifest import Manifest
 
 MAX_IMAGES: Final = 500  # of each verdict, the latest: more of them take minutes and teach little
+_MAX_READ: Final = 4 * MAX_IMAGES  # of each verdict, before those that cannot be used are left out
 
 
 @dataclass(frozen=True)
@@ -54,22 +61,19 @@ def find_learning_set(history: History, models: Path, detector: Detector, since_
     Raises:
         Problem: rejected-bundle if the version cannot be read.
     """
-    manifest, category = detector.manifest, detector.manifest.category
+    database, manifest, category = history.database, detector.manifest, detector.manifest.category
     bundle = models / category / manifest.version
     try:
         fitted, calibrated = read_known_images(bundle, manifest)
     except BundleError as error:
         raise Problem("rejected-bundle", "The version's list of images is missing or was changed.") from error
 
-    def find(verdict: Verdict, *, audit: bool | None) -> list[ReviewedInspection]:
-        found = [
-            *reviewed_images.find_images(history.database, category, verdict, since_ms=since_ms, audit=audit)
-        ]
-        of_parts = reviewed_images.find_images_of_parts(history.database, category, found)
-        picked = reviewed_images.pick_one_per_part(
-            found, of_parts, lambda sha256: sha256 in fitted or sha256 in calibrated
-        )
-        return [one for one in picked if history.files.image_path(one.sha256).is_file()][-MAX_IMAGES:]
+    def find(verdict: Verdict, audit: bool | None) -> list[ReviewedInspection]:
+        images = find_images(database, category, verdict, since_ms=since_ms, audit=audit, newest_first=True)
+        found = [*islice(images, _MAX_READ)]
+        of_parts = find_images_of_parts(database, category, found)
+        picked = pick_one_per_part(found, of_parts, lambda one: one in fitted or one in calibrated)
+        return [one for one in picked if history.files.image_path(one.sha256).is_file()][:MAX_IMAGES]
 
     def to_images(inspections: list[ReviewedInspection]) -> list[ReviewedImage]:
         path = history.files.image_path
@@ -78,9 +82,9 @@ def find_learning_set(history: History, models: Path, detector: Detector, since_
             for one in inspections
         ]
 
-    defects, good = find("defect", audit=None), find("good", audit=False)
+    defects, good = find("defect", None), find("good", False)
     where = InspectionFilter(category, verdict="defect", from_ms=since_ms)
-    with history.database.read() as connection:
+    with database.read() as connection:
         left_out = browsing.count_inspections(connection, where) - len(defects)
     since = min((one.created_ms for one in (*defects, *good)), default=None)
     reviews = fingerprint_reviews((one.sha256 for one in defects), (one.sha256 for one in good))

@@ -91,7 +91,7 @@ async def learn_from_reviews(
             raise Problem("conflict", found.obstacle[1])
         manifest = await learning.learn(found)
         learned = await asyncio.to_thread(_describe, store, detector, manifest, found)
-        detail |= learned.model_dump(include={"version", "from_version", "reviewed_good", "learned"})
+        detail |= learned.model_dump(include={"version", "from_version", "learned"})
     response.headers["Location"] = f"/v1/models/{category}/versions/{manifest.version}"
     return learned
 
@@ -115,7 +115,6 @@ def _describe(
         category=manifest.category,
         version=manifest.version,
         from_version=in_force.version,
-        reviewed_good=len(images.good),
         learned=LearnedInfo.model_validate(manifest.learned, from_attributes=True),
         before=in_force.threshold,
         threshold=threshold,

@@ -38,7 +38,6 @@ class LearnedVersion(BaseModel):
     category: CategoryName
     version: VersionName
     from_version: VersionName = Field(description="The version it was made from.")
-    reviewed_good: int = Field(description="Images reviewed as good among those learned from.", examples=[40])
     learned: LearnedInfo
     before: ThresholdInfo = Field(description="Of the active version, at the rates set.")
     threshold: ThresholdInfo = Field(description="Of the new version, by the calibration of its training.")

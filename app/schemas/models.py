@@ -63,6 +63,10 @@ class LearnedInfo(BaseModel):
         description="Good images that it was fitted to: reviewed ones, and those of the training.",
         examples=[219],
     )
+    copies: int = Field(
+        description="Reviewed images left out: they have the pixels of another or of a training image.",
+        examples=[0],
+    )
     strength: float = Field(
         description="Share of its full weight, from defects that were left out of the fit in turn.",
         examples=[0.8],

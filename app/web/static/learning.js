@@ -50,7 +50,7 @@ async function refresh() {
 
 function describe(made) {
   const { learned, threshold, before } = made;
-  const values = { version: made.version, defects: number(learned.defects, 0), good: number(made.reviewed_good, 0), strength: percent(learned.strength) };
+  const values = { version: made.version, defects: number(learned.defects, 0), good: number(learned.good, 0), strength: percent(learned.strength) };
   const caught = { n: number(learned.defects, 0), before: number(learned.caught_before, 0), after: number(learned.caught, 0) };
   const promise = { average: percent(threshold.achievable_fpr), confident: percent(threshold.fpr_at_95_confidence) };
   const scores = { score: number(threshold.reject, 3), before: number(before.reject, 3) };

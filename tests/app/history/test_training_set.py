@@ -126,6 +126,14 @@ def test_all_pages_are_read(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None
     assert kept.names() == ids
 
 
+def test_newest_images_may_come_first(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reviewed_images, "_PAGE", 3)
+    ids = [kept.add(b"%d" % i, "defect") for i in range(9)]
+    found = find_images(kept.database, "tiny", "defect", newest_first=True, since_ms=AT - 1)
+    assert [one.inspection_id for one in found] == ids[::-1]
+    assert not [*find_images(kept.database, "tiny", "defect", newest_first=True, since_ms=AT + 60_000)]
+
+
 def test_training_reads_the_archive(kept: Kept, tiny_images: dict[str, list[bytes]], tmp_path: Path) -> None:
     ids = [kept.add(image, "good") for image in tiny_images["good"]]
     with kept.archive() as file:

@@ -1,5 +1,6 @@
 """Learning from reviewed inspections over REST: what is used, what is refused, and what is published."""
 
+import hashlib
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from app.history.history import History
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration.conformal import describe_promise
 from tests.app.conftest import history_of
@@ -42,15 +42,17 @@ def state(client: TestClient, **query: str) -> dict[str, Any]:
 def test_reviewed_defects_make_a_version(client: TestClient, store: Path, first: str) -> None:
     for i in range(8):
         review(client, defect(i))
+    review(client, defect(0) + b" ")  # the same pixels in another file
     review(client, good_images(1)[0], "good")
     before = state(client)
-    assert (before["version"], before["defects"], before["good"]) == (first, 8, 1)
+    assert (before["version"], before["defects"], before["good"]) == (first, 9, 1)
     assert (before["left_out"], before["obstacle"], before["progress"]) == (0, None, None)
     response = client.post(URL)
     assert response.status_code == 201, response.text
     body = response.json()
     version = body["version"]
-    assert (body["from_version"], body["reviewed_good"], body["warnings"]) == (first, 1, [])
+    assert (body["from_version"], body["warnings"]) == (first, [])
+    assert (body["learned"]["defects"], body["learned"]["copies"]) == (8, 1)
     assert response.headers["Location"] == f"/v1/models/tiny/versions/{version}"
     assert models_folder.active_version(store, "tiny") == first
     manifest = bundle.verify(store / "tiny" / version)
@@ -65,7 +67,7 @@ def test_reviewed_defects_make_a_version(client: TestClient, store: Path, first:
     [entry] = list_actions(client, "model.learn")
     assert (entry["target"], entry["outcome"]) == ("tiny", "done")
     assert entry["detail"]["version"] == version
-    assert entry["detail"]["learned"]["defects"] == 8
+    assert entry["detail"]["learned"] == body["learned"]
     assert state(client)["obstacle"] == "already-learned"
     assert f"tiny/{version} has learned" in refusal_detail(client.post(URL), 409, "conflict")
     assert client.post(f"{response.headers['Location']}:activate").status_code == 200
@@ -114,7 +116,6 @@ def test_killed_run_leaves_no_version(client: TestClient, store: Path) -> None:
 def test_changed_image_is_named(client: TestClient) -> None:
     for i in range(5):
         review(client, defect(i))
-    history: History = history_of(client)
-    damaged = next(path for folder in history.files.folders() for path in folder.iterdir())
-    damaged.write_bytes(b"damaged")
+    path = history_of(client).files.image_path(hashlib.sha256(defect(3)).hexdigest())
+    path.write_bytes(b"damaged")
     assert refusal_detail(client.post(URL), 409, "conflict").endswith(" was changed.")
