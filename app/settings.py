@@ -194,9 +194,6 @@ class SettingsError(ValueError):
 def load_settings(**given: Any) -> Settings:
     """Load the settings of a command.
 
-    Args:
-        given: values of its options; None leaves a setting to the environment.
-
     Raises:
         SettingsError: one line per fault, naming the variable.
     """

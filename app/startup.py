@@ -31,11 +31,7 @@ logger = logging.getLogger("flowgauge.serve")
 
 
 def start(**options: Any) -> None:
-    """Serve until a signal. An error at start ends the process with a message and an exit code.
-
-    Args:
-        options: of `flowgauge serve`, by name; None for those not given.
-    """
+    """Serve until a signal. An error at start ends the process with a message and an exit code."""
     try:
         settings = load_settings(**options)
         device = pick_device(settings.device)

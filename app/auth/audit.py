@@ -44,12 +44,9 @@ class Audit:
         """Add an entry, log a line, and return the entry's number.
 
         Args:
-            caller: the actor.
             action: such as model.activate.
             target: such as bottle/20261125T011500-3f9a2c; cut to 256 characters.
-            outcome: begun, done or refused.
             detail: further facts, JSON. Never a secret.
-            request_id: of the request that causes the action.
             connection: a transaction that the action is part of; None to use a new one.
         """
         created_ms = clock.now_ms()
@@ -75,14 +72,7 @@ class Audit:
     def page(
         self, limit: int, before: int | None = None, action: str | None = None, target: str | None = None
     ) -> list[AuditEntry]:
-        """Read entries, the latest first.
-
-        Args:
-            limit: maximum number of entries.
-            before: return only smaller numbers: the last one of the previous page.
-            action: return only this action.
-            target: return only this target.
-        """
+        """Read entries below a number, of an action and of a target, the latest first."""
         query = select(audit).order_by(audit.c.number.desc()).limit(limit)
         if before is not None:
             query = query.where(audit.c.number < before)
@@ -101,14 +91,9 @@ async def audited(
 ) -> AsyncIterator[dict[str, Any]]:
     """Record an action: its start before the body runs, and its end afterwards.
 
-    Args:
-        request: the request that causes the action.
-        action: such as model.activate.
-        target: such as bottle/20261125T011500-3f9a2c.
-        known: details that are known at the start, JSON.
-
     Yields:
-        Details for the final entry, JSON. A refused action gets `problem`, and `refusal` with the reason.
+        Details for the final entry, JSON, with the known ones. A refused action gets `problem`, and `refusal`
+        with the reason.
 
     Raises:
         DatabaseUnavailable: the start cannot be recorded; the body has not run.
@@ -134,9 +119,6 @@ class ServingObserver:
     """Records in the audit log when another version begins to serve, whoever activated it.
 
     A training container, for example, activates the version it publishes without a request to this service.
-
-    Args:
-        audit: the log.
     """
 
     def __init__(self, audit: Audit) -> None:

@@ -36,9 +36,6 @@ def require_certificate(settings: Settings) -> None:
 def require_keys_on_network(settings: Settings) -> bool:
     """Refuse to start if other machines could reach the service without a key.
 
-    Args:
-        settings: of the service.
-
     Returns:
         True if there are keys, revoked ones included, so that every request needs one.
 

@@ -96,10 +96,6 @@ class KeyStore:
         """Create a key, and an entry in the audit log.
 
         Args:
-            caller: the actor.
-            role: of the key.
-            name: for people.
-            request_id: of the request that causes it.
             limits: categories, expires_days and requests_per_minute, as in `access.NewKey`.
 
         Returns:

@@ -26,9 +26,6 @@ class Keyring:
     If the database cannot be read, the last copy stays in use and the log says so. A service that has seen a
     key requires one until it stops, even if the database is empty later.
 
-    Args:
-        database: with its tables.
-
     Attributes:
         required: True if requests need a key: as soon as one exists, even a revoked one.
     """

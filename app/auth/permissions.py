@@ -61,14 +61,11 @@ SERVER = Caller(None, "server", Role.ADMIN)
 
 
 class Requires(APIKeyHeader):
-    """A dependency that returns the caller and requires a permission.
+    """A dependency that returns the caller and requires a permission, if one is given.
 
     If the path has a {category}, the key must be valid for it. If it has none, an administrative route covers
     the whole service, and a key for some categories is refused. Other routes across categories restrict
     themselves to `caller.categories`.
-
-    Args:
-        permission: the required permission; None to require a caller only.
     """
 
     def __init__(self, permission: Permission | None) -> None:

@@ -31,10 +31,6 @@ class SessionStore:
     def open(self, key_id: str, hours: float) -> str:
         """Open a session and delete expired ones.
 
-        Args:
-            key_id: of the key that opens it.
-            hours: of validity.
-
         Returns:
             The session's secret.
         """

@@ -61,11 +61,7 @@ class ManifestLine(NamedTuple):
 
 
 class BackupFolder:
-    """Snapshots and the objects that they share.
-
-    Args:
-        path: of the folder.
-    """
+    """Snapshots and the objects that they share."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()

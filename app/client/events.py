@@ -143,11 +143,8 @@ class EventReader:
     def pause(self, error: FlowGaugeError | None = None) -> float:
         """Return the seconds to wait before the next connection.
 
-        Args:
-            error: of the last one; None if the server closed it in order.
-
         Raises:
-            FlowGaugeError: `error`, if there is no further attempt.
+            FlowGaugeError: `error`, which ended the last one, if there is no further attempt.
         """
         if error is None:
             self._attempts = None

@@ -37,9 +37,6 @@ class Attempts:
     def pause(self, error: FlowGaugeError) -> float:
         """Return the seconds to wait before the next attempt.
 
-        Args:
-            error: of the last attempt.
-
         Raises:
             FlowGaugeError: `error`, if there is no further attempt.
         """

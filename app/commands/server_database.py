@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_database(settings: Settings, *, new: bool = False) -> "Iterator[Database]":
-    """Open a server's database with all its tables.
-
-    Args:
-        settings: of the server.
-        new: create the database if it is missing.
+    """Open a server's database with all its tables; with `new`, create it if it is missing.
 
     Raises:
         DatabaseError: it is missing, cannot be used, or was made by another version of FlowGauge.
@@ -41,11 +37,6 @@ def open_database(settings: Settings, *, new: bool = False) -> "Iterator[Databas
 @contextmanager
 def audited(action: str, target: str, known: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """Write an action of a command to the server's audit log, if there is one.
-
-    Args:
-        action: such as model.activate.
-        target: such as bottle/20261125T011500-3f9a2c.
-        known: details for the log that are known before the action.
 
     Yields:
         The details to log after the action.

@@ -83,9 +83,7 @@ def to_problem(error: Exception) -> Problem:
 def install_handlers(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
     """Install handlers that answer every error of routes and router with a problem.
 
-    Args:
-        app: the service.
-        page: renders a problem for a browser that asks for an unknown address.
+    `page` renders it for a browser that asks for an unknown address.
     """
 
     @app.exception_handler(Problem)

@@ -7,9 +7,6 @@ class Cursors:
     """Formats and parses the cursors of a history.
 
     A cursor also names its history: after a restore from a backup, the same numbers stand for other events.
-
-    Args:
-        identity: of the history, from its database.
     """
 
     def __init__(self, identity: str) -> None:

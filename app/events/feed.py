@@ -42,11 +42,6 @@ class ReaderTooSlow(Exception):  # noqa: N818  (a state)
 class Feed:
     """The live events of a service.
 
-    Args:
-        database: of the history.
-        max_readers: limit on concurrent readers.
-        kept: number of events in memory.
-
     Attributes:
         position: the number of the newest event.
     """
@@ -111,9 +106,6 @@ class Feed:
     def reader(self, key_id: str | None = None) -> Iterator[None]:
         """Count as a reader inside this context.
 
-        Args:
-            key_id: of the caller, see `ConcurrencyLimit`.
-
         Raises:
             Problem: queue-full at the limit of readers; draining if the port closes.
         """
@@ -149,10 +141,6 @@ class Feed:
         self, after: int, selector: EventSelector
     ) -> AsyncGenerator[tuple[int, list[NumberedEvent]], None]:
         """Yield the selected events after a number, from the log and then live, until the feed ends.
-
-        Args:
-            after: a number.
-            selector: selects the events.
 
         Yields:
             The position reached, and the events on the way. The list is empty as a heartbeat, and after a

@@ -93,9 +93,6 @@ def read(
     """Read the oldest events after a number, in order.
 
     Args:
-        connection: to the database.
-        after: a number.
-        limit: maximum number of events.
         selector: selects the events; None for all.
         until: the last number to scan; None for no limit. It bounds the time if few events match.
     """
@@ -121,7 +118,6 @@ def trim(connection: Connection, keep: int, limit: int) -> int:
     """Delete the oldest events and their failed deliveries.
 
     Args:
-        connection: of a write transaction.
         keep: number of newest events to keep, at least 1: the next number follows the newest one's.
         limit: maximum number of events to delete now.
 

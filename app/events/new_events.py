@@ -16,11 +16,7 @@ _TUNED: Final[Mapping[str, Literal["rates", "calibration", "region"]]] = {
 
 
 def inspection_event(row: Mapping[str, Any]) -> NewEvent:
-    """Make the event of a stored inspection.
-
-    Args:
-        row: of the table `inspections`.
-    """
+    """Make the event of a stored inspection."""
     links = links_of(row["id"])
     fields = {"inspection_id": row["id"], "created_at": clock.iso(row["created_ms"]), "links": links}
     data = InspectionEvent.model_validate({**row, **fields})
@@ -30,14 +26,7 @@ def inspection_event(row: Mapping[str, Any]) -> NewEvent:
 def review_event(
     row: Mapping[str, Any], created_ms: int, revision: int, verdict: Literal["good", "defect"]
 ) -> NewEvent:
-    """Make the event of a review.
-
-    Args:
-        row: of the inspection: id, category, station and decision.
-        created_ms: time of the review.
-        revision: of the review.
-        verdict: of the review.
-    """
+    """Make the event of a review."""
     fields = {"created_at": clock.iso(created_ms), "revision": revision, "verdict": verdict}
     data = ReviewEvent.model_validate({**row, "inspection_id": row["id"], **fields})
     return NewEvent("review", data.category, data.station, data.decision, data.model_dump_json())

@@ -23,12 +23,9 @@ class EventStreamResponse(PiecewiseResponse, StreamingResponse):
     It ends when the reader leaves or is too slow, when its key is no longer valid, and when the server stops.
 
     Args:
-        feed: of the service.
-        selector: selects the events.
         after: the number after which to start.
         gap: the reason why earlier events are missing; None if none are.
         may_listen: returns False once the caller's key or session is invalid.
-        key_id: of the caller; None without keys.
     """
 
     min_rate = 1024

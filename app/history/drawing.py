@@ -58,9 +58,6 @@ class DrawingSource(NamedTuple):
 class Drawer:
     """Draws one image at a time, in a thread of its own.
 
-    Args:
-        files: images and score maps of the history.
-
     Attributes:
         unsent: account of drawings that are not sent yet, separate from that of inspections.
     """

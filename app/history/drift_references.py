@@ -29,7 +29,6 @@ class DriftReferences:
     """Reads and caches the drift references of a models folder.
 
     Args:
-        models: the models folder.
         settings: returns the settings of a category.
         precision: precision of the serving engine.
         serving: returns the serving version of a category; None before the active version is loaded.
@@ -131,9 +130,6 @@ def load_latest_inspections(
     """Load the latest inspections of a category, oldest first, to fill a drift window.
 
     Args:
-        database: the history's database.
-        category: category of the inspections.
-        limit: maximal number of inspections.
         station: their station; None for all except `without`.
         without: excluded stations. They are removed from the category's latest 20 * `limit` inspections, so
             fewer than `limit` may be found.

@@ -27,17 +27,8 @@ def add_review(
 ) -> Review:
     """Add a review; retention keeps the inspection, its image and its map from then on.
 
-    Args:
-        database: the history's database.
-        caller: the caller of the request.
-        inspection_id: the reviewed inspection.
-        verdict: the verdict on the part.
-        expected_revision: number of reviews that the reviewer has seen.
-        reviewer: name of the person.
-        note: free text.
-
     Raises:
-        Problem: unknown-inspection; conflict, if another review was added meanwhile.
+        Problem: unknown-inspection; conflict, if there are not `expected_revision` reviews.
     """
     row: dict[str, Any] = {
         "revision": expected_revision + 1,

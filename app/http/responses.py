@@ -56,14 +56,7 @@ class PiecewiseResponse(Response):
 
 
 class LimitedStreamingResponse(PiecewiseResponse, StreamingResponse):
-    """A streaming response with a limit on how many are sent at a time.
-
-    Args:
-        limit: on concurrent responses.
-        key_id: of the caller, see `ConcurrencyLimit`.
-        content: as for `StreamingResponse`.
-        options: as for `StreamingResponse`.
-    """
+    """A streaming response with a limit on how many are sent at a time."""
 
     min_rate = 8 * 1024
 
@@ -90,12 +83,7 @@ class LimitedStreamingResponse(PiecewiseResponse, StreamingResponse):
 
 
 class AccountedResponse(PiecewiseResponse):
-    """A response that releases its reservation once it is sent, or cannot be sent.
-
-    Args:
-        response: its body counts from now on.
-        reservation: of the request, still open; sending the response closes it.
-    """
+    """A response that releases its reservation once it is sent, or cannot be sent."""
 
     def __init__(self, response: Response, reservation: Reservation) -> None:
         super().__init__(response.body, response.status_code)

@@ -121,9 +121,6 @@ class PredictHandler:
         """Inspect all images of a request; sending the response releases its reservation.
 
         Args:
-            request: the HTTP request.
-            category: category of the images.
-            params: parameters of the request.
             read: reads the body within the reservation.
         """
         async with _deadline(params, params.deadline):

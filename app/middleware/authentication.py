@@ -50,10 +50,6 @@ class Guard:
     internet can make a browser send requests. So these requests must come from our own pages. Origin, if
     present, must name the requested host. A write with a session must carry its CSRF token. A service without
     keys on this machine answers only to names of this machine, against DNS rebinding.
-
-    Args:
-        app: the protected application; its state has the keyring.
-        settings: of the service.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:

@@ -14,12 +14,7 @@ _PAGE: Final = re.compile(r"/((inspect|inspections|scores|models|report)(/[!->@-
 
 
 def to_login(scope: Scope, login: str) -> Response | None:
-    """Redirect a browser that asks for a page to the login page; return None for other clients.
-
-    Args:
-        scope: of a request without a valid key or session.
-        login: the login page's path.
-    """
+    """Redirect a browser that asks for a page to the login page; return None for other clients."""
     if scope["method"] != "GET" or "text/html" not in ", ".join(Headers(scope=scope).getlist("accept")):
         return None
     address = b"?".join(filter(None, (scope["raw_path"], scope["query_string"]))).decode("latin-1")

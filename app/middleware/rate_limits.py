@@ -8,9 +8,6 @@ class TokenBuckets:
     """One token bucket per name: a limit of requests a minute, all at once after a pause.
 
     Used only in the event loop's thread, so it needs no lock.
-
-    Args:
-        clock: returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

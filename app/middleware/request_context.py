@@ -40,11 +40,6 @@ class RequestContext:
     is made. It is `request.state.request_id` and a header of every response.
 
     While the server stops, every response also tells the client to close the connection.
-
-    Args:
-        app: the application.
-        telemetry: counts the requests.
-        draining: true while the server stops.
     """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, draining: Draining) -> None:

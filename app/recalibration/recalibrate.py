@@ -49,11 +49,7 @@ class RecalibrationResult:
 
 
 def require_usable_images(images: Sequence[tuple[str, str]], fitted: ImageDigests | None) -> None:
-    """Refuse images that would invalidate the promise of a calibration.
-
-    Args:
-        images: name and SHA-256 of each image.
-        fitted: images that the model was fitted to; None if unknown.
+    """Refuse images, by name and SHA-256, that would invalidate the promise of a calibration.
 
     Raises:
         Problem: invalid-request, naming the images: there are none, some are copies, or the model was fitted
@@ -97,13 +93,10 @@ def recalibrate(
     """Replace the calibration of a model by one of scored good images, at the set rates.
 
     Args:
-        files: stored calibrations.
-        settings: settings of the model's category.
         detector: the model that scored the images.
-        station: the station; None for all without their own calibration.
+        station: None for all without their own calibration.
         images: scored good images, see `require_usable_images`.
         fitted: images that the model was fitted to; None if unknown.
-        by, reason: author and reason for the audit log.
         check: gets the calibration to be replaced, or None; may raise to refuse.
 
     Raises:

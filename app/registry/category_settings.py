@@ -119,10 +119,6 @@ class SettingsFiles:
     def change(self, category: str, edit: Callable[[CategorySettings], CategorySettings]) -> CategorySettings:
         """Replace the settings of a category by an edited copy with the next revision.
 
-        Args:
-            category: an existing category.
-            edit: gets the settings with the new revision; may raise to refuse.
-
         Raises:
             Problem: as `get`; conflict if another process holds the category's lock; or what `edit` raises.
         """

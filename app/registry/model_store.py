@@ -45,8 +45,6 @@ class ModelStore:
     process holds the category's lock.
 
     Args:
-        models: the models folder.
-        loaded_models: the models in memory.
         max_bundle_bytes: limit of an upload, and of its unpacked size.
         calibrations: calibrations made after the versions.
 

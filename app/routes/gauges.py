@@ -53,11 +53,7 @@ _DOCUMENTATION: Final = {
 
 
 class Gauges(Collector):
-    """Collector that reads the parts of a service. A failing part omits only its own metrics.
-
-    Args:
-        parts: `app.state` of the running service.
-    """
+    """Collector that reads the parts of a service. A failing part omits only its own metrics."""
 
     def __init__(self, parts: State) -> None:
         self._parts = parts

@@ -125,11 +125,6 @@ def get_report_file(
 def describe_category(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
     """Describe a category of a models folder.
 
-    Args:
-        models: the models folder.
-        category: of the models.
-        loaded: versions that are in memory.
-
     Raises:
         Problem: unknown-model; model-loading, if the models folder cannot be read.
     """
@@ -149,7 +144,7 @@ def describe_category(models: Path, category: str, loaded: Collection[str]) -> s
 
 
 def describe_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
-    """Describe a version; arguments and problems are those of `describe_category`."""
+    """Describe a version; problems are those of `describe_category`."""
     folder = find_version_folder(models, category, version)
     details, trouble = None, None
     try:

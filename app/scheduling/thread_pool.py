@@ -28,10 +28,6 @@ class FairThreadPool:
     """Threads that categories share by time, see `FairQueue`.
 
     A job cancelled before a thread takes it is never run, and freed at once. An error affects only its job.
-
-    Args:
-        threads: maximum number of concurrent jobs.
-        name: of the threads.
     """
 
     def __init__(self, threads: int, name: str) -> None:

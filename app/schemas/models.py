@@ -63,14 +63,8 @@ class LearnedInfo(BaseModel):
         description="Good images that it was fitted to: reviewed ones, and those of the training.",
         examples=[219],
     )
-    copies: int = Field(
-        description="Reviewed images left out: they have the pixels of another or of a training image.",
-        examples=[0],
-    )
-    strength: float = Field(
-        description="Share of its full weight, from defects that were left out of the fit in turn.",
-        examples=[0.8],
-    )
+    copies: int = Field(description="Reviewed images left out, with the pixels of another.", examples=[0])
+    strength: float = Field(description="Share of its full weight.", examples=[0.8])
     caught_before: int = Field(
         description="Of the defects, those above the threshold without this part.", examples=[9]
     )

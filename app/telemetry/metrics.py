@@ -31,11 +31,7 @@ _P_VALUES: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
 
 
 class Telemetry:
-    """The metrics of one service, in a registry of its own. Safe to use from several threads.
-
-    Args:
-        version: FlowGauge's version, for `flowgauge_info`.
-    """
+    """The metrics of one service, in a registry of its own. Safe to use from several threads."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()

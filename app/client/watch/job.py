@@ -59,12 +59,6 @@ class WatchJob:
     def inspect(self, client: Client, found: CompleteFile, data: bytes, identity: str) -> ImageOutcome:
         """Inspect an image.
 
-        Args:
-            client: of the server.
-            found: the image.
-            data: its bytes.
-            identity: of its folder.
-
         Raises:
             ImageWaitsError: try this image later.
             AllImagesWaitError: no image can be inspected at present.

@@ -30,9 +30,6 @@ class Ledger:
     finished images that stay in place. Images that are to be moved and are not finished lie in
     `.flowgauge/taken`, each in a folder of its own.
 
-    Args:
-        root: the watched folder.
-
     Attributes:
         identity: of the folder.
         taken: folder of the taken images.

@@ -38,13 +38,7 @@ _CLOSE_SECONDS: Final = 5.0
 
 
 class Delivery:
-    """Delivers events to one sink.
-
-    Args:
-        sink: the receiver.
-        database: of the history.
-        feed: announces new events.
-    """
+    """Delivers events to one sink."""
 
     def __init__(self, sink: Sink, database: Database, feed: Feed) -> None:
         self.sink = sink

@@ -18,12 +18,6 @@ from app.settings import Settings
 class SinkManager:
     """The sinks of a service, each with its own task.
 
-    Args:
-        settings: of the service.
-        database: of the history.
-        feed: announces new events.
-        identity: of the history.
-
     Raises:
         SinkError: a setting is wrong.
     """

@@ -29,9 +29,6 @@ _BODY_BYTES: Final = 2**16  # read of a response, at most
 class WebhookSink(Sink):
     """A sink for an HTTP receiver. A 2xx status confirms an event; redirects are not followed.
 
-    Args:
-        webhook: its settings.
-
     Raises:
         SinkError: the file of its authority cannot be read.
     """
