@@ -223,7 +223,6 @@ def publish(
         ConflictError: the version exists.
     """
     _require_free(models, manifest)
-    remove_abandoned(models / manifest.category)
     with temporary_directory(models / manifest.category) as temporary:
         write(temporary, manifest, tensors, files)
         return move_into_place(temporary, models, manifest)
@@ -241,6 +240,8 @@ def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
     """
     target = _require_free(models, manifest)
     target.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (models, target.parent):  # killed uploads and runs leave theirs in either
+        remove_abandoned(folder)
     staged.chmod(0o755)
     try:
         staged.rename(target)

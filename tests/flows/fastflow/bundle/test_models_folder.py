@@ -1,5 +1,6 @@
 """The models folder: bundles appear whole or not at all, one of them is active, others come and go."""
 
+import os
 import shutil
 import stat
 import threading
@@ -185,6 +186,16 @@ class TestDelete:
 
 
 class TestMoveIntoPlace:
+    def test_leftovers_of_killed_processes_are_removed(self, models: Path) -> None:
+        staged = models / ".new.part" / "screw" / "4"
+        shutil.copytree(models / "screw" / "1", staged)
+        for folder in (models, models / "screw"):
+            (folder / ".killed.part").mkdir()
+            os.utime(folder / ".killed.part", (0, 0))
+        models_folder.move_into_place(staged, models, manifest(version="4"))
+        left = [*models.rglob(".*.part")]
+        assert left == [models / ".new.part"]
+
     def test_never_over_another_one(self, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for version in "14":
             staged = models / ".upload" / "screw" / version
