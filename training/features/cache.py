@@ -197,8 +197,8 @@ class FeatureCache:
         if nbytes > self.max_bytes:
             raise CacheError(
                 f"the features take {nbytes / GIB:.2f} GiB, and feature_cache.max_gib allows "
-                f"{self.max_bytes / GIB:.2f}: raise it in the run's YAML, or take a smaller input_size, "
-                "fewer stages or fewer augment.copies"
+                f"{self.max_bytes / GIB:.2f}: raise it in the run's YAML, or take a smaller input_size or "
+                "geometry.max_tiles, fewer stages or fewer augment.copies"
             )
         caches = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         caches.sort(key=lambda path: path.stat().st_mtime)
