@@ -22,6 +22,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.decoder import decode_image, read_image_bytes
 from flows.fastflow.imaging.image_errors import ImageError
 from flows.fastflow.imaging.image_limits import FILE_LIMITS
+from flows.fastflow.inference.tile_outputs import NotNumbersError
 from flows.fastflow.learning.descriptions import Descriptions
 from flows.fastflow.learning.fit import MIN_DEVIATION
 from flows.fastflow.manifest import Manifest
@@ -137,7 +138,7 @@ def describe_reviewed(
     """Describe images, of which one at a time is in memory.
 
     Raises:
-        LearningError: an image cannot be read; it is named.
+        LearningError: an image cannot be read or scored; it is named.
     """
     images = [*defects, *good]
     scorer = detector.scorer.describing()
@@ -145,7 +146,10 @@ def describe_reviewed(
     scores = np.empty(len(images))
     for i, image in enumerate(images):
         progress(i / len(images))
-        [scored] = scorer.score([_read(image, detector.manifest.sample_bits)])
+        try:
+            [scored] = scorer.score([_read(image, detector.manifest.sample_bits)])
+        except NotNumbersError as error:
+            raise LearningError(f"{image.name}: {error}") from error
         rows[i], scores[i] = scored.description, scored.score
     copies = _find_copies(rows, known)
     is_defect = np.arange(len(images)) < len(defects)

@@ -14,6 +14,7 @@ from flows.fastflow.bundle.models_folder import active_version, delete, resolve,
 from flows.fastflow.calibration.calibrator import record_threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.files.plain_files import file_hashes
+from flows.fastflow.inference.scorer import Scorer
 from flows.fastflow.learning.reviewed import find_learned
 from tests.conftest import picture, png
 from tests.training.evaluation.comparison.stand_in import interpreter
@@ -139,6 +140,18 @@ def test_copies_in_other_files_are_left_out(
     assert "got 1 and 24; left out as copies of each other or of training images: 4" in refusal(
         run("--good", str(good))
     )
+
+
+def test_image_without_a_score_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    describing = Scorer.describing
+
+    def describing_nan(scorer: Scorer) -> Scorer:
+        made = describing(scorer)
+        made.head.gaussian.get_buffer("mean_0").fill_(float("nan"))
+        return describing(made)
+
+    monkeypatch.setattr(Scorer, "describing", describing_nan)
+    assert "scratch/0.png: the model's energies of an image are not numbers" in refusal(run())
 
 
 def test_too_few_defects_are_refused(run: Run, defects: Path) -> None:
