@@ -75,11 +75,7 @@ async def get_calibration(
         201: {"description": "The calibration is in force.", **ETAG[200]},
         **documented(
             *CHANGING_PROBLEMS,
-            "too-large",
-            "unsupported-media-type",
-            "undecodable-image",
-            "queue-full",
-            "draining",
+            *("too-large", "unsupported-media-type", "undecodable-image", "queue-full", "draining"),
         ),
     },
 )
@@ -124,15 +120,13 @@ async def renew_calibration(
             measured = await cancel_on_disconnect(request, work)
 
         def check(current: ActiveCalibration | None) -> None:
-            # Scoring takes minutes.
             store.require_serving(detector.manifest)
             require_match(if_match, _tag(current))
 
+        tuned = await asyncio.to_thread(store.settings, category)
         changed = await asyncio.to_thread(
             recalibrate,
-            store.calibrations,
-            await asyncio.to_thread(store.settings, category),
-            *(detector, station, measured),
+            *(store.calibrations, tuned, detector, station, measured),
             fitted=fitted,
             by=caller.actor,
             reason=reason,

@@ -34,14 +34,8 @@ LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     responses={
         **LOCATION,
         **documented(
-            "invalid-request",
-            "conflict",
-            "too-large",
-            "unsupported-media-type",
-            "rejected-bundle",
-            "internal",
-            "queue-full",
-            "history-unavailable",
+            *("invalid-request", "conflict", "too-large", "unsupported-media-type", "rejected-bundle"),
+            *("internal", "queue-full", "history-unavailable"),
         ),
     },
 )

@@ -79,7 +79,9 @@ def test_a_page_offers_what_the_role_may_do(
     shown = text(served, "/models/tiny", role)
     assert shown.count('id="threshold-slider"') == slider
     assert shown.count('id="threshold-form"') == shown.count('id="region-form"') == saves
-    assert shown.count("data-activate=") == activates
+    assert shown.count('id="learning"') == slider
+    assert shown.count('id="learning-start"') == saves
+    assert shown.count("data-activate=") == shown.count('id="learning-activate"') == activates
 
 
 def test_calibrations_of_stations_are_told_apart(served: Keyed) -> None:
