@@ -20,7 +20,6 @@ from flows.conv1x1 import InvertibleConv1x1
 from flows.coupling import Coupling
 from flows.dequantize import Logit, UniformDequantization
 from flows.distributions import (
-    ConditionalDiagonalNormal,
     DiagonalNormal,
     Distribution,
     StandardLogistic,
@@ -46,7 +45,6 @@ __all__ = [
     "ChannelAffine",
     "Checkerboard",
     "Compose",
-    "ConditionalDiagonalNormal",
     "ConvNet",
     "Coupling",
     "DepthwiseNet",

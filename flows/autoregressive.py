@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -128,26 +127,14 @@ class _MaskedLinear(nn.Linear):
 
     def __init__(self, before: Sequence[int], after: Sequence[int]) -> None:
         super().__init__(len(before), len(after))
-        # Kept as numbers, because a mask made on "meta" has no values and is not saved.
-        self.degrees = tuple(before), tuple(after)
-        self.register_buffer("mask", self.fresh_mask(), persistent=False)
+        # True for weights that may differ from 0, (out, in).
+        self.register_buffer("mask", torch.tensor(after)[:, None] >= torch.tensor(before), persistent=False)
         self.mask: Tensor
-        self.register_load_state_dict_post_hook(_remask)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.masked()(x)
-
-    def fresh_mask(self) -> Tensor:
-        """Return the mask, (out, in): True for weights that may differ from 0."""
-        before, after = (torch.tensor(degrees, device=self.weight.device) for degrees in self.degrees)
-        return after[:, None] >= before
 
     def masked(self) -> Callable[[Tensor], Tensor]:
         """Return the layer as a function with its masked weights."""
         weight = torch.where(self.mask, self.weight, 0.0)
         return partial(nn.functional.linear, weight=weight, bias=self.bias)
-
-
-def _remask(module: _MaskedLinear, _: Any) -> None:
-    with torch.inference_mode(False):  # a mask made in inference mode could not be used in training
-        module.mask = module.fresh_mask()

@@ -1,5 +1,6 @@
 """Rearrangements of the elements, with log det = 0."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -56,9 +57,7 @@ class Flatten(Transform):
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__()
         self.event_shape = tuple(event_shape)
-        self.features = 1
-        for size in self.event_shape:
-            self.features *= size
+        self.features = math.prod(self.event_shape)
         require_positive(self.features, "Flatten")
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

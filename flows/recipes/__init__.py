@@ -1,9 +1,13 @@
 """Published flows, built from the parts of `flows`.
 
-`nice`, `real_nvp`, `glow`, `neural_spline` and `maf` take vectors (D,) or images (C, H, W), and a context (N,
-K). With `levels` they model integers 0 ... levels - 1: samples are integers, and the mean log-density over
-draws of the dequantisation noise is a lower bound of the integers' log-probability. `planar` and `radial`
-take vectors only.
+`nice`, `real_nvp`, `glow`, `neural_spline` and `maf` take vectors (D,) or images (C, H, W). `planar` and
+`radial` take vectors only. The five have the same further arguments:
+
+    levels     L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
+               Samples are integers, and the mean log-density over draws of the noise is a lower bound of the
+               integers' log-probability. None for real numbers.
+    alpha      see `flows.Logit`.
+    context    K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
 """
 
 from flows.recipes.glow import glow

@@ -49,9 +49,7 @@ def glow(
         scales: number of scales for images; L in the paper.
         steps: steps per scale; K in the paper.
         hidden: width of the two hidden layers of each conditioner.
-        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
-        alpha: see `Logit`.
-        context: K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
+        levels, alpha, context: see `flows.recipes`.
         law: coupling law without parameters of its own, since all couplings share it; by default affine with
             Glow's sigmoid scale.
     """

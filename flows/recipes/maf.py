@@ -40,9 +40,7 @@ def maf(
         hidden: widths of each network's hidden layers.
         law: law without parameters of its own, since all layers share it; by default affine with
             `SoftplusScale`.
-        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
-        alpha: see `Logit`.
-        context: K of a context (N, K), or 0.
+        levels, alpha, context: see `flows.recipes`.
     """
     shape = validate_event_shape(event_shape, "maf")
     require_counts("maf", layers=layers)

@@ -32,8 +32,8 @@ def nice(
 
     Additive couplings over even and odd elements in turn, one scaling per element, and a logistic prior. The
     defaults are the paper's for MNIST. Images become vectors. An `ActNorm` standardises every element first,
-    where the paper scales or whitens its data beforehand: Adam moves the scaling by about one learning rate
-    per step, which is slow for an almost constant pixel.
+    where the paper scales or whitens its data in [0, 1) beforehand: Adam moves the scaling by about one
+    learning rate per step, which is slow for an almost constant pixel.
 
     >>> import torch
     >>> nice((8,), hidden=(32,)).log_prob(torch.zeros(3, 8)).shape
@@ -44,10 +44,7 @@ def nice(
         couplings: number of couplings. The paper has four; with three or more, every dimension influences
             every other.
         hidden: widths of the conditioners' hidden layers.
-        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit
-            (the paper stays in [0, 1)).
-        alpha: see `Logit`.
-        context: K of a context (N, K), or 0.
+        levels, alpha, context: see `flows.recipes`.
     """
     shape = validate_event_shape(event_shape, "nice")
     flat = Flatten(shape)

@@ -25,9 +25,7 @@ def planar(features: int, *, depth: int = 16) -> Flow:
         features: D.
         depth: number of layers.
     """
-    require_counts("planar", depth=depth)
-    steps = [ActNorm(features), *(Planar(features) for _ in range(depth))]
-    return Flow(Compose(steps), DiagonalNormal((features,)))
+    return _stack(Planar, features, depth, "planar")
 
 
 def radial(features: int, *, depth: int = 16) -> Flow:
@@ -41,6 +39,10 @@ def radial(features: int, *, depth: int = 16) -> Flow:
         features: D.
         depth: number of layers.
     """
-    require_counts("radial", depth=depth)
-    steps = [ActNorm(features), *(Radial(features) for _ in range(depth))]
+    return _stack(Radial, features, depth, "radial")
+
+
+def _stack(layer: type[Planar | Radial], features: int, depth: int, recipe: str) -> Flow:
+    require_counts(recipe, depth=depth)
+    steps = [ActNorm(features), *(layer(features) for _ in range(depth))]
     return Flow(Compose(steps), DiagonalNormal((features,)))

@@ -56,9 +56,7 @@ def real_nvp(
         couplings: number of couplings for vectors.
         hidden: width of the conditioners' hidden layers.
         blocks: residual blocks of an image's conditioner; hidden layers of a vector's.
-        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
-        alpha: see `Logit`.
-        context: K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
+        levels, alpha, context: see `flows.recipes`.
     """
     shape = validate_event_shape(event_shape, "real_nvp")
     if len(shape) == 1:

@@ -54,9 +54,7 @@ def neural_spline(
         hidden: width of the two hidden layers of each conditioner.
         bins: K of the splines.
         bound: B of the splines, which are the identity outside [-B, B].
-        levels: L of integer data 0 ... L - 1, which are dequantised and mapped to the real line by a logit.
-        alpha: see `Logit`.
-        context: K of a context (N, K), or 0. Maps (N, K, H, W) would not fit squeezed images.
+        levels, alpha, context: see `flows.recipes`.
     """
     law = RationalQuadraticSpline(bins, bound)
     shape = validate_event_shape(event_shape, "neural_spline")

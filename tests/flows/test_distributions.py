@@ -5,12 +5,9 @@ import math
 import pytest
 import torch
 from scipy import stats
-from torch import nn
 
 from flows import (
-    ConditionalDiagonalNormal,
     DiagonalNormal,
-    Distribution,
     StandardLogistic,
     StandardNormal,
     standard_normal_log_prob,
@@ -49,39 +46,14 @@ def learned() -> DiagonalNormal:
     return base
 
 
-class Halved(nn.Module):
-    def forward(self, context: torch.Tensor) -> torch.Tensor:
-        parameters = torch.tensor([1.0, 2.0, math.log(3), math.log(0.5)], dtype=context.dtype)
-        return parameters * context[:, :1] / 2
-
-
 def test_diagonal_normals_match_scipy() -> None:
     z = torch.randn(5, 2, dtype=torch.float64)
     expected = stats.norm.logpdf(z.numpy(), [1, 2], [3, 0.5]).sum(1)
     assert learned().log_prob(z).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
-    conditional = ConditionalDiagonalNormal((2,), Halved()).double()
-    context = torch.full((5, 1), 2.0, dtype=torch.float64)
-    assert conditional.log_prob(z, context).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-@pytest.mark.parametrize("conditional", [False, True])
-def test_temperature_scales_the_deviation(temperature: float, conditional: bool) -> None:
-    base: Distribution = ConditionalDiagonalNormal((2,), Halved()).double() if conditional else learned()
-    z = base.sample(
-        20_000,
-        context=torch.full((20_000, 1), 2.0, dtype=torch.float64),
-        temperature=temperature,
-        generator=torch.Generator().manual_seed(1),
-    )
+def test_temperature_scales_the_deviation(temperature: float) -> None:
+    z = learned().sample(20_000, temperature=temperature, generator=torch.Generator().manual_seed(1))
     assert z.mean(0).tolist() == pytest.approx([1, 2], abs=0.05)
     assert z.std(0).tolist() == pytest.approx([3 * temperature, 0.5 * temperature], rel=0.02)
-
-
-@pytest.mark.parametrize("context", [None, torch.zeros(3, 1)])
-def test_context_with_wrong_number_of_rows_is_rejected(context: torch.Tensor | None) -> None:
-    base = ConditionalDiagonalNormal((2,), Halved())
-    with pytest.raises(ValueError, match="expected a context of 2 rows; got"):
-        base.log_prob(torch.zeros(2, 2), context)
-    with pytest.raises(ValueError, match="expected a context of 2 rows; got"):
-        base.sample(2, context=context)
