@@ -4,35 +4,30 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import torch
 
 from app.errors.problems import Problem
 from app.learning.reviews import LearningSet
 from app.registry.model_store import ModelStore
-from flows.fastflow.bundle.bundle import read_manifest
+from flows.fastflow.bundle.bundle import BundleError, read_manifest
 from flows.fastflow.files.atomic_files import temporary_directory
 from flows.fastflow.learning.learn import learn
-from flows.fastflow.learning.reviewed import LearningError, ReviewedImage
+from flows.fastflow.learning.reviewed import LearningError
 from flows.fastflow.manifest import Manifest
 
 _SPAWN: Final = multiprocessing.get_context("spawn")
 _NICENESS: Final = 10  # inspections have priority
 _POLL_SECONDS: Final = 0.1
 
-
-class LearningJob(NamedTuple):
-    """Arguments of `learn`."""
-
-    bundle: Path
-    folder: Path
-    defects: list[ReviewedImage]
-    good: list[ReviewedImage]
-    device: str
+_Job = Callable[[Callable[[float], None]], Path]  # of a function for the share that is done
 
 
 class LearningRuns:
@@ -63,13 +58,15 @@ class LearningRuns:
         if self._category == (category := images.manifest.category):
             raise Problem("conflict", f"{category!r} is learning already; wait for its version.")
         if self._category is not None:
-            raise Problem("queue-full", f"{self._category!r} is learning; try again later.", 30)
+            # Unnamed: the caller's key may not cover it.
+            raise Problem("queue-full", "Another category is learning; try again later.", 30)
         self._category, self._progress = category, 0.0
         try:
             self._store.require_room(images.bundle)
             with temporary_directory(self._store.models) as staging:
-                job = LearningJob(images.bundle, staging, images.defects, images.good, self._device)
-                folder = await self._run(job)
+                folder = await self._run(
+                    partial(learn, images.bundle, staging, images.defects, images.good, self._device)
+                )
                 manifest = await asyncio.to_thread(read_manifest, folder)
                 self._store.require_serving(images.manifest)
                 await self._store.publish(folder, manifest)
@@ -77,7 +74,7 @@ class LearningRuns:
         finally:
             self._category = None
 
-    async def _run(self, job: LearningJob) -> Path:
+    async def _run(self, job: _Job) -> Path:
         receiver, sender = _SPAWN.Pipe(duplex=False)
         process = _SPAWN.Process(target=_run_job, args=(sender, job), name="learning", daemon=True)
         with receiver:
@@ -103,12 +100,15 @@ class LearningRuns:
         raise RuntimeError(f"the learning process ended without a result, with code {process.exitcode}")
 
 
-def _run_job(connection: "Connection[float | Path | str, None]", job: LearningJob) -> None:
+def _run_job(connection: "Connection[float | Path | str, None]", job: _Job) -> None:
     """Learn, and send the share that is done, then the new version's directory or the reason why not."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
     os.nice(_NICENESS)
     torch.set_num_threads(1)
     try:
-        connection.send(learn(*job, connection.send))
+        connection.send(job(connection.send))
     except LearningError as error:
         connection.send(str(error))
+    except BundleError:
+        traceback.print_exc()  # names the file
+        connection.send("a file of the version is missing or was changed; upload or train it again")

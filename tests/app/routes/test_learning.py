@@ -1,15 +1,20 @@
 """Learning from reviewed inspections over REST: what is used, what is refused, and what is published."""
 
+import asyncio
 import hashlib
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
+from app.errors.problems import Problem
+from app.learning.reviews import LearningSet
 from flows.fastflow.bundle import bundle, models_folder
 from flows.fastflow.calibration.conformal import describe_promise
+from flows.fastflow.learning.descriptions import DESCRIPTIONS
 from tests.app.conftest import history_of
 from tests.app.support.bundles import copy_version, list_folder
 from tests.app.support.calibrations import good_images, post_calibration
@@ -85,6 +90,11 @@ def test_one_run_at_a_time_and_for_the_serving_version(client: TestClient, store
         eventually(lambda: state(client)["progress"] is not None)
         assert state(client)["obstacle"] == "running"
         assert "is learning already" in refusal_detail(client.post(URL), 409, "conflict")
+        other = bundle.read_manifest(store / "tiny/v2").model_copy(update={"category": "other"})
+        images = LearningSet(store, other, [], [], None, 0, None)
+        with pytest.raises(Problem) as refused:
+            asyncio.run(client.app.state.learning.learn(images))  # type: ignore[attr-defined]
+        assert refused.value.detail == "Another category is learning; try again later."
         assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
         detail = refusal_detail(learning.result(), 409, "conflict")
     assert detail.startswith("Another version serves")
@@ -111,6 +121,13 @@ def test_killed_run_leaves_no_version(client: TestClient, store: Path) -> None:
     client.app.state.learning.end()  # type: ignore[attr-defined]
     refusal_detail(client.post(URL), 503, "draining")
     assert list_folder(store) == before
+
+
+def test_damaged_version_is_refused(client: TestClient, store: Path, first: str) -> None:
+    for i in range(5):
+        review(client, defect(i))
+    (store / "tiny" / first / DESCRIPTIONS).write_bytes(b"damaged")
+    assert refusal_detail(client.post(URL), 409, "conflict").startswith("A file of the version is missing or")
 
 
 def test_changed_image_is_named(client: TestClient) -> None:
