@@ -89,14 +89,16 @@ def find_images(
 
 
 def find_images_of_parts(
-    database: Database, category: str, images: Iterable[ReviewedInspection]
+    database: Database, category: str, images: Iterable[ReviewedInspection], *, audit: bool = False
 ) -> dict[str, set[str]]:
-    """Find the sha256 of all images of the parts of some images, with any verdict and from any station."""
+    """Find the sha256 of all images of some images' parts, with any verdict, or only of audited ones."""
     of_category = (
         select(_COLUMNS.part_id, _COLUMNS.image_sha256)
         .where(unindexed(_COLUMNS.category) == category)
         .distinct()
     )
+    if audit:
+        of_category = of_category.where(_COLUMNS.audit)
     ordered = sorted({image.part_id for image in images if image.part_id is not None})
     found: defaultdict[str, set[str]] = defaultdict(set)
     for start in range(0, len(ordered), _PAGE):

@@ -56,7 +56,7 @@ def find_learning_set(history: History, models: Path, detector: Detector, since_
     """Find the images reviewed since a time that a version can learn from.
 
     One image of each part is taken, and none if the version was fitted to or calibrated with any image of the
-    part. Good images of the audit sample are left to calibrations.
+    part. Good images of parts in the audit sample are left to calibrations, which would leave out the part.
 
     Raises:
         Problem: rejected-bundle if the version cannot be read.
@@ -68,9 +68,13 @@ def find_learning_set(history: History, models: Path, detector: Detector, since_
     except BundleError as error:
         raise Problem("rejected-bundle", "The version's list of images is missing or was changed.") from error
 
-    def find(verdict: Verdict, audit: bool | None) -> list[ReviewedInspection]:
+    def find(verdict: Verdict) -> list[ReviewedInspection]:
+        audit = False if verdict == "good" else None
         images = find_images(database, category, verdict, since_ms=since_ms, audit=audit, newest_first=True)
         found = [*islice(images, _MAX_READ)]
+        if verdict == "good":
+            drawn = find_images_of_parts(database, category, found, audit=True)
+            found = [one for one in found if one.part_id not in drawn]
         of_parts = find_images_of_parts(database, category, found)
         picked = pick_one_per_part(found, of_parts, lambda one: one in fitted or one in calibrated)
         return [one for one in picked if history.files.image_path(one.sha256).is_file()][:MAX_IMAGES]
@@ -82,7 +86,7 @@ def find_learning_set(history: History, models: Path, detector: Detector, since_
             for one in inspections
         ]
 
-    defects, good = find("defect", None), find("good", False)
+    defects, good = find("defect"), find("good")
     where = InspectionFilter(category, verdict="defect", from_ms=since_ms)
     with database.read() as connection:
         left_out = browsing.count_inspections(connection, where) - len(defects)

@@ -77,6 +77,9 @@ def test_good_images_of_the_audit_sample_stay_for_calibrations(reviewed: Reviewe
     plain = reviewed.add(b"b", "good")
     drawn = reviewed.add(b"c", audit=True)
     assert (reviewed.names("good"), reviewed.names()) == ([plain], [drawn])
+    reviewed.add(b"d", "good", part_id="P-1")
+    reviewed.add(b"e", "", part_id="P-1", audit=True)  # a calibration would leave it out if P-1 were learned
+    assert reviewed.names("good") == [plain]
 
 
 def test_deleted_images_are_counted(reviewed: Reviewed) -> None:
