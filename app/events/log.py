@@ -115,7 +115,7 @@ def last_deleted(connection: Connection) -> int:
 
 
 def trim(connection: Connection, keep: int, limit: int) -> int:
-    """Delete the oldest events and their failed deliveries.
+    """Delete the oldest events and their failed deliveries, in a write transaction.
 
     Args:
         keep: number of newest events to keep, at least 1: the next number follows the newest one's.

@@ -65,8 +65,8 @@ def require_usable_images(images: Sequence[tuple[str, str]], fitted: ImageDigest
         raise Problem(
             "invalid-request",
             f"The model was fitted to {join_first(seen, _MAX_NAMED)}: it scores them lower than other good "
-            "parts, and the threshold would reject more than it promises. Take images that no training has "
-            "read.",
+            "parts, and the threshold would reject more than it promises. Take images that it was neither "
+            "trained on nor has learned from.",
         )
     counts = Counter(sha256 for _, sha256 in images)
     copies = [name[:64] for name, sha256 in images if counts[sha256] > 1]

@@ -10,7 +10,7 @@ _COLUMNS = deliveries.c
 
 
 def begin(connection: Connection, sink: str) -> int:
-    """Return the position of a sink; a new sink starts after the newest event."""
+    """Return a sink's position, in a write transaction; a new one starts after the newest event."""
     number: int | None = connection.scalar(select(_COLUMNS.number).where(_COLUMNS.sink == sink))
     if number is None:
         number = log.newest_number(connection)
