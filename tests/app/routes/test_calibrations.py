@@ -263,7 +263,7 @@ class TestIfMatch:
 
         monkeypatch.setattr(request_images, "uploaded_images", late)
         detail = refusal_detail(post_calibration(client, good_images(9)), 409, "conflict")
-        assert detail.startswith("Another version serves since the images were sent")
+        assert detail.startswith("Another version serves since the request was sent")
         assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()
         assert list_actions(client, "model.calibrate")[-1]["outcome"] == "refused"
 
