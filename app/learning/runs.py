@@ -48,8 +48,8 @@ class LearningRuns:
         """End the run, because the server stops."""
         self._ended = True
 
-    async def learn(self, images: LearningSet) -> Manifest:
-        """Publish a version that has learned, without activating it; return its manifest.
+    async def learn(self, images: LearningSet) -> tuple[Manifest, str]:
+        """Publish an inactive version that has learned; return its manifest, and the SHA-256 of its file.
 
         Raises:
             Problem: conflict if the category's run is under way, nothing can be learned, or another version
@@ -69,8 +69,7 @@ class LearningRuns:
                 )
                 manifest = await asyncio.to_thread(read_manifest, folder)
                 self._store.require_serving(images.manifest)
-                await self._store.publish(folder, manifest)
-                return manifest
+                return manifest, await self._store.publish(folder, manifest)
         finally:
             self._category = None
 

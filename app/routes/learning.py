@@ -12,7 +12,7 @@ from app.dependencies import Category, HistoryDep, LearningDep, StoreDep
 from app.errors.problems import Problem
 from app.http.preconditions import READING_PROBLEMS
 from app.inspection.decision import to_schema
-from app.learning.reviews import LearningSet, find_learning_set
+from app.learning.reviews import find_learning_set
 from app.registry import model_settings
 from app.registry.model_store import ModelStore
 from app.routes.calibrations import describe_calibration
@@ -21,7 +21,6 @@ from app.routes.parameters import From
 from app.routes.versions import LOCATION
 from app.schemas import learning as schemas
 from app.schemas.models import LearnedInfo
-from flows.fastflow.bundle.bundle import manifest_sha256
 from flows.fastflow.calibration.conformal import describe_promise
 from flows.fastflow.detector import Detector, bundle_calibrator
 from flows.fastflow.manifest import Manifest
@@ -89,18 +88,17 @@ async def learn_from_reviews(
         found = await asyncio.to_thread(find_learning_set, history, store.models, detector, since_ms)
         if found.obstacle is not None:
             raise Problem("conflict", found.obstacle[1])
-        manifest = await learning.learn(found)
-        learned = await asyncio.to_thread(_describe, store, detector, manifest, found)
+        manifest, sha256 = await learning.learn(found)
+        learned = await asyncio.to_thread(_describe, store, detector, manifest, sha256)
         detail |= learned.model_dump(include={"version", "from_version", "learned"})
     response.headers["Location"] = f"/v1/models/{category}/versions/{manifest.version}"
     return learned
 
 
 def _describe(
-    store: ModelStore, detector: Detector, manifest: Manifest, images: LearningSet
+    store: ModelStore, detector: Detector, manifest: Manifest, sha256: str
 ) -> schemas.LearnedVersion:
     in_force = describe_calibration(store, detector, None)
-    sha256 = manifest_sha256(images.bundle.parent / manifest.version, manifest)
     own = bundle_calibrator(manifest, sha256, detector.scorer.precision)
     calibrator = own or bundle_calibrator(manifest, sha256, "float32")
     assert calibrator is not None  # noqa: S101  (each version has one for float32)
