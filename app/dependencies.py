@@ -19,6 +19,7 @@ from app.history.retention import Retention
 from app.inspection.image_pipeline import InspectionPipeline
 from app.inspection.predict_request import PredictHandler
 from app.learning.runs import LearningRuns
+from app.products.products import Products
 from app.registry.loaded_models import LoadedModels
 from app.registry.model_store import ModelStore
 from app.scheduling.admission import Admission
@@ -44,6 +45,7 @@ RetentionDep = Annotated[Retention, _part("retention")]
 DriftDep = Annotated[DriftMonitor, _part("drift")]
 StoreDep = Annotated[ModelStore, _part("store")]
 LearningDep = Annotated[LearningRuns, _part("learning")]
+ProductsDep = Annotated[Products, _part("products")]
 PipelineDep = Annotated[InspectionPipeline, _part("pipeline")]
 PredictorDep = Annotated[PredictHandler, _part("predictor")]
 SettingsDep = Annotated[Settings, _part("settings")]

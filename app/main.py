@@ -29,6 +29,7 @@ from app.learning.runs import LearningRuns
 from app.middleware.authentication import Guard
 from app.middleware.lingering_close import LingeringClose
 from app.middleware.request_context import RequestContext
+from app.products.products import Products
 from app.registry.calibrations import CalibrationFiles
 from app.registry.category_settings import SettingsFiles
 from app.registry.loaded_models import LoadedModels
@@ -110,6 +111,8 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
         history.on_filed(callback)
     await history.open()
     stack.push_async_callback(history.close)
+    state.products = products = Products(database, settings)
+    await asyncio.to_thread(products.open)
     await feed.open()
     stack.push_async_callback(feed.close)
     state.draining.at_end.append(feed.end)

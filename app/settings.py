@@ -88,6 +88,12 @@ class Settings(BaseSettings):
     """Most bytes of stored images and maps; beyond, the oldest go, PASS first. Database rows stay."""
     audit_share: float = Field(0, ge=0, le=1)
     """Share of inspections drawn at random for review, for categories without their own."""
+    product_images: PositiveInt = 20_000
+    """Most images of a product's dataset."""
+    product_bytes: PositiveInt = 64 * 1024 * MIB
+    """Most bytes of images in all datasets."""
+    import_folders: str = ""
+    """Comma-separated folders of this machine from which operators may import images; none by default."""
     drift_window: int = Field(200, ge=20, le=10_000)
     """Number of latest inspections that drift compares with the calibration."""
     max_readers: int = Field(100, ge=1, le=10_000)
@@ -137,6 +143,14 @@ class Settings(BaseSettings):
                 ) from error
         return proxies
 
+    @field_validator("import_folders")
+    @classmethod
+    def _require_absolute(cls, folders: str) -> str:
+        for folder in filter(None, map(str.strip, folders.split(","))):
+            if not Path(folder).is_absolute() or Path(folder) == Path("/"):
+                raise ValueError("must be absolute paths, such as /data/images, separated by commas")
+        return folders
+
     @model_validator(mode="after")
     def _validate_combinations(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -154,6 +168,11 @@ class Settings(BaseSettings):
                 f"or less, or FLOWGAUGE_QUEUE_IMAGES to {self.max_items} or more"
             )
         return self
+
+    @property
+    def import_roots(self) -> list[Path]:
+        """Folders from which images may be imported."""
+        return [Path(folder) for folder in filter(None, map(str.strip, self.import_folders.split(",")))]
 
     @property
     def max_request_bytes(self) -> int:

@@ -28,6 +28,7 @@ _GROUPS: Final = {
     "deadline_ms upload_idle_seconds",
     "History": "history database journal_bytes retention_pass_days retention_review_days "
     "retention_reject_days retention_bytes audit_share drift_window",
+    "Products": "product_images product_bytes import_folders",
     "Events, MQTT and webhooks": "max_readers events_kept mqtt_url mqtt_user mqtt_password mqtt_ca "
     "mqtt_topic mqtt_status_topic webhooks",
 }

@@ -15,7 +15,7 @@ _SEE = frozenset({Permission.MODELS, Permission.RESULT, Permission.HISTORY})
 PERMISSIONS = {
     Role.LINE: frozenset({Permission.PREDICT, Permission.MODELS, Permission.RESULT}),
     Role.VIEWER: _SEE,
-    Role.OPERATOR: _SEE | {Permission.REVIEW, Permission.TUNE},
+    Role.OPERATOR: _SEE | {Permission.REVIEW, Permission.TEACH, Permission.TUNE},
     Role.ADMIN: frozenset(Permission),
 }
 
@@ -101,5 +101,6 @@ MaySeeModels = Annotated[Caller, needs(Permission.MODELS)]
 MaySeeResult = Annotated[Caller, needs(Permission.RESULT)]
 MaySeeHistory = Annotated[Caller, needs(Permission.HISTORY)]
 MayReview = Annotated[Caller, needs(Permission.REVIEW)]
+MayTeach = Annotated[Caller, needs(Permission.TEACH)]
 MayTune = Annotated[Caller, needs(Permission.TUNE)]
 MayAdminister = Annotated[Caller, needs(Permission.ADMIN)]

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -166,6 +166,43 @@ audit = Table(
 
 # One row with the id of this history, created when a server first opens the database.
 identity = Table("identity", metadata, Column("id", String(36), primary_key=True))
+
+products = Table(
+    "products",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("kinds", Text, nullable=False),  # of defects, a JSON list
+    Column("takeover", String(16), nullable=False),  # automatic, manual
+    Column("revision", Integer, nullable=False),  # of the settings above
+    # Grows with each change of images or labels.
+    Column("data_revision", Integer, nullable=False),
+    Column("checked_ms", BigInteger),  # time of the last data check
+)
+
+product_images = Table(
+    "product_images",
+    metadata,
+    Column("number", _LARGE, primary_key=True, autoincrement=True),
+    Column("product", String(64), ForeignKey("products.name"), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("suffix", String(8), nullable=False),  # of its format; the file is <sha256>.<suffix>
+    Column("name", String(256), nullable=False),  # of the uploaded file, for people
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("label", String(8), nullable=False),  # good, defect
+    Column("kind", String(64)),  # of the defect
+    Column("excluded", Boolean, nullable=False),
+    Column("source", String(16), nullable=False),  # upload, camera, folder, inspection
+    Column("inspection_id", _TEXT_ID),  # that it was imported from; retention may have deleted it
+    Column("part_id", String(256)),
+    Column("findings", Text),  # of the last data check, a JSON list; null without any
+    Column("added_ms", BigInteger, nullable=False),
+    Column("revision", Integer, nullable=False),
+    UniqueConstraint("product", "sha256"),
+    Index("ix_product_images_product", "product", "number"),
+)
 
 retention = Table(
     "retention",

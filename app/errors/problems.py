@@ -15,6 +15,7 @@ ProblemName = Literal[
     "not-found",
     "unknown-model",
     "unknown-inspection",
+    "unknown-product",
     "method-not-allowed",
     "not-acceptable",
     "upload-stalled",
@@ -56,6 +57,9 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
     "not-found": ProblemType(404, "No such route", "No route has this path."),
     "unknown-model": ProblemType(404, "No such model", "There is no model of category 'bottel'."),
     "unknown-inspection": ProblemType(404, "No such inspection", "No inspection has this id."),
+    "unknown-product": ProblemType(
+        404, "No such product or image", "There is no product 'bottel'; GET /v1/products lists them."
+    ),
     "method-not-allowed": ProblemType(
         405, "The route does not support this method", "GET is not allowed here; allowed: POST."
     ),

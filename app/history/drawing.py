@@ -95,9 +95,8 @@ class Drawer:
         image = self._decoded(source)
         if image is None:
             return None
-        if side is not None and (longer := max(image.shape[:2])) > side:
-            height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
-            image = resizing.resize(image, (height, width), "halves-area")
+        if side is not None:
+            image = shrink(image, side)
         if view != "picture":
             scores = self._files.read_score_map(source.identifier)
             if scores is None:
@@ -106,7 +105,7 @@ class Drawer:
                 image = heatmap.render_overlay(image, scores, source.scale)
             else:
                 image = heatmap.render_heatmap(scores, source.scale, image.shape[:2])
-        return heatmap.encode_png(image) if side is None else _jpeg(image)
+        return heatmap.encode_png(image) if side is None else encode_jpeg(image)
 
     def _decoded(self, source: DrawingSource) -> NDArray[np.uint8] | None:
         data = self._files.read_image(source.sha256)
@@ -119,7 +118,16 @@ class Drawer:
             return None
 
 
-def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+def shrink(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Resize an image so that its longer side has at most `side` pixels."""
+    if (longer := max(rgb.shape[:2])) <= side:
+        return rgb
+    height, width = (max(1, round(n * side / longer)) for n in rgb.shape[:2])
+    return resizing.resize(rgb, (height, width), "halves-area")
+
+
+def encode_jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    """Encode an image as a progressive JPEG."""
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
     done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
     if not done:

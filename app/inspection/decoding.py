@@ -49,10 +49,19 @@ def decode_upload(
     Raises:
         Problem: too-large, unsupported-media-type or undecodable-image, with the decoder's message.
     """
-    try:
-        pixels = decoder.decode_image(data, limits, sample_bits)
-    except image_errors.ImageError as error:
-        raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error
+    pixels = decode_pixels(data, limits, sample_bits)
     height, width, _ = pixels.shape
     sha256 = hashlib.sha256(data).hexdigest()
     return DecodedUpload((height, width), prepare(pixels), pixels if keep_pixels else None, sha256)
+
+
+def decode_pixels(data: bytes, limits: image_limits.ImageLimits, sample_bits: int) -> Pixels:
+    """Decode an upload to RGB, (height, width, 3).
+
+    Raises:
+        Problem: as `decode_upload`.
+    """
+    try:
+        return decoder.decode_image(data, limits, sample_bits)
+    except image_errors.ImageError as error:
+        raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error

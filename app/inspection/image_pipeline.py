@@ -14,7 +14,7 @@ from app.history.history import History
 from app.history.orphans import explain_missing_files
 from app.history.queries import EarlierAnswer
 from app.inspection.answer import Answer, make_entry, make_inspection, read_answer
-from app.inspection.decoding import DecodedUpload, decode_upload
+from app.inspection.decoding import DecodedUpload, Pixels, decode_pixels, decode_upload
 from app.inspection.explanation import Explanation, explain
 from app.inspection.idempotency import IdempotencyKeys
 from app.inspection.params import PredictRequest
@@ -27,6 +27,7 @@ from app.scheduling.thread_pool import FairThreadPool, TimedResult
 from app.schemas import predict as schemas
 from app.telemetry.metrics import Telemetry
 from flows.fastflow.calibration.calibrator import ImageMeasurement, measure_image
+from flows.fastflow.config import MAX_SAMPLE_BITS
 from flows.fastflow.detector import Detector
 from flows.fastflow.imaging.heatmap import ColourScale
 from flows.fastflow.imaging.image_limits import ImageLimits
@@ -93,6 +94,18 @@ class InspectionPipeline:
         """Score a good image for a calibration, without a region of interest; nothing is stored."""
         decoded = await self._decode(detector, data, keep_pixels=False)
         return measure_image((await self._batcher.score(detector, decoded.value.prepared)).scored)
+
+    async def read_pixels(self, category: str, data: bytes, use: Callable[[Pixels], T]) -> T:
+        """Decode an image that is not inspected, and pass its pixels to a function in the same thread.
+
+        Raises:
+            Problem: as `decode_pixels`, or what the function raises.
+        """
+
+        def job() -> T:
+            return use(decode_pixels(data, self._limits, MAX_SAMPLE_BITS))
+
+        return (await self._decoding.run(category, job)).value
 
     async def run_in_thread(self, category: str, function: Callable[[], T]) -> T:
         """Call a slow function in a thread, when it is the category's turn."""

@@ -32,7 +32,7 @@ OPEN: Final = frozenset({*_HEALTH, "/docs", "/openapi.json", LOGIN})
 # Routes that read their body themselves, with limits of their own.
 UPLOADS: Final = re.compile(
     r"POST (/v1/models/[^/]+/(predict|predict:batch|versions/[^/]+/predict|versions|calibrations)"
-    r"|/v2/models/[^/]+(/versions/[^/]+)?/infer)",
+    r"|/v1/products/[^/]+/images|/v2/models/[^/]+(/versions/[^/]+)?/infer)",
     re.DOTALL,
 )
 # Headers of forwarding proxies. A service without keys refuses requests that have one.

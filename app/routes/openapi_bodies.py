@@ -47,6 +47,9 @@ CALIBRATION_EXTRA: Final = _body(
     required=False,
     **_form(_IMAGES),
 )
+DATASET_EXTRA: Final = _body(
+    "The images, each as a part named `file`; 100 at most.", required=True, **_form(_IMAGES)
+)
 BUNDLE_TYPES: Final = ("application/zip", "application/octet-stream")
 BUNDLE_EXTRA: Final = _body(
     "A ZIP archive of the version's directory, as `flowgauge models pack` makes it.",

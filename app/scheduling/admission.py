@@ -10,6 +10,8 @@ _ALPHA: Final = 2
 # The category of all uploads of calibration images. Each may take half of the limit for minutes, so two would
 # leave nothing for inspections. No model category can have this name.
 CALIBRATIONS: Final = "calibrations of all"
+# Likewise of all uploads to datasets.
+DATASETS: Final = "datasets of all"
 
 
 class Admission:

@@ -26,6 +26,7 @@ class Permission(StrEnum):
     RESULT = "result"  # see one inspection whose id is known, or a part's
     HISTORY = "history"  # search and export the history, its reports, metrics
     REVIEW = "review"  # review decisions, export reviewed images
+    TEACH = "teach"  # change products and their images, start jobs
     TUNE = "tune"  # change thresholds and regions of interest
     ADMIN = "admin"  # change models and keys, read the audit log
 

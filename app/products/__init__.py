@@ -1,0 +1,1 @@
+"""Products and their datasets: the images that a category is taught with."""

@@ -1,0 +1,207 @@
+"""Schemas of products and of the images in their datasets."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+
+from .body import Body
+from .history import Verdict
+from .models import VersionName
+from .predict import Sha256
+from .problem import ProblemDetails
+from .texts import MAX_TEXT, TEXT_PATTERN
+from .timestamp import Timestamp
+
+Takeover = Literal["automatic", "manual"]
+ImageSource = Literal["upload", "camera", "folder", "inspection"]
+ItemStatus = Literal[
+    "stored",
+    "duplicate",
+    "undecodable",
+    "unsupported",
+    "too-small",
+    "too-large",
+    "full",
+    "unlabelled",
+    "failed",
+]
+MAX_CHANGES = 500  # of images, in one request
+# Folders of these names hold no defects, see training/data/folders.py.
+_RESERVED = frozenset({"good", "ok", "normal", "ground_truth", "mask", "masks"})
+
+
+def _require_folder_name(kind: str) -> str:
+    if kind.lower() in _RESERVED or kind != kind.strip():
+        raise ValueError(f"must not begin or end with a space, nor be one of {', '.join(sorted(_RESERVED))}")
+    return kind
+
+
+ProductName = Annotated[
+    str,
+    Field(description="The category that it is taught as.", examples=["bottle"]),
+]
+# A kind names a folder, whose name has at most 255 bytes: 60 characters of 4.
+DefectKind = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f-\x9f/\\.][^\x00-\x1f\x7f-\x9f/\\]*$"
+    ),
+    AfterValidator(_require_folder_name),
+    Field(examples=["scratch"]),
+]
+_KINDS = Field(max_length=100, description="Kinds of defect.", examples=[["scratch", "dent"]])
+_TAKEOVER = Field(
+    description="Whether a finished version serves by itself, or after somebody activates it.",
+    examples=["automatic"],
+)
+_KIND = Field(description="Kind of the defect; null if it is unknown.", examples=["scratch"])
+_PART = Field(description="Part that the image shows.", examples=["P-000123"])
+
+
+class NewProduct(Body):
+    """A product to create."""
+
+    name: Annotated[ProductName, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    kinds: Annotated[list[DefectKind], _KINDS] = Field(default_factory=list)
+    takeover: Annotated[Takeover, _TAKEOVER] = "automatic"
+
+
+class ProductChange(Body):
+    """Settings of a product to change; others stay."""
+
+    kinds: Annotated[list[DefectKind] | None, _KINDS] = None
+    takeover: Annotated[Takeover | None, _TAKEOVER] = None
+
+
+class ImageCounts(BaseModel):
+    """Images of a dataset. The first four count each image once, except that `findings` overlaps."""
+
+    good: int = Field(description="Good images, without excluded ones.", examples=[63])
+    defect: int = Field(description="Defects, without excluded ones.", examples=[8])
+    excluded: int = Field(examples=[1])
+    findings: int = Field(description="Images that the data check marked, without excluded ones.")
+    bytes: int = Field(description="Bytes of all images.", examples=[48_211_003])
+
+
+class Product(BaseModel):
+    """A product: a category that can be taught, and the state of its dataset."""
+
+    name: ProductName
+    created: Timestamp
+    kinds: Annotated[list[str], _KINDS]
+    takeover: Annotated[Takeover, _TAKEOVER]
+    revision: int = Field(description="Of the settings; the ETag.", examples=[1])
+    data_revision: int = Field(description="Grows with each change of images or labels.", examples=[71])
+    checked: Timestamp | None = Field(description="Time of the last data check; null before the first.")
+    images: ImageCounts
+    versions: list[VersionName] = Field(description="Published versions, oldest first.")
+    active: VersionName | None = Field(description="The version that serves.")
+
+
+class ProductList(BaseModel):
+    """Products that the caller's key covers, by name."""
+
+    products: list[Product]
+
+
+class ImageFinding(BaseModel):
+    """A finding of the data check that concerns an image."""
+
+    kind: str = Field(examples=["outlier"])
+    severity: Literal["error", "warning"]
+    message: str
+    measure: float | None = Field(description="Strength, in the kind's own unit.", examples=[5.4])
+    others: list[Sha256] = Field(description="Other images of the finding, such as the copies.")
+
+
+class ProductImageLinks(BaseModel):
+    """Links to an image of a dataset."""
+
+    self: str
+    image: str = Field(description="The uploaded bytes.")
+    thumbnail: str = Field(description="A JPEG of at most 256 pixels a side; it never changes.")
+
+
+class ProductImage(BaseModel):
+    """An image of a dataset."""
+
+    sha256: Sha256
+    name: str = Field(description="Name of the uploaded file.", examples=["top.png"])
+    width: int = Field(examples=[900])
+    height: int = Field(examples=[900])
+    bytes: int = Field(examples=[812_331])
+    label: Verdict
+    kind: Annotated[str | None, _KIND]
+    excluded: bool = Field(description="Whether it is left out of trainings.")
+    source: ImageSource
+    inspection_id: str | None = Field(description="The inspection that it was imported from.")
+    part_id: Annotated[str | None, _PART]
+    findings: list[ImageFinding] = Field(description="Of the last data check.")
+    added: Timestamp
+    revision: int = Field(description="Grows with each change of the image; the ETag.", examples=[1])
+    links: ProductImageLinks
+
+
+class ProductImagePage(BaseModel):
+    """Images of a dataset, the latest first."""
+
+    images: list[ProductImage]
+    next_cursor: str | None = Field(
+        description="The `cursor` of the next page; null on the last one.", examples=["4711"]
+    )
+    total: int = Field(description="Images that the filter selects.", examples=[71])
+
+
+class LabelChange(Body):
+    """Label of an image to change; missing fields stay."""
+
+    label: Verdict | None = None
+    kind: Annotated[DefectKind | None, _KIND] = None
+    excluded: bool | None = Field(None, description="Whether to leave it out of trainings.")
+
+
+class ImageLabel(LabelChange):
+    """The same for a named image. As an answer: the state before."""
+
+    image: Sha256
+
+
+class LabelChanges(Body):
+    """Changes of several images, made together or not at all."""
+
+    changes: list[ImageLabel] = Field(min_length=1, max_length=MAX_CHANGES)
+
+
+class ChangedImage(BaseModel):
+    """A changed image, and its label before; a PATCH with that undoes the change."""
+
+    image: ProductImage
+    before: ImageLabel
+
+
+class ChangedImages(BaseModel):
+    """Changed images, and their labels before; a PATCH with those as `changes` undoes it."""
+
+    images: list[ProductImage]
+    before: list[ImageLabel]
+
+
+class StoredItem(BaseModel):
+    """One image of an upload or import: the stored image, or its problem."""
+
+    index: int = Field(description="Position in the request, from 0.", examples=[0])
+    filename: str | None = Field(description="The file's name in the request.", examples=["top.png"])
+    status: ItemStatus = Field(description="What became of it.")
+    image: ProductImage | None = Field(description="Also of a duplicate; null if it was not stored.")
+    problem: ProblemDetails | None
+
+
+class StoredImages(BaseModel):
+    """The images of an upload or import, each with its own status."""
+
+    items: list[StoredItem]
+    counts: dict[ItemStatus, int] = Field(description="Items by status.", examples=[{"stored": 9}])
+    product: Product = Field(description="The product afterwards.")
+
+
+PartId = Annotated[str | None, Field(max_length=MAX_TEXT, pattern=TEXT_PATTERN)]
