@@ -26,7 +26,7 @@ from flows.fastflow.calibration.images_per_part import PARTS
 
 logger = logging.getLogger("flowgauge.history")
 
-_PARTS_FILE: Final = """\
+PARTS_FILE: Final = """\
 # Images of one part begin with the same 16 digits and an underscore; any other is of a part of its own.
 ^(?:([0-9a-f]{16})_)?
 """
@@ -46,17 +46,20 @@ def pack_archive(
                     "image %s of inspection %s is missing or damaged", image.sha256, image.inspection_id
                 )
                 continue
-            part = (
-                "" if image.part_id is None else f"{hashlib.sha256(image.part_id.encode()).hexdigest()[:16]}_"
-            )
+            part = part_prefix(image.part_id)
             has_parts |= part != ""
             name = f"{category}/train/good/{part}{image.inspection_id}.{detect_format(data).suffix}"
             file.writestr(_member(name, datetime.fromtimestamp(image.created_ms / 1000, UTC)), data)
             del data  # free it: the pieces may be sent slowly
             yield from pieces.take()
         if has_parts:
-            file.writestr(_member(f"{category}/{PARTS}", begun), _PARTS_FILE)
+            file.writestr(_member(f"{category}/{PARTS}", begun), PARTS_FILE)
     yield from pieces.take()
+
+
+def part_prefix(part_id: str | None) -> str:
+    """Return the beginning of an image's name, from which PARTS_FILE finds the part; "" without a part."""
+    return f"{hashlib.sha256(part_id.encode()).hexdigest()[:16]}_" if part_id else ""
 
 
 def _member(name: str, time: datetime) -> zipfile.ZipInfo:

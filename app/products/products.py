@@ -19,6 +19,7 @@ from app.registry.free_disk import require_room_for_upload
 from app.schemas.history import Verdict
 from app.schemas.products import (
     ImageCounts,
+    ImageFinding,
     ImageLabel,
     ImageSource,
     ItemStatus,
@@ -297,6 +298,22 @@ class Products:
             _touch(connection, product)
             after = _find_images(connection, product, names)
         return [after[name] for name in names], [to_label(image) for image in before]
+
+    def set_findings(self, product: str, findings: Mapping[str, Sequence[ImageFinding]]) -> None:
+        """Replace the findings of all images, by SHA-256. Images that are gone are skipped."""
+        changes = [
+            {"of_sha256": sha256, "found": json.dumps([one.model_dump() for one in found])}
+            for sha256, found in findings.items()
+        ]
+        of_product = _IMAGES.product == product
+        with self.database.write() as connection:
+            _require(connection, product)
+            connection.execute(update(product_images).where(of_product).values(findings=None))
+            if changes:
+                one = update(product_images).where(of_product, _IMAGES.sha256 == bindparam("of_sha256"))
+                connection.execute(one.values(findings=bindparam("found")), changes)
+            checked = update(products).where(products.c.name == product)
+            connection.execute(checked.values(checked_ms=clock.now_ms()))
 
     def delete_image(self, product: str, sha256: str, check: Callable[[Row[Any]], None]) -> None:
         """Delete an image: its row, then its file. `check` gets the image, and may raise."""

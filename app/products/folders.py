@@ -1,0 +1,88 @@
+"""Folders of datasets for the command line, and what its data check finds in them.
+
+    <parent>/<product>/train/good/<part>_<sha256>.png    images to learn from
+    <parent>/<product>/test/good/<part>_<sha256>.png     those that `test_good` selects
+    <parent>/<product>/test/<kind>/<part>_<sha256>.png   defects; "defect" without a kind
+    <parent>/<product>/parts.txt                         only with named parts
+
+A name follows from image and part alone. So a run on the same images has the same identity.
+"""
+
+import os
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from app.history.training_set import PARTS_FILE, part_prefix
+from app.products.products import Products, file_name
+from app.schemas.products import ImageFinding
+from flows.fastflow.calibration.images_per_part import PARTS
+
+_UNKNOWN_KIND: Final = "defect"
+_SHA256: Final = re.compile(r"([0-9a-f]{64})\.[a-z]+$")
+
+
+def make_folder(
+    products: Products, product: str, parent: Path, test_good: Callable[[str], bool] = lambda _: False
+) -> None:
+    """Make a folder of hard links to the images that are not excluded, in the layout of MVTec AD.
+
+    Args:
+        parent: receives the folder, named after the product.
+        test_good: tells by the SHA-256 if a good image is for the test, and not to learn from.
+
+    Raises:
+        Problem: unknown-product.
+        OSError: a file is missing, or the disk is full.
+    """
+    images = products.images(product)
+    folder = parent / product
+    (folder / "train" / "good").mkdir(parents=True)
+    for image in images:
+        if image.label == "defect":
+            place = folder / "test" / (image.kind or _UNKNOWN_KIND)
+        else:
+            place = folder / ("test" if test_good(image.sha256) else "train") / "good"
+        place.mkdir(parents=True, exist_ok=True)
+        name = file_name(image)
+        _link(products.files.path(product, name), place / f"{part_prefix(image.part_id)}{name}")
+    if any(image.part_id for image in images):
+        (folder / PARTS).write_text(PARTS_FILE, encoding="utf-8")
+
+
+def record_check(products: Products, product: str, check: Mapping[str, Any]) -> None:
+    """Replace the findings of a product's images by those of `flowgauge data check --json`.
+
+    Raises:
+        Problem: unknown-product.
+    """
+    names = {image.sha256: image.name for image in products.images(product)}
+    findings: defaultdict[str, list[ImageFinding]] = defaultdict(list)
+    for found in check["findings"]:
+        files = {match[1]: file for file in found["files"] if (match := _SHA256.search(file))}
+        message = found["message"]
+        for sha256, file in files.items():
+            message = message.replace(file, names.get(sha256, "another image"))
+        for sha256 in files:
+            findings[sha256].append(
+                ImageFinding(
+                    kind=found["kind"],
+                    severity=found["severity"],
+                    message=message,
+                    measure=found["measure"],
+                    others=[other for other in files if other != sha256],
+                )
+            )
+    products.set_findings(product, findings)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
