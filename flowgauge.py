@@ -70,6 +70,11 @@ COMMANDS = {
         "List, verify, pack, export, activate and delete the versions of a models folder.",
         _NOTHING_LEFT,
     ),
+    "jobs": Mount(
+        "app.commands.jobs:app",
+        "Start, follow, list and cancel jobs of a server, such as trainings.",
+        "the job goes on in the server",
+    ),
     "keys": Mount(
         "app.commands.keys:app",
         "Create, list and revoke API keys.",

@@ -18,6 +18,8 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.inspection.image_pipeline import InspectionPipeline
 from app.inspection.predict_request import PredictHandler
+from app.jobs.runner import JobRunner
+from app.jobs.teacher import Teacher
 from app.learning.runs import LearningRuns
 from app.products.products import Products
 from app.registry.loaded_models import LoadedModels
@@ -44,7 +46,9 @@ DeletionsDep = Annotated[DeletionGuard, _part("deletions")]
 RetentionDep = Annotated[Retention, _part("retention")]
 DriftDep = Annotated[DriftMonitor, _part("drift")]
 StoreDep = Annotated[ModelStore, _part("store")]
+JobsDep = Annotated[JobRunner, _part("jobs")]
 LearningDep = Annotated[LearningRuns, _part("learning")]
+TeacherDep = Annotated[Teacher, _part("teacher")]
 ProductsDep = Annotated[Products, _part("products")]
 PipelineDep = Annotated[InspectionPipeline, _part("pipeline")]
 PredictorDep = Annotated[PredictHandler, _part("predictor")]

@@ -25,6 +25,13 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.inspection.image_pipeline import InspectionPipeline
 from app.inspection.predict_request import PredictHandler
+from app.jobs.commands import Commands
+from app.jobs.completion import Completion
+from app.jobs.job_folders import JobFolders
+from app.jobs.job_store import JobStore
+from app.jobs.runner import JobRunner
+from app.jobs.takeover import Takeover
+from app.jobs.teacher import Teacher
 from app.learning.runs import LearningRuns
 from app.middleware.authentication import Guard
 from app.middleware.lingering_close import LingeringClose
@@ -59,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:  # closes in reverse order, also after an error at start
             await _open_history(app.state, stack)
             _open_inspection(app.state, stack)
+            await _open_jobs(app.state, stack)
             yield
 
     version = importlib.metadata.version("flowgauge")
@@ -160,3 +168,25 @@ def _open_inspection(state: State, stack: AsyncExitStack) -> None:
         # In the background: the process answers /health/live and /docs while models load.
         preloading = asyncio.create_task(loaded_models.preload())
         stack.callback(preloading.cancel)
+
+
+async def _open_jobs(state: State, stack: AsyncExitStack) -> None:
+    """Open the queue of jobs and resume those that were cut off."""
+    settings: Settings = state.settings
+    products: Products = state.products
+    folders = JobFolders(settings.history)
+    commands = Commands(settings, state.history, products, folders)
+    takeover = Takeover(state.store, products, commands, state.audit)
+    state.jobs = jobs = JobRunner(
+        JobStore(state.database),
+        folders,
+        commands,
+        Completion(settings, state.store, products, takeover).complete,
+        settings.job_threads,
+    )
+    await jobs.open()
+    stack.push_async_callback(jobs.close)
+    state.draining.at_end.append(jobs.end)
+    state.teacher = teacher = Teacher(products, jobs, settings.models, state.audit)
+    teaching = asyncio.create_task(teacher.run())
+    stack.callback(teaching.cancel)

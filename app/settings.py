@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """Folder of compiled OpenVINO graphs, trusted like code; by default in the history folder."""
     threads: PositiveInt | None = None
     """CPU threads that compute; by default torch's choice."""
+    job_threads: PositiveInt | None = None
+    """CPU threads of a job, such as a training; by default the free cores but one."""
     max_bytes: PositiveInt = 32 * MIB
     """Largest upload, in bytes."""
     max_pixels: PositiveInt = 50_000_000

@@ -26,6 +26,7 @@ _GROUPS: Final = {
     "Inference": "device engine precision engine_cache threads max_batch preload model_bytes decode_threads",
     "Limits of requests": "max_bytes max_pixels max_items max_bundle_bytes queue_images queue_bytes "
     "deadline_ms upload_idle_seconds",
+    "Jobs": "job_threads",
     "History": "history database journal_bytes retention_pass_days retention_review_days "
     "retention_reject_days retention_bytes audit_share drift_window",
     "Products": "product_images product_bytes import_folders",
@@ -302,7 +303,7 @@ _OTHER_VARIABLES: Final = [
         "API key that `predict`, `watch`, `doctor` and the examples send. Unlike `--key`, it does not show "
         "in the list of processes.",
     ),
-    ("`FLOWGAUGE_URL`", "Address of the server, for the examples."),
+    ("`FLOWGAUGE_URL`", "Address of the server, for `flowgauge jobs` and the examples."),
     ("`FLOWGAUGE_RUNS`", "Folder of checkpoints and cached features of `train`."),
     ("`FLOWGAUGE_DEBUG`", "`1` shows the traceback of an error."),
     (

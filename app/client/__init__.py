@@ -12,6 +12,10 @@ from ..schemas.history import InspectionSummary as InspectionSummary
 from ..schemas.history import KeptInspection as KeptInspection
 from ..schemas.history import Part as Part
 from ..schemas.history import Verdict as Verdict
+from ..schemas.jobs import Job as Job
+from ..schemas.jobs import JobKind as JobKind
+from ..schemas.jobs import JobLines as JobLines
+from ..schemas.jobs import JobState as JobState
 from ..schemas.models import Model as Model
 from ..schemas.models import ModelSummary as ModelSummary
 from ..schemas.predict import BatchAnswer as BatchAnswer

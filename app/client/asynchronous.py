@@ -4,16 +4,17 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
 from ..schemas.history import InspectionSummary
+from ..schemas.jobs import ENDED, Job, JobLines
 from . import calls
 from .calls import Call, InspectionQuery
 from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
-from .events import PATH, EventQuery, EventReader, ServerSentEvent
+from .events import PATH, EventQuery, EventReader, JobReader, ServerSentEvent, job_events
 from .retries import Attempts
 
 P = ParamSpec("P")
@@ -62,6 +63,10 @@ class AsyncClient:
     score_map = _method(calls.score_map)
     reviews = _method(calls.reviews)
     review = _method(calls.review)
+    start_job = _method(calls.start_job)
+    jobs = _method(calls.jobs)
+    job = _method(calls.job)
+    cancel_job = _method(calls.cancel_job)
 
     async def inspections(
         self, *, page: int = 100, **search: Unpack[InspectionQuery]
@@ -78,10 +83,21 @@ class AsyncClient:
 
     async def events(self, **wanted: Unpack[EventQuery]) -> AsyncIterator[ServerSentEvent]:
         """Iterate over live events; see `Client.events`."""
-        stream = EventReader(wanted, self._patience, self._timeout)
+        async for event in self._stream(PATH, EventReader(wanted, self._patience, self._timeout)):
+            yield event
+
+    async def follow_job(self, job_id: str) -> AsyncIterator[Job | JobLines]:
+        """Iterate over a job's states and lines until it ends; see `Client.follow_job`."""
+        async for event in self._stream(job_events(job_id), JobReader({}, self._patience, self._timeout)):
+            news = cast("Job | JobLines", event.data)
+            yield news
+            if isinstance(news, Job) and news.state in ENDED:
+                return
+
+    async def _stream(self, path: str, stream: EventReader) -> AsyncIterator[ServerSentEvent]:
         while True:
             try:
-                async with self._http.stream("GET", PATH, **stream.request()) as response:
+                async with self._http.stream("GET", path, **stream.request()) as response:
                     if not response.is_success:
                         await response.aread()
                     stream.accepted(response)

@@ -14,6 +14,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
+from ..schemas.jobs import Job, JobKind, JobPage, JobState
 from ..schemas.models import Model, ModelList, ModelSummary
 from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
 from ..schemas.review import Review, ReviewList
@@ -231,6 +232,42 @@ def review(
     path = f"{_inspection(inspection_id)}/reviews"
     # Not repeatable: after a lost answer it would conflict with itself.
     return Call("POST", path, _json(Review), {"json": body}, repeatable=False)
+
+
+def start_job(kind: JobKind, product: str, **settings: Any) -> Call[Job]:
+    """Queue a job. If the answer is lost, read `jobs`: no retry.
+
+    Args:
+        kind: starter, train, evaluate, calibrate or check.
+        product: the job reads its images.
+        settings: of the kind, such as epochs=20; None for the default.
+
+    Raises:
+        ConflictError: a job of the kind waits for the product already.
+    """
+    body = {"kind": kind, "product": product, "settings": _given(settings)}
+    return Call("POST", "/v1/jobs", _json(Job), {"json": body}, repeatable=False)
+
+
+def jobs(product: str | None = None, *, state: Sequence[JobState] = (), limit: int = 50) -> Call[list[Job]]:
+    """List the latest jobs, of a product and in some states, or all; newest first."""
+    read = _json(JobPage)
+    params = _given({"product": product, "limit": limit}) | {"state": list(state)}
+    return Call("GET", "/v1/jobs", lambda response: read(response).jobs, {"params": params})
+
+
+def job(job_id: str) -> Call[Job]:
+    """Read a job with its progress and the last lines of its log."""
+    return Call("GET", f"/v1/jobs/{_segment(job_id)}", _json(Job))
+
+
+def cancel_job(job_id: str) -> Call[Job]:
+    """Cancel a job that waits or runs.
+
+    Raises:
+        ConflictError: it has ended.
+    """
+    return Call("POST", f"/v1/jobs/{_segment(job_id)}:cancel", _json(Job), repeatable=False)
 
 
 def _model(category: str) -> str:

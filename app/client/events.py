@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from ..schemas.events import InspectionEvent, ModelEvent, ReviewEvent, ThresholdsEvent
+from ..schemas.jobs import Job, JobLines
 from ..schemas.predict import Decision
 from .connection import CONNECT_SECONDS
 from .errors import FlowGaugeError, require_media_type, to_error
@@ -90,7 +92,12 @@ class EventReader:
         patience: seconds of attempts, counted from the loss of a connection.
         timeout: seconds that the network may be silent; at least 30.
         clock: monotonic seconds.
+
+    Attributes:
+        kinds: the class of each kind of event; others are left out.
     """
+
+    kinds: Mapping[str, Any] = _KINDS
 
     def __init__(
         self,
@@ -162,7 +169,7 @@ class EventReader:
             fields[name] = value.removeprefix(" ")
         if fields.get("retry", "").isdecimal():
             self._retry_seconds = max(_LEAST_SECONDS, int(fields["retry"]) / 1000)
-        kind = _KINDS.get(fields.get("event", ""))
+        kind = self.kinds.get(fields.get("event", ""))
         self._last = fields.get("id", self._last)
         if "id" not in fields or kind is None or (kind is PositionEvent and not self._positions):
             return None
@@ -173,3 +180,14 @@ class EventReader:
         if kind is not PositionEvent:  # with which each connection begins
             self._attempts = None
         return event
+
+
+def job_events(job_id: str) -> str:
+    """Return the path of a job's events."""
+    return f"/v1/jobs/{quote(job_id, safe='')}/events"
+
+
+class JobReader(EventReader):
+    """Reader of a job's events across reconnections."""
+
+    kinds: Mapping[str, Any] = {"job": Job, "lines": JobLines}

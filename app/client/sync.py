@@ -4,16 +4,17 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
+from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
 from ..schemas.history import InspectionSummary
+from ..schemas.jobs import ENDED, Job, JobLines
 from . import calls
 from .calls import Call, InspectionQuery
 from .connection import http_arguments
 from .errors import FlowGaugeError, unreachable
-from .events import PATH, EventQuery, EventReader, ServerSentEvent
+from .events import PATH, EventQuery, EventReader, JobReader, ServerSentEvent, job_events
 from .retries import Attempts
 
 P = ParamSpec("P")
@@ -76,6 +77,10 @@ class Client:
     score_map = _method(calls.score_map)
     reviews = _method(calls.reviews)
     review = _method(calls.review)
+    start_job = _method(calls.start_job)
+    jobs = _method(calls.jobs)
+    job = _method(calls.job)
+    cancel_job = _method(calls.cancel_job)
 
     def inspections(
         self, *, page: int = 100, **search: Unpack[InspectionQuery]
@@ -107,10 +112,26 @@ class Client:
         Raises:
             FlowGaugeError: the server refuses, or has been away for longer than `patience`.
         """
-        stream = EventReader(wanted, self._patience, self._timeout)
+        return self._stream(PATH, EventReader(wanted, self._patience, self._timeout))
+
+    def follow_job(self, job_id: str) -> Iterator[Job | JobLines]:
+        """Iterate over a job's states and the lines of its log, until it ends.
+
+        A lost connection is made again; no line comes twice.
+
+        Raises:
+            FlowGaugeError: the server refuses, or has been away for longer than `patience`.
+        """
+        for event in self._stream(job_events(job_id), JobReader({}, self._patience, self._timeout)):
+            news = cast("Job | JobLines", event.data)
+            yield news
+            if isinstance(news, Job) and news.state in ENDED:
+                return
+
+    def _stream(self, path: str, stream: EventReader) -> Iterator[ServerSentEvent]:
         while True:
             try:
-                with self._http.stream("GET", PATH, **stream.request()) as response:
+                with self._http.stream("GET", path, **stream.request()) as response:
                     if not response.is_success:
                         response.read()
                     stream.accepted(response)

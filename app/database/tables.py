@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 # The last migration in migrations/versions, which results in the tables below.
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
@@ -233,6 +233,35 @@ deliveries = Table(
     metadata,
     Column("sink", String(64), primary_key=True),
     Column("number", BigInteger, nullable=False),
+)
+
+# Jobs, see app/jobs. The latest ended ones are kept.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _TEXT_ID, primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False),  # train, evaluate, ...
+    Column("product", String(64), nullable=False),
+    Column("actor", String(256), nullable=False),
+    Column("settings", Text, nullable=False),  # JSON
+    Column("state", String(16), nullable=False),  # queued, running, succeeded, failed, cancelled
+    Column("started_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+    Column("share", Float, nullable=False),  # of the job that is done
+    Column("stage", String(16)),
+    Column("seconds_left", Float),
+    Column("threads", Integer),  # chosen at the first start: a training resumes only with as many
+    # The product's data_revision and number of good images at the first start.
+    Column("data_revision", Integer),
+    Column("good", Integer),
+    Column("resumed", Integer, nullable=False),  # times it was resumed
+    Column("attempts", Integer, nullable=False),  # starts since it last got further
+    Column("result", Text),  # JSON
+    Column("error", Text),
+    Column("outcome", Text),
+    Index("ix_jobs_state", "state", "id"),
+    Index("ix_jobs_product", "product", "id"),
 )
 
 # Events that a sink gave up, as long as `events` has them.

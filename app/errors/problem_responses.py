@@ -138,6 +138,8 @@ def _explain(error: Mapping[str, Any]) -> str:
         "model_attributes_type": as_json,
         "extra_forbidden": "is unknown",
         "literal_error": f"must be {limits.get('expected')}",
+        "union_tag_not_found": f"needs the field {limits.get('discriminator')}",
+        "union_tag_invalid": f"{limits.get('discriminator')} must be one of {limits.get('expected_tags')}",
         "enum": f"must be {limits.get('expected')}",
         "greater_than_equal": f"must be at least {limits.get('ge')}",
         "less_than_equal": f"must be at most {limits.get('le')}",

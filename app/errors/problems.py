@@ -16,6 +16,7 @@ ProblemName = Literal[
     "unknown-model",
     "unknown-inspection",
     "unknown-product",
+    "unknown-job",
     "method-not-allowed",
     "not-acceptable",
     "upload-stalled",
@@ -60,6 +61,7 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
     "unknown-product": ProblemType(
         404, "No such product or image", "There is no product 'bottel'; GET /v1/products lists them."
     ),
+    "unknown-job": ProblemType(404, "No such job", "No job has this id."),
     "method-not-allowed": ProblemType(
         405, "The route does not support this method", "GET is not allowed here; allowed: POST."
     ),

@@ -1,7 +1,7 @@
 """The feed as server-sent events (HTML standard, section 9.2)."""
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Final
 
 from starlette.requests import ClientDisconnect
@@ -13,37 +13,20 @@ from app.events.log import EventSelector
 from app.http.responses import PiecewiseResponse
 
 MEDIA_TYPE: Final = "text/event-stream"
-# Time after which a browser reconnects.
-RETRY_MS: Final = 2000
+# Time after which a browser reconnects, in milliseconds.
+RETRY: Final = b"retry: 2000\n\n"
 
 
 class EventStreamResponse(PiecewiseResponse, StreamingResponse):
-    """An endless response of events.
-
-    It ends when the reader leaves or is too slow, when its key is no longer valid, and when the server stops.
-
-    Args:
-        after: the number after which to start.
-        gap: the reason why earlier events are missing; None if none are.
-        may_listen: returns False once the caller's key or session is invalid.
-    """
+    """A response of server-sent events, which counts as a reader of the feed."""
 
     min_rate = 1024
 
-    def __init__(
-        self,
-        feed: Feed,
-        selector: EventSelector,
-        after: int,
-        gap: str | None,
-        may_listen: Callable[[], bool],
-        key_id: str | None = None,
-    ) -> None:
+    def __init__(self, pieces: AsyncIterable[bytes], feed: Feed, key_id: str | None) -> None:
         # no-transform and X-Accel-Buffering: proxies must pass on each event at once.
         headers = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
-        super().__init__(self._pieces(after, selector, gap), media_type=MEDIA_TYPE, headers=headers)
+        super().__init__(pieces, media_type=MEDIA_TYPE, headers=headers)
         self._feed = feed
-        self._may_listen = may_listen
         self._key_id = key_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,10 +45,34 @@ class EventStreamResponse(PiecewiseResponse, StreamingResponse):
                 self._feed.dropped["slow"] += 1
                 raise
 
+
+class FeedResponse(EventStreamResponse):
+    """An endless response of the feed's events.
+
+    It ends when the reader leaves or is too slow, when its key is no longer valid, and when the server stops.
+
+    Args:
+        after: the number after which to start.
+        gap: the reason why earlier events are missing; None if none are.
+        may_listen: returns False once the caller's key or session is invalid.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        selector: EventSelector,
+        after: int,
+        gap: str | None,
+        may_listen: Callable[[], bool],
+        key_id: str | None = None,
+    ) -> None:
+        super().__init__(self._pieces(after, selector, gap), feed, key_id)
+        self._may_listen = may_listen
+
     async def _pieces(
         self, after: int, selector: EventSelector, gap: str | None
     ) -> AsyncGenerator[bytes, None]:
-        yield f"retry: {RETRY_MS}\n\n".encode()
+        yield RETRY
         if gap is not None:
             yield self._frame("gap", after, json.dumps({"detail": gap}))
         try:
@@ -85,4 +92,10 @@ class EventStreamResponse(PiecewiseResponse, StreamingResponse):
         yield b": the server is stopping\n\n"
 
     def _frame(self, name: str, number: int, data: str) -> bytes:
-        return f"id: {self._feed.cursors.at(number)}\nevent: {name}\ndata: {data}\n\n".encode()
+        return to_frame(name, data, self._feed.cursors.at(number))
+
+
+def to_frame(name: str, data: str, identifier: str | None = None) -> bytes:
+    """Format an event; the identifier is what a reader sends as Last-Event-ID."""
+    head = "" if identifier is None else f"id: {identifier}\n"
+    return f"{head}event: {name}\ndata: {data}\n\n".encode()

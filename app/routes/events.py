@@ -11,7 +11,7 @@ from app.dependencies import FeedDep
 from app.errors.problems import Problem
 from app.events.feed import Feed
 from app.events.log import EventSelector
-from app.events.stream import MEDIA_TYPE, EventStreamResponse
+from app.events.stream import MEDIA_TYPE, FeedResponse
 from app.middleware import authentication
 from app.routes.openapi import documented
 from app.routes.parameters import text_query
@@ -84,7 +84,7 @@ async def listen(
     )
     number, gap = await _find_start(feed, last_event_id or after)
     may_listen = partial(authentication.is_still_allowed, request.scope)
-    return EventStreamResponse(feed, selector, number, gap, may_listen, caller.key_id)
+    return FeedResponse(feed, selector, number, gap, may_listen, caller.key_id)
 
 
 async def _find_start(feed: Feed, cursor: str | None) -> tuple[int, str | None]:

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from app.auth.audit import audited
 from app.auth.permissions import MaySeeHistory, MayTeach
 from app.database import clock
-from app.dependencies import ProductsDep, SettingsDep
+from app.dependencies import ProductsDep, SettingsDep, TeacherDep
 from app.errors.problems import Problem, ProblemName
 from app.http.preconditions import ETAG, IfMatch, etag, require_match
 from app.products.products import Products
@@ -76,12 +76,14 @@ def get_product(
     response: Response,
     products: ProductsDep,
     settings: SettingsDep,
+    teacher: TeacherDep,
     _: MaySeeHistory,
 ) -> schemas.Product:
-    """Return a product with the state of its dataset."""
+    """Return a product with the state of its dataset, its jobs, and what comes next."""
     row = products.get(category)
     response.headers["ETag"] = etag(row.revision)
-    return describe_product(products, settings.models, row)
+    described = describe_product(products, settings.models, row)
+    return described.model_copy(update={"teaching": teacher.describe(row)})
 
 
 @router.patch("/{category}", responses={**ETAG, **documented(*_MATCHED)})

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from .body import Body
 from .history import Verdict
+from .jobs import Teaching
 from .models import VersionName
 from .predict import Sha256
 from .problem import ProblemDetails
@@ -96,6 +97,7 @@ class Product(BaseModel):
     images: ImageCounts
     versions: list[VersionName] = Field(description="Published versions, oldest first.")
     active: VersionName | None = Field(description="The version that serves.")
+    teaching: Teaching | None = Field(None, description="Only of a single product; null in lists.")
 
 
 class ProductList(BaseModel):

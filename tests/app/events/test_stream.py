@@ -10,7 +10,7 @@ from app.database.engine import Database
 from app.events import log
 from app.events.feed import Feed
 from app.events.log import EventSelector, NewEvent
-from app.events.stream import EventStreamResponse
+from app.events.stream import FeedResponse
 from app.http import responses
 
 
@@ -50,7 +50,7 @@ def use(database: Database, client: Client, act: Callable[[Feed], None] = lambda
         await feed.open()
         try:
             async with asyncio.timeout(30):
-                response = EventStreamResponse(feed, EventSelector(), 0, None, lambda: True)
+                response = FeedResponse(feed, EventSelector(), 0, None, lambda: True)
                 sending = asyncio.create_task(response({"type": "http"}, client.receive, client.send))
                 while len(client.messages) < 3 and not sending.done():
                     await asyncio.sleep(0.005)

@@ -19,7 +19,9 @@ def test_product_is_created_changed_and_deleted(client: TestClient) -> None:
     assert (body["name"], body["kinds"], body["takeover"]) == ("cap", ["scratch"], "automatic")
     assert body["images"] == {"good": 0, "defect": 0, "excluded": 0, "findings": 0, "bytes": 0}
     assert (body["versions"], body["active"], body["checked"]) == ([], None, None)
-    assert client.get(f"{URL}/cap").json() == body
+    read = client.get(f"{URL}/cap").json()
+    assert (read["teaching"]["next"], read["teaching"]["needed"]) == ("starter", 10)
+    assert read | {"teaching": None} == body
     assert client.get(URL).json()["products"] == [body]
     tag = created.headers["ETag"]
     refusal_detail(client.patch(f"{URL}/cap", json={"takeover": "manual"}), 428, "precondition-required")

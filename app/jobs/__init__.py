@@ -1,0 +1,1 @@
+"""Jobs: commands that the server runs beside serving, such as a training."""

@@ -1,0 +1,37 @@
+"""Use of the results of jobs' commands."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.jobs.job import TAUGHT, JobRecord
+from app.jobs.runner import Completed, Run
+from app.jobs.takeover import Takeover
+from app.products.folders import record_check
+from app.products.products import Products
+from app.registry.model_store import ModelStore
+from app.settings import Settings
+
+_PATHS: Final = ("bundle", "folder", "report", "parts_file")  # of the server, which no answer names
+
+
+class Completion:
+    """Completion of jobs: the findings of a check go to the product, a new version may take over."""
+
+    def __init__(self, settings: Settings, store: ModelStore, products: Products, takeover: Takeover) -> None:
+        self._settings = settings
+        self._store = store
+        self._products = products
+        self._takeover = takeover
+
+    async def complete(self, job: JobRecord, result: Mapping[str, Any], run: Run) -> Completed:
+        """Use a result; return what the job's answer has of it. `run` runs another command."""
+        shown = {name: value for name, value in result.items() if name not in _PATHS}
+        if job.kind == "check":
+            await asyncio.to_thread(record_check, self._products, job.product, result)
+            return Completed({name: value for name, value in shown.items() if name != "findings"})
+        if job.kind in TAUGHT:
+            return Completed(shown, await self._takeover.take_over(job, str(result["version"]), run))
+        if job.kind == "evaluate":
+            shown["summary"] = {name: value for name, value in shown["summary"].items() if name != "data"}
+        return Completed(shown)

@@ -1,0 +1,63 @@
+"""A job: its kind, state and progress."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from app.database import clock
+from app.schemas import jobs as schemas
+from app.schemas.jobs import JobKind, JobState
+
+# A lane runs one job at a time. Ten images get their answer while another product trains.
+LANES: Final[tuple[tuple[JobKind, ...], ...]] = (
+    ("train", "evaluate"),
+    ("starter", "calibrate", "check"),
+)
+TAUGHT: Final[tuple[JobKind, ...]] = ("starter", "train")  # kinds that make a version of a product's images
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A row of the table `jobs`; see there.
+
+    Attributes:
+        done, total: steps of the stage, which are not stored.
+    """
+
+    id: str
+    created_ms: int
+    kind: JobKind
+    product: str
+    actor: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    state: JobState = "queued"
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    share: float = 0.0
+    stage: str | None = None
+    seconds_left: float | None = None
+    threads: int | None = None
+    data_revision: int | None = None
+    good: int | None = None
+    resumed: int = 0
+    attempts: int = 0
+    result: Mapping[str, Any] | None = None
+    error: str | None = None
+    outcome: str | None = None
+    done: int | None = None
+    total: int | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in schemas.ENDED
+
+    def to_schema(self, lines: Sequence[str] = ()) -> schemas.Job:
+        times = {
+            name: None if at_ms is None else clock.iso(at_ms)
+            for name, at_ms in zip(
+                ("created", "started", "ended"),
+                (self.created_ms, self.started_ms, self.ended_ms),
+                strict=True,
+            )
+        }
+        return schemas.Job.model_validate({**vars(self), **times, "lines": [*lines]})

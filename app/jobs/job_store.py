@@ -1,0 +1,110 @@
+"""Jobs in the database."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+
+from app.database import clock
+from app.database.engine import Database
+from app.database.tables import jobs
+from app.errors.problems import Problem
+from app.jobs.job import JobRecord
+from app.schemas.jobs import ENDED, JobKind, JobState
+
+MAX_QUEUED: Final = 50
+MAX_KEPT: Final = 200  # ended jobs
+_JSON: Final = ("settings", "result")
+
+
+class JobStore:
+    """The table of jobs. Safe to use from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, kind: JobKind, product: str, settings: Mapping[str, Any], actor: str) -> JobRecord:
+        """Queue a job.
+
+        Raises:
+            Problem: queue-full at the limit; conflict if one of the kind waits for the product already.
+        """
+        job = JobRecord(clock.new_id(), clock.now_ms(), kind, product, actor, settings)
+        queued = select(func.count()).where(jobs.c.state == "queued")
+        with self._database.write() as connection:
+            if (connection.scalar(queued) or 0) >= MAX_QUEUED:
+                raise Problem("queue-full", f"{MAX_QUEUED} jobs wait, the limit; try again later.", 60)
+            if connection.scalar(queued.where(jobs.c.kind == kind, jobs.c.product == product)):
+                detail = f"A {kind} job for {product!r} waits already; it will use the images of its start."
+                raise Problem("conflict", detail)
+            connection.execute(insert(jobs).values(_to_row(job)))
+        return job
+
+    def get(self, identifier: str) -> JobRecord:
+        """Read a job, or raise the problem unknown-job."""
+        with self._database.read() as connection:
+            row = connection.execute(select(jobs).where(jobs.c.id == identifier)).one_or_none()
+        if row is None:
+            raise Problem("unknown-job", "No job has this id, or it ended long ago.")
+        return _from_row(row)
+
+    def page(
+        self,
+        limit: int,
+        before: str | None = None,
+        *,
+        states: Collection[JobState] | None = None,
+        products: Collection[str] | None = None,
+    ) -> list[JobRecord]:
+        """Read jobs before an id, of some states and products or of all, newest first."""
+        where: list[ColumnElement[bool]] = []
+        if before is not None:
+            where.append(jobs.c.id < before)
+        if states is not None:
+            where.append(jobs.c.state.in_(states))
+        if products is not None:
+            where.append(jobs.c.product.in_(products))
+        with self._database.read() as connection:
+            query = select(jobs).where(*where).order_by(jobs.c.id.desc()).limit(limit)
+            return [_from_row(row) for row in connection.execute(query)]
+
+    def next_queued(self, kinds: Sequence[JobKind]) -> JobRecord | None:
+        """Read the oldest queued job of some kinds; None without one."""
+        query = select(jobs).where(jobs.c.state == "queued", jobs.c.kind.in_(kinds))
+        with self._database.read() as connection:
+            row = connection.execute(query.order_by(jobs.c.id).limit(1)).one_or_none()
+        return None if row is None else _from_row(row)
+
+    def change(self, job: JobRecord, before: JobState) -> bool:
+        """Store a job that has another state in the database; return False if it is in yet another there."""
+        found = update(jobs).where(jobs.c.id == job.id, jobs.c.state == before)
+        with self._database.write() as connection:
+            return connection.execute(found.values(_to_row(job))).rowcount == 1
+
+    def requeue(self) -> None:
+        """Queue the jobs that a stopped server left running, to be resumed."""
+        found = update(jobs).where(jobs.c.state == "running")
+        with self._database.write() as connection:
+            connection.execute(found.values(state="queued", resumed=jobs.c.resumed + 1))
+
+    def prune(self) -> set[str]:
+        """Delete the oldest ended jobs beyond the limit; return the ids of all that are left."""
+        ended = select(jobs.c.id).where(jobs.c.state.in_(ENDED)).order_by(jobs.c.id.desc())
+        with self._database.write() as connection:
+            oldest = connection.scalar(ended.offset(MAX_KEPT).limit(1))
+            if oldest is not None:
+                connection.execute(delete(jobs).where(jobs.c.state.in_(ENDED), jobs.c.id <= oldest))
+            return {*connection.scalars(select(jobs.c.id))}
+
+
+def _to_row(job: JobRecord) -> dict[str, Any]:
+    row = {column.name: getattr(job, column.name) for column in jobs.columns}
+    return row | {name: None if row[name] is None else json.dumps(dict(row[name])) for name in _JSON}
+
+
+def _from_row(row: Row[Any]) -> JobRecord:
+    values = row._asdict()
+    return JobRecord(
+        **values | {name: None if values[name] is None else json.loads(values[name]) for name in _JSON}
+    )

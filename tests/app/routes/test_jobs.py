@@ -1,0 +1,170 @@
+"""Jobs over REST: roles, categories, strict settings, the event stream, and the audit log."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.jobs import runner
+from app.jobs.runner import JobRunner
+from app.schemas.products import NewProduct
+from tests.app.conftest import Keyed
+from tests.app.jobs.conftest import Script
+from tests.app.support.services import list_actions, refusal_detail
+
+TRAIN = {"kind": "train", "product": "tiny", "settings": {"epochs": 2}}
+
+
+@pytest.fixture(autouse=True)
+def script(keyed: Keyed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Let jobs run a script that waits for the file `go`."""
+    monkeypatch.setattr(runner, "_PAUSE_SECONDS", 0.01)
+    for name in ("tiny", "grid"):
+        keyed.app.state.products.create(NewProduct(name=name))
+    script = Script(
+        tmp_path, "tell('line', text='hello'); wait(); tell('result', version='v1', bundle='/tmp/x')"
+    )
+    jobs: JobRunner = keyed.app.state.jobs
+    checked = jobs._commands
+    script.require_possible = checked.require_possible  # type: ignore[method-assign]
+    jobs._commands = script
+    return script
+
+
+@pytest.fixture
+def start(keyed: Keyed) -> Callable[..., dict[str, Any]]:
+    def start(role: str = "operator", **changes: Any) -> dict[str, Any]:
+        response = keyed.client.post("/v1/jobs", json=TRAIN | changes, headers=keyed.show(role))
+        assert response.status_code == 202, response.text
+        job: dict[str, Any] = response.json()
+        assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
+        return job
+
+    return start
+
+
+def read_events(client: TestClient, url: str, headers: dict[str, str]) -> Iterator[tuple[str, Any, str]]:
+    response = client.get(url, headers=headers)
+    assert response.status_code == 200, response.text
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    for frame in response.text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in frame.split("\n") if line)
+        if "event" in fields:
+            yield fields["event"], json.loads(fields["data"]), fields.get("id", "")
+
+
+def test_job_is_started_followed_and_listed(
+    keyed: Keyed, start: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    job = start()
+    assert (job["state"], job["product"], job["settings"]) == ("queued", "tiny", {"epochs": 2})
+    assert job["actor"] == f"{keyed.key_id('operator')} the operator"
+    other = start(kind="check", product="grid", settings={})
+    (tmp_path / "go").touch()
+    viewer, url = keyed.show("viewer"), f"/v1/jobs/{job['id']}"
+    events = list(read_events(keyed.client, f"{url}/events", viewer))
+    lines = [(data, identifier) for name, data, identifier in events if name == "lines"]
+    assert lines == [({"lines": ["hello"]}, "6")]
+    name, last, _ = events[-1]
+    assert (name, last["state"], last["share"], last["result"]) == ("job", "succeeded", 1, {"version": "v1"})
+    assert "could not be activated" in last["outcome"]
+    again = list(read_events(keyed.client, f"{url}/events", viewer | {"Last-Event-ID": "6"}))
+    assert [name for name, _, _ in again] == ["job"]
+    assert keyed.client.get(url, headers=viewer).json() == last | {"lines": ["hello"]}
+    page = keyed.client.get("/v1/jobs?limit=1", headers=viewer).json()
+    assert [one["id"] for one in page["jobs"]] == [other["id"]]
+    query = {"cursor": page["next_cursor"], "state": "succeeded", "product": "tiny"}
+    page = keyed.client.get("/v1/jobs", params=query, headers=viewer).json()
+    assert page == {"jobs": [last], "next_cursor": None}
+    entries = list_actions(keyed.client, "job.start", keyed.show("admin"))
+    assert entries[0]["detail"] == {"kind": "train", "settings": {"epochs": 2}, "job": job["id"]}
+
+
+def test_job_is_cancelled_once(keyed: Keyed, start: Callable[..., dict[str, Any]]) -> None:
+    url = f"/v1/jobs/{start()['id']}"
+    while keyed.client.get(url, headers=keyed.show("viewer")).json()["lines"] != ["hello"]:
+        time.sleep(0.01)
+    cancelled = keyed.client.post(f"{url}:cancel", headers=keyed.show("operator"))
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    again = keyed.client.post(f"{url}:cancel", headers=keyed.show("operator"))
+    assert "The job is cancelled" in refusal_detail(again, 409, "conflict")
+    done, refused = list_actions(keyed.client, "job.cancel", keyed.show("admin"))
+    assert (done["outcome"], refused["outcome"]) == ("done", "refused")
+
+
+def test_second_job_of_a_kind_that_waits_conflicts(
+    keyed: Keyed, start: Callable[..., dict[str, Any]]
+) -> None:
+    job = start()
+    while keyed.client.get(f"/v1/jobs/{job['id']}", headers=keyed.show("viewer")).json()["lines"] != [
+        "hello"
+    ]:
+        time.sleep(0.01)
+    start()
+    response = keyed.client.post("/v1/jobs", json=TRAIN, headers=keyed.show("operator"))
+    assert "waits already" in refusal_detail(response, 409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ({"kind": "sell"}, "kind"),
+        ({"settings": {"epochs": 0}}, "epochs"),
+        ({"settings": {"epochs": "2 --device=cuda"}}, "epochs"),
+        ({"settings": {"threads": 64}}, "threads"),
+        ({"settings": {"target_fpr": 0.9}}, "target_fpr"),
+        ({"settings": {"preset": "--help"}}, "preset"),
+        ({"settings": {"preset": "none-such"}}, "is unknown; use one of"),
+        ({"kind": "check", "settings": {"epochs": 2}}, "epochs"),
+        ({"product": "../tiny"}, "product"),
+        ({"data": "/etc"}, "data"),
+    ],
+)
+def test_unknown_or_wrong_settings_are_refused(keyed: Keyed, body: dict[str, Any], names: str) -> None:
+    response = keyed.client.post("/v1/jobs", json=TRAIN | body, headers=keyed.show("operator"))
+    assert names in refusal_detail(response, 400, "invalid-request")
+
+
+def test_job_of_an_unknown_product_is_refused(keyed: Keyed) -> None:
+    headers = keyed.show("operator")
+    response = keyed.client.post("/v1/jobs", json=TRAIN | {"product": "bottel"}, headers=headers)
+    refusal_detail(response, 404, "unknown-product")
+    evaluation = {"kind": "evaluate", "product": "tiny", "settings": {"version": "v9"}}
+    refusal_detail(keyed.client.post("/v1/jobs", json=evaluation, headers=headers), 404, "unknown-model")
+    refusal_detail(keyed.client.get("/v1/jobs/none", headers=headers), 404, "unknown-job")
+
+
+@pytest.mark.parametrize(
+    ("role", "sees", "changes"),
+    [("line", 403, 403), ("viewer", 200, 403), ("operator", 200, 202), ("admin", 200, 202)],
+)
+def test_roles_on_each_route(
+    keyed: Keyed, start: Callable[..., dict[str, Any]], tmp_path: Path, role: str, sees: int, changes: int
+) -> None:
+    (tmp_path / "go").touch()
+    url, headers = f"/v1/jobs/{start('admin')['id']}", keyed.show(role)
+    for path in ("/v1/jobs", url, f"{url}/events"):
+        assert keyed.client.get(path, headers=headers).status_code == sees
+    started = keyed.client.post("/v1/jobs", json=TRAIN | {"product": "grid"}, headers=headers)
+    assert started.status_code == changes
+    # The job has ended, or waits.
+    assert keyed.client.post(f"{url}:cancel", headers=headers).status_code == (403 if changes == 403 else 409)
+
+
+def test_limited_key_sees_and_starts_its_own(keyed: Keyed, start: Callable[..., dict[str, Any]]) -> None:
+    own, other, headers = start(), start(product="grid"), keyed.show("limited")
+    assert [one["id"] for one in keyed.client.get("/v1/jobs", headers=headers).json()["jobs"]] == [own["id"]]
+    url = f"/v1/jobs/{other['id']}"
+    refused = [
+        keyed.client.get("/v1/jobs?product=grid", headers=headers),
+        keyed.client.get(url, headers=headers),
+        keyed.client.get(f"{url}/events", headers=headers),
+        keyed.client.post(f"{url}:cancel", headers=headers),
+        keyed.client.post("/v1/jobs", json=TRAIN | {"product": "grid"}, headers=headers),
+    ]
+    for response in refused:
+        assert "not for category 'grid'" in refusal_detail(response, 403, "forbidden")
