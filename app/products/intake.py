@@ -1,7 +1,7 @@
 """Images on their way into a dataset: decode, describe, store, each with its own outcome."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row
@@ -28,14 +28,15 @@ _STATUS: Final[dict[ProblemName, ItemStatus]] = {
 
 
 class Candidate(NamedTuple):
-    """An image to store; a problem in place of its bytes is its outcome.
+    """An image to store.
 
     Attributes:
         filename: as it came, in answers; None if it has none.
+        data: the bytes, a function that reads them, or the reason why there are none.
     """
 
     filename: str | None
-    data: bytes | Problem
+    data: bytes | Callable[[], bytes] | Problem
     label: Verdict = "good"
     kind: str | None = None
     source: ImageSource = "upload"
@@ -94,6 +95,8 @@ async def _store(
     data = candidate.data
     if isinstance(data, Problem):
         raise data
+    if not isinstance(data, bytes):
+        data = await run_in_threadpool(data)
     height, width, thumbnail = await pipeline.read_pixels(product, data, _describe)
     suffix = detect_format(data).suffix
     name = candidate.filename or f"image.{suffix}"

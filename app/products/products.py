@@ -187,12 +187,13 @@ class Products:
             changed = update(products).where(products.c.name == name).values(values)
             return connection.execute(changed.returning(products)).one()
 
-    def add_kind(self, name: str, kind: str) -> None:
-        """Add a kind of defect unless the product has it."""
+    def add_kinds(self, name: str, kinds: Collection[str]) -> None:
+        """Add the kinds of defect that the product does not have yet."""
         with self.database.write() as connection:
             before = _require(connection, name)
-            if kind not in (kinds := json.loads(before.kinds)):
-                values = {"kinds": json.dumps([*kinds, kind]), "revision": before.revision + 1}
+            known = json.loads(before.kinds)
+            if new := sorted(set(kinds).difference(known)):
+                values = {"kinds": json.dumps([*known, *new]), "revision": before.revision + 1}
                 connection.execute(update(products).where(products.c.name == name).values(values))
 
     def delete(self, name: str, check: Callable[[Row[Any]], None]) -> int:
@@ -298,6 +299,13 @@ class Products:
             _touch(connection, product)
             after = _find_images(connection, product, names)
         return [after[name] for name in names], [to_label(image) for image in before]
+
+    def find_marked(self, product: str) -> Sequence[Row[Any]]:
+        """Return the images with findings, the latest first."""
+        marked = _IMAGES.product == product, _IMAGES.findings.is_not(None)
+        with self.database.read() as connection:
+            query = select(product_images).where(*marked).order_by(_IMAGES.number.desc())
+            return connection.execute(query).all()
 
     def set_findings(self, product: str, findings: Mapping[str, Sequence[ImageFinding]]) -> None:
         """Replace the findings of all images, by SHA-256. Images that are gone are skipped."""

@@ -30,6 +30,7 @@ from app.history.inspection_files import FORMATS
 from app.http import immutable, uploads
 from app.http.preconditions import ETAG, IfMatch, etag
 from app.http.responses import AccountedResponse
+from app.products import imports
 from app.products.intake import Candidate, Outcome, draw_thumbnail, store_images
 from app.products.products import ImageFilter, Products, file_name, require_kind
 from app.routes.openapi import documented
@@ -41,15 +42,16 @@ from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import products as schemas
 from app.schemas.history import Verdict
 
-router = APIRouter(prefix="/v1/products/{category}/images", tags=["products"])
+router = APIRouter(prefix="/v1/products/{category}", tags=["products"])
 
 MAX_FILES: Final = 100  # in one upload; each waits in memory for its turn
+_MAX_MARKED: Final = 500  # images in the answer of the check
 ImageInPath = Annotated[str, PathParameter(description="SHA-256 of the image.", examples=["9f86d081" * 8])]
 OfKind = Annotated[str | None, text_query("Kind of defect.", "scratch")]
 
 
 @router.post(
-    "",
+    "/images",
     openapi_extra=DATASET_EXTRA,
     dependencies=[Depends(require_not_draining)],
     responses=documented(
@@ -98,7 +100,63 @@ async def add_images(
     return await run_in_threadpool(describe_outcomes, request, products, settings.models, category, outcomes)
 
 
-@router.get("", responses=documented(*PROBLEMS, "invalid-request"))
+@router.post(
+    "/images:import",
+    dependencies=[Depends(require_not_draining)],
+    responses=documented(*CHANGING, "draining"),
+)
+async def import_images(
+    category: ProductInPath,
+    new: schemas.NewImport,
+    request: Request,
+    settings: SettingsDep,
+    history: HistoryDep,
+    pipeline: PipelineDep,
+    products: ProductsDep,
+    caller: MayTeach,
+) -> schemas.ImportedImages:
+    """Add images of inspections, or of a folder on the server, 100 at a time.
+
+    Each has its own status, as in an upload. Kinds of defect that folders are named after are added to the
+    product.
+    """
+    known = new.model_dump(mode="json", exclude_none=True, by_alias=True)
+    async with audited(request, "product.import", category, known) as detail:
+        require_kind(await run_in_threadpool(products.get, category), new.label or "good", new.kind)
+        if new.folder is not None:
+            page = await run_in_threadpool(imports.find_in_folder, settings, new, new.folder)
+            await run_in_threadpool(products.add_kinds, category, page.kinds())
+        else:
+            await history.wait_until_filed()
+            page = await run_in_threadpool(imports.find_inspections, history, caller, new, category)
+        work = store_images(page.candidates, products, pipeline, category)
+        outcomes = await cancel_on_disconnect(request, work)
+        detail["images"] = count_outcomes(outcomes)
+    stored = await run_in_threadpool(
+        describe_outcomes, request, products, settings.models, category, outcomes
+    )
+    return schemas.ImportedImages(**dict(stored), next_cursor=page.next_cursor)
+
+
+@router.get("/check", responses=documented(*PROBLEMS))
+def get_check(category: ProductInPath, products: ProductsDep, _: MaySeeHistory) -> schemas.DatasetCheck:
+    """Return the findings of the last data check: copies, outliers, wrong sizes and others."""
+    checked_ms = products.get(category).checked_ms
+    marked = products.find_marked(category)
+    counts = Counter(
+        kind
+        for row in marked
+        if not row.excluded
+        for kind in {finding["kind"] for finding in json.loads(row.findings)}
+    )
+    return schemas.DatasetCheck(
+        checked=None if checked_ms is None else clock.iso(checked_ms),
+        counts=counts,
+        images=[describe_image(row) for row in marked[:_MAX_MARKED]],
+    )
+
+
+@router.get("/images", responses=documented(*PROBLEMS, "invalid-request"))
 def list_images(
     category: ProductInPath,
     products: ProductsDep,
@@ -130,7 +188,7 @@ def list_images(
     )
 
 
-@router.patch("", responses=documented(*CHANGING))
+@router.patch("/images", responses=documented(*CHANGING))
 async def change_images(
     category: ProductInPath,
     changes: schemas.LabelChanges,
@@ -147,7 +205,7 @@ async def change_images(
     return schemas.ChangedImages(images=[describe_image(row) for row in after], before=before)
 
 
-@router.get("/{image}", responses={**ETAG, **documented(*PROBLEMS)})
+@router.get("/images/{image}", responses={**ETAG, **documented(*PROBLEMS)})
 def get_image(
     category: ProductInPath, image: ImageInPath, response: Response, products: ProductsDep, _: MaySeeHistory
 ) -> schemas.ProductImage:
@@ -157,7 +215,7 @@ def get_image(
     return describe_image(row)
 
 
-@router.patch("/{image}", responses={**ETAG, **documented(*CHANGING, "precondition-failed")})
+@router.patch("/images/{image}", responses={**ETAG, **documented(*CHANGING, "precondition-failed")})
 async def change_image(
     category: ProductInPath,
     image: ImageInPath,
@@ -178,7 +236,7 @@ async def change_image(
     return schemas.ChangedImage(image=describe_image(row), before=before)
 
 
-@router.delete("/{image}", status_code=204, responses=documented(*PROBLEMS, "precondition-failed"))
+@router.delete("/images/{image}", status_code=204, responses=documented(*PROBLEMS, "precondition-failed"))
 async def delete_image(
     category: ProductInPath,
     image: ImageInPath,
@@ -201,7 +259,7 @@ def _documented_file(*media_types: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-@router.get("/{image}/thumbnail", response_class=Response, responses=_documented_file("image/jpeg"))
+@router.get("/images/{image}/thumbnail", response_class=Response, responses=_documented_file("image/jpeg"))
 async def get_thumbnail(
     category: ProductInPath,
     image: ImageInPath,
@@ -222,7 +280,7 @@ async def get_thumbnail(
 
 
 @router.get(
-    "/{image}/source",
+    "/images/{image}/source",
     response_class=Response,
     responses=_documented_file(*(one.media_type for one in FORMATS)),
 )

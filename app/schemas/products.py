@@ -1,14 +1,15 @@
 """Schemas of products and of the images in their datasets."""
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from .body import Body
 from .history import Verdict
 from .jobs import Teaching
 from .models import VersionName
-from .predict import Sha256
+from .predict import Decision, Sha256
 from .problem import ProblemDetails
 from .texts import MAX_TEXT, TEXT_PATTERN
 from .timestamp import Timestamp
@@ -27,13 +28,16 @@ ItemStatus = Literal[
     "failed",
 ]
 MAX_CHANGES = 500  # of images, in one request
-# Folders of these names hold no defects, see training/data/folders.py.
-_RESERVED = frozenset({"good", "ok", "normal", "ground_truth", "mask", "masks"})
+MAX_IMPORTED = 100  # images, in one request
+# Names of folders that hold no kind of defect, as in training/data/folders.py.
+GOOD_FOLDERS = frozenset({"good", "ok", "normal"})
+MASK_FOLDERS = frozenset({"ground_truth", "mask", "masks"})
 
 
 def _require_folder_name(kind: str) -> str:
-    if kind.lower() in _RESERVED or kind != kind.strip():
-        raise ValueError(f"must not begin or end with a space, nor be one of {', '.join(sorted(_RESERVED))}")
+    reserved = GOOD_FOLDERS | MASK_FOLDERS
+    if kind.lower() in reserved or kind != kind.strip():
+        raise ValueError(f"must not begin or end with a space, nor be one of {', '.join(sorted(reserved))}")
     return kind
 
 
@@ -56,6 +60,7 @@ _TAKEOVER = Field(
     examples=["automatic"],
 )
 _KIND = Field(description="Kind of the defect; null if it is unknown.", examples=["scratch"])
+OptionalText = Annotated[str | None, Field(max_length=MAX_TEXT, pattern=TEXT_PATTERN)]
 _PART = Field(description="Part that the image shows.", examples=["P-000123"])
 
 
@@ -206,4 +211,66 @@ class StoredImages(BaseModel):
     product: Product = Field(description="The product afterwards.")
 
 
-PartId = Annotated[str | None, Field(max_length=MAX_TEXT, pattern=TEXT_PATTERN)]
+class ImportedImages(StoredImages):
+    """A page of an import, and the cursor of the next."""
+
+    next_cursor: str | None = Field(
+        description="Send it as `cursor` with the same body for the next page; null on the last one.",
+        examples=["train/good/099.png"],
+    )
+
+
+class InspectionSelection(Body):
+    """Inspections to import, the newest first. Missing fields select all."""
+
+    category: str | None = Field(None, description="By default the product's.", examples=["bottle"])
+    decision: Decision | None = None
+    verdict: Verdict | None = Field(None, description="Of the latest review.")
+    station: OptionalText = None
+    part_id: OptionalText = None
+    audit: bool | None = Field(None, description="Only in, or only outside, the audit sample.")
+    made_from: datetime | None = Field(
+        None, alias="from", description="Earliest time; UTC without an offset."
+    )
+    made_before: datetime | None = Field(None, alias="to", description="End of the time, excluded.")
+
+
+class NewImport(Body):
+    """Images to add to a dataset, by one of `inspections`, `filter` and `folder`."""
+
+    inspections: list[str] | None = Field(
+        None, min_length=1, max_length=MAX_IMPORTED, description="Ids of inspections."
+    )
+    filter: InspectionSelection | None = None
+    folder: OptionalText = Field(
+        None,
+        description="A folder of the server within FLOWGAUGE_IMPORT_FOLDERS, or relative to one.",
+        examples=["line-3/bottle"],
+    )
+    label: Verdict | None = Field(
+        None,
+        description="Label of all images. By default the verdict of a review, or the name of a file's "
+        "folder: good (ok, normal), or beside such a folder a kind of defect.",
+    )
+    kind: Annotated[DefectKind | None, _KIND] = None
+    cursor: str | None = Field(None, max_length=4096, description="`next_cursor` of the page before.")
+
+    @model_validator(mode="after")
+    def _require_one_source(self) -> Self:
+        if sum(one is not None for one in (self.inspections, self.filter, self.folder)) != 1:
+            raise ValueError("name exactly one of inspections, filter and folder")
+        if self.kind is not None and self.label != "defect":
+            raise ValueError("a kind needs the label defect")
+        return self
+
+
+class DatasetCheck(BaseModel):
+    """Findings of the last data check."""
+
+    checked: Timestamp | None = Field(description="Time of the check; null before the first.")
+    counts: dict[str, int] = Field(
+        description="Images by kind of finding, without excluded ones.", examples=[{"outlier": 2}]
+    )
+    images: list[ProductImage] = Field(
+        description="Images with findings, the latest first, 500 at most; /images?finding=any has the others."
+    )

@@ -36,7 +36,7 @@ ROLES = {
         GET /v1/jobs /v1/jobs/{job_id} /v1/jobs/{job_id}/events
         GET /v1/products /v1/products/{category} /v1/products/{category}/images
         GET /v1/products/{category}/images/{image} /v1/products/{category}/images/{image}/source
-        GET /v1/products/{category}/images/{image}/thumbnail
+        GET /v1/products/{category}/images/{image}/thumbnail /v1/products/{category}/check
     """,
     "operator, admin": """
         PATCH /v1/models/{category}/thresholds
@@ -46,6 +46,7 @@ ROLES = {
         GET /v1/models/{category}/training-set
         POST /v1/models/{category}/learning /v1/products /v1/products/{category}/images
         POST /v1/jobs /v1/jobs/{job_id}:cancel
+        POST /v1/products/{category}/images:import
         PATCH /v1/products/{category} /v1/products/{category}/images
         PATCH /v1/products/{category}/images/{image}
         DELETE /v1/products/{category} /v1/products/{category}/images/{image}

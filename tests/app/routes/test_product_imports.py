@@ -1,0 +1,263 @@
+"""Imports of inspections and folders into a dataset, and the findings of its check over REST."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.products import imports
+from app.products.folders import record_check
+from app.products.products import Products
+from tests.app.conftest import history_of, remove_files
+from tests.app.support.services import create_service, keyed_service, list_actions, refusal_detail
+from tests.conftest import picture, png
+
+Images = dict[str, list[bytes]]
+URL = "/v1/products/cap/images"
+
+
+@pytest.fixture
+def allowed(tmp_path: Path) -> Path:
+    folder = tmp_path / "allowed"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def cap(store: Path, allowed: Path) -> Iterator[TestClient]:
+    """A service with the product "cap" that may read a folder."""
+    with create_service(store, import_folders=f"/nowhere, {allowed}") as client:
+        assert client.post("/v1/products", json={"name": "cap"}).status_code == 201
+        yield client
+
+
+def put(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(picture(number)))
+
+
+def bring(client: TestClient, **body: Any) -> httpx2.Response:
+    return client.post(f"{URL}:import", json=body)
+
+
+def brought(client: TestClient, **body: Any) -> dict[str, tuple[str, str | None, str | None]]:
+    """Status, label and kind by file name."""
+    response = bring(client, **body)
+    assert response.status_code == 200, response.text
+    return {
+        item["filename"]: (item["status"], *((image["label"], image["kind"]) if image else (None, None)))
+        for item in response.json()["items"]
+        for image in [item["image"]]
+    }
+
+
+def inspect(client: TestClient, data: bytes, verdict: str | None = None, **query: str) -> str:
+    answer = client.post("/v1/models/tiny/predict", content=data, params=query).json()
+    path = answer["links"]["inspection"]
+    assert client.get(path).status_code == 200  # it is in the history
+    if verdict is not None:
+        review = {"verdict": verdict, "expected_revision": 0}
+        assert client.post(f"{path}/reviews", json=review).status_code == 201
+    identifier: str = answer["inspection_id"]
+    return identifier
+
+
+def test_reviews_become_labels(cap: TestClient, tiny_images: Images) -> None:
+    good = inspect(cap, tiny_images["good"][0], "good", part_id="P-1")
+    bad = inspect(cap, tiny_images["defect"][0], "defect")
+    plain = inspect(cap, tiny_images["good"][1])
+    unknown = "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
+    assert brought(cap, inspections=[good, bad, plain, unknown]) == {
+        good: ("stored", "good", None),
+        bad: ("stored", "defect", None),
+        plain: ("unlabelled", None, None),
+        unknown: ("failed", None, None),
+    }
+    assert brought(cap, inspections=[plain], label="good") == {plain: ("stored", "good", None)}
+    [image] = [one for one in cap.get(URL).json()["images"] if one["inspection_id"] == good]
+    assert (image["source"], image["part_id"]) == ("inspection", "P-1")
+    assert cap.get(image["links"]["image"]).content == tiny_images["good"][0]
+    assert list_actions(cap, "product.import")[0]["detail"]["images"] == {
+        "stored": 2,
+        "unlabelled": 1,
+        "failed": 1,
+    }
+
+
+def test_filter_is_imported_page_by_page(
+    cap: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "MAX_IMPORTED", 2)
+    ids = [inspect(cap, data, "good", station="s1") for data in tiny_images["good"][:3]]
+    inspect(cap, tiny_images["good"][3], "good", station="s2")
+    inspect(cap, tiny_images["good"][4], station="s1")  # not reviewed
+    selected = {"category": "tiny", "station": "s1", "from": "2020-01-01T00:00:00Z"}
+    first = bring(cap, filter=selected).json()
+    assert [item["filename"] for item in first["items"]] == [ids[2], ids[1]]
+    second = bring(cap, filter=selected, cursor=first["next_cursor"]).json()
+    assert ([item["filename"] for item in second["items"]], second["next_cursor"]) == ([ids[0]], None)
+    assert brought(cap, filter={"verdict": "good"}) == {}  # of the category "cap"
+
+
+def test_deleted_image_of_an_inspection_is_reported(cap: TestClient, tiny_images: Images) -> None:
+    gone = inspect(cap, tiny_images["good"][0])
+    remove_files(history_of(cap))
+    assert brought(cap, inspections=[gone], label="good") == {gone: ("failed", None, None)}
+
+
+def test_inspection_of_another_category_is_unknown_to_a_key(
+    store: Path, tmp_path: Path, tiny_images: Images
+) -> None:
+    with keyed_service(store, tmp_path / "history") as keyed:
+        operator = keyed.show("operator")
+        body = {"role": "operator", "name": "cap only", "categories": ["cap"]}
+        key = keyed.client.post("/v1/keys", json=body, headers=keyed.show("admin")).json()["key"]
+        keyed.client.headers |= keyed.show("line")
+        answer = keyed.client.post("/v1/models/tiny/predict", content=tiny_images["good"][0]).json()
+        assert keyed.client.post("/v1/products", json={"name": "cap"}, headers=operator).status_code == 201
+        limited = {"X-API-Key": key}
+        sent = {"inspections": [answer["inspection_id"]], "label": "good"}
+        [item] = keyed.client.post(f"{URL}:import", json=sent, headers=limited).json()["items"]
+        assert (item["status"], item["problem"]["type"]) == ("failed", "unknown-inspection")
+        other = keyed.client.post(f"{URL}:import", json={"filter": {"category": "tiny"}}, headers=limited)
+        assert "not for category" in refusal_detail(other, 403, "forbidden")
+        for role in ("line", "viewer"):
+            refused = keyed.client.post(f"{URL}:import", json=sent, headers=keyed.show(role))
+            assert refused.status_code == 403
+        assert keyed.client.get("/v1/products/cap/check", headers=keyed.show("line")).status_code == 403
+
+
+def test_folder_names_become_labels(cap: TestClient, allowed: Path) -> None:
+    put(allowed / "cap", "train/good/0.png", "test/good/1.PNG", "test/scratch/2.png", "notes/3.png", "4.png")
+    put(allowed / "cap", "ground_truth/scratch/2_mask.png")
+    (allowed / "cap" / "bad").mkdir()
+    (allowed / "cap" / "bad" / "6.png").write_bytes(png(picture(60)))
+    found = brought(cap, folder="cap")
+    assert found == {
+        "train/good/0.png": ("stored", "good", None),
+        "test/good/1.PNG": ("stored", "good", None),
+        "test/scratch/2.png": ("stored", "defect", "scratch"),
+        "notes/3.png": ("unlabelled", None, None),
+        "4.png": ("stored", "good", None),
+        "bad/6.png": ("stored", "defect", None),
+    }
+    assert cap.get("/v1/products/cap").json()["kinds"] == ["scratch"]
+    images = {image["name"]: image for image in cap.get(URL).json()["images"]}
+    assert images["test/scratch/2.png"]["source"] == "folder"
+    kind = brought(cap, folder=str(allowed / "cap" / "test" / "scratch"))
+    assert kind == {"2.png": ("duplicate", "defect", "scratch")}
+    named = brought(cap, folder="cap/notes", label="defect", kind="scratch")
+    assert named == {"3.png": ("stored", "defect", "scratch")}
+
+
+def test_folder_is_imported_page_by_page(
+    cap: TestClient, allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "MAX_IMPORTED", 2)
+    put(allowed, "a.png", "b.png", "c.png")
+    first = bring(cap, folder=".").json()
+    assert ([item["filename"] for item in first["items"]], first["next_cursor"]) == (
+        ["a.png", "b.png"],
+        "b.png",
+    )
+    second = bring(cap, folder=".", cursor="b.png").json()
+    assert ([item["filename"] for item in second["items"]], second["next_cursor"]) == (["c.png"], None)
+
+
+def test_parts_file_names_the_parts(cap: TestClient, allowed: Path) -> None:
+    put(allowed / "cap" / "good", "p1_a.png", "p1_b.png", "other.png")
+    (allowed / "cap" / "parts.txt").write_text("^(?:(p[0-9])_)?")
+    brought(cap, folder="cap/good")
+    parts = {image["name"]: image["part_id"] for image in cap.get(URL).json()["images"]}
+    assert parts == {"p1_a.png": "p1", "p1_b.png": "p1", "other.png": None}
+    (allowed / "cap" / "parts.txt").write_text("(")
+    assert "parts.txt" in refusal_detail(bring(cap, folder="cap"), 400, "invalid-request")
+
+
+def test_nothing_outside_the_allowed_folders_is_read(cap: TestClient, allowed: Path, tmp_path: Path) -> None:
+    put(tmp_path / "secret", "secret.png")
+    put(allowed, "own.png")
+    (allowed / "out").symlink_to(tmp_path / "secret")
+    (allowed / "out.png").symlink_to(tmp_path / "secret" / "secret.png")
+    (allowed / "in.png").symlink_to(allowed / "own.png")
+    os.mkfifo(allowed / "pipe.png")
+    outside = [
+        str(tmp_path / "secret"),
+        "../secret",
+        "out",
+        f"{allowed}/../secret",
+        "/",
+        "x" * 200,
+        "own.png",
+    ]
+    for folder in outside:
+        refusal_detail(bring(cap, folder=folder), 400, "invalid-request")
+    statuses = {name: found[0] for name, found in brought(cap, folder=".", label="good").items()}
+    assert statuses == {
+        "own.png": "stored",
+        "out/secret.png": "failed",
+        "out.png": "failed",
+        "in.png": "failed",
+    }
+    assert cap.get(URL).json()["total"] == 1
+
+
+def test_without_the_setting_no_folder_is_read(store: Path, tmp_path: Path) -> None:
+    put(tmp_path / "images", "a.png")
+    with create_service(store) as client:
+        client.post("/v1/products", json={"name": "cap"})
+        detail = refusal_detail(bring(client, folder=str(tmp_path / "images")), 400, "invalid-request")
+        assert "FLOWGAUGE_IMPORT_FOLDERS" in detail
+        refusal_detail(bring(client, folder="."), 400, "invalid-request")
+
+
+def test_broken_file_does_not_stop_the_folder(cap: TestClient, allowed: Path) -> None:
+    put(allowed, "a.png", "z.png")
+    (allowed / "b.png").write_bytes(b"not an image")
+    shutil.copy(allowed / "a.png", allowed / "c.png")
+    statuses = [item["status"] for item in bring(cap, folder=".").json()["items"]]
+    assert statuses == ["stored", "unsupported", "duplicate", "stored"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"folder": ".", "inspections": ["x"]},
+        {"folder": ".", "kind": "scratch"},
+        {"folder": ".", "label": "good", "kind": "scratch"},
+        {"folder": ".", "label": "defect", "kind": "unknown"},
+        {"inspections": []},
+        {"inspections": ["x"] * 101},
+        {"filter": {"colour": "red"}},
+        {"folder": "a\0b"},
+    ],
+)
+def test_impossible_import_is_refused(cap: TestClient, body: dict[str, Any]) -> None:
+    refusal_detail(bring(cap, **body), 400, "invalid-request")
+
+
+def test_findings_are_listed_with_counts(cap: TestClient, allowed: Path) -> None:
+    assert cap.get("/v1/products/cap/check").json() == {"checked": None, "counts": {}, "images": []}
+    put(allowed, "a.png", "b.png", "c.png")
+    bring(cap, folder=".")
+    [last, _, first] = cap.get(URL).json()["images"]
+    app: Any = cap.app
+    products: Products = app.state.products
+    found = {"kind": "outlier", "severity": "warning", "measure": 5.4, "message": "unlike the others"}
+    findings = [{**found, "files": [f"train/good/{one['sha256']}.png"]} for one in (first, last)]
+    record_check(products, "cap", {"findings": findings})
+    check = cap.get("/v1/products/cap/check").json()
+    assert check["counts"] == {"outlier": 2}
+    assert [image["name"] for image in check["images"]] == ["c.png", "a.png"]
+    assert check["images"][0]["findings"] == [{**found, "others": []}]
+    cap.patch(last["links"]["self"], json={"excluded": True})
+    assert cap.get("/v1/products/cap/check").json()["counts"] == {"outlier": 1}
+    assert cap.get(URL, params={"finding": "outlier"}).json()["total"] == 2
+    assert cap.get("/v1/products/cap").json()["images"]["findings"] == 1
