@@ -324,7 +324,7 @@ def test_pages_are_accessible_and_long_names_fit(
     assert served.client.post(f"/v1{shown}/reviews", json=said).is_success
     operators = ("/", shown, "/inspect", "/scores", "/login", "/inspections/none")
     with opened(browser, served.url, color_scheme=scheme, locale=language, **size) as page:
-        for path in (*operators, "/models", PAGE, f"{PAGE}/versions/{LATER}", f"/report?station={long}"):
+        for path in (*operators, "/products", PAGE, f"{PAGE}/versions/{LATER}", f"/report?station={long}"):
             page.goto(path)
             if path == "/":
                 expect(page.locator("#state")).to_have_attribute("data-state", "live")

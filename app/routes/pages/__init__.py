@@ -10,6 +10,7 @@ from app.routes.pages import (
     login,
     manual_inspection,
     models,
+    products,
     report,
     scores,
     static,
@@ -24,6 +25,7 @@ PAGES: Final[tuple[APIRouter, ...]] = (
     scores.router,
     inspection.router,
     audit_queue.router,
+    products.router,
     models.router,
     report.router,
 )

@@ -1,32 +1,35 @@
-"""Pages of the models: the list, one category, one version."""
+"""Pages of the models: one category, one version."""
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from app.auth.permissions import MaySeeModels
 from app.database.engine import Database
-from app.dependencies import Category, DriftDep, HistoryDep, LoadedModelsDep, SettingsDep, StoreDep, Version
+from app.dependencies import (
+    Category,
+    DriftDep,
+    HistoryDep,
+    LoadedModelsDep,
+    ProductsDep,
+    SettingsDep,
+    StoreDep,
+    Version,
+)
 from app.errors.problems import Problem
 from app.history import browsing
-from app.history.drift import DriftMonitor, DriftState
+from app.history.drift import DriftState
 from app.registry import model_settings
-from app.registry.catalogue import require_readable
-from app.registry.loaded_models import LoadedModels
 from app.registry.model_store import ModelStore
 from app.routes import calibrations, models
-from app.routes.pages.filter import visible_categories
 from app.schemas.access import Permission
 from app.schemas.tuning import CalibrationInForce
 from app.web.page import PagePart, PageRoute
 from app.web.templating import data
 from app.web.training_report import training_report
-from flows.fastflow.bundle import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.learning.fit import MIN_DEFECTS
 
@@ -49,25 +52,6 @@ class ServingModel:
     trouble: str | None = None
 
 
-@router.get("/models", response_class=Response)
-async def show_models(
-    caller: MaySeeModels,
-    page: PagePart,
-    settings: SettingsDep,
-    loaded_models: LoadedModelsDep,
-    drift: DriftDep,
-) -> Response:
-    """List the categories."""
-    shown_drift = drift if page.may(Permission.HISTORY) else None
-
-    def read() -> list[dict[str, Any]]:
-        require_readable(settings.models)
-        names = visible_categories(settings.models, caller)
-        return [_row(settings.models, name, loaded_models, shown_drift) for name in names]
-
-    return page.render("models.html", rows=await asyncio.to_thread(read))
-
-
 @router.get("/models/{category}", response_class=Response)
 async def show_model(
     category: Category,
@@ -78,6 +62,7 @@ async def show_model(
     store: StoreDep,
     drift: DriftDep,
     history: HistoryDep,
+    products: ProductsDep,
 ) -> Response:
     """Show a category: the serving version, thresholds, regions of interest and all versions."""
     loaded = models.loaded_versions(loaded_models, category)
@@ -88,14 +73,17 @@ async def show_model(
     except Problem as problem:
         serving = ServingModel([], trouble=problem.detail)
     windows: list[DriftState] = []
+    is_product = False
     stations = {calibration.station for calibration in serving.calibrations if calibration.station}
     if page.may(Permission.HISTORY):
         windows = await asyncio.to_thread(drift.windows, category)
+        is_product = bool(await asyncio.to_thread(products.find, [category]))
         stations.update(await asyncio.to_thread(_list_stations, history.database, category))
     in_place = loaded_models.serving_version(category)
     return page.render(
         "model.html",
         model=model,
+        is_product=is_product,
         active=next((one for one in model.versions if one.active), None),
         refusal=loaded_models.refusal(category, model.active),
         in_place=in_place,
@@ -133,30 +121,6 @@ async def show_version(
         refusal=refusal,
         in_place=loaded_models.serving_version(category),
     )
-
-
-def _row(
-    folder: Path, category: str, loaded_models: LoadedModels, drift: DriftMonitor | None
-) -> dict[str, Any]:
-    """Build a row of the list of categories.
-
-    `named` is the version that is recorded as active. It may be missing, or refused for the reason in
-    `refusal`; then the version `serving` may serve in its place.
-    """
-    named = models_folder.active_version(folder, category)
-    active = None
-    if named is not None:
-        with suppress(Problem):  # the version's directory is missing
-            active = models.describe_version(folder, category, named, ())
-    return {
-        "category": category,
-        "versions": len(models_folder.versions(folder, category)),
-        "active": active,
-        "named": named,
-        "refusal": loaded_models.refusal(category, named),
-        "serving": loaded_models.serving_version(category),
-        "drift": [] if drift is None else drift.windows(category),
-    }
 
 
 def _describe_serving(store: ModelStore, detector: Detector) -> ServingModel:

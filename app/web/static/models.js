@@ -14,26 +14,27 @@ export function complain(place, error) {
   place.focus();
 }
 
-async function change(path, button) {
+async function change(path, button, done) {
   wrong.hidden = true;
   button.disabled = true;
   button.setAttribute("aria-busy", "true");
   announce(t("script.models.busy"));
   try {
     await api(path, { method: "POST", timeoutMs: 300000 }); // a version is loaded and checked before it serves
-    location.reload();
+    done();
   } catch (error) {
     complain(wrong, error);
+  } finally {
     button.disabled = false;
     button.removeAttribute("aria-busy");
   }
 }
 
 // Activates a version if the user confirms.
-export async function activate(version, button) {
+export async function activate(version, button, done = () => location.reload()) {
   const values = { version, category: passed.category };
   if (await confirmed(t("script.models.activate"), t("script.models.activate.text", values), t("script.models.activate.yes"))) {
-    await change(`${home}/versions/${encodeURIComponent(version)}:activate`, button);
+    await change(`${home}/versions/${encodeURIComponent(version)}:activate`, button, done);
   }
 }
 
@@ -46,6 +47,6 @@ back?.addEventListener("click", async () => {
   const values = { version: back.dataset.version, category: passed.category };
   if (await confirmed(t("script.models.rollback"), t("script.models.activate.text", values), t("script.models.rollback.yes"))) {
     // Activate the confirmed version: by now a rollback might select another one.
-    await change(`${home}/versions/${encodeURIComponent(back.dataset.version)}:activate`, back);
+    await change(`${home}/versions/${encodeURIComponent(back.dataset.version)}:activate`, back, () => location.reload());
   }
 });

@@ -39,7 +39,7 @@ def test_held_deletion_is_shown_and_starts_when_confirmed(held: TestClient) -> N
     metrics = held.get("/metrics").text
     assert 'flowgauge_deletion_held{kind="age"} 1' in metrics
     assert 'flowgauge_deletion_held{kind="size"} 0' in metrics
-    page = held.get("/models", headers={"Accept": "text/html"}).text
+    page = held.get("/products", headers={"Accept": "text/html"}).text
     assert 'class="confirm-deletion" data-kind="age"' in page
     assert "120 of 121 inspections" in page
     assert rows(held) == 121
@@ -49,7 +49,7 @@ def test_held_deletion_is_shown_and_starts_when_confirmed(held: TestClient) -> N
     while rows(held) != 1:
         time.sleep(0.01)
     assert held.get("/v1/deletions").json() == {"deletions": []}
-    assert "confirm-deletion" not in held.get("/models").text
+    assert "confirm-deletion" not in held.get("/products").text
     entries = held.get("/v1/audit").json()["entries"]
     acts = [(entry["target"], entry["outcome"]) for entry in entries if entry["action"] == "history.delete"]
     assert acts == [("age", "done"), ("age", "begun")]

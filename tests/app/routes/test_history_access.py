@@ -31,6 +31,9 @@ ALLOWED = {
     **dict.fromkeys(("/scores?category=other", "/wall/counts?category=other"), OF_ALL),
     **{f"/inspections/OTHER{name}": {"line", *OF_ALL} for name in ("", "/thumbnail.jpg")},
     **{f"/models/other{name}": {"line", *OF_ALL} for name in ("", "/versions/v1")},
+    "/products": ANYBODY,
+    "/products/tiny": READERS,
+    "/products/other": OF_ALL,
     "/inspect": {"line", "admin", "limited"},
 }
 

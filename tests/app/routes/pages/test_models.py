@@ -52,15 +52,15 @@ def calibrate(keyed: Keyed, **query: str) -> None:
 
 def test_the_list_shows_every_category(served: Keyed, store: Path) -> None:
     active = models_folder.active_version(store, "tiny")
-    shown = text(served, "/models", "viewer")
+    shown = text(served, "/products", "viewer")
     assert '<a href="/models/tiny">tiny</a>' in shown
     assert str(active) in shown
     assert "0 parts so far:" in shown
-    assert "Parts so far" not in text(served, "/models", "line")  # drift is of the history
+    assert "Parts so far" not in text(served, "/products", "line")  # drift is of the history
 
 
 def test_an_empty_models_folder_is_no_error(keyed: Keyed) -> None:
-    assert "There is no model yet" in text(keyed, "/models")
+    assert "There is no product yet" in text(keyed, "/products")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_versions_show_thresholds_of_the_serving_engine(
 def test_a_damaged_version_is_said_to_be_one(served: Keyed, store: Path) -> None:
     folder = models_folder.resolve(store, "tiny")
     (folder / bundle.MANIFEST).write_text("{}")
-    assert "cannot be read" in text(served, "/models")
+    assert "cannot be read" in text(served, "/products")
     assert "cannot be read" in text(served, "/models/tiny")
     assert "cannot be read" in text(served, f"/models/tiny/versions/{folder.name}")
 
@@ -161,9 +161,9 @@ def test_refused_version_and_its_substitute_are_named(store: Path, tmp_path: Pat
         models_folder.activate(store, "tiny", bad)
         eventually(lambda: "was refused" in text(keyed, "/models/tiny"))
         said = f"Version {bad} is active, but was refused. Version {first} is in service instead.<br>"
-        for path in ("/models/tiny", "/models", f"/models/tiny/versions/{bad}"):
+        for path in ("/models/tiny", "/products", f"/models/tiny/versions/{bad}"):
             assert said in text(keyed, path)
-        assert f"<dd>{bad}" not in text(keyed, "/models")
+        assert f"<dd>{bad}" not in text(keyed, "/products")
         assert SERVES in text(keyed, f"/models/tiny/versions/{first}")
         assert SERVES not in text(keyed, f"/models/tiny/versions/{bad}")
         shown = text(keyed, "/models/tiny")
@@ -192,17 +192,17 @@ def test_an_active_version_that_is_not_loaded_yet(
         new = copy_version(store, "20990101T000000-abcdef").name
         models_folder.activate(store, "tiny", new)
         said = f"Version {new} is active, but not loaded yet. Until then {first} is in service."
-        for path in ("/models", f"/models/tiny/versions/{new}"):
+        for path in ("/products", f"/models/tiny/versions/{new}"):
             assert said in text(keyed, path)
         assert SERVES in text(keyed, f"/models/tiny/versions/{first}")
         eventually(lambda: used() == new)
-        for path in ("/models", "/models/tiny", f"/models/tiny/versions/{new}"):
+        for path in ("/products", "/models/tiny", f"/models/tiny/versions/{new}"):
             assert "not loaded yet" not in text(keyed, path)
 
 
 def test_a_category_without_an_active_version(served: Keyed, store: Path) -> None:
     (store / "tiny" / models_folder.ACTIVE).unlink()
-    assert "No version is active" in text(served, "/models")
+    assert "No version is active" in text(served, "/products")
     shown = text(served, "/models/tiny")
     assert "has no active version" in shown
     assert 'id="threshold-slider"' not in shown
@@ -212,7 +212,7 @@ def test_missing_active_version_and_its_substitute_are_named(served: Keyed, stor
     first = models_folder.resolve(store, "tiny").name
     (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
     gone = "Version gone is active, but missing in the models folder"
-    for path in ("/models/tiny", "/models"):
+    for path in ("/models/tiny", "/products"):
         shown = text(served, path)
         assert f"{gone}. Version {first} is in service instead." in shown
         assert "No version is active" not in shown

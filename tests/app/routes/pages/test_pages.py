@@ -54,7 +54,7 @@ def test_the_navigation_offers_what_the_role_may_see(keyed: Keyed, role: Role) -
     response = page(keyed, f"/inspections/{identifier}", role)
     assert response.status_code == 200
     offered = set(re.findall(r'<a href="([^"]+)"[^>]*><svg class="icon"', response.text))
-    wanted = {"/models"} | {p for p, needed in SEEN_WITH.items() if Permission(needed) in PERMISSIONS[role]}
+    wanted = {"/products"} | {p for p, needed in SEEN_WITH.items() if Permission(needed) in PERMISSIONS[role]}
     assert offered == wanted | ({"/report"} if Permission.HISTORY in PERMISSIONS[role] else set())
     may_review = Permission.REVIEW in PERMISSIONS[role]
     assert ('data-verdict="good"' in response.text) == may_review

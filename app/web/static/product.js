@@ -1,0 +1,187 @@
+// A product's page: what the product can do now, what comes next, its settings and versions.
+import { api } from "./api.js";
+import { announce, showOffline } from "./base.js";
+import { activate, complain, home, passed } from "./models.js";
+import { localTimes, number, percent, t } from "./texts.js";
+
+export const path = `/v1/products/${encodeURIComponent(passed.category)}`;
+const BUSY_MS = 1500; // while something runs or is about to begin
+const IDLE_MS = 10000;
+const ACTIVATION_MS = 300000;
+const byId = (id) => document.getElementById(id);
+const listeners = [];
+let turn = 0;
+let timer = null;
+let listed = null; // the active version and the number of versions that the list shows
+export let product = null;
+export let serving = null; // details of the active version
+
+// `call` gets the product now and after each change.
+export function onProduct(call) {
+  listeners.push(call);
+  if (product) call(product);
+}
+
+// Takes a newer state of the product. Answers about images lack what is running.
+export function take(now) {
+  product = { ...now, teaching: now.teaching ?? product?.teaching };
+  listeners.forEach((call) => call(product));
+}
+
+export async function refresh() {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  const mine = ++turn;
+  try {
+    const now = await api(path);
+    if (mine !== turn) return;
+    showOffline("product", false);
+    await readVersions(now);
+    if (mine !== turn) return;
+    take(now);
+  } catch (error) {
+    if (mine !== turn) return;
+    if (error.status === 0) showOffline("product", true);
+    else if (error.status === 404) return complain(byId("now-error"), error);
+  }
+  const { next, needed, jobs } = product?.teaching ?? {};
+  timer = setTimeout(refresh, jobs?.length || (next && needed === 0) ? BUSY_MS : IDLE_MS);
+}
+
+// Changes the settings of the product as they are now.
+export async function change(settings) {
+  const now = await api(path);
+  const body = typeof settings === "function" ? settings(now) : settings;
+  take(await api(path, { method: "PATCH", headers: { "If-Match": `"${now.revision}"` }, body }));
+}
+
+// The product's kinds of defect are those that were ever used.
+export async function addKind(kind) {
+  if (product.kinds.includes(kind)) return;
+  await change((now) => ({ kinds: [...new Set([...now.kinds, kind])] }));
+}
+
+export async function startJob(kind, settings = {}) {
+  byId("now-error").hidden = true;
+  try {
+    await api("/v1/jobs", { method: "POST", body: { kind, product: passed.category, settings } });
+    announce(t("script.teach.started"));
+  } catch (error) {
+    complain(byId("now-error"), error);
+  }
+  refresh();
+}
+
+function kindOf(details) {
+  if (details.starter) return "starter";
+  return details.learned ? "learned" : "trained";
+}
+
+function describe(details) {
+  return t(`script.teach.version.${kindOf(details)}`, { n: number(details.data.n_fit + details.data.n_calibration, 0) });
+}
+
+async function readVersions(now) {
+  const key = `${now.active} ${now.versions.length}`;
+  if (key === listed || !now.versions.length) return;
+  const { versions } = await api(home);
+  listed = key;
+  serving = versions.find((one) => one.active)?.details ?? null;
+  byId("version-list").replaceChildren(...versions.reverse().map((one) => versionItem(one, now)));
+  localTimes(byId("version-list"));
+  byId("versions").hidden = false;
+}
+
+function versionItem({ version, active, details, trouble }) {
+  const item = document.createElement("li");
+  const link = document.createElement("a");
+  const time = document.createElement("time");
+  link.href = `/models/${encodeURIComponent(passed.category)}/versions/${encodeURIComponent(version)}`;
+  link.textContent = version;
+  item.append(link, " ");
+  if (active) {
+    const tag = document.createElement("span");
+    tag.className = "tag";
+    tag.textContent = t("script.teach.serves");
+    item.append(tag, " ");
+  } else if (passed.activates) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = t("script.models.activate.yes");
+    button.addEventListener("click", () => activate(version, button, refresh));
+    item.append(button, " ");
+  }
+  if (details) {
+    time.dateTime = details.created;
+    item.append(time, ` · ${describe(details)}`);
+  } else item.append(trouble ?? "");
+  return item;
+}
+
+function nextStep({ teaching, takeover, active, images }) {
+  if (!teaching || teaching.jobs.some((job) => ["starter", "train"].includes(job.kind))) return "";
+  if (teaching.next) return t(`script.teach.next.${teaching.next}${teaching.needed ? "" : ".soon"}`, { n: number(teaching.needed, 0) });
+  if (takeover === "manual") return t("script.teach.next.manual");
+  return active || !images.good ? "" : t("script.teach.next.none");
+}
+
+function show({ active, images, teaching, takeover }) {
+  const set = (id, text) => {
+    const place = byId(id);
+    place.hidden = !text;
+    if (place.textContent !== text) place.textContent = text; // every write is read out
+  };
+  set("now-state", active ? (serving ? describe(serving) : active) : t(images.good ? "script.teach.state.collecting" : "script.teach.state.empty", { n: number(images.good, 0) }));
+  const { promised_fpr: promised, target_fpr: target, missing_for_target: missing } = teaching ?? {};
+  set("now-promise", active && promised ? t("script.teach.promise", { rate: percent(promised) }) : "");
+  set("now-missing", active && missing ? t("script.teach.missing", { n: number(missing, 0), rate: percent(target) }) : "");
+  byId("now-share").hidden = !active || !missing;
+  if (missing) byId("now-share").value = images.good / (images.good + missing);
+  set("now-next", nextStep({ teaching, takeover, active, images }));
+  if (!passed.teaches) return;
+  byId("takeover").disabled = false;
+  if (document.activeElement !== byId("takeover")) byId("takeover").value = takeover;
+  const runs = (kind) => teaching?.jobs.some((job) => job.kind === kind);
+  const able = { starter: images.good, train: images.good, evaluate: active && images.defect, check: images.good + images.defect };
+  for (const button of document.querySelectorAll("[data-start]")) {
+    const kind = button.dataset.start;
+    button.disabled = !teaching || !able[kind] || runs(kind);
+    if (kind === "starter") button.hidden = Boolean(active) || takeover === "automatic";
+    if (kind === "evaluate") button.hidden = !able.evaluate;
+  }
+}
+
+for (const button of document.querySelectorAll("[data-start]")) button.addEventListener("click", () => startJob(button.dataset.start));
+
+byId("takeover")?.addEventListener("change", async (event) => {
+  try {
+    await change({ takeover: event.target.value });
+    announce(t("script.teach.saved"));
+  } catch (error) {
+    complain(byId("now-error"), error);
+  }
+  refresh();
+});
+
+const dialog = byId("delete");
+byId("delete-open")?.addEventListener("click", () => {
+  const { good, defect, excluded } = product.images;
+  byId("delete-text").textContent = t("script.teach.delete", { n: number(good + defect + excluded, 0) });
+  byId("delete-error").hidden = true;
+  dialog.showModal();
+});
+byId("delete-close")?.addEventListener("click", () => dialog.close());
+byId("delete-form")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const query = new URLSearchParams({ reason: byId("delete-reason").value });
+  try {
+    await api(`${path}?${query}`, { method: "DELETE", headers: { "If-Match": `"${product.revision}"` }, timeoutMs: ACTIVATION_MS });
+    location.assign("/products");
+  } catch (error) {
+    complain(byId("delete-error"), error);
+  }
+});
+
+onProduct(show);
+document.addEventListener("visibilitychange", refresh);
+refresh();

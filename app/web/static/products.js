@@ -1,0 +1,26 @@
+// Creation of a product, for a new category or one that was trained elsewhere.
+import { api } from "./api.js";
+
+const wrong = document.getElementById("new-error");
+
+async function create(name, button) {
+  wrong.hidden = true;
+  button.disabled = true;
+  try {
+    await api("/v1/products", { method: "POST", body: { name } });
+    location.assign(`/products/${encodeURIComponent(name)}`);
+  } catch (error) {
+    wrong.textContent = error.message;
+    wrong.hidden = false;
+    wrong.focus();
+    button.disabled = false;
+  }
+}
+
+document.getElementById("new-product").addEventListener("submit", (event) => {
+  event.preventDefault();
+  create(document.getElementById("new-name").value, event.submitter ?? event.target.querySelector("button"));
+});
+for (const button of document.querySelectorAll("[data-teach]")) {
+  button.addEventListener("click", () => create(button.dataset.teach, button));
+}
