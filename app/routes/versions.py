@@ -11,6 +11,7 @@ from app.errors.problems import Problem
 from app.http import uploads
 from app.routes.openapi import documented
 from app.routes.openapi_bodies import BUNDLE_EXTRA, BUNDLE_TYPES
+from app.routes.parameters import OptionalReason
 from app.schemas import models as schemas
 from app.schemas.access import Permission
 
@@ -64,23 +65,29 @@ async def upload_version(
 
 @router.post("/versions/{version}:activate", responses=_ACTIVATING)
 async def activate_version(
-    category: Category, version: Version, request: Request, store: StoreDep
+    category: Category,
+    version: Version,
+    request: Request,
+    store: StoreDep,
+    reason: OptionalReason = None,
 ) -> schemas.Activation:
     """Activate a version after it is loaded and verified.
 
     After the answer, new requests use the version; requests under way finish with the previous one. If the
     version is refused, the previous one stays active.
     """
-    async with audited(request, "model.activate", f"{category}/{version}") as detail:
+    async with audited(request, "model.activate", f"{category}/{version}", {"reason": reason}) as detail:
         activated = await store.activate(category, version)
         detail |= {"previous": activated.previous, "sha256": activated.sha256}
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
 
 
 @router.post(":rollback", responses=_ACTIVATING)
-async def roll_back(category: Category, request: Request, store: StoreDep) -> schemas.Activation:
+async def roll_back(
+    category: Category, request: Request, store: StoreDep, reason: OptionalReason = None
+) -> schemas.Activation:
     """Activate the previous version. A second call undoes the first."""
-    async with audited(request, "model.rollback", category) as detail:
+    async with audited(request, "model.rollback", category, {"reason": reason}) as detail:
         activated = await store.rollback(category)
         detail |= {"active": activated.version, "previous": activated.previous, "sha256": activated.sha256}
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)

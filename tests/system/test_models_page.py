@@ -235,13 +235,20 @@ def test_version_is_activated_and_rolled_back(browser: Browser, served: Served) 
         dialog.get_by_role("button", name="Cancel").click()
         assert served.client.get(HOME).json()["active"] == served.version
         row.get_by_role("button", name="Activate").click()
-        dialog.get_by_role("button", name="Activate").click()
+        dialog.get_by_label("Reason").fill("finds more scratches")
+        page.keyboard.press("Enter")
         expect(row).to_contain_text("in service")
         assert served.client.get(HOME).json()["active"] == LATER
         page.get_by_role("button", name="Back to the previous version").click()
+        dialog.get_by_label("Reason").fill("rejects too many")
         dialog.get_by_role("button", name="Go back").click()
         expect(page.get_by_role("row", name=re.compile(served.version))).to_contain_text("in service")
         assert served.client.get(HOME).json()["active"] == served.version
+        entries = served.client.get("/v1/audit", params={"action": "model.activate"}).json()["entries"]
+        assert [one["detail"]["reason"] for one in entries if one["outcome"] == "done"] == [
+            "rejects too many",
+            "finds more scratches",
+        ]
 
 
 def test_version_learns_from_reviews(browser: Browser, served: Served) -> None:

@@ -12,6 +12,7 @@ from app.auth.permissions import MaySeeHistory, MaySeeModels
 from app.dependencies import DriftDep, LoadedModelsDep, ProductsDep, SettingsDep
 from app.errors.problems import Problem
 from app.history.drift import DriftMonitor
+from app.jobs.teaching import MIN_GOOD_IMAGES
 from app.registry.catalogue import require_readable
 from app.registry.loaded_models import LoadedModels
 from app.routes import models
@@ -64,6 +65,7 @@ async def show_product(
     passed = {
         "category": product.name,
         "maxBytes": settings.max_bytes,
+        "minGood": MIN_GOOD_IMAGES,
         "teaches": page.may(Permission.TEACH),
         "activates": page.may(Permission.ADMIN),
     }

@@ -1,37 +1,23 @@
 // Manual inspection: images are sent to the service one after the other.
 import { api } from "./api.js";
 import { guardUnsaved } from "./base.js";
-import { Cards, SYMBOLS, toCard } from "./cards.js";
+import { Cards, toCard } from "./cards.js";
 import { retry } from "./pictures.js";
-import { number, t } from "./texts.js";
+import { fillResult } from "./result.js";
+import { BUSY, RETRY_S, onChosen, onDrop, problemList, readable } from "./sending.js";
+import { t } from "./texts.js";
 
 const form = document.getElementById("inspect");
 const drop = document.getElementById("drop");
 const progress = document.getElementById("progress");
-const problems = document.getElementById("problems");
 const result = document.getElementById("result");
-const seen = document.getElementById("seen");
+const complain = problemList();
 const cards = new Cards(document.getElementById("inspections"));
 const queue = []; // the first entry is being sent
-// Temporary failures that are not the image's fault; the image is sent again.
-const BUSY = [0, 408, 429, 502, 503, 504];
 const LATE = [408, 504]; // timeouts: the image may be too large for the network
-const RETRY_S = 5; // if the service names no time
 let working = false;
 let timer = null;
 let last = null;
-
-function complain(name, text) {
-  const item = document.createElement("li");
-  item.textContent = `${name}: ${text}`;
-  problems.append(item);
-  seen.hidden = false;
-}
-
-function words(p, n) {
-  const k = Math.max(0, Math.round(p * (n + 1)) - 1);
-  return t(`script.pvalue.${k === 0 ? "none" : 2 * k > n ? "usual" : "some"}`, { k, n });
-}
 
 function show(answer, name) {
   if (last) {
@@ -40,26 +26,15 @@ function show(answer, name) {
   }
   last = answer;
   const address = `/inspections/${answer.inspection_id}`;
-  const field = (name) => result.querySelectorAll(`[data-field="${name}"]`);
-  result.classList.remove("PASS", "REVIEW", "REJECT");
-  result.classList.add(answer.decision);
-  field("symbol")[0].textContent = SYMBOLS[answer.decision];
-  field("decision")[0].textContent = t(`decision.${answer.decision}`);
-  field("score")[0].textContent = t("script.score.limit", {
-    score: number(answer.score, 3),
-    reject: number(answer.threshold.reject, 3),
-  });
-  field("words")[0].textContent = words(answer.p_value, answer.threshold.n_calibration);
-  field("link").forEach((link) => (link.href = address));
-  field("name")[0].textContent = name;
+  fillResult(result, answer, name);
+  result.querySelectorAll('[data-field="link"]').forEach((link) => (link.href = address));
   // A new element: the old one would show the previous part until the new image has loaded.
-  const before = field("picture")[0];
+  const before = result.querySelector('[data-field="picture"]');
   before.removeAttribute("src");
   const picture = before.cloneNode();
   picture.src = `${address}/overlay.jpg`;
   retry(picture);
   before.replaceWith(picture);
-  result.hidden = false;
 }
 
 // Captures the form's fields when a file is added: the form may change before the file is sent.
@@ -73,16 +48,6 @@ function toJob(file) {
   // If an answer is lost, the retry is not inspected twice.
   const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   return { file, body, category: form.elements.category.value, headers: { "Idempotency-Key": key }, late: 0 };
-}
-
-// A file that was changed or removed cannot be sent; the failure looks like a lost connection.
-async function readable(file) {
-  try {
-    await file.arrayBuffer();
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 // Returns the reason to wait, or an empty text if the image is finished.
@@ -130,36 +95,15 @@ function take(files) {
   work();
 }
 
-if (form) {
-  guardUnsaved(() => queue.length > 0);
-  addEventListener("focus", work); // the user may have logged in in another tab
-  addEventListener("online", work);
-  seen.querySelector("button").addEventListener("click", () => {
-    problems.textContent = "";
-    seen.hidden = true;
-  });
-  try {
-    form.elements.station.value ||= localStorage.getItem("flowgauge.station") || "";
-    form.elements.station.addEventListener("change", (event) => localStorage.setItem("flowgauge.station", event.target.value.trim()));
-  } catch {
-    // storage is disabled
-  }
-  for (const name of ["files", "camera"]) {
-    document.getElementById(name).addEventListener("change", (event) => {
-      take([...event.target.files]);
-      event.target.value = ""; // allows choosing the same file again
-    });
-  }
-  form.addEventListener("submit", (event) => event.preventDefault());
-  // Anywhere on the page: an image dropped beside the field must not replace the page.
-  addEventListener("dragover", (event) => {
-    event.preventDefault();
-    drop.classList.add("over");
-  });
-  addEventListener("dragleave", (event) => event.relatedTarget || drop.classList.remove("over"));
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    take([...event.dataTransfer.files]);
-  });
+guardUnsaved(() => queue.length > 0);
+addEventListener("focus", work); // the user may have logged in in another tab
+addEventListener("online", work);
+try {
+  form.elements.station.value ||= localStorage.getItem("flowgauge.station") || "";
+  form.elements.station.addEventListener("change", (event) => localStorage.setItem("flowgauge.station", event.target.value.trim()));
+} catch {
+  // storage is disabled
 }
+for (const id of ["files", "camera"]) onChosen(id, take);
+form.addEventListener("submit", (event) => event.preventDefault());
+onDrop(drop, ({ files }) => take([...files]));

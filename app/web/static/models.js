@@ -1,7 +1,7 @@
 // Activation of a version and rollback, each after a confirmation.
 import { api } from "./api.js";
 import { announce } from "./base.js";
-import { confirmed } from "./confirm.js";
+import { confirmedReason } from "./confirm.js";
 import { t } from "./texts.js";
 
 export const passed = JSON.parse(document.getElementById("model").textContent);
@@ -14,12 +14,17 @@ export function complain(place, error) {
   place.focus();
 }
 
-async function change(path, button, done) {
+// Activates a version if the user confirms with a reason.
+async function change(version, button, title, yes, done) {
+  const values = { version, category: passed.category };
+  const reason = await confirmedReason(t(title), t("script.models.activate.text", values), t(yes));
+  if (!reason) return;
   wrong.hidden = true;
   button.disabled = true;
   button.setAttribute("aria-busy", "true");
   announce(t("script.models.busy"));
   try {
+    const path = `${home}/versions/${encodeURIComponent(version)}:activate?${new URLSearchParams({ reason })}`;
     await api(path, { method: "POST", timeoutMs: 300000 }); // a version is loaded and checked before it serves
     done();
   } catch (error) {
@@ -30,23 +35,16 @@ async function change(path, button, done) {
   }
 }
 
-// Activates a version if the user confirms.
-export async function activate(version, button, done = () => location.reload()) {
-  const values = { version, category: passed.category };
-  if (await confirmed(t("script.models.activate"), t("script.models.activate.text", values), t("script.models.activate.yes"))) {
-    await change(`${home}/versions/${encodeURIComponent(version)}:activate`, button, done);
-  }
+export function activate(version, button, done = () => location.reload()) {
+  return change(version, button, "script.models.activate", "script.models.activate.yes", done);
 }
 
 for (const button of document.querySelectorAll("[data-activate]")) {
   button.addEventListener("click", () => activate(button.dataset.activate, button));
 }
 
+// Activates the version that the page shows as the previous one: by now a rollback might select another.
 const back = document.getElementById("rollback");
-back?.addEventListener("click", async () => {
-  const values = { version: back.dataset.version, category: passed.category };
-  if (await confirmed(t("script.models.rollback"), t("script.models.activate.text", values), t("script.models.rollback.yes"))) {
-    // Activate the confirmed version: by now a rollback might select another one.
-    await change(`${home}/versions/${encodeURIComponent(back.dataset.version)}:activate`, back, () => location.reload());
-  }
-});
+back?.addEventListener("click", () =>
+  change(back.dataset.version, back, "script.models.rollback", "script.models.rollback.yes", () => location.reload()),
+);

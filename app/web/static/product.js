@@ -22,9 +22,13 @@ export function onProduct(call) {
   if (product) call(product);
 }
 
-// Takes a newer state of the product. Answers about images lack what is running.
+// Takes a newer state of the product. Answers about images lack what is running; they count down meanwhile.
 export function take(now) {
-  product = { ...now, teaching: now.teaching ?? product?.teaching };
+  const { images, teaching: known } = product ?? {};
+  const added = known ? now.images.good - images.good : 0;
+  const left = (count) => Math.max(0, count - added);
+  const counted = known && { ...known, needed: left(known.needed), missing_for_target: left(known.missing_for_target) };
+  product = { ...now, teaching: now.teaching ?? counted };
   listeners.forEach((call) => call(product));
 }
 
@@ -120,7 +124,7 @@ function versionItem({ version, active, details, trouble }) {
 
 function nextStep({ teaching, takeover, active, images }) {
   if (!teaching || teaching.jobs.some((job) => ["starter", "train"].includes(job.kind))) return "";
-  if (teaching.next) return t(`script.teach.next.${teaching.next}${teaching.needed ? "" : ".soon"}`, { n: number(teaching.needed, 0) });
+  if (teaching.next) return t(`script.teach.next.${teaching.next}${teaching.needed ? "" : ".soon"}`, { n: number(images.good + teaching.needed, 0) });
   if (takeover === "manual") return t("script.teach.next.manual");
   return active || !images.good ? "" : t("script.teach.next.none");
 }
@@ -142,12 +146,16 @@ function show({ active, images, teaching, takeover }) {
   byId("takeover").disabled = false;
   if (document.activeElement !== byId("takeover")) byId("takeover").value = takeover;
   const runs = (kind) => teaching?.jobs.some((job) => job.kind === kind);
-  const able = { starter: images.good, train: images.good, evaluate: active && images.defect, check: images.good + images.defect };
+  const enough = images.good >= passed.minGood;
+  const useful = {
+    starter: enough && !active && (takeover === "manual" || teaching?.last?.state === "failed"),
+    train: enough,
+    evaluate: active && images.defect,
+    check: images.good + images.defect,
+  };
   for (const button of document.querySelectorAll("[data-start]")) {
-    const kind = button.dataset.start;
-    button.disabled = !teaching || !able[kind] || runs(kind);
-    if (kind === "starter") button.hidden = Boolean(active) || takeover === "automatic";
-    if (kind === "evaluate") button.hidden = !able.evaluate;
+    button.hidden = !useful[button.dataset.start];
+    button.disabled = !teaching || runs(button.dataset.start);
   }
 }
 

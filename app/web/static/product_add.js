@@ -3,7 +3,7 @@ import { api } from "./api.js";
 import { guardUnsaved } from "./base.js";
 import { passed } from "./models.js";
 import { openCamera } from "./product_camera.js";
-import { arrived } from "./product_images.js";
+import { arrived } from "./product_grid.js";
 import { addKind, path, refresh, take } from "./product.js";
 import { BUSY, RETRY_S, onChosen, onDrop, problemList, readable } from "./sending.js";
 import { number, t } from "./texts.js";
@@ -205,18 +205,20 @@ async function takeDropped(data) {
 }
 
 // Imports page by page; the server reads the images.
-async function bring(body, button) {
+async function bring(body, button, nothing) {
   begin();
+  let found = 0;
   button.disabled = true;
   progress.textContent = t("script.teach.add.importing");
   try {
     let cursor = null;
     do {
       const answer = await api(`${path}/images:import`, { method: "POST", body: { ...body, ...(cursor && { cursor }) }, timeoutMs: UPLOAD_MS });
+      found += answer.items.length;
       counts.total += answer.items.length;
       receive(answer);
       cursor = answer.next_cursor;
-      progress.textContent = summary();
+      progress.textContent = found || cursor ? summary() : t(nothing);
     } while (cursor);
   } catch (error) {
     if (error.status === undefined) throw error;
@@ -242,10 +244,10 @@ byId("history-form").addEventListener("submit", (event) => {
   const filter = { verdict: verdict.value };
   if (station.value.trim()) filter.station = station.value.trim();
   if (from.value) filter.from = new Date(`${from.value}T00:00`).toISOString(); // in the browser's time zone
-  bring({ filter }, event.submitter ?? event.target.querySelector("button"));
+  bring({ filter }, event.submitter ?? event.target.querySelector("button"), "script.teach.add.no_inspections");
 });
 byId("server-form")?.addEventListener("submit", (event) => {
   event.preventDefault();
   const { folder, label } = event.target.elements;
-  bring({ folder: folder.value.trim(), ...(label.value && { label: label.value }) }, event.submitter ?? event.target.querySelector("button"));
+  bring({ folder: folder.value.trim(), ...(label.value && { label: label.value }) }, event.submitter ?? event.target.querySelector("button"), "script.teach.add.no_files");
 });

@@ -1,14 +1,16 @@
-// The jobs of a product: progress and log by server-sent events.
+// The jobs of a product: progress and log by server-sent events, and what became of them.
 import { api } from "./api.js";
 import { announce } from "./base.js";
+import { ENDED, followJob } from "./follow_job.js";
+import { passed } from "./models.js";
 import { onProduct, refresh } from "./product.js";
-import { number, t } from "./texts.js";
+import { number, percent, t } from "./texts.js";
 
 const MAX_LINES = 200;
-const ENDED = ["succeeded", "failed", "cancelled"];
+const RECENT = 50; // ended jobs that are looked at for the last of each kind
 const list = document.getElementById("jobs");
 const template = document.getElementById("job");
-const shown = new Map(); // by id of the job
+const shown = new Map(); // by kind of job, the newest one
 
 function timeLeft(seconds) {
   if (seconds === null) return "";
@@ -16,11 +18,18 @@ function timeLeft(seconds) {
   return t(`script.teach.left.${key}`, { n: number(n, 0) });
 }
 
+function describeResult({ kind, result, outcome }) {
+  if (kind !== "evaluate") return outcome ?? "";
+  const { defective, good, recall, false_rejects: rejected } = result.summary;
+  const found = t("script.teach.found", { n: number(recall * defective, 0), total: number(defective, 0) });
+  return good ? `${found} ${t("script.teach.rejected", { n: number(rejected * good, 0), total: number(good, 0) })}` : found;
+}
+
 function describe(job) {
   if (job.state === "queued") return t("script.teach.job.queued");
   if (job.state === "failed") return t("script.teach.job.failed", { why: job.error ?? "" });
   if (job.state === "cancelled") return t("script.teach.job.cancelled");
-  if (job.state === "succeeded") return [t("script.teach.job.succeeded"), job.outcome].filter(Boolean).join(" ");
+  if (job.state === "succeeded") return `${t("script.teach.job.succeeded")} ${describeResult(job)}`;
   if (job.stage === null) return t("script.teach.job.starting");
   const stage = t(`script.teach.stage.${job.stage}`);
   const steps = job.total > 1 ? t("script.teach.steps", { done: number(job.done ?? 0, 0), total: number(job.total, 0) }) : "";
@@ -36,9 +45,10 @@ class JobView {
     this.field("kind").textContent = this.kind;
     this.field("share").setAttribute("aria-label", this.kind);
     this.field("cancel")?.addEventListener("click", () => this.cancel());
-    this.field("log").closest("details").addEventListener("toggle", () => this.writeLog());
+    this.field("log").closest("details").addEventListener("toggle", () => this.openLog().catch((error) => this.addLines([error.message])));
     list.prepend(this.item);
     this.update(job);
+    if (!this.ended) followJob(job.id, (now) => this.update(now), (lines) => this.addLines(lines)).then(refresh);
   }
 
   field(name) {
@@ -50,92 +60,56 @@ class JobView {
   }
 
   update(job) {
-    if (this.ended) return;
     const before = this.state;
     this.state = job.state;
-    this.field("text").textContent = describe(job);
+    const text = describe(job);
+    this.field("text").textContent = text;
     this.field("text").classList.toggle("error", job.state === "failed");
     const share = this.field("share");
     if (job.state === "running") share.value = job.share;
     else share.removeAttribute("value");
     share.hidden = this.ended;
-    const cancel = this.field("cancel");
-    if (cancel) cancel.hidden = this.ended;
-    if (this.ended) {
-      this.close();
-      if (job.lines?.length) this.addLines(job.lines);
-    } else this.follow();
-    if (before !== this.state && (before || !this.ended)) announce(`${this.kind}: ${describe(job)}`);
-    if (before && this.ended) refresh();
-  }
-
-  follow() {
-    if (this.source || document.hidden) return;
-    this.lines = []; // the log comes from its beginning
-    this.source = new EventSource(`/v1/jobs/${this.id}/events`);
-    this.source.addEventListener("job", (event) => this.update(JSON.parse(event.data)));
-    this.source.addEventListener("lines", (event) => this.addLines(JSON.parse(event.data).lines));
-    this.source.addEventListener("error", () => this.source?.readyState === EventSource.CLOSED && this.close());
-  }
-
-  close() {
-    this.source?.close();
-    this.source = null;
+    if (this.field("cancel")) this.field("cancel").hidden = this.ended;
+    if (before && before !== this.state) announce(`${this.kind}: ${text}`);
   }
 
   addLines(lines) {
     this.lines = [...this.lines, ...lines].slice(-MAX_LINES);
-    this.writeLog();
-  }
-
-  writeLog() {
     const log = this.field("log");
     if (log.closest("details").open) log.textContent = this.lines.join("\n");
+  }
+
+  // The lines of a job that had ended before come when they are asked for.
+  async openLog() {
+    const lines = this.lines.length ? [] : (await api(`/v1/jobs/${this.id}`)).lines;
+    this.addLines(lines);
   }
 
   async cancel() {
     const button = this.field("cancel");
     button.disabled = true;
     try {
-      this.update(await api(`/v1/jobs/${this.id}:cancel`, { method: "POST" }));
+      await api(`/v1/jobs/${this.id}:cancel`, { method: "POST" });
     } catch (error) {
       announce(error.message);
     }
     button.disabled = false;
-    this.ask();
-  }
-
-  // For a job that is no longer among those that run.
-  async ask() {
-    try {
-      this.update(await api(`/v1/jobs/${this.id}`));
-    } catch {
-      // asked again at the next look at the product
-    }
   }
 }
 
-onProduct(({ teaching }) => {
-  if (!teaching) return;
-  const { jobs, last } = teaching;
-  for (const job of [...(last ? [last] : []), ...[...jobs].reverse()]) {
-    if (shown.has(job.id)) shown.get(job.id).update(job);
-    else shown.set(job.id, new JobView(job));
-  }
-  const current = new Set(jobs.map((job) => job.id));
-  for (const view of shown.values()) if (!view.ended && !current.has(view.id)) view.ask();
-  // Of the jobs that ended, the last one of each kind stays.
-  const kinds = new Set();
-  for (const view of [...shown.values()].reverse()) {
-    if (view.ended && kinds.has(view.kind)) {
-      view.item.remove();
-      shown.delete(view.id);
-    }
-    kinds.add(view.kind);
+// Of each kind, the newest job is shown.
+function showJobs(jobs) {
+  for (const job of jobs) {
+    const known = shown.get(job.kind);
+    if (known && known.id >= job.id) continue;
+    known?.item.remove();
+    shown.set(job.kind, new JobView(job));
   }
   document.getElementById("running").hidden = shown.size === 0;
-});
+}
 
-document.addEventListener("visibilitychange", () => {
-  for (const view of shown.values()) if (document.hidden) view.close();
-});
+onProduct(({ teaching }) => teaching && showJobs([...teaching.jobs].reverse()));
+api(`/v1/jobs?${new URLSearchParams({ product: passed.category, limit: RECENT })}`).then(
+  ({ jobs }) => showJobs(jobs.reverse()),
+  () => {}, // the jobs that run come with the product
+);

@@ -17,9 +17,11 @@ async function create(name, button) {
   }
 }
 
+const name = document.getElementById("new-name");
+name.addEventListener("input", () => (name.value = name.value.toLowerCase().replaceAll(" ", "-")));
 document.getElementById("new-product").addEventListener("submit", (event) => {
   event.preventDefault();
-  create(document.getElementById("new-name").value, event.submitter ?? event.target.querySelector("button"));
+  create(name.value, event.submitter ?? event.target.querySelector("button"));
 });
 for (const button of document.querySelectorAll("[data-teach]")) {
   button.addEventListener("click", () => create(button.dataset.teach, button));
