@@ -2,7 +2,7 @@
 import { api } from "./api.js";
 import { guardUnsaved } from "./base.js";
 import { passed } from "./models.js";
-import { openCamera } from "./product_camera.js";
+import { hasCamera, openCamera } from "./product_camera.js";
 import { arrived } from "./product_grid.js";
 import { addKind, path, refresh, take } from "./product.js";
 import { BUSY, RETRY_S, onChosen, onDrop, problemList, readable } from "./sending.js";
@@ -237,6 +237,9 @@ onChosen("folder", (files) => addFolder(files.map((file) => [file.webkitRelative
 field.querySelectorAll('input[name="label"]').forEach((choice) =>
   choice.addEventListener("change", () => (byId("add-kind-field").hidden = label() === "good")),
 );
+// Without HTTPS a phone's own camera app takes photographs, one at a time.
+byId("photo").closest("label").hidden = hasCamera;
+byId("camera-open").hidden = !hasCamera && matchMedia("(pointer: coarse)").matches;
 byId("camera-open").addEventListener("click", () => openCamera((file) => add([file], "camera")));
 byId("history-form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -16,6 +16,8 @@ function fail(key) {
 }
 
 // Browsers give a camera to secure pages only: HTTPS, or the machine itself.
+export const hasCamera = Boolean(navigator.mediaDevices?.getUserMedia);
+
 export async function openCamera(taker) {
   take = taker;
   taken = 0;
@@ -23,7 +25,7 @@ export async function openCamera(taker) {
   byId("camera-error").hidden = true;
   view.hidden = false;
   dialog.showModal();
-  if (!navigator.mediaDevices?.getUserMedia) return fail("insecure");
+  if (!hasCamera) return fail("insecure");
   try {
     const video = { facingMode: "environment", width: { ideal: 1920 }, height: { ideal: 1080 } };
     const opened = await navigator.mediaDevices.getUserMedia({ video });
