@@ -2,15 +2,25 @@
 
 import base64
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route, expect
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Locator,
+    Page,
+    Response,
+    Route,
+    expect,
+)
 
 from app.schemas.access import Role
 from tests.support.server import Server
@@ -33,10 +43,12 @@ _MISSING = """
 # Faults that axe holds for lesser ones: a list that is none, two places of one name.
 _ASTRAY = ("aria-allowed-role", "landmark-unique")
 
-_DROP = """([selector, name, data]) => {
-  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+_DROP = """([selector, files]) => {
   const carried = new DataTransfer();
-  carried.items.add(new File([bytes], name, { type: "image/png" }));
+  for (const [name, data] of files) {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    carried.items.add(new File([bytes], name, { type: "image/png" }));
+  }
   for (const kind of ["dragover", "drop"]) {
     const event = new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true });
     document.querySelector(selector).dispatchEvent(event);
@@ -123,7 +135,41 @@ def opened(browser: Browser, base: str, **options: Any) -> Iterator[Page]:
 
 def drop(page: Page, name: str, data: bytes) -> None:
     """Drop a file onto the page's drop zone."""
-    page.evaluate(_DROP, ["#drop", name, base64.b64encode(data).decode()])
+    drop_all(page, {name: data})
+
+
+def drop_all(page: Page, files: Mapping[str, bytes], place: str = "#drop") -> None:
+    """Drop files together onto a place of the page."""
+    coded = [(name, base64.b64encode(data).decode()) for name, data in files.items()]
+    page.evaluate(_DROP, [place, coded])
+
+
+@contextmanager
+def faultless(page: Page) -> Iterator[None]:
+    """Fail if a request of the page is refused, or if the page logs an error, within the block."""
+    faults: list[str] = []
+
+    def on_response(response: Response) -> None:
+        if response.status >= 400:
+            faults.append(f"{response.status} {response.url}")
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            faults.append(message.text)
+
+    page.on("response", on_response)
+    page.on("console", on_console)
+    yield
+    assert faults == []
+
+
+def tab_to(page: Page, place: Locator) -> None:
+    """Press Tab until an element has the focus."""
+    for _ in range(100):
+        if place.evaluate("(one) => one === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"Tab does not lead to {place}")
 
 
 def inspect(client: httpx.Client, data: bytes, **texts: str) -> dict[str, Any]:
