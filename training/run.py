@@ -19,6 +19,7 @@ from training.fit.stages import (
     fit_flows,
     load_extractor,
 )
+from training.fit.starter import cross_calibrate, fit_starter
 from training.fit.tensorboard_log import open_log
 from training.terminal.progress import Progress, duration
 
@@ -80,10 +81,14 @@ def train(
         announce_restart(run, finished=published is not None)
         features, tiles = compute_features(run, extractor)
         begin_fit(run.folder, run.fitted_config, resume=resume)
-        head = fit_flows(run, features, tiles, log)
-        scorers = build_scorers(run, extractor, head)
-        calibrations = calibrate_engines(run, scorers)
-        descriptions = describe_good_images(run, scorers, calibrations)
+        if run.config.starter:
+            scorers = build_scorers(run, extractor, fit_starter(run, features, tiles))
+            calibrations = cross_calibrate(run, extractor, features, tiles)
+            descriptions = None
+        else:
+            scorers = build_scorers(run, extractor, fit_flows(run, features, tiles, log))
+            calibrations = calibrate_engines(run, scorers)
+            descriptions = describe_good_images(run, scorers, calibrations)
         bundle = publish_version(run, scorers, calibrations, descriptions)
         progress.say(f"it took {duration(time.monotonic() - start)}")
         return TrainedBundle(bundle, reused=False)

@@ -120,9 +120,9 @@ def _result(category: str, outcome: TrainedBundle, seconds: float) -> CategoryRe
     return CategoryResult(
         category,
         "reused" if outcome.reused else "trained",
-        pictures=data.n_fit + data.n_calibration,
+        pictures=data.n_fit if manifest.starter else data.n_fit + data.n_calibration,
         seconds=seconds,
-        held_out_nll=manifest.metrics["held_out_nll"],
+        held_out_nll=manifest.metrics.get("held_out_nll"),
         threshold=threshold.reject,
         certified=threshold.certified,
         version=manifest.version,

@@ -99,7 +99,12 @@ class FlowConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    steps: int = Field(default=8, ge=1, le=64, description="coupling steps per scale")
+    steps: int = Field(
+        default=8,
+        ge=0,
+        le=64,
+        description="coupling steps per scale; 0 for a starter, whose energies are the Gaussian's alone",
+    )
     kernels: Kernels = Field(
         default="depthwise-5",
         description="convolutions of the conditioners: 3x3 alternating with 1x1, 3x3 only, or 1x1 with a "

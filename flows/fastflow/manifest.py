@@ -280,6 +280,11 @@ class Manifest(_ManifestModel):
                     )
         return self
 
+    @property
+    def starter(self) -> bool:
+        """True for a version without flows, whose images both fit and calibrate it."""
+        return self.flow.steps == 0
+
     def calibration_of(self, precision: Precision) -> Calibration | None:
         """Return the calibration for an engine's precision; None if the bundle has none."""
         return self.calibration if precision == "float32" else self.reduced.get(precision)

@@ -27,6 +27,9 @@ Models = Annotated[
 Runs = Annotated[
     Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Folder of checkpoints and cached features.")
 ]
+Starter = Annotated[
+    bool, typer.Option("--starter", help="Fit a starter version to 10 or more images, in seconds.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped run, or reuse a finished one.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the split and of the fit.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the images.")]
@@ -44,6 +47,7 @@ def train(
     preset: Preset = None,
     models: Models = Path("models"),
     runs: Runs = Path("runs"),
+    starter: Starter = False,
     resume: Resume = False,
     seed: Seed = None,
     epochs: Epochs = None,
@@ -59,9 +63,13 @@ def train(
 
     A category that fails does not stop the others. RUNS/summary.json holds the outcome of each.
 
+    A starter has no flow. It is less accurate, and replaced by training without `--starter` once there are
+    more images.
+
     Examples:
 
     - flowgauge train --data datasets/elpv --category solar_cell
+    - flowgauge train --data line3 --category valve --starter
     - flowgauge train --data mvtec --all --resume
     """
     from rich.console import Console
@@ -75,6 +83,8 @@ def train(
     overrides = {"seed": seed, "epochs": epochs, "target_fpr": target_fpr, "threads": threads}
     places = {"device": device, "tensorboard": None if tensorboard is None else str(tensorboard)}
     configs = {name: load_config(config, name, preset=preset, **overrides, **places) for name in names}
+    if starter:
+        configs = {name: settings.as_starter() for name, settings in configs.items()}
     progress = ConsoleProgress(Console())
     _print_notes(data, names, config, progress, every=every)
     if every or len(names) > 1:
@@ -136,7 +146,12 @@ def _print_threshold(outcome: "TrainedBundle", progress: "ConsoleProgress") -> N
     manifest = read_manifest(outcome.bundle)
     threshold = manifest.thresholds["float32"]
     promise = describe_promise(threshold.n_calibration, threshold.target_fpr)
-    if threshold.certified:
+    if manifest.starter:
+        progress.say(
+            f"threshold {threshold.reject:.4f}: a starter of {threshold.n_calibration} images, NOT "
+            f"certified. It is expected to reject {promise}."
+        )
+    elif threshold.certified:
         progress.say(
             f"threshold {threshold.reject:.4f}: certified for {threshold.target_fpr:.2%} by "
             f"{threshold.n_calibration} held-out images. It rejects {promise}."

@@ -204,6 +204,15 @@ class RunConfig(_Section):
         default=None, description="folder of logs for TensorBoard; null for none"
     )
 
+    @property
+    def starter(self) -> bool:
+        """True for a starter: without flows, and with images that both fit and calibrate it."""
+        return self.flow.steps == 0
+
+    def as_starter(self) -> "RunConfig":
+        """Return the settings of a starter."""
+        return self.model_copy(update={"flow": self.flow.model_copy(update={"steps": 0})})
+
     @field_validator("normalisation", mode="before")
     @classmethod
     def _fill_in(cls, section: object) -> object:

@@ -4,12 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config.run_config import CalibrationConfig
 from training.data.sample import DatasetError
+
+MIN_STARTER_IMAGES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,20 @@ def split(count: int, fraction: float, seed: int) -> Split:
         )
     order = np.random.default_rng(seed).permutation(count)
     return Split(fit=np.sort(order[held_out:]), calibration=np.sort(order[:held_out]))
+
+
+def share(count: int) -> Split:
+    """Use every image both to fit and to calibrate, see `training.fit.starter`.
+
+    Raises:
+        DatasetError: there are too few.
+    """
+    if count < MIN_STARTER_IMAGES:
+        raise DatasetError(
+            f"{count} good images are too few for a starter: add {MIN_STARTER_IMAGES - count} more, for "
+            f"{MIN_STARTER_IMAGES} different ones"
+        )
+    return Split(fit=np.arange(count), calibration=np.arange(count))
 
 
 def describe_shortage(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:

@@ -24,7 +24,7 @@ from training.data.augment import variants
 from training.data.layout import licence, test_samples, train_images
 from training.data.pinned_images import PinnedImage
 from training.data.sample import DatasetError
-from training.data.split import Split, split, without_copies
+from training.data.split import Split, share, split, without_copies
 from training.data.tiles import Tile, TrainingTile
 
 
@@ -46,7 +46,7 @@ class TrainingImages:
 
     @property
     def held_out(self) -> list[Path]:
-        """The images to calibrate with, one per part, which the fit never sees."""
+        """The images to calibrate with, one per part, which the fit never sees, but for a starter's."""
         return [self.paths[i] for i in self.split.calibration]
 
     @property
@@ -141,9 +141,12 @@ def find_training_images(config: RunConfig, data: Path, category: str) -> Traini
     _, shown = np.unique([number[path] for path in paths], return_inverse=True)
     drawn = pick_one_per_part(shown, hashes)
     try:
-        parts = split(len(drawn), config.calibration.fraction, config.seed)
-        if (stopping := config.fit.stopping) is not None:
-            parts = parts.with_validation(stopping.fraction, config.seed)
+        if config.starter:
+            parts = share(len(drawn))
+        else:
+            parts = split(len(drawn), config.calibration.fraction, config.seed)
+            if (stopping := config.fit.stopping) is not None:
+                parts = parts.with_validation(stopping.fraction, config.seed)
     except DatasetError as error:
         why = [str(error)]
         if len(drawn) < len(paths):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,13 @@ class EngineCalibration:
     descriptions: NDArray[np.float32]
 
 
+class MeasuredImage(NamedTuple):
+    """Measurement and description, (D,), of a good image."""
+
+    measurement: calibration.ImageMeasurement
+    description: NDArray[np.float32]
+
+
 def calibrate(
     scorer: Scorer,
     images: Sequence[PinnedImage],
@@ -51,30 +59,35 @@ def calibrate(
         ImageError: an image cannot be decoded; it is named.
         DatasetError: its file is gone or was changed; it is named.
     """
-    scores, descriptions, measurements = _score(scorer, images, advance, sample_bits)
-    made = calibration.calibrate(measurements, target_fpr)
+    return set_thresholds(measure(scorer, images, advance, sample_bits), target_fpr)
+
+
+def set_thresholds(measured: Sequence[MeasuredImage], target_fpr: float) -> EngineCalibration:
+    """Set the thresholds from measured good images; see `calibrate`."""
+    made = calibration.calibrate([image.measurement for image in measured], target_fpr)
     record = calibration.record_threshold(made.scores, target_fpr)
-    order = np.argsort(scores, kind="stable")
-    return EngineCalibration(made, record, scores, descriptions[order])
+    scores = [image.measurement.score for image in measured]
+    descriptions = np.stack([image.description for image in measured])
+    return EngineCalibration(made, record, scores, descriptions[np.argsort(scores, kind="stable")])
 
 
 def describe_images(
     scorer: Scorer, images: Sequence[PinnedImage], advance: Callable[[int], None], sample_bits: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the descriptions (n, D) and the scores (n,) of images; arguments as of `calibrate`."""
-    scores, descriptions, _ = _score(scorer, images, advance, sample_bits)
-    return descriptions, np.asarray(scores, np.float32)
+    measured = measure(scorer, images, advance, sample_bits)
+    scores = np.asarray([image.measurement.score for image in measured], np.float32)
+    return np.stack([image.description for image in measured]), scores
 
 
-def _score(
+def measure(
     scorer: Scorer, images: Sequence[PinnedImage], advance: Callable[[int], None], sample_bits: int
-) -> tuple[list[float], NDArray[np.float32], list[calibration.ImageMeasurement]]:
-    descriptions, measurements = [], []
+) -> list[MeasuredImage]:
+    """Score and describe images one at a time, as parts come on the line; arguments as of `calibrate`."""
+    measured = []
     for image in images:
-        # One at a time, as parts come on the line.
         [scored] = scorer.score([read(image, sample_bits)])
-        measurements.append(calibration.measure_image(scored))
         assert scored.description is not None  # noqa: S101  (the scorer describes)
-        descriptions.append(scored.description)
+        measured.append(MeasuredImage(calibration.measure_image(scored), scored.description))
         advance(1)
-    return [measurement.score for measurement in measurements], np.stack(descriptions), measurements
+    return measured

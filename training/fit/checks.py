@@ -57,15 +57,21 @@ def _print_plan(run: Run) -> None:
         require_square([images.pinned[i] for i in images.split.fit])
     of_parts = "" if images.part_count is None else f" of {images.part_count} parts"
     held_out, calibration = len(images.held_out), config.calibration
+    use = (
+        "all to fit a starter and to calibrate it"
+        if config.starter
+        else f"{len(images.split.seen)} to fit, {held_out} held out to calibrate"
+    )
     say(
-        f"{len(images.paths)} good images{of_parts} of {run.category}: {len(images.split.seen)} to fit, "
-        f"{held_out} held out to calibrate{', one of each part' if of_parts else ''}; on {run.device}"
+        f"{len(images.paths)} good images{of_parts} of {run.category}: {use}"
+        f"{', one of each part' if of_parts else ''}; on {run.device}"
     )
     if run.geometry_reason is not None:
         batch = "" if run.input_size == DEFAULT_INPUT else f"; {config.fit.batch_size} images an update"
         say(f"geometry: {run.geometry_reason}{batch}")
     for line in describe_shortage(held_out, calibration, parts=images.part_count is not None):
-        say(line)
+        if not config.starter:
+            say(line)
     if text := describe_empty_band(held_out, calibration.target_fpr, calibration.review_fpr):
         say(text)
     if run.device.type == "cpu" and (text := _thread_advice(config.fit.threads)):

@@ -43,13 +43,13 @@ Calibrations = Mapping[Precision, EngineCalibration]
 
 
 def publish_version(
-    run: Run, scorers: Scorers, calibrations: Calibrations, descriptions: Descriptions
+    run: Run, scorers: Scorers, calibrations: Calibrations, descriptions: Descriptions | None
 ) -> Path:
     """Write the bundle of a run and make it the active version.
 
     Args:
         run: the run; its folder holds settings, metrics and data check.
-        descriptions: descriptions of the run's images.
+        descriptions: descriptions of the run's images; None for a starter, which cannot learn from reviews.
 
     Returns:
         The bundle's directory.
@@ -70,14 +70,17 @@ def publish_version(
     return bundle
 
 
-def _write_bundle(run: Run, scorers: Scorers, calibrations: Calibrations, descriptions: Descriptions) -> Path:
+def _write_bundle(
+    run: Run, scorers: Scorers, calibrations: Calibrations, descriptions: Descriptions | None
+) -> Path:
     head = scorers["float32"].head
     # Contiguous again: the weights were laid out channels-last, and safetensors knows no strides.
     tensors = {key: value.cpu().contiguous() for key, value in head.state_dict().items()}
     golden = _golden_files(run, calibrations["float32"].scores)
     manifest = _manifest(run, scorers, calibrations, tensors, golden)
     files = golden | _report_files(run) | _highest_files(run, scorers["float32"], calibrations["float32"])
-    files[DESCRIPTIONS] = descriptions.to_bytes()
+    if descriptions is not None:
+        files[DESCRIPTIONS] = descriptions.to_bytes()
     return publish(run.models, manifest, tensors, files)
 
 
@@ -107,7 +110,7 @@ def _manifest(
         reduced={name: made.calibration for name, made in calibrations.items() if name != "float32"},
         thresholds={name: made.threshold for name, made in calibrations.items()},
         review_fpr=config.calibration.review_fpr,
-        metrics=final_metrics(run.folder),
+        metrics={} if config.starter else final_metrics(run.folder),
         data=run.images.record,
         libraries=library_versions(),
         golden=[score_golden(file, data, scorers, config.sample_bits) for file, data in golden.items()],
@@ -127,7 +130,7 @@ def _golden_files(run: Run, scores: list[float]) -> dict[str, bytes]:
 
 def _report_files(run: Run) -> dict[str, bytes]:
     images = run.images
-    files = {"report/metrics.jsonl": (run.folder / METRICS).read_bytes()}
+    files = {} if run.config.starter else {"report/metrics.jsonl": (run.folder / METRICS).read_bytes()}
     for name, rows in ((FIT_IMAGES, images.split.seen), (CALIBRATION_IMAGES, images.not_fitted)):
         files[name] = format_digests([images.hashes[i] for i in rows])
     files["report/config.yaml"] = (run.folder / CONFIG).read_bytes()

@@ -60,7 +60,7 @@ def fit(
     history: list[EpochMetrics] = []
     checkpoint = load_checkpoint(folder, identity, device) if resume else None
     if checkpoint is None:
-        trainer.fit_statistics()
+        fit_statistics(trainer.head, features, rows.fit, device)
     else:
         trainer.restore(checkpoint)
         history = [EpochMetrics(**row) for row in checkpoint["history"]]
@@ -81,6 +81,36 @@ def fit(
     return trainer.head.eval()
 
 
+def build_head(config: RunConfig, features: Features, device: torch.device) -> Head:
+    """Build the head of a run on a device, with random flows.
+
+    Args:
+        features: per scale (N, C_i, H_i, W_i).
+    """
+    sizes = config.gaussian.sizes(features)
+    channels = [array.shape[1] for array in features]
+    # Of the second coarsest scale, or the only one.
+    cells = None if sizes is None else cells_per_side(channels[-2:][0])
+    head = Head(channels, config.normalisation, config.flow, sizes, cells, seed=config.seed)
+    return channels_last(head.to(device))
+
+
+def fit_statistics(head: Head, features: Features, rows: NDArray[Any], device: torch.device) -> None:
+    """Fit the normaliser and the Gaussians of a head.
+
+    Args:
+        features: per scale (N, C_i, H_i, W_i).
+        rows: rows of the features to fit.
+
+    Raises:
+        FitError: a feature is not finite.
+    """
+    try:
+        head.fit_statistics(lambda: _batches(features, rows, _statistics_batch(features), device))
+    except ValueError as error:
+        raise FitError(f"the backbone's features cannot be used, are its weights sound? {error}") from error
+
+
 class _Trainer:
     """A head with its optimiser and schedule, fitted epoch by epoch; arguments as of `fit`.
 
@@ -92,12 +122,7 @@ class _Trainer:
     def __init__(self, config: RunConfig, features: Features, rows: Split, device: torch.device) -> None:
         settings = config.fit
         self._config, self._features, self._rows, self._device = config, features, rows, device
-        sizes = config.gaussian.sizes(features)
-        channels = [array.shape[1] for array in features]
-        # Of the second coarsest scale, or the only one.
-        cells = None if sizes is None else cells_per_side(channels[-2:][0])
-        self.head = Head(channels, config.normalisation, config.flow, sizes, cells, seed=config.seed)
-        channels_last(self.head.to(device))
+        self.head = build_head(config, features, device)
         self.steps = settings.batches_of(len(rows.fit))
         self.epochs = settings.epochs_for(len(rows.fit))
         self.stopping = EarlyStopping(settings.stopping)
@@ -117,20 +142,6 @@ class _Trainer:
             )
         else:
             self._schedule = torch.optim.lr_scheduler.ConstantLR(self._optimiser, factor=1.0)
-
-    def fit_statistics(self) -> None:
-        """Fit the normaliser and the Gaussians.
-
-        Raises:
-            FitError: a feature is not finite.
-        """
-        features, rows, device = self._features, self._rows.fit, self._device
-        try:
-            self.head.fit_statistics(lambda: _batches(features, rows, _statistics_batch(features), device))
-        except ValueError as error:
-            raise FitError(
-                f"the backbone's features cannot be used, are its weights sound? {error}"
-            ) from error
 
     def state(self) -> dict[str, Any]:
         """Collect what a checkpoint holds."""

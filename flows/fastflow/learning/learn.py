@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from flows.fastflow.bundle.bundle import read_verified
+from flows.fastflow.bundle.bundle import read_manifest, read_verified
 from flows.fastflow.bundle.image_digests import FIT_IMAGES, format_digests
 from flows.fastflow.bundle.models_folder import publish
 from flows.fastflow.bundle.version_names import name_version
@@ -63,10 +63,12 @@ def learn(
         The new version's directory. Load it before it is moved into place: this replays its golden images.
 
     Raises:
-        LearningError: too few images, unreadable ones, some that the version knows, nothing to gain, or a
-            version that has learned from them.
+        LearningError: a starter, too few images, unreadable ones, some that the version knows, nothing to
+            gain, or a version that has learned from them.
         BundleError, EngineError: see `Detector.load`.
     """
+    if read_manifest(bundle).starter:
+        raise LearningError("a starter cannot learn from reviews; train without --starter first")
     detector = Detector.load(bundle, device=device)
     manifest, head = detector.manifest, detector.scorer.head
     fitted, reviews = require_new_images(bundle, manifest, defects, good)

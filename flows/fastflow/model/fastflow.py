@@ -31,7 +31,7 @@ class FastFlow(nn.Module):
 
     Args:
         channels: channels of each scale's feature map.
-        config: architecture of the flows.
+        config: architecture of the flows; without steps there are none, and only `FusedHead` can be used.
         seed: seed of the permutations; weights come from torch's global generator.
     """
 
@@ -40,7 +40,8 @@ class FastFlow(nn.Module):
         self.channels = tuple(channels)
         self.config = config
         generator = torch.Generator().manual_seed(seed)
-        self.scales = nn.ModuleList(_scale(c, config, generator) for c in self.channels)
+        flows = [_scale(c, config, generator) for c in self.channels] if config.steps else []
+        self.scales = nn.ModuleList(flows)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map feature maps, one (N, C_i, H_i, W_i) per scale, to latents.

@@ -23,7 +23,7 @@ class Energies(NamedTuple):
     """Energies of N inputs, and the moments of their features.
 
     Attributes:
-        flow: per scale (N, H_i, W_i), energies of the latents.
+        flow: per scale (N, H_i, W_i), energies of the latents; of the features, if there are no flows.
         gaussian: per scale (N, H_i, W_i), energies of the features at each position.
         image: (N, S'), energies of each whole input, see `ImageGaussian`; the last column is that of
             `CellGaussian`, if the head has one.
@@ -78,8 +78,11 @@ class FusedHead(nn.Module):
         return self.complete(maps, features, self.flow_energies(features))
 
     def flow_energies(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Compute the flows' energies from normalised features; this part may use a reduced precision."""
-        return [scale(x) for scale, x in zip(self.scales, features, strict=True)]
+        """Compute the flows' energies from normalised features; this part may use a reduced precision.
+
+        Without flows there are none.
+        """
+        return [scale(x) for scale, x in zip(self.scales, features[: len(self.scales)], strict=True)]
 
     def complete(self, maps: Sequence[Tensor], features: Sequence[Tensor], flow: list[Tensor]) -> Energies:
         """Add the other energies and the moments, from raw and normalised features."""
@@ -91,6 +94,7 @@ class FusedHead(nn.Module):
             position_energy(x, self.get_buffer(f"kernel_{i}"), self.get_buffer(f"offset_{i}"))
             for i, x in enumerate(features)
         ]
+        flow = flow or gaussian
         image = self.image(features)
         if self.cells is not None:
             image = torch.cat([image, self.cells(features[self.image.first])[:, None]], 1)

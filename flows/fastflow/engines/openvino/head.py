@@ -45,8 +45,9 @@ def build_head_graph(head: FusedHead, sizes: Sizes, *, own: bool = False) -> ov.
         raise ValueError(f"expected feature maps of {tuple(head.channels)} channels; got {channels}")
     graph = _Graph(head, own)
     scales = [graph.scale(i, size) for i, size in enumerate(sizes)]
-    flow = [graph.flow(f"scales.{i}", head.scales[i], one.features) for i, one in enumerate(scales)]
     gaussian = [graph.gaussian(i, one.features) for i, one in enumerate(scales)]
+    flows = [graph.flow(f"scales.{i}", x, scales[i].features) for i, x in enumerate(head.scales)]
+    flow = flows or gaussian
     first = head.image.first
     image = [graph.image(i, one) for i, one in enumerate(scales[first:], first)]
     if head.cells is not None:

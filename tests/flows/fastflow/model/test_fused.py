@@ -42,9 +42,9 @@ def made(
     return head.requires_grad_(False)
 
 
-def with_cells() -> Head:
+def with_cells(steps: int = 1) -> Head:
     sizes = [(x.shape[2], x.shape[3]) for x in maps()]
-    return made(FlowConfig(steps=1), NORMALISATIONS[0], sizes=sizes, cells=3)
+    return made(FlowConfig(steps=steps), NORMALISATIONS[0], sizes=sizes, cells=3)
 
 
 NORMALISATIONS = (

@@ -95,6 +95,15 @@ def test_energy_of_cells_is_that_of_the_inference_form() -> None:
         running.specialise(sizes())
 
 
+def test_energies_without_flows_are_those_of_the_inference_form() -> None:
+    head, given = with_cells(steps=0), maps(n=1)
+    running, expected = openvino().head(head, describes=True), FusedHead(head, describes=True)(given)
+    assert all(a is b for a, b in zip(expected.flow, expected.gaussian, strict=True))
+    expect_equal(running(given), expected)
+    running.specialise(sizes())
+    expect_equal(running(given), expected)
+
+
 def test_channels_of_another_number_are_rejected() -> None:
     running = openvino().head(Head((6, 4), NORMALISATIONS[0], FlowConfig(steps=2)).eval())
     with pytest.raises(ValueError, match=r"expected feature maps of \(6, 4\) channels; got \(6, 5\)"):
