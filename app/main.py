@@ -120,7 +120,7 @@ async def _open_history(state: State, stack: AsyncExitStack) -> None:
     await history.open()
     stack.push_async_callback(history.close)
     state.products = products = Products(database, settings)
-    await asyncio.to_thread(products.open)
+    await asyncio.to_thread(products.images.open)
     await feed.open()
     stack.push_async_callback(feed.close)
     state.draining.at_end.append(feed.end)

@@ -199,7 +199,6 @@ product_images = Table(
     Column("part_id", String(256)),
     Column("findings", Text),  # of the last data check, a JSON list; null without any
     Column("added_ms", BigInteger, nullable=False),
-    Column("revision", Integer, nullable=False),
     UniqueConstraint("product", "sha256"),
     Index("ix_product_images_product", "product", "number"),
 )

@@ -36,8 +36,9 @@ class DatasetFiles:
             has_row: tells by product and file name if an image has a row; of the product itself for "".
         """
         self._changing.mkdir(parents=True, exist_ok=True)
-        for part in self.folder.glob("*/.*.part"):
-            shutil.rmtree(part, ignore_errors=True)
+        for folder in (self.folder, self._thumbnails):
+            for part in folder.glob("*/.*.part"):
+                shutil.rmtree(part, ignore_errors=True)
         for mark in self._changing.iterdir():
             product, _, name = mark.name.partition(".")
             if not has_row(product, name):

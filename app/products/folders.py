@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.history.training_set import PARTS_FILE, part_prefix
-from app.products.products import Products, file_name
+from app.products.products import Products
+from app.products.rows import file_name
 from app.schemas.products import ImageFinding
 from flows.fastflow.calibration.images_per_part import PARTS
 
@@ -38,7 +39,7 @@ def make_folder(
         Problem: unknown-product.
         OSError: a file is missing, or the disk is full.
     """
-    images = products.images(product)
+    images = products.images.included(product)
     folder = parent / product
     (folder / "train" / "good").mkdir(parents=True)
     for image in images:
@@ -48,7 +49,7 @@ def make_folder(
             place = folder / ("test" if test_good(image.sha256) else "train") / "good"
         place.mkdir(parents=True, exist_ok=True)
         name = file_name(image)
-        _link(products.files.path(product, name), place / f"{part_prefix(image.part_id)}{name}")
+        _link(products.images.files.path(product, name), place / f"{part_prefix(image.part_id)}{name}")
     if any(image.part_id for image in images):
         (folder / PARTS).write_text(PARTS_FILE, encoding="utf-8")
 
@@ -59,7 +60,7 @@ def record_check(products: Products, product: str, check: Mapping[str, Any]) -> 
     Raises:
         Problem: unknown-product.
     """
-    names = {image.sha256: image.name for image in products.images(product)}
+    names = {image.sha256: image.name for image in products.images.included(product)}
     findings: defaultdict[str, list[ImageFinding]] = defaultdict(list)
     for found in check["findings"]:
         files = {match[1]: file for file in found["files"] if (match := _SHA256.search(file))}
@@ -76,7 +77,7 @@ def record_check(products: Products, product: str, check: Mapping[str, Any]) -> 
                     others=[other for other in files if other != sha256],
                 )
             )
-    products.set_findings(product, findings)
+    products.images.set_findings(product, findings)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -15,8 +15,8 @@ from app.errors.problems import Problem
 from app.history import queries
 from app.history.history import History
 from app.history.inspection_files import InspectionFiles
+from app.products.image_store import RefusedImage
 from app.products.intake import Candidate
-from app.products.products import RefusedImage
 from app.schemas.history import Verdict
 from app.schemas.products import (
     GOOD_FOLDERS,

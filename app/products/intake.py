@@ -13,7 +13,8 @@ from app.history.drawing import encode_jpeg, shrink
 from app.history.inspection_files import detect_format
 from app.inspection.decoding import Pixels
 from app.inspection.image_pipeline import InspectionPipeline
-from app.products.products import NewImage, Products, RefusedImage, file_name
+from app.products.image_store import ImageStore, NewImage, RefusedImage
+from app.products.rows import file_name
 from app.schemas.history import Verdict
 from app.schemas.products import ImageSource, ItemStatus
 from app.schemas.texts import MAX_TEXT
@@ -54,18 +55,18 @@ class Outcome(NamedTuple):
 
 
 async def store_images(
-    candidates: Iterable[Candidate], products: Products, pipeline: InspectionPipeline, product: str
+    candidates: Iterable[Candidate], images: ImageStore, pipeline: InspectionPipeline, product: str
 ) -> list[Outcome]:
     """Store images one by one, between inspections; one that is refused does not stop the others."""
-    return [await store_image(candidate, products, pipeline, product) for candidate in candidates]
+    return [await store_image(candidate, images, pipeline, product) for candidate in candidates]
 
 
 async def store_image(
-    candidate: Candidate, products: Products, pipeline: InspectionPipeline, product: str
+    candidate: Candidate, images: ImageStore, pipeline: InspectionPipeline, product: str
 ) -> Outcome:
     """Decode and store an image."""
     try:
-        row, is_new = await _store(candidate, products, pipeline, product)
+        row, is_new = await _store(candidate, images, pipeline, product)
     except Exception as error:  # the others go on, whatever it is
         problem = to_problem(error)
         status = (
@@ -75,22 +76,22 @@ async def store_image(
     return Outcome(candidate.filename, "stored" if is_new else "duplicate", row)
 
 
-async def draw_thumbnail(products: Products, pipeline: InspectionPipeline, image: Row[Any]) -> bytes | None:
+async def draw_thumbnail(images: ImageStore, pipeline: InspectionPipeline, image: Row[Any]) -> bytes | None:
     """Read the thumbnail of an image, or draw and keep it; None if the image is missing or damaged."""
     name = file_name(image)
-    known = await run_in_threadpool(products.files.read_thumbnail, image.product, name)
+    known = await run_in_threadpool(images.files.read_thumbnail, image.product, name)
     if known is not None:
         return known
-    data = await run_in_threadpool(products.files.read, image.product, name)
+    data = await run_in_threadpool(images.files.read, image.product, name)
     if data is None:
         return None
     drawn = await pipeline.read_pixels(image.product, data, _draw)
-    await run_in_threadpool(products.files.write_thumbnail, image.product, name, drawn)
+    await run_in_threadpool(images.files.write_thumbnail, image.product, name, drawn)
     return drawn
 
 
 async def _store(
-    candidate: Candidate, products: Products, pipeline: InspectionPipeline, product: str
+    candidate: Candidate, images: ImageStore, pipeline: InspectionPipeline, product: str
 ) -> tuple[Row[Any], bool]:
     data = candidate.data
     if isinstance(data, Problem):
@@ -115,13 +116,13 @@ async def _store(
         part_id=candidate.part_id,
     )
 
-    def store() -> tuple[Row[Any], bool]:
-        row, is_new = products.add_image(product, new)
+    def add() -> tuple[Row[Any], bool]:
+        row, is_new = images.add(product, new)
         if is_new:
-            products.files.write_thumbnail(product, file_name(row), thumbnail)
+            images.files.write_thumbnail(product, file_name(row), thumbnail)
         return row, is_new
 
-    return await run_in_threadpool(store)
+    return await run_in_threadpool(add)
 
 
 def _describe(pixels: Pixels) -> tuple[int, int, bytes]:

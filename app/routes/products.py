@@ -1,8 +1,6 @@
 """Products: categories that can be taught, with their datasets."""
 
 import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -12,13 +10,12 @@ from starlette.concurrency import run_in_threadpool
 
 from app.auth.audit import audited
 from app.auth.permissions import MaySeeHistory, MayTeach
-from app.database import clock
 from app.dependencies import ProductsDep, SettingsDep, TeacherDep
 from app.errors.problems import Problem, ProblemName
 from app.http.preconditions import ETAG, IfMatch, etag, require_match
-from app.products.products import Products
+from app.products.answers import describe_products
 from app.routes.openapi import documented
-from app.routes.parameters import OptionalReason
+from app.routes.parameters import OptionalReason, text_query
 from app.schemas import products as schemas
 from flows.fastflow.bundle import models_folder
 
@@ -28,7 +25,7 @@ router = APIRouter(prefix="/v1/products", tags=["products"])
 ProductInPath = Annotated[str, PathParameter(description="A product of /v1/products.", examples=["bottle"])]
 PROBLEMS: Final[tuple[ProblemName, ...]] = ("unknown-product", "internal", "history-unavailable")
 CHANGING: Final[tuple[ProblemName, ...]] = (*PROBLEMS, "invalid-request", "conflict")
-_MATCHED: Final[tuple[ProblemName, ...]] = (*CHANGING, "precondition-failed", "precondition-required")
+OfKind = Annotated[str | None, text_query("Kind of defect.", "scratch")]
 
 
 @router.get("", responses=documented("internal", "history-unavailable"))
@@ -67,7 +64,8 @@ async def create_product(
         row = await run_in_threadpool(products.create, new)
     response.headers["Location"] = f"/v1/products/{row.name}"
     response.headers["ETag"] = etag(row.revision)
-    return await run_in_threadpool(describe_product, products, settings.models, row)
+    [described] = await run_in_threadpool(describe_products, products, settings.models, [row])
+    return described
 
 
 @router.get("/{category}", responses={**ETAG, **documented(*PROBLEMS)})
@@ -82,11 +80,14 @@ def get_product(
     """Return a product with the state of its dataset, its jobs, and what comes next."""
     row = products.get(category)
     response.headers["ETag"] = etag(row.revision)
-    described = describe_product(products, settings.models, row)
-    return described.model_copy(update={"teaching": teacher.describe(row)})
+    [described] = describe_products(products, settings.models, [row])
+    found = {"teaching": teacher.describe(row), "findings": products.images.count_findings(category)}
+    return described.model_copy(update=found)
 
 
-@router.patch("/{category}", responses={**ETAG, **documented(*_MATCHED)})
+@router.patch(
+    "/{category}", responses={**ETAG, **documented(*CHANGING, "precondition-failed", "precondition-required")}
+)
 async def change_product(
     category: ProductInPath,
     change: schemas.ProductChange,
@@ -107,10 +108,11 @@ async def change_product(
 
         row = await run_in_threadpool(products.change, category, change, check)
     response.headers["ETag"] = etag(row.revision)
-    return await run_in_threadpool(describe_product, products, settings.models, row)
+    [described] = await run_in_threadpool(describe_products, products, settings.models, [row])
+    return described
 
 
-@router.delete("/{category}", status_code=204, responses=documented(*_MATCHED))
+@router.delete("/{category}", status_code=204, responses=documented(*CHANGING, "precondition-failed"))
 async def delete_product(
     category: ProductInPath,
     request: Request,
@@ -122,55 +124,14 @@ async def delete_product(
 ) -> None:
     """Delete a product with all its images; its versions and inspections stay.
 
-    A product without versions needs neither If-Match nor a reason.
+    A product with versions needs a reason.
     """
     async with audited(request, "product.delete", category, {"reason": reason}) as detail:
 
         def check(before: Row[Any]) -> None:
-            if if_match is not None or has_versions(settings.models, category):
+            if if_match is not None:
                 require_match(if_match, before.revision)
-            if reason is None and has_versions(settings.models, category):
+            if reason is None and models_folder.versions(settings.models, category):
                 raise Problem("conflict", "The product has versions. Name a `reason` to delete its images.")
 
         detail["images"] = await run_in_threadpool(products.delete, category, check)
-
-
-def has_versions(models: Path, category: str) -> bool:
-    """Tell if a category has a published version."""
-    return bool(models_folder.versions(models, category))
-
-
-def describe_product(products: Products, models: Path, row: Row[Any]) -> schemas.Product:
-    """Describe a product."""
-    [described] = describe_products(products, models, [row])
-    return described
-
-
-def describe_products(products: Products, models: Path, rows: Sequence[Row[Any]]) -> list[schemas.Product]:
-    """Describe products."""
-    counts = products.counts([row.name for row in rows])
-    return [
-        schemas.Product(
-            name=row.name,
-            created=clock.iso(row.created_ms),
-            kinds=json.loads(row.kinds),
-            takeover=row.takeover,
-            revision=row.revision,
-            data_revision=row.data_revision,
-            checked=None if row.checked_ms is None else clock.iso(row.checked_ms),
-            images=counts[row.name],
-            versions=models_folder.versions(models, row.name),
-            active=models_folder.active_version(models, row.name),
-        )
-        for row in rows
-    ]
-
-
-def match_if_given(if_match: str | None) -> Callable[[Row[Any]], None]:
-    """Make a check of a row's revision, for changes where If-Match is optional."""
-
-    def check(before: Row[Any]) -> None:
-        if if_match is not None:
-            require_match(if_match, before.revision)
-
-    return check

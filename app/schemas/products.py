@@ -54,7 +54,8 @@ DefectKind = Annotated[
     AfterValidator(_require_folder_name),
     Field(examples=["scratch"]),
 ]
-_KINDS = Field(max_length=100, description="Kinds of defect.", examples=[["scratch", "dent"]])
+MAX_KINDS = 100  # of a product
+_KINDS = Field(max_length=MAX_KINDS, description="Kinds of defect.", examples=[["scratch", "dent"]])
 _TAKEOVER = Field(
     description="Whether a finished version serves by itself, or after somebody activates it.",
     examples=["automatic"],
@@ -102,6 +103,11 @@ class Product(BaseModel):
     images: ImageCounts
     versions: list[VersionName] = Field(description="Published versions, oldest first.")
     active: VersionName | None = Field(description="The version that serves.")
+    findings: dict[str, int] | None = Field(
+        None,
+        description="Images by kind of finding, without excluded ones; null in lists.",
+        examples=[{"outlier": 2}],
+    )
     teaching: Teaching | None = Field(None, description="Only of a single product; null in lists.")
 
 
@@ -145,7 +151,6 @@ class ProductImage(BaseModel):
     part_id: Annotated[str | None, _PART]
     findings: list[ImageFinding] = Field(description="Of the last data check.")
     added: Timestamp
-    revision: int = Field(description="Grows with each change of the image; the ETag.", examples=[1])
     links: ProductImageLinks
 
 
@@ -159,31 +164,19 @@ class ProductImagePage(BaseModel):
     total: int = Field(description="Images that the filter selects.", examples=[71])
 
 
-class LabelChange(Body):
-    """Label of an image to change; missing fields stay."""
+class ImageLabel(Body):
+    """Label of an image to change; missing fields stay. As an answer: the state before."""
 
+    image: Sha256
     label: Verdict | None = None
     kind: Annotated[DefectKind | None, _KIND] = None
     excluded: bool | None = Field(None, description="Whether to leave it out of trainings.")
-
-
-class ImageLabel(LabelChange):
-    """The same for a named image. As an answer: the state before."""
-
-    image: Sha256
 
 
 class LabelChanges(Body):
     """Changes of several images, made together or not at all."""
 
     changes: list[ImageLabel] = Field(min_length=1, max_length=MAX_CHANGES)
-
-
-class ChangedImage(BaseModel):
-    """A changed image, and its label before; a PATCH with that undoes the change."""
-
-    image: ProductImage
-    before: ImageLabel
 
 
 class ChangedImages(BaseModel):
@@ -262,15 +255,3 @@ class NewImport(Body):
         if self.kind is not None and self.label != "defect":
             raise ValueError("a kind needs the label defect")
         return self
-
-
-class DatasetCheck(BaseModel):
-    """Findings of the last data check."""
-
-    checked: Timestamp | None = Field(description="Time of the check; null before the first.")
-    counts: dict[str, int] = Field(
-        description="Images by kind of finding, without excluded ones.", examples=[{"outlier": 2}]
-    )
-    images: list[ProductImage] = Field(
-        description="Images with findings, the latest first, 500 at most; /images?finding=any has the others."
-    )

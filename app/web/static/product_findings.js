@@ -25,8 +25,8 @@ async function excludeAll(kind) {
 }
 
 export async function showFindings() {
-  const { counts } = await api(`${path}/check`);
-  const items = Object.entries(counts).map(([kind, n]) => {
+  const { findings } = await api(path);
+  const items = Object.entries(findings).map(([kind, n]) => {
     const item = document.createElement("li");
     item.append(`${describeFinding(kind)}: ${number(n, 0)} `);
     if (passed.teaches) {

@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 
 from app.jobs import teacher as teacher_module
 from app.jobs.job_store import JobStore
-from app.products.products import NewImage, Products
+from app.products.image_store import NewImage
+from app.products.products import Products
 from app.schemas.products import NewProduct
 from tests.app.jobs.conftest import Script
 from tests.app.support.services import create_service
@@ -43,7 +44,7 @@ def add_images(client: TestClient, product: str, first: int, count: int) -> None
     for i in range(first, first + count):
         data = f"{product} {i}".encode()
         sha256 = hashlib.sha256(data).hexdigest()
-        parts(client).products.add_image(product, NewImage(sha256, "png", "a.png", 8, 8, data, "good"))
+        parts(client).products.images.add(product, NewImage(sha256, "png", "a.png", 8, 8, data, "good"))
 
 
 def jobs(client: TestClient) -> list[tuple[str, str, str]]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.database.engine import Database
-from app.products.products import NewImage, Products
+from app.products.image_store import NewImage
+from app.products.products import Products
 from app.schemas.products import NewProduct
 from app.settings import Settings
 
@@ -25,7 +26,7 @@ def settings(tmp_path: Path) -> Settings:
 def products(each_database: Database, settings: Settings) -> Products:
     """Products with a product "cap", on SQLite and on PostgreSQL."""
     products = Products(each_database, settings)
-    products.open()
+    products.images.open()
     products.create(NewProduct(name="cap", kinds=["scratch"]))
     return products
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.products.folders import make_folder, record_check
-from app.products.products import ImageFilter, Products, file_name
+from app.products.products import Products
+from app.products.rows import ImageFilter, file_name
 from app.schemas.products import ImageFinding, ImageLabel
 from flows.fastflow.calibration.images_per_part import number_parts
 from tests.app.products.conftest import MakeImage
@@ -21,9 +22,9 @@ def filled(products: Products, make_image: MakeImage) -> Products:
     """The product "cap" with 12 good images, of which two show one part, and two defects."""
     for i in range(12):
         part = "P/1" if i < 2 else None
-        products.add_image("cap", make_image(png(picture(i)), name=f"good {i}.png", part_id=part))
-    products.add_image("cap", make_image(png(picture(90, defect=True)), label="defect", kind="scratch"))
-    products.add_image("cap", make_image(png(picture(91, defect=True)), label="defect"))
+        products.images.add("cap", make_image(png(picture(i)), name=f"good {i}.png", part_id=part))
+    products.images.add("cap", make_image(png(picture(90, defect=True)), label="defect", kind="scratch"))
+    products.images.add("cap", make_image(png(picture(91, defect=True)), label="defect"))
     return products
 
 
@@ -40,7 +41,7 @@ def test_folder_is_read_by_the_trainer(filled: Products, tmp_path: Path) -> None
     assert len(set(number_parts([path.name for path in train], tmp_path / "cap"))) == 11
     tested = layout.test_samples(tmp_path, "cap")
     assert sorted(sample.defect or "" for sample in tested) == ["defect", "scratch"]
-    stored = {path.stat().st_ino for path in filled.files.folder.rglob("*.png")}
+    stored = {path.stat().st_ino for path in filled.images.files.folder.rglob("*.png")}
     assert {inode for name, inode in tree(tmp_path / "cap").items() if name != "parts.txt"} == stored
 
 
@@ -51,9 +52,9 @@ def test_same_images_give_the_same_names(filled: Products, tmp_path: Path) -> No
 
 
 def test_excluded_images_are_left_out_and_test_images_set_apart(filled: Products, tmp_path: Path) -> None:
-    good, total = filled.find_page("cap", ImageFilter(label="good"), 99)
+    good, total = filled.images.page("cap", ImageFilter(label="good"), 99)
     assert total == 12
-    filled.change_images("cap", [ImageLabel(image=good[0].sha256, excluded=True)])
+    filled.images.relabel("cap", [ImageLabel(image=good[0].sha256, excluded=True)])
     chosen = {row.sha256 for row in good[1:4]}
     make_folder(filled, "cap", tmp_path, chosen.__contains__)
     assert len(layout.train_images(tmp_path, "cap")) == 8
@@ -73,39 +74,41 @@ def test_without_hard_links_files_are_copied(
 
 
 def test_missing_file_fails_the_folder(filled: Products, tmp_path: Path) -> None:
-    filled.files.path("cap", file_name(filled.images("cap")[0])).unlink()
+    filled.images.files.path("cap", file_name(filled.images.included("cap")[0])).unlink()
     with pytest.raises(FileNotFoundError):
         make_folder(filled, "cap", tmp_path)
 
 
 def test_findings_of_the_check_mark_images(filled: Products, make_image: MakeImage, tmp_path: Path) -> None:
-    small = filled.add_image("cap", make_image(png(picture(50)[:40, :40]), name="cut.png"))[0]
+    small = filled.images.add("cap", make_image(png(picture(50)[:40, :40]), name="cut.png"))[0]
     make_folder(filled, "cap", tmp_path / "first")
-    filled.delete_image("cap", file_name(filled.images("cap")[0])[:64], lambda _: None)
+    filled.images.delete("cap", file_name(filled.images.included("cap")[0])[:64])
     checked = check_data(tmp_path / "first", "cap", threads=1)
     assert "size" in checked.counts
     record_check(filled, "cap", json.loads(checked.model_dump_json()))
-    row = filled.find_image("cap", small.sha256)
+    row = filled.images.find("cap", small.sha256)
     found = [ImageFinding.model_validate(one) for one in json.loads(row.findings)]
     [size] = [one for one in found if one.kind == "size"]
     assert size.severity == "warning"
     assert "cut.png" in size.message
     assert "train/good" not in size.message
-    marked, total = filled.find_page("cap", ImageFilter(finding="size"), 9)
+    marked, total = filled.images.page("cap", ImageFilter(finding="size"), 9)
     assert ([one.sha256 for one in marked], total) == ([small.sha256], 1)
-    assert filled.counts(["cap"])["cap"].findings == filled.find_page("cap", ImageFilter(finding="any"), 9)[1]
+    assert (
+        filled.counts(["cap"])["cap"].findings == filled.images.page("cap", ImageFilter(finding="any"), 9)[1]
+    )
     assert filled.get("cap").checked_ms is not None
     record_check(filled, "cap", {"findings": []})
-    assert filled.find_page("cap", ImageFilter(finding="any"), 9)[1] == 0
+    assert filled.images.page("cap", ImageFilter(finding="any"), 9)[1] == 0
 
 
 def test_copies_name_each_other(filled: Products) -> None:
-    first, second = filled.images("cap")[:2]
+    first, second = filled.images.included("cap")[:2]
     files = [f"train/good/{file_name(first)}", f"test/scratch/0123456789abcdef_{file_name(second)}"]
     found = {"kind": "near_duplicate", "severity": "warning", "measure": 0.1, "files": files}
     message = f"{files[0]} and {files[1]} are almost the same"
     record_check(filled, "cap", {"findings": [{**found, "message": message}]})
     for image, other in ((first, second), (second, first)):
-        [finding] = json.loads(filled.find_image("cap", image.sha256).findings)
+        [finding] = json.loads(filled.images.find("cap", image.sha256).findings)
         assert finding["others"] == [other.sha256]
         assert finding["message"] == f"{first.name} and {second.name} are almost the same"

@@ -12,8 +12,10 @@ from sqlalchemy import inspect, text
 from app.database.engine import Database
 from app.database.tables import REVISION
 from app.errors.problems import Problem
-from app.products import products as module
-from app.products.products import ImageFilter, Products, RefusedImage, file_name
+from app.products import image_store as module
+from app.products.image_store import RefusedImage
+from app.products.products import Products
+from app.products.rows import ImageFilter, file_name
 from app.schemas.products import ImageLabel, NewProduct, ProductChange
 from app.settings import Settings
 from tests.app.products.conftest import MakeImage
@@ -30,12 +32,12 @@ def kill(*_: Any, **__: Any) -> None:
 
 def restarted(products: Products, settings: Settings) -> Products:
     again = Products(products.database, settings)
-    again.open()
+    again.images.open()
     return again
 
 
 def files_of(products: Products) -> set[str]:
-    return {path.name for path in products.files.folder.glob("*/*") if path.is_file()}
+    return {path.name for path in products.images.files.folder.glob("*/*") if path.is_file()}
 
 
 def labels(*changes: ImageLabel) -> list[tuple[str | None, str | None, bool | None]]:
@@ -72,11 +74,11 @@ def test_product_is_created_once(products: Products) -> None:
 def test_unknown_names_are_unknown_products(products: Products) -> None:
     for use in (
         lambda: products.get("cup"),
-        lambda: products.find_image("cap", "0" * 64),
-        lambda: products.find_page("cup", ImageFilter(), 1),
-        lambda: products.images("cup"),
-        lambda: products.delete_image("cap", "0" * 64, lambda _: None),
-        lambda: products.change_images("cap", [ImageLabel(image="0" * 64)]),
+        lambda: products.images.find("cap", "0" * 64),
+        lambda: products.images.page("cup", ImageFilter(), 1),
+        lambda: products.images.included("cup"),
+        lambda: products.images.delete("cap", "0" * 64),
+        lambda: products.images.relabel("cap", [ImageLabel(image="0" * 64)]),
     ):
         with pytest.raises(Problem) as caught:
             use()
@@ -85,33 +87,33 @@ def test_unknown_names_are_unknown_products(products: Products) -> None:
 
 def test_same_bytes_are_stored_once_per_product(products: Products, make_image: MakeImage) -> None:
     image = make_image()
-    row, is_new = products.add_image("cap", image)
-    again, is_new_again = products.add_image("cap", image)
+    row, is_new = products.images.add("cap", image)
+    again, is_new_again = products.images.add("cap", image)
     assert (is_new, is_new_again, again.number) == (True, False, row.number)
-    assert products.files.read("cap", file_name(row)) == image.data
+    assert products.images.files.read("cap", file_name(row)) == image.data
     products.create(NewProduct(name="cup"))
-    assert products.add_image("cup", image)[1]
+    assert products.images.add("cup", image)[1]
     counts = products.counts(["cap", "cup"])
     assert [(one.good, one.bytes) for one in counts.values()] == [(1, len(image.data))] * 2
 
 
 def test_pages_are_filtered_and_counted(products: Products, make_image: MakeImage) -> None:
-    added = [products.add_image("cap", make_image())[0] for _ in range(5)]
-    bad = products.add_image("cap", make_image(label="defect", kind="scratch"))[0]
-    page, total = products.find_page("cap", ImageFilter(), 2)
+    added = [products.images.add("cap", make_image())[0] for _ in range(5)]
+    bad = products.images.add("cap", make_image(label="defect", kind="scratch"))[0]
+    page, total = products.images.page("cap", ImageFilter(), 2)
     assert ([row.sha256 for row in page], total) == ([bad.sha256, added[4].sha256], 6)
-    page, total = products.find_page("cap", ImageFilter(), 9, page[-1].number)
+    page, total = products.images.page("cap", ImageFilter(), 9, page[-1].number)
     assert ([row.sha256 for row in page], total) == ([row.sha256 for row in added[3::-1]], 6)
-    page, total = products.find_page("cap", ImageFilter(label="defect", kind="scratch", excluded=False), 9)
+    page, total = products.images.page("cap", ImageFilter(label="defect", kind="scratch", excluded=False), 9)
     assert ([row.sha256 for row in page], total) == ([bad.sha256], 1)
 
 
 def test_undo_restores_each_label(products: Products, make_image: MakeImage) -> None:
-    good = products.add_image("cap", make_image())[0].sha256
-    bad = products.add_image("cap", make_image(label="defect", kind="scratch"))[0].sha256
+    good = products.images.add("cap", make_image())[0].sha256
+    bad = products.images.add("cap", make_image(label="defect", kind="scratch"))[0].sha256
     changes = [ImageLabel(image=one, label="defect", excluded=True) for one in (good, bad)]
     before_revision = products.get("cap").data_revision
-    after, before = products.change_images("cap", changes)
+    after, before = products.images.relabel("cap", changes)
     assert [(row.label, row.kind, row.excluded) for row in after] == [
         ("defect", None, True),
         ("defect", "scratch", True),
@@ -119,33 +121,32 @@ def test_undo_restores_each_label(products: Products, make_image: MakeImage) -> 
     assert labels(*before) == [("good", None, False), ("defect", "scratch", False)]
     assert products.counts(["cap"])["cap"].excluded == 2
     assert products.get("cap").data_revision == before_revision + 1
-    undone, _ = products.change_images("cap", before)
+    undone, _ = products.images.relabel("cap", before)
     assert [(row.label, row.kind, row.excluded) for row in undone] == labels(*before)
-    assert [row.revision for row in undone] == [3, 3]
-    made_good, _ = products.change_images("cap", [ImageLabel(image=bad, label="good")])
+    made_good, _ = products.images.relabel("cap", [ImageLabel(image=bad, label="good")])
     assert (made_good[0].label, made_good[0].kind) == ("good", None)
 
 
 def test_changes_are_made_together_or_not_at_all(products: Products, make_image: MakeImage) -> None:
-    good = products.add_image("cap", make_image())[0].sha256
+    good = products.images.add("cap", make_image())[0].sha256
     change = ImageLabel(image=good, label="defect")
     for wrong, reason in (
         (ImageLabel(image="0" * 64, label="good"), "no image"),
         (ImageLabel(image=good, label="good"), "twice"),
     ):
         with pytest.raises(Problem, match=reason):
-            products.change_images("cap", [change, wrong])
+            products.images.relabel("cap", [change, wrong])
     for wrong, reason in (
         (ImageLabel(image=good, label="defect", kind="dent"), "no kind 'dent'; it has 'scratch'"),
         (ImageLabel(image=good, kind="scratch"), "good image has no kind"),
     ):
         with pytest.raises(Problem, match=reason):
-            products.change_images("cap", [wrong])
-    assert products.find_image("cap", good).label == "good"
+            products.images.relabel("cap", [wrong])
+    assert products.images.find("cap", good).label == "good"
 
 
 def test_kind_that_images_have_stays(products: Products, make_image: MakeImage) -> None:
-    products.add_image("cap", make_image(label="defect", kind="scratch"))
+    products.images.add("cap", make_image(label="defect", kind="scratch"))
     with pytest.raises(Problem, match="have the kind 'scratch'"):
         products.change("cap", ProductChange(kinds=["dent"]), lambda _: None)
     change = ProductChange(kinds=["dent", "scratch", "dent"], takeover="manual")
@@ -158,11 +159,11 @@ def test_kind_that_images_have_stays(products: Products, make_image: MakeImage) 
 
 
 def test_deleted_image_and_product_leave_no_file(products: Products, make_image: MakeImage) -> None:
-    first, second = (products.add_image("cap", make_image())[0] for _ in range(2))
-    products.files.write_thumbnail("cap", file_name(first), b"small")
-    products.delete_image("cap", first.sha256, lambda _: None)
+    first, second = (products.images.add("cap", make_image())[0] for _ in range(2))
+    products.images.files.write_thumbnail("cap", file_name(first), b"small")
+    products.images.delete("cap", first.sha256)
     assert files_of(products) == {file_name(second)}
-    assert products.files.read_thumbnail("cap", file_name(first)) is None
+    assert products.images.files.read_thumbnail("cap", file_name(first)) is None
     assert products.delete("cap", lambda _: None) == 1
     assert files_of(products) == set()
     assert products.find(None) == []
@@ -172,19 +173,19 @@ def test_deleted_image_and_product_leave_no_file(products: Products, make_image:
 def test_kill_while_storing_leaves_all_or_nothing(
     products: Products, settings: Settings, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    kept = products.add_image("cap", make_image())[0]
+    kept = products.images.add("cap", make_image())[0]
     image = make_image()
-    places = {"before the file": (Path, "replace"), "before the row": (module, "_touch")}
+    places = {"before the file": (Path, "replace"), "before the row": (module, "count_change")}
     with monkeypatch.context() as patched:
         patched.setattr(*places.get(at, (Path, "unlink")), kill)
         with pytest.raises(Killed):
-            products.add_image("cap", image)
+            products.images.add("cap", image)
     again = restarted(products, settings)
     is_stored = at == "after the row"
     assert files_of(again) == {file_name(kept)} | ({f"{image.sha256}.png"} if is_stored else set())
-    assert not list(again.files.folder.rglob(".*.part"))
-    assert again.add_image("cap", image)[1] is not is_stored
-    assert again.files.read("cap", f"{image.sha256}.png") == image.data
+    assert not list(again.images.files.folder.rglob(".*.part"))
+    assert again.images.add("cap", image)[1] is not is_stored
+    assert again.images.files.read("cap", f"{image.sha256}.png") == image.data
 
 
 @pytest.mark.parametrize("of_product", [False, True])
@@ -197,45 +198,47 @@ def test_kill_while_deleting_deletes_all_or_nothing(
     at: str,
     of_product: bool,
 ) -> None:
-    image = products.add_image("cap", make_image())[0]
+    image = products.images.add("cap", make_image())[0]
     arguments = ("cap",) if of_product else ("cap", image.sha256)
-    act: Any = products.delete if of_product else products.delete_image
+    act: Any = products.images.delete_product if of_product else products.images.delete
     with monkeypatch.context() as patched:
-        place: Any = module if at == "before the row" else products.files
+        place: Any = module if at == "before the row" else products.images.files
         patched.setattr(place, "delete" if at == "before the row" else "remove", kill)
         with pytest.raises(Killed):
-            act(*arguments, lambda _: None)
+            act(*arguments)
     again = restarted(products, settings)
     left = {file_name(image)} if at == "before the row" else set()
     assert files_of(again) == left
-    assert {file_name(row) for row in again.images("cap")} == left if again.find(["cap"]) else not left
+    assert (
+        {file_name(row) for row in again.images.included("cap")} == left if again.find(["cap"]) else not left
+    )
 
 
 def test_limits_on_images_bytes_and_disk(
     products: Products, settings: Settings, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    products.add_image("cap", make_image(b"x" * 100))
+    products.images.add("cap", make_image(b"x" * 100))
     for limits, reason in (
         ({"product_images": 1}, "1 images, the limit"),
         ({"product_bytes": 150}, "hold 100 bytes"),
     ):
         limited = restarted(products, settings.model_copy(update=limits))
         with pytest.raises(RefusedImage, match=reason) as caught:
-            limited.add_image("cap", make_image(b"y" * 100))
+            limited.images.add("cap", make_image(b"y" * 100))
         assert caught.value.item_status == "full"
     with limit_file_size(50), pytest.raises(RefusedImage, match="disk has no room"):
-        products.add_image("cap", make_image(b"y" * 100))
+        products.images.add("cap", make_image(b"y" * 100))
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2**20))
     with pytest.raises(RefusedImage, match="beside the reserve for inspections"):
-        products.add_image("cap", make_image(b"y" * 100))
+        products.images.add("cap", make_image(b"y" * 100))
     assert products.counts(["cap"])["cap"].good == 1
     assert len(files_of(restarted(products, settings))) == 1
 
 
 def test_changed_file_is_not_returned(products: Products, make_image: MakeImage) -> None:
-    row = products.add_image("cap", make_image())[0]
-    products.files.path("cap", file_name(row)).write_bytes(b"other")
-    assert products.files.read("cap", file_name(row)) is None
-    products.files.path("cap", file_name(row)).unlink()
-    assert products.files.read("cap", file_name(row)) is None
+    row = products.images.add("cap", make_image())[0]
+    products.images.files.path("cap", file_name(row)).write_bytes(b"other")
+    assert products.images.files.read("cap", file_name(row)) is None
+    products.images.files.path("cap", file_name(row)).unlink()
+    assert products.images.files.read("cap", file_name(row)) is None

@@ -138,23 +138,6 @@ def test_job_of_an_unknown_product_is_refused(keyed: Keyed) -> None:
     refusal_detail(keyed.client.get("/v1/jobs/none", headers=headers), 404, "unknown-job")
 
 
-@pytest.mark.parametrize(
-    ("role", "sees", "changes"),
-    [("line", 403, 403), ("viewer", 200, 403), ("operator", 200, 202), ("admin", 200, 202)],
-)
-def test_roles_on_each_route(
-    keyed: Keyed, start: Callable[..., dict[str, Any]], tmp_path: Path, role: str, sees: int, changes: int
-) -> None:
-    (tmp_path / "go").touch()
-    url, headers = f"/v1/jobs/{start('admin')['id']}", keyed.show(role)
-    for path in ("/v1/jobs", url, f"{url}/events"):
-        assert keyed.client.get(path, headers=headers).status_code == sees
-    started = keyed.client.post("/v1/jobs", json=TRAIN | {"product": "grid"}, headers=headers)
-    assert started.status_code == changes
-    # The job has ended, or waits.
-    assert keyed.client.post(f"{url}:cancel", headers=headers).status_code == (403 if changes == 403 else 409)
-
-
 def test_limited_key_sees_and_starts_its_own(keyed: Keyed, start: Callable[..., dict[str, Any]]) -> None:
     own, other, headers = start(), start(product="grid"), keyed.show("limited")
     assert [one["id"] for one in keyed.client.get("/v1/jobs", headers=headers).json()["jobs"]] == [own["id"]]

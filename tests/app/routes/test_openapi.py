@@ -36,7 +36,7 @@ ROLES = {
         GET /v1/jobs /v1/jobs/{job_id} /v1/jobs/{job_id}/events
         GET /v1/products /v1/products/{category} /v1/products/{category}/images
         GET /v1/products/{category}/images/{image} /v1/products/{category}/images/{image}/source
-        GET /v1/products/{category}/images/{image}/thumbnail /v1/products/{category}/check
+        GET /v1/products/{category}/images/{image}/thumbnail
     """,
     "operator, admin": """
         PATCH /v1/models/{category}/thresholds
@@ -48,7 +48,6 @@ ROLES = {
         POST /v1/jobs /v1/jobs/{job_id}:cancel
         POST /v1/products/{category}/images:import
         PATCH /v1/products/{category} /v1/products/{category}/images
-        PATCH /v1/products/{category}/images/{image}
         DELETE /v1/products/{category} /v1/products/{category}/images/{image}
     """,
     "admin": """

@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.products.intake import MIN_SIDE, THUMBNAIL_SIDE
-from tests.app.conftest import Keyed, history_of, remove_files
+from tests.app.conftest import history_of, remove_files
 from tests.app.support.services import create_service, list_actions, refusal_detail
 from tests.conftest import picture, png
 from tests.flows.fastflow.imaging import test_decoder as images
@@ -219,14 +219,8 @@ def test_labels_are_changed_and_undone(cap: TestClient, tiny_images: Images) -> 
     ]
     undone = cap.patch(URL, json={"changes": changed.json()["before"]}).json()["images"]
     assert [(one["label"], one["kind"], one["excluded"]) for one in undone] == [("good", None, False)] * 2
-    one = cap.patch(first["links"]["self"], json={"label": "defect"}, headers={"If-Match": '"3"'})
-    assert (one.json()["image"]["label"], one.json()["before"]["label"]) == ("defect", "good")
-    stale = cap.patch(first["links"]["self"], json={"label": "good"}, headers={"If-Match": '"3"'})
-    refusal_detail(stale, 412, "precondition-failed")
-    again = cap.patch(first["links"]["self"], json={"label": "good"})
-    assert again.json()["image"]["label"] == "good"
     refusal_detail(cap.patch(URL, json={"changes": []}), 400, "invalid-request")
-    assert len(list_actions(cap, "product.label")) == 5
+    assert [entry["detail"] for entry in list_actions(cap, "product.label")] == [{"images": 2}] * 2
 
 
 def test_deleted_image_is_gone(cap: TestClient, tiny_images: Images) -> None:
@@ -244,26 +238,6 @@ def test_retention_keeps_dataset_images(cap: TestClient, tiny_images: Images) ->
     [image] = stored(cap, data)
     remove_files(history_of(cap))
     assert cap.get(image["links"]["image"]).content == data
-
-
-def test_keys_of_other_roles_and_categories_are_refused(keyed: Keyed, tiny_images: Images) -> None:
-    operator, client = keyed.show("operator"), keyed.client
-    for name in ("cap", "tiny"):
-        assert client.post("/v1/products", json={"name": name}, headers=operator).status_code == 201
-    files = {"file": ("a.png", tiny_images["good"][0])}
-    image = client.post(URL, files=files, headers=operator).json()["items"][0]["image"]["links"]["self"]
-    writes = [("POST", URL), ("PATCH", URL), ("PATCH", image), ("DELETE", image)]
-    writes += [("PATCH", "/v1/products/cap"), ("DELETE", "/v1/products/cap")]
-    reads = [URL, image, f"{image}/source", f"{image}/thumbnail", "/v1/products/cap"]
-    for method, path in writes:
-        for role in ("line", "viewer", "limited"):
-            assert client.request(method, path, headers=keyed.show(role)).status_code == 403, (role, path)
-    for path in reads:
-        assert client.get(path, headers=keyed.show("viewer")).status_code == 200
-        for role in ("line", "limited"):
-            assert client.get(path, headers=keyed.show(role)).status_code == 403
-    own = client.post("/v1/products/tiny/images", files=files, headers=keyed.show("limited"))
-    assert own.json()["counts"] == {"stored": 1}
 
 
 def test_draining_server_takes_no_images(cap: TestClient, tiny_images: Images) -> None:

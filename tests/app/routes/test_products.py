@@ -21,7 +21,8 @@ def test_product_is_created_changed_and_deleted(client: TestClient) -> None:
     assert (body["versions"], body["active"], body["checked"]) == ([], None, None)
     read = client.get(f"{URL}/cap").json()
     assert (read["teaching"]["next"], read["teaching"]["needed"]) == ("starter", 10)
-    assert read | {"teaching": None} == body
+    assert read["findings"] == {}
+    assert read | {"teaching": None, "findings": None} == body
     assert client.get(URL).json()["products"] == [body]
     tag = created.headers["ETag"]
     refusal_detail(client.patch(f"{URL}/cap", json={"takeover": "manual"}), 428, "precondition-required")
@@ -75,10 +76,10 @@ def test_product_with_versions_needs_a_reason_to_go(client: TestClient, first: s
     tag = client.post(URL, json={"name": "tiny"}).headers["ETag"]
     body = client.get(f"{URL}/tiny").json()
     assert (body["versions"], body["active"]) == ([first], first)
-    refusal_detail(client.delete(f"{URL}/tiny?reason=old"), 428, "precondition-required")
-    headers = {"If-Match": tag}
-    assert "reason" in refusal_detail(client.delete(f"{URL}/tiny", headers=headers), 409, "conflict")
-    assert client.delete(f"{URL}/tiny?reason=old", headers=headers).status_code == 204
+    assert "reason" in refusal_detail(client.delete(f"{URL}/tiny"), 409, "conflict")
+    stale = client.delete(f"{URL}/tiny?reason=old", headers={"If-Match": '"7"'})
+    refusal_detail(stale, 412, "precondition-failed")
+    assert client.delete(f"{URL}/tiny?reason=old", headers={"If-Match": tag}).status_code == 204
     assert client.get("/v1/models/tiny").json()["active"] == first
 
 
