@@ -81,8 +81,10 @@ function kindOf(details) {
   return details.learned ? "learned" : "trained";
 }
 
+// A starter is fitted to its calibration images, too.
 function describe(details) {
-  return t(`script.teach.version.${kindOf(details)}`, { n: number(details.data.n_fit + details.data.n_calibration, 0) });
+  const { n_fit: fitted, n_calibration: held } = details.data;
+  return t(`script.teach.version.${kindOf(details)}`, { n: number(details.starter ? fitted : fitted + held, 0) });
 }
 
 async function readVersions(now) {

@@ -3,7 +3,7 @@ import { api } from "./api.js";
 import { announce } from "./base.js";
 import { ENDED, followJob } from "./follow_job.js";
 import { passed } from "./models.js";
-import { onProduct, refresh } from "./product.js";
+import { onProduct, product, refresh } from "./product.js";
 import { number, percent, t } from "./texts.js";
 
 const MAX_LINES = 200;
@@ -19,6 +19,7 @@ function timeLeft(seconds) {
 }
 
 function describeResult({ kind, result, outcome }) {
+  if (outcome && result.version === product?.active) return t("script.teach.job.serves");
   if (kind !== "evaluate") return outcome ?? "";
   const { defective, good, recall, false_rejects: rejected } = result.summary;
   const found = t("script.teach.found", { n: number(recall * defective, 0), total: number(defective, 0) });
@@ -108,7 +109,8 @@ function showJobs(jobs) {
   document.getElementById("running").hidden = shown.size === 0;
 }
 
-onProduct(({ teaching }) => teaching && showJobs([...teaching.jobs].reverse()));
+// A job may have ended since the last look.
+onProduct(({ teaching }) => teaching && showJobs([...(teaching.last ? [teaching.last] : []), ...[...teaching.jobs].reverse()]));
 api(`/v1/jobs?${new URLSearchParams({ product: passed.category, limit: RECENT })}`).then(
   ({ jobs }) => showJobs(jobs.reverse()),
   () => {}, // the jobs that run come with the product
