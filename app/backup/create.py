@@ -1,8 +1,8 @@
 """Creation of a snapshot while the service runs.
 
 A snapshot holds everything that was answered before it began. The journal is copied before the database, so
-an entry filed in between is in the database. Images and maps are copied after the database, because they are
-written before their rows.
+an entry filed in between is in the database. Images, maps and datasets are copied after the database, because
+they are written before their rows.
 """
 
 import os
@@ -120,6 +120,7 @@ class _SnapshotWriter:
         copy.unlink()
         yield from self._add(self._history / "pictures", "history/pictures")
         yield from self._add(self._history / "maps", _MAPS, self._known_maps())
+        yield from self._add(self._history / "products", "history/products")
         # A version that was deleted meanwhile may be incomplete and is left out.
         lines = list(self._add(self._models, "models"))
         yield from (line for line in lines if (self._models / line.path.removeprefix("models/")).exists())
@@ -134,8 +135,8 @@ class _SnapshotWriter:
         """
         for source in _files(root):
             path = f"{name}/{source.relative_to(root).as_posix()}"
-            # An image's name is its sha256.
-            sha256 = source.name if is_image_name(source.name) else (known or {}).get(path)
+            # An image's name is its sha256, in a dataset with a suffix.
+            sha256 = source.stem if is_image_name(source.stem) else (known or {}).get(path)
             if sha256 is not None and self._folder.object_path(sha256).exists():
                 yield ManifestLine(sha256, path)
                 continue

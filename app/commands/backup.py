@@ -18,7 +18,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 
 @app.callback()
 def backup() -> None:
-    """Back up a service while it runs: history, images, reviews, keys, audit log, models and settings.
+    """Back up a service while it runs: history, images, reviews, datasets, keys, audit log, models and
+    settings.
 
     A snapshot copies only images and models that no earlier snapshot has. Set FLOWGAUGE_HISTORY,
     FLOWGAUGE_DATABASE and FLOWGAUGE_MODELS as for the server.

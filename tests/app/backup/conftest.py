@@ -25,6 +25,7 @@ class Plant:
 
     settings: Settings
     images: list[bytes]
+    defects: list[bytes]  # of the product "cap"
     answers: list[dict[str, Any]]
     empty: Settings
     folder: BackupFolder
@@ -49,8 +50,26 @@ def inspect(client: TestClient, images: list[bytes]) -> list[dict[str, Any]]:
     return answers
 
 
+def teach(client: TestClient, images: list[bytes]) -> None:
+    """Make the product "cap" of defects."""
+    product = {"name": "cap", "kinds": ["scratch"], "takeover": "manual"}
+    assert client.post("/v1/products", json=product).status_code == 201
+    files = [("file", image) for image in images]
+    query = {"label": "defect", "kind": "scratch"}
+    stored = client.post("/v1/products/cap/images", files=files, params=query)
+    assert stored.json()["counts"] == {"stored": len(images)}
+
+
+def expect_taught(client: TestClient, images: list[bytes]) -> None:
+    """The product "cap" has its images, labels and thumbnails."""
+    found = client.get("/v1/products/cap/images").json()["images"]
+    assert [client.get(one["links"]["image"]).content for one in reversed(found)] == images
+    assert {(one["label"], one["kind"]) for one in found} == {("defect", "scratch")}
+    assert client.get(found[0]["links"]["thumbnail"]).status_code == 200
+
+
 def work(settings: Settings, images: Images) -> tuple[list[bytes], list[dict[str, Any]]]:
-    """Let a service inspect five images, one of them twice, review one, and get a new threshold."""
+    """Let a service inspect five images, one twice, review one, get a new threshold and a product."""
     chosen = [*images["good"][:3], images["defect"][0], images["good"][0]]
     with TestClient(create_app(settings)) as client:
         answers = inspect(client, chosen)
@@ -61,6 +80,7 @@ def work(settings: Settings, images: Images) -> tuple[list[bytes], list[dict[str
         changed = client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": tag})
         assert changed.status_code == 200, changed.text
         assert post_calibration(client, images["good"], station="line-3").status_code == 201
+        teach(client, images["defect"][:2])
     return chosen, answers
 
 
@@ -80,8 +100,17 @@ def worked(
 
 
 @pytest.fixture
-def plant(worked: tuple[Path, list[bytes], list[dict[str, Any]]], tmp_path: Path) -> Plant:
+def plant(
+    worked: tuple[Path, list[bytes], list[dict[str, Any]]], tiny_images: Images, tmp_path: Path
+) -> Plant:
     """A plant whose service has stopped."""
     folder, images, answers = worked
     copy = shutil.copytree(folder, tmp_path / "plant")
-    return Plant(place(copy), images, answers, place(tmp_path / "new"), BackupFolder(tmp_path / "backup"))
+    return Plant(
+        place(copy),
+        images,
+        tiny_images["defect"][:2],
+        answers,
+        place(tmp_path / "new"),
+        BackupFolder(tmp_path / "backup"),
+    )

@@ -30,7 +30,7 @@ from app.schemas.access import Role
 from app.settings import Settings
 from flows.fastflow.files.atomic_files import remove_directory
 from flows.fastflow.files.plain_files import file_hashes
-from tests.app.backup.conftest import RAW, Plant, inspect, place
+from tests.app.backup.conftest import RAW, Plant, expect_taught, inspect, place, teach
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.support.postgres import Postgres
 from tests.support.waiting import until
@@ -78,6 +78,7 @@ def expect_same_service(plant: Plant, settings: Settings) -> None:
             assert again["score"] == pytest.approx(answer["score"], rel=1e-5)
             assert again["model"] == answer["model"]
             assert again["threshold"]["target_fpr"] == 0.2
+        expect_taught(client, plant.defects)
         calibration = client.get("/v1/models/tiny/calibrations?station=line-3").json()
         assert (calibration["origin"]["reason"], calibration["stations"]) == ("new lamp", ["line-3"])
         path = f"{plant.answers[0]['links']['inspection']}/reviews"
@@ -107,11 +108,13 @@ def test_history_in_postgresql_is_restored_into_postgresql(
         live = plant.settings.model_copy(update={"database": url, "history": tmp_path / "live"})
         with TestClient(create_app(live)) as client:
             [answer] = inspect(client, tiny_images["good"][:1])
+            teach(client, tiny_images["defect"][:2])
             name, _ = create_snapshot(live, plant.folder)
         assert plant.folder.verify(name) == []
         restore_snapshot(plant.empty.model_copy(update={"database": second}), plant.folder, name)
         with TestClient(create_app(plant.empty.model_copy(update={"database": second}))) as client:
             assert client.get(answer["links"]["map"]).status_code == 200
+            expect_taught(client, tiny_images["defect"][:2])
             [entry] = client.get("/v1/audit?action=backup.restore").json()["entries"]
             assert entry["outcome"] == "done"
         elsewhere = place(tmp_path / "elsewhere").model_copy(update={"database": second})
